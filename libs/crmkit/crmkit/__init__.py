@@ -1,0 +1,1 @@
+"""What every service of Guanxi has in common; `docs/kit.md` is its contract."""
