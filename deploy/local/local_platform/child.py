@@ -1,0 +1,110 @@
+"""A child process with a log file, a pid file and a graceful end."""
+
+import asyncio
+import contextlib
+import os
+import signal
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import psutil
+
+
+class StartFailed(Exception):
+    """A server did not become ready; the text ends with the last lines of its log."""
+
+
+class Child:
+    """One process in a session of its own, so that a Ctrl-C on the terminal reaches only the launcher."""
+
+    def __init__(
+        self,
+        name: str,
+        command: Sequence[str | Path],
+        *,
+        log: Path,
+        pid_file: Path,
+        env: Mapping[str, str] | None = None,
+        cwd: Path | None = None,
+        stop_signal: signal.Signals = signal.SIGTERM,
+    ) -> None:
+        self.name, self.log, self.pid_file = name, log, pid_file
+        self._command, self._env, self._cwd, self._stop_signal = command, env, cwd, stop_signal
+        self._process: asyncio.subprocess.Process | None = None
+
+    async def start(self) -> None:
+        """Start the process after ending what a killed launcher left of it."""
+        await asyncio.to_thread(end_leftover, self.pid_file, self._stop_signal)
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        self.pid_file.parent.mkdir(parents=True, exist_ok=True)
+        with self.log.open("ab") as log:
+            self._process = await asyncio.create_subprocess_exec(
+                *map(str, self._command),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=dict(self._env) if self._env is not None else None,
+                cwd=self._cwd,
+                start_new_session=True,
+            )
+        # A pid alone is not enough to know a process again: pids are reused.
+        with contextlib.suppress(psutil.NoSuchProcess):
+            self.pid_file.write_text(f"{self.pid} {psutil.Process(self.pid).create_time()}")
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    @property
+    def running(self) -> bool:
+        return self._process is not None and self._process.returncode is None
+
+    async def wait(self) -> int:
+        """Wait until the process has ended and return its code."""
+        assert self._process is not None
+        return await self._process.wait()
+
+    async def ready(self, check: Callable[[], bool], timeout: float) -> None:
+        """Wait until `check` holds; raise `StartFailed` when the process ends before, or takes too long."""
+        deadline = asyncio.get_running_loop().time() + timeout
+        while not await asyncio.to_thread(check):
+            if not self.running:
+                raise StartFailed(f"{self.name} ended while starting.\n{self.tail()}")
+            if asyncio.get_running_loop().time() > deadline:
+                raise StartFailed(f"{self.name} was not ready after {timeout:.0f} s.\n{self.tail()}")
+            await asyncio.sleep(0.05)
+
+    async def stop(self, grace: float = 20) -> None:
+        """Ask the process to end, and kill its whole session when it has not after `grace` seconds."""
+        if self._process is not None and self._process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                self._process.send_signal(self._stop_signal)
+            try:
+                await asyncio.wait_for(self._process.wait(), grace)
+            except TimeoutError:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(self._process.pid, signal.SIGKILL)
+                await self._process.wait()
+        self.pid_file.unlink(missing_ok=True)
+
+    def tail(self, lines: int = 15) -> str:
+        """Return the end of the log."""
+        if not self.log.exists():
+            return ""
+        return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
+
+
+def end_leftover(pid_file: Path, stop_signal: signal.Signals = signal.SIGTERM, grace: float = 20) -> None:
+    """End the process that the pid file names, if it still runs and is the same one."""
+    with contextlib.suppress(FileNotFoundError, ValueError, psutil.NoSuchProcess):
+        pid, created = pid_file.read_text().split()
+        process = psutil.Process(int(pid))
+        if abs(process.create_time() - float(created)) < 0.1:
+            process.send_signal(stop_signal)
+            try:
+                process.wait(grace)
+            except psutil.TimeoutExpired:
+                process.kill()
+                process.wait(grace)
+    pid_file.unlink(missing_ok=True)
