@@ -1,0 +1,292 @@
+/** Reads the gateway's OpenAPI document into what the generic screens need. */
+
+export interface Text {
+  zh: string;
+  en: string;
+}
+
+export type Kind =
+  | "text"
+  | "integer"
+  | "decimal"
+  | "boolean"
+  | "choice"
+  | "date"
+  | "instant"
+  | "money"
+  | "reference"
+  | "dictionary"
+  | "object"
+  | "free";
+
+export interface Choice {
+  value: string;
+  label: Text;
+}
+
+export interface Field {
+  name: string;
+  label: Text;
+  kind: Kind;
+  /** True where the property is a list of `kind`. */
+  many: boolean;
+  required: boolean;
+  readOnly: boolean;
+  immutable: boolean;
+  searchable: boolean;
+  listed: boolean;
+  quick: boolean;
+  multiline: boolean;
+  /** Collections that the value may name; empty where it may name any. */
+  references: string[];
+  dictionary: string;
+  choices: Choice[];
+  /** Fields of an object or of each item of a list of objects. */
+  fields: Field[];
+  maxLength: number | undefined;
+  help: string;
+}
+
+export interface Verb {
+  /** Last part of the path: `win` in `/v1/opportunities/{opportunity}:win`. */
+  name: string;
+  rpc: string;
+  label: Text;
+  permission: string;
+  /** Parameters beside name, etag and request id. */
+  fields: Field[];
+  /** False for verbs of the collection rather than of one record. */
+  onRecord: boolean;
+}
+
+export interface Resource {
+  collection: string;
+  schema: string;
+  area: string;
+  label: Text;
+  titleField: string;
+  menu: string;
+  permissions: { read: string; create?: string; update?: string; delete?: string };
+  fields: Field[];
+  verbs: Verb[];
+  has: { list: boolean; create: boolean; update: boolean; delete: boolean; batchUpdate: boolean; aggregate: boolean };
+}
+
+export class Catalogue {
+  private readonly byCollection: Map<string, Resource>;
+
+  constructor(readonly resources: readonly Resource[]) {
+    this.byCollection = new Map(resources.map((resource) => [resource.collection, resource]));
+  }
+
+  find(collection: string): Resource | undefined {
+    return this.byCollection.get(collection);
+  }
+
+  /** Resources with a field that may name a record of the collection, with that field. */
+  referring(collection: string): { resource: Resource; field: Field }[] {
+    return this.resources.flatMap((resource) =>
+      resource.has.list
+        ? resource.fields
+            .filter((field) => field.kind === "reference" && field.references.includes(collection))
+            .map((field) => ({ resource, field }))
+        : [],
+    );
+  }
+}
+
+/** Fields that the platform adds to every resource; shown in the header, not in the sections. */
+export const COMMON = new Set([
+  "name", "number", "owner", "department", "collaborators", "pendingApproval",
+  "createTime", "updateTime", "deleteTime", "creator", "custom", "etag",
+]);
+
+export interface Schema {
+  $ref?: string;
+  allOf?: Schema[];
+  oneOf?: Schema[];
+  anyOf?: Schema[];
+  type?: string | string[];
+  format?: string;
+  description?: string;
+  properties?: Record<string, Schema>;
+  additionalProperties?: Schema | boolean;
+  items?: Schema;
+  enum?: string[];
+  required?: string[];
+  readOnly?: boolean;
+  maxLength?: number;
+  "x-label"?: Text;
+  "x-enum-labels"?: Record<string, Text>;
+  "x-searchable"?: boolean;
+  "x-listed"?: boolean;
+  "x-quick"?: boolean;
+  "x-required"?: boolean;
+  "x-immutable"?: boolean;
+  "x-multiline"?: boolean;
+  "x-reference"?: string[] | string;
+  "x-dictionary"?: string;
+  "x-resource"?: ResourceNote;
+}
+
+interface ResourceNote {
+  collection: string;
+  area?: string;
+  label?: Text;
+  titleField?: string;
+  menu?: string;
+  permissions?: Resource["permissions"];
+  verbs?: { name: string; rpc?: string; label?: Text; permission?: string; path?: string; request?: string }[];
+}
+
+export interface OpenApi {
+  paths: Record<string, Record<string, unknown>>;
+  components: { schemas: Record<string, Schema> };
+}
+
+export function readCatalogue(document: OpenApi): Catalogue {
+  const schemas = document.components.schemas;
+  const paths = Object.keys(document.paths);
+  const has = (pattern: RegExp, method: string) =>
+    paths.some((path) => pattern.test(path) && document.paths[path]?.[method] !== undefined);
+
+  const resources = Object.entries(schemas).flatMap(([schema, body]): Resource[] => {
+    const note = body["x-resource"];
+    if (!note) return [];
+    const one = new RegExp(`^/v1/${note.collection}/\\{[^}]+\\}$`);
+    const all = new RegExp(`^/v1/${note.collection}$`);
+    return [
+      {
+        collection: note.collection,
+        schema,
+        area: note.area ?? "",
+        label: note.label ?? textOf(schema),
+        titleField: note.titleField || "displayName",
+        menu: note.menu ?? "",
+        permissions: note.permissions ?? { read: "" },
+        fields: readFields(body, schemas, 0),
+        verbs: (note.verbs ?? []).map((verb) => ({
+          name: verb.name,
+          rpc: verb.rpc ?? verb.name,
+          label: verb.label ?? textOf(verb.name),
+          permission: verb.permission ?? "",
+          fields: verb.request
+            ? readFields(schemas[lastPart(verb.request)] ?? {}, schemas, 0).filter(
+                (field) => !["name", "etag", "requestId"].includes(field.name),
+              )
+            : [],
+          onRecord: verb.path === undefined || verb.path.includes("}:"),
+        })),
+        has: {
+          list: has(all, "get"),
+          create: has(all, "post"),
+          update: has(one, "patch"),
+          delete: has(one, "delete"),
+          batchUpdate: has(new RegExp(`^/v1/${note.collection}:batchUpdate$`), "post"),
+          aggregate: has(new RegExp(`^/v1/${note.collection}:aggregate$`), "get"),
+        },
+      },
+    ];
+  });
+  return new Catalogue(resources);
+}
+
+// A message may contain itself; three levels are more than any form shows.
+const DEPTH = 3;
+
+function readFields(schema: Schema, schemas: Record<string, Schema>, depth: number): Field[] {
+  if (depth > DEPTH) return [];
+  const body = resolve(schema, schemas).schema;
+  const required = new Set(body.required ?? []);
+  return Object.entries(body.properties ?? {}).map(([name, property]) =>
+    readField(name, property, required.has(name), schemas, depth),
+  );
+}
+
+function readField(
+  name: string,
+  property: Schema,
+  required: boolean,
+  schemas: Record<string, Schema>,
+  depth: number,
+): Field {
+  const outer = resolve(property, schemas);
+  const many = isType(outer.schema, "array");
+  const inner = many ? resolve(outer.schema.items ?? {}, schemas) : outer;
+  const note: Schema = { ...inner.schema, ...(many ? outer.schema : {}), ...property };
+  const references = [note["x-reference"] ?? []].flat();
+  const choices = inner.schema.enum ?? outer.schema.enum ?? [];
+  const labels = note["x-enum-labels"] ?? inner.schema["x-enum-labels"] ?? {};
+  const kind = kindOf(inner.schema, inner.ref, note);
+  return {
+    name,
+    label: note["x-label"] ?? textOf(name),
+    kind,
+    many,
+    required: required || note["x-required"] === true,
+    readOnly: note.readOnly === true,
+    immutable: note["x-immutable"] === true,
+    searchable: note["x-searchable"] === true,
+    listed: note["x-listed"] === true,
+    quick: note["x-quick"] === true,
+    multiline: note["x-multiline"] === true,
+    references,
+    dictionary: note["x-dictionary"] ?? "",
+    choices: choices
+      .filter((value) => !value.endsWith("_UNSPECIFIED"))
+      .map((value) => ({ value, label: labels[value] ?? textOf(value.toLowerCase()) })),
+    fields: kind === "object" ? readFields(inner.schema, schemas, depth + 1) : [],
+    maxLength: note.maxLength,
+    help: note.description ?? "",
+  };
+}
+
+function kindOf(schema: Schema, ref: string, note: Schema): Kind {
+  const properties = Object.keys(schema.properties ?? {});
+  if (ref === "Money" || (properties.length === 2 && properties.includes("currencyCode"))) return "money";
+  if (ref === "Date" || (properties.length === 3 && ["year", "month", "day"].every((part) => properties.includes(part))))
+    return "date";
+  if (note["x-dictionary"]) return "dictionary";
+  if (note["x-reference"]) return "reference";
+  if (schema.enum) return "choice";
+  if (schema.format === "date-time") return "instant";
+  if (schema.format === "date") return "date";
+  if (isType(schema, "boolean")) return "boolean";
+  if (isType(schema, "integer")) return "integer";
+  if (isType(schema, "number")) return "decimal";
+  if (isType(schema, "string")) return "text";
+  return properties.length > 0 ? "object" : "free";
+}
+
+/** Follows `$ref`, a single `allOf` and "or null"; remembers the last name on the way. */
+function resolve(schema: Schema, schemas: Record<string, Schema>): { schema: Schema; ref: string } {
+  let current = schema;
+  let ref = "";
+  for (let step = 0; step < 8; step++) {
+    const wrapped = current.allOf ?? current.oneOf ?? current.anyOf;
+    if (current.$ref) {
+      ref = lastPart(current.$ref);
+      current = schemas[ref] ?? {};
+    } else if (wrapped && !current.properties) {
+      const inner = wrapped.find((option) => !isType(option, "null"));
+      if (!inner) break;
+      current = inner;
+    } else break;
+  }
+  return { schema: current, ref: ref.split(".").at(-1) ?? "" };
+}
+
+const isType = (schema: Schema, type: string) =>
+  schema.type === type || (Array.isArray(schema.type) && schema.type.includes(type));
+
+const lastPart = (pointer: string) => pointer.slice(pointer.lastIndexOf("/") + 1);
+
+/** `expectedCloseDate` → "Expected close date", for what came without a label. */
+function textOf(name: string): Text {
+  const words = name
+    .replace(/([a-z0-9])([A-Z])/g, "$1 $2")
+    .replaceAll("_", " ")
+    .toLowerCase();
+  const title = words.charAt(0).toUpperCase() + words.slice(1);
+  return { zh: title, en: title };
+}

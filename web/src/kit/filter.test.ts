@@ -1,0 +1,45 @@
+import { describe, expect, it } from "vitest";
+import { allOf, decodeFilter, encodeFilter, filterText, NO_FILTER, type Filter } from "./filter";
+
+const numeric = new Set(["amount"]);
+const text = (filter: Filter) => filterText(filter, (field) => !numeric.has(field));
+
+describe("the filter builder", () => {
+  it("joins conditions of a group by AND and groups by OR", () => {
+    expect(
+      text({
+        groups: [
+          [
+            { field: "state", operator: "is", value: "OPEN" },
+            { field: "amount", operator: "over", value: "1000" },
+          ],
+          [{ field: "owner", operator: "is", value: "me" }],
+        ],
+      }),
+    ).toBe('(state = "OPEN" AND amount > 1000) OR owner = me');
+  });
+
+  it("escapes what people type", () => {
+    expect(text({ groups: [[{ field: "displayName", operator: "contains", value: 'a"b\\' }]] })).toBe(
+      'displayName = "*a\\"b\\\\*"',
+    );
+  });
+
+  it("leaves out conditions that are not complete", () => {
+    expect(
+      text({ groups: [[{ field: "a", operator: "is", value: " " }], [{ field: "b", operator: "empty", value: "" }]] }),
+    ).toBe("NOT b:*");
+  });
+
+  it("keeps an OR together when it is narrowed further", () => {
+    expect(allOf('a = "1" OR b = "2"', "", 'c = "3"')).toBe('(a = "1" OR b = "2") AND c = "3"');
+    expect(allOf(undefined, 'c = "3"')).toBe('c = "3"');
+  });
+
+  it("survives the way through the address bar", () => {
+    const filter: Filter = { groups: [[{ field: "state", operator: "isNot", value: "WON" }]] };
+    expect(decodeFilter(encodeFilter(filter))).toEqual(filter);
+    expect(decodeFilter("{broken")).toEqual(NO_FILTER);
+    expect(encodeFilter(NO_FILTER)).toBe("");
+  });
+});

@@ -1,0 +1,87 @@
+/** The filter builder's model and its text in the grammar of AIP-160. */
+
+export type Operator = "is" | "isNot" | "contains" | "over" | "atLeast" | "under" | "atMost" | "empty" | "notEmpty" | "has";
+
+export interface Condition {
+  field: string;
+  operator: Operator;
+  value: string;
+}
+
+/** Groups are joined by OR, the conditions inside a group by AND. */
+export interface Filter {
+  groups: Condition[][];
+}
+
+export const NO_FILTER: Filter = { groups: [] };
+
+const SIGN: Partial<Record<Operator, string>> = {
+  is: "=",
+  isNot: "!=",
+  over: ">",
+  atLeast: ">=",
+  under: "<",
+  atMost: "<=",
+};
+
+/** Values that the server understands by themselves and that must not be quoted. */
+const BARE = /^(me|true|false|null|-?\d+(\.\d+)?|(today|now)([+-]\d+[dwmy])?)$/;
+
+export function filterText(filter: Filter, quoted: (field: string) => boolean = () => true): string {
+  const groups = filter.groups
+    .map((group) => group.filter((condition) => isComplete(condition)).map((condition) => conditionText(condition, quoted)))
+    .filter((group) => group.length > 0);
+  if (groups.length === 1) return (groups[0] ?? []).join(" AND ");
+  return groups.map((group) => (group.length > 1 ? `(${group.join(" AND ")})` : group[0])).join(" OR ");
+}
+
+export function isComplete(condition: Condition): boolean {
+  return condition.field !== "" && (takesNoValue(condition.operator) || condition.value.trim() !== "");
+}
+
+export const takesNoValue = (operator: Operator) => operator === "empty" || operator === "notEmpty";
+
+function conditionText({ field, operator, value }: Condition, quoted: (field: string) => boolean): string {
+  if (operator === "empty") return `NOT ${field}:*`;
+  if (operator === "notEmpty") return `${field}:*`;
+  if (operator === "has") return `${field}:${literal(value, true)}`;
+  if (operator === "contains") return `${field} = ${quote(`*${value.trim()}*`)}`;
+  return `${field} ${SIGN[operator] ?? "="} ${literal(value, quoted(field))}`;
+}
+
+export function literal(value: string, quoted = true): string {
+  const text = value.trim();
+  return text === "me" || (!quoted && BARE.test(text)) ? text : quote(text);
+}
+
+export const quote = (text: string) => `"${text.replaceAll("\\", "\\\\").replaceAll('"', '\\"')}"`;
+
+/** Joins filters that all must hold. */
+export function allOf(...filters: (string | undefined)[]): string {
+  const given = filters.filter((filter): filter is string => Boolean(filter));
+  return given.length > 1
+    ? given.map((filter) => (/\bOR\b/.test(filter) ? `(${filter})` : filter)).join(" AND ")
+    : (given[0] ?? "");
+}
+
+/** Compact form for the address bar; `decodeFilter` reads it back. */
+export function encodeFilter(filter: Filter): string {
+  return filter.groups.length === 0
+    ? ""
+    : JSON.stringify(filter.groups.map((group) => group.map(({ field, operator, value }) => [field, operator, value])));
+}
+
+/** A link that somebody mistyped shows everything rather than breaking the page. */
+export function decodeFilter(text: string | null): Filter {
+  if (!text) return NO_FILTER;
+  try {
+    const groups = JSON.parse(text) as [string, Operator, string][][];
+    return {
+      groups: groups.map((group) =>
+        group.map(([field, operator, value]) => ({ field: String(field), operator, value: String(value) })),
+      ),
+    };
+  } catch {
+    return NO_FILTER;
+  }
+}
