@@ -1,0 +1,216 @@
+"""Search by fragment, pinyin and telephone number, on built-in index types of PostgreSQL alone.
+
+A searchable table has the three columns of `search_table_columns`, filled by `search_columns`:
+
+- `search_grams text[]`: every character and pair of neighbours of every name; GIN.
+- `search_text text`: the folded names, one a line, to recheck and to rank what the pairs found.
+- `search_pinyin text[]`: what is found by its beginning: spellings, initials, telephone numbers, and
+  telephone numbers backwards after a `-`, so that their end is a beginning too. GIN on arrays knows no
+  prefixes, GIN on text search vectors does: the index is on `array_to_tsvector(search_pinyin)`, which takes
+  the elements as they are and compares bytes, and it is asked with `'zyyy':*`. The column stays an array that
+  COPY and unnest can write.
+
+Reading: `candidates` first (cut at 1,000 and in no order, so that the planner can not walk the index of the
+order and filter on the way), joined to the table and sorted by its `rank` and `position`.
+"""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy import (
+    CTE,
+    Column,
+    ColumnElement,
+    FromClause,
+    Index,
+    Text,
+    and_,
+    bindparam,
+    case,
+    cast,
+    func,
+    inspect,
+    literal_column,
+    or_,
+    select,
+)
+from sqlalchemy.dialects.postgresql import ARRAY, TSQUERY
+
+from crmkit import text
+
+CANDIDATES = 1000
+"""Rows that are ranked; one more is read, so that a count above it says that there is more."""
+
+Searched = FromClause | type[Any]
+"""A table, an alias, or a mapped class."""
+
+
+class SearchKind(StrEnum):
+    """What a query looks like; each kind is also looked for as a fragment."""
+
+    SINGLE = "SINGLE"
+    FRAGMENT = "FRAGMENT"
+    PINYIN = "PINYIN"
+    PHONE = "PHONE"
+
+
+@dataclass(frozen=True, slots=True)
+class SearchTerm:
+    """What somebody typed into a search box, understood."""
+
+    kind: SearchKind
+    forms: tuple[str, ...]
+    """The fragment as it may stand in `search_text`; the likely form first."""
+    prefix: str = ""
+    """The spelling without spaces (PINYIN) or the digits (PHONE)."""
+
+    @classmethod
+    def parse(cls, q: str) -> "SearchTerm | None":
+        """The term, or None where nothing is left to look for. ValueError as of `text.reject_bad_text`."""
+        forms = text.foldings(q)
+        if not forms:
+            return None
+        folded = forms[0]
+        digits = _PHONE_PUNCTUATION.sub("", folded)
+        if len(digits) >= _PHONE_DIGITS and digits.isascii() and digits.isdigit():
+            return cls(SearchKind.PHONE, forms, digits)
+        if len(folded) == 1:
+            return cls(SearchKind.SINGLE, forms)
+        spelling = _SPELLING_PUNCTUATION.sub("", folded).replace("ü", "v")
+        if len(spelling) > 1 and _SPELLING.fullmatch(spelling):
+            return cls(SearchKind.PINYIN, forms, spelling[: text.KEY_LENGTH])
+        return cls(SearchKind.FRAGMENT, forms)
+
+
+def search_columns(
+    texts: Iterable[str],
+    pinyin_of: Iterable[str] = (),
+    *,
+    from_brand: Mapping[str, str] | None = None,
+    phones: Iterable[str] = (),
+) -> dict[str, Any]:
+    """The values to store for a row that `texts` find.
+
+    `pinyin_of` are the texts that are found by their spelling too, `from_brand` says for some of them which
+    part begins with the brand, `phones` are numbers in E.164 (others are taken digit by digit).
+    """
+    texts = [*texts]
+    brands = from_brand or {}
+    keys = [key for name in pinyin_of for key in text.pinyin_keys(name, brands.get(name, ""))]
+    keys += [key for phone in phones for key in phone_keys(phone)]
+    return {
+        "search_grams": text.grams(texts),
+        "search_text": text.search_text(texts),
+        "search_pinyin": list(dict.fromkeys(keys)),
+    }
+
+
+def phone_keys(number: str) -> list[str]:
+    """What a telephone number is found by: its digits, of a Chinese one also the ways to dial it at home, and
+    the digits backwards."""
+    digits = "".join(character for character in text.fold(number) if character in "0123456789")
+    if not digits:
+        return []
+    forms = [digits]
+    if number.startswith("+86"):
+        at_home = digits.removeprefix("86")
+        forms += [at_home] if at_home.startswith("1") and len(at_home) == 11 else [at_home, "0" + at_home]
+    return [*forms, "-" + digits[::-1]]
+
+
+def search_condition(term: SearchTerm, table: Searched) -> ColumnElement[bool]:
+    """True for the rows that the term finds; served by the indexes of `search_indexes`."""
+    columns = _columns(table)
+    found = [_contains(form, columns) for form in term.forms]
+    if term.prefix:
+        query = cast(cast(bindparam(None, _prefix_query(term), Text), Text), TSQUERY)
+        found.append(func.array_to_tsvector(columns.search_pinyin).bool_op("@@")(query))
+    return or_(*found)
+
+
+def search_ranking(term: SearchTerm, table: Searched) -> tuple[ColumnElement[int], ColumnElement[int]]:
+    """Rank (0 a whole name, 1 the beginning of a name, spelling or number, 2 elsewhere) and position in the
+    text; what comes after, such as the last activity, is the caller's."""
+    columns = _columns(table)
+    lines = text.SEPARATOR + columns.search_text + text.SEPARATOR
+    exact = [_has(lines, text.SEPARATOR + form + text.SEPARATOR) for form in term.forms]
+    begins = [_has(lines, text.SEPARATOR + form) for form in term.forms]
+    if term.prefix:
+        exact.append(columns.search_pinyin.contains(_texts([term.prefix])))
+        # Every hit that the fragment does not explain is the beginning of a key.
+        begins.append(~or_(*(_has(columns.search_text, form) for form in term.forms)))
+    position = func.greatest(*(func.strpos(columns.search_text, form) for form in term.forms))
+    return case((or_(*exact), 0), (or_(*begins), 1), else_=2), position
+
+
+def candidates(
+    term: SearchTerm, table: Searched, *columns: ColumnElement[Any], where: Iterable[ColumnElement[bool]] = ()
+) -> CTE:
+    """At most 1,001 rows inside the data scope `where` that the term finds: `columns`, `rank`, `position`.
+
+    Join it to the table by its key, order by `rank`, `position` and what else counts, and cut the page.
+    """
+    rank, position = search_ranking(term, table)
+    found = select(*columns, rank.label("rank"), position.label("position"))
+    found = found.select_from(table).where(*where, search_condition(term, table)).limit(CANDIDATES + 1)
+    return found.cte("candidates").prefix_with("MATERIALIZED")
+
+
+def search_table_columns() -> list[Column[Any]]:
+    """Fresh columns for a searchable table."""
+    words = ARRAY(Text(collation="C"))
+    return [
+        Column("search_grams", words, nullable=False, server_default="{}"),
+        Column("search_text", Text(collation="C"), nullable=False, server_default=""),
+        Column("search_pinyin", words, nullable=False, server_default="{}"),
+    ]
+
+
+def search_indexes(table: str) -> list[Index]:
+    """The two indexes of a searchable table of that name."""
+    # Without a pending list no search pays for the inserts before it.
+    options: dict[str, Any] = {"postgresql_using": "gin", "postgresql_with": {"fastupdate": "off"}}
+    keys = func.array_to_tsvector(literal_column("search_pinyin"))
+    return [
+        Index(f"ix_{table}_search_grams", "search_grams", **options),
+        Index(f"ix_{table}_search_pinyin", keys, **options),
+    ]
+
+
+_PHONE_DIGITS = 4
+_PHONE_PUNCTUATION = re.compile(r"[\s+().\-‐‑–—]")
+_SPELLING_PUNCTUATION = re.compile(r"[\s'’\-]")
+_SPELLING = re.compile(r"(?=.*[a-z])[a-z0-9]+")
+
+
+def _columns(table: Searched) -> Any:
+    return inspect(table).selectable.c
+
+
+def _contains(form: str, columns: Any) -> ColumnElement[bool]:
+    if len(form) == 1:
+        return columns.search_grams.contains(_texts([form]))
+    return and_(
+        columns.search_grams.contains(_texts(sorted(set(text.pairs(form))))), _has(columns.search_text, form)
+    )
+
+
+def _has(column: ColumnElement[str], fragment: str) -> ColumnElement[bool]:
+    escaped = re.sub(r"([\\%_])", r"\\\1", fragment)
+    return column.like(f"%{escaped}%")
+
+
+def _texts(values: Sequence[str]) -> ColumnElement[Sequence[str]]:
+    return bindparam(None, values, ARRAY(Text))
+
+
+def _prefix_query(term: SearchTerm) -> str:
+    prefixes = [term.prefix]
+    if term.kind is SearchKind.PHONE:
+        prefixes.append("-" + term.prefix[::-1])
+        if term.prefix.startswith("00") and len(term.prefix) >= 2 + _PHONE_DIGITS:
+            prefixes.append(term.prefix[2:])
+    return " | ".join(f"'{prefix}':*" for prefix in prefixes)
