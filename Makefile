@@ -56,8 +56,8 @@ bench: setup ## Figures under load
 chaos: setup ## Figures under faults
 	$(RUN) python -m tests.chaos $(ARGS)
 
-chart: setup ## Check the Helm chart and what it renders
-	$(RUN) pytest deploy/helm $(T)
+chart: setup .local/bin/helm ## Check the Helm chart, what it renders, and the rules of observability
+	$(RUN) pytest deploy/helm deploy/observability $(T)
 
 docs: setup ## Generate the reference pages
 	$(RUN) python -m crmkit.docs
@@ -76,6 +76,10 @@ $(STATE)/protos: $(STATE)/python $(PROTOS) $(wildcard libs/crmprotos/crmprotos/*
 $(STATE)/web: $(WEB)
 	@if [ -f web/package.json ]; then cd web && npm ci --no-audit --no-fund && npm run build; fi
 	@mkdir -p $(STATE) && touch $@
+
+# Built at one version, because a chart renders differently with another.
+.local/bin/helm:
+	GOBIN=$(abspath $(@D)) go install helm.sh/helm/v3/cmd/helm@v3.22.0
 
 .local/uv/bin/uv:
 	@sh deploy/local/install_uv.sh

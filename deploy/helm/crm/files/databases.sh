@@ -1,22 +1,25 @@
-# Run once, by the PostgreSQL image, on an empty data directory: for every app in $APPS a database of its name, a
-# role of its name that reads and writes, and a role <app>_owner that owns the tables and is used by `migrate` alone.
-# The passwords are in the environment as <app>_password and <app>_owner_password.
-set -eu
-for app in $APPS; do
-  psql --quiet --username postgres --set ON_ERROR_STOP=1 --set app="$app" --set owner="${app}_owner" <<'SQL'
-\set password_variable :app '_password'
-\set owner_password_variable :owner '_password'
-\getenv password :password_variable
-\getenv owner_password :owner_password_variable
+# Run once, by the PostgreSQL image, on an empty data directory. Every <APP>_OWNER_PASSWORD in the environment makes a
+# database <app>, a role <app>_owner that owns its tables and is used by `migrate` alone, and a role <app>, with
+# <APP>_PASSWORD, that reads and writes rows and no more.
+for APP in $(env | sed -n 's/^\([A-Z]*\)_OWNER_PASSWORD=.*/\1/p'); do
+  app=$(echo "$APP" | tr '[:upper:]' '[:lower:]')
+  psql --quiet --username postgres --set ON_ERROR_STOP=1 --set app="$app" --set owner="${app}_owner" <<SQL || exit 1
+\getenv password ${APP}_PASSWORD
+\getenv owner_password ${APP}_OWNER_PASSWORD
 CREATE ROLE :"owner" LOGIN PASSWORD :'owner_password';
 CREATE ROLE :"app" LOGIN PASSWORD :'password';
 CREATE DATABASE :"app" OWNER :"owner";
 REVOKE ALL ON DATABASE :"app" FROM PUBLIC;
 GRANT CONNECT ON DATABASE :"app" TO :"app";
+\connect :"app"
+SET ROLE :"owner";
+GRANT USAGE ON SCHEMA public TO :"app";
+ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT SELECT, INSERT, UPDATE, DELETE ON TABLES TO :"app";
+ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT USAGE, SELECT ON SEQUENCES TO :"app";
 SQL
 done
-psql --quiet --username postgres --set ON_ERROR_STOP=1 <<'SQL'
-\getenv password keycloak_password
+psql --quiet --username postgres --set ON_ERROR_STOP=1 <<'SQL' || exit 1
+\getenv password KEYCLOAK_PASSWORD
 CREATE ROLE keycloak LOGIN PASSWORD :'password';
 CREATE DATABASE keycloak OWNER keycloak;
 REVOKE ALL ON DATABASE keycloak FROM PUBLIC;
