@@ -1,0 +1,159 @@
+"""The outermost ring, as one pure ASGI application: trace, limits, headers, errors, figures, log."""
+
+import json
+import logging
+import secrets
+from dataclasses import dataclass, field
+from time import perf_counter
+from typing import Any
+
+import grpc.aio
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from gateway.errors import Errors, Refusal, language_of
+from gateway.limits import Shedder, check_size
+
+log = logging.getLogger("gateway")
+access = logging.getLogger("gateway.access")
+
+CSP = (
+    "default-src 'self'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; "
+    "font-src 'self' data:; connect-src 'self'; worker-src 'self' blob:; object-src 'none'; base-uri 'none'; "
+    "form-action 'self'; frame-ancestors 'none'"
+)
+SECURITY_HEADERS = [
+    (b"content-security-policy", CSP.encode()),
+    (b"x-content-type-options", b"nosniff"),
+    (b"x-frame-options", b"DENY"),
+    (b"referrer-policy", b"same-origin"),
+    (b"cross-origin-opener-policy", b"same-origin"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+    (b"permissions-policy", b"camera=(self), geolocation=(self), microphone=()"),
+]
+HSTS = (b"strict-transport-security", b"max-age=31536000; includeSubDomains")
+# Answered also under full load, or open so long that they would use up the places of all others.
+NOT_COUNTED = ("/healthz", "/readyz", "/v1/stream", "/v1/files")
+
+
+@dataclass(slots=True)
+class Exchange:
+    """What one request and its answer share. `label` is the route, never the address with its ids."""
+
+    trace_id: str
+    traceparent: str
+    language: str
+    label: str = ""
+    status: int = 0
+    started: bool = False
+    extra_headers: list[tuple[bytes, bytes]] = field(default_factory=list[tuple[bytes, bytes]])
+
+
+class Edge:
+    """Wraps the application; nothing leaves without the security headers, no exception leaves at all."""
+
+    def __init__(
+        self, app: Any, *, errors: Errors, shedder: Shedder, registry: CollectorRegistry, secure: bool
+    ) -> None:
+        self._app = app
+        self._errors = errors
+        self._shedder = shedder
+        self._headers = [*SECURITY_HEADERS, HSTS] if secure else SECURITY_HEADERS
+        self._seconds = Histogram(
+            "http_request_seconds", "Time to answer, by route and status", ["route", "status"], registry=registry
+        )
+        self._refused = Counter("http_refusals", "Requests refused, by reason", ["reason"], registry=registry)
+        Gauge("http_in_flight", "Requests in flight", registry=registry).set_function(lambda: shedder.in_flight)
+        self._series: dict[tuple[str, int], Any] = {}
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        began = perf_counter()
+        headers = dict(scope["headers"])
+        trace_id, traceparent = _trace(headers.get(b"traceparent", b""))
+        exchange = Exchange(
+            trace_id, traceparent, language_of(headers.get(b"accept-language", b"").decode("latin-1"))
+        )
+        scope["exchange"] = exchange
+        scope["header_map"] = headers
+
+        async def send_with_headers(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                exchange.started = True
+                exchange.status = message["status"]
+                present = {name for name, _ in message["headers"]}
+                message["headers"] = [
+                    *message["headers"],
+                    *(h for h in self._headers if h[0] not in present),
+                    (b"traceparent", traceparent.encode()),
+                    *exchange.extra_headers,
+                ]
+            await send(message)
+
+        try:
+            check_size(scope)
+            if scope["path"].startswith(NOT_COUNTED):
+                await self._app(scope, receive, send_with_headers)
+            else:
+                async with self._shedder.slot():
+                    await self._app(scope, receive, send_with_headers)
+        except ConnectionResetError:
+            exchange.status = exchange.status or 499
+        except Exception as error:
+            if exchange.started:
+                raise
+            await self._refuse(error, exchange, send_with_headers)
+        finally:
+            self._record(scope, exchange, perf_counter() - began)
+
+    async def _refuse(self, error: Exception, exchange: Exchange, send: Any) -> None:
+        if isinstance(error, grpc.aio.AioRpcError):
+            status, headers, body = self._errors.rpc(error, exchange.language, exchange.trace_id)
+        else:
+            if not isinstance(error, Refusal):
+                log.error("unexpected error", exc_info=error, extra={"trace_id": exchange.trace_id})
+                error = Refusal("INTERNAL", "INTERNAL")
+            self._refused.labels(error.reason).inc()
+            status, headers, body = self._errors.refusal(error, exchange.language, exchange.trace_id)
+        await respond(send, status, body, headers)
+
+    def _record(self, scope: Any, exchange: Exchange, seconds: float) -> None:
+        key = (exchange.label or "other", exchange.status)
+        series = self._series.get(key)
+        if series is None:
+            series = self._series[key] = self._seconds.labels(key[0], str(key[1]))
+        series.observe(seconds)
+        if access.isEnabledFor(logging.INFO):
+            access.info(
+                json.dumps(
+                    {
+                        "method": scope["method"],
+                        "route": key[0],
+                        "status": exchange.status,
+                        "ms": round(seconds * 1000, 1),
+                        "trace_id": exchange.trace_id,
+                    }
+                )
+            )
+
+
+async def respond(send: Any, status: int, body: bytes, headers: list[tuple[bytes, bytes]]) -> None:
+    """Sends a whole answer."""
+    headers.append((b"content-length", str(len(body)).encode()))
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+def _trace(incoming: bytes) -> tuple[str, str]:
+    """The trace id and the traceparent that goes on; a new trace where none comes in well formed."""
+    parts = incoming.decode("latin-1").split("-")
+    if len(parts) == 4 and len(parts[1]) == 32 and len(parts[2]) == 16 and _hex(parts[1]) and int(parts[1], 16):
+        trace_id = parts[1].lower()
+    else:
+        trace_id = secrets.token_hex(16)
+    return trace_id, f"00-{trace_id}-{secrets.token_hex(8)}-01"
+
+
+def _hex(text: str) -> bool:
+    return all(c in "0123456789abcdefABCDEF" for c in text)
