@@ -41,7 +41,7 @@ class Rest:
         principal = await self._principals.of(scope)
         self._buckets.take(principal.bucket, principal.rate)
         body = await _json_body(headers, receive) if route.body else b""
-        key = _key(headers)
+        key = idempotency_key(headers)
         request = self._transcoder.request(route, segments, scope["query_string"], body)
         request += _preconditions(route, headers, key)
         metadata = [
@@ -80,7 +80,8 @@ async def _json_body(headers: dict[bytes, bytes], receive: Any) -> bytes:
     return body
 
 
-def _key(headers: dict[bytes, bytes]) -> bytes:
+def idempotency_key(headers: dict[bytes, bytes]) -> bytes:
+    """The key, checked; empty where none came."""
     key = headers.get(b"idempotency-key", b"")
     if len(key) > MAX_KEY or not all(0x21 <= byte <= 0x7E for byte in key):
         raise Refusal("INVALID_ARGUMENT", "MALFORMED", detail="Idempotency-Key")

@@ -1,0 +1,180 @@
+"""Files: bytes go straight to the blob store, under the hash of their content; all else is a resource
+of workspace. Who may read a file's record may read its bytes.
+"""
+
+import hashlib
+import json
+import re
+import secrets
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from typing import Any
+from urllib.parse import quote, unquote
+
+import obstore
+from crmkit.json import JsonCodec
+from fastapi import APIRouter, Request
+from fastapi.responses import Response, StreamingResponse
+from obstore.exceptions import AlreadyExistsError
+from obstore.store import ObjectStore
+from starlette.requests import ClientDisconnect
+
+from gateway.errors import LOCALES, Refusal
+from gateway.limits import Buckets
+from gateway.principals import Principal, Principals
+from gateway.rest import READ_SECONDS, WRITE_SECONDS, idempotency_key
+from gateway.upstream import Upstream
+
+MAX_FILE = 200 * 1024 * 1024
+CHUNK = 256 * 1024
+SERVICE = "crm.workspace.v1.WorkspaceService"
+MESSAGES = "crm.workspace.v1"
+MEDIA_TYPE = re.compile(r"[a-z0-9.+-]{1,64}/[a-z0-9.+-]{1,64}")
+RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})")
+# Pictures that a browser may show in a page of ours; everything else is only ever saved.
+SHOWN = ("image/png", "image/jpeg", "image/gif", "image/webp")
+BIDI = dict.fromkeys([*range(0x202A, 0x202F), *range(0x2066, 0x206A), 0x200E, 0x200F, 0x061C])
+
+
+def router(
+    store: ObjectStore, upstream: Upstream, principals: Principals, buckets: Buckets, codec: JsonCodec
+) -> APIRouter:
+    """The two routes of files that carry bytes."""
+    routes = APIRouter(prefix="/v1/files")
+
+    @routes.post("")
+    async def upload(request: Request) -> Response:
+        """Stores the body, at most 200 MB; its name comes in `X-File-Name`, percent-encoded."""
+        principal = await _caller(request)
+        headers: dict[bytes, bytes] = request.scope["header_map"]
+        name = _file_name(headers)
+        key = idempotency_key(headers).decode()
+        media_type = headers.get(b"content-type", b"application/octet-stream").decode("latin-1").partition(";")[0]
+        if int(headers.get(b"content-length", b"0")) > MAX_FILE:
+            raise _too_large()
+        digest, size = await _store(request)
+        file = {
+            "displayName": name,
+            "mediaType": media_type if MEDIA_TYPE.fullmatch(media_type) else "application/octet-stream",
+            "size": str(size),
+            "sha256": digest,
+        }
+        made = codec.from_value(f"{MESSAGES}.CreateFileRequest", {"file": file, "requestId": key})
+        reply = await _call(request, principal, "CreateFile", made, WRITE_SECONDS)
+        return Response(codec.to_json(f"{MESSAGES}.File", reply), media_type="application/json")
+
+    @routes.get("/{file_id}:download")
+    async def download(request: Request, file_id: str, disposition: str = "attachment") -> Response:
+        """The bytes of a file that the caller may see; a part of them where `Range` asks for it."""
+        principal = await _caller(request)
+        asked = codec.from_value(f"{MESSAGES}.GetFileRequest", {"name": f"files/{file_id}"})
+        reply = await _call(request, principal, "GetFile", asked, READ_SECONDS)
+        file: dict[str, Any] = json.loads(codec.to_json(f"{MESSAGES}.File", reply))
+        size, etag = int(file.get("size", 0)), f'"{file["sha256"]}"'
+        headers = {
+            "etag": etag,
+            "accept-ranges": "bytes",
+            "cache-control": "private, no-cache",
+            "content-security-policy": "default-src 'none'; sandbox",
+            "content-disposition": _disposition(file, disposition),
+        }
+        if request.headers.get("if-none-match") == etag:
+            return Response(status_code=304, headers=headers)
+        status, start, end = _range(request, size, etag)
+        headers["content-length"] = str(end - start)
+        if status == 206:
+            headers["content-range"] = f"bytes {start}-{end - 1}/{size}"
+        media_type = file.get("mediaType") or "application/octet-stream"
+        if start == end:
+            return Response(b"", media_type=media_type, headers=headers)
+        found = await obstore.get_async(store, _path(file["sha256"]), options={"range": (start, end)})
+        chunks = found.stream(min_chunk_size=CHUNK)
+        body = (bytes(chunk) async for chunk in chunks)
+        return StreamingResponse(body, status, headers=headers, media_type=media_type)
+
+    async def _caller(request: Request) -> Principal:
+        request.scope["exchange"].label = f"{request.method} /v1/files"
+        principal = await principals.of(request.scope)
+        if not principal.authorization:
+            raise Refusal("UNAUTHENTICATED", "UNAUTHENTICATED")
+        buckets.take(principal.bucket, principal.rate)
+        return principal
+
+    async def _store(request: Request) -> tuple[str, int]:
+        """Streams the body away, then gives it the name of its content."""
+        hashed, size = hashlib.sha256(), 0
+
+        async def chunks() -> AsyncIterator[bytes]:
+            nonlocal size
+            async for chunk in request.stream():
+                size += len(chunk)
+                if size > MAX_FILE:
+                    raise _too_large()
+                hashed.update(chunk)
+                yield chunk
+
+        incoming = f"incoming/{secrets.token_hex(16)}"
+        try:
+            await obstore.put_async(store, incoming, chunks())
+            if size > MAX_FILE:
+                raise _too_large()
+            with suppress(AlreadyExistsError):
+                await obstore.copy_async(store, incoming, _path(hashed.hexdigest()), overwrite=False)
+        except ClientDisconnect:
+            raise ConnectionResetError from None
+        finally:
+            with suppress(FileNotFoundError):
+                await obstore.delete_async(store, incoming)
+        return hashed.hexdigest(), size
+
+    async def _call(request: Request, principal: Principal, rpc: str, message: bytes, seconds: float) -> bytes:
+        exchange = request.scope["exchange"]
+        metadata = [
+            ("accept-language", LOCALES[exchange.language]),
+            ("traceparent", exchange.traceparent),
+            *principal.metadata,
+        ]
+        reply, _ = await upstream.call("workspace", f"/{SERVICE}/{rpc}", message, metadata, seconds)
+        return reply
+
+    return routes
+
+
+def _path(digest: str) -> str:
+    return f"sha256/{digest[:2]}/{digest}"
+
+
+def _too_large() -> Refusal:
+    return Refusal("RESOURCE_EXHAUSTED", "TOO_LARGE", limit="200 MB")
+
+
+def _file_name(headers: dict[bytes, bytes]) -> str:
+    """The last part of the name, without control and direction characters."""
+    try:
+        name = unquote(headers.get(b"x-file-name", b"").decode("ascii"), errors="strict")
+    except UnicodeDecodeError:
+        raise Refusal("INVALID_ARGUMENT", "MALFORMED", detail="X-File-Name") from None
+    name = "".join(c for c in name.translate(BIDI).replace("\\", "/").rpartition("/")[2] if c.isprintable())
+    if not name.strip() or len(name) > 255:
+        raise Refusal("INVALID_ARGUMENT", "MALFORMED", detail="X-File-Name")
+    return name.strip()
+
+
+def _disposition(file: dict[str, Any], wanted: str) -> str:
+    kind = "inline" if wanted == "inline" and file.get("mediaType") in SHOWN else "attachment"
+    return f"{kind}; filename*=UTF-8''{quote(file.get('displayName') or 'file', safe='')}"
+
+
+def _range(request: Request, size: int, etag: str) -> tuple[int, int, int]:
+    """Status, start and end (exclusive) of what is sent."""
+    match = RANGE.fullmatch(request.headers.get("range", ""))
+    if match is None or match[1] == match[2] == "" or request.headers.get("if-range", etag) != etag:
+        return 200, 0, size
+    if match[1]:
+        start, end = int(match[1]), min(int(match[2] or size - 1) + 1, size)
+    else:
+        start, end = max(0, size - int(match[2])), size
+    if start >= end:
+        headers = [(b"content-range", f"bytes */{size}".encode())]
+        raise Refusal("OUT_OF_RANGE", "RANGE_NOT_SATISFIABLE", headers=headers)
+    return 206, start, end

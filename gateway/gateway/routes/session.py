@@ -1,0 +1,89 @@
+"""Signing in and out of a browser, and who is signed in."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from fastapi import APIRouter, Request
+from fastapi.responses import JSONResponse, RedirectResponse, Response
+
+from gateway.principals import ApiKeys, Lookup
+from gateway.sessions import Sessions
+from gateway.settings import Settings
+
+
+def router(sessions: Sessions, keys: ApiKeys, lookup: Lookup, settings: Settings) -> APIRouter:
+    """The routes below /session."""
+    routes = APIRouter(prefix="/session")
+
+    @routes.get("")
+    async def who(request: Request) -> Response:
+        """Who is signed in, with roles and permissions; `signedIn: false` where nobody is."""
+        session = await sessions.of(request.scope)
+        if session is None:
+            return _json({"signedIn": False})
+        claims = session.claims()
+        employee: str = claims.get("employee") or ""
+        record = lookup(f"employee.{employee.partition('/')[2]}") or {}
+        roles = sorted({*claims.get("roles", ()), *record.get("roles", ())})
+        return _json(
+            {
+                "signedIn": True,
+                "employee": employee,
+                "account": claims.get("account") or "",
+                "contact": claims.get("contact") or "",
+                "displayName": record.get("displayName") or claims.get("name") or "",
+                "roles": roles,
+                "permissions": sorted(_permissions(roles, lookup)),
+                "locale": claims.get("locale") or "zh-CN",
+                "csrf": session.csrf,
+            }
+        )
+
+    @routes.get("/sign-in")
+    async def sign_in(request: Request, return_to: str = "/") -> Response:
+        """Sends the browser to the provider; afterwards it comes back to `return_to`, a path of this site."""
+        local = return_to.startswith("/") and not return_to.startswith(("//", "/\\"))
+        url, cookies = await sessions.begin(return_to if local else "/", f"{_base(request, settings)}/session/callback")
+        return _redirect(url, cookies)
+
+    @routes.get("/callback")
+    async def callback(request: Request, code: str = "", state: str = "") -> Response:
+        """The provider sends the browser here with a code."""
+        path, cookies = await sessions.complete(request.scope, code, state)
+        return _redirect(path, cookies)
+
+    @routes.post("/sign-out")
+    async def sign_out(request: Request) -> Response:
+        """Ends the session here and at the provider."""
+        response = _json({"signedIn": False})
+        response.raw_headers.extend(await sessions.end(request.scope))
+        return response
+
+    @routes.get("/jwks")
+    async def jwks() -> Response:
+        """The key that signs the tokens which stand for partners' keys."""
+        return JSONResponse(keys.jwks(), headers={"cache-control": "public, max-age=300"})
+
+    return routes
+
+
+def _permissions(roles: Iterable[str], lookup: Lookup) -> set[str]:
+    found: set[str] = set()
+    for role in roles:
+        entry: Mapping[str, Any] = lookup(f"role.{role}") or {}
+        found.update(entry.get("permissions", ()))
+    return found
+
+
+def _base(request: Request, settings: Settings) -> str:
+    return settings.public_url.rstrip("/") or f"{request.url.scheme}://{request.url.netloc}"
+
+
+def _json(value: Any) -> JSONResponse:
+    return JSONResponse(value, headers={"cache-control": "no-store"})
+
+
+def _redirect(url: str, cookies: list[tuple[bytes, bytes]]) -> Response:
+    response = RedirectResponse(url, status_code=303, headers={"cache-control": "no-store"})
+    response.raw_headers.extend(cookies)
+    return response
