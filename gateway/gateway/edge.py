@@ -59,10 +59,15 @@ class Edge:
         self._shedder = shedder
         self._headers = [*SECURITY_HEADERS, HSTS] if secure else SECURITY_HEADERS
         self._seconds = Histogram(
-            "http_request_seconds", "Time to answer, by route and status", ["route", "status"], registry=registry
+            "http_request_seconds",
+            "Time to answer, by route and status",
+            ["route", "status"],
+            registry=registry,
         )
         self._refused = Counter("http_refusals", "Requests refused, by reason", ["reason"], registry=registry)
-        Gauge("http_in_flight", "Requests in flight", registry=registry).set_function(lambda: shedder.in_flight)
+        Gauge("http_in_flight", "Requests in flight", registry=registry).set_function(
+            lambda: shedder.in_flight
+        )
         self._series: dict[tuple[str, int], Any] = {}
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
@@ -148,7 +153,13 @@ async def respond(send: Any, status: int, body: bytes, headers: list[tuple[bytes
 def _trace(incoming: bytes) -> tuple[str, str]:
     """The trace id and the traceparent that goes on; a new trace where none comes in well formed."""
     parts = incoming.decode("latin-1").split("-")
-    if len(parts) == 4 and len(parts[1]) == 32 and len(parts[2]) == 16 and _hex(parts[1]) and int(parts[1], 16):
+    if (
+        len(parts) == 4
+        and len(parts[1]) == 32
+        and len(parts[2]) == 16
+        and _hex(parts[1])
+        and int(parts[1], 16)
+    ):
         trace_id = parts[1].lower()
     else:
         trace_id = secrets.token_hex(16)

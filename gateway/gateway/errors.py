@@ -1,7 +1,7 @@
 """Errors in the form of AIP-193, in the caller's language. Nothing of what was sent comes back.
 
-    Refusal          raised by the gateway itself: a reason whose sentences stand in the protos
-    AioRpcError      raised by a service: its google.rpc.Status says everything
+Refusal          raised by the gateway itself: a reason whose sentences stand in the protos
+AioRpcError      raised by a service: its google.rpc.Status says everything
 """
 
 import json
@@ -144,7 +144,13 @@ class Errors:
         return domain, re.sub(r"\{(\w+)\}", lambda match: metadata.get(match[1], ""), texts[language])
 
     def _render(
-        self, code: str, reason: str, message: str, language: str, details: list[dict[str, Any]], trace_id: str
+        self,
+        code: str,
+        reason: str,
+        message: str,
+        language: str,
+        details: list[dict[str, Any]],
+        trace_id: str,
     ) -> tuple[int, list[Any], bytes]:
         status = HTTP_STATUS_BY_REASON.get(reason) or HTTP_STATUS.get(code, 500)
         details += [
@@ -166,7 +172,7 @@ class Errors:
 
 @lru_cache(maxsize=1024)
 def language_of(accept_language: str) -> str:
-    """"zh" or "en": the one that the header weighs more; Chinese where it names neither."""
+    """ "zh" or "en": the one that the header weighs more; Chinese where it names neither."""
     best, weight = "zh", 0.0
     for part in accept_language[:200].split(","):
         tag, _, parameter = part.strip().partition(";")

@@ -98,7 +98,10 @@ class ApiKeys:
         if key is None:
             raise Refusal("UNAUTHENTICATED", "KEY_UNKNOWN")
         entry = self._lookup(f"apiKey.{key.id}")
-        if not hmac.compare_digest(key.digest(self._secret_key), entry["hash"] if entry else NO_HASH) or not entry:
+        if (
+            not hmac.compare_digest(key.digest(self._secret_key), entry["hash"] if entry else NO_HASH)
+            or not entry
+        ):
             raise Refusal("UNAUTHENTICATED", "KEY_UNKNOWN")
         if entry.get("disabled"):
             raise Refusal("UNAUTHENTICATED", "KEY_REVOKED")
@@ -107,7 +110,10 @@ class ApiKeys:
         if (ranges := entry.get("cidrs")) and not _within(address, ranges):
             raise Refusal("PERMISSION_DENIED", "IP_NOT_ALLOWED")
         return Principal(
-            f"Bearer {self._token(key.id, entry)}", f"apiKeys/{key.id}", float(entry.get("rate") or KEY_RATE), address
+            f"Bearer {self._token(key.id, entry)}",
+            f"apiKeys/{key.id}",
+            float(entry.get("rate") or KEY_RATE),
+            address,
         )
 
     def _token(self, key_id: str, entry: Mapping[str, Any]) -> str:

@@ -22,7 +22,13 @@ class Rest:
     """Serves what the transcoder knows below /v1; all else goes on to the next application."""
 
     def __init__(
-        self, app: Any, *, transcoder: Transcoder, upstream: Upstream, principals: Principals, buckets: Buckets
+        self,
+        app: Any,
+        *,
+        transcoder: Transcoder,
+        upstream: Upstream,
+        principals: Principals,
+        buckets: Buckets,
     ) -> None:
         self._app = app
         self._transcoder = transcoder
@@ -68,7 +74,9 @@ class Rest:
 
 def _is_own(scope: Any) -> bool:
     path: str = scope["path"]
-    return (scope["method"], path) in OWN_ROUTES or (path.startswith("/v1/files/") and path.endswith(":download"))
+    return (scope["method"], path) in OWN_ROUTES or (
+        path.startswith("/v1/files/") and path.endswith(":download")
+    )
 
 
 async def _json_body(headers: dict[bytes, bytes], receive: Any) -> bytes:

@@ -167,7 +167,9 @@ class Transcoder:
         if index == len(segments):
             return node if any(c == custom for _, c in node.routes) else None
         segment = segments[index]
-        if (literal := node.literals.get(segment)) and (found := self._find(literal, segments, index + 1, custom)):
+        if (literal := node.literals.get(segment)) and (
+            found := self._find(literal, segments, index + 1, custom)
+        ):
             return found
         if node.variable and segment:
             return self._find(node.variable, segments, index + 1, custom)
@@ -178,8 +180,14 @@ def _routes(method: Method) -> Iterator[Route]:
     rule = method.http
     for binding in (rule, *rule.additional_bindings):
         verb = binding.WhichOneof("pattern")
-        if verb not in VERBS or binding.response_body or (binding is not rule and binding.additional_bindings):
-            raise UnsupportedBinding(f"{method.path}: {verb or 'no'} pattern, response_body or nested bindings")
+        if (
+            verb not in VERBS
+            or binding.response_body
+            or (binding is not rule and binding.additional_bindings)
+        ):
+            raise UnsupportedBinding(
+                f"{method.path}: {verb or 'no'} pattern, response_body or nested bindings"
+            )
         yield _route(method, verb.upper(), getattr(binding, verb), binding.body)
 
 
@@ -239,7 +247,9 @@ def _template(method: Method, template: str) -> tuple[tuple[str | None, ...], st
         start = len(segments)
         segments += [None if piece == "*" else piece for piece in inner]
         name = variable[1]
-        captures.append(Capture(name, start, len(segments), _encoder(method.descriptor.input_type, name, text=True)))
+        captures.append(
+            Capture(name, start, len(segments), _encoder(method.descriptor.input_type, name, text=True))
+        )
     return tuple(segments), match[2] or "", tuple(captures)
 
 

@@ -74,7 +74,9 @@ class Service:
     async def close(self) -> None:
         await self._channel.close(grace=1)
 
-    async def _once(self, rpc: Any, request: bytes, metadata: Metadata, timeout: float) -> tuple[bytes, Metadata]:
+    async def _once(
+        self, rpc: Any, request: bytes, metadata: Metadata, timeout: float
+    ) -> tuple[bytes, Metadata]:
         call = rpc(request, timeout=timeout, metadata=metadata)
         try:
             reply = await call

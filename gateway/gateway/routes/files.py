@@ -49,7 +49,9 @@ def router(
         headers: dict[bytes, bytes] = request.scope["header_map"]
         name = _file_name(headers)
         key = idempotency_key(headers).decode()
-        media_type = headers.get(b"content-type", b"application/octet-stream").decode("latin-1").partition(";")[0]
+        media_type = (
+            headers.get(b"content-type", b"application/octet-stream").decode("latin-1").partition(";")[0]
+        )
         if int(headers.get(b"content-length", b"0")) > MAX_FILE:
             raise _too_large()
         digest, size = await _store(request)
@@ -127,7 +129,9 @@ def router(
                 await obstore.delete_async(store, incoming)
         return hashed.hexdigest(), size
 
-    async def _call(request: Request, principal: Principal, rpc: str, message: bytes, seconds: float) -> bytes:
+    async def _call(
+        request: Request, principal: Principal, rpc: str, message: bytes, seconds: float
+    ) -> bytes:
         exchange = request.scope["exchange"]
         metadata = [
             ("accept-language", LOCALES[exchange.language]),

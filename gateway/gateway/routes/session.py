@@ -43,7 +43,9 @@ def router(sessions: Sessions, keys: ApiKeys, lookup: Lookup, settings: Settings
     async def sign_in(request: Request, return_to: str = "/") -> Response:
         """Sends the browser to the provider; afterwards it comes back to `return_to`, a path of this site."""
         local = return_to.startswith("/") and not return_to.startswith(("//", "/\\"))
-        url, cookies = await sessions.begin(return_to if local else "/", f"{_base(request, settings)}/session/callback")
+        url, cookies = await sessions.begin(
+            return_to if local else "/", f"{_base(request, settings)}/session/callback"
+        )
         return _redirect(url, cookies)
 
     @routes.get("/callback")

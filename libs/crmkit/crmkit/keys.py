@@ -28,7 +28,9 @@ class ApiKey:
     def make(cls, environment: str) -> "ApiKey":
         """A new key with 256 random bits."""
         key_id = "".join(secrets.choice(_ID_CHARACTERS) for _ in range(8))
-        return cls(environment, key_id, base64.urlsafe_b64encode(secrets.token_bytes(32)).decode().rstrip("="))
+        return cls(
+            environment, key_id, base64.urlsafe_b64encode(secrets.token_bytes(32)).decode().rstrip("=")
+        )
 
     @classmethod
     def parse(cls, text: str) -> "ApiKey | None":
