@@ -1,0 +1,27 @@
+"""Loops that run as long as the process."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+
+LONGEST_PAUSE = 5.0
+
+log = logging.getLogger(__name__)
+
+
+async def forever(step: Callable[[], Awaitable[object]], pause: float) -> None:
+    """Repeats a step until cancelled. What it raises is logged and backed off from, never the end."""
+    failures = 0
+    while True:
+        try:
+            await step()
+            failures = 0
+        except Exception as error:
+            failures += 1
+            log.warning(
+                "a background step failed and is tried again: %r", error, extra={"failures": failures}
+            )
+            await asyncio.sleep(min(0.1 * 2 ** min(failures, 10), LONGEST_PAUSE))
+            continue
+        if pause:
+            await asyncio.sleep(pause)

@@ -1,0 +1,401 @@
+"""Facts heard: each handler has its effect once.
+
+    outbox → Relay → JetStream → Consumers → handler, with its inbox row, in one transaction → ack
+
+A fact may be delivered twice, late or out of order, never not at all; the inbox row makes its effect
+happen once. A fact that a handler refuses too often becomes a dead letter and the others flow on.
+"""
+
+import asyncio
+import contextlib
+import inspect
+import json
+import logging
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Protocol, TypeVar, cast
+from uuid import UUID
+
+from google.protobuf import descriptor_pool, json_format
+from google.protobuf.message import Message
+from google.protobuf.message_factory import GetMessageClass
+from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
+from nats.errors import TimeoutError as NatsTimeoutError
+from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
+from opentelemetry import propagate, trace
+from sqlalchemy import text
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
+
+from crmkit.background import forever
+from crmkit.bus import Bus
+from crmkit.metrics import Metrics
+from crmkit.tables import DeadLetter, Inbox
+
+AT_ONCE = 8
+PULL = 32
+PULL_SECONDS = 2.0
+ACK_WAIT = 30
+ATTEMPTS = 5
+BACK_OFF = (1.0, 2.0, 5.0, 10.0)
+# A fact whose handler takes the process down never fails in Python: its deliveries give it away.
+DELIVERIES = 10
+STOP_SECONDS = 15.0
+
+log = logging.getLogger(__name__)
+tracer = trace.get_tracer("crmkit.events")
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """A fact as it came, for handlers that read every kind."""
+
+    subject: str
+    id: UUID
+    time: datetime
+    actor: str
+    aggregate: str
+    version: int | None
+    payload: dict[str, Any]
+
+    @property
+    def message(self) -> Message:
+        """The fact as its message; KeyError where this process knows no such message."""
+        area_message = self.subject.rpartition(".")[2]
+        pool = descriptor_pool.Default()
+        names = (self.subject, f"crm.common.v1.{area_message}")
+        for name in names:
+            with contextlib.suppress(KeyError):
+                return _read(GetMessageClass(pool.FindMessageTypeByName(name)), self.payload)
+        raise KeyError(self.subject)
+
+
+class HandlerCall(Protocol):
+    """What this module needs of a call."""
+
+    @property
+    def db(self) -> AsyncSession:
+        """The session of the call's transaction."""
+        ...
+
+
+class OpenCall(Protocol):
+    """Opens a call of the system itself: a transaction, committed when left, rolled back by an exception."""
+
+    def __call__(self, method: str, cause: Fact | None) -> AbstractAsyncContextManager[HandlerCall]: ...
+
+
+Function = Callable[[Any, Any], Awaitable[None]]
+F = TypeVar("F", bound=Function)
+M = TypeVar("M", bound=Message)
+
+
+@dataclass(frozen=True, slots=True)
+class Handler:
+    """A function that listens: to which subjects, and as what it takes the fact."""
+
+    name: str
+    function: Function
+    patterns: tuple[str, ...]
+    takes: type[Message] | type[Fact]
+
+    def hears(self, subject: str) -> bool:
+        """Whether the subject is one of those listened to."""
+        return any(covers(pattern, subject) for pattern in self.patterns)
+
+    async def __call__(self, fact: Fact, call: HandlerCall) -> None:
+        event = fact if self.takes is Fact else _read(cast("type[Message]", self.takes), fact.payload)
+        await self.function(event, call)
+
+
+def listens(*patterns: str) -> Callable[[F], F]:
+    """Says which subjects a handler hears, where the annotation of its event does not say it all."""
+
+    def mark(function: F) -> F:
+        function.__dict__["listens"] = patterns
+        return function
+
+    return mark
+
+
+def handler_of(function: Function) -> Handler:
+    """Reads from the annotation of the first parameter what the function listens to."""
+    name = getattr(function, "__name__", repr(function))
+    parameter = next(iter(inspect.signature(function).parameters.values()))
+    takes: Any = parameter.annotation
+    if isinstance(takes, str):
+        takes = eval(takes, inspect.unwrap(function).__globals__)
+    if not (inspect.isclass(takes) and issubclass(takes, Fact | Message)):
+        raise TypeError(f"{name}: the event must be annotated with a message or with Fact")
+    patterns: tuple[str, ...] = function.__dict__.get("listens", ())
+    if not patterns and takes is Fact:
+        patterns = ("crm.>",)
+    elif not patterns:
+        # Messages of crm.common are sent by every area under its own name.
+        full_name = cast("type[Message]", takes).DESCRIPTOR.full_name
+        patterns = (full_name.replace("crm.common.", "crm.*.", 1),)
+    return Handler(name, function, patterns, takes)
+
+
+def covers(pattern: str, subject: str) -> bool:
+    """Whether a NATS pattern takes in a subject or another pattern."""
+    wanted, given = pattern.split("."), subject.split(".")
+    for index, token in enumerate(wanted):
+        if token == ">":
+            return len(given) > index
+        if index >= len(given) or given[index] == ">" or token not in ("*", given[index]):
+            return False
+    return len(wanted) == len(given)
+
+
+def filters(handlers: Sequence[Handler], area: str) -> list[str]:
+    """The subjects of one area that the handlers hear, none within another, as JetStream wants it."""
+    found: set[str] = set()
+    for pattern in (pattern for handler in handlers for pattern in handler.patterns):
+        tokens = pattern.split(".")
+        if tokens[1] == ">":
+            found.add(f"crm.{area}.v1.>")
+        elif tokens[1] in ("*", area):
+            found.add(".".join(("crm", area, *tokens[2:])))
+    return sorted(one for one in found if not any(covers(other, one) for other in found - {one}))
+
+
+class Consumers:
+    """Runs the handlers of an app over the streams of the areas they listen to.
+
+    One durable consumer per app and stream, shared by all replicas. Facts of one aggregate are handled
+    one after another within a process; across replicas and after a failure they may come in any order.
+    """
+
+    def __init__(
+        self,
+        app: str,
+        areas: Sequence[str],
+        functions: Sequence[Function],
+        open_call: OpenCall,
+        engine: AsyncEngine,
+        bus: Bus,
+        metrics: Metrics,
+    ) -> None:
+        self.handlers = [handler_of(function) for function in functions]
+        if len({handler.name for handler in self.handlers}) != len(self.handlers):
+            raise ValueError(f"{app}: two handlers have the same name")
+        self._app = app
+        self._filters = {area: found for area in areas if (found := filters(self.handlers, area))}
+        self._open_call = open_call
+        self._engine = engine
+        self._bus = bus
+        self._metrics = metrics
+        self._slots = asyncio.Semaphore(AT_ONCE)
+        self._last: dict[str, asyncio.Task[None]] = {}
+
+    async def run(self) -> None:
+        """Listens until cancelled; then finishes what it has begun and gives the rest back."""
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                for area in self._filters:
+                    tasks.create_task(forever(lambda area=area: self._listen(area), 0))
+        finally:
+            if begun := list(self._last.values()):
+                _, late = await asyncio.wait(begun, timeout=STOP_SECONDS)
+                for task in late:
+                    task.cancel()
+
+    async def replay(self, id: int) -> None:
+        """Runs the handler of a dead letter again, now, and raises what it raises."""
+        async with self._engine.connect() as connection:
+            letter = (
+                await connection.execute(text("SELECT * FROM dead_letters WHERE id = :id"), {"id": id})
+            ).one()
+        handler = next(handler for handler in self.handlers if handler.name == letter.handler)
+        await self._effect(handler, _fact(letter.subject, letter.headers, letter.payload.encode()))
+        async with self._engine.begin() as connection:
+            await connection.execute(
+                text("UPDATE dead_letters SET resolved_at = clock_timestamp() WHERE id = :id"), {"id": id}
+            )
+
+    async def _listen(self, area: str) -> None:
+        """Makes the consumer and pulls from it, until it is gone or the connection is another one."""
+        js = await self._bus.connected()
+        stream = await self._bus.ensure_stream(area)
+        config = ConsumerConfig(
+            durable_name=self._app,
+            filter_subjects=self._filters[area],
+            deliver_policy=DeliverPolicy.ALL,
+            ack_policy=AckPolicy.EXPLICIT,
+            ack_wait=ACK_WAIT,
+            max_ack_pending=4 * PULL,
+            # The broker would drop a fact silently where we write a dead letter; so the limit is ours.
+            max_deliver=-1,
+        )
+        await js.add_consumer(stream, config)
+        inbox = self._bus.client.new_inbox()
+        subscription = await self._bus.client.subscribe(inbox)
+        connection = self._bus.connections
+        try:
+            while connection == self._bus.connections:
+                await self._pull(stream, inbox, subscription)
+                info = await js.consumer_info(stream, self._app)
+                self._metrics.pending.labels(self._app, stream).set(
+                    (info.num_pending or 0) + (info.num_ack_pending or 0)
+                )
+        finally:
+            await self._give_back(subscription)
+
+    async def _pull(self, stream: str, inbox: str, subscription: Subscription) -> None:
+        """Asks for facts again and again, and returns when none came for a while."""
+        client, subject = self._bus.client, f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{self._app}"
+        ask = json.dumps({"batch": PULL, "expires": int(PULL_SECONDS * 1e9)}).encode()
+        while True:
+            await client.publish(subject, ask, reply=inbox)
+            for taken in range(PULL):
+                try:
+                    message = await subscription.next_msg(PULL_SECONDS + 1)
+                except NatsTimeoutError:
+                    return
+                if not message.reply:
+                    # A status instead of a fact: this request is over.
+                    if not taken:
+                        return
+                    break
+                await self._begin(message)
+
+    async def _begin(self, message: Msg) -> None:
+        """Starts a fact behind the one before it of the same aggregate, when a slot is free."""
+        await self._slots.acquire()
+        aggregate = (message.headers or {}).get("ce-subject", "")
+        task = asyncio.create_task(self._take(message, self._last.get(aggregate)))
+        self._last[aggregate] = task
+
+        def done(task: asyncio.Task[None]) -> None:
+            self._slots.release()
+            if self._last.get(aggregate) is task:
+                del self._last[aggregate]
+            if not task.cancelled() and (error := task.exception()):
+                log.error("a fact was left to be delivered again", exc_info=error)
+
+        task.add_done_callback(done)
+
+    async def _take(self, message: Msg, before: asyncio.Task[None] | None) -> None:
+        """Gives a fact to every handler that hears it, and acknowledges it after their commits."""
+        if before:
+            await asyncio.wait([before])
+        try:
+            fact = _fact(message.subject, message.headers or {}, message.data)
+        except (KeyError, ValueError) as error:
+            log.error("what no outbox has sent is not a fact: %r", error, extra={"subject": message.subject})
+            await message.term()
+            return
+        deliveries = message.metadata.num_delivered
+        again = False
+        for handler in self.handlers:
+            if handler.hears(fact.subject):
+                again |= not await self._handle(handler, fact, message, deliveries)
+        if again:
+            await message.nak(BACK_OFF[min(deliveries, len(BACK_OFF)) - 1])
+        else:
+            await message.ack()
+
+    async def _handle(self, handler: Handler, fact: Fact, message: Msg, deliveries: int) -> bool:
+        """True when the handler is done with the fact: its effect is committed, or it is a dead letter."""
+        parent = propagate.extract({"traceparent": (message.headers or {}).get("traceparent", "")})
+        while True:
+            begun, outcome = time.monotonic(), "stopped"
+            try:
+                if deliveries > DELIVERIES:
+                    raise RuntimeError(f"delivered {deliveries} times and never finished")
+                with tracer.start_as_current_span(handler.name, parent, trace.SpanKind.CONSUMER):
+                    outcome = "done" if await self._effect(handler, fact) else "repeated"
+                return True
+            except Exception as error:
+                if not await self._database_answers():
+                    # Not the fact's fault, so not an attempt: it waits here for the database.
+                    outcome = "waited"
+                    await message.in_progress()
+                    await asyncio.sleep(1)
+                    continue
+                dead = deliveries >= ATTEMPTS
+                outcome = "dead" if dead else "failed"
+                log.log(
+                    logging.ERROR if dead else logging.WARNING,
+                    "a handler refused a fact",
+                    exc_info=error,
+                    extra={"handler": handler.name, "event": str(fact.id), "attempt": deliveries},
+                )
+                if dead:
+                    await self._bury(handler, fact, message, deliveries, error)
+                return dead
+            finally:
+                self._metrics.handled.labels(self._app, handler.name, outcome).observe(
+                    time.monotonic() - begun
+                )
+
+    async def _effect(self, handler: Handler, fact: Fact) -> bool:
+        """Inbox row and effect in one transaction; False where the effect was there before."""
+        async with self._open_call(handler.name, fact) as call:
+            row = {"event_id": fact.id, "handler": handler.name}
+            new = insert(Inbox).values(row).on_conflict_do_nothing().returning(Inbox.event_id)
+            if await call.db.scalar(new) is None:
+                return False
+            await handler(fact, call)
+        return True
+
+    async def _bury(
+        self, handler: Handler, fact: Fact, message: Msg, deliveries: int, error: Exception
+    ) -> None:
+        letter = insert(DeadLetter).values(
+            handler=handler.name,
+            event_id=fact.id,
+            subject=fact.subject,
+            headers=dict(message.headers or {}),
+            payload=message.data.decode(),
+            error=f"{type(error).__name__}: {error}"[:4000],
+            attempts=deliveries,
+        )
+        again = {"error": letter.excluded.error, "last_time": letter.excluded.last_time, "resolved_at": None}
+        again["attempts"] = DeadLetter.attempts + letter.excluded.attempts
+        async with self._engine.begin() as connection:
+            await connection.execute(
+                letter.on_conflict_do_update(index_elements=["event_id", "handler"], set_=again)
+            )
+
+    async def _database_answers(self) -> bool:
+        try:
+            async with asyncio.timeout(3), self._engine.connect() as connection:
+                await connection.execute(text("SELECT 1"))
+        except Exception:
+            log.warning("the database is away", exc_info=True)
+            return False
+        return True
+
+    async def _give_back(self, subscription: Subscription) -> None:
+        """Facts that were delivered and not begun go to somebody else at once."""
+        with contextlib.suppress(Exception):
+            while True:
+                message = await subscription.next_msg(0.01)
+                if message.reply:
+                    await message.nak()
+        with contextlib.suppress(Exception):
+            await subscription.unsubscribe()
+
+
+def _fact(subject: str, headers: Mapping[str, str], data: bytes) -> Fact:
+    version = headers.get("crm-version")
+    return Fact(
+        subject=subject,
+        id=UUID(headers["ce-id"]),
+        time=datetime.fromisoformat(headers["ce-time"]),
+        actor=headers["crm-actor"],
+        aggregate=headers["ce-subject"],
+        version=int(version) if version else None,
+        payload=json.loads(data),
+    )
+
+
+def _read(message_class: type[M], payload: dict[str, Any]) -> M:
+    """The message; fields that a newer sender knows are left out."""
+    return json_format.ParseDict(payload, message_class(), ignore_unknown_fields=True)

@@ -1,0 +1,300 @@
+"""Facts told: written with the change, and sent surely.
+
+    call.emit → outbox row in the change's transaction → Relay → JetStream
+
+The outbox is the record and NATS the courier. What was not acknowledged is sent again with the same
+id; what the stream has lost is found and sent again.
+"""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+from uuid import uuid4
+
+from nats.errors import Error as NatsError
+from nats.errors import TimeoutError as NatsTimeoutError
+from nats.js import JetStreamContext
+from nats.js.api import PubAck
+from nats.js.errors import NoStreamResponseError
+from opentelemetry import propagate
+from sqlalchemy import Row, insert, text
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
+from uuid_utils.compat import uuid7
+
+from crmkit.background import forever
+from crmkit.bus import Bus
+from crmkit.metrics import Metrics
+from crmkit.tables import Outbox
+
+LARGEST_PAYLOAD = 900_000
+FLIGHT = 64
+PUBLISH_TIMEOUT = 5.0
+POLL = 0.5
+RECONCILE_EVERY = 300.0
+TIDY_EVERY = 600.0
+OBSERVE_EVERY = 5.0
+
+log = logging.getLogger(__name__)
+
+
+def new_fact(
+    type: str,
+    *,
+    aggregate: str,
+    version: int | None,
+    payload: str,
+    actor: str,
+    schema_version: int = 1,
+) -> dict[str, Any]:
+    """An outbox row. `type` is the subject, `aggregate` a resource name, `payload` proto JSON."""
+    if len(payload.encode()) > LARGEST_PAYLOAD:
+        # Refused here, where the caller can be told: in the outbox it could never be sent.
+        raise ValueError(f"a fact {type} of {len(payload)} characters is too large to send")
+    carrier: dict[str, str] = {}
+    propagate.inject(carrier)
+    return {
+        "event_id": uuid7(),
+        "type": type,
+        "schema_version": schema_version,
+        "aggregate_type": aggregate.partition("/")[0],
+        "aggregate_id": aggregate,
+        "aggregate_version": version,
+        "payload": payload,
+        "actor": actor,
+        "trace": carrier.get("traceparent", ""),
+    }
+
+
+async def emit_rows(session: AsyncSession, facts: Sequence[dict[str, Any]]) -> None:
+    """Writes facts in the session's transaction, in one statement. Afterwards, wake the relay."""
+    if facts:
+        await session.execute(insert(Outbox), facts)
+
+
+# One relay at a time per database, else two batches could overtake each other within an aggregate.
+_LOCK = text("SELECT pg_try_advisory_xact_lock(hashtext('crmkit.relay'))")
+# By null, never by "id greater than last": ids are handed out before commit, and a slower
+# transaction would be skipped for ever.
+_CLAIM = text(
+    "SELECT * FROM outbox WHERE published_at IS NULL ORDER BY id LIMIT :limit FOR UPDATE SKIP LOCKED"
+)
+_MARK = text(
+    "UPDATE outbox SET published_at = clock_timestamp(), stream_sequence = acked.sequence, last_error = NULL"
+    " FROM unnest(CAST(:ids AS bigint[]), CAST(:sequences AS bigint[])) AS acked(id, sequence)"
+    " WHERE outbox.id = acked.id"
+)
+_BLAME = text("UPDATE outbox SET attempts = attempts + 1, last_error = :error WHERE id = ANY(:ids)")
+_RANGE = text(
+    "SELECT * FROM outbox WHERE published_at IS NOT NULL AND occurred_at BETWEEN :start AND :end"
+    " AND id > :after ORDER BY id LIMIT :limit"
+)
+# Six days, since the stream itself forgets after seven.
+_LOST = text(
+    "SELECT * FROM outbox"
+    " WHERE published_at > clock_timestamp() - interval '6 days' AND published_at < :before"
+    " AND (published_at < :created OR stream_sequence < :first OR stream_sequence > :last"
+    " OR stream_sequence = ANY(:deleted)) ORDER BY id LIMIT :limit"
+)
+_BACKLOG = text(
+    "SELECT count(*), coalesce(extract(epoch FROM clock_timestamp() - min(occurred_at)), 0) FROM outbox"
+    " WHERE published_at IS NULL"
+)
+_DEAD = text("SELECT count(*) FROM dead_letters WHERE resolved_at IS NULL")
+_TIDY = tuple(
+    text(f"DELETE FROM {table} WHERE ctid = ANY(ARRAY(SELECT ctid FROM {table} WHERE {old} LIMIT 5000))")
+    for table, old in (
+        ("outbox", "published_at < clock_timestamp() - interval '7 days'"),
+        # Longer than the stream's age and a replay together: a fact may come again that late.
+        ("inbox", "handled_at < clock_timestamp() - interval '30 days'"),
+        ("replays", "create_time < clock_timestamp() - interval '3 days'"),
+    )
+)
+
+
+class NotSent(Exception):
+    """Facts of a batch were not acknowledged: whether JetStream has them is unknown."""
+
+
+class Relay:
+    """Sends what the outbox of one database holds. Any number may run; one works at a time."""
+
+    def __init__(self, engine: AsyncEngine, bus: Bus, area: str, metrics: Metrics) -> None:
+        self._engine = engine
+        self._bus = bus
+        self._area = area
+        self._metrics = metrics
+        self._work = asyncio.Event()
+        # The connection on which outbox and stream were last compared.
+        self._compared = 0
+
+    def wake(self) -> None:
+        """Says that a transaction with facts was committed."""
+        self._work.set()
+
+    async def run(self) -> None:
+        """Sends, repairs, tidies and counts until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(forever(self._send_all, 0))
+            tasks.create_task(forever(self.reconcile, RECONCILE_EVERY))
+            tasks.create_task(forever(self.tidy, TIDY_EVERY))
+            tasks.create_task(forever(self.observe, OBSERVE_EVERY))
+
+    async def _send_all(self) -> None:
+        await self._bus.connected()
+        if self._compared != (connection := self._bus.connections):
+            # NATS was away: it may have come back with less than it had, or with nothing.
+            await self.reconcile()
+            self._compared = connection
+        if not await self.send_batch():
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._work.wait(), POLL)
+            self._work.clear()
+
+    async def send_batch(self) -> int:
+        """Sends the next facts, in the order of each aggregate; NotSent if some stay unsent."""
+        async with self._engine.begin() as connection:
+            if not await connection.scalar(_LOCK):
+                return 0
+            rows = (await connection.execute(_CLAIM, {"limit": FLIGHT})).all()
+            error = await self._send(connection, rows, "")
+        if error:
+            raise error
+        self._metrics.published.labels(self._area).inc(len(rows))
+        return len(rows)
+
+    async def replay(self, start: datetime, end: datetime) -> int:
+        """Sends the facts of a time again, whatever the stream holds; every inbox absorbs repetitions."""
+        await self._bus.ensure_stream(self._area)
+        sent, after, stamp = 0, 0, uuid4().hex
+        while True:
+            async with self._engine.begin() as connection:
+                window = {"start": start, "end": end, "after": after, "limit": FLIGHT}
+                rows = (await connection.execute(_RANGE, window)).all()
+                error = await self._send(connection, rows, f"/{stamp}")
+            if error:
+                raise error
+            if not rows:
+                return sent
+            sent, after = sent + len(rows), rows[-1].id
+
+    async def reconcile(self) -> int:
+        """Compares outbox and stream, and sends again what the stream has lost, be it all."""
+        await self._bus.connected()
+        sent = 0
+        while lost := await self._send_lost():
+            sent += lost
+        if sent:
+            self._metrics.republished.labels(self._area).inc(sent)
+            log.error("the stream had lost facts; they were sent again", extra={"facts": sent})
+        return sent
+
+    async def _send_lost(self) -> int:
+        async with self._engine.begin() as connection:
+            if not await connection.scalar(_LOCK):
+                return 0
+            before = await connection.scalar(text("SELECT clock_timestamp()"))
+            stream = await self._bus.ensure_stream(self._area)
+            info = await self._bus.request(f"STREAM.INFO.{stream}", {"deleted_details": True})
+            state = info["state"]
+            found = {
+                "before": before,
+                "created": datetime.fromisoformat(info["created"]),
+                "first": state["first_seq"],
+                "last": state["last_seq"],
+                "deleted": state.get("deleted") or [],
+                "limit": FLIGHT,
+            }
+            rows = (await connection.execute(_LOST, found)).all()
+            error = await self._send(connection, rows, f"/{state['last_seq']}")
+        if error:
+            raise error
+        return len(rows)
+
+    async def _send(
+        self, connection: AsyncConnection, rows: Sequence[Row[Any]], repetition: str
+    ) -> Exception | None:
+        """Publishes, waits for every acknowledgement, then marks those that came."""
+        if not rows:
+            return None
+        outcomes = await _publish(self._bus.js, rows, self._area, repetition)
+        acked = [
+            (row.id, ack.seq) for row, ack in zip(rows, outcomes, strict=True) if isinstance(ack, PubAck)
+        ]
+        if acked:
+            ids, sequences = zip(*acked, strict=True)
+            await connection.execute(_MARK, {"ids": ids, "sequences": sequences})
+        failed = [
+            (row.id, error) for row, error in zip(rows, outcomes, strict=True) if isinstance(error, Exception)
+        ]
+        if not failed:
+            return None
+        if any(isinstance(error, NoStreamResponseError) for _, error in failed):
+            self._compared = 0
+        error = failed[0][1]
+        blame = {"ids": [id for id, _ in failed], "error": repr(error)[:500]}
+        await connection.execute(_BLAME, blame)
+        return NotSent(f"{len(failed)} of {len(rows)} facts: {error!r}")
+
+    async def tidy(self) -> None:
+        """Deletes what is past its keeping time, in short transactions."""
+        for statement in _TIDY:
+            deleted = 1
+            while deleted:
+                async with self._engine.begin() as connection:
+                    deleted = (await connection.execute(statement)).rowcount
+
+    async def observe(self) -> None:
+        """Counts what waits."""
+        async with self._engine.connect() as connection:
+            unpublished, oldest = (await connection.execute(_BACKLOG)).one()
+            dead = await connection.scalar(
+                text("SELECT count(*) FROM dead_letters WHERE resolved_at IS NULL")
+            )
+        self._metrics.outbox_unpublished.labels(self._area).set(unpublished)
+        self._metrics.outbox_oldest.labels(self._area).set(float(oldest))
+        self._metrics.dead_letters.labels(self._area).set(dead or 0)
+
+
+async def _publish(
+    js: JetStreamContext, rows: Sequence[Row[Any]], area: str, repetition: str
+) -> list[PubAck | Exception]:
+    """One flight: written in order on one connection, so that a fault loses an end and not a middle."""
+    flight: list[asyncio.Future[PubAck]] = []
+    broken: Exception | None = None
+    for row in rows:
+        headers = _headers(row, area, repetition)
+        try:
+            flight.append(await js.publish_async(row.type, row.payload.encode(), headers=headers))
+        except (NatsError, OSError) as error:
+            broken = error
+            break
+    if flight:
+        await asyncio.wait(flight, timeout=PUBLISH_TIMEOUT)
+    outcomes: list[PubAck | Exception] = []
+    for future in flight:
+        if not future.done():
+            future.cancel()
+            outcomes.append(NatsTimeoutError())
+        else:
+            outcomes.append(future.exception() or future.result())  # type: ignore[arg-type]
+    return outcomes + [broken or NatsTimeoutError()] * (len(rows) - len(outcomes))
+
+
+def _headers(row: Row[Any], area: str, repetition: str) -> dict[str, str]:
+    headers = {
+        # A repetition is not the first sending: the broker must not drop it, the inbox will know it.
+        "Nats-Msg-Id": f"{row.event_id}{repetition}",
+        "ce-specversion": "1.0",
+        "ce-id": str(row.event_id),
+        "ce-type": row.type,
+        "ce-source": f"crm/{area}",
+        "ce-time": row.occurred_at.isoformat(),
+        "ce-subject": row.aggregate_id,
+        "crm-actor": row.actor,
+        "crm-version": "" if row.aggregate_version is None else str(row.aggregate_version),
+        "crm-schema-version": str(row.schema_version),
+    }
+    return headers | {"traceparent": row.trace} if row.trace else headers

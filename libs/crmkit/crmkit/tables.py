@@ -1,0 +1,193 @@
+"""The kit's own tables, the same in the database of every service."""
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import (
+    BigInteger,
+    DateTime,
+    Identity,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Text,
+    Uuid,
+    func,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+kit_metadata = MetaData(
+    naming_convention={
+        "pk": "%(table_name)s_pkey",
+        "ix": "%(table_name)s_%(column_0_N_name)s_index",
+        "uq": "%(table_name)s_%(column_0_N_name)s_key",
+        "ck": "%(table_name)s_%(constraint_name)s_check",
+        "fk": "%(table_name)s_%(column_0_N_name)s_fkey",
+    }
+)
+
+
+class KitBase(DeclarativeBase):
+    """Base of the kit's tables; a service's own tables have another base and other migrations."""
+
+    metadata = kit_metadata
+    type_annotation_map = {  # noqa: RUF012 (SQLAlchemy reads the class attribute)
+        str: Text,
+        datetime: DateTime(timezone=True),
+        dict[str, Any]: JSONB,
+        bytes: LargeBinary,
+        UUID: Uuid,
+    }
+
+
+class Outbox(KitBase):
+    """A fact written with the change it tells of. `published_at` is null until JetStream has it."""
+
+    __tablename__ = "outbox"
+
+    id: Mapped[int] = mapped_column(BigInteger, Identity(always=True), primary_key=True)
+    event_id: Mapped[UUID] = mapped_column(unique=True)
+    type: Mapped[str]
+    schema_version: Mapped[int] = mapped_column(Integer, server_default=text("1"))
+    aggregate_type: Mapped[str]
+    aggregate_id: Mapped[str]
+    aggregate_version: Mapped[int | None]
+    payload: Mapped[str]
+    actor: Mapped[str]
+    trace: Mapped[str]
+    occurred_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
+    published_at: Mapped[datetime | None]
+    stream_sequence: Mapped[int | None] = mapped_column(BigInteger)
+    attempts: Mapped[int] = mapped_column(server_default=text("0"))
+    last_error: Mapped[str | None]
+
+    __table_args__ = (
+        Index("outbox_unpublished_index", "id", postgresql_where=text("published_at IS NULL")),
+        Index("outbox_published_at_index", "published_at", postgresql_where=text("published_at IS NOT NULL")),
+        Index(
+            "outbox_stream_sequence_index",
+            "stream_sequence",
+            postgresql_where=text("published_at IS NOT NULL"),
+        ),
+        # Two changes can never claim the same version. Business facts may: one payment is
+        # allocated to three invoices by one verb.
+        Index(
+            "outbox_change_key",
+            "aggregate_id",
+            "aggregate_version",
+            unique=True,
+            postgresql_where=text("type LIKE '%.ResourceChanged'"),
+        ),
+    )
+
+
+class Inbox(KitBase):
+    """A handler has had its effect for this event; the row is in the effect's own transaction."""
+
+    __tablename__ = "inbox"
+
+    event_id: Mapped[UUID] = mapped_column(primary_key=True)
+    handler: Mapped[str] = mapped_column(primary_key=True)
+    handled_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp(), index=True)
+
+
+class DeadLetter(KitBase):
+    """An event that a handler refused too often; it waits for a person and `replay`."""
+
+    __tablename__ = "dead_letters"
+
+    id: Mapped[int] = mapped_column(BigInteger, Identity(always=True), primary_key=True)
+    handler: Mapped[str]
+    event_id: Mapped[UUID]
+    subject: Mapped[str]
+    headers: Mapped[dict[str, Any]]
+    payload: Mapped[str]
+    error: Mapped[str]
+    attempts: Mapped[int]
+    first_time: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
+    last_time: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
+    resolved_at: Mapped[datetime | None]
+
+    __table_args__ = (
+        Index("dead_letters_event_key", "event_id", "handler", unique=True),
+        Index("dead_letters_open_index", "id", postgresql_where=text("resolved_at IS NULL")),
+    )
+
+
+class ConfigEntry(KitBase):
+    """The last known value of a configuration key, for a start while NATS is away."""
+
+    __tablename__ = "config_entries"
+
+    key: Mapped[str] = mapped_column(primary_key=True)
+    value: Mapped[Any] = mapped_column(JSONB)
+    revision: Mapped[int] = mapped_column(BigInteger)
+
+
+class Schedule(KitBase):
+    """When a job is due next. The row is locked while the job runs: once over all replicas."""
+
+    __tablename__ = "schedules"
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    next_time: Mapped[datetime]
+    last_as_of: Mapped[datetime | None]
+    attempts: Mapped[int] = mapped_column(server_default=text("0"))
+    retry_time: Mapped[datetime | None]
+    last_error: Mapped[str | None]
+
+
+class Copy(KitBase):
+    """A foreign resource as its service last told it."""
+
+    __tablename__ = "copies"
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    collection: Mapped[str] = mapped_column(index=True)
+    payload: Mapped[dict[str, Any]]
+    version: Mapped[int] = mapped_column(BigInteger)
+    deleted: Mapped[bool] = mapped_column(server_default=text("false"))
+
+
+class Replay(KitBase):
+    """The reply to an idempotency key."""
+
+    __tablename__ = "replays"
+
+    principal: Mapped[str] = mapped_column(primary_key=True)
+    method: Mapped[str] = mapped_column(primary_key=True)
+    key: Mapped[str] = mapped_column(primary_key=True)
+    body_hash: Mapped[bytes]
+    reply: Mapped[bytes]
+    create_time: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp(), index=True)
+
+
+class NumberCounter(KitBase):
+    """The last human number drawn by a rule in a period."""
+
+    __tablename__ = "number_counters"
+
+    rule: Mapped[str] = mapped_column(primary_key=True)
+    period: Mapped[str] = mapped_column(primary_key=True)
+    last: Mapped[int] = mapped_column(BigInteger)
+
+
+class HeldAction(KitBase):
+    """A verb that waits for an approval, with all that is needed to run it later."""
+
+    __tablename__ = "held_actions"
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    target: Mapped[str] = mapped_column(index=True)
+    method: Mapped[str]
+    request: Mapped[bytes]
+    caller: Mapped[dict[str, Any]]
+    digest: Mapped[str]
+    policy: Mapped[str]
+    approval: Mapped[str | None]
+    state: Mapped[str]
+    create_time: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
