@@ -65,14 +65,14 @@ class Child:
         assert self._process is not None
         return await self._process.wait()
 
-    async def ready(self, check: Callable[[], bool], timeout: float) -> None:
-        """Wait until `check` holds; raise `StartFailed` when the process ends before, or takes too long."""
-        deadline = asyncio.get_running_loop().time() + timeout
+    async def ready(self, check: Callable[[], bool], within: float) -> None:
+        """Wait until `check` holds; `StartFailed` if the process ends before or takes longer."""
+        deadline = asyncio.get_running_loop().time() + within
         while not await asyncio.to_thread(check):
             if not self.running:
                 raise StartFailed(f"{self.name} ended while starting.\n{self.tail()}")
             if asyncio.get_running_loop().time() > deadline:
-                raise StartFailed(f"{self.name} was not ready after {timeout:.0f} s.\n{self.tail()}")
+                raise StartFailed(f"{self.name} was not ready after {within:.0f} s.\n{self.tail()}")
             await asyncio.sleep(0.05)
 
     async def stop(self, grace: float = 20) -> None:

@@ -1,7 +1,7 @@
 """Embedded PostgreSQL and NATS: the real servers, from wheels, each in a directory of its own.
 
-Both listen on loopback only, ask for a password, sync every commit to disk, run as root or not, and start again
-after a kill -9 of themselves or of the launcher. Ending the context stops them cleanly.
+Both listen on loopback only, ask for a password, sync every commit to disk, run as root or not, and start
+again after a kill -9 of themselves or of the launcher. Ending the context stops them cleanly.
 """
 
 import asyncio
@@ -101,8 +101,8 @@ class Database:
 async def ensure_database(admin_url: str, app: str, secrets: Secrets | None = None) -> Database:
     """Create the database `<app>`, its owner `<app>_owner` and the role `<app>` that may only read and write rows.
 
-    Calling it again sets the passwords and grants anew and keeps the data. Works on any PostgreSQL 15 or newer
-    where the administrator may create roles and databases.
+    Calling it again sets the passwords and grants anew and keeps the data. Works on any PostgreSQL 15 or
+    newer where the administrator may create roles and databases.
     """
     secrets = secrets or Secrets()
     owner = f"{app}_owner"
@@ -216,8 +216,8 @@ def _postgres_settings(port: int) -> list[str]:
 def _unprivileged(data: Path) -> list[str]:
     """Return what to put before a PostgreSQL command: nothing, or for root the way down to `nobody`.
 
-    PostgreSQL refuses to run as root. `nobody` keeps the right to walk through directories such as /root, which
-    it could not enter otherwise; access(2) honours that right only with the securebit.
+    PostgreSQL refuses to run as root. `nobody` keeps the right to walk through directories such as /root,
+    which it could not enter otherwise; access(2) honours that right only with the securebit.
     """
     if os.geteuid() != 0:
         return []
@@ -278,7 +278,7 @@ async def _run_until_listening(server: Child, port: int, first_bytes: bytes | No
         raise StartFailed(f"Port {port} for {server.name} is taken; set PORT_OFFSET to move all ports.")
     await server.start()
     try:
-        await server.ready(lambda: _listens(port, first_bytes), timeout=60)
+        await server.ready(lambda: _listens(port, first_bytes), within=60)
     except BaseException:
         await server.stop()
         raise

@@ -1,0 +1,230 @@
+"""The Keycloak realm `guanxi`, generated: `python deploy/keycloak/realm.py > realm.json`.
+
+The permissions of the protos become client roles of `crm-api`, the business roles of roles.yaml become
+realm roles composed of them. Secrets stay out: Keycloak fills `${GUANXI_GATEWAY_SECRET}` and
+`${GUANXI_ADMIN_SECRET}` from its environment while importing. People and departments come later, from the
+workspace service.
+"""
+
+import argparse
+import json
+import sys
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+import crmprotos
+import yaml
+from google.protobuf.descriptor_pb2 import DescriptorProto, FileDescriptorSet
+
+ROLES = Path(__file__).resolve().parents[2] / "services" / "workspace" / "workspace" / "roles.yaml"
+
+API = "crm-api"
+SCOPE = "crm"
+
+
+def realm(web_origins: list[str]) -> dict[str, Any]:
+    """Return the realm whose web client may be reached at the given origins."""
+    permissions = permissions_of(crmprotos.load())
+    roles: dict[str, Any] = yaml.safe_load(ROLES.read_text())
+    return {
+        "realm": "guanxi",
+        "displayName": "关系 CRM",
+        "enabled": True,
+        "sslRequired": "external",
+        "registrationAllowed": False,
+        "loginWithEmailAllowed": False,
+        "editUsernameAllowed": False,
+        "internationalizationEnabled": True,
+        "supportedLocales": ["zh-CN", "en"],
+        "defaultLocale": "zh-CN",
+        "defaultSignatureAlgorithm": "RS256",
+        "accessTokenLifespan": 300,
+        "ssoSessionIdleTimeout": 4 * 3600,
+        "ssoSessionMaxLifespan": 12 * 3600,
+        "revokeRefreshToken": True,
+        "refreshTokenMaxReuse": 0,
+        "bruteForceProtected": True,
+        "failureFactor": 5,
+        "waitIncrementSeconds": 60,
+        "maxFailureWaitSeconds": 900,
+        "passwordPolicy": "length(12) and notUsername(undefined) and notContainsUsername(undefined)"
+        " and passwordHistory(5)",
+        "eventsEnabled": True,
+        "eventsExpiration": 30 * 86400,
+        "adminEventsEnabled": True,
+        "roles": {
+            "client": {API: [{"name": permission} for permission in permissions]},
+            "realm": [
+                {
+                    "name": name,
+                    "description": f"{role['label']['zh']} / {role['label']['en']}",
+                    "attributes": {"scope": [role["scope"]]},
+                    "composite": True,
+                    "composites": {"client": {API: expand(role["permissions"], permissions)}},
+                }
+                for name, role in roles.items()
+            ],
+        },
+        "clientScopes": [
+            {
+                "name": SCOPE,
+                "protocol": "openid-connect",
+                "attributes": {"include.in.token.scope": "false", "display.on.consent.screen": "false"},
+                "protocolMappers": _mappers(),
+            }
+        ],
+        "defaultDefaultClientScopes": [SCOPE],
+        "clients": _clients(web_origins),
+        "users": [_service_account("guanxi-admin", _SYNCHRONISATION)],
+        "components": {"org.keycloak.userprofile.UserProfileProvider": [_user_profile()]},
+    }
+
+
+def permissions_of(descriptors: FileDescriptorSet) -> list[str]:
+    """Return every permission that a method or a field asks for, sorted."""
+    from crm.options.v1 import options_pb2 as options
+
+    def of_fields(message: DescriptorProto) -> set[str]:
+        found = {field.options.Extensions[options.field].read_permission for field in message.field}
+        return found.union(*(of_fields(nested) for nested in message.nested_type))
+
+    found: set[str] = set()
+    for file in descriptors.file:
+        for service in file.service:
+            found |= {method.options.Extensions[options.permission] for method in service.method}
+        for message in file.message_type:
+            found |= of_fields(message)
+    return sorted(found - {"", "*", "public"})
+
+
+def expand(patterns: list[str], permissions: list[str]) -> list[str]:
+    """Return the permissions that at least one pattern matches."""
+    return [name for name in permissions if any(fnmatchcase(name, pattern) for pattern in patterns)]
+
+
+# What the workspace service does with python-keycloak: people, groups, and which role composes what.
+_SYNCHRONISATION = [
+    "manage-users",
+    "query-groups",
+    "query-users",
+    "view-users",
+    "manage-realm",
+    "view-realm",
+    "query-clients",
+    "view-clients",
+]
+
+
+def _clients(web_origins: list[str]) -> list[dict[str, Any]]:
+    closed = {
+        "protocol": "openid-connect",
+        "enabled": True,
+        "standardFlowEnabled": False,
+        "implicitFlowEnabled": False,
+        "directAccessGrantsEnabled": False,
+        "serviceAccountsEnabled": False,
+        "fullScopeAllowed": True,
+        "defaultClientScopes": [SCOPE],
+        "optionalClientScopes": [],
+    }
+    return [
+        {**closed, "clientId": API, "name": "CRM API", "bearerOnly": True},
+        {
+            **closed,
+            "clientId": "guanxi-web",
+            "name": "Guanxi CRM",
+            "publicClient": True,
+            "standardFlowEnabled": True,
+            "redirectUris": [f"{origin}/*" for origin in web_origins],
+            "webOrigins": web_origins,
+            "attributes": {"pkce.code.challenge.method": "S256", "post.logout.redirect.uris": "+"},
+        },
+        {
+            **closed,
+            "clientId": "guanxi-gateway",
+            "serviceAccountsEnabled": True,
+            "secret": "${GUANXI_GATEWAY_SECRET}",
+        },
+        {
+            **closed,
+            "clientId": "guanxi-admin",
+            "serviceAccountsEnabled": True,
+            "secret": "${GUANXI_ADMIN_SECRET}",
+        },
+    ]
+
+
+def _mappers() -> list[dict[str, Any]]:
+    """Return the mappers that give a token the claims of docs/kit.md."""
+    audience = {"included.client.audience": API, "access.token.claim": "true", "id.token.claim": "false"}
+    everywhere = {
+        "access.token.claim": "true",
+        "id.token.claim": "true",
+        "userinfo.token.claim": "true",
+        "introspection.token.claim": "true",
+    }
+
+    def mapper(name: str, kind: str, config: dict[str, str]) -> dict[str, Any]:
+        return {"name": name, "protocol": "openid-connect", "protocolMapper": kind, "config": config}
+
+    def attribute(claim: str, source: str) -> dict[str, Any]:
+        config = {**everywhere, "claim.name": claim, "user.attribute": source, "jsonType.label": "String"}
+        return mapper(claim, "oidc-usermodel-attribute-mapper", config)
+
+    roles = {**everywhere, "claim.name": "roles", "multivalued": "true", "jsonType.label": "String"}
+    return [
+        mapper("audience", "oidc-audience-mapper", audience),
+        mapper("sub", "oidc-sub-mapper", {"access.token.claim": "true", "introspection.token.claim": "true"}),
+        mapper("roles", "oidc-usermodel-realm-role-mapper", roles),
+        attribute("preferred_username", "username"),
+        attribute("name", "displayName"),
+        attribute("locale", "locale"),
+        attribute("employee", "employee"),
+        attribute("account", "account"),
+        attribute("contact", "contact"),
+    ]
+
+
+def _user_profile() -> dict[str, Any]:
+    """Declare what is kept of a person. The claims come from it, so only administrators change it."""
+    both = ["admin", "user"]
+
+    def attribute(name: str, edit: list[str], required: bool = False) -> dict[str, Any]:
+        declared: dict[str, Any] = {
+            "name": name,
+            "displayName": name,
+            "multivalued": False,
+            "permissions": {"view": both, "edit": edit},
+            "validations": {"length": {"max": 255}},
+        }
+        return declared | ({"required": {"roles": ["admin"]}} if required else {})
+
+    attributes = [
+        attribute("username", ["admin"]),
+        attribute("email", ["admin"]),
+        attribute("displayName", ["admin"], required=True),
+        attribute("locale", both),
+        attribute("employee", ["admin"]),
+        attribute("account", ["admin"]),
+        attribute("contact", ["admin"]),
+    ]
+    profile = json.dumps({"attributes": attributes})
+    return {"providerId": "declarative-user-profile", "config": {"kc.user.profile.config": [profile]}}
+
+
+def _service_account(client: str, roles: list[str]) -> dict[str, Any]:
+    return {
+        "username": f"service-account-{client}",
+        "enabled": True,
+        "serviceAccountClientId": client,
+        "clientRoles": {"realm-management": roles},
+    }
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description="Print the realm for Keycloak's import.")
+    parser.add_argument(
+        "--web-origin", action="append", required=True, help="such as https://crm.example.com"
+    )
+    json.dump(realm(parser.parse_args().web_origin), sys.stdout, ensure_ascii=False, indent=1)
