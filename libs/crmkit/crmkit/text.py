@@ -8,9 +8,9 @@ as it was typed; only these derived forms are compared. Change the pipeline: rai
 import itertools
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from opencc import OpenCC
 
@@ -100,10 +100,17 @@ def pinyin_keys(text: str, from_brand: str = "") -> list[str]:
     brand = fold(from_brand)
     if brand and brand != folded:
         start = folded.find(brand)
-        if start < 0:
-            raise ValueError("from_brand is not a part of the text")
-        keys += _spellings([syllable for syllable in syllables if syllable.position >= start])
+        apart = start < 0  # folding a part may read its beginning otherwise than folding the whole
+        keys += _spellings([*_syllables(brand)] if apart else [s for s in syllables if s.position >= start])
     return list(dict.fromkeys(keys))
+
+
+def spelling(text: str) -> str:
+    """The whole text in its first reading, toneless, without spaces; empty for a text without Chinese."""
+    folded = fold(text)
+    if not _HAN_CHARACTER.search(folded):
+        return ""
+    return "".join(syllable.readings[0] for syllable in _syllables(folded))
 
 
 class _Syllable(NamedTuple):
@@ -124,7 +131,7 @@ def _flatten(text: str) -> str:
 
 
 def _to_simplified(text: str) -> str:
-    return text if text.isascii() else _converter().convert(text)
+    return text if text.isascii() else _converter()(text)
 
 
 def _finish(text: str) -> str:
@@ -134,8 +141,8 @@ def _finish(text: str) -> str:
 
 
 @lru_cache(maxsize=1)
-def _converter() -> OpenCC:
-    return OpenCC("t2s")
+def _converter() -> Callable[[str], str]:
+    return cast(Callable[[str], str], OpenCC("t2s").convert)  # pyright: ignore[reportUnknownMemberType]
 
 
 def _syllables(folded: str) -> Iterator[_Syllable]:
