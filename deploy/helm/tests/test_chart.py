@@ -147,7 +147,7 @@ def test_passwords_come_from_the_secret_and_nowhere_else(values: str) -> None:
 def test_an_app_gets_its_own_passwords_only() -> None:
     for name, deployment in named(rendered("production"), "Deployment").items():
         keys = {e["valueFrom"]["secretKeyRef"]["key"] for e in environment(deployment).values() if "valueFrom" in e}
-        own = {"SECRET_KEY", f"{name.upper()}_NATS_PASSWORD", f"{name.upper()}_PASSWORD"}
+        own = {"SECRET_KEY", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", f"{name.upper()}_NATS_PASSWORD", f"{name.upper()}_PASSWORD"}
         assert keys == (own - {"GATEWAY_PASSWORD"})
 
 

@@ -21,10 +21,12 @@ labels:
 {{- /* The settings that all apps share: a ConfigMap for the workloads, inline in the hooks, which run before it is there. */}}
 {{- define "crm.settings" -}}
 {{- $files := ternary "file:///var/lib/crm/files" .Values.files.url (and .Values.embedded.enabled (not .Values.files.url)) }}
-{{- $own := dict
-  "OIDC_ISSUER" (required "oidc.issuer: the issuer's address as people and pods reach it, e.g. https://id.example.com/realms/crm" .Values.oidc.issuer)
-  "FILES_URL" (required "files.url: where files are kept, e.g. s3://bucket/prefix" $files)
-  "PGSSLMODE" (ternary "disable" .Values.database.sslMode .Values.embedded.enabled) }}
+{{- $public := printf "https://%s" (required "ingress.host: the name under which people open the platform" .Values.ingress.host) }}
+{{- $issuer := .Values.embedded.enabled | ternary (printf "%s/realms/guanxi" $public) .Values.oidc.issuer }}
+{{- $own := dict "PUBLIC_URL" $public "PGSSLMODE" (ternary "disable" .Values.database.sslMode .Values.embedded.enabled)
+  "OIDC_ISSUER" (required "oidc.issuer: the issuer's address, e.g. https://id.example.com/realms/guanxi" $issuer)
+  "OIDC_DISCOVERY_URL" (ternary (printf "http://%s-keycloak:8080/realms/guanxi/.well-known/openid-configuration" .Release.Name) "" .Values.embedded.enabled)
+  "FILES_URL" (required "files.url: where files are kept, e.g. s3://bucket/prefix" $files) }}
 {{- range $key, $value := merge $own .Values.settings }}
 {{- if $value }}
 {{ $key }}: {{ $value | quote }}
