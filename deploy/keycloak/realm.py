@@ -1,13 +1,13 @@
 """The Keycloak realm `guanxi`, generated: `python deploy/keycloak/realm.py > realm.json`.
 
-The permissions of the protos become client roles of `crm-api`, the business roles of roles.yaml become
-realm roles composed of them. Secrets stay out: Keycloak fills `${GUANXI_GATEWAY_SECRET}` and
-`${GUANXI_ADMIN_SECRET}` from its environment while importing. People and departments come later, from the
-workspace service.
+The permissions of the protos become client roles of `crm-api`, the business roles of roles.yaml become realm
+roles composed of them. `GUANXI_ADMIN_SECRET` in the environment becomes the secret of `guanxi-admin`, with
+which the workspace service keeps people and departments in step.
 """
 
 import argparse
 import json
+import os
 import sys
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -23,8 +23,8 @@ API = "crm-api"
 SCOPE = "crm"
 
 
-def realm(web_origins: list[str]) -> dict[str, Any]:
-    """Return the realm whose web client may be reached at the given origins."""
+def realm(web_origins: list[str], admin_secret: str) -> dict[str, Any]:
+    """Return the realm: where the web client may be reached, and the secret of the client `guanxi-admin`."""
     permissions = permissions_of(crmprotos.load())
     roles: dict[str, Any] = yaml.safe_load(ROLES.read_text())
     return {
@@ -72,10 +72,16 @@ def realm(web_origins: list[str]) -> dict[str, Any]:
                 "protocol": "openid-connect",
                 "attributes": {"include.in.token.scope": "false", "display.on.consent.screen": "false"},
                 "protocolMappers": _mappers(),
-            }
+            },
+            # Clients ask for it out of habit; what it would give is in ours.
+            {
+                "name": "profile",
+                "protocol": "openid-connect",
+                "attributes": {"include.in.token.scope": "false"},
+            },
         ],
         "defaultDefaultClientScopes": [SCOPE],
-        "clients": _clients(web_origins),
+        "clients": _clients(web_origins, admin_secret),
         "users": [_service_account("guanxi-admin", _SYNCHRONISATION)],
         "components": {"org.keycloak.userprofile.UserProfileProvider": [_user_profile()]},
     }
@@ -116,7 +122,7 @@ _SYNCHRONISATION = [
 ]
 
 
-def _clients(web_origins: list[str]) -> list[dict[str, Any]]:
+def _clients(web_origins: list[str], admin_secret: str) -> list[dict[str, Any]]:
     closed = {
         "protocol": "openid-connect",
         "enabled": True,
@@ -126,7 +132,7 @@ def _clients(web_origins: list[str]) -> list[dict[str, Any]]:
         "serviceAccountsEnabled": False,
         "fullScopeAllowed": True,
         "defaultClientScopes": [SCOPE],
-        "optionalClientScopes": [],
+        "optionalClientScopes": ["profile"],
     }
     return [
         {**closed, "clientId": API, "name": "CRM API", "bearerOnly": True},
@@ -142,15 +148,9 @@ def _clients(web_origins: list[str]) -> list[dict[str, Any]]:
         },
         {
             **closed,
-            "clientId": "guanxi-gateway",
-            "serviceAccountsEnabled": True,
-            "secret": "${GUANXI_GATEWAY_SECRET}",
-        },
-        {
-            **closed,
             "clientId": "guanxi-admin",
             "serviceAccountsEnabled": True,
-            "secret": "${GUANXI_ADMIN_SECRET}",
+            "secret": admin_secret,
         },
     ]
 
@@ -227,4 +227,9 @@ if __name__ == "__main__":
     parser.add_argument(
         "--web-origin", action="append", required=True, help="such as https://crm.example.com"
     )
-    json.dump(realm(parser.parse_args().web_origin), sys.stdout, ensure_ascii=False, indent=1)
+    json.dump(
+        realm(parser.parse_args().web_origin, os.environ["GUANXI_ADMIN_SECRET"]),
+        sys.stdout,
+        ensure_ascii=False,
+        indent=1,
+    )

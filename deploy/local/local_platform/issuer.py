@@ -1,8 +1,8 @@
 """The dev issuer: a small OpenID provider that signs in the demo people without a password.
 
-It is for local runs only and refuses to start on anything but loopback. Its tokens carry the claims of docs/kit.md,
-as Keycloak's do. Authorization code with PKCE S256 is the only grant beside refresh; `POST /dev/token`
-serves tests and scripts.
+It is for local runs only and refuses to start on anything but loopback. Its tokens carry the claims of
+docs/kit.md, as Keycloak's do. Authorization code with PKCE S256 is the only grant beside refresh;
+`POST /dev/token` serves tests and scripts.
 """
 
 import asyncio
@@ -14,6 +14,7 @@ import json
 import os
 import re
 import secrets
+import socket
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, nullcontext
@@ -39,9 +40,10 @@ from local_platform.people import Company, Person, load
 from local_platform.sessions import Session, Sessions
 
 AUDIENCE = "crm-api"
-CLIENTS = {"guanxi-web"}
+CLIENT = "guanxi-web"
 ACCESS_LIFETIME = 300
 CODE_LIFETIME = 60
+POLICY = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'"
 LOOPBACK_NAMES = {"localhost", "127.0.0.1", "::1"}
 
 
@@ -61,8 +63,8 @@ async def issuer(directory: Path, port: int, host: str = "127.0.0.1") -> AsyncIt
             provider.app(), host=host, port=port, log_config=None, access_log=False, lifespan="off"
         )
     )
-    sockets = [server.config.bind_socket()]
-    serving = asyncio.create_task(server.serve(sockets))
+    listening = socket.create_server((host, port), reuse_port=False)
+    serving = asyncio.create_task(server.serve([listening]))
     try:
         yield url
     finally:
@@ -116,6 +118,7 @@ class Issuer:
                 Route("/authorize", self.authorize, methods=["GET", "POST"]),
                 Route("/token", self.token, methods=["POST"]),
                 Route("/userinfo", self.userinfo, methods=["GET", "POST"]),
+                Route("/revoke", self.revoke, methods=["POST"]),
                 Route("/end_session", self.end_session, methods=["GET", "POST"]),
                 Route("/dev/token", self.dev_token, methods=["POST"]),
             ],
@@ -149,6 +152,7 @@ class Issuer:
                 "token_endpoint": f"{self.url}/token",
                 "userinfo_endpoint": f"{self.url}/userinfo",
                 "end_session_endpoint": f"{self.url}/end_session",
+                "revocation_endpoint": f"{self.url}/revoke",
                 "jwks_uri": f"{self.url}/jwks",
                 "response_types_supported": ["code"],
                 "grant_types_supported": ["authorization_code", "refresh_token"],
@@ -169,7 +173,7 @@ class Issuer:
         query = request.query_params
         client, redirect_uri = query.get("client_id", ""), query.get("redirect_uri", "")
         # Before these two are known to be right, nothing may be sent to the redirect address.
-        if client not in CLIENTS:
+        if client != CLIENT:
             raise Refused("invalid_client", "The client is unknown.")
         if not _is_loopback_url(redirect_uri):
             raise Refused("invalid_request", "The redirect address is not on loopback.")
@@ -181,10 +185,7 @@ class Issuer:
             language = signin_page.language(query.get("ui_locales"), request.headers.get("accept-language"))
             return HTMLResponse(
                 signin_page.render(self.company, language, query.get("login_hint")),
-                headers={
-                    "Cache-Control": "no-store",
-                    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'",
-                },
+                headers={"Cache-Control": "no-store", "Content-Security-Policy": POLICY},
             )
         form = await request.form()
         person = self._person(str(form.get("username", "")))
@@ -204,7 +205,7 @@ class Issuer:
         """Exchange a code or a refresh token."""
         form = {name: value for name, value in (await request.form()).items() if isinstance(value, str)}
         client = form.get("client_id", "")
-        if client not in CLIENTS:
+        if client != CLIENT:
             raise Refused("invalid_client", "The client is unknown.")
         match form.get("grant_type"):
             case "authorization_code":
@@ -238,6 +239,12 @@ class Issuer:
         person = self._person(claims["preferred_username"])
         return JSONResponse({"sub": person.subject, **person.claims()})
 
+    async def revoke(self, request: Request) -> Response:
+        """End the session of a refresh token; as RFC 7009 wants it, an unknown token is no error."""
+        form = await request.form()
+        self._sessions.revoke(str(form.get("token", "")), str(form.get("client_id", "")))
+        return Response()
+
     async def end_session(self, request: Request) -> Response:
         """End the session that the id token names, and go back where the client wants."""
         given = {**request.query_params, **(await request.form())}
@@ -262,7 +269,7 @@ class Issuer:
             body = None
         username = body.get("username") if isinstance(body, dict) else None
         person = self._person(username if isinstance(username, str) else "")
-        token = self.access_token(person, "guanxi-web")
+        token = self.access_token(person, CLIENT)
         return JSONResponse({"access_token": token, "token_type": "Bearer", "expires_in": ACCESS_LIFETIME})
 
     def _redeem_code(self, form: dict[str, str], client: str) -> tuple[Session | None, str | None]:

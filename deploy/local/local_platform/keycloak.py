@@ -144,13 +144,11 @@ def _secret_environment(secrets: Secrets) -> dict[str, str]:
     return {
         "KC_BOOTSTRAP_ADMIN_USERNAME": "admin",
         "KC_BOOTSTRAP_ADMIN_PASSWORD": secrets.get("keycloak.admin"),
-        "GUANXI_GATEWAY_SECRET": secrets.get("keycloak.guanxi-gateway"),
-        "GUANXI_ADMIN_SECRET": secrets.get("keycloak.guanxi-admin"),
     }
 
 
 def _prepare_import(home: Path, realm: dict[str, Any]) -> None:
-    """Lay the realm out for import. One that differs from the last replaces it: its source is the repository."""
+    """Lay the realm out for import. One that differs from the last replaces it with its data."""
     text = json.dumps(realm, ensure_ascii=False, sort_keys=True)
     digest = hashlib.sha256(text.encode()).hexdigest()
     stamp = home / "data" / "realm.sha256"
@@ -168,7 +166,8 @@ def _demo_realm(web_origins: list[str], secrets: Secrets) -> dict[str, Any]:
     command = [sys.executable, ROOT / "deploy" / "keycloak" / "realm.py"]
     for origin in web_origins:
         command += ["--web-origin", origin]
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    environment = {**os.environ, "GUANXI_ADMIN_SECRET": secrets.get("keycloak.guanxi-admin")}
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if result.returncode:
         raise StartFailed(f"The realm cannot be generated.\n{result.stderr[-2000:]}")
     realm: dict[str, Any] = json.loads(result.stdout)

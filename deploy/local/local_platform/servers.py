@@ -32,7 +32,6 @@ HOST = "127.0.0.1"
 @asynccontextmanager
 async def postgres(directory: Path, port: int) -> AsyncIterator[str]:
     """Run PostgreSQL in `directory` and yield the administrator's URL, without a database."""
-    directory.mkdir(parents=True, exist_ok=True)
     password = _password(directory)
     data = directory / "data"
     run_as = _unprivileged(data)
@@ -60,7 +59,6 @@ async def postgres(directory: Path, port: int) -> AsyncIterator[str]:
 @asynccontextmanager
 async def nats(directory: Path, port: int) -> AsyncIterator[str]:
     """Run NATS with JetStream in `directory` and yield its URL with user and password."""
-    directory.mkdir(parents=True, exist_ok=True)
     password = _password(directory)
     config = directory / "nats.conf"
     config.touch(mode=0o600)
@@ -99,7 +97,7 @@ class Database:
 
 
 async def ensure_database(admin_url: str, app: str, secrets: Secrets | None = None) -> Database:
-    """Create the database `<app>`, its owner `<app>_owner` and the role `<app>` that may only read and write rows.
+    """Create database `<app>`, its owner `<app>_owner`, and the role `<app>` that only reads and writes rows.
 
     Calling it again sets the passwords and grants anew and keeps the data. Works on any PostgreSQL 15 or
     newer where the administrator may create roles and databases.
@@ -146,6 +144,7 @@ async def ensure_database(admin_url: str, app: str, secrets: Secrets | None = No
 
 def _password(directory: Path) -> str:
     """The password of a server lies beside its data, so that the two are copied and deleted together."""
+    directory.mkdir(parents=True, exist_ok=True)
     file = directory / "password"
     if not file.exists():
         with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as stream:
@@ -185,7 +184,7 @@ async def _initialise(data: Path, password: str, binaries: Path, run_as: list[st
 
 
 def _postgres_settings(port: int) -> list[str]:
-    """Settings for one machine that the whole platform shares: an eighth of memory, at most 2 GiB, for pages."""
+    """Settings for a machine that the whole platform shares: an eighth of memory, at most 2 GiB."""
     memory = psutil.virtual_memory().total // 2**20
     settings = {
         "listen_addresses": HOST,
@@ -254,7 +253,7 @@ def _nats_binary() -> Path:
 
 
 def _clear_postmaster(data: Path) -> None:
-    """Make way for a start after a kill -9: wait for orphans, and drop a lock whose pid now is somebody else's."""
+    """Make way after a kill -9: end orphans, and drop a lock whose pid now is somebody else's."""
     deadline = time.monotonic() + 20
     while time.monotonic() < deadline:
         orphans = [

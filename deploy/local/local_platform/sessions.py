@@ -61,8 +61,8 @@ class Sessions:
     def redeem(self, token: str, client: str) -> Session | None:
         """Use up a refresh token and return its session; None if it is unknown, over or used before."""
         row = self._db.execute(
-            "SELECT s.id, s.username, s.client, s.auth_time FROM refresh_tokens t JOIN sessions s ON s.id = t.session"
-            " WHERE t.hash = ? AND s.client = ? AND s.expires > ?",
+            "SELECT s.id, s.username, s.client, s.auth_time FROM refresh_tokens t"
+            " JOIN sessions s ON s.id = t.session WHERE t.hash = ? AND s.client = ? AND s.expires > ?",
             (_hash(token), client, int(time.time())),
         ).fetchone()
         if row is None:
@@ -77,12 +77,13 @@ class Sessions:
             return None
         return session
 
-    def is_open(self, id: str) -> bool:
-        """Say whether the session has not ended."""
-        found = self._db.execute(
-            "SELECT 1 FROM sessions WHERE id = ? AND expires > ?", (id, int(time.time()))
+    def revoke(self, token: str, client: str) -> None:
+        """End the session that a refresh token belongs to."""
+        self._db.execute(
+            "DELETE FROM sessions WHERE client = ?"
+            " AND id IN (SELECT session FROM refresh_tokens WHERE hash = ?)",
+            (client, _hash(token)),
         )
-        return found.fetchone() is not None
 
     def end(self, id: str) -> None:
         """End a session and all its refresh tokens."""

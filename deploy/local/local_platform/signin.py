@@ -6,15 +6,15 @@ import re
 import secrets
 from dataclasses import dataclass
 from html import unescape
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import httpx
 
 from local_platform import people
+from local_platform.issuer import CLIENT
 from local_platform.secret import Secrets
-
-CLIENT = "guanxi-web"
 
 
 @dataclass(frozen=True)
@@ -27,10 +27,12 @@ class Tokens:
 
 
 async def sign_in(issuer: str, username: str, redirect_uri: str, keys: Secrets | None = None) -> Tokens:
-    """Sign in as a browser would and return the tokens; nothing listens at `redirect_uri`, it must be allowed."""
+    """Sign in as a browser would and return the tokens. Nothing need listen at `redirect_uri`."""
     verifier = secrets.token_urlsafe(48)
     challenge = base64.urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest()).rstrip(b"=").decode()
-    async with httpx.AsyncClient(timeout=30) as browser:
+    # As browsers do on loopback, and unlike Python's default, send cookies marked secure over plain HTTP.
+    cookies = CookieJar(DefaultCookiePolicy(secure_protocols=("https", "http")))
+    async with httpx.AsyncClient(timeout=30, cookies=cookies) as browser:
         endpoints = await discover(browser, issuer)
         page = await browser.get(
             endpoints["authorization_endpoint"],

@@ -1,0 +1,111 @@
+"""The real Keycloak gives the same tokens as the dev issuer. Slow: it is fetched and built the first time."""
+
+import shutil
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import httpx
+import pytest
+import pytest_asyncio
+from joserfc import jwt
+from joserfc.jwk import KeySet
+from local_platform import people
+from local_platform.child import StartFailed
+from local_platform.keycloak import find_java, keycloak
+from local_platform.layout import STATE
+from local_platform.secret import Secrets
+from local_platform.signin import discover, refresh, sign_in
+
+ORIGIN = "http://127.0.0.1:8080"
+BACK = f"{ORIGIN}/session/callback"
+# What Keycloak adds of its own to every access token.
+PROTOCOL = {"jti", "sid", "auth_time", "scope"}
+
+
+def missing() -> str:
+    try:
+        find_java()
+    except StartFailed as failure:
+        return str(failure)
+    return "" if shutil.which("mvn") else "mvn is missing"
+
+
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(bool(missing()), reason=missing())]
+
+
+@pytest_asyncio.fixture(scope="module")
+async def keycloak_url(free_port: Callable[[], int]) -> AsyncIterator[str]:
+    """A running Keycloak; its distribution is kept for the next time."""
+    async with keycloak(STATE / "keycloak-of-tests", free_port(), [ORIGIN], Secrets()) as url:
+        yield url
+
+
+@pytest.mark.parametrize("username", ["admin", "sales2", "partner", "customer"])
+async def test_keycloak_and_the_dev_issuer_say_the_same_of_a_person(
+    keycloak_url: str, issuer_url: str, username: str
+) -> None:
+    real = await claims(keycloak_url, username)
+    local = await claims(issuer_url, username)
+    assert real.keys() - PROTOCOL == local.keys()
+    assert real["exp"] - real["iat"] == local["exp"] - local["iat"] == 300
+    same = local.keys() - {"iss", "exp", "iat"}
+    assert {claim: real[claim] for claim in same} == {claim: local[claim] for claim in same}
+
+
+async def test_keycloak_rotates_refresh_tokens_and_ends_a_session_whose_token_comes_back(
+    keycloak_url: str,
+) -> None:
+    first = await sign_in(keycloak_url, "manager", BACK)
+    second = await refresh(keycloak_url, first)
+    for used_or_ended in (first, second):
+        with pytest.raises(httpx.HTTPStatusError, match="400"):
+            await refresh(keycloak_url, used_or_ended)
+
+
+async def test_keycloak_grants_nothing_for_a_password_and_nothing_without_a_challenge(
+    keycloak_url: str,
+) -> None:
+    password = people.password(people.load().people["admin"], Secrets())
+    async with httpx.AsyncClient() as client:
+        endpoints = await discover(client, keycloak_url)
+        form = {
+            "grant_type": "password",
+            "client_id": "guanxi-web",
+            "username": "admin",
+            "password": password,
+        }
+        assert (await client.post(endpoints["token_endpoint"], data=form)).json()[
+            "error"
+        ] == "unauthorized_client"
+        query = {"response_type": "code", "client_id": "guanxi-web", "redirect_uri": BACK, "scope": "openid"}
+        answer = await client.get(endpoints["authorization_endpoint"], params=query)
+        assert "error=invalid_request" in answer.headers["location"]
+        elsewhere = query | {"redirect_uri": "https://evil.example/"}
+        assert (await client.get(endpoints["authorization_endpoint"], params=elsewhere)).status_code == 400
+
+
+async def test_the_synchronising_client_reads_people_and_departments(keycloak_url: str) -> None:
+    admin = keycloak_url.replace("/realms/", "/admin/realms/")
+    async with httpx.AsyncClient() as client:
+        endpoints = await discover(client, keycloak_url)
+        form = {"grant_type": "client_credentials", "client_id": "guanxi-admin"}
+        form["client_secret"] = Secrets().get("keycloak.guanxi-admin")
+        token = (await client.post(endpoints["token_endpoint"], data=form)).json()["access_token"]
+        client.headers["Authorization"] = f"Bearer {token}"
+        groups = (await client.get(f"{admin}/groups", params={"search": "销售一部"})).json()
+        users = (await client.get(f"{admin}/users", params={"username": "sales1", "exact": True})).json()
+        roles = (await client.get(f"{admin}/roles/sales_manager/composites")).json()
+    assert groups[0]["name"] == "关系科技"
+    assert users[0]["attributes"]["employee"] == [people.load().people["sales1"].employee]
+    assert "customer.accounts.read" in {role["name"] for role in roles}
+
+
+async def claims(issuer: str, username: str) -> dict[str, Any]:
+    tokens = await sign_in(issuer, username, BACK)
+    async with httpx.AsyncClient() as client:
+        endpoints = await discover(client, issuer)
+        document = (await client.get(endpoints["jwks_uri"])).json()
+    keys = [key for key in document["keys"] if key.get("use") == "sig"]
+    token = jwt.decode(tokens.access_token, KeySet.import_key_set({"keys": keys}), algorithms=["RS256"])
+    assert token.header["alg"] == "RS256"
+    return token.claims
