@@ -13,10 +13,13 @@ PERMISSION = "crm.options.v1.permission"
 VERB = "crm.options.v1.verb"
 STANDARD = "crm.options.v1.standard"
 RESOURCE = "crm.options.v1.resource"
+RESOURCE_TYPE = "google.api.resource"
 FIELD = "crm.options.v1.field"
 TEXT = "crm.options.v1.text"
 BEHAVIOR = "google.api.field_behavior"
 REFERENCE = "google.api.resource_reference"
+# Numbers of crm.options.v1.StandardMethod.
+GET, LIST, CREATE, UPDATE, DELETE = 1, 2, 3, 4, 5
 KEY_REQUIRED = "crm.options.v1.idempotency_key_required"
 
 type_names = {value: name for name, value in FieldDescriptor.__dict__.items() if name.startswith("TYPE_")}

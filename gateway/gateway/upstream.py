@@ -45,20 +45,20 @@ class Service:
         self._retry_tokens = RETRY_TOKENS
 
     async def call(
-        self, method: str, request: bytes, metadata: Metadata, timeout: float, *, repeatable: bool
+        self, method: str, request: bytes, metadata: Metadata, seconds: float, *, repeatable: bool
     ) -> tuple[bytes, Metadata]:
         """The reply's bytes and trailing metadata; raises AioRpcError, or Refusal while the breaker is open."""
         rpc = self._methods.get(method)
         if rpc is None:
             rpc = self._methods[method] = self._channel.unary_unary(method)
-        deadline = monotonic() + timeout
+        deadline = monotonic() + seconds
         if self._failures >= BREAKER_FAILURES:
             if monotonic() < self._closed_until:
                 raise Refusal("UNAVAILABLE", "UNAVAILABLE")
             # One call goes through to see; the others wait for its outcome another second.
             self._closed_until = monotonic() + BREAKER_SECONDS
         try:
-            reply = await self._once(rpc, request, metadata, timeout)
+            reply = await self._once(rpc, request, metadata, seconds)
         except grpc.aio.AioRpcError as error:
             if error.code() != grpc.StatusCode.UNAVAILABLE or not repeatable or self._retry_tokens < 1:
                 raise
@@ -75,9 +75,9 @@ class Service:
         await self._channel.close(grace=1)
 
     async def _once(
-        self, rpc: Any, request: bytes, metadata: Metadata, timeout: float
+        self, rpc: Any, request: bytes, metadata: Metadata, seconds: float
     ) -> tuple[bytes, Metadata]:
-        call = rpc(request, timeout=timeout, metadata=metadata)
+        call = rpc(request, timeout=seconds, metadata=metadata)
         try:
             reply = await call
             trailing = await call.trailing_metadata()
@@ -105,12 +105,12 @@ class Upstream:
         method: str,
         request: bytes,
         metadata: Metadata,
-        timeout: float,
+        seconds: float,
         *,
         repeatable: bool = False,
     ) -> tuple[bytes, Metadata]:
         """Calls a method of an app; see `Service.call`."""
-        return await self.services[app].call(method, request, metadata, timeout, repeatable=repeatable)
+        return await self.services[app].call(method, request, metadata, seconds, repeatable=repeatable)
 
     async def close(self) -> None:
         for service in self.services.values():
