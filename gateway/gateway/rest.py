@@ -12,6 +12,7 @@ from gateway.upstream import Upstream
 READ_SECONDS = 2.0
 WRITE_SECONDS = 5.0
 MAX_KEY = 64
+PUBLIC = "public"
 # Written by hand in `routes/`: no resource, or more than its bytes of JSON.
 OWN_ROUTES = frozenset({("POST", "/v1/files"), ("GET", "/v1/stream")})
 JSON = (b"content-type", b"application/json")
@@ -46,6 +47,8 @@ class Rest:
         exchange.label = route.method.path
         principal = await self._principals.of(scope)
         self._buckets.take(principal.bucket, principal.rate)
+        if not principal.authorization and route.method.permission != PUBLIC:
+            raise Refusal("UNAUTHENTICATED", "UNAUTHENTICATED")
         body = await _json_body(headers, receive) if route.body else b""
         key = idempotency_key(headers)
         request = self._transcoder.request(route, segments, scope["query_string"], body)

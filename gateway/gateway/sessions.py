@@ -43,6 +43,7 @@ class Session:
 
     access_token: str
     refresh_token: str
+    id_token: str
     expires: float
     began: float
     csrf: str
@@ -95,12 +96,11 @@ class Issuer:
         """The token endpoint's answer; Refusal with SIGN_IN_FAILED where it refuses."""
         return await self._send("POST", (await self.discovered())["token_endpoint"], self._form(form))
 
-    async def revoke(self, refresh_token: str) -> None:
-        """Ends the session at the provider too, where it offers that."""
-        endpoint = (await self.discovered()).get("revocation_endpoint")
-        if endpoint:
-            form = {"token": refresh_token, "token_type_hint": "refresh_token"}
-            await self._send("POST", endpoint, self._form(form))
+    async def end(self, id_token: str) -> None:
+        """Ends the session at the provider too."""
+        await self._send(
+            "POST", (await self.discovered())["end_session_endpoint"], self._form({"id_token_hint": id_token})
+        )
 
     def _form(self, form: dict[str, str]) -> dict[str, str]:
         form["client_id"] = self._settings.oidc_client_id
@@ -117,7 +117,8 @@ class Issuer:
             raise Refusal("UNAVAILABLE", "UNAVAILABLE")
         if response.status_code >= 400:
             raise Refusal("UNAUTHENTICATED", "SIGN_IN_FAILED")
-        return response.json() if response.content else {}
+        is_json = response.headers.get("content-type", "").startswith("application/json")
+        return response.json() if is_json else {}
 
 
 class Sessions:
@@ -211,7 +212,7 @@ class Sessions:
         if session is not None:
             self._opened.clear()
             try:
-                await self._issuer.revoke(session.refresh_token)
+                await self._issuer.end(session.id_token)
             except Refusal:
                 # The person is signed out here in any case; the provider's session ends by itself.
                 pass
@@ -255,7 +256,8 @@ class Sessions:
 
     async def _renewed(self, session: Session) -> Session:
         answer = await self._issuer.tokens(grant_type="refresh_token", refresh_token=session.refresh_token)
-        return _session({"refresh_token": session.refresh_token, **answer}, session.began, session.csrf)
+        kept = {"refresh_token": session.refresh_token, "id_token": session.id_token}
+        return _session(kept | answer, session.began, session.csrf)
 
     def _open(self, sealed: str) -> Session | None:
         session = self._opened.get(sealed)
@@ -297,6 +299,7 @@ def _session(answer: dict[str, Any], began: float, csrf: str) -> Session:
     return Session(
         access_token=answer["access_token"],
         refresh_token=answer.get("refresh_token", ""),
+        id_token=answer["id_token"],
         expires=time.time() + float(answer.get("expires_in", 0)),
         began=began,
         csrf=csrf,

@@ -13,7 +13,8 @@ class Settings(BaseSettings):
     """One field per variable; the defaults are those of a local run."""
 
     http_port: int = moved(GATEWAY.port)
-    http_host: str = "127.0.0.1"
+    # Empty: this machine alone for local runs, everywhere else.
+    http_host: str = ""
     metrics_port: int = moved(GATEWAY.metrics_port)
     environment: str = "local"
     log_level: str = "INFO"
@@ -22,7 +23,7 @@ class Settings(BaseSettings):
     nats_url: str = f"nats://127.0.0.1:{moved(NATS_PORT)}"
     oidc_issuer: str = f"http://127.0.0.1:{moved(ISSUER_PORT)}"
     oidc_audience: str = "crm-api"
-    oidc_client_id: str = "crm-web"
+    oidc_client_id: str = "guanxi-web"
     oidc_client_secret: str = ""
     # 32 bytes, base64url: seals session cookies, peppers keys, makes the key of the gateway's own tokens.
     secret_key: str
@@ -45,6 +46,11 @@ class Settings(BaseSettings):
         if self.services:
             return dict(pair.strip().split("=", 1) for pair in self.services.split(","))  # type: ignore[misc]
         return {e.name: f"127.0.0.1:{moved(e.port)}" for e in APPS if e.name != GATEWAY.name}
+
+    @property
+    def host(self) -> str:
+        """Where to listen."""
+        return self.http_host or ("127.0.0.1" if self.environment == "local" else "0.0.0.0")  # noqa: S104
 
     @property
     def secure_cookies(self) -> bool:

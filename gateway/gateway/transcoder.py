@@ -208,7 +208,7 @@ def _route(method: Method, verb: str, template: str, body: str) -> Route:
     taken = {capture.field for capture in captures} | {body}
     mask = request.fields_by_name.get("update_mask") if verb == "PATCH" and body_field else None
     etag = _string(request, "etag") or (
-        f"{body}.etag" if body_field and _string(body_field.message_type, "etag") else ""
+        f"{body}.etag" if mask and body_field and _string(body_field.message_type, "etag") else ""
     )
     return Route(
         verb=verb,
