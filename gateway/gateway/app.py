@@ -1,10 +1,10 @@
 """The gateway put together: FastAPI with pure ASGI rings around it, from the outside in
 
-    Edge          trace, limits, headers, errors, figures, log
-    CORS          where other sites may call
-    Compression   bodies of 1 KiB and more
-    Rest          everything that `google.api.http` says
-    FastAPI       session, files, stream, health, pages
+Edge          trace, limits, headers, errors, figures, log
+CORS          where other sites may call
+Compression   bodies of 1 KiB and more
+Rest          everything that `google.api.http` says
+FastAPI       session, files, stream, health, pages
 """
 
 from collections.abc import Callable
@@ -44,6 +44,7 @@ class Surroundings:
 
     lookup: Lookup
     authenticate: stream.Authenticate
+    visible: stream.Visible
     ready: Callable[[], bool]
     client: httpx.AsyncClient
     upstream: Upstream
@@ -60,7 +61,7 @@ def create_app(settings: Settings, descriptor_set: bytes, around: Surroundings) 
     keys = ApiKeys(around.lookup, settings.secret_key, settings.oidc_audience)
     sessions = Sessions(settings, Issuer(settings, around.client))
     principals = Principals(sessions, keys, settings.rate_limit)
-    changes = stream.Changes(descriptors, around.authenticate)
+    changes = stream.Changes(descriptors, around.authenticate, around.visible)
 
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
     app.state.changes = changes

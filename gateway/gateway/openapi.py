@@ -136,7 +136,7 @@ class _Document:
         }
 
     def _path(self, route: Route) -> tuple[str, list[str]]:
-        """"/v1/{name=accounts/*}:win" as "/v1/accounts/{account}:win", and the names of its parameters."""
+        """ "/v1/{name=accounts/*}:win" as "/v1/accounts/{account}:win", and the names of its parameters."""
         parts: list[str] = []
         names: list[str] = []
         for segment in route.segments:
@@ -177,7 +177,9 @@ class _Document:
             "content": _json(self._schema(method.output_type)),
         }
         if route.reply_has_etag:
-            reply["headers"] = {"ETag": {"description": "Version of the record.", "schema": {"type": "string"}}}
+            reply["headers"] = {
+                "ETag": {"description": "Version of the record.", "schema": {"type": "string"}}
+            }
         operation: dict[str, Any] = {
             "operationId": f"{route.method.app}.{method.name}",
             "tags": [route.method.app],
@@ -229,7 +231,8 @@ class _Document:
             required = [
                 field.json_name
                 for field in message.fields
-                if REQUIRED in (self._descriptors.option(field, BEHAVIOR) or ()) and field.name not in captured
+                if REQUIRED in (self._descriptors.option(field, BEHAVIOR) or ())
+                and field.name not in captured
             ]
         schema = self._schema(message)
         if required:
@@ -481,7 +484,9 @@ def _error_schema() -> dict[str, Any]:
 
 def _own_paths(with_files: bool) -> dict[str, Any]:
     """The routes that are written by hand."""
-    refused = {status: {"$ref": f"#/components/responses/{status}"} for status in ("401", "403", "404", "503")}
+    refused = {
+        status: {"$ref": f"#/components/responses/{status}"} for status in ("401", "403", "404", "503")
+    }
 
     def operation(name: str, summary: str, ok: dict[str, Any], **more: Any) -> dict[str, Any]:
         return {
@@ -504,7 +509,10 @@ def _own_paths(with_files: bool) -> dict[str, Any]:
             "roles": {"type": "array", "items": {"type": "string"}},
             "permissions": {"type": "array", "items": {"type": "string"}},
             "locale": {"type": "string"},
-            "csrf": {"type": "string", "description": "To be sent as `X-CSRF` with every call that changes something."},
+            "csrf": {
+                "type": "string",
+                "description": "To be sent as `X-CSRF` with every call that changes something.",
+            },
         },
     }
     stream = {"text/event-stream": {"schema": {"type": "string"}}}

@@ -50,7 +50,7 @@ class Settings(BaseSettings):
     @property
     def host(self) -> str:
         """Where to listen."""
-        return self.http_host or ("127.0.0.1" if self.environment == "local" else "0.0.0.0")  # noqa: S104
+        return self.http_host or ("127.0.0.1" if self.environment == "local" else "0.0.0.0")
 
     @property
     def secure_cookies(self) -> bool:

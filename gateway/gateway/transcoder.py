@@ -105,15 +105,9 @@ class Transcoder:
     def match(self, verb: str, path: str) -> tuple[Route, list[str]]:
         """The route of a path and its segments; Refusal where there is none."""
         segments = path.split("/")[1:]
-        head, colon, custom = segments[-1].rpartition(":")
-        node = None
-        if colon:
-            node = self._find(self._root, [*segments[:-1], head], 0, custom)
-            if node is not None:
-                segments[-1] = head
-        if node is None:
-            custom = ""
-            node = self._find(self._root, segments, 0, custom)
+        # No id has a colon, so the last one begins a custom verb.
+        segments[-1], _, custom = segments[-1].partition(":")
+        node = self._find(self._root, segments, 0, custom)
         if node is None:
             raise Refusal("NOT_FOUND", "NOT_FOUND")
         route = node.routes.get((verb, custom))

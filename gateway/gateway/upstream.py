@@ -63,7 +63,7 @@ class Service:
             if error.code() != grpc.StatusCode.UNAVAILABLE or not repeatable or self._retry_tokens < 1:
                 raise
             self._retry_tokens -= 1
-            await asyncio.sleep(random.uniform(0.02, 0.1))  # noqa: S311
+            await asyncio.sleep(random.uniform(0.02, 0.1))
             remaining = deadline - monotonic()
             if remaining < 0.05:
                 raise

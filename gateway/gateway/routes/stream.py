@@ -11,9 +11,8 @@ import time
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from crmkit.auth import Caller, visible
 from fastapi import APIRouter, Request
 from fastapi.responses import StreamingResponse
 
@@ -21,6 +20,9 @@ from gateway.descriptors import GET, RESOURCE, RESOURCE_TYPE, STANDARD, Descript
 from gateway.errors import Refusal
 from gateway.principals import Principals
 from gateway.sessions import claims_of
+
+if TYPE_CHECKING:
+    from crmkit.auth import Caller
 
 HEARTBEAT_SECONDS = 15
 KEEP_SECONDS = 900
@@ -31,7 +33,9 @@ MAX_STREAMS = 2000
 RIGHTS_SECONDS = 2.0
 RESET = b"event: reset\ndata: {}\n\n"
 
-Authenticate = Callable[[str], Awaitable[Caller]]
+# A token's caller as of now (Refusal where it is not valid), and whether a caller sees a record.
+Authenticate = Callable[[str], Awaitable["Caller"]]
+Visible = Callable[["Caller", str, Mapping[str, Any]], bool]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +76,7 @@ class Change:
 class Reader:
     """One open stream."""
 
-    caller: Caller
+    caller: "Caller"
     token: str
     collections: frozenset[str]
     checked: float = field(default_factory=time.monotonic)
@@ -95,8 +99,9 @@ class Reader:
 class Changes:
     """What changed lately, and who wants to know."""
 
-    def __init__(self, descriptors: Descriptors, authenticate: Authenticate) -> None:
+    def __init__(self, descriptors: Descriptors, authenticate: Authenticate, visible: Visible) -> None:
         self._authenticate = authenticate
+        self._visible = visible
         self._permissions = dict(_read_permissions(descriptors))
         self._recent: deque[Change] = deque(maxlen=KEEP_CHANGES)
         self._readers: set[Reader] = set()
@@ -133,7 +138,7 @@ class Changes:
         self._readers.add(reader)
         try:
             # Browsers that lost the same gateway do not come back in the same moment.
-            yield f"retry: {random.randint(1000, 15000)}\n\n".encode()  # noqa: S311
+            yield f"retry: {random.randint(1000, 15000)}\n\n".encode()
             for event in self._missed(reader, last_id) if last_id else ():
                 yield event
             while (left := ends - time.time()) > 0:
@@ -173,9 +178,9 @@ class Changes:
         caller = reader.caller
         if permission is None or not {permission, "*"} & caller.permissions:
             return None
-        if visible(caller, change.collection, change.after):
+        if self._visible(caller, change.collection, change.after):
             return change.event("gone" if change.action == "DELETED" else "changed")
-        return change.event("gone") if visible(caller, change.collection, change.before) else None
+        return change.event("gone") if self._visible(caller, change.collection, change.before) else None
 
 
 def router(changes: Changes, principals: Principals) -> APIRouter:

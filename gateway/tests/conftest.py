@@ -1,0 +1,90 @@
+"""A gateway in front of a real gRPC server that answers as each test says."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import grpc
+import grpc.aio
+import httpx
+import pytest
+import pytest_asyncio
+from crmkit.json import JsonCodec
+from gateway.app import Surroundings, create_app
+from gateway.errors import Refusal
+from gateway.settings import Settings
+from gateway.testing import SERVICE, TYPES, Echo, FakeIssuerAnswers, Gateway, compile_protos
+from gateway.upstream import Upstream
+from obstore.store import MemoryStore
+from prometheus_client import CollectorRegistry
+
+
+@pytest.fixture(scope="session")
+def descriptor_set(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    names = ("crm/echo/v1/echo.proto", "crm/common/v1/common.proto", "crm/gateway/v1/gateway.proto")
+    return compile_protos(tmp_path_factory.mktemp("protos"), *names)
+
+
+@pytest.fixture(scope="session")
+def codec(descriptor_set: bytes) -> JsonCodec:
+    return JsonCodec(descriptor_set)
+
+
+@pytest_asyncio.fixture
+async def echo(codec: JsonCodec) -> AsyncIterator[Echo]:
+    service = Echo(codec)
+
+    def handler(rpc: str) -> grpc.RpcMethodHandler:
+        async def answer(request: bytes, context: grpc.aio.ServicerContext) -> bytes:
+            return await service.answer(rpc, request, context)
+
+        return grpc.unary_unary_rpc_method_handler(answer)
+
+    server = grpc.aio.server()
+    handlers = {rpc: handler(rpc) for rpc in TYPES}
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
+    service.port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    yield service
+    await server.stop(0)
+
+
+@pytest_asyncio.fixture
+async def gateway(
+    echo: Echo, descriptor_set: bytes, request: pytest.FixtureRequest
+) -> AsyncIterator[Gateway]:
+    """Settings come by `@pytest.mark.parametrize("gateway", [{...}], indirect=True)`."""
+    changed: dict[str, Any] = getattr(request, "param", {})
+    settings = Settings(
+        **{
+            "secret_key": "a secret of the tests",
+            "services": f"echo=127.0.0.1:{echo.port}",
+            "oidc_issuer": "http://issuer.test",
+            **changed,
+        }
+    )
+    config: dict[str, Any] = {}
+    callers: dict[str, Any] = {}
+    issuer = FakeIssuerAnswers()
+
+    async def authenticate(token: str) -> Any:
+        if token not in callers:
+            raise Refusal("UNAUTHENTICATED", "UNAUTHENTICATED")
+        return callers[token]
+
+    upstream = Upstream(settings.targets)
+    async with httpx.AsyncClient(transport=httpx.MockTransport(issuer)) as outgoing:
+        around = Surroundings(
+            lookup=config.get,
+            authenticate=authenticate,
+            visible=lambda caller, _, record: record.get("owner") == caller.employee,
+            ready=lambda: True,
+            client=outgoing,
+            upstream=upstream,
+            store=MemoryStore(),
+            registry=CollectorRegistry(),
+        )
+        app = create_app(settings, descriptor_set, around)
+        transport = httpx.ASGITransport(app, client=("203.0.113.7", 4711))
+        async with httpx.AsyncClient(transport=transport, base_url="http://crm.test") as client:
+            yield Gateway(app, client, config, settings, issuer, callers)
+    await upstream.close()
