@@ -10,6 +10,7 @@ import re
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
+from importlib.resources import files
 from typing import NamedTuple, cast
 
 from opencc import OpenCC
@@ -19,14 +20,11 @@ NORMALISER_VERSION = 1
 SEPARATOR = "\n"
 """Stands between two texts in `search_text`. Folding drops control characters, so no query contains it."""
 
-KEY_LENGTH = 32
+KEY_LENGTH = 20
 """Letters of a spelling that are kept; nobody types a longer prefix, and longer queries are cut alike."""
 
 ALTERNATIVES = 8
 """Readings beside the first one that a name with polyphonic characters gets."""
-
-_ONE_READING = frozenset({"公司", "科技", "集团", "技术", "股份", "责任", "管理", "信息", "服务"})
-"""Words of nearly every company name whose characters are polyphonic elsewhere (技 qí, 司 cì)."""
 
 _BIDI = dict.fromkeys([0x061C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A)])
 _VARIATION_SELECTOR = re.compile("[\u180b-\u180f\ufe00-\ufe0f\U000e0100-\U000e01ef]")
@@ -169,11 +167,24 @@ def _readings(word: str) -> tuple[tuple[str, ...], ...]:
     found = pinyin(word, style=Style.NORMAL, heteronym=True, v_to_u=False)
     if len(found) != len(word):  # neighbours that the dictionary does not know come back as one
         found = [pinyin(character, style=Style.NORMAL, heteronym=True)[0] for character in word]
-    if word in _ONE_READING:
-        found = [readings[:1] for readings in found]
+    living = _polyphones()
     return tuple(
-        tuple(dict.fromkeys(r for r in readings if r.isascii() and r.isalnum())) for readings in found
+        tuple(
+            reading
+            for place, reading in enumerate(dict.fromkeys(readings))
+            if reading.isascii()
+            and reading.isalnum()
+            and (place == 0 or reading in living.get(character, ()))
+        )
+        for character, readings in zip(word, found, strict=True)
     )
+
+
+@lru_cache(maxsize=1)
+def _polyphones() -> dict[str, list[str]]:
+    """The readings in use of the characters that have several."""
+    lines = (files("crmkit") / "polyphones.txt").read_text("utf-8").splitlines()
+    return {line[0]: line[2:].split() for line in lines if not line.startswith("#")}
 
 
 def _spellings(syllables: Sequence[_Syllable]) -> list[str]:

