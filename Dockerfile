@@ -1,7 +1,8 @@
 # One image for every app: `docker run <image> customer serve`.
-# The two base images are arguments, so that a mirror, a digest or a base of one's own can be given.
+# The base images are arguments, so that a mirror, a digest or a base of one's own can be given.
 ARG NODE_IMAGE=docker.io/library/node:22-bookworm-slim
 ARG PYTHON_IMAGE=docker.io/library/python:3.11-slim-bookworm
+ARG BUILD_IMAGE=docker.io/library/python:3.11-bookworm
 
 FROM ${NODE_IMAGE} AS web
 WORKDIR /app/web
@@ -11,7 +12,7 @@ COPY gateway/openapi.json /app/gateway/openapi.json
 COPY web/ ./
 RUN npm run build
 
-FROM ${PYTHON_IMAGE} AS python
+FROM ${BUILD_IMAGE} AS python
 ARG UV_VERSION=0.13.9
 ENV UV_COMPILE_BYTECODE=1 UV_LINK_MODE=copy UV_PYTHON_DOWNLOADS=never PATH=/opt/uv/bin:$PATH
 RUN python3.11 -m venv /opt/uv && pip install --no-cache-dir uv==${UV_VERSION}
@@ -36,6 +37,8 @@ RUN rm -rf /usr/local/lib/python3.11/site-packages/pip* /usr/local/bin/pip*
 COPY --from=python /app /app
 COPY --from=web /app/web/dist /app/web/dist
 ENV PATH=/app/.venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 WEB_ROOT=/app/web/dist
+# A volume mounted here starts as this user's own.
+RUN install -d -o 10001 -g 10001 /var/lib/crm/files /realm
 WORKDIR /tmp
 USER 10001:10001
 ENTRYPOINT ["python", "-m"]

@@ -59,6 +59,12 @@ chaos: setup ## Figures under faults
 chart: setup .local/bin/helm ## Check the Helm chart, what it renders, and the rules of observability
 	$(RUN) pytest deploy/helm deploy/observability $(T)
 
+secrets: $(STATE)/python ## Write .env, the passwords that compose.yaml and the chart read
+	$(RUN) python deploy/secrets.py
+
+image: ## Build the image guanxi/crm (BUILDER=podman, BASE=debootstrap where no registry can be reached)
+	BUILDER=$(BUILDER) BASE=$(BASE) sh deploy/image.sh
+
 docs: setup ## Generate the reference pages
 	$(RUN) python -m crmkit.docs
 
@@ -84,4 +90,4 @@ $(STATE)/web: $(WEB)
 .local/uv/bin/uv:
 	@sh deploy/local/install_uv.sh
 
-.PHONY: help setup run test lint fmt proto e2e browser capabilities bench chaos chart docs clean
+.PHONY: help setup run test lint fmt proto e2e browser capabilities bench chaos chart secrets image docs clean

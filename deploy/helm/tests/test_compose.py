@@ -1,0 +1,90 @@
+"""compose.yaml says the same as the map, the chart and the secrets that are made for it."""
+
+import importlib.util
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from crmkit.map import APPS
+
+from .conftest import CHART, ROOT
+
+TEXT = (ROOT / "compose.yaml").read_text()
+
+
+def compose() -> dict[str, Any]:
+    return yaml.safe_load(TEXT)
+
+
+def names_of_secrets() -> set[str]:
+    spec = importlib.util.spec_from_file_location("deploy_secrets", ROOT / "deploy" / "secrets.py")
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return {*module.names(), "KEYCLOAK_ADMIN"}
+
+
+def test_docker_accepts_the_file(tmp_path: Path) -> None:
+    found = shutil.which("docker") and subprocess.run(["docker", "compose", "version"], capture_output=True)
+    if not found or found.returncode:
+        pytest.skip("DOCKER COMPOSE IS MISSING: compose.yaml was only read, not validated")
+    environment = tmp_path / "env"
+    environment.write_text("".join(f"{name}=x\n" for name in names_of_secrets()))
+    # `env_file: .env` is looked for beside the file, so the file is checked where an .env can be put.
+    shutil.copy(ROOT / "compose.yaml", tmp_path)
+    shutil.copy(environment, tmp_path / ".env")
+    check = subprocess.run(
+        ["docker", "compose", "config", "--quiet"], cwd=tmp_path, capture_output=True, text=True, env={**os.environ}
+    )
+    assert check.returncode == 0, check.stderr
+    assert not check.stderr
+
+
+def test_every_app_of_the_map_runs_on_its_port() -> None:
+    services = compose()["services"]
+    for app in APPS:
+        environment = services[app.name]["environment"]
+        assert services[app.name]["command"] == [app.name, "serve"]
+        assert environment["METRICS_PORT"] == str(app.metrics_port)
+        assert environment["HTTP_PORT" if app.name == "gateway" else "GRPC_PORT"] == str(app.port)
+        assert ("DATABASE_URL" in environment) == app.database == (f"{app.name}-migrate" in services)
+    assert set(services["gateway"]["environment"]["SERVICES"].split(",")) == {
+        f"{app.name}={app.name}:{app.port}" for app in APPS if app.name != "gateway"
+    }
+
+
+def test_an_app_starts_after_its_tables_are_there() -> None:
+    services = compose()["services"]
+    for app in (app for app in APPS if app.database):
+        wait = services[app.name]["depends_on"][f"{app.name}-migrate"]
+        assert wait == {"condition": "service_completed_successfully"}
+
+
+def test_every_secret_that_it_asks_for_is_made() -> None:
+    asked = set(re.findall(r"\$\{(\w+):\?", TEXT))
+    assert asked <= names_of_secrets()
+    assert not re.search(r"(PASSWORD|SECRET\w*): (?!\$\{)", TEXT), "a password is written into the file"
+
+
+def test_nothing_is_published_beyond_this_machine() -> None:
+    ports = [port for service in compose()["services"].values() for port in service.get("ports", [])]
+    assert ports
+    assert all(port.startswith("127.0.0.1:") for port in ports)
+
+
+def test_the_servers_are_those_of_the_chart() -> None:
+    servers = yaml.safe_load((CHART / "values.yaml").read_text())["embedded"]["servers"]
+    services = compose()["services"]
+    assert {name: services[name]["image"] for name in servers} == {name: s["image"] for name, s in servers.items()}
+
+
+def test_the_bus_knows_every_app_and_syncs_every_message() -> None:
+    config = (ROOT / "deploy" / "compose" / "nats.conf").read_text()
+    assert "sync_interval: always" in config
+    users = set(re.findall(r"user: (\w+), password: \$(\w+),", config))
+    assert users == {(app.name, f"{app.name.upper()}_NATS_PASSWORD") for app in APPS}
