@@ -90,7 +90,7 @@ def test_a_polyphonic_name_has_at_most_eight_alternative_readings() -> None:
 
 def test_the_part_from_the_brand_on_has_keys_of_its_own() -> None:
     keys = text.pinyin_keys("北京小米科技有限公司", "小米科技有限公司")
-    assert {"bjxmkjyxgs", "xmkjyxgs", "xiaomikejiyouxiangongsi"} <= set(keys)
+    assert {"bjxmkjyxgs", "xmkjyxgs", "xiaomikejiyouxiangongsi"[: text.KEY_LENGTH]} <= set(keys)
     assert "hw" in text.pinyin_keys("北京小米", "华为")
 
 

@@ -11,7 +11,7 @@ from functools import lru_cache
 from importlib.resources import files
 from typing import NamedTuple
 
-from crmkit.text import fold
+from crmkit.text import foldings
 
 
 class Region(NamedTuple):
@@ -28,7 +28,8 @@ def take_regions(name: str) -> tuple[list[Region], str]:
     while region_length := next((n for n in range(_LONGEST, 1, -1) if name[:n] in tokens), 0):
         region = tokens[name[:region_length]]
         if regions:
-            inside = tuple(d for d in region.divisions if d.startswith(regions[-1].divisions))
+            around = regions[-1].divisions  # 中山市中山大学: a region is not inside itself
+            inside = tuple(d for d in region.divisions if d.startswith(around) and d not in around)
             if not inside:
                 break
             region = region._replace(divisions=inside)
@@ -103,14 +104,14 @@ def _short(code: str, name: str) -> str:
 
 
 def _divisions() -> Iterator[tuple[str, str]]:
-    """Code and folded name of every division that exists today."""
+    """Code and folded name of every division of today, with two names where folding is not sure (乾县)."""
     province = ""
     for line in (files("stdnum") / "cn" / "loc.dat").read_text("utf-8").splitlines():
         if match := re.fullmatch(r'(\d\d) province="(.+)"', line):
             province = match[1]
-            yield province + "0000", fold(match[2])
+            yield from ((province + "0000", name) for name in foldings(match[2]))
         elif (match := re.fullmatch(r' +(\d{4}) county="(.+)"', line)) and match[1] != "0000":
             for name in match[2].split(","):
                 if found := re.fullmatch(r"(?:\[\d*-\])?([^\[\]]+)", name):
-                    yield province + match[1], fold(found[1])
+                    yield from ((province + match[1], form) for form in foldings(found[1]))
     yield from _NEWER.items()
