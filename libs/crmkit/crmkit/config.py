@@ -23,6 +23,8 @@ from crmkit.bus import Bus
 from crmkit.tables import ConfigEntry
 
 BUCKET = "crm-config"
+# The owner writes it after all the rest: a bucket without it is new, and says nothing about deletions.
+COMPLETE = "complete"
 FIRST_SIGHT = 2.0
 CHECK_EVERY = 2.0
 SAVE_EVERY = 1.0
@@ -84,6 +86,8 @@ class Config:
         await self._save()
 
     async def _bucket(self) -> KeyValue:
+        if not self._bus.up:
+            raise ConnectionError("NATS is away")
         js = self._bus.js
         try:
             return await js.key_value(BUCKET)
@@ -106,7 +110,7 @@ class Config:
                 found.add(entry.key)
                 last = entry.revision or last
                 self._take(entry)
-            await self._reconcile(before - found, bucket_is_empty=not found)
+            await self._compare(before - found, complete=COMPLETE in found)
             self._seen.set()
             while connection == self._bus.connections:
                 try:
@@ -122,16 +126,19 @@ class Config:
         finally:
             await watcher.stop()
 
-    async def _reconcile(self, missing: set[str], bucket_is_empty: bool) -> None:
-        """What is known but not in the bucket: deleted while we were away, unless NATS has lost all."""
-        if self._owner and bucket_is_empty:
-            for key in missing:
-                await self.put(key, self._values[key])
-        elif not bucket_is_empty:
+    async def _compare(self, missing: set[str], complete: bool) -> None:
+        """What is known but not in the bucket was deleted, unless NATS has lost the bucket."""
+        if complete:
             for key in missing:
                 self._set(key, None, 0)
+        elif self._owner:
+            for key in sorted(missing):
+                await self.put(key, self._values[key])
+            await self.put(COMPLETE, True)
 
     def _take(self, entry: KeyValue.Entry) -> None:
+        if entry.key == COMPLETE:
+            return
         value = None if entry.operation else json.loads(entry.value or b"null")
         self._set(entry.key, value, entry.revision or 0)
 

@@ -180,6 +180,8 @@ class Consumers:
         engine: AsyncEngine,
         bus: Bus,
         metrics: Metrics,
+        ack_wait: float = ACK_WAIT,
+        back_off: Sequence[float] = BACK_OFF,
     ) -> None:
         self.handlers = [handler_of(function) for function in functions]
         if len({handler.name for handler in self.handlers}) != len(self.handlers):
@@ -190,6 +192,8 @@ class Consumers:
         self._engine = engine
         self._bus = bus
         self._metrics = metrics
+        self._ack_wait = ack_wait
+        self._back_off = back_off
         self._slots = asyncio.Semaphore(AT_ONCE)
         self._last: dict[str, asyncio.Task[None]] = {}
 
@@ -227,7 +231,7 @@ class Consumers:
             filter_subjects=self._filters[area],
             deliver_policy=DeliverPolicy.ALL,
             ack_policy=AckPolicy.EXPLICIT,
-            ack_wait=ACK_WAIT,
+            ack_wait=self._ack_wait,
             max_ack_pending=4 * PULL,
             # The broker would drop a fact silently where we write a dead letter; so the limit is ours.
             max_deliver=-1,
@@ -235,34 +239,33 @@ class Consumers:
         await js.add_consumer(stream, config)
         inbox = self._bus.client.new_inbox()
         subscription = await self._bus.client.subscribe(inbox)
-        connection = self._bus.connections
+        connection, counted = self._bus.connections, 0.0
         try:
             while connection == self._bus.connections:
-                await self._pull(stream, inbox, subscription)
-                info = await js.consumer_info(stream, self._app)
-                self._metrics.pending.labels(self._app, stream).set(
-                    (info.num_pending or 0) + (info.num_ack_pending or 0)
-                )
+                silent = not await self._pull(stream, inbox, subscription)
+                if silent or time.monotonic() - counted > PULL_SECONDS:
+                    info = await js.consumer_info(stream, self._app)
+                    waiting = (info.num_pending or 0) + (info.num_ack_pending or 0)
+                    self._metrics.pending.labels(self._app, stream).set(waiting)
+                    counted = time.monotonic()
         finally:
             await self._give_back(subscription)
 
-    async def _pull(self, stream: str, inbox: str, subscription: Subscription) -> None:
-        """Asks for facts again and again, and returns when none came for a while."""
-        client, subject = self._bus.client, f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{self._app}"
+    async def _pull(self, stream: str, inbox: str, subscription: Subscription) -> bool:
+        """Asks once for facts and begins those that come; False where none came for a while."""
         ask = json.dumps({"batch": PULL, "expires": int(PULL_SECONDS * 1e9)}).encode()
-        while True:
-            await client.publish(subject, ask, reply=inbox)
-            for taken in range(PULL):
-                try:
-                    message = await subscription.next_msg(PULL_SECONDS + 1)
-                except NatsTimeoutError:
-                    return
-                if not message.reply:
-                    # A status instead of a fact: this request is over.
-                    if not taken:
-                        return
-                    break
-                await self._begin(message)
+        subject = f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{self._app}"
+        await self._bus.client.publish(subject, ask, reply=inbox)
+        for taken in range(PULL):
+            try:
+                message = await subscription.next_msg(PULL_SECONDS + 1)
+            except NatsTimeoutError:
+                return False
+            if not message.reply:
+                # A status instead of a fact: this request is over.
+                return taken > 0
+            await self._begin(message)
+        return True
 
     async def _begin(self, message: Msg) -> None:
         """Starts a fact behind the one before it of the same aggregate, when a slot is free."""
@@ -296,7 +299,7 @@ class Consumers:
             if handler.hears(fact.subject):
                 again |= not await self._handle(handler, fact, message, deliveries)
         if again:
-            await message.nak(BACK_OFF[min(deliveries, len(BACK_OFF)) - 1])
+            await message.nak(self._back_off[min(deliveries, len(self._back_off)) - 1])
         else:
             await message.ack()
 

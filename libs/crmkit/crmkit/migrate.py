@@ -23,6 +23,7 @@ from sqlalchemy.pool import NullPool
 from crmkit.tables import kit_metadata
 
 KIT_MIGRATIONS = Path(__file__).with_name("migrations")
+VERSION_TABLE = "kit_version"
 LOCK_ATTEMPTS = 30
 
 log = logging.getLogger(__name__)
@@ -66,14 +67,15 @@ def run(metadata: MetaData) -> None:
     """What env.py calls: runs the migrations of one folder on the connection that it was given."""
     connection: Connection = context.config.attributes["connection"]
     ours = metadata is kit_metadata
+    kit_tables = {VERSION_TABLE, *kit_metadata.tables}
 
     def included(name: str | None, kind: str, _: Any) -> bool:
-        return kind != "table" or (name in kit_metadata.tables) == ours
+        return kind != "table" or (name in kit_tables) == ours
 
     context.configure(
         connection=connection,
         target_metadata=metadata,
-        version_table="kit_version" if ours else "alembic_version",
+        version_table=VERSION_TABLE if ours else "alembic_version",
         include_name=included,
         transaction_per_migration=True,
     )
@@ -115,8 +117,11 @@ async def _with_connection(url: str, work: Callable[[Connection], None]) -> None
 
 async def _locked(engine: AsyncEngine, work: Callable[[Connection], None]) -> None:
     async with engine.connect() as connection:
-        # A session lock, so that migrations outside a transaction (indexes made concurrently) hold it too.
-        await connection.execute(text("SELECT pg_advisory_lock(hashtext('crmkit.migrate'))"))
+        # A session lock, so that migrations outside a transaction hold it too; and asked for again and
+        # again, since a statement that waits would itself be waited for by an index made concurrently.
+        while not await connection.scalar(text("SELECT pg_try_advisory_lock(hashtext('crmkit.migrate'))")):
+            await connection.rollback()
+            await asyncio.sleep(0.2)
         await connection.execute(text("SET lock_timeout = '1s'"))
         await connection.execute(text("SET statement_timeout = '15min'"))
         await connection.commit()

@@ -14,8 +14,6 @@ from datetime import datetime
 from typing import Any
 from uuid import uuid4
 
-from nats.errors import Error as NatsError
-from nats.errors import TimeoutError as NatsTimeoutError
 from nats.js import JetStreamContext
 from nats.js.api import PubAck
 from nats.js.errors import NoStreamResponseError
@@ -220,15 +218,12 @@ class Relay:
         if not rows:
             return None
         outcomes = await _publish(self._bus.js, rows, self._area, repetition)
-        acked = [
-            (row.id, ack.seq) for row, ack in zip(rows, outcomes, strict=True) if isinstance(ack, PubAck)
-        ]
+        pairs = [(row.id, outcome) for row, outcome in zip(rows, outcomes, strict=True)]
+        acked = [(id, outcome.seq) for id, outcome in pairs if isinstance(outcome, PubAck)]
+        failed = [(id, outcome) for id, outcome in pairs if isinstance(outcome, Exception)]
         if acked:
-            ids, sequences = zip(*acked, strict=True)
-            await connection.execute(_MARK, {"ids": ids, "sequences": sequences})
-        failed = [
-            (row.id, error) for row, error in zip(rows, outcomes, strict=True) if isinstance(error, Exception)
-        ]
+            marks = {"ids": [id for id, _ in acked], "sequences": [sequence for _, sequence in acked]}
+            await connection.execute(_MARK, marks)
         if not failed:
             return None
         if any(isinstance(error, NoStreamResponseError) for _, error in failed):
@@ -260,27 +255,20 @@ class Relay:
 
 async def _publish(
     js: JetStreamContext, rows: Sequence[Row[Any]], area: str, repetition: str
-) -> list[PubAck | Exception]:
+) -> list[PubAck | BaseException]:
     """One flight: written in order on one connection, so that a fault loses an end and not a middle."""
-    flight: list[asyncio.Future[PubAck]] = []
-    broken: Exception | None = None
-    for row in rows:
-        headers = _headers(row, area, repetition)
-        try:
-            flight.append(await js.publish_async(row.type, row.payload.encode(), headers=headers))
-        except (NatsError, OSError) as error:
-            broken = error
-            break
-    if flight:
-        await asyncio.wait(flight, timeout=PUBLISH_TIMEOUT)
-    outcomes: list[PubAck | Exception] = []
-    for future in flight:
-        if not future.done():
-            future.cancel()
-            outcomes.append(NatsTimeoutError())
-        else:
-            outcomes.append(future.exception() or future.result())  # type: ignore[arg-type]
-    return outcomes + [broken or NatsTimeoutError()] * (len(rows) - len(outcomes))
+    return await asyncio.gather(
+        *(
+            js.publish(
+                row.type,
+                row.payload.encode(),
+                timeout=PUBLISH_TIMEOUT,
+                headers=_headers(row, area, repetition),
+            )
+            for row in rows
+        ),
+        return_exceptions=True,
+    )
 
 
 def _headers(row: Row[Any], area: str, repetition: str) -> dict[str, str]:

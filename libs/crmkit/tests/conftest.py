@@ -1,6 +1,9 @@
 """The real servers, once per session, and a database of its own for every test."""
 
+import contextlib
 import itertools
+import os
+import signal
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -113,6 +116,31 @@ def open_call(engine: AsyncEngine) -> OpenCall:
     return open_call
 
 
+class OwnNats:
+    """A NATS of one test alone, to be killed."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._port = free_port()
+        self._running = contextlib.AsyncExitStack()
+        self.url = ""
+
+    async def start(self) -> None:
+        self.url = await self._running.enter_async_context(nats(self._directory, self._port))
+
+    async def kill(self) -> None:
+        """As kill -9: nothing is said or flushed."""
+        pid = int((self._directory / "nats.pid").read_text().split()[0])
+        os.kill(pid, signal.SIGKILL)
+        await self._running.aclose()
+
+    async def stop(self) -> None:
+        await self._running.aclose()
+
+
 @pytest.fixture
-def nats_directory(tmp_path: Path) -> Path:
-    return tmp_path / "nats"
+async def own_nats(tmp_path: Path) -> AsyncIterator[OwnNats]:
+    server = OwnNats(tmp_path / "nats")
+    await server.start()
+    yield server
+    await server.stop()

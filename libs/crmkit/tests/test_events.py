@@ -4,32 +4,61 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Any
+from datetime import UTC, datetime, timedelta
+from typing import Any, Protocol
 
 import pytest
-from crmkit.bus import Bus
-from crmkit.events import Consumers, Fact, HandlerCall, OpenCall
+from crm.common.v1 import common_pb2 as common
+from crmkit.bus import Bus, StreamLimits, ensure_stream, stream_of
+from crmkit.events import (
+    ATTEMPTS,
+    Consumers,
+    Fact,
+    HandlerCall,
+    OpenCall,
+    covers,
+    filters,
+    handler_of,
+    listens,
+)
 from crmkit.metrics import Metrics
-from crmkit.outbox import Relay, emit_rows, new_fact
+from crmkit.outbox import NotSent, Relay, emit_rows, new_fact
+from nats.aio.msg import Msg
+from opentelemetry import trace
 from sqlalchemy import text
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
+
+LONG_AGO, LATER = datetime(2020, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC)
+QUICK = (0.05,)
+
+
+class OwnNats(Protocol):
+    url: str
+
+    async def start(self) -> None: ...
+    async def kill(self) -> None: ...
+
+
+class Listen(Protocol):
+    def __call__(self, *functions: Any, bus: Bus | None = None, **settings: Any) -> Consumers: ...
+
+
+# --- What the tests are made of ---------------------------------------------------------------------
 
 
 async def note(event: Fact, call: HandlerCall) -> None:
     await call.db.execute(text("INSERT INTO effects (note) VALUES (:note)"), {"note": event.payload["note"]})
 
 
-async def write(engine: AsyncEngine, area: str, *notes: str, aggregate: str = "things/1") -> None:
-    facts = [
-        new_fact(
-            f"crm.{area}.v1.ThingDone",
-            aggregate=aggregate,
-            version=1,
-            payload=json.dumps({"note": note}),
-            actor="employees/1",
-        )
-        for note in notes
-    ]
+def fact(area: str, note: str, aggregate: str = "things/1", version: int = 1) -> dict[str, Any]:
+    payload = json.dumps({"note": note})
+    return new_fact(
+        f"crm.{area}.v1.ThingDone", aggregate=aggregate, version=version, payload=payload, actor="employees/1"
+    )
+
+
+async def write(engine: AsyncEngine, *facts: dict[str, Any]) -> None:
     async with AsyncSession(engine) as session, session.begin():
         await emit_rows(session, facts)
 
@@ -39,14 +68,33 @@ async def effects(engine: AsyncEngine) -> list[str]:
         return list(await connection.scalars(text("SELECT note FROM effects ORDER BY id")))
 
 
-async def until(condition: Callable[[], Awaitable[bool]], seconds: float = 10) -> None:
+async def count(engine: AsyncEngine, query: str) -> int:
+    async with engine.connect() as connection:
+        return (await connection.execute(text(f"SELECT count(*) FROM {query}"))).scalar_one()
+
+
+async def until(condition: Callable[[], Awaitable[bool]], seconds: float = 15) -> None:
     async with asyncio.timeout(seconds):
-        while not await condition():
+        while not await condition():  # noqa: ASYNC110 (what is waited for is in a database)
             await asyncio.sleep(0.02)
 
 
+async def until_effects(engine: AsyncEngine, number: int) -> None:
+    async def reached() -> bool:
+        return len(await effects(engine)) >= number
+
+    await until(reached)
+
+
+async def until_sent(engine: AsyncEngine) -> None:
+    async def sent() -> bool:
+        return await count(engine, "outbox WHERE published_at IS NULL") == 0
+
+    await until(sent)
+
+
 @asynccontextmanager
-async def running(*parts: Any) -> AsyncIterator[None]:
+async def running(*parts: Relay | Consumers) -> AsyncIterator[None]:
     tasks = [asyncio.create_task(part.run()) for part in parts]
     try:
         yield
@@ -62,23 +110,509 @@ def relay(engine: AsyncEngine, bus: Bus, area: str, metrics: Metrics) -> Relay:
 
 
 @pytest.fixture
-def consumers(
-    engine: AsyncEngine, bus: Bus, area: str, metrics: Metrics, open_call: OpenCall
-) -> Callable[..., Consumers]:
-    def make(*functions: Any) -> Consumers:
-        return Consumers("listener", [area], functions, open_call, engine, bus, metrics)
+def listen(engine: AsyncEngine, bus: Bus, area: str, metrics: Metrics, open_call: OpenCall) -> Listen:
+    its_bus = bus
+
+    def make(*functions: Any, bus: Bus | None = None, **settings: Any) -> Consumers:
+        opens = settings.pop("open_call", open_call)
+        kind = settings.pop("kind", Consumers)
+        settings = {"back_off": QUICK, "ack_wait": 1.0, **settings}
+        return kind("listener", [area], functions, opens, engine, bus or its_bus, metrics, **settings)
 
     return make
 
 
-async def test_a_fact_reaches_its_handler_once(
-    engine: AsyncEngine, area: str, relay: Relay, consumers: Any
+# --- The way of a fact ------------------------------------------------------------------------------
+
+
+async def test_a_fact_reaches_its_handler(
+    engine: AsyncEngine, area: str, relay: Relay, listen: Listen
 ) -> None:
-    await write(engine, area, "a", "b")
-    async with running(relay, consumers(note)):
-        await until(lambda: _has(engine, 2))
+    async with running(relay, listen(note)):
+        await write(engine, fact(area, "a"), fact(area, "b"))
+        await until_effects(engine, 2)
     assert await effects(engine) == ["a", "b"]
 
 
-async def _has(engine: AsyncEngine, count: int) -> bool:
-    return len(await effects(engine)) >= count
+async def test_a_rolled_back_change_tells_nothing(engine: AsyncEngine, area: str, relay: Relay) -> None:
+    async with AsyncSession(engine) as session:
+        await emit_rows(session, [fact(area, "never")])
+        await session.rollback()
+    assert await relay.send_batch() == 0
+
+
+async def test_a_handler_gets_what_the_sender_said(
+    engine: AsyncEngine, area: str, relay: Relay, listen: Listen
+) -> None:
+    heard: asyncio.Queue[Any] = asyncio.Queue()
+
+    async def everything(event: Fact, call: HandlerCall) -> None:
+        heard.put_nowait(event)
+
+    @listens("crm.*.v1.ResourceChanged")
+    async def changes(event: common.ResourceChanged, call: HandlerCall) -> None:
+        heard.put_nowait(event)
+
+    payload = '{"name": "things/1", "action": "CREATED", "after": {"title": "水"}, "unknownToUs": 1}'
+    change = new_fact(
+        f"crm.{area}.v1.ResourceChanged",
+        aggregate="things/1",
+        version=7,
+        payload=payload,
+        actor="employees/1",
+    )
+    await write(engine, change)
+    async with running(relay, listen(everything, changes)), asyncio.timeout(5):
+        whole, message = await heard.get(), await heard.get()
+    assert (whole.id, whole.aggregate, whole.version, whole.actor) == (
+        change["event_id"],
+        "things/1",
+        7,
+        "employees/1",
+    )
+    assert whole.payload["after"] == {"title": "水"} and whole.message == message
+    assert (message.name, message.action) == ("things/1", "CREATED")
+
+
+async def test_a_handler_is_part_of_the_trace_of_the_change(
+    engine: AsyncEngine, area: str, relay: Relay, listen: Listen
+) -> None:
+    traces: list[int] = []
+
+    async def look(event: Fact, call: HandlerCall) -> None:
+        traces.append(trace.get_current_span().get_span_context().trace_id)
+        await note(event, call)
+
+    context = trace.SpanContext(0xABC, 0xDEF, is_remote=False, trace_flags=trace.TraceFlags(1))
+    with trace.use_span(trace.NonRecordingSpan(context)):
+        await write(engine, fact(area, "a"))
+    async with running(relay, listen(look)):
+        await until_effects(engine, 1)
+    assert traces == [0xABC]
+
+
+async def test_facts_of_one_aggregate_come_in_order(
+    engine: AsyncEngine, area: str, relay: Relay, listen: Listen
+) -> None:
+    await write(engine, *(fact(area, str(number)) for number in range(200)))
+    async with running(relay, Relay(engine, relay._bus, area, relay._metrics), listen(note)):
+        await until_effects(engine, 200)
+    assert await effects(engine) == [str(number) for number in range(200)]
+
+
+async def test_two_replicas_share_the_work_and_never_double_it(
+    engine: AsyncEngine, area: str, relay: Relay, listen: Listen
+) -> None:
+    async with running(relay, listen(note), listen(note)):
+        await write(engine, *(fact(area, str(number), f"things/{number}") for number in range(100)))
+        await until_effects(engine, 100)
+        await asyncio.sleep(0.2)
+    assert sorted(await effects(engine)) == sorted(str(number) for number in range(100))
+
+
+async def test_two_changes_cannot_claim_one_version(engine: AsyncEngine, area: str) -> None:
+    def change() -> dict[str, Any]:
+        return new_fact(
+            f"crm.{area}.v1.ResourceChanged",
+            aggregate="things/1",
+            version=2,
+            payload="{}",
+            actor="employees/1",
+        )
+
+    await write(engine, change())
+    with pytest.raises(IntegrityError):
+        await write(engine, change())
+    # A business fact may be told twice of one version: a payment on three invoices.
+    await write(engine, fact(area, "a"), fact(area, "b"))
+
+
+def test_a_fact_too_large_to_send_is_refused_where_it_is_written(area: str) -> None:
+    with pytest.raises(ValueError, match="too large"):
+        fact(area, "x" * 1_000_000)
+
+
+# --- What breaks ------------------------------------------------------------------------------------
+
+
+async def delivered_twice(engine: AsyncEngine, area: str, relay: Relay, consumers: Consumers) -> None:
+    """A fact sent again under another message id, as after an outage longer than the broker remembers."""
+    await write(engine, fact(area, "a"))
+    async with running(consumers):
+        await relay._bus.ensure_stream(area)
+        await relay.send_batch()
+        await relay.replay(LONG_AGO, LATER)
+        await write(engine, fact(area, "last"))
+        await relay.send_batch()
+        await until_effects(engine, 2)
+        await asyncio.sleep(0.2)
+    assert await effects(engine) == ["a", "last"]
+
+
+async def killed_after_commit(
+    engine: AsyncEngine, area: str, relay: Relay, open_call: OpenCall, listen: Callable[[OpenCall], Consumers]
+) -> None:
+    """The process stands still for ever right behind the commit, and another takes over."""
+    await write(engine, fact(area, "a"))
+    stuck = asyncio.Event()
+
+    @asynccontextmanager
+    async def freezes(method: str, cause: Fact | None) -> AsyncIterator[HandlerCall]:
+        async with open_call(method, cause) as call:
+            yield call
+        stuck.set()
+        await asyncio.Event().wait()
+
+    await _die_and_take_over(engine, relay, listen(freezes), stuck, listen(open_call))
+
+
+async def killed_before_commit(
+    engine: AsyncEngine, area: str, relay: Relay, open_call: OpenCall, listen: Callable[[OpenCall], Consumers]
+) -> None:
+    """The process stands still for ever before the commit, and another takes over."""
+    await write(engine, fact(area, "a"))
+    stuck = asyncio.Event()
+
+    @asynccontextmanager
+    async def freezes(method: str, cause: Fact | None) -> AsyncIterator[HandlerCall]:
+        stuck.set()
+        await asyncio.Event().wait()
+        yield None  # type: ignore[misc]  # never reached
+
+    await _die_and_take_over(engine, relay, listen(freezes), stuck, listen(open_call))
+
+
+async def _die_and_take_over(
+    engine: AsyncEngine, relay: Relay, first: Consumers, stuck: asyncio.Event, second: Consumers
+) -> None:
+    async with running(relay):
+        dying = asyncio.create_task(first.run())
+        await asyncio.wait_for(stuck.wait(), 5)
+        async with running(second):
+            await asyncio.sleep(2.5)  # longer than the acknowledgement is waited for
+        for task in first._last.values():
+            task.cancel()
+        dying.cancel()
+        await asyncio.gather(dying, return_exceptions=True)
+    assert await effects(engine) == ["a"]
+
+
+async def slow_commit(engine: AsyncEngine, area: str, relay: Relay) -> None:
+    """A transaction draws its id first and commits last."""
+    await relay._bus.ensure_stream(area)
+    async with AsyncSession(engine) as slow:
+        await emit_rows(slow, [fact(area, "slow")])
+        await write(engine, fact(area, "quick", "things/2"))
+        await relay.send_batch()
+        await slow.commit()
+    await relay.send_batch()
+    assert (await relay._bus.js.stream_info(stream_of(area))).state.messages == 2
+
+
+async def broker_refuses(engine: AsyncEngine, area: str, relay: Relay) -> None:
+    """The stream does not take the fact at first."""
+    await write(engine, fact(area, "a"))
+    with pytest.raises(NotSent):
+        await relay.send_batch()
+    await relay._bus.ensure_stream(area)
+    await relay.send_batch()
+    assert (await relay._bus.js.stream_info(stream_of(area))).state.messages == 1
+
+
+async def test_a_fact_delivered_twice_has_its_effect_once(
+    engine: AsyncEngine, area: str, relay: Relay, listen: Listen
+) -> None:
+    await delivered_twice(engine, area, relay, listen(note))
+
+
+async def test_a_consumer_killed_between_commit_and_acknowledgement_has_its_effect_once(
+    engine: AsyncEngine, area: str, relay: Relay, open_call: OpenCall, listen: Listen
+) -> None:
+    await killed_after_commit(engine, area, relay, open_call, lambda opens: listen(note, open_call=opens))
+
+
+async def test_a_consumer_killed_before_its_commit_loses_nothing(
+    engine: AsyncEngine, area: str, relay: Relay, open_call: OpenCall, listen: Listen
+) -> None:
+    await killed_before_commit(engine, area, relay, open_call, lambda opens: listen(note, open_call=opens))
+
+
+async def test_a_transaction_that_commits_late_is_not_skipped(
+    engine: AsyncEngine, area: str, relay: Relay
+) -> None:
+    await slow_commit(engine, area, relay)
+
+
+async def test_a_fact_that_the_broker_refuses_stays_in_the_outbox(
+    engine: AsyncEngine, area: str, relay: Relay
+) -> None:
+    await broker_refuses(engine, area, relay)
+    assert await count(engine, "outbox WHERE attempts = 1 AND published_at IS NOT NULL") == 1
+
+
+async def test_nothing_is_lost_or_doubled_when_nats_is_killed(
+    engine: AsyncEngine, area: str, metrics: Metrics, own_nats: OwnNats, listen: Listen
+) -> None:
+    async with (
+        Bus(own_nats.url, "test", StreamLimits(32 * 1024 * 1024)) as bus,
+        running(Relay(engine, bus, area, metrics), listen(note, bus=bus)),
+    ):
+        for number in range(30):
+            await write(engine, fact(area, str(number), f"things/{number}"))
+            if number == 10:
+                await until_effects(engine, 5)
+                await own_nats.kill()
+            if number == 20:
+                await asyncio.sleep(0.5)
+                await own_nats.start()
+        await until_effects(engine, 30)
+        await until_sent(engine)
+    assert sorted(await effects(engine), key=int) == [str(number) for number in range(30)]
+
+
+async def test_an_app_starts_and_commits_while_nats_is_away(
+    engine: AsyncEngine, area: str, metrics: Metrics, own_nats: OwnNats, listen: Listen
+) -> None:
+    await own_nats.kill()
+    async with Bus(own_nats.url, "test", StreamLimits(32 * 1024 * 1024)) as bus:
+        relay = Relay(engine, bus, area, metrics)
+        async with running(relay, listen(note, bus=bus)):
+            await write(engine, fact(area, "a"))
+            assert not bus.up
+            await relay.observe()
+            assert metrics.outbox_unpublished.labels(area)._value.get() == 1
+            await own_nats.start()
+            await until_effects(engine, 1)
+
+
+async def test_a_deleted_stream_is_found_and_filled_again(
+    engine: AsyncEngine, area: str, relay: Relay, listen: Listen
+) -> None:
+    consumers = listen(note)
+    await relay._bus.ensure_stream(area)
+    async with running(consumers):
+        await write(engine, *(fact(area, str(number), f"things/{number}") for number in range(100)))
+        while await relay.send_batch():
+            pass
+        await until_effects(engine, 100)
+        await relay._bus.js.delete_stream(stream_of(area))
+        assert await relay.reconcile() == 100
+        assert await relay.reconcile() == 0
+        await write(engine, fact(area, "after", "things/after"))
+        await relay.send_batch()
+        await until_effects(engine, 101)
+    assert (await relay._bus.js.stream_info(stream_of(area))).state.messages == 101
+    assert len(await effects(engine)) == 101
+
+
+async def test_ten_messages_deleted_from_a_stream_are_found_and_sent_again(
+    engine: AsyncEngine, area: str, relay: Relay
+) -> None:
+    await relay._bus.ensure_stream(area)
+    await write(engine, *(fact(area, str(number)) for number in range(50)))
+    await relay.send_batch()
+    for sequence in range(20, 30):
+        await relay._bus.js.delete_msg(stream_of(area), sequence)
+    assert await relay.reconcile() == 10
+    assert await relay.reconcile() == 0
+
+
+async def test_replaying_the_outbox_gives_a_new_listener_what_the_stream_forgot(
+    engine: AsyncEngine, area: str, relay: Relay, listen: Listen
+) -> None:
+    await relay._bus.ensure_stream(area)
+    await write(engine, *(fact(area, str(number)) for number in range(100)))
+    while await relay.send_batch():
+        pass
+    await relay._bus.js.purge_stream(stream_of(area))
+    assert await relay.replay(LONG_AGO, LATER) == 100
+    assert await relay.replay(LONG_AGO, LONG_AGO + timedelta(1)) == 0
+    async with running(listen(note)):
+        await until_effects(engine, 100)
+    assert await effects(engine) == [str(number) for number in range(100)]
+
+
+async def test_poison_becomes_a_dead_letter_while_the_others_flow_and_runs_again_when_healed(
+    engine: AsyncEngine, area: str, relay: Relay, listen: Listen, metrics: Metrics
+) -> None:
+    healed = False
+    tried = 0
+
+    async def careful(event: Fact, call: HandlerCall) -> None:
+        nonlocal tried
+        await note(event, call)
+        if event.payload["note"] == "poison" and not healed:
+            tried += 1
+            raise ValueError("cannot read this")
+
+    async def other(event: Fact, call: HandlerCall) -> None:
+        await call.db.execute(text("INSERT INTO effects (note) VALUES ('other')"))
+
+    consumers = listen(careful, other)
+    async with running(relay, consumers):
+        await write(engine, fact(area, "poison"), *(fact(area, "fine", f"things/{n}") for n in range(2, 12)))
+        await until_effects(engine, 21)
+
+        async def buried() -> bool:
+            return await count(engine, "dead_letters") == 1
+
+        await until(buried)
+    assert tried == ATTEMPTS
+    assert sorted(await effects(engine)) == ["fine"] * 10 + ["other"] * 11
+    async with engine.connect() as connection:
+        letter = (await connection.execute(text("SELECT * FROM dead_letters"))).one()
+    assert (letter.handler, letter.attempts, letter.error) == (
+        "careful",
+        ATTEMPTS,
+        "ValueError: cannot read this",
+    )
+    await relay.observe()
+    assert metrics.dead_letters.labels(area)._value.get() == 1
+    with pytest.raises(ValueError, match="cannot read"):
+        await consumers.replay(letter.id)
+    healed = True
+    await consumers.replay(letter.id)
+    await consumers.replay(letter.id)
+    assert (await effects(engine)).count("poison") == 1
+    assert await count(engine, "dead_letters WHERE resolved_at IS NULL") == 0
+
+
+async def test_what_no_outbox_has_sent_is_put_aside(
+    engine: AsyncEngine, area: str, relay: Relay, listen: Listen
+) -> None:
+    await relay._bus.ensure_stream(area)
+    await relay._bus.js.publish(f"crm.{area}.v1.ThingDone", b"not JSON")
+    async with running(relay, listen(note)):
+        await write(engine, fact(area, "a"))
+        await until_effects(engine, 1)
+
+
+async def test_a_full_stream_refuses_and_the_outbox_keeps(
+    engine: AsyncEngine, area: str, bus: Bus, metrics: Metrics
+) -> None:
+    await ensure_stream(bus.js, area, StreamLimits(max_bytes=2000))
+    relay = Relay(engine, bus, area, metrics)
+    await write(engine, *(fact(area, "x" * 500, f"things/{number}") for number in range(10)))
+    with pytest.raises(NotSent):
+        await relay.send_batch()
+    waiting = await count(engine, "outbox WHERE published_at IS NULL")
+    assert 0 < waiting < 10
+    await bus.ensure_stream(area)
+    await relay.send_batch()
+    assert await count(engine, "outbox WHERE published_at IS NULL") == 0
+
+
+# --- The tests above can fail: four wrong ways must -------------------------------------------------
+
+
+class SendsByLastId(Relay):
+    """Reads what is newer than the last id that it saw."""
+
+    last = 0
+
+    async def send_batch(self) -> int:
+        async with self._engine.begin() as connection:
+            query = text("SELECT * FROM outbox WHERE id > :last ORDER BY id")
+            rows = (await connection.execute(query, {"last": self.last})).all()
+            await self._send(connection, rows, "")
+        self.last = max([self.last, *(row.id for row in rows)])
+        return len(rows)
+
+
+class MarksBeforeItSends(Relay):
+    """Marks and commits, then publishes."""
+
+    async def send_batch(self) -> int:
+        async with self._engine.begin() as connection:
+            rows = (await connection.execute(text("SELECT * FROM outbox WHERE published_at IS NULL"))).all()
+            await connection.execute(text("UPDATE outbox SET published_at = clock_timestamp()"))
+        async with self._engine.connect() as connection:
+            if error := await self._send(connection, rows, ""):
+                raise error
+        return len(rows)
+
+
+class HasNoInbox(Consumers):
+    """Runs the handler without asking whether it has run."""
+
+    async def _effect(self, handler: Any, fact: Fact) -> bool:
+        async with self._open_call(handler.name, fact) as call:
+            await handler(fact, call)
+        return True
+
+
+class AcknowledgesFirst(Consumers):
+    """Acknowledges when the fact comes, not when its effect is committed."""
+
+    async def _take(self, message: Msg, before: asyncio.Task[None] | None) -> None:
+        await message.ack()
+        message._ackd = False
+        await super()._take(message, before)
+
+
+async def test_reading_by_last_id_is_caught(
+    engine: AsyncEngine, bus: Bus, area: str, metrics: Metrics
+) -> None:
+    with pytest.raises(AssertionError):
+        await slow_commit(engine, area, SendsByLastId(engine, bus, area, metrics))
+
+
+async def test_marking_before_sending_is_caught(
+    engine: AsyncEngine, bus: Bus, area: str, metrics: Metrics
+) -> None:
+    with pytest.raises(AssertionError):
+        await broker_refuses(engine, area, MarksBeforeItSends(engine, bus, area, metrics))
+
+
+async def test_a_missing_inbox_is_caught(
+    engine: AsyncEngine, area: str, relay: Relay, listen: Listen
+) -> None:
+    with pytest.raises(AssertionError):
+        await delivered_twice(engine, area, relay, listen(note, kind=HasNoInbox))
+
+
+async def test_acknowledging_first_is_caught(
+    engine: AsyncEngine, area: str, relay: Relay, open_call: OpenCall, listen: Listen
+) -> None:
+    with pytest.raises(AssertionError):
+        await killed_before_commit(
+            engine,
+            area,
+            relay,
+            open_call,
+            lambda opens: listen(note, open_call=opens, kind=AcknowledgesFirst),
+        )
+
+
+# --- Who hears what ---------------------------------------------------------------------------------
+
+
+def test_the_annotation_says_what_is_listened_to() -> None:
+    async def held(event: common.ActionHeld, call: Any) -> None: ...
+    async def postponed(event: "common.ResourceChanged", call: Any) -> None: ...
+    async def all_of_it(event: Fact, call: Any) -> None: ...
+    async def nothing(event: int, call: Any) -> None: ...
+
+    assert handler_of(held).patterns == ("crm.*.v1.ActionHeld",)
+    assert handler_of(postponed).takes is common.ResourceChanged
+    assert handler_of(all_of_it).patterns == ("crm.>",)
+    with pytest.raises(TypeError):
+        handler_of(nothing)
+
+
+def test_the_filters_of_a_stream_never_overlap() -> None:
+    @listens("crm.sales.v1.OpportunityWon", "crm.*.v1.ResourceChanged")
+    async def some(event: Fact, call: Any) -> None: ...
+    async def all_of_it(event: Fact, call: Any) -> None: ...
+
+    one, two = handler_of(some), handler_of(all_of_it)
+    assert filters([one], "sales") == ["crm.sales.v1.OpportunityWon", "crm.sales.v1.ResourceChanged"]
+    assert filters([one], "billing") == ["crm.billing.v1.ResourceChanged"]
+    assert filters([one, two], "sales") == ["crm.sales.v1.>"]
+    assert covers("crm.>", "crm.sales.v1.X") and not covers("crm.sales.v1.X", "crm.>")
+    assert not covers("crm.*.v1", "crm.sales.v1.X") and covers("crm.*.v1.X", "crm.sales.v1.X")
+
+
+def test_an_app_has_one_handler_of_a_name(listen: Listen) -> None:
+    with pytest.raises(ValueError, match="same name"):
+        listen(note, note)
