@@ -6,7 +6,6 @@ import re
 import secrets
 from dataclasses import dataclass
 from html import unescape
-from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -30,9 +29,7 @@ async def sign_in(issuer: str, username: str, redirect_uri: str, keys: Secrets |
     """Sign in as a browser would and return the tokens. Nothing need listen at `redirect_uri`."""
     verifier = secrets.token_urlsafe(48)
     challenge = base64.urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest()).rstrip(b"=").decode()
-    # As browsers do on loopback, and unlike Python's default, send cookies marked secure over plain HTTP.
-    cookies = CookieJar(DefaultCookiePolicy(secure_protocols=("https", "http")))
-    async with httpx.AsyncClient(timeout=30, cookies=cookies) as browser:
+    async with httpx.AsyncClient(timeout=30) as browser:
         endpoints = await discover(browser, issuer)
         page = await browser.get(
             endpoints["authorization_endpoint"],
@@ -47,6 +44,9 @@ async def sign_in(issuer: str, username: str, redirect_uri: str, keys: Secrets |
             },
         )
         page.raise_for_status()
+        # Browsers trust loopback and send secure cookies there over plain HTTP; httpx does not.
+        for cookie in browser.cookies.jar:
+            cookie.secure = False
         # Keycloak's form names its address; that of the dev issuer goes back to its own.
         action = re.search(r'<form[^>]*\baction="([^"]+)"', page.text)
         form = {"username": username}
