@@ -1,4 +1,4 @@
-"""The Grafana dashboards: `python deploy/observability/dashboards.py` writes dashboards/*.json; a test keeps them fresh."""
+"""The Grafana dashboards: run this file to write dashboards/*.json; a test keeps them fresh."""
 
 import json
 from dataclasses import dataclass
@@ -38,11 +38,20 @@ DASHBOARDS = {
         "Guanxi: platform",
         (
             Panel("Apps that answer", 'sum(up{service=~"crm-.+"})', total=True),
-            Panel("Requests a second", "sum(rate(crm_http_seconds_count[$__rate_interval]))", unit="reqps", total=True),
+            Panel(
+                "Requests a second",
+                "sum(rate(crm_http_seconds_count[$__rate_interval]))",
+                unit="reqps",
+                total=True,
+            ),
             Panel("Failing requests", "crm:http_errors:ratio5m", unit="percentunit", total=True),
             Panel("Facts that wait", "sum(max by (app) (crm_outbox_unpublished))", total=True),
             Panel("Dead letters", "sum(max by (app) (crm_dead_letters))", total=True),
-            Panel("Alerts that fire", 'count(ALERTS{alertname=~"Crm.+", alertstate="firing"}) or vector(0)', total=True),
+            Panel(
+                "Alerts that fire",
+                'count(ALERTS{alertname=~"Crm.+", alertstate="firing"}) or vector(0)',
+                total=True,
+            ),
             Panel(
                 "Requests by status",
                 "sum by (status) (rate(crm_http_seconds_count[$__rate_interval]))",
@@ -50,7 +59,12 @@ DASHBOARDS = {
                 "reqps",
             ),
             Panel("Slowest routes, p99", f"topk(10, {p99('crm_http_seconds', 'route')})", "{{route}}", "s"),
-            Panel("Calls by app", "sum by (app) (rate(crm_rpc_seconds_count[$__rate_interval]))", "{{app}}", "reqps"),
+            Panel(
+                "Calls by app",
+                "sum by (app) (rate(crm_rpc_seconds_count[$__rate_interval]))",
+                "{{app}}",
+                "reqps",
+            ),
             Panel("Calls in flight", "sum by (app) (crm_rpc_in_flight)", "{{app}}"),
             Panel(
                 "Database connections in use, busiest pod",
@@ -72,7 +86,8 @@ DASHBOARDS = {
             ),
             Panel(
                 "Errors by method and code",
-                'sum by (method, code) (rate(crm_rpc_seconds_count{app=~"$app", code!="OK"}[$__rate_interval]))',
+                "sum by (method, code) "
+                '(rate(crm_rpc_seconds_count{app=~"$app", code!="OK"}[$__rate_interval]))',
                 "{{method}} {{code}}",
                 "reqps",
             ),
@@ -88,7 +103,8 @@ DASHBOARDS = {
             ),
             Panel(
                 "Refused for want of capacity",
-                'sum by (app) (rate(crm_rpc_seconds_count{app=~"$app", code="RESOURCE_EXHAUSTED"}[$__rate_interval]))',
+                "sum by (app) "
+                '(rate(crm_rpc_seconds_count{app=~"$app", code="RESOURCE_EXHAUSTED"}[$__rate_interval]))',
                 "{{app}}",
                 "reqps",
             ),
@@ -97,7 +113,11 @@ DASHBOARDS = {
     "events": Dashboard(
         "Guanxi: facts",
         (
-            Panel("Published a second", "sum by (app) (rate(crm_events_published_total[$__rate_interval]))", "{{app}}"),
+            Panel(
+                "Published a second",
+                "sum by (app) (rate(crm_events_published_total[$__rate_interval]))",
+                "{{app}}",
+            ),
             Panel("Waiting in the outbox", "max by (app) (crm_outbox_unpublished)", "{{app}}"),
             Panel("Oldest in the outbox", "max by (app) (crm_outbox_oldest_seconds)", "{{app}}", "s"),
             Panel("Behind, by stream", "max by (app, stream) (crm_consumer_pending)", "{{app}} ← {{stream}}"),
@@ -118,12 +138,36 @@ DASHBOARDS = {
     "business": Dashboard(
         "Guanxi: business",
         (
-            Panel("Leads in", 'sum(increase(crm_business_total{fact=~"(.+[.])?LeadCreated"}[$__range]))', total=True),
-            Panel("Deals won", 'sum(increase(crm_business_total{fact=~"(.+[.])?OpportunityWon"}[$__range]))', total=True),
-            Panel("Invoices", 'sum(increase(crm_business_total{fact=~"(.+[.])?InvoiceIssued"}[$__range]))', total=True),
-            Panel("Payments", 'sum(increase(crm_business_total{fact=~"(.+[.])?PaymentAllocated"}[$__range]))', total=True),
-            Panel("Tickets", 'sum(increase(crm_business_total{fact=~"(.+[.])?TicketOpened"}[$__range]))', total=True),
-            Panel("SLA breaches", 'sum(increase(crm_business_total{fact=~"(.+[.])?SlaBreached"}[$__range]))', total=True),
+            Panel(
+                "Leads in",
+                'sum(increase(crm_business_total{fact=~"(.+[.])?LeadCreated"}[$__range]))',
+                total=True,
+            ),
+            Panel(
+                "Deals won",
+                'sum(increase(crm_business_total{fact=~"(.+[.])?OpportunityWon"}[$__range]))',
+                total=True,
+            ),
+            Panel(
+                "Invoices",
+                'sum(increase(crm_business_total{fact=~"(.+[.])?InvoiceIssued"}[$__range]))',
+                total=True,
+            ),
+            Panel(
+                "Payments",
+                'sum(increase(crm_business_total{fact=~"(.+[.])?PaymentAllocated"}[$__range]))',
+                total=True,
+            ),
+            Panel(
+                "Tickets",
+                'sum(increase(crm_business_total{fact=~"(.+[.])?TicketOpened"}[$__range]))',
+                total=True,
+            ),
+            Panel(
+                "SLA breaches",
+                'sum(increase(crm_business_total{fact=~"(.+[.])?SlaBreached"}[$__range]))',
+                total=True,
+            ),
             Panel(
                 "From lead to cash, a day",
                 "sum by (fact) (increase(crm_business_total{fact=~"
@@ -153,7 +197,7 @@ def rendered(uid: str, dashboard: Dashboard) -> dict[str, Any]:
     x = y = height = 0
     for panel in dashboard.panels:
         width, tall = (4, 4) if panel.total else (12, 8)
-        if x + width > WIDTH or tall != height and x:
+        if x + width > WIDTH or (tall != height and x):
             x, y = 0, y + height
         height = tall
         target = {"refId": "A", "expr": panel.expression, "legendFormat": panel.legend, "datasource": source}
@@ -173,9 +217,15 @@ def rendered(uid: str, dashboard: Dashboard) -> dict[str, Any]:
         x += width
     source_choice = {"name": "source", "label": "Prometheus", "type": "datasource", "query": "prometheus"}
     app_choice = {
-        "name": "app", "type": "query", "datasource": source, "query": "label_values(crm_rpc_seconds_count, app)",
-        "includeAll": True, "multi": True, "refresh": 2, "current": {"text": "All", "value": "$__all"},
-    }  # fmt: skip
+        "name": "app",
+        "type": "query",
+        "datasource": source,
+        "query": "label_values(crm_rpc_seconds_count, app)",
+        "includeAll": True,
+        "multi": True,
+        "refresh": 2,
+        "current": {"text": "All", "value": "$__all"},
+    }
     return {
         "uid": f"crm-{uid}",
         "title": dashboard.title,

@@ -41,9 +41,17 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
 def _rendered(values: str, settings: tuple[str, ...]) -> str:
     more = [part for setting in settings for part in ("--set", setting)]
     template = run(
-        "template", "crm", str(CHART), "--namespace", "crm", "--kube-version", KUBERNETES,
-        "--values", str(VALUES / f"{values}.yaml"), *more,
-    )  # fmt: skip
+        "template",
+        "crm",
+        str(CHART),
+        "--namespace",
+        "crm",
+        "--kube-version",
+        KUBERNETES,
+        "--values",
+        str(VALUES / f"{values}.yaml"),
+        *more,
+    )
     assert template.returncode == 0, template.stderr
     return template.stdout
 

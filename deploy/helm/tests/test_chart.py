@@ -24,7 +24,15 @@ def named(manifests: list[Manifest], kind: str) -> dict[str, Manifest]:
 
 @pytest.mark.parametrize("values", SETS)
 def test_the_chart_passes_helms_lint(values: str) -> None:
-    lint = run("lint", str(CHART), "--strict", "--kube-version", KUBERNETES, "--values", str(VALUES / f"{values}.yaml"))
+    lint = run(
+        "lint",
+        str(CHART),
+        "--strict",
+        "--kube-version",
+        KUBERNETES,
+        "--values",
+        str(VALUES / f"{values}.yaml"),
+    )
     assert lint.returncode == 0, lint.stdout
 
 
@@ -58,7 +66,9 @@ def test_the_restricted_check_sees_what_is_forbidden() -> None:
     pod = {
         "hostNetwork": True,
         "volumes": [{"name": "node", "hostPath": {"path": "/"}}],
-        "containers": [{"name": "bad", "image": "app", "securityContext": {"privileged": True, "runAsUser": 0}}],
+        "containers": [
+            {"name": "bad", "image": "app", "securityContext": {"privileged": True, "runAsUser": 0}}
+        ],
     }
     assert len(set(violations(pod))) == 11
 
@@ -74,18 +84,32 @@ def test_the_services_are_those_of_the_map() -> None:
 
 
 def test_a_new_service_is_one_entry_in_the_values() -> None:
-    entry = "services.loyalty.port=7109", "services.loyalty.metrics=7209", "services.loyalty.needs={database,nats,issuer}"
+    entry = (
+        "services.loyalty.port=7109",
+        "services.loyalty.metrics=7209",
+        "services.loyalty.needs={database,nats,issuer}",
+    )
     manifests = rendered("production", *entry)
     kinds = {m["kind"] for m in manifests if m["metadata"]["name"] == "crm-loyalty"}
     assert kinds == {
-        "Deployment", "HorizontalPodAutoscaler", "NetworkPolicy", "PodDisruptionBudget", "Service", "ServiceMonitor",
-    }  # fmt: skip
+        "Deployment",
+        "HorizontalPodAutoscaler",
+        "NetworkPolicy",
+        "PodDisruptionBudget",
+        "Service",
+        "ServiceMonitor",
+    }
     assert "loyalty-migrate" in named(manifests, "Job")
-    assert "loyalty=crm-loyalty:7109" in environment(named(manifests, "Deployment")["gateway"])["SERVICES"]["value"]
+    assert (
+        "loyalty=crm-loyalty:7109"
+        in environment(named(manifests, "Deployment")["gateway"])["SERVICES"]["value"]
+    )
 
 
 def environment(workload: Manifest) -> dict[str, Any]:
-    return {entry["name"]: entry for c in containers_of(pod_of(workload) or {}) for entry in (c.get("env") or [])}
+    return {
+        entry["name"]: entry for c in containers_of(pod_of(workload) or {}) for entry in (c.get("env") or [])
+    }
 
 
 @pytest.mark.parametrize("values", SETS)
@@ -122,9 +146,16 @@ def test_the_gateway_finds_every_service_where_it_listens(values: str) -> None:
 )
 def test_an_unsafe_or_missing_value_is_refused_by_name(missing: str, said: str) -> None:
     template = run(
-        "template", "crm", str(CHART), "--kube-version", KUBERNETES,
-        "--values", str(VALUES / "default.yaml"), "--set", missing,
-    )  # fmt: skip
+        "template",
+        "crm",
+        str(CHART),
+        "--kube-version",
+        KUBERNETES,
+        "--values",
+        str(VALUES / "default.yaml"),
+        "--set",
+        missing,
+    )
     assert template.returncode != 0
     assert said in template.stderr
 
@@ -146,8 +177,18 @@ def test_passwords_come_from_the_secret_and_nowhere_else(values: str) -> None:
 
 def test_an_app_gets_its_own_passwords_only() -> None:
     for name, deployment in named(rendered("production"), "Deployment").items():
-        keys = {e["valueFrom"]["secretKeyRef"]["key"] for e in environment(deployment).values() if "valueFrom" in e}
-        own = {"SECRET_KEY", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", f"{name.upper()}_NATS_PASSWORD", f"{name.upper()}_PASSWORD"}
+        keys = {
+            e["valueFrom"]["secretKeyRef"]["key"]
+            for e in environment(deployment).values()
+            if "valueFrom" in e
+        }
+        own = {
+            "SECRET_KEY",
+            "AWS_ACCESS_KEY_ID",
+            "AWS_SECRET_ACCESS_KEY",
+            f"{name.upper()}_NATS_PASSWORD",
+            f"{name.upper()}_PASSWORD",
+        }
         assert keys == (own - {"GATEWAY_PASSWORD"})
 
 
@@ -162,7 +203,9 @@ def test_the_operations_page_lists_every_key_of_the_secret() -> None:
         if "valueFrom" in entry
     }
     apps = "|".join(app.name.upper() for app in APPS)
-    assert {re.sub(rf"^({apps})_", "<APP>_", key) for key in keys} - set(re.findall(r"`([A-Z<>_]+)`", page)) == set()
+    assert {re.sub(rf"^({apps})_", "<APP>_", key) for key in keys} - set(
+        re.findall(r"`([A-Z<>_]+)`", page)
+    ) == set()
 
 
 def edges(manifests: list[Manifest], direction: str) -> set[tuple[str, str]]:
@@ -193,7 +236,9 @@ def test_the_network_is_closed_but_for_the_declared_edges(values: str) -> None:
     assert edges(manifests, "Ingress") == {(s, "gateway") for s in services} | {(s, "*") for s in servers}
     out = {("gateway", service) for service in services}
     if servers:
-        out |= {(app.name, server) for app in APPS for server in servers if app.database or server != "postgres"}
+        out |= {
+            (app.name, server) for app in APPS for server in servers if app.database or server != "postgres"
+        }
         out |= {(f"{service}-migrate", "postgres") for service in services}
         out |= {("realm", "keycloak"), ("keycloak", "postgres")}
     assert edges(manifests, "Egress") == out
@@ -203,7 +248,8 @@ def test_the_network_is_closed_but_for_the_declared_edges(values: str) -> None:
 def test_every_pod_has_a_policy_that_selects_it(values: str) -> None:
     manifests = rendered(values)
     policies = {
-        tuple(sorted(p["spec"]["podSelector"]["matchLabels"].items())) for p in named(manifests, "NetworkPolicy").values()
+        tuple(sorted(p["spec"]["podSelector"]["matchLabels"].items()))
+        for p in named(manifests, "NetworkPolicy").values()
     }
     for manifest in manifests:
         if pod_of(manifest):
@@ -227,8 +273,9 @@ def test_every_app_survives_the_loss_of_one_pod_and_of_one_zone(values: str) -> 
     for name, deployment in named(manifests, "Deployment").items():
         pod = deployment["spec"]["template"]["spec"]
         assert {c["topologyKey"] for c in pod["topologySpreadConstraints"]} == {
-            "kubernetes.io/hostname", "topology.kubernetes.io/zone",
-        }  # fmt: skip
+            "kubernetes.io/hostname",
+            "topology.kubernetes.io/zone",
+        }
         assert "replicas" not in deployment["spec"], "the autoscaler owns the number"
         assert named(manifests, "HorizontalPodAutoscaler")[name]["spec"]["minReplicas"] >= 2
         assert named(manifests, "PodDisruptionBudget")[name]["spec"]["maxUnavailable"] == 1
@@ -245,7 +292,11 @@ def test_services_may_differ_from_the_defaults() -> None:
 def test_tables_are_migrated_before_an_upgrade_once_for_each_service() -> None:
     jobs = named(rendered("production"), "Job")
     assert jobs.keys() == {f"{app.name}-migrate" for app in APPS if app.database} | {"realm"}
-    image = {job["spec"]["template"]["spec"]["containers"][0]["image"] for name, job in jobs.items() if name != "realm"}
+    image = {
+        job["spec"]["template"]["spec"]["containers"][0]["image"]
+        for name, job in jobs.items()
+        if name != "realm"
+    }
     assert image == {"registry.invalid/guanxi/crm@sha256:" + "0123456789abcdef" * 4}
     for name, job in jobs.items():
         assert job["metadata"]["annotations"]["helm.sh/hook"] == "pre-install,pre-upgrade"
@@ -264,7 +315,9 @@ def test_the_embedded_bus_syncs_every_message_and_lets_an_app_publish_its_own_fa
     config = named(rendered("embedded"), "ConfigMap")["embedded"]["data"]["nats.conf"]
     assert "sync_interval: always" in config
     users = re.findall(r'user: (\w+), password: \$(\w+), .*?allow: \[\s*"crm\.(\w+)\.v1\.>"', config)
-    assert users == [(name, f"{name.upper()}_NATS_PASSWORD", name) for name in sorted(app.name for app in APPS)]
+    assert users == [
+        (name, f"{name.upper()}_NATS_PASSWORD", name) for name in sorted(app.name for app in APPS)
+    ]
     assert not re.search(r"STREAM\.(DELETE|PURGE)|MSG\.DELETE", config)
 
 

@@ -39,7 +39,11 @@ def test_docker_accepts_the_file(tmp_path: Path) -> None:
     shutil.copy(ROOT / "compose.yaml", tmp_path)
     shutil.copy(environment, tmp_path / ".env")
     check = subprocess.run(
-        ["docker", "compose", "config", "--quiet"], cwd=tmp_path, capture_output=True, text=True, env={**os.environ}
+        ["docker", "compose", "config", "--quiet"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        env={**os.environ},
     )
     assert check.returncode == 0, check.stderr
     assert not check.stderr
@@ -80,7 +84,9 @@ def test_nothing_is_published_beyond_this_machine() -> None:
 def test_the_servers_are_those_of_the_chart() -> None:
     servers = yaml.safe_load((CHART / "values.yaml").read_text())["embedded"]["servers"]
     services = compose()["services"]
-    assert {name: services[name]["image"] for name in servers} == {name: s["image"] for name, s in servers.items()}
+    assert {name: services[name]["image"] for name in servers} == {
+        name: s["image"] for name, s in servers.items()
+    }
 
 
 def test_the_bus_knows_every_app_and_syncs_every_message() -> None:

@@ -16,12 +16,22 @@ ROOT = HERE.parents[1]
 
 # What the kit exposes, name and labels (docs/operations.md, Metrics), and two that are not ours.
 METRICS = {
-    "crm_rpc_seconds_count", "crm_rpc_seconds_sum", "crm_rpc_seconds_bucket", "crm_rpc_in_flight",
-    "crm_outbox_unpublished", "crm_outbox_oldest_seconds", "crm_events_published_total",
-    "crm_events_handled_seconds_count", "crm_events_handled_seconds_bucket", "crm_consumer_pending",
-    "crm_dead_letters", "crm_db_pool_in_use", "crm_http_seconds_count", "crm_http_seconds_bucket",
+    "crm_rpc_seconds_count",
+    "crm_rpc_seconds_sum",
+    "crm_rpc_seconds_bucket",
+    "crm_rpc_in_flight",
+    "crm_outbox_unpublished",
+    "crm_outbox_oldest_seconds",
+    "crm_events_published_total",
+    "crm_events_handled_seconds_count",
+    "crm_events_handled_seconds_bucket",
+    "crm_consumer_pending",
+    "crm_dead_letters",
+    "crm_db_pool_in_use",
+    "crm_http_seconds_count",
+    "crm_http_seconds_bucket",
     "crm_business_total",
-}  # fmt: skip
+}
 
 
 def promtool(*arguments: str) -> None:
@@ -43,7 +53,11 @@ def dashboards() -> Any:
 
 
 def rules() -> list[dict[str, Any]]:
-    return [rule for group in yaml.safe_load((HERE / "rules.yaml").read_text())["groups"] for rule in group["rules"]]
+    return [
+        rule
+        for group in yaml.safe_load((HERE / "rules.yaml").read_text())["groups"]
+        for rule in group["rules"]
+    ]
 
 
 def queries() -> list[str]:
@@ -64,7 +78,9 @@ def test_alerts_fire_on_what_they_are_for_and_not_on_their_neighbours() -> None:
 
 def test_every_query_of_the_dashboards_parses(tmp_path: Path) -> None:
     known = {"$__rate_interval": "5m", "$__range": "7d", "$app": ".*"}
-    expressions = [re.sub("|".join(map(re.escape, known)), lambda m: known[m[0]], query) for query in queries()]
+    expressions = [
+        re.sub("|".join(map(re.escape, known)), lambda m: known[m[0]], query) for query in queries()
+    ]
     records = [{"record": f"panel:{number}", "expr": query} for number, query in enumerate(expressions)]
     (tmp_path / "queries.yaml").write_text(yaml.safe_dump({"groups": [{"name": "panels", "rules": records}]}))
     promtool("check", "rules", str(tmp_path / "queries.yaml"))
@@ -98,8 +114,11 @@ def test_only_metrics_that_the_kit_exposes_are_asked_for() -> None:
 
 def test_every_alert_has_a_runbook_that_exists() -> None:
     page = (ROOT / "docs" / "operations.md").read_text()
-    anchors = {re.sub(r"[^\w -]", "", line.lstrip("# ")).strip().lower().replace(" ", "-")
-               for line in page.splitlines() if line.startswith("#")}  # fmt: skip
+    anchors = {
+        re.sub(r"[^\w -]", "", line.lstrip("# ")).strip().lower().replace(" ", "-")
+        for line in page.splitlines()
+        if line.startswith("#")
+    }
     for alert in (rule for rule in rules() if "alert" in rule):
         target, _, anchor = alert["annotations"]["runbook"].partition("#")
         assert target == "docs/operations.md"
