@@ -60,7 +60,7 @@ chart: setup .local/bin/helm ## Check the Helm chart, what it renders, and the r
 	$(RUN) pytest deploy/helm deploy/observability $(T)
 
 secrets: $(STATE)/python ## Write .env, the passwords that compose.yaml and the chart read
-	$(RUN) python deploy/secrets.py
+	$(RUN) python deploy/passwords.py .env
 
 image: ## Build the image guanxi/crm (BUILDER=podman, BASE=debootstrap where no registry can be reached)
 	BUILDER=$(BUILDER) BASE=$(BASE) sh deploy/image.sh

@@ -1,10 +1,9 @@
 """compose.yaml says the same as the map, the chart and the secrets that are made for it."""
 
-import importlib.util
-import os
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -21,30 +20,32 @@ def compose() -> dict[str, Any]:
     return yaml.safe_load(TEXT)
 
 
-def names_of_secrets() -> set[str]:
-    spec = importlib.util.spec_from_file_location("deploy_secrets", ROOT / "deploy" / "secrets.py")
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return {*module.names(), "KEYCLOAK_ADMIN"}
+def secrets_file(folder: Path) -> Path:
+    """What `make secrets` writes."""
+    file = folder / ".env"
+    subprocess.run([sys.executable, ROOT / "deploy" / "passwords.py", file], check=True, capture_output=True)
+    return file
+
+
+def test_secrets_are_made_once_and_kept_to_their_owner(tmp_path: Path) -> None:
+    first = secrets_file(tmp_path).read_text()
+    assert secrets_file(tmp_path).read_text() == first
+    assert (tmp_path / ".env").stat().st_mode & 0o777 == 0o600
+    values = [line.partition("=")[2] for line in first.splitlines()]
+    assert len(set(values)) == len(values)
+    # A password stands in URLs as it is.
+    assert all(re.fullmatch(r"admin|[\w-]{43}", value) for value in values)
 
 
 def test_docker_accepts_the_file(tmp_path: Path) -> None:
     found = shutil.which("docker") and subprocess.run(["docker", "compose", "version"], capture_output=True)
     if not found or found.returncode:
         pytest.skip("DOCKER COMPOSE IS MISSING: compose.yaml was only read, not validated")
-    environment = tmp_path / "env"
-    environment.write_text("".join(f"{name}=x\n" for name in names_of_secrets()))
-    # `env_file: .env` is looked for beside the file, so the file is checked where an .env can be put.
+    # Beside the file `env_file` and the variables are found, as they are after `make secrets`.
     shutil.copy(ROOT / "compose.yaml", tmp_path)
-    shutil.copy(environment, tmp_path / ".env")
-    check = subprocess.run(
-        ["docker", "compose", "config", "--quiet"],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        env={**os.environ},
-    )
+    secrets_file(tmp_path)
+    command = ["docker", "compose", "config", "--quiet"]
+    check = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert check.returncode == 0, check.stderr
     assert not check.stderr
 
@@ -69,9 +70,9 @@ def test_an_app_starts_after_its_tables_are_there() -> None:
         assert wait == {"condition": "service_completed_successfully"}
 
 
-def test_every_secret_that_it_asks_for_is_made() -> None:
-    asked = set(re.findall(r"\$\{(\w+):\?", TEXT))
-    assert asked <= names_of_secrets()
+def test_every_secret_that_it_asks_for_is_made(tmp_path: Path) -> None:
+    made = {line.partition("=")[0] for line in secrets_file(tmp_path).read_text().splitlines()}
+    assert set(re.findall(r"\$\{(\w+):\?", TEXT)) <= made
     assert not re.search(r"(PASSWORD|SECRET\w*): (?!\$\{)", TEXT), "a password is written into the file"
 
 

@@ -1,4 +1,4 @@
-"""Writes .env: a fresh password for every name that compose.yaml and the chart read, `make secrets`.
+"""`python deploy/passwords.py .env`: a fresh password for every name that compose.yaml and the chart read.
 
 What the file has already is kept, so that calling it again after a new service adds only what is new.
 """
@@ -6,12 +6,11 @@ What the file has already is kept, so that calling it again after a new service 
 import base64
 import os
 import secrets
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 from crmkit.map import APPS
-
-FILE = Path(__file__).resolve().parents[1] / ".env"
 
 
 def names() -> Iterator[str]:
@@ -31,17 +30,18 @@ def fresh() -> str:
     return base64.urlsafe_b64encode(secrets.token_bytes(32)).decode().rstrip("=")
 
 
-def main() -> None:
-    lines = FILE.read_text().splitlines() if FILE.exists() else ["KEYCLOAK_ADMIN=admin"]
+def write(file: Path) -> None:
+    """Add what is missing; the file is readable by its owner alone."""
+    lines = file.read_text().splitlines() if file.exists() else ["KEYCLOAK_ADMIN=admin"]
     known = {line.partition("=")[0] for line in lines}
     lines += [f"{name}={fresh()}" for name in names() if name not in known]
-    draft = FILE.with_name(".env.draft")
+    draft = file.with_name(f"{file.name}.draft")
     draft.unlink(missing_ok=True)
-    with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        file.write("\n".join(lines) + "\n")
-    draft.replace(FILE)
-    print(f"{FILE.name}: {len(lines)} secrets, readable by you alone")
+    with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as stream:
+        stream.write("\n".join(lines) + "\n")
+    draft.replace(file)
+    print(f"{file.name}: {len(lines)} secrets, readable by you alone")
 
 
 if __name__ == "__main__":
-    main()
+    write(Path(sys.argv[1]))
