@@ -445,7 +445,7 @@ def test_postgresql_and_matches_agree_on_random_filters_and_records(database: Da
     compared: list[int] = []
 
     @settings(
-        max_examples=60,
+        max_examples=40,
         deadline=None,
         derandomize=True,
         database=None,
@@ -457,4 +457,4 @@ def test_postgresql_and_matches_agree_on_random_filters_and_records(database: Da
         compared.append(agreed(database, table, several))
 
     compare_all()
-    assert sum(compared) >= 10_000
+    assert sum(compared) >= 9_600  # 40 examples of 30 filters over 8 records
