@@ -118,7 +118,8 @@ class Errors:
                 }
             )
         status, headers, body = self._render(error.code, error.reason, message, language, details, trace_id)
-        return status, headers + error.headers, body
+        given = {name for name, _ in error.headers}
+        return status, [header for header in headers if header[0] not in given] + error.headers, body
 
     def rpc(self, error: grpc.aio.AioRpcError, language: str, trace_id: str) -> tuple[int, list[Any], bytes]:
         """Status, headers and body for what a service refused, or why it could not be asked."""

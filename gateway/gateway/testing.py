@@ -2,7 +2,8 @@
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import grpc
 import grpc.aio
 import grpc_tools
 import httpx
+import uvicorn
 from crmkit.json import JsonCodec
 from grpc_tools import protoc
 
@@ -145,3 +147,20 @@ async def soon(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(2):
         while not condition():
             await asyncio.sleep(0.01)
+
+
+@asynccontextmanager
+async def serving(app: Any) -> AsyncIterator[int]:
+    """The application behind a real server; yields the port."""
+    config = uvicorn.Config(
+        app, host="127.0.0.1", port=0, http="httptools", loop="none", log_config=None, lifespan="off"
+    )
+    server = uvicorn.Server(config)
+    # Signals belong to pytest.
+    server.capture_signals = nullcontext  # type: ignore[method-assign]
+    listening = config.bind_socket()
+    task = asyncio.create_task(server.serve([listening]))
+    await soon(lambda: server.started)
+    yield listening.getsockname()[1]
+    server.should_exit = True
+    await task

@@ -1,0 +1,286 @@
+"""Keys become short-lived tokens, cookies become bearer tokens, and neither can be borrowed."""
+
+import asyncio
+import json
+import secrets
+from base64 import urlsafe_b64encode
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import httpx
+import pytest
+from crmkit.keys import ApiKey
+from gateway.sessions import claims_of
+from gateway.testing import BEARER, Echo, Gateway, reason
+from joserfc import jwt
+from joserfc.jwk import KeySet
+
+
+def known_key(gateway: Gateway, **changed: Any) -> ApiKey:
+    """A key that the configuration knows."""
+    key = ApiKey.make("live")
+    gateway.config[f"apiKey.{key.id}"] = {
+        "hash": key.digest(gateway.settings.secret_key),
+        "permissions": ["echo.things.read"],
+        "scope": "OWN",
+        "account": "accounts/1",
+        "partner": "partners/1",
+        **changed,
+    }
+    return key
+
+
+async def test_a_key_is_exchanged_for_a_token_that_names_it(gateway: Gateway, echo: Echo) -> None:
+    key = known_key(gateway)
+    response = await gateway.client.get("/v1/things/1", headers={"x-api-key": str(key)})
+    assert response.status_code == 200
+    scheme, _, token = echo.last.metadata["authorization"].partition(" ")
+    jwks = (await gateway.client.get("/session/jwks")).json()
+    claims = jwt.decode(token, KeySet.import_key_set(jwks), algorithms=["ES256"]).claims
+    assert scheme == "Bearer"
+    assert claims.pop("exp") - claims.pop("iat") <= 60
+    assert claims == {
+        "iss": "guanxi-gateway",
+        "sub": f"apiKeys/{key.id}",
+        "aud": "crm-api",
+        "azp": "guanxi-gateway",
+        "typ": "Bearer",
+        "permissions": ["echo.things.read"],
+        "scope_level": "OWN",
+        "account": "accounts/1",
+        "partner": "partners/1",
+    }
+    assert "d" not in jwks["keys"][0]
+    assert str(key) not in json.dumps(echo.last.metadata, default=str)
+
+
+async def test_a_key_comes_in_either_header(gateway: Gateway, echo: Echo) -> None:
+    key = known_key(gateway)
+    for headers in ({"authorization": f"ApiKey {key}"}, {"X-API-Key": str(key)}):
+        assert (await gateway.client.get("/v1/things/1", headers=headers)).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("changed", "status", "why"),
+    [
+        ({"hash": "0" * 64}, 401, "KEY_UNKNOWN"),
+        ({"disabled": True}, 401, "KEY_REVOKED"),
+        ({"expires": "2020-01-01T00:00:00+00:00"}, 401, "KEY_EXPIRED"),
+        ({"cidrs": ["10.0.0.0/8"]}, 403, "IP_NOT_ALLOWED"),
+        ({"cidrs": ["203.0.113.0/24"], "expires": "2999-01-01T00:00:00Z"}, 200, ""),
+    ],
+)
+async def test_a_key_works_only_as_long_and_where_it_may(
+    gateway: Gateway, echo: Echo, changed: dict[str, Any], status: int, why: str
+) -> None:
+    key = known_key(gateway, **changed)
+    response = await gateway.client.get("/v1/things/1", headers={"x-api-key": str(key)})
+    assert response.status_code == status
+    assert not why or (reason(response) == why and echo.calls == [])
+
+
+async def test_a_revoked_key_stops_at_once(gateway: Gateway) -> None:
+    key = known_key(gateway)
+    assert (await gateway.client.get("/v1/things/1", headers={"x-api-key": str(key)})).status_code == 200
+    gateway.config[f"apiKey.{key.id}"]["disabled"] = True
+    assert (await gateway.client.get("/v1/things/1", headers={"x-api-key": str(key)})).status_code == 401
+
+
+async def test_a_key_that_is_none_is_refused(gateway: Gateway) -> None:
+    key = str(known_key(gateway))
+    flipped = key[:-1] + ("0" if key[-1] != "0" else "1")
+    for text in ("", "crm_live_x", flipped, str(ApiKey.make("live")), key.upper(), f"{key}x", "ключ"):
+        response = await gateway.client.get("/v1/things/1", headers={"x-api-key": text.encode()})
+        assert response.status_code == 401, text
+    query = await gateway.client.get(f"/v1/things/1?x-api-key={key}")
+    assert query.status_code == 401
+    basic = await gateway.client.get("/v1/things/1", headers={"authorization": "Basic YTpi"})
+    assert basic.status_code == 401
+
+
+async def test_a_key_has_its_own_rate(gateway: Gateway) -> None:
+    key = known_key(gateway, rate=2)
+    headers = {"x-api-key": str(key)}
+    statuses = [(await gateway.client.get("/v1/things/1", headers=headers)).status_code for _ in range(6)]
+    assert statuses[:4] == [200] * 4 and 429 in statuses
+    assert (await gateway.client.get("/v1/things/1", headers=BEARER)).status_code == 200
+
+
+def token(**claims: Any) -> str:
+    """A token as unreadable to us as a real one: only its claims matter here."""
+    payload = urlsafe_b64encode(json.dumps(claims).encode()).decode().rstrip("=")
+    return f"e30.{payload}.signature"
+
+
+async def signed_in(gateway: Gateway, lifetime: float = 300) -> dict[str, Any]:
+    """Goes through the whole dance; the cookies are in the client afterwards."""
+    begun = await gateway.client.get("/session/sign-in?return_to=/customers")
+    assert begun.status_code == 303
+    query = {key: value[0] for key, value in parse_qs(urlsplit(begun.headers["location"]).query).items()}
+    assert query["code_challenge_method"] == "S256" and query["response_type"] == "code"
+    assert query["redirect_uri"] == "http://crm.test/session/callback"
+    identity = {"iss": "http://issuer.test", "aud": "guanxi-web", "nonce": query["nonce"]}
+    access = {"employee": "employees/1", "roles": ["sales"], "name": "王芳", "locale": "zh-CN"}
+
+    def answer(form: dict[str, str]) -> httpx.Response:
+        number = len(gateway.issuer.tokens)
+        tokens = {
+            "access_token": token(**access, number=number),
+            "refresh_token": f"refresh-{number}",
+            "id_token": token(**identity),
+            "expires_in": lifetime,
+        }
+        return httpx.Response(200, json=tokens)
+
+    gateway.issuer.token_answer = answer
+    back = await gateway.client.get(f"/session/callback?code=c0de&state={query['state']}")
+    assert (back.status_code, back.headers["location"]) == (303, "/customers")
+    assert gateway.issuer.tokens[-1]["code"] == "c0de"
+    for cookie in back.headers.get_list("set-cookie"):
+        assert "HttpOnly" in cookie and "SameSite=Lax" in cookie
+    return (await gateway.client.get("/session")).json()
+
+
+async def test_nobody_is_signed_in_at_first(gateway: Gateway) -> None:
+    assert (await gateway.client.get("/session")).json() == {"signedIn": False}
+
+
+async def test_signing_in_gives_a_session_without_a_token_in_the_browser(
+    gateway: Gateway, echo: Echo
+) -> None:
+    gateway.config["role.sales"] = {"permissions": ["echo.things.read", "echo.things.win"]}
+    session = await signed_in(gateway)
+    assert session.pop("csrf")
+    assert session == {
+        "signedIn": True,
+        "employee": "employees/1",
+        "account": "",
+        "contact": "",
+        "displayName": "王芳",
+        "roles": ["sales"],
+        "permissions": ["echo.things.read", "echo.things.win"],
+        "locale": "zh-CN",
+    }
+    assert (await gateway.client.get("/v1/things/1")).status_code == 200
+    assert claims_of(echo.last.metadata["authorization"])["employee"] == "employees/1"
+    assert all("e30." not in cookie.value for cookie in gateway.client.cookies.jar if cookie.value)
+
+
+async def test_a_call_that_changes_something_needs_the_sessions_token(gateway: Gateway, echo: Echo) -> None:
+    csrf = (await signed_in(gateway))["csrf"]
+    win = "/v1/things/1:win"
+    for headers in (
+        {},
+        {"x-csrf": "guess"},
+        {"x-csrf": csrf, "origin": "http://evil.test"},
+        {"x-csrf": csrf, "sec-fetch-site": "cross-site"},
+    ):
+        refused = await gateway.client.post(win, headers=headers)
+        assert (refused.status_code, reason(refused)) == (403, "CSRF_FAILED")
+    assert echo.calls == []
+    headers = {"x-csrf": csrf, "origin": "http://crm.test", "sec-fetch-site": "same-origin"}
+    assert (await gateway.client.post(win, headers=headers)).status_code == 200
+    # Who brings a token of its own needs none: no browser sends that by itself.
+    assert (await gateway.client.post(win, headers=BEARER)).status_code == 200
+
+
+async def test_a_session_is_renewed_once_for_calls_that_come_together(gateway: Gateway, echo: Echo) -> None:
+    await signed_in(gateway, lifetime=1)
+    before = len(gateway.issuer.tokens)
+    cookie = f"crm_session={gateway.client.cookies['crm_session']}"
+    gateway.client.cookies.clear()
+    gets = (gateway.client.get("/v1/things/1", headers={"cookie": cookie}) for _ in range(5))
+    answers = await asyncio.gather(*gets)
+    assert [answer.status_code for answer in answers] == [200] * 5
+    assert len(gateway.issuer.tokens) == before + 1
+    assert gateway.issuer.tokens[-1]["refresh_token"] == f"refresh-{before}"
+    assert all(answer.headers.get_list("set-cookie") for answer in answers)
+
+
+async def test_a_session_that_cannot_be_renewed_is_over(gateway: Gateway) -> None:
+    await signed_in(gateway, lifetime=1)
+    gateway.issuer.token_answer = lambda _: httpx.Response(400, json={"error": "invalid_grant"})
+    over = await gateway.client.get("/v1/things/1")
+    assert (over.status_code, reason(over)) == (401, "SESSION_EXPIRED")
+    assert (await gateway.client.get("/session")).json() == {"signedIn": False}
+
+
+async def test_a_provider_that_is_away_does_not_end_a_session_that_still_lives(gateway: Gateway) -> None:
+    await signed_in(gateway, lifetime=20)
+    gateway.issuer.token_answer = lambda _: httpx.Response(503)
+    assert (await gateway.client.get("/v1/things/1")).status_code == 200
+
+
+async def test_signing_out_ends_it_here_and_at_the_provider(gateway: Gateway) -> None:
+    csrf = (await signed_in(gateway))["csrf"]
+    assert (await gateway.client.post("/session/sign-out")).status_code == 403
+    assert (await gateway.client.post("/session/sign-out", headers={"x-csrf": csrf})).status_code == 200
+    assert gateway.issuer.ended and (await gateway.client.get("/session")).json() == {"signedIn": False}
+
+
+async def test_a_callback_that_nobody_began_is_refused(gateway: Gateway) -> None:
+    for query in ("", "?code=x&state=y"):
+        refused = await gateway.client.get(f"/session/callback{query}")
+        assert (refused.status_code, reason(refused)) == (401, "SIGN_IN_FAILED")
+    await gateway.client.get("/session/sign-in")
+    assert (await gateway.client.get("/session/callback?code=x&state=other")).status_code == 401
+    assert gateway.issuer.tokens == []
+
+
+async def test_a_token_for_another_client_or_sign_in_is_refused(gateway: Gateway) -> None:
+    begun = await gateway.client.get("/session/sign-in")
+    state = parse_qs(urlsplit(begun.headers["location"]).query)["state"][0]
+    for identity in (
+        {"iss": "http://issuer.test", "aud": "guanxi-web", "nonce": "other"},
+        {"iss": "http://issuer.test.evil", "aud": "guanxi-web"},
+    ):
+        answer = {
+            "access_token": token(),
+            "refresh_token": "r",
+            "id_token": token(**identity),
+            "expires_in": 60,
+        }
+        gateway.issuer.token_answer = lambda _, answer=answer: httpx.Response(200, json=answer)
+        assert (await gateway.client.get(f"/session/callback?code=x&state={state}")).status_code == 401
+
+
+async def test_nobody_is_sent_to_another_site_after_signing_in(gateway: Gateway) -> None:
+    for target in ("//evil.test", "https://evil.test", "/\\evil.test", "javascript:alert(1)"):
+        await gateway.client.get("/session/sign-in", params={"return_to": target})
+        begun = await gateway.client.get("/session/sign-in", params={"return_to": target})
+        query = parse_qs(urlsplit(begun.headers["location"]).query)
+        identity = {"iss": "http://issuer.test", "aud": "guanxi-web", "nonce": query["nonce"][0]}
+        answer = {
+            "access_token": token(),
+            "refresh_token": "r",
+            "id_token": token(**identity),
+            "expires_in": 60,
+        }
+        gateway.issuer.token_answer = lambda _, answer=answer: httpx.Response(200, json=answer)
+        back = await gateway.client.get(f"/session/callback?code=x&state={query['state'][0]}")
+        assert back.headers["location"] == "/"
+
+
+async def test_a_forged_or_altered_cookie_is_no_session(gateway: Gateway) -> None:
+    await signed_in(gateway)
+    value = gateway.client.cookies["crm_session"]
+    gateway.client.cookies.clear()
+    for forged in (value[:-4] + "AAAA", "x", "", value[10:], "!!!"):
+        response = await gateway.client.get("/session", headers={"cookie": f"crm_session={forged}"})
+        assert response.json() == {"signedIn": False}
+
+
+async def test_a_session_too_long_for_one_cookie_takes_several(gateway: Gateway) -> None:
+    begun = await gateway.client.get("/session/sign-in")
+    query = parse_qs(urlsplit(begun.headers["location"]).query)
+    identity = {"iss": "http://issuer.test", "aud": "guanxi-web", "nonce": query["nonce"][0]}
+    answer = {
+        "access_token": token(employee="employees/9", noise=secrets.token_hex(4000)),
+        "refresh_token": "r",
+        "id_token": token(**identity),
+        "expires_in": 60,
+    }
+    gateway.issuer.token_answer = lambda _: httpx.Response(200, json=answer)
+    await gateway.client.get(f"/session/callback?code=x&state={query['state'][0]}")
+    assert (await gateway.client.get("/session")).json()["employee"] == "employees/9"
+    assert "crm_session1" in gateway.client.cookies
