@@ -70,7 +70,7 @@ DASHBOARDS = {
                 "Database connections in use, busiest pod",
                 "max by (app) (crm_db_pool_in_use)",
                 "{{app}}",
-                note="A pod has 10; a call that finds none within 1.5 s is refused.",
+                note="A pod has 15; a call that finds none within 1.5 s is refused.",
             ),
             Panel("Oldest fact that waits", "max by (app) (crm_outbox_oldest_seconds)", "{{app}}", "s"),
         ),

@@ -2,14 +2,15 @@
 {app.kubernetes.io/name: {{ .name }}, app.kubernetes.io/instance: {{ .root.Release.Name }}}
 {{- end }}
 
-{{- define "crm.meta" -}}
-name: {{ .root.Release.Name }}-{{ .name }}
-labels:
-  app.kubernetes.io/name: {{ .name }}
-  app.kubernetes.io/instance: {{ .root.Release.Name }}
-  app.kubernetes.io/part-of: crm
-  app.kubernetes.io/version: {{ .root.Chart.AppVersion | quote }}
-  app.kubernetes.io/managed-by: {{ .root.Release.Service }}
+{{- define "crm.meta" }}
+metadata:
+  name: {{ .root.Release.Name }}-{{ .name }}
+  labels:
+    app.kubernetes.io/name: {{ .name }}
+    app.kubernetes.io/instance: {{ .root.Release.Name }}
+    app.kubernetes.io/part-of: crm
+    app.kubernetes.io/version: {{ .root.Chart.AppVersion | quote }}
+    app.kubernetes.io/managed-by: {{ .root.Release.Service }}
 {{- end }}
 
 {{- define "crm.host" -}}
@@ -26,6 +27,8 @@ labels:
 {{- $own := dict "PUBLIC_URL" $public "PGSSLMODE" (ternary "disable" .Values.database.sslMode .Values.embedded.enabled)
   "OIDC_ISSUER" (required "oidc.issuer: the issuer's address, e.g. https://id.example.com/realms/guanxi" $issuer)
   "OIDC_DISCOVERY_URL" (ternary (printf "http://%s-keycloak:8080/realms/guanxi/.well-known/openid-configuration" .Release.Name) "" .Values.embedded.enabled)
+  "GATEWAY_ISSUER_JWKS" (printf "http://%s-gateway:%v/session/jwks" .Release.Name .Values.services.gateway.port)
+  "PGSSLROOTCERT" (ternary "/etc/crm/ca.crt" "/etc/ssl/certs/ca-certificates.crt" (ne .Values.authorities "")) "SSL_CERT_FILE" (ternary "/etc/crm/ca.crt" "" (ne .Values.authorities ""))
   "FILES_URL" (required "files.url: where files are kept, e.g. s3://bucket/prefix" $files) }}
 {{- range $key, $value := merge $own .Values.settings }}
 {{- if $value }}
@@ -48,13 +51,7 @@ labels:
 automountServiceAccountToken: false
 enableServiceLinks: false
 imagePullSecrets: {{ .root.Values.image.pullSecrets | toJson }}
-securityContext:
-  runAsNonRoot: true
-  runAsUser: {{ .uid }}
-  runAsGroup: {{ .uid }}
-  fsGroup: {{ .uid }}
-  fsGroupChangePolicy: OnRootMismatch
-  seccompProfile: {type: RuntimeDefault}
+securityContext: {runAsNonRoot: true, runAsUser: {{ .uid }}, runAsGroup: {{ .uid }}, fsGroup: {{ .uid }}, fsGroupChangePolicy: OnRootMismatch, seccompProfile: {type: RuntimeDefault}}
 {{- end }}
 
 {{- define "crm.container" -}}
@@ -77,4 +74,18 @@ securityContext: {allowPrivilegeEscalation: false, readOnlyRootFilesystem: true,
   ports: [{{ range $i, $port := .ports }}{{ if $i }}, {{ end }}{port: {{ $port }}}{{ end }}]
 {{- end }}
 {{- end }}
+{{- end }}
+
+{{- define "crm.volumes" }}
+volumes:
+  - {name: tmp, emptyDir: {sizeLimit: 256Mi}}
+  {{- with .Values.authorities }}{{ printf "- {name: authorities, configMap: {name: %s}}" . | nindent 2 }}{{ end }}
+  {{- with ternary (printf "%s-files" .Release.Name) .Values.files.claim .Values.embedded.enabled }}{{ printf "- {name: files, persistentVolumeClaim: {claimName: %s}}" . | nindent 2 }}{{ end }}
+{{- end }}
+
+{{- define "crm.mounts" }}
+volumeMounts:
+  - {name: tmp, mountPath: /tmp}
+  {{- with .Values.authorities }}{{ "- {name: authorities, mountPath: /etc/crm, readOnly: true}" | nindent 2 }}{{ end }}
+  {{- if or .Values.files.claim .Values.embedded.enabled }}{{ "- {name: files, mountPath: /var/lib/crm/files}" | nindent 2 }}{{ end }}
 {{- end }}
