@@ -110,7 +110,7 @@ def _install(directory: Path, java: Path) -> Path:
     shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir(parents=True)
     copy = [f"{PLUGIN}:copy", f"-Dartifact={ARTEFACT}", f"-DoutputDirectory={draft}"]
-    _run([maven, "--batch-mode", "--quiet", *copy], draft, dict(os.environ))
+    _run([maven, "--batch-mode", "--quiet", *copy], draft, _environment(java))
     (archive,) = draft.glob("*.zip")
     with zipfile.ZipFile(archive) as zipped:
         zipped.extractall(draft)

@@ -8,6 +8,7 @@ everything gracefully, and after a kill -9 the next start ends what was left. `D
 import asyncio
 import fcntl
 import hashlib
+import importlib.util
 import os
 import signal
 import sys
@@ -79,7 +80,12 @@ class Platform:
             return
         say("loading the demo company; the platform can be used meanwhile")
         environment = {**os.environ, "CRM_URL": running.url, "OIDC_ISSUER": running.issuer}
-        await self._finish(self._python("local_platform.demo", None, environment))
+        try:
+            await self._finish(self._python("local_platform.demo", None, environment))
+        except StartFailed as failure:
+            # The platform itself is well; the next start tries again.
+            say(f"the demo company could not be loaded: {failure}")
+            return
         stamp.parent.mkdir(parents=True, exist_ok=True)
         stamp.touch()
         say("the demo company is loaded")
@@ -192,7 +198,7 @@ async def run(identity: str, demo: bool) -> None:
     """Run the platform until Ctrl-C or SIGTERM; `StartFailed` if it cannot start."""
     began = time.monotonic()
     stopping = _cancel_on_signals()
-    platform = Platform(identity)
+    platform = Platform(identity, [app for app in APPS if _is_installed(app)])
     try:
         async with platform.running() as running:
             say(f"ready in {time.monotonic() - began:.1f} s")
@@ -204,6 +210,13 @@ async def run(identity: str, demo: bool) -> None:
         if not stopping.is_set():
             raise
     say("stopped")
+
+
+def _is_installed(app: AppEntry) -> bool:
+    installed = importlib.util.find_spec(app.name) and importlib.util.find_spec(f"{app.name}.__main__")
+    if not installed:
+        say(f"{app.name} is not installed and left out")
+    return bool(installed)
 
 
 def _welcome(platform: Platform, running: Running) -> None:
