@@ -89,7 +89,10 @@ def realm(web_origins: list[str], admin_secret: str) -> dict[str, Any]:
 
 def permissions_of(descriptors: FileDescriptorSet) -> list[str]:
     """Return every permission that a method or a field asks for, sorted."""
-    from crm.options.v1 import options_pb2 as options
+    from crm.options.v1 import options_pb2
+
+    # The generated stubs know extensions under another type.
+    options: Any = options_pb2
 
     def of_fields(message: DescriptorProto) -> set[str]:
         found = {field.options.Extensions[options.field].read_permission for field in message.field}

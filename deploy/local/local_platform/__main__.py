@@ -5,7 +5,6 @@ import asyncio
 import sys
 
 from local_platform.child import StartFailed
-from local_platform.issuer import NotLoopback
 
 
 def main() -> int:
@@ -18,13 +17,19 @@ def main() -> int:
 
     from local_platform import launcher
 
+    status = 0
     try:
         asyncio.run(launcher.run(arguments.identity, arguments.demo))
-    except* (StartFailed, NotLoopback) as failures:
-        for failure in failures.exceptions:
-            print(f"\nThe platform could not start.\n{failure}", file=sys.stderr)
-        return 1
-    return 0
+    except* StartFailed as failures:
+        # One reason is enough: what failed beside it failed of the same.
+        print(f"\nThe platform could not start. {first(failures)}", file=sys.stderr)
+        status = 1
+    return status
+
+
+def first(failure: BaseException) -> BaseException:
+    """Return the first exception of a group, however deep."""
+    return first(failure.exceptions[0]) if isinstance(failure, BaseExceptionGroup) else failure
 
 
 if __name__ == "__main__":

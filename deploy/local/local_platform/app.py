@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import grpc.aio
 import httpx
@@ -58,9 +59,10 @@ class App:
                 return False
         # A channel that has failed once waits a second before it tries again; a new one does not.
         async with grpc.aio.insecure_channel(target) as channel:
-            stub = health_pb2_grpc.HealthStub(channel)
+            stub: Any = health_pb2_grpc.HealthStub(channel)
+            request = health_pb2.HealthCheckRequest()
             try:
-                answer = await stub.Check(health_pb2.HealthCheckRequest(), timeout=2)
+                answer = await stub.Check(request, timeout=2)
             except grpc.aio.AioRpcError:
                 return False
             return answer.status == health_pb2.HealthCheckResponse.SERVING

@@ -47,7 +47,7 @@ class Platform:
     def __init__(self, identity: str = "dev", apps: Sequence[AppEntry] = APPS, state: Path = STATE) -> None:
         self.identity, self.apps, self.state = identity, apps, state
         self.secrets = Secrets(state / "secrets.json")
-        self.url = f"http://127.0.0.1:{moved(next(app.port for app in apps if app.name == GATEWAY))}"
+        self.url = f"http://127.0.0.1:{moved(next(app.port for app in APPS if app.name == GATEWAY))}"
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Running]:

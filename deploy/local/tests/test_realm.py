@@ -7,8 +7,11 @@ from typing import Any
 import crmprotos
 import pytest
 import yaml
-from crm.options.v1 import options_pb2 as options
+from crm.options.v1 import options_pb2
 from local_platform.layout import ROLES, ROOT
+
+# The generated stubs know extensions under another type.
+PERMISSION: Any = options_pb2.permission
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +23,7 @@ def realm() -> dict[str, Any]:
 
 def test_every_permission_of_the_protos_is_a_client_role(realm: dict[str, Any]) -> None:
     declared = {
-        method.options.Extensions[options.permission]
+        method.options.Extensions[PERMISSION]
         for file in crmprotos.load().file
         for service in file.service
         for method in service.method
