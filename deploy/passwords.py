@@ -21,8 +21,7 @@ def names() -> Iterator[str]:
         if app.database:
             yield f"{app.name.upper()}_PASSWORD"
             yield f"{app.name.upper()}_OWNER_PASSWORD"
-    yield from ("GUANXI_GATEWAY_SECRET", "GUANXI_ADMIN_SECRET")
-    yield from ("POSTGRES_PASSWORD", "KEYCLOAK_PASSWORD", "KEYCLOAK_ADMIN_PASSWORD")
+    yield from ("GUANXI_ADMIN_SECRET", "POSTGRES_PASSWORD", "KEYCLOAK_PASSWORD", "KEYCLOAK_ADMIN_PASSWORD")
 
 
 def fresh() -> str:
