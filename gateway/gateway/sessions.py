@@ -85,8 +85,7 @@ class Issuer:
     async def discovered(self) -> dict[str, Any]:
         """The provider's own description, read once."""
         if not self._discovered:
-            url = f"{self._settings.oidc_issuer.rstrip('/')}/.well-known/openid-configuration"
-            found = await self._send("GET", url)
+            found = await self._send("GET", self._settings.discovery)
             if found.get("issuer") != self._settings.oidc_issuer:
                 raise Refusal("UNAVAILABLE", "UNAVAILABLE")
             self._discovered = found

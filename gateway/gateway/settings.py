@@ -22,6 +22,8 @@ class Settings(BaseSettings):
     services: str = ""
     nats_url: str = f"nats://127.0.0.1:{moved(NATS_PORT)}"
     oidc_issuer: str = f"http://127.0.0.1:{moved(ISSUER_PORT)}"
+    # Where the issuer's description is read if its own address is not reachable from here; empty: there.
+    oidc_discovery_url: str = ""
     oidc_audience: str = "crm-api"
     oidc_client_id: str = "guanxi-web"
     oidc_client_secret: str = ""
@@ -51,6 +53,11 @@ class Settings(BaseSettings):
     def host(self) -> str:
         """Where to listen."""
         return self.http_host or ("127.0.0.1" if self.environment == "local" else "0.0.0.0")
+
+    @property
+    def discovery(self) -> str:
+        """The address of the issuer's description."""
+        return self.oidc_discovery_url or f"{self.oidc_issuer.rstrip('/')}/.well-known/openid-configuration"
 
     @property
     def secure_cookies(self) -> bool:
