@@ -6,6 +6,7 @@ schema of a resource, `x-label` and its like on properties, `x-permission` on op
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
@@ -101,9 +102,13 @@ class _Document:
 
     def build(self) -> dict[str, Any]:
         paths: dict[str, dict[str, Any]] = {}
+        bindings: Counter[str] = Counter()
         for route in self._routes:
             path, names = self._path(route)
-            paths.setdefault(path, {})[route.verb.lower()] = self._operation(route, names)
+            operation = paths.setdefault(path, {})[route.verb.lower()] = self._operation(route, names)
+            bindings[route.method.path] += 1
+            if bindings[route.method.path] > 1:
+                operation["operationId"] += str(bindings[route.method.path])
         paths |= _own_paths(self._schema_name("crm.workspace.v1.File") in self._schemas)
         self._add_resources()
         self._schemas["Error"] = _error_schema()
@@ -413,7 +418,7 @@ def _shared_parameters() -> dict[str, Any]:
     key: dict[str, Any] = {
         "name": "Idempotency-Key",
         "in": "header",
-        "description": "The same key and body give the first successful answer again, with `Idempotent-Replayed`.",
+        "description": "The same key and body give the first successful answer again.",
         "schema": {"type": "string", "maxLength": 64, "pattern": "^[!-~]*$"},
     }
     return {
@@ -438,7 +443,7 @@ def _shared_parameters() -> dict[str, Any]:
 def _error_schema() -> dict[str, Any]:
     return {
         "type": "object",
-        "description": "An error in the form of AIP-193. `details` holds an ErrorInfo with the stable reason, "
+        "description": "An error as AIP-193 has it. `details` holds an ErrorInfo with the stable reason, "
         "a BadRequest where fields are wrong, and a RequestInfo with the trace id.",
         "required": ["error"],
         "properties": {

@@ -11,6 +11,7 @@ import secrets
 import time
 import zlib
 from base64 import urlsafe_b64decode, urlsafe_b64encode
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from hashlib import sha256
 from http.cookies import CookieError, SimpleCookie
@@ -210,11 +211,9 @@ class Sessions:
         session = await self.of(scope)
         if session is not None:
             self._opened.clear()
-            try:
+            # The person is signed out here in any case; the provider's session ends by itself.
+            with suppress(Refusal):
                 await self._issuer.end(session.id_token)
-            except Refusal:
-                # The person is signed out here in any case; the provider's session ends by itself.
-                pass
         scope["exchange"].extra_headers.clear()
         return self._forget(scope)
 

@@ -1,4 +1,4 @@
-"""What the gateway's tests stand on: a real gRPC server that answers as each test says, and readers of errors."""
+"""What the tests stand on: a real gRPC server that answers as each test says, and readers of errors."""
 
 import asyncio
 import json
@@ -26,7 +26,7 @@ INCLUDES = (
     Path(next(iter(google.api.__path__))).parents[1],
     Path(next(iter(grpc_tools.__path__))) / "_proto",
 )
-SERVICE = "crm.echo.v1.EchoService"
+SERVICES = ("crm.echo.v1.EchoService", "crm.workspace.v1.WorkspaceService")
 BEARER = {"authorization": "Bearer aaa.bbb.ccc"}
 
 Handler = Callable[[Any, Any], Awaitable[Any]]
@@ -86,6 +86,8 @@ TYPES = {
     "UpdateThing": ("crm.echo.v1.UpdateThingRequest", "crm.echo.v1.Thing"),
     "DeleteThing": ("crm.common.v1.VerbRequest", "google.protobuf.Empty"),
     "WinThing": ("crm.common.v1.VerbRequest", "crm.echo.v1.Thing"),
+    "GetFile": ("crm.workspace.v1.GetFileRequest", "crm.workspace.v1.File"),
+    "CreateFile": ("crm.workspace.v1.CreateFileRequest", "crm.workspace.v1.File"),
     "BatchGetThings": ("crm.echo.v1.BatchGetThingsRequest", "crm.echo.v1.ListThingsResponse"),
 }
 
@@ -145,7 +147,7 @@ def violations(response: httpx.Response) -> dict[str, str]:
 async def soon(condition: Callable[[], bool]) -> None:
     """Waits at most two seconds for something to come true."""
     async with asyncio.timeout(2):
-        while not condition():
+        while not condition():  # noqa: ASYNC110
             await asyncio.sleep(0.01)
 
 
@@ -161,6 +163,8 @@ async def serving(app: Any) -> AsyncIterator[int]:
     listening = config.bind_socket()
     task = asyncio.create_task(server.serve([listening]))
     await soon(lambda: server.started)
-    yield listening.getsockname()[1]
-    server.should_exit = True
-    await task
+    try:
+        yield listening.getsockname()[1]
+    finally:
+        server.should_exit = True
+        await task

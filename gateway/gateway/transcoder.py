@@ -261,9 +261,10 @@ def _parameters(
             parameter = Parameter(path, described.is_repeated, boolean)
             yield ".".join(path), parameter
             yield ".".join((*prefix, described.name)), parameter
-        elif not described.is_repeated and not inner.file.package.startswith("google.protobuf"):
-            if len(path) < MAX_QUERY_DEPTH:
-                yield from _parameters(inner, taken, path)
+            continue
+        plain = not described.is_repeated and not inner.file.package.startswith("google.protobuf")
+        if plain and len(path) < MAX_QUERY_DEPTH:
+            yield from _parameters(inner, taken, path)
 
 
 def _query(query: bytes, parameters: dict[str, Parameter]) -> dict[str, Any]:

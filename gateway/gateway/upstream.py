@@ -47,7 +47,7 @@ class Service:
     async def call(
         self, method: str, request: bytes, metadata: Metadata, seconds: float, *, repeatable: bool
     ) -> tuple[bytes, Metadata]:
-        """The reply's bytes and trailing metadata; raises AioRpcError, or Refusal while the breaker is open."""
+        """The reply's bytes and trailing metadata; AioRpcError, or Refusal while the breaker is open."""
         rpc = self._methods.get(method)
         if rpc is None:
             rpc = self._methods[method] = self._channel.unary_unary(method)

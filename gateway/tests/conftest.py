@@ -12,7 +12,7 @@ from crmkit.json import JsonCodec
 from gateway.app import Surroundings, create_app
 from gateway.errors import Refusal
 from gateway.settings import Settings
-from gateway.testing import SERVICE, TYPES, Echo, FakeIssuerAnswers, Gateway, compile_protos
+from gateway.testing import SERVICES, TYPES, Echo, FakeIssuerAnswers, Gateway, compile_protos
 from gateway.upstream import Upstream
 from obstore.store import MemoryStore
 from prometheus_client import CollectorRegistry
@@ -20,8 +20,9 @@ from prometheus_client import CollectorRegistry
 
 @pytest.fixture(scope="session")
 def descriptor_set(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    names = ("crm/echo/v1/echo.proto", "crm/common/v1/common.proto", "crm/gateway/v1/gateway.proto")
-    return compile_protos(tmp_path_factory.mktemp("protos"), *names)
+    ours = ("crm/echo/v1/echo.proto", "crm/workspace/v1/stand_in.proto")
+    theirs = ("crm/common/v1/common.proto", "crm/gateway/v1/gateway.proto")
+    return compile_protos(tmp_path_factory.mktemp("protos"), *ours, *theirs)
 
 
 @pytest.fixture(scope="session")
@@ -41,7 +42,9 @@ async def echo(codec: JsonCodec) -> AsyncIterator[Echo]:
 
     server = grpc.aio.server()
     handlers = {rpc: handler(rpc) for rpc in TYPES}
-    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
+    server.add_generic_rpc_handlers(
+        [grpc.method_handlers_generic_handler(name, handlers) for name in SERVICES]
+    )
     service.port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     yield service
@@ -57,7 +60,7 @@ async def gateway(
     settings = Settings(
         **{
             "secret_key": "a secret of the tests",
-            "services": f"echo=127.0.0.1:{echo.port}",
+            "services": f"echo=127.0.0.1:{echo.port},workspace=127.0.0.1:{echo.port}",
             "oidc_issuer": "http://issuer.test",
             **changed,
         }

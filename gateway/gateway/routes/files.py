@@ -41,6 +41,8 @@ def router(
 ) -> APIRouter:
     """The two routes of files that carry bytes."""
     routes = APIRouter(prefix="/v1/files")
+    for message in ("File", "GetFileRequest", "CreateFileRequest"):
+        codec.type(f"{MESSAGES}.{message}")
 
     @routes.post("")
     async def upload(request: Request) -> Response:

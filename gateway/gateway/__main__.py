@@ -1,0 +1,151 @@
+"""`python -m gateway serve | check | openapi`."""
+
+import argparse
+import asyncio
+import json
+import logging
+import sys
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from types import FrameType
+
+import crmprotos
+import httpx
+import obstore.store
+import uvicorn
+import uvloop
+from crmkit.bus import Bus
+from crmkit.config import Config
+from crmkit.json import JsonCodec
+from fastapi import FastAPI
+from nats.aio.msg import Msg
+from prometheus_client import CollectorRegistry, start_http_server
+
+from gateway import openapi
+from gateway.app import Surroundings, create_app
+from gateway.callers import Callers
+from gateway.descriptors import Descriptors
+from gateway.routes.stream import Change, Changes
+from gateway.settings import Settings
+from gateway.transcoder import Transcoder
+from gateway.upstream import Upstream
+
+CHANGES = "crm.*.v1.ResourceChanged"
+# Longer than the longest deadline, so that what has begun is answered.
+DRAIN_SECONDS = 20
+DOCUMENT = Path(__file__).parents[1] / "openapi.json"
+
+log = logging.getLogger("gateway")
+
+
+def main() -> None:
+    """Runs a command."""
+    parser = argparse.ArgumentParser(prog="gateway")
+    parser.add_argument("command", choices=["serve", "check", "openapi"])
+    match parser.parse_args().command:
+        case "serve":
+            settings = Settings()  # pyright: ignore[reportCallIssue]
+            logging.basicConfig(level=settings.log_level, format="%(message)s", stream=sys.stdout)
+            uvloop.run(serve(settings))
+        case "check":
+            _compile()
+        case _:
+            descriptors, transcoder = _compile()
+            DOCUMENT.write_bytes(openapi.document(descriptors, transcoder.routes))
+
+
+async def serve(settings: Settings) -> None:
+    """Serves until told to stop."""
+    registry = CollectorRegistry()
+    start_http_server(settings.metrics_port, settings.host, registry)
+    async with running(settings, registry) as app:
+        config = uvicorn.Config(
+            app,
+            host=settings.host,
+            port=settings.http_port,
+            http="httptools",
+            loop="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=True,
+            forwarded_allow_ips=settings.trusted_proxies,
+            timeout_keep_alive=75,
+            timeout_graceful_shutdown=DRAIN_SECONDS,
+        )
+        await _Server(config, app.state.changes).serve()
+
+
+@asynccontextmanager
+async def running(settings: Settings, registry: CollectorRegistry) -> AsyncIterator[FastAPI]:
+    """The application with all that it needs, open as long as the context."""
+    async with AsyncExitStack() as stack:
+        bus = await stack.enter_async_context(Bus(settings.nats_url, "gateway"))
+        config = await stack.enter_async_context(Config(None, bus))
+        client = await stack.enter_async_context(httpx.AsyncClient(timeout=5, trust_env=False))
+        callers = await stack.enter_async_context(Callers(settings, config, client))
+        upstream = Upstream(settings.targets)
+        stack.push_async_callback(upstream.close)
+        around = Surroundings(
+            lookup=config.get,
+            authenticate=callers.authenticate,
+            visible=callers.visible,
+            ready=lambda: bus.connections > 0,
+            client=client,
+            upstream=upstream,
+            store=obstore.store.from_url(settings.files_url) if settings.files_url else None,
+            registry=registry,
+        )
+        app = create_app(settings, crmprotos.load_bytes(), around)
+        listening = asyncio.create_task(_listen(bus, app.state.changes))
+        stack.callback(listening.cancel)
+        yield app
+
+
+async def _listen(bus: Bus, changes: Changes) -> None:
+    """Feeds the streams. Live subjects suffice: what a break lost, `reset` makes the readers read again."""
+
+    async def on_fact(message: Msg) -> None:
+        try:
+            change = Change.read(message.data, message.headers or {})
+        except (ValueError, KeyError):
+            log.warning("a change fact cannot be read")
+            return
+        await changes.publish(change)
+
+    await bus.connected()
+    await bus.client.subscribe(CHANGES, cb=on_fact)
+    connections = bus.connections
+    while True:
+        await asyncio.sleep(1)
+        if bus.connections != connections:
+            connections = bus.connections
+            changes.reset()
+
+
+class _Server(uvicorn.Server):
+    """Ends the open streams first, which would hold the others' end up to the limit."""
+
+    def __init__(self, config: uvicorn.Config, changes: Changes) -> None:
+        super().__init__(config)
+        self._changes = changes
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        self._changes.close()
+        super().handle_exit(sig, frame)
+
+
+def _compile() -> tuple[Descriptors, Transcoder]:
+    """All routes of the platform; raises where a binding is not supported."""
+    data = crmprotos.load_bytes()
+    descriptors = Descriptors(data)
+    apps = {method.app for method in descriptors.methods()}
+    transcoder = Transcoder(descriptors, JsonCodec(data), apps)
+    print(json.dumps({"routes": len(transcoder.routes), "apps": sorted(apps)}), file=sys.stderr)
+    return descriptors, transcoder
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,404 @@
+"""What is no resource: files, the stream, pages, health."""
+
+import asyncio
+import json
+from hashlib import sha256
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import grpc
+import httpx
+import pytest
+from gateway.routes.stream import BUFFER, Change
+from gateway.testing import BEARER, Echo, Gateway, reason, serving, soon
+from openapi_spec_validator import validate
+
+CONTENT = bytes(range(256)) * 4096
+DIGEST = sha256(CONTENT).hexdigest()
+
+
+async def upload(gateway: Gateway, content: bytes = CONTENT, **headers: str) -> httpx.Response:
+    given = {**BEARER, "x-file-name": "%E5%90%88%E5%90%8C.pdf", "content-type": "application/pdf", **headers}
+    return await gateway.client.post("/v1/files", content=content, headers=given)
+
+
+def keeping(echo: Echo) -> dict[str, Any]:
+    """A workspace that remembers one file."""
+    kept: dict[str, Any] = {}
+
+    async def create(request: Any, _: Any) -> Any:
+        kept.update(request["file"], name="files/1")
+        return kept
+
+    async def get(_: Any, __: Any) -> Any:
+        return kept
+
+    echo.answers |= {"CreateFile": create, "GetFile": get}
+    return kept
+
+
+async def test_an_upload_becomes_a_file_with_hash_and_size(gateway: Gateway, echo: Echo) -> None:
+    keeping(echo)
+    response = await upload(gateway, **{"idempotency-key": "k1"})
+    assert response.json() == {
+        "name": "files/1",
+        "displayName": "合同.pdf",
+        "mediaType": "application/pdf",
+        "size": str(len(CONTENT)),
+        "sha256": DIGEST,
+    }
+    assert echo.last.request["requestId"] == "k1"
+    assert echo.last.metadata["authorization"] == BEARER["authorization"]
+
+
+async def test_a_file_comes_back_whole_or_in_part(gateway: Gateway, echo: Echo) -> None:
+    keeping(echo)
+    await upload(gateway)
+    whole = await gateway.client.get("/v1/files/1:download", headers=BEARER)
+    assert whole.content == CONTENT and whole.status_code == 200
+    assert whole.headers["content-disposition"] == "attachment; filename*=UTF-8''%E5%90%88%E5%90%8C.pdf"
+    assert whole.headers["x-content-type-options"] == "nosniff"
+    assert whole.headers["content-security-policy"].startswith("default-src 'none'")
+    for asked, start, end in (("0-9", 0, 10), ("1000-", 1000, len(CONTENT)), ("-5", len(CONTENT) - 5, None)):
+        part = await gateway.client.get("/v1/files/1:download", headers={**BEARER, "range": f"bytes={asked}"})
+        assert (part.status_code, part.content) == (206, CONTENT[start:end])
+        assert part.headers["content-range"].startswith(f"bytes {start}-")
+    beyond = {**BEARER, "range": f"bytes={len(CONTENT)}-"}
+    refused = await gateway.client.get("/v1/files/1:download", headers=beyond)
+    assert (refused.status_code, reason(refused)) == (416, "RANGE_NOT_SATISFIABLE")
+    unchanged = {**BEARER, "if-none-match": whole.headers["etag"]}
+    assert (await gateway.client.get("/v1/files/1:download", headers=unchanged)).status_code == 304
+
+
+async def test_the_same_content_twice_is_kept_once_and_still_two_files(gateway: Gateway, echo: Echo) -> None:
+    keeping(echo)
+    assert (await upload(gateway)).status_code == (await upload(gateway)).status_code == 200
+    assert [call.rpc for call in echo.calls] == ["CreateFile", "CreateFile"]
+
+
+async def test_an_empty_file_is_a_file(gateway: Gateway, echo: Echo) -> None:
+    keeping(echo)
+    await upload(gateway, b"")
+    assert (await gateway.client.get("/v1/files/1:download", headers=BEARER)).content == b""
+
+
+async def test_who_may_not_see_the_file_gets_no_byte(gateway: Gateway, echo: Echo) -> None:
+    keeping(echo)
+    await upload(gateway)
+
+    async def hidden(_: Any, context: grpc.aio.ServicerContext) -> Any:
+        await context.abort(grpc.StatusCode.NOT_FOUND, "")
+
+    echo.answers["GetFile"] = hidden
+    assert (await gateway.client.get("/v1/files/1:download", headers=BEARER)).status_code == 404
+    assert (await gateway.client.get("/v1/files/1:download")).status_code == 401
+    assert (await gateway.client.post("/v1/files", content=b"x")).status_code == 401
+
+
+async def test_only_pictures_are_shown_in_a_page(gateway: Gateway, echo: Echo) -> None:
+    kept = keeping(echo)
+    await upload(gateway)
+    for media_type, shown in (
+        ("image/png", "inline"),
+        ("image/svg+xml", "attachment"),
+        ("text/html", "attachment"),
+    ):
+        kept["mediaType"] = media_type
+        response = await gateway.client.get("/v1/files/1:download?disposition=inline", headers=BEARER)
+        assert response.headers["content-disposition"].startswith(shown)
+
+
+@pytest.mark.parametrize(
+    ("header", "name"),
+    [
+        ("..%2F..%2Fetc%2Fpasswd", "passwd"),
+        ("C:%5Ca%5Cb.doc", "b.doc"),
+        ("a%E2%80%AEfdp.exe", "afdp.exe"),
+        ("a%0d%0ab", "ab"),
+    ],
+)
+async def test_a_file_name_loses_what_could_deceive(
+    gateway: Gateway, echo: Echo, header: str, name: str
+) -> None:
+    keeping(echo)
+    assert (await upload(gateway, **{"x-file-name": header})).json()["displayName"] == name
+
+
+@pytest.mark.parametrize("header", ["", "%20", "%ff", "a" * 256, "%2F"])
+async def test_a_file_without_a_name_is_refused(gateway: Gateway, echo: Echo, header: str) -> None:
+    response = await upload(gateway, **{"x-file-name": header})
+    assert (response.status_code, reason(response)) == (400, "MALFORMED")
+
+
+async def test_a_file_over_the_limit_is_refused(gateway: Gateway, echo: Echo, monkeypatch: Any) -> None:
+    monkeypatch.setattr("gateway.routes.files.MAX_FILE", 1000)
+
+    async def chunks() -> Any:
+        for _ in range(5):
+            yield b"x" * 300
+
+    declared = await upload(gateway, b"x" * 1001)
+    streamed = await gateway.client.post(
+        "/v1/files", content=chunks(), headers={**BEARER, "x-file-name": "a"}
+    )
+    assert (declared.status_code, streamed.status_code) == (413, 413)
+    assert echo.calls == []
+
+
+def change(number: int, owner: str = "employees/1", action: str = "UPDATED", before: Any = None) -> Change:
+    fact = {
+        "name": f"things/{number}",
+        "action": action,
+        "resource": {"owner": owner},
+        "before": before or {},
+    }
+    return Change.read(json.dumps(fact).encode(), {"ce-id": f"id-{number}", "crm-version": "2"})
+
+
+def caller(employee: str = "employees/1", *permissions: str) -> Any:
+    return SimpleNamespace(employee=employee, permissions=frozenset(permissions or ("echo.things.read",)))
+
+
+STREAM_TOKEN = "e30.eyJleHAiOiA0MDAwMDAwMDAwfQ.c2ln"
+
+
+class Listener:
+    """An open stream and what has come so far."""
+
+    def __init__(self, port: int, path: str = "/v1/stream", **headers: str) -> None:
+        self._url = f"http://127.0.0.1:{port}{path}"
+        self._headers = {"authorization": f"Bearer {STREAM_TOKEN}", **headers}
+        self.text = ""
+
+    async def __aenter__(self) -> "Listener":
+        self._task = asyncio.create_task(self._read())
+        await soon(lambda: "retry" in self.text)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+
+    async def _read(self) -> None:
+        async with (
+            httpx.AsyncClient() as client,
+            client.stream("GET", self._url, headers=self._headers, timeout=10) as response,
+        ):
+            assert response.headers["content-type"].startswith("text/event-stream")
+            assert response.headers["x-accel-buffering"] == "no"
+            async for text in response.aiter_text():
+                self.text += text
+
+
+async def test_a_stream_tells_names_of_visible_changes_only(gateway: Gateway) -> None:
+    gateway.callers[STREAM_TOKEN] = caller()
+    async with serving(gateway.app) as port, Listener(port) as listener:
+        changes = gateway.app.state.changes
+        await changes.publish(change(1, owner="employees/2"))
+        await changes.publish(change(2))
+        await changes.publish(change(3, owner="employees/2", before={"owner": "employees/1"}))
+        await changes.publish(change(4, action="DELETED"))
+        await soon(lambda: "things/4" in listener.text)
+        assert "things/1" not in listener.text
+        events = [part for part in listener.text.split("\n\n") if part.startswith("id:")]
+        assert events == [
+            'id: id-2\nevent: changed\ndata: {"name": "things/2", "action": "UPDATED", "version": "2"}',
+            'id: id-3\nevent: gone\ndata: {"name": "things/3", "action": "UPDATED", "version": "2"}',
+            'id: id-4\nevent: gone\ndata: {"name": "things/4", "action": "DELETED", "version": "2"}',
+        ]
+        assert "owner" not in listener.text
+        changes.close()
+
+
+async def test_a_stream_needs_the_permission_to_read(gateway: Gateway) -> None:
+    gateway.callers[STREAM_TOKEN] = caller("employees/1", "echo.other.read")
+    async with serving(gateway.app) as port, Listener(port) as listener:
+        await gateway.app.state.changes.publish(change(1))
+        gateway.app.state.changes.reset()
+        await soon(lambda: "reset" in listener.text)
+        assert "things/1" not in listener.text
+        gateway.app.state.changes.close()
+
+
+async def test_a_stream_goes_on_where_it_broke_off(gateway: Gateway) -> None:
+    gateway.callers[STREAM_TOKEN] = caller()
+    changes = gateway.app.state.changes
+    for number in (1, 2, 3):
+        await changes.publish(change(number))
+    async with serving(gateway.app) as port:
+        async with Listener(port, **{"last-event-id": "id-1"}) as listener:
+            await soon(lambda: "things/3" in listener.text)
+            assert "things/2" in listener.text and "things/1" not in listener.text
+        async with Listener(port, **{"last-event-id": "unknown"}) as listener:
+            await soon(lambda: "event: reset" in listener.text)
+        async with Listener(port, "/v1/stream?collections=others") as listener:
+            await changes.publish(change(4))
+            changes.reset()
+            await soon(lambda: "event: reset" in listener.text)
+            assert "things/4" not in listener.text
+        changes.close()
+
+
+async def test_a_slow_reader_is_told_to_start_again_and_nobody_waits(gateway: Gateway) -> None:
+    gateway.callers[STREAM_TOKEN] = caller()
+    changes = gateway.app.state.changes
+    events = await changes.follow(STREAM_TOKEN, frozenset(), "")
+    await anext(events)
+    for number in range(BUFFER + 10):
+        await changes.publish(change(number))
+    first = await anext(events)
+    assert first == b"event: reset\ndata: {}\n\n"
+    assert b"things/257" in await anext(events)
+    await events.aclose()
+
+
+async def test_a_stream_ends_with_the_rights_of_its_reader(gateway: Gateway, monkeypatch: Any) -> None:
+    monkeypatch.setattr("gateway.routes.stream.RIGHTS_SECONDS", 0)
+    gateway.callers[STREAM_TOKEN] = caller()
+    changes = gateway.app.state.changes
+    events = await changes.follow(STREAM_TOKEN, frozenset(), "")
+    await anext(events)
+    del gateway.callers[STREAM_TOKEN]
+    await changes.publish(change(1))
+    with pytest.raises(StopAsyncIteration):
+        await anext(events)
+
+
+async def test_a_stream_is_for_who_is_signed_in(gateway: Gateway) -> None:
+    assert (await gateway.client.get("/v1/stream")).status_code == 401
+    assert (await gateway.client.get("/v1/stream", headers=BEARER)).status_code == 401
+
+
+async def test_the_document_is_valid_and_tells_what_screens_need(gateway: Gateway) -> None:
+    document = (await gateway.client.get("/openapi.json")).json()
+    validate(document)
+    thing = document["components"]["schemas"]["echo.Thing"]
+    assert thing["x-resource"] == {
+        "collection": "things",
+        "area": "echo",
+        "label": {"zh": "物品", "en": "Thing"},
+        "titleField": "displayName",
+        "menu": "things",
+        "permissions": {
+            "read": "echo.things.read",
+            "create": "echo.things.create",
+            "update": "echo.things.update",
+            "delete": "echo.things.delete",
+        },
+        "verbs": [
+            {
+                "name": "win",
+                "rpc": "WinThing",
+                "label": {"zh": "赢单", "en": "Win"},
+                "permission": "echo.things.win",
+                "method": "POST",
+                "path": "/v1/things/{thing}:win",
+                "request": "common.VerbRequest",
+            }
+        ],
+    }
+    assert thing["properties"]["displayName"] == {
+        "type": "string",
+        "maxLength": 200,
+        "x-required": True,
+        "x-label": {"zh": "名称", "en": "Name"},
+        "x-searchable": True,
+        "x-listed": True,
+        "x-quick": True,
+    }
+    assert thing["properties"]["state"]["readOnly"] is True
+    assert thing["properties"]["account"]["x-reference"] == ["things"]
+    assert thing["properties"]["account"]["x-immutable"] is True
+    states = document["components"]["schemas"]["echo.Thing.State"]
+    assert states["x-enum-labels"]["WON"] == {"zh": "已赢", "en": "Won"}
+    create = document["paths"]["/v1/things"]["post"]
+    assert create["x-permission"] == "echo.things.create"
+    body = create["requestBody"]["content"]["application/json"]
+    assert body["schema"]["required"] == ["displayName"]
+    assert body["example"] == {"displayName": "名称"}
+    win = document["paths"]["/v1/things/{thing}:win"]["post"]
+    assert win["x-reasons"] == ["ILLEGAL_TRANSITION"]
+    assert {"$ref": "#/components/parameters/IfMatch"} in win["parameters"]
+    assert "security" in document["paths"]["/v1/things/default"]["get"]
+
+
+async def test_the_docs_load_nothing_from_elsewhere(gateway: Gateway) -> None:
+    page = await gateway.client.get("/docs")
+    assert "//" not in page.text.replace("<!doctype", "")
+    for asset in ("/docs/assets/swagger-ui-bundle.js", "/docs/assets/swagger-ui.css", "/docs/start.js"):
+        assert asset in page.text
+        assert (await gateway.client.get(asset)).status_code == 200
+
+
+@pytest.fixture
+def web_root(tmp_path: Path) -> Path:
+    (tmp_path / "assets").mkdir()
+    (tmp_path / "index.html").write_text("<!doctype html>page")
+    (tmp_path / "assets" / "main-1a2b.js").write_text("x" * 5000)
+    return tmp_path
+
+
+async def test_the_web_client_is_one_page_with_lasting_assets(
+    echo: Echo, descriptor_set: bytes, web_root: Path, gateway: Gateway
+) -> None:
+    from gateway.routes.web import WebClient
+
+    gateway.app.mount("/", WebClient(web_root))
+    page = {"accept": "text/html"}
+    for path in ("/", "/customers/accounts/1"):
+        response = await gateway.client.get(path, headers=page)
+        assert (response.status_code, response.text) == (200, "<!doctype html>page")
+        assert response.headers["cache-control"] == "no-cache"
+    asset = await gateway.client.get("/assets/main-1a2b.js", headers={"accept-encoding": "gzip"})
+    assert asset.headers["cache-control"].endswith("immutable")
+    assert asset.headers["content-encoding"] == "gzip"
+    for path in ("/assets/gone.js", "/v1/nothing", "/../../etc/passwd", "/%2e%2e/%2e%2e/etc/passwd"):
+        assert (await gateway.client.get(path)).status_code == 404
+    assert (await gateway.client.get("/v1/nothing", headers=page)).status_code == 404
+
+
+async def test_long_answers_are_compressed_for_who_asks(gateway: Gateway, echo: Echo) -> None:
+    async def answer(_: Any, __: Any) -> Any:
+        return {"things": [{"name": f"things/{number}"} for number in range(100)]}
+
+    echo.answers["ListThings"] = answer
+    for encoding, compressed in (("gzip", True), ("identity", False)):
+        headers = {**BEARER, "accept-encoding": encoding}
+        response = await gateway.client.get("/v1/things", headers=headers)
+        assert ("content-encoding" in response.headers) is compressed
+        assert len(response.json()["things"]) == 100
+    short = await gateway.client.get("/v1/things/1", headers={**BEARER, "accept-encoding": "gzip"})
+    assert "content-encoding" not in short.headers
+
+
+@pytest.mark.parametrize("gateway", [{"cors_origins": "https://portal.test"}], indirect=True)
+async def test_other_sites_may_call_only_by_setting(gateway: Gateway) -> None:
+    def preflight(origin: str) -> dict[str, str]:
+        return {"origin": origin, "access-control-request-method": "PATCH"}
+
+    allowed = await gateway.client.options("/v1/things/1", headers=preflight("https://portal.test"))
+    assert allowed.headers["access-control-allow-origin"] == "https://portal.test"
+    refused = await gateway.client.options("/v1/things/1", headers=preflight("https://evil.test"))
+    assert "access-control-allow-origin" not in refused.headers
+    assert "access-control-allow-credentials" not in allowed.headers
+
+
+async def test_without_the_setting_no_other_site_may_call(gateway: Gateway) -> None:
+    response = await gateway.client.get("/v1/things/1", headers={**BEARER, "origin": "https://portal.test"})
+    assert "access-control-allow-origin" not in response.headers
+
+
+async def test_health_and_readiness(gateway: Gateway) -> None:
+    assert (await gateway.client.get("/healthz")).json() == {"status": "alive"}
+    assert (await gateway.client.get("/readyz")).status_code == 200
+    gateway.app.state.ready = lambda: False
+    assert (await gateway.client.get("/readyz")).status_code == 503
+
+
+async def test_the_log_of_calls_holds_no_address_query_or_token(gateway: Gateway, caplog: Any) -> None:
+    with caplog.at_level("INFO", logger="gateway.access"):
+        await gateway.client.get("/v1/things?q=13800138000", headers=BEARER)
+    assert "/crm.echo.v1.EchoService/ListThings" in caplog.text
+    for secret in ("13800138000", "aaa.bbb.ccc", "203.0.113.7"):
+        assert secret not in caplog.text
