@@ -172,6 +172,7 @@ async def test_a_delete_answers_an_empty_object(gateway: Gateway, echo: Echo) ->
         ("POST", "/v1/things/1:lose", 404, "NOT_FOUND"),
         ("PUT", "/v1/things/1", 405, "METHOD_NOT_ALLOWED"),
         ("GET", "/v1/things/1:win", 405, "METHOD_NOT_ALLOWED"),
+        ("TRACE", "/v1/things/1", 405, "METHOD_NOT_ALLOWED"),
         ("GET", "/elsewhere", 404, "NOT_FOUND"),
         ("POST", "/healthz", 405, "METHOD_NOT_ALLOWED"),
         ("GET", "/v1/things/a%00b", 400, "MALFORMED"),
