@@ -96,7 +96,7 @@ class Descriptors:
         found: dict[str, tuple[Any, Any]] = {}
         for file in self._files:
             for extension in file.extension:
-                described = self.pool.FindExtensionByName(f"{file.package}.{extension.name}")
+                described: Any = self.pool.FindExtensionByName(f"{file.package}.{extension.name}")
                 found[described.full_name] = (
                     message_factory.GetMessageClass(described.containing_type),
                     described,

@@ -222,12 +222,12 @@ class _Document:
             )
         return found
 
-    def _field_at(self, message: Descriptor, path: tuple[str, ...]) -> FieldDescriptor:
+    def _field_at(self, message: Any, path: tuple[str, ...]) -> FieldDescriptor:
         described = next(f for f in message.fields if f.json_name == path[0])
         return self._field_at(described.message_type, path[1:]) if path[1:] else described
 
     def _body(self, route: Route) -> dict[str, Any]:
-        message = route.method.descriptor.input_type
+        message: Any = route.method.descriptor.input_type
         if route.body != "*":
             message = message.fields_by_name[route.body].message_type
         required: list[str] = []

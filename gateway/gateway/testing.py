@@ -69,7 +69,14 @@ class Echo:
     async def answer(self, rpc: str, request: bytes, context: grpc.aio.ServicerContext) -> bytes:
         request_type, reply_type = TYPES[rpc]
         value = json.loads(self.codec.to_json(request_type, request))
-        self.calls.append(Call(rpc, value, dict(context.invocation_metadata()), context.time_remaining()))
+        self.calls.append(
+            Call(
+                rpc,
+                value,
+                {str(k): v for k, v in context.invocation_metadata() or ()},
+                context.time_remaining(),
+            )
+        )
         if rpc in self.answers:
             reply = await self.answers[rpc](value, context)
         else:

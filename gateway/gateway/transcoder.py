@@ -8,7 +8,7 @@ the body. What lies outside the supported subset raises `UnsupportedBinding` at 
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 from urllib.parse import parse_qsl
 
 from crmkit.json import InvalidMessage, JsonCodec, MalformedJson, read_json
@@ -198,12 +198,10 @@ def _route(method: Method, verb: str, template: str, body: str) -> Route:
             raise UnsupportedBinding(f"{method.path}: body {body} is not a message field")
     if body and verb in ("GET", "DELETE"):
         raise UnsupportedBinding(f"{method.path}: {verb} with a body")
-    body_type = body_field.message_type if body_field else request
+    body_type: Any = body_field.message_type if body_field else request
     taken = {capture.field for capture in captures} | {body}
     mask = request.fields_by_name.get("update_mask") if verb == "PATCH" and body_field else None
-    etag = _string(request, "etag") or (
-        f"{body}.etag" if mask and body_field and _string(body_field.message_type, "etag") else ""
-    )
+    etag = _string(request, "etag") or (f"{body}.etag" if mask and _string(body_type, "etag") else "")
     return Route(
         verb=verb,
         template=template,
@@ -325,7 +323,7 @@ def _encoder(message: Descriptor, path: str, *, text: bool = False) -> Encoder:
         if described is None or described.is_repeated:
             raise UnsupportedBinding(f"{path} is not a single field of the request")
         numbers.append(described.number)
-        message = described.message_type
+        message = cast("Descriptor", described.message_type)
     if text and (described is None or described.type != FieldDescriptor.TYPE_STRING):
         raise UnsupportedBinding(f"{path} is not a string")
 

@@ -33,7 +33,7 @@ from protobuf import (
     ScalarType,
     message_from_json_value,
 )
-from protobuf._codegen import file_desc
+from protobuf._codegen import file_desc  # pyright: ignore[reportUnknownVariableType]
 
 MAX_DEPTH = 32
 MAX_INTEGER = 2**64
