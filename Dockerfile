@@ -8,7 +8,6 @@ FROM ${NODE_IMAGE} AS web
 WORKDIR /app/web
 COPY web/package.json web/package-lock.json ./
 RUN npm ci --no-audit --no-fund
-COPY gateway/openapi.json /app/gateway/openapi.json
 COPY web/ ./
 RUN npm run build
 
@@ -25,7 +24,7 @@ COPY protos protos
 COPY deploy/local/pyproject.toml deploy/local/pyproject.toml
 COPY deploy/keycloak deploy/keycloak
 # The code generated from the protos needs the compiler, which the image does not keep.
-RUN uv sync --frozen --python python3.11 && make proto && rm -rf .venv
+RUN uv sync --frozen --python python3.11 && make proto && rm -rf .venv .local
 # The launcher of local runs brings its own PostgreSQL and NATS; no app needs it.
 RUN set -- && for project in libs/* services/* gateway; do \
       set -- "$@" --package "$(sed -n 's/^name = "\(.*\)"/\1/p' "$project/pyproject.toml" | head -n 1)"; \

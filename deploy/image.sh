@@ -45,5 +45,5 @@ if [ "${BASE:-}" = debootstrap ]; then
   set -- --build-arg NODE_IMAGE=localhost/guanxi/build-base --build-arg BUILD_IMAGE=localhost/guanxi/build-base \
     --build-arg PYTHON_IMAGE=localhost/guanxi/python-base "$@"
 fi
-if [ "$BUILDER" = podman ]; then set -- --isolation=chroot --network=host "$@"; fi
+if [ "$BUILDER" = podman ]; then set -- --isolation=chroot --network=host --layers=false "$@"; fi
 exec "$BUILDER" build "$@"
