@@ -12,7 +12,7 @@ const noBarrels = {
 };
 
 export default tseslint.config(
-  { ignores: ["dist", "node_modules", "src/api/types.gen.ts"] },
+  { ignores: ["dist", "node_modules", "src/api/types.gen.ts", "dev"] },
   js.configs.recommended,
   ...tseslint.configs.strict,
   {
@@ -25,7 +25,7 @@ export default tseslint.config(
       "@typescript-eslint/consistent-type-imports": "error",
       "@typescript-eslint/no-dynamic-delete": "off",
       "no-console": "error",
-      "max-len": ["error", { code: 120, ignoreStrings: true, ignoreTemplateLiterals: true }],
+      "@typescript-eslint/no-unused-vars": ["error", { varsIgnorePattern: "^_$", argsIgnorePattern: "^_$" }],
     },
   },
   { files: ["src/**/*.tsx"], ...a11y.flatConfigs.recommended },
@@ -34,7 +34,11 @@ export default tseslint.config(
     rules: {
       "no-restricted-imports": [
         "error",
-        { patterns: [{ group: ["@/features/*", "../*"], message: "A feature imports the kit, never another feature." }] },
+        {
+          patterns: [
+            { group: ["@/features/*", "../*"], message: "A feature imports the kit, never another feature." },
+          ],
+        },
       ],
     },
   },
@@ -48,7 +52,7 @@ export default tseslint.config(
     },
   },
   {
-    files: ["dev/**/*.ts", "tests/**/*.ts", "scripts/**/*.mjs", "*.config.{js,ts}"],
+    files: ["src/**/*.test.ts", "tests/**/*.ts", "scripts/**/*.mjs", "*.config.{js,ts}"],
     languageOptions: { globals: globals.node },
   },
 );

@@ -12,11 +12,15 @@ const follow = (key) => {
   initial.add(key);
   (manifest[key].imports ?? []).forEach(follow);
 };
-Object.keys(manifest).filter((key) => manifest[key].isEntry).forEach(follow);
+Object.keys(manifest)
+  .filter((key) => manifest[key].isEntry)
+  .forEach(follow);
 
 const total = [...initial].reduce((sum, key) => sum + kb(manifest[key].file), 0);
 const tooBig = Object.entries(manifest)
-  .filter(([key, chunk]) => !initial.has(key) && chunk.file.endsWith(".js") && kb(chunk.file) > LIMIT_KB.chunk)
+  .filter(
+    ([key, chunk]) => !initial.has(key) && chunk.file.endsWith(".js") && kb(chunk.file) > LIMIT_KB.chunk,
+  )
   .map(([key, chunk]) => `${key}: ${kb(chunk.file).toFixed(0)} KB`);
 
 console.log(`initial script ${total.toFixed(0)} KB gzip (limit ${LIMIT_KB.initial})`);

@@ -61,7 +61,8 @@ export interface Verb {
 
 export interface Resource {
   collection: string;
-  schema: string;
+  /** What a body of many calls one record: `account`. */
+  singular: string;
   area: string;
   label: Text;
   titleField: string;
@@ -69,7 +70,14 @@ export interface Resource {
   permissions: { read: string; create?: string; update?: string; delete?: string };
   fields: Field[];
   verbs: Verb[];
-  has: { list: boolean; create: boolean; update: boolean; delete: boolean; batchUpdate: boolean; aggregate: boolean };
+  has: {
+    list: boolean;
+    create: boolean;
+    update: boolean;
+    delete: boolean;
+    batchUpdate: boolean;
+    aggregate: boolean;
+  };
 }
 
 export class Catalogue {
@@ -97,8 +105,18 @@ export class Catalogue {
 
 /** Fields that the platform adds to every resource; shown in the header, not in the sections. */
 export const COMMON = new Set([
-  "name", "number", "owner", "department", "collaborators", "pendingApproval",
-  "createTime", "updateTime", "deleteTime", "creator", "custom", "etag",
+  "name",
+  "number",
+  "owner",
+  "department",
+  "collaborators",
+  "pendingApproval",
+  "createTime",
+  "updateTime",
+  "deleteTime",
+  "creator",
+  "custom",
+  "etag",
 ]);
 
 export interface Schema {
@@ -136,7 +154,14 @@ interface ResourceNote {
   titleField?: string;
   menu?: string;
   permissions?: Resource["permissions"];
-  verbs?: { name: string; rpc?: string; label?: Text; permission?: string; path?: string; request?: string }[];
+  verbs?: {
+    name: string;
+    rpc?: string;
+    label?: Text;
+    permission?: string;
+    path?: string;
+    request?: string;
+  }[];
 }
 
 export interface OpenApi {
@@ -158,7 +183,7 @@ export function readCatalogue(document: OpenApi): Catalogue {
     return [
       {
         collection: note.collection,
-        schema,
+        singular: lowerFirst(schema.split(".").at(-1) ?? schema),
         area: note.area ?? "",
         label: note.label ?? textOf(schema),
         titleField: note.titleField || "displayName",
@@ -244,7 +269,10 @@ function readField(
 function kindOf(schema: Schema, ref: string, note: Schema): Kind {
   const properties = Object.keys(schema.properties ?? {});
   if (ref === "Money" || (properties.length === 2 && properties.includes("currencyCode"))) return "money";
-  if (ref === "Date" || (properties.length === 3 && ["year", "month", "day"].every((part) => properties.includes(part))))
+  if (
+    ref === "Date" ||
+    (properties.length === 3 && ["year", "month", "day"].every((part) => properties.includes(part)))
+  )
     return "date";
   if (note["x-dictionary"]) return "dictionary";
   if (note["x-reference"]) return "reference";
@@ -278,6 +306,8 @@ function resolve(schema: Schema, schemas: Record<string, Schema>): { schema: Sch
 
 const isType = (schema: Schema, type: string) =>
   schema.type === type || (Array.isArray(schema.type) && schema.type.includes(type));
+
+const lowerFirst = (name: string) => name.charAt(0).toLowerCase() + name.slice(1);
 
 const lastPart = (pointer: string) => pointer.slice(pointer.lastIndexOf("/") + 1);
 

@@ -72,7 +72,10 @@ interface Conventions {
   };
   "/v1/{collection}:{verb}": {
     get: {
-      parameters: { path: { collection: string; verb: string }; query?: AggregateQuery & { names?: string[] } };
+      parameters: {
+        path: { collection: string; verb: string };
+        query?: AggregateQuery & { names?: string[] };
+      };
       responses: Reply<Json>;
     };
     post: {
@@ -87,7 +90,7 @@ interface Conventions {
 export const context = {
   csrf: "",
   locale: "zh-CN",
-  onSignedOut: () => undefined as void,
+  onSignedOut: (): void => undefined,
   message: (reason: string) => reason,
 };
 
@@ -96,7 +99,8 @@ const conventions: Middleware = {
     request.headers.set("Accept-Language", context.locale);
     if (request.method !== "GET") {
       request.headers.set("X-CSRF", context.csrf);
-      if (!request.headers.has("Idempotency-Key")) request.headers.set("Idempotency-Key", crypto.randomUUID());
+      if (!request.headers.has("Idempotency-Key"))
+        request.headers.set("Idempotency-Key", crypto.randomUUID());
     }
     return request;
   },
@@ -136,29 +140,44 @@ export async function get(name: string, signal?: AbortSignal): Promise<RecordJso
 
 export async function batchGet(collection: string, names: string[]): Promise<RecordJson[]> {
   const data = await got(
-    client.GET("/v1/{collection}:{verb}", { params: { path: { collection, verb: "batchGet" }, query: { names } } }),
+    client.GET("/v1/{collection}:{verb}", {
+      params: { path: { collection, verb: "batchGet" }, query: { names } },
+    }),
   );
   return (data[collection] as RecordJson[] | undefined) ?? [];
 }
 
 export async function create(collection: string, body: Json, key?: string): Promise<RecordJson> {
-  return got(client.POST("/v1/{collection}", { params: { path: { collection }, header: headers(key) }, body }));
+  return got(
+    client.POST("/v1/{collection}", { params: { path: { collection }, header: headers(key) }, body }),
+  );
 }
 
 /** The keys of the body are the mask: what is not in it stays as it is, `null` clears. */
 export async function update(name: string, body: Json, etag?: string, key?: string): Promise<RecordJson> {
   return got(
-    client.PATCH("/v1/{collection}/{id}", { params: { path: splitName(name), header: headers(key, etag) }, body }),
+    client.PATCH("/v1/{collection}/{id}", {
+      params: { path: splitName(name), header: headers(key, etag) },
+      body,
+    }),
   );
 }
 
 export async function remove(name: string, etag?: string): Promise<void> {
   await got(
-    client.DELETE("/v1/{collection}/{id}", { params: { path: splitName(name), header: headers(undefined, etag) } }),
+    client.DELETE("/v1/{collection}/{id}", {
+      params: { path: splitName(name), header: headers(undefined, etag) },
+    }),
   );
 }
 
-export async function act(name: string, verb: string, body: Json, etag?: string, key?: string): Promise<RecordJson> {
+export async function act(
+  name: string,
+  verb: string,
+  body: Json,
+  etag?: string,
+  key?: string,
+): Promise<RecordJson> {
   return got(
     client.POST("/v1/{collection}/{id}:{verb}", {
       params: { path: { ...splitName(name), verb }, header: headers(key, etag) },
@@ -186,7 +205,11 @@ export async function batchUpdate(
   return (data[collection] as RecordJson[] | undefined) ?? [];
 }
 
-export async function aggregate(collection: string, query: AggregateQuery, signal?: AbortSignal): Promise<AggregateRow[]> {
+export async function aggregate(
+  collection: string,
+  query: AggregateQuery,
+  signal?: AbortSignal,
+): Promise<AggregateRow[]> {
   const data = await got(
     client.GET("/v1/{collection}:{verb}", {
       params: { path: { collection, verb: "aggregate" }, query: present(query) },
@@ -208,7 +231,9 @@ export interface AccessExplanation {
 
 export async function explainAccess(name: string): Promise<AccessExplanation> {
   return got(
-    client.GET("/v1/{collection}/{id}:{verb}", { params: { path: { ...splitName(name), verb: "explainAccess" } } }),
+    client.GET("/v1/{collection}/{id}:{verb}", {
+      params: { path: { ...splitName(name), verb: "explainAccess" } },
+    }),
   ) as Promise<AccessExplanation>;
 }
 

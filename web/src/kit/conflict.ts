@@ -12,7 +12,12 @@ export interface Conflict {
  * Three-way merge by field: what only one side changed merges by itself, what both changed
  * differently is a conflict for the person to decide. Nothing typed is lost: conflicting fields keep mine.
  */
-export function merge(base: Json, mine: Json, theirs: Json, fields: readonly string[]): { merged: Json; conflicts: Conflict[] } {
+export function merge(
+  base: Json,
+  mine: Json,
+  theirs: Json,
+  fields: readonly string[],
+): { merged: Json; conflicts: Conflict[] } {
   const merged: Json = { ...theirs };
   const conflicts: Conflict[] = [];
   for (const field of fields) {

@@ -21,19 +21,27 @@ export function fromIso(iso: string): DateJson | null {
 export function formatDate(date: DateJson | string | null | undefined, locale: string): string {
   const iso = toIso(date);
   if (!iso) return "";
-  return new Intl.DateTimeFormat(locale, { dateStyle: locale.startsWith("zh") ? "long" : "medium", timeZone: "UTC" }).format(
-    new Date(`${iso.slice(0, 10)}T00:00:00Z`),
-  );
+  return new Intl.DateTimeFormat(locale, {
+    dateStyle: locale.startsWith("zh") ? "long" : "medium",
+    timeZone: "UTC",
+  }).format(new Date(`${iso.slice(0, 10)}T00:00:00Z`));
 }
 
 /** An instant in the viewer's own zone. */
 export function formatInstant(instant: string | null | undefined, locale: string): string {
   if (!instant) return "";
-  return new Intl.DateTimeFormat(locale, { dateStyle: "medium", timeStyle: "short" }).format(new Date(instant));
+  return new Intl.DateTimeFormat(locale, { dateStyle: "medium", timeStyle: "short" }).format(
+    new Date(instant),
+  );
 }
 
 const STEPS: [Intl.RelativeTimeFormatUnit, number][] = [
-  ["year", 31_536_000], ["month", 2_592_000], ["week", 604_800], ["day", 86_400], ["hour", 3_600], ["minute", 60],
+  ["year", 31_536_000],
+  ["month", 2_592_000],
+  ["week", 604_800],
+  ["day", 86_400],
+  ["hour", 3_600],
+  ["minute", 60],
 ];
 
 /** "3 hours ago", for feeds; the exact time goes beside it. */

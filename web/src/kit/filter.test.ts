@@ -21,13 +21,18 @@ describe("the filter builder", () => {
 
   it("escapes what people type", () => {
     expect(text({ groups: [[{ field: "displayName", operator: "contains", value: 'a"b\\' }]] })).toBe(
-      'displayName = "*a\\"b\\\\*"',
+      'displayName:"a\\"b\\\\"',
     );
   });
 
   it("leaves out conditions that are not complete", () => {
     expect(
-      text({ groups: [[{ field: "a", operator: "is", value: " " }], [{ field: "b", operator: "empty", value: "" }]] }),
+      text({
+        groups: [
+          [{ field: "a", operator: "is", value: " " }],
+          [{ field: "b", operator: "empty", value: "" }],
+        ],
+      }),
     ).toBe("NOT b:*");
   });
 

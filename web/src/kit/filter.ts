@@ -1,6 +1,7 @@
 /** The filter builder's model and its text in the grammar of AIP-160. */
 
-export type Operator = "is" | "isNot" | "contains" | "over" | "atLeast" | "under" | "atMost" | "empty" | "notEmpty" | "has";
+export type Operator =
+  "is" | "isNot" | "contains" | "over" | "atLeast" | "under" | "atMost" | "empty" | "notEmpty";
 
 export interface Condition {
   field: string;
@@ -8,7 +9,7 @@ export interface Condition {
   value: string;
 }
 
-/** Groups are joined by OR, the conditions inside a group by AND. */
+/** Groups are joined by OR, the conditions inside a group by AND. In the grammar OR binds tighter, hence the parentheses. */
 export interface Filter {
   groups: Condition[][];
 }
@@ -25,11 +26,14 @@ const SIGN: Partial<Record<Operator, string>> = {
 };
 
 /** Values that the server understands by themselves and that must not be quoted. */
-const BARE = /^(me|true|false|null|-?\d+(\.\d+)?|(today|now)([+-]\d+[dwmy])?)$/;
+const BARE =
+  /^(me|true|false|-?\d+(\.\d+)?|(today|now|startOfWeek|startOfMonth|startOfQuarter|startOfYear)([+-]\d+(min|[hdwmqy]))*)$/;
 
 export function filterText(filter: Filter, quoted: (field: string) => boolean = () => true): string {
   const groups = filter.groups
-    .map((group) => group.filter((condition) => isComplete(condition)).map((condition) => conditionText(condition, quoted)))
+    .map((group) =>
+      group.filter((condition) => isComplete(condition)).map((condition) => conditionText(condition, quoted)),
+    )
     .filter((group) => group.length > 0);
   if (groups.length === 1) return (groups[0] ?? []).join(" AND ");
   return groups.map((group) => (group.length > 1 ? `(${group.join(" AND ")})` : group[0])).join(" OR ");
@@ -44,8 +48,7 @@ export const takesNoValue = (operator: Operator) => operator === "empty" || oper
 function conditionText({ field, operator, value }: Condition, quoted: (field: string) => boolean): string {
   if (operator === "empty") return `NOT ${field}:*`;
   if (operator === "notEmpty") return `${field}:*`;
-  if (operator === "has") return `${field}:${literal(value, true)}`;
-  if (operator === "contains") return `${field} = ${quote(`*${value.trim()}*`)}`;
+  if (operator === "contains") return `${field}:${literal(value)}`;
   return `${field} ${SIGN[operator] ?? "="} ${literal(value, quoted(field))}`;
 }
 
@@ -68,7 +71,9 @@ export function allOf(...filters: (string | undefined)[]): string {
 export function encodeFilter(filter: Filter): string {
   return filter.groups.length === 0
     ? ""
-    : JSON.stringify(filter.groups.map((group) => group.map(({ field, operator, value }) => [field, operator, value])));
+    : JSON.stringify(
+        filter.groups.map((group) => group.map(({ field, operator, value }) => [field, operator, value])),
+      );
 }
 
 /** A link that somebody mistyped shows everything rather than breaking the page. */

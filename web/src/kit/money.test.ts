@@ -19,7 +19,9 @@ describe("money", () => {
 
   it("shows amounts beyond the exactness of a float without loss", () => {
     expect(formatMoney({ currencyCode: "CNY", amount: "1234567.5" }, "zh-CN")).toBe("¥1,234,567.50");
-    expect(formatMoney({ currencyCode: "CNY", amount: "90071992547409931.25" }, "en")).toBe("¥90,071,992,547,409,931.25");
+    expect(formatMoney({ currencyCode: "CNY", amount: "90071992547409931.25" }, "en")).toBe(
+      "¥90,071,992,547,409,931.25",
+    );
     expect(formatMoney(undefined, "en")).toBe("");
   });
 

@@ -61,7 +61,10 @@ export function addAmounts(amounts: readonly string[]): string {
 
 /** Multiplies two decimal strings and rounds half up to the places given. */
 export function multiply(left: string, right: string, places: number): string {
-  const [leftPlaces, rightPlaces] = [left, right].map((value) => (value.split(".")[1] ?? "").length) as [number, number];
+  const [leftPlaces, rightPlaces] = [left, right].map((value) => (value.split(".")[1] ?? "").length) as [
+    number,
+    number,
+  ];
   const product = scaled(left, leftPlaces) * scaled(right, rightPlaces);
   const surplus = leftPlaces + rightPlaces - places;
   if (surplus <= 0) return unscaled(product * 10n ** BigInt(-surplus), places);

@@ -3,8 +3,18 @@ import { bodyOf, patchOf, same } from "./patch";
 
 describe("the body of a change", () => {
   it("carries only what changed, and null for what was cleared", () => {
-    const base = { displayName: "A", website: "a.cn", tags: ["x"], revenue: { currencyCode: "CNY", amount: "1.00" } };
-    const mine = { displayName: "B", website: "", tags: ["x"], revenue: { amount: "1.00", currencyCode: "CNY" } };
+    const base = {
+      displayName: "A",
+      website: "a.cn",
+      tags: ["x"],
+      revenue: { currencyCode: "CNY", amount: "1.00" },
+    };
+    const mine = {
+      displayName: "B",
+      website: "",
+      tags: ["x"],
+      revenue: { amount: "1.00", currencyCode: "CNY" },
+    };
     expect(patchOf(base, mine, Object.keys(base))).toEqual({ displayName: "B", website: null });
   });
 
@@ -13,7 +23,14 @@ describe("the body of a change", () => {
   });
 
   it("of a create carries what was filled in", () => {
-    expect(bodyOf({ displayName: "A", website: "", vip: false, count: 0 }, ["displayName", "website", "vip", "count"])).toEqual({
+    expect(
+      bodyOf({ displayName: "A", website: "", vip: false, count: 0 }, [
+        "displayName",
+        "website",
+        "vip",
+        "count",
+      ]),
+    ).toEqual({
       displayName: "A",
       vip: false,
       count: 0,

@@ -1,0 +1,59 @@
+import { queryOptions } from "@tanstack/react-query";
+import { context, request } from "./client";
+import { ApiError } from "./errors";
+
+export interface Session {
+  employee: string;
+  displayName: string;
+  roles: string[];
+  permissions: string[];
+  locale: string;
+  csrf: string;
+}
+
+/** Null where nobody is signed in. */
+export const sessionQuery = queryOptions({
+  queryKey: ["session"],
+  queryFn: async (): Promise<Session | null> => {
+    try {
+      const response = await request("/session");
+      const body = (await response.json()) as Partial<Session> & { signedIn?: boolean };
+      if (body.signedIn === false) return null;
+      context.csrf = body.csrf ?? "";
+      return {
+        employee: body.employee ?? "",
+        displayName: body.displayName ?? "",
+        roles: body.roles ?? [],
+        permissions: body.permissions ?? [],
+        locale: body.locale ?? "",
+        csrf: body.csrf ?? "",
+      };
+    } catch (error) {
+      if (error instanceof ApiError && error.status === 401) return null;
+      throw error;
+    }
+  },
+  staleTime: 60_000,
+  refetchInterval: 60_000,
+  retry: false,
+});
+
+/** True where the session holds the permission. The server decides again; this only hides what it would refuse. */
+export function may(session: Session, permission: string | undefined): boolean {
+  if (permission === undefined) return false;
+  return (
+    permission === "" ||
+    permission === "*" ||
+    session.permissions.some((own) => own === "*" || own === permission)
+  );
+}
+
+export const signInUrl = (path: string) => `/session/sign-in?return_to=${encodeURIComponent(path)}`;
+
+/** Every window of this browser hears of a sign-in or sign-out. */
+export const sessionNews = new BroadcastChannel("guanxi.session");
+
+export async function signOut(): Promise<void> {
+  await request("/session/sign-out", { method: "POST" });
+  sessionNews.postMessage("signed-out");
+}

@@ -1,0 +1,81 @@
+import { ConfigProvider, type ThemeConfig } from "antd";
+import type { Locale } from "antd/es/locale";
+import { QueryClient, QueryClientProvider } from "@tanstack/react-query";
+import { useEffect, useState } from "react";
+import { RouterProvider } from "react-router";
+import { context } from "@/api/client";
+import { ApiError } from "@/api/errors";
+import { sessionNews, sessionQuery } from "@/api/session";
+import { followAccount, useText, type Language } from "@/i18n";
+import { Toasts } from "@/kit/toasts";
+import { useTheme } from "@/kit/theme";
+import { router } from "./routes";
+
+const RETRIES = 2;
+
+const client = new QueryClient({
+  defaultOptions: {
+    queries: {
+      staleTime: 15_000,
+      // What the server refused it refuses again; only an unreachable or busy one is worth another try.
+      retry: (count, error) =>
+        count < RETRIES && (!(error instanceof ApiError) || error.status === 0 || error.status >= 500),
+      throwOnError: false,
+    },
+  },
+});
+
+context.onSignedOut = () => client.setQueryData(["session-ended"], true);
+sessionNews.onmessage = (event) => {
+  if (event.data === "signed-out") client.setQueryData(sessionQuery.queryKey, null);
+  if (event.data === "signed-in") {
+    client.setQueryData(["session-ended"], false);
+    void client.invalidateQueries();
+  }
+};
+
+const antdLocales: Record<Language, () => Promise<{ default: Locale }>> = {
+  "zh-CN": () => import("antd/es/locale/zh_CN"),
+  en: () => import("antd/es/locale/en_GB"),
+};
+
+// The server that sends the page puts its nonce here; without one the placeholder stays.
+const placed = document.querySelector<HTMLMetaElement>('meta[name="csp-nonce"]')?.content;
+const nonce = placed?.startsWith("__") ? undefined : placed;
+
+export function App() {
+  const { language } = useText();
+  const theme = useTheme();
+  const [locale, setLocale] = useState<Locale>();
+
+  useEffect(() => {
+    void antdLocales[language]().then((loaded) => setLocale(loaded.default));
+    void import("dayjs/locale/zh-cn").then(async () => {
+      const { default: dayjs } = await import("dayjs");
+      dayjs.locale(language === "en" ? "en" : "zh-cn");
+    });
+  }, [language]);
+
+  useEffect(
+    () =>
+      client.getQueryCache().subscribe(({ query, type }) => {
+        if (type === "updated" && query.queryKey[0] === "session")
+          void followAccount((query.state.data as { locale?: string } | null | undefined)?.locale);
+      }),
+    [],
+  );
+
+  return (
+    <ConfigProvider
+      theme={theme.antd as ThemeConfig}
+      locale={locale}
+      csp={nonce ? { nonce } : undefined}
+      button={{ autoInsertSpace: false }}
+    >
+      <QueryClientProvider client={client}>
+        <RouterProvider router={router} />
+        <Toasts />
+      </QueryClientProvider>
+    </ConfigProvider>
+  );
+}

@@ -1,0 +1,189 @@
+import { MailOutlined, PhoneOutlined } from "@ant-design/icons";
+import { useQuery } from "@tanstack/react-query";
+import { may } from "@/api/session";
+import { useText } from "@/i18n";
+import { History } from "@/kit/history";
+import { formatShort } from "@/kit/money";
+import { aggregateQuery, useCatalogue, useResource, useSession } from "@/kit/queries";
+import { quote } from "@/kit/filter";
+import { RecordFrame, type TabSpec } from "@/kit/record-frame";
+import { RelatedList } from "@/kit/related-list";
+import { LogInteraction } from "./log-interaction";
+import { Timeline } from "./timeline";
+
+const BUSINESS = [
+  "leads",
+  "opportunities",
+  "quotes",
+  "contracts",
+  "orders",
+  "deliveries",
+  "paymentPlans",
+  "invoices",
+  "payments",
+];
+const SERVICE = ["tickets"];
+
+/** Everything about one customer: what happened, who is who, what is sold, owed and asked. */
+export function AccountPage({ name }: { name: string }) {
+  const { t } = useText();
+  const session = useSession();
+  const catalogue = useCatalogue();
+  const resource = useResource("accounts");
+  const referring = catalogue
+    .referring("accounts")
+    .filter(
+      ({ resource: other, field }) =>
+        may(session, other.permissions.read) &&
+        (field.name === "account" || other.collection === "accountRelations"),
+    );
+  const lists = (collections: string[], compact = false) => {
+    const found = collections.flatMap(
+      (collection) => referring.find((other) => other.resource.collection === collection) ?? [],
+    );
+    return found.length > 0 ? (
+      <div className="stack">
+        {found.map(({ resource: other, field }) => (
+          <RelatedList key={other.collection} resource={other} field={field} name={name} compact={compact} />
+        ))}
+      </div>
+    ) : null;
+  };
+  const tab = (key: string, content: TabSpec["content"]): TabSpec[] =>
+    content ? [{ key, label: t(`account.${key}`), content }] : [];
+
+  return (
+    <RecordFrame
+      resource={resource}
+      name={name}
+      banner={() => <Figures name={name} />}
+      aside={(record) => <Reach record={record} />}
+      tabs={() => [
+        ...tab(
+          "timeline",
+          catalogue.find("timeline") ? (
+            <div className="stack">
+              <LogInteraction account={name} />
+              <Timeline account={name} />
+            </div>
+          ) : null,
+        ),
+        ...tab("contacts", lists(["contacts", "accountRelations"])),
+        ...tab("interactions", lists(["interactions"])),
+        ...tab("business", lists(BUSINESS)),
+        ...tab("service", lists(SERVICE)),
+        ...tab(
+          "history",
+          <section className="card">
+            <div className="card-body history-body">
+              <History resource={resource} name={name} />
+            </div>
+          </section>,
+        ),
+      ]}
+    />
+  );
+}
+
+/** What the relation is worth at a glance; a figure whose service is away just stays out. */
+function Figures({ name }: { name: string }) {
+  const { t } = useText();
+  const catalogue = useCatalogue();
+  const session = useSession();
+  const can = (collection: string) => {
+    const resource = catalogue.find(collection);
+    return resource !== undefined && resource.has.aggregate && may(session, resource.permissions.read);
+  };
+  const account = `account = ${quote(name)}`;
+  return (
+    <div className="figures">
+      {can("opportunities") && (
+        <Figure
+          label={t("account.openDeals")}
+          collection="opportunities"
+          filter={`${account} AND state = "OPEN"`}
+          sum="amount"
+        />
+      )}
+      {can("opportunities") && (
+        <Figure
+          label={t("account.won")}
+          collection="opportunities"
+          filter={`${account} AND state = "WON"`}
+          sum="amount"
+        />
+      )}
+      {can("contacts") && <Figure label={t("account.contacts")} collection="contacts" filter={account} />}
+      {can("tickets") && (
+        <Figure
+          label={t("account.tickets")}
+          collection="tickets"
+          filter={`${account} AND NOT state = "CLOSED" AND NOT state = "SOLVED"`}
+        />
+      )}
+    </div>
+  );
+}
+
+function Figure({
+  label,
+  collection,
+  filter,
+  sum,
+}: {
+  label: string;
+  collection: string;
+  filter: string;
+  sum?: string;
+}) {
+  const { language } = useText();
+  const rows = useQuery(aggregateQuery(collection, { filter, sum: sum ? [sum] : [] }));
+  const row = rows.data?.[0];
+  const money = Object.entries(row?.sums ?? {}).map(([key, amount]) =>
+    formatShort(amount, key.split(":")[1] ?? "CNY", language),
+  );
+  return (
+    <div className="card figure">
+      <span className="faint">{label}</span>
+      <strong>
+        {rows.isError ? "—" : sum && money.length > 0 ? money.join(" + ") : (row?.count ?? "0")}
+      </strong>
+      {sum && <span className="faint">× {row?.count ?? 0}</span>}
+    </div>
+  );
+}
+
+interface Phone {
+  number?: string;
+  extension?: string;
+}
+
+function Reach({ record }: { record: Record<string, unknown> }) {
+  const { t } = useText();
+  const phones = (record["phones"] as Phone[] | undefined) ?? [];
+  const emails = (record["emails"] as { address?: string }[] | undefined) ?? [];
+  if (phones.length + emails.length === 0) return null;
+  return (
+    <section className="card">
+      <div className="card-head">
+        <h2>{t("account.reach")}</h2>
+      </div>
+      <ul className="card-body reach">
+        {phones.map((phone) => (
+          <li key={phone.number}>
+            <a href={`tel:${phone.number}`}>
+              <PhoneOutlined aria-hidden="true" /> {phone.number} {phone.extension && `#${phone.extension}`}
+            </a>
+          </li>
+        ))}
+        {emails.map((email) => (
+          <li key={email.address}>
+            <a href={`mailto:${email.address}`}>
+              <MailOutlined aria-hidden="true" /> {email.address}
+            </a>
+          </li>
+        ))}
+      </ul>
+    </section>
+  );
+}

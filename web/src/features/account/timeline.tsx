@@ -1,0 +1,120 @@
+import { useInfiniteQuery } from "@tanstack/react-query";
+import { Link } from "react-router";
+import { splitName } from "@/api/client";
+import { useText } from "@/i18n";
+import { formatInstant, formatRelative } from "@/kit/dates";
+import { Reference } from "@/kit/field-value";
+import { allOf, quote } from "@/kit/filter";
+import { Icon } from "@/kit/icons";
+import { formatMoney, type Money } from "@/kit/money";
+import { pagesQuery, useResource } from "@/kit/queries";
+import { Empty, ErrorNote, Skeleton } from "@/kit/states";
+import { useStored } from "@/kit/stored";
+import { screenOf } from "@/resources";
+import { useState } from "react";
+
+const PAGE = 30;
+
+/** Every fact about the customer, newest first, by day. */
+export function Timeline({ account }: { account: string }) {
+  const { t, language, label } = useText();
+  const resource = useResource("timeline");
+  const phases = resource.fields.find((field) => field.name === "phase")?.choices ?? [];
+  const [phase, setPhase] = useState("");
+  const [exact, setExact] = useStored("timeline.exact", false);
+  const filter = allOf(`account = ${quote(account)}`, phase && `phase = ${quote(phase)}`);
+  const pages = useInfiniteQuery(
+    pagesQuery("timeline", { filter, orderBy: "occurTime desc", pageSize: PAGE }),
+  );
+  const entries = pages.data?.pages.flatMap((page) => page.records) ?? [];
+
+  const days = Object.entries(
+    groupBy(entries, (entry) =>
+      new Intl.DateTimeFormat(language, { dateStyle: "long" }).format(new Date(String(entry["occurTime"]))),
+    ),
+  );
+
+  return (
+    <section className="card">
+      <div className="card-head">
+        <h2>{t("account.timeline")}</h2>
+        <span className="grow" />
+        <div className="row" role="group" aria-label={t("account.phase")}>
+          {[{ value: "", label: null }, ...phases].map((choice) => (
+            <button
+              key={choice.value}
+              type="button"
+              className="chip"
+              aria-pressed={phase === choice.value}
+              onClick={() => setPhase(choice.value)}
+            >
+              {choice.label ? label(choice.label) : t("account.allPhases")}
+            </button>
+          ))}
+          <button type="button" className="chip" aria-pressed={exact} onClick={() => setExact(!exact)}>
+            {t("account.exactTime")}
+          </button>
+        </div>
+      </div>
+      <div className="card-body">
+        {pages.isError && <ErrorNote error={pages.error} onRetry={() => void pages.refetch()} />}
+        {pages.isPending && <Skeleton lines={6} />}
+        {pages.data && entries.length === 0 && (
+          <Empty title={t("account.noFacts")} text={t("account.noFactsText")} />
+        )}
+        {days.map(([day, facts]) => (
+          <section key={day} className="feed-day">
+            <h3>{day}</h3>
+            <ol className="feed">
+              {(facts ?? []).map((fact) => {
+                const ref = String(fact["ref"] ?? "");
+                const time = String(fact["occurTime"]);
+                const amount = fact["amount"] as Money | undefined;
+                return (
+                  <li key={fact.name}>
+                    <span className={`feed-icon feed-${String(fact["phase"] ?? "").toLowerCase()}`}>
+                      <Icon name={ref ? screenOf(splitName(ref).collection).icon : "interactions"} />
+                    </span>
+                    <div>
+                      <p>
+                        {ref ? (
+                          <Link to={`/${ref}`}>{String(fact["summary"] ?? "")}</Link>
+                        ) : (
+                          String(fact["summary"] ?? "")
+                        )}
+                        {amount?.amount && (
+                          <strong className="feed-amount">{formatMoney(amount, language)}</strong>
+                        )}
+                      </p>
+                      <p className="faint">
+                        {Boolean(fact["actor"]) && (
+                          <>
+                            <Reference name={String(fact["actor"])} link={false} /> ·{" "}
+                          </>
+                        )}
+                        <time dateTime={time} title={formatInstant(time, language)}>
+                          {exact ? formatInstant(time, language) : formatRelative(time, language)}
+                        </time>
+                      </p>
+                    </div>
+                  </li>
+                );
+              })}
+            </ol>
+          </section>
+        ))}
+        {pages.hasNextPage && (
+          <button type="button" className="button" onClick={() => void pages.fetchNextPage()}>
+            {t("list.more")}
+          </button>
+        )}
+      </div>
+    </section>
+  );
+}
+
+function groupBy<T>(items: readonly T[], keyOf: (item: T) => string): Record<string, T[]> {
+  const groups: Record<string, T[]> = {};
+  for (const item of items) (groups[keyOf(item)] ??= []).push(item);
+  return groups;
+}

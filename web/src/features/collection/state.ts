@@ -1,0 +1,89 @@
+import { useCallback, useMemo } from "react";
+import { useSearchParams } from "react-router";
+import type { Field, Resource } from "@/api/catalogue";
+import { defaultColumns, possibleColumns } from "@/kit/columns";
+import type { Order } from "@/kit/data-grid";
+import { decodeFilter, encodeFilter, filterText, type Filter } from "@/kit/filter";
+import { useStored } from "@/kit/stored";
+import { screenOf } from "@/resources";
+
+export interface ListState {
+  q: string;
+  filter: Filter;
+  filterText: string;
+  order: Order | undefined;
+  orderBy: string;
+  columns: Field[];
+  view: "list" | "board";
+  mine: boolean;
+  set: (
+    change: Partial<{
+      q: string;
+      filter: Filter;
+      order: Order | undefined;
+      columns: string[];
+      view: "list" | "board";
+      mine: boolean;
+    }>,
+  ) => void;
+}
+
+const UNQUOTED = new Set(["integer", "decimal", "money", "boolean", "date", "instant"]);
+
+/** The whole state of a list stands in the address, so a link shows another person the same. */
+export function useListState(resource: Resource): ListState {
+  const [params, setParams] = useSearchParams();
+  const [kept, keep] = useStored<string[] | null>(`columns.${resource.collection}`, null);
+  const fields = useMemo(
+    () => new Map(possibleColumns(resource).map((field) => [field.name, field])),
+    [resource],
+  );
+
+  const text = params.get("filter");
+  const filter = useMemo(() => decodeFilter(text), [text]);
+  const orderText = params.get("order") ?? screenOf(resource.collection).orderBy ?? "";
+  const names = params.get("columns")?.split(",") ?? kept;
+  const chosen = (names ?? []).flatMap((name) => fields.get(name) ?? []);
+  const columns = chosen.length > 0 ? chosen : defaultColumns(resource);
+  const mine = params.get("mine") === "1";
+
+  const set: ListState["set"] = useCallback(
+    (change) =>
+      setParams(
+        (before) => {
+          const next = new URLSearchParams(before);
+          const put = (key: string, value: string) => (value ? next.set(key, value) : next.delete(key));
+          if (change.q !== undefined) put("q", change.q);
+          if (change.filter) put("filter", encodeFilter(change.filter));
+          if ("order" in change)
+            put(
+              "order",
+              change.order ? `${change.order.field}${change.order.descending ? " desc" : ""}` : "",
+            );
+          if (change.view) put("view", change.view === "board" ? "board" : "");
+          if (change.mine !== undefined) put("mine", change.mine ? "1" : "");
+          if (change.columns) {
+            put("columns", change.columns.join(","));
+            keep(change.columns);
+          }
+          return next;
+        },
+        { replace: change.q !== undefined },
+      ),
+    [setParams, keep],
+  );
+
+  const built = filterText(filter, (name) => !UNQUOTED.has(fields.get(name)?.kind ?? "text"));
+  const [field = "", direction] = orderText.split(" ");
+  return {
+    q: params.get("q") ?? "",
+    filter,
+    filterText: mine ? (built ? `owner = me AND (${built})` : "owner = me") : built,
+    order: field ? { field, descending: direction === "desc" } : undefined,
+    orderBy: orderText,
+    columns,
+    view: params.get("view") === "board" && screenOf(resource.collection).board ? "board" : "list",
+    mine,
+    set,
+  };
+}

@@ -1,0 +1,63 @@
+import { useQuery } from "@tanstack/react-query";
+import { useNavigate, useParams, useSearchParams } from "react-router";
+import { useText } from "@/i18n";
+import { Page } from "@/kit/page";
+import { recordQuery, titleOf, useResource } from "@/kit/queries";
+import { RecordForm } from "@/kit/record-form";
+import { ErrorNote, Skeleton } from "@/kit/states";
+import { screenOf } from "@/resources";
+
+export function NewPage() {
+  const { collection = "" } = useParams();
+  const { t, label, plural } = useText();
+  const navigate = useNavigate();
+  const [params] = useSearchParams();
+  const resource = useResource(collection);
+  const given = Object.fromEntries(
+    [...params].filter(([name]) => resource.fields.some((field) => field.name === name)),
+  );
+  return (
+    <Page
+      title={t("form.newTitle", { what: label(resource.label) })}
+      crumbs={[{ label: plural(resource.label), path: `/${collection}` }]}
+    >
+      <RecordForm
+        resource={resource}
+        initial={{ ...screenOf(collection).defaults, ...given }}
+        onSaved={(record) => void navigate(`/${record.name}`, { replace: true })}
+        onCancel={() => void navigate(-1)}
+      />
+    </Page>
+  );
+}
+
+export function EditPage() {
+  const { collection = "", id = "" } = useParams();
+  const { t, language, plural } = useText();
+  const navigate = useNavigate();
+  const resource = useResource(collection);
+  const name = `${collection}/${id}`;
+  // What another person saves meanwhile must not slip under the fingers: the form merges when it saves.
+  const record = useQuery({ ...recordQuery(name), staleTime: 0, refetchOnWindowFocus: false });
+  const crumbs = [
+    { label: plural(resource.label), path: `/${collection}` },
+    { label: titleOf(record.data, resource, language), path: `/${name}` },
+  ];
+  return (
+    <Page title={t("form.editTitle", { title: titleOf(record.data, resource, language) })} crumbs={crumbs}>
+      {record.isError ? (
+        <ErrorNote error={record.error} onRetry={() => void record.refetch()} />
+      ) : record.isPending ? (
+        <Skeleton lines={8} />
+      ) : (
+        <RecordForm
+          key={name}
+          resource={resource}
+          record={record.data}
+          onSaved={() => void navigate(`/${name}`, { replace: true })}
+          onCancel={() => void navigate(`/${name}`)}
+        />
+      )}
+    </Page>
+  );
+}

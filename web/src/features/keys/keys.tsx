@@ -1,0 +1,131 @@
+import { CopyOutlined, PlusOutlined } from "@ant-design/icons";
+import { useInfiniteQuery } from "@tanstack/react-query";
+import { Drawer, Modal } from "antd";
+import { useState } from "react";
+import type { RecordJson } from "@/api/client";
+import { may } from "@/api/session";
+import { useText } from "@/i18n";
+import { defaultColumns } from "@/kit/columns";
+import { FieldValue } from "@/kit/field-value";
+import { Page } from "@/kit/page";
+import { pagesQuery, useResource, useSession } from "@/kit/queries";
+import { RecordForm } from "@/kit/record-form";
+import { Empty, ErrorNote, Skeleton } from "@/kit/states";
+import { tell } from "@/kit/toasts";
+import { VerbBar } from "@/kit/verbs";
+
+const SECRET_FIELDS = ["secret", "key", "token"];
+
+/** Keys for other systems. The secret is shown once, right after it was made, and never again. */
+export function KeysPage() {
+  const { t, label } = useText();
+  const session = useSession();
+  const resource = useResource("apiKeys");
+  const pages = useInfiniteQuery(pagesQuery("apiKeys", { orderBy: "createTime desc", pageSize: 50 }));
+  const [creating, setCreating] = useState(false);
+  const [made, setMade] = useState<RecordJson>();
+  const records = pages.data?.pages.flatMap((page) => page.records) ?? [];
+  const columns = defaultColumns(resource).filter((column) => !SECRET_FIELDS.includes(column.name));
+  const secret =
+    made &&
+    SECRET_FIELDS.map((field) => made[field]).find((value) => typeof value === "string" && value !== "");
+
+  return (
+    <Page
+      title={t("page.keys")}
+      note={<p className="faint">{t("keys.text")}</p>}
+      actions={
+        resource.has.create && may(session, resource.permissions.create) ? (
+          <button type="button" className="button button-primary" onClick={() => setCreating(true)}>
+            <PlusOutlined aria-hidden="true" /> {t("form.newTitle", { what: label(resource.label) })}
+          </button>
+        ) : null
+      }
+    >
+      <section className="card card-body lines-scroll">
+        {pages.isError ? (
+          <ErrorNote error={pages.error} onRetry={() => void pages.refetch()} />
+        ) : pages.isPending ? (
+          <Skeleton />
+        ) : records.length === 0 ? (
+          <Empty title={t("keys.none")} />
+        ) : (
+          <table className="plain">
+            <caption className="visually-hidden">{t("page.keys")}</caption>
+            <thead>
+              <tr>
+                {columns.map((column) => (
+                  <th key={column.name} scope="col">
+                    {label(column.label)}
+                  </th>
+                ))}
+                <th scope="col">
+                  <span className="visually-hidden">{t("action.more")}</span>
+                </th>
+              </tr>
+            </thead>
+            <tbody>
+              {records.map((record) => (
+                <tr key={record.name}>
+                  {columns.map((column) => (
+                    <td key={column.name}>
+                      <FieldValue field={column} value={record[column.name]} />
+                    </td>
+                  ))}
+                  <td>
+                    <span className="row">
+                      <VerbBar resource={resource} record={record} />
+                    </span>
+                  </td>
+                </tr>
+              ))}
+            </tbody>
+          </table>
+        )}
+      </section>
+      {creating && (
+        <Drawer
+          open
+          size={560}
+          title={t("form.newTitle", { what: label(resource.label) })}
+          onClose={() => setCreating(false)}
+        >
+          <RecordForm
+            resource={resource}
+            quick
+            onCancel={() => setCreating(false)}
+            onSaved={(record) => {
+              setCreating(false);
+              setMade(record);
+            }}
+          />
+        </Drawer>
+      )}
+      {typeof secret === "string" && (
+        <Modal
+          open
+          closable={false}
+          title={t("keys.made")}
+          footer={
+            <button type="button" className="button button-primary" onClick={() => setMade(undefined)}>
+              {t("keys.kept")}
+            </button>
+          }
+        >
+          <p>{t("keys.madeText")}</p>
+          <p className="row secret">
+            <code>{secret}</code>
+            <button
+              type="button"
+              className="icon-button"
+              aria-label={t("action.copy")}
+              onClick={() => void navigator.clipboard.writeText(secret).then(() => tell(t("action.copied")))}
+            >
+              <CopyOutlined />
+            </button>
+          </p>
+        </Modal>
+      )}
+    </Page>
+  );
+}

@@ -1,0 +1,162 @@
+import { SearchOutlined } from "@ant-design/icons";
+import { useQueries } from "@tanstack/react-query";
+import { Modal } from "antd";
+import { useDeferredValue, useEffect, useState, type KeyboardEvent } from "react";
+import { useNavigate } from "react-router";
+import { may } from "@/api/session";
+import { useText } from "@/i18n";
+import { isComposing } from "@/kit/keyboard";
+import { Icon } from "@/kit/icons";
+import { menuOf } from "@/kit/menu";
+import { firstPageQuery, titleOf, useCatalogue, useSession } from "@/kit/queries";
+import { screenOf } from "@/resources";
+
+const SEARCHED = [
+  "accounts",
+  "contacts",
+  "opportunities",
+  "leads",
+  "tickets",
+  "contracts",
+  "orders",
+  "invoices",
+  "quotes",
+];
+const MIN_CHARACTERS = 2;
+
+interface Hit {
+  key: string;
+  path: string;
+  title: string;
+  detail: string;
+  icon: string | undefined;
+}
+
+/** Ctrl+K: finds records from two characters on, and pages by their name. */
+export function Palette({ onClose }: { onClose: () => void }) {
+  const { t, language, label, plural } = useText();
+  const navigate = useNavigate();
+  const catalogue = useCatalogue();
+  const session = useSession();
+  const [typed, setTyped] = useState("");
+  const q = useSettled(typed.trim());
+  const [active, setActive] = useState(0);
+
+  const resources = SEARCHED.flatMap((collection) => {
+    const resource = catalogue.find(collection);
+    return resource && may(session, resource.permissions.read) ? [resource] : [];
+  });
+  const answers = useQueries({
+    queries: resources.map((resource) => ({
+      ...firstPageQuery(resource.collection, { q, pageSize: 5 }),
+      enabled: q.length >= MIN_CHARACTERS,
+    })),
+  });
+
+  const pages: Hit[] = menuOf(catalogue, session)
+    .flatMap((group) => group.entries)
+    .map((entry) => ({
+      key: entry.path,
+      path: entry.path,
+      title: entry.label ? plural(entry.label) : t(`page.${entry.key}`),
+      detail: t("search.page"),
+      icon: entry.icon,
+    }))
+    .filter((hit) => typed.trim() === "" || hit.title.toLowerCase().includes(typed.trim().toLowerCase()));
+  const records: Hit[] = answers.flatMap((answer, index) => {
+    const resource = resources[index];
+    if (!resource || q.length < MIN_CHARACTERS) return [];
+    return (answer.data?.records ?? []).map((record) => ({
+      key: record.name,
+      path: `/${record.name}`,
+      title: titleOf(record, resource, language),
+      detail: [label(resource.label), record["number"]].filter(Boolean).join(" · "),
+      icon: screenOf(resource.collection).icon,
+    }));
+  });
+  const hits = [...records, ...pages].slice(0, 30);
+  const searching = q.length >= MIN_CHARACTERS && answers.some((answer) => answer.isFetching);
+
+  const open = (hit: Hit | undefined) => {
+    if (!hit) return;
+    onClose();
+    void navigate(hit.path);
+  };
+  const press = (event: KeyboardEvent) => {
+    if (isComposing(event.nativeEvent)) return;
+    if (event.key === "ArrowDown") setActive((index) => Math.min(index + 1, hits.length - 1));
+    else if (event.key === "ArrowUp") setActive((index) => Math.max(index - 1, 0));
+    else if (event.key === "Enter") open(hits[active]);
+    else return;
+    event.preventDefault();
+  };
+
+  return (
+    <Modal
+      open
+      onCancel={onClose}
+      footer={null}
+      closable={false}
+      width={640}
+      className="palette"
+      aria-label={t("action.search")}
+      style={{ top: 80 }}
+    >
+      <div className="palette-input">
+        <SearchOutlined aria-hidden="true" />
+        <input
+          // The dialog was opened to type.
+          // eslint-disable-next-line jsx-a11y/no-autofocus
+          autoFocus
+          type="text"
+          role="combobox"
+          aria-label={t("search.hint")}
+          aria-expanded="true"
+          aria-controls="palette-hits"
+          aria-activedescendant={hits[active] ? `hit-${active}` : undefined}
+          placeholder={t("search.hint")}
+          value={typed}
+          onChange={(event) => {
+            setTyped(event.target.value);
+            setActive(0);
+          }}
+          onKeyDown={press}
+        />
+      </div>
+      <p className="visually-hidden" role="status">
+        {searching ? t("state.loading") : t("search.found", { count: hits.length })}
+      </p>
+      <ul id="palette-hits" role="listbox" aria-label={t("search.results")} className="palette-hits">
+        {hits.map((hit, index) => (
+          // Keys reach the hits through the input; the pointer reaches them directly.
+          // eslint-disable-next-line jsx-a11y/click-events-have-key-events
+          <li
+            key={hit.key}
+            id={`hit-${index}`}
+            role="option"
+            aria-selected={index === active}
+            tabIndex={-1}
+            onMouseEnter={() => setActive(index)}
+            onClick={() => open(hit)}
+          >
+            <Icon name={hit.icon} />
+            <span className="cut">{hit.title}</span>
+            <span className="faint">{hit.detail}</span>
+          </li>
+        ))}
+      </ul>
+      {hits.length === 0 && !searching && <p className="palette-none">{t("search.none")}</p>}
+    </Modal>
+  );
+}
+
+const SETTLE_MS = 200;
+
+function useSettled(value: string): string {
+  const [settled, setSettled] = useState(value);
+  useEffect(() => {
+    const timer = setTimeout(() => setSettled(value), SETTLE_MS);
+    return () => clearTimeout(timer);
+  }, [value]);
+  return useDeferredValue(settled);
+}

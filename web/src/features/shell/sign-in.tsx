@@ -1,0 +1,51 @@
+import { signInUrl } from "@/api/session";
+import { useText } from "@/i18n";
+import { LanguageSwitch } from "./language-switch";
+
+export function SignInPage() {
+  const { t } = useText();
+  const here = location.pathname + location.search;
+  return (
+    <div className="signin">
+      <div className="signin-art">
+        <svg
+          viewBox="0 0 600 800"
+          preserveAspectRatio="xMidYMid slice"
+          aria-hidden="true"
+          fill="none"
+          stroke="#8fb0ff"
+        >
+          <path
+            d="M90 210 250 130 410 260 250 400ZM410 260 520 120M250 400 110 560M410 260 480 470 250 400M480 470 360 640"
+            opacity=".6"
+          />
+          {[
+            [90, 210, 12],
+            [250, 130, 18],
+            [410, 260, 26],
+            [250, 400, 16],
+            [520, 120, 9],
+            [110, 560, 11],
+            [480, 470, 15],
+            [360, 640, 8],
+          ].map(([x, y, r]) => (
+            <circle key={`${x}-${y}`} cx={x} cy={y} r={r} fill="#3b66e6" />
+          ))}
+        </svg>
+        <h2>{t("session.claim")}</h2>
+        <p>{t("session.claimText")}</p>
+      </div>
+      <main className="signin-box">
+        <div className="signin-language">
+          <LanguageSwitch />
+        </div>
+        <img src={`${import.meta.env.BASE_URL}icon.svg`} alt="" />
+        <h1>{t("app.name")}</h1>
+        <p className="faint">{t("session.text")}</p>
+        <a className="button button-primary" href={signInUrl(here)}>
+          {t("session.signIn")}
+        </a>
+      </main>
+    </div>
+  );
+}

@@ -1,0 +1,311 @@
+import {
+  DndContext,
+  DragOverlay,
+  KeyboardSensor,
+  PointerSensor,
+  TouchSensor,
+  pointerWithin,
+  useDraggable,
+  useDroppable,
+  useSensor,
+  useSensors,
+  type Announcements,
+  type DragEndEvent,
+} from "@dnd-kit/core";
+import { EllipsisOutlined, HolderOutlined } from "@ant-design/icons";
+import { useInfiniteQuery, useQuery, useQueryClient } from "@tanstack/react-query";
+import { Dropdown, Select } from "antd";
+import { useState } from "react";
+import { Link } from "react-router";
+import type { Resource } from "@/api/catalogue";
+import { ApiError } from "@/api/errors";
+import type { RecordJson } from "@/api/client";
+import { useText } from "@/i18n";
+import type { Board as BoardSpec } from "@/resources";
+import { FieldValue } from "./field-value";
+import { allOf, quote } from "./filter";
+import { columnKeyboard } from "./board-keyboard";
+import { formatShort } from "./money";
+import { isBlank } from "./patch";
+import { aggregateQuery, firstPageQuery, pagesQuery, titleOf } from "./queries";
+import { ErrorNote, Skeleton } from "./states";
+import { tell } from "./toasts";
+import { messageOf, useVerb, VerbDialog } from "./verbs";
+
+interface Column {
+  key: string;
+  title: string;
+}
+
+interface Props {
+  resource: Resource;
+  board: BoardSpec;
+  q: string;
+  filter: string;
+}
+
+const PAGE = 20;
+
+/** Cards by stage. A drop calls the verb; a refusal puts the card back and says why. */
+export function Board({ resource, board, q, filter }: Props) {
+  const { t, language } = useText();
+  const client = useQueryClient();
+  const run = useVerb(resource);
+  const holders = useQuery(firstPageQuery(board.source.collection, { pageSize: 50 }));
+  const [chosen, setChosen] = useState<string>();
+  const [dragged, setDragged] = useState<RecordJson>();
+  const [asking, setAsking] = useState<{ record: RecordJson; to: string }>();
+  // Where cards were dropped, until the server has answered.
+  const [moved, setMoved] = useState<Record<string, string>>({});
+  const sensors = useSensors(
+    useSensor(PointerSensor, { activationConstraint: { distance: 5 } }),
+    useSensor(TouchSensor, { activationConstraint: { delay: 200, tolerance: 8 } }),
+    useSensor(KeyboardSensor, { coordinateGetter: columnKeyboard }),
+  );
+
+  if (holders.isError) return <ErrorNote error={holders.error} onRetry={() => void holders.refetch()} />;
+  if (holders.isPending) return <Skeleton lines={8} />;
+  const holder =
+    holders.data.records.find((candidate) => candidate.name === chosen) ?? holders.data.records[0];
+  if (!holder) return <ErrorNote error={new ApiError(0, "BOARD_EMPTY", t("board.noColumns"))} />;
+  const columns = ((holder[board.source.list] as Record<string, unknown>[] | undefined) ?? []).map(columnOf);
+  const base = allOf(
+    board.filter,
+    filter,
+    holders.data.records.length > 1 ? `${board.source.through} = ${quote(holder.name)}` : "",
+  );
+  const verb = board.verbs
+    .map((name) => resource.verbs.find((candidate) => candidate.name === name))
+    .find((found) => found !== undefined);
+  const parameter = verb?.fields.find((field) => /stage/i.test(field.name)) ?? verb?.fields[0];
+
+  const move = async (record: RecordJson, to: string) => {
+    if (!verb || !parameter || record[board.field] === to) return;
+    const more = verb.fields.filter((field) => field.required && field !== parameter);
+    if (more.length > 0) return setAsking({ record, to });
+    setMoved((before) => ({ ...before, [record.name]: to }));
+    try {
+      await run(record, verb, { [parameter.name]: to });
+      await client.invalidateQueries({ queryKey: ["list", resource.collection] });
+      await client.invalidateQueries({ queryKey: ["aggregate", resource.collection] });
+    } catch (error) {
+      if (error instanceof ApiError && error.violations.length > 0) setAsking({ record, to });
+      tell(t("board.refused", { title: titleOf(record, resource, language) }), "bad", {
+        detail: messageOf(error),
+      });
+    } finally {
+      setMoved(({ [record.name]: _, ...rest }) => rest);
+    }
+  };
+
+  const recordOf = (event: { active: { data: { current?: unknown } } }) =>
+    (event.active.data.current as { record?: RecordJson } | undefined)?.record;
+  const titleOfColumn = (key: unknown) => columns.find((column) => column.key === key)?.title ?? "";
+  const announcements: Announcements = {
+    onDragStart: (event) => t("board.picked", { title: titleOf(recordOf(event), resource, language) }),
+    onDragOver: ({ over }) => (over ? t("board.over", { column: titleOfColumn(over.id) }) : undefined),
+    onDragEnd: ({ over }) =>
+      over ? t("board.dropped", { column: titleOfColumn(over.id) }) : t("board.back"),
+    onDragCancel: () => t("board.back"),
+  };
+
+  return (
+    <>
+      {holders.data.records.length > 1 && (
+        <label className="row board-pick">
+          <span className="faint">{t("board.process")}</span>
+          <Select
+            value={holder.name}
+            options={holders.data.records.map((record) => ({
+              value: record.name,
+              label: String(record["displayName"] ?? ""),
+            }))}
+            onChange={setChosen}
+          />
+        </label>
+      )}
+      <DndContext
+        sensors={sensors}
+        collisionDetection={pointerWithin}
+        accessibility={{ announcements, screenReaderInstructions: { draggable: t("board.instructions") } }}
+        onDragStart={(event) => setDragged(recordOf(event))}
+        onDragCancel={() => setDragged(undefined)}
+        onDragEnd={(event: DragEndEvent) => {
+          const record = recordOf(event);
+          setDragged(undefined);
+          if (record && event.over) void move(record, String(event.over.id));
+        }}
+      >
+        <div className="board">
+          {columns.map((column) => (
+            <BoardColumn
+              key={column.key}
+              {...{ resource, board, column, columns, q, moved }}
+              filter={base}
+              movable={verb !== undefined}
+              onMove={(record, to) => void move(record, to)}
+            />
+          ))}
+        </div>
+        <DragOverlay dropAnimation={null}>
+          {dragged && (
+            <div className="board-card board-card-lifted">
+              <strong>{titleOf(dragged, resource, language)}</strong>
+            </div>
+          )}
+        </DragOverlay>
+      </DndContext>
+      {asking && verb && parameter && (
+        <VerbDialog
+          resource={resource}
+          record={asking.record}
+          verb={verb}
+          initial={{ [parameter.name]: asking.to }}
+          onClose={() => setAsking(undefined)}
+        />
+      )}
+    </>
+  );
+}
+
+interface ColumnProps {
+  resource: Resource;
+  board: BoardSpec;
+  column: Column;
+  columns: Column[];
+  q: string;
+  filter: string;
+  moved: Record<string, string>;
+  movable: boolean;
+  onMove: (record: RecordJson, to: string) => void;
+}
+
+function BoardColumn({ resource, board, column, columns, q, filter, moved, movable, onMove }: ColumnProps) {
+  const { t, language } = useText();
+  const client = useQueryClient();
+  const { setNodeRef, isOver } = useDroppable({ id: column.key });
+  const own = allOf(filter, `${board.field} = ${quote(column.key)}`);
+  const pages = useInfiniteQuery(
+    pagesQuery(resource.collection, { q, filter: own, orderBy: "updateTime desc", pageSize: PAGE }),
+  );
+  const figures = useQuery(aggregateQuery(resource.collection, { q, filter: own, sum: [board.sum] }));
+  const row = figures.data?.[0];
+  const sums = Object.entries(row?.sums ?? {}).map(([key, amount]) =>
+    formatShort(amount, key.split(":")[1] ?? "CNY", language),
+  );
+
+  const shown = (pages.data?.pages.flatMap((page) => page.records) ?? []).filter(
+    (record) => (moved[record.name] ?? column.key) === column.key,
+  );
+  const arriving = Object.entries(moved)
+    .filter(([name, to]) => to === column.key && !shown.some((record) => record.name === name))
+    .flatMap(
+      ([name]) =>
+        client
+          .getQueriesData<{ pages?: { records: RecordJson[] }[] }>({
+            queryKey: ["list", resource.collection, "pages"],
+          })
+          .flatMap(([, data]) => data?.pages?.flatMap((page) => page.records) ?? [])
+          .find((record) => record.name === name) ?? [],
+    );
+
+  return (
+    <section
+      ref={setNodeRef}
+      className={`board-column ${isOver ? "board-column-over" : ""}`}
+      aria-label={column.title}
+    >
+      <header>
+        <h2>{column.title}</h2>
+        <span className="tag tag-calm">{row?.count ?? "0"}</span>
+        <span className="faint">{sums.join(" · ")}</span>
+      </header>
+      <div className="board-cards">
+        {pages.isError && <ErrorNote error={pages.error} onRetry={() => void pages.refetch()} />}
+        {pages.isPending && <Skeleton lines={4} />}
+        {[...arriving, ...shown].map((record) => (
+          <BoardCard key={record.name} {...{ resource, board, record, column, columns, movable, onMove }} />
+        ))}
+        {pages.data && shown.length + arriving.length === 0 && (
+          <p className="faint board-none">{t("board.none")}</p>
+        )}
+        {pages.hasNextPage && (
+          <button type="button" className="link" onClick={() => void pages.fetchNextPage()}>
+            {t("list.more")}
+          </button>
+        )}
+      </div>
+    </section>
+  );
+}
+
+interface CardProps extends Pick<
+  ColumnProps,
+  "resource" | "board" | "column" | "columns" | "movable" | "onMove"
+> {
+  record: RecordJson;
+}
+
+function BoardCard({ resource, board, record, column, columns, movable, onMove }: CardProps) {
+  const { t, language, label } = useText();
+  const { attributes, listeners, setNodeRef, setActivatorNodeRef, isDragging } = useDraggable({
+    id: record.name,
+    data: { record },
+    disabled: !movable,
+  });
+  const title = titleOf(record, resource, language);
+  const fields = board.card
+    .flatMap((name) => resource.fields.find((field) => field.name === name) ?? [])
+    .filter((field) => !isBlank(record[field.name]));
+  return (
+    <article ref={setNodeRef} className={`board-card ${isDragging ? "board-card-ghost" : ""}`} {...listeners}>
+      <div className="board-card-head">
+        {movable && (
+          <button
+            type="button"
+            ref={setActivatorNodeRef}
+            className="board-handle"
+            {...attributes}
+            aria-label={t("board.move", { title })}
+          >
+            <HolderOutlined />
+          </button>
+        )}
+        <Link to={`/${record.name}`} onPointerDown={(event) => event.stopPropagation()}>
+          {title}
+        </Link>
+        {movable && (
+          <Dropdown
+            trigger={["click"]}
+            menu={{
+              items: columns
+                .filter((other) => other.key !== column.key)
+                .map((other) => ({ key: other.key, label: other.title })),
+              onClick: ({ key }) => onMove(record, key),
+            }}
+          >
+            <button
+              type="button"
+              className="icon-button"
+              aria-label={t("board.moveTo", { title })}
+              onPointerDown={(event) => event.stopPropagation()}
+            >
+              <EllipsisOutlined />
+            </button>
+          </Dropdown>
+        )}
+      </div>
+      {fields.map((field) => (
+        <p key={field.name} className={field.kind === "money" ? "board-money" : "faint cut"}>
+          <span className="visually-hidden">{label(field.label)}</span>
+          <FieldValue field={field} value={record[field.name]} links={false} />
+        </p>
+      ))}
+    </article>
+  );
+}
+
+function columnOf(item: Record<string, unknown>): Column {
+  const key = String(item["id"] ?? item["key"] ?? item["code"] ?? item["stage"] ?? item["displayName"] ?? "");
+  return { key, title: String(item["displayName"] ?? item["title"] ?? key) };
+}

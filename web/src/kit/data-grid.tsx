@@ -1,0 +1,225 @@
+import { ArrowDownOutlined, ArrowUpOutlined } from "@ant-design/icons";
+import { useVirtualizer } from "@tanstack/react-virtual";
+import { Checkbox } from "antd";
+import { useEffect, useRef, useState, type KeyboardEvent, type ReactNode } from "react";
+import { Link, useNavigate } from "react-router";
+import type { Field, Resource } from "@/api/catalogue";
+import type { RecordJson } from "@/api/client";
+import { useText } from "@/i18n";
+import { FieldValue } from "./field-value";
+import { isComposing } from "./keyboard";
+import { titleOf } from "./queries";
+
+export interface Order {
+  field: string;
+  descending: boolean;
+}
+
+interface Props {
+  resource: Resource;
+  columns: Field[];
+  records: RecordJson[];
+  order: Order | undefined;
+  onOrder: (order: Order | undefined) => void;
+  hasMore: boolean;
+  loadingMore: boolean;
+  onMore: () => void;
+  selected?: ReadonlySet<string>;
+  onSelect?: (selected: ReadonlySet<string>) => void;
+  onPeek?: (record: RecordJson) => void;
+  foot?: ReactNode;
+}
+
+const ROW_PX = 46;
+const AHEAD = 10;
+const SELECT_PX = 44;
+
+/** Rows as links to records: only those in sight are in the page, arrows and j/k move, the first column stays. */
+export function DataGrid(props: Props) {
+  const { resource, columns, records, order, onOrder, hasMore, loadingMore, onMore, selected, onSelect } =
+    props;
+  const { t, language, label } = useText();
+  const navigate = useNavigate();
+  const scroller = useRef<HTMLDivElement>(null);
+  const [active, setActive] = useState(0);
+
+  // eslint-disable-next-line react-hooks/incompatible-library -- its functions are used in this component only
+  const rows = useVirtualizer({
+    count: records.length,
+    getScrollElement: () => scroller.current,
+    estimateSize: () => ROW_PX,
+    overscan: AHEAD,
+  });
+  const items = rows.getVirtualItems();
+  const lastShown = items.at(-1)?.index ?? 0;
+  useEffect(() => {
+    if (hasMore && !loadingMore && lastShown >= records.length - AHEAD) onMore();
+  }, [hasMore, loadingMore, lastShown, records.length, onMore]);
+
+  const template = [
+    onSelect ? `${SELECT_PX}px` : "",
+    ...columns.map((column, index) => widthOf(column, index)),
+  ].join(" ");
+  const toggle = (name: string) => {
+    const next = new Set(selected);
+    if (!next.delete(name)) next.add(name);
+    onSelect?.(next);
+  };
+
+  const move = (to: number) => {
+    const index = Math.max(0, Math.min(records.length - 1, to));
+    setActive(index);
+    rows.scrollToIndex(index);
+    requestAnimationFrame(() =>
+      scroller.current?.querySelector<HTMLElement>(`[data-index="${index}"]`)?.focus(),
+    );
+  };
+
+  const press = (event: KeyboardEvent, index: number) => {
+    if (isComposing(event.nativeEvent) || event.ctrlKey || event.metaKey || event.altKey) return;
+    const record = records[index];
+    if (!record) return;
+    if (event.key === "ArrowDown" || event.key === "j") move(index + 1);
+    else if (event.key === "ArrowUp" || event.key === "k") move(index - 1);
+    else if (event.key === "Home") move(0);
+    else if (event.key === "End") move(records.length - 1);
+    else if (event.key === "x" && onSelect) toggle(record.name);
+    else if (event.key === "e" && resource.has.update) void navigate(`/${record.name}/edit`);
+    else if (event.key === " " && props.onPeek && event.target === event.currentTarget) props.onPeek(record);
+    else if (event.key === "Enter" && event.target === event.currentTarget) void navigate(`/${record.name}`);
+    else return;
+    event.preventDefault();
+  };
+
+  const sort = (field: string) => {
+    if (order?.field !== field) return onOrder({ field, descending: false });
+    onOrder(order.descending ? undefined : { field, descending: true });
+  };
+
+  return (
+    <div
+      className="grid"
+      ref={scroller}
+      role="grid"
+      aria-label={label(resource.label)}
+      aria-rowcount={hasMore ? -1 : records.length + 1}
+      aria-busy={loadingMore}
+    >
+      <div
+        className="grid-row grid-head"
+        role="row"
+        aria-rowindex={1}
+        style={{ gridTemplateColumns: template }}
+      >
+        {onSelect && (
+          <div role="columnheader" className="grid-cell grid-check">
+            <Checkbox
+              aria-label={t("list.selectAll")}
+              checked={records.length > 0 && selected?.size === records.length}
+              indeterminate={(selected?.size ?? 0) > 0 && (selected?.size ?? 0) < records.length}
+              onChange={(event) =>
+                onSelect(new Set(event.target.checked ? records.map((record) => record.name) : []))
+              }
+            />
+          </div>
+        )}
+        {columns.map((column, index) => (
+          <div
+            key={column.name}
+            role="columnheader"
+            aria-sort={
+              order?.field === column.name ? (order.descending ? "descending" : "ascending") : undefined
+            }
+            className={`grid-cell ${index === 0 ? "grid-first" : ""} ${isNumber(column) ? "number" : ""}`}
+          >
+            {isSortable(column) ? (
+              <button type="button" className="grid-sort" onClick={() => sort(column.name)}>
+                {label(column.label)}
+                {order?.field === column.name &&
+                  (order.descending ? <ArrowDownOutlined /> : <ArrowUpOutlined />)}
+              </button>
+            ) : (
+              label(column.label)
+            )}
+          </div>
+        ))}
+      </div>
+      <div role="rowgroup" className="grid-body" style={{ height: rows.getTotalSize() }}>
+        {items.map((item) => {
+          const record = records[item.index];
+          if (!record) return null;
+          return (
+            <div
+              key={record.name}
+              role="row"
+              aria-rowindex={item.index + 2}
+              aria-selected={selected?.has(record.name)}
+              data-index={item.index}
+              tabIndex={item.index === active ? 0 : -1}
+              className="grid-row"
+              style={{
+                gridTemplateColumns: template,
+                transform: `translateY(${item.start}px)`,
+                height: ROW_PX,
+              }}
+              onKeyDown={(event) => press(event, item.index)}
+              onFocus={() => setActive(item.index)}
+            >
+              {onSelect && (
+                <div role="gridcell" className="grid-cell grid-check">
+                  <Checkbox
+                    tabIndex={-1}
+                    aria-label={t("list.select", { title: titleOf(record, resource, language) })}
+                    checked={selected?.has(record.name) ?? false}
+                    onChange={() => toggle(record.name)}
+                  />
+                </div>
+              )}
+              {columns.map((column, index) => (
+                <div
+                  key={column.name}
+                  role="gridcell"
+                  className={`grid-cell ${index === 0 ? "grid-first" : ""} ${isNumber(column) ? "number" : ""}`}
+                >
+                  {index === 0 ? (
+                    <Link to={`/${record.name}`} tabIndex={-1} className="cut grid-title">
+                      {column.name === resource.titleField ? (
+                        titleOf(record, resource, language)
+                      ) : (
+                        <FieldValue field={column} value={record[column.name]} links={false} />
+                      )}
+                    </Link>
+                  ) : (
+                    <span className="cut">
+                      <FieldValue field={column} value={record[column.name]} />
+                    </span>
+                  )}
+                </div>
+              ))}
+            </div>
+          );
+        })}
+      </div>
+      {loadingMore && <p className="grid-more">{t("state.loading")}</p>}
+      {props.foot}
+    </div>
+  );
+}
+
+export const isNumber = (field: Field) => !field.many && ["money", "integer", "decimal"].includes(field.kind);
+
+const isSortable = (field: Field) => !field.many && !["object", "free", "reference"].includes(field.kind);
+
+function widthOf(field: Field, index: number): string {
+  if (index === 0) return "minmax(220px, 2.4fr)";
+  const narrow: Partial<Record<Field["kind"], number>> = {
+    choice: 104,
+    boolean: 80,
+    integer: 90,
+    decimal: 100,
+    date: 124,
+    instant: 152,
+    money: 140,
+  };
+  return `minmax(${narrow[field.kind] ?? 128}px, 1fr)`;
+}

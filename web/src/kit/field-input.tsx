@@ -1,0 +1,278 @@
+import { AutoComplete, DatePicker, Input, InputNumber, Select, Switch } from "antd";
+import dayjs from "dayjs";
+import { useState } from "react";
+import type { Field } from "@/api/catalogue";
+import { useText } from "@/i18n";
+import { fromIso, toIso, type DateJson } from "./dates";
+import { useDictionary } from "./dictionary";
+import { LinesEditor } from "./lines-editor";
+import { formatMoney, parseAmount, type Money } from "./money";
+import { collectionOfValue, ReferencePicker } from "./reference-picker";
+
+export interface InputProps {
+  id: string;
+  field: Field;
+  value: unknown;
+  disabled?: boolean;
+  invalid?: boolean;
+  describedBy?: string | undefined;
+  onChange: (value: unknown) => void;
+}
+
+/** The control for a field, by what it holds. */
+export function FieldInput(props: InputProps) {
+  const { field } = props;
+  if (field.kind === "object") return field.many ? <LinesEditor {...props} /> : <ObjectInput {...props} />;
+  if (field.kind === "reference") {
+    const { id, value, disabled, invalid, onChange } = props;
+    return (
+      <ReferencePicker
+        id={id}
+        collection={collectionOfValue(Array.isArray(value) ? value[0] : value, field.references)}
+        many={field.many}
+        value={value as string | string[] | undefined}
+        disabled={disabled ?? false}
+        invalid={invalid ?? false}
+        onChange={onChange}
+      />
+    );
+  }
+  if (field.kind === "choice") return <ChoiceInput {...props} />;
+  if (field.kind === "dictionary") return <DictionaryInput {...props} />;
+  if (field.many) return <TextsInput {...props} />;
+  if (field.kind === "money") return <MoneyInput {...props} />;
+  if (field.kind === "date" || field.kind === "instant") return <TimeInput {...props} />;
+  if (field.kind === "boolean")
+    return (
+      <Switch
+        id={props.id}
+        checked={props.value === true}
+        disabled={props.disabled ?? false}
+        onChange={props.onChange}
+      />
+    );
+  if (field.kind === "integer" || field.kind === "decimal") return <NumberInput {...props} />;
+  return <TextInput {...props} />;
+}
+
+const status = (invalid: boolean | undefined) => (invalid ? "error" : "") as "error" | "";
+
+function TextInput({ id, field, value, disabled, invalid, describedBy, onChange }: InputProps) {
+  const shared = {
+    id,
+    value: (value as string | undefined) ?? "",
+    disabled: disabled ?? false,
+    status: status(invalid),
+    "aria-invalid": invalid ?? false,
+    "aria-describedby": describedBy,
+    maxLength: field.maxLength,
+  };
+  if (field.multiline)
+    return (
+      <Input.TextArea
+        {...shared}
+        autoSize={{ minRows: 3, maxRows: 14 }}
+        onChange={(event) => onChange(event.target.value)}
+      />
+    );
+  const phone = /phone|mobile|^number$/i.test(field.name) && !/count|amount/i.test(field.name);
+  return (
+    <Input
+      {...shared}
+      inputMode={phone ? "tel" : /email|address/i.test(id) && field.name === "address" ? "email" : "text"}
+      onChange={(event) => onChange(event.target.value)}
+    />
+  );
+}
+
+function NumberInput({ id, field, value, disabled, invalid, describedBy, onChange }: InputProps) {
+  return (
+    <InputNumber
+      id={id}
+      style={{ width: "100%" }}
+      value={value as number | null}
+      {...(field.kind === "integer" ? { precision: 0 } : {})}
+      disabled={disabled ?? false}
+      status={status(invalid)}
+      aria-describedby={describedBy}
+      parser={(text) => Number((text ?? "").normalize("NFKC").replace(/[,，\s]/g, ""))}
+      onChange={onChange}
+    />
+  );
+}
+
+function ChoiceInput({ id, field, value, disabled, invalid, onChange }: InputProps) {
+  const { t, label } = useText();
+  return (
+    <Select
+      id={id}
+      style={{ width: "100%" }}
+      mode={field.many ? "multiple" : undefined}
+      value={value === "" ? undefined : value}
+      allowClear={!field.required}
+      disabled={disabled ?? false}
+      status={status(invalid)}
+      placeholder={t("form.choose")}
+      options={field.choices.map((choice) => ({ value: choice.value, label: label(choice.label) }))}
+      onChange={onChange}
+    />
+  );
+}
+
+/** Choices come from the dictionary; a value that is not in it can still be typed where the server takes it. */
+function DictionaryInput({ id, field, value, disabled, invalid, onChange }: InputProps) {
+  const { t } = useText();
+  const choices = useDictionary(field.dictionary);
+  if (field.many)
+    return (
+      <Select
+        id={id}
+        mode="tags"
+        style={{ width: "100%" }}
+        value={value as string[] | undefined}
+        disabled={disabled ?? false}
+        status={status(invalid)}
+        options={choices}
+        onChange={onChange}
+      />
+    );
+  if (choices.length > 0)
+    return (
+      <Select
+        id={id}
+        style={{ width: "100%" }}
+        showSearch={{ optionFilterProp: "label" }}
+        allowClear
+        value={value === "" ? undefined : value}
+        disabled={disabled ?? false}
+        status={status(invalid)}
+        placeholder={t("form.choose")}
+        options={choices}
+        onChange={onChange}
+      />
+    );
+  return (
+    <AutoComplete
+      id={id}
+      style={{ width: "100%" }}
+      value={(value as string | undefined) ?? ""}
+      disabled={disabled ?? false}
+      status={status(invalid)}
+      onChange={onChange}
+    />
+  );
+}
+
+function TextsInput({ id, value, disabled, invalid, onChange }: InputProps) {
+  const { t } = useText();
+  return (
+    <Select
+      id={id}
+      mode="tags"
+      style={{ width: "100%" }}
+      value={(value as string[] | undefined) ?? []}
+      disabled={disabled ?? false}
+      status={status(invalid)}
+      placeholder={t("form.tags")}
+      tokenSeparators={[",", "，", ";", "；"]}
+      open={false}
+      suffixIcon={null}
+      onChange={onChange}
+    />
+  );
+}
+
+function TimeInput({ id, field, value, disabled, invalid, describedBy, onChange }: InputProps) {
+  const day = field.kind === "date";
+  const iso = day ? toIso(value as DateJson) : ((value as string | undefined) ?? "");
+  return (
+    <DatePicker
+      id={id}
+      style={{ width: "100%" }}
+      showTime={day ? false : { format: "HH:mm" }}
+      format={day ? ["YYYY-MM-DD", "YYYYMMDD", "D MMM YYYY"] : "YYYY-MM-DD HH:mm"}
+      value={iso ? dayjs(iso) : null}
+      disabled={disabled ?? false}
+      status={status(invalid)}
+      aria-describedby={describedBy}
+      onChange={(next) =>
+        onChange(next ? (day ? fromIso(next.format("YYYY-MM-DD")) : next.toISOString()) : null)
+      }
+    />
+  );
+}
+
+const CURRENCIES = ["CNY", "USD", "EUR", "HKD", "JPY", "GBP"];
+
+/** Keeps what is typed while one types; what leaves the field is an exact decimal string. */
+export function MoneyInput({ id, value, disabled, invalid, describedBy, onChange }: InputProps) {
+  const { language, t } = useText();
+  const money = value as Partial<Money> | null | undefined;
+  const currency = money?.currencyCode || "CNY";
+  const [typed, setTyped] = useState<string>();
+  const leave = () => {
+    if (typed === undefined) return;
+    const amount = parseAmount(typed, currency);
+    if (typed.trim() === "") onChange(null);
+    else if (amount !== null) onChange({ currencyCode: currency, amount });
+    // What cannot be read stays in the field, where the person sees and mends it.
+    if (amount !== null || typed.trim() === "") setTyped(undefined);
+  };
+  return (
+    <Input
+      id={id}
+      className="money"
+      inputMode="decimal"
+      value={typed ?? (money?.amount ? formatMoney(money, language).replace(/^[^\d-]+/, "") : "")}
+      disabled={disabled ?? false}
+      status={status(
+        invalid || (typed !== undefined && typed !== "" && parseAmount(typed, currency) === null),
+      )}
+      aria-describedby={describedBy}
+      onChange={(event) => {
+        setTyped(event.target.value);
+        const amount = parseAmount(event.target.value, currency);
+        if (amount !== null) onChange({ currencyCode: currency, amount });
+      }}
+      onBlur={leave}
+      prefix={
+        <select
+          className="currency"
+          aria-label={t("form.currency")}
+          value={currency}
+          disabled={disabled}
+          onChange={(event) => onChange({ currencyCode: event.target.value, amount: money?.amount ?? "" })}
+        >
+          {[...new Set([currency, ...CURRENCIES])].map((code) => (
+            <option key={code}>{code}</option>
+          ))}
+        </select>
+      }
+    />
+  );
+}
+
+/** A nested message: its fields in a box of their own. */
+function ObjectInput({ id, field, value, disabled, onChange }: InputProps) {
+  const { label } = useText();
+  const object = (value as Record<string, unknown> | null | undefined) ?? {};
+  return (
+    <fieldset className="nested" id={id}>
+      <legend className="visually-hidden">{label(field.label)}</legend>
+      {field.fields
+        .filter((inner) => !inner.readOnly)
+        .map((inner) => (
+          <div key={inner.name} className="nested-field">
+            <label htmlFor={`${id}.${inner.name}`}>{label(inner.label)}</label>
+            <FieldInput
+              id={`${id}.${inner.name}`}
+              field={inner}
+              value={object[inner.name]}
+              disabled={disabled ?? false}
+              onChange={(next) => onChange({ ...object, [inner.name]: next })}
+            />
+          </div>
+        ))}
+    </fieldset>
+  );
+}

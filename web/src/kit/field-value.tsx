@@ -1,0 +1,106 @@
+import { Link } from "react-router";
+import type { Field } from "@/api/catalogue";
+import { splitName } from "@/api/client";
+import { useText } from "@/i18n";
+import { formatDate, formatInstant, type DateJson } from "./dates";
+import { formatMoney, type Money } from "./money";
+import { isBlank } from "./patch";
+import { titleOf, useCatalogue, useReference } from "./queries";
+import { toneOf } from "./tones";
+
+/** One value as people read it. `links` is off where a link would stand inside another one. */
+export function FieldValue({
+  field,
+  value,
+  links = true,
+}: {
+  field: Field;
+  value: unknown;
+  links?: boolean;
+}) {
+  if (isBlank(value)) return <span className="faint">—</span>;
+  if (field.many && Array.isArray(value)) {
+    if (field.kind === "object")
+      return <ObjectList field={field} items={value as Record<string, unknown>[]} />;
+    return (
+      <span className="values">
+        {value.map((item, index) => (
+          <One key={index} field={field} value={item} links={links} chip />
+        ))}
+      </span>
+    );
+  }
+  return <One field={field} value={value} links={links} />;
+}
+
+interface OneProps {
+  field: Field;
+  value: unknown;
+  links: boolean;
+  chip?: boolean;
+}
+
+function One({ field, value, links, chip = false }: OneProps) {
+  const { t, language, label } = useText();
+  switch (field.kind) {
+    case "money":
+      return <span className="number">{formatMoney(value as Money, language)}</span>;
+    case "date":
+      return <>{formatDate(value as DateJson, language)}</>;
+    case "instant":
+      return <time dateTime={String(value)}>{formatInstant(String(value), language)}</time>;
+    case "boolean":
+      return <>{value ? t("value.yes") : t("value.no")}</>;
+    case "choice": {
+      const choice = field.choices.find((candidate) => candidate.value === value);
+      const text = choice ? label(choice.label) : String(value);
+      if (field.name === "state" || chip)
+        return <span className={`tag tag-${toneOf(String(value))}`}>{text}</span>;
+      return <>{text}</>;
+    }
+    case "reference":
+      return <Reference name={String(value)} link={links} />;
+    case "integer":
+    case "decimal":
+      return <>{new Intl.NumberFormat(language).format(Number(value))}</>;
+    case "object":
+      return <>{summaryOf(field, value as Record<string, unknown>)}</>;
+    case "free":
+      return <code>{JSON.stringify(value)}</code>;
+    default: {
+      const text = String(value);
+      if (chip) return <span className="tag tag-calm">{text}</span>;
+      if (links && /^\w+\/[\w-]{8,}$/.test(text)) return <Reference name={text} link />;
+      return field.multiline ? <span className="prose">{text}</span> : <>{text}</>;
+    }
+  }
+}
+
+/** Shows the title of the record, never its id, and nothing of one that the person may not see. */
+export function Reference({ name, link = true }: { name: string; link?: boolean }) {
+  const { t, language } = useText();
+  const record = useReference(name);
+  const resource = useCatalogue().find(splitName(name).collection);
+  if (record === undefined && resource) return <span className="faint">…</span>;
+  if (!record)
+    return (
+      <span className="faint">{name.startsWith("system/") ? t("value.system") : t("value.hidden")}</span>
+    );
+  const title = titleOf(record, resource, language);
+  return link ? <Link to={`/${name}`}>{title}</Link> : <>{title}</>;
+}
+
+function ObjectList({ field, items }: { field: Field; items: Record<string, unknown>[] }) {
+  return <span className="cut-lines">{items.map((item) => summaryOf(field, item)).join("、")}</span>;
+}
+
+/** The first two texts of a nested value stand for it: a number of a phone, the line of an address. */
+export function summaryOf(field: Field, value: Record<string, unknown>): string {
+  const leading = ["number", "address", "text", "displayName", "line"].find((key) => !isBlank(value[key]));
+  if (leading) return String(value[leading]);
+  return field.fields
+    .map((inner) => value[inner.name])
+    .filter((inner) => typeof inner === "string" || typeof inner === "number")
+    .slice(0, 2)
+    .join(" ");
+}

@@ -1,0 +1,65 @@
+import { COMMON, type Field, type Resource } from "@/api/catalogue";
+import type { Json } from "@/api/client";
+import type { Violation } from "@/api/errors";
+import { screenOf } from "@/resources";
+import { isBlank } from "./patch";
+
+export interface Section {
+  key: "main" | "more" | "texts" | "lists";
+  fields: Field[];
+}
+
+/** Fields that a person may fill in, as opposed to what the platform or a verb writes. */
+export function editableFields(resource: Resource, creating: boolean): Field[] {
+  return resource.fields.filter(
+    (field) =>
+      !field.readOnly && !COMMON.has(field.name) && field.kind !== "free" && (creating || !field.immutable),
+  );
+}
+
+/** Whether the field makes sense with what is filled in elsewhere. */
+export function isShown(resource: Resource, field: Field, values: Json): boolean {
+  const rule = screenOf(resource.collection).showWhen?.[field.name];
+  return !rule || rule.is.includes(String(values[rule.field] ?? "")) || !isBlank(values[field.name]);
+}
+
+/** The sections of a long form: what matters first, then the rest, then texts and lists over the full width. */
+export function sectionsOf(fields: Field[]): Section[] {
+  const wide = (field: Field) => field.kind === "object" && field.many;
+  const main = fields.filter(
+    (field) => !wide(field) && !field.multiline && (field.required || field.quick || field.listed),
+  );
+  const rest = fields.filter((field) => !wide(field) && !field.multiline && !main.includes(field));
+  const sections: Section[] = [
+    { key: "main", fields: main },
+    { key: "more", fields: rest },
+    { key: "texts", fields: fields.filter((field) => field.multiline) },
+    { key: "lists", fields: fields.filter(wide) },
+  ];
+  return sections.filter((section) => section.fields.length > 0);
+}
+
+/** What can be told before asking the server. */
+export function missingFields(fields: Field[], values: Json): Field[] {
+  return fields.filter((field) => field.required && isBlank(values[field.name]));
+}
+
+/** Server violations by the field of the form that they belong to: `account.phones[0].number` → `phones`. */
+export function violationsByField(
+  violations: readonly Violation[],
+  fields: Field[],
+): { byField: Record<string, string>; others: string[] } {
+  const byField: Record<string, string> = {};
+  const others: string[] = [];
+  for (const { field, description } of violations) {
+    const parts = field.split(/[.[]/).map(camel);
+    const known = parts.find((part) => fields.some(({ name }) => name === part));
+    const line = /\[(\d+)\]/.exec(field)?.[1];
+    const text = line === undefined ? description : `${Number(line) + 1}: ${description}`;
+    if (known) byField[known] = byField[known] ? `${byField[known]} ${text}` : text;
+    else others.push(field ? `${field}: ${description}` : description);
+  }
+  return { byField, others };
+}
+
+const camel = (part: string) => part.replace(/_([a-z])/g, (_, letter: string) => letter.toUpperCase());

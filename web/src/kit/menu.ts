@@ -1,0 +1,51 @@
+import { MENU, MENU_ALIAS, screenOf } from "@/resources";
+import type { Catalogue, Text } from "@/api/catalogue";
+import { may, type Session } from "@/api/session";
+
+export interface Entry {
+  key: string;
+  path: string;
+  icon: string | undefined;
+  /** Either a label from the declaration or a key of the catalogue of texts. */
+  label: Text | undefined;
+}
+
+export interface MenuGroup {
+  key: string;
+  entries: Entry[];
+}
+
+/** Groups and pages that this person may use and that exist; what is left out is absent, not grey. */
+export function menuOf(catalogue: Catalogue, session: Session): MenuGroup[] {
+  const visible = catalogue.resources.filter(
+    (resource) =>
+      resource.has.list && may(session, resource.permissions.read) && !screenOf(resource.collection).hidden,
+  );
+  const placed = new Set(MENU.flatMap((group) => group.collections));
+  return MENU.map((group) => {
+    const order = new Map(group.collections.map((collection, index) => [collection, index]));
+    const resources = visible
+      .filter((resource) =>
+        placed.has(resource.collection)
+          ? order.has(resource.collection)
+          : (MENU_ALIAS[resource.menu] ?? resource.menu) === group.key,
+      )
+      .toSorted((a, b) => (order.get(a.collection) ?? 99) - (order.get(b.collection) ?? 99));
+    const pages = (group.pages ?? []).filter((page) => {
+      const needed = page.needs ? catalogue.find(page.needs) : undefined;
+      return !page.needs || (needed !== undefined && may(session, needed.permissions.read));
+    });
+    return {
+      key: group.key,
+      entries: [
+        ...resources.map((resource) => ({
+          key: resource.collection,
+          path: `/${resource.collection}`,
+          icon: screenOf(resource.collection).icon,
+          label: resource.label,
+        })),
+        ...pages.map((page) => ({ key: page.key, path: page.path, icon: page.icon, label: undefined })),
+      ],
+    };
+  }).filter((group) => group.entries.length > 0);
+}

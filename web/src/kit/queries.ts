@@ -1,0 +1,132 @@
+import { infiniteQueryOptions, queryOptions, useQuery, useSuspenseQuery } from "@tanstack/react-query";
+import { aggregate, batchGet, get, list, request, splitName, type RecordJson } from "@/api/client";
+import { readCatalogue, type OpenApi, type Resource } from "@/api/catalogue";
+import { ApiError } from "@/api/errors";
+import { sessionQuery, type Session } from "@/api/session";
+
+export const catalogueQuery = queryOptions({
+  queryKey: ["catalogue"],
+  queryFn: async () => readCatalogue((await (await request("/openapi.json")).json()) as OpenApi),
+  staleTime: Infinity,
+  gcTime: Infinity,
+});
+
+export const useCatalogue = () => useSuspenseQuery(catalogueQuery).data;
+
+/** The session inside the shell, where somebody is always signed in. */
+export function useSession(): Session {
+  const session = useSuspenseQuery(sessionQuery).data;
+  if (!session) throw new ApiError(401, "UNAUTHENTICATED", "");
+  return session;
+}
+
+/** The declared resource; a collection that nobody declared is a missing page. */
+export function useResource(collection: string): Resource {
+  const resource = useCatalogue().find(collection);
+  if (!resource) throw new ApiError(404, "NOT_FOUND", "");
+  return resource;
+}
+
+export interface ListSpec {
+  filter?: string | undefined;
+  orderBy?: string | undefined;
+  q?: string | undefined;
+  pageSize?: number | undefined;
+}
+
+export const pagesQuery = (collection: string, spec: ListSpec) =>
+  infiniteQueryOptions({
+    queryKey: ["list", collection, "pages", spec],
+    queryFn: ({ pageParam, signal }) => list(collection, { ...spec, pageToken: pageParam }, signal),
+    initialPageParam: "",
+    getNextPageParam: (page) => page.nextPageToken || undefined,
+  });
+
+export const firstPageQuery = (collection: string, spec: ListSpec) =>
+  queryOptions({
+    queryKey: ["list", collection, "first", spec],
+    queryFn: ({ signal }) => list(collection, spec, signal),
+  });
+
+export const recordQuery = (name: string) =>
+  queryOptions({ queryKey: ["record", name], queryFn: ({ signal }) => get(name, signal) });
+
+export interface AggregateSpec {
+  filter?: string | undefined;
+  q?: string | undefined;
+  groupBy?: string[];
+  sum?: string[];
+}
+
+export const aggregateQuery = (collection: string, spec: AggregateSpec) =>
+  queryOptions({
+    queryKey: ["aggregate", collection, spec],
+    queryFn: ({ signal }) => aggregate(collection, spec, signal),
+  });
+
+/** The record behind a reference, or null where it does not exist for this person. */
+export function useReference(name: string | undefined): RecordJson | null | undefined {
+  const known = useCatalogue().find(splitName(name ?? "").collection) !== undefined;
+  return useQuery({
+    queryKey: ["record", name, "title"],
+    queryFn: () => loadTitle(name ?? ""),
+    enabled: Boolean(name) && known,
+    staleTime: 300_000,
+  }).data;
+}
+
+/** What people call the record: its title, else its number, else nothing better than its id. */
+export function titleOf(
+  record: RecordJson | null | undefined,
+  resource: Resource | undefined,
+  locale = "zh",
+): string {
+  if (!record) return "";
+  const value = record[resource?.titleField ?? "displayName"];
+  const field = resource?.fields.find((candidate) => candidate.name === resource.titleField);
+  const choice = field?.choices.find((candidate) => candidate.value === value);
+  if (choice) return locale.startsWith("zh") ? choice.label.zh : choice.label.en;
+  if (typeof value === "string" && value) return value;
+  if (typeof record["number"] === "string" && record["number"]) return record["number"];
+  return splitName(record.name).id.slice(-8);
+}
+
+// Rows of a list ask for their references one by one; within a moment they become one call per collection.
+const waiting = new Map<string, Map<string, ((record: RecordJson | null) => void)[]>>();
+const GATHER_MS = 15;
+const BATCH = 100;
+
+function loadTitle(name: string): Promise<RecordJson | null> {
+  const { collection } = splitName(name);
+  return new Promise((resolve) => {
+    let names = waiting.get(collection);
+    if (!names) {
+      names = new Map();
+      waiting.set(collection, names);
+      setTimeout(() => void flush(collection), GATHER_MS);
+    }
+    names.set(name, [...(names.get(name) ?? []), resolve]);
+  });
+}
+
+async function flush(collection: string): Promise<void> {
+  const names = waiting.get(collection) ?? new Map<string, ((record: RecordJson | null) => void)[]>();
+  waiting.delete(collection);
+  const all = [...names.keys()];
+  for (let start = 0; start < all.length; start += BATCH) {
+    const chunk = all.slice(start, start + BATCH);
+    const records = await readAll(collection, chunk);
+    const found = new Map(records.map((record) => [record.name, record]));
+    for (const name of chunk) names.get(name)?.forEach((resolve) => resolve(found.get(name) ?? null));
+  }
+}
+
+/** A batch is all or nothing; one record that this person may not see must not hide the others. */
+async function readAll(collection: string, names: string[]): Promise<RecordJson[]> {
+  try {
+    return await batchGet(collection, names);
+  } catch {
+    const single = await Promise.allSettled(names.map((name) => get(name)));
+    return single.flatMap((outcome) => (outcome.status === "fulfilled" ? [outcome.value] : []));
+  }
+}

@@ -1,0 +1,113 @@
+import { useState } from "react";
+import { COMMON, type Field, type Resource } from "@/api/catalogue";
+import type { RecordJson } from "@/api/client";
+import { useText } from "@/i18n";
+import { FieldValue } from "./field-value";
+import { isShown } from "./form-model";
+import { isBlank } from "./patch";
+
+const isLines = (field: Field) => field.kind === "object" && field.many && field.fields.length > 2;
+const DATA_ONLY = new Set(["phones", "emails", "addresses", "aliases"]);
+
+/** Lists that deserve a table of their own rather than a line in a section. */
+export const lineFields = (resource: Resource, record: RecordJson) =>
+  resource.fields.filter(
+    (field) => isLines(field) && !DATA_ONLY.has(field.name) && !isBlank(record[field.name]),
+  );
+
+/** The fields of a record with their labels; empty ones stay out of the way until asked for. */
+export function RecordFields({ resource, record }: { resource: Resource; record: RecordJson }) {
+  const { t, label } = useText();
+  const [all, setAll] = useState(false);
+  const fields = resource.fields.filter(
+    (field) =>
+      !COMMON.has(field.name) &&
+      field.name !== "state" &&
+      field.name !== resource.titleField &&
+      (!isLines(field) || DATA_ONLY.has(field.name)) &&
+      isShown(resource, field, record),
+  );
+  const filled = fields.filter(
+    (field) => !isBlank(record[field.name]) && !(field.readOnly && record[field.name] === 0),
+  );
+  const shown = all ? fields : filled;
+  const custom = Object.entries((record["custom"] as Record<string, unknown> | undefined) ?? {});
+  return (
+    <>
+      <dl className="pairs">
+        {shown.map((field) => (
+          <div key={field.name} className={field.multiline ? "pair-wide" : ""}>
+            <dt>{label(field.label)}</dt>
+            <dd>
+              <FieldValue field={field} value={record[field.name]} />
+            </dd>
+          </div>
+        ))}
+        {custom.map(([name, value]) => (
+          <div key={name}>
+            <dt>{name}</dt>
+            <dd>{typeof value === "object" ? JSON.stringify(value) : String(value)}</dd>
+          </div>
+        ))}
+      </dl>
+      {fields.length > filled.length && (
+        <button type="button" className="link" aria-expanded={all} onClick={() => setAll(!all)}>
+          {all ? t("record.hideEmpty") : t("record.showEmpty", { count: fields.length - filled.length })}
+        </button>
+      )}
+    </>
+  );
+}
+
+/** Quote lines, stages, instalments: each list as a table. */
+export function LineTables({ resource, record }: { resource: Resource; record: RecordJson }) {
+  const { label } = useText();
+  return (
+    <>
+      {lineFields(resource, record).map((field) => {
+        const rows = record[field.name] as Record<string, unknown>[];
+        const columns = field.fields.filter((column) => rows.some((row) => !isBlank(row[column.name])));
+        return (
+          <section key={field.name} className="card">
+            <div className="card-head">
+              <h2>{label(field.label)}</h2>
+              <span className="faint">{rows.length}</span>
+            </div>
+            <div className="card-body lines-scroll">
+              <table className="plain">
+                <caption className="visually-hidden">{label(field.label)}</caption>
+                <thead>
+                  <tr>
+                    {columns.map((column) => (
+                      <th
+                        key={column.name}
+                        scope="col"
+                        className={column.kind === "money" || column.kind === "integer" ? "number" : ""}
+                      >
+                        {label(column.label)}
+                      </th>
+                    ))}
+                  </tr>
+                </thead>
+                <tbody>
+                  {rows.map((row, index) => (
+                    <tr key={index}>
+                      {columns.map((column) => (
+                        <td
+                          key={column.name}
+                          className={column.kind === "money" || column.kind === "integer" ? "number" : ""}
+                        >
+                          <FieldValue field={column} value={row[column.name]} />
+                        </td>
+                      ))}
+                    </tr>
+                  ))}
+                </tbody>
+              </table>
+            </div>
+          </section>
+        );
+      })}
+    </>
+  );
+}

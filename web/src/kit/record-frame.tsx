@@ -1,0 +1,196 @@
+import { useQuery, useQueryClient } from "@tanstack/react-query";
+import { Modal, Tabs } from "antd";
+import { useState, type ReactNode } from "react";
+import { Link, useNavigate, useSearchParams } from "react-router";
+import type { Resource } from "@/api/catalogue";
+import { remove, type RecordJson } from "@/api/client";
+import { may } from "@/api/session";
+import { useText } from "@/i18n";
+import { AccessNote } from "./access-note";
+import { formatInstant } from "./dates";
+import { FieldValue, Reference } from "./field-value";
+import { useShortcuts } from "./keyboard";
+import { Page } from "./page";
+import { recordQuery, titleOf, useSession } from "./queries";
+import { RecordFields } from "./record-fields";
+import { ErrorBoundary, ErrorNote, Skeleton } from "./states";
+import { tell } from "./toasts";
+import { messageOf, VerbBar } from "./verbs";
+
+export interface TabSpec {
+  key: string;
+  label: string;
+  content: ReactNode;
+}
+
+interface Props {
+  resource: Resource;
+  name: string;
+  tabs: (record: RecordJson) => TabSpec[];
+  aside?: (record: RecordJson) => ReactNode;
+  banner?: (record: RecordJson) => ReactNode;
+}
+
+/** The page of one record: head with verbs, fields at the left, what belongs to it in tabs. */
+export function RecordFrame({ resource, name, tabs, aside, banner }: Props) {
+  const { t, language, plural } = useText();
+  const navigate = useNavigate();
+  const session = useSession();
+  const record = useQuery(recordQuery(name));
+  const [params, setParams] = useSearchParams();
+  const [deleting, setDeleting] = useState(false);
+  const mayUpdate = resource.has.update && may(session, resource.permissions.update);
+  const edit = () => void navigate(`/${name}/edit`);
+  useShortcuts({ e: () => mayUpdate && edit() });
+
+  const crumbs = [{ label: plural(resource.label), path: `/${resource.collection}` }];
+  if (record.isError)
+    return (
+      <Page title={t("state.failedTitle")} crumbs={crumbs}>
+        <ErrorNote error={record.error} onRetry={() => void record.refetch()} />
+      </Page>
+    );
+  if (record.isPending)
+    return (
+      <Page title={t("state.loading")} crumbs={crumbs}>
+        <Skeleton lines={8} />
+      </Page>
+    );
+
+  const data = record.data;
+  const title = titleOf(data, resource, language);
+  const state = resource.fields.find((field) => field.name === "state");
+  const shown = tabs(data);
+  const active = shown.find((tab) => tab.key === params.get("tab")) ?? shown[0];
+  const extra = [
+    {
+      key: "link",
+      label: t("action.copyLink"),
+      run: () => void navigator.clipboard.writeText(location.href).then(() => tell(t("action.copied"))),
+    },
+    ...(resource.has.delete && may(session, resource.permissions.delete)
+      ? [{ key: "delete", label: t("action.delete"), danger: true, run: () => setDeleting(true) }]
+      : []),
+  ];
+
+  return (
+    <Page
+      title={title}
+      crumbs={crumbs}
+      tags={state && data["state"] ? <FieldValue field={state} value={data["state"]} /> : null}
+      note={
+        <p className="faint record-meta">
+          {Boolean(data["number"]) && <code>{String(data["number"])}</code>}
+          {Boolean(data["owner"]) && (
+            <span>
+              {t("record.owner")} <Reference name={String(data["owner"])} />
+            </span>
+          )}
+          {Boolean(data["department"]) && <Reference name={String(data["department"])} />}
+          {Boolean(data["updateTime"]) && (
+            <span>{t("record.updated", { time: formatInstant(String(data["updateTime"]), language) })}</span>
+          )}
+        </p>
+      }
+      actions={
+        <>
+          <VerbBar resource={resource} record={data} extra={extra} />
+          {mayUpdate && (
+            <Link className="button" to={`/${name}/edit`}>
+              {t("action.edit")}
+            </Link>
+          )}
+        </>
+      }
+    >
+      {Boolean(data["pendingApproval"]) && (
+        <div className="banner" role="status">
+          {t("record.pendingApproval")}
+        </div>
+      )}
+      {banner?.(data)}
+      <div className="record">
+        <aside className="record-side" aria-label={t("record.fields")}>
+          <section className="card">
+            <div className="card-head">
+              <h2>{t("record.fields")}</h2>
+            </div>
+            <div className="card-body">
+              <RecordFields resource={resource} record={data} />
+            </div>
+          </section>
+          {aside?.(data)}
+          <p className="record-why">
+            <AccessNote name={name} />
+          </p>
+        </aside>
+        <div className="record-main">
+          <Tabs
+            activeKey={active?.key ?? ""}
+            onChange={(key) =>
+              setParams(
+                (before) =>
+                  new URLSearchParams([...[...before].filter(([name]) => name !== "tab"), ["tab", key]]),
+                { replace: true },
+              )
+            }
+            items={shown.map((tab) => ({
+              key: tab.key,
+              label: tab.label,
+              children: <ErrorBoundary resetKey={tab.key}>{tab.content}</ErrorBoundary>,
+            }))}
+          />
+        </div>
+      </div>
+      {deleting && (
+        <DeleteDialog resource={resource} record={data} title={title} onClose={() => setDeleting(false)} />
+      )}
+    </Page>
+  );
+}
+
+function DeleteDialog({
+  resource,
+  record,
+  title,
+  onClose,
+}: {
+  resource: Resource;
+  record: RecordJson;
+  title: string;
+  onClose: () => void;
+}) {
+  const { t } = useText();
+  const client = useQueryClient();
+  const navigate = useNavigate();
+  const [failure, setFailure] = useState("");
+  const run = async () => {
+    try {
+      await remove(record.name, record.etag);
+    } catch (error) {
+      return setFailure(messageOf(error));
+    }
+    client.removeQueries({ queryKey: ["record", record.name] });
+    void client.invalidateQueries({ queryKey: ["list", resource.collection] });
+    tell(t("list.deleted", { count: 1 }));
+    void navigate(`/${resource.collection}`);
+  };
+  return (
+    <Modal
+      open
+      title={t("action.delete")}
+      okText={t("action.delete")}
+      cancelText={t("action.cancel")}
+      okButtonProps={{ danger: true }}
+      onOk={() => void run()}
+      onCancel={onClose}
+    >
+      <p>{t("record.deleteText", { title })}</p>
+      {failure && (
+        <p className="note note-bad" role="alert">
+          {failure}
+        </p>
+      )}
+    </Modal>
+  );
+}

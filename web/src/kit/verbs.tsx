@@ -1,0 +1,196 @@
+import { DownOutlined } from "@ant-design/icons";
+import { useQueryClient } from "@tanstack/react-query";
+import { Dropdown, Modal } from "antd";
+import { useRef, useState } from "react";
+import type { Resource, Verb } from "@/api/catalogue";
+import { act, type Json, type RecordJson } from "@/api/client";
+import { ApiError } from "@/api/errors";
+import { may } from "@/api/session";
+import { useText } from "@/i18n";
+import { screenOf } from "@/resources";
+import { violationsByField } from "./form-model";
+import { bodyOf, isBlank } from "./patch";
+import { FormField } from "./record-form";
+import { useSession } from "./queries";
+import { tell } from "./toasts";
+
+/** Verbs that cannot be taken back say so before they act. */
+const FINAL =
+  /^(delete|void|cancel|archive|erase|terminate|lose|revoke|revert|reject|disqualify|close|end|leave|suspend)/;
+const BUTTONS = 3;
+
+interface Props {
+  resource: Resource;
+  record: RecordJson;
+  extra?: { key: string; label: string; danger?: boolean; run: () => void }[];
+}
+
+/** The verbs of a record: those of its state as buttons, the rest in the menu. */
+export function VerbBar({ resource, record, extra = [] }: Props) {
+  const { t, label } = useText();
+  const session = useSession();
+  const run = useVerb(resource);
+  const [open, setOpen] = useState<Verb>();
+  const verbs = resource.verbs.filter((verb) => verb.onRecord && may(session, verb.permission));
+  const flow = screenOf(resource.collection).flow;
+  const first = flow?.[String(record["state"] ?? "")];
+  const buttons = flow ? verbs.filter((verb) => first?.includes(verb.name)) : verbs.slice(0, BUTTONS);
+  const rest = verbs.filter((verb) => !buttons.includes(verb));
+
+  const start = (verb: Verb) => {
+    if (verb.fields.length > 0 || FINAL.test(verb.name)) setOpen(verb);
+    else run(record, verb, {}).catch((error: unknown) => tell(messageOf(error), "bad"));
+  };
+
+  return (
+    <>
+      {buttons.map((verb, index) => (
+        <button
+          key={verb.name}
+          type="button"
+          className={`button ${index === 0 ? "button-primary" : ""}`}
+          onClick={() => start(verb)}
+        >
+          {label(verb.label)}
+        </button>
+      ))}
+      {(rest.length > 0 || extra.length > 0) && (
+        <Dropdown
+          trigger={["click"]}
+          menu={{
+            items: [
+              ...rest.map((verb) => ({
+                key: verb.name,
+                label: label(verb.label),
+                danger: FINAL.test(verb.name),
+              })),
+              ...(rest.length > 0 && extra.length > 0 ? [{ type: "divider" as const }] : []),
+              ...extra.map((item) => ({ key: item.key, label: item.label, danger: item.danger ?? false })),
+            ],
+            onClick: ({ key }) => {
+              const verb = rest.find((candidate) => candidate.name === key);
+              if (verb) start(verb);
+              else extra.find((item) => item.key === key)?.run();
+            },
+          }}
+        >
+          <button type="button" className="button">
+            {t("action.more")} <DownOutlined aria-hidden="true" />
+          </button>
+        </Dropdown>
+      )}
+      {open && (
+        <VerbDialog resource={resource} record={record} verb={open} onClose={() => setOpen(undefined)} />
+      )}
+    </>
+  );
+}
+
+/** Calls a verb with the etag that the person saw; the same click never counts twice. */
+export function useVerb(resource: Resource) {
+  const { t, label } = useText();
+  const client = useQueryClient();
+  const running = useRef(new Map<string, Promise<RecordJson>>());
+  return (record: RecordJson, verb: Verb, body: Json): Promise<RecordJson> => {
+    const id = `${record.name}:${verb.name}`;
+    const before = running.current.get(id);
+    if (before) return before;
+    const call = act(record.name, verb.name, body, record.etag, crypto.randomUUID())
+      .then((result) => {
+        client.setQueryData(["record", record.name], (old: RecordJson | undefined) => ({
+          ...old,
+          ...result,
+        }));
+        tell(t("verb.done", { verb: label(verb.label) }));
+        return result;
+      })
+      .finally(() => {
+        running.current.delete(id);
+        void client.invalidateQueries({ queryKey: ["record", record.name] });
+        void client.invalidateQueries({ queryKey: ["list", resource.collection] });
+        void client.invalidateQueries({ queryKey: ["aggregate", resource.collection] });
+      });
+    running.current.set(id, call);
+    return call;
+  };
+}
+
+export const messageOf = (error: unknown) => (error instanceof Error ? error.message : String(error));
+
+interface DialogProps {
+  resource: Resource;
+  record: RecordJson;
+  verb: Verb;
+  initial?: Json;
+  onClose: (result?: RecordJson) => void;
+}
+
+/** The parameters of a verb as a form made from its request. */
+export function VerbDialog({ resource, record, verb, initial = {}, onClose }: DialogProps) {
+  const { t, label } = useText();
+  const run = useVerb(resource);
+  const [values, setValues] = useState<Json>(initial);
+  const [errors, setErrors] = useState<Record<string, string>>({});
+  const [failure, setFailure] = useState("");
+  const [busy, setBusy] = useState(false);
+
+  const submit = async () => {
+    const missing = verb.fields.filter((field) => field.required && isBlank(values[field.name]));
+    if (missing.length > 0)
+      return setErrors(Object.fromEntries(missing.map((field) => [field.name, t("form.required")])));
+    setBusy(true);
+    try {
+      onClose(
+        await run(
+          record,
+          verb,
+          bodyOf(
+            values,
+            verb.fields.map((field) => field.name),
+          ),
+        ),
+      );
+    } catch (error) {
+      if (!(error instanceof ApiError)) throw error;
+      const { byField, others } = violationsByField(error.violations, verb.fields);
+      setErrors(byField);
+      setFailure(others.length > 0 ? others.join(" ") : Object.keys(byField).length > 0 ? "" : error.message);
+    } finally {
+      setBusy(false);
+    }
+  };
+
+  return (
+    <Modal
+      open
+      title={label(verb.label)}
+      okText={label(verb.label)}
+      okButtonProps={{ danger: FINAL.test(verb.name), loading: busy }}
+      cancelText={t("action.cancel")}
+      onOk={() => void submit()}
+      onCancel={() => onClose()}
+    >
+      <div className="stack">
+        {verb.fields.length === 0 && <p>{t("verb.confirm", { verb: label(verb.label) })}</p>}
+        {failure && (
+          <p className="note note-bad" role="alert">
+            {failure}
+          </p>
+        )}
+        {verb.fields.map((field) => (
+          <FormField
+            key={field.name}
+            id={`verb-${field.name}`}
+            field={field}
+            value={values[field.name]}
+            error={errors[field.name]}
+            onChange={(name, value) => {
+              setValues((before) => ({ ...before, [name]: value }));
+              setErrors(({ [name]: _, ...others }) => others);
+            }}
+          />
+        ))}
+      </div>
+    </Modal>
+  );
+}

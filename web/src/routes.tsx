@@ -1,0 +1,38 @@
+import type { ComponentType } from "react";
+import { createBrowserRouter, type RouteObject } from "react-router";
+import { Shell } from "@/features/shell/shell";
+import { PageError } from "@/features/shell/page-error";
+
+const page = (path: string, load: () => Promise<ComponentType>): RouteObject => ({
+  path,
+  lazy: async () => ({ Component: await load() }),
+  ErrorBoundary: PageError,
+});
+
+export const router = createBrowserRouter(
+  [
+    {
+      path: "/",
+      Component: Shell,
+      ErrorBoundary: PageError,
+      HydrateFallback: () => null,
+      children: [
+        page("", async () => (await import("@/features/home/home")).HomePage),
+        page("funnel", async () => (await import("@/features/funnel/funnel")).FunnelPage),
+        page("approvals", async () => (await import("@/features/approvals/approvals")).ApprovalsPage),
+        page(
+          "notifications",
+          async () => (await import("@/features/notifications/notifications")).NotificationsPage,
+        ),
+        page("keys", async () => (await import("@/features/keys/keys")).KeysPage),
+        page("import/:collection", async () => (await import("@/features/imports/wizard")).ImportPage),
+        page(":collection", async () => (await import("@/features/collection/collection")).CollectionPage),
+        page(":collection/new", async () => (await import("@/features/form/form-page")).NewPage),
+        page(":collection/:id", async () => (await import("@/features/record/record-page")).RecordPage),
+        page(":collection/:id/edit", async () => (await import("@/features/form/form-page")).EditPage),
+      ],
+    },
+    page("/signed-in", async () => (await import("@/features/shell/signed-in")).SignedInPage),
+  ],
+  { basename: import.meta.env.BASE_URL },
+);
