@@ -1,0 +1,319 @@
+"""Who calls, what the caller may do, and which rows the caller may see.
+
+Tokens are verified here, in every service. What roles mean and where people work comes from the configuration
+bucket, so that a change counts within seconds whatever the token's lifetime.
+"""
+
+import asyncio
+import ipaddress
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from fnmatch import fnmatchcase
+from typing import Any, Protocol
+
+import httpx
+from joserfc import jwt
+from joserfc.errors import JoseError
+from joserfc.jwk import KeySet
+from joserfc.jws import JWSRegistry
+
+from crmkit.errors import CHINESE, ENGLISH, Unauthenticated
+
+ALGORITHMS = ["RS256", "ES256", "PS256"]
+LEEWAY_SECONDS = 30
+GATEWAY_ISSUER = "guanxi-gateway"
+TOKEN_CACHE = 2048
+
+
+class Scope(StrEnum):
+    """How far a caller sees beyond what it owns and collaborates on."""
+
+    OWN = "OWN"
+    DEPARTMENT = "DEPARTMENT"
+    BELOW = "BELOW"
+    ALL = "ALL"
+
+
+_ORDER = list(Scope)
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Somebody or something that calls. `actor` is what stands in the audit."""
+
+    actor: str
+    employee: str = ""
+    display_name: str = ""
+    roles: tuple[str, ...] = ()
+    permissions: frozenset[str] = frozenset()
+    scope: Scope = Scope.OWN
+    department: str = ""
+    departments: tuple[str, ...] = ()
+    account: str = ""
+    locale: str = CHINESE
+    address: str = ""
+    principal: str = ""
+    approved: str = field(default="", compare=False)
+
+    def may(self, permission: str) -> bool:
+        """True where the caller holds the permission."""
+        return permission in self.permissions or "*" in self.permissions
+
+    @property
+    def sees_all(self) -> bool:
+        """True where no row is hidden from the caller."""
+        return self.scope is Scope.ALL and not self.account
+
+
+def system(app: str) -> Caller:
+    """The service itself: consumers and timed work."""
+    return Caller(
+        actor=f"system/{app}", permissions=frozenset("*"), scope=Scope.ALL, locale=CHINESE, principal=f"system/{app}"
+    )
+
+
+class ConfigReader(Protocol):
+    """The part of the live configuration that decides who may do what."""
+
+    def get(self, key: str) -> Any:
+        """The value of a key, None if absent."""
+        ...
+
+    def prefix(self, prefix: str) -> Mapping[str, Any]:
+        """All entries whose key begins so."""
+        ...
+
+
+class Directory:
+    """Roles, people and departments as the configuration bucket tells them now."""
+
+    def __init__(self, config: ConfigReader, known_permissions: Sequence[str]) -> None:
+        self._config = config
+        self._known = tuple(known_permissions)
+        self._expanded: dict[tuple[str, ...], frozenset[str]] = {}
+
+    def caller(self, claims: Mapping[str, Any], locale: str, address: str) -> Caller:
+        """The caller that verified claims stand for; Unauthenticated where the person is disabled."""
+        if claims["iss"] == GATEWAY_ISSUER:
+            return self._key_caller(claims, locale, address)
+        employee = str(claims.get("employee", ""))
+        account = str(claims.get("account", ""))
+        contact = str(claims.get("contact", ""))
+        entry: Mapping[str, Any] = self._config.get(f"employee.{_id(employee)}") or {} if employee else {}
+        if entry.get("disabled"):
+            raise Unauthenticated
+        # Once workspace has published a person's roles they count, not those in a token of minutes ago.
+        roles = tuple(entry.get("roles", claims.get("roles", ())))
+        permissions, scope = self._rights(roles)
+        department = str(entry.get("department", ""))
+        return Caller(
+            actor=employee or contact or f"users/{claims['sub']}",
+            employee=employee,
+            display_name=str(entry.get("displayName") or claims.get("name", "")),
+            roles=roles,
+            permissions=permissions,
+            scope=scope,
+            department=department,
+            departments=self.visible_departments([department, *entry.get("departments", ())], scope),
+            account=account,
+            locale=locale,
+            address=address,
+            principal=f"{claims['iss']}|{claims['sub']}",
+        )
+
+    def explained(self, employee: str) -> Caller | None:
+        """The caller that an employee would be, for explaining access; None if unknown."""
+        entry = self._config.get(f"employee.{_id(employee)}")
+        if entry is None:
+            return None
+        return self.caller({"iss": "", "sub": employee, "employee": employee}, ENGLISH, "")
+
+    def visible_departments(self, posts: Sequence[str], scope: Scope) -> tuple[str, ...]:
+        """Departments whose records a person with these posts sees."""
+        own = {post for post in posts if post}
+        if scope is Scope.DEPARTMENT:
+            return tuple(sorted(own))
+        if scope is not Scope.BELOW:
+            return ()
+        children: dict[str, list[str]] = {}
+        for key, entry in self._config.prefix("department.").items():
+            children.setdefault(entry.get("parent") or "", []).append(f"departments/{key.removeprefix('department.')}")
+        seen, waiting = set(own), list(own)
+        while waiting:
+            for child in children.get(waiting.pop(), ()):
+                if child not in seen:
+                    seen.add(child)
+                    waiting.append(child)
+        return tuple(sorted(seen))
+
+    def _key_caller(self, claims: Mapping[str, Any], locale: str, address: str) -> Caller:
+        key = str(claims["sub"])
+        entry = self._config.get(f"apiKey.{_id(key)}")
+        if entry is None or entry.get("disabled"):
+            raise Unauthenticated
+        return Caller(
+            actor=key,
+            permissions=self._expand(tuple(claims.get("permissions", ()))),
+            scope=Scope(claims.get("scope_level", "OWN")),
+            account=str(claims.get("account", "")),
+            department=str(entry.get("department", "")),
+            departments=self.visible_departments([str(entry.get("department", ""))], Scope(claims.get("scope_level", "OWN"))),
+            locale=locale,
+            address=address,
+            principal=key,
+        )
+
+    def _rights(self, roles: Sequence[str]) -> tuple[frozenset[str], Scope]:
+        permissions: frozenset[str] = frozenset()
+        scope = Scope.OWN
+        for role in roles:
+            entry: Mapping[str, Any] = self._config.get(f"role.{role}") or {}
+            permissions |= self._expand(tuple(entry.get("permissions", ())))
+            scope = max(scope, Scope(entry.get("scope", "OWN")), key=_ORDER.index)
+        return permissions, scope
+
+    def _expand(self, patterns: tuple[str, ...]) -> frozenset[str]:
+        if patterns not in self._expanded:
+            if len(self._expanded) > 1000:
+                self._expanded.clear()
+            plain = {pattern for pattern in patterns if "*" not in pattern or pattern == "*"}
+            wild = [pattern for pattern in patterns if "*" in pattern and pattern != "*"]
+            plain |= {known for known in self._known if any(fnmatchcase(known, pattern) for pattern in wild)}
+            self._expanded[patterns] = frozenset(plain)
+        return self._expanded[patterns]
+
+
+class Verifier:
+    """Verifies tokens against the configured issuers' published keys.
+
+    Keys are cached; an unknown key id is asked for at most once in 30 s; when the issuer is away the known
+    keys go on for 24 h.
+    """
+
+    def __init__(self, issuer: str, audience: str, gateway_jwks: str = "") -> None:
+        self._audience = audience
+        self._sources = {issuer: _KeySource(issuer, "")}
+        if gateway_jwks:
+            self._sources[GATEWAY_ISSUER] = _KeySource("", gateway_jwks)
+        self._cache: dict[str, dict[str, Any]] = {}
+
+    async def verify(self, token: str) -> dict[str, Any]:
+        """The claims of a valid access token; Unauthenticated for anything else."""
+        claims = self._cache.get(token)
+        if claims is None:
+            claims = await self._verify(token)
+            if len(self._cache) >= TOKEN_CACHE:
+                self._cache.clear()
+            self._cache[token] = claims
+        if claims["exp"] + LEEWAY_SECONDS < time.time():
+            raise Unauthenticated
+        return claims
+
+    async def _verify(self, token: str) -> dict[str, Any]:
+        try:
+            # Read unverified only to choose among the configured issuers.
+            issuer, kid = _peek(token)
+            source = self._sources[issuer]
+            keys = await source.keys(kid)
+            decoded = jwt.decode(token, keys, registry=JWSRegistry(algorithms=ALGORITHMS))
+            claims: dict[str, Any] = dict(decoded.claims)
+            now = time.time()
+            audience = claims["aud"] if isinstance(claims["aud"], list) else [claims["aud"]]
+            valid = (
+                claims["iss"] == issuer
+                and self._audience in audience
+                and isinstance(claims["exp"], int | float)
+                and claims["exp"] + LEEWAY_SECONDS >= now
+                and claims["iat"] - LEEWAY_SECONDS <= now
+                and claims.get("nbf", 0) - LEEWAY_SECONDS <= now
+                and isinstance(claims["sub"], str)
+                and claims.get("typ", "Bearer") == "Bearer"
+                and decoded.header.get("typ", "JWT").lower() in {"jwt", "at+jwt"}
+                and not {"jku", "jwk", "x5u"} & set(decoded.header)
+            )
+        except (JoseError, ValueError, KeyError, TypeError):
+            raise Unauthenticated from None
+        if not valid:
+            raise Unauthenticated
+        return claims
+
+
+class _KeySource:
+    """The published keys of one issuer."""
+
+    def __init__(self, issuer: str, jwks: str) -> None:
+        self._issuer, self._jwks = issuer, jwks
+        self._keys: KeySet | None = None
+        self._tried = self._fetched = -1e9
+        self._lock = asyncio.Lock()
+
+    async def keys(self, kid: str) -> KeySet:
+        """Keys among which `kid` is, asking the issuer where needed and allowed."""
+        if not self._has(kid):
+            async with self._lock:
+                if not self._has(kid) and time.monotonic() - self._tried > (30 if self._keys else 1):
+                    self._tried = time.monotonic()
+                    await self._fetch()
+        if self._keys is None or not self._has(kid) or time.monotonic() - self._fetched > 24 * 3600:
+            raise Unauthenticated
+        return self._keys
+
+    def _has(self, kid: str) -> bool:
+        return self._keys is not None and any(key.kid == kid for key in self._keys.keys)
+
+    async def _fetch(self) -> None:
+        try:
+            async with httpx.AsyncClient(timeout=5, follow_redirects=False) as client:
+                if not self._jwks:
+                    discovery = await client.get(f"{self._issuer}/.well-known/openid-configuration")
+                    discovery.raise_for_status()
+                    if discovery.json()["issuer"] != self._issuer:
+                        return
+                    self._jwks = discovery.json()["jwks_uri"]
+                answer = await client.get(self._jwks)
+                answer.raise_for_status()
+                self._keys = KeySet.import_key_set(answer.json())
+                self._fetched = time.monotonic()
+        except (httpx.HTTPError, ValueError, KeyError):
+            return
+
+
+def visible(caller: Caller, scope_rule: str, record: Mapping[str, Any], account_field: str, collection: str) -> bool:
+    """The data scope over a JSON-shaped record: the same rule as `crmkit.scope.predicate` in SQL."""
+    if caller.account:
+        own = record.get("name") if collection == "accounts" else record.get(account_field)
+        return scope_rule == "SHARED" or (bool(account_field or collection == "accounts") and own == caller.account)
+    if scope_rule == "SHARED" or caller.scope is Scope.ALL:
+        return True
+    return (
+        (bool(caller.employee) and record.get("owner") == caller.employee)
+        or (bool(caller.employee) and caller.employee in record.get("collaborators", ()))
+        or record.get("department") in caller.departments
+    )
+
+
+def in_networks(address: str, networks: Sequence[str]) -> bool:
+    """True where the address lies in one of the networks, or where there are none."""
+    return not networks or any(ipaddress.ip_address(address) in ipaddress.ip_network(network) for network in networks)
+
+
+def locale_of(accept_language: str) -> str:
+    """The locale that an Accept-Language header asks for: en where it says so first, else zh-CN."""
+    return ENGLISH if accept_language.lower().lstrip().startswith("en") else CHINESE
+
+
+def _peek(token: str) -> tuple[str, str]:
+    import base64
+    import json
+
+    header, payload, _ = token.split(".")
+    decoded = [json.loads(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4))) for part in (header, payload)]
+    if decoded[0].get("alg") not in ALGORITHMS:
+        raise ValueError("algorithm")
+    return str(decoded[1]["iss"]), str(decoded[0]["kid"])
+
+
+def _id(name: str) -> str:
+    return name.rsplit("/", 1)[-1]

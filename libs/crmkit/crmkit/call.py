@@ -1,0 +1,299 @@
+"""What a handler is given: the database, the caller, the time, and the ways to load, page and emit."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from google.protobuf.message import Message
+from google.protobuf.struct_pb2 import Struct
+from sqlalchemy import ColumnElement, delete, exists, inspect, select
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from crmkit import listing, numbering
+from crmkit.auth import Caller, visible
+from crmkit.customfields import check_custom
+from crmkit.errors import FailedPrecondition, NotFound, Validation, Violation
+from crmkit.events import emit_row
+from crmkit.listing import Page, Query
+from crmkit.mapping import mapper, references, to_date, to_struct, to_timestamp
+from crmkit.resource import Resource, parse_name
+from crmkit.scope import predicate
+from crmkit.search import search_columns
+from crmkit.tables import Collaborator, Copy
+from crmkit.values import Money
+
+if TYPE_CHECKING:
+    from crmkit.app import Running
+
+R = TypeVar("R", bound=Resource)
+REFERENCE_WAIT = 1.5
+
+
+@dataclass
+class _Emitted:
+    type: type[Message]
+    fields: dict[str, Any]
+    subject: str
+    about: Resource | None
+
+
+class Call:
+    """One call, one transaction. Application code never commits."""
+
+    def __init__(self, running: Running, db: AsyncSession, caller: Caller, now: datetime, method: str) -> None:
+        self.running, self.db, self.caller, self.now, self.method = running, db, caller, now, method
+        self.etag = ""
+        self._emitted: list[_Emitted] = []
+
+    def emit(self, event: type[Message], /, about: Resource | None = None, **fields: Any) -> None:
+        """Records a business fact, sent once the transaction is written. Rows become messages after the flush."""
+        first = next((value for value in fields.values() if isinstance(value, Resource)), None)
+        self._emitted.append(_Emitted(event, fields, event.DESCRIPTOR.full_name, about or first))
+
+    async def load(self, model: type[R], request: Message | str, *, lock: bool = True) -> R:
+        """The row a request names, visible to the caller, in the version the caller saw, locked for the change.
+
+        NotFound where it is absent or invisible; ETAG_MISMATCH where the request's etag is stale;
+        PENDING_APPROVAL where a held verb waits for a decision.
+        """
+        name = request if isinstance(request, str) else getattr(request, "name")  # noqa: B009
+        statement = select(model).where(model.id == parse_name(name, model.described.collection), predicate(model, self.caller))
+        if lock:
+            statement = statement.with_for_update(of=model)
+        row = (await self.db.scalars(statement)).one_or_none()
+        if row is None:
+            raise NotFound()
+        if not isinstance(request, str):
+            row.check_etag(getattr(request, "etag", ""))
+            if lock and row.pending_approval and not self.caller.approved:
+                raise FailedPrecondition("PENDING_APPROVAL")
+        return row
+
+    async def find(self, model: type[R], *conditions: ColumnElement[bool], lock: bool = False) -> R | None:
+        """The one row that fits, whoever may see it: for rules that hold over everybody's rows."""
+        statement = select(model).where(*conditions).limit(1)
+        return (await self.db.scalars(statement.with_for_update(of=model) if lock else statement)).one_or_none()
+
+    async def page(self, model: type[R], request: Any, *conditions: ColumnElement[bool]) -> Page:
+        """A page of what the caller may see, by the request's filter, order, search and token."""
+        query = Query(request.filter, request.order_by, request.q)
+        extra = None
+        for condition in conditions:
+            extra = condition if extra is None else extra & condition
+        return await listing.page(
+            self.db, model, query, request.page_size, request.page_token, self.caller, self.now,
+            self.running.settings.secret, extra,
+        )  # fmt: skip
+
+    async def copy(self, name: str) -> dict[str, Any] | None:
+        """A foreign resource as JSON object, as its service last told; None if unknown or deleted."""
+        found = await self.db.scalar(select(Copy.payload).where(Copy.name == name, ~Copy.deleted))
+        return found
+
+    def config(self, key: str) -> Any:
+        """A value of the live configuration, None if absent."""
+        return self.running.config.get(key)
+
+    async def check_references(self, message: Message, prefix: str, names: Sequence[str] | None = None) -> None:
+        """Refuses references that name nothing the caller may use, waiting a moment for facts on their way."""
+        for path, name, kind in references(message, names):
+            if not await self._known(name, kind):
+                where = f"{prefix}.{path}" if prefix else path
+                problem = Validation(
+                    Violation(where, "UNKNOWN_REFERENCE", "引用的记录不存在", "The referenced record does not exist.")
+                )
+                problem.reason, problem.metadata = "UNKNOWN_REFERENCE", {"name": name[:100]}
+                raise problem
+
+    async def _known(self, name: str, kind: str) -> bool:
+        model = self.running.models_by_type.get(kind)
+        if model is not None:
+            try:
+                key = parse_name(name, model.described.collection)
+            except NotFound:
+                return False
+            return bool(await self.db.scalar(select(exists().where(model.id == key, predicate(model, self.caller)))))
+        foreign = self.running.foreign.get(kind)
+        if foreign is None:
+            return False
+        try:
+            parse_name(name, foreign.collection)
+        except NotFound:
+            return False
+        if foreign.collection in {"employees", "departments"}:
+            key = f"{foreign.singular}.{name.partition('/')[2]}"
+            if self.config(key) is not None:
+                return True
+        deadline = asyncio.get_running_loop().time() + REFERENCE_WAIT
+        while True:
+            payload = await self.copy(name)
+            if payload is not None:
+                rule = foreign.rule.account_field
+                return visible(self.caller, foreign.scope, _snake_keys(payload), rule, foreign.collection)
+            if asyncio.get_running_loop().time() > deadline:
+                return False
+            await asyncio.sleep(0.05)
+
+    async def add(self, row: R) -> R:
+        """Adds a new row, completed: owner, department, number, its own checks."""
+        described = row.described
+        row.creator = row.creator or self.caller.actor
+        row.create_time = row.update_time = self.now
+        if described.scope == "OWNED" and not row.owner:
+            row.owner = self.caller.employee
+        if row.owner and not row.department:
+            entry = self.config(f"employee.{row.owner.rpartition('/')[2]}") or {}
+            row.department = entry.get("department", "") or (self.caller.department if row.owner == self.caller.employee else "")
+        row.department = row.department or self.caller.department
+        await row.creating(self)
+        check_custom(row, self)
+        if described.rule.number and not row.number:
+            row.number = await numbering.draw(self, described)
+        self.db.add(row)
+        return row
+
+    async def flush(self) -> None:
+        """Writes what changed: rows, their search and collaborator entries, change facts, emitted facts."""
+        session = self.db.sync_session
+        created = [row for row in session.new if isinstance(row, Resource)]
+        deleted = [row for row in session.deleted if isinstance(row, Resource)]
+        changes = [
+            (row, _changed(row)) for row in session.dirty if isinstance(row, Resource) and session.is_modified(row)
+        ]
+        for row in created:
+            if not getattr(row, "create_time", None):
+                raise RuntimeError(f"{type(row).__name__} was added behind the kit; use `await call.add(row)`")
+        for row, _ in changes:
+            row.update_time = self.now
+        await self.db.flush()
+        for row in created:
+            await self._index(row, None)
+            self._change_fact(row, "CREATED", {})
+        for row, before in changes:
+            if before:
+                await self._index(row, before)
+                self._change_fact(row, "UPDATED", before)
+        for row in deleted:
+            await self._unindex(row)
+            self._change_fact(row, "DELETED", {})
+        emitted, self._emitted = self._emitted, []
+        for fact in emitted:
+            self._write(fact.subject, self._event_message(fact), fact.about)
+        await self.db.flush()
+
+    def _event_message(self, fact: _Emitted) -> Message:
+        message = fact.type()
+        for key, value in fact.fields.items():
+            field = fact.type.DESCRIPTOR.fields_by_name[key]
+            if isinstance(value, list | tuple) and field.is_repeated:
+                getattr(message, key).extend(self.message_of(item) for item in value)
+            elif value is not None:
+                converted = self.message_of(value)
+                if isinstance(converted, Message):
+                    getattr(message, key).CopyFrom(converted)
+                elif isinstance(converted, dict):
+                    getattr(message, key).update(converted)
+                else:
+                    setattr(message, key, converted)
+        return message
+
+    def message_of(self, value: Any) -> Any:
+        """A row, money, time or day as message; anything else as it is."""
+        if isinstance(value, Resource):
+            return mapper(type(value)).message(value)
+        if isinstance(value, Money):
+            return value.message()
+        if isinstance(value, datetime):
+            return to_timestamp(value)
+        return to_date(value) if hasattr(value, "toordinal") else value
+
+    def _change_fact(self, row: Resource, action: str, before: dict[str, Any]) -> None:
+        from crm.common.v1.common_pb2 import ResourceChanged
+
+        described, mapping = row.described, mapper(type(row))
+        resource = self.running.json_of(mapping.message(row))
+        changed = ResourceChanged(
+            name=row.name, action=action, actor=self.caller.actor, method=self.method, address=self.caller.address
+        )
+        changed.time.FromDatetime(self.now)
+        changed.resource.CopyFrom(_struct(resource))
+        if before:
+            changed.before.CopyFrom(to_struct(before))
+            changed.after.CopyFrom(to_struct({key: resource.get(key) for key in before}))
+        self._write(f"crm.{described.area}.v1.ResourceChanged", changed, row, deleted=action == "DELETED")
+
+    def _write(self, subject: str, message: Message, about: Resource | None, deleted: bool = False) -> None:
+        payload = self.running.codec.to_json(message.DESCRIPTOR.full_name, message.SerializeToString()).decode()
+        emit_row(
+            self.db,
+            subject=subject,
+            payload=payload,
+            actor=self.caller.actor,
+            aggregate_type=about.described.collection if about is not None else "",
+            aggregate_id=about.name if about is not None else "",
+            aggregate_version=(about.version + (1 if deleted else 0)) if about is not None else None,
+        )
+
+    async def _index(self, row: Resource, before: dict[str, Any] | None) -> None:
+        table = row.search_table
+        if table is not None and (before is None or any(self._searched(row, key) for key in before)):
+            texts = row.search_texts()
+            values = search_columns(texts, texts, phones=row.search_phones())
+            statement = insert(table).values(id=row.id, **values)
+            await self.db.execute(statement.on_conflict_do_update(index_elements=["id"], set_=values))
+        if row.collaborators if before is None else "collaborators" in before:
+            await self._unindex(row)
+            if row.collaborators:
+                collection = row.described.collection
+                await self.db.execute(
+                    insert(Collaborator),
+                    [{"employee": e, "collection": collection, "id": row.id} for e in row.collaborators],
+                )
+
+    def _searched(self, row: Resource, json_name: str) -> bool:
+        names = {*row.described.searchable, "number", "phones"}
+        return any(row.described.fields[name].json_name == json_name for name in names if name in row.described.fields)
+
+    async def _unindex(self, row: Resource) -> None:
+        await self.db.execute(
+            delete(Collaborator).where(Collaborator.collection == row.described.collection, Collaborator.id == row.id)
+        )
+
+    def require(self, condition: bool, reason: str, **metadata: object) -> None:
+        """Raises FAILED_PRECONDITION with the reason unless the condition holds."""
+        if not condition:
+            raise FailedPrecondition(reason, **metadata)
+
+    def text(self, zh: str, en: str) -> str:
+        """The text in the caller's language."""
+        return zh if self.caller.locale.startswith("zh") else en
+
+
+def _changed(row: Resource) -> dict[str, Any]:
+    """Changed fields with their old JSON values."""
+    mapping, state, before = mapper(type(row)), inspect(row), dict[str, Any]()
+    for name, field in row.described.fields.items():
+        if name in {"update_time", "etag", "name"} or name not in state.mapper.all_orm_descriptors:
+            continue
+        if name not in state.attrs:
+            continue
+        history = state.attrs[name].history
+        if history.has_changes():
+            old = history.deleted[0] if history.deleted else None
+            before[field.json_name] = mapping.value_json(name, old)
+    return before
+
+
+def _struct(value: dict[str, Any]) -> Struct:
+    return to_struct(value)
+
+
+def _snake_keys(payload: dict[str, Any]) -> dict[str, Any]:
+    return {"".join(f"_{c.lower()}" if c.isupper() else c for c in key): value for key, value in payload.items()}
+
+

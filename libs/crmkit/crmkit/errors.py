@@ -1,0 +1,199 @@
+"""The errors that application code raises.
+
+    Problem
+     ├── InvalidArgument       the request cannot be understood            400
+     │    └── Validation       fields break a rule                         422
+     ├── Unauthenticated                                                   401
+     ├── PermissionDenied                                                  403
+     ├── NotFound              absent, or invisible to the caller          404
+     ├── AlreadyExists                                                     409
+     ├── FailedPrecondition    the state does not allow it                 409
+     ├── Aborted               somebody else was faster                    409, 412
+     ├── ResourceExhausted     too many, too large                         429, 413
+     ├── Unavailable                                                       503
+     └── DeadlineExceeded                                                  504
+
+A problem has a reason (a value of some area's `enum ErrorReason`) and metadata that fill its sentence, which
+stands in the proto in Chinese and English. Anything else that is raised becomes INTERNAL with a fixed text.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import crmprotos
+import grpc
+from crm.options.v1 import options_pb2
+from google.protobuf.any_pb2 import Any as AnyMessage
+from google.rpc import error_details_pb2, status_pb2
+
+CHINESE = "zh-CN"
+ENGLISH = "en"
+
+
+@dataclass(frozen=True)
+class Violation:
+    """A field that breaks a rule. `field` is the path in snake_case; `reason` a word such as REQUIRED."""
+
+    field: str
+    reason: str
+    zh: str
+    en: str
+
+
+class Problem(Exception):
+    """An error with a reason that the caller can act on."""
+
+    code = grpc.StatusCode.UNKNOWN
+
+    def __init__(self, reason: str, /, **metadata: object) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.metadata = {key: str(value) for key, value in metadata.items()}
+        self.violations: Sequence[Violation] = ()
+
+    def text(self, locale: str) -> str:
+        """The sentence in the locale."""
+        texts = reasons().get(self.reason)
+        if texts is None:
+            return self.reason
+        sentence = texts.zh if locale == CHINESE else texts.en
+        for key, value in self.metadata.items():
+            sentence = sentence.replace("{" + key + "}", value)
+        return sentence
+
+    def status(self, locale: str, trace_id: str = "") -> status_pb2.Status:
+        """The google.rpc.Status that travels to the caller."""
+        texts = reasons().get(self.reason)
+        sentence = self.text(locale)
+        info = error_details_pb2.ErrorInfo(
+            reason=self.reason, domain=texts.domain if texts else "common.crm", metadata=self.metadata
+        )
+        details = [info, error_details_pb2.LocalizedMessage(locale=locale, message=sentence)]
+        if self.violations:
+            bad = error_details_pb2.BadRequest()
+            for violation in self.violations:
+                text = violation.zh if locale == CHINESE else violation.en
+                bad.field_violations.add(
+                    field=violation.field,
+                    description=text,
+                    reason=violation.reason,
+                    localized_message=error_details_pb2.LocalizedMessage(locale=locale, message=text),
+                )
+            details.append(bad)
+        if trace_id:
+            details.append(error_details_pb2.RequestInfo(request_id=trace_id))
+        status = status_pb2.Status(code=self.code.value[0], message=sentence)
+        for detail in details:
+            packed = AnyMessage()
+            packed.Pack(detail)
+            status.details.append(packed)
+        return status
+
+
+class InvalidArgument(Problem):
+    """The request cannot be understood."""
+
+    code = grpc.StatusCode.INVALID_ARGUMENT
+
+
+class Validation(InvalidArgument):
+    """Fields break a rule; every one that is known to is listed."""
+
+    def __init__(self, *violations: Violation) -> None:
+        super().__init__("VALIDATION")
+        self.violations = violations
+
+
+class Unauthenticated(Problem):
+    """No valid token."""
+
+    code = grpc.StatusCode.UNAUTHENTICATED
+
+    def __init__(self) -> None:
+        super().__init__("UNAUTHENTICATED")
+
+
+class PermissionDenied(Problem):
+    """The caller may see it but not do it."""
+
+    code = grpc.StatusCode.PERMISSION_DENIED
+
+
+class NotFound(Problem):
+    """Absent, or invisible: the two answer alike."""
+
+    code = grpc.StatusCode.NOT_FOUND
+
+    def __init__(self, **metadata: object) -> None:
+        super().__init__("NOT_FOUND", **metadata)
+
+
+class AlreadyExists(Problem):
+    """Something unique is taken."""
+
+    code = grpc.StatusCode.ALREADY_EXISTS
+
+
+class FailedPrecondition(Problem):
+    """The state does not allow it."""
+
+    code = grpc.StatusCode.FAILED_PRECONDITION
+
+
+class Aborted(Problem):
+    """Somebody else was faster."""
+
+    code = grpc.StatusCode.ABORTED
+
+
+class ResourceExhausted(Problem):
+    """Too many or too large."""
+
+    code = grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+class Unavailable(Problem):
+    """Not now."""
+
+    code = grpc.StatusCode.UNAVAILABLE
+
+
+class DeadlineExceeded(Problem):
+    """It took too long; the outcome is unknown."""
+
+    code = grpc.StatusCode.DEADLINE_EXCEEDED
+
+
+class InternalError(Problem):
+    """What the caller learns of a bug: nothing but where to ask."""
+
+    code = grpc.StatusCode.INTERNAL
+
+
+@dataclass(frozen=True)
+class ReasonText:
+    """A reason's sentences and the domain it belongs to, such as "customer.crm"."""
+
+    domain: str
+    zh: str
+    en: str
+
+
+@lru_cache(maxsize=1)
+def reasons() -> dict[str, ReasonText]:
+    """Every error reason of the platform. A reason that two areas declare must mean the same."""
+    found: dict[str, ReasonText] = {}
+    for file in crmprotos.load().file:
+        for enum in file.enum_type:
+            if enum.name == "ErrorReason":
+                domain = f"{file.package.split('.')[1]}.crm"
+                for value in enum.value:
+                    text = value.options.Extensions[options_pb2.text]
+                    found.setdefault(value.name, ReasonText(domain, text.zh, text.en))
+    return found
+
+
+def required(field: str) -> Violation:
+    """The violation of an absent field."""
+    return Violation(field, "REQUIRED", "必填", "This field is required.")

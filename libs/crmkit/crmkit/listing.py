@@ -1,0 +1,394 @@
+"""Pages of a resource: filter, order, search, keyset tokens, aggregates; all inside the data scope."""
+
+import json
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from functools import lru_cache
+from hashlib import sha256
+from secrets import token_bytes
+from typing import Any
+from uuid import UUID
+from zoneinfo import ZoneInfo
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from sqlalchemy import (
+    ColumnElement,
+    Date,
+    Select,
+    and_,
+    cast,
+    false,
+    func,
+    literal,
+    or_,
+    select,
+    true,
+    union,
+)
+from sqlalchemy.dialects.postgresql import TIMESTAMP
+
+from crmkit import filters
+from crmkit.auth import Caller
+from crmkit.errors import CHINESE, InvalidArgument
+from crmkit.filters import FilterError, FilterField
+from crmkit.resource import Resource
+from crmkit.scope import branch_predicates, predicate
+from crmkit.search import SearchTerm, candidates
+
+DEFAULT_PAGE = 50
+MAX_PAGE = 200
+MAX_GROUPS = 1000
+TOKEN_SECONDS = 24 * 3600
+ZONE = ZoneInfo("Asia/Shanghai")
+_KINDS: dict[str, filters.Kind] = {
+    "text": "text", "decimal": "number", "int": "number", "float": "number", "bool": "bool", "enum": "enum",
+    "enums": "texts", "texts": "texts", "time": "time", "date": "date", "money": "money", "message": "struct",
+    "messages": "messages", "struct": "struct", "reference": "reference", "references": "texts",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Query:
+    """What a caller asks of a collection; the token belongs to exactly these words."""
+
+    filter: str = ""
+    order_by: str = ""
+    q: str = ""
+
+    def digest(self, model: type[Resource]) -> str:
+        """What binds a page token to its query."""
+        words = [model.described.collection, self.filter, self.order_by, self.q]
+        return sha256("\0".join(words).encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Page:
+    """Rows and the token of what follows; empty at the end."""
+
+    rows: Sequence[Any]
+    next_page_token: str
+
+
+@lru_cache(maxsize=None)
+def filter_fields(model: type[Resource]) -> Mapping[str, FilterField]:
+    """The fields of a model that filters and orders may name."""
+    table: Any = getattr(model, "__table__")  # noqa: B009
+    found: dict[str, FilterField] = {"name": FilterField("name", "reference", _name_column(model))}
+    for name, field in model.described.fields.items():
+        column = table.c.get(name)
+        if column is not None and name != "name":
+            choices = frozenset(field.enum_numbers) if field.kind == "enum" else frozenset[str]()
+            currency = table.c[f"{name}_currency"] if field.kind == "money" else None
+            found[name] = FilterField(name, _KINDS[field.kind], column, choices, currency)
+    return found
+
+
+def where(model: type[Resource], text: str, caller: Caller, now: datetime) -> ColumnElement[bool]:
+    """The condition of a filter text; FILTER_INVALID names the character where it is wrong."""
+    if not text.strip():
+        return true()
+    try:
+        node = filters.parse(text)
+        return filters.condition(node, _readable(model, caller), me=caller.actor, now=now, zone=ZONE)
+    except FilterError as error:
+        raise _invalid(error, caller) from None
+
+
+async def page(
+    session: Any,
+    model: type[Resource],
+    query: Query,
+    page_size: int,
+    page_token: str,
+    caller: Caller,
+    now: datetime,
+    secret: bytes,
+    extra: ColumnElement[bool] | None = None,
+) -> Page:
+    """One page of what the caller may see, in order."""
+    if page_size < 0:
+        raise InvalidArgument("MALFORMED", detail="page_size < 0")
+    size = min(page_size or DEFAULT_PAGE, MAX_PAGE)
+    key = _open_token(page_token, query.digest(model), caller, secret) if page_token else None
+    condition = where(model, query.filter, caller, now)
+    if extra is not None:
+        condition = and_(condition, extra)
+    if query.q.strip():
+        return await _search(session, model, query, size, key, condition, caller, now, secret)
+    order = _order(model, query.order_by, caller)
+    if key is not None:
+        condition = and_(condition, _after(order, key))
+    rows = list((await session.scalars(_page_statement(model, condition, order, size, caller))).all())
+    token = ""
+    if len(rows) > size:
+        rows.pop()
+        last = (await session.execute(select(*(c for c, _ in order)).where(_row(model).id == rows[-1].id))).one()
+        token = _seal_token([_plain(value) for value in last], query.digest(model), caller, secret)
+    return Page(rows, token)
+
+
+def _page_statement(
+    model: type[Resource], condition: ColumnElement[bool], order: "Sequence[_Ordered]", size: int, caller: Caller
+) -> Select[Any]:
+    branches = branch_predicates(model, caller)
+    by = [column.desc() if descending else column for column, descending in order]
+    if branches is None:
+        return select(model).where(condition).order_by(*by).limit(size + 1)
+    if not branches:
+        return select(model).where(false())
+    # `owner = me OR department = ANY(…) ORDER BY … LIMIT` walks the whole order index for a caller with few
+    # rows; one limited query for each branch reads at most a page from each index.
+    row = _row(model)
+    parts = [
+        select(row.id).where(branch, condition).order_by(*by).limit(size + 1).subquery().select() for branch in branches
+    ]
+    ids = union(*parts).subquery()
+    return select(model).join(ids, ids.c.id == row.id).order_by(*by).limit(size + 1)
+
+
+async def _search(
+    session: Any,
+    model: type[Resource],
+    query: Query,
+    size: int,
+    key: list[Any] | None,
+    condition: ColumnElement[bool],
+    caller: Caller,
+    now: datetime,
+    secret: bytes,
+) -> Page:
+    if model.search_table is None:
+        raise InvalidArgument("MALFORMED", detail="q")
+    try:
+        term = SearchTerm.parse(query.q)
+    except ValueError:
+        raise InvalidArgument("MALFORMED", detail="q") from None
+    if term is None:
+        return Page([], "")
+    row = _row(model)
+    search = model.search_table
+    hits = candidates(
+        term, search, search.c.id, where=[row.id == search.c.id, predicate(model, caller), condition]
+    )
+    offset = int(key[0]) if key else 0
+    by = [hits.c.rank, hits.c.position, row.update_time.desc(), row.id.desc()]
+    if query.order_by:
+        by = [column.desc() if descending else column for column, descending in _order(model, query.order_by, caller)]
+    statement = select(model).join(hits, hits.c.id == row.id).order_by(*by).limit(size + 1).offset(offset)
+    rows = list((await session.scalars(statement)).all())
+    token = ""
+    if len(rows) > size:
+        rows.pop()
+        token = _seal_token([offset + size], query.digest(model), caller, secret)
+    return Page(rows, token)
+
+
+@dataclass
+class _Figures:
+    count: int
+    sums: dict[str, Decimal]
+    averages: dict[str, Decimal]
+
+
+async def aggregate(
+    session: Any,
+    model: type[Resource],
+    query: Query,
+    group_by: Sequence[str],
+    sums: Sequence[str],
+    averages: Sequence[str],
+    caller: Caller,
+    now: datetime,
+) -> list[tuple[list[str], int, dict[str, str], dict[str, str]]]:
+    """Figures of every group: its values, count, sums and averages; money by "field:CUR"."""
+    if len(group_by) > 3:
+        raise InvalidArgument("MALFORMED", detail="group_by > 3")
+    fields = _readable(model, caller)
+    groups = [_group_column(fields, name) for name in group_by]
+    condition = and_(where(model, query.filter, caller, now), predicate(model, caller))
+    row = _row(model)
+    if query.q.strip():
+        term = SearchTerm.parse(query.q)
+        if term is None or model.search_table is None:
+            return []
+        hits = candidates(term, model.search_table, model.search_table.c.id)
+        condition = and_(condition, row.id.in_(select(hits.c.id)))
+    wanted = list(dict.fromkeys([*sums, *averages]))
+    columns = {name: _figure_column(fields, name) for name in wanted}
+    figures: dict[tuple[str, ...], _Figures] = {}
+    # Without a money field one pass is enough; each money field is a pass of its own, split by currency.
+    plain = [name for name in wanted if columns[name].kind != "money"]
+    for names in [plain, *([name] for name in wanted if name not in plain)]:
+        money = columns[names[0]] if names and columns[names[0]].kind == "money" else None
+        extra = [func.coalesce(money.currency, "")] if money is not None else []
+        found = [part for name in names for part in (func.sum(columns[name].column), func.avg(columns[name].column))]
+        statement = (
+            select(*groups, *extra, func.count(), *found)
+            .select_from(model)
+            .where(condition)
+            .group_by(*groups, *extra)
+            .order_by(func.count().desc(), *groups)
+            .limit(MAX_GROUPS)
+        )
+        for values in (await session.execute(statement)).all():
+            key = tuple(_shown(value) for value in values[: len(groups)])
+            rest = values[len(groups) :]
+            entry = figures.setdefault(key, _Figures(0, {}, {}))
+            suffix = ""
+            if money is not None:
+                suffix, rest = f":{rest[0]}", rest[1:]
+            else:
+                entry.count = rest[0]
+            for i, name in enumerate(names):
+                if rest[1 + 2 * i] is not None:
+                    if name in sums:
+                        entry.sums[name + suffix] = rest[1 + 2 * i]
+                    if name in averages:
+                        entry.averages[name + suffix] = rest[2 + 2 * i]
+    return [
+        (list(key), e.count, {k: _shown(v) for k, v in e.sums.items()}, {k: _shown(v) for k, v in e.averages.items()})
+        for key, e in figures.items()
+    ]
+
+
+_Ordered = tuple[ColumnElement[Any], bool]
+
+
+def _order(model: type[Resource], order_by: str, caller: Caller) -> list[_Ordered]:
+    """Columns and directions, ending in the id so that the order is total."""
+    row = _row(model)
+    try:
+        wanted = filters.parse_order(order_by, _readable(model, caller)) if order_by.strip() else []
+    except FilterError as error:
+        raise InvalidArgument("ORDER_BY_INVALID", field=order_by[error.position :].split(",")[0].split(" ")[0][:60]) from None
+    order: list[_Ordered] = [(_never_null(field), descending) for field, descending in wanted]
+    if not order:
+        order = [(row.update_time, True)]
+    return [*order, (row.id, order[0][1])]
+
+
+def _never_null(field: FilterField) -> ColumnElement[Any]:
+    column = field.column
+    if not getattr(column, "nullable", False):
+        return column
+    match field.kind:
+        case "time":
+            return func.coalesce(column, cast(literal("-infinity"), TIMESTAMP(timezone=True)))
+        case "date":
+            return func.coalesce(column, date.min)
+        case "number" | "money":
+            return func.coalesce(column, Decimal("-1e15"))
+        case _:
+            return func.coalesce(column, "")
+
+
+def _after(order: Sequence[_Ordered], key: Sequence[Any]) -> ColumnElement[bool]:
+    """True for the rows behind the key in the order."""
+    if len(key) != len(order):
+        raise InvalidArgument("PAGE_TOKEN_INVALID")
+    values = [_typed(column, value) for (column, _), value in zip(order, key, strict=True)]
+    steps: list[ColumnElement[bool]] = []
+    equal: list[ColumnElement[bool]] = []
+    for (column, descending), value in zip(order, values, strict=True):
+        steps.append(and_(*equal, column < value if descending else column > value))
+        equal.append(column == value)
+    first_column, descending = order[0]
+    # Beside the exact condition, one that the index understands.
+    bound = first_column <= values[0] if descending else first_column >= values[0]
+    return and_(bound, or_(*steps))
+
+
+def _typed(column: ColumnElement[Any], value: Any) -> Any:
+    kind = column.type.python_type
+    if kind is datetime:
+        return datetime.fromisoformat(value) if value is not None else datetime.min.replace(tzinfo=UTC)
+    if kind is date:
+        return date.fromisoformat(value)
+    if kind is UUID:
+        return UUID(value)
+    return Decimal(value) if kind is Decimal else value
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, datetime | date):
+        return value.isoformat()
+    return str(value) if isinstance(value, UUID | Decimal) else value
+
+
+def _seal_token(key: list[Any], digest: str, caller: Caller, secret: bytes) -> str:
+    nonce = token_bytes(12)
+    body = json.dumps([digest, key, caller.principal, int(datetime.now(UTC).timestamp())]).encode()
+    return urlsafe_b64encode(nonce + AESGCM(secret).encrypt(nonce, body, b"page")).rstrip(b"=").decode()
+
+
+def _open_token(token: str, digest: str, caller: Caller, secret: bytes) -> list[Any]:
+    try:
+        sealed = urlsafe_b64decode(token + "=" * (-len(token) % 4))
+        body = json.loads(AESGCM(secret).decrypt(sealed[:12], sealed[12:], b"page"))
+        of_query, key, principal, issued = body
+        fresh = datetime.now(UTC).timestamp() - issued < TOKEN_SECONDS
+        if of_query != digest or principal != caller.principal or not fresh:
+            raise ValueError
+    except (ValueError, InvalidTag):
+        raise InvalidArgument("PAGE_TOKEN_INVALID") from None
+    return key
+
+
+def _readable(model: type[Resource], caller: Caller) -> Mapping[str, FilterField]:
+    """Fields that the caller may read; the others do not exist for filters and orders either."""
+    guarded = {n: f.rule.read_permission for n, f in model.described.fields.items() if f.rule.read_permission}
+    fields = filter_fields(model)
+    if all(caller.may(permission) for permission in guarded.values()):
+        return fields
+    return {name: field for name, field in fields.items() if name not in guarded or caller.may(guarded[name])}
+
+
+def _group_column(fields: Mapping[str, FilterField], name: str) -> ColumnElement[Any]:
+    base, _, unit = name.partition(":")
+    field = fields.get(base) or fields.get(_snake(base))
+    if field is None or field.kind in {"struct", "messages", "money"}:
+        raise InvalidArgument("ORDER_BY_INVALID", field=base[:60])
+    if field.kind in {"time", "date"}:
+        if unit not in {"day", "week", "month", "quarter", "year"}:
+            raise InvalidArgument("ORDER_BY_INVALID", field=name[:60])
+        local = func.timezone(ZONE.key, field.column) if field.kind == "time" else field.column
+        return cast(func.date_trunc(unit, local), Date)
+    return field.column
+
+
+def _figure_column(fields: Mapping[str, FilterField], name: str) -> FilterField:
+    field = fields.get(name) or fields.get(_snake(name))
+    if field is None or field.kind not in {"number", "money"}:
+        raise InvalidArgument("ORDER_BY_INVALID", field=name[:60])
+    return field
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, Decimal):
+        return f"{value.normalize():f}"
+    return value.date().isoformat() if isinstance(value, datetime) else str(value)
+
+
+def _invalid(error: FilterError, caller: Caller) -> InvalidArgument:
+    detail = error.detail_zh if caller.locale == CHINESE else error.detail_en
+    return InvalidArgument("FILTER_INVALID", position=error.position + 1, detail=detail)
+
+
+def _name_column(model: type[Resource]) -> ColumnElement[str]:
+    from sqlalchemy import Text
+
+    return literal(f"{model.described.collection}/").concat(cast(_row(model).id, Text))
+
+
+def _row(model: type[Resource]) -> Any:
+    return model
+
+
+def _snake(name: str) -> str:
+    return "".join(f"_{c.lower()}" if c.isupper() else c for c in name)

@@ -1,0 +1,340 @@
+"""Rows to messages and back, by field name.
+
+One `Mapper` per resource, compiled at start: attribute = proto field = JSON key. A field without an attribute
+fails there, not in a request.
+"""
+
+from collections.abc import Callable, Collection, Iterable
+from datetime import UTC, date, datetime
+from decimal import Decimal, InvalidOperation
+from functools import lru_cache
+from typing import Any
+
+from google.protobuf import json_format
+from google.protobuf.descriptor import Descriptor
+from google.protobuf.message import Message
+from google.protobuf.struct_pb2 import Struct
+from google.protobuf.timestamp_pb2 import Timestamp
+from google.type.date_pb2 import Date
+
+from crmkit.describe import COMMON, Described, Field, describe_field
+from crmkit.errors import Validation, Violation, required
+from crmkit.resource import Resource
+from crmkit.text import clean_name, reject_bad_text
+from crmkit.values import Money
+
+WRITABLE_COMMON = frozenset(["owner", "department", "collaborators", "custom"])
+MAX_ITEMS = 1000
+
+
+class Mapper:
+    """Turns rows of one model into messages and takes messages into rows."""
+
+    def __init__(self, model: type[Resource]) -> None:
+        self.model = model
+        self.described: Described = model.described
+        self._class: type[Message] = model.__message__
+        for name in self.described.fields:
+            if not hasattr(model, name):
+                raise TypeError(f"{model.__name__} has no attribute for {self.described.message.full_name}.{name}")
+        self._writers: list[tuple[str, Callable[[Message, str, Any], None]]] = [
+            (field.name, _WRITERS[field.kind](field)) for field in self.described.fields.values()
+        ]
+        self.guarded = {
+            field.name: field.rule.read_permission
+            for field in self.described.fields.values()
+            if field.rule.read_permission
+        }
+
+    def message(self, row: Resource, may: Callable[[str], bool] | None = None) -> Message:
+        """The row as message; fields whose read permission `may` denies are left out."""
+        message = self._class()
+        for name, write in self._writers:
+            value = getattr(row, name)
+            if value:
+                write(message, name, value)
+            elif isinstance(value, Money):
+                write(message, name, value)
+        if may is not None:
+            for name, permission in self.guarded.items():
+                if not may(permission):
+                    message.ClearField(name)
+        return message
+
+    def value_json(self, name: str, value: Any) -> Any:
+        """One field's value as JSON value, for the before and after of change facts."""
+        message = self._class()
+        if value:
+            dict(self._writers)[name](message, name, value)
+        return json_format.MessageToDict(message).get(self.described.fields[name].json_name)
+
+    def assign(self, row: Resource, message: Message, names: Collection[str], new: bool, prefix: str) -> frozenset[str]:
+        """Sets the named fields of the row from the message; Validation lists everything that is wrong.
+
+        Returns the fields whose value really changed. Output-only fields are ignored, as AIP-203 says; changing
+        an immutable one is refused.
+        """
+        violations: list[Violation] = []
+        changed: set[str] = set()
+        for name in names:
+            field = self.described.fields[name]
+            if name == "name" or field.output_only or (name in COMMON and name not in WRITABLE_COMMON):
+                continue
+            path = f"{prefix}.{name}" if prefix else name
+            value = _read(field, message, path, violations)
+            if field.required and not value:
+                violations.append(required(path))
+                continue
+            if value != getattr(row, name):
+                if field.immutable and not new:
+                    violations.append(Violation(path, "IMMUTABLE", "创建后不能修改", "This cannot be changed after creation."))
+                    continue
+                setattr(row, name, value)
+                changed.add(name)
+        if violations:
+            raise Validation(*violations)
+        return frozenset(changed)
+
+
+def check_message(message: Message, prefix: str = "") -> None:
+    """Required fields, lengths and texts of a request message that is no resource; Validation where wrong."""
+    violations: list[Violation] = []
+    _check_nested(message, prefix, violations, skip_resources=True)
+    if violations:
+        raise Validation(*violations)
+
+
+@lru_cache(maxsize=None)
+def mapper(model: type[Resource]) -> Mapper:
+    """The mapper of a model, compiled once."""
+    return Mapper(model)
+
+
+def to_timestamp(value: datetime) -> Timestamp:
+    """An instant as message."""
+    stamp = Timestamp()
+    stamp.FromDatetime(value)
+    return stamp
+
+
+def to_date(value: date) -> Date:
+    """A day as message."""
+    return Date(year=value.year, month=value.month, day=value.day)
+
+
+def read_date(message: Date) -> date | None:
+    """The day of a message; None where it is empty; ValueError where there is no such day."""
+    if not (message.year or message.month or message.day):
+        return None
+    return date(message.year, message.month, message.day)
+
+
+def to_struct(value: dict[str, Any]) -> Struct:
+    """A JSON object as message."""
+    struct = Struct()
+    struct.update(value)
+    return struct
+
+
+Writer = Callable[[Message, str, Any], None]
+
+
+def _set(message: Message, name: str, value: Any) -> None:
+    setattr(message, name, value)
+
+
+def _copy(message: Message, name: str, value: Any) -> None:
+    getattr(message, name).CopyFrom(value)
+
+
+def _extend(message: Message, name: str, value: Any) -> None:
+    getattr(message, name).extend(value)
+
+
+def _enum_writer(field: Field) -> Writer:
+    numbers = field.enum_numbers
+    return lambda message, name, value: setattr(message, name, numbers[value])
+
+
+def _enums_writer(field: Field) -> Writer:
+    numbers = field.enum_numbers
+    return lambda message, name, value: getattr(message, name).extend(numbers[item] for item in value)
+
+
+_WRITERS: dict[str, Callable[[Field], Writer]] = {
+    **dict.fromkeys(["text", "reference", "int", "float", "bool"], lambda _: _set),
+    **dict.fromkeys(["texts", "references", "messages"], lambda _: _extend),
+    "message": lambda _: _copy,
+    "decimal": lambda _: lambda message, name, value: setattr(message, name, f"{value.normalize():f}"),
+    "enum": _enum_writer,
+    "enums": _enums_writer,
+    "time": lambda _: lambda message, name, value: getattr(message, name).FromDatetime(value),
+    "date": lambda _: lambda message, name, value: getattr(message, name).CopyFrom(to_date(value)),
+    "money": lambda _: lambda message, name, value: getattr(message, name).CopyFrom(value.message()),
+    "struct": lambda _: lambda message, name, value: getattr(message, name).update(value),
+}
+
+
+def _read(field: Field, message: Message, path: str, violations: list[Violation]) -> Any:
+    """The field's value as the row keeps it; what is wrong goes to `violations`."""
+    value: Any = getattr(message, field.name)
+    match field.kind:
+        case "text" | "reference":
+            return _text(field, value, path, violations)
+        case "texts" | "references":
+            items = [_text(field, item, f"{path}[{i}]", violations) for i, item in enumerate(value)]
+            return list(dict.fromkeys(items)) if _few(items, path, violations) else []
+        case "decimal":
+            return _decimal(field, value, path, violations) if value else None
+        case "enum":
+            return _enum(field, value, path, violations)
+        case "enums":
+            return list(dict.fromkeys(_enum(field, item, path, violations) for item in value))
+        case "time":
+            return _time(value, path, violations) if message.HasField(field.name) else None
+        case "date":
+            try:
+                return read_date(value)
+            except ValueError:
+                violations.append(Violation(path, "BAD_DATE", "不是有效日期", "There is no such day."))
+                return None
+        case "money":
+            return _money(field, value, path, violations)
+        case "struct":
+            return json_format.MessageToDict(value)
+        case "message":
+            if not message.HasField(field.name):
+                return None
+            _check_nested(value, path, violations)
+            return value
+        case "messages":
+            if _few(value, path, violations):
+                for i, item in enumerate(value):
+                    _check_nested(item, f"{path}[{i}]", violations)
+            return list(value)
+        case "int" | "float":
+            _check_minimum(field, Decimal(str(value)), path, violations)
+            return value
+        case _:
+            return value
+
+
+def _text(field: Field, value: str, path: str, violations: list[Violation]) -> str:
+    if len(value) > field.max_length:
+        limit = field.max_length
+        violations.append(Violation(path, "TOO_LONG", f"不能超过 {limit} 个字符", f"At most {limit} characters."))
+    try:
+        reject_bad_text(value)
+    except ValueError:
+        violations.append(Violation(path, "BAD_TEXT", "包含不允许的字符", "The text has characters that are not allowed."))
+        return value
+    return clean_name(value) if field.name == "display_name" else value
+
+
+def _decimal(field: Field, value: str, path: str, violations: list[Violation]) -> Decimal | None:
+    try:
+        number = Decimal(value)
+        if not number.is_finite() or abs(number) >= Decimal(10) ** 14 or int(number.as_tuple().exponent) < -6:
+            raise InvalidOperation
+    except InvalidOperation:
+        violations.append(Violation(path, "NOT_A_NUMBER", "不是有效数字", "This is no number."))
+        return None
+    _check_minimum(field, number, path, violations)
+    return number
+
+
+def _money(field: Field, value: Any, path: str, violations: list[Violation]) -> Money | None:
+    try:
+        money = Money.parse(value)
+    except ValueError as error:
+        zh, en = _MONEY_TEXTS[str(error)]
+        violations.append(Violation(path, str(error), zh, en))
+        return None
+    if money is not None:
+        _check_minimum(field, money.amount, path, violations)
+    return money
+
+
+_MONEY_TEXTS = {
+    "NOT_A_NUMBER": ("不是有效金额", "This is no amount."),
+    "CURRENCY_UNKNOWN": ("币种必须是三位大写代码", "The currency must be a code of three capitals."),
+    "TOO_MANY_PLACES": ("小数位数超过该币种允许的位数", "The amount has more places than its currency."),
+}
+
+
+def _check_minimum(field: Field, value: Decimal, path: str, violations: list[Violation]) -> None:
+    if field.minimum is not None and value < field.minimum:
+        least = field.rule.minimum
+        violations.append(Violation(path, "TOO_SMALL", f"不能小于 {least}", f"At least {least}."))
+
+
+def _enum(field: Field, value: int, path: str, violations: list[Violation]) -> str:
+    name = field.enum_names.get(value)
+    if name is None:
+        violations.append(Violation(path, "UNKNOWN_VALUE", "没有这个选项", "There is no such choice."))
+        return ""
+    return name
+
+
+def _time(value: Timestamp, path: str, violations: list[Violation]) -> datetime | None:
+    try:
+        moment = value.ToDatetime(UTC)
+    except (ValueError, OverflowError):
+        violations.append(Violation(path, "BAD_TIME", "不是有效时间", "There is no such time."))
+        return None
+    return moment
+
+
+def _few(items: Collection[Any], path: str, violations: list[Violation]) -> bool:
+    if len(items) > MAX_ITEMS:
+        violations.append(Violation(path, "TOO_MANY", f"不能超过 {MAX_ITEMS} 项", f"At most {MAX_ITEMS} entries."))
+        return False
+    return True
+
+
+@lru_cache(maxsize=None)
+def _nested_fields(descriptor: Descriptor) -> tuple[Field, ...]:
+    return tuple(
+        describe_field(field)
+        for field in descriptor.fields
+        if not (field.message_type is not None and field.message_type.GetOptions().map_entry)
+        and (field.message_type is not None or field.enum_type is not None or field.cpp_type in (1, 5, 6, 7, 9))
+    )
+
+
+def _check_nested(message: Message, prefix: str, violations: list[Violation], skip_resources: bool = False) -> None:
+    from crm.options.v1 import options_pb2
+
+    if message.DESCRIPTOR.full_name.startswith("google."):
+        return
+    for field in _nested_fields(message.DESCRIPTOR):
+        path = f"{prefix}.{field.name}" if prefix else field.name
+        inner = field.descriptor.message_type
+        if skip_resources and inner is not None and inner.GetOptions().HasExtension(options_pb2.resource):
+            if field.required and not field.descriptor.is_repeated and not message.HasField(field.name):
+                violations.append(required(path))
+            continue
+        if skip_resources and field.name == "requests":
+            continue
+        value = _read(field, message, path, violations)
+        if field.required and not value:
+            violations.append(required(path))
+
+
+def references(message: Message, names: Iterable[str] | None = None) -> list[tuple[str, str, str]]:
+    """Every reference in the message, nested ones too: path, name, type referred to."""
+    found: list[tuple[str, str, str]] = []
+    for field in _nested_fields(message.DESCRIPTOR):
+        if names is not None and field.name not in names:
+            continue
+        value: Any = getattr(message, field.name)
+        if field.kind == "reference" and value:
+            found.append((field.name, value, field.references))
+        elif field.kind == "references":
+            found.extend((f"{field.name}[{i}]", item, field.references) for i, item in enumerate(value))
+        elif field.kind == "message" and message.HasField(field.name):
+            found.extend((f"{field.name}.{path}", name, kind) for path, name, kind in references(value))
+        elif field.kind == "messages":
+            for i, item in enumerate(value):
+                found.extend((f"{field.name}[{i}].{path}", name, kind) for path, name, kind in references(item))
+    return found

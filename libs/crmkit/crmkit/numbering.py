@@ -1,0 +1,65 @@
+"""Human numbers by rule: `Q-{yyyyMM}-{seq:4}` → `Q-202611-0042`.
+
+A gap-free rule (contracts, invoices) draws in the call's own transaction, so that a rolled-back call gives its
+number back. Other rules take blocks in a short transaction of their own and wait for nobody.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from crmkit.describe import Described
+from crmkit.listing import ZONE
+from crmkit.tables import NumberCounter
+
+if TYPE_CHECKING:
+    from crmkit.call import Call
+
+BLOCK = 50
+_PART = re.compile(r"\{(yyyy|yy|MM|dd|yyyyMM|yyyyMMdd|seq(?::(\d+))?)\}")
+
+
+async def draw(call: Call, described: Described) -> str:
+    """The next number of the resource, by the live rule or the declared one."""
+    rule = call.config(f"numberRule.{described.collection}") or {}
+    pattern: str = rule.get("pattern") or described.rule.number
+    gap_free = bool(rule.get("gapFree", described.rule.gap_free))
+    period, moment = _render(pattern, call.now, None), call.now
+    if gap_free:
+        sequence = await _advance(call.db, described.collection, period, 1)
+        return _render(pattern, moment, sequence)
+    blocks = call.running.number_blocks
+    key = (described.collection, period)
+    left = blocks.get(key)
+    if not left:
+        async with call.running.sessions() as session, session.begin():
+            last = await _advance(session, described.collection, period, BLOCK)
+        # Another call of this process may have taken a block meanwhile; both blocks are used up.
+        left = blocks.setdefault(key, [])
+        left.extend(range(last, last - BLOCK, -1))
+    return _render(pattern, moment, left.pop())
+
+
+async def _advance(session: AsyncSession, rule: str, period: str, by: int) -> int:
+    statement = insert(NumberCounter).values(rule=rule, period=period, last=by)
+    statement = statement.on_conflict_do_update(
+        index_elements=["rule", "period"], set_={"last": NumberCounter.last + by}
+    )
+    return (await session.execute(statement.returning(NumberCounter.last))).scalar_one()
+
+
+def _render(pattern: str, now: datetime, sequence: int | None) -> str:
+    local = now.astimezone(ZONE)
+
+    def part(match: re.Match[str]) -> str:
+        if match[1].startswith("seq"):
+            return "" if sequence is None else f"{sequence:0{int(match[2] or 1)}d}"
+        formats = {"yyyy": "%Y", "yy": "%y", "MM": "%m", "dd": "%d", "yyyyMM": "%Y%m", "yyyyMMdd": "%Y%m%d"}
+        return local.strftime(formats[match[1]])
+
+    return _PART.sub(part, pattern)

@@ -1,0 +1,184 @@
+"""Resources: rows that have a name.
+
+A model names its message and writes its behaviour; columns come from the message's fields. Fields that the
+behaviour uses are annotated (`state: Mapped[str]`), so that the type checker knows them.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import uuid_utils.compat as uuid_utils
+from google.protobuf.message import Message
+from sqlalchemy import Column, DateTime, ForeignKey, Index, Integer, MetaData, Table, Text, Uuid, text
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+from sqlalchemy.orm import DeclarativeBase, Mapped, declared_attr, mapped_column
+
+from crmkit.columns import PYTHON_TYPES, column_of, empty_value
+from crmkit.describe import COMMON, Described, describe
+from crmkit.errors import Aborted, FailedPrecondition, NotFound
+from crmkit.search import search_indexes, search_table_columns
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+    from crmkit.call import Call
+
+
+def service_metadata() -> MetaData:
+    """MetaData of one service's tables, with names for every constraint."""
+    return MetaData(
+        naming_convention={
+            "pk": "%(table_name)s_pkey",
+            "ix": "%(table_name)s_%(column_0_N_name)s_index",
+            "uq": "%(table_name)s_%(column_0_N_name)s_key",
+            "ck": "%(table_name)s_%(constraint_name)s_check",
+            "fk": "%(table_name)s_%(column_0_N_name)s_fkey",
+        }
+    )
+
+
+class ServiceBase(DeclarativeBase):
+    """Base of a service's tables; each service subclasses it with `metadata = service_metadata()`."""
+
+    __abstract__ = True
+    type_annotation_map: ClassVar[dict[Any, Any]] = PYTHON_TYPES
+
+
+class Resource:
+    """A row with a name, an owner, a version and the fields of its message."""
+
+    __message__: ClassVar[type[Message]]
+    described: ClassVar[Described]
+    search_table: ClassVar[Table | None]
+
+    id: Mapped[UUID] = mapped_column(Uuid, primary_key=True, sort_order=-10)
+    number: Mapped[str] = mapped_column(Text, server_default=text("''"), sort_order=90)
+    owner: Mapped[str] = mapped_column(Text, server_default=text("''"), sort_order=90)
+    department: Mapped[str] = mapped_column(Text, server_default=text("''"), sort_order=90)
+    collaborators: Mapped[list[str]] = mapped_column(ARRAY(Text), server_default=text("'{}'"), sort_order=90)
+    pending_approval: Mapped[str] = mapped_column(Text, server_default=text("''"), sort_order=90)
+    create_time: Mapped[datetime] = mapped_column(DateTime(timezone=True), sort_order=90)
+    update_time: Mapped[datetime] = mapped_column(DateTime(timezone=True), sort_order=90)
+    creator: Mapped[str] = mapped_column(Text, server_default=text("''"), sort_order=90)
+    custom: Mapped[dict[str, Any]] = mapped_column(JSONB, server_default=text("'{}'"), sort_order=90)
+    version: Mapped[int] = mapped_column(Integer, sort_order=90)
+
+    delete_time: datetime | None = None
+
+    @declared_attr.directive
+    def __tablename__(cls) -> str:
+        return snake(cls.described.collection)
+
+    @declared_attr.directive
+    def __mapper_args__(cls) -> dict[str, Any]:
+        return {"version_id_col": cls.version, "eager_defaults": False}
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        if "__message__" in cls.__dict__:
+            cls.described = describe(cls.__message__.DESCRIPTOR)
+            for field in cls.described.fields.values():
+                if field.name not in COMMON and field.name != "name" and not hasattr(cls, field.name):
+                    setattr(cls, field.name, column_of(field))
+        super().__init_subclass__(**kwargs)
+        if "__message__" in cls.__dict__:
+            _add_indexes(cls)
+
+    def __init__(self, **values: Any) -> None:
+        self.id = uuid_utils.uuid7()
+        for field in self.described.fields.values():
+            if field.name not in COMMON and field.name != "name" and field.name not in values and _settable(self, field.name):
+                setattr(self, field.name, empty_value(field))
+        self.number = self.owner = self.department = self.pending_approval = self.creator = ""
+        self.collaborators, self.custom, self.version = [], {}, 1
+        for key, value in values.items():
+            setattr(self, key, value)
+
+    @property
+    def name(self) -> str:
+        """Resource name, such as "accounts/0190…"."""
+        return f"{self.described.collection}/{self.id}"
+
+    @property
+    def etag(self) -> str:
+        """The version that the next writer must have seen."""
+        return str(self.version)
+
+    def check_etag(self, etag: str) -> None:
+        """Refuses a writer who saw another version; an empty etag is the last writer's choice."""
+        if etag and etag.strip('"') != self.etag:
+            raise Aborted("ETAG_MISMATCH")
+
+    def check_state(self, *allowed: str) -> None:
+        """Refuses what the state does not allow."""
+        state: str = getattr(self, "state")  # noqa: B009  # only resources with a state call this
+        if state not in allowed:
+            raise FailedPrecondition("ILLEGAL_TRANSITION", state=state)
+
+    async def creating(self, call: Call) -> None:
+        """Called before a row is first written; a resource checks and completes itself here."""
+
+    async def updating(self, call: Call, changed: frozenset[str]) -> None:
+        """Called after a standard update set the fields in `changed`, before they are written."""
+
+    async def deleting(self, call: Call) -> None:
+        """Called before a row is deleted; raises where it must stay."""
+
+    def search_texts(self) -> list[str]:
+        """What `q` finds the row by: the searchable fields and the number."""
+        texts: list[str] = [self.number] if self.number else []
+        for name in self.described.searchable:
+            value = getattr(self, name)
+            if isinstance(value, str):
+                texts.append(value)
+            else:
+                texts.extend(item if isinstance(item, str) else getattr(item, "text", "") for item in value or ())
+        return [found for found in texts if found]
+
+
+def parse_name(name: str, collection: str) -> UUID:
+    """The id in a resource name of the collection; NotFound for anything else."""
+    from uuid import UUID
+
+    prefix, _, key = name.partition("/")
+    try:
+        if prefix != collection or len(key) != 36:
+            raise ValueError
+        return UUID(key)
+    except ValueError:
+        raise NotFound() from None
+
+
+def snake(name: str) -> str:
+    """`accountRelations` → `account_relations`."""
+    return "".join(f"_{c.lower()}" if c.isupper() else c for c in name)
+
+
+def _settable(row: Resource, name: str) -> bool:
+    found = getattr(type(row), name, None)
+    return not (isinstance(found, property) and found.fset is None)
+
+
+def _add_indexes(cls: type[Resource]) -> None:
+    table: Table = getattr(cls, "__table__")  # noqa: B009
+    table_name = table.name
+    if cls.described.scope == "OWNED":
+        # One index per branch of the data scope, in the default order of lists.
+        for column in ("owner", "department"):
+            Index(f"{table_name}_{column}_update_time_index", table.c[column], table.c.update_time.desc(), table.c.id)
+    Index(f"{table_name}_update_time_index", table.c.update_time.desc(), table.c.id)
+    if cls.described.rule.number:
+        Index(f"{table_name}_number_key", table.c.number, unique=True, postgresql_where=table.c.number != text("''"))
+    for name, field in cls.described.fields.items():
+        if field.kind == "reference" and name not in COMMON:
+            Index(f"{table_name}_{name}_index", table.c[name], table.c.update_time.desc(), table.c.id)
+    cls.search_table = _search_table(table) if cls.described.searchable else None
+
+
+def _search_table(table: Table) -> Table:
+    """The search columns, beside the resource: row-level security would keep the planner from their index."""
+    name = f"{table.name}_search"
+    key = Column("id", Uuid, ForeignKey(table.c.id, ondelete="CASCADE"), primary_key=True)
+    search = Table(name, table.metadata, key, *search_table_columns(), *search_indexes(name))
+    return search

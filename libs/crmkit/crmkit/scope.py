@@ -1,0 +1,112 @@
+"""The data scope in SQL: the predicate (first wall) and the row-level security policy (second wall).
+
+`crmkit.auth.visible` is the same rule over a JSON-shaped record; a differential test holds them together.
+"""
+
+from typing import Any
+
+from sqlalchemy import ColumnElement, exists, false, or_, select, text, true
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from crmkit.auth import Caller, Scope
+from crmkit.resource import Resource
+from crmkit.tables import Collaborator
+
+BRANCHES = 50
+
+
+def predicate(model: type[Resource], caller: Caller) -> ColumnElement[bool]:
+    """True for the rows that the caller may see."""
+    branches = branch_predicates(model, caller)
+    return true() if branches is None else or_(false(), *branches)
+
+
+def branch_predicates(model: type[Resource], caller: Caller) -> list[ColumnElement[bool]] | None:
+    """The rows that the caller may see, as a union of branches that one index each serves; None means all."""
+    if caller.account:
+        return _account_branches(model, caller)
+    if model.described.scope == "SHARED" or caller.scope is Scope.ALL:
+        return None
+    branches: list[ColumnElement[bool]] = []
+    row: Any = model
+    if caller.employee:
+        branches.append(row.owner == caller.employee)
+        branches.append(
+            exists(
+                select(Collaborator.id).where(
+                    Collaborator.employee == caller.employee,
+                    Collaborator.collection == model.described.collection,
+                    Collaborator.id == row.id,
+                )
+            )
+        )
+    if len(caller.departments) <= BRANCHES:
+        branches.extend(row.department == department for department in caller.departments)
+    else:
+        branches.append(row.department.in_(caller.departments))
+    return branches
+
+
+def _account_branches(model: type[Resource], caller: Caller) -> list[ColumnElement[bool]] | None:
+    """Portal customers and partners see shared records and those of their own account."""
+    described = model.described
+    row: Any = model
+    if described.scope == "SHARED":
+        return None
+    if described.collection == "accounts":
+        return [row.id == caller.account.rpartition("/")[2]]
+    if described.rule.account_field:
+        return [getattr(row, described.rule.account_field) == caller.account]
+    return []
+
+
+async def enter(session: AsyncSession, caller: Caller) -> Any:
+    """Tells the database who asks, for this transaction only; returns the database's time."""
+    departments = "{" + ",".join(f'"{name}"' for name in caller.departments) + "}"
+    found = await session.execute(
+        _ENTER,
+        {
+            "scope": "ACCOUNT" if caller.account else caller.scope.value,
+            "employee": caller.employee,
+            "departments": departments,
+            "account": caller.account,
+        },
+    )
+    return found.one()[0]
+
+
+_ENTER = text(
+    "SELECT now(), set_config('crm.scope', :scope, true), set_config('crm.employee', :employee, true), "
+    "set_config('crm.departments', :departments, true), set_config('crm.account', :account, true)"
+)
+
+
+def policy_statements(model: type[Resource]) -> list[str]:
+    """DDL that forces row-level security on the model's table. Unset settings see nothing."""
+    table, described = model.__table__.name, model.described  # type: ignore[attr-defined]
+    scope = "(SELECT current_setting('crm.scope', true))"
+    if described.scope == "SHARED":
+        using = f"{scope} IS NOT NULL AND {scope} <> ''"
+    else:
+        account = "id::text" if described.collection == "accounts" else described.rule.account_field
+        prefix = "'accounts/' || " if described.collection == "accounts" else ""
+        own = f"({scope} = 'ACCOUNT' AND {prefix}{_quoted(account)} = (SELECT current_setting('crm.account', true)))" if account else "false"
+        using = (
+            f"{scope} = 'ALL' OR {own} OR ({scope} IN ('OWN', 'DEPARTMENT', 'BELOW') AND ("
+            "owner = (SELECT nullif(current_setting('crm.employee', true), '')) "
+            "OR department = ANY ((SELECT current_setting('crm.departments', true)::text[])::text[]) "
+            "OR collaborators @> ARRAY[(SELECT nullif(current_setting('crm.employee', true), ''))]))"
+        )
+    return [
+        f"ALTER TABLE {table} ENABLE ROW LEVEL SECURITY",
+        f"ALTER TABLE {table} FORCE ROW LEVEL SECURITY",
+        f"DROP POLICY IF EXISTS data_scope ON {table}",
+        # Writes are checked by the first wall on old and new values: handing a record over leaves one's scope.
+        f"CREATE POLICY data_scope ON {table} USING ({using}) WITH CHECK (true)",
+    ]
+
+
+def _quoted(column: str) -> str:
+    return column if "::" in column else f'"{column}"'
+
+

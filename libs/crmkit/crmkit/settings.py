@@ -1,0 +1,54 @@
+"""Settings of one process, from the environment. Every default is right for a developer's machine."""
+
+from base64 import urlsafe_b64decode
+
+from pydantic import Field, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """What an app is told at start; `docs/kit.md` explains each."""
+
+    model_config = SettingsConfigDict(extra="ignore", frozen=True)
+
+    database_url: str = "postgresql://localhost:7432"
+    migration_database_url: str = ""
+    nats_url: str = "nats://localhost:7422"
+    nats_replicas: int = 1
+    oidc_issuer: str = "http://localhost:7480"
+    oidc_audience: str = "crm-api"
+    gateway_issuer_jwks: str = ""
+    grpc_port: int = 0
+    metrics_port: int = 0
+    bind_address: str = "127.0.0.1"
+    secret_key: str = Field(default="", repr=False)
+    files_url: str = ""
+    otel_exporter_otlp_endpoint: str = ""
+    log_level: str = "INFO"
+    environment: str = "local"
+    db_pool_size: int = 10
+    max_concurrent_calls: int = 200
+
+    @field_validator("secret_key")
+    @classmethod
+    def _is_a_key(cls, value: str) -> str:
+        if value and len(urlsafe_b64decode(value + "==")) < 32:
+            raise ValueError("SECRET_KEY must be at least 32 bytes, base64url")
+        return value
+
+    @property
+    def secret(self) -> bytes:
+        """The secret key; missing is an error where it is needed, not a weak default."""
+        if not self.secret_key:
+            raise ValueError("SECRET_KEY is not set")
+        return urlsafe_b64decode(self.secret_key + "==")[:32]
+
+    def database(self, app: str, owner: bool = False) -> str:
+        """SQLAlchemy URL of the app's database, as its user or as the owner who migrates."""
+        url = (self.migration_database_url or self.database_url) if owner else self.database_url
+        scheme, rest = url.split("://", 1)
+        if scheme not in {"postgresql", "postgres"}:
+            raise ValueError("DATABASE_URL must begin with postgresql://")
+        base, _, query = rest.partition("?")
+        host = base.rstrip("/").split("/")[0].replace("{app}", app)
+        return f"postgresql+asyncpg://{host}/{app}" + (f"?{query}" if query else "")

@@ -1,0 +1,203 @@
+"""The standard methods of a resource, declared: `accounts = Standard(Account)`.
+
+A service that needs one of them to be special writes a method of its name; the others stay here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any
+
+from crm.common.v1 import common_pb2
+from crm.options.v1 import options_pb2
+from google.protobuf.empty_pb2 import Empty
+from google.protobuf.message import Message
+from sqlalchemy import exists, select
+
+from crmkit import listing
+from crmkit.auth import Caller, visible
+from crmkit.call import Call
+from crmkit.customfields import check_custom
+from crmkit.describe import COMMON
+from crmkit.errors import FailedPrecondition, InvalidArgument, NotFound, PermissionDenied, Validation, Violation, required
+from crmkit.listing import Query
+from crmkit.mapping import WRITABLE_COMMON, mapper
+from crmkit.resource import Resource, parse_name
+from crmkit.scope import predicate
+
+MAX_BATCH = 100
+Handler = Callable[[Any, Call], Awaitable[Any]]
+
+
+class Standard:
+    """Get, list, create, update, delete, batches, aggregate and access of one model."""
+
+    def __init__(self, model: type[Resource]) -> None:
+        self.model = model
+        self.described = model.described
+        self.mapper = mapper(model)
+        # `accountRelations` → `account_relations`, `account_relation`: the fields of requests and replies.
+        self.plural = listing._snake(self.described.collection)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+        self.singular = "".join(f"_{c.lower()}" if c.isupper() else c for c in model.__message__.DESCRIPTOR.name).lstrip("_")
+
+    def handler(self, standard: int) -> Handler:
+        """The handler of one standard method."""
+        return getattr(self, options_pb2.StandardMethod.Name(standard).lower())  # pyright: ignore[reportArgumentType]
+
+    async def get(self, request: Any, call: Call) -> Resource:
+        return await call.load(self.model, request, lock=False)
+
+    async def list(self, request: Any, call: Call) -> dict[str, Any]:
+        page = await call.page(self.model, request)
+        return {self.plural: page.rows, "next_page_token": page.next_page_token}
+
+    async def create(self, request: Any, call: Call) -> Resource:
+        message: Message = getattr(request, self.singular)
+        row = self.model()
+        names = [n for n, f in self.described.fields.items() if n not in COMMON or n in WRITABLE_COMMON]
+        self.mapper.assign(row, message, names, new=True, prefix=self.singular)
+        await call.check_references(message, self.singular, names)
+        await call.add(row)
+        await call.flush()
+        return row
+
+    async def update(self, request: Any, call: Call) -> Resource:
+        message: Any = getattr(request, self.singular)
+        row = await call.load(self.model, _Versioned(message.name, message.etag))
+        await self._apply(row, message, request.update_mask.paths, call)
+        return row
+
+    async def delete(self, request: Any, call: Call) -> Empty:
+        row = await call.load(self.model, request)
+        await row.deleting(call)
+        await self._refuse_if_used(row, call)
+        await call.db.delete(row)
+        return Empty()
+
+    async def batch_get(self, request: Any, call: Call) -> dict[str, Any]:
+        names = list(request.names)
+        _check_batch(names, "names")
+        keys = [parse_name(name, self.described.collection) for name in names]
+        statement = select(self.model).where(self.model.id.in_(keys), predicate(self.model, call.caller))
+        rows = {row.id: row for row in await call.db.scalars(statement)}
+        for index, key in enumerate(keys):
+            if key not in rows:
+                raise NotFound(index=index)
+        return {self.plural: [rows[key] for key in keys]}
+
+    async def batch_update(self, request: Any, call: Call) -> dict[str, Any]:
+        _check_batch(request.requests, "requests")
+        messages = [getattr(one, self.singular) for one in request.requests]
+        rows: dict[int, Resource] = {}
+        # Locked in one order, so that two batches over the same rows cannot wait for each other.
+        for index in sorted(range(len(messages)), key=lambda i: messages[i].name):
+            try:
+                rows[index] = await call.load(self.model, _Versioned(messages[index].name, messages[index].etag))
+            except NotFound:
+                raise NotFound(index=index) from None
+        for index, one in enumerate(request.requests):
+            await self._apply(rows[index], messages[index], one.update_mask.paths, call)
+        return {self.plural: [rows[index] for index in range(len(messages))]}
+
+    async def aggregate(self, request: Any, call: Call) -> dict[str, Any]:
+        query = Query(filter=request.filter, q=request.q)
+        found = await listing.aggregate(
+            call.db, self.model, query, request.group_by, getattr(request, "sum"), request.average, call.caller, call.now  # noqa: B009
+        )
+        rows = [
+            common_pb2.AggregateRow(group=group, count=str(count), sums=sums, averages=averages)
+            for group, count, sums, averages in found
+        ]
+        return {"rows": rows}
+
+    async def explain_access(self, request: Any, call: Call) -> dict[str, Any]:
+        caller = call.caller
+        if request.employee and request.employee != caller.employee:
+            if not caller.may("workspace.access.explain"):
+                raise PermissionDenied("PERMISSION_DENIED", permission="workspace.access.explain")
+            other = call.running.directory.explained(request.employee)
+            if other is None:
+                raise NotFound()
+            caller = other
+        row = await call.load(self.model, request.name, lock=False)
+        grounds = [common_pb2.AccessGround(kind=k, text=call.text(zh, en)) for k, zh, en in self._grounds(row, caller)]
+        if not caller.may(self.described.permission("read")):
+            missing = self.described.permission("read")
+            grounds = [common_pb2.AccessGround(kind="NONE", text=call.text(f"没有权限 {missing}", f"Lacks {missing}"))]
+        return {"visible": bool(grounds) and grounds[0].kind != "NONE", "grounds": grounds or [
+            common_pb2.AccessGround(kind="NONE", text=call.text("不在数据范围内", "Outside the data scope"))
+        ]}  # fmt: skip
+
+    def _grounds(self, row: Resource, caller: Caller) -> Iterable[tuple[str, str, str]]:
+        described = self.described
+        if described.scope == "SHARED":
+            yield "SHARED", "所有有权限的人可见", "Everybody with the permission sees it"
+            return
+        record = {
+            "name": row.name, "owner": row.owner, "department": row.department, "collaborators": row.collaborators,
+            described.rule.account_field: getattr(row, described.rule.account_field, "") if described.rule.account_field else "",
+        }  # fmt: skip
+        if not visible(caller, described.scope, record, described.rule.account_field, described.collection):
+            return
+        if caller.account:
+            yield "ACCOUNT", "属于您的客户档案", "It belongs to your account"
+        if caller.employee and row.owner == caller.employee:
+            yield "OWNER", "是负责人", "Owns it"
+        if caller.employee in row.collaborators:
+            yield "COLLABORATOR", "是协作人", "Collaborates on it"
+        if row.department in caller.departments:
+            yield "DEPARTMENT", "数据范围包含所属部门", "The data scope covers its department"
+        if caller.sees_all:
+            yield "ALL", "数据范围为全部", "The data scope is everything"
+
+    async def _apply(self, row: Resource, message: Any, paths: Iterable[str], call: Call) -> None:
+        names = list(dict.fromkeys(path.split(".")[0] for path in paths)) or [f.name for f, _ in message.ListFields()]
+        for name in names:
+            if name not in self.described.fields:
+                path = f"{self.singular}.{name[:60]}"
+                raise Validation(Violation(path, "UNKNOWN_FIELD", "没有这个字段", "There is no such field."))
+        custom_keys = [path.split(".", 1)[1] for path in paths if path.startswith("custom.")]
+        old_custom = dict(row.custom)
+        owner_before = row.owner
+        changed = self.mapper.assign(row, message, names, new=False, prefix=self.singular)
+        if custom_keys:
+            given = dict(row.custom)
+            row.custom = {**old_custom, **{key: given.get(key) for key in custom_keys}}
+        if {"owner", "department"} & changed:
+            await self._check_handover(row, owner_before, changed, call)
+        await call.check_references(message, self.singular, [name for name in names if name in changed])
+        await row.updating(call, changed)
+        if "custom" in changed or custom_keys:
+            check_custom(row, call)
+
+    async def _check_handover(self, row: Resource, owner_before: str, changed: frozenset[str], call: Call) -> None:
+        """Moving a record needs rights on where it comes from (it was loaded) and where it goes."""
+        if "owner" in changed and row.owner and "department" not in changed:
+            entry = call.config(f"employee.{row.owner.rpartition('/')[2]}") or {}
+            row.department = entry.get("department", row.department)
+        if call.caller.sees_all or not (permission := self.described.permission("assign")):
+            return
+        if not call.caller.may(permission) and row.owner != call.caller.employee:
+            raise PermissionDenied("PERMISSION_DENIED", permission=permission)
+
+    async def _refuse_if_used(self, row: Resource, call: Call) -> None:
+        for model in call.running.models_by_type.values():
+            for name, field in model.described.fields.items():
+                if field.kind == "reference" and field.references == self.described.type and name not in COMMON:
+                    column: Any = getattr(model, name)
+                    if await call.db.scalar(select(exists().where(column == row.name))):
+                        raise FailedPrecondition("IN_USE")
+
+
+class _Versioned:
+    """A name with the version that the caller saw."""
+
+    def __init__(self, name: str, etag: str) -> None:
+        self.name, self.etag = name, etag
+
+
+def _check_batch(items: Any, field: str) -> None:
+    if not items:
+        raise Validation(required(field))
+    if len(items) > MAX_BATCH:
+        raise InvalidArgument("MALFORMED", detail=f"{field} > {MAX_BATCH}")
