@@ -18,9 +18,9 @@ from crmkit import listing, numbering
 from crmkit.auth import Caller, visible
 from crmkit.customfields import check_custom
 from crmkit.errors import FailedPrecondition, NotFound, Validation, Violation
-from crmkit.events import emit_row
 from crmkit.listing import Page, Query
 from crmkit.mapping import mapper, references, to_date, to_struct, to_timestamp
+from crmkit.outbox import emit_rows, new_fact
 from crmkit.resource import Resource, parse_name
 from crmkit.scope import predicate
 from crmkit.search import search_columns
@@ -47,8 +47,9 @@ class Call:
 
     def __init__(self, running: Running, db: AsyncSession, caller: Caller, now: datetime, method: str) -> None:
         self.running, self.db, self.caller, self.now, self.method = running, db, caller, now, method
-        self.etag = ""
         self._emitted: list[_Emitted] = []
+        self._facts: list[dict[str, Any]] = []
+        self.told = False
 
     def emit(self, event: type[Message], /, about: Resource | None = None, **fields: Any) -> None:
         """Records a business fact, sent once the transaction is written. Rows become messages after the flush."""
@@ -183,8 +184,10 @@ class Call:
             self._change_fact(row, "DELETED", {})
         emitted, self._emitted = self._emitted, []
         for fact in emitted:
-            self._write(fact.subject, self._event_message(fact), fact.about)
-        await self.db.flush()
+            self.tell(fact.subject, self._event_message(fact), fact.about)
+        if self._facts:
+            await emit_rows(self.db, self._facts)
+            self._facts, self.told = [], True
 
     def _event_message(self, fact: _Emitted) -> Message:
         message = fact.type()
@@ -225,18 +228,15 @@ class Call:
         if before:
             changed.before.CopyFrom(to_struct(before))
             changed.after.CopyFrom(to_struct({key: resource.get(key) for key in before}))
-        self._write(f"crm.{described.area}.v1.ResourceChanged", changed, row, deleted=action == "DELETED")
+        self.tell(f"crm.{described.area}.v1.ResourceChanged", changed, row, deleted=action == "DELETED")
 
-    def _write(self, subject: str, message: Message, about: Resource | None, deleted: bool = False) -> None:
+    def tell(self, subject: str, message: Message, about: Resource | None, deleted: bool = False) -> None:
+        """Puts a fact that is a message already into the outbox, at the next flush."""
         payload = self.running.codec.to_json(message.DESCRIPTOR.full_name, message.SerializeToString()).decode()
-        emit_row(
-            self.db,
-            subject=subject,
-            payload=payload,
-            actor=self.caller.actor,
-            aggregate_type=about.described.collection if about is not None else "",
-            aggregate_id=about.name if about is not None else "",
-            aggregate_version=(about.version + (1 if deleted else 0)) if about is not None else None,
+        version = None if about is None else about.version + (1 if deleted else 0)
+        aggregate = about.name if about is not None else ""
+        self._facts.append(
+            new_fact(subject, aggregate=aggregate, version=version, payload=payload, actor=self.caller.actor)
         )
 
     async def _index(self, row: Resource, before: dict[str, Any] | None) -> None:

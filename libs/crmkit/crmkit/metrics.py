@@ -47,3 +47,13 @@ class Metrics:
             buckets=(*_SECONDS, 60),
             registry=registry,
         )
+        self.rpc_seconds = Histogram(
+            "crm_rpc_seconds", "Time of an RPC", ["app", "method", "code"], buckets=_SECONDS, registry=registry
+        )
+        self.in_flight = Gauge("crm_rpc_in_flight", "RPCs being served", ["app"], registry=registry)
+        self.pool = Gauge("crm_db_pool_in_use", "Database connections in use", ["app"], registry=registry)
+        self.business = Counter("crm_business", "Business facts told", ["app", "fact"], registry=registry)
+
+    def rpc(self, app: str, method: str, code: str, seconds: float) -> None:
+        """Counts one RPC."""
+        self.rpc_seconds.labels(app, method, code).observe(seconds)

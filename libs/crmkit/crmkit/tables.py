@@ -153,6 +153,16 @@ class Copy(KitBase):
     deleted: Mapped[bool] = mapped_column(server_default=text("false"))
 
 
+class Collaborator(KitBase):
+    """Who collaborates on which row, as an index: the array on the row cannot serve one under row-level security."""
+
+    __tablename__ = "collaborators"
+
+    employee: Mapped[str] = mapped_column(primary_key=True)
+    collection: Mapped[str] = mapped_column(primary_key=True)
+    id: Mapped[UUID] = mapped_column(primary_key=True, index=True)
+
+
 class Replay(KitBase):
     """The reply to an idempotency key."""
 

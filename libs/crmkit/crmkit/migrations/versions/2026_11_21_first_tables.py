@@ -14,6 +14,14 @@ depends_on: str | Sequence[str] | None = None
 
 def upgrade() -> None:
     op.create_table(
+        "collaborators",
+        sa.Column("employee", sa.Text(), nullable=False),
+        sa.Column("collection", sa.Text(), nullable=False),
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.PrimaryKeyConstraint("employee", "collection", "id", name=op.f("collaborators_pkey")),
+    )
+    op.create_index(op.f("collaborators_id_index"), "collaborators", ["id"], unique=False)
+    op.create_table(
         "config_entries",
         sa.Column("key", sa.Text(), nullable=False),
         sa.Column("value", postgresql.JSONB(astext_type=sa.Text()), nullable=False),
@@ -216,3 +224,5 @@ def downgrade() -> None:
     op.drop_index(op.f("copies_collection_index"), table_name="copies")
     op.drop_table("copies")
     op.drop_table("config_entries")
+    op.drop_index(op.f("collaborators_id_index"), table_name="collaborators")
+    op.drop_table("collaborators")

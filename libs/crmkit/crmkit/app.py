@@ -1,0 +1,343 @@
+"""An app: what a service serves, consumes, schedules and stores, and the process that runs it.
+
+`python -m <app> serve | migrate | check | replay <dead letter> | replay-outbox <from> <to>`
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import signal
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Self
+
+import crmprotos
+import grpc
+import grpc.aio
+import structlog
+import uvloop
+from crm.options.v1 import options_pb2
+from google.protobuf import descriptor_pool
+from google.protobuf.descriptor import ServiceDescriptor
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from prometheus_client import CollectorRegistry, start_http_server
+from sqlalchemy import MetaData, text
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
+
+
+from crmkit import copies, migrate, scope, telemetry
+from crmkit.approvals import on_approval_ended
+from crmkit.auth import Caller, Directory, Verifier, system
+from crmkit.bus import Bus, StreamLimits
+from crmkit.call import Call
+from crmkit.config import Config
+from crmkit.describe import Described, describe
+from crmkit.events import Consumers, Fact, Function
+from crmkit.json import JsonCodec
+from crmkit.mapping import mapper
+from crmkit.metrics import Metrics
+from crmkit.outbox import Relay
+from crmkit.resource import Resource
+from crmkit.rpc import LARGEST_MESSAGE, Pipeline, compile_service
+from crmkit.schedule import Job, Schedules
+from crmkit.settings import Settings
+from crmkit.transfer import on_bulk_cancelled, on_bulk_requested
+
+GRACE_SECONDS = 20
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class App:
+    """The table of contents of a service."""
+
+    name: str
+    serves: object
+    tables: MetaData
+    migrations: Path
+    consumes: Sequence[Function] = ()
+    schedules: Sequence[Job] = ()
+    on_start: Sequence[Callable[[Call], Any]] = ()
+
+    @property
+    def descriptor(self) -> ServiceDescriptor:
+        """The proto service of the app."""
+        return _service_of(self.name)
+
+    @property
+    def models(self) -> list[type[Resource]]:
+        """Every resource model over the app's tables."""
+        return [model for model in _subclasses(Resource) if getattr(model, "metadata", None) is self.tables]
+
+
+class Running:
+    """An app with its connections. `async with Running(app, settings) as running`."""
+
+    def __init__(self, app: App, settings: Settings, metrics: Metrics | None = None) -> None:
+        self.app, self.settings = app, settings
+        self.metrics = metrics or Metrics(CollectorRegistry())
+        self.codec = codec()
+        self.models_by_type: dict[str, type[Resource]] = {model.described.type: model for model in app.models}
+        self.models_by_collection = {model.described.collection: model for model in app.models}
+        for model in app.models:
+            mapper(model)
+        wanted = copies.referenced_types([m.__message__.DESCRIPTOR.file for m in app.models] + [app.descriptor.file])
+        everything = resources()
+        self.foreign: Mapping[str, Described] = {
+            kind: everything[kind] for kind in wanted if kind in everything and kind not in self.models_by_type
+        }
+        self.number_blocks: dict[tuple[str, str], list[int]] = {}
+        self.pipeline = Pipeline(self, compile_service(app.descriptor, app.serves))
+        self.port = 0
+
+    async def __aenter__(self) -> Self:
+        settings, app = self.settings, self.app
+        self._stack = AsyncExitStack()
+        self.engine: AsyncEngine = open_engine(settings, app.name)
+        self._stack.push_async_callback(self.engine.dispose)
+        self.sessions = async_sessionmaker(self.engine, expire_on_commit=False, autoflush=False)
+        self.bus = await self._stack.enter_async_context(
+            Bus(settings.nats_url, app.name, StreamLimits(replicas=settings.nats_replicas))
+        )
+        self.config = await self._stack.enter_async_context(Config(self.engine, self.bus, owner=app.name == "workspace"))
+        self.directory = Directory(self.config, permissions())
+        self.verifier = Verifier(settings.oidc_issuer, settings.oidc_audience, settings.gateway_issuer_jwks)
+        self.relay = Relay(self.engine, self.bus, app.name, self.metrics)
+        self._tasks: list[asyncio.Task[None]] = []
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._stack.aclose()
+
+    async def work(self) -> None:
+        """Starts the relay, the consumers and the timed work in the background."""
+        functions = [*self.app.consumes, on_approval_ended, on_bulk_requested, on_bulk_cancelled]
+        if keeper := copies.keeper(self.foreign):
+            functions.append(keeper)
+        areas = sorted({described.area for described in resources().values()} | {"gateway"})
+        consumers = Consumers(self.app.name, areas, functions, self.system_call, self.engine, self.bus, self.metrics)
+        self.consumers = consumers
+        schedules = Schedules(self.app.name, list(self.app.schedules), self.system_call, self.engine, self.metrics)
+        for function in self.app.on_start:
+            async with self.call(getattr(function, "__name__", "start"), system(self.app.name)) as call:
+                await function(call)
+        for name, loop in (("relay", self.relay.run()), ("consumers", consumers.run()), ("schedules", schedules.run())):
+            self._tasks.append(asyncio.create_task(loop, name=f"{self.app.name} {name}"))
+
+    async def serve(self, port: int, address: str = "127.0.0.1") -> grpc.aio.Server:
+        """A started gRPC server on the port (0 = any free one; `self.port` tells)."""
+        server = grpc.aio.server(
+            maximum_concurrent_rpcs=self.settings.max_concurrent_calls * 2,
+            options=[
+                ("grpc.max_receive_message_length", LARGEST_MESSAGE + 65536),
+                ("grpc.max_send_message_length", 8 * LARGEST_MESSAGE),
+                ("grpc.so_reuseport", 0),
+            ],
+        )
+        server.add_generic_rpc_handlers((self.pipeline.grpc_handler(self.app.descriptor),))
+        status = health.aio.HealthServicer()
+        health_pb2_grpc.add_HealthServicer_to_server(status, server)
+        self.port = server.add_insecure_port(f"{address}:{port}")
+        await server.start()
+        await status.set("", health_pb2.HealthCheckResponse.SERVING)
+        await status.set(self.app.descriptor.full_name, health_pb2.HealthCheckResponse.SERVING)
+        self.health = status
+        return server
+
+    @asynccontextmanager
+    async def call(self, method: str, caller: Caller, read_only: bool = False) -> AsyncIterator[Call]:
+        """One call, one transaction: committed when left, rolled back by an exception."""
+        async with self.sessions() as session, session.begin():
+            now = await scope.enter(session, caller)
+            if read_only:
+                await session.execute(_READ_ONLY)
+            call = Call(self, session, caller, now, method)
+            yield call
+            await call.flush()
+        if call.told:
+            self.relay.wake()
+
+    @asynccontextmanager
+    async def system_call(self, method: str, cause: Fact | None) -> AsyncIterator[Call]:
+        """A call of the service itself, for facts and timed work; its actor is whoever caused the fact."""
+        async with self.call(method, system(self.app.name)) as call:
+            yield call
+
+    @asynccontextmanager
+    async def acting(self, outer: Call, caller: Caller, method: str) -> AsyncIterator[Call]:
+        """A call as somebody else within the transaction of another call."""
+        await scope.enter(outer.db, caller)
+        inner = Call(self, outer.db, caller, outer.now, method)
+        try:
+            yield inner
+        finally:
+            await scope.enter(outer.db, outer.caller)
+            outer.told = outer.told or inner.told
+
+    def json_of(self, message: Any) -> dict[str, Any]:
+        """A message as JSON object."""
+        return json.loads(self.codec.to_json(message.DESCRIPTOR.full_name, message.SerializeToString()))
+
+
+_READ_ONLY = text("SET LOCAL transaction_read_only = on")
+
+
+def open_engine(settings: Settings, app: str) -> AsyncEngine:
+    """The app's engine: bounded pool, bounded statements, no prepared surprises."""
+    return create_async_engine(
+        settings.database(app),
+        pool_size=settings.db_pool_size,
+        max_overflow=5,
+        pool_timeout=1.5,
+        pool_pre_ping=False,
+        pool_recycle=1800,
+        connect_args={
+            "timeout": 5,
+            "command_timeout": 30,
+            "server_settings": {
+                "application_name": app,
+                "lock_timeout": "1000",
+                "statement_timeout": "10000",
+                "idle_in_transaction_session_timeout": "10000",
+                "jit": "off",
+            },
+        },
+    )
+
+
+@lru_cache(maxsize=1)
+def codec() -> JsonCodec:
+    """JSON of every message of the platform."""
+    return JsonCodec(crmprotos.load_bytes())
+
+
+@lru_cache(maxsize=1)
+def permissions() -> tuple[str, ...]:
+    """Every permission that the protos declare, "*" and "public" aside."""
+    found: set[str] = set()
+    for file in crmprotos.load().file:
+        for service in file.service:
+            for method in service.method:
+                found.add(method.options.Extensions[options_pb2.permission])
+        for message in file.message_type:
+            for each in message.field:
+                found.add(each.options.Extensions[options_pb2.field].read_permission)
+    return tuple(sorted(found - {"", "*", "public"}))
+
+
+@lru_cache(maxsize=1)
+def resources() -> Mapping[str, Described]:
+    """Every resource of the platform by its type."""
+    found: dict[str, Described] = {}
+    pool = descriptor_pool.Default()
+    for file in crmprotos.load().file:
+        if file.package.startswith("crm."):
+            _import(file.name)
+            for message in pool.FindFileByName(file.name).message_types_by_name.values():
+                if message.GetOptions().HasExtension(options_pb2.resource):
+                    described = describe(message)
+                    found[described.type] = described
+    return found
+
+
+def _import(proto: str) -> None:
+    import importlib
+
+    importlib.import_module(proto.removesuffix(".proto").replace("/", ".") + "_pb2")
+
+
+def _service_of(name: str) -> ServiceDescriptor:
+    file = f"crm/{name}/v1/{name}.proto"
+    _import(file)
+    services = list(descriptor_pool.Default().FindFileByName(file).services_by_name.values())
+    if len(services) != 1:
+        raise ValueError(f"{file} must have one service")
+    return services[0]
+
+
+def _subclasses(of: type[Resource]) -> list[type[Resource]]:
+    return [found for direct in of.__subclasses__() for found in (direct, *_subclasses(direct))]
+
+
+async def migrated(app: App, settings: Settings) -> None:
+    """Brings the database to the code: the kit's tables, the app's tables, row-level security."""
+    url = settings.database(app.name, owner=True)
+    await migrate.upgrade(url, app.name, app.migrations)
+    engine = create_async_engine(url)
+    try:
+        async with engine.begin() as connection:
+            for model in app.models:
+                for statement in scope.policy_statements(model):
+                    await connection.execute(text(statement))
+    finally:
+        await engine.dispose()
+
+
+async def serve(app: App, settings: Settings) -> None:
+    """Serves until SIGTERM or SIGINT, then finishes what is under way."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    registry = CollectorRegistry()
+    async with Running(app, settings, Metrics(registry)) as running:
+        await running.work()
+        server = await running.serve(settings.grpc_port, settings.bind_address)
+        if settings.metrics_port:
+            start_http_server(settings.metrics_port, settings.bind_address, registry)
+        log.info("serving", app=app.name, port=running.port)
+        await stop.wait()
+        await running.health.enter_graceful_shutdown()
+        await server.stop(GRACE_SECONDS)
+
+
+def main(make: Callable[[], App]) -> None:
+    """The command line of an app."""
+    app = make()
+    parser = argparse.ArgumentParser(prog=f"python -m {app.name}")
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("serve", help="serve until told to stop")
+    commands.add_parser("migrate", help="bring the database to the version of the code")
+    commands.add_parser("check", help="compare models and migrations, proto and implementation")
+    revise = commands.add_parser("revise", help="write the migration that changed models need")
+    revise.add_argument("message")
+    replay = commands.add_parser("replay", help="run the handler of a dead letter again")
+    replay.add_argument("id", type=int)
+    outbox = commands.add_parser("replay-outbox", help="send the facts of a time again")
+    outbox.add_argument("start", type=datetime.fromisoformat)
+    outbox.add_argument("end", type=datetime.fromisoformat)
+    arguments = parser.parse_args()
+    settings = Settings()
+    telemetry.start(app.name, settings)
+    uvloop.run(_command(app, settings, arguments))
+
+
+async def _command(app: App, settings: Settings, arguments: argparse.Namespace) -> None:
+    match arguments.command:
+        case "serve":
+            await serve(app, settings)
+        case "migrate":
+            await migrated(app, settings)
+        case "check":
+            await migrate.check(settings.database(app.name, owner=True), app.migrations)
+            Running(app, settings)
+        case "revise":
+            await migrate.revise(settings.database(app.name, owner=True), app.migrations, arguments.message)
+        case _:
+            async with Running(app, settings) as running:
+                await running.bus.connected()
+                if arguments.command == "replay":
+                    await running.work()
+                    await running.consumers.replay(arguments.id)
+                else:
+                    await running.relay.replay(arguments.start, arguments.end)

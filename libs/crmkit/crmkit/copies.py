@@ -1,0 +1,68 @@
+"""Copies of foreign resources, fed by their change facts: what references are checked against."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from google.api import resource_pb2
+from google.protobuf.descriptor import Descriptor, FileDescriptor
+
+from sqlalchemy.dialects.postgresql import insert
+
+from crmkit.call import Call
+from crmkit.describe import Described
+from crmkit.events import Fact, Function, listens
+from crmkit.tables import Copy
+
+
+def referenced_types(files: Iterable[FileDescriptor]) -> set[str]:
+    """Every resource type that messages of the files refer to."""
+    found: set[str] = set()
+
+    def visit(message: Descriptor) -> None:
+        for field in message.fields:
+            if kind := field.GetOptions().Extensions[resource_pb2.resource_reference].type:
+                found.add(kind)
+        for nested in message.nested_types:
+            visit(nested)
+
+    for file in files:
+        for message in file.message_types_by_name.values():
+            visit(message)
+    return found
+
+
+def keeper(foreign: Mapping[str, Described]) -> Function | None:
+    """The handler that keeps the copies of these resources; None where there are none."""
+    collections = {described.collection for described in foreign.values()}
+    if not collections:
+        return None
+    areas = sorted({described.area for described in foreign.values()})
+
+    @listens(*(f"crm.{area}.v1.ResourceChanged" for area in areas))
+    async def keep_copies(event: Fact, call: Call) -> None:
+        await keep(event, call, collections)
+
+    return keep_copies
+
+
+async def keep(event: Fact, call: Call, collections: set[str]) -> None:
+    """Writes the copy, unless a later one is there already: facts come in any order."""
+    name: str = event.payload["name"]
+    collection = name.partition("/")[0]
+    if collection not in collections:
+        return
+    resource: dict[str, Any] = event.payload.get("resource", {})
+    values = {
+        "collection": collection,
+        "payload": resource,
+        "version": event.version or 0,
+        "deleted": event.payload["action"] == "DELETED",
+    }
+    statement = insert(Copy).values(name=name, **values)
+    await call.db.execute(
+        statement.on_conflict_do_update(
+            index_elements=["name"], set_=values, where=Copy.version < values["version"]
+        )
+    )

@@ -1,0 +1,330 @@
+"""The pipeline of every RPC, once.
+
+    deadline and trace → authenticate → permission → required fields and limits
+    → request_id known? replay its reply
+    → handler(message, call)          (read-only transaction if bound to GET)
+    → flush → rows become messages → outbox rows and the replay record → commit → reply
+    any exception → roll back → Status; an unknown one: INTERNAL with a fixed text, logged with its trace id
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any
+
+import grpc
+import grpc.aio
+import structlog
+from crm.options.v1 import options_pb2
+from google.api import annotations_pb2
+from google.protobuf import message_factory
+from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
+from google.protobuf.message import DecodeError, Message
+from opentelemetry import propagate, trace
+from sqlalchemy import select, update
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.exc import DBAPIError, IntegrityError, TimeoutError as PoolTimeout
+from sqlalchemy.orm.exc import StaleDataError
+
+from crmkit import approvals
+from crmkit.auth import Caller, Scope, locale_of
+from crmkit.call import Call
+from crmkit.errors import (
+    Aborted,
+    AlreadyExists,
+    DeadlineExceeded,
+    FailedPrecondition,
+    InternalError,
+    InvalidArgument,
+    PermissionDenied,
+    Problem,
+    ResourceExhausted,
+    Unauthenticated,
+    Unavailable,
+)
+from crmkit.mapping import check_message, mapper
+from crmkit.resource import Resource
+from crmkit.standard import Standard
+from crmkit.tables import Replay
+
+if TYPE_CHECKING:
+    from crmkit.app import Running
+
+LARGEST_MESSAGE = 1 << 20
+LONGEST_KEY = 64
+# Kept back from the caller's deadline, so that the deepest service says what was slow and not the gateway.
+SHAVE = 0.02
+RETRIES = 3
+PUBLIC = "public"
+ANYBODY = "*"
+
+log = structlog.get_logger(__name__)
+tracer = trace.get_tracer("crmkit.rpc")
+Metadata = Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Method:
+    """One RPC, compiled at start."""
+
+    descriptor: MethodDescriptor
+    request: type[Message]
+    reply: type[Message]
+    permission: str
+    handler: Callable[[Any, Call], Awaitable[Any]]
+    read_only: bool
+    key_required: bool
+    verb: bool
+
+    @property
+    def name(self) -> str:
+        """Its short name, such as "WinOpportunity"."""
+        return self.descriptor.name
+
+
+def compile_service(service: ServiceDescriptor, implementation: object) -> list[Method]:
+    """Binds every RPC of a proto service to the object that implements it.
+
+    ValueError at start where an RPC has no implementation, permission or HTTP binding, or the object has a
+    method that is no RPC.
+    """
+    standards = {s.described.message.full_name: s for s in vars(type(implementation)).values() if isinstance(s, Standard)}
+    methods = [_compile(method, implementation, standards) for method in service.methods]
+    names = {method.name for method in methods}
+    for name in vars(type(implementation)):
+        if name[0].isupper() and name not in names:
+            raise ValueError(f"{service.full_name} has no RPC {name}")
+    return methods
+
+
+def _compile(method: MethodDescriptor, implementation: object, standards: Mapping[str, Standard]) -> Method:
+    options = method.GetOptions()
+    permission: str = options.Extensions[options_pb2.permission]
+    if not permission:
+        raise ValueError(f"{method.full_name} has no permission")
+    if not options.HasExtension(annotations_pb2.http):
+        raise ValueError(f"{method.full_name} has no google.api.http")
+    standard = options.Extensions[options_pb2.standard]
+    handler = getattr(implementation, method.name, None)
+    if handler is None and standard:
+        resource = _standard_resource(method, permission)
+        found = next((s for s in standards.values() if s.described.collection == resource), None)
+        handler = found.handler(standard) if found else None
+    if handler is None:
+        raise ValueError(f"{method.full_name} is not implemented")
+    http = options.Extensions[annotations_pb2.http]
+    return Method(
+        descriptor=method,
+        request=message_factory.GetMessageClass(method.input_type),
+        reply=message_factory.GetMessageClass(method.output_type),
+        permission=permission,
+        handler=handler,
+        read_only=http.WhichOneof("pattern") == "get",
+        key_required=options.Extensions[options_pb2.idempotency_key_required],
+        verb=not standard,
+    )
+
+
+def _standard_resource(method: MethodDescriptor, permission: str) -> str:
+    return permission.split(".")[1]
+
+
+class Pipeline:
+    """Runs the methods of one app."""
+
+    def __init__(self, running: Running, methods: list[Method]) -> None:
+        self.running = running
+        self.methods = {method.name: method for method in methods}
+        self._in_flight = 0
+
+    def grpc_handler(self, service: ServiceDescriptor) -> grpc.GenericRpcHandler:
+        """The handler that a grpc.aio server takes."""
+
+        def bind(method: Method) -> grpc.RpcMethodHandler[bytes, bytes]:
+            async def serve(request: bytes, context: grpc.aio.ServicerContext[bytes, bytes]) -> bytes:
+                return await self._serve(method, request, context)
+
+            return grpc.unary_unary_rpc_method_handler(serve)
+
+        return grpc.method_handlers_generic_handler(
+            service.full_name, {name: bind(method) for name, method in self.methods.items()}
+        )
+
+    async def _serve(self, method: Method, request: bytes, context: grpc.aio.ServicerContext[bytes, bytes]) -> bytes:
+        started = time.perf_counter()
+        metadata = {key: str(value) for key, value in context.invocation_metadata() or () if isinstance(value, str)}
+        locale = locale_of(metadata.get("accept-language", ""))
+        code = grpc.StatusCode.OK
+        self._in_flight += 1
+        with tracer.start_as_current_span(method.name, propagate.extract(metadata), trace.SpanKind.SERVER) as span:
+            try:
+                if self._in_flight > self.running.settings.max_concurrent_calls:
+                    raise Unavailable("UNAVAILABLE")
+                remaining = context.time_remaining()
+                if remaining is None:
+                    raise InvalidArgument("DEADLINE_REQUIRED")
+                async with asyncio.timeout(max(remaining - SHAVE, 0.001)):
+                    reply, replayed = await self._answer(method, request, metadata, locale)
+                if replayed:
+                    await context.send_initial_metadata((("crm-replayed", "true"),))
+                return reply
+            except Exception as error:
+                problem = _problem(error)
+                code = problem.code
+                trace_id = f"{span.get_span_context().trace_id:032x}"
+                if isinstance(problem, InternalError):
+                    span.record_exception(error)
+                    log.exception("rpc failed", method=method.name, trace_id=trace_id)
+                else:
+                    log.info("rpc refused", method=method.name, reason=problem.reason, trace_id=trace_id)
+                status = problem.status(locale, trace_id)
+                await context.abort(code, status.message, (("grpc-status-details-bin", status.SerializeToString()),))
+                raise AssertionError("abort returns never") from None
+            finally:
+                self._in_flight -= 1
+                self.running.metrics.rpc(self.running.app.name, method.name, code.name, time.perf_counter() - started)
+
+    async def _answer(self, method: Method, data: bytes, metadata: Metadata, locale: str) -> tuple[bytes, bool]:
+        caller = await self.authenticate(metadata, locale, public=method.permission == PUBLIC)
+        if method.permission not in {PUBLIC, ANYBODY} and not caller.may(method.permission):
+            raise PermissionDenied("PERMISSION_DENIED", permission=method.permission)
+        if len(data) > LARGEST_MESSAGE:
+            raise ResourceExhausted("TOO_LARGE", limit="1 MiB")
+        try:
+            request = method.request.FromString(data)
+        except DecodeError:
+            raise InvalidArgument("MALFORMED", detail="protobuf") from None
+        check_message(request)
+        for attempt in range(RETRIES):
+            try:
+                return await self._transact(method, request, data, caller)
+            except DBAPIError as error:
+                # Serialisation failure or deadlock: the whole transaction runs again.
+                if _sqlstate(error) not in {"40001", "40P01"} or attempt == RETRIES - 1:
+                    raise
+        raise AssertionError("the last attempt returns or raises")
+
+    async def authenticate(self, metadata: Metadata, locale: str, public: bool = False) -> Caller:
+        """The caller that the metadata's token names; Unauthenticated without a valid one."""
+        scheme, _, token = metadata.get("authorization", "").partition(" ")
+        if not token and public:
+            return Caller(actor="anonymous", scope=Scope.ALL, locale=locale, principal="anonymous")
+        if scheme.lower() != "bearer" or not token:
+            raise Unauthenticated
+        claims = await self.running.verifier.verify(token)
+        return self.running.directory.caller(claims, locale, metadata.get("x-forwarded-for", ""))
+
+    async def _transact(self, method: Method, request: Any, data: bytes, caller: Caller) -> tuple[bytes, bool]:
+        async with AsyncExitStack() as stack:
+            call = await stack.enter_async_context(self.running.call(method.name, caller, read_only=method.read_only))
+            key = "" if method.read_only else getattr(request, "request_id", "")
+            if not key and method.key_required:
+                raise InvalidArgument("IDEMPOTENCY_KEY_REQUIRED")
+            if key and (known := await self._claim(call, method, key, data)) is not None:
+                return known, True
+            reply = await self.run(method, request, call)
+            if key:
+                await call.db.execute(
+                    update(Replay)
+                    .where(Replay.principal == caller.principal, Replay.method == method.name, Replay.key == key)
+                    .values(reply=reply)
+                )
+        return reply, False
+
+    async def run(self, method: Method, request: Any, call: Call) -> bytes:
+        """Runs the handler, holds it where an approval policy says so, and gives the reply's bytes."""
+        policies = approvals.policies_for(method, call) if method.verb and not method.read_only else []
+        if not policies:
+            result = await method.handler(request, call)
+            await call.flush()
+            return reply_message(method.reply, result, call).SerializeToString()
+        async with call.db.begin_nested() as attempt:
+            result = await method.handler(request, call)
+            await call.flush()
+            message = reply_message(method.reply, result, call)
+            policy = approvals.matching(policies, message, call)
+            if policy is None:
+                return message.SerializeToString()
+            await attempt.rollback()
+        held = await approvals.hold(method, request, message, policy, call)
+        await call.flush()
+        return reply_message(method.reply, held, call).SerializeToString()
+
+    async def _claim(self, call: Call, method: Method, key: str, data: bytes) -> bytes | None:
+        """Takes the key for this call, or gives the reply that it already has."""
+        if len(key) > LONGEST_KEY or not key.isascii():
+            raise InvalidArgument("MALFORMED", detail="request_id")
+        digest = sha256(data).digest()
+        row = {"principal": call.caller.principal, "method": method.name, "key": key}
+        # Another call with the key makes this one wait here until its transaction ends.
+        claimed = await call.db.scalar(
+            insert(Replay).values(**row, body_hash=digest, reply=b"").on_conflict_do_nothing().returning(Replay.key)
+        )
+        if claimed is not None:
+            return None
+        statement = select(Replay.body_hash, Replay.reply).filter_by(**row)
+        body_hash, reply = (await call.db.execute(statement)).one()
+        if body_hash != digest:
+            raise InvalidArgument("IDEMPOTENCY_KEY_REUSED")
+        return reply
+
+
+def reply_message(reply: type[Message], result: Any, call: Call) -> Message:
+    """What a handler returned, as its reply: a row, a message, or the reply's fields."""
+    if isinstance(result, Message):
+        return result
+    if isinstance(result, Resource):
+        return mapper(type(result)).message(result, call.caller.may)
+    message = reply()
+    for name, value in (result or {}).items():
+        if isinstance(value, list | tuple):
+            getattr(message, name).extend(_shown(item, call) for item in value)
+        elif isinstance(shown := _shown(value, call), Message):
+            getattr(message, name).CopyFrom(shown)
+        else:
+            setattr(message, name, shown)
+    return message
+
+
+def _shown(value: Any, call: Call) -> Any:
+    if isinstance(value, Resource):
+        return mapper(type(value)).message(value, call.caller.may)
+    return call.message_of(value)
+
+
+def _problem(error: BaseException) -> Problem:
+    """The problem that an exception is to the caller."""
+    match error:
+        case Problem():
+            return error
+        case TimeoutError() if not isinstance(error, PoolTimeout):
+            return DeadlineExceeded("DEADLINE_EXCEEDED")
+        case PoolTimeout():
+            return Unavailable("UNAVAILABLE")
+        case StaleDataError():
+            return Aborted("ETAG_MISMATCH")
+        case IntegrityError() if _sqlstate(error) == "23505":
+            return AlreadyExists("ALREADY_EXISTS")
+        case IntegrityError() if _sqlstate(error) == "23503":
+            return FailedPrecondition("IN_USE")
+        case DBAPIError() if _sqlstate(error) in {"40001", "40P01", "55P03"}:
+            return Aborted("CONFLICT")
+        case DBAPIError() if _sqlstate(error) == "57014":
+            return DeadlineExceeded("DEADLINE_EXCEEDED")
+        case DBAPIError() if error.connection_invalidated or _sqlstate(error)[:2] in {"08", "53", "57"}:
+            return Unavailable("UNAVAILABLE")
+        case OSError():
+            return Unavailable("UNAVAILABLE")
+        case _:
+            return InternalError("INTERNAL")
+
+
+def _sqlstate(error: DBAPIError) -> str:
+    return str(getattr(error.orig, "sqlstate", "") or "")
+
+
