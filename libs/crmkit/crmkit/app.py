@@ -34,6 +34,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 from crmkit import copies, migrate, scope, telemetry
 from crmkit.approvals import on_approval_ended
 from crmkit.auth import Caller, Directory, Verifier, system
+from crmkit.background import ended
 from crmkit.bus import Bus, StreamLimits
 from crmkit.call import Call
 from crmkit.config import Config
@@ -47,7 +48,6 @@ from crmkit.resource import Resource
 from crmkit.rpc import LARGEST_MESSAGE, Pipeline, compile_service
 from crmkit.schedule import Job, Schedules
 from crmkit.settings import Settings
-from crmkit.transfer import on_bulk_cancelled, on_bulk_requested
 
 GRACE_SECONDS = 20
 
@@ -114,14 +114,12 @@ class Running:
         return self
 
     async def __aexit__(self, *error: object) -> None:
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await ended(self._tasks)
         await self._stack.aclose()
 
     async def work(self) -> None:
         """Starts the relay, the consumers and the timed work in the background."""
-        functions = [*self.app.consumes, on_approval_ended, on_bulk_requested, on_bulk_cancelled]
+        functions = [*self.app.consumes, on_approval_ended]
         if keeper := copies.keeper(self.foreign):
             functions.append(keeper)
         areas = sorted({described.area for described in resources().values()} | {"gateway"})

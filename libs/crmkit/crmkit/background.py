@@ -2,7 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any
 
 LONGEST_PAUSE = 5.0
 
@@ -25,3 +26,15 @@ async def forever(step: Callable[[], Awaitable[object]], pause: float) -> None:
             continue
         if pause:
             await asyncio.sleep(pause)
+
+
+async def ended(tasks: Iterable[asyncio.Task[Any]]) -> None:
+    """Cancels the tasks and waits until they have ended, asking again where a library swallowed the request.
+
+    `asyncio.wait_for` of Python 3.11 loses a cancellation that comes together with its result.
+    """
+    waiting = {task for task in tasks if not task.done()}
+    while waiting:
+        for task in waiting:
+            task.cancel()
+        _, waiting = await asyncio.wait(waiting, timeout=0.5)

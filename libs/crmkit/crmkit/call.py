@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -15,14 +16,14 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from crmkit import listing, numbering
-from crmkit.auth import Caller, visible
+from crmkit.auth import Caller, system, visible
 from crmkit.customfields import check_custom
 from crmkit.errors import FailedPrecondition, NotFound, Validation, Violation
 from crmkit.listing import Page, Query
 from crmkit.mapping import mapper, references, to_date, to_struct, to_timestamp
 from crmkit.outbox import emit_rows, new_fact
 from crmkit.resource import Resource, parse_name
-from crmkit.scope import predicate
+from crmkit.scope import enter, predicate
 from crmkit.search import search_columns
 from crmkit.tables import Collaborator, Copy
 from crmkit.values import Money
@@ -49,6 +50,7 @@ class Call:
         self.running, self.db, self.caller, self.now, self.method = running, db, caller, now, method
         self._emitted: list[_Emitted] = []
         self._facts: list[dict[str, Any]] = []
+        self._after_flush: list[Callable[[], Awaitable[None]]] = []
         self.told = False
 
     def emit(self, event: type[Message], /, about: Resource | None = None, **fields: Any) -> None:
@@ -75,10 +77,27 @@ class Call:
                 raise FailedPrecondition("PENDING_APPROVAL")
         return row
 
+    def after_flush(self, write: Callable[[], Awaitable[None]]) -> None:
+        """Runs `write` once the rows themselves are written: for tables that refer to them."""
+        self._after_flush.append(write)
+
+    @asynccontextmanager
+    async def everybody(self) -> AsyncIterator[None]:
+        """Within, the database's second wall lets every row be read: for rules over everybody's rows.
+
+        What is read so may decide, but must not be shown.
+        """
+        await enter(self.db, system(self.running.app.name))
+        try:
+            yield
+        finally:
+            await enter(self.db, self.caller)
+
     async def find(self, model: type[R], *conditions: ColumnElement[bool], lock: bool = False) -> R | None:
         """The one row that fits, whoever may see it: for rules that hold over everybody's rows."""
         statement = select(model).where(*conditions).limit(1)
-        return (await self.db.scalars(statement.with_for_update(of=model) if lock else statement)).one_or_none()
+        async with self.everybody():
+            return (await self.db.scalars(statement.with_for_update(of=model) if lock else statement)).one_or_none()
 
     async def page(self, model: type[R], request: Any, *conditions: ColumnElement[bool]) -> Page:
         """A page of what the caller may see, by the request's filter, order, search and token."""
@@ -172,6 +191,9 @@ class Call:
         for row, _ in changes:
             row.update_time = self.now
         await self.db.flush()
+        later, self._after_flush = self._after_flush, []
+        for write in later:
+            await write()
         for row in created:
             await self._index(row, None)
             self._change_fact(row, "CREATED", {})

@@ -51,8 +51,8 @@ def column_of(field: Field) -> Any:
     match field.kind:
         case "money":
             return composite(
-                Money,
-                mapped_column(field.name, Numeric(20, 4)),
+                _money,
+                mapped_column(f"{field.name}_amount", Numeric(20, 4)),
                 mapped_column(f"{field.name}_currency", Text),
             )
         case "message":
@@ -104,7 +104,11 @@ _TYPES: dict[str, TypeEngine[Any]] = {
     "decimal": Numeric(20, 6),
     "struct": JSONB(),
 }
-PYTHON_TYPES = {str: Text(), list[str]: ARRAY(Text()), datetime: DateTime(timezone=True), date: Date(), Decimal: Numeric(20, 6), dict[str, Any]: JSONB()}
+COLUMN_TYPES = {str: Text(), list[str]: ARRAY(Text()), datetime: DateTime(timezone=True), date: Date(), Decimal: Numeric(20, 6), dict[str, Any]: JSONB()}
+
+
+def _money(amount: Decimal | None, currency: str | None) -> Money | None:
+    return None if amount is None or currency is None else Money(amount, currency)
 
 
 def _to_dict(message: Message) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from sqlalchemy import delete, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from crmkit.background import forever
+from crmkit.background import ended, forever
 from crmkit.bus import Bus
 from crmkit.tables import ConfigEntry
 
@@ -80,9 +80,7 @@ class Config:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await ended(self._tasks)
         await self._save()
 
     async def _bucket(self) -> KeyValue:

@@ -79,7 +79,7 @@ def filter_fields(model: type[Resource]) -> Mapping[str, FilterField]:
     table: Any = getattr(model, "__table__")  # noqa: B009
     found: dict[str, FilterField] = {"name": FilterField("name", "reference", _name_column(model))}
     for name, field in model.described.fields.items():
-        column = table.c.get(name)
+        column = table.c.get(f"{name}_amount" if field.kind == "money" else name)
         if column is not None and name != "name":
             choices = frozenset(field.enum_numbers) if field.kind == "enum" else frozenset[str]()
             currency = table.c[f"{name}_currency"] if field.kind == "money" else None

@@ -8,21 +8,20 @@ from __future__ import annotations
 
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, ClassVar
+from uuid import UUID
 
 import uuid_utils.compat as uuid_utils
 from google.protobuf.message import Message
 from sqlalchemy import Column, DateTime, ForeignKey, Index, Integer, MetaData, Table, Text, Uuid, text
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
-from sqlalchemy.orm import DeclarativeBase, Mapped, declared_attr, mapped_column
+from sqlalchemy.orm import Mapped, declared_attr, mapped_column
 
-from crmkit.columns import PYTHON_TYPES, column_of, empty_value
+from crmkit.columns import column_of, empty_value
 from crmkit.describe import COMMON, Described, describe
 from crmkit.errors import Aborted, FailedPrecondition, NotFound
 from crmkit.search import search_indexes, search_table_columns
 
 if TYPE_CHECKING:
-    from uuid import UUID
-
     from crmkit.call import Call
 
 
@@ -37,13 +36,6 @@ def service_metadata() -> MetaData:
             "fk": "%(table_name)s_%(column_0_N_name)s_fkey",
         }
     )
-
-
-class ServiceBase(DeclarativeBase):
-    """Base of a service's tables; each service subclasses it with `metadata = service_metadata()`."""
-
-    __abstract__ = True
-    type_annotation_map: ClassVar[dict[Any, Any]] = PYTHON_TYPES
 
 
 class Resource:
@@ -79,7 +71,7 @@ class Resource:
         if "__message__" in cls.__dict__:
             cls.described = describe(cls.__message__.DESCRIPTOR)
             for field in cls.described.fields.values():
-                if field.name not in COMMON and field.name != "name" and not hasattr(cls, field.name):
+                if field.name not in COMMON and field.name != "name" and field.name not in cls.__dict__:
                     setattr(cls, field.name, column_of(field))
         super().__init_subclass__(**kwargs)
         if "__message__" in cls.__dict__:
@@ -136,11 +128,13 @@ class Resource:
                 texts.extend(item if isinstance(item, str) else getattr(item, "text", "") for item in value or ())
         return [found for found in texts if found]
 
+    def search_phones(self) -> list[str]:
+        """Telephone numbers that `q` finds the row by."""
+        return []
+
 
 def parse_name(name: str, collection: str) -> UUID:
     """The id in a resource name of the collection; NotFound for anything else."""
-    from uuid import UUID
-
     prefix, _, key = name.partition("/")
     try:
         if prefix != collection or len(key) != 36:

@@ -56,6 +56,9 @@ class Money:
         """The value as message, with the places of its currency."""
         return common_pb2.Money(currency_code=self.currency, amount=str(self.rounded().amount))
 
+    def __composite_values__(self) -> tuple[Decimal, str]:
+        return self.amount, self.currency
+
     def rounded(self) -> Money:
         """Rounded half up to the minor unit."""
         return Money(self.amount.quantize(Decimal(1).scaleb(-places(self.currency)), ROUND_HALF_UP), self.currency)

@@ -1,0 +1,300 @@
+"""Service tests on real parts: PostgreSQL, NATS and signed tokens; a stub into the full pipeline.
+
+    async def test_an_account_can_be_archived(customer: Service) -> None:
+        account = await customer.admin.CreateAccount(account={"displayName": "华东机械"})
+        assert (await customer.admin.ArchiveAccount(name=account.name)).state == pb.Account.ARCHIVED
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from functools import cached_property
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any, Self
+
+import grpc
+import grpc.aio
+import yaml
+from google.protobuf import json_format
+from google.protobuf.message import Message
+from google.rpc import error_details_pb2, status_pb2
+from joserfc import jwt
+from joserfc.jwk import RSAKey
+from local_platform.people import Company, Person, load
+from local_platform.secret import Secrets
+from local_platform.servers import ensure_database, nats, postgres
+
+from crmkit.app import App, Running, migrated
+from crmkit.bus import Bus
+from crmkit.config import Config
+from crmkit.settings import Settings
+
+SECRET = "c2VjcmV0LWZvci10ZXN0cy1vbmx5LXRoaXJ0eS10d28tYnl0ZXM"
+DEADLINE = 10.0
+ROLES = Path(__file__).parents[4] / "services" / "workspace" / "workspace" / "roles.yaml"
+
+
+class Refused(Exception):
+    """An RPC answered with an error."""
+
+    def __init__(self, code: grpc.StatusCode, status: status_pb2.Status) -> None:
+        self.code = code
+        self.status = status
+        self.info = error_details_pb2.ErrorInfo()
+        bad = error_details_pb2.BadRequest()
+        for detail in status.details:
+            detail.Unpack(self.info)
+            detail.Unpack(bad)
+        self.violations = {violation.field: violation.reason for violation in bad.field_violations}
+        super().__init__(f"{code.name} {self.info.reason} {self.violations or ''} {status.message}")
+
+    @property
+    def reason(self) -> str:
+        """The error reason."""
+        return self.info.reason
+
+
+class Issuer:
+    """An OpenID provider that signs tokens for the demo company's people, over real HTTP."""
+
+    def __init__(self) -> None:
+        self.key = RSAKey.generate_key(2048, {"kid": "test", "use": "sig", "alg": "RS256"})
+        issuer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                body = {
+                    "/.well-known/openid-configuration": {"issuer": issuer.url, "jwks_uri": f"{issuer.url}/jwks"},
+                    "/jwks": {"keys": [issuer.key.as_dict(private=False)]},
+                }.get(self.path)
+                self.send_response(200 if body else 404)
+                self.end_headers()
+                self.wfile.write(json.dumps(body).encode())
+
+            def log_message(self, format: str, *args: Any) -> None:
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+
+    def close(self) -> None:
+        """Stops answering."""
+        self._server.shutdown()
+        self._server.server_close()
+
+    def token(self, person: Person, header: Mapping[str, Any] | None = None, **claims: Any) -> str:
+        """An access token of the person; claims and header may be bent for tests of refusal."""
+        now = int(time.time())
+        body = {
+            "iss": self.url, "sub": person.subject, "aud": "crm-api", "azp": "guanxi-web", "typ": "Bearer",
+            "iat": now, "exp": now + 3600, **person.claims(), **claims,
+        }  # fmt: skip
+        return jwt.encode({"alg": "RS256", "kid": "test", **(header or {})}, body, self.key)
+
+
+class Client:
+    """Calls RPCs of one service as one person: `client.CreateAccount(account={…})`. Raises Refused."""
+
+    def __init__(self, running: Running, channel: grpc.aio.Channel, token: str, locale: str = "zh-CN") -> None:
+        self._running, self._channel, self._token, self._locale = running, channel, token, locale
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        method = self._running.pipeline.methods[name]
+
+        async def call(request: Message | None = None, **fields: Any) -> Any:
+            if request is None:
+                request = method.request()
+                json_format.ParseDict({key: _plain(value) for key, value in fields.items()}, request)
+            return await self.send(name, request)
+
+        return call
+
+    async def send(self, name: str, request: Message | bytes, metadata: Mapping[str, str] | None = None) -> Any:
+        """Sends a request, or raw bytes, with extra metadata."""
+        method = self._running.pipeline.methods[name]
+        service = self._running.app.descriptor.full_name
+        call = self._channel.unary_unary(f"/{service}/{name}")
+        headers = {"authorization": f"Bearer {self._token}", "accept-language": self._locale, **(metadata or {})}
+        data = request if isinstance(request, bytes) else request.SerializeToString()
+        try:
+            reply = await call(data, timeout=DEADLINE, metadata=tuple(headers.items()))
+        except grpc.aio.AioRpcError as error:
+            details = dict(error.trailing_metadata() or ()).get("grpc-status-details-bin", b"")
+            raise Refused(error.code(), status_pb2.Status.FromString(details)) from None  # type: ignore[arg-type]
+        return method.reply.FromString(reply)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Message):
+        return json_format.MessageToDict(value)
+    return [_plain(item) for item in value] if isinstance(value, list) else value
+
+
+class Service:
+    """One app, running in this process on real parts; a client for each person of the demo company."""
+
+    def __init__(self, running: Running, channel: grpc.aio.Channel, parts: Parts) -> None:
+        self.running, self.channel, self.parts = running, channel, parts
+
+    def client(self, username: str, locale: str = "zh-CN", **claims: Any) -> Client:
+        """A client that calls as the person."""
+        return Client(self.running, self.channel, self.parts.issuer.token(self.parts.people[username], **claims), locale)
+
+    @cached_property
+    def admin(self) -> Client:
+        """The administrator."""
+        return self.client("admin")
+
+    @cached_property
+    def manager(self) -> Client:
+        """The sales manager of the eastern branch."""
+        return self.client("manager")
+
+    @cached_property
+    def sales1(self) -> Client:
+        """A sales representative in the eastern branch."""
+        return self.client("sales1")
+
+    @cached_property
+    def sales2(self) -> Client:
+        """A sales representative in the northern branch."""
+        return self.client("sales2")
+
+    def person(self, username: str) -> Person:
+        """Who that is."""
+        return self.parts.people[username]
+
+    async def tell(self, subject: str, payload: Mapping[str, Any], aggregate: str = "", version: int = 1) -> None:
+        """Publishes a fact as another service would, and waits until this one has handled what it knows of."""
+        from datetime import UTC, datetime
+
+        from uuid_utils.compat import uuid7
+
+        area = subject.split(".")[1]
+        js = await self.running.bus.connected()
+        await self.running.bus.ensure_stream(area)
+        event = str(uuid7())
+        headers = {
+            "Nats-Msg-Id": event, "ce-id": event, "ce-type": subject, "ce-source": f"crm/{area}",
+            "ce-time": datetime.now(UTC).isoformat(), "ce-subject": aggregate, "crm-actor": "system/test",
+            "crm-version": str(version),
+        }  # fmt: skip
+        await js.publish(subject, json.dumps(payload).encode(), headers=headers)
+
+    async def eventually(self, check: Callable[[], Any], seconds: float = 10) -> Any:
+        """Waits until the check, which may be a coroutine function, gives something true; returns that."""
+        deadline = time.monotonic() + seconds
+        while True:
+            found = check()
+            found = await found if asyncio.iscoroutine(found) else found
+            if found:
+                return found
+            if time.monotonic() > deadline:
+                raise AssertionError("it has not happened")
+            await asyncio.sleep(0.05)
+
+    async def facts(self, subject: str, aggregate: str = "") -> list[dict[str, Any]]:
+        """Payloads of the facts in the outbox, oldest first."""
+        from sqlalchemy import text
+
+        async with self.running.sessions() as session:
+            rows = await session.execute(
+                text("SELECT payload FROM outbox WHERE type = :type AND (:aggregate = '' OR aggregate_id = :aggregate) ORDER BY id"),
+                {"type": subject, "aggregate": aggregate},
+            )
+            return [json.loads(row.payload) for row in rows]
+
+
+class Parts:
+    """PostgreSQL, NATS and an issuer, shared by the tests of one process."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.company: Company = load()
+        self.people = self.company.people
+
+    async def __aenter__(self) -> Self:
+        self._stack = AsyncExitStack()
+        self.issuer = Issuer()
+        self._stack.callback(self.issuer.close)
+        # The secrets of the databases lie with the tests' servers, not with the developer's.
+        self.secrets = Secrets(self.directory / "secrets.json")
+        self.admin_url = await self._stack.enter_async_context(postgres(self.directory / "postgres", free_port()))
+        self.nats_url = await self._stack.enter_async_context(nats(self.directory / "nats", free_port()))
+        await self._publish_configuration()
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        await self._stack.aclose()
+
+    async def settings(self, app: str, **values: Any) -> Settings:
+        """Settings of an app on these parts; its database exists."""
+        database = await ensure_database(self.admin_url, app, self.secrets)
+        return Settings(
+            database_url=database.url,
+            migration_database_url=database.owner_url,
+            nats_url=self.nats_url,
+            oidc_issuer=self.issuer.url,
+            secret_key=SECRET,
+            files_url=f"file://{self.directory}/files",
+            **values,
+        )
+
+    @asynccontextmanager
+    async def service(self, app: App) -> AsyncIterator[Service]:
+        """The app, migrated, serving and working."""
+        settings = await self.settings(app.name)
+        await migrated(app, settings)
+        async with Running(app, settings) as running:
+            await running.work()
+            server = await running.serve(0)
+            async with grpc.aio.insecure_channel(f"127.0.0.1:{running.port}") as channel:
+                yield Service(running, channel, self)
+            await server.stop(1)
+
+    async def _publish_configuration(self) -> None:
+        """Roles, departments and people, as workspace would publish them."""
+        async with Bus(self.nats_url, "test") as bus:
+            await bus.connected()
+            async with Config(None, bus) as config:
+                for role, entry in yaml.safe_load(ROLES.read_text()).items():
+                    await config.put(f"role.{role}", {"permissions": entry["permissions"], "scope": entry["scope"], "label": entry["label"]})
+                for department in self.company.departments:
+                    await config.put(
+                        f"department.{department.name.partition('/')[2]}",
+                        {"parent": department.parent, "displayName": department.zh},
+                    )
+                for person in self.people.values():
+                    if person.employee:
+                        await config.put(
+                            f"employee.{person.employee.partition('/')[2]}",
+                            {
+                                "department": person.department, "departments": [], "disabled": False,
+                                "roles": list(person.roles), "displayName": person.zh, "superior": person.superior,
+                            },
+                        )  # fmt: skip
+
+    @asynccontextmanager
+    async def configuration(self) -> AsyncIterator[Config]:
+        """The configuration bucket, to change it as workspace would."""
+        async with Bus(self.nats_url, "test") as bus:
+            await bus.connected()
+            async with Config(None, bus) as config:
+                yield config
+
+
+def free_port() -> int:
+    """A port that nobody uses now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+

@@ -1,0 +1,18 @@
+"""The customer service: its table of contents."""
+
+from pathlib import Path
+
+from crmkit.app import App
+
+from customer.model.base import Base
+from customer.service import CustomerService
+
+
+def app() -> App:
+    """Accounts, contacts, relations, interactions, consents and the time line."""
+    return App(
+        name="customer",
+        serves=CustomerService(),
+        tables=Base.metadata,
+        migrations=Path(__file__).parent.parent / "migrations",
+    )

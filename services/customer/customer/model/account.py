@@ -1,0 +1,170 @@
+"""The account: a company or a person we deal with."""
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from crm.customer.v1 import events_pb2 as events
+from crm.customer.v1 import pb
+from crmkit.call import Call
+from crmkit.errors import FailedPrecondition, Validation, Violation
+from crmkit.resource import Resource
+from sqlalchemy import ForeignKey, Index, Text, Uuid, delete
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Mapped, mapped_column
+
+from customer.identifiers import Phone, TaxId, TaxIdStatus
+from customer.matching import Identity
+from customer.model.base import Base
+
+# What a complete record has, with its weight in percent.
+_COMPLETENESS = {
+    "display_name": 15, "legal_name": 10, "tax_id": 15, "phones": 10, "emails": 10, "addresses": 10, "industry": 10,
+    "source": 5, "level": 5, "website": 5, "employee_count": 5,
+}  # fmt: skip
+_KEYED = frozenset(["display_name", "legal_name", "aliases", "tax_id", "phones", "emails", "website", "kind"])
+
+
+class MatchKeyRow(Base):
+    """A key by which an account is found to be the same as another (NAM-7)."""
+
+    __tablename__ = "match_keys"
+
+    account: Mapped[UUID] = mapped_column(Uuid, ForeignKey("accounts.id", ondelete="CASCADE"), primary_key=True)
+    kind: Mapped[str] = mapped_column(Text, primary_key=True)
+    value: Mapped[str] = mapped_column(Text, primary_key=True)
+
+    __table_args__ = (Index("match_keys_kind_value_index", "kind", "value"),)
+
+
+class Account(Resource, Base):
+    """A company or a person we deal with."""
+
+    __message__ = pb.Account
+
+    display_name: Mapped[str]
+    kind: Mapped[str]
+    roles: Mapped[list[str]]
+    legal_name: Mapped[str]
+    tax_id: Mapped[str]
+    tax_id_status: Mapped[str]
+    website: Mapped[str]
+    state: Mapped[str]
+    last_interaction_time: Mapped[datetime | None]
+    completeness: Mapped[int]
+    phones: Mapped[Any]
+    emails: Mapped[Any]
+    aliases: Mapped[Any]
+
+    async def creating(self, call: Call) -> None:
+        """Completes the record and refuses one that exists already."""
+        self.kind = self.kind or "COMPANY"
+        self.roles = self.roles or ["PROSPECT"]
+        self.state = "ACTIVE"
+        self.normalise()
+        from customer.collision import refuse_collision
+
+        await refuse_collision(self, call)
+        call.emit(events.AccountCreated, account=self)
+
+    async def updating(self, call: Call, changed: frozenset[str]) -> None:
+        """Keeps derived fields and keys right, and tells a change of owner."""
+        self.check_state("ACTIVE", "POOLED", "FROZEN")
+        self.normalise()
+        if changed & _KEYED:
+            from customer.collision import refuse_collision
+
+            await refuse_collision(self, call)
+        if "owner" in changed:
+            call.emit(events.AccountOwnerChanged, account=self, to=self.owner, how="ASSIGN", time=call.now)
+
+    def normalise(self) -> None:
+        """Brings phones and tax id into their normal form and reckons what is filled."""
+        self.phones = [normal_phone(phone) for phone in self.phones]
+        if self.tax_id:
+            tax_id = TaxId.parse(self.tax_id)
+            if tax_id.status is TaxIdStatus.INVALID and len(tax_id.value) == 18:
+                raise Validation(
+                    Violation(
+                        "account.tax_id",
+                        "TAX_ID_INVALID",
+                        "统一社会信用代码校验位不正确。",
+                        "The check character of the tax id is wrong.",
+                    )
+                )
+            self.tax_id = tax_id.value
+            self.tax_id_status = "TEXT" if tax_id.status is TaxIdStatus.INVALID else tax_id.status.value
+        else:
+            self.tax_id_status = ""
+        self.completeness = sum(weight for name, weight in _COMPLETENESS.items() if getattr(self, name))
+
+    def assign(self, owner: str, call: Call) -> None:
+        """Gives the account to another employee."""
+        self.check_state("ACTIVE", "FROZEN")
+        entry = call.config(f"employee.{owner.rpartition('/')[2]}") or {}
+        if entry.get("disabled"):
+            raise FailedPrecondition("EMPLOYEE_INACTIVE")
+        before, self.owner = self.owner, owner
+        self.department = entry.get("department") or self.department
+        call.emit(
+            events.AccountOwnerChanged,
+            account=self,
+            **{"from": before, "to": owner, "how": "ASSIGN", "time": call.now},
+        )
+
+    def archive(self) -> None:
+        """Takes the account out of daily work."""
+        self.check_state("ACTIVE", "POOLED")
+        self.state = "ARCHIVED"
+
+    def unarchive(self) -> None:
+        """Takes it back."""
+        self.check_state("ARCHIVED")
+        self.state = "ACTIVE"
+
+    def copied(self, display_name: str) -> "Account":
+        """A new account like this one, without what belongs to this one alone."""
+        left_out = {"name", "display_name", "legal_name", "tax_id", "tax_id_status", "aliases", "phones", "emails",
+                    "website", "state", "last_interaction_time", "completeness"}  # fmt: skip
+        from crmkit.describe import COMMON
+
+        copy = Account(display_name=display_name, custom=dict(self.custom))
+        for name in self.described.fields:
+            if name not in left_out and name not in COMMON:
+                setattr(copy, name, getattr(self, name))
+        return copy
+
+    def identity(self) -> Identity:
+        """What tells who the account is."""
+        return Identity.of(
+            [self.display_name, self.legal_name, *(alias.text for alias in self.aliases)],
+            person=self.kind == "INDIVIDUAL",
+            tax_id=TaxId.parse(self.tax_id) if self.tax_id else None,
+            phones=[Phone(phone.number, phone.number) for phone in self.phones if phone.valid],
+            emails=[email.address for email in self.emails],
+            website=self.website,
+        )
+
+    async def write_keys(self, identity: Identity, call: Call) -> None:
+        """Replaces the account's match keys."""
+        await call.db.execute(delete(MatchKeyRow).where(MatchKeyRow.account == self.id))
+        rows = [{"account": self.id, "kind": key.kind.value, "value": key.value} for key in identity.keys]
+        if rows:
+            await call.db.execute(insert(MatchKeyRow).on_conflict_do_nothing(), rows)
+
+    def search_phones(self) -> list[str]:
+        """Numbers that `q` finds."""
+        return [phone.number for phone in self.phones if phone.valid]
+
+
+def normal_phone(phone: Any) -> Any:
+    """The phone in E.164 where it can be read, else as typed and marked."""
+    if phone.number.startswith("+") and phone.valid:
+        return phone
+    parsed = Phone.parse(phone.number)
+    normal = type(phone)()
+    normal.CopyFrom(phone)
+    normal.number = parsed.number or phone.number
+    normal.extension = parsed.extension or phone.extension
+    normal.valid = parsed.valid
+    return normal

@@ -1,0 +1,105 @@
+"""The contact: a person at one account or more."""
+
+from datetime import date
+from typing import Any
+
+from crm.customer.v1 import events_pb2 as events
+from crm.customer.v1 import pb
+from crmkit.call import Call
+from crmkit.errors import FailedPrecondition
+from crmkit.mapping import read_date, to_date
+from crmkit.resource import Resource
+from sqlalchemy import text
+from sqlalchemy.orm import Mapped
+
+from customer.model.account import normal_phone
+from customer.model.base import Base
+
+# The chain of superiors is followed in one statement; nobody reports over a hundred levels.
+_CHAIN = text(
+    "WITH RECURSIVE chain(name, next, depth) AS (SELECT CAST(:start AS text), CAST(:start AS text), 0"
+    " UNION ALL SELECT 'contacts/' || c.id, c.reports_to, depth + 1 FROM contacts c, chain"
+    " WHERE 'contacts/' || c.id = chain.next AND depth < 100)"
+    " SELECT EXISTS (SELECT 1 FROM chain WHERE next = :contact)"
+)
+
+
+class Contact(Resource, Base):
+    """A person at one account or more."""
+
+    __message__ = pb.Contact
+
+    display_name: Mapped[str]
+    account: Mapped[str]
+    title: Mapped[str]
+    reports_to: Mapped[str]
+    state: Mapped[str]
+    affiliations: Mapped[Any]
+    phones: Mapped[Any]
+
+    async def creating(self, call: Call) -> None:
+        """Completes the record."""
+        self.state = "ACTIVE"
+        self.phones = [normal_phone(phone) for phone in self.phones]
+        if self.account and not self.affiliations:
+            self.affiliations = [pb.Contact.Affiliation(account=self.account, title=self.title, primary=True)]
+        self._follow_primary()
+        await self._check_chain(call)
+
+    async def updating(self, call: Call, changed: frozenset[str]) -> None:
+        """Keeps main account and affiliations in step."""
+        self.phones = [normal_phone(phone) for phone in self.phones]
+        if "account" in changed and "affiliations" not in changed:
+            rest = [a for a in self.affiliations if a.account != self.account]
+            rest = [_with(a, primary=False) for a in rest]
+            new = pb.Contact.Affiliation(account=self.account, title=self.title, primary=True)
+            self.affiliations = [*rest, new] if self.account else rest
+        self._follow_primary()
+        if "reports_to" in changed:
+            await self._check_chain(call)
+
+    def leave(self, account: str, day: date, to_account: str, call: Call) -> None:
+        """Ends the affiliation on the day; the old account keeps what was logged there."""
+        self.check_state("ACTIVE")
+        account = account or self.account
+        current = next((a for a in self.affiliations if a.account == account and not read_date(a.to_date)), None)
+        if current is None:
+            raise FailedPrecondition("ALREADY_LEFT")
+        others = [a for a in self.affiliations if a is not current]
+        others.append(_with(current, primary=False, to_date=to_date(day)))
+        if to_account:
+            others.append(pb.Contact.Affiliation(account=to_account, from_date=to_date(day), primary=True))
+        self.affiliations = others
+        self._follow_primary()
+        if not any(not read_date(a.to_date) for a in self.affiliations):
+            self.state = "LEFT"
+        call.emit(events.ContactLeft, contact=self, account=account, to_account=to_account)
+
+    def search_phones(self) -> list[str]:
+        """Numbers that `q` finds."""
+        return [phone.number for phone in self.phones if phone.valid]
+
+    def _follow_primary(self) -> None:
+        running = [a for a in self.affiliations if not read_date(a.to_date)]
+        primary = next((a for a in running if a.primary), running[0] if running else None)
+        if primary is not None:
+            self.account = primary.account
+            self.title = primary.title or self.title
+
+    async def _check_chain(self, call: Call) -> None:
+        if self.reports_to and (
+            self.reports_to == self.name
+            or await call.db.scalar(_CHAIN, {"start": self.reports_to, "contact": self.name})
+        ):
+            raise FailedPrecondition("REPORTING_CYCLE")
+
+
+def _with(affiliation: Any, **values: Any) -> Any:
+    copy = pb.Contact.Affiliation()
+    copy.CopyFrom(affiliation)
+    for key, value in values.items():
+        if hasattr(value, "CopyFrom"):
+            getattr(copy, key).CopyFrom(value)
+        else:
+            setattr(copy, key, value)
+    return copy

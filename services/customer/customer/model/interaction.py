@@ -1,0 +1,108 @@
+"""The interaction: one contact moment."""
+
+from datetime import datetime, timedelta
+from typing import Any
+
+from crm.customer.v1 import events_pb2 as events
+from crm.customer.v1 import pb
+from crmkit.call import Call
+from crmkit.errors import FailedPrecondition, Validation, Violation
+from crmkit.mapping import to_timestamp
+from crmkit.resource import Resource
+from sqlalchemy import Index, text
+from sqlalchemy.orm import Mapped
+
+from customer.model.account import Account
+from customer.model.base import Base
+
+EDITABLE = timedelta(hours=24)
+AHEAD = timedelta(minutes=10)
+LATE = timedelta(hours=72)
+
+
+class Interaction(Resource, Base):
+    """One contact moment with a customer."""
+
+    __message__ = pb.Interaction
+    __table_args__ = (
+        Index("interactions_source_key", "channel", "source_key", unique=True, postgresql_where=text("source_key <> ''")),
+    )
+
+    account: Mapped[str]
+    channel: Mapped[str]
+    start_time: Mapped[datetime]
+    duration_seconds: Mapped[int]
+    summary: Mapped[str]
+    result: Mapped[str]
+    source_key: Mapped[str]
+    counts_for_sea: Mapped[bool]
+    why_not: Mapped[str]
+    state: Mapped[str]
+    next_step: Mapped[Any]
+    amendments: Mapped[Any]
+    comments: Mapped[Any]
+    forwards: Mapped[Any]
+    files: Mapped[Any]
+
+    async def creating(self, call: Call) -> None:
+        """Judges the follow-up and brings it to its account."""
+        if self.start_time > call.now + AHEAD:
+            raise Validation(
+                Violation("interaction.start_time", "START_IN_FUTURE", "发生时间不能晚于现在。", "The time lies in the future.")
+            )
+        self.state = "LOGGED"
+        self.why_not = self._why_not(call)
+        self.counts_for_sea = not self.why_not
+        account = await call.find(Account, Account.id == self.account.rpartition("/")[2], lock=True)
+        if account is not None:
+            self.owner = self.owner or call.caller.employee or account.owner
+            self.department = self.department or account.department
+            if account.last_interaction_time is None or account.last_interaction_time < self.start_time:
+                account.last_interaction_time = self.start_time
+        call.emit(events.InteractionLogged, interaction=self)
+
+    async def updating(self, call: Call, changed: frozenset[str]) -> None:
+        """The author edits for a day; then the text is closed."""
+        if call.caller.actor != self.creator:
+            raise FailedPrecondition("NOT_AUTHOR")
+        if call.now - self.create_time > EDITABLE:
+            raise FailedPrecondition("INTERACTION_LOCKED")
+
+    def amend(self, addition: str, call: Call) -> None:
+        """Adds to the text; both stay."""
+        self.amendments = [*self.amendments, _note(addition, call)]
+        self.state = "AMENDED"
+
+    def comment(self, remark: str, call: Call) -> None:
+        """Adds a comment."""
+        self.comments = [*self.comments, _note(remark, call)]
+
+    def forward(self, departments: list[str], kind: str, call: Call) -> None:
+        """Tells departments; those that were told of this kind before are left out."""
+        told = {(f.department, pb.Interaction.ForwardKind.Name(f.kind)) for f in self.forwards}
+        new = [department for department in dict.fromkeys(departments) if (department, kind) not in told]
+        if not new:
+            return
+        number = pb.Interaction.ForwardKind.Value(kind)
+        self.forwards = [
+            *self.forwards,
+            *(pb.Interaction.Forward(department=d, kind=number, time=to_timestamp(call.now)) for d in new),
+        ]
+        call.emit(events.InteractionForwarded, interaction=self, departments=new, kind=kind)
+
+    def _why_not(self, call: Call) -> str:
+        """Why the follow-up does not count for the public sea, empty where it does (SEA-4)."""
+        if not call.caller.employee:
+            return "SYSTEM"
+        if call.now - self.start_time > LATE:
+            return "LATE"
+        letters = sum(character.isalnum() for character in self.summary)
+        if letters < 10 and self.duration_seconds < 15 and not self.files:
+            return "TOO_SHORT"
+        if not self.result and self.next_step is None:
+            return "NO_RESULT"
+        return ""
+
+
+def _note(content: str, call: Call) -> Any:
+    return pb.Interaction.Note(author=call.caller.actor, time=to_timestamp(call.now), text=content)

@@ -1,0 +1,78 @@
+"""Typed edges between accounts."""
+
+from datetime import date
+from decimal import Decimal
+
+from crm.customer.v1 import events_pb2 as events
+from crm.customer.v1 import pb
+from crmkit.call import Call
+from crmkit.errors import AlreadyExists, FailedPrecondition
+from crmkit.resource import Resource
+from sqlalchemy import Index, func, select, text
+from sqlalchemy.orm import Mapped
+
+from customer.model.base import Base
+
+DEEPEST = 10
+OWNERSHIP = ("PARENT_OF", "BRANCH_OF", "JOINT_VENTURE")
+# Levels above and below the new edge, and whether it would lead back. One statement over the ownership edges.
+_WALK = text(
+    "WITH RECURSIVE up(node, depth) AS (SELECT CAST(:parent AS text), 1 UNION SELECT r.\"from\", depth + 1"
+    " FROM account_relations r JOIN up ON r.\"to\" = up.node WHERE r.kind = :kind AND r.state = 'ACTIVE' AND depth < 50),"
+    " down(node, depth) AS (SELECT CAST(:child AS text), 1 UNION SELECT r.\"to\", depth + 1"
+    " FROM account_relations r JOIN down ON r.\"from\" = down.node WHERE r.kind = :kind AND r.state = 'ACTIVE' AND depth < 50)"
+    " SELECT EXISTS (SELECT 1 FROM up WHERE node = :child), (SELECT max(depth) FROM up) + (SELECT max(depth) FROM down)"
+)
+
+
+class AccountRelation(Resource, Base):
+    """A typed edge between two accounts."""
+
+    __message__ = pb.AccountRelation
+    __table_args__ = (
+        Index(
+            "account_relations_active_key", "from", "to", "kind", unique=True, postgresql_where=text("state = 'ACTIVE'")
+        ),
+    )
+
+    kind: Mapped[str]
+    share: Mapped[Decimal | None]
+    from_date: Mapped[date | None]
+    to_date: Mapped[date | None]
+    to: Mapped[str]
+    pays_for: Mapped[bool]
+    state: Mapped[str]
+
+    async def creating(self, call: Call) -> None:
+        """Refuses cycles, groups that are too deep, and shares that exceed the whole."""
+        self.state = "ACTIVE"
+        start, end = getattr(self, "from"), self.to
+        async with call.everybody():
+            table = AccountRelation
+            same = await call.find(
+                table, getattr(table, "from") == start, table.to == end, table.kind == self.kind, table.state == "ACTIVE"
+            )
+            if same is not None:
+                raise AlreadyExists("RELATION_EXISTS")
+            if start == end:
+                raise FailedPrecondition("RELATION_CYCLE")
+            if self.kind in OWNERSHIP:
+                parameters = {"parent": start, "child": end, "kind": self.kind}
+                cycle, levels = (await call.db.execute(_WALK, parameters)).one()
+                if cycle:
+                    raise FailedPrecondition("RELATION_CYCLE")
+                if levels > DEEPEST:
+                    raise FailedPrecondition("RELATION_TOO_DEEP", limit=DEEPEST)
+            if self.share is not None:
+                held = select(func.coalesce(func.sum(table.share), 0)).where(
+                    table.to == end, table.state == "ACTIVE", table.kind.in_(OWNERSHIP)
+                )
+                if (await call.db.scalar(held) or Decimal(0)) + self.share > 100:
+                    raise FailedPrecondition("SHARE_OVER_100")
+        call.emit(events.AccountRelationChanged, relation=self)
+
+    def end(self, day: date, call: Call) -> None:
+        """Ends the relation; it stays known for the days before."""
+        self.check_state("ACTIVE")
+        self.state, self.to_date = "ENDED", day
+        call.emit(events.AccountRelationChanged, relation=self)

@@ -1,0 +1,96 @@
+"""Implements crm.customer.v1.CustomerService."""
+
+from typing import Any
+
+from crm.customer.v1 import pb
+from crmkit.call import Call
+from crmkit.mapping import mapper, read_date
+from crmkit.scope import predicate
+from crmkit.standard import Standard
+from sqlalchemy import select
+
+from customer.collision import find_hits
+from customer.model.account import Account
+from customer.model.consent import Consent
+from customer.model.contact import Contact
+from customer.model.interaction import Interaction
+from customer.model.relation import AccountRelation
+from customer.model.timeline import TimelineEntry
+
+MASKED_HITS = 5
+
+
+class CustomerService:
+    """Accounts, contacts and what was said with them."""
+
+    accounts = Standard(Account)
+    contacts = Standard(Contact)
+    account_relations = Standard(AccountRelation)
+    interactions = Standard(Interaction)
+    consents = Standard(Consent)
+    timeline = Standard(TimelineEntry)
+
+    async def AssignAccount(self, request: pb.AssignAccountRequest, call: Call) -> Account:
+        account = await call.load(Account, request)
+        await call.check_references(request, "", ["owner"])
+        account.assign(request.owner, call)
+        return account
+
+    async def CopyAccount(self, request: pb.CopyAccountRequest, call: Call) -> Account:
+        account = await call.load(Account, request, lock=False)
+        return await call.add(account.copied(request.display_name))
+
+    async def ArchiveAccount(self, request: Any, call: Call) -> Account:
+        account = await call.load(Account, request)
+        account.archive()
+        return account
+
+    async def UnarchiveAccount(self, request: Any, call: Call) -> Account:
+        account = await call.load(Account, request)
+        account.unarchive()
+        return account
+
+    async def CheckAccountCollision(self, request: pb.CheckAccountCollisionRequest, call: Call) -> dict[str, Any]:
+        account = Account()
+        names = ["display_name", "kind", "legal_name", "aliases", "tax_id", "phones", "emails", "website"]
+        mapper(Account).assign(account, request.account, names, new=True, prefix="account")
+        account.normalise()
+        hits = (await find_hits(account, account.identity(), call))[:MASKED_HITS]
+        ids = [hit.account.id for hit in hits]
+        visible = set(await call.db.scalars(select(Account.id).where(Account.id.in_(ids), predicate(Account, call.caller))))
+        answer = []
+        for hit in hits:
+            masked = pb.CollisionHit(
+                level=hit.match.level.value, matched_by=sorted(hit.match.kinds), department=hit.account.department
+            )
+            if hit.account.id in visible:
+                masked.account, masked.display_name = hit.account.name, hit.account.display_name
+            answer.append(masked)
+        return {"hits": answer}
+
+    async def LeaveContact(self, request: pb.LeaveContactRequest, call: Call) -> Contact:
+        contact = await call.load(Contact, request)
+        await call.check_references(request, "", ["account", "to_account"])
+        contact.leave(request.account, read_date(request.date) or call.now.date(), request.to_account, call)
+        return contact
+
+    async def EndAccountRelation(self, request: pb.EndAccountRelationRequest, call: Call) -> AccountRelation:
+        relation = await call.load(AccountRelation, request)
+        relation.end(read_date(request.date) or call.now.date(), call)
+        return relation
+
+    async def AmendInteraction(self, request: pb.AmendInteractionRequest, call: Call) -> Interaction:
+        interaction = await call.load(Interaction, request)
+        interaction.amend(request.text, call)
+        return interaction
+
+    async def ForwardInteraction(self, request: pb.ForwardInteractionRequest, call: Call) -> Interaction:
+        interaction = await call.load(Interaction, request)
+        await call.check_references(request, "", ["departments"])
+        interaction.forward(list(request.departments), pb.Interaction.ForwardKind.Name(request.kind), call)
+        return interaction
+
+    async def CommentInteraction(self, request: pb.CommentInteractionRequest, call: Call) -> Interaction:
+        interaction = await call.load(Interaction, request)
+        interaction.comment(request.text, call)
+        return interaction
