@@ -11,15 +11,17 @@ import asyncio
 import logging
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from alembic import command, context
 from alembic.config import Config
 from sqlalchemy import Connection, MetaData, text
+from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
 
+from crmkit.columns import MessageColumn
 from crmkit.tables import kit_metadata
 
 KIT_MIGRATIONS = Path(__file__).with_name("migrations")
@@ -72,11 +74,22 @@ def run(metadata: MetaData) -> None:
     def included(name: str | None, kind: str, _: Any) -> bool:
         return kind != "table" or (name in kit_tables) == ours
 
+    def render(kind: str, found: Any, autogen: Any) -> str | Literal[False]:
+        # A migration must run with tomorrow's kit too, so it names the types of the database and not ours.
+        if kind == "type" and isinstance(found, MessageColumn):
+            autogen.imports.add("from sqlalchemy.dialects import postgresql")
+            return "postgresql.JSONB()"
+        if kind == "type" and isinstance(found, ARRAY) and getattr(found.item_type, "collation", None):
+            autogen.imports.add("from sqlalchemy.dialects import postgresql")
+            return f"postgresql.ARRAY(sa.Text(collation={found.item_type.collation!r}))"
+        return False
+
     context.configure(
         connection=connection,
         target_metadata=metadata,
         version_table=VERSION_TABLE if ours else "alembic_version",
         include_name=included,
+        render_item=render,
         transaction_per_migration=True,
     )
     with context.begin_transaction():
