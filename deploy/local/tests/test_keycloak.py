@@ -1,12 +1,11 @@
 """The real Keycloak gives the same tokens as the dev issuer. Slow: it is fetched and built the first time."""
 
 import shutil
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from typing import Any
 
 import httpx
 import pytest
-import pytest_asyncio
 from joserfc import jwt
 from joserfc.jwk import KeySet
 from local_platform import people
@@ -30,20 +29,25 @@ def missing() -> str:
     return "" if shutil.which("mvn") else "mvn is missing"
 
 
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(bool(missing()), reason=missing())]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(bool(missing()), reason=missing()),
+]
 
 
-@pytest_asyncio.fixture(scope="module")
-async def keycloak_url(free_port: Callable[[], int]) -> AsyncIterator[str]:
-    """A running Keycloak; its distribution is kept for the next time."""
-    async with keycloak(STATE / "keycloak-of-tests", free_port(), [ORIGIN], Secrets()) as url:
-        yield url
-
-
-@pytest.mark.parametrize("username", ["admin", "sales2", "partner", "customer"])
-async def test_keycloak_and_the_dev_issuer_say_the_same_of_a_person(
-    keycloak_url: str, issuer_url: str, username: str
+async def test_a_real_keycloak_gives_the_tokens_of_the_dev_issuer_and_refuses_what_it_refuses(
+    issuer_url: str, free_port: Callable[[], int]
 ) -> None:
+    # One test, because it is one server: two workers must not run it in the same directory.
+    async with keycloak(STATE / "keycloak-of-tests", free_port(), [ORIGIN], Secrets()) as url:
+        for username in ("admin", "sales2", "partner", "customer"):
+            await says_the_same_of(username, url, issuer_url)
+        await rotates_refresh_tokens(url)
+        await grants_nothing_for_a_password_and_nothing_without_a_challenge(url)
+        await lets_the_synchronisation_read_people_and_departments(url)
+
+
+async def says_the_same_of(username: str, keycloak_url: str, issuer_url: str) -> None:
     real = await claims(keycloak_url, username)
     local = await claims(issuer_url, username)
     assert real.keys() - PROTOCOL == local.keys()
@@ -52,9 +56,7 @@ async def test_keycloak_and_the_dev_issuer_say_the_same_of_a_person(
     assert {claim: real[claim] for claim in same} == {claim: local[claim] for claim in same}
 
 
-async def test_keycloak_rotates_refresh_tokens_and_ends_a_session_whose_token_comes_back(
-    keycloak_url: str,
-) -> None:
+async def rotates_refresh_tokens(keycloak_url: str) -> None:
     first = await sign_in(keycloak_url, "manager", BACK)
     second = await refresh(keycloak_url, first)
     for used_or_ended in (first, second):
@@ -62,9 +64,7 @@ async def test_keycloak_rotates_refresh_tokens_and_ends_a_session_whose_token_co
             await refresh(keycloak_url, used_or_ended)
 
 
-async def test_keycloak_grants_nothing_for_a_password_and_nothing_without_a_challenge(
-    keycloak_url: str,
-) -> None:
+async def grants_nothing_for_a_password_and_nothing_without_a_challenge(keycloak_url: str) -> None:
     password = people.password(people.load().people["admin"], Secrets())
     async with httpx.AsyncClient() as client:
         endpoints = await discover(client, keycloak_url)
@@ -84,7 +84,7 @@ async def test_keycloak_grants_nothing_for_a_password_and_nothing_without_a_chal
         assert (await client.get(endpoints["authorization_endpoint"], params=elsewhere)).status_code == 400
 
 
-async def test_the_synchronising_client_reads_people_and_departments(keycloak_url: str) -> None:
+async def lets_the_synchronisation_read_people_and_departments(keycloak_url: str) -> None:
     admin = keycloak_url.replace("/realms/", "/admin/realms/")
     async with httpx.AsyncClient() as client:
         endpoints = await discover(client, keycloak_url)
