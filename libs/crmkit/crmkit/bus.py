@@ -4,6 +4,9 @@ NATS is a courier and never the record: an app starts, answers and commits while
 Only this module, `events` and `config` import the client.
 """
 
+# pyright: reportUnknownMemberType=false
+# The NATS client tells the types of some of its methods only in part.
+
 import asyncio
 import contextlib
 import json

@@ -4,6 +4,9 @@ A change is seen within a second. An app that starts while NATS is away starts w
 kept in the table `config_entries`.
 """
 
+# pyright: reportUnknownMemberType=false
+# The NATS client tells the types of some of its methods only in part.
+
 import asyncio
 import json
 import logging

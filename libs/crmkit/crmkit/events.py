@@ -6,6 +6,9 @@ A fact may be delivered twice, late or out of order, never not at all; the inbox
 happen once. A fact that a handler refuses too often becomes a dead letter and the others flow on.
 """
 
+# pyright: reportUnknownMemberType=false
+# The NATS client tells the types of some of its methods only in part.
+
 import asyncio
 import contextlib
 import inspect
@@ -359,8 +362,12 @@ class Consumers:
             error=f"{type(error).__name__}: {error}"[:4000],
             attempts=deliveries,
         )
-        again = {"error": letter.excluded.error, "last_time": letter.excluded.last_time, "resolved_at": None}
-        again["attempts"] = DeadLetter.attempts + letter.excluded.attempts
+        again = {
+            "error": letter.excluded.error,
+            "last_time": letter.excluded.last_time,
+            "attempts": DeadLetter.attempts + letter.excluded.attempts,
+            "resolved_at": None,
+        }
         async with self._engine.begin() as connection:
             await connection.execute(
                 letter.on_conflict_do_update(index_elements=["event_id", "handler"], set_=again)

@@ -18,6 +18,9 @@ class Metrics:
         self.published = Counter(
             "crm_events_published", "Facts that JetStream acknowledged", ["app"], registry=registry
         )
+        self.business = Counter(
+            "crm_business", "Business facts that JetStream acknowledged", ["app", "fact"], registry=registry
+        )
         self.republished = Counter(
             "crm_events_republished",
             "Facts sent again, lost by the stream",

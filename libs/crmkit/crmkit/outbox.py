@@ -161,6 +161,9 @@ class Relay:
         if error:
             raise error
         self._metrics.published.labels(self._area).inc(len(rows))
+        for row in rows:
+            if not row.type.endswith(".ResourceChanged"):
+                self._metrics.business.labels(self._area, row.type).inc()
         return len(rows)
 
     async def replay(self, start: datetime, end: datetime) -> int:
@@ -197,7 +200,7 @@ class Relay:
             stream = await self._bus.ensure_stream(self._area)
             info = await self._bus.request(f"STREAM.INFO.{stream}", {"deleted_details": True})
             state = info["state"]
-            found = {
+            found: dict[str, Any] = {
                 "before": before,
                 "created": datetime.fromisoformat(info["created"]),
                 "first": state["first_seq"],

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 
+import asyncpg
 import pytest
 from crm.common.v1 import common_pb2 as common
 from crmkit.bus import Bus, StreamLimits, ensure_stream, stream_of
@@ -25,6 +26,7 @@ from crmkit.metrics import Metrics
 from crmkit.outbox import NotSent, Relay, emit_rows, new_fact
 from nats.aio.msg import Msg
 from opentelemetry import trace
+from prometheus_client import CollectorRegistry
 from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
@@ -192,10 +194,10 @@ async def test_a_handler_is_part_of_the_trace_of_the_change(
 
 
 async def test_facts_of_one_aggregate_come_in_order(
-    engine: AsyncEngine, area: str, relay: Relay, listen: Listen
+    engine: AsyncEngine, bus: Bus, area: str, relay: Relay, listen: Listen, metrics: Metrics
 ) -> None:
     await write(engine, *(fact(area, str(number)) for number in range(200)))
-    async with running(relay, Relay(engine, relay._bus, area, relay._metrics), listen(note)):
+    async with running(relay, Relay(engine, bus, area, metrics), listen(note)):
         await until_effects(engine, 200)
     assert await effects(engine) == [str(number) for number in range(200)]
 
@@ -235,11 +237,13 @@ def test_a_fact_too_large_to_send_is_refused_where_it_is_written(area: str) -> N
 # --- What breaks ------------------------------------------------------------------------------------
 
 
-async def delivered_twice(engine: AsyncEngine, area: str, relay: Relay, consumers: Consumers) -> None:
+async def delivered_twice(
+    engine: AsyncEngine, bus: Bus, area: str, relay: Relay, consumers: Consumers
+) -> None:
     """A fact sent again under another message id, as after an outage longer than the broker remembers."""
     await write(engine, fact(area, "a"))
     async with running(consumers):
-        await relay._bus.ensure_stream(area)
+        await bus.ensure_stream(area)
         await relay.send_batch()
         await relay.replay(LONG_AGO, LATER)
         await write(engine, fact(area, "last"))
@@ -297,32 +301,32 @@ async def _die_and_take_over(
     assert await effects(engine) == ["a"]
 
 
-async def slow_commit(engine: AsyncEngine, area: str, relay: Relay) -> None:
+async def slow_commit(engine: AsyncEngine, bus: Bus, area: str, relay: Relay) -> None:
     """A transaction draws its id first and commits last."""
-    await relay._bus.ensure_stream(area)
+    await bus.ensure_stream(area)
     async with AsyncSession(engine) as slow:
         await emit_rows(slow, [fact(area, "slow")])
         await write(engine, fact(area, "quick", "things/2"))
         await relay.send_batch()
         await slow.commit()
     await relay.send_batch()
-    assert (await relay._bus.js.stream_info(stream_of(area))).state.messages == 2
+    assert (await bus.js.stream_info(stream_of(area))).state.messages == 2
 
 
-async def broker_refuses(engine: AsyncEngine, area: str, relay: Relay) -> None:
+async def broker_refuses(engine: AsyncEngine, bus: Bus, area: str, relay: Relay) -> None:
     """The stream does not take the fact at first."""
     await write(engine, fact(area, "a"))
     with pytest.raises(NotSent):
         await relay.send_batch()
-    await relay._bus.ensure_stream(area)
+    await bus.ensure_stream(area)
     await relay.send_batch()
-    assert (await relay._bus.js.stream_info(stream_of(area))).state.messages == 1
+    assert (await bus.js.stream_info(stream_of(area))).state.messages == 1
 
 
 async def test_a_fact_delivered_twice_has_its_effect_once(
-    engine: AsyncEngine, area: str, relay: Relay, listen: Listen
+    engine: AsyncEngine, bus: Bus, area: str, relay: Relay, listen: Listen
 ) -> None:
-    await delivered_twice(engine, area, relay, listen(note))
+    await delivered_twice(engine, bus, area, relay, listen(note))
 
 
 async def test_a_consumer_killed_between_commit_and_acknowledgement_has_its_effect_once(
@@ -338,15 +342,15 @@ async def test_a_consumer_killed_before_its_commit_loses_nothing(
 
 
 async def test_a_transaction_that_commits_late_is_not_skipped(
-    engine: AsyncEngine, area: str, relay: Relay
+    engine: AsyncEngine, bus: Bus, area: str, relay: Relay
 ) -> None:
-    await slow_commit(engine, area, relay)
+    await slow_commit(engine, bus, area, relay)
 
 
 async def test_a_fact_that_the_broker_refuses_stays_in_the_outbox(
-    engine: AsyncEngine, area: str, relay: Relay
+    engine: AsyncEngine, bus: Bus, area: str, relay: Relay
 ) -> None:
-    await broker_refuses(engine, area, relay)
+    await broker_refuses(engine, bus, area, relay)
     assert await count(engine, "outbox WHERE attempts = 1 AND published_at IS NOT NULL") == 1
 
 
@@ -371,7 +375,12 @@ async def test_nothing_is_lost_or_doubled_when_nats_is_killed(
 
 
 async def test_an_app_starts_and_commits_while_nats_is_away(
-    engine: AsyncEngine, area: str, metrics: Metrics, own_nats: OwnNats, listen: Listen
+    engine: AsyncEngine,
+    registry: CollectorRegistry,
+    area: str,
+    metrics: Metrics,
+    own_nats: OwnNats,
+    listen: Listen,
 ) -> None:
     await own_nats.kill()
     async with Bus(own_nats.url, "test", StreamLimits(32 * 1024 * 1024)) as bus:
@@ -380,51 +389,51 @@ async def test_an_app_starts_and_commits_while_nats_is_away(
             await write(engine, fact(area, "a"))
             assert not bus.up
             await relay.observe()
-            assert metrics.outbox_unpublished.labels(area)._value.get() == 1
+            assert registry.get_sample_value("crm_outbox_unpublished", {"app": area}) == 1
             await own_nats.start()
             await until_effects(engine, 1)
 
 
 async def test_a_deleted_stream_is_found_and_filled_again(
-    engine: AsyncEngine, area: str, relay: Relay, listen: Listen
+    engine: AsyncEngine, bus: Bus, area: str, relay: Relay, listen: Listen
 ) -> None:
     consumers = listen(note)
-    await relay._bus.ensure_stream(area)
+    await bus.ensure_stream(area)
     async with running(consumers):
         await write(engine, *(fact(area, str(number), f"things/{number}") for number in range(100)))
         while await relay.send_batch():
             pass
         await until_effects(engine, 100)
-        await relay._bus.js.delete_stream(stream_of(area))
+        await bus.js.delete_stream(stream_of(area))
         assert await relay.reconcile() == 100
         assert await relay.reconcile() == 0
         await write(engine, fact(area, "after", "things/after"))
         await relay.send_batch()
         await until_effects(engine, 101)
-    assert (await relay._bus.js.stream_info(stream_of(area))).state.messages == 101
+    assert (await bus.js.stream_info(stream_of(area))).state.messages == 101
     assert len(await effects(engine)) == 101
 
 
 async def test_ten_messages_deleted_from_a_stream_are_found_and_sent_again(
-    engine: AsyncEngine, area: str, relay: Relay
+    engine: AsyncEngine, bus: Bus, area: str, relay: Relay
 ) -> None:
-    await relay._bus.ensure_stream(area)
+    await bus.ensure_stream(area)
     await write(engine, *(fact(area, str(number)) for number in range(50)))
     await relay.send_batch()
     for sequence in range(20, 30):
-        await relay._bus.js.delete_msg(stream_of(area), sequence)
+        await bus.js.delete_msg(stream_of(area), sequence)
     assert await relay.reconcile() == 10
     assert await relay.reconcile() == 0
 
 
 async def test_replaying_the_outbox_gives_a_new_listener_what_the_stream_forgot(
-    engine: AsyncEngine, area: str, relay: Relay, listen: Listen
+    engine: AsyncEngine, bus: Bus, area: str, relay: Relay, listen: Listen
 ) -> None:
-    await relay._bus.ensure_stream(area)
+    await bus.ensure_stream(area)
     await write(engine, *(fact(area, str(number)) for number in range(100)))
     while await relay.send_batch():
         pass
-    await relay._bus.js.purge_stream(stream_of(area))
+    await bus.js.purge_stream(stream_of(area))
     assert await relay.replay(LONG_AGO, LATER) == 100
     assert await relay.replay(LONG_AGO, LONG_AGO + timedelta(1)) == 0
     async with running(listen(note)):
@@ -433,7 +442,12 @@ async def test_replaying_the_outbox_gives_a_new_listener_what_the_stream_forgot(
 
 
 async def test_poison_becomes_a_dead_letter_while_the_others_flow_and_runs_again_when_healed(
-    engine: AsyncEngine, area: str, relay: Relay, listen: Listen, metrics: Metrics
+    engine: AsyncEngine,
+    registry: CollectorRegistry,
+    area: str,
+    relay: Relay,
+    listen: Listen,
+    metrics: Metrics,
 ) -> None:
     healed = False
     tried = 0
@@ -467,7 +481,7 @@ async def test_poison_becomes_a_dead_letter_while_the_others_flow_and_runs_again
         "ValueError: cannot read this",
     )
     await relay.observe()
-    assert metrics.dead_letters.labels(area)._value.get() == 1
+    assert registry.get_sample_value("crm_dead_letters", {"app": area}) == 1
     with pytest.raises(ValueError, match="cannot read"):
         await consumers.replay(letter.id)
     healed = True
@@ -477,11 +491,66 @@ async def test_poison_becomes_a_dead_letter_while_the_others_flow_and_runs_again
     assert await count(engine, "dead_letters WHERE resolved_at IS NULL") == 0
 
 
-async def test_what_no_outbox_has_sent_is_put_aside(
-    engine: AsyncEngine, area: str, relay: Relay, listen: Listen
+async def test_a_fact_waits_for_the_database_and_is_not_blamed(
+    engine: AsyncEngine,
+    area: str,
+    relay: Relay,
+    listen: Listen,
+    postgres_url: str,
+    registry: CollectorRegistry,
 ) -> None:
-    await relay._bus.ensure_stream(area)
-    await relay._bus.js.publish(f"crm.{area}.v1.ThingDone", b"not JSON")
+    begun, closed = asyncio.Event(), asyncio.Event()
+
+    async def slow(event: Fact, call: HandlerCall) -> None:
+        begun.set()
+        await closed.wait()
+        await note(event, call)
+
+    await relay.reconcile()
+    await write(engine, fact(area, "a"))
+    await relay.send_batch()
+    admin = await asyncpg.connect(postgres_url, database="postgres")
+    async with running(listen(slow, ack_wait=30)):
+        await begun.wait()
+        name = engine.url.database
+        await admin.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
+        await admin.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1", name)
+        closed.set()
+        await asyncio.sleep(2.5)
+        await admin.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")
+        await until_effects(engine, 1)
+        await asyncio.sleep(0.1)
+    await admin.close()
+    assert await effects(engine) == ["a"]
+    seen = "crm_events_handled_seconds_count"
+    labels = {"app": "listener", "handler": "slow"}
+    assert registry.get_sample_value(seen, {**labels, "outcome": "done"}) == 1
+    assert registry.get_sample_value(seen, {**labels, "outcome": "failed"}) is None
+    assert (registry.get_sample_value(seen, {**labels, "outcome": "waited"}) or 0) >= 1
+
+
+async def test_old_rows_are_tidied_away_and_unsent_ones_never(
+    engine: AsyncEngine, area: str, relay: Relay
+) -> None:
+    await write(engine, *(fact(area, str(number)) for number in range(3)))
+    async with engine.begin() as connection:
+        await connection.execute(text("UPDATE outbox SET occurred_at = occurred_at - interval '9 days'"))
+        await connection.execute(
+            text("UPDATE outbox SET published_at = now() - id * interval '5 days' WHERE id < 3")
+        )
+        old = "INSERT INTO inbox SELECT event_id, 'note', now() - id * interval '20 days' FROM outbox"
+        await connection.execute(text(old))
+    await relay.tidy()
+    assert await count(engine, "outbox") == 2
+    assert await count(engine, "outbox WHERE published_at IS NULL") == 1
+    assert await count(engine, "inbox") == 1
+
+
+async def test_what_no_outbox_has_sent_is_put_aside(
+    engine: AsyncEngine, bus: Bus, area: str, relay: Relay, listen: Listen
+) -> None:
+    await bus.ensure_stream(area)
+    await bus.js.publish(f"crm.{area}.v1.ThingDone", b"not JSON")
     async with running(relay, listen(note)):
         await write(engine, fact(area, "a"))
         await until_effects(engine, 1)
@@ -554,21 +623,21 @@ async def test_reading_by_last_id_is_caught(
     engine: AsyncEngine, bus: Bus, area: str, metrics: Metrics
 ) -> None:
     with pytest.raises(AssertionError):
-        await slow_commit(engine, area, SendsByLastId(engine, bus, area, metrics))
+        await slow_commit(engine, bus, area, SendsByLastId(engine, bus, area, metrics))
 
 
 async def test_marking_before_sending_is_caught(
     engine: AsyncEngine, bus: Bus, area: str, metrics: Metrics
 ) -> None:
     with pytest.raises(AssertionError):
-        await broker_refuses(engine, area, MarksBeforeItSends(engine, bus, area, metrics))
+        await broker_refuses(engine, bus, area, MarksBeforeItSends(engine, bus, area, metrics))
 
 
 async def test_a_missing_inbox_is_caught(
-    engine: AsyncEngine, area: str, relay: Relay, listen: Listen
+    engine: AsyncEngine, bus: Bus, area: str, relay: Relay, listen: Listen
 ) -> None:
     with pytest.raises(AssertionError):
-        await delivered_twice(engine, area, relay, listen(note, kind=HasNoInbox))
+        await delivered_twice(engine, bus, area, relay, listen(note, kind=HasNoInbox))
 
 
 async def test_acknowledging_first_is_caught(
