@@ -108,7 +108,9 @@ class Running:
         )
         self.config = await self._stack.enter_async_context(Config(self.engine, self.bus, owner=app.name == "workspace"))
         self.directory = Directory(self.config, permissions())
-        self.verifier = Verifier(settings.oidc_issuer, settings.oidc_audience, settings.gateway_issuer_jwks)
+        self.verifier = Verifier(
+            settings.oidc_issuer, settings.oidc_audience, settings.gateway_issuer_jwks, settings.oidc_discovery_url
+        )
         self.relay = Relay(self.engine, self.bus, app.name, self.metrics)
         self._tasks: list[asyncio.Task[None]] = []
         return self
@@ -147,6 +149,8 @@ class Running:
         health_pb2_grpc.add_HealthServicer_to_server(status, server)
         self.port = server.add_insecure_port(f"{address}:{port}")
         await server.start()
+        # "live" says that the event loop turns, whatever the others say of readiness.
+        await status.set("live", health_pb2.HealthCheckResponse.SERVING)
         await status.set("", health_pb2.HealthCheckResponse.SERVING)
         await status.set(self.app.descriptor.full_name, health_pb2.HealthCheckResponse.SERVING)
         self.health = status

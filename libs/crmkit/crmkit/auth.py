@@ -192,9 +192,9 @@ class Verifier:
     keys go on for 24 h.
     """
 
-    def __init__(self, issuer: str, audience: str, gateway_jwks: str = "") -> None:
+    def __init__(self, issuer: str, audience: str, gateway_jwks: str = "", discovery: str = "") -> None:
         self._audience = audience
-        self._sources = {issuer: _KeySource(issuer, "")}
+        self._sources = {issuer: _KeySource(issuer, "", discovery)}
         if gateway_jwks:
             self._sources[GATEWAY_ISSUER] = _KeySource("", gateway_jwks)
         self._cache: dict[str, dict[str, Any]] = {}
@@ -243,8 +243,9 @@ class Verifier:
 class _KeySource:
     """The published keys of one issuer."""
 
-    def __init__(self, issuer: str, jwks: str) -> None:
+    def __init__(self, issuer: str, jwks: str, discovery: str = "") -> None:
         self._issuer, self._jwks = issuer, jwks
+        self._discovery = discovery or f"{issuer}/.well-known/openid-configuration"
         self._keys: KeySet | None = None
         self._tried = self._fetched = -1e9
         self._lock = asyncio.Lock()
@@ -267,7 +268,7 @@ class _KeySource:
         try:
             async with httpx.AsyncClient(timeout=5, follow_redirects=False) as client:
                 if not self._jwks:
-                    discovery = await client.get(f"{self._issuer}/.well-known/openid-configuration")
+                    discovery = await client.get(self._discovery)
                     discovery.raise_for_status()
                     if discovery.json()["issuer"] != self._issuer:
                         return

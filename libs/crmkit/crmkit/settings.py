@@ -16,6 +16,8 @@ class Settings(BaseSettings):
     nats_url: str = "nats://localhost:7422"
     nats_replicas: int = 1
     oidc_issuer: str = "http://localhost:7480"
+    # Where the issuer's description is read if its own address is not reachable from here; empty: there.
+    oidc_discovery_url: str = ""
     oidc_audience: str = "crm-api"
     gateway_issuer_jwks: str = ""
     grpc_port: int = 0
