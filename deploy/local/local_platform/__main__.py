@@ -13,13 +13,14 @@ def main() -> int:
     run = commands.add_parser("run", help="start everything and stay until Ctrl-C")
     run.add_argument("--identity", choices=["dev", "keycloak"], default="dev", help="who signs people in")
     run.add_argument("--no-demo", dest="demo", action="store_false", help="start with empty databases")
+    run.add_argument("--one-process", action="store_true", help="all apps on one event loop")
     arguments = parser.parse_args()
 
     from local_platform import launcher
 
     status = 0
     try:
-        asyncio.run(launcher.run(arguments.identity, arguments.demo))
+        asyncio.run(launcher.run(arguments.identity, arguments.demo, arguments.one_process))
     except* StartFailed as failures:
         # One reason is enough: what failed beside it failed of the same.
         print(f"\nThe platform could not start. {first(failures)}", file=sys.stderr)

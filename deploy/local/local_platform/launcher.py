@@ -44,8 +44,14 @@ class Running:
 class Platform:
     """One platform: the apps of the map, with all state in one directory."""
 
-    def __init__(self, identity: str = "dev", apps: Sequence[AppEntry] = APPS, state: Path = STATE) -> None:
-        self.identity, self.apps, self.state = identity, apps, state
+    def __init__(
+        self,
+        identity: str = "dev",
+        apps: Sequence[AppEntry] = APPS,
+        state: Path = STATE,
+        one_process: bool = False,
+    ) -> None:
+        self.identity, self.apps, self.state, self.one_process = identity, apps, state, one_process
         self.secrets = Secrets(state / "secrets.json")
         self.url = f"http://127.0.0.1:{moved(next(app.port for app in APPS if app.name == GATEWAY))}"
 
@@ -57,16 +63,9 @@ class Platform:
                 admin_url, nats_url, issuer_url = await self._start_servers(stack)
                 environments = await self._environments(admin_url, nats_url, issuer_url)
                 say("databases ready, migrating")
-                await together(
-                    self._migrate(app, environments[app.name]) for app in self.apps if app.database
-                )
+                await self._migrate(environments)
                 say("starting the apps")
-                apps = [
-                    App(app, self._python(app.name, "serve", environments[app.name])) for app in self.apps
-                ]
-                for app in apps:
-                    await stack.enter_async_context(app.running())
-                await together(app.ready() for app in apps)
+                await self._start_apps(stack, environments)
                 try:
                     yield Running(self.url, issuer_url)
                 finally:
@@ -89,6 +88,20 @@ class Platform:
         stamp.parent.mkdir(parents=True, exist_ok=True)
         stamp.touch()
         say("the demo company is loaded")
+
+    async def _start_apps(self, stack: AsyncExitStack, environments: dict[str, dict[str, str]]) -> None:
+        if self.one_process:
+            from local_platform.inline import InlineApp
+
+            for entry in self.apps:
+                await stack.enter_async_context(InlineApp(entry, environments[entry.name]).running())
+            return
+        apps = [
+            App(entry, self._python(entry.name, "serve", environments[entry.name])) for entry in self.apps
+        ]
+        for app in apps:
+            await stack.enter_async_context(app.running())
+        await together(app.ready() for app in apps)
 
     async def _start_servers(self, stack: AsyncExitStack) -> tuple[str, str, str]:
         """Start at once what the environment does not name, and return the three URLs."""
@@ -135,6 +148,7 @@ class Platform:
             "OIDC_AUDIENCE": "crm-api",
             "SECRET_KEY": self.secrets.get("platform"),
             "FILES_URL": files.as_uri(),
+            "GATEWAY_ISSUER_JWKS": f"{self.url}/session/jwks",
             "ENVIRONMENT": "local",
         }
         environments = {}
@@ -156,8 +170,18 @@ class Platform:
             "WEB_ROOT": str(ROOT / "web" / "dist"),
         }
 
-    async def _migrate(self, app: AppEntry, environment: dict[str, str]) -> None:
-        await self._finish(self._python(app.name, "migrate", environment))
+    async def _migrate(self, environments: dict[str, dict[str, str]]) -> None:
+        """Bring every database to the version of the code, all at once in processes, in turn on one loop."""
+        apps = [app for app in self.apps if app.database]
+        if self.one_process:
+            from local_platform import inline
+
+            for app in apps:
+                await inline.migrate(app, environments[app.name])
+            return
+        await together(
+            self._finish(self._python(app.name, "migrate", environments[app.name])) for app in apps
+        )
 
     async def _finish(self, child: Child) -> None:
         """Run a process to its end; a failure of it is a `StartFailed`."""
@@ -194,11 +218,12 @@ class Platform:
             yield
 
 
-async def run(identity: str, demo: bool) -> None:
+async def run(identity: str, demo: bool, one_process: bool) -> None:
     """Run the platform until Ctrl-C or SIGTERM; `StartFailed` if it cannot start."""
     began = time.monotonic()
     stopping = _cancel_on_signals()
-    platform = Platform(identity, [app for app in APPS if _is_installed(app)])
+    apps = [app for app in APPS if _is_installed(app)]
+    platform = Platform(identity, apps, one_process=one_process)
     try:
         async with platform.running() as running:
             say(f"ready in {time.monotonic() - began:.1f} s")
