@@ -55,7 +55,6 @@ class Metrics:
         )
         self.in_flight = Gauge("crm_rpc_in_flight", "RPCs being served", ["app"], registry=registry)
         self.pool = Gauge("crm_db_pool_in_use", "Database connections in use", ["app"], registry=registry)
-        self.business = Counter("crm_business", "Business facts told", ["app", "fact"], registry=registry)
 
     def rpc(self, app: str, method: str, code: str, seconds: float) -> None:
         """Counts one RPC."""
