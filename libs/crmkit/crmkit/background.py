@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 LONGEST_PAUSE = 5.0
+FINISH_SECONDS = 20.0
 
 log = logging.getLogger(__name__)
 
@@ -13,7 +14,7 @@ log = logging.getLogger(__name__)
 async def forever(step: Callable[[], Awaitable[object]], pause: float) -> None:
     """Repeats a step until cancelled. What it raises is logged and backed off from, never the end."""
     failures = 0
-    while True:
+    while not stopping():
         try:
             await step()
             failures = 0
@@ -28,13 +29,23 @@ async def forever(step: Callable[[], Awaitable[object]], pause: float) -> None:
             await asyncio.sleep(pause)
 
 
-async def ended(tasks: Iterable[asyncio.Task[Any]]) -> None:
-    """Cancels the tasks and waits until they have ended, asking again where a library swallowed the request.
+def stopping() -> bool:
+    """Whether the running task was asked to end.
 
-    `asyncio.wait_for` of Python 3.11 loses a cancellation that comes together with its result.
+    Loops ask, since `asyncio.wait_for` of Python 3.11 loses a cancellation that comes together with
+    what it waits for, and the NATS client is full of it.
+    """
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
+async def ended(tasks: Iterable[asyncio.Task[Any]]) -> None:
+    """Cancels the tasks and waits until they have ended, which lets consumers finish what they have begun.
+
+    Asks again only after that time: a second request would cut the finishing short.
     """
     waiting = {task for task in tasks if not task.done()}
     while waiting:
         for task in waiting:
             task.cancel()
-        _, waiting = await asyncio.wait(waiting, timeout=0.5)
+        _, waiting = await asyncio.wait(waiting, timeout=FINISH_SECONDS)

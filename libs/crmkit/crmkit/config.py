@@ -8,6 +8,7 @@ kept in the table `config_entries`.
 # The NATS client tells the types of some of its methods only in part.
 
 import asyncio
+import contextlib
 import json
 import logging
 from collections.abc import Callable
@@ -21,7 +22,7 @@ from sqlalchemy import delete, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from crmkit.background import ended, forever
+from crmkit.background import ended, forever, stopping
 from crmkit.bus import Bus
 from crmkit.tables import ConfigEntry
 
@@ -79,7 +80,9 @@ class Config:
             asyncio.create_task(forever(self._watch, 0)),
             asyncio.create_task(forever(self._save, SAVE_EVERY)),
         ]
-        await asyncio.wait([asyncio.create_task(self._seen.wait())], timeout=FIRST_SIGHT)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(FIRST_SIGHT):
+                await self._seen.wait()
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -113,7 +116,7 @@ class Config:
                 self._take(entry)
             await self._compare(before - found, complete=COMPLETE in found)
             self._seen.set()
-            while connection == self._bus.connections:
+            while connection == self._bus.connections and not stopping():
                 try:
                     entry = await _next(watcher, CHECK_EVERY)
                 except NatsTimeoutError:

@@ -34,7 +34,7 @@ from sqlalchemy import text
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 
-from crmkit.background import forever
+from crmkit.background import forever, stopping
 from crmkit.bus import Bus
 from crmkit.metrics import Metrics
 from crmkit.tables import DeadLetter, Inbox
@@ -244,7 +244,7 @@ class Consumers:
         subscription = await self._bus.client.subscribe(inbox)
         connection, counted = self._bus.connections, 0.0
         try:
-            while connection == self._bus.connections:
+            while connection == self._bus.connections and not stopping():
                 silent = not await self._pull(stream, inbox, subscription)
                 if silent or time.monotonic() - counted > PULL_SECONDS:
                     info = await js.consumer_info(stream, self._app)

@@ -51,7 +51,11 @@ class Metrics:
             registry=registry,
         )
         self.rpc_seconds = Histogram(
-            "crm_rpc_seconds", "Time of an RPC", ["app", "method", "code"], buckets=_SECONDS, registry=registry
+            "crm_rpc_seconds",
+            "Time of an RPC",
+            ["app", "method", "code"],
+            buckets=_SECONDS,
+            registry=registry,
         )
         self.in_flight = Gauge("crm_rpc_in_flight", "RPCs being served", ["app"], registry=registry)
         self.pool = Gauge("crm_db_pool_in_use", "Database connections in use", ["app"], registry=registry)

@@ -148,7 +148,8 @@ class Relay:
             self._compared = connection
         if not await self.send_batch():
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._work.wait(), POLL)
+                async with asyncio.timeout(POLL):
+                    await self._work.wait()
             self._work.clear()
 
     async def send_batch(self) -> int:

@@ -26,7 +26,7 @@ from opentelemetry import trace
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 
-from crmkit.background import forever
+from crmkit.background import forever, stopping
 from crmkit.metrics import Metrics
 
 CATCH_UP = 24
@@ -161,7 +161,7 @@ class Schedules:
         async with self._engine.begin() as connection:
             now: datetime = (await connection.execute(text("SELECT clock_timestamp()"))).scalar_one()
             await connection.execute(_REGISTER, {"name": job.name, "next": job.after(now)})
-        while True:
+        while not stopping():
             async with self._engine.connect() as connection:
                 wait = float((await connection.execute(_WAIT, {"name": job.name})).scalar_one())
             if wait > 0:

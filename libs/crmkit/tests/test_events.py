@@ -546,6 +546,21 @@ async def test_old_rows_are_tidied_away_and_unsent_ones_never(
     assert await count(engine, "inbox") == 1
 
 
+async def test_a_stop_that_comes_together_with_work_still_stops(
+    engine: AsyncEngine, area: str, relay: Relay, listen: Listen
+) -> None:
+    consumers = listen(note)
+    for number in range(40):
+        parts = [asyncio.create_task(relay.run()), asyncio.create_task(consumers.run())]
+        await asyncio.sleep(0.01 + number * 0.001)
+        await write(engine, fact(area, str(number)))
+        relay.wake()
+        for part in parts:
+            part.cancel()
+        async with asyncio.timeout(10):
+            await asyncio.wait(parts)
+
+
 async def test_what_no_outbox_has_sent_is_put_aside(
     engine: AsyncEngine, bus: Bus, area: str, relay: Relay, listen: Listen
 ) -> None:
