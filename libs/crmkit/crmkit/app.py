@@ -36,7 +36,7 @@ from crmkit.approvals import on_approval_ended
 from crmkit.auth import Caller, Directory, Verifier, system
 from crmkit.background import ended
 from crmkit.bus import Bus, StreamLimits
-from crmkit.call import Call
+from crmkit.call import CONFIGURED, Call
 from crmkit.config import Config
 from crmkit.describe import Described, describe
 from crmkit.events import Consumers, Fact, Function
@@ -91,7 +91,9 @@ class Running:
         wanted = copies.referenced_types([m.__message__.DESCRIPTOR.file for m in app.models] + [app.descriptor.file])
         everything = resources()
         self.foreign: Mapping[str, Described] = {
-            kind: everything[kind] for kind in wanted if kind in everything and kind not in self.models_by_type
+            kind: everything[kind]
+            for kind in wanted - set(CONFIGURED)
+            if kind in everything and kind not in self.models_by_type
         }
         self.number_blocks: dict[tuple[str, str], list[int]] = {}
         self.pipeline = Pipeline(self, compile_service(app.descriptor, app.serves))

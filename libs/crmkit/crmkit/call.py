@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 R = TypeVar("R", bound=Resource)
 REFERENCE_WAIT = 1.5
+# The people and the tree are in every service's live configuration; no copies are needed.
+CONFIGURED = {"crm.workspace/Employee": ("employees", "employee"), "crm.workspace/Department": ("departments", "department")}
 
 
 @dataclass
@@ -138,6 +140,9 @@ class Call:
             except NotFound:
                 return False
             return bool(await self.db.scalar(select(exists().where(model.id == key, predicate(model, self.caller)))))
+        if kind in CONFIGURED:
+            collection, key = CONFIGURED[kind]
+            return name.startswith(f"{collection}/") and self.config(f"{key}.{name.partition('/')[2]}") is not None
         foreign = self.running.foreign.get(kind)
         if foreign is None:
             return False
@@ -145,10 +150,6 @@ class Call:
             parse_name(name, foreign.collection)
         except NotFound:
             return False
-        if foreign.collection in {"employees", "departments"}:
-            key = f"{foreign.singular}.{name.partition('/')[2]}"
-            if self.config(key) is not None:
-                return True
         deadline = asyncio.get_running_loop().time() + REFERENCE_WAIT
         while True:
             payload = await self.copy(name)

@@ -57,7 +57,7 @@ def column_of(field: Field) -> Any:
             )
         case "message":
             descriptor = field.descriptor.message_type
-            return mapped_column(MessageColumn(descriptor.full_name, False, descriptor))
+            return mapped_column(MessageColumn(descriptor.full_name, False, descriptor), nullable=True)
         case "messages":
             descriptor = field.descriptor.message_type
             return mapped_column(

@@ -32,6 +32,7 @@ from local_platform.secret import Secrets
 from local_platform.servers import ensure_database, nats, postgres
 
 from crmkit.app import App, Running, migrated
+from crmkit.auth import Scope
 from crmkit.bus import Bus
 from crmkit.config import Config
 from crmkit.settings import Settings
@@ -219,7 +220,7 @@ class Parts:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.company: Company = load()
-        self.people = self.company.people
+        self.people = {**self.company.people, **_testers(self.company)}
 
     async def __aenter__(self) -> Self:
         self._stack = AsyncExitStack()
@@ -265,6 +266,8 @@ class Parts:
         async with Bus(self.nats_url, "test") as bus:
             await bus.connected()
             async with Config(None, bus) as config:
+                for scope in Scope:
+                    await config.put(f"role.everything_{scope.lower()}", {"permissions": ["*"], "scope": scope.value})
                 for role, entry in yaml.safe_load(ROLES.read_text()).items():
                     await config.put(f"role.{role}", {"permissions": entry["permissions"], "scope": entry["scope"], "label": entry["label"]})
                 for department in self.company.departments:
@@ -289,6 +292,22 @@ class Parts:
             await bus.connected()
             async with Config(None, bus) as config:
                 yield config
+
+
+def _testers(company: Company) -> dict[str, Person]:
+    """People beside the company's: two who may do everything to what is theirs, a stranger, and a nobody."""
+    posts = {department.code: department.name for department in company.departments}
+
+    def person(username: str, last: str, code: str, *roles: str) -> Person:
+        employee = f"employees/01900000-0000-7000-8000-00000000ff{last}"
+        return Person(username, username, username, "zh-CN", roles, employee, posts[code], None, None, None)
+
+    return {
+        "everything": person("everything", "01", "XS1", "everything_own"),
+        "everything2": person("everything2", "02", "XS1", "everything_all"),
+        "stranger": person("stranger", "03", "XS2", "everything_own"),
+        "nobody": person("nobody", "04", "XS2"),
+    }
 
 
 def free_port() -> int:

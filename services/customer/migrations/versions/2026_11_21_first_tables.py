@@ -6,7 +6,7 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
 
-revision: str = 'ac25fe5a9d31'
+revision: str = '42ab11f3936c'
 down_revision: str | None = None
 branch_labels: str | Sequence[str] | None = None
 depends_on: str | Sequence[str] | None = None
@@ -178,7 +178,7 @@ def upgrade() -> None:
     sa.Column('source_key', sa.Text(), server_default=sa.text("''"), nullable=False),
     sa.Column('counts_for_sea', sa.Boolean(), server_default=sa.text('false'), nullable=False),
     sa.Column('why_not', sa.Text(), server_default=sa.text("''"), nullable=False),
-    sa.Column('next_step', postgresql.JSONB(), nullable=False),
+    sa.Column('next_step', postgresql.JSONB(), nullable=True),
     sa.Column('amendments', postgresql.JSONB(), server_default=sa.text("'[]'"), nullable=False),
     sa.Column('comments', postgresql.JSONB(), server_default=sa.text("'[]'"), nullable=False),
     sa.Column('forwards', postgresql.JSONB(), server_default=sa.text("'[]'"), nullable=False),

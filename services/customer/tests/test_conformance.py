@@ -1,0 +1,15 @@
+"""What every resource of every service promises, for customer's."""
+
+import pytest
+from crmkit.testing import Service
+from crmkit.testing.conformance import Conformance
+from customer.app import app
+
+
+class TestCustomer(Conformance):
+    app = app()
+    samples = {"consents": {"subject": "accounts/{accounts}", "source": "FORM"}}
+
+    @pytest.fixture
+    def service(self, customer: Service) -> Service:
+        return customer
