@@ -4,15 +4,19 @@ import asyncio
 import json
 import os
 import subprocess
+import sys
+import urllib.request
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import asyncpg
+import grpc.aio
 import pytest
 from crmkit.bus import Bus, StreamLimits
 from crmkit.config import Config
 from crmkit.map import APPS, moved
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 from local_platform import servers
 from nats.js.api import ConsumerConfig
 from nats.js.errors import APIError
@@ -116,15 +120,16 @@ async def test_an_app_cannot_tell_the_facts_of_another_nor_change_the_configurat
                 await asyncio.wait_for(sales.js.publish(subject, json.dumps({}).encode()), 1)
 
 
-async def test_the_script_of_the_databases_gives_each_app_its_own(tmp_path: Path) -> None:
+@asynccontextmanager
+async def databases(folder: Path) -> AsyncIterator[None]:
+    """PostgreSQL with what the script makes of the passwords in the environment."""
     passwords = {
         name: f"of-{name.lower()}"
         for app in APPS
         if app.database
         for name in (f"{app.name.upper()}_PASSWORD", f"{app.name.upper()}_OWNER_PASSWORD")
     }
-    async with servers.postgres(tmp_path / "postgres", POSTGRES_PORT) as admin:
-        binaries = servers._postgres_binaries()
+    async with servers.postgres(folder, POSTGRES_PORT) as admin:
         environment = {
             **os.environ,
             **passwords,
@@ -132,19 +137,22 @@ async def test_the_script_of_the_databases_gives_each_app_its_own(tmp_path: Path
             "PGHOST": "127.0.0.1",
             "PGPORT": str(POSTGRES_PORT),
             "PGPASSWORD": admin.split(":")[2].split("@")[0],
-            "PATH": f"{binaries}:{os.environ['PATH']}",
+            "PATH": f"{servers._postgres_binaries()}:{os.environ['PATH']}",
         }
-        script = await asyncio.create_subprocess_exec(
-            "bash",
-            "-e",
-            CHART / "files" / "databases.sh",
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-        )
-        output, _ = await script.communicate()
-        assert script.returncode == 0, output.decode()
+        await finished("bash", "-e", str(CHART / "files" / "databases.sh"), environment=environment)
+        yield
 
+
+async def finished(*command: str, environment: dict[str, str]) -> None:
+    process = await asyncio.create_subprocess_exec(
+        *command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+    output, _ = await process.communicate()
+    assert process.returncode == 0, output.decode()
+
+
+async def test_the_script_of_the_databases_gives_each_app_its_own(tmp_path: Path) -> None:
+    async with databases(tmp_path / "postgres"):
         address = f"127.0.0.1:{POSTGRES_PORT}"
         owner = await asyncpg.connect(f"postgresql://sales_owner:of-sales_owner_password@{address}/sales")
         await owner.execute("CREATE TABLE leads (id int)")
@@ -158,3 +166,57 @@ async def test_the_script_of_the_databases_gives_each_app_its_own(tmp_path: Path
         keycloak = await asyncpg.connect(f"postgresql://keycloak:of-keycloak@{address}/keycloak")
         await keycloak.execute("CREATE TABLE realm (id int)")
         await keycloak.close()
+
+
+def environment_in_the_chart(kind: str, name: str) -> dict[str, str]:
+    """What a container of the chart finds in its environment, the servers moved to this machine."""
+    manifests = rendered("embedded")
+    settings = next(m["data"] for m in manifests if m["metadata"]["name"] == "crm-settings")
+    manifest = next(m for m in manifests if m["kind"] == kind and m["metadata"]["name"] == name)
+    found = dict(settings) if kind == "Deployment" else {}
+    for entry in manifest["spec"]["template"]["spec"]["containers"][0]["env"]:
+        key = entry.get("valueFrom", {}).get("secretKeyRef", {}).get("key", "")
+        value = entry.get("value") or PASSWORDS.get(key) or f"of-{key.lower()}"
+        for known in ("DATABASE_PASSWORD", "NATS_PASSWORD"):
+            value = value.replace(f"$({known})", found.get(known, ""))
+        found[entry["name"]] = value
+    return {
+        name: value.replace("crm-postgres:5432", f"127.0.0.1:{POSTGRES_PORT}").replace(
+            "crm-nats:4222", f"127.0.0.1:{NATS_PORT}"
+        )
+        for name, value in found.items()
+    }
+
+
+@pytest.mark.parametrize("bus_url", ["chart"], indirect=True)
+async def test_an_app_migrates_serves_and_stops_in_the_environment_that_the_chart_gives_it(
+    bus_url: str, tmp_path: Path
+) -> None:
+    command = (sys.executable, "-m", "customer")
+    base = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "SECRET_KEY": "A" * 43}
+    async with databases(tmp_path / "postgres"):
+        migration = environment_in_the_chart("Job", "crm-customer-migrate-1")
+        await finished(*command, "migrate", environment={**base, **migration})
+        serving = environment_in_the_chart("Deployment", "crm-customer") | base
+        port = moved(4792)
+        serving |= {"GRPC_PORT": str(port), "METRICS_PORT": str(port + 1)}
+        with (tmp_path / "customer.log").open("w") as log:
+            app = await asyncio.create_subprocess_exec(*command, "serve", env=serving, stdout=log, stderr=log)
+        try:
+            async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+                health = health_pb2_grpc.HealthStub(channel)
+                for service in ("", "live"):
+                    answer = await health.Check(
+                        health_pb2.HealthCheckRequest(service=service), timeout=20, wait_for_ready=True
+                    )
+                    assert answer.status == health_pb2.HealthCheckResponse.SERVING
+            metrics = await asyncio.to_thread(urllib.request.urlopen, f"http://127.0.0.1:{port + 1}/metrics")
+            text = metrics.read()
+            for name in (b"crm_outbox_unpublished", b"crm_rpc_in_flight{", b"crm_db_pool_in_use{"):
+                assert name in text
+            async with bus_of("gateway", bus_url) as bus, asyncio.timeout(10):
+                while (await bus.js.streams_info()) == []:  # noqa: ASYNC110
+                    await asyncio.sleep(0.1)
+        finally:
+            app.terminate()
+            assert await asyncio.wait_for(app.wait(), 25) == 0, (tmp_path / "customer.log").read_text()

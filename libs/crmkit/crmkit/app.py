@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import crmprotos
 import grpc
@@ -27,7 +27,7 @@ from google.protobuf import descriptor_pool
 from google.protobuf.descriptor import ServiceDescriptor
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from prometheus_client import CollectorRegistry, start_http_server
-from sqlalchemy import MetaData, text
+from sqlalchemy import MetaData, QueuePool, text
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 
 
@@ -104,6 +104,8 @@ class Running:
         self._stack = AsyncExitStack()
         self.engine: AsyncEngine = open_engine(settings, app.name)
         self._stack.push_async_callback(self.engine.dispose)
+        pool = cast("QueuePool", self.engine.pool)
+        self.metrics.pool.labels(app.name).set_function(pool.checkedout)
         self.sessions = async_sessionmaker(self.engine, expire_on_commit=False, autoflush=False)
         self.bus = await self._stack.enter_async_context(
             Bus(settings.nats_url, app.name, StreamLimits(replicas=settings.nats_replicas))

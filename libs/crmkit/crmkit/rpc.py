@@ -141,6 +141,7 @@ class Pipeline:
         self.running = running
         self.methods = {method.name: method for method in methods}
         self._in_flight = 0
+        running.metrics.in_flight.labels(running.app.name).set_function(lambda: self._in_flight)
 
     def grpc_handler(self, service: ServiceDescriptor) -> grpc.GenericRpcHandler:
         """The handler that a grpc.aio server takes."""
