@@ -10,15 +10,10 @@ from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 from typing import Any
 
 import uvicorn
-from crmkit.app import Running, migrated
+from crmkit.app import Running
 from crmkit.map import AppEntry
 from crmkit.settings import Settings
 from prometheus_client import CollectorRegistry
-
-
-async def migrate(entry: AppEntry, environment: Mapping[str, str]) -> None:
-    """Bring the app's database to the version of the code."""
-    await migrated(_app(entry), _settings(Settings, environment))
 
 
 class InlineApp:

@@ -9,6 +9,7 @@ import asyncio
 import fcntl
 import hashlib
 import importlib.util
+import json
 import os
 import signal
 import sys
@@ -171,17 +172,11 @@ class Platform:
         }
 
     async def _migrate(self, environments: dict[str, dict[str, str]]) -> None:
-        """Bring every database to the version of the code, all at once in processes, in turn on one loop."""
-        apps = [app for app in self.apps if app.database]
-        if self.one_process:
-            from local_platform import inline
-
-            for app in apps:
-                await inline.migrate(app, environments[app.name])
-            return
-        await together(
-            self._finish(self._python(app.name, "migrate", environments[app.name])) for app in apps
-        )
+        """Bring every database to the version of the code."""
+        apps = {app.name: environments[app.name] for app in self.apps if app.database}
+        if apps:
+            environment = {**os.environ, "MIGRATIONS": json.dumps(apps)}
+            await self._finish(self._python("local_platform.migrations", None, environment))
 
     async def _finish(self, child: Child) -> None:
         """Run a process to its end; a failure of it is a `StartFailed`."""
