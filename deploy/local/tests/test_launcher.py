@@ -13,7 +13,8 @@ import httpx
 import psutil
 import pytest
 from crmkit.map import AppEntry
-from local_platform.child import StartFailed
+from local_platform.app import App
+from local_platform.child import Child, StartFailed
 from local_platform.launcher import Platform
 
 APPS = (AppEntry("alpha", 7101), AppEntry("gateway", 8080, database=False))
@@ -140,6 +141,15 @@ async def test_a_failed_migration_ends_the_start_and_shows_why(
         async with Platform("dev", APPS, tmp_path / "state").running():
             pass
     assert not list((tmp_path / "state" / "run").glob("*.pid"))
+
+
+async def test_an_app_serves_on_the_launchers_own_loop_as_well(tmp_path: Path) -> None:
+    customer = AppEntry("customer", 7102)
+    platform = Platform("dev", (customer,), tmp_path / "state", one_process=True)
+    unused = Child("customer", [], log=tmp_path / "log", pid_file=tmp_path / "pid")
+    async with platform.running():
+        assert await App(customer, unused).healthy()
+    assert not await App(customer, unused).healthy()
 
 
 def _start(state: Path) -> subprocess.Popen[str]:
