@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from google.protobuf.message import Message
 from google.protobuf.struct_pb2 import Struct
-from sqlalchemy import ColumnElement, delete, exists, inspect, select
+from sqlalchemy import ColumnElement, Table, delete, exists, inspect, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -189,21 +189,21 @@ class Call:
         for row in created:
             if not getattr(row, "create_time", None):
                 raise RuntimeError(f"{type(row).__name__} was added behind the kit; use `await call.add(row)`")
-        for row, _ in changes:
-            row.update_time = self.now
+        for row, before in changes:
+            if before:
+                row.update_time = self.now
         await self.db.flush()
         later, self._after_flush = self._after_flush, []
         for write in later:
             await write()
+        changed = [(row, before) for row, before in changes if before]
+        await self._index([(row, None) for row in created] + changed)
+        await self._unindex([*deleted])
         for row in created:
-            await self._index(row, None)
             self._change_fact(row, "CREATED", {})
-        for row, before in changes:
-            if before:
-                await self._index(row, before)
-                self._change_fact(row, "UPDATED", before)
+        for row, before in changed:
+            self._change_fact(row, "UPDATED", before)
         for row in deleted:
-            await self._unindex(row)
             self._change_fact(row, "DELETED", {})
         emitted, self._emitted = self._emitted, []
         for fact in emitted:
@@ -262,30 +262,39 @@ class Call:
             new_fact(subject, aggregate=aggregate, version=version, payload=payload, actor=self.caller.actor)
         )
 
-    async def _index(self, row: Resource, before: dict[str, Any] | None) -> None:
-        table = row.search_table
-        if table is not None and (before is None or any(self._searched(row, key) for key in before)):
-            texts = row.search_texts()
-            values = search_columns(texts, texts, phones=row.search_phones())
-            statement = insert(table).values(id=row.id, **values)
-            await self.db.execute(statement.on_conflict_do_update(index_elements=["id"], set_=values))
-        if row.collaborators if before is None else "collaborators" in before:
-            await self._unindex(row)
-            if row.collaborators:
-                collection = row.described.collection
-                await self.db.execute(
-                    insert(Collaborator),
-                    [{"employee": e, "collection": collection, "id": row.id} for e in row.collaborators],
-                )
+    async def _index(self, written: Sequence[tuple[Resource, dict[str, Any] | None]]) -> None:
+        """Writes search and collaborator entries of new rows and of those where they changed, a statement a table."""
+        found: dict[Table, list[dict[str, Any]]] = {}
+        moved: list[Resource] = []
+        for row, before in written:
+            table = row.search_table
+            if table is not None and (before is None or any(self._searched(row, key) for key in before)):
+                texts = row.search_texts()
+                values = search_columns(texts, texts, phones=row.search_phones())
+                found.setdefault(table, []).append({"id": row.id, **values})
+            if row.collaborators if before is None else "collaborators" in before:
+                moved.append(row)
+        for table, rows in found.items():
+            entry = insert(table)
+            fresh = {column.name: entry.excluded[column.name] for column in table.c if column.name != "id"}
+            await self.db.execute(entry.on_conflict_do_update(index_elements=["id"], set_=fresh), rows)
+        await self._unindex(moved)
+        people = [
+            {"employee": employee, "collection": row.described.collection, "id": row.id}
+            for row in moved
+            for employee in row.collaborators
+        ]
+        if people:
+            await self.db.execute(insert(Collaborator), people)
 
     def _searched(self, row: Resource, json_name: str) -> bool:
         names = {*row.described.searchable, "number", "phones"}
         return any(row.described.fields[name].json_name == json_name for name in names if name in row.described.fields)
 
-    async def _unindex(self, row: Resource) -> None:
-        await self.db.execute(
-            delete(Collaborator).where(Collaborator.collection == row.described.collection, Collaborator.id == row.id)
-        )
+    async def _unindex(self, rows: Sequence[Resource]) -> None:
+        if rows:
+            keys = [row.id for row in rows]
+            await self.db.execute(delete(Collaborator).where(Collaborator.id.in_(keys)))
 
     def require(self, condition: bool, reason: str, **metadata: object) -> None:
         """Raises FAILED_PRECONDITION with the reason unless the condition holds."""

@@ -1,0 +1,64 @@
+"""The conformance suite goes red when a rule of the kit is broken on purpose."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from crmkit import listing
+from crmkit.auth import Caller, Directory, Scope
+from crmkit.resource import Resource
+from crmkit.rpc import Pipeline
+from crmkit.testing import Refused, Service
+from crmkit.testing.conformance import At, Conformance
+from customer.model.account import Account
+
+Break = Callable[[pytest.MonkeyPatch], None]
+
+
+def stale_etags_pass(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Resource, "check_etag", lambda *_: None)
+
+
+def everybody_may_everything(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Caller, "may", lambda *_: True)
+
+
+def everybody_sees_everything(patch: pytest.MonkeyPatch) -> None:
+    rights = Directory._rights  # pyright: ignore[reportPrivateUsage]
+    patch.setattr(Directory, "_rights", lambda *given: (rights(*given)[0], Scope.ALL))
+
+
+def replays_run_again(patch: pytest.MonkeyPatch) -> None:
+    async def claim(*_: Any) -> None:
+        return None
+
+    patch.setattr(Pipeline, "_claim", claim)
+
+
+def tokens_fit_every_query(patch: pytest.MonkeyPatch) -> None:
+    opened = listing._open_token  # pyright: ignore[reportPrivateUsage]
+    seal = listing._seal_token  # pyright: ignore[reportPrivateUsage]
+    anyone = Caller(actor="", principal="anyone")
+    patch.setattr(listing, "_open_token", lambda token, _, __, secret: opened(token, "", anyone, secret))
+    patch.setattr(listing, "_seal_token", lambda key, _, __, secret: seal(key, "", anyone, secret))
+
+
+@pytest.mark.parametrize(
+    ("broken", "check"),
+    [
+        (stale_etags_pass, Conformance.test_a_stale_etag_is_refused_and_changes_nothing),
+        (everybody_may_everything, Conformance.test_without_permission_nothing_answers),
+        (everybody_sees_everything, Conformance.test_an_invisible_record_does_not_exist_on_any_path),
+        (replays_run_again, Conformance.test_the_same_key_gives_the_same_reply_and_another_body_is_refused),
+        (tokens_fit_every_query, Conformance.test_a_page_token_belongs_to_its_query_and_caller),
+    ],
+    ids=lambda given: given.__name__,
+)
+async def test_a_broken_rule_is_found(
+    customer: Service, monkeypatch: pytest.MonkeyPatch, broken: Break, check: Callable[..., Any]
+) -> None:
+    at = At(customer, Account, {})
+    await check(Conformance(), at)
+    broken(monkeypatch)
+    with pytest.raises((AssertionError, pytest.fail.Exception, Refused)):
+        await check(Conformance(), at)
