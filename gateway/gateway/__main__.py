@@ -16,19 +16,22 @@ import httpx
 import obstore.store
 import uvicorn
 import uvloop
+from crmkit import telemetry
 from crmkit.bus import Bus
 from crmkit.config import Config
 from crmkit.json import JsonCodec
 from fastapi import FastAPI
 from nats.aio.msg import Msg
-from prometheus_client import CollectorRegistry, start_http_server
+from opentelemetry import trace
+from prometheus_client import CollectorRegistry, ProcessCollector, start_http_server
 
 from gateway import openapi
-from gateway.app import Surroundings, create_app
+from gateway.app import create_app
 from gateway.callers import Callers
 from gateway.descriptors import Descriptors
 from gateway.routes.stream import Change, Changes
 from gateway.settings import Settings
+from gateway.surroundings import Surroundings
 from gateway.transcoder import Transcoder
 from gateway.upstream import Upstream
 
@@ -44,26 +47,36 @@ def main() -> None:
     """Runs a command."""
     parser = argparse.ArgumentParser(prog="gateway")
     parser.add_argument("command", choices=["serve", "check", "openapi"])
-    match parser.parse_args().command:
+    parser.add_argument("--check", action="store_true", help="openapi: compare instead of writing")
+    arguments = parser.parse_args()
+    match arguments.command:
         case "serve":
-            settings = Settings()  # pyright: ignore[reportCallIssue]
-            logging.basicConfig(level=settings.log_level, format="%(message)s", stream=sys.stdout)
+            settings = Settings()
+            telemetry.start("gateway", settings)
+            # Lines of calls are JSON already, many at a time.
+            logging.getLogger("gateway.access").addHandler(logging.StreamHandler(sys.stdout))
+            logging.getLogger("gateway.access").propagate = False
             uvloop.run(serve(settings))
         case "check":
             _compile()
         case _:
             descriptors, transcoder = _compile()
-            DOCUMENT.write_bytes(openapi.document(descriptors, transcoder.routes))
+            document = openapi.document(descriptors, transcoder.routes)
+            if not arguments.check:
+                DOCUMENT.write_bytes(document)
+            elif DOCUMENT.read_bytes() != document:
+                sys.exit("openapi.json is not that of the protos; `python -m gateway openapi` writes it")
 
 
 async def serve(settings: Settings) -> None:
     """Serves until told to stop."""
     registry = CollectorRegistry()
-    start_http_server(settings.metrics_port, settings.host, registry)
+    ProcessCollector(registry=registry)
+    start_http_server(settings.metrics_port, settings.bind_address, registry)
     async with running(settings, registry) as app:
         config = uvicorn.Config(
             app,
-            host=settings.host,
+            host=settings.http_host,
             port=settings.http_port,
             http="httptools",
             loop="none",
@@ -90,7 +103,8 @@ async def running(settings: Settings, registry: CollectorRegistry) -> AsyncItera
         client = await stack.enter_async_context(
             httpx.AsyncClient(timeout=5, trust_env=False, verify=authorities)
         )
-        callers = await stack.enter_async_context(Callers(settings, config, client))
+        data = crmprotos.load_bytes()
+        callers = Callers(settings, config, Descriptors(data))
         upstream = Upstream(settings.targets)
         stack.push_async_callback(upstream.close)
         around = Surroundings(
@@ -100,10 +114,11 @@ async def running(settings: Settings, registry: CollectorRegistry) -> AsyncItera
             ready=lambda: bus.connections > 0,
             client=client,
             upstream=upstream,
+            tracer=trace.get_tracer("gateway") if settings.otel_exporter_otlp_endpoint else None,
             store=obstore.store.from_url(settings.files_url) if settings.files_url else None,
             registry=registry,
         )
-        app = create_app(settings, crmprotos.load_bytes(), around)
+        app = create_app(settings, data, around)
         listening = asyncio.create_task(_listen(bus, app.state.changes))
         stack.callback(listening.cancel)
         yield app

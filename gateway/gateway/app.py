@@ -7,16 +7,11 @@ Rest          everything that `google.api.http` says
 FastAPI       session, files, stream, health, pages
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
-import httpx
 from crmkit.json import JsonCodec
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
-from obstore.store import ObjectStore
-from prometheus_client import CollectorRegistry
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.middleware.gzip import GZipMiddleware
@@ -26,30 +21,16 @@ from gateway.descriptors import Descriptors
 from gateway.edge import Edge
 from gateway.errors import Errors, Refusal
 from gateway.limits import Buckets, Shedder
-from gateway.principals import ApiKeys, Lookup, Principals
+from gateway.principals import ApiKeys, Principals
 from gateway.rest import Rest
 from gateway.routes import files, health, session, stream, web
 from gateway.sessions import Issuer, Sessions
 from gateway.settings import Settings
+from gateway.surroundings import Surroundings
 from gateway.transcoder import Transcoder
-from gateway.upstream import Upstream
 
 MIN_COMPRESSED = 1024
 NOT_COMPRESSED = ("/v1/files", "/v1/stream")
-
-
-@dataclass(frozen=True)
-class Surroundings:
-    """What the gateway finds around it: all that is open and must be closed again by whoever opened it."""
-
-    lookup: Lookup
-    authenticate: stream.Authenticate
-    visible: stream.Visible
-    ready: Callable[[], bool]
-    client: httpx.AsyncClient
-    upstream: Upstream
-    store: ObjectStore | None
-    registry: CollectorRegistry
 
 
 def create_app(settings: Settings, descriptor_set: bytes, around: Surroundings) -> FastAPI:
@@ -57,31 +38,29 @@ def create_app(settings: Settings, descriptor_set: bytes, around: Surroundings) 
     descriptors = Descriptors(descriptor_set)
     codec = JsonCodec(descriptor_set)
     transcoder = Transcoder(descriptors, codec, settings.targets)
-    buckets = Buckets()
     keys = ApiKeys(around.lookup, settings.secret_key, settings.oidc_audience)
     sessions = Sessions(settings, Issuer(settings, around.client))
-    principals = Principals(sessions, keys, settings.rate_limit)
+    principals = Principals(sessions, keys, Buckets(), settings.rate_limit)
     changes = stream.Changes(descriptors, around.authenticate, around.visible)
 
-    app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
+    off = {"tracing": False, "metrics": False, "logs": False}
+    app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, telemetry=off)
     app.state.changes = changes
     app.state.ready = around.ready
     app.add_exception_handler(HTTPException, _refuse_plainly)
     app.add_exception_handler(RequestValidationError, _refuse_parameters)
     app.include_router(health.routes)
-    app.include_router(session.router(sessions, keys, around.lookup, settings))
+    app.include_router(session.router(sessions, keys, around.authenticate, settings))
     app.include_router(stream.router(changes, principals))
-    if around.store is not None and "workspace" in settings.targets:
-        app.include_router(files.router(around.store, around.upstream, principals, buckets, codec))
+    if around.store is not None and "workspace" in settings.targets and descriptors.knows(files.FILE):
+        app.include_router(files.router(around, around.store, principals, codec))
     app.include_router(web.api_pages(openapi.document(descriptors, transcoder.routes)))
     app.mount("/docs/assets", web.docs_assets())
     if settings.web_root is not None:
         app.mount("/", web.WebClient(settings.web_root))
 
     # Added from the inside out.
-    app.add_middleware(
-        Rest, transcoder=transcoder, upstream=around.upstream, principals=principals, buckets=buckets
-    )
+    app.add_middleware(Rest, transcoder=transcoder, upstream=around.upstream, principals=principals)
     app.add_middleware(Compression, minimum_size=MIN_COMPRESSED, compresslevel=5)
     if settings.cors_origins:
         app.add_middleware(
@@ -96,6 +75,7 @@ def create_app(settings: Settings, descriptor_set: bytes, around: Surroundings) 
         errors=Errors(descriptors),
         shedder=Shedder(settings.max_in_flight, settings.max_queue),
         registry=around.registry,
+        tracer=around.tracer,
         secure=settings.secure_cookies,
     )
     return app

@@ -77,6 +77,14 @@ class Descriptors:
                 if enum.name == name:
                     yield self.pool.FindEnumTypeByName(f"{file.package}.{name}")
 
+    def knows(self, full_name: str) -> bool:
+        """True where there is such a message."""
+        try:
+            self.pool.FindMessageTypeByName(full_name)
+        except KeyError:
+            return False
+        return True
+
     def option(self, described: Any, name: str) -> Any:
         """The value of an option, None where it is not set; repeated ones as a list."""
         if name not in self._extensions:

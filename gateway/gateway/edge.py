@@ -9,12 +9,15 @@ from time import perf_counter
 from typing import Any
 
 import grpc.aio
+from opentelemetry import trace
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from gateway.errors import Errors, Refusal, language_of
 from gateway.limits import Shedder, check_size
 
 log = logging.getLogger("gateway")
+propagator = TraceContextTextMapPropagator()
 access = logging.getLogger("gateway.access")
 
 CSP = (
@@ -54,11 +57,19 @@ class Edge:
     """Wraps the application; nothing leaves without the security headers, no exception leaves at all."""
 
     def __init__(
-        self, app: Any, *, errors: Errors, shedder: Shedder, registry: CollectorRegistry, secure: bool
+        self,
+        app: Any,
+        *,
+        errors: Errors,
+        shedder: Shedder,
+        registry: CollectorRegistry,
+        tracer: trace.Tracer | None,
+        secure: bool,
     ) -> None:
         self._app = app
         self._errors = errors
         self._shedder = shedder
+        self._tracer = tracer
         self._headers = [*SECURITY_HEADERS, HSTS] if secure else SECURITY_HEADERS
         self._seconds = Histogram(
             "http_request_seconds",
@@ -80,6 +91,9 @@ class Edge:
         began = perf_counter()
         headers = dict(scope["headers"])
         trace_id, traceparent = _trace(headers.get(b"traceparent", b""))
+        span = None
+        if self._tracer is not None:
+            span, trace_id, traceparent = _span(self._tracer, headers.get(b"traceparent", b""))
         exchange = Exchange(
             trace_id, traceparent, language_of(headers.get(b"accept-language", b"").decode("latin-1"))
         )
@@ -117,6 +131,10 @@ class Edge:
             await self._refuse(error, exchange, send_with_headers)
         finally:
             self._record(scope, exchange, perf_counter() - began)
+            if span is not None:
+                span.update_name(exchange.label or "other")
+                span.set_attribute("http.response.status_code", exchange.status)
+                span.end()
 
     async def _refuse(self, error: Exception, exchange: Exchange, send: Any) -> None:
         if isinstance(error, grpc.aio.AioRpcError):
@@ -163,6 +181,15 @@ async def respond(send: Any, status: int, body: bytes, headers: list[tuple[bytes
     headers.append((b"content-length", str(len(body)).encode()))
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
+
+
+def _span(tracer: trace.Tracer, incoming: bytes) -> tuple[trace.Span, str, str]:
+    """A span below the caller's, its trace id and traceparent."""
+    parent = propagator.extract({"traceparent": incoming.decode("latin-1")})
+    span = tracer.start_span("request", parent, trace.SpanKind.SERVER)
+    carrier: dict[str, str] = {}
+    propagator.inject(carrier, trace.set_span_in_context(span))
+    return span, f"{span.get_span_context().trace_id:032x}", carrier["traceparent"]
 
 
 def _trace(incoming: bytes) -> tuple[str, str]:

@@ -135,6 +135,10 @@ class Errors:
         if info is None:
             return self.refusal(Refusal(code, REASON_BY_CODE.get(code, "INTERNAL")), language, trace_id)
         info.setdefault("metadata", {})
+        for detail in details:
+            for violation in detail.get("fieldViolations", ()):
+                violation["field"] = camel(violation.get("field", ""))
+                violation.pop("localizedMessage", None)
         localized = next((d for d in details if d["@type"].endswith(".LocalizedMessage")), None)
         message = localized["message"] if localized else error.details() or ""
         details = [d for d in details if d is not localized and not d["@type"].endswith(".RequestInfo")]
@@ -169,6 +173,13 @@ class Errors:
         if status in (429, 503):
             headers.append((b"retry-after", b"1"))
         return status, headers, json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+@lru_cache(maxsize=4096)
+def camel(path: str) -> str:
+    """A field path of a service as JSON writes it; the names of custom fields are their authors'."""
+    own, custom, rest = path.partition("custom.")
+    return re.sub(r"_([a-z0-9])", lambda match: match[1].upper(), own) + custom + rest
 
 
 @lru_cache(maxsize=1024)

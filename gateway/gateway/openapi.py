@@ -29,6 +29,7 @@ from gateway.descriptors import (
     VERB,
     Descriptors,
 )
+from gateway.errors import camel
 from gateway.transcoder import Route
 
 # Numbers of google.api.FieldBehavior.
@@ -349,7 +350,7 @@ class _Document:
                 "collection": collection,
                 "area": message.file.package.split(".")[1],
                 "label": {"zh": rule.label.zh, "en": rule.label.en},
-                "titleField": _camel(rule.title_field or "display_name"),
+                "titleField": camel(rule.title_field or "display_name"),
                 "menu": rule.menu,
                 "permissions": permissions,
                 "verbs": verbs,
@@ -400,11 +401,6 @@ _EXAMPLES: dict[str, Any] = {
 
 def _collection(route: Route) -> str:
     return next((s for s in route.segments[1:] if s is not None), "")
-
-
-def _camel(name: str) -> str:
-    first, *rest = name.split("_")
-    return first + "".join(part.capitalize() for part in rest)
 
 
 def _json(schema: dict[str, Any], example: Any = None) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from joserfc import jwt
 from joserfc.jwk import ECKey
 
 from gateway.errors import Refusal
+from gateway.limits import Buckets
 from gateway.sessions import Sessions
 
 ISSUER = "guanxi-gateway"
@@ -43,20 +44,26 @@ class Principal:
 
     @property
     def metadata(self) -> list[tuple[str, str]]:
-        sent = [("crm-address", self.address)]
+        sent = [("x-forwarded-for", self.address)]
         return [*sent, ("authorization", self.authorization)] if self.authorization else sent
 
 
 class Principals:
     """Finds the principal of a request."""
 
-    def __init__(self, sessions: Sessions, keys: "ApiKeys", rate: float) -> None:
+    def __init__(self, sessions: Sessions, keys: "ApiKeys", buckets: Buckets, rate: float) -> None:
         self._sessions = sessions
         self._keys = keys
+        self._buckets = buckets
         self._rate = rate
 
     async def of(self, scope: Any) -> Principal:
-        """The principal; one without authorization where the request brings no credentials at all."""
+        """The principal, its quota charged; without authorization where there are no credentials at all."""
+        principal = await self._found(scope)
+        self._buckets.take(principal.bucket, principal.rate)
+        return principal
+
+    async def _found(self, scope: Any) -> Principal:
         headers: dict[bytes, bytes] = scope["header_map"]
         address: str = scope["client"][0] if scope["client"] else ""
         authorization = _ascii(headers.get(b"authorization", b""))

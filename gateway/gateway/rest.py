@@ -4,7 +4,7 @@ from typing import Any
 
 from gateway.edge import Exchange, respond
 from gateway.errors import LOCALES, Refusal
-from gateway.limits import Buckets, read_body
+from gateway.limits import read_body
 from gateway.principals import Principals
 from gateway.transcoder import Route, Transcoder
 from gateway.upstream import Upstream
@@ -29,13 +29,11 @@ class Rest:
         transcoder: Transcoder,
         upstream: Upstream,
         principals: Principals,
-        buckets: Buckets,
     ) -> None:
         self._app = app
         self._transcoder = transcoder
         self._upstream = upstream
         self._principals = principals
-        self._buckets = buckets
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] != "http" or not scope["path"].startswith("/v1/") or _is_own(scope):
@@ -46,7 +44,6 @@ class Rest:
         route, segments = self._transcoder.match(scope["method"], scope["path"])
         exchange.label = route.method.path
         principal = await self._principals.of(scope)
-        self._buckets.take(principal.bucket, principal.rate)
         if not principal.authorization and route.method.permission != PUBLIC:
             raise Refusal("UNAUTHENTICATED", "UNAUTHENTICATED")
         body = await _json_body(headers, receive) if route.body else b""
@@ -58,7 +55,7 @@ class Rest:
             ("traceparent", exchange.traceparent),
             *principal.metadata,
         ]
-        reply, trailing = await self._upstream.call(
+        reply, said = await self._upstream.call(
             route.method.app,
             route.method.path,
             request,
@@ -70,7 +67,7 @@ class Rest:
         answer = [JSON, NO_STORE]
         if etag:
             answer.append((b"etag", b'"' + etag.encode() + b'"'))
-        if key and any(name == "crm-replayed" for name, _ in trailing):
+        if key and any(name == "crm-replayed" for name, _ in said):
             answer.append((b"idempotent-replayed", b"true"))
         await respond(send, 200, text, answer)
 

@@ -3,33 +3,24 @@
 from functools import cached_property
 from pathlib import Path
 
-from crmkit.map import APPS, ISSUER_PORT, NATS_PORT, moved
-from pydantic_settings import BaseSettings
+from crmkit import settings as kit
+from crmkit.map import APPS, moved
 
 GATEWAY = next(entry for entry in APPS if entry.name == "gateway")
 
 
-class Settings(BaseSettings):
-    """One field per variable; the defaults are those of a local run."""
+class Settings(kit.Settings):
+    """The kit's settings and the gateway's own; the defaults are those of a local run."""
 
     http_port: int = moved(GATEWAY.port)
-    # Empty: this machine alone for local runs, everywhere else.
-    http_host: str = ""
+    http_host: str = "127.0.0.1"
     metrics_port: int = moved(GATEWAY.metrics_port)
-    environment: str = "local"
-    log_level: str = "INFO"
     # Where the services are, as in "customer=host:port,sales=host:port"; empty: all of the map, here.
     services: str = ""
-    nats_url: str = f"nats://127.0.0.1:{moved(NATS_PORT)}"
-    oidc_issuer: str = f"http://127.0.0.1:{moved(ISSUER_PORT)}"
     # Where the issuer's description is read if its own address is not reachable from here; empty: there.
     oidc_discovery_url: str = ""
-    oidc_audience: str = "crm-api"
     oidc_client_id: str = "guanxi-web"
     oidc_client_secret: str = ""
-    # 32 bytes, base64url: seals session cookies, peppers keys, makes the key of the gateway's own tokens.
-    secret_key: str
-    files_url: str = ""
     web_root: Path | None = None
     # Origins of other sites that may call the API from a browser, comma separated.
     cors_origins: str = ""
@@ -45,19 +36,16 @@ class Settings(BaseSettings):
     @cached_property
     def targets(self) -> dict[str, str]:
         """Host and port of every service by app."""
-        if self.services:
-            return dict(pair.strip().split("=", 1) for pair in self.services.split(","))  # type: ignore[misc]
-        return {e.name: f"127.0.0.1:{moved(e.port)}" for e in APPS if e.name != GATEWAY.name}
-
-    @property
-    def host(self) -> str:
-        """Where to listen."""
-        return self.http_host or ("127.0.0.1" if self.environment == "local" else "0.0.0.0")
+        if not self.services:
+            return {e.name: f"127.0.0.1:{moved(e.port)}" for e in APPS if e.name != GATEWAY.name}
+        pairs = (pair.strip().partition("=") for pair in self.services.split(","))
+        return {app: target for app, _, target in pairs}
 
     @property
     def discovery(self) -> str:
-        """The address of the issuer's description."""
-        return self.oidc_discovery_url or f"{self.oidc_issuer.rstrip('/')}/.well-known/openid-configuration"
+        """Where the issuer describes itself."""
+        issuer = self.oidc_issuer.rstrip("/")
+        return self.oidc_discovery_url or f"{issuer}/.well-known/openid-configuration"
 
     @property
     def secure_cookies(self) -> bool:

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +14,7 @@ import grpc.aio
 import grpc_tools
 import httpx
 import uvicorn
+from crmkit.auth import Caller
 from crmkit.json import JsonCodec
 from grpc_tools import protoc
 
@@ -27,7 +28,9 @@ INCLUDES = (
     Path(next(iter(grpc_tools.__path__))) / "_proto",
 )
 SERVICES = ("crm.echo.v1.EchoService", "crm.workspace.v1.WorkspaceService")
-BEARER = {"authorization": "Bearer aaa.bbb.ccc"}
+SECRET = "c2VjcmV0LWZvci10ZXN0cy1vbmx5LXRoaXJ0eS10d28tYnl0ZXM"
+BEARER_TOKEN = "aaa.bbb.ccc"
+BEARER = {"authorization": f"Bearer {BEARER_TOKEN}"}
 
 Handler = Callable[[Any, Any], Awaitable[Any]]
 
@@ -138,6 +141,17 @@ class FakeIssuerAnswers:
                 return httpx.Response(404)
 
 
+def caller(employee: str, *roles: str, permissions: Iterable[str] = (), name: str = "") -> Caller:
+    """A caller with these rights."""
+    return Caller(
+        actor=employee,
+        employee=employee,
+        display_name=name,
+        roles=roles,
+        permissions=frozenset(permissions),
+    )
+
+
 def reason(response: httpx.Response) -> str:
     """The stable reason of an error."""
     details = response.json()["error"]["details"]
@@ -159,10 +173,10 @@ async def soon(condition: Callable[[], bool]) -> None:
 
 
 @asynccontextmanager
-async def serving(app: Any) -> AsyncIterator[int]:
+async def serving(app: Any, port: int = 0) -> AsyncIterator[int]:
     """The application behind a real server; yields the port."""
     config = uvicorn.Config(
-        app, host="127.0.0.1", port=0, http="httptools", loop="none", log_config=None, lifespan="off"
+        app, host="127.0.0.1", port=port, http="httptools", loop="none", log_config=None, lifespan="off"
     )
     server = uvicorn.Server(config)
     # Signals belong to pytest.

@@ -15,7 +15,7 @@ from crmkit.json import InvalidMessage, JsonCodec, MalformedJson, read_json
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
 from gateway.descriptors import Descriptors, Method
-from gateway.errors import Refusal
+from gateway.errors import Refusal, camel
 
 VERBS = ("get", "put", "post", "delete", "patch")
 LITERAL = re.compile(r"[A-Za-z0-9._~-]+")
@@ -123,7 +123,7 @@ class Transcoder:
         except MalformedJson as error:
             raise Refusal("INVALID_ARGUMENT", "MALFORMED", detail=error.detail) from None
         except InvalidMessage as error:
-            violations = [(v.field, v.reason) for v in error.violations]
+            violations = [(_below(route.body, v.field), v.reason) for v in error.violations]
             raise Refusal("INVALID_ARGUMENT", "VALIDATION", violations=violations) from None
 
     def reply(self, route: Route, data: bytes) -> tuple[bytes, str]:
@@ -307,6 +307,14 @@ def _mask(body: dict[str, Any], fields: dict[str, str]) -> bytes:
     elif "custom" in body:
         paths.append("custom")
     return b"".join(_length_delimited(1, path.encode()) for path in paths)
+
+
+def _below(body: str, path: str) -> str:
+    """Where a field of the body is in the request, as services name it too."""
+    if body in ("", "*"):
+        return path
+    name = camel(body)
+    return f"{name}.{path}" if path else name
 
 
 def _string(message: Descriptor, name: str) -> str:

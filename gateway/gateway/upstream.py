@@ -25,7 +25,8 @@ CHANNEL_OPTIONS = [
     ("grpc.max_send_message_length", 2 * 1024 * 1024),
     ("grpc.max_receive_message_length", 8 * 1024 * 1024),
 ]
-SILENT = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
+# A deadline shorter than this is the caller's haste and says nothing about the service.
+PATIENCE_SECONDS = 1.0
 BREAKER_FAILURES = 20
 BREAKER_SECONDS = 1.0
 RETRY_TOKENS = 10.0
@@ -47,7 +48,7 @@ class Service:
     async def call(
         self, method: str, request: bytes, metadata: Metadata, seconds: float, *, repeatable: bool
     ) -> tuple[bytes, Metadata]:
-        """The reply's bytes and trailing metadata; AioRpcError, or Refusal while the breaker is open."""
+        """The reply's bytes and initial metadata; AioRpcError, or Refusal while the breaker is open."""
         rpc = self._methods.get(method)
         if rpc is None:
             rpc = self._methods[method] = self._channel.unary_unary(method)
@@ -80,9 +81,9 @@ class Service:
         call = rpc(request, timeout=seconds, metadata=metadata)
         try:
             reply = await call
-            trailing = await call.trailing_metadata()
+            initial = await call.initial_metadata()
         except grpc.aio.AioRpcError as error:
-            if error.code() in SILENT:
+            if _is_silence(error.code(), seconds):
                 self._failures += 1
                 if self._failures == BREAKER_FAILURES:
                     self._closed_until = monotonic() + BREAKER_SECONDS
@@ -90,7 +91,12 @@ class Service:
                 self._failures = 0
             raise
         self._failures = 0
-        return reply, trailing or ()
+        return reply, initial or ()
+
+
+def _is_silence(code: grpc.StatusCode, seconds: float) -> bool:
+    waited = code == grpc.StatusCode.DEADLINE_EXCEEDED and seconds >= PATIENCE_SECONDS
+    return waited or code == grpc.StatusCode.UNAVAILABLE
 
 
 class Upstream:

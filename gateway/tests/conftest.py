@@ -8,11 +8,24 @@ import grpc.aio
 import httpx
 import pytest
 import pytest_asyncio
+from crmkit.auth import visible
 from crmkit.json import JsonCodec
-from gateway.app import Surroundings, create_app
+from gateway.app import create_app
 from gateway.errors import Refusal
+from gateway.sessions import claims_of
 from gateway.settings import Settings
-from gateway.testing import SERVICES, TYPES, Echo, FakeIssuerAnswers, Gateway, compile_protos
+from gateway.surroundings import Surroundings
+from gateway.testing import (
+    BEARER_TOKEN,
+    SECRET,
+    SERVICES,
+    TYPES,
+    Echo,
+    FakeIssuerAnswers,
+    Gateway,
+    caller,
+    compile_protos,
+)
 from gateway.upstream import Upstream
 from obstore.store import MemoryStore
 from prometheus_client import CollectorRegistry
@@ -59,30 +72,34 @@ async def gateway(
     changed: dict[str, Any] = getattr(request, "param", {})
     settings = Settings(
         **{
-            "secret_key": "a secret of the tests",
+            "secret_key": SECRET,
             "services": f"echo=127.0.0.1:{echo.port},workspace=127.0.0.1:{echo.port}",
             "oidc_issuer": "http://issuer.test",
             **changed,
         }
     )
     config: dict[str, Any] = {}
-    callers: dict[str, Any] = {}
+    callers: dict[str, Any] = {BEARER_TOKEN: caller("employees/1", permissions=["workspace.files.create"])}
     issuer = FakeIssuerAnswers()
 
     async def authenticate(token: str) -> Any:
-        if token not in callers:
+        if token in callers:
+            return callers[token]
+        claims = claims_of(token)
+        if "employee" not in claims:
             raise Refusal("UNAUTHENTICATED", "UNAUTHENTICATED")
-        return callers[token]
+        return caller(claims["employee"], *claims.get("roles", ()), name=claims.get("name", ""))
 
     upstream = Upstream(settings.targets)
     async with httpx.AsyncClient(transport=httpx.MockTransport(issuer)) as outgoing:
         around = Surroundings(
             lookup=config.get,
             authenticate=authenticate,
-            visible=lambda caller, _, record: record.get("owner") == caller.employee,
+            visible=lambda caller, collection, record: visible(caller, "OWNED", record, "", collection),
             ready=lambda: True,
             client=outgoing,
             upstream=upstream,
+            tracer=None,
             store=MemoryStore(),
             registry=CollectorRegistry(),
         )

@@ -20,7 +20,7 @@ def refusing(code: grpc.StatusCode, why: str = "", text: str = "", **metadata: s
                 error_details_pb2.LocalizedMessage(locale="zh-CN", message=text),
                 error_details_pb2.BadRequest(
                     field_violations=[
-                        {"field": "thing.displayName", "description": "必填", "reason": "REQUIRED"}
+                        {"field": "thing.display_name", "description": "必填", "reason": "REQUIRED"}
                     ]
                 ),
             ]
@@ -129,10 +129,10 @@ def test_the_language_is_the_one_that_weighs_more(header: str, language: str) ->
 
 
 async def test_metadata_of_our_own_is_not_taken_from_outside(gateway: Gateway, echo: Echo) -> None:
-    headers = {**BEARER, "x-user-id": "employees/admin", "crm-address": "1.1.1.1", "crm-actor": "x"}
+    headers = {**BEARER, "x-user-id": "employees/admin", "x-forwarded-for": "1.1.1.1", "crm-actor": "x"}
     await gateway.client.get("/v1/things/1", headers=headers)
     assert "x-user-id" not in echo.last.metadata and "crm-actor" not in echo.last.metadata
-    assert echo.last.metadata["crm-address"] == "203.0.113.7"
+    assert echo.last.metadata["x-forwarded-for"] == "203.0.113.7"
     assert echo.last.metadata["authorization"] == BEARER["authorization"]
 
 

@@ -4,14 +4,13 @@ import asyncio
 import json
 from hashlib import sha256
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import grpc
 import httpx
 import pytest
 from gateway.routes.stream import BUFFER, Change
-from gateway.testing import BEARER, Echo, Gateway, reason, serving, soon
+from gateway.testing import BEARER, BEARER_TOKEN, Echo, Gateway, caller, reason, serving, soon
 from openapi_spec_validator import validate
 
 CONTENT = bytes(range(256)) * 4096
@@ -96,6 +95,13 @@ async def test_who_may_not_see_the_file_gets_no_byte(gateway: Gateway, echo: Ech
     assert (await gateway.client.post("/v1/files", content=b"x")).status_code == 401
 
 
+async def test_who_may_not_make_files_sends_no_bytes(gateway: Gateway, echo: Echo) -> None:
+    gateway.callers[BEARER_TOKEN] = caller("employees/1")
+    response = await upload(gateway)
+    assert (response.status_code, reason(response)) == (403, "PERMISSION_DENIED")
+    assert echo.calls == []
+
+
 async def test_only_pictures_are_shown_in_a_page(gateway: Gateway, echo: Echo) -> None:
     kept = keeping(echo)
     await upload(gateway)
@@ -156,10 +162,6 @@ def change(number: int, owner: str = "employees/1", action: str = "UPDATED", bef
     return Change.read(json.dumps(fact).encode(), {"ce-id": f"id-{number}", "crm-version": "2"})
 
 
-def caller(employee: str = "employees/1", *permissions: str) -> Any:
-    return SimpleNamespace(employee=employee, permissions=frozenset(permissions or ("echo.things.read",)))
-
-
 STREAM_TOKEN = "e30.eyJleHAiOiA0MDAwMDAwMDAwfQ.c2ln"
 
 
@@ -192,7 +194,7 @@ class Listener:
 
 
 async def test_a_stream_tells_names_of_visible_changes_only(gateway: Gateway) -> None:
-    gateway.callers[STREAM_TOKEN] = caller()
+    gateway.callers[STREAM_TOKEN] = caller("employees/1", permissions=["echo.things.read"])
     async with serving(gateway.app) as port, Listener(port) as listener:
         changes = gateway.app.state.changes
         await changes.publish(change(1, owner="employees/2"))
@@ -212,7 +214,7 @@ async def test_a_stream_tells_names_of_visible_changes_only(gateway: Gateway) ->
 
 
 async def test_a_stream_needs_the_permission_to_read(gateway: Gateway) -> None:
-    gateway.callers[STREAM_TOKEN] = caller("employees/1", "echo.other.read")
+    gateway.callers[STREAM_TOKEN] = caller("employees/1", permissions=["echo.other.read"])
     async with serving(gateway.app) as port, Listener(port) as listener:
         await gateway.app.state.changes.publish(change(1))
         gateway.app.state.changes.reset()
@@ -222,7 +224,7 @@ async def test_a_stream_needs_the_permission_to_read(gateway: Gateway) -> None:
 
 
 async def test_a_stream_goes_on_where_it_broke_off(gateway: Gateway) -> None:
-    gateway.callers[STREAM_TOKEN] = caller()
+    gateway.callers[STREAM_TOKEN] = caller("employees/1", permissions=["echo.things.read"])
     changes = gateway.app.state.changes
     for number in (1, 2, 3):
         await changes.publish(change(number))
@@ -241,7 +243,7 @@ async def test_a_stream_goes_on_where_it_broke_off(gateway: Gateway) -> None:
 
 
 async def test_a_slow_reader_is_told_to_start_again_and_nobody_waits(gateway: Gateway) -> None:
-    gateway.callers[STREAM_TOKEN] = caller()
+    gateway.callers[STREAM_TOKEN] = caller("employees/1", permissions=["echo.things.read"])
     changes = gateway.app.state.changes
     events = await changes.follow(STREAM_TOKEN, frozenset(), "")
     await anext(events)
@@ -255,7 +257,7 @@ async def test_a_slow_reader_is_told_to_start_again_and_nobody_waits(gateway: Ga
 
 async def test_a_stream_ends_with_the_rights_of_its_reader(gateway: Gateway, monkeypatch: Any) -> None:
     monkeypatch.setattr("gateway.routes.stream.RIGHTS_SECONDS", 0)
-    gateway.callers[STREAM_TOKEN] = caller()
+    gateway.callers[STREAM_TOKEN] = caller("employees/1", permissions=["echo.things.read"])
     changes = gateway.app.state.changes
     events = await changes.follow(STREAM_TOKEN, frozenset(), "")
     await anext(events)
@@ -267,7 +269,8 @@ async def test_a_stream_ends_with_the_rights_of_its_reader(gateway: Gateway, mon
 
 async def test_a_stream_is_for_who_is_signed_in(gateway: Gateway) -> None:
     assert (await gateway.client.get("/v1/stream")).status_code == 401
-    assert (await gateway.client.get("/v1/stream", headers=BEARER)).status_code == 401
+    stranger = {"authorization": "Bearer x.y.z"}
+    assert (await gateway.client.get("/v1/stream", headers=stranger)).status_code == 401
 
 
 async def test_the_document_is_valid_and_tells_what_screens_need(gateway: Gateway) -> None:

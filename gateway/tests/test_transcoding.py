@@ -142,7 +142,7 @@ async def test_the_etag_of_the_reply_is_a_header(gateway: Gateway, echo: Echo) -
 
 async def test_a_replayed_reply_says_so(gateway: Gateway, echo: Echo) -> None:
     async def answer(_: Any, context: grpc.aio.ServicerContext) -> Any:
-        context.set_trailing_metadata((("crm-replayed", "true"),))
+        await context.send_initial_metadata((("crm-replayed", "true"),))
         return {"name": "things/42"}
 
     echo.answers["CreateThing"] = answer
@@ -215,11 +215,11 @@ async def test_an_unknown_field_is_named(gateway: Gateway) -> None:
     response = await gateway.client.post("/v1/things", json=body, headers=BEARER)
     assert (response.status_code, reason(response)) == (422, "VALIDATION")
     assert violations(response) == {
-        "displayName": "WRONG_TYPE",
-        "nothing": "UNKNOWN_FIELD",
-        "price.amount": "WRONG_TYPE",
-        "tags[1]": "WRONG_TYPE",
-        "state": "UNKNOWN_VALUE",
+        "thing.displayName": "WRONG_TYPE",
+        "thing.nothing": "UNKNOWN_FIELD",
+        "thing.price.amount": "WRONG_TYPE",
+        "thing.tags[1]": "WRONG_TYPE",
+        "thing.state": "UNKNOWN_VALUE",
     }
 
 

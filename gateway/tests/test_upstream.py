@@ -91,6 +91,18 @@ async def test_no_storm_of_retries_and_then_the_breaker_opens_and_closes(
     assert (await gateway.client.get("/v1/things/1", headers=BEARER)).status_code == 200
 
 
+async def test_callers_in_haste_do_not_open_the_breaker(gateway: Gateway, echo: Echo) -> None:
+    async def slow(_: Any, __: Any) -> Any:
+        await asyncio.sleep(0.2)
+        return {}
+
+    echo.answers["GetThing"] = slow
+    hasty = {**BEARER, "x-request-timeout": "0.01"}
+    gets = [gateway.client.get("/v1/things/1", headers=hasty) for _ in range(30)]
+    assert {answer.status_code for answer in await asyncio.gather(*gets)} == {504}
+    assert (await gateway.client.get("/v1/things/1", headers=BEARER)).status_code == 200
+
+
 @pytest.mark.parametrize("gateway", [{"services": "echo=127.0.0.1:9"}], indirect=True)
 async def test_a_service_that_is_away_answers_503_within_a_second(gateway: Gateway) -> None:
     began = time.monotonic()

@@ -1,17 +1,17 @@
 """Signing in and out of a browser, and who is signed in."""
 
-from collections.abc import Iterable, Mapping
 from typing import Any
 
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, RedirectResponse, Response
 
-from gateway.principals import ApiKeys, Lookup
+from gateway.callers import Authenticate
+from gateway.principals import ApiKeys
 from gateway.sessions import Sessions
 from gateway.settings import Settings
 
 
-def router(sessions: Sessions, keys: ApiKeys, lookup: Lookup, settings: Settings) -> APIRouter:
+def router(sessions: Sessions, keys: ApiKeys, authenticate: Authenticate, settings: Settings) -> APIRouter:
     """The routes below /session."""
     routes = APIRouter(prefix="/session")
 
@@ -22,18 +22,16 @@ def router(sessions: Sessions, keys: ApiKeys, lookup: Lookup, settings: Settings
         if session is None:
             return _json({"signedIn": False})
         claims = session.claims()
-        employee: str = claims.get("employee") or ""
-        record = lookup(f"employee.{employee.partition('/')[2]}") or {}
-        roles = sorted({*claims.get("roles", ()), *record.get("roles", ())})
+        caller = await authenticate(session.access_token)
         return _json(
             {
                 "signedIn": True,
-                "employee": employee,
-                "account": claims.get("account") or "",
+                "employee": caller.employee,
+                "account": caller.account,
                 "contact": claims.get("contact") or "",
-                "displayName": record.get("displayName") or claims.get("name") or "",
-                "roles": roles,
-                "permissions": sorted(_permissions(roles, lookup)),
+                "displayName": caller.display_name,
+                "roles": sorted(caller.roles),
+                "permissions": sorted(caller.permissions),
                 "locale": claims.get("locale") or "zh-CN",
                 "csrf": session.csrf,
             }
@@ -67,14 +65,6 @@ def router(sessions: Sessions, keys: ApiKeys, lookup: Lookup, settings: Settings
         return JSONResponse(keys.jwks(), headers={"cache-control": "public, max-age=300"})
 
     return routes
-
-
-def _permissions(roles: Iterable[str], lookup: Lookup) -> set[str]:
-    found: set[str] = set()
-    for role in roles:
-        entry: Mapping[str, Any] = lookup(f"role.{role}") or {}
-        found.update(entry.get("permissions", ()))
-    return found
 
 
 def _base(request: Request, settings: Settings) -> str:

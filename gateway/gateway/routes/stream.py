@@ -9,20 +9,19 @@ import json
 import random
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from crmkit.auth import Caller
 from fastapi import APIRouter, Request
 from fastapi.responses import StreamingResponse
 
+from gateway.callers import Authenticate, Visible
 from gateway.descriptors import GET, RESOURCE, RESOURCE_TYPE, STANDARD, Descriptors
 from gateway.errors import Refusal
 from gateway.principals import Principals
 from gateway.sessions import claims_of
-
-if TYPE_CHECKING:
-    from crmkit.auth import Caller
 
 HEARTBEAT_SECONDS = 15
 KEEP_SECONDS = 900
@@ -32,10 +31,6 @@ MAX_STREAMS = 2000
 # How long a caller's rights are believed before they are looked up again.
 RIGHTS_SECONDS = 2.0
 RESET = b"event: reset\ndata: {}\n\n"
-
-# A token's caller as of now (Refusal where it is not valid), and whether a caller sees a record.
-Authenticate = Callable[[str], Awaitable["Caller"]]
-Visible = Callable[["Caller", str, Mapping[str, Any]], bool]
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +71,7 @@ class Change:
 class Reader:
     """One open stream."""
 
-    caller: "Caller"
+    caller: Caller
     token: str
     collections: frozenset[str]
     checked: float = field(default_factory=time.monotonic)
@@ -176,7 +171,7 @@ class Changes:
             return None
         permission = self._permissions.get(change.collection)
         caller = reader.caller
-        if permission is None or not {permission, "*"} & caller.permissions:
+        if permission is None or not caller.may(permission):
             return None
         if self._visible(caller, change.collection, change.after):
             return change.event("gone" if change.action == "DELETED" else "changed")

@@ -1,0 +1,63 @@
+"""Who a token stands for, where the gateway itself must know: streams, sessions, uploads.
+
+The kit verifies and knows the rules of visibility; nothing is decided here that a service decides too.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from crmkit.auth import Caller, ConfigReader, Directory, Verifier, visible
+from crmkit.errors import CHINESE, Unauthenticated
+
+from gateway.descriptors import FIELD, RESOURCE, RESOURCE_TYPE, Descriptors
+from gateway.errors import Refusal
+from gateway.settings import Settings
+
+# A token's caller as of now (Refusal where it is not valid), and whether a caller sees a record.
+Authenticate = Callable[[str], Awaitable[Caller]]
+Visible = Callable[[Caller, str, Mapping[str, Any]], bool]
+
+OWNED = 1
+
+
+class Callers:
+    """Callers by token, and the visibility of records by collection."""
+
+    def __init__(self, settings: Settings, config: ConfigReader, descriptors: Descriptors) -> None:
+        # The gateway's own tokens are verified like everybody's: against the published key.
+        own_keys = settings.gateway_issuer_jwks or f"http://127.0.0.1:{settings.http_port}/session/jwks"
+        self._verifier = Verifier(settings.oidc_issuer, settings.oidc_audience, own_keys)
+        self._directory = Directory(config, sorted(_permissions(descriptors)))
+        self._rules = {
+            descriptors.option(message, RESOURCE_TYPE).plural: (
+                "OWNED" if rule.scope == OWNED else "SHARED",
+                rule.account_field,
+            )
+            for message in descriptors.messages()
+            if (rule := descriptors.option(message, RESOURCE)) is not None
+        }
+
+    async def authenticate(self, token: str) -> Caller:
+        """The caller as the configuration knows it now; Refusal for a token that is not valid."""
+        try:
+            return self._directory.caller(await self._verifier.verify(token), CHINESE, "")
+        except Unauthenticated:
+            raise Refusal("UNAUTHENTICATED", "UNAUTHENTICATED") from None
+
+    def visible(self, caller: Caller, collection: str, record: Mapping[str, Any]) -> bool:
+        """True where the caller's data scope covers the record, which is JSON."""
+        rule = self._rules.get(collection)
+        if rule is None:
+            return False
+        scope, account_field = rule
+        return visible(caller, scope, record, account_field, collection)
+
+
+def _permissions(descriptors: Descriptors) -> set[str]:
+    """Every permission that there is, for roles that name them by pattern."""
+    found = {method.permission for method in descriptors.methods()}
+    for message in descriptors.messages():
+        for field in message.fields:
+            if rule := descriptors.option(field, FIELD):
+                found.add(rule.read_permission)
+    return found - {"", "*", "public"}

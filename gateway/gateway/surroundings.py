@@ -1,0 +1,28 @@
+"""What the gateway finds around it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import httpx
+from obstore.store import ObjectStore
+from opentelemetry import trace
+from prometheus_client import CollectorRegistry
+
+from gateway.callers import Authenticate, Visible
+from gateway.principals import Lookup
+from gateway.upstream import Upstream
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """All that is open, and is closed again by whoever opened it."""
+
+    lookup: Lookup
+    authenticate: Authenticate
+    visible: Visible
+    ready: Callable[[], bool]
+    client: httpx.AsyncClient
+    upstream: Upstream
+    tracer: trace.Tracer | None
+    store: ObjectStore | None
+    registry: CollectorRegistry
