@@ -50,7 +50,14 @@ export function useText() {
   const { t, i18n } = useTranslation();
   const language: Language = i18n.language === "en" ? "en" : "zh-CN";
   const label = (text: Text) => (language === "en" ? text.en : text.zh);
-  return { t, language, label, plural: (text: Text) => (language === "en" ? pluralOf(text.en) : text.zh) };
+  return {
+    t,
+    language,
+    label,
+    /** The label inside a sentence: "New opportunity". */
+    noun: (text: Text) => (language === "en" ? text.en.charAt(0).toLowerCase() + text.en.slice(1) : text.zh),
+    plural: (text: Text) => (language === "en" ? pluralOf(text.en) : text.zh),
+  };
 }
 
 function pluralOf(noun: string): string {

@@ -99,6 +99,7 @@ export const SCREENS: Record<string, Screen> = {
     icon: "accounts",
     detail: "account",
     orderBy: "updateTime desc",
+    flow: { ACTIVE: ["assign"], POOLED: ["assign"], ARCHIVED: ["unarchive"] },
     columns: [
       "displayName",
       "number",

@@ -14,7 +14,7 @@ import {
 } from "@dnd-kit/core";
 import { EllipsisOutlined, HolderOutlined } from "@ant-design/icons";
 import { useInfiniteQuery, useQuery, useQueryClient } from "@tanstack/react-query";
-import { Dropdown, Select } from "antd";
+import { Select } from "antd";
 import { useState } from "react";
 import { Link } from "react-router";
 import type { Resource } from "@/api/catalogue";
@@ -26,6 +26,7 @@ import { FieldValue } from "./field-value";
 import { allOf, quote } from "./filter";
 import { columnKeyboard } from "./board-keyboard";
 import { formatShort } from "./money";
+import { MenuButton } from "./menu-button";
 import { isBlank } from "./patch";
 import { aggregateQuery, firstPageQuery, pagesQuery, titleOf } from "./queries";
 import { ErrorNote, Skeleton } from "./states";
@@ -275,24 +276,15 @@ function BoardCard({ resource, board, record, column, columns, movable, onMove }
           {title}
         </Link>
         {movable && (
-          <Dropdown
-            trigger={["click"]}
-            menu={{
-              items: columns
-                .filter((other) => other.key !== column.key)
-                .map((other) => ({ key: other.key, label: other.title })),
-              onClick: ({ key }) => onMove(record, key),
-            }}
+          <MenuButton
+            className="icon-button"
+            label={t("board.moveTo", { title })}
+            items={columns
+              .filter((other) => other.key !== column.key)
+              .map((other) => ({ key: other.key, label: other.title, run: () => onMove(record, other.key) }))}
           >
-            <button
-              type="button"
-              className="icon-button"
-              aria-label={t("board.moveTo", { title })}
-              onPointerDown={(event) => event.stopPropagation()}
-            >
-              <EllipsisOutlined />
-            </button>
-          </Dropdown>
+            <EllipsisOutlined />
+          </MenuButton>
         )}
       </div>
       {fields.map((field) => (

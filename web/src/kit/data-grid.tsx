@@ -58,8 +58,12 @@ export function DataGrid(props: Props) {
 
   const template = [
     onSelect ? `${SELECT_PX}px` : "",
-    ...columns.map((column, index) => widthOf(column, index)),
+    ...columns.map((column, index) => `minmax(${leastWidth(column, index)}px, ${index === 0 ? 2 : 1}fr)`),
   ].join(" ");
+  const minWidth = columns.reduce(
+    (sum, column, index) => sum + leastWidth(column, index),
+    onSelect ? SELECT_PX : 0,
+  );
   const toggle = (name: string) => {
     const next = new Set(selected);
     if (!next.delete(name)) next.add(name);
@@ -109,7 +113,7 @@ export function DataGrid(props: Props) {
         className="grid-row grid-head"
         role="row"
         aria-rowindex={1}
-        style={{ gridTemplateColumns: template }}
+        style={{ gridTemplateColumns: template, minWidth }}
       >
         {onSelect && (
           <div role="columnheader" className="grid-cell grid-check">
@@ -144,7 +148,7 @@ export function DataGrid(props: Props) {
           </div>
         ))}
       </div>
-      <div role="rowgroup" className="grid-body" style={{ height: rows.getTotalSize() }}>
+      <div role="rowgroup" className="grid-body" style={{ height: rows.getTotalSize(), minWidth }}>
         {items.map((item) => {
           const record = records[item.index];
           if (!record) return null;
@@ -210,16 +214,17 @@ export const isNumber = (field: Field) => !field.many && ["money", "integer", "d
 
 const isSortable = (field: Field) => !field.many && !["object", "free", "reference"].includes(field.kind);
 
-function widthOf(field: Field, index: number): string {
-  if (index === 0) return "minmax(220px, 2.4fr)";
-  const narrow: Partial<Record<Field["kind"], number>> = {
-    choice: 104,
-    boolean: 80,
-    integer: 90,
-    decimal: 100,
-    date: 124,
-    instant: 152,
-    money: 140,
-  };
-  return `minmax(${narrow[field.kind] ?? 128}px, 1fr)`;
-}
+const NARROW: Partial<Record<Field["kind"], number>> = {
+  choice: 100,
+  boolean: 80,
+  integer: 90,
+  decimal: 100,
+  date: 132,
+  instant: 156,
+  money: 144,
+};
+const TITLE_PX = 220;
+const OTHER_PX = 120;
+
+const leastWidth = (field: Field, index: number) =>
+  index === 0 ? TITLE_PX : (NARROW[field.kind] ?? OTHER_PX);

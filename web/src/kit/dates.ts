@@ -21,18 +21,22 @@ export function fromIso(iso: string): DateJson | null {
 export function formatDate(date: DateJson | string | null | undefined, locale: string): string {
   const iso = toIso(date);
   if (!iso) return "";
-  return new Intl.DateTimeFormat(locale, {
+  return new Intl.DateTimeFormat(dated(locale), {
     dateStyle: locale.startsWith("zh") ? "long" : "medium",
     timeZone: "UTC",
   }).format(new Date(`${iso.slice(0, 10)}T00:00:00Z`));
 }
 
+/** English without a country would put the month first. */
+export const dated = (locale: string) => (locale === "en" ? "en-GB" : locale);
+
 /** An instant in the viewer's own zone. */
 export function formatInstant(instant: string | null | undefined, locale: string): string {
   if (!instant) return "";
-  return new Intl.DateTimeFormat(locale, { dateStyle: "medium", timeStyle: "short" }).format(
-    new Date(instant),
-  );
+  return new Intl.DateTimeFormat(dated(locale), {
+    dateStyle: locale.startsWith("zh") ? "short" : "medium",
+    timeStyle: "short",
+  }).format(new Date(instant));
 }
 
 const STEPS: [Intl.RelativeTimeFormatUnit, number][] = [

@@ -52,19 +52,16 @@ export function useFunnel(filter = "", pipeline = "") {
 
 /** The funnel in small: bars with their words beside them. */
 export function FunnelBars({ stages }: { stages: FunnelStage[] }) {
-  const { t, language } = useText();
+  const { language } = useText();
   const most = Math.max(1, ...stages.map((stage) => stage.count));
   return (
     <ul className="funnel-bars">
       {stages.map((stage) => (
         <li key={stage.key}>
           <span className="cut">{stage.title}</span>
-          <meter
-            min={0}
-            max={most}
-            value={stage.count}
-            aria-label={t("funnel.stage", { stage: stage.title, count: stage.count })}
-          />
+          <span className="funnel-bar" aria-hidden="true">
+            <span style={{ width: `${(stage.count / most) * 100}%` }} />
+          </span>
           <span className="number">{stage.count}</span>
           <span
             className="number faint"

@@ -26,7 +26,7 @@ export function Page({ title, crumbs = [], actions, note, tags, fill = false, ch
           {crumbs.length > 0 && (
             <nav className="crumbs" aria-label={t("menu.crumbs")}>
               {crumbs.map((crumb) => (
-                <span key={crumb.path} className="row">
+                <span key={crumb.path} className="crumb">
                   <Link to={crumb.path}>{crumb.label}</Link>
                   <span aria-hidden="true">/</span>
                 </span>
@@ -39,7 +39,7 @@ export function Page({ title, crumbs = [], actions, note, tags, fill = false, ch
           </div>
           {note}
         </div>
-        {actions && <div className="row">{actions}</div>}
+        {actions && <div className="row page-actions">{actions}</div>}
       </div>
       {children}
     </div>

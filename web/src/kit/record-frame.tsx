@@ -94,12 +94,13 @@ export function RecordFrame({ resource, name, tabs, aside, banner }: Props) {
       }
       actions={
         <>
-          <VerbBar resource={resource} record={data} extra={extra} />
-          {mayUpdate && (
-            <Link className="button" to={`/${name}/edit`}>
-              {t("action.edit")}
-            </Link>
-          )}
+          <VerbBar resource={resource} record={data} extra={extra}>
+            {mayUpdate && (
+              <Link className="button" to={`/${name}/edit`}>
+                {t("action.edit")}
+              </Link>
+            )}
+          </VerbBar>
         </>
       }
     >

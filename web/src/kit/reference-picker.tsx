@@ -33,7 +33,7 @@ export function ReferencePicker({
   filter,
   onChange,
 }: Props) {
-  const { t, language, label } = useText();
+  const { t, language, noun } = useText();
   const session = useSession();
   const resource = useCatalogue().find(collection);
   const [typed, setTyped] = useState("");
@@ -80,7 +80,7 @@ export function ReferencePicker({
       )}
       labelRender={({ value: name }) => (name ? <Reference name={String(name)} link={false} /> : null)}
       loading={found.isFetching}
-      placeholder={resource ? t("form.pick", { what: label(resource.label) }) : ""}
+      placeholder={resource ? t("form.pick", { what: noun(resource.label) }) : ""}
       notFoundContent={found.isFetching ? t("state.loading") : t("search.none")}
       popupRender={(menu) => (
         <>
@@ -100,7 +100,7 @@ export function ReferencePicker({
                 });
               }}
             >
-              + {t("form.newTitle", { what: label(resource.label) })}
+              + {t("form.newTitle", { what: noun(resource.label) })}
             </button>
           )}
         </>

@@ -26,7 +26,7 @@ const COLUMNS = 6;
 
 /** Records that name this one; a new one is added in place and one stays here. */
 export function RelatedList({ resource, field, name, compact = false }: Props) {
-  const { t, language, label, plural } = useText();
+  const { t, language, label, plural, noun } = useText();
   const session = useSession();
   const filter = `${field.name}${field.many ? ":" : " = "}${quote(name)}`;
   const pages = useInfiniteQuery(
@@ -53,7 +53,7 @@ export function RelatedList({ resource, field, name, compact = false }: Props) {
           <button
             type="button"
             className="icon-button"
-            aria-label={t("form.newTitle", { what: label(resource.label) })}
+            aria-label={t("form.newTitle", { what: noun(resource.label) })}
             onClick={() =>
               send({
                 kind: "create",
@@ -73,7 +73,7 @@ export function RelatedList({ resource, field, name, compact = false }: Props) {
         ) : pages.isPending ? (
           <Skeleton lines={3} />
         ) : records.length === 0 ? (
-          <p className="faint">{t("list.none", { what: plural(resource.label) })}</p>
+          <p className="faint">{t("list.none", { what: plural(resource.label).toLowerCase() })}</p>
         ) : (
           <table className="plain">
             <caption className="visually-hidden">{plural(resource.label)}</caption>

@@ -1,7 +1,7 @@
 import { DownOutlined } from "@ant-design/icons";
 import { useQueryClient } from "@tanstack/react-query";
-import { Dropdown, Modal } from "antd";
-import { useRef, useState } from "react";
+import { Modal } from "antd";
+import { useRef, useState, type ReactNode } from "react";
 import type { Resource, Verb } from "@/api/catalogue";
 import { act, type Json, type RecordJson } from "@/api/client";
 import { ApiError } from "@/api/errors";
@@ -9,6 +9,7 @@ import { may } from "@/api/session";
 import { useText } from "@/i18n";
 import { screenOf } from "@/resources";
 import { violationsByField } from "./form-model";
+import { MenuButton } from "./menu-button";
 import { bodyOf, isBlank } from "./patch";
 import { FormField } from "./record-form";
 import { useSession } from "./queries";
@@ -23,10 +24,12 @@ interface Props {
   resource: Resource;
   record: RecordJson;
   extra?: { key: string; label: string; danger?: boolean; run: () => void }[];
+  /** Stands between the buttons and the menu: "edit". */
+  children?: ReactNode;
 }
 
 /** The verbs of a record: those of its state as buttons, the rest in the menu. */
-export function VerbBar({ resource, record, extra = [] }: Props) {
+export function VerbBar({ resource, record, extra = [], children }: Props) {
   const { t, label } = useText();
   const session = useSession();
   const run = useVerb(resource);
@@ -54,30 +57,22 @@ export function VerbBar({ resource, record, extra = [] }: Props) {
           {label(verb.label)}
         </button>
       ))}
+      {children}
       {(rest.length > 0 || extra.length > 0) && (
-        <Dropdown
-          trigger={["click"]}
-          menu={{
-            items: [
-              ...rest.map((verb) => ({
-                key: verb.name,
-                label: label(verb.label),
-                danger: FINAL.test(verb.name),
-              })),
-              ...(rest.length > 0 && extra.length > 0 ? [{ type: "divider" as const }] : []),
-              ...extra.map((item) => ({ key: item.key, label: item.label, danger: item.danger ?? false })),
-            ],
-            onClick: ({ key }) => {
-              const verb = rest.find((candidate) => candidate.name === key);
-              if (verb) start(verb);
-              else extra.find((item) => item.key === key)?.run();
-            },
-          }}
+        <MenuButton
+          className="button"
+          items={[
+            ...rest.map((verb) => ({
+              key: verb.name,
+              label: label(verb.label),
+              danger: FINAL.test(verb.name),
+              run: () => start(verb),
+            })),
+            ...extra.map((item, index) => ({ ...item, apart: index === 0 && rest.length > 0 })),
+          ]}
         >
-          <button type="button" className="button">
-            {t("action.more")} <DownOutlined aria-hidden="true" />
-          </button>
-        </Dropdown>
+          {t("action.more")} <DownOutlined aria-hidden="true" />
+        </MenuButton>
       )}
       {open && (
         <VerbDialog resource={resource} record={record} verb={open} onClose={() => setOpen(undefined)} />

@@ -2,7 +2,7 @@ import { useInfiniteQuery } from "@tanstack/react-query";
 import { Link } from "react-router";
 import { splitName } from "@/api/client";
 import { useText } from "@/i18n";
-import { formatInstant, formatRelative } from "@/kit/dates";
+import { dated, formatInstant, formatRelative } from "@/kit/dates";
 import { Reference } from "@/kit/field-value";
 import { allOf, quote } from "@/kit/filter";
 import { Icon } from "@/kit/icons";
@@ -30,7 +30,9 @@ export function Timeline({ account }: { account: string }) {
 
   const days = Object.entries(
     groupBy(entries, (entry) =>
-      new Intl.DateTimeFormat(language, { dateStyle: "long" }).format(new Date(String(entry["occurTime"]))),
+      new Intl.DateTimeFormat(dated(language), { dateStyle: "long" }).format(
+        new Date(String(entry["occurTime"])),
+      ),
     ),
   );
 

@@ -43,7 +43,7 @@ export function CollectionPage() {
 const PAGE = 100;
 
 function Collection({ collection }: { collection: string }) {
-  const { t, label, plural } = useText();
+  const { t, plural, noun } = useText();
   const navigate = useNavigate();
   const session = useSession();
   const resource = useResource(collection);
@@ -107,7 +107,7 @@ function Collection({ collection }: { collection: string }) {
           </button>
           {mayCreate && (
             <button type="button" className="button button-primary" onClick={create}>
-              <PlusOutlined aria-hidden="true" /> {t("form.newTitle", { what: label(resource.label) })}
+              <PlusOutlined aria-hidden="true" /> {t("form.newTitle", { what: noun(resource.label) })}
             </button>
           )}
         </>
@@ -178,7 +178,11 @@ function Collection({ collection }: { collection: string }) {
         ) : records.length === 0 ? (
           <div className="card">
             <Empty
-              title={filtered ? t("list.noneFiltered") : t("list.none", { what: plural(resource.label) })}
+              title={
+                filtered
+                  ? t("list.noneFiltered")
+                  : t("list.none", { what: plural(resource.label).toLowerCase() })
+              }
               text={filtered ? t("list.noneFilteredText") : ""}
             >
               {filtered && (
@@ -192,7 +196,7 @@ function Collection({ collection }: { collection: string }) {
               )}
               {mayCreate && (
                 <button type="button" className="button button-primary" onClick={create}>
-                  {t("form.newTitle", { what: label(resource.label) })}
+                  {t("form.newTitle", { what: noun(resource.label) })}
                 </button>
               )}
             </Empty>

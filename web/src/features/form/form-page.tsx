@@ -9,7 +9,7 @@ import { screenOf } from "@/resources";
 
 export function NewPage() {
   const { collection = "" } = useParams();
-  const { t, label, plural } = useText();
+  const { t, plural, noun } = useText();
   const navigate = useNavigate();
   const [params] = useSearchParams();
   const resource = useResource(collection);
@@ -18,7 +18,7 @@ export function NewPage() {
   );
   return (
     <Page
-      title={t("form.newTitle", { what: label(resource.label) })}
+      title={t("form.newTitle", { what: noun(resource.label) })}
       crumbs={[{ label: plural(resource.label), path: `/${collection}` }]}
     >
       <RecordForm

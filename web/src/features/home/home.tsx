@@ -5,7 +5,7 @@ import type { RecordJson } from "@/api/client";
 import { may } from "@/api/session";
 import { useText } from "@/i18n";
 import { send } from "@/kit/commands";
-import { formatRelative } from "@/kit/dates";
+import { dated, formatRelative } from "@/kit/dates";
 import { FieldValue, Reference } from "@/kit/field-value";
 import { encodeFilter } from "@/kit/filter";
 import { FunnelBars, useFunnel } from "@/kit/funnel";
@@ -26,7 +26,7 @@ export function HomePage() {
   };
   const hour = new Date().getHours();
   const greeting = hour < 6 ? "night" : hour < 12 ? "morning" : hour < 18 ? "afternoon" : "evening";
-  const today = new Intl.DateTimeFormat(language, { dateStyle: "full" }).format(new Date());
+  const today = new Intl.DateTimeFormat(dated(language), { dateStyle: "full" }).format(new Date());
 
   return (
     <Page
@@ -115,7 +115,7 @@ interface RecordsTileProps {
 }
 
 function RecordsTile({ collection, title, filter, orderBy, show, link, mine = true }: RecordsTileProps) {
-  const { t, language, label } = useText();
+  const { t, language, noun } = useText();
   const session = useSession();
   const resource = useCatalogue().find(collection);
   const known = (name: string) => resource?.fields.some((field) => field.name === name) === true;
@@ -133,7 +133,7 @@ function RecordsTile({ collection, title, filter, orderBy, show, link, mine = tr
           <Empty title={t("home.nothing")}>
             {may(session, resource.permissions.create) && resource.has.create && (
               <button type="button" className="button" onClick={() => send({ kind: "create", collection })}>
-                {t("form.newTitle", { what: label(resource.label) })}
+                {t("form.newTitle", { what: noun(resource.label) })}
               </button>
             )}
           </Empty>

@@ -18,7 +18,7 @@ const SECRET_FIELDS = ["secret", "key", "token"];
 
 /** Keys for other systems. The secret is shown once, right after it was made, and never again. */
 export function KeysPage() {
-  const { t, label } = useText();
+  const { t, label, noun } = useText();
   const session = useSession();
   const resource = useResource("apiKeys");
   const pages = useInfiniteQuery(pagesQuery("apiKeys", { orderBy: "createTime desc", pageSize: 50 }));
@@ -37,7 +37,7 @@ export function KeysPage() {
       actions={
         resource.has.create && may(session, resource.permissions.create) ? (
           <button type="button" className="button button-primary" onClick={() => setCreating(true)}>
-            <PlusOutlined aria-hidden="true" /> {t("form.newTitle", { what: label(resource.label) })}
+            <PlusOutlined aria-hidden="true" /> {t("form.newTitle", { what: noun(resource.label) })}
           </button>
         ) : null
       }
@@ -87,7 +87,7 @@ export function KeysPage() {
         <Drawer
           open
           size={560}
-          title={t("form.newTitle", { what: label(resource.label) })}
+          title={t("form.newTitle", { what: noun(resource.label) })}
           onClose={() => setCreating(false)}
         >
           <RecordForm

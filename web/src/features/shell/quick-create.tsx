@@ -15,10 +15,10 @@ export function QuickCreate({
   command: Extract<Command, { kind: "create" }>;
   onClose: () => void;
 }) {
-  const { t, label } = useText();
+  const { t, label, noun } = useText();
   const navigate = useNavigate();
   const resource = useResource(command.collection);
-  const title = t("form.newTitle", { what: label(resource.label) });
+  const title = t("form.newTitle", { what: noun(resource.label) });
   return (
     <Drawer open onClose={onClose} title={title} size={560} destroyOnHidden>
       <RecordForm

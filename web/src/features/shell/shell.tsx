@@ -78,7 +78,7 @@ function SignedIn() {
         {t("menu.skip")}
       </a>
       <SideMenu />
-      <TopBar onMenu={() => setMenuOpen(true)} />
+      <TopBar />
       <main id="main" className="main" ref={main} tabIndex={-1}>
         {!connected && (
           <div className="banner" role="status">

@@ -1,7 +1,6 @@
 import {
   BellOutlined,
   CheckSquareOutlined,
-  MenuOutlined,
   MoonOutlined,
   PlusOutlined,
   QuestionCircleOutlined,
@@ -9,11 +8,11 @@ import {
   SunOutlined,
 } from "@ant-design/icons";
 import { useQuery } from "@tanstack/react-query";
-import { Dropdown } from "antd";
 import { Link } from "react-router";
 import { may, signOut } from "@/api/session";
 import { useText } from "@/i18n";
 import { send } from "@/kit/commands";
+import { MenuButton } from "@/kit/menu-button";
 import { firstPageQuery, useCatalogue, useSession } from "@/kit/queries";
 import { setTheme, useTheme } from "@/kit/theme";
 import { MENU, screenOf } from "@/resources";
@@ -22,11 +21,13 @@ import { LanguageSwitch } from "./language-switch";
 const ORDER = MENU.flatMap((group) => group.collections);
 const MANY = 50;
 
-export function TopBar({ onMenu }: { onMenu: () => void }) {
+export function TopBar() {
   const { t, label } = useText();
   const catalogue = useCatalogue();
   const session = useSession();
   const { theme } = useTheme();
+
+  const switchTheme = () => setTheme(theme === "dark" ? "light" : "dark");
 
   const creatable = catalogue.resources
     .filter(
@@ -42,27 +43,27 @@ export function TopBar({ onMenu }: { onMenu: () => void }) {
 
   return (
     <header className="top">
-      <button type="button" className="icon-button phone-only" aria-label={t("menu.all")} onClick={onMenu}>
-        <MenuOutlined />
-      </button>
+      <Link to="/" className="top-brand">
+        <img src={`${import.meta.env.BASE_URL}icon.svg`} alt="" />
+        {t("app.name")}
+      </Link>
       <button type="button" className="top-search" onClick={() => send({ kind: "search" })}>
         <SearchOutlined aria-hidden="true" />
         {t("search.hint")}
         <kbd>Ctrl K</kbd>
       </button>
       <span className="grow" />
-      <Dropdown
-        trigger={["click"]}
-        menu={{
-          items: creatable.map((resource) => ({ key: resource.collection, label: label(resource.label) })),
-          onClick: ({ key }) => send({ kind: "create", collection: key }),
-        }}
+      <MenuButton
+        className="button button-primary wide"
+        items={creatable.map((resource) => ({
+          key: resource.collection,
+          label: label(resource.label),
+          run: () => send({ kind: "create", collection: resource.collection }),
+        }))}
       >
-        <button type="button" className="button button-primary wide" aria-label={t("action.new")}>
-          <PlusOutlined aria-hidden="true" />
-          {t("action.new")}
-        </button>
-      </Dropdown>
+        <PlusOutlined aria-hidden="true" />
+        {t("action.new")}
+      </MenuButton>
       {catalogue.find("approvals") && (
         <Link to="/approvals" className="icon-button wide" aria-label={t("page.approvals")}>
           <CheckSquareOutlined />
@@ -73,7 +74,7 @@ export function TopBar({ onMenu }: { onMenu: () => void }) {
         type="button"
         className="icon-button wide"
         aria-label={theme === "dark" ? t("menu.light") : t("menu.dark")}
-        onClick={() => setTheme(theme === "dark" ? "light" : "dark")}
+        onClick={switchTheme}
       >
         {theme === "dark" ? <SunOutlined /> : <MoonOutlined />}
       </button>
@@ -86,28 +87,24 @@ export function TopBar({ onMenu }: { onMenu: () => void }) {
         <QuestionCircleOutlined />
       </button>
       <LanguageSwitch />
-      <Dropdown
-        trigger={["click"]}
-        menu={{
-          items: [
-            { key: "name", label: session.displayName, disabled: true },
-            { type: "divider" },
-            { key: "theme", label: theme === "dark" ? t("menu.light") : t("menu.dark") },
-            { key: "out", label: t("session.signOut") },
-          ],
-          onClick: ({ key }) => {
-            if (key === "theme") setTheme(theme === "dark" ? "light" : "dark");
-            if (key === "out") void signOut().then(() => location.assign(import.meta.env.BASE_URL));
+      <MenuButton
+        className="me"
+        label={t("menu.me", { name: session.displayName })}
+        items={[
+          { key: "theme", label: theme === "dark" ? t("menu.light") : t("menu.dark"), run: switchTheme },
+          {
+            key: "out",
+            label: t("session.signOut"),
+            apart: true,
+            run: () => void signOut().then(() => location.assign(import.meta.env.BASE_URL)),
           },
-        }}
+        ]}
       >
-        <button type="button" className="me" aria-label={t("menu.me", { name: session.displayName })}>
-          <span className="avatar" aria-hidden="true">
-            {session.displayName.slice(0, 1)}
-          </span>
-          <span className="me-name">{session.displayName}</span>
-        </button>
-      </Dropdown>
+        <span className="avatar" aria-hidden="true">
+          {session.displayName.slice(0, 1)}
+        </span>
+        <span className="me-name">{session.displayName}</span>
+      </MenuButton>
     </header>
   );
 }
