@@ -104,7 +104,8 @@ DASHBOARDS = {
             Panel(
                 "Refused for want of capacity",
                 "sum by (app) "
-                '(rate(crm_rpc_seconds_count{app=~"$app", code=~"RESOURCE_EXHAUSTED|UNAVAILABLE"}[$__rate_interval]))',
+                '(rate(crm_rpc_seconds_count{app=~"$app", code=~"RESOURCE_EXHAUSTED|UNAVAILABLE"}'
+                "[$__rate_interval]))",
                 "{{app}}",
                 "reqps",
             ),
