@@ -62,6 +62,11 @@ class Caller:
         return permission in self.permissions or "*" in self.permissions
 
     @property
+    def is_system(self) -> bool:
+        """True for a service itself: consumers and timed work."""
+        return self.actor.startswith("system/")
+
+    @property
     def sees_all(self) -> bool:
         """True where no row is hidden from the caller."""
         return self.scope is Scope.ALL and not self.account
@@ -283,6 +288,9 @@ class _KeySource:
 
 def visible(caller: Caller, scope_rule: str, record: Mapping[str, Any], account_field: str, collection: str) -> bool:
     """The data scope over a JSON-shaped record: the same rule as `crmkit.scope.predicate` in SQL."""
+    if scope_rule == "PRIVATE":
+        mine = record.get("owner") == caller.employee or caller.employee in record.get("collaborators", ())
+        return caller.is_system or (bool(caller.employee) and mine)
     if caller.account:
         own = record.get("name") if collection == "accounts" else record.get(account_field)
         return scope_rule == "SHARED" or (bool(account_field or collection == "accounts") and own == caller.account)

@@ -165,7 +165,7 @@ class Call:
         described = row.described
         row.creator = row.creator or self.caller.actor
         row.create_time = row.update_time = self.now
-        if described.scope == "OWNED" and not row.owner:
+        if described.scope != "SHARED" and not row.owner:
             row.owner = self.caller.employee
         if row.owner and not row.department:
             entry = self.config(f"employee.{row.owner.rpartition('/')[2]}") or {}

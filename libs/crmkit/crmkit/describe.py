@@ -84,7 +84,7 @@ class Described:
 
     @property
     def scope(self) -> str:
-        """OWNED or SHARED."""
+        """OWNED, SHARED or PRIVATE."""
         return options_pb2.Scope.Name(self.rule.scope)
 
     @property

@@ -157,7 +157,7 @@ def _settable(row: Resource, name: str) -> bool:
 def _add_indexes(cls: type[Resource]) -> None:
     table: Table = getattr(cls, "__table__")  # noqa: B009
     table_name = table.name
-    if cls.described.scope == "OWNED":
+    if cls.described.scope != "SHARED":
         # One index per branch of the data scope, in the default order of lists.
         for column in ("owner", "department"):
             Index(f"{table_name}_{column}_update_time_index", table.c[column], table.c.update_time.desc(), table.c.id)

@@ -23,28 +23,32 @@ def predicate(model: type[Resource], caller: Caller) -> ColumnElement[bool]:
 
 def branch_predicates(model: type[Resource], caller: Caller) -> list[ColumnElement[bool]] | None:
     """The rows that the caller may see, as a union of branches that one index each serves; None means all."""
+    if model.described.scope == "PRIVATE":
+        return None if caller.is_system else _own_branches(model, caller)
     if caller.account:
         return _account_branches(model, caller)
     if model.described.scope == "SHARED" or caller.scope is Scope.ALL:
         return None
-    branches: list[ColumnElement[bool]] = []
+    branches = _own_branches(model, caller)
     row: Any = model
-    if caller.employee:
-        branches.append(row.owner == caller.employee)
-        branches.append(
-            exists(
-                select(Collaborator.id).where(
-                    Collaborator.employee == caller.employee,
-                    Collaborator.collection == model.described.collection,
-                    Collaborator.id == row.id,
-                )
-            )
-        )
     if len(caller.departments) <= BRANCHES:
         branches.extend(row.department == department for department in caller.departments)
     else:
         branches.append(row.department.in_(caller.departments))
     return branches
+
+
+def _own_branches(model: type[Resource], caller: Caller) -> list[ColumnElement[bool]]:
+    """The rows that the caller owns or collaborates on."""
+    if not caller.employee:
+        return []
+    row: Any = model
+    shared = select(Collaborator.id).where(
+        Collaborator.employee == caller.employee,
+        Collaborator.collection == model.described.collection,
+        Collaborator.id == row.id,
+    )
+    return [row.owner == caller.employee, exists(shared)]
 
 
 def _account_branches(model: type[Resource], caller: Caller) -> list[ColumnElement[bool]] | None:
@@ -87,6 +91,9 @@ def policy_statements(model: type[Resource]) -> list[str]:
     scope = "(SELECT current_setting('crm.scope', true))"
     if described.scope == "SHARED":
         using = f"{scope} IS NOT NULL AND {scope} <> ''"
+    elif described.scope == "PRIVATE":
+        employee = "(SELECT nullif(current_setting('crm.employee', true), ''))"
+        using = f"{scope} = 'ALL' OR owner = {employee} OR collaborators @> ARRAY[{employee}]"
     else:
         account = "id::text" if described.collection == "accounts" else described.rule.account_field
         prefix = "'accounts/' || " if described.collection == "accounts" else ""

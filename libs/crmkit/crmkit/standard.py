@@ -145,6 +145,8 @@ class Standard:
             yield "OWNER", "是负责人", "Owns it"
         if caller.employee in row.collaborators:
             yield "COLLABORATOR", "是协作人", "Collaborates on it"
+        if described.scope == "PRIVATE":
+            return
         if row.department in caller.departments:
             yield "DEPARTMENT", "数据范围包含所属部门", "The data scope covers its department"
         if caller.sees_all:
