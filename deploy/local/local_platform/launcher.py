@@ -164,12 +164,16 @@ class Platform:
 
     def _gateway_settings(self) -> dict[str, str]:
         services = (f"{app.name}=127.0.0.1:{moved(app.port)}" for app in self.apps if app.name != GATEWAY)
-        return {
+        settings = {
             "HTTP_PORT": self.url.rpartition(":")[2],
             "SERVICES": ",".join(services),
             "OIDC_CLIENT_ID": CLIENT,
-            "WEB_ROOT": str(ROOT / "web" / "dist"),
         }
+        web = ROOT / "web" / "dist"
+        if not web.exists():
+            say("the web client is not built (`make setup`), so there is only the API")
+            return settings
+        return settings | {"WEB_ROOT": str(web)}
 
     async def _migrate(self, environments: dict[str, dict[str, str]]) -> None:
         """Bring every database to the version of the code."""
