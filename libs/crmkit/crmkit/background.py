@@ -15,18 +15,16 @@ async def forever(step: Callable[[], Awaitable[object]], pause: float) -> None:
     """Repeats a step until cancelled. What it raises is logged and backed off from, never the end."""
     failures = 0
     while not stopping():
+        wait = pause
         try:
             await step()
             failures = 0
         except Exception as error:
             failures += 1
-            log.warning(
-                "a background step failed and is tried again: %r", error, extra={"failures": failures}
-            )
-            await asyncio.sleep(min(0.1 * 2 ** min(failures, 10), LONGEST_PAUSE))
-            continue
-        if pause:
-            await asyncio.sleep(pause)
+            wait = min(0.1 * 2 ** min(failures, 10), LONGEST_PAUSE)
+            log.warning("a background step is tried again: %r", error, extra={"failures": failures})
+        if wait and not stopping():
+            await asyncio.sleep(wait)
 
 
 def stopping() -> bool:

@@ -37,7 +37,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 from crmkit.background import forever, stopping
 from crmkit.bus import Bus
 from crmkit.metrics import Metrics
-from crmkit.tables import DeadLetter, Inbox
+from crmkit.tables import DeadLetter
 
 AT_ONCE = 8
 PULL = 32
@@ -167,6 +167,11 @@ def filters(handlers: Sequence[Handler], area: str) -> list[str]:
     return sorted(one for one in found if not any(covers(other, one) for other in found - {one}))
 
 
+_FIRST_TIME = text(
+    "INSERT INTO inbox (event_id, handler) VALUES (:event, :handler) ON CONFLICT DO NOTHING RETURNING 1"
+)
+
+
 class Consumers:
     """Runs the handlers of an app over the streams of the areas they listen to.
 
@@ -273,7 +278,9 @@ class Consumers:
     async def _begin(self, message: Msg) -> None:
         """Starts a fact behind the one before it of the same aggregate, when a slot is free."""
         await self._slots.acquire()
-        aggregate = (message.headers or {}).get("ce-subject", "")
+        headers = message.headers or {}
+        # A fact about nothing in particular waits for no other.
+        aggregate = headers.get("ce-subject") or headers.get("ce-id", "")
         task = asyncio.create_task(self._take(message, self._last.get(aggregate)))
         self._last[aggregate] = task
 
@@ -343,9 +350,7 @@ class Consumers:
     async def _effect(self, handler: Handler, fact: Fact) -> bool:
         """Inbox row and effect in one transaction; False where the effect was there before."""
         async with self._open_call(handler.name, fact) as call:
-            row = {"event_id": fact.id, "handler": handler.name}
-            new = insert(Inbox).values(row).on_conflict_do_nothing().returning(Inbox.event_id)
-            if await call.db.scalar(new) is None:
+            if await call.db.scalar(_FIRST_TIME, {"event": fact.id, "handler": handler.name}) is None:
                 return False
             await handler(fact, call)
         return True
