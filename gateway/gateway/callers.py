@@ -17,8 +17,6 @@ from gateway.settings import Settings
 Authenticate = Callable[[str], Awaitable[Caller]]
 Visible = Callable[[Caller, str, Mapping[str, Any]], bool]
 
-OWNED = 1
-
 
 class Callers:
     """Callers by token, and the visibility of records by collection."""
@@ -30,7 +28,7 @@ class Callers:
         self._directory = Directory(config, sorted(_permissions(descriptors)))
         self._rules = {
             descriptors.option(message, RESOURCE_TYPE).plural: (
-                "OWNED" if rule.scope == OWNED else "SHARED",
+                rule.DESCRIPTOR.fields_by_name["scope"].enum_type.values_by_number[rule.scope].name,
                 rule.account_field,
             )
             for message in descriptors.messages()

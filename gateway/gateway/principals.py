@@ -126,7 +126,7 @@ class ApiKeys:
     def _token(self, key_id: str, entry: Mapping[str, Any]) -> str:
         claims = {
             "iss": ISSUER,
-            "sub": entry.get("name") or f"apiKeys/{key_id}",
+            "sub": f"apiKeys/{key_id}",
             "aud": self._audience,
             "azp": ISSUER,
             "typ": "Bearer",

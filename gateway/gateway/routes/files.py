@@ -12,6 +12,7 @@ from typing import Any
 from urllib.parse import quote, unquote
 
 import obstore
+from crmkit.blobs import storage_key
 from crmkit.json import JsonCodec
 from fastapi import APIRouter, Request
 from fastapi.responses import Response, StreamingResponse
@@ -92,7 +93,7 @@ def router(around: Surroundings, store: ObjectStore, principals: Principals, cod
         media_type = file.get("mediaType") or "application/octet-stream"
         if start == end:
             return Response(b"", media_type=media_type, headers=headers)
-        found = await obstore.get_async(store, _path(file["sha256"]), options={"range": (start, end)})
+        found = await obstore.get_async(store, storage_key(file["sha256"]), options={"range": (start, end)})
         chunks = found.stream(min_chunk_size=CHUNK)
         body = (bytes(chunk) async for chunk in chunks)
         return StreamingResponse(body, status, headers=headers, media_type=media_type)
@@ -123,7 +124,7 @@ def router(around: Surroundings, store: ObjectStore, principals: Principals, cod
             if size > MAX_FILE:
                 raise _too_large()
             with suppress(AlreadyExistsError):
-                await obstore.copy_async(store, incoming, _path(hashed.hexdigest()), overwrite=False)
+                await obstore.copy_async(store, incoming, storage_key(hashed.hexdigest()), overwrite=False)
         except ClientDisconnect:
             raise ConnectionResetError from None
         finally:
@@ -144,10 +145,6 @@ def router(around: Surroundings, store: ObjectStore, principals: Principals, cod
         return reply
 
     return routes
-
-
-def _path(digest: str) -> str:
-    return f"sha256/{digest[:2]}/{digest}"
 
 
 def _too_large() -> Refusal:
