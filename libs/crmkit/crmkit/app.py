@@ -13,23 +13,19 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, Self, cast
 
-import crmprotos
 import grpc
 import grpc.aio
 import structlog
 import uvloop
-from crm.options.v1 import options_pb2
 from google.protobuf import descriptor_pool
 from google.protobuf.descriptor import ServiceDescriptor
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from prometheus_client import CollectorRegistry, start_http_server
 from sqlalchemy import MetaData, QueuePool, text
-from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
-
+from sqlalchemy.ext.asyncio import AsyncEngine, async_sessionmaker, create_async_engine
 
 from crmkit import copies, migrate, scope, telemetry
 from crmkit.approvals import on_approval_ended
@@ -37,10 +33,10 @@ from crmkit.auth import Caller, Directory, Verifier, system
 from crmkit.background import ended
 from crmkit.bus import Bus, StreamLimits
 from crmkit.call import CONFIGURED, Call
+from crmkit.catalog import codec, import_proto, permissions, resources
 from crmkit.config import Config
-from crmkit.describe import Described, describe
+from crmkit.describe import Described
 from crmkit.events import Consumers, Fact, Function
-from crmkit.json import JsonCodec
 from crmkit.mapping import mapper
 from crmkit.metrics import Metrics
 from crmkit.outbox import Relay
@@ -88,7 +84,9 @@ class Running:
         self.models_by_collection = {model.described.collection: model for model in app.models}
         for model in app.models:
             mapper(model)
-        wanted = copies.referenced_types([m.__message__.DESCRIPTOR.file for m in app.models] + [app.descriptor.file])
+        wanted = copies.referenced_types(
+            [m.__message__.DESCRIPTOR.file for m in app.models] + [app.descriptor.file]
+        )
         everything = resources()
         self.foreign: Mapping[str, Described] = {
             kind: everything[kind]
@@ -110,10 +108,15 @@ class Running:
         self.bus = await self._stack.enter_async_context(
             Bus(settings.nats_url, app.name, StreamLimits(replicas=settings.nats_replicas))
         )
-        self.config = await self._stack.enter_async_context(Config(self.engine, self.bus, owner=app.name == "workspace"))
+        self.config = await self._stack.enter_async_context(
+            Config(self.engine, self.bus, owner=app.name == "workspace")
+        )
         self.directory = Directory(self.config, permissions())
         self.verifier = Verifier(
-            settings.oidc_issuer, settings.oidc_audience, settings.gateway_issuer_jwks, settings.oidc_discovery_url
+            settings.oidc_issuer,
+            settings.oidc_audience,
+            settings.gateway_issuer_jwks,
+            settings.oidc_discovery_url,
         )
         self.relay = Relay(self.engine, self.bus, app.name, self.metrics)
         self._tasks: list[asyncio.Task[None]] = []
@@ -129,13 +132,21 @@ class Running:
         if keeper := copies.keeper(self.foreign):
             functions.append(keeper)
         areas = sorted({described.area for described in resources().values()} | {"gateway"})
-        consumers = Consumers(self.app.name, areas, functions, self.system_call, self.engine, self.bus, self.metrics)
+        consumers = Consumers(
+            self.app.name, areas, functions, self.system_call, self.engine, self.bus, self.metrics
+        )
         self.consumers = consumers
-        schedules = Schedules(self.app.name, list(self.app.schedules), self.system_call, self.engine, self.metrics)
+        schedules = Schedules(
+            self.app.name, list(self.app.schedules), self.system_call, self.engine, self.metrics
+        )
         for function in self.app.on_start:
             async with self.call(getattr(function, "__name__", "start"), system(self.app.name)) as call:
                 await function(call)
-        for name, loop in (("relay", self.relay.run()), ("consumers", consumers.run()), ("schedules", schedules.run())):
+        for name, loop in (
+            ("relay", self.relay.run()),
+            ("consumers", consumers.run()),
+            ("schedules", schedules.run()),
+        ):
             self._tasks.append(asyncio.create_task(loop, name=f"{self.app.name} {name}"))
 
     async def serve(self, port: int, address: str = "127.0.0.1") -> grpc.aio.Server:
@@ -221,50 +232,9 @@ def open_engine(settings: Settings, app: str) -> AsyncEngine:
     )
 
 
-@lru_cache(maxsize=1)
-def codec() -> JsonCodec:
-    """JSON of every message of the platform."""
-    return JsonCodec(crmprotos.load_bytes())
-
-
-@lru_cache(maxsize=1)
-def permissions() -> tuple[str, ...]:
-    """Every permission that the protos declare, "*" and "public" aside."""
-    found: set[str] = set()
-    for file in crmprotos.load().file:
-        for service in file.service:
-            for method in service.method:
-                found.add(method.options.Extensions[options_pb2.permission])
-        for message in file.message_type:
-            for each in message.field:
-                found.add(each.options.Extensions[options_pb2.field].read_permission)
-    return tuple(sorted(found - {"", "*", "public"}))
-
-
-@lru_cache(maxsize=1)
-def resources() -> Mapping[str, Described]:
-    """Every resource of the platform by its type."""
-    found: dict[str, Described] = {}
-    pool = descriptor_pool.Default()
-    for file in crmprotos.load().file:
-        if file.package.startswith("crm."):
-            _import(file.name)
-            for message in pool.FindFileByName(file.name).message_types_by_name.values():
-                if message.GetOptions().HasExtension(options_pb2.resource):
-                    described = describe(message)
-                    found[described.type] = described
-    return found
-
-
-def _import(proto: str) -> None:
-    import importlib
-
-    importlib.import_module(proto.removesuffix(".proto").replace("/", ".") + "_pb2")
-
-
 def _service_of(name: str) -> ServiceDescriptor:
     file = f"crm/{name}/v1/{name}.proto"
-    _import(file)
+    import_proto(file)
     services = list(descriptor_pool.Default().FindFileByName(file).services_by_name.values())
     if len(services) != 1:
         raise ValueError(f"{file} must have one service")

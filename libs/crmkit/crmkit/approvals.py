@@ -42,11 +42,17 @@ def policies_for(method: Method, call: Call) -> list[tuple[str, dict[str, Any]]]
     """The live policies over the method's permission, in the order of their priority."""
     if call.caller.approved:
         return []
-    found = [(key, p) for key, p in call.running.config.prefix("approvalPolicy.").items() if p.get("action") == method.permission]
+    found = [
+        (key, p)
+        for key, p in call.running.config.prefix("approvalPolicy.").items()
+        if p.get("action") == method.permission
+    ]
     return sorted(found, key=lambda item: item[1].get("priority", 0))
 
 
-def matching(policies: list[tuple[str, dict[str, Any]]], result: Message, call: Call) -> tuple[str, dict[str, Any]] | None:
+def matching(
+    policies: list[tuple[str, dict[str, Any]]], result: Message, call: Call
+) -> tuple[str, dict[str, Any]] | None:
     """The first policy whose condition fits what the verb would have made of the record."""
     record = json_format.MessageToDict(result)
     for key, policy in policies:
@@ -61,7 +67,9 @@ def matching(policies: list[tuple[str, dict[str, Any]]], result: Message, call: 
     return None
 
 
-async def hold(method: Method, request: Any, result: Message, policy: tuple[str, dict[str, Any]], call: Call) -> Resource:
+async def hold(
+    method: Method, request: Any, result: Message, policy: tuple[str, dict[str, Any]], call: Call
+) -> Resource:
     """Keeps the verb for later and marks its record; returns the record."""
     model = call.running.models_by_collection[request.name.partition("/")[0]]
     call.db.expunge_all()
@@ -116,7 +124,9 @@ async def on_approval_ended(event: Fact, call: Call) -> None:
         key = UUID(approval.get("heldAction", ""))
     except ValueError:
         return
-    held = await call.db.scalar(select(HeldAction).where(HeldAction.id == key, HeldAction.state == "HELD").with_for_update())
+    held = await call.db.scalar(
+        select(HeldAction).where(HeldAction.id == key, HeldAction.state == "HELD").with_for_update()
+    )
     if held is None:
         return
     model = call.running.models_by_collection.get(held.target.partition("/")[0])
@@ -130,7 +140,9 @@ async def on_approval_ended(event: Fact, call: Call) -> None:
         elif digest(row, call) == held.digest and call.now - held.create_time < timedelta(days=HELD_DAYS):
             outcome, reason = await _execute(held, call)
     held.state, held.approval = outcome, str(approval.get("name", ""))
-    ended = common_pb2.HeldActionEnded(held_action=str(key), target=held.target, outcome=outcome, reason=reason)
+    ended = common_pb2.HeldActionEnded(
+        held_action=str(key), target=held.target, outcome=outcome, reason=reason
+    )
     area = call.running.app.name
     call.tell(f"crm.{area}.v1.HeldActionEnded", ended, row)
     await call.flush()

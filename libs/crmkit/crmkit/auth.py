@@ -75,7 +75,11 @@ class Caller:
 def system(app: str) -> Caller:
     """The service itself: consumers and timed work."""
     return Caller(
-        actor=f"system/{app}", permissions=frozenset("*"), scope=Scope.ALL, locale=CHINESE, principal=f"system/{app}"
+        actor=f"system/{app}",
+        permissions=frozenset("*"),
+        scope=Scope.ALL,
+        locale=CHINESE,
+        principal=f"system/{app}",
     )
 
 
@@ -144,7 +148,9 @@ class Directory:
             return ()
         children: dict[str, list[str]] = {}
         for key, entry in self._config.prefix("department.").items():
-            children.setdefault(entry.get("parent") or "", []).append(f"departments/{key.removeprefix('department.')}")
+            children.setdefault(entry.get("parent") or "", []).append(
+                f"departments/{key.removeprefix('department.')}"
+            )
         seen, waiting = set(own), list(own)
         while waiting:
             for child in children.get(waiting.pop(), ()):
@@ -164,7 +170,9 @@ class Directory:
             scope=Scope(claims.get("scope_level", "OWN")),
             account=str(claims.get("account", "")),
             department=str(entry.get("department", "")),
-            departments=self.visible_departments([str(entry.get("department", ""))], Scope(claims.get("scope_level", "OWN"))),
+            departments=self.visible_departments(
+                [str(entry.get("department", ""))], Scope(claims.get("scope_level", "OWN"))
+            ),
             locale=locale,
             address=address,
             principal=key,
@@ -286,14 +294,18 @@ class _KeySource:
             return
 
 
-def visible(caller: Caller, scope_rule: str, record: Mapping[str, Any], account_field: str, collection: str) -> bool:
+def visible(
+    caller: Caller, scope_rule: str, record: Mapping[str, Any], account_field: str, collection: str
+) -> bool:
     """The data scope over a JSON-shaped record: the same rule as `crmkit.scope.predicate` in SQL."""
     if scope_rule == "PRIVATE":
         mine = record.get("owner") == caller.employee or caller.employee in record.get("collaborators", ())
         return caller.is_system or (bool(caller.employee) and mine)
     if caller.account:
         own = record.get("name") if collection == "accounts" else record.get(account_field)
-        return scope_rule == "SHARED" or (bool(account_field or collection == "accounts") and own == caller.account)
+        return scope_rule == "SHARED" or (
+            bool(account_field or collection == "accounts") and own == caller.account
+        )
     if scope_rule == "SHARED" or caller.scope is Scope.ALL:
         return True
     return (
@@ -305,7 +317,9 @@ def visible(caller: Caller, scope_rule: str, record: Mapping[str, Any], account_
 
 def in_networks(address: str, networks: Sequence[str]) -> bool:
     """True where the address lies in one of the networks, or where there are none."""
-    return not networks or any(ipaddress.ip_address(address) in ipaddress.ip_network(network) for network in networks)
+    return not networks or any(
+        ipaddress.ip_address(address) in ipaddress.ip_network(network) for network in networks
+    )
 
 
 def locale_of(accept_language: str) -> str:
@@ -318,7 +332,9 @@ def _peek(token: str) -> tuple[str, str]:
     import json
 
     header, payload, _ = token.split(".")
-    decoded = [json.loads(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4))) for part in (header, payload)]
+    decoded = [
+        json.loads(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4))) for part in (header, payload)
+    ]
     if decoded[0].get("alg") not in ALGORITHMS:
         raise ValueError("algorithm")
     return str(decoded[1]["iss"]), str(decoded[0]["kid"])

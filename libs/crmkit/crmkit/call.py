@@ -34,7 +34,10 @@ if TYPE_CHECKING:
 R = TypeVar("R", bound=Resource)
 REFERENCE_WAIT = 1.5
 # The people and the tree are in every service's live configuration; no copies are needed.
-CONFIGURED = {"crm.workspace/Employee": ("employees", "employee"), "crm.workspace/Department": ("departments", "department")}
+CONFIGURED = {
+    "crm.workspace/Employee": ("employees", "employee"),
+    "crm.workspace/Department": ("departments", "department"),
+}
 
 
 @dataclass
@@ -48,7 +51,9 @@ class _Emitted:
 class Call:
     """One call, one transaction. Application code never commits."""
 
-    def __init__(self, running: Running, db: AsyncSession, caller: Caller, now: datetime, method: str) -> None:
+    def __init__(
+        self, running: Running, db: AsyncSession, caller: Caller, now: datetime, method: str
+    ) -> None:
         self.running, self.db, self.caller, self.now, self.method = running, db, caller, now, method
         self._emitted: list[_Emitted] = []
         self._facts: list[dict[str, Any]] = []
@@ -67,7 +72,9 @@ class Call:
         PENDING_APPROVAL where a held verb waits for a decision.
         """
         name = request if isinstance(request, str) else getattr(request, "name")  # noqa: B009
-        statement = select(model).where(model.id == parse_name(name, model.described.collection), predicate(model, self.caller))
+        statement = select(model).where(
+            model.id == parse_name(name, model.described.collection), predicate(model, self.caller)
+        )
         if lock:
             statement = statement.with_for_update(of=model)
         row = (await self.db.scalars(statement)).one_or_none()
@@ -99,7 +106,9 @@ class Call:
         """The one row that fits, whoever may see it: for rules that hold over everybody's rows."""
         statement = select(model).where(*conditions).limit(1)
         async with self.everybody():
-            return (await self.db.scalars(statement.with_for_update(of=model) if lock else statement)).one_or_none()
+            return (
+                await self.db.scalars(statement.with_for_update(of=model) if lock else statement)
+            ).one_or_none()
 
     async def page(self, model: type[R], request: Any, *conditions: ColumnElement[bool]) -> Page:
         """A page of what the caller may see, by the request's filter, order, search and token."""
@@ -121,13 +130,20 @@ class Call:
         """A value of the live configuration, None if absent."""
         return self.running.config.get(key)
 
-    async def check_references(self, message: Message, prefix: str, names: Sequence[str] | None = None) -> None:
+    async def check_references(
+        self, message: Message, prefix: str, names: Sequence[str] | None = None
+    ) -> None:
         """Refuses references that name nothing the caller may use, waiting a moment for facts on their way."""
         for path, name, kind in references(message, names):
             if not await self._known(name, kind):
                 where = f"{prefix}.{path}" if prefix else path
                 problem = Validation(
-                    Violation(where, "UNKNOWN_REFERENCE", "引用的记录不存在", "The referenced record does not exist.")
+                    Violation(
+                        where,
+                        "UNKNOWN_REFERENCE",
+                        "引用的记录不存在",
+                        "The referenced record does not exist.",
+                    )
                 )
                 problem.reason, problem.metadata = "UNKNOWN_REFERENCE", {"name": name[:100]}
                 raise problem
@@ -139,10 +155,15 @@ class Call:
                 key = parse_name(name, model.described.collection)
             except NotFound:
                 return False
-            return bool(await self.db.scalar(select(exists().where(model.id == key, predicate(model, self.caller)))))
+            return bool(
+                await self.db.scalar(select(exists().where(model.id == key, predicate(model, self.caller))))
+            )
         if kind in CONFIGURED:
             collection, key = CONFIGURED[kind]
-            return name.startswith(f"{collection}/") and self.config(f"{key}.{name.partition('/')[2]}") is not None
+            return (
+                name.startswith(f"{collection}/")
+                and self.config(f"{key}.{name.partition('/')[2]}") is not None
+            )
         foreign = self.running.foreign.get(kind)
         if foreign is None:
             return False
@@ -169,7 +190,9 @@ class Call:
             row.owner = self.caller.employee
         if row.owner and not row.department:
             entry = self.config(f"employee.{row.owner.rpartition('/')[2]}") or {}
-            row.department = entry.get("department", "") or (self.caller.department if row.owner == self.caller.employee else "")
+            row.department = entry.get("department", "") or (
+                self.caller.department if row.owner == self.caller.employee else ""
+            )
         row.department = row.department or self.caller.department
         await row.creating(self)
         check_custom(row, self)
@@ -184,11 +207,15 @@ class Call:
         created = [row for row in session.new if isinstance(row, Resource)]
         deleted = [row for row in session.deleted if isinstance(row, Resource)]
         changes = [
-            (row, _changed(row)) for row in session.dirty if isinstance(row, Resource) and session.is_modified(row)
+            (row, _changed(row))
+            for row in session.dirty
+            if isinstance(row, Resource) and session.is_modified(row)
         ]
         for row in created:
             if not getattr(row, "create_time", None):
-                raise RuntimeError(f"{type(row).__name__} was added behind the kit; use `await call.add(row)`")
+                raise RuntimeError(
+                    f"{type(row).__name__} was added behind the kit; use `await call.add(row)`"
+                )
         for row, before in changes:
             if before:
                 row.update_time = self.now
@@ -244,7 +271,11 @@ class Call:
         described, mapping = row.described, mapper(type(row))
         resource = self.running.json_of(mapping.message(row))
         changed = ResourceChanged(
-            name=row.name, action=action, actor=self.caller.actor, method=self.method, address=self.caller.address
+            name=row.name,
+            action=action,
+            actor=self.caller.actor,
+            method=self.method,
+            address=self.caller.address,
         )
         changed.time.FromDatetime(self.now)
         changed.resource.CopyFrom(_struct(resource))
@@ -255,7 +286,9 @@ class Call:
 
     def tell(self, subject: str, message: Message, about: Resource | None, deleted: bool = False) -> None:
         """Puts a fact that is a message already into the outbox, at the next flush."""
-        payload = self.running.codec.to_json(message.DESCRIPTOR.full_name, message.SerializeToString()).decode()
+        payload = self.running.codec.to_json(
+            message.DESCRIPTOR.full_name, message.SerializeToString()
+        ).decode()
         version = None if about is None else about.version + (1 if deleted else 0)
         aggregate = about.name if about is not None else ""
         self._facts.append(
@@ -289,7 +322,11 @@ class Call:
 
     def _searched(self, row: Resource, json_name: str) -> bool:
         names = {*row.described.searchable, "number", "phones"}
-        return any(row.described.fields[name].json_name == json_name for name in names if name in row.described.fields)
+        return any(
+            row.described.fields[name].json_name == json_name
+            for name in names
+            if name in row.described.fields
+        )
 
     async def _unindex(self, rows: Sequence[Resource]) -> None:
         if rows:
@@ -326,6 +363,6 @@ def _struct(value: dict[str, Any]) -> Struct:
 
 
 def _snake_keys(payload: dict[str, Any]) -> dict[str, Any]:
-    return {"".join(f"_{c.lower()}" if c.isupper() else c for c in key): value for key, value in payload.items()}
-
-
+    return {
+        "".join(f"_{c.lower()}" if c.isupper() else c for c in key): value for key, value in payload.items()
+    }

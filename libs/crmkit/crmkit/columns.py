@@ -61,7 +61,9 @@ def column_of(field: Field) -> Any:
         case "messages":
             descriptor = field.descriptor.message_type
             return mapped_column(
-                MessageColumn(descriptor.full_name, True, descriptor), nullable=False, server_default=text("'[]'")
+                MessageColumn(descriptor.full_name, True, descriptor),
+                nullable=False,
+                server_default=text("'[]'"),
             )
         case "time" | "date" | "decimal":
             return mapped_column(_TYPES[field.kind], nullable=True)
@@ -104,7 +106,14 @@ _TYPES: dict[str, TypeEngine[Any]] = {
     "decimal": Numeric(20, 6),
     "struct": JSONB(),
 }
-COLUMN_TYPES = {str: Text(), list[str]: ARRAY(Text()), datetime: DateTime(timezone=True), date: Date(), Decimal: Numeric(20, 6), dict[str, Any]: JSONB()}
+COLUMN_TYPES = {
+    str: Text(),
+    list[str]: ARRAY(Text()),
+    datetime: DateTime(timezone=True),
+    date: Date(),
+    Decimal: Numeric(20, 6),
+    dict[str, Any]: JSONB(),
+}
 
 
 def _money(amount: Decimal | None, currency: str | None) -> Money | None:

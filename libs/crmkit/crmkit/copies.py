@@ -7,7 +7,6 @@ from typing import Any
 
 from google.api import resource_pb2
 from google.protobuf.descriptor import Descriptor, FileDescriptor
-
 from sqlalchemy.dialects.postgresql import insert
 
 from crmkit.call import Call

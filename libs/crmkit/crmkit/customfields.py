@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 
 def check_custom(row: Resource, call: Call) -> None:
     """Validates `custom` by the definitions of the collection; Validation where a value does not fit."""
-    definitions: list[dict[str, Any]] = (call.config(f"customField.{row.described.collection}") or {}).get("fields", [])
+    definitions: list[dict[str, Any]] = (call.config(f"customField.{row.described.collection}") or {}).get(
+        "fields", []
+    )
     if not definitions and not row.custom:
         return
     known = {definition["key"]: definition for definition in definitions}
@@ -24,18 +26,28 @@ def check_custom(row: Resource, call: Call) -> None:
         path = f"{row.described.singular}.custom.{key}"
         definition = known.get(key)
         if definition is None:
-            violations.append(Violation(path, "UNKNOWN_FIELD", "没有这个自定义字段", "There is no such custom field."))
+            violations.append(
+                Violation(path, "UNKNOWN_FIELD", "没有这个自定义字段", "There is no such custom field.")
+            )
         elif value is not None and not _fits(definition, value):
-            violations.append(Violation(path, "WRONG_TYPE", "值与字段类型不符", "The value does not fit the field."))
+            violations.append(
+                Violation(path, "WRONG_TYPE", "值与字段类型不符", "The value does not fit the field.")
+            )
     for key, definition in known.items():
-        if definition.get("required") and not definition.get("retired") and row.custom.get(key) in (None, "", []):
+        if (
+            definition.get("required")
+            and not definition.get("retired")
+            and row.custom.get(key) in (None, "", [])
+        ):
             violations.append(required(f"{row.described.singular}.custom.{key}"))
     if violations:
         raise Validation(*violations)
 
 
 def _fits(definition: dict[str, Any], value: Any) -> bool:
-    choices = {choice if isinstance(choice, str) else choice["key"] for choice in definition.get("choices", [])}
+    choices = {
+        choice if isinstance(choice, str) else choice["key"] for choice in definition.get("choices", [])
+    }
     match definition["kind"]:
         case "NUMBER" | "MONEY":
             try:
@@ -52,6 +64,8 @@ def _fits(definition: dict[str, Any], value: Any) -> bool:
         case "CHOICE":
             return isinstance(value, str) and (not choices or value in choices)
         case "MULTI_CHOICE":
-            return isinstance(value, list) and all(isinstance(v, str) and (not choices or v in choices) for v in value)  # pyright: ignore[reportUnknownVariableType]
+            return isinstance(value, list) and all(
+                isinstance(v, str) and (not choices or v in choices) for v in value
+            )  # pyright: ignore[reportUnknownVariableType]
         case _:
             return isinstance(value, str) and len(value) <= int(definition.get("maxLength") or 2000)

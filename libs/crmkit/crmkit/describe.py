@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
-from functools import cached_property, lru_cache
+from functools import cache, cached_property
 from typing import Literal
 
 from crm.options.v1 import options_pb2
@@ -62,7 +62,9 @@ class Field:
     @cached_property
     def enum_names(self) -> Mapping[int, str]:
         """Number → name of an enum field's values; zero is the empty text."""
-        return {value.number: value.name if value.number else "" for value in self.descriptor.enum_type.values}
+        return {
+            value.number: value.name if value.number else "" for value in self.descriptor.enum_type.values
+        }
 
     @cached_property
     def enum_numbers(self) -> Mapping[str, int]:
@@ -102,7 +104,7 @@ class Described:
         return f"{self.area}.{self.collection}.{verb}"
 
 
-@lru_cache(maxsize=None)
+@cache
 def describe(message: Descriptor) -> Described:
     """The declaration of a resource message; ValueError where it is none or incomplete."""
     if not message.GetOptions().HasExtension(options_pb2.resource):
@@ -119,7 +121,7 @@ def describe(message: Descriptor) -> Described:
     return Described(area, resource.type, resource.plural, resource.singular, message, rule, fields)
 
 
-@lru_cache(maxsize=None)
+@cache
 def describe_field(field: FieldDescriptor) -> Field:
     """The kind and rules of one field."""
     behaviours = field.GetOptions().Extensions[field_behavior_pb2.field_behavior]

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from decimal import Decimal
-from functools import lru_cache
+from functools import cache
 from hashlib import sha256
 from secrets import token_bytes
 from typing import Any
@@ -73,7 +73,7 @@ class Page:
     next_page_token: str
 
 
-@lru_cache(maxsize=None)
+@cache
 def filter_fields(model: type[Resource]) -> Mapping[str, FilterField]:
     """The fields of a model that filters and orders may name."""
     table: Any = getattr(model, "__table__")  # noqa: B009
@@ -126,13 +126,19 @@ async def page(
     token = ""
     if len(rows) > size:
         rows.pop()
-        last = (await session.execute(select(*(c for c, _ in order)).where(_row(model).id == rows[-1].id))).one()
+        last = (
+            await session.execute(select(*(c for c, _ in order)).where(_row(model).id == rows[-1].id))
+        ).one()
         token = _seal_token([_plain(value) for value in last], query.digest(model), caller, secret)
     return Page(rows, token)
 
 
 def _page_statement(
-    model: type[Resource], condition: ColumnElement[bool], order: "Sequence[_Ordered]", size: int, caller: Caller
+    model: type[Resource],
+    condition: ColumnElement[bool],
+    order: "Sequence[_Ordered]",
+    size: int,
+    caller: Caller,
 ) -> Select[Any]:
     branches = branch_predicates(model, caller)
     by = [column.desc() if descending else column for column, descending in order]
@@ -144,7 +150,8 @@ def _page_statement(
     # rows; one limited query for each branch reads at most a page from each index.
     row = _row(model)
     parts = [
-        select(row.id).where(branch, condition).order_by(*by).limit(size + 1).subquery().select() for branch in branches
+        select(row.id).where(branch, condition).order_by(*by).limit(size + 1).subquery().select()
+        for branch in branches
     ]
     ids = union(*parts).subquery()
     return select(model).join(ids, ids.c.id == row.id).order_by(*by).limit(size + 1)
@@ -177,7 +184,10 @@ async def _search(
     offset = int(key[0]) if key else 0
     by = [hits.c.rank, hits.c.position, row.update_time.desc(), row.id.desc()]
     if query.order_by:
-        by = [column.desc() if descending else column for column, descending in _order(model, query.order_by, caller)]
+        by = [
+            column.desc() if descending else column
+            for column, descending in _order(model, query.order_by, caller)
+        ]
     statement = select(model).join(hits, hits.c.id == row.id).order_by(*by).limit(size + 1).offset(offset)
     rows = list((await session.scalars(statement)).all())
     token = ""
@@ -225,7 +235,11 @@ async def aggregate(
     for names in [plain, *([name] for name in wanted if name not in plain)]:
         money = columns[names[0]] if names and columns[names[0]].kind == "money" else None
         extra = [func.coalesce(money.currency, "")] if money is not None else []
-        found = [part for name in names for part in (func.sum(columns[name].column), func.avg(columns[name].column))]
+        found = [
+            part
+            for name in names
+            for part in (func.sum(columns[name].column), func.avg(columns[name].column))
+        ]
         statement = (
             select(*groups, *extra, func.count(), *found)
             .select_from(model)
@@ -250,7 +264,12 @@ async def aggregate(
                     if name in averages:
                         entry.averages[name + suffix] = rest[2 + 2 * i]
     return [
-        (list(key), e.count, {k: _shown(v) for k, v in e.sums.items()}, {k: _shown(v) for k, v in e.averages.items()})
+        (
+            list(key),
+            e.count,
+            {k: _shown(v) for k, v in e.sums.items()},
+            {k: _shown(v) for k, v in e.averages.items()},
+        )
         for key, e in figures.items()
     ]
 
@@ -264,7 +283,9 @@ def _order(model: type[Resource], order_by: str, caller: Caller) -> list[_Ordere
     try:
         wanted = filters.parse_order(order_by, _readable(model, caller)) if order_by.strip() else []
     except FilterError as error:
-        raise InvalidArgument("ORDER_BY_INVALID", field=order_by[error.position :].split(",")[0].split(" ")[0][:60]) from None
+        raise InvalidArgument(
+            "ORDER_BY_INVALID", field=order_by[error.position :].split(",")[0].split(" ")[0][:60]
+        ) from None
     order: list[_Ordered] = [(_never_null(field), descending) for field, descending in wanted]
     if not order:
         order = [(row.update_time, True)]

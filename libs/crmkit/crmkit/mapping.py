@@ -7,7 +7,7 @@ fails there, not in a request.
 from collections.abc import Callable, Collection, Iterable
 from datetime import UTC, date, datetime
 from decimal import Decimal, InvalidOperation
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 from google.protobuf import json_format
@@ -36,7 +36,9 @@ class Mapper:
         self._class: type[Message] = model.__message__
         for name in self.described.fields:
             if not hasattr(model, name):
-                raise TypeError(f"{model.__name__} has no attribute for {self.described.message.full_name}.{name}")
+                raise TypeError(
+                    f"{model.__name__} has no attribute for {self.described.message.full_name}.{name}"
+                )
         self._writers: list[tuple[str, Callable[[Message, str, Any], None]]] = [
             (field.name, _WRITERS[field.kind](field)) for field in self.described.fields.values()
         ]
@@ -51,9 +53,7 @@ class Mapper:
         message = self._class()
         for name, write in self._writers:
             value = getattr(row, name)
-            if value:
-                write(message, name, value)
-            elif isinstance(value, Money):
+            if value or isinstance(value, Money):
                 write(message, name, value)
         if may is not None:
             for name, permission in self.guarded.items():
@@ -68,7 +68,9 @@ class Mapper:
             dict(self._writers)[name](message, name, value)
         return json_format.MessageToDict(message).get(self.described.fields[name].json_name)
 
-    def assign(self, row: Resource, message: Message, names: Collection[str], new: bool, prefix: str) -> frozenset[str]:
+    def assign(
+        self, row: Resource, message: Message, names: Collection[str], new: bool, prefix: str
+    ) -> frozenset[str]:
         """Sets the named fields of the row from the message; Validation lists everything that is wrong.
 
         Returns the fields whose value really changed. Output-only fields are ignored, as AIP-203 says; changing
@@ -87,7 +89,11 @@ class Mapper:
                 continue
             if value != getattr(row, name):
                 if field.immutable and not new:
-                    violations.append(Violation(path, "IMMUTABLE", "创建后不能修改", "This cannot be changed after creation."))
+                    violations.append(
+                        Violation(
+                            path, "IMMUTABLE", "创建后不能修改", "This cannot be changed after creation."
+                        )
+                    )
                     continue
                 setattr(row, name, value)
                 changed.add(name)
@@ -104,7 +110,7 @@ def check_message(message: Message, prefix: str = "") -> None:
         raise Validation(*violations)
 
 
-@lru_cache(maxsize=None)
+@cache
 def mapper(model: type[Resource]) -> Mapper:
     """The mapper of a model, compiled once."""
     return Mapper(model)
@@ -222,11 +228,15 @@ def _read(field: Field, message: Message, path: str, violations: list[Violation]
 def _text(field: Field, value: str, path: str, violations: list[Violation]) -> str:
     if len(value) > field.max_length:
         limit = field.max_length
-        violations.append(Violation(path, "TOO_LONG", f"不能超过 {limit} 个字符", f"At most {limit} characters."))
+        violations.append(
+            Violation(path, "TOO_LONG", f"不能超过 {limit} 个字符", f"At most {limit} characters.")
+        )
     try:
         reject_bad_text(value)
     except ValueError:
-        violations.append(Violation(path, "BAD_TEXT", "包含不允许的字符", "The text has characters that are not allowed."))
+        violations.append(
+            Violation(path, "BAD_TEXT", "包含不允许的字符", "The text has characters that are not allowed.")
+        )
         return value
     return clean_name(value) if field.name == "display_name" else value
 
@@ -287,22 +297,28 @@ def _time(value: Timestamp, path: str, violations: list[Violation]) -> datetime 
 
 def _few(items: Collection[Any], path: str, violations: list[Violation]) -> bool:
     if len(items) > MAX_ITEMS:
-        violations.append(Violation(path, "TOO_MANY", f"不能超过 {MAX_ITEMS} 项", f"At most {MAX_ITEMS} entries."))
+        violations.append(
+            Violation(path, "TOO_MANY", f"不能超过 {MAX_ITEMS} 项", f"At most {MAX_ITEMS} entries.")
+        )
         return False
     return True
 
 
-@lru_cache(maxsize=None)
+@cache
 def _nested_fields(descriptor: Descriptor) -> tuple[Field, ...]:
     return tuple(
         describe_field(field)
         for field in descriptor.fields
         if not (field.message_type is not None and field.message_type.GetOptions().map_entry)
-        and (field.message_type is not None or field.enum_type is not None or field.cpp_type in (1, 5, 6, 7, 9))
+        and (
+            field.message_type is not None or field.enum_type is not None or field.cpp_type in (1, 5, 6, 7, 9)
+        )
     )
 
 
-def _check_nested(message: Message, prefix: str, violations: list[Violation], skip_resources: bool = False) -> None:
+def _check_nested(
+    message: Message, prefix: str, violations: list[Violation], skip_resources: bool = False
+) -> None:
     from crm.options.v1 import options_pb2
 
     if message.DESCRIPTOR.full_name.startswith("google."):
@@ -336,5 +352,7 @@ def references(message: Message, names: Iterable[str] | None = None) -> list[tup
             found.extend((f"{field.name}.{path}", name, kind) for path, name, kind in references(value))
         elif field.kind == "messages":
             for i, item in enumerate(value):
-                found.extend((f"{field.name}[{i}].{path}", name, kind) for path, name, kind in references(item))
+                found.extend(
+                    (f"{field.name}[{i}].{path}", name, kind) for path, name, kind in references(item)
+                )
     return found

@@ -22,6 +22,9 @@ from crmkit.errors import Aborted, FailedPrecondition, NotFound
 from crmkit.search import search_indexes, search_table_columns
 
 if TYPE_CHECKING:
+    from sqlalchemy import ColumnElement
+
+    from crmkit.auth import Caller
     from crmkit.call import Call
 
 
@@ -80,7 +83,12 @@ class Resource:
     def __init__(self, **values: Any) -> None:
         self.id = uuid_utils.uuid7()
         for field in self.described.fields.values():
-            if field.name not in COMMON and field.name != "name" and field.name not in values and _settable(self, field.name):
+            if (
+                field.name not in COMMON
+                and field.name != "name"
+                and field.name not in values
+                and _settable(self, field.name)
+            ):
                 setattr(self, field.name, empty_value(field))
         self.number = self.owner = self.department = self.pending_approval = self.creator = ""
         self.collaborators, self.custom, self.version = [], {}, 1
@@ -117,6 +125,11 @@ class Resource:
     async def deleting(self, call: Call) -> None:
         """Called before a row is deleted; raises where it must stay."""
 
+    @classmethod
+    def readable(cls, caller: "Caller") -> "ColumnElement[bool] | None":
+        """A condition beyond the data scope on the rows that the caller may read, for models that need one."""
+        return None
+
     def search_texts(self) -> list[str]:
         """What `q` finds the row by: the searchable fields and the number."""
         texts: list[str] = [self.number] if self.number else []
@@ -125,7 +138,9 @@ class Resource:
             if isinstance(value, str):
                 texts.append(value)
             else:
-                texts.extend(item if isinstance(item, str) else getattr(item, "text", "") for item in value or ())
+                texts.extend(
+                    item if isinstance(item, str) else getattr(item, "text", "") for item in value or ()
+                )
         return [found for found in texts if found]
 
     def search_phones(self) -> list[str]:
@@ -160,10 +175,20 @@ def _add_indexes(cls: type[Resource]) -> None:
     if cls.described.scope != "SHARED":
         # One index per branch of the data scope, in the default order of lists.
         for column in ("owner", "department"):
-            Index(f"{table_name}_{column}_update_time_index", table.c[column], table.c.update_time.desc(), table.c.id)
+            Index(
+                f"{table_name}_{column}_update_time_index",
+                table.c[column],
+                table.c.update_time.desc(),
+                table.c.id,
+            )
     Index(f"{table_name}_update_time_index", table.c.update_time.desc(), table.c.id)
     if cls.described.rule.number:
-        Index(f"{table_name}_number_key", table.c.number, unique=True, postgresql_where=table.c.number != text("''"))
+        Index(
+            f"{table_name}_number_key",
+            table.c.number,
+            unique=True,
+            postgresql_where=table.c.number != text("''"),
+        )
     for name, field in cls.described.fields.items():
         if field.kind == "reference" and name not in COMMON:
             Index(f"{table_name}_{name}_index", table.c[name], table.c.update_time.desc(), table.c.id)

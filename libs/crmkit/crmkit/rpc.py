@@ -1,10 +1,10 @@
 """The pipeline of every RPC, once.
 
-    deadline and trace → authenticate → permission → required fields and limits
-    → request_id known? replay its reply
-    → handler(message, call)          (read-only transaction if bound to GET)
-    → flush → rows become messages → outbox rows and the replay record → commit → reply
-    any exception → roll back → Status; an unknown one: INTERNAL with a fixed text, logged with its trace id
+deadline and trace → authenticate → permission → required fields and limits
+→ request_id known? replay its reply
+→ handler(message, call)          (read-only transaction if bound to GET)
+→ flush → rows become messages → outbox rows and the replay record → commit → reply
+any exception → roll back → Status; an unknown one: INTERNAL with a fixed text, logged with its trace id
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ from google.protobuf.message import DecodeError, Message
 from opentelemetry import propagate, trace
 from sqlalchemy import select, update
 from sqlalchemy.dialects.postgresql import insert
-from sqlalchemy.exc import DBAPIError, IntegrityError, TimeoutError as PoolTimeout
+from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm.exc import StaleDataError
 
 from crmkit import approvals
@@ -93,7 +94,11 @@ def compile_service(service: ServiceDescriptor, implementation: object) -> list[
     ValueError at start where an RPC has no implementation, permission or HTTP binding, or the object has a
     method that is no RPC.
     """
-    standards = {s.described.message.full_name: s for s in vars(type(implementation)).values() if isinstance(s, Standard)}
+    standards = {
+        s.described.message.full_name: s
+        for s in vars(type(implementation)).values()
+        if isinstance(s, Standard)
+    }
     methods = [_compile(method, implementation, standards) for method in service.methods]
     names = {method.name for method in methods}
     for name in vars(type(implementation)):
@@ -156,13 +161,19 @@ class Pipeline:
             service.full_name, {name: bind(method) for name, method in self.methods.items()}
         )
 
-    async def _serve(self, method: Method, request: bytes, context: grpc.aio.ServicerContext[bytes, bytes]) -> bytes:
+    async def _serve(
+        self, method: Method, request: bytes, context: grpc.aio.ServicerContext[bytes, bytes]
+    ) -> bytes:
         started = time.perf_counter()
-        metadata = {key: str(value) for key, value in context.invocation_metadata() or () if isinstance(value, str)}
+        metadata = {
+            key: str(value) for key, value in context.invocation_metadata() or () if isinstance(value, str)
+        }
         locale = locale_of(metadata.get("accept-language", ""))
         code = grpc.StatusCode.OK
         self._in_flight += 1
-        with tracer.start_as_current_span(method.name, propagate.extract(metadata), trace.SpanKind.SERVER) as span:
+        with tracer.start_as_current_span(
+            method.name, propagate.extract(metadata), trace.SpanKind.SERVER
+        ) as span:
             try:
                 if self._in_flight > self.running.settings.max_concurrent_calls:
                     raise Unavailable("UNAVAILABLE")
@@ -184,13 +195,19 @@ class Pipeline:
                 else:
                     log.info("rpc refused", method=method.name, reason=problem.reason, trace_id=trace_id)
                 status = problem.status(locale, trace_id)
-                await context.abort(code, status.message, (("grpc-status-details-bin", status.SerializeToString()),))
+                await context.abort(
+                    code, status.message, (("grpc-status-details-bin", status.SerializeToString()),)
+                )
                 raise AssertionError("abort returns never") from None
             finally:
                 self._in_flight -= 1
-                self.running.metrics.rpc(self.running.app.name, method.name, code.name, time.perf_counter() - started)
+                self.running.metrics.rpc(
+                    self.running.app.name, method.name, code.name, time.perf_counter() - started
+                )
 
-    async def _answer(self, method: Method, data: bytes, metadata: Metadata, locale: str) -> tuple[bytes, bool]:
+    async def _answer(
+        self, method: Method, data: bytes, metadata: Metadata, locale: str
+    ) -> tuple[bytes, bool]:
         caller = await self.authenticate(metadata, locale, public=method.permission == PUBLIC)
         if method.permission not in {PUBLIC, ANYBODY} and not caller.may(method.permission):
             raise PermissionDenied("PERMISSION_DENIED", permission=method.permission)
@@ -220,9 +237,13 @@ class Pipeline:
         claims = await self.running.verifier.verify(token)
         return self.running.directory.caller(claims, locale, metadata.get("x-forwarded-for", ""))
 
-    async def _transact(self, method: Method, request: Any, data: bytes, caller: Caller) -> tuple[bytes, bool]:
+    async def _transact(
+        self, method: Method, request: Any, data: bytes, caller: Caller
+    ) -> tuple[bytes, bool]:
         async with AsyncExitStack() as stack:
-            call = await stack.enter_async_context(self.running.call(method.name, caller, read_only=method.read_only))
+            call = await stack.enter_async_context(
+                self.running.call(method.name, caller, read_only=method.read_only)
+            )
             key = "" if method.read_only else getattr(request, "request_id", "")
             if not key and method.key_required:
                 raise InvalidArgument("IDEMPOTENCY_KEY_REQUIRED")
@@ -232,7 +253,9 @@ class Pipeline:
             if key:
                 await call.db.execute(
                     update(Replay)
-                    .where(Replay.principal == caller.principal, Replay.method == method.name, Replay.key == key)
+                    .where(
+                        Replay.principal == caller.principal, Replay.method == method.name, Replay.key == key
+                    )
                     .values(reply=reply)
                 )
         return reply, False
@@ -264,7 +287,10 @@ class Pipeline:
         row = {"principal": call.caller.principal, "method": method.name, "key": key}
         # Another call with the key makes this one wait here until its transaction ends.
         claimed = await call.db.scalar(
-            insert(Replay).values(**row, body_hash=digest, reply=b"").on_conflict_do_nothing().returning(Replay.key)
+            insert(Replay)
+            .values(**row, body_hash=digest, reply=b"")
+            .on_conflict_do_nothing()
+            .returning(Replay.key)
         )
         if claimed is not None:
             return None
@@ -327,5 +353,3 @@ def _problem(error: BaseException) -> Problem:
 
 def _sqlstate(error: DBAPIError) -> str:
     return str(getattr(error.orig, "sqlstate", "") or "")
-
-

@@ -5,7 +5,7 @@
 
 from typing import Any
 
-from sqlalchemy import ColumnElement, exists, false, or_, select, text, true
+from sqlalchemy import ColumnElement, and_, exists, false, or_, select, text, true
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from crmkit.auth import Caller, Scope
@@ -23,6 +23,14 @@ def predicate(model: type[Resource], caller: Caller) -> ColumnElement[bool]:
 
 def branch_predicates(model: type[Resource], caller: Caller) -> list[ColumnElement[bool]] | None:
     """The rows that the caller may see, as a union of branches that one index each serves; None means all."""
+    further = model.readable(caller)
+    branches = _branches(model, caller)
+    if further is None:
+        return branches
+    return [further] if branches is None else [and_(branch, further) for branch in branches]
+
+
+def _branches(model: type[Resource], caller: Caller) -> list[ColumnElement[bool]] | None:
     if model.described.scope == "PRIVATE":
         return None if caller.is_system else _own_branches(model, caller)
     if caller.account:
@@ -97,7 +105,11 @@ def policy_statements(model: type[Resource]) -> list[str]:
     else:
         account = "id::text" if described.collection == "accounts" else described.rule.account_field
         prefix = "'accounts/' || " if described.collection == "accounts" else ""
-        own = f"({scope} = 'ACCOUNT' AND {prefix}{_quoted(account)} = (SELECT current_setting('crm.account', true)))" if account else "false"
+        own = (
+            f"({scope} = 'ACCOUNT' AND {prefix}{_quoted(account)} = (SELECT current_setting('crm.account', true)))"
+            if account
+            else "false"
+        )
         using = (
             f"{scope} = 'ALL' OR {own} OR ({scope} IN ('OWN', 'DEPARTMENT', 'BELOW') AND ("
             "owner = (SELECT nullif(current_setting('crm.employee', true), '')) "
@@ -115,5 +127,3 @@ def policy_statements(model: type[Resource]) -> list[str]:
 
 def _quoted(column: str) -> str:
     return column if "::" in column else f'"{column}"'
-
-

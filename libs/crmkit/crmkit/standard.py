@@ -19,7 +19,15 @@ from crmkit.auth import Caller, visible
 from crmkit.call import Call
 from crmkit.customfields import check_custom
 from crmkit.describe import COMMON
-from crmkit.errors import FailedPrecondition, InvalidArgument, NotFound, PermissionDenied, Validation, Violation, required
+from crmkit.errors import (
+    FailedPrecondition,
+    InvalidArgument,
+    NotFound,
+    PermissionDenied,
+    Validation,
+    Violation,
+    required,
+)
 from crmkit.listing import Query
 from crmkit.mapping import WRITABLE_COMMON, mapper
 from crmkit.resource import Resource, parse_name
@@ -37,8 +45,10 @@ class Standard:
         self.described = model.described
         self.mapper = mapper(model)
         # `accountRelations` → `account_relations`, `account_relation`: the fields of requests and replies.
-        self.plural = listing._snake(self.described.collection)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
-        self.singular = "".join(f"_{c.lower()}" if c.isupper() else c for c in model.__message__.DESCRIPTOR.name).lstrip("_")
+        self.plural = listing._snake(self.described.collection)  # pyright: ignore[reportPrivateUsage]
+        self.singular = "".join(
+            f"_{c.lower()}" if c.isupper() else c for c in model.__message__.DESCRIPTOR.name
+        ).lstrip("_")
 
     def handler(self, standard: int) -> Handler:
         """The handler of one standard method."""
@@ -92,7 +102,9 @@ class Standard:
         # Locked in one order, so that two batches over the same rows cannot wait for each other.
         for index in sorted(range(len(messages)), key=lambda i: messages[i].name):
             try:
-                rows[index] = await call.load(self.model, _Versioned(messages[index].name, messages[index].etag))
+                rows[index] = await call.load(
+                    self.model, _Versioned(messages[index].name, messages[index].etag)
+                )
             except NotFound:
                 raise NotFound(index=index) from None
         for index, one in enumerate(request.requests):
@@ -102,7 +114,14 @@ class Standard:
     async def aggregate(self, request: Any, call: Call) -> dict[str, Any]:
         query = Query(filter=request.filter, q=request.q)
         found = await listing.aggregate(
-            call.db, self.model, query, request.group_by, getattr(request, "sum"), request.average, call.caller, call.now  # noqa: B009
+            call.db,
+            self.model,
+            query,
+            request.group_by,
+            getattr(request, "sum"),
+            request.average,
+            call.caller,
+            call.now,  # noqa: B009
         )
         rows = [
             common_pb2.AggregateRow(group=group, count=str(count), sums=sums, averages=averages)
@@ -120,10 +139,17 @@ class Standard:
                 raise NotFound()
             caller = other
         row = await call.load(self.model, request.name, lock=False)
-        grounds = [common_pb2.AccessGround(kind=k, text=call.text(zh, en)) for k, zh, en in self._grounds(row, caller)]
+        grounds = [
+            common_pb2.AccessGround(kind=k, text=call.text(zh, en))
+            for k, zh, en in self._grounds(row, caller)
+        ]
         if not caller.may(self.described.permission("read")):
             missing = self.described.permission("read")
-            grounds = [common_pb2.AccessGround(kind="NONE", text=call.text(f"没有权限 {missing}", f"Lacks {missing}"))]
+            grounds = [
+                common_pb2.AccessGround(
+                    kind="NONE", text=call.text(f"没有权限 {missing}", f"Lacks {missing}")
+                )
+            ]
         return {"visible": bool(grounds) and grounds[0].kind != "NONE", "grounds": grounds or [
             common_pb2.AccessGround(kind="NONE", text=call.text("不在数据范围内", "Outside the data scope"))
         ]}  # fmt: skip
@@ -153,7 +179,9 @@ class Standard:
             yield "ALL", "数据范围为全部", "The data scope is everything"
 
     async def _apply(self, row: Resource, message: Any, paths: Iterable[str], call: Call) -> None:
-        names = list(dict.fromkeys(path.split(".")[0] for path in paths)) or [f.name for f, _ in message.ListFields()]
+        names = list(dict.fromkeys(path.split(".")[0] for path in paths)) or [
+            f.name for f, _ in message.ListFields()
+        ]
         for name in names:
             if name not in self.described.fields:
                 path = f"{self.singular}.{name[:60]}"
@@ -172,7 +200,9 @@ class Standard:
         if "custom" in changed or custom_keys:
             check_custom(row, call)
 
-    async def _check_handover(self, row: Resource, owner_before: str, changed: frozenset[str], call: Call) -> None:
+    async def _check_handover(
+        self, row: Resource, owner_before: str, changed: frozenset[str], call: Call
+    ) -> None:
         """Moving a record needs rights on where it comes from (it was loaded) and where it goes."""
         if "owner" in changed and row.owner and "department" not in changed:
             entry = call.config(f"employee.{row.owner.rpartition('/')[2]}") or {}
@@ -185,7 +215,11 @@ class Standard:
     async def _refuse_if_used(self, row: Resource, call: Call) -> None:
         for model in call.running.models_by_type.values():
             for name, field in model.described.fields.items():
-                if field.kind == "reference" and field.references == self.described.type and name not in COMMON:
+                if (
+                    field.kind == "reference"
+                    and field.references == self.described.type
+                    and name not in COMMON
+                ):
                     column: Any = getattr(model, name)
                     if await call.db.scalar(select(exists().where(column == row.name))):
                         raise FailedPrecondition("IN_USE")

@@ -11,8 +11,29 @@ from crmkit.errors import InvalidArgument
 
 # Minor units that differ from two (ISO 4217).
 _PLACES = {
-    **dict.fromkeys("BIF CLP DJF GNF ISK JPY KMF KRW PYG RWF UGX UYI VND VUV XAF XOF XPF".split(), 0),
-    **dict.fromkeys("BHD IQD JOD KWD LYD OMR TND".split(), 3),
+    **dict.fromkeys(
+        [
+            "BIF",
+            "CLP",
+            "DJF",
+            "GNF",
+            "ISK",
+            "JPY",
+            "KMF",
+            "KRW",
+            "PYG",
+            "RWF",
+            "UGX",
+            "UYI",
+            "VND",
+            "VUV",
+            "XAF",
+            "XOF",
+            "XPF",
+        ],
+        0,
+    ),
+    **dict.fromkeys(["BHD", "IQD", "JOD", "KWD", "LYD", "OMR", "TND"], 3),
 }
 
 
@@ -44,11 +65,15 @@ class Money:
             raise ValueError("NOT_A_NUMBER") from None
         if not amount.is_finite() or abs(amount) >= Decimal(10) ** 16:
             raise ValueError("NOT_A_NUMBER")
-        if not (len(message.currency_code) == 3 and message.currency_code.isascii() and message.currency_code.isupper()):
-            raise ValueError("CURRENCY_UNKNOWN")
-        if -int(amount.as_tuple().exponent) > max(places(message.currency_code), 0) and amount != amount.quantize(
-            Decimal(1).scaleb(-places(message.currency_code))
+        if not (
+            len(message.currency_code) == 3
+            and message.currency_code.isascii()
+            and message.currency_code.isupper()
         ):
+            raise ValueError("CURRENCY_UNKNOWN")
+        if -int(amount.as_tuple().exponent) > max(
+            places(message.currency_code), 0
+        ) and amount != amount.quantize(Decimal(1).scaleb(-places(message.currency_code))):
             raise ValueError("TOO_MANY_PLACES")
         return Money(amount, message.currency_code)
 
@@ -61,7 +86,9 @@ class Money:
 
     def rounded(self) -> Money:
         """Rounded half up to the minor unit."""
-        return Money(self.amount.quantize(Decimal(1).scaleb(-places(self.currency)), ROUND_HALF_UP), self.currency)
+        return Money(
+            self.amount.quantize(Decimal(1).scaleb(-places(self.currency)), ROUND_HALF_UP), self.currency
+        )
 
     def __add__(self, other: Money) -> Money:
         return Money(self.amount + self._same(other), self.currency)

@@ -17,17 +17,28 @@ from grpc_tools import protoc
 PACKAGE = Path(__file__).parent
 OUT = PACKAGE.parent
 PROTOS = OUT.parents[1] / "protos"
-INCLUDES = [PROTOS, Path(next(iter(google.api.__path__))).parents[1], Path(next(iter(grpc_tools.__path__))) / "_proto"]
+INCLUDES = [
+    PROTOS,
+    Path(next(iter(google.api.__path__))).parents[1],
+    Path(next(iter(grpc_tools.__path__))) / "_proto",
+]
 
 # What the expansion and the gateway use beyond the imports of protos/.
-EXTRA = ["google/protobuf/empty.proto", "google/protobuf/field_mask.proto", "google/rpc/status.proto", "google/rpc/error_details.proto"]
+EXTRA = [
+    "google/protobuf/empty.proto",
+    "google/protobuf/field_mask.proto",
+    "google/rpc/status.proto",
+    "google/rpc/error_details.proto",
+]
 
 
 def build() -> None:
     """Generates everything anew; leaves the tree alone where protos/ has not changed."""
     sources = sorted(PROTOS.rglob("*.proto"))
     names = [str(path.relative_to(PROTOS)) for path in sources]
-    stamp = hashlib.sha256(b"".join(p.read_bytes() for p in [*sources, *sorted(PACKAGE.glob("*.py"))])).hexdigest()
+    stamp = hashlib.sha256(
+        b"".join(p.read_bytes() for p in [*sources, *sorted(PACKAGE.glob("*.py"))])
+    ).hexdigest()
     stamp_file = OUT / "crm" / ".stamp"
     if stamp_file.exists() and stamp_file.read_text() == stamp:
         return

@@ -35,16 +35,116 @@ IMPORTS = (
 # name, number, type, repeated, zh, en, sentence, output only, references
 COMMON_FIELDS: tuple[tuple[str, int, str, bool, str, str, str, bool, str], ...] = (
     ("number", 85, "string", False, "编号", "Number", "Human number by the numbering rule.", True, ""),
-    ("owner", 86, "string", False, "负责人", "Owner", "The employee who answers for the record.", False, "crm.workspace/Employee"),
-    ("department", 87, "string", False, "所属部门", "Department", "The department whose scope covers the record.", False, "crm.workspace/Department"),
-    ("collaborators", 88, "string", True, "协作人", "Collaborators", "Employees who may see and work on the record beside the owner.", False, "crm.workspace/Employee"),
-    ("pending_approval", 89, "string", False, "审批中", "Pending approval", "The held verb that waits for a decision.", True, ""),
-    ("create_time", 90, ".google.protobuf.Timestamp", False, "创建时间", "Created", "When the record was made.", True, ""),
-    ("update_time", 91, ".google.protobuf.Timestamp", False, "更新时间", "Updated", "When the record last changed.", True, ""),
-    ("delete_time", 92, ".google.protobuf.Timestamp", False, "删除时间", "Deleted", "When the record was deleted.", True, ""),
-    ("creator", 93, "string", False, "创建人", "Creator", "Who made the record.", True, "crm.workspace/Employee"),
-    ("custom", 95, ".google.protobuf.Struct", False, "自定义字段", "Custom fields", "Fields that the administrators defined.", False, ""),
-    ("etag", 99, "string", False, "版本", "Version", "Version of the record; send it back to detect other people's changes.", True, ""),
+    (
+        "owner",
+        86,
+        "string",
+        False,
+        "负责人",
+        "Owner",
+        "The employee who answers for the record.",
+        False,
+        "crm.workspace/Employee",
+    ),
+    (
+        "department",
+        87,
+        "string",
+        False,
+        "所属部门",
+        "Department",
+        "The department whose scope covers the record.",
+        False,
+        "crm.workspace/Department",
+    ),
+    (
+        "collaborators",
+        88,
+        "string",
+        True,
+        "协作人",
+        "Collaborators",
+        "Employees who may see and work on the record beside the owner.",
+        False,
+        "crm.workspace/Employee",
+    ),
+    (
+        "pending_approval",
+        89,
+        "string",
+        False,
+        "审批中",
+        "Pending approval",
+        "The held verb that waits for a decision.",
+        True,
+        "",
+    ),
+    (
+        "create_time",
+        90,
+        ".google.protobuf.Timestamp",
+        False,
+        "创建时间",
+        "Created",
+        "When the record was made.",
+        True,
+        "",
+    ),
+    (
+        "update_time",
+        91,
+        ".google.protobuf.Timestamp",
+        False,
+        "更新时间",
+        "Updated",
+        "When the record last changed.",
+        True,
+        "",
+    ),
+    (
+        "delete_time",
+        92,
+        ".google.protobuf.Timestamp",
+        False,
+        "删除时间",
+        "Deleted",
+        "When the record was deleted.",
+        True,
+        "",
+    ),
+    (
+        "creator",
+        93,
+        "string",
+        False,
+        "创建人",
+        "Creator",
+        "Who made the record.",
+        True,
+        "crm.workspace/Employee",
+    ),
+    (
+        "custom",
+        95,
+        ".google.protobuf.Struct",
+        False,
+        "自定义字段",
+        "Custom fields",
+        "Fields that the administrators defined.",
+        False,
+        "",
+    ),
+    (
+        "etag",
+        99,
+        "string",
+        False,
+        "版本",
+        "Version",
+        "Version of the record; send it back to detect other people's changes.",
+        True,
+        "",
+    ),
 )
 
 
@@ -56,7 +156,9 @@ def expand(descriptors: FileDescriptorSet) -> FileDescriptorSet:
             if message.options.HasExtension(options_pb2.resource):
                 service_file = services.get(file.package)
                 if service_file is None:
-                    raise ValueError(f"{file.name}: {message.name} is a resource, but {file.package} has no service")
+                    raise ValueError(
+                        f"{file.name}: {message.name} is a resource, but {file.package} has no service"
+                    )
                 _add_common_fields(file, index, message)
                 _Standard(service_file, file, message).add()
     files = {f.name: f for f in descriptors.file}
@@ -119,14 +221,22 @@ class _Standard:
 
     def _get(self) -> None:
         request = self._request("Get", [("name", "string", False, "Resource name.", True)])
-        self._method("Get", request, self.type, options_pb2.GET, "read", "get", "/v1/{name=%s/*}", "Reads one.")
+        self._method(
+            "Get", request, self.type, options_pb2.GET, "read", "get", "/v1/{name=%s/*}", "Reads one."
+        )
 
     def _list(self) -> None:
         query = [
             ("page_size", "int32", False, "Records per page; 50 unless given, 200 at most.", False),
-            ("page_token", "string", False, "Where to go on, from the previous answer to the same query.", False),
+            (
+                "page_token",
+                "string",
+                False,
+                "Where to go on, from the previous answer to the same query.",
+                False,
+            ),
             ("filter", "string", False, "AIP-160 filter.", False),
-            ("order_by", "string", False, "Fields to order by, such as \"update_time desc\".", False),
+            ("order_by", "string", False, 'Fields to order by, such as "update_time desc".', False),
             ("q", "string", False, "Fragment of a name, pinyin or number to search.", False),
             ("view", "string", False, "Saved view whose filter and order apply.", False),
         ]
@@ -136,50 +246,152 @@ class _Standard:
             ("next_page_token", "string", False, "Token of the next page; empty at the end.", False),
         ]
         response = self._message(f"List{self.plural}Response", answer, "A page.")
-        self._method("List", request, response, options_pb2.LIST, "read", "get", "/v1/%s", "Reads a page.", plural=True)
+        self._method(
+            "List", request, response, options_pb2.LIST, "read", "get", "/v1/%s", "Reads a page.", plural=True
+        )
 
     def _create(self) -> None:
-        request = self._request("Create", [(self.snake, self.type, False, "What to make.", True), _REQUEST_ID])
-        self._method("Create", request, self.type, options_pb2.CREATE, "create", "post", "/v1/%s", "Makes one.", body=self.snake)
+        request = self._request(
+            "Create", [(self.snake, self.type, False, "What to make.", True), _REQUEST_ID]
+        )
+        self._method(
+            "Create",
+            request,
+            self.type,
+            options_pb2.CREATE,
+            "create",
+            "post",
+            "/v1/%s",
+            "Makes one.",
+            body=self.snake,
+        )
 
     def _update(self) -> None:
-        mask = ("update_mask", ".google.protobuf.FieldMask", False, "Fields to change; those set in the body if empty.", False)
-        request = self._request("Update", [(self.snake, self.type, False, "The fields' new values.", True), mask, _REQUEST_ID])
+        mask = (
+            "update_mask",
+            ".google.protobuf.FieldMask",
+            False,
+            "Fields to change; those set in the body if empty.",
+            False,
+        )
+        request = self._request(
+            "Update", [(self.snake, self.type, False, "The fields' new values.", True), mask, _REQUEST_ID]
+        )
         path = "/v1/{" + self.snake + ".name=%s/*}"
-        self._method("Update", request, self.type, options_pb2.UPDATE, "update", "patch", path, "Changes fields of one.", body=self.snake)
+        self._method(
+            "Update",
+            request,
+            self.type,
+            options_pb2.UPDATE,
+            "update",
+            "patch",
+            path,
+            "Changes fields of one.",
+            body=self.snake,
+        )
 
     def _delete(self) -> None:
-        request = self._request("Delete", [("name", "string", False, "Resource name.", True), _ETAG, _REQUEST_ID])
-        self._method("Delete", request, ".google.protobuf.Empty", options_pb2.DELETE, "delete", "delete", "/v1/{name=%s/*}", "Deletes one.")
+        request = self._request(
+            "Delete", [("name", "string", False, "Resource name.", True), _ETAG, _REQUEST_ID]
+        )
+        self._method(
+            "Delete",
+            request,
+            ".google.protobuf.Empty",
+            options_pb2.DELETE,
+            "delete",
+            "delete",
+            "/v1/{name=%s/*}",
+            "Deletes one.",
+        )
 
     def _batch_get(self) -> None:
-        request = self._request("BatchGet", [("names", "string", True, "Resource names, 100 at most.", True)], plural=True)
-        response = self._message(f"BatchGet{self.plural}Response", [(self.snake_plural, self.type, True, "In the order asked for.", False)], "The records.")
-        self._method("BatchGet", request, response, options_pb2.BATCH_GET, "read", "get", "/v1/%s:batchGet", "Reads up to 100 by name.", plural=True)
+        request = self._request(
+            "BatchGet", [("names", "string", True, "Resource names, 100 at most.", True)], plural=True
+        )
+        response = self._message(
+            f"BatchGet{self.plural}Response",
+            [(self.snake_plural, self.type, True, "In the order asked for.", False)],
+            "The records.",
+        )
+        self._method(
+            "BatchGet",
+            request,
+            response,
+            options_pb2.BATCH_GET,
+            "read",
+            "get",
+            "/v1/%s:batchGet",
+            "Reads up to 100 by name.",
+            plural=True,
+        )
 
     def _batch_update(self) -> None:
-        requests = ("requests", f".{self.file.package}.Update{self.singular}Request", True, "The changes, 100 at most; all or none.", True)
+        requests = (
+            "requests",
+            f".{self.file.package}.Update{self.singular}Request",
+            True,
+            "The changes, 100 at most; all or none.",
+            True,
+        )
         request = self._request("BatchUpdate", [requests, _REQUEST_ID], plural=True)
-        response = self._message(f"BatchUpdate{self.plural}Response", [(self.snake_plural, self.type, True, "As they are now.", False)], "The changed records.")
-        self._method("BatchUpdate", request, response, options_pb2.BATCH_UPDATE, "update", "post", "/v1/%s:batchUpdate", "Changes up to 100, all or none.", body="*", plural=True)
+        response = self._message(
+            f"BatchUpdate{self.plural}Response",
+            [(self.snake_plural, self.type, True, "As they are now.", False)],
+            "The changed records.",
+        )
+        self._method(
+            "BatchUpdate",
+            request,
+            response,
+            options_pb2.BATCH_UPDATE,
+            "update",
+            "post",
+            "/v1/%s:batchUpdate",
+            "Changes up to 100, all or none.",
+            body="*",
+            plural=True,
+        )
 
     def _aggregate(self) -> None:
         query = [
             ("filter", "string", False, "AIP-160 filter.", False),
             ("q", "string", False, "Fragment to search.", False),
-            ("group_by", "string", True, "Fields to group by, three at most; a date or time may end in :day, :week, :month, :quarter or :year.", False),
+            (
+                "group_by",
+                "string",
+                True,
+                "Fields to group by, three at most; a date or time may end in :day, :week, :month, :quarter or :year.",
+                False,
+            ),
             ("sum", "string", True, "Number or money fields to add up.", False),
             ("average", "string", True, "Number or money fields to average.", False),
         ]
         request = self._request("Aggregate", query, plural=True)
         rows = ("rows", ".crm.common.v1.AggregateRow", True, "One row for every group, 1,000 at most.", False)
         response = self._message(f"Aggregate{self.plural}Response", [rows], "The figures.")
-        self._method("Aggregate", request, response, options_pb2.AGGREGATE, "read", "get", "/v1/%s:aggregate", "Counts, sums and averages by fields.", plural=True)
+        self._method(
+            "Aggregate",
+            request,
+            response,
+            options_pb2.AGGREGATE,
+            "read",
+            "get",
+            "/v1/%s:aggregate",
+            "Counts, sums and averages by fields.",
+            plural=True,
+        )
 
     def _explain_access(self) -> None:
         query = [
             ("name", "string", False, "Resource name.", True),
-            ("employee", "string", False, "Whose access to explain, the caller's if empty; another's needs workspace.access.explain.", False),
+            (
+                "employee",
+                "string",
+                False,
+                "Whose access to explain, the caller's if empty; another's needs workspace.access.explain.",
+                False,
+            ),
         ]
         request = self._request("Explain", query, suffix="Access")
         answer = [
@@ -187,7 +399,17 @@ class _Standard:
             ("grounds", ".crm.common.v1.AccessGround", True, "Why, or why not.", False),
         ]
         response = self._message(f"Explain{self.singular}AccessResponse", answer, "The grounds.")
-        self._method("Explain", request, response, options_pb2.EXPLAIN_ACCESS, "read", "get", "/v1/{name=%s/*}:explainAccess", "Says why a person may or may not see a record.", suffix="Access")
+        self._method(
+            "Explain",
+            request,
+            response,
+            options_pb2.EXPLAIN_ACCESS,
+            "read",
+            "get",
+            "/v1/{name=%s/*}:explainAccess",
+            "Says why a person may or may not see a record.",
+            suffix="Access",
+        )
 
     def _request(self, verb: str, fields: "list[_FieldSpec]", plural: bool = False, suffix: str = "") -> str:
         noun = self.plural if plural else self.singular
@@ -221,8 +443,12 @@ class _Standard:
         name = f"{verb}{self.plural if plural else self.singular}{suffix}"
         service = self.service_file.service[0]
         if any(m.name == name for m in service.method):
-            raise ValueError(f"{self.service_file.name}: {name} is a standard method; declare the resource `without` it first")
-        method: MethodDescriptorProto = service.method.add(name=name, input_type=request, output_type=response)
+            raise ValueError(
+                f"{self.service_file.name}: {name} is a standard method; declare the resource `without` it first"
+            )
+        method: MethodDescriptorProto = service.method.add(
+            name=name, input_type=request, output_type=response
+        )
         method.options.Extensions[options_pb2.permission] = f"{self.area}.{self.collection}.{permission}"
         method.options.Extensions[options_pb2.standard] = standard
         rule = method.options.Extensions[annotations_pb2.http]
@@ -233,13 +459,23 @@ class _Standard:
 
 _FieldSpec = tuple[str, str, bool, str, bool]
 _REQUEST_ID: _FieldSpec = ("request_id", "string", False, "Idempotency key.", False)
-_ETAG: _FieldSpec = ("etag", "string", False, "Etag of the version that the caller saw; a stale one is refused.", False)
+_ETAG: _FieldSpec = (
+    "etag",
+    "string",
+    False,
+    "Etag of the version that the caller saw; a stale one is refused.",
+    False,
+)
 _SCALARS = {"string": Field.TYPE_STRING, "int32": Field.TYPE_INT32, "bool": Field.TYPE_BOOL}
 
 
-def _field(message: DescriptorProto, name: str, number: int, kind: str, repeated: bool = False) -> FieldDescriptorProto:
+def _field(
+    message: DescriptorProto, name: str, number: int, kind: str, repeated: bool = False
+) -> FieldDescriptorProto:
     first, *rest = name.split("_")
-    field = message.field.add(name=name, number=number, json_name=first + "".join(part.capitalize() for part in rest))
+    field = message.field.add(
+        name=name, number=number, json_name=first + "".join(part.capitalize() for part in rest)
+    )
     field.label = Field.LABEL_REPEATED if repeated else Field.LABEL_OPTIONAL
     if kind in _SCALARS:
         field.type = _SCALARS[kind]

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from crmkit.app import App
 
+from customer.consumers import on_any_fact
 from customer.model.base import Base
 from customer.service import CustomerService
 
@@ -13,6 +14,7 @@ def app() -> App:
     return App(
         name="customer",
         serves=CustomerService(),
+        consumes=[on_any_fact],
         tables=Base.metadata,
         migrations=Path(__file__).parent.parent / "migrations",
     )

@@ -34,7 +34,9 @@ async def refuse_collision(account: Account, call: Call) -> None:
     hits = [hit for hit in await find_hits(account, identity, call) if hit.match.level in REFUSING]
     if hits:
         strongest = hits[0]
-        despite = call.caller.may("customer.accounts.create_despite") and strongest.match.level is Level.STRONG
+        despite = (
+            call.caller.may("customer.accounts.create_despite") and strongest.match.level is Level.STRONG
+        )
         if not despite:
             raise AlreadyExists("ACCOUNT_COLLISION", level=strongest.match.level.value)
     call.after_flush(lambda: account.write_keys(identity, call))
@@ -72,8 +74,8 @@ async def _lock(identity: Identity, call: Call) -> None:
     if keys:
         # unnest keeps the order of the array, so that two creates cannot wait for each other.
         await call.db.execute(
-            text("SELECT pg_advisory_xact_lock(hashtextextended(key, 0)) FROM unnest(CAST(:keys AS text[])) AS key"),
+            text(
+                "SELECT pg_advisory_xact_lock(hashtextextended(key, 0)) FROM unnest(CAST(:keys AS text[])) AS key"
+            ),
             {"keys": keys},
         )
-
-

@@ -50,18 +50,26 @@ class CustomerService:
         account.unarchive()
         return account
 
-    async def CheckAccountCollision(self, request: pb.CheckAccountCollisionRequest, call: Call) -> dict[str, Any]:
+    async def CheckAccountCollision(
+        self, request: pb.CheckAccountCollisionRequest, call: Call
+    ) -> dict[str, Any]:
         account = Account()
         names = ["display_name", "kind", "legal_name", "aliases", "tax_id", "phones", "emails", "website"]
         mapper(Account).assign(account, request.account, names, new=True, prefix="account")
         account.normalise()
         hits = (await find_hits(account, account.identity(), call))[:MASKED_HITS]
         ids = [hit.account.id for hit in hits]
-        visible = set(await call.db.scalars(select(Account.id).where(Account.id.in_(ids), predicate(Account, call.caller))))
+        visible = set(
+            await call.db.scalars(
+                select(Account.id).where(Account.id.in_(ids), predicate(Account, call.caller))
+            )
+        )
         answer = []
         for hit in hits:
             masked = pb.CollisionHit(
-                level=hit.match.level.value, matched_by=sorted(hit.match.kinds), department=hit.account.department
+                level=hit.match.level.value,
+                matched_by=sorted(hit.match.kinds),
+                department=hit.account.department,
             )
             if hit.account.id in visible:
                 masked.account, masked.display_name = hit.account.name, hit.account.display_name

@@ -1,5 +1,7 @@
 """What every resource of every service promises, for customer's."""
 
+from typing import ClassVar
+
 import pytest
 from crmkit.testing import Service
 from crmkit.testing.conformance import Conformance
@@ -8,7 +10,7 @@ from customer.app import app
 
 class TestCustomer(Conformance):
     app = app()
-    samples = {"consents": {"subject": "accounts/{accounts}", "source": "FORM"}}
+    samples: ClassVar = {"consents": {"subject": "accounts/{accounts}", "source": "FORM"}}
 
     @pytest.fixture
     def service(self, customer: Service) -> Service:

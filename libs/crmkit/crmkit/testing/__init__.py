@@ -1,8 +1,8 @@
 """Service tests on real parts: PostgreSQL, NATS and signed tokens; a stub into the full pipeline.
 
-    async def test_an_account_can_be_archived(customer: Service) -> None:
-        account = await customer.admin.CreateAccount(account={"displayName": "华东机械"})
-        assert (await customer.admin.ArchiveAccount(name=account.name)).state == pb.Account.ARCHIVED
+async def test_an_account_can_be_archived(customer: Service) -> None:
+    account = await customer.admin.CreateAccount(account={"displayName": "华东机械"})
+    assert (await customer.admin.ArchiveAccount(name=account.name)).state == pb.Account.ARCHIVED
 """
 
 from __future__ import annotations
@@ -72,7 +72,10 @@ class Issuer:
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 body = {
-                    "/.well-known/openid-configuration": {"issuer": issuer.url, "jwks_uri": f"{issuer.url}/jwks"},
+                    "/.well-known/openid-configuration": {
+                        "issuer": issuer.url,
+                        "jwks_uri": f"{issuer.url}/jwks",
+                    },
                     "/jwks": {"keys": [issuer.key.as_dict(private=False)]},
                 }.get(self.path)
                 self.send_response(200 if body else 404)
@@ -104,7 +107,9 @@ class Issuer:
 class Client:
     """Calls RPCs of one service as one person: `client.CreateAccount(account={…})`. Raises Refused."""
 
-    def __init__(self, running: Running, channel: grpc.aio.Channel, token: str, locale: str = "zh-CN") -> None:
+    def __init__(
+        self, running: Running, channel: grpc.aio.Channel, token: str, locale: str = "zh-CN"
+    ) -> None:
         self._running, self._channel, self._token, self._locale = running, channel, token, locale
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
@@ -118,12 +123,18 @@ class Client:
 
         return call
 
-    async def send(self, name: str, request: Message | bytes, metadata: Mapping[str, str] | None = None) -> Any:
+    async def send(
+        self, name: str, request: Message | bytes, metadata: Mapping[str, str] | None = None
+    ) -> Any:
         """Sends a request, or raw bytes, with extra metadata."""
         method = self._running.pipeline.methods[name]
         service = self._running.app.descriptor.full_name
         call = self._channel.unary_unary(f"/{service}/{name}")
-        headers = {"authorization": f"Bearer {self._token}", "accept-language": self._locale, **(metadata or {})}
+        headers = {
+            "authorization": f"Bearer {self._token}",
+            "accept-language": self._locale,
+            **(metadata or {}),
+        }
         data = request if isinstance(request, bytes) else request.SerializeToString()
         try:
             reply = await call(data, timeout=DEADLINE, metadata=tuple(headers.items()))
@@ -147,7 +158,9 @@ class Service:
 
     def client(self, username: str, locale: str = "zh-CN", **claims: Any) -> Client:
         """A client that calls as the person."""
-        return Client(self.running, self.channel, self.parts.issuer.token(self.parts.people[username], **claims), locale)
+        return Client(
+            self.running, self.channel, self.parts.issuer.token(self.parts.people[username], **claims), locale
+        )
 
     @cached_property
     def admin(self) -> Client:
@@ -173,7 +186,9 @@ class Service:
         """Who that is."""
         return self.parts.people[username]
 
-    async def tell(self, subject: str, payload: Mapping[str, Any], aggregate: str = "", version: int = 1) -> None:
+    async def tell(
+        self, subject: str, payload: Mapping[str, Any], aggregate: str = "", version: int = 1
+    ) -> None:
         """Publishes a fact as another service would, and waits until this one has handled what it knows of."""
         from datetime import UTC, datetime
 
@@ -208,7 +223,9 @@ class Service:
 
         async with self.running.sessions() as session:
             rows = await session.execute(
-                text("SELECT payload FROM outbox WHERE type = :type AND (:aggregate = '' OR aggregate_id = :aggregate) ORDER BY id"),
+                text(
+                    "SELECT payload FROM outbox WHERE type = :type AND (:aggregate = '' OR aggregate_id = :aggregate) ORDER BY id"
+                ),
                 {"type": subject, "aggregate": aggregate},
             )
             return [json.loads(row.payload) for row in rows]
@@ -228,7 +245,9 @@ class Parts:
         self._stack.callback(self.issuer.close)
         # The secrets of the databases lie with the tests' servers, not with the developer's.
         self.secrets = Secrets(self.directory / "secrets.json")
-        self.admin_url = await self._stack.enter_async_context(postgres(self.directory / "postgres", free_port()))
+        self.admin_url = await self._stack.enter_async_context(
+            postgres(self.directory / "postgres", free_port())
+        )
         self.nats_url = await self._stack.enter_async_context(nats(self.directory / "nats", free_port()))
         await self._publish_configuration()
         return self
@@ -267,9 +286,18 @@ class Parts:
             await bus.connected()
             async with Config(None, bus) as config:
                 for scope in Scope:
-                    await config.put(f"role.everything_{scope.lower()}", {"permissions": ["*"], "scope": scope.value})
+                    await config.put(
+                        f"role.everything_{scope.lower()}", {"permissions": ["*"], "scope": scope.value}
+                    )
                 for role, entry in yaml.safe_load(ROLES.read_text()).items():
-                    await config.put(f"role.{role}", {"permissions": entry["permissions"], "scope": entry["scope"], "label": entry["label"]})
+                    await config.put(
+                        f"role.{role}",
+                        {
+                            "permissions": entry["permissions"],
+                            "scope": entry["scope"],
+                            "label": entry["label"],
+                        },
+                    )
                 for department in self.company.departments:
                     await config.put(
                         f"department.{department.name.partition('/')[2]}",
@@ -315,5 +343,3 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
-
-

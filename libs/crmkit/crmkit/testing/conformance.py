@@ -24,7 +24,8 @@ from google.protobuf.descriptor import Descriptor
 from sqlalchemy import text
 
 from crmkit import scope
-from crmkit.app import App, resources
+from crmkit.app import App
+from crmkit.catalog import resources
 from crmkit.describe import COMMON, Field, describe_field
 from crmkit.resource import Resource
 from crmkit.testing import Client, Refused, Service
@@ -70,9 +71,14 @@ class Conformance:
         filter_text = " OR ".join(f'name = "{name}"' for name in names)
         page = await at.call("List", plural=True, filter=filter_text, pageSize=1)
         token = page.next_page_token
-        for bent in ({"filter": f"({filter_text})"}, {"pageToken": token[:-2] + ("AA" if token[-2:] != "AA" else "BB")}):
+        for bent in (
+            {"filter": f"({filter_text})"},
+            {"pageToken": token[:-2] + ("AA" if token[-2:] != "AA" else "BB")},
+        ):
             with pytest.raises(Refused) as refused:
-                await at.call("List", plural=True, **{"filter": filter_text, "pageSize": 1, "pageToken": token, **bent})
+                await at.call(
+                    "List", plural=True, **{"filter": filter_text, "pageSize": 1, "pageToken": token, **bent}
+                )
             assert refused.value.reason == "PAGE_TOKEN_INVALID"
         with pytest.raises(Refused) as refused:
             other = at.service.client("everything2")
@@ -100,7 +106,9 @@ class Conformance:
     async def test_output_only_fields_are_not_set_and_immutable_ones_not_changed(self, at: At) -> None:
         at.needs("UPDATE")
         made = await at.create()
-        changed = await at.update(made.name, {"number": "HACKED"} if at.model.described.rule.number else {}, "createTime")
+        changed = await at.update(
+            made.name, {"number": "HACKED"} if at.model.described.rule.number else {}, "createTime"
+        )
         assert changed.create_time == made.create_time
         for field in at.model.described.fields.values():
             if field.immutable and field.kind == "text":
@@ -125,7 +133,9 @@ class Conformance:
         first = await at.call("Create", **{at.singular_json: body, "requestId": key})
         assert await at.call("Create", **{at.singular_json: body, "requestId": key}) == first
         with pytest.raises(Refused) as refused:
-            await at.call("Create", **{at.singular_json: {**body, "collaborators": ["employees/x"]}, "requestId": key})
+            await at.call(
+                "Create", **{at.singular_json: {**body, "collaborators": ["employees/x"]}, "requestId": key}
+            )
         assert refused.value.reason == "IDEMPOTENCY_KEY_REUSED"
 
     async def test_without_permission_nothing_answers(self, at: At) -> None:
@@ -135,7 +145,10 @@ class Conformance:
                 continue
             with pytest.raises(Refused) as refused:
                 await nobody.send(name, b"")
-            assert (refused.value.code, refused.value.reason) == (grpc.StatusCode.PERMISSION_DENIED, "PERMISSION_DENIED"), name
+            assert (refused.value.code, refused.value.reason) == (
+                grpc.StatusCode.PERMISSION_DENIED,
+                "PERMISSION_DENIED",
+            ), name
 
     async def test_without_a_valid_token_nobody_comes_in(self, at: At) -> None:
         for header in ("", "Bearer ", "Bearer not.a.token", "Basic YTpi"):
@@ -185,7 +198,11 @@ class Conformance:
             ("Explain", False, {"name": made.name}),
             ("Delete", False, {"name": made.name}),
             ("Update", False, {at.singular_json: {"name": made.name}, "updateMask": "owner"}),
-            ("BatchUpdate", True, {"requests": [{at.singular_json: {"name": made.name}, "updateMask": "owner"}]}),
+            (
+                "BatchUpdate",
+                True,
+                {"requests": [{at.singular_json: {"name": made.name}, "updateMask": "owner"}]},
+            ),
         ):
             if not at.has(verb, plural):
                 continue
@@ -197,7 +214,10 @@ class Conformance:
         figures = await at.call("Aggregate", stranger, plural=True, filter=one)
         assert [row.count for row in figures.rows] in ([], ["0"])
         if at.model.search_table is not None and at.searched(made):
-            assert made.name in [r.name for r in getattr(await at.call("List", plural=True, q=at.searched(made)), at.plural_field)]
+            assert made.name in [
+                r.name
+                for r in getattr(await at.call("List", plural=True, q=at.searched(made)), at.plural_field)
+            ]
             page = await at.call("List", stranger, plural=True, q=at.searched(made))
             assert made.name not in [row.name for row in getattr(page, at.plural_field)]
         assert await at.call("Get", name=made.name) == made
@@ -210,7 +230,11 @@ class Conformance:
         stranger = at.service.client("stranger")
         for name, method in at.service.running.pipeline.methods.items():
             takes = method.descriptor.input_type
-            if not method.verb or "name" not in takes.fields_by_name or method.reply is not at.model.__message__:
+            if (
+                not method.verb
+                or "name" not in takes.fields_by_name
+                or method.reply is not at.model.__message__
+            ):
                 continue
             fields = {"name": made.name, **_required_of(takes)}
             if "request_id" in takes.fields_by_name:
@@ -275,7 +299,9 @@ class Conformance:
 class At:
     """One resource of one running service, as the tests speak of it."""
 
-    def __init__(self, service: Service, model: type[Resource], samples: Mapping[str, Mapping[str, Any]]) -> None:
+    def __init__(
+        self, service: Service, model: type[Resource], samples: Mapping[str, Mapping[str, Any]]
+    ) -> None:
         self.service, self.model, self.samples = service, model, samples
         self.area = model.described.area
         self.noun = model.__message__.DESCRIPTOR.name

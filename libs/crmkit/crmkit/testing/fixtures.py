@@ -8,7 +8,6 @@ import structlog
 from crmkit.testing import Parts
 from crmkit.testing.conformance import Conformance
 
-
 structlog.configure(
     processors=[structlog.processors.format_exc_info, structlog.processors.JSONRenderer(ensure_ascii=False)],
     logger_factory=structlog.stdlib.LoggerFactory(),
@@ -24,5 +23,9 @@ async def parts(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Parts
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Runs the conformance suite over every resource of its app."""
-    if "collection" in metafunc.fixturenames and metafunc.cls is not None and issubclass(metafunc.cls, Conformance):
+    if (
+        "collection" in metafunc.fixturenames
+        and metafunc.cls is not None
+        and issubclass(metafunc.cls, Conformance)
+    ):
         metafunc.parametrize("collection", [model.described.collection for model in metafunc.cls.app.models])

@@ -9,13 +9,12 @@ from crm.customer.v1 import pb
 from crmkit.call import Call
 from crmkit.errors import FailedPrecondition, Validation, Violation
 from crmkit.resource import Resource
-from sqlalchemy import ForeignKey, Index, Text, Uuid, delete
-from sqlalchemy.dialects.postgresql import insert
-from sqlalchemy.orm import Mapped, mapped_column
-
 from customer.identifiers import Phone, TaxId, TaxIdStatus
 from customer.matching import Identity
 from customer.model.base import Base
+from sqlalchemy import ForeignKey, Index, Text, Uuid, delete
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Mapped, mapped_column
 
 # What a complete record has, with its weight in percent.
 _COMPLETENESS = {
@@ -30,7 +29,9 @@ class MatchKeyRow(Base):
 
     __tablename__ = "match_keys"
 
-    account: Mapped[UUID] = mapped_column(Uuid, ForeignKey("accounts.id", ondelete="CASCADE"), primary_key=True)
+    account: Mapped[UUID] = mapped_column(
+        Uuid, ForeignKey("accounts.id", ondelete="CASCADE"), primary_key=True
+    )
     kind: Mapped[str] = mapped_column(Text, primary_key=True)
     value: Mapped[str] = mapped_column(Text, primary_key=True)
 

@@ -7,12 +7,11 @@ from crm.customer.v1 import pb
 from crmkit.call import Call
 from crmkit.errors import FailedPrecondition, Validation, Violation
 from crmkit.resource import Resource
-from sqlalchemy import Index, select
-from sqlalchemy.orm import Mapped
-
 from customer.model.account import Account
 from customer.model.base import Base
 from customer.model.contact import Contact
+from sqlalchemy import Index, select
+from sqlalchemy.orm import Mapped
 
 
 class Consent(Resource, Base):
@@ -33,7 +32,12 @@ class Consent(Resource, Base):
         model = {"accounts": Account, "contacts": Contact}.get(self.subject.partition("/")[0])
         if model is None:
             raise Validation(
-                Violation("consent.subject", "WRONG_TYPE", "必须是客户或联系人", "This must be an account or a contact.")
+                Violation(
+                    "consent.subject",
+                    "WRONG_TYPE",
+                    "必须是客户或联系人",
+                    "This must be an account or a contact.",
+                )
             )
         person = await call.load(model, self.subject, lock=False)
         self.owner, self.department = person.owner, person.department
@@ -41,7 +45,11 @@ class Consent(Resource, Base):
         if self.decision == "GRANTED" and self.source == "IMPORT":
             latest = await call.db.scalar(
                 select(Consent.decision)
-                .where(Consent.subject == self.subject, Consent.channel == self.channel, Consent.purpose == self.purpose)
+                .where(
+                    Consent.subject == self.subject,
+                    Consent.channel == self.channel,
+                    Consent.purpose == self.purpose,
+                )
                 .order_by(Consent.time.desc())
                 .limit(1)
             )

@@ -9,11 +9,10 @@ from crmkit.call import Call
 from crmkit.errors import FailedPrecondition
 from crmkit.mapping import read_date, to_date
 from crmkit.resource import Resource
-from sqlalchemy import text
-from sqlalchemy.orm import Mapped
-
 from customer.model.account import normal_phone
 from customer.model.base import Base
+from sqlalchemy import text
+from sqlalchemy.orm import Mapped
 
 # The chain of superiors is followed in one statement; nobody reports over a hundred levels.
 _CHAIN = text(
@@ -62,7 +61,9 @@ class Contact(Resource, Base):
         """Ends the affiliation on the day; the old account keeps what was logged there."""
         self.check_state("ACTIVE")
         account = account or self.account
-        current = next((a for a in self.affiliations if a.account == account and not read_date(a.to_date)), None)
+        current = next(
+            (a for a in self.affiliations if a.account == account and not read_date(a.to_date)), None
+        )
         if current is None:
             raise FailedPrecondition("ALREADY_LEFT")
         others = [a for a in self.affiliations if a is not current]

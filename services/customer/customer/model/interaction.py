@@ -9,11 +9,10 @@ from crmkit.call import Call
 from crmkit.errors import FailedPrecondition, Validation, Violation
 from crmkit.mapping import to_timestamp
 from crmkit.resource import Resource
-from sqlalchemy import Index, text
-from sqlalchemy.orm import Mapped
-
 from customer.model.account import Account
 from customer.model.base import Base
+from sqlalchemy import Index, text
+from sqlalchemy.orm import Mapped
 
 EDITABLE = timedelta(hours=24)
 AHEAD = timedelta(minutes=10)
@@ -25,7 +24,13 @@ class Interaction(Resource, Base):
 
     __message__ = pb.Interaction
     __table_args__ = (
-        Index("interactions_source_key", "channel", "source_key", unique=True, postgresql_where=text("source_key <> ''")),
+        Index(
+            "interactions_source_key",
+            "channel",
+            "source_key",
+            unique=True,
+            postgresql_where=text("source_key <> ''"),
+        ),
     )
 
     account: Mapped[str]
@@ -48,7 +53,12 @@ class Interaction(Resource, Base):
         """Judges the follow-up and brings it to its account."""
         if self.start_time > call.now + AHEAD:
             raise Validation(
-                Violation("interaction.start_time", "START_IN_FUTURE", "发生时间不能晚于现在。", "The time lies in the future.")
+                Violation(
+                    "interaction.start_time",
+                    "START_IN_FUTURE",
+                    "发生时间不能晚于现在。",
+                    "The time lies in the future.",
+                )
             )
         self.state = "LOGGED"
         self.why_not = self._why_not(call)

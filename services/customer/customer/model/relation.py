@@ -8,18 +8,17 @@ from crm.customer.v1 import pb
 from crmkit.call import Call
 from crmkit.errors import AlreadyExists, FailedPrecondition
 from crmkit.resource import Resource
+from customer.model.base import Base
 from sqlalchemy import Index, func, select, text
 from sqlalchemy.orm import Mapped
-
-from customer.model.base import Base
 
 DEEPEST = 10
 OWNERSHIP = ("PARENT_OF", "BRANCH_OF", "JOINT_VENTURE")
 # Levels above and below the new edge, and whether it would lead back. One statement over the ownership edges.
 _WALK = text(
-    "WITH RECURSIVE up(node, depth) AS (SELECT CAST(:parent AS text), 1 UNION SELECT r.\"from\", depth + 1"
+    'WITH RECURSIVE up(node, depth) AS (SELECT CAST(:parent AS text), 1 UNION SELECT r."from", depth + 1'
     " FROM account_relations r JOIN up ON r.\"to\" = up.node WHERE r.kind = :kind AND r.state = 'ACTIVE' AND depth < 50),"
-    " down(node, depth) AS (SELECT CAST(:child AS text), 1 UNION SELECT r.\"to\", depth + 1"
+    ' down(node, depth) AS (SELECT CAST(:child AS text), 1 UNION SELECT r."to", depth + 1'
     " FROM account_relations r JOIN down ON r.\"from\" = down.node WHERE r.kind = :kind AND r.state = 'ACTIVE' AND depth < 50)"
     " SELECT EXISTS (SELECT 1 FROM up WHERE node = :child), (SELECT max(depth) FROM up) + (SELECT max(depth) FROM down)"
 )
@@ -31,7 +30,12 @@ class AccountRelation(Resource, Base):
     __message__ = pb.AccountRelation
     __table_args__ = (
         Index(
-            "account_relations_active_key", "from", "to", "kind", unique=True, postgresql_where=text("state = 'ACTIVE'")
+            "account_relations_active_key",
+            "from",
+            "to",
+            "kind",
+            unique=True,
+            postgresql_where=text("state = 'ACTIVE'"),
         ),
     )
 
@@ -50,7 +54,11 @@ class AccountRelation(Resource, Base):
         async with call.everybody():
             table = AccountRelation
             same = await call.find(
-                table, getattr(table, "from") == start, table.to == end, table.kind == self.kind, table.state == "ACTIVE"
+                table,
+                getattr(table, "from") == start,
+                table.to == end,
+                table.kind == self.kind,
+                table.state == "ACTIVE",
             )
             if same is not None:
                 raise AlreadyExists("RELATION_EXISTS")

@@ -1,0 +1,98 @@
+"""What the customer service hears."""
+
+from collections.abc import Iterator
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+from uuid import uuid5
+
+from crmkit.call import Call
+from crmkit.catalog import business_facts
+from crmkit.events import Fact, listens
+from crmkit.values import Money
+from sqlalchemy import select
+from sqlalchemy.dialects.postgresql import insert
+
+from customer.model.contact import Contact
+from customer.model.timeline import TimelineEntry
+
+DEEPEST = 6
+_PHASES = {"marketing": "PRESALE", "sales": "PRESALE", "orders": "INSALE", "billing": "INSALE", "servicedesk": "AFTERSALE"}
+_TITLES = ("displayName", "title", "subject", "summary", "number", "name")
+
+
+@listens(*business_facts())
+async def on_any_fact(event: Fact, call: Call) -> None:
+    """Puts the fact on the time line of every account that it names."""
+    names = set(_names(event.payload, DEEPEST))
+    accounts = {name for name in names if name.startswith("accounts/")}
+    contacts = [name.rpartition("/")[2] for name in names if name.startswith("contacts/")]
+    if contacts and not accounts:
+        accounts.update(await call.db.scalars(select(Contact.account).where(Contact.id.in_(contacts))))
+    source = _source(event)
+    area = event.subject.split(".")[1]
+    for account in sorted(accounts - {""}):
+        await _write(event, account, area, source, call)
+
+
+async def _write(event: Fact, account: str, area: str, source: dict[str, Any], call: Call) -> None:
+    ref = str(source.get("name", event.aggregate))
+    amount = _amount(source)
+    values = {
+        "id": uuid5(event.id, account),
+        "account": account,
+        "occur_time": _occurred(event),
+        "kind": event.subject,
+        "phase": _PHASES.get(area, "COLLABORATION"),
+        "ref": ref,
+        "summary": next((str(source[key])[:500] for key in _TITLES if source.get(key)), ""),
+        "actor": event.actor,
+        "amount_amount": amount.amount if amount else None,
+        "amount_currency": amount.currency if amount else None,
+        "requires": f"{area}.{ref.partition('/')[0]}.read" if "/" in ref else "",
+        "owner": source.get("owner", ""),
+        "department": source.get("department", ""),
+        "collaborators": source.get("collaborators", []),
+        "create_time": call.now,
+        "update_time": call.now,
+        "creator": event.actor,
+        "version": 1,
+    }
+    # No change fact: the time line is a reading of facts and tells none itself.
+    await call.db.execute(insert(TimelineEntry.__table__).values(values).on_conflict_do_nothing())
+
+
+def _names(value: Any, depth: int) -> Iterator[str]:
+    """Every resource name of an account or contact in the payload."""
+    if depth == 0:
+        return
+    if isinstance(value, str):
+        if value.startswith(("accounts/", "contacts/")) and len(value) == 45:
+            yield value
+    elif isinstance(value, dict):
+        for inner in value.values():
+            yield from _names(inner, depth - 1)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _names(inner, depth - 1)
+
+
+def _source(event: Fact) -> dict[str, Any]:
+    """The resource that the fact is about: the one of its aggregate, else the first."""
+    found = [value for value in event.payload.values() if isinstance(value, dict) and "name" in value]
+    return next((value for value in found if value["name"] == event.aggregate), found[0] if found else {})
+
+
+def _occurred(event: Fact) -> datetime:
+    time = event.payload.get("time")
+    return datetime.fromisoformat(time) if isinstance(time, str) else event.time
+
+
+def _amount(source: dict[str, Any]) -> Money | None:
+    for key in ("amount", "totalAmount", "grossAmount", "total"):
+        value = source.get(key)
+        if isinstance(value, dict) and value.get("currencyCode"):
+            return Money(Decimal(value["amount"]), value["currencyCode"])
+    return None
+
+
