@@ -44,7 +44,7 @@ def build() -> None:
         return
     shutil.rmtree(OUT / "crm", ignore_errors=True)
     (OUT / "crm").mkdir()
-    raw = OUT / "crm" / "raw.binpb"
+    raw = PACKAGE / "written.binpb"
     includes = [f"-I{path}" for path in INCLUDES]
     _run(*includes, f"--python_out={OUT}", "crm/options/v1/options.proto")
     _run(*includes, "--include_imports", "--include_source_info", f"-o{raw}", *names, *EXTRA)
@@ -55,7 +55,6 @@ def build() -> None:
     expanded = expand.expand(FileDescriptorSet.FromString(raw.read_bytes()))
     target = PACKAGE / "descriptors.binpb"
     target.write_bytes(expanded.SerializeToString(deterministic=True))
-    raw.unlink()
     services = [f.name for f in expanded.file if f.name in names and f.service]
     _run(f"--descriptor_set_in={target}", f"--python_out={OUT}", f"--pyi_out={OUT}", *names)
     _run(f"--descriptor_set_in={target}", f"--grpc_python_out={OUT}", *services)
