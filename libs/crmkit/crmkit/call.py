@@ -196,10 +196,16 @@ class Call:
         row.department = row.department or self.caller.department
         await row.creating(self)
         check_custom(row, self)
-        if described.rule.number and not row.number:
-            row.number = await numbering.draw(self, described)
+        if described.rule.number and not described.rule.number_later:
+            await self.number(row)
         self.db.add(row)
         return row
+
+    async def number(self, row: Resource) -> None:
+        """Gives the row its human number, unless it has one: for verbs of resources whose drafts have none."""
+        if not row.number:
+            series = "/".join(str(getattr(row, name)) for name in row.described.rule.number_per)
+            row.number = await numbering.draw(self, row.described, series)
 
     async def flush(self) -> None:
         """Writes what changed: rows, their search and collaborator entries, change facts, emitted facts."""

@@ -24,21 +24,22 @@ BLOCK = 50
 _PART = re.compile(r"\{(yyyy|yy|MM|dd|yyyyMM|yyyyMMdd|seq(?::(\d+))?)\}")
 
 
-async def draw(call: Call, described: Described) -> str:
-    """The next number of the resource, by the live rule or the declared one."""
+async def draw(call: Call, described: Described, series: str = "") -> str:
+    """The next number of the resource in the series, by the live rule or the declared one."""
     rule = call.config(f"numberRule.{described.collection}") or {}
     pattern: str = rule.get("pattern") or described.rule.number
     gap_free = bool(rule.get("gapFree", described.rule.gap_free))
     period, moment = _render(pattern, call.now, None), call.now
+    counter = f"{described.collection}/{series}" if series else described.collection
     if gap_free:
-        sequence = await _advance(call.db, described.collection, period, 1)
+        sequence = await _advance(call.db, counter, period, 1)
         return _render(pattern, moment, sequence)
     blocks = call.running.number_blocks
-    key = (described.collection, period)
+    key = (counter, period)
     left = blocks.get(key)
     if not left:
         async with call.running.sessions() as session, session.begin():
-            last = await _advance(session, described.collection, period, BLOCK)
+            last = await _advance(session, counter, period, BLOCK)
         # Another call of this process may have taken a block meanwhile; both blocks are used up.
         left = blocks.setdefault(key, [])
         left.extend(range(last, last - BLOCK, -1))

@@ -183,12 +183,9 @@ def _add_indexes(cls: type[Resource]) -> None:
             )
     Index(f"{table_name}_update_time_index", table.c.update_time.desc(), table.c.id)
     if cls.described.rule.number:
-        Index(
-            f"{table_name}_number_key",
-            table.c.number,
-            unique=True,
-            postgresql_where=table.c.number != text("''"),
-        )
+        series = [table.c[name] for name in cls.described.rule.number_per]
+        numbered = table.c.number != text("''")
+        Index(f"{table_name}_number_key", *series, table.c.number, unique=True, postgresql_where=numbered)
     for name, field in cls.described.fields.items():
         if field.kind == "reference" and name not in COMMON:
             Index(f"{table_name}_{name}_index", table.c[name], table.c.update_time.desc(), table.c.id)

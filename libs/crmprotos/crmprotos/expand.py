@@ -451,6 +451,8 @@ class _Standard:
         )
         method.options.Extensions[options_pb2.permission] = f"{self.area}.{self.collection}.{permission}"
         method.options.Extensions[options_pb2.standard] = standard
+        if standard == options_pb2.CREATE and self.message.options.Extensions[options_pb2.resource].create_key_required:
+            method.options.Extensions[options_pb2.idempotency_key_required] = True
         rule = method.options.Extensions[annotations_pb2.http]
         setattr(rule, http, path % self.collection)
         rule.body = body

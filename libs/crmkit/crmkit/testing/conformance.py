@@ -331,6 +331,8 @@ class At:
         """Calls a standard method, as somebody who may do everything unless told otherwise."""
         if verb in {"Create", "Get"} and not self.has("Create"):
             self.needs("CREATE")
+        if verb == "Create" and self.model.described.rule.create_key_required:
+            fields.setdefault("requestId", uuid4().hex)
         return await getattr(client or self.anybody, self.method(verb, plural))(**fields)
 
     async def create(self) -> Any:
@@ -423,7 +425,7 @@ class At:
 
     def searched(self, made: Any) -> str:
         """A fragment that finds the record."""
-        if self.model.described.rule.number:
+        if self.model.described.rule.number and made.number:
             return str(made.number)
         title = getattr(made, self.model.described.searchable[0], "")
         return title[-12:] if isinstance(title, str) else ""
