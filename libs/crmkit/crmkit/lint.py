@@ -1,0 +1,73 @@
+"""`python -m crmkit.lint`: the mistakes that would cost data, found in the code of the services.
+
+The rules are those of taste 3 to 9 and 12 that no linter knows: no commit, no `db.add` behind the kit, no `try` or HTTP
+in a service method, no engine in a module, no unknown error reason, no NATS client outside the kit, no patching of our
+own parts in tests.
+"""
+
+import ast
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from crmkit.errors import reasons
+
+ROOT = Path(__file__).parents[3]
+PROBLEMS = {
+    "InvalidArgument", "PermissionDenied", "AlreadyExists", "FailedPrecondition", "Aborted", "ResourceExhausted", "Unavailable",
+    "DeadlineExceeded",
+}  # fmt: skip
+BUS_MODULES = {"bus.py", "config.py", "events.py", "outbox.py"}
+
+
+def check(path: Path) -> Iterator[tuple[int, str]]:
+    """Line and sentence of every broken rule in the file."""
+    tree = ast.parse(path.read_text())
+    in_service = "services" in path.parts
+    is_test = "tests" in path.parts
+    methods = path.name == "service.py" or path.parent.name == "service"
+    for node in ast.walk(tree):
+        match node:
+            case ast.Call(func=ast.Attribute(attr="commit" | "rollback")) if in_service and not is_test:
+                yield node.lineno, "application code never ends a transaction"
+            case ast.Call(func=ast.Attribute(attr="add" | "add_all", value=ast.Attribute(attr="db"))) if in_service:
+                yield node.lineno, "a row is added by call.add, which completes and checks it"
+            case ast.Try() if in_service and methods and not is_test:
+                yield node.lineno, "a service method raises meaning; it catches nothing"
+            case ast.Call(func=ast.Name(id=name), args=[ast.Constant(value=str(reason)), *_]) if name in PROBLEMS:
+                if reason not in reasons():
+                    yield node.lineno, f"{reason} is in no area's ErrorReason"
+            case ast.Import(names=names) if not _may_speak_nats(path) and any(n.name.split(".")[0] == "nats" for n in names):
+                yield node.lineno, "facts go through the outbox, not through the NATS client"
+            case ast.ImportFrom(module=str(module)) if not _may_speak_nats(path) and module.split(".")[0] == "nats":
+                yield node.lineno, "facts go through the outbox, not through the NATS client"
+            case ast.Call(func=ast.Attribute(attr="patch") | ast.Name(id="patch")) if is_test and in_service:
+                yield node.lineno, "test through the front door; nothing of ours is mocked"
+            case _:
+                pass
+    for statement in tree.body:
+        if isinstance(statement, ast.Assign) and isinstance(statement.value, ast.Call):
+            function = ast.unparse(statement.value.func)
+            if function.endswith(("create_engine", "create_async_engine", "async_sessionmaker", "Settings")):
+                yield statement.lineno, "no state in modules: what is needed is passed"
+
+
+def _may_speak_nats(path: Path) -> bool:
+    return "tests" in path.parts or "local" in path.parts or "gateway" in path.parts or path.name in BUS_MODULES
+
+
+def main() -> int:
+    """1 where a rule is broken."""
+    broken = 0
+    for folder in ("libs", "services"):
+        for path in sorted((ROOT / folder).rglob("*.py")):
+            if "crmprotos" in path.parts or "migrations" in path.parts:
+                continue
+            for line, sentence in check(path):
+                print(f"{path.relative_to(ROOT)}:{line}: {sentence}")
+                broken += 1
+    return 1 if broken else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
