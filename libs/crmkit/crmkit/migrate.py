@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from alembic import command, context
 from alembic.config import Config
-from sqlalchemy import Connection, MetaData, text
+from sqlalchemy import Connection, MetaData, String, text
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
@@ -79,9 +79,11 @@ def run(metadata: MetaData) -> None:
         if kind == "type" and isinstance(found, MessageColumn):
             autogen.imports.add("from sqlalchemy.dialects import postgresql")
             return "postgresql.JSONB()"
-        if kind == "type" and isinstance(found, ARRAY) and getattr(found.item_type, "collation", None):
-            autogen.imports.add("from sqlalchemy.dialects import postgresql")
-            return f"postgresql.ARRAY(sa.Text(collation={found.item_type.collation!r}))"
+        if kind == "type" and isinstance(found, ARRAY):
+            item: Any = found.item_type
+            if isinstance(item, String) and item.collation:
+                autogen.imports.add("from sqlalchemy.dialects import postgresql")
+                return f"postgresql.ARRAY(sa.Text(collation={item.collation!r}))"
         return False
 
     context.configure(
