@@ -42,6 +42,7 @@ export function followStream(client: QueryClient, onState: (connected: boolean) 
 
   const connect = () =>
     new Promise<void>((resolve) => {
+      if (stop.signal.aborted) return resolve();
       let source: EventSource;
       let lost: ReturnType<typeof setTimeout> | undefined;
       let again: ReturnType<typeof setTimeout> | undefined;

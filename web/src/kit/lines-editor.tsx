@@ -2,6 +2,7 @@ import { CloseOutlined, PlusOutlined } from "@ant-design/icons";
 import type { ClipboardEvent, KeyboardEvent } from "react";
 import type { Field } from "@/api/catalogue";
 import { useText } from "@/i18n";
+import { ScrollBox } from "./scroll-box";
 import { FieldInput, type InputProps } from "./field-input";
 import { isComposing } from "./keyboard";
 import { addAmounts, formatMoney, multiply, placesOf, type Money } from "./money";
@@ -52,71 +53,73 @@ export function LinesEditor({ id, field, value, disabled, onChange }: InputProps
 
   return (
     <div className="lines" id={id}>
-      <div className="lines-scroll">
-        <table>
-          <caption className="visually-hidden">{label(field.label)}</caption>
-          <thead>
-            <tr>
-              {columns.map((column) => (
-                <th key={column.name} scope="col" style={{ minWidth: widthOf(column) }}>
-                  {label(column.label)}
-                  {column.required && (
-                    <span className="required" aria-hidden="true">
-                      {" "}
-                      *
-                    </span>
-                  )}
-                </th>
-              ))}
-              {priced && (
-                <th scope="col" className="number">
-                  {t("form.lineTotal")}
-                </th>
-              )}
-              <th scope="col">
-                <span className="visually-hidden">{t("action.remove")}</span>
-              </th>
-            </tr>
-          </thead>
-          <tbody>
-            {lines.map((line, row) => (
-              <tr key={row}>
-                {columns.map((column, index) => (
-                  <td
-                    key={column.name}
-                    onPaste={(event) => paste(event, row, index)}
-                    onKeyDown={(event) => press(event, row, index)}
-                  >
-                    <label className="visually-hidden" htmlFor={`${id}.${row}.${column.name}`}>
-                      {label(column.label)} {row + 1}
-                    </label>
-                    <FieldInput
-                      id={`${id}.${row}.${column.name}`}
-                      field={column}
-                      value={line[column.name]}
-                      disabled={disabled ?? false}
-                      onChange={(next) => put(row, column.name, next)}
-                    />
-                  </td>
+      {lines.length > 0 && (
+        <ScrollBox label={label(field.label)}>
+          <table>
+            <caption className="visually-hidden">{label(field.label)}</caption>
+            <thead>
+              <tr>
+                {columns.map((column) => (
+                  <th key={column.name} scope="col" style={{ minWidth: widthOf(column) }}>
+                    {label(column.label)}
+                    {column.required && (
+                      <span className="required" aria-hidden="true">
+                        {" "}
+                        *
+                      </span>
+                    )}
+                  </th>
                 ))}
-                {priced && <td className="number">{<LineTotal line={line} columns={columns} />}</td>}
-                <td>
-                  <button
-                    type="button"
-                    className="icon-button"
-                    disabled={disabled}
-                    aria-label={t("form.removeLine", { line: row + 1 })}
-                    onClick={() => onChange(lines.filter((_, index) => index !== row))}
-                  >
-                    <CloseOutlined />
-                  </button>
-                </td>
+                {priced && (
+                  <th scope="col" className="number">
+                    {t("form.lineTotal")}
+                  </th>
+                )}
+                <th scope="col">
+                  <span className="visually-hidden">{t("action.remove")}</span>
+                </th>
               </tr>
-            ))}
-          </tbody>
-          {priced && lines.length > 1 && <Totals lines={lines} columns={columns} />}
-        </table>
-      </div>
+            </thead>
+            <tbody>
+              {lines.map((line, row) => (
+                <tr key={row}>
+                  {columns.map((column, index) => (
+                    <td
+                      key={column.name}
+                      onPaste={(event) => paste(event, row, index)}
+                      onKeyDown={(event) => press(event, row, index)}
+                    >
+                      <label className="visually-hidden" htmlFor={`${id}.${row}.${column.name}`}>
+                        {label(column.label)} {row + 1}
+                      </label>
+                      <FieldInput
+                        id={`${id}.${row}.${column.name}`}
+                        field={column}
+                        value={line[column.name]}
+                        disabled={disabled ?? false}
+                        onChange={(next) => put(row, column.name, next)}
+                      />
+                    </td>
+                  ))}
+                  {priced && <td className="number">{<LineTotal line={line} columns={columns} />}</td>}
+                  <td>
+                    <button
+                      type="button"
+                      className="icon-button"
+                      disabled={disabled}
+                      aria-label={t("form.removeLine", { line: row + 1 })}
+                      onClick={() => onChange(lines.filter((_, index) => index !== row))}
+                    >
+                      <CloseOutlined />
+                    </button>
+                  </td>
+                </tr>
+              ))}
+            </tbody>
+            {priced && lines.length > 1 && <Totals lines={lines} columns={columns} />}
+          </table>
+        </ScrollBox>
+      )}
       {!disabled && (
         <button type="button" className="button" onClick={() => onChange([...lines, {}])}>
           <PlusOutlined aria-hidden="true" /> {t("form.addLine")}

@@ -5,6 +5,7 @@ import { useText } from "@/i18n";
 import { FieldValue } from "./field-value";
 import { isShown } from "./form-model";
 import { isBlank } from "./patch";
+import { ScrollBox } from "./scroll-box";
 
 const isLines = (field: Field) => field.kind === "object" && field.many && field.fields.length > 2;
 const DATA_ONLY = new Set(["phones", "emails", "addresses", "aliases"]);
@@ -73,7 +74,7 @@ export function LineTables({ resource, record }: { resource: Resource; record: R
               <h2>{label(field.label)}</h2>
               <span className="faint">{rows.length}</span>
             </div>
-            <div className="card-body lines-scroll">
+            <ScrollBox className="card-body" label={label(field.label)}>
               <table className="plain">
                 <caption className="visually-hidden">{label(field.label)}</caption>
                 <thead>
@@ -104,7 +105,7 @@ export function LineTables({ resource, record }: { resource: Resource; record: R
                   ))}
                 </tbody>
               </table>
-            </div>
+            </ScrollBox>
           </section>
         );
       })}

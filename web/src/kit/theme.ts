@@ -57,6 +57,7 @@ const themes: Record<Theme, ThemeConfig> = {
   },
   dark: {
     algorithm: antd.darkAlgorithm,
+    components: { Tabs: { itemSelectedColor: "#9dbdff", itemHoverColor: "#9dbdff", inkBarColor: "#9dbdff" } },
     token: {
       ...shared,
       colorPrimary: "#5b8cff",

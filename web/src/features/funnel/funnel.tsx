@@ -7,6 +7,7 @@ import { useFunnel } from "@/kit/funnel";
 import { formatMoney } from "@/kit/money";
 import { Page } from "@/kit/page";
 import { firstPageQuery } from "@/kit/queries";
+import { ScrollBox } from "@/kit/scroll-box";
 import { Empty, ErrorNote, Skeleton } from "@/kit/states";
 
 const Chart = lazy(async () => ({ default: (await import("./chart")).FunnelChart }));
@@ -77,40 +78,42 @@ export function FunnelPage() {
               <Chart stages={stages} />
             </Suspense>
           </section>
-          <section className="card card-body lines-scroll">
-            <table className="plain">
-              <caption className="visually-hidden">{t("page.funnel")}</caption>
-              <thead>
-                <tr>
-                  <th scope="col">{t("funnel.column")}</th>
-                  <th scope="col" className="number">
-                    {t("funnel.count")}
-                  </th>
-                  <th scope="col" className="number">
-                    {t("funnel.amount")}
-                  </th>
-                  <th scope="col" className="number">
-                    {t("funnel.probability")}
-                  </th>
-                </tr>
-              </thead>
-              <tbody>
-                {stages.map((stage) => (
-                  <tr key={stage.key}>
-                    <th scope="row">{stage.title}</th>
-                    <td className="number">{stage.count}</td>
-                    <td className="number">
-                      {Object.entries(stage.amounts)
-                        .map(([currencyCode, amount]) => formatMoney({ currencyCode, amount }, language))
-                        .join(" + ") || "—"}
-                    </td>
-                    <td className="number">
-                      {stage.probability === undefined ? "—" : `${stage.probability} %`}
-                    </td>
+          <section className="card card-body">
+            <ScrollBox label={t("page.funnel")}>
+              <table className="plain">
+                <caption className="visually-hidden">{t("page.funnel")}</caption>
+                <thead>
+                  <tr>
+                    <th scope="col">{t("funnel.column")}</th>
+                    <th scope="col" className="number">
+                      {t("funnel.count")}
+                    </th>
+                    <th scope="col" className="number">
+                      {t("funnel.amount")}
+                    </th>
+                    <th scope="col" className="number">
+                      {t("funnel.probability")}
+                    </th>
                   </tr>
-                ))}
-              </tbody>
-            </table>
+                </thead>
+                <tbody>
+                  {stages.map((stage) => (
+                    <tr key={stage.key}>
+                      <th scope="row">{stage.title}</th>
+                      <td className="number">{stage.count}</td>
+                      <td className="number">
+                        {Object.entries(stage.amounts)
+                          .map(([currencyCode, amount]) => formatMoney({ currencyCode, amount }, language))
+                          .join(" + ") || "—"}
+                      </td>
+                      <td className="number">
+                        {stage.probability === undefined ? "—" : `${stage.probability} %`}
+                      </td>
+                    </tr>
+                  ))}
+                </tbody>
+              </table>
+            </ScrollBox>
           </section>
         </div>
       )}

@@ -8,6 +8,7 @@ import { useText } from "@/i18n";
 import { editableFields } from "@/kit/form-model";
 import { Page } from "@/kit/page";
 import { recordQuery, useResource } from "@/kit/queries";
+import { ScrollBox } from "@/kit/scroll-box";
 import { ErrorNote } from "@/kit/states";
 import { tell } from "@/kit/toasts";
 import { messageOf } from "@/kit/verbs";
@@ -344,7 +345,7 @@ function RowErrors({ record }: { record: RecordJson }) {
   const errors = (record["errors"] as RowError[] | undefined) ?? [];
   if (errors.length === 0) return null;
   return (
-    <div className="lines-scroll">
+    <ScrollBox label={t("import.errors")}>
       <table className="plain">
         <caption>{t("import.errors")}</caption>
         <thead>
@@ -366,6 +367,6 @@ function RowErrors({ record }: { record: RecordJson }) {
           ))}
         </tbody>
       </table>
-    </div>
+    </ScrollBox>
   );
 }

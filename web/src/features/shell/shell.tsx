@@ -13,7 +13,8 @@ import { SideMenu } from "./side-menu";
 import { SignInPage } from "./sign-in";
 import { TopBar } from "./top-bar";
 
-const Palette = lazy(async () => ({ default: (await import("./palette")).Palette }));
+const loadPalette = async () => ({ default: (await import("./palette")).Palette });
+const Palette = lazy(loadPalette);
 const QuickCreate = lazy(async () => ({ default: (await import("./quick-create")).QuickCreate }));
 const Shortcuts = lazy(async () => ({ default: (await import("./shortcuts")).Shortcuts }));
 const SessionEnded = lazy(async () => ({ default: (await import("./session-ended")).SessionEnded }));
@@ -49,6 +50,11 @@ function SignedIn() {
 
   useEffect(() => followStream(client, setConnected), [client]);
   useEffect(() => receive(setCommand), []);
+  // Loaded before it is asked for, so that no typed letter is lost after Ctrl+K.
+  useEffect(() => {
+    const timer = setTimeout(() => void loadPalette(), 1_000);
+    return () => clearTimeout(timer);
+  }, []);
   useEffect(() => {
     void main.current?.scrollTo(0, 0);
   }, [location.pathname]);

@@ -89,7 +89,6 @@ export function TopBar() {
       <LanguageSwitch />
       <MenuButton
         className="me"
-        label={t("menu.me", { name: session.displayName })}
         items={[
           { key: "theme", label: theme === "dark" ? t("menu.light") : t("menu.dark"), run: switchTheme },
           {
@@ -103,7 +102,10 @@ export function TopBar() {
         <span className="avatar" aria-hidden="true">
           {session.displayName.slice(0, 1)}
         </span>
-        <span className="me-name">{session.displayName}</span>
+        <span className="visually-hidden">{t("menu.me", { name: session.displayName })}</span>
+        <span className="me-name" aria-hidden="true">
+          {session.displayName}
+        </span>
       </MenuButton>
     </header>
   );

@@ -1,0 +1,237 @@
+import { readFileSync } from "node:fs";
+import { createRequire } from "node:module";
+import type { BrowserContext, Page } from "playwright-core";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { open } from "./browser.ts";
+import { signIn } from "./sign-in.ts";
+
+const BASE = process.env["CRM_URL"] ?? "http://127.0.0.1:8080";
+const AXE = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
+const unique = () => `测试客户${Date.now().toString(36)}`;
+
+let context: BrowserContext;
+let page: Page;
+const complaints: string[] = [];
+const foreign: string[] = [];
+
+beforeAll(async () => {
+  context = await open({ width: 1440, height: 900 });
+  page = context.pages()[0] ?? (await context.newPage());
+  page.on("pageerror", (error) => complaints.push(error.message));
+  page.on("request", (request) => {
+    if (!/^(data|blob):/.test(request.url()) && !request.url().startsWith(BASE)) foreign.push(request.url());
+  });
+  await signIn(page, BASE);
+  foreign.length = 0;
+});
+
+afterAll(() => context?.close());
+
+const visit = async (path: string) => {
+  await page.goto(BASE + path);
+  await page.locator("h1").first().waitFor();
+  await page.waitForLoadState("networkidle").catch(() => undefined);
+};
+
+async function newCustomer(name: string): Promise<string> {
+  await visit("/");
+  await page.getByLabel("名称", { exact: true }).fill(name);
+  await page.getByLabel("电话", { exact: true }).fill("13800138000");
+  await page.getByRole("button", { name: "创建", exact: true }).click();
+  await page.getByRole("heading", { level: 1, name }).waitFor();
+  return new URL(page.url()).pathname;
+}
+
+describe("a person at a desk", () => {
+  it("makes a customer from a name and a phone number, one click from home", async () => {
+    const name = unique();
+    const path = await newCustomer(name);
+    expect(path).toMatch(/^\/accounts\/.+/);
+    await page.getByText("13800138000").first().waitFor();
+  });
+
+  it("finds it again by two characters and opens it by keyboard alone", async () => {
+    const name = unique();
+    await newCustomer(name);
+    await visit("/accounts");
+    await page.keyboard.press("Control+k");
+    await page.getByRole("dialog").getByRole("combobox").waitFor();
+    await page.keyboard.type(name);
+    await page.getByRole("option", { name }).waitFor();
+    await page.keyboard.press("Enter");
+    await page.getByRole("heading", { level: 1, name }).waitFor();
+  });
+
+  it("sees the answer of the server when it edits, and the change in the record", async () => {
+    const name = unique();
+    const path = await newCustomer(name);
+    await visit(`${path}/edit`);
+    await page.getByLabel("网站").fill("www.example.cn");
+    await page.getByRole("button", { name: "保存", exact: true }).click();
+    await page.getByText("已保存").waitFor();
+    await page.getByText("www.example.cn").waitFor();
+  });
+
+  it("decides field by field when another session changed the same record", async () => {
+    const path = await newCustomer(unique());
+    await visit(`${path}/edit`);
+    await page.getByLabel("网站").fill("mine.example.cn");
+    await page.getByLabel("背景").fill("只有我改了这里");
+    await other(path, { website: "theirs.example.cn", preferences: "对方改了偏好" });
+    await page.getByRole("button", { name: "保存", exact: true }).click();
+    const dialog = page.getByRole("dialog");
+    await dialog.getByText("theirs.example.cn").waitFor();
+    expect(await dialog.getByRole("row").count()).toBe(2);
+    await dialog.getByRole("button", { name: "保存合并结果" }).click();
+    await page.getByText("mine.example.cn").waitFor();
+    await page.getByText("只有我改了这里").waitFor();
+    await page.getByText("对方改了偏好").waitFor();
+  });
+
+  it("gets its draft back after the tab was closed while typing", async () => {
+    const path = await newCustomer(unique());
+    await visit(`${path}/edit`);
+    await page.getByLabel("背景").fill("还没保存的话");
+    await page.waitForTimeout(1_500);
+    const second = await context.newPage();
+    await second.goto(`${BASE}${path}/edit`);
+    await second.getByRole("button", { name: "恢复草稿" }).click();
+    expect(await second.getByLabel("背景").inputValue()).toBe("还没保存的话");
+    await second.close();
+    await page.evaluate(() => {
+      for (const key of Object.keys(localStorage))
+        if (key.startsWith("guanxi.draft")) localStorage.removeItem(key);
+    });
+  });
+
+  it("keeps what is typed when the language changes", async () => {
+    await visit("/accounts/new");
+    await page.getByLabel("客户名称").fill("保留我");
+    await page.getByRole("button", { name: "English" }).click();
+    await page.getByRole("heading", { level: 1, name: "New account" }).waitFor();
+    expect(await page.getByLabel("Name", { exact: false }).first().inputValue()).toBe("保留我");
+    expect(await page.locator("html").getAttribute("lang")).toBe("en");
+    await page.getByRole("button", { name: "中文" }).click();
+    await page.evaluate(() => {
+      for (const key of Object.keys(localStorage))
+        if (key.startsWith("guanxi.draft")) localStorage.removeItem(key);
+    });
+  });
+
+  it("shares a filtered list by its address and sees why a list is empty", async () => {
+    const filter = encodeURIComponent(JSON.stringify([[["displayName", "contains", "没有这样的客户名"]]]));
+    await visit(`/accounts?filter=${filter}`);
+    await page.getByText("没有符合条件的记录").waitFor();
+    await page.getByRole("button", { name: "清除筛选" }).last().click();
+    await page.getByRole("row").nth(2).waitFor();
+    expect(page.url()).not.toContain("filter=");
+  });
+
+  it("scrolls a long list with few rows in the page", async () => {
+    await visit("/accounts");
+    await page.getByRole("row").nth(3).waitFor();
+    await page.getByRole("row").nth(1).focus();
+    for (let step = 0; step < 30; step++) await page.keyboard.press("j");
+    expect(await page.locator(".grid-body .grid-row").count()).toBeLessThan(200);
+    expect(await page.evaluate(() => document.activeElement?.getAttribute("role"))).toBe("row");
+  });
+
+  it("moves a deal to the next stage by drag and drop", async () => {
+    await visit("/opportunities?view=board");
+    await page.locator(".board-card").first().waitFor();
+    const columns = page.locator(".board-column");
+    const card = columns.nth(0).locator(".board-card").first();
+    const title = await card.locator("a").innerText();
+    const before = Number(await columns.nth(1).locator(".tag").first().innerText());
+    const from = await card.boundingBox();
+    const to = await columns.nth(1).boundingBox();
+    if (!from || !to) throw new Error("nothing to drag");
+    await page.mouse.move(from.x + 60, from.y + from.height - 12);
+    await page.mouse.down();
+    await page.mouse.move(from.x + 90, from.y + from.height, { steps: 4 });
+    await page.mouse.move(to.x + to.width / 2, to.y + 160, { steps: 12 });
+    await page.mouse.up();
+    await columns.nth(1).getByRole("link", { name: title }).first().waitFor();
+    await expect
+      .poll(async () => Number(await columns.nth(1).locator(".tag").first().innerText()))
+      .toBe(before + 1);
+  });
+
+  it("asks for nothing from any other origin and meets no script error", () => {
+    expect(foreign).toEqual([]);
+    expect(complaints).toEqual([]);
+  });
+});
+
+describe("accessibility", () => {
+  for (const path of [
+    "/",
+    "/accounts",
+    "/accounts/new",
+    "/opportunities?view=board",
+    "/funnel",
+    "/import/accounts",
+  ])
+    it(`has no violation on ${path}`, async () => {
+      await visit(path);
+      await page.waitForTimeout(800);
+      expect(await violations(page)).toEqual([]);
+    });
+
+  it("has no violation on a customer's page, in dark, and with a dialog open", async () => {
+    await newCustomer(unique());
+    expect(await violations(page)).toEqual([]);
+    await page.getByRole("button", { name: "深色界面" }).click();
+    await page.waitForTimeout(300);
+    expect(await violations(page)).toEqual([]);
+    await page.keyboard.press("Control+k");
+    await page.getByRole("combobox").first().waitFor();
+    await page.waitForTimeout(500);
+    expect(await violations(page)).toEqual([]);
+    await page.keyboard.press("Escape");
+    await page.getByRole("button", { name: "浅色界面" }).click();
+  });
+});
+
+async function violations(on: Page): Promise<string[]> {
+  await on.evaluate(AXE);
+  return on.evaluate(async () => {
+    const axe = (
+      window as unknown as { axe: { run: (target: unknown, options: unknown) => Promise<AxeResult> } }
+    ).axe;
+    const result = await axe.run(document, {
+      runOnly: { type: "tag", values: ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"] },
+    });
+    return result.violations.map(
+      (rule) =>
+        `${rule.id}: ${rule.nodes
+          .map((node) => node.target.join(" "))
+          .slice(0, 3)
+          .join(" | ")}`,
+    );
+  });
+}
+
+interface AxeResult {
+  violations: { id: string; nodes: { target: string[] }[] }[];
+}
+
+/** The change of another session: through the API, with the cookie of this one. */
+async function other(path: string, body: Record<string, string>): Promise<void> {
+  await page.evaluate(
+    async ([address, change]) => {
+      const session = (await (await fetch("/session")).json()) as { csrf: string };
+      const answer = await fetch(`/v1${address}`, {
+        method: "PATCH",
+        headers: {
+          "Content-Type": "application/json",
+          "X-CSRF": session.csrf,
+          "Idempotency-Key": crypto.randomUUID(),
+        },
+        body: JSON.stringify(change),
+      });
+      if (!answer.ok) throw new Error(await answer.text());
+    },
+    [path, body] as const,
+  );
+}
