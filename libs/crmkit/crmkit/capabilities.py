@@ -17,7 +17,10 @@ def marks() -> dict[str, list[str]]:
             for node in ast.walk(ast.parse(path.read_text())):
                 if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
                     for decorator in node.decorator_list:
-                        if isinstance(decorator, ast.Call) and ast.unparse(decorator.func) == "pytest.mark.capability":
+                        if (
+                            isinstance(decorator, ast.Call)
+                            and ast.unparse(decorator.func) == "pytest.mark.capability"
+                        ):
                             for argument in decorator.args:
                                 tag = str(ast.literal_eval(argument))
                                 found.setdefault(tag, []).append(f"{path.relative_to(ROOT)}::{node.name}")

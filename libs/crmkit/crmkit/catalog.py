@@ -10,6 +10,7 @@ from google.protobuf import descriptor_pool
 
 from crmkit.describe import Described, describe
 from crmkit.json import JsonCodec
+from crmkit.options import has_option
 
 
 @lru_cache(maxsize=1)
@@ -41,7 +42,7 @@ def resources() -> Mapping[str, Described]:
         if file.package.startswith("crm."):
             import_proto(file.name)
             for message in pool.FindFileByName(file.name).message_types_by_name.values():
-                if message.GetOptions().HasExtension(options_pb2.resource):
+                if has_option(message, options_pb2.resource):
                     described = describe(message)
                     found[described.type] = described
     return found

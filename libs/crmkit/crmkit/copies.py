@@ -12,6 +12,7 @@ from sqlalchemy.dialects.postgresql import insert
 from crmkit.call import Call
 from crmkit.describe import Described
 from crmkit.events import Fact, Function, listens
+from crmkit.options import option
 from crmkit.tables import Copy
 
 
@@ -21,7 +22,7 @@ def referenced_types(files: Iterable[FileDescriptor]) -> set[str]:
 
     def visit(message: Descriptor) -> None:
         for field in message.fields:
-            if kind := field.GetOptions().Extensions[resource_pb2.resource_reference].type:
+            if kind := option(field, resource_pb2.resource_reference).type:
                 found.add(kind)
         for nested in message.nested_types:
             visit(nested)

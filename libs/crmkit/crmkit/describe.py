@@ -10,6 +10,8 @@ from crm.options.v1 import options_pb2
 from google.api import field_behavior_pb2, resource_pb2
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
+from crmkit.options import has_option, option
+
 Kind = Literal[
     "text", "decimal", "int", "float", "bool", "enum", "enums", "texts", "time", "date", "money", "message", "messages",
     "struct", "reference", "references",
@@ -107,10 +109,10 @@ class Described:
 @cache
 def describe(message: Descriptor) -> Described:
     """The declaration of a resource message; ValueError where it is none or incomplete."""
-    if not message.GetOptions().HasExtension(options_pb2.resource):
+    if not has_option(message, options_pb2.resource):
         raise ValueError(f"{message.full_name} has no crm.options.v1.resource")
-    rule = message.GetOptions().Extensions[options_pb2.resource]
-    resource = message.GetOptions().Extensions[resource_pb2.resource]
+    rule = option(message, options_pb2.resource)
+    resource = option(message, resource_pb2.resource)
     if not rule.scope or not resource.plural or not resource.type:
         raise ValueError(f"{message.full_name} declares no scope, plural or type")
     fields = {field.name: describe_field(field) for field in message.fields}
@@ -124,9 +126,9 @@ def describe(message: Descriptor) -> Described:
 @cache
 def describe_field(field: FieldDescriptor) -> Field:
     """The kind and rules of one field."""
-    behaviours = field.GetOptions().Extensions[field_behavior_pb2.field_behavior]
-    rule = field.GetOptions().Extensions[options_pb2.field]
-    reference = field.GetOptions().Extensions[resource_pb2.resource_reference].type
+    behaviours = option(field, field_behavior_pb2.field_behavior)
+    rule = option(field, options_pb2.field)
+    reference = option(field, resource_pb2.resource_reference).type
     return Field(
         name=field.name,
         json_name=field.json_name,

@@ -30,16 +30,24 @@ def check(path: Path) -> Iterator[tuple[int, str]]:
         match node:
             case ast.Call(func=ast.Attribute(attr="commit" | "rollback")) if in_service and not is_test:
                 yield node.lineno, "application code never ends a transaction"
-            case ast.Call(func=ast.Attribute(attr="add" | "add_all", value=ast.Attribute(attr="db"))) if in_service:
+            case ast.Call(func=ast.Attribute(attr="add" | "add_all", value=ast.Attribute(attr="db"))) if (
+                in_service
+            ):
                 yield node.lineno, "a row is added by call.add, which completes and checks it"
             case ast.Try() if in_service and methods and not is_test:
                 yield node.lineno, "a service method raises meaning; it catches nothing"
-            case ast.Call(func=ast.Name(id=name), args=[ast.Constant(value=str(reason)), *_]) if name in PROBLEMS:
+            case ast.Call(func=ast.Name(id=name), args=[ast.Constant(value=str(reason)), *_]) if (
+                name in PROBLEMS
+            ):
                 if reason not in reasons():
                     yield node.lineno, f"{reason} is in no area's ErrorReason"
-            case ast.Import(names=names) if not _may_speak_nats(path) and any(n.name.split(".")[0] == "nats" for n in names):
+            case ast.Import(names=names) if not _may_speak_nats(path) and any(
+                n.name.split(".")[0] == "nats" for n in names
+            ):
                 yield node.lineno, "facts go through the outbox, not through the NATS client"
-            case ast.ImportFrom(module=str(module)) if not _may_speak_nats(path) and module.split(".")[0] == "nats":
+            case ast.ImportFrom(module=str(module)) if (
+                not _may_speak_nats(path) and module.split(".")[0] == "nats"
+            ):
                 yield node.lineno, "facts go through the outbox, not through the NATS client"
             case ast.Call(func=ast.Attribute(attr="patch") | ast.Name(id="patch")) if is_test and in_service:
                 yield node.lineno, "test through the front door; nothing of ours is mocked"
@@ -53,7 +61,9 @@ def check(path: Path) -> Iterator[tuple[int, str]]:
 
 
 def _may_speak_nats(path: Path) -> bool:
-    return "tests" in path.parts or "local" in path.parts or "gateway" in path.parts or path.name in BUS_MODULES
+    return (
+        "tests" in path.parts or "local" in path.parts or "gateway" in path.parts or path.name in BUS_MODULES
+    )
 
 
 def main() -> int:

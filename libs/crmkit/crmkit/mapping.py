@@ -19,6 +19,7 @@ from google.type.date_pb2 import Date
 
 from crmkit.describe import COMMON, Described, Field, describe_field
 from crmkit.errors import Validation, Violation, required
+from crmkit.options import has_option
 from crmkit.resource import Resource
 from crmkit.text import clean_name, reject_bad_text
 from crmkit.values import Money
@@ -326,7 +327,7 @@ def _check_nested(
     for field in _nested_fields(message.DESCRIPTOR):
         path = f"{prefix}.{field.name}" if prefix else field.name
         inner = field.descriptor.message_type
-        if skip_resources and inner is not None and inner.GetOptions().HasExtension(options_pb2.resource):
+        if skip_resources and inner is not None and has_option(inner, options_pb2.resource):
             if field.required and not field.descriptor.is_repeated and not message.HasField(field.name):
                 violations.append(required(path))
             continue

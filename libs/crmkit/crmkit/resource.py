@@ -126,7 +126,7 @@ class Resource:
         """Called before a row is deleted; raises where it must stay."""
 
     @classmethod
-    def readable(cls, caller: "Caller") -> "ColumnElement[bool] | None":
+    def readable(cls, caller: Caller) -> ColumnElement[bool] | None:
         """A condition beyond the data scope on the rows that the caller may read, for models that need one."""
         return None
 

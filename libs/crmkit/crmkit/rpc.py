@@ -49,6 +49,7 @@ from crmkit.errors import (
     Unavailable,
 )
 from crmkit.mapping import check_message, mapper
+from crmkit.options import has_option, option
 from crmkit.resource import Resource
 from crmkit.standard import Standard
 from crmkit.tables import Replay
@@ -108,13 +109,12 @@ def compile_service(service: ServiceDescriptor, implementation: object) -> list[
 
 
 def _compile(method: MethodDescriptor, implementation: object, standards: Mapping[str, Standard]) -> Method:
-    options = method.GetOptions()
-    permission: str = options.Extensions[options_pb2.permission]
+    permission: str = option(method, options_pb2.permission)
     if not permission:
         raise ValueError(f"{method.full_name} has no permission")
-    if not options.HasExtension(annotations_pb2.http):
+    if not has_option(method, annotations_pb2.http):
         raise ValueError(f"{method.full_name} has no google.api.http")
-    standard = options.Extensions[options_pb2.standard]
+    standard = option(method, options_pb2.standard)
     handler = getattr(implementation, method.name, None)
     if handler is None and standard:
         resource = _standard_resource(method, permission)
@@ -122,7 +122,7 @@ def _compile(method: MethodDescriptor, implementation: object, standards: Mappin
         handler = found.handler(standard) if found else None
     if handler is None:
         raise ValueError(f"{method.full_name} is not implemented")
-    http = options.Extensions[annotations_pb2.http]
+    http = option(method, annotations_pb2.http)
     return Method(
         descriptor=method,
         request=message_factory.GetMessageClass(method.input_type),
@@ -130,7 +130,7 @@ def _compile(method: MethodDescriptor, implementation: object, standards: Mappin
         permission=permission,
         handler=handler,
         read_only=http.WhichOneof("pattern") == "get",
-        key_required=options.Extensions[options_pb2.idempotency_key_required],
+        key_required=option(method, options_pb2.idempotency_key_required),
         verb=not standard,
     )
 

@@ -73,7 +73,7 @@ class Standard:
 
     async def update(self, request: Any, call: Call) -> Resource:
         message: Any = getattr(request, self.singular)
-        row = await call.load(self.model, _Versioned(message.name, message.etag))
+        row = await call.load(self.model, message)
         await self._apply(row, message, request.update_mask.paths, call)
         return row
 
@@ -102,9 +102,7 @@ class Standard:
         # Locked in one order, so that two batches over the same rows cannot wait for each other.
         for index in sorted(range(len(messages)), key=lambda i: messages[i].name):
             try:
-                rows[index] = await call.load(
-                    self.model, _Versioned(messages[index].name, messages[index].etag)
-                )
+                rows[index] = await call.load(self.model, messages[index])
             except NotFound:
                 raise NotFound(index=index) from None
         for index, one in enumerate(request.requests):
@@ -118,10 +116,10 @@ class Standard:
             self.model,
             query,
             request.group_by,
-            getattr(request, "sum"),
+            request.sum,
             request.average,
             call.caller,
-            call.now,  # noqa: B009
+            call.now,
         )
         rows = [
             common_pb2.AggregateRow(group=group, count=str(count), sums=sums, averages=averages)
@@ -223,13 +221,6 @@ class Standard:
                     column: Any = getattr(model, name)
                     if await call.db.scalar(select(exists().where(column == row.name))):
                         raise FailedPrecondition("IN_USE")
-
-
-class _Versioned:
-    """A name with the version that the caller saw."""
-
-    def __init__(self, name: str, etag: str) -> None:
-        self.name, self.etag = name, etag
 
 
 def _check_batch(items: Any, field: str) -> None:

@@ -17,7 +17,13 @@ from customer.model.contact import Contact
 from customer.model.timeline import TimelineEntry
 
 DEEPEST = 6
-_PHASES = {"marketing": "PRESALE", "sales": "PRESALE", "orders": "INSALE", "billing": "INSALE", "servicedesk": "AFTERSALE"}
+_PHASES = {
+    "marketing": "PRESALE",
+    "sales": "PRESALE",
+    "orders": "INSALE",
+    "billing": "INSALE",
+    "servicedesk": "AFTERSALE",
+}
 _TITLES = ("displayName", "title", "subject", "summary", "number", "name")
 
 
@@ -94,5 +100,3 @@ def _amount(source: dict[str, Any]) -> Money | None:
         if isinstance(value, dict) and value.get("currencyCode"):
             return Money(Decimal(value["amount"]), value["currencyCode"])
     return None
-
-

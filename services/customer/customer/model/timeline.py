@@ -7,10 +7,9 @@ from crm.customer.v1 import pb
 from crmkit.auth import Caller
 from crmkit.resource import Resource
 from crmkit.values import Money
+from customer.model.base import Base
 from sqlalchemy import ColumnElement, Index
 from sqlalchemy.orm import Mapped
-
-from customer.model.base import Base
 
 
 class TimelineEntry(Resource, Base):

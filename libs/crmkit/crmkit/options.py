@@ -1,0 +1,13 @@
+"""Our options on descriptors. protobuf's stubs do not know what its extensions are, so they are read here."""
+
+from typing import Any
+
+
+def option(of: Any, extension: Any) -> Any:
+    """The value of an extension on a message, field, method or enum value; its default where it is not set."""
+    return of.GetOptions().Extensions[extension]
+
+
+def has_option(of: Any, extension: Any) -> bool:
+    """True where the extension is set."""
+    return of.GetOptions().HasExtension(extension)
