@@ -172,8 +172,7 @@ class _Document:
         ]
         parameters += self._query(route)
         if route.request_id is not None:
-            insists = self._descriptors.option(method, KEY_REQUIRED)
-            name = "IdempotencyKeyRequired" if insists else "IdempotencyKey"
+            name = "IdempotencyKeyRequired" if self._insists_on_key(method) else "IdempotencyKey"
             parameters.append({"$ref": f"#/components/parameters/{name}"})
         if route.etag is not None:
             parameters.append({"$ref": "#/components/parameters/IfMatch"})
@@ -205,6 +204,11 @@ class _Document:
         if route.body:
             operation["requestBody"] = self._body(route)
         return operation
+
+    def _insists_on_key(self, method: Any) -> bool:
+        if self._descriptors.option(method, STANDARD) == CREATE:
+            return self._descriptors.option(method.output_type, RESOURCE).create_key_required
+        return bool(self._descriptors.option(method, KEY_REQUIRED))
 
     def _query(self, route: Route) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = []
@@ -286,6 +290,8 @@ class _Document:
             for flag in ("searchable", "listed", "quick", "multiline"):
                 if getattr(rule, flag):
                     schema[f"x-{flag}"] = True
+            if rule.decimal:
+                schema["format"] = "decimal"
             if rule.dictionary:
                 schema["x-dictionary"] = rule.dictionary
             if rule.read_permission:
