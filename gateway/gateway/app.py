@@ -12,6 +12,7 @@ from typing import Any
 from crmkit.json import JsonCodec
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
+from fastapi.telemetry import TelemetryConfig
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.middleware.gzip import GZipMiddleware
@@ -43,7 +44,7 @@ def create_app(settings: Settings, descriptor_set: bytes, around: Surroundings) 
     principals = Principals(sessions, keys, Buckets(), settings.rate_limit)
     changes = stream.Changes(descriptors, around.authenticate, around.visible)
 
-    off = {"tracing": False, "metrics": False, "logs": False}
+    off: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False}
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, telemetry=off)
     app.state.changes = changes
     app.state.ready = around.ready

@@ -6,7 +6,7 @@ schema of a resource, `x-label` and its like on properties, `x-permission` on op
 
 import json
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from typing import Any
 
@@ -95,6 +95,9 @@ class _Document:
         self._schemas: dict[str, Any] = {}
         self._resources: dict[str, tuple[Descriptor, Any]] = {}
         self._plural_by_type: dict[str, str] = {}
+        self._reasons_by_app: defaultdict[str, set[str]] = defaultdict(set)
+        for enum in descriptors.enums("ErrorReason"):
+            self._reasons_by_app[enum.file.package.split(".")[1]] |= {value.name for value in enum.values}
         for message in descriptors.messages():
             kind = descriptors.option(message, RESOURCE_TYPE)
             if kind is not None:
@@ -364,12 +367,7 @@ class _Document:
 
     def _reasons(self, route: Route, comment: str) -> list[str]:
         """The error reasons that the comment names."""
-        known = {
-            value.name
-            for enum in self._descriptors.enums("ErrorReason")
-            if enum.file.package.split(".")[1] in (route.method.app, "common")
-            for value in enum.values
-        }
+        known = self._reasons_by_app[route.method.app] | self._reasons_by_app["common"]
         return [word for word in re.findall(r"\b[A-Z][A-Z0-9_]{3,}\b", comment) if word in known]
 
     def _example(self, message: Descriptor, required: list[str]) -> dict[str, Any]:
