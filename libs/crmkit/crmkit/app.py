@@ -175,9 +175,7 @@ class Running:
     async def call(self, method: str, caller: Caller, read_only: bool = False) -> AsyncIterator[Call]:
         """One call, one transaction: committed when left, rolled back by an exception."""
         async with self.sessions() as session, session.begin():
-            now = await scope.enter(session, caller)
-            if read_only:
-                await session.execute(_READ_ONLY)
+            now = await scope.enter(session, caller, read_only)
             call = Call(self, session, caller, now, method)
             yield call
             await call.flush()
@@ -204,9 +202,6 @@ class Running:
     def json_of(self, message: Any) -> dict[str, Any]:
         """A message as JSON object."""
         return json.loads(self.codec.to_json(message.DESCRIPTOR.full_name, message.SerializeToString()))
-
-
-_READ_ONLY = text("SET LOCAL transaction_read_only = on")
 
 
 def open_engine(settings: Settings, app: str) -> AsyncEngine:

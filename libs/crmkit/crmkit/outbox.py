@@ -18,14 +18,14 @@ from nats.js import JetStreamContext
 from nats.js.api import PubAck
 from nats.js.errors import NoStreamResponseError
 from opentelemetry import propagate
-from sqlalchemy import Row, insert, text
+from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
 from uuid_utils.compat import uuid7
 
 from crmkit.background import forever
 from crmkit.bus import Bus
+from crmkit.driver import driver
 from crmkit.metrics import Metrics
-from crmkit.tables import Outbox
 
 LARGEST_PAYLOAD = 900_000
 FLIGHT = 64
@@ -69,9 +69,26 @@ def new_fact(
 async def emit_rows(session: AsyncSession, facts: Sequence[dict[str, Any]]) -> None:
     """Writes facts in the session's transaction, in one statement. Afterwards, wake the relay."""
     if facts:
-        await session.execute(insert(Outbox), facts)
+        columns = ([fact[name] for fact in facts] for name in _EMITTED)
+        await (await driver(session)).execute(_EMIT, *columns)
 
 
+_EMITTED = {
+    "event_id": "uuid",
+    "type": "text",
+    "schema_version": "int",
+    "aggregate_type": "text",
+    "aggregate_id": "text",
+    "aggregate_version": "int",
+    "payload": "text",
+    "actor": "text",
+    "trace": "text",
+}
+_EMIT = (
+    f"INSERT INTO outbox ({', '.join(_EMITTED)}) SELECT * FROM unnest("
+    + ", ".join(f"${number}::{kind}[]" for number, kind in enumerate(_EMITTED.values(), start=1))
+    + ")"
+)
 # One relay at a time per database, else two batches could overtake each other within an aggregate.
 _LOCK = text("SELECT pg_try_advisory_xact_lock(hashtext('crmkit.relay'))")
 # By null, never by "id greater than last": ids are handed out before commit, and a slower

@@ -5,7 +5,7 @@
 
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, exists, false, or_, select, text, true
+from sqlalchemy import ColumnElement, and_, exists, false, or_, select, true
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from crmkit.auth import Caller, Scope
@@ -72,25 +72,24 @@ def _account_branches(model: type[Resource], caller: Caller) -> list[ColumnEleme
     return []
 
 
-async def enter(session: AsyncSession, caller: Caller) -> Any:
-    """Tells the database who asks, for this transaction only; returns the database's time."""
+def settings(caller: Caller) -> tuple[str, str, str, str]:
+    """What the policies read: scope, employee, departments, account."""
     departments = "{" + ",".join(f'"{name}"' for name in caller.departments) + "}"
-    found = await session.execute(
-        _ENTER,
-        {
-            "scope": "ACCOUNT" if caller.account else caller.scope.value,
-            "employee": caller.employee,
-            "departments": departments,
-            "account": caller.account,
-        },
-    )
+    return "ACCOUNT" if caller.account else caller.scope.value, caller.employee, departments, caller.account
+
+
+async def enter(session: AsyncSession, caller: Caller, read_only: bool = False) -> Any:
+    """Tells the database who asks, for this transaction only; returns the database's time."""
+    connection = await session.connection()
+    found = await connection.exec_driver_sql(_ENTER_READ_ONLY if read_only else _ENTER, settings(caller))
     return found.one()[0]
 
 
-_ENTER = text(
-    "SELECT now(), set_config('crm.scope', :scope, true), set_config('crm.employee', :employee, true), "
-    "set_config('crm.departments', :departments, true), set_config('crm.account', :account, true)"
+_ENTER = (
+    "SELECT now(), set_config('crm.scope', $1, true), set_config('crm.employee', $2, true), "
+    "set_config('crm.departments', $3, true), set_config('crm.account', $4, true)"
 )
+_ENTER_READ_ONLY = _ENTER + ", set_config('transaction_read_only', 'on', true)"
 
 
 def policy_statements(model: type[Resource]) -> list[str]:
