@@ -41,28 +41,34 @@ def keeper(foreign: Mapping[str, Described]) -> Function | None:
     areas = sorted({described.area for described in foreign.values()})
 
     @listens(*(f"crm.{area}.v1.ResourceChanged" for area in areas))
-    async def keep_copies(event: Fact, call: Call) -> None:
-        await keep(event, call, collections)
+    async def keep_copies(events: list[Fact], call: Call) -> None:
+        await keep(events, call, collections)
 
     return keep_copies
 
 
-async def keep(event: Fact, call: Call, collections: set[str]) -> None:
-    """Writes the copy, unless a later one is there already: facts come in any order."""
-    name: str = event.payload["name"]
-    collection = name.partition("/")[0]
-    if collection not in collections:
+async def keep(events: Iterable[Fact], call: Call, collections: set[str]) -> None:
+    """Writes the copies, unless later ones are there already: facts come in any order."""
+    latest: dict[str, dict[str, Any]] = {}
+    for event in sorted(events, key=lambda event: event.version or 0):
+        name: str = event.payload["name"]
+        if name.partition("/")[0] in collections:
+            latest[name] = {
+                "name": name,
+                "collection": name.partition("/")[0],
+                "payload": event.payload.get("resource", {}),
+                "version": event.version or 0,
+                "deleted": event.payload["action"] == "DELETED",
+            }
+    if not latest:
         return
-    resource: dict[str, Any] = event.payload.get("resource", {})
-    values = {
-        "collection": collection,
-        "payload": resource,
-        "version": event.version or 0,
-        "deleted": event.payload["action"] == "DELETED",
-    }
-    statement = insert(Copy).values(name=name, **values)
+    # In one order, so that two replicas cannot wait for each other.
+    statement = insert(Copy).values([latest[name] for name in sorted(latest)])
+    told = statement.excluded
     await call.db.execute(
         statement.on_conflict_do_update(
-            index_elements=["name"], set_=values, where=Copy.version < values["version"]
+            index_elements=["name"],
+            set_={"payload": told.payload, "version": told.version, "deleted": told.deleted},
+            where=Copy.version < told.version,
         )
     )

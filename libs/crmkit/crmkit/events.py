@@ -4,6 +4,8 @@
 
 A fact may be delivered twice, late or out of order, never not at all; the inbox row makes its effect
 happen once. A fact that a handler refuses too often becomes a dead letter and the others flow on.
+
+A handler that hears very many facts takes those that are there as a list, in one transaction.
 """
 
 # pyright: reportUnknownMemberType=false
@@ -40,7 +42,8 @@ from crmkit.metrics import Metrics
 from crmkit.tables import DeadLetter
 
 AT_ONCE = 8
-PULL = 32
+TOGETHER = 64
+PULL = 64
 PULL_SECONDS = 2.0
 ACK_WAIT = 30
 ATTEMPTS = 5
@@ -105,14 +108,19 @@ class Handler:
     function: Function
     patterns: tuple[str, ...]
     takes: type[Message] | type[Fact]
+    together: bool = False
 
     def hears(self, subject: str) -> bool:
         """Whether the subject is one of those listened to."""
         return any(covers(pattern, subject) for pattern in self.patterns)
 
-    async def __call__(self, fact: Fact, call: HandlerCall) -> None:
+    async def __call__(self, facts: Sequence[Fact], call: HandlerCall) -> None:
+        """Gives the function the facts: all at once if it takes a list, else the only one."""
+        if self.together:
+            return await self.function(list(facts), call)
+        (fact,) = facts
         event = fact if self.takes is Fact else _read(cast("type[Message]", self.takes), fact.payload)
-        await self.function(event, call)
+        return await self.function(event, call)
 
 
 def listens(*patterns: str) -> Callable[[F], F]:
@@ -132,8 +140,10 @@ def handler_of(function: Function) -> Handler:
     takes: Any = parameter.annotation
     if isinstance(takes, str):
         takes = eval(takes, inspect.unwrap(function).__globals__)
+    if together := takes == list[Fact]:
+        takes = Fact
     if not (inspect.isclass(takes) and issubclass(takes, Fact | Message)):
-        raise TypeError(f"{name}: the event must be annotated with a message or with Fact")
+        raise TypeError(f"{name}: the event must be annotated with a message, with Fact or with list[Fact]")
     patterns: tuple[str, ...] = function.__dict__.get("listens", ())
     if not patterns and takes is Fact:
         patterns = ("crm.>",)
@@ -141,7 +151,7 @@ def handler_of(function: Function) -> Handler:
         # Messages of crm.common are sent by every area under its own name.
         full_name = cast("type[Message]", takes).DESCRIPTOR.full_name
         patterns = (full_name.replace("crm.common.", "crm.*.", 1),)
-    return Handler(name, function, patterns, takes)
+    return Handler(name, function, patterns, takes, together)
 
 
 def covers(pattern: str, subject: str) -> bool:
@@ -168,15 +178,18 @@ def filters(handlers: Sequence[Handler], area: str) -> list[str]:
 
 
 _FIRST_TIME = text(
-    "INSERT INTO inbox (event_id, handler) VALUES (:event, :handler) ON CONFLICT DO NOTHING RETURNING 1"
+    "INSERT INTO inbox (event_id, handler) SELECT unnest(CAST(:events AS uuid[])), :handler "
+    "ON CONFLICT DO NOTHING RETURNING event_id"
 )
+_Waiting = tuple[Fact, asyncio.Future[bool]]
 
 
 class Consumers:
     """Runs the handlers of an app over the streams of the areas they listen to.
 
     One durable consumer per app and stream, shared by all replicas. Facts of one aggregate are handled
-    one after another within a process; across replicas and after a failure they may come in any order.
+    one after another within a process, so a list has at most one of each; across replicas and after a
+    failure they may come in any order.
     """
 
     def __init__(
@@ -203,6 +216,8 @@ class Consumers:
         self._ack_wait = ack_wait
         self._back_off = back_off
         self._slots = asyncio.Semaphore(AT_ONCE)
+        self._waiting: dict[str, list[_Waiting]] = {h.name: [] for h in self.handlers if h.together}
+        self._turns = {name: asyncio.Lock() for name in self._waiting}
         self._last: dict[str, asyncio.Task[None]] = {}
 
     async def run(self) -> None:
@@ -224,7 +239,7 @@ class Consumers:
                 await connection.execute(text("SELECT * FROM dead_letters WHERE id = :id"), {"id": id})
             ).one()
         handler = next(handler for handler in self.handlers if handler.name == letter.handler)
-        await self._effect(handler, _fact(letter.subject, letter.headers, letter.payload.encode()))
+        await self._effect(handler, [_fact(letter.subject, letter.headers, letter.payload.encode())])
         async with self._engine.begin() as connection:
             await connection.execute(
                 text("UPDATE dead_letters SET resolved_at = clock_timestamp() WHERE id = :id"), {"id": id}
@@ -276,8 +291,13 @@ class Consumers:
         return True
 
     async def _begin(self, message: Msg) -> None:
-        """Starts a fact behind the one before it of the same aggregate, when a slot is free."""
-        await self._slots.acquire()
+        """Starts a fact behind the one before it of the same aggregate, when a slot is free.
+
+        What only lists take needs no slot: one transaction is under way however many wait for it.
+        """
+        slotted = any(h.hears(message.subject) and not h.together for h in self.handlers)
+        if slotted:
+            await self._slots.acquire()
         headers = message.headers or {}
         # A fact about nothing in particular waits for no other.
         aggregate = headers.get("ce-subject") or headers.get("ce-id", "")
@@ -285,7 +305,8 @@ class Consumers:
         self._last[aggregate] = task
 
         def done(task: asyncio.Task[None]) -> None:
-            self._slots.release()
+            if slotted:
+                self._slots.release()
             if self._last.get(aggregate) is task:
                 del self._last[aggregate]
             if not task.cancelled() and (error := task.exception()):
@@ -322,7 +343,8 @@ class Consumers:
                 if deliveries > DELIVERIES:
                     raise RuntimeError(f"delivered {deliveries} times and never finished")
                 with tracer.start_as_current_span(handler.name, parent, trace.SpanKind.CONSUMER):
-                    outcome = "done" if await self._effect(handler, fact) else "repeated"
+                    effect = self._together if handler.together else self._alone
+                    outcome = "done" if await effect(handler, fact) else "repeated"
                 return True
             except Exception as error:
                 if not await self._database_answers():
@@ -347,13 +369,49 @@ class Consumers:
                     time.monotonic() - begun
                 )
 
-    async def _effect(self, handler: Handler, fact: Fact) -> bool:
-        """Inbox row and effect in one transaction; False where the effect was there before."""
-        async with self._open_call(handler.name, fact) as call:
-            if await call.db.scalar(_FIRST_TIME, {"event": fact.id, "handler": handler.name}) is None:
-                return False
-            await handler(fact, call)
-        return True
+    async def _alone(self, handler: Handler, fact: Fact) -> bool:
+        """The effect of one fact; False where it was there before."""
+        return bool(await self._effect(handler, [fact]))
+
+    async def _together(self, handler: Handler, fact: Fact) -> bool:
+        """The effect of a fact and of those that wait beside it, by whoever of them has the turn."""
+        waiting, done = self._waiting[handler.name], asyncio.get_running_loop().create_future()
+        waiting.append((fact, done))
+        async with self._turns[handler.name]:
+            # Turns come in the order of waiting, so whoever is not done by then leads those that wait.
+            if not done.done():
+                taken, waiting[:TOGETHER] = waiting[:TOGETHER], []
+                await self._lead(handler, taken)
+        return await done
+
+    async def _lead(self, handler: Handler, taken: Sequence[_Waiting]) -> None:
+        """Runs the handler over all that were taken; where it fails, over each alone, so that one fails alone."""
+        try:
+            new = await self._effect(handler, [fact for fact, _ in taken])
+        except Exception as error:
+            if len(taken) > 1:
+                log.warning("a list of facts was refused", exc_info=error, extra={"handler": handler.name})
+                for one in taken:
+                    await self._lead(handler, [one])
+            elif not (done := taken[0][1]).done():
+                done.set_exception(error)
+        else:
+            for fact, done in taken:
+                if not done.done():
+                    done.set_result(fact.id in new)
+        finally:
+            # Where this one was stopped on its way, nobody waits for what comes no more.
+            for _, done in taken:
+                done.cancel()
+
+    async def _effect(self, handler: Handler, facts: Sequence[Fact]) -> set[UUID]:
+        """Inbox rows and effect in one transaction; gives the facts that had no effect before."""
+        async with self._open_call(handler.name, facts[0] if len(facts) == 1 else None) as call:
+            seen = {"events": [fact.id for fact in facts], "handler": handler.name}
+            new = set((await call.db.scalars(_FIRST_TIME, seen)).all())
+            if fresh := [fact for fact in facts if fact.id in new]:
+                await handler(fresh, call)
+        return new
 
     async def _bury(
         self, handler: Handler, fact: Fact, message: Msg, deliveries: int, error: Exception

@@ -491,6 +491,53 @@ async def test_poison_becomes_a_dead_letter_while_the_others_flow_and_runs_again
     assert await count(engine, "dead_letters WHERE resolved_at IS NULL") == 0
 
 
+async def test_a_handler_of_lists_takes_what_is_there_in_one_transaction_and_once(
+    engine: AsyncEngine, area: str, relay: Relay, listen: Listen
+) -> None:
+    sizes: list[int] = []
+
+    async def note_all(events: list[Fact], call: HandlerCall) -> None:
+        sizes.append(len(events))
+        assert len({event.aggregate for event in events}) == len(events)
+        await asyncio.sleep(0.05)
+        await call.db.execute(
+            text("INSERT INTO effects (note) SELECT unnest(CAST(:notes AS text[]))"),
+            {"notes": [event.payload["note"] for event in events]},
+        )
+
+    await write(engine, *(fact(area, str(i), f"things/{i % 100}", i // 100 + 1) for i in range(300)))
+    async with running(relay, listen(note_all), listen(note_all)):
+        await until_effects(engine, 300)
+        await until_sent(engine)
+    noted = await effects(engine)
+    assert sorted(noted, key=int) == [str(i) for i in range(300)]
+    assert max(sizes) > 8
+    assert len(sizes) < 100
+
+
+async def test_poison_in_a_list_is_buried_alone(
+    engine: AsyncEngine, area: str, relay: Relay, listen: Listen
+) -> None:
+    async def note_all(events: list[Fact], call: HandlerCall) -> None:
+        for event in events:
+            await note(event, call)
+        if any(event.payload["note"] == "poison" for event in events):
+            raise ValueError("poison")
+
+    names = [*(str(i) for i in range(40)), "poison", *(str(i) for i in range(40, 80))]
+    await write(engine, *(fact(area, name, f"things/{name}") for name in names))
+    async with running(relay, listen(note_all, back_off=QUICK)):
+        await until(lambda: _is(engine, "dead_letters", 1))
+        await until_effects(engine, 80)
+    assert sorted(await effects(engine), key=int) == [str(i) for i in range(80)]
+    assert await count(engine, "dead_letters") == 1
+    assert await count(engine, "inbox") == 80
+
+
+async def _is(engine: AsyncEngine, query: str, number: int) -> bool:
+    return await count(engine, query) == number
+
+
 async def test_a_fact_waits_for_the_database_and_is_not_blamed(
     engine: AsyncEngine,
     area: str,

@@ -1,5 +1,6 @@
 """What the customer service hears."""
 
+import re
 from collections.abc import Iterator
 from datetime import datetime
 from decimal import Decimal
@@ -17,6 +18,7 @@ from customer.model.contact import Contact
 from customer.model.timeline import TimelineEntry
 
 DEEPEST = 6
+_NAME = re.compile(r"(accounts|contacts)/[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _PHASES = {
     "marketing": "PRESALE",
     "sales": "PRESALE",
@@ -28,23 +30,34 @@ _TITLES = ("displayName", "title", "subject", "summary", "number", "name")
 
 
 @listens(*business_facts())
-async def on_any_fact(event: Fact, call: Call) -> None:
-    """Puts the fact on the time line of every account that it names."""
-    names = set(_names(event.payload, DEEPEST))
-    accounts = {name for name in names if name.startswith("accounts/")}
-    contacts = [name.rpartition("/")[2] for name in names if name.startswith("contacts/")]
-    if contacts and not accounts:
-        accounts.update(await call.db.scalars(select(Contact.account).where(Contact.id.in_(contacts))))
-    source = _source(event)
-    area = event.subject.split(".")[1]
-    for account in sorted(accounts - {""}):
-        await _write(event, account, area, source, call)
+async def on_any_fact(events: list[Fact], call: Call) -> None:
+    """Puts the facts on the time line of every account that they name."""
+    named = [(event, set(_names(event.payload, DEEPEST))) for event in events]
+    # A fact that names people alone is about the accounts they belong to.
+    people = {name.rpartition("/")[2] for _, names in named if not _accounts(names) for name in names}
+    belonging: dict[str, str] = {}
+    if people:
+        found = await call.db.execute(select(Contact.id, Contact.account).where(Contact.id.in_(people)))
+        belonging = {f"contacts/{key}": account for key, account in found}
+    entries = [
+        _entry(event, account, call)
+        for event, names in named
+        for account in sorted(_accounts(names) or {belonging.get(name, "") for name in names} - {""})
+    ]
+    if entries:
+        # No change fact: the time line is a reading of facts and tells none itself.
+        await call.db.execute(insert(TimelineEntry).values(entries).on_conflict_do_nothing())
 
 
-async def _write(event: Fact, account: str, area: str, source: dict[str, Any], call: Call) -> None:
+def _accounts(names: set[str]) -> set[str]:
+    return {name for name in names if name.startswith("accounts/")}
+
+
+def _entry(event: Fact, account: str, call: Call) -> dict[str, Any]:
+    source, area = _source(event), event.subject.split(".")[1]
     ref = str(source.get("name", event.aggregate))
     amount = _amount(source)
-    values = {
+    return {
         "id": uuid5(event.id, account),
         "account": account,
         "occur_time": _occurred(event),
@@ -64,8 +77,6 @@ async def _write(event: Fact, account: str, area: str, source: dict[str, Any], c
         "creator": event.actor,
         "version": 1,
     }
-    # No change fact: the time line is a reading of facts and tells none itself.
-    await call.db.execute(insert(TimelineEntry.__table__).values(values).on_conflict_do_nothing())
 
 
 def _names(value: Any, depth: int) -> Iterator[str]:
@@ -73,7 +84,7 @@ def _names(value: Any, depth: int) -> Iterator[str]:
     if depth == 0:
         return
     if isinstance(value, str):
-        if value.startswith(("accounts/", "contacts/")) and len(value) == 45:
+        if _NAME.fullmatch(value):
             yield value
     elif isinstance(value, dict):
         for inner in value.values():
