@@ -1,0 +1,37 @@
+"""Tables of the sales service."""
+
+from collections.abc import Iterable
+
+from crmkit.call import Call
+from crmkit.columns import COLUMN_TYPES
+from crmkit.errors import Validation, Violation
+from crmkit.resource import service_metadata
+from sqlalchemy import text
+from sqlalchemy.orm import DeclarativeBase
+
+# Changes that leave the content of a record alone, so that a closed one takes them too.
+HANDOVER = frozenset(["owner", "department", "collaborators"])
+_LOCK = text("SELECT pg_advisory_xact_lock(hashtextextended(:key, 0))")
+
+
+class Base(DeclarativeBase):
+    """Base of the sales service's tables."""
+
+    metadata = service_metadata()
+    type_annotation_map = COLUMN_TYPES
+
+
+async def one_at_a_time(call: Call, keys: Iterable[str]) -> None:
+    """Lets one transaction at a time go on that asks for any of the keys: for rules over rows that may not exist."""
+    for key in sorted(set(keys)):
+        await call.db.execute(_LOCK, {"key": key})
+
+
+def check_currency(code: str, path: str) -> None:
+    """Refuses what is no ISO 4217 code."""
+    if not (len(code) == 3 and code.isascii() and code.isalpha() and code.isupper()):
+        raise Validation(
+            Violation(
+                path, "CURRENCY_UNKNOWN", "币种必须是三位大写代码", "The currency must be a code of three capitals."
+            )
+        )
