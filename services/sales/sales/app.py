@@ -1,0 +1,36 @@
+"""The sales service: its table of contents."""
+
+from pathlib import Path
+
+from crmkit.app import App
+
+from sales.consumers import (
+    on_account_owner_changed,
+    on_contract_signed,
+    on_form_submitted,
+    on_lead_account_resolved,
+    on_order_placed,
+)
+from sales.jobs import expire_price_books, expire_quotes
+from sales.model.base import Base
+from sales.model.pipeline import seed_default_pipeline
+from sales.service import SalesService
+
+
+def app() -> App:
+    """Leads, pipelines, opportunities, products, price books, quotes and competitors."""
+    return App(
+        name="sales",
+        serves=SalesService(),
+        tables=Base.metadata,
+        migrations=Path(__file__).parent.parent / "migrations",
+        consumes=[
+            on_lead_account_resolved,
+            on_account_owner_changed,
+            on_form_submitted,
+            on_contract_signed,
+            on_order_placed,
+        ],
+        schedules=[expire_quotes, expire_price_books],
+        on_start=[seed_default_pipeline],
+    )

@@ -1,0 +1,262 @@
+"""The opportunity: a deal that may be won."""
+
+from __future__ import annotations
+
+from datetime import date, datetime
+from decimal import Decimal
+from typing import Any
+
+from crm.sales.v1 import events_pb2 as events
+from crm.sales.v1 import pb
+from crmkit.call import Call
+from crmkit.errors import FailedPrecondition, Validation, Violation, required
+from crmkit.mapping import to_timestamp
+from crmkit.resource import Resource
+from crmkit.values import Money
+from sqlalchemy import Index, text
+from sqlalchemy.orm import Mapped
+
+from sales.model.base import HANDOVER, Base
+from sales.model.pipeline import Pipeline
+from sales.model.product import Product, products
+from sales.pricing import HUNDRED, TOO_MUCH, extended, share
+
+# A lost deal to a competitor must say to whom.
+TO_COMPETITOR = "COMPETITOR"
+
+
+class Opportunity(Resource, Base):
+    """A deal that may be won. Only an open one changes."""
+
+    __message__ = pb.Opportunity
+    __table_args__ = (Index("opportunities_lead_key", "lead", unique=True, postgresql_where=text("lead <> ''")),)
+
+    display_name: Mapped[str]
+    account: Mapped[str]
+    contacts: Mapped[Any]
+    need: Mapped[str]
+    pipeline: Mapped[str]
+    stage: Mapped[str]
+    amount: Mapped[Money | None]
+    lines: Mapped[Any]
+    probability: Mapped[Decimal | None]
+    probability_source: Mapped[str]
+    expected_close_date: Mapped[date | None]
+    forecast_category: Mapped[str]
+    weighted_amount: Mapped[Money | None]
+    team: Mapped[Any]
+    campaign: Mapped[str]
+    channel_partner: Mapped[str]
+    lead: Mapped[str]
+    origin: Mapped[Any]
+    stage_history: Mapped[Any]
+    suspend_until_date: Mapped[date | None]
+    loss_reason: Mapped[str]
+    lost_to: Mapped[str]
+    close_time: Mapped[datetime | None]
+    accepted_quote: Mapped[str]
+    ordered: Mapped[bool]
+    state: Mapped[str]
+
+    async def creating(self, call: Call) -> None:
+        """Enters the pipeline."""
+        pipeline = await self.enter_pipeline(call, "opportunity")
+        self.state = "OPEN"
+        self.channel_partner = self.channel_partner or call.caller.account
+        self.origin = pb.Origin(
+            lead=self.lead, campaign=self.campaign, opportunity=self.name, channel_partner=self.channel_partner
+        )
+        self._enter(pipeline, self.stage, call)
+        call.emit(events.OpportunityOpened, opportunity=self)
+
+    async def updating(self, call: Call, changed: frozenset[str]) -> None:
+        """Reckons anew; a closed deal changes hands only."""
+        if changed <= HANDOVER:
+            return
+        self.check_state("OPEN", "SUSPENDED")
+        if "probability_source" in changed and self.probability_source == "STAGE":
+            stage = (await self.its_pipeline(call)).stage(self.stage)
+            self.probability = Decimal(stage.probability or 0) if stage else self.probability
+        elif "probability" in changed:
+            self.probability_source = "MANUAL"
+        await self._reckon(call, "opportunity")
+
+    async def enter_pipeline(self, call: Call, path: str) -> Pipeline:
+        """Settles pipeline, stage and probability; Validation lists what the stages up to it ask for."""
+        pipeline = await self.its_pipeline(call)
+        if pipeline.state != "ACTIVE":
+            raise Validation(
+                Violation(f"{path}.pipeline", "NOT_ACTIVE", "销售流程未启用", "The pipeline takes no deals.")
+            )
+        self.pipeline, self.stage = pipeline.name, self.stage or pipeline.stages[0].key
+        if pipeline.stage(self.stage) is None:
+            raise _unknown_stage(f"{path}.stage")
+        if self.probability is not None and self.probability_source != "STAGE":
+            self.probability_source = self.probability_source or "MANUAL"
+        else:
+            self.probability_source = "STAGE"
+        await self._reckon(call, path)
+        if missing := self._missing(pipeline, -1, pipeline.position(self.stage)):
+            raise Validation(*(required(f"{path}.{name}") for name in missing))
+        return pipeline
+
+    async def its_pipeline(self, call: Call) -> Pipeline:
+        """The pipeline it runs in; the default one where it names none."""
+        named = Pipeline.id == self.pipeline.rpartition("/")[2] if self.pipeline else Pipeline.is_default
+        pipeline = await call.find(Pipeline, named)
+        if pipeline is None:
+            raise Validation(required("opportunity.pipeline"))
+        return pipeline
+
+    async def advance(self, target: str, call: Call) -> None:
+        """Moves it forward, to the next stage unless another is named; every missing criterion is listed at once."""
+        self.check_state("OPEN")
+        pipeline = await self.its_pipeline(call)
+        here, target = pipeline.position(self.stage), target or pipeline.neighbour(self.stage, 1)
+        stage, there = pipeline.stage(target), pipeline.position(target)
+        if target and stage is None:
+            raise _unknown_stage("stage")
+        if stage is None or there <= here:
+            raise FailedPrecondition("ILLEGAL_TRANSITION", state=self.stage)
+        if there > here + 1 and not pipeline.allow_skip:
+            raise FailedPrecondition("STAGE_SKIPPED", next=pipeline.stages[here + 1].display_name)
+        if missing := self._missing(pipeline, here, there):
+            raise self._criteria_missing(stage, missing, call)
+        self._move(pipeline, target, call)
+
+    async def retreat(self, target: str, reason: str, call: Call) -> None:
+        """Moves it back, to the stage before unless another is named."""
+        self.check_state("OPEN")
+        pipeline = await self.its_pipeline(call)
+        target = target or pipeline.neighbour(self.stage, -1)
+        if target and pipeline.stage(target) is None:
+            raise _unknown_stage("stage")
+        if not target or pipeline.position(target) >= pipeline.position(self.stage):
+            raise FailedPrecondition("ILLEGAL_TRANSITION", state=self.stage)
+        self._move(pipeline, target, call, reason)
+
+    def suspend(self, until: date | None) -> None:
+        """Lets it rest."""
+        self.check_state("OPEN")
+        self.state, self.suspend_until_date = "SUSPENDED", until
+
+    def resume(self) -> None:
+        """Ends the rest."""
+        self.check_state("SUSPENDED")
+        self.state, self.suspend_until_date = "OPEN", None
+
+    def win(self, call: Call) -> None:
+        """Wins it: something is sold, and the whole credit is given."""
+        self.check_state("OPEN")
+        if not self.lines and not self.amount:
+            raise FailedPrecondition("OPPORTUNITY_EMPTY")
+        splits = [Decimal(member.split) for member in self.team if member.split]
+        if splits and sum(splits) != HUNDRED:
+            raise FailedPrecondition("SPLIT_NOT_100", sum=f"{sum(splits).normalize():f}")
+        self._close("WON", HUNDRED, "CLOSED", call)
+
+    def lose(self, reason: str, competitor: str, call: Call) -> None:
+        """Ends it without a sale."""
+        self.check_state("OPEN", "SUSPENDED")
+        if reason == TO_COMPETITOR and not competitor:
+            raise Validation(required("competitor"))
+        self.loss_reason, self.lost_to = reason, competitor
+        self._close("LOST", Decimal(0), "OMITTED", call)
+        call.emit(events.OpportunityLost, opportunity=self, reason=reason, competitor=competitor)
+
+    async def reopen(self, call: Call) -> None:
+        """Opens it again in the stage where it was, unless an order stands on it."""
+        self.check_state("WON", "LOST")
+        if self.ordered:
+            raise FailedPrecondition("ORDER_EXISTS")
+        self.state, self.loss_reason, self.lost_to, self.close_time = "OPEN", "", "", None
+        self.probability_source = "STAGE"
+        self._enter(await self.its_pipeline(call), self.stage, call)
+        call.emit(events.OpportunityReopened, opportunity=self)
+
+    def follow(self, owner: str, department: str) -> None:
+        """Goes with its account to another owner; stage and state stay."""
+        self.owner, self.department = owner, department or self.department
+
+    def _missing(self, pipeline: Pipeline, after: int, until: int) -> list[str]:
+        """Fields that the stages after one place, up to another, ask for and that are empty."""
+        wanted = [name for stage in pipeline.stages[after + 1 : until + 1] for name in stage.entry_fields]
+        return [name for name in dict.fromkeys(wanted) if getattr(self, name) in (None, "", [])]
+
+    def _criteria_missing(self, stage: Any, missing: list[str], call: Call) -> FailedPrecondition:
+        labels = [self.described.fields[name].rule.label for name in missing]
+        named = ", ".join(call.text(label.zh, label.en) for label in labels)
+        problem = FailedPrecondition("STAGE_CRITERIA_MISSING", stage=stage.display_name, missing=named)
+        problem.violations = [required(f"opportunity.{name}") for name in missing]
+        return problem
+
+    def _move(self, pipeline: Pipeline, target: str, call: Call, reason: str = "") -> None:
+        before = self.stage
+        days = self._leave(call.now)
+        self.stage = target
+        self._enter(pipeline, target, call, reason)
+        call.emit(events.OpportunityStageChanged, opportunity=self, to=target, days=days, **{"from": before})
+
+    def _enter(self, pipeline: Pipeline, key: str, call: Call, reason: str = "") -> None:
+        """Notes the visit; the probability follows unless it was typed."""
+        visit = pb.Opportunity.StageVisit(
+            stage=key, enter_time=to_timestamp(call.now), actor=call.caller.actor, reason=reason
+        )
+        self.stage_history = [*self.stage_history, visit]
+        if stage := pipeline.stage(key):
+            if self.probability_source == "STAGE":
+                self.probability = Decimal(stage.probability or 0)
+            self.forecast_category = pb.Pipeline.ForecastCategory.Name(stage.forecast_category) if stage.forecast_category else ""
+        self._weigh()
+
+    def _leave(self, now: datetime) -> int:
+        """Closes the present visit; gives its whole days."""
+        *earlier, last = self.stage_history
+        visit = pb.Opportunity.StageVisit()
+        visit.CopyFrom(last)
+        visit.leave_time.FromDatetime(now)
+        visit.days = (visit.leave_time.ToDatetime() - visit.enter_time.ToDatetime()).days
+        self.stage_history = [*earlier, visit]
+        return visit.days
+
+    def _close(self, state: str, probability: Decimal, category: str, call: Call) -> None:
+        self._leave(call.now)
+        self.state, self.close_time = state, call.now
+        self.probability, self.forecast_category = probability, category
+        self._weigh()
+
+    async def _reckon(self, call: Call, path: str) -> None:
+        """Prices the lines and sums them up."""
+        if (self.probability or 0) > HUNDRED:
+            raise Validation(Violation(f"{path}.probability", "TOO_LARGE", "不能大于 100", "At most 100."))
+        if self.lines:
+            known = await products((line.product for line in self.lines), call)
+            self.lines = [_priced(line, known.get(line.product), f"{path}.lines[{n}]") for n, line in enumerate(self.lines)]
+            amounts = [Money.of(line.amount.amount, line.amount.currency_code) for line in self.lines]
+            self.amount = sum(amounts[1:], amounts[0])
+        self._weigh()
+
+    def _weigh(self) -> None:
+        if self.amount is not None:
+            if self.amount.amount >= TOO_MUCH:
+                raise Validation(Violation("opportunity.amount", "TOO_LARGE", "金额过大", "The amount is too large."))
+            self.weighted_amount = share(self.amount, self.probability or Decimal(0))
+        else:
+            self.weighted_amount = None
+
+
+def _priced(line: Any, product: Product | None, path: str) -> Any:
+    """The line with its price and amount."""
+    price = Money.parse(line.unit_price) or (product.list_price if product else None)
+    if price is None:
+        raise Validation(required(f"{path}.unit_price"))
+    priced = pb.Opportunity.Line()
+    priced.CopyFrom(line)
+    priced.description = line.description or (product.display_name if product else "")
+    priced.unit_price.CopyFrom(price.message())
+    priced.amount.CopyFrom(extended(Decimal(line.quantity), price).message())
+    return priced
+
+
+def _unknown_stage(path: str) -> Validation:
+    return Validation(Violation(path, "UNKNOWN_VALUE", "流程中没有这个阶段", "The pipeline has no such stage."))

@@ -1,0 +1,139 @@
+"""The pipeline: the stages that deals of one kind go through."""
+
+from decimal import Decimal
+from typing import Any
+
+from crm.sales.v1 import pb
+from crmkit.call import Call
+from crmkit.errors import FailedPrecondition, Validation, Violation
+from crmkit.resource import Resource
+from sqlalchemy import Index, exists, select, text
+from sqlalchemy.orm import Mapped
+
+from sales.model.base import Base, one_at_a_time
+from sales.pricing import HUNDRED
+
+RUNNING = ("OPEN", "SUSPENDED")
+Category = pb.Pipeline.ForecastCategory
+
+
+class Pipeline(Resource, Base):
+    """The stages of a deal, in their order."""
+
+    __message__ = pb.Pipeline
+    __table_args__ = (Index("pipelines_default_key", "is_default", unique=True, postgresql_where=text("is_default")),)
+
+    display_name: Mapped[str]
+    mode: Mapped[str]
+    stages: Mapped[Any]
+    allow_skip: Mapped[bool]
+    is_default: Mapped[bool]
+    state: Mapped[str]
+
+    async def creating(self, call: Call) -> None:
+        """Completes the record."""
+        self.state = self.state or "DRAFT"
+        self.mode = self.mode or "STAGE_CENTRED"
+        self._check_stages()
+
+    async def updating(self, call: Call, changed: frozenset[str]) -> None:
+        """Keeps every stage in which deals stand."""
+        self.check_state("DRAFT", "ACTIVE")
+        self._check_stages()
+        if "stages" in changed and (stage := await self._lost_stage(call)):
+            raise FailedPrecondition("STAGE_IN_USE", stage=stage)
+
+    async def deleting(self, call: Call) -> None:
+        """The default one stays: deals that name none need it."""
+        if self.is_default:
+            raise FailedPrecondition("PIPELINE_IN_USE")
+
+    def activate(self) -> None:
+        """Lets deals in."""
+        self.check_state("DRAFT", "RETIRED")
+        self.state = "ACTIVE"
+
+    async def retire(self, call: Call) -> None:
+        """Lets no more deals in."""
+        self.check_state("ACTIVE")
+        if self.is_default or await self._runs(call):
+            raise FailedPrecondition("PIPELINE_IN_USE")
+        self.state = "RETIRED"
+
+    def stage(self, key: str) -> pb.Pipeline.Stage | None:
+        """The stage of a key."""
+        return next((stage for stage in self.stages if stage.key == key), None)
+
+    def position(self, key: str) -> int:
+        """Place of a stage from 0; a stage that is gone stands before the first."""
+        return next((place for place, stage in enumerate(self.stages) if stage.key == key), -1)
+
+    def neighbour(self, key: str, step: int) -> str:
+        """Key of the stage so many steps on, empty where there is none."""
+        place = self.position(key) + step
+        return self.stages[place].key if 0 <= place < len(self.stages) else ""
+
+    def _check_stages(self) -> None:
+        violations: list[Violation] = []
+        keys = [stage.key for stage in self.stages]
+        for place, stage in enumerate(self.stages):
+            path = f"pipeline.stages[{place}]"
+            if keys.count(stage.key) > 1:
+                violations.append(Violation(f"{path}.key", "DUPLICATE", "阶段代码重复", "Two stages have this key."))
+            if Decimal(stage.probability or 0) > HUNDRED:
+                violations.append(
+                    Violation(f"{path}.probability", "TOO_LARGE", "不能大于 100", "At most 100.")
+                )
+            if unknown := [name for name in stage.entry_fields if name not in pb.Opportunity.DESCRIPTOR.fields_by_name]:
+                violations.append(
+                    Violation(
+                        f"{path}.entry_fields", "UNKNOWN_FIELD", f"没有字段 {unknown[0]}", f"There is no field {unknown[0]}."
+                    )
+                )
+        if violations:
+            raise Validation(*violations)
+
+    async def _runs(self, call: Call, *conditions: Any) -> bool:
+        from sales.model.opportunity import Opportunity
+
+        running = exists().where(Opportunity.pipeline == self.name, Opportunity.state.in_(RUNNING), *conditions)
+        async with call.everybody():
+            return bool(await call.db.scalar(select(running)))
+
+    async def _lost_stage(self, call: Call) -> str:
+        from sales.model.opportunity import Opportunity
+
+        keys = [stage.key for stage in self.stages]
+        lost = select(Opportunity.stage).where(
+            Opportunity.pipeline == self.name, Opportunity.state.in_(RUNNING), Opportunity.stage.not_in(keys)
+        )
+        async with call.everybody():
+            return await call.db.scalar(lost.limit(1)) or ""
+
+
+async def seed_default_pipeline(call: Call) -> None:
+    """Makes the pipeline that an installation starts with, once."""
+    await one_at_a_time(call, ["pipelines.default"])
+    if await call.find(Pipeline, Pipeline.is_default) is None:
+        await call.add(
+            Pipeline(display_name="标准销售流程", mode="STAGE_CENTRED", stages=_default_stages(), is_default=True, state="ACTIVE")
+        )
+
+
+def _default_stages() -> list[pb.Pipeline.Stage]:
+    # The first stage asks for what the sales managers want to know of every deal.
+    first = ["need", "expected_close_date", "amount"]
+    rows: list[tuple[str, str, str, str, str, int, list[str]]] = [
+        ("CONTACT", "初步接洽", "First contact", "10", "PIPELINE", 30, first),
+        ("NEEDS", "需求确认", "Needs confirmed", "30", "PIPELINE", 30, []),
+        ("PROPOSAL", "方案报价", "Proposal", "50", "BEST_CASE", 30, []),
+        ("NEGOTIATION", "商务谈判", "Negotiation", "75", "BEST_CASE", 21, []),
+        ("CLOSING", "签约推进", "Closing", "90", "COMMIT", 14, []),
+    ]
+    return [
+        pb.Pipeline.Stage(
+            key=key, display_name=zh, display_name_en=en, probability=probability,
+            forecast_category=Category.Value(category), max_days=days, entry_fields=fields,
+        )
+        for key, zh, en, probability, category, days, fields in rows
+    ]  # fmt: skip

@@ -1,0 +1,155 @@
+"""The price book: prices in one currency, for some customers and some time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import date
+from decimal import Decimal
+from typing import Any
+
+from crm.sales.v1 import events_pb2 as events
+from crm.sales.v1 import pb
+from crmkit.call import Call
+from crmkit.errors import FailedPrecondition, InvalidArgument, Validation, Violation
+from crmkit.listing import ZONE
+from crmkit.resource import Resource
+from crmkit.values import Money
+from sqlalchemy import or_, select
+from sqlalchemy.orm import Mapped
+
+from sales.model.base import Base, check_currency, one_at_a_time
+from sales.model.product import products
+
+
+class PriceBook(Resource, Base):
+    """Prices in one currency. Only a draft changes; what must change later is a new book."""
+
+    __message__ = pb.PriceBook
+
+    display_name: Mapped[str]
+    currency: Mapped[str]
+    tax_included: Mapped[bool]
+    priority: Mapped[int]
+    valid_from_date: Mapped[date | None]
+    valid_to_date: Mapped[date | None]
+    accounts: Mapped[list[str]]
+    account_levels: Mapped[list[str]]
+    account_types: Mapped[list[str]]
+    entries: Mapped[Any]
+    state: Mapped[str]
+
+    async def creating(self, call: Call) -> None:
+        """Completes the record."""
+        self.state = "DRAFT"
+        self._check()
+
+    async def updating(self, call: Call, changed: frozenset[str]) -> None:
+        """Only a draft changes."""
+        self.check_state("DRAFT")
+        self._check()
+
+    async def deleting(self, call: Call) -> None:
+        """Only a draft goes: the traces of quotes name the others."""
+        self.check_state("DRAFT")
+
+    async def activate(self, call: Call) -> None:
+        """Puts it in force, unless two prices would hold for one thing."""
+        self.check_state("DRAFT")
+        await one_at_a_time(call, ["priceBooks.activate"])
+        twice = self._twice() or await self._elsewhere(call)
+        if twice:
+            named = (await products([twice], call)).get(twice)
+            raise FailedPrecondition("PRICE_BOOK_OVERLAP", product=named.display_name if named else twice)
+        self.state = "ACTIVE"
+        call.emit(events.PriceBookChanged, price_book=self)
+
+    def expire(self) -> None:
+        """Ends it; its days were over before."""
+        self.check_state("ACTIVE")
+        self.state = "EXPIRED"
+
+    def breadth(self, account: dict[str, Any]) -> int | None:
+        """How narrowly it fits a customer: 0 by name, 1 by level, 2 by type, 3 for all; None where it does not."""
+        if self.accounts:
+            return 0 if account.get("name") in self.accounts else None
+        if self.account_levels:
+            return 1 if account.get("level") in self.account_levels else None
+        if self.account_types:
+            return 2 if account.get("type") in self.account_types else None
+        return 3
+
+    def price(self, product: str, unit: str, quantity: Decimal) -> tuple[Money, Decimal] | None:
+        """The price of one, and the quantity from which it holds; None where the book has none."""
+        reached = [
+            (Decimal(tier.from_quantity or 0), tier.price)
+            for entry in self.entries
+            if entry.product == product and entry.unit in ("", unit)
+            for tier in entry.tiers
+            if Decimal(tier.from_quantity or 0) <= quantity
+        ]
+        if not reached:
+            return None
+        start, price = max(reached, key=lambda found: found[0])
+        return Money.of(price.amount, price.currency_code), start
+
+    def _check(self) -> None:
+        check_currency(self.currency, "price_book.currency")
+        if self.valid_from_date and self.valid_to_date and self.valid_to_date < self.valid_from_date:
+            raise Validation(
+                Violation("price_book.valid_to_date", "BEFORE_START", "不能早于生效日期", "This lies before the first day.")
+            )
+        for entry in self.entries:
+            for tier in entry.tiers:
+                if tier.price.currency_code != self.currency:
+                    raise InvalidArgument("CURRENCY_MISMATCH", expected=self.currency, found=tier.price.currency_code)
+
+    def _twice(self) -> str:
+        """A product that has two entries for one unit, or two tiers from one quantity."""
+        seen: set[tuple[str, str]] = set()
+        for entry in self.entries:
+            starts = [Decimal(tier.from_quantity or 0) for tier in entry.tiers]
+            if (entry.product, entry.unit) in seen or len(set(starts)) < len(starts):
+                return entry.product
+            seen.add((entry.product, entry.unit))
+        return ""
+
+    async def _elsewhere(self, call: Call) -> str:
+        """A product that another book in force prices for the same customers, days and rank."""
+        same = select(PriceBook).where(
+            PriceBook.id != self.id, PriceBook.state == "ACTIVE", PriceBook.currency == self.currency,
+            PriceBook.priority == self.priority,
+        )  # fmt: skip
+        ours = {entry.product for entry in self.entries}
+        for other in await call.db.scalars(same):
+            if self._meets(other) and (shared := ours & {entry.product for entry in other.entries}):
+                return min(shared)
+        return ""
+
+    def _meets(self, other: PriceBook) -> bool:
+        days = _overlap(self.valid_from_date, self.valid_to_date, other.valid_from_date, other.valid_to_date)
+        return days and self._audience() == other._audience()
+
+    def _audience(self) -> tuple[str, ...]:
+        return tuple(sorted(self.accounts or self.account_levels or self.account_types))
+
+
+async def books_for(account: dict[str, Any], currency: str, call: Call) -> list[PriceBook]:
+    """The books in force today for a customer, the one that counts first."""
+    today = call.now.astimezone(ZONE).date()
+    statement = select(PriceBook).where(
+        PriceBook.state == "ACTIVE",
+        PriceBook.currency == currency,
+        or_(PriceBook.valid_from_date.is_(None), PriceBook.valid_from_date <= today),
+        or_(PriceBook.valid_to_date.is_(None), PriceBook.valid_to_date >= today),
+    )
+    return ranked(await call.db.scalars(statement), account)
+
+
+def ranked(books: Iterable[PriceBook], account: dict[str, Any]) -> list[PriceBook]:
+    """Those that fit the customer: narrower first, then of higher priority, then by name."""
+    fitting = [(breadth, -book.priority, book.name, book) for book in books if (breadth := book.breadth(account)) is not None]
+    return [book for *_, book in sorted(fitting, key=lambda found: found[:3])]
+
+
+def _overlap(start: date | None, end: date | None, other_start: date | None, other_end: date | None) -> bool:
+    return (start or date.min) <= (other_end or date.max) and (other_start or date.min) <= (end or date.max)

@@ -1,0 +1,234 @@
+"""Implements crm.sales.v1.SalesService."""
+
+from datetime import UTC
+from typing import Any
+
+from crm.sales.v1 import events_pb2 as events
+from crm.sales.v1 import pb
+from crmkit import approvals
+from crmkit.call import Call
+from crmkit.describe import COMMON
+from crmkit.errors import FailedPrecondition, NotFound
+from crmkit.mapping import WRITABLE_COMMON, mapper, read_date
+from crmkit.resource import parse_name
+from crmkit.standard import Standard
+from sqlalchemy import select
+
+from sales.model.base import one_at_a_time
+from sales.model.competitor import Competitor
+from sales.model.conversion import conversion_of
+from sales.model.lead import Lead, visible_to_caller
+from sales.model.opportunity import Opportunity
+from sales.model.pipeline import Pipeline
+from sales.model.price_book import PriceBook
+from sales.model.product import Product
+from sales.model.quote import Quote
+
+
+class SalesService:
+    """Leads, opportunities, products, prices and quotes."""
+
+    leads = Standard(Lead)
+    pipelines = Standard(Pipeline)
+    opportunities = Standard(Opportunity)
+    competitors = Standard(Competitor)
+    products = Standard(Product)
+    price_books = Standard(PriceBook)
+    quotes = Standard(Quote)
+
+    async def CreateLead(self, request: Any, call: Call) -> Lead | pb.Lead:
+        """What belongs to a known lead joins it. Whoever may not see that one gets back what he told, and no more."""
+        lead = Lead()
+        names = [name for name in Lead.described.fields if name not in COMMON or name in WRITABLE_COMMON]
+        mapper(Lead).assign(lead, request.lead, names, new=True, prefix="lead")
+        await call.check_references(request.lead, "lead", names)
+        found = await lead.capture(call)
+        if found is lead or await call.db.scalar(visible_to_caller(found, call)):
+            return found
+        return pb.Lead(name=found.name, display_name=lead.display_name, department=found.department)
+
+    async def AssignLead(self, request: pb.AssignLeadRequest, call: Call) -> Lead:
+        lead = await call.load(Lead, request)
+        await call.check_references(request, "", ["owner"])
+        lead.assign(request.owner, call)
+        return lead
+
+    async def ClaimLead(self, request: Any, call: Call) -> Lead:
+        """A lead that nobody owns can be taken by everybody who may claim, whatever their data scope."""
+        lead = await call.find(Lead, Lead.id == parse_name(request.name, "leads"), lock=True)
+        claimable = lead is not None and (not lead.owner or lead.claim_time is not None)
+        if lead is None or (not claimable and not await call.db.scalar(visible_to_caller(lead, call))):
+            raise NotFound()
+        lead.check_etag(request.etag)
+        async with call.everybody():
+            lead.claim(call)
+            await call.flush()
+        return lead
+
+    async def WorkLead(self, request: Any, call: Call) -> Lead:
+        lead = await call.load(Lead, request)
+        lead.work(call)
+        return lead
+
+    async def WaitLead(self, request: pb.WaitLeadRequest, call: Call) -> Lead:
+        lead = await call.load(Lead, request)
+        lead.wait(request.until.ToDatetime(UTC), call)
+        return lead
+
+    async def ResumeLead(self, request: Any, call: Call) -> Lead:
+        lead = await call.load(Lead, request)
+        lead.resume(call)
+        return lead
+
+    async def ConvertLead(self, request: pb.ConvertLeadRequest, call: Call) -> Lead:
+        lead = await call.load(Lead, request)
+        await call.check_references(request, "", ["account", "contact", "opportunity", "opportunity_draft"])
+        lead.request_conversion(await conversion_of(lead, request, call), call)
+        return lead
+
+    async def ReopenLead(self, request: Any, call: Call) -> Lead:
+        lead = await call.load(Lead, request)
+        lead.reopen(call)
+        return lead
+
+    async def DisqualifyLead(self, request: pb.DisqualifyLeadRequest, call: Call) -> Lead:
+        lead = await call.load(Lead, request)
+        lead.disqualify(request.reason, call)
+        return lead
+
+    async def CancelLead(self, request: pb.CancelLeadRequest, call: Call) -> Lead:
+        lead = await call.load(Lead, request)
+        lead.cancel(request.reason, call)
+        return lead
+
+    async def ActivatePipeline(self, request: Any, call: Call) -> Pipeline:
+        pipeline = await call.load(Pipeline, request)
+        pipeline.activate()
+        return pipeline
+
+    async def RetirePipeline(self, request: Any, call: Call) -> Pipeline:
+        pipeline = await call.load(Pipeline, request)
+        await pipeline.retire(call)
+        return pipeline
+
+    async def AdvanceOpportunity(self, request: pb.AdvanceOpportunityRequest, call: Call) -> Opportunity:
+        opportunity = await call.load(Opportunity, request)
+        await opportunity.advance(request.stage, call)
+        return opportunity
+
+    async def RetreatOpportunity(self, request: pb.RetreatOpportunityRequest, call: Call) -> Opportunity:
+        opportunity = await call.load(Opportunity, request)
+        await opportunity.retreat(request.stage, request.reason, call)
+        return opportunity
+
+    async def SuspendOpportunity(self, request: pb.SuspendOpportunityRequest, call: Call) -> Opportunity:
+        opportunity = await call.load(Opportunity, request)
+        opportunity.suspend(read_date(request.until))
+        return opportunity
+
+    async def ResumeOpportunity(self, request: Any, call: Call) -> Opportunity:
+        opportunity = await call.load(Opportunity, request)
+        opportunity.resume()
+        return opportunity
+
+    async def WinOpportunity(self, request: Any, call: Call) -> Opportunity:
+        opportunity = await call.load(Opportunity, request)
+        opportunity.win(call)
+        quote = None
+        if opportunity.accepted_quote:
+            quote = await call.find(Quote, Quote.id == parse_name(opportunity.accepted_quote, "quotes"))
+        call.emit(events.OpportunityWon, opportunity=opportunity, quote=quote)
+        return opportunity
+
+    async def LoseOpportunity(self, request: pb.LoseOpportunityRequest, call: Call) -> Opportunity:
+        opportunity = await call.load(Opportunity, request)
+        await call.check_references(request, "", ["competitor"])
+        opportunity.lose(request.reason, request.competitor, call)
+        return opportunity
+
+    async def ReopenOpportunity(self, request: Any, call: Call) -> Opportunity:
+        opportunity = await call.load(Opportunity, request)
+        await opportunity.reopen(call)
+        return opportunity
+
+    async def ArchiveCompetitor(self, request: Any, call: Call) -> Competitor:
+        competitor = await call.load(Competitor, request)
+        competitor.archive()
+        return competitor
+
+    async def UnarchiveCompetitor(self, request: Any, call: Call) -> Competitor:
+        competitor = await call.load(Competitor, request)
+        competitor.unarchive()
+        return competitor
+
+    async def ActivateProduct(self, request: Any, call: Call) -> Product:
+        product = await call.load(Product, request)
+        await product.activate(call)
+        return product
+
+    async def EndProductSale(self, request: pb.EndProductSaleRequest, call: Call) -> Product:
+        product = await call.load(Product, request)
+        await call.check_references(request, "", ["successor"])
+        product.end_sale(request.successor, call)
+        return product
+
+    async def RetireProduct(self, request: Any, call: Call) -> Product:
+        product = await call.load(Product, request)
+        product.retire(call)
+        return product
+
+    async def ActivatePriceBook(self, request: Any, call: Call) -> PriceBook:
+        book = await call.load(PriceBook, request)
+        await book.activate(call)
+        return book
+
+    async def PriceQuote(self, request: Any, call: Call) -> Quote:
+        quote = await call.load(Quote, request)
+        await quote.price(call)
+        return quote
+
+    async def SubmitQuote(self, request: Any, call: Call) -> Quote:
+        """Below the lowest price there must be a policy that holds it for somebody's decision."""
+        quote = await _version(request, call)
+        await quote.submit(call)
+        if quote.below_floor and not call.caller.approved:
+            policies = approvals.policies_for(call.running.pipeline.methods["SubmitQuote"], call)
+            if approvals.matching(policies, call.message_of(quote), call) is None:
+                raise FailedPrecondition("MARGIN_BELOW_FLOOR")
+        return quote
+
+    async def SendQuote(self, request: pb.SendQuoteRequest, call: Call) -> Quote:
+        quote = await _version(request, call)
+        contact = await call.copy(quote.contact) or {}
+        known = [email["address"] for email in contact.get("emails", []) if email.get("address")]
+        quote.send(list(request.recipients) or known, request.text, call)
+        return quote
+
+    async def AcceptQuote(self, request: pb.AcceptQuoteRequest, call: Call) -> Quote:
+        """A portal customer accepts too, who sees neither the drafts that end nor the opportunity."""
+        quote = await _version(request, call)
+        await quote.accept(request.digest, request.person, request.consent, call)
+        async with call.everybody():
+            await call.flush()
+        return quote
+
+    async def RejectQuote(self, request: pb.RejectQuoteRequest, call: Call) -> Quote:
+        quote = await _version(request, call)
+        quote.reject(request.reason, call)
+        return quote
+
+    async def WithdrawQuote(self, request: pb.WithdrawQuoteRequest, call: Call) -> Quote:
+        quote = await _version(request, call)
+        quote.withdraw(request.reason)
+        return quote
+
+    async def NewQuoteVersion(self, request: Any, call: Call) -> Quote:
+        quote = await _version(request, call)
+        return await quote.new_version(call)
+
+
+async def _version(request: Any, call: Call) -> Quote:
+    """Loads a version while nobody else decides on another version of the same quotation (QV-3)."""
+    root = await call.db.scalar(select(Quote.root).where(Quote.id == parse_name(request.name, "quotes")))
+    await one_at_a_time(call, [root or request.name])
+    return await call.load(Quote, request)
