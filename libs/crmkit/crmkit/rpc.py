@@ -270,12 +270,13 @@ class Pipeline:
         async with call.db.begin_nested() as attempt:
             result = await method.handler(request, call)
             await call.flush()
-            message = reply_message(method.reply, result, call)
-            policy = approvals.matching(policies, message, call)
+            # A policy decides on the whole record, also on what the requester may not read, such as a margin.
+            whole = call.message_of(result) if isinstance(result, Resource) else reply_message(method.reply, result, call)
+            policy = approvals.matching(policies, whole, call)
             if policy is None:
-                return message.SerializeToString()
+                return reply_message(method.reply, result, call).SerializeToString()
             await attempt.rollback()
-        held = await approvals.hold(method, request, message, policy, call)
+        held = await approvals.hold(method, request, whole, policy, call)
         await call.flush()
         return reply_message(method.reply, held, call).SerializeToString()
 
