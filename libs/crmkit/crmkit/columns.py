@@ -1,5 +1,6 @@
 """Column types and columns of declared fields."""
 
+import json
 from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
@@ -13,7 +14,9 @@ from sqlalchemy.engine import Dialect
 from sqlalchemy.orm import composite, mapped_column
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
+from crmkit.catalog import codec
 from crmkit.describe import Field
+from crmkit.json import InvalidMessage
 from crmkit.values import Money
 
 
@@ -42,8 +45,11 @@ class MessageColumn(TypeDecorator[Any]):
         return (list(x) if x else x) == (list(y) if y else y)
 
     def _read(self, value: dict[str, Any]) -> Message:
-        # Unknown fields are left out: an older process may meet what a newer one wrote.
-        return json_format.ParseDict(value, self._class(), ignore_unknown_fields=True)
+        try:
+            return self._class.FromString(codec().from_value(self.full_name, value))
+        except InvalidMessage:
+            # Unknown fields are left out: an older process may meet what a newer one wrote.
+            return json_format.ParseDict(value, self._class(), ignore_unknown_fields=True)
 
 
 def column_of(field: Field) -> Any:
@@ -121,4 +127,4 @@ def _money(amount: Decimal | None, currency: str | None) -> Money | None:
 
 
 def _to_dict(message: Message) -> dict[str, Any]:
-    return json_format.MessageToDict(message)
+    return json.loads(codec().to_json(message.DESCRIPTOR.full_name, message.SerializeToString()))

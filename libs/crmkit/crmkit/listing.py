@@ -35,6 +35,7 @@ from crmkit import filters
 from crmkit.auth import Caller
 from crmkit.errors import CHINESE, InvalidArgument
 from crmkit.filters import FilterError, FilterField
+from crmkit.mapping import mapper
 from crmkit.resource import Resource
 from crmkit.scope import branch_predicates, predicate
 from crmkit.search import SearchTerm, candidates
@@ -122,7 +123,7 @@ async def page(
     order = _order(model, query.order_by, caller)
     if key is not None:
         condition = and_(condition, _after(order, key))
-    rows = list((await session.scalars(_page_statement(model, condition, order, size, caller))).all())
+    rows = await _read(session, _page_statement(model, condition, order, size, caller), model)
     token = ""
     if len(rows) > size:
         rows.pop()
@@ -143,9 +144,9 @@ def _page_statement(
     branches = branch_predicates(model, caller)
     by = [column.desc() if descending else column for column, descending in order]
     if branches is None:
-        return select(model).where(condition).order_by(*by).limit(size + 1)
+        return _selected(model).where(condition).order_by(*by).limit(size + 1)
     if not branches:
-        return select(model).where(false())
+        return _selected(model).where(false())
     # `owner = me OR department = ANY(…) ORDER BY … LIMIT` walks the whole order index for a caller with few
     # rows; one limited query for each branch reads at most a page from each index.
     row = _row(model)
@@ -154,7 +155,30 @@ def _page_statement(
         for branch in branches
     ]
     ids = union(*parts).subquery()
-    return select(model).join(ids, ids.c.id == row.id).order_by(*by).limit(size + 1)
+    return _selected(model).join(ids, ids.c.id == row.id).order_by(*by).limit(size + 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A record that is only read: its values in the order of the mapper's columns."""
+
+    model: type[Resource]
+    values: Sequence[Any]
+    id: UUID
+
+
+@cache
+def _selected(model: type[Resource]) -> Select[Any]:
+    """The columns that messages are made of; the rows themselves where a field is a property of the model."""
+    columns = mapper(model).columns
+    return select(*columns, _row(model).id.label("_id")).select_from(model) if columns else select(model)
+
+
+async def _read(session: Any, statement: Select[Any], model: type[Resource]) -> list[Any]:
+    if not mapper(model).columns:
+        return list((await session.scalars(statement)).all())
+    found = await (await session.connection()).execute(statement)
+    return [Record(model, values, values[-1]) for values in found.all()]
 
 
 async def _search(
@@ -188,8 +212,8 @@ async def _search(
             column.desc() if descending else column
             for column, descending in _order(model, query.order_by, caller)
         ]
-    statement = select(model).join(hits, hits.c.id == row.id).order_by(*by).limit(size + 1).offset(offset)
-    rows = list((await session.scalars(statement)).all())
+    statement = _selected(model).join(hits, hits.c.id == row.id).order_by(*by).limit(size + 1).offset(offset)
+    rows = await _read(session, statement, model)
     token = ""
     if len(rows) > size:
         rows.pop()

@@ -4,7 +4,7 @@ One `Mapper` per resource, compiled at start: attribute = proto field = JSON key
 fails there, not in a request.
 """
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import UTC, date, datetime
 from decimal import Decimal, InvalidOperation
 from functools import cache
@@ -16,6 +16,7 @@ from google.protobuf.message import Message
 from google.protobuf.struct_pb2 import Struct
 from google.protobuf.timestamp_pb2 import Timestamp
 from google.type.date_pb2 import Date
+from sqlalchemy import Column
 
 from crmkit.describe import COMMON, Described, Field, describe_field
 from crmkit.errors import Validation, Violation, required
@@ -43,6 +44,7 @@ class Mapper:
         self._writers: list[tuple[str, Callable[[Message, str, Any], None]]] = [
             (field.name, _WRITERS[field.kind](field)) for field in self.described.fields.values()
         ]
+        self.columns, self._takes = _record_plan(model)
         self.guarded = {
             field.name: field.rule.read_permission
             for field in self.described.fields.values()
@@ -55,6 +57,22 @@ class Mapper:
         for name, write in self._writers:
             value = getattr(row, name)
             if value or isinstance(value, Money):
+                write(message, name, value)
+        if may is not None:
+            for name, permission in self.guarded.items():
+                if not may(permission):
+                    message.ClearField(name)
+        return message
+
+    def record_message(self, record: Sequence[Any], may: Callable[[str], bool] | None = None) -> Message:
+        """The message of a record of `columns`, without a row in between: for reading alone."""
+        message = self._class()
+        for name, write, first, second in self._takes:
+            value = record[first]
+            if second is not None:
+                if value is not None:
+                    write(message, name, Money(value, record[second]))
+            elif value:
                 write(message, name, value)
         if may is not None:
             for name, permission in self.guarded.items():
@@ -144,6 +162,41 @@ def to_struct(value: dict[str, Any]) -> Struct:
 
 
 Writer = Callable[[Message, str, Any], None]
+
+
+Take = tuple[str, Writer, int, int | None]
+
+
+def _record_plan(model: type[Resource]) -> tuple[list[Column[Any]], list[Take]]:
+    """The columns that a message is made of and how; no columns where a field is a property of the model."""
+    table: Any = getattr(model, "__table__")  # noqa: B009
+    columns: list[Column[Any]] = []
+    takes: list[Take] = []
+    for field in model.described.fields.values():
+        write = _WRITERS[field.kind](field)
+        if field.name in _DERIVED:
+            columns.append(table.c[_DERIVED[field.name][0]])
+            takes.append((field.name, _derived(model, field.name), len(columns) - 1, None))
+        elif field.kind == "money" and f"{field.name}_amount" in table.c:
+            columns += [table.c[f"{field.name}_amount"], table.c[f"{field.name}_currency"]]
+            takes.append((field.name, write, len(columns) - 2, len(columns) - 1))
+        elif field.name in table.c:
+            columns.append(table.c[field.name])
+            takes.append((field.name, write, len(columns) - 1, None))
+        elif field.name != "delete_time":
+            return [], []
+    return columns, takes
+
+
+_DERIVED: dict[str, tuple[str, Callable[[str], Callable[[Any], str]]]] = {
+    "name": ("id", lambda collection: lambda value: f"{collection}/{value}"),
+    "etag": ("version", lambda _: str),
+}
+
+
+def _derived(model: type[Resource], name: str) -> Writer:
+    make = _DERIVED[name][1](model.described.collection)
+    return lambda message, name, value: setattr(message, name, make(value))
 
 
 def _set(message: Message, name: str, value: Any) -> None:

@@ -48,6 +48,7 @@ from crmkit.errors import (
     Unauthenticated,
     Unavailable,
 )
+from crmkit.listing import Record
 from crmkit.mapping import check_message, mapper
 from crmkit.options import has_option, option
 from crmkit.resource import Resource
@@ -320,6 +321,8 @@ def reply_message(reply: type[Message], result: Any, call: Call) -> Message:
 
 
 def _shown(value: Any, call: Call) -> Any:
+    if isinstance(value, Record):
+        return mapper(value.model).record_message(value.values, call.caller.may)
     if isinstance(value, Resource):
         return mapper(type(value)).message(value, call.caller.may)
     return call.message_of(value)
