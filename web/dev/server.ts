@@ -1,7 +1,7 @@
 import type { IncomingMessage, ServerResponse } from "node:http";
 import { fileURLToPath } from "node:url";
 import type { Plugin } from "vite";
-import { describe } from "./protos.ts";
+import { readFileSync } from "node:fs";
 
 /** Answers like the gateway from records made up in memory. Lives only in the dev server. */
 export function fixtureServer(): Plugin {
@@ -9,9 +9,12 @@ export function fixtureServer(): Plugin {
     name: "fixture",
     configureServer(server) {
       const here = fileURLToPath(new URL(".", import.meta.url));
-      const openapi = describe([`${here}../../protos/crm`, here]);
+      const file = process.env["OPENAPI"] ?? `${here}../../gateway/openapi.json`;
+      const openapi = JSON.parse(readFileSync(file, "utf8")) as {
+        components: { schemas: Record<string, { "x-resource"?: Note }> };
+      };
       const store = seed(
-        Object.values(openapi.components.schemas).flatMap((schema) => schema["x-resource"] ?? []) as Note[],
+        Object.values(openapi.components.schemas).flatMap((schema) => schema["x-resource"] ?? []),
       );
       const verbs = new Set<ServerResponse>();
       let signedIn = true;
@@ -80,6 +83,13 @@ export function fixtureServer(): Plugin {
         const row = id ? rows.find((candidate) => candidate["name"] === `${collection}/${id}`) : undefined;
         if (id && !row) return refuse(404, "NOT_FOUND", "记录不存在。");
 
+        if (collection === "files" && request.method === "POST") {
+          request.resume();
+          request.on("end", () =>
+            send(200, touch({ name: `files/${crypto.randomUUID()}`, displayName: "x" })),
+          );
+          return;
+        }
         void body(request).then((input) => {
           if (request.method === "GET" && row && verb === "explainAccess")
             return send(200, {
@@ -162,6 +172,21 @@ export function fixtureServer(): Plugin {
             owner: "employees/1",
             number: `N-${rows.length + 1}`,
           });
+          if (collection === "bulkJobs") {
+            Object.assign(created, { state: "RUNNING", total: 20, done: 0, failed: 0 });
+            setTimeout(() => Object.assign(created, { done: 12 }), 1500);
+            setTimeout(
+              () =>
+                Object.assign(created, {
+                  state: input["mode"] === "DRY_RUN" ? "DONE_WITH_ERRORS" : "DONE",
+                  done: 20,
+                  failed: 2,
+                  errorFile: "files/1",
+                  etag: "9",
+                }),
+              3000,
+            );
+          }
           rows.unshift(created);
           tell(String(created["name"]), "CREATED");
           return send(200, created);
@@ -268,12 +293,14 @@ function seed(notes: Note[]): Record<string, Row[]> {
   }));
   fill("pipelines", 1, () => ({
     displayName: "标准销售流程",
+    isDefault: true,
+    state: "ACTIVE",
     stages: [
-      ["lead", "初步接洽", 10],
+      ["lead", "初步接洽", "10"],
       ["need", "需求确认", 30],
       ["offer", "方案报价", 50],
       ["talk", "商务谈判", 80],
-    ].map(([id, displayName, probability]) => ({ id, displayName, probability })),
+    ].map(([key, displayName, probability]) => ({ key, displayNameEn: key, displayName, probability })),
   }));
   fill("products", 12, (index) => ({
     displayName: `展示系统 ${index} 型`,
@@ -363,17 +390,85 @@ function seed(notes: Note[]): Record<string, Row[]> {
     ...(index % 4 === 1 ? { amount: { currencyCode: "CNY", amount: "128000.00" } } : {}),
   }));
   fill("notifications", 9, (index) => ({
-    text: one(["商机“展厅改造”已赢单", "有新工单分配给您", "报价单等待您审批"]),
+    displayName: one(["商机“展厅改造”已赢单", "有新工单分配给您", "报价单等待您审批"]),
     target: `opportunities/${index}`,
     ...(index > 4 ? { readTime: day(-1).toISOString() } : {}),
   }));
   fill("auditEntries", 60, (index) => ({
-    target: `accounts/${1 + (index % 6)}`,
+    resource: `accounts/${1 + (index % 6)}`,
     action: one(["UPDATED", "CREATED"]),
     actor: "employees/2",
     time: day(-index).toISOString(),
-    before: { level: "B", industry: "制造业" },
-    after: { level: "A", industry: "信息技术" },
+    seq: index,
+    before: JSON.stringify({ level: "B", industry: "制造业" }),
+    after: JSON.stringify({ level: "A", industry: "信息技术" }),
+  }));
+  fill("approvals", 4, (index) => ({
+    displayName: `报价单 Q-2026-00${index} 提交审批`,
+    number: `AP-${index}`,
+    target: "opportunities/1",
+    action: "crm.sales.v1.SalesService/WinOpportunity",
+    digest: "d",
+    requester: "employees/3",
+    state: "PENDING",
+    facts: {
+      name: "opportunities/1",
+      displayName: "远东年度印刷项目",
+      amount: { currencyCode: "CNY", amount: "360000.00" },
+      account: "accounts/2",
+      state: "OPEN",
+    },
+  }));
+  fill("apiKeys", 2, (index) => ({
+    displayName: `网站表单 ${index}`,
+    keyId: `k${index}abc123`,
+    permissions: ["sales.leads.create"],
+    state: "ACTIVE",
+  }));
+  fill("tasks", 12, (index) => ({
+    displayName: one(["回电客户", "准备样品", "发送合同"]),
+    dueTime: day(index - 3).toISOString(),
+    state: "OPEN",
+    priority: "NORMAL",
+  }));
+  fill("dictionaries", 1, () => ({
+    key: "industries",
+    displayName: "行业",
+    entries: ["制造业", "建筑业", "信息技术", "文化传媒"].map((label) => ({
+      key: label,
+      label: { zh: label, en: `Industry ${label}` },
+    })),
+  }));
+  fill("quotes", 3, (index) => ({
+    displayName: "展厅改造报价",
+    number: `Q-2026-00${index}`,
+    account: "accounts/2",
+    opportunity: "opportunities/1",
+    state: "DRAFT",
+    currency: "CNY",
+    grossTotal: { currencyCode: "CNY", amount: "33900.00" },
+    versionNumber: 1,
+    lines: [
+      {
+        product: "products/1",
+        quantity: "10",
+        unitPrice: { currencyCode: "CNY", amount: "3000.00" },
+        discountPercent: "0",
+        taxRate: "13",
+        netAmount: { currencyCode: "CNY", amount: "30000.00" },
+        taxAmount: { currencyCode: "CNY", amount: "3900.00" },
+        grossAmount: { currencyCode: "CNY", amount: "33900.00" },
+      },
+    ],
+  }));
+  fill("customFields", 2, (index) => ({
+    collection: "accounts",
+    key: ["region_tier", "vip"][index - 1],
+    displayName: ["区域层级", "贵宾"][index - 1],
+    englishName: ["Region tier", "VIP"][index - 1],
+    kind: ["CHOICE", "BOOL"][index - 1],
+    state: "ACTIVE",
+    choices: [{ key: "T1", label: { zh: "一线", en: "Tier 1" } }],
   }));
   return store;
 }

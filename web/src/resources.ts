@@ -4,30 +4,29 @@
  * A collection that is not named here still has all its screens.
  */
 
+import type { Additions } from "@/api/catalogue";
+
 export interface Group {
   key: string;
   /** Collections in the order of the menu; others that declare this menu group follow. */
   collections: string[];
-  pages?: { key: string; path: string; icon: string; permission?: string; needs?: string }[];
+  pages?: { key: string; path: string; icon: string; needs: string }[];
 }
 
 export const MENU: Group[] = [
-  {
-    key: "customers",
-    collections: ["accounts", "contacts", "interactions", "accountRelations", "imports"],
-  },
+  { key: "customers", collections: ["accounts", "contacts", "interactions"] },
   {
     key: "sales",
-    collections: ["leads", "opportunities", "quotes", "products", "priceBooks", "pipelines"],
+    collections: ["leads", "opportunities", "quotes", "products", "priceBooks", "competitors"],
     pages: [{ key: "funnel", path: "/funnel", icon: "funnel", needs: "opportunities" }],
   },
   { key: "contracts", collections: ["contracts", "orders", "deliveries"] },
-  { key: "money", collections: ["paymentPlans", "invoices", "payments", "allocations"] },
+  { key: "money", collections: ["paymentPlans", "invoices", "payments", "allocations", "accountBalances"] },
   { key: "service", collections: ["tickets"] },
   { key: "marketing", collections: ["campaigns", "segments", "campaignMembers"] },
   {
     key: "work",
-    collections: ["tasks", "calendarEntries", "files"],
+    collections: ["tasks", "notes", "files"],
     pages: [{ key: "approvals", path: "/approvals", icon: "approvals", needs: "approvals" }],
   },
   { key: "insight", collections: [] },
@@ -38,37 +37,38 @@ export const MENU: Group[] = [
       "departments",
       "roles",
       "dictionaries",
-      "numberRules",
       "customFields",
+      "numberRules",
+      "pipelines",
       "approvalPolicies",
-      "auditEntries",
       "bulkJobs",
+      "auditEntries",
     ],
     pages: [{ key: "keys", path: "/keys", icon: "keys", needs: "apiKeys" }],
   },
 ];
 
-/** Menu groups that a proto may name differently. */
+/** Menu groups that a declaration names by its area. */
 export const MENU_ALIAS: Record<string, string> = {
+  customer: "customers",
   orders: "contracts",
   billing: "money",
   servicedesk: "service",
   workspace: "settings",
-  organisation: "settings",
-  customer: "customers",
 };
 
 export interface Board {
-  /** The field whose values are the columns. */
+  /** The field whose values are the columns; one of the `keyed` fields. */
   field: string;
-  /** Collection and list field that hold the columns, and the field of the record that names the holder. */
-  source: { collection: string; list: string; through: string };
+  /** Field of the record that names the holder of the columns. */
+  through: string;
   /** The money field that a column adds up. */
   sum: string;
   /** Only these records stand on the board. */
   filter: string;
-  /** Verbs that move a card, the first one that exists counts. */
-  verbs: string[];
+  /** Verbs that move a card to a later and to an earlier column. */
+  forward: string;
+  back: string;
   card: string[];
 }
 
@@ -79,20 +79,30 @@ export interface Screen {
   /** Order until somebody picks another. */
   orderBy?: string;
   board?: Board;
+  /** Fields that hold the key of an item in a list of another record: the stage in its pipeline. */
+  keyed?: Additions["keyed"];
+  /** Texts that are chosen from elsewhere: codes of another collection, or the platform's permissions. */
+  suggest?: Additions["suggest"];
   /** Verbs that stand as buttons, by state; the rest is in the menu. */
   flow?: Record<string, string[]>;
   /** Fields that only make sense together with a value of another one. */
   showWhen?: Record<string, { field: string; is: string[] }>;
+  /** Fields that no form asks for. */
+  unasked?: string[];
   /** Values that a new record starts with. */
-  defaults?: Record<string, unknown>;
+  defaults?: () => Record<string, unknown>;
   /** A page written by hand in place of the generic one. */
   detail?: "account";
-  /** A page of its own; kept out of the generated menu entries. */
+  /** A page of its own or a part of other pages; kept out of the generated menu entries. */
   hidden?: boolean;
+  /** Records come from elsewhere than the generic form. */
+  noForm?: boolean;
 }
 
 const individual = { field: "kind", is: ["INDIVIDUAL"] };
 const company = { field: "kind", is: ["COMPANY", ""] };
+const yuan = () => ({ currency: "CNY" });
+const NEWEST = "createTime desc";
 
 export const SCREENS: Record<string, Screen> = {
   accounts: {
@@ -110,7 +120,7 @@ export const SCREENS: Record<string, Screen> = {
       "owner",
       "lastInteractionTime",
     ],
-    defaults: { kind: "COMPANY" },
+    defaults: () => ({ kind: "COMPANY" }),
     showWhen: {
       familyName: individual,
       givenName: individual,
@@ -127,56 +137,170 @@ export const SCREENS: Record<string, Screen> = {
   },
   contacts: {
     icon: "contacts",
+    flow: { ACTIVE: [] },
     columns: ["displayName", "account", "title", "phones", "decisionRole", "state", "owner"],
   },
   interactions: {
     icon: "interactions",
     orderBy: "startTime desc",
+    flow: { LOGGED: ["amend", "comment"], AMENDED: ["amend", "comment"] },
     columns: ["summary", "account", "channel", "startTime", "owner"],
+    defaults: () => ({ startTime: new Date().toISOString(), channel: "CALL", direction: "OUTBOUND" }),
+    unasked: ["sourceKey"],
   },
   accountRelations: { icon: "relations" },
-  imports: { icon: "imports", orderBy: "createTime desc" },
-  leads: { icon: "leads", orderBy: "createTime desc" },
+  consents: { icon: "consents" },
+  leads: {
+    icon: "leads",
+    orderBy: NEWEST,
+    flow: {
+      NEW: ["work", "claim"],
+      WORKING: ["convert", "wait"],
+      WAITING: ["resume", "convert"],
+      DISQUALIFIED: ["reopen"],
+    },
+    columns: [
+      "displayName",
+      "companyName",
+      "personName",
+      "channel",
+      "rating",
+      "state",
+      "owner",
+      "createTime",
+    ],
+    unasked: ["externalId"],
+  },
   opportunities: {
     icon: "opportunities",
     orderBy: "updateTime desc",
     columns: ["displayName", "number", "account", "amount", "stage", "state", "expectedCloseDate", "owner"],
+    keyed: {
+      stage: {
+        collection: "pipelines",
+        list: "stages",
+        key: "key",
+        label: { zh: "displayName", en: "displayNameEn" },
+      },
+    },
     board: {
       field: "stage",
-      source: { collection: "pipelines", list: "stages", through: "pipeline" },
+      through: "pipeline",
       sum: "amount",
       filter: 'state = "OPEN"',
-      verbs: ["moveStage", "advance"],
+      forward: "advance",
+      back: "retreat",
       card: ["account", "amount", "expectedCloseDate", "owner"],
     },
-    flow: { OPEN: ["win", "lose"] },
+    flow: { OPEN: ["win", "lose"], SUSPENDED: ["resume"], WON: ["reopen"], LOST: ["reopen"] },
+    unasked: ["stage", "pipeline", "probabilitySource"],
   },
-  quotes: { icon: "quotes", orderBy: "createTime desc" },
-  products: { icon: "products" },
-  priceBooks: { icon: "prices" },
-  pipelines: { icon: "pipelines" },
-  contracts: { icon: "contracts", orderBy: "createTime desc" },
-  orders: { icon: "orders", orderBy: "createTime desc" },
-  deliveries: { icon: "deliveries", orderBy: "createTime desc" },
-  paymentPlans: { icon: "plans" },
-  invoices: { icon: "invoices", orderBy: "createTime desc" },
-  payments: { icon: "payments", orderBy: "createTime desc" },
-  allocations: { icon: "allocations" },
-  tickets: { icon: "tickets", orderBy: "createTime desc" },
-  campaigns: { icon: "campaigns" },
+  quotes: {
+    icon: "quotes",
+    orderBy: NEWEST,
+    columns: [
+      "displayName",
+      "number",
+      "account",
+      "opportunity",
+      "grossTotal",
+      "state",
+      "validUntilDate",
+      "owner",
+    ],
+    flow: {
+      DRAFT: ["submit", "price"],
+      APPROVED: ["send"],
+      SENT: ["accept", "reject"],
+      REJECTED: ["newVersion"],
+      EXPIRED: ["newVersion"],
+    },
+    defaults: yuan,
+  },
+  products: { icon: "products", flow: { DRAFT: ["activate"], ACTIVE: [], END_OF_SALE: ["retire"] } },
+  priceBooks: { icon: "prices", flow: { DRAFT: ["activate"] }, defaults: yuan },
+  competitors: { icon: "competitors", flow: { ACTIVE: [], ARCHIVED: ["unarchive"] } },
+  pipelines: { icon: "pipelines", flow: { DRAFT: ["activate"], ACTIVE: [] } },
+  contracts: {
+    icon: "contracts",
+    orderBy: NEWEST,
+    flow: {
+      DRAFT: ["submit"],
+      IN_APPROVAL: ["approve", "returnToDraft"],
+      AWAITING_SIGNATURE: ["sign"],
+      SIGNED: ["activate"],
+      ACTIVE: ["createOrder"],
+      SUSPENDED: ["resume"],
+      CLOSING: ["close"],
+    },
+    defaults: yuan,
+  },
+  orders: {
+    icon: "orders",
+    orderBy: NEWEST,
+    flow: {
+      DRAFT: ["submit"],
+      ACKNOWLEDGED: ["start"],
+      PENDING: ["resume"],
+      HELD: ["resume"],
+      IN_PROGRESS: [],
+      ASSESSING_CANCELLATION: ["acceptCancel", "refuseCancel"],
+      PENDING_CANCELLATION: ["finishCancel"],
+    },
+    defaults: yuan,
+  },
+  deliveries: {
+    icon: "deliveries",
+    orderBy: NEWEST,
+    flow: { DRAFT: ["ready"], READY: ["ship"], SHIPPED: ["confirm"] },
+  },
+  paymentPlans: { icon: "plans", orderBy: NEWEST, flow: { DRAFT: ["activate"], ACTIVE: ["invoice"] } },
+  invoices: { icon: "invoices", orderBy: NEWEST, flow: { DRAFT: ["issue"], ISSUED: [] }, defaults: yuan },
+  payments: {
+    icon: "payments",
+    orderBy: NEWEST,
+    flow: { PENDING: ["confirm"], RECEIVED: ["autoAllocate", "allocate"] },
+  },
+  allocations: { icon: "allocations", orderBy: NEWEST, flow: { ACTIVE: [] } },
+  accountBalances: { icon: "balances", flow: {} },
+  tickets: { icon: "tickets", orderBy: NEWEST },
+  campaigns: { icon: "campaigns", orderBy: NEWEST },
   segments: { icon: "segments" },
   campaignMembers: { icon: "contacts" },
-  employees: { icon: "employees" },
-  departments: { icon: "departments" },
-  roles: { icon: "roles" },
+  tasks: {
+    icon: "tasks",
+    orderBy: "dueTime",
+    flow: { OPEN: ["complete", "start"], IN_PROGRESS: ["complete"] },
+  },
+  notes: { icon: "notes", orderBy: "updateTime desc" },
+  files: { icon: "files", orderBy: NEWEST, noForm: true },
+  employees: {
+    icon: "employees",
+    flow: { INVITED: ["activate"], ACTIVE: [], FROZEN: ["unfreeze"] },
+    suggest: { roles: { collection: "roles", value: "code" } },
+  },
+  departments: { icon: "departments", flow: { ACTIVE: [], CLOSED: ["reopen"] } },
+  roles: { icon: "roles", flow: { ACTIVE: [] }, suggest: { permissions: "permissions" } },
   dictionaries: { icon: "dictionaries" },
-  numberRules: { icon: "numbers" },
-  auditEntries: { icon: "audit", orderBy: "time desc" },
-  apiKeys: { hidden: true },
+  customFields: { icon: "fields", flow: { DRAFT: ["activate"], ACTIVE: [] } },
+  numberRules: { icon: "numbers", flow: { DRAFT: ["activate"], ACTIVE: [] } },
+  approvalPolicies: { icon: "approvals", flow: { DRAFT: ["activate"], ACTIVE: [] } },
+  bulkJobs: {
+    icon: "imports",
+    orderBy: NEWEST,
+    noForm: true,
+    flow: { RUNNING: ["cancel"], QUEUED: ["cancel"] },
+  },
+  auditEntries: {
+    icon: "audit",
+    orderBy: "time desc",
+    columns: ["resource", "action", "actor", "time", "seq"],
+  },
+  apiKeys: { hidden: true, suggest: { permissions: "permissions" }, flow: { ACTIVE: ["revoke"] } },
+  approvals: { hidden: true, flow: { PENDING: ["approve", "reject", "return"] } },
   notifications: { hidden: true },
-  approvals: { hidden: true },
+  savedViews: { hidden: true },
   timeline: { hidden: true },
-  consents: { icon: "consents" },
 };
 
 export const screenOf = (collection: string): Screen => SCREENS[collection] ?? {};

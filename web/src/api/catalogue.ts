@@ -16,6 +16,7 @@ export type Kind =
   | "money"
   | "reference"
   | "dictionary"
+  | "keyed"
   | "object"
   | "free";
 
@@ -41,6 +42,10 @@ export interface Field {
   references: string[];
   dictionary: string;
   choices: Choice[];
+  /** Where the items of a keyed field are listed. */
+  keyed: Keyed | undefined;
+  /** Where the texts of a list are chosen from, beside typing them. */
+  suggest: Suggestion | undefined;
   /** Fields of an object or of each item of a list of objects. */
   fields: Field[];
   maxLength: number | undefined;
@@ -83,7 +88,11 @@ export interface Resource {
 export class Catalogue {
   private readonly byCollection: Map<string, Resource>;
 
-  constructor(readonly resources: readonly Resource[]) {
+  constructor(
+    readonly resources: readonly Resource[],
+    /** Every permission that some call asks for. */
+    readonly permissions: readonly string[],
+  ) {
     this.byCollection = new Map(resources.map((resource) => [resource.collection, resource]));
   }
 
@@ -118,6 +127,21 @@ export const COMMON = new Set([
   "custom",
   "etag",
 ]);
+
+/** What the declaration of the screens adds to a field. */
+export interface Additions {
+  keyed?: Record<string, Keyed>;
+  suggest?: Record<string, Suggestion>;
+}
+
+export interface Keyed {
+  collection: string;
+  list: string;
+  key: string;
+  label: { zh: string; en: string };
+}
+
+export type Suggestion = { collection: string; value: string } | "permissions";
 
 export interface Schema {
   $ref?: string;
@@ -169,7 +193,7 @@ export interface OpenApi {
   components: { schemas: Record<string, Schema> };
 }
 
-export function readCatalogue(document: OpenApi): Catalogue {
+export function readCatalogue(document: OpenApi, additions: (collection: string) => Additions): Catalogue {
   const schemas = document.components.schemas;
   const paths = Object.keys(document.paths);
   const has = (pattern: RegExp, method: string) =>
@@ -189,16 +213,19 @@ export function readCatalogue(document: OpenApi): Catalogue {
         titleField: note.titleField || "displayName",
         menu: note.menu ?? "",
         permissions: note.permissions ?? { read: "" },
-        fields: readFields(body, schemas, 0),
+        fields: readFields(body, schemas, 0, additions(note.collection)),
         verbs: (note.verbs ?? []).map((verb) => ({
           name: verb.name,
           rpc: verb.rpc ?? verb.name,
           label: verb.label ?? textOf(verb.name),
           permission: verb.permission ?? "",
           fields: verb.request
-            ? readFields(schemas[lastPart(verb.request)] ?? {}, schemas, 0).filter(
-                (field) => !["name", "etag", "requestId"].includes(field.name),
-              )
+            ? readFields(
+                schemas[lastPart(verb.request)] ?? {},
+                schemas,
+                0,
+                additions(note.collection),
+              ).filter((field) => !["name", "etag", "requestId"].includes(field.name))
             : [],
           onRecord: verb.path === undefined || verb.path.includes("}:"),
         })),
@@ -213,18 +240,27 @@ export function readCatalogue(document: OpenApi): Catalogue {
       },
     ];
   });
-  return new Catalogue(resources);
+  const permissions = Object.values(document.paths)
+    .flatMap((path) => Object.values(path))
+    .map((operation) => (operation as { "x-permission"?: string })["x-permission"])
+    .filter((permission) => permission !== undefined && permission !== "*" && permission !== "public");
+  return new Catalogue(resources, [...new Set(permissions as string[])].toSorted());
 }
 
 // A message may contain itself; three levels are more than any form shows.
 const DEPTH = 3;
 
-function readFields(schema: Schema, schemas: Record<string, Schema>, depth: number): Field[] {
+function readFields(
+  schema: Schema,
+  schemas: Record<string, Schema>,
+  depth: number,
+  additions: Additions,
+): Field[] {
   if (depth > DEPTH) return [];
   const body = resolve(schema, schemas).schema;
   const required = new Set(body.required ?? []);
   return Object.entries(body.properties ?? {}).map(([name, property]) =>
-    readField(name, property, required.has(name), schemas, depth),
+    readField(name, property, required.has(name), schemas, depth, additions),
   );
 }
 
@@ -234,6 +270,7 @@ function readField(
   required: boolean,
   schemas: Record<string, Schema>,
   depth: number,
+  additions: Additions,
 ): Field {
   const outer = resolve(property, schemas);
   const many = isType(outer.schema, "array");
@@ -242,7 +279,8 @@ function readField(
   const references = [note["x-reference"] ?? []].flat();
   const choices = inner.schema.enum ?? outer.schema.enum ?? [];
   const labels = note["x-enum-labels"] ?? inner.schema["x-enum-labels"] ?? {};
-  const kind = kindOf(inner.schema, inner.ref, note);
+  const keyed = additions.keyed?.[name];
+  const kind = keyed ? "keyed" : kindOf(inner.schema, inner.ref, note);
   return {
     name,
     label: note["x-label"] ?? textOf(name),
@@ -260,8 +298,10 @@ function readField(
     choices: choices
       .filter((value) => !value.endsWith("_UNSPECIFIED"))
       .map((value) => ({ value, label: labels[value] ?? textOf(value.toLowerCase()) })),
-    fields: kind === "object" ? readFields(inner.schema, schemas, depth + 1) : [],
+    fields: kind === "object" ? readFields(inner.schema, schemas, depth + 1, {}) : [],
     maxLength: note.maxLength,
+    keyed,
+    suggest: additions.suggest?.[name],
     help: note.description ?? "",
   };
 }

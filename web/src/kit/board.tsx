@@ -17,13 +17,14 @@ import { useInfiniteQuery, useQuery, useQueryClient } from "@tanstack/react-quer
 import { Select } from "antd";
 import { useState } from "react";
 import { Link } from "react-router";
-import type { Resource } from "@/api/catalogue";
+import type { Resource, Verb } from "@/api/catalogue";
 import { ApiError } from "@/api/errors";
 import type { RecordJson } from "@/api/client";
 import { useText } from "@/i18n";
 import type { Board as BoardSpec } from "@/resources";
 import { FieldValue } from "./field-value";
 import { allOf, quote } from "./filter";
+import { itemsOf } from "./keyed";
 import { columnKeyboard } from "./board-keyboard";
 import { formatShort } from "./money";
 import { MenuButton } from "./menu-button";
@@ -52,10 +53,11 @@ export function Board({ resource, board, q, filter }: Props) {
   const { t, language } = useText();
   const client = useQueryClient();
   const run = useVerb(resource);
-  const holders = useQuery(firstPageQuery(board.source.collection, { pageSize: 50 }));
+  const keyed = resource.fields.find((field) => field.name === board.field)?.keyed;
+  const holders = useQuery(firstPageQuery(keyed?.collection ?? "", { pageSize: 50 }));
   const [chosen, setChosen] = useState<string>();
   const [dragged, setDragged] = useState<RecordJson>();
-  const [asking, setAsking] = useState<{ record: RecordJson; to: string }>();
+  const [asking, setAsking] = useState<{ record: RecordJson; to: string; verb: Verb }>();
   // Where cards were dropped, until the server has answered.
   const [moved, setMoved] = useState<Record<string, string>>({});
   const sensors = useSensors(
@@ -66,31 +68,28 @@ export function Board({ resource, board, q, filter }: Props) {
 
   if (holders.isError) return <ErrorNote error={holders.error} onRetry={() => void holders.refetch()} />;
   if (holders.isPending) return <Skeleton lines={8} />;
-  const holder =
-    holders.data.records.find((candidate) => candidate.name === chosen) ?? holders.data.records[0];
-  if (!holder) return <ErrorNote error={new ApiError(0, "BOARD_EMPTY", t("board.noColumns"))} />;
-  const columns = ((holder[board.source.list] as Record<string, unknown>[] | undefined) ?? []).map(columnOf);
-  const base = allOf(
-    board.filter,
-    filter,
-    holders.data.records.length > 1 ? `${board.source.through} = ${quote(holder.name)}` : "",
-  );
-  const verb = board.verbs
-    .map((name) => resource.verbs.find((candidate) => candidate.name === name))
-    .find((found) => found !== undefined);
-  const parameter = verb?.fields.find((field) => /stage/i.test(field.name)) ?? verb?.fields[0];
+  const live = holders.data.records.filter((record) => !record["state"] || record["state"] === "ACTIVE");
+  const holder = live.find((candidate) => candidate.name === chosen) ?? live.find(isDefault) ?? live[0];
+  if (!holder || !keyed) return <ErrorNote error={new ApiError(0, "BOARD_EMPTY", t("board.noColumns"))} />;
+  const columns = itemsOf(holder, keyed, language).map((item) => ({ key: item.key, title: item.label }));
+  const base = allOf(board.filter, filter, live.length > 1 ? `${board.through} = ${quote(holder.name)}` : "");
+  const verbs = {
+    forward: resource.verbs.find((verb) => verb.name === board.forward),
+    back: resource.verbs.find((verb) => verb.name === board.back),
+  };
+  const at = (key: unknown) => columns.findIndex((column) => column.key === key);
 
   const move = async (record: RecordJson, to: string) => {
-    if (!verb || !parameter || record[board.field] === to) return;
-    const more = verb.fields.filter((field) => field.required && field !== parameter);
-    if (more.length > 0) return setAsking({ record, to });
+    const verb = at(to) > at(record[board.field]) ? verbs.forward : verbs.back;
+    if (!verb || record[board.field] === to) return;
+    if (verb.fields.some((field) => field.required && field.name !== board.field))
+      return setAsking({ record, to, verb });
     setMoved((before) => ({ ...before, [record.name]: to }));
     try {
-      await run(record, verb, { [parameter.name]: to });
+      await run(record, verb, { [board.field]: to });
       await client.invalidateQueries({ queryKey: ["list", resource.collection] });
       await client.invalidateQueries({ queryKey: ["aggregate", resource.collection] });
     } catch (error) {
-      if (error instanceof ApiError && error.violations.length > 0) setAsking({ record, to });
       tell(t("board.refused", { title: titleOf(record, resource, language) }), "bad", {
         detail: messageOf(error),
       });
@@ -112,12 +111,12 @@ export function Board({ resource, board, q, filter }: Props) {
 
   return (
     <>
-      {holders.data.records.length > 1 && (
+      {live.length > 1 && (
         <label className="row board-pick">
           <span className="faint">{t("board.process")}</span>
           <Select
             value={holder.name}
-            options={holders.data.records.map((record) => ({
+            options={live.map((record) => ({
               value: record.name,
               label: String(record["displayName"] ?? ""),
             }))}
@@ -143,7 +142,7 @@ export function Board({ resource, board, q, filter }: Props) {
               key={column.key}
               {...{ resource, board, column, columns, q, moved }}
               filter={base}
-              movable={verb !== undefined}
+              movable={verbs.forward !== undefined || verbs.back !== undefined}
               onMove={(record, to) => void move(record, to)}
             />
           ))}
@@ -156,12 +155,12 @@ export function Board({ resource, board, q, filter }: Props) {
           )}
         </DragOverlay>
       </DndContext>
-      {asking && verb && parameter && (
+      {asking && (
         <VerbDialog
           resource={resource}
           record={asking.record}
-          verb={verb}
-          initial={{ [parameter.name]: asking.to }}
+          verb={asking.verb}
+          initial={{ [board.field]: asking.to }}
           onClose={() => setAsking(undefined)}
         />
       )}
@@ -297,7 +296,4 @@ function BoardCard({ resource, board, record, column, columns, movable, onMove }
   );
 }
 
-function columnOf(item: Record<string, unknown>): Column {
-  const key = String(item["id"] ?? item["key"] ?? item["code"] ?? item["stage"] ?? item["displayName"] ?? "");
-  return { key, title: String(item["displayName"] ?? item["title"] ?? key) };
-}
+const isDefault = (record: RecordJson) => record["isDefault"] === true;

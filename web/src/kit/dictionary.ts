@@ -18,17 +18,18 @@ export function useDictionary(name: string): Entry[] {
     enabled: known && name !== "",
     staleTime: 300_000,
   });
-  const dictionary = page.data?.records.find(
-    (record) =>
-      record["key"] === name || record["displayName"] === name || record.name === `dictionaries/${name}`,
-  );
-  const entries = (dictionary?.["entries"] as Record<string, unknown>[] | undefined) ?? [];
-  return entries.map((entry) => {
-    const text = entry["label"] as { zh?: string; en?: string } | string | undefined;
-    const value = String(entry["key"] ?? entry["value"] ?? entry["displayName"] ?? "");
-    return {
-      value,
-      label: typeof text === "object" ? ((language === "en" ? text.en : text.zh) ?? value) : (text ?? value),
-    };
-  });
+  const dictionary = page.data?.records.find((record) => record["key"] === name);
+  const entries = (dictionary?.["entries"] as DictionaryEntry[] | undefined) ?? [];
+  return entries
+    .filter((entry) => !entry.retired)
+    .map(({ key, label }) => ({
+      value: key,
+      label: (language === "en" ? label?.en : label?.zh) || label?.zh || key,
+    }));
+}
+
+interface DictionaryEntry {
+  key: string;
+  label?: { zh?: string; en?: string };
+  retired?: boolean;
 }

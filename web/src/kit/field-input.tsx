@@ -4,6 +4,8 @@ import { useState } from "react";
 import type { Field } from "@/api/catalogue";
 import { useText } from "@/i18n";
 import { fromIso, toIso, type DateJson } from "./dates";
+import { useKeyed } from "./keyed";
+import { useSuggestions } from "./suggestions";
 import { useDictionary } from "./dictionary";
 import { LinesEditor } from "./lines-editor";
 import { formatMoney, parseAmount, type Money } from "./money";
@@ -39,6 +41,8 @@ export function FieldInput(props: InputProps) {
   }
   if (field.kind === "choice") return <ChoiceInput {...props} />;
   if (field.kind === "dictionary") return <DictionaryInput {...props} />;
+  if (field.kind === "text" && CURRENCY_FIELD.test(field.name)) return <CurrencyInput {...props} />;
+  if (field.kind === "keyed") return <KeyedInput {...props} />;
   if (field.many) return <TextsInput {...props} />;
   if (field.kind === "money") return <MoneyInput {...props} />;
   if (field.kind === "date" || field.kind === "instant") return <TimeInput {...props} />;
@@ -81,6 +85,24 @@ function TextInput({ id, field, value, disabled, invalid, describedBy, onChange 
       {...shared}
       inputMode={phone ? "tel" : /email|address/i.test(id) && field.name === "address" ? "email" : "text"}
       onChange={(event) => onChange(event.target.value)}
+    />
+  );
+}
+
+const CURRENCY_FIELD = /^(currency|currencyCode|defaultCurrency)$/;
+
+function CurrencyInput({ id, field, value, disabled, invalid, onChange }: InputProps) {
+  return (
+    <Select
+      id={id}
+      style={{ width: "100%" }}
+      showSearch
+      allowClear={!field.required}
+      value={value === "" ? undefined : value}
+      disabled={disabled ?? false}
+      status={status(invalid)}
+      options={CURRENCIES.map((code) => ({ value: code, label: code }))}
+      onChange={onChange}
     />
   );
 }
@@ -163,8 +185,27 @@ function DictionaryInput({ id, field, value, disabled, invalid, onChange }: Inpu
   );
 }
 
-function TextsInput({ id, value, disabled, invalid, onChange }: InputProps) {
+function KeyedInput({ id, field, value, disabled, invalid, onChange }: InputProps) {
   const { t } = useText();
+  const items = useKeyed(field.keyed);
+  return (
+    <Select
+      id={id}
+      style={{ width: "100%" }}
+      allowClear={!field.required}
+      value={value === "" ? undefined : value}
+      disabled={disabled ?? false}
+      status={status(invalid)}
+      placeholder={t("form.choose")}
+      options={[...new Map(items.map((item) => [item.key, { value: item.key, label: item.label }])).values()]}
+      onChange={onChange}
+    />
+  );
+}
+
+function TextsInput({ id, field, value, disabled, invalid, onChange }: InputProps) {
+  const { t } = useText();
+  const options = useSuggestions(field.suggest);
   return (
     <Select
       id={id}
@@ -175,8 +216,7 @@ function TextsInput({ id, value, disabled, invalid, onChange }: InputProps) {
       status={status(invalid)}
       placeholder={t("form.tags")}
       tokenSeparators={[",", "，", ";", "；"]}
-      open={false}
-      suffixIcon={null}
+      {...(options.length > 0 ? { options } : { open: false, suffixIcon: null })}
       onChange={onChange}
     />
   );

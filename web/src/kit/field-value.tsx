@@ -3,6 +3,8 @@ import type { Field } from "@/api/catalogue";
 import { splitName } from "@/api/client";
 import { useText } from "@/i18n";
 import { formatDate, formatInstant, type DateJson } from "./dates";
+import { useDictionary } from "./dictionary";
+import { useKeyed } from "./keyed";
 import { formatMoney, type Money } from "./money";
 import { isBlank } from "./patch";
 import { titleOf, useCatalogue, useReference } from "./queries";
@@ -63,8 +65,12 @@ function One({ field, value, links, chip = false }: OneProps) {
     case "integer":
     case "decimal":
       return <>{new Intl.NumberFormat(language).format(Number(value))}</>;
+    case "dictionary":
+      return <DictionaryLabel name={field.dictionary} value={String(value)} chip={chip} />;
+    case "keyed":
+      return <KeyedLabel field={field} value={String(value)} />;
     case "object":
-      return <>{summaryOf(field, value as Record<string, unknown>)}</>;
+      return <ObjectValue field={field} value={value as Record<string, unknown>} links={links} />;
     case "free":
       return <code>{JSON.stringify(value)}</code>;
     default: {
@@ -74,6 +80,15 @@ function One({ field, value, links, chip = false }: OneProps) {
       return field.multiline ? <span className="prose">{text}</span> : <>{text}</>;
     }
   }
+}
+
+function DictionaryLabel({ name, value, chip }: { name: string; value: string; chip: boolean }) {
+  const label = useDictionary(name).find((entry) => entry.value === value)?.label ?? value;
+  return chip ? <span className="tag tag-calm">{label}</span> : <>{label}</>;
+}
+
+function KeyedLabel({ field, value }: { field: Field; value: string }) {
+  return <>{useKeyed(field.keyed).find((item) => item.key === value)?.label ?? value}</>;
 }
 
 /** Shows the title of the record, never its id, and nothing of one that the person may not see. */
@@ -88,6 +103,31 @@ export function Reference({ name, link = true }: { name: string; link?: boolean 
     );
   const title = titleOf(record, resource, language);
   return link ? <Link to={`/${name}`}>{title}</Link> : <>{title}</>;
+}
+
+/** A nested message as small pairs of label and value. */
+function ObjectValue({
+  field,
+  value,
+  links,
+}: {
+  field: Field;
+  value: Record<string, unknown>;
+  links: boolean;
+}) {
+  const { label } = useText();
+  return (
+    <span className="pieces">
+      {field.fields
+        .filter((inner) => !isBlank(value[inner.name]))
+        .map((inner) => (
+          <span key={inner.name}>
+            <span className="faint">{label(inner.label)}</span>{" "}
+            <FieldValue field={inner} value={value[inner.name]} links={links} />
+          </span>
+        ))}
+    </span>
+  );
 }
 
 function ObjectList({ field, items }: { field: Field; items: Record<string, unknown>[] }) {

@@ -13,7 +13,11 @@ export interface Section {
 export function editableFields(resource: Resource, creating: boolean): Field[] {
   return resource.fields.filter(
     (field) =>
-      !field.readOnly && !COMMON.has(field.name) && field.kind !== "free" && (creating || !field.immutable),
+      !field.readOnly &&
+      !screenOf(resource.collection).unasked?.includes(field.name) &&
+      !COMMON.has(field.name) &&
+      field.kind !== "free" &&
+      (creating || !field.immutable),
   );
 }
 

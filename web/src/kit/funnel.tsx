@@ -2,12 +2,14 @@ import { useQuery } from "@tanstack/react-query";
 import { aggregate, list } from "@/api/client";
 import { useText } from "@/i18n";
 import { allOf, quote } from "./filter";
+import { itemsOf } from "./keyed";
+import { useCatalogue } from "./queries";
 import { addAmounts, formatMoney, formatShort } from "./money";
 
 export interface FunnelStage {
   key: string;
   title: string;
-  probability: number | undefined;
+  probability: string | undefined;
   count: number;
   /** Amounts by currency; they never add up across currencies. */
   amounts: Record<string, string>;
@@ -15,23 +17,31 @@ export interface FunnelStage {
 
 /** Open opportunities by the stages of a pipeline, in the order of the pipeline. */
 export function useFunnel(filter = "", pipeline = "") {
+  const { language } = useText();
+  const keyed = useCatalogue()
+    .find("opportunities")
+    ?.fields.find((field) => field.name === "stage")?.keyed;
   return useQuery({
-    queryKey: ["aggregate", "opportunities", "funnel", filter, pipeline],
+    queryKey: ["aggregate", "opportunities", "funnel", filter, pipeline, language],
+    enabled: keyed !== undefined,
     queryFn: async ({ signal }): Promise<FunnelStage[]> => {
       const pipelines = await list("pipelines", { pageSize: 50 }, signal);
-      const chosen = pipelines.records.find((record) => record.name === pipeline) ?? pipelines.records[0];
-      const stages = (chosen?.["stages"] as Record<string, unknown>[] | undefined) ?? [];
+      const chosen =
+        pipelines.records.find((record) => record.name === pipeline) ??
+        pipelines.records.find((record) => record["isDefault"] === true) ??
+        pipelines.records[0];
+      if (!chosen || !keyed) return [];
       const rows = await aggregate(
         "opportunities",
         {
-          filter: allOf('state = "OPEN"', filter, chosen ? `pipeline = ${quote(chosen.name)}` : ""),
+          filter: allOf('state = "OPEN"', filter, `pipeline = ${quote(chosen.name)}`),
           groupBy: ["stage"],
           sum: ["amount"],
         },
         signal,
       );
-      return stages.map((stage) => {
-        const key = String(stage["id"] ?? stage["key"] ?? stage["code"] ?? stage["displayName"] ?? "");
+      const stages = chosen[keyed.list] as { probability?: string }[];
+      return itemsOf(chosen, keyed, language).map(({ key, label }, index) => {
         const own = rows.filter((row) => row.group[0] === key);
         const amounts: Record<string, string> = {};
         for (const [field, amount] of own.flatMap((row) => Object.entries(row.sums))) {
@@ -40,8 +50,8 @@ export function useFunnel(filter = "", pipeline = "") {
         }
         return {
           key,
-          title: String(stage["displayName"] ?? key),
-          probability: typeof stage["probability"] === "number" ? stage["probability"] : undefined,
+          title: label,
+          probability: stages[index]?.probability,
           count: own.reduce((sum, row) => sum + Number(row.count), 0),
           amounts,
         };

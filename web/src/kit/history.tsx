@@ -1,11 +1,12 @@
 import { useInfiniteQuery } from "@tanstack/react-query";
 import type { Resource } from "@/api/catalogue";
+import { may } from "@/api/session";
 import { useText } from "@/i18n";
 import { formatInstant, formatRelative } from "./dates";
 import { FieldValue, Reference } from "./field-value";
 import { quote } from "./filter";
 import { same } from "./patch";
-import { pagesQuery, useCatalogue } from "./queries";
+import { pagesQuery, useCatalogue, useSession } from "./queries";
 import { Empty, ErrorNote, Skeleton } from "./states";
 
 const PAGE = 20;
@@ -15,18 +16,16 @@ const NOISE = new Set(["etag", "updateTime", "name", "createTime", "creator", "s
 export function History({ resource, name }: { resource: Resource; name: string }) {
   const { t, language, label } = useText();
   const audit = useCatalogue().find("auditEntries");
-  const target =
-    audit?.fields.find((field) => ["target", "subject", "resource", "record"].includes(field.name))?.name ??
-    "target";
+  const readable = audit !== undefined && may(useSession(), audit.permissions.read);
   const pages = useInfiniteQuery({
     ...pagesQuery("auditEntries", {
-      filter: `${target} = ${quote(name)}`,
+      filter: `resource = ${quote(name)}`,
       orderBy: "time desc",
       pageSize: PAGE,
     }),
-    enabled: audit !== undefined,
+    enabled: readable,
   });
-  if (!audit) return <Empty title={t("history.none")} />;
+  if (!readable) return <Empty title={t("history.denied")} text={t("history.deniedText")} />;
   if (pages.isError) return <ErrorNote error={pages.error} onRetry={() => void pages.refetch()} />;
   if (pages.isPending) return <Skeleton />;
   const entries = pages.data.pages.flatMap((page) => page.records);
@@ -36,8 +35,8 @@ export function History({ resource, name }: { resource: Resource; name: string }
     <div className="stack">
       <ol className="feed">
         {entries.map((entry) => {
-          const before = (entry["before"] as Record<string, unknown> | undefined) ?? {};
-          const after = (entry["after"] as Record<string, unknown> | undefined) ?? {};
+          const before = valuesOf(entry["before"]);
+          const after = valuesOf(entry["after"]);
           const changed = Object.keys({ ...before, ...after }).filter(
             (field) => !NOISE.has(field) && !same(before[field], after[field]),
           );
@@ -84,4 +83,10 @@ export function History({ resource, name }: { resource: Resource; name: string }
       )}
     </div>
   );
+}
+
+/** The audit keeps what was as JSON text, so that its hash covers it exactly. */
+function valuesOf(text: unknown): Record<string, unknown> {
+  if (typeof text !== "string" || text === "") return {};
+  return JSON.parse(text) as Record<string, unknown>;
 }

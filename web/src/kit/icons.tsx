@@ -34,6 +34,10 @@ import {
   TruckOutlined,
   TrophyOutlined,
   ApartmentOutlined,
+  EditOutlined,
+  FormOutlined,
+  WalletOutlined,
+  FireOutlined,
 } from "@ant-design/icons";
 import type { ComponentType } from "react";
 
@@ -71,6 +75,11 @@ const ICONS: Record<string, ComponentType> = {
   audit: AuditOutlined,
   keys: KeyOutlined,
   api: ApiOutlined,
+  tasks: CheckSquareOutlined,
+  notes: EditOutlined,
+  fields: FormOutlined,
+  balances: WalletOutlined,
+  competitors: FireOutlined,
   files: ProfileOutlined,
 };
 

@@ -2,11 +2,12 @@ import { infiniteQueryOptions, queryOptions, useQuery, useSuspenseQuery } from "
 import { aggregate, batchGet, get, list, request, splitName, type RecordJson } from "@/api/client";
 import { readCatalogue, type OpenApi, type Resource } from "@/api/catalogue";
 import { ApiError } from "@/api/errors";
+import { screenOf } from "@/resources";
 import { sessionQuery, type Session } from "@/api/session";
 
 export const catalogueQuery = queryOptions({
   queryKey: ["catalogue"],
-  queryFn: async () => readCatalogue((await (await request("/openapi.json")).json()) as OpenApi),
+  queryFn: async () => readCatalogue((await (await request("/openapi.json")).json()) as OpenApi, screenOf),
   staleTime: Infinity,
   gcTime: Infinity,
 });
@@ -86,7 +87,7 @@ export function titleOf(
   const field = resource?.fields.find((candidate) => candidate.name === resource.titleField);
   const choice = field?.choices.find((candidate) => candidate.value === value);
   if (choice) return locale.startsWith("zh") ? choice.label.zh : choice.label.en;
-  if (typeof value === "string" && value) return value;
+  if (typeof value === "string" && value && value !== record.name) return value;
   if (typeof record["number"] === "string" && record["number"]) return record["number"];
   return splitName(record.name).id.slice(-8);
 }

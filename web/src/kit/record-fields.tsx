@@ -7,7 +7,10 @@ import { isShown } from "./form-model";
 import { isBlank } from "./patch";
 import { ScrollBox } from "./scroll-box";
 
-const isLines = (field: Field) => field.kind === "object" && field.many && field.fields.length > 2;
+const isLines = (field: Field) =>
+  field.kind === "object" &&
+  field.many &&
+  (field.fields.length > 2 || field.fields.some((inner) => inner.kind === "reference"));
 const DATA_ONLY = new Set(["phones", "emails", "addresses", "aliases"]);
 
 /** Lists that deserve a table of their own rather than a line in a section. */

@@ -36,8 +36,10 @@ export function VerbBar({ resource, record, extra = [], children }: Props) {
   const [open, setOpen] = useState<Verb>();
   const verbs = resource.verbs.filter((verb) => verb.onRecord && may(session, verb.permission));
   const flow = screenOf(resource.collection).flow;
-  const first = flow?.[String(record["state"] ?? "")];
-  const buttons = flow ? verbs.filter((verb) => first?.includes(verb.name)) : verbs.slice(0, BUTTONS);
+  const first = flow?.[String(record["state"] ?? "")] ?? [];
+  const buttons = flow
+    ? first.flatMap((name) => verbs.find((verb) => verb.name === name) ?? [])
+    : verbs.slice(0, BUTTONS);
   const rest = verbs.filter((verb) => !buttons.includes(verb));
 
   const start = (verb: Verb) => {
@@ -124,7 +126,11 @@ interface DialogProps {
 export function VerbDialog({ resource, record, verb, initial = {}, onClose }: DialogProps) {
   const { t, label } = useText();
   const run = useVerb(resource);
-  const [values, setValues] = useState<Json>(initial);
+  // A decision counts for what was shown: the digest of it goes along without being asked for.
+  const [values, setValues] = useState<Json>(() =>
+    record["digest"] === undefined ? initial : { ...initial, digest: record["digest"] },
+  );
+  const asked = verb.fields.filter((field) => field.name !== "digest");
   const [errors, setErrors] = useState<Record<string, string>>({});
   const [failure, setFailure] = useState("");
   const [busy, setBusy] = useState(false);
@@ -166,13 +172,13 @@ export function VerbDialog({ resource, record, verb, initial = {}, onClose }: Di
       onCancel={() => onClose()}
     >
       <div className="stack">
-        {verb.fields.length === 0 && <p>{t("verb.confirm", { verb: label(verb.label) })}</p>}
+        {asked.length === 0 && <p>{t("verb.confirm", { verb: label(verb.label) })}</p>}
         {failure && (
           <p className="note note-bad" role="alert">
             {failure}
           </p>
         )}
-        {verb.fields.map((field) => (
+        {asked.map((field) => (
           <FormField
             key={field.name}
             id={`verb-${field.name}`}

@@ -61,7 +61,7 @@ function Collection({ collection }: { collection: string }) {
   const more = useCallback(() => void fetchNextPage(), [fetchNextPage]);
   const newer = useNewer(collection);
 
-  const mayCreate = resource.has.create && may(session, resource.permissions.create);
+  const mayCreate = resource.has.create && !screen.noForm && may(session, resource.permissions.create);
   const create = () => send({ kind: "create", collection });
   useShortcuts({
     n: () => mayCreate && create(),
@@ -71,7 +71,6 @@ function Collection({ collection }: { collection: string }) {
 
   const filtered = state.q !== "" || state.filterText !== "";
   const conditions = state.filter.groups.flat().length;
-  const importable = collection === "accounts" || collection === "contacts" || collection === "interactions";
 
   return (
     <Page
@@ -97,7 +96,7 @@ function Collection({ collection }: { collection: string }) {
               </button>
             </span>
           )}
-          {mayCreate && importable && (
+          {mayCreate && resource.menu !== "settings" && (
             <Link className="button wide" to={`/import/${collection}`}>
               <ImportOutlined aria-hidden="true" /> {t("action.import")}
             </Link>

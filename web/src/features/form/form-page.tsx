@@ -23,7 +23,7 @@ export function NewPage() {
     >
       <RecordForm
         resource={resource}
-        initial={{ ...screenOf(collection).defaults, ...given }}
+        initial={{ ...screenOf(collection).defaults?.(), ...given }}
         onSaved={(record) => void navigate(`/${record.name}`, { replace: true })}
         onCancel={() => void navigate(-1)}
       />

@@ -1,28 +1,22 @@
 import { useQuery } from "@tanstack/react-query";
 import { Progress, Select, Steps } from "antd";
-import { useState } from "react";
+import { useMemo, useState } from "react";
 import { Link, useNavigate, useParams } from "react-router";
-import { act, create, request, update, type RecordJson } from "@/api/client";
-import { ApiError } from "@/api/errors";
+import type { RecordJson } from "@/api/client";
+import { downloadUrl, upload } from "@/api/files";
 import { useText } from "@/i18n";
 import { editableFields } from "@/kit/form-model";
 import { Page } from "@/kit/page";
-import { recordQuery, useResource } from "@/kit/queries";
+import { recordQuery, useCatalogue, useResource } from "@/kit/queries";
 import { ScrollBox } from "@/kit/scroll-box";
 import { ErrorNote } from "@/kit/states";
-import { tell } from "@/kit/toasts";
-import { messageOf } from "@/kit/verbs";
+import { wayFor, type Phase } from "./jobs";
 import { guessMapping, type Mapping } from "./mapping";
 import { readColumns } from "./read-columns";
 
-const KINDS: Record<string, string> = {
-  accounts: "ACCOUNTS",
-  contacts: "CONTACTS",
-  interactions: "INTERACTIONS",
-};
-const POLICIES = "duplicatePolicy";
-const BUSY = /ING$/;
+const BUSY: Phase[] = ["checking", "running", "reverting"];
 const POLL_MS = 1_000;
+const COUNTS = ["total", "created", "updated", "skipped", "failed"];
 
 /** File, mapping, check, run, result: nothing is written before the check was seen. */
 export function ImportPage() {
@@ -30,11 +24,13 @@ export function ImportPage() {
   const { t, label, plural } = useText();
   const navigate = useNavigate();
   const target = useResource(collection);
-  const imports = useResource("imports");
+  const catalogue = useCatalogue();
+  const way = useMemo(() => wayFor(catalogue, collection), [catalogue, collection]);
   const [file, setFile] = useState<File>();
+  const [stored, setStored] = useState<string>();
   const [columns, setColumns] = useState<string[]>([]);
   const [mapping, setMapping] = useState<Mapping>({});
-  const [policy, setPolicy] = useState("SKIP");
+  const [duplicates, setDuplicates] = useState("SKIP");
   const [name, setName] = useState<string>();
   const [busy, setBusy] = useState(false);
   const [failure, setFailure] = useState<unknown>();
@@ -42,24 +38,12 @@ export function ImportPage() {
   const job = useQuery({
     ...recordQuery(name ?? ""),
     enabled: name !== undefined,
-    refetchInterval: (query) => (BUSY.test(String(query.state.data?.["state"] ?? "")) ? POLL_MS : false),
+    refetchInterval: ({ state }) => (state.data && BUSY.includes(way.phase(state.data)) ? POLL_MS : false),
   });
-  const record = job.data;
-  const state = String(record?.["state"] ?? "");
-  const step = !file ? 0 : !record ? 1 : /^(UPLOADED|CHECKING|CHECKED)$/.test(state) ? 2 : 3;
-
+  const record = name === undefined ? undefined : job.data;
+  const phase = record && way.phase(record);
+  const step = !file ? 0 : !phase ? 1 : phase === "checking" || phase === "checked" ? 2 : 3;
   const fields = editableFields(target, true);
-  const choose = async (chosen: File) => {
-    setFailure(undefined);
-    try {
-      const head = await readColumns(chosen);
-      setColumns(head);
-      setMapping({ ...guessMapping(head, fields), ...remembered(collection, head) });
-      setFile(chosen);
-    } catch (error) {
-      setFailure(error);
-    }
-  };
 
   const attempt = async (work: () => Promise<unknown>) => {
     setBusy(true);
@@ -72,70 +56,48 @@ export function ImportPage() {
       setBusy(false);
     }
   };
-
+  const choose = (chosen: File) =>
+    attempt(async () => {
+      const head = await readColumns(chosen);
+      setColumns(head);
+      setMapping({ ...guessMapping(head, fields), ...remembered(collection, head) });
+      setFile(chosen);
+    });
+  const follow = async (started: Promise<RecordJson>) => {
+    const next = await started;
+    setName(next.name);
+    await job.refetch();
+  };
   const check = () =>
     attempt(async () => {
       if (!file) return;
-      const upload = await request("/v1/files", {
-        method: "POST",
-        headers: {
-          "Content-Type": file.type || "application/octet-stream",
-          "X-File-Name": encodeURIComponent(file.name),
-        },
-        body: file,
-      });
-      const stored = (await upload.json()) as RecordJson;
+      const uploaded = await upload(file);
+      setStored(uploaded);
       localStorage.setItem(memory(collection), JSON.stringify(mapping));
-      const made = await create("imports", {
-        file: stored.name,
-        kind: KINDS[collection] ?? "ACCOUNTS",
-        duplicatePolicy: policy,
-        mapping: Object.entries(mapping).map(([column, field]) => ({ column, field })),
-      });
-      setName(made.name);
-      await act(made.name, "check", {}, made.etag);
-      await job.refetch();
+      await follow(way.check({ file: uploaded, mapping, duplicates }));
     });
-
-  const verb = (verbName: string, body: Record<string, unknown> = {}) =>
+  const run = () =>
     attempt(async () => {
-      if (!record) return;
-      await act(record.name, verbName, body, record.etag);
-      await job.refetch();
+      if (record && stored) await follow(way.run(record, { file: stored, mapping, duplicates }));
     });
+  const revert = () => attempt(async () => record && (await follow(way.revert(record))));
 
-  const again = () =>
-    attempt(async () => {
-      if (!record) return;
-      const changed = await update(
-        record.name,
-        {
-          mapping: Object.entries(mapping).map(([column, field]) => ({ column, field })),
-          duplicatePolicy: policy,
-        },
-        record.etag,
-      );
-      await act(record.name, "check", {}, changed.etag);
-      await job.refetch();
-    });
-
-  const policies = imports.fields.find((field) => field.name === POLICIES)?.choices ?? [];
   const number = (field: string) => Number(record?.[field] ?? 0);
-  const title = t("import.title", { what: plural(target.label) });
+  const good = number("total") - number("failed");
+  const errorFile = typeof record?.["errorFile"] === "string" ? record["errorFile"] : "";
 
   return (
-    <Page title={title} crumbs={[{ label: plural(target.label), path: `/${collection}` }]}>
+    <Page
+      title={t("import.title", { what: plural(target.label) })}
+      crumbs={[{ label: plural(target.label), path: `/${collection}` }]}
+    >
       <Steps
         current={step}
         size="small"
         items={["file", "mapping", "check", "run"].map((key) => ({ title: t(`import.step.${key}`) }))}
       />
       <div className="stack import">
-        {failure !== undefined && (
-          <ErrorNote
-            error={failure instanceof ApiError ? failure : new ApiError(0, "IMPORT", messageOf(failure))}
-          />
-        )}
+        {failure !== undefined && <ErrorNote error={failure} />}
         {step === 0 && <Drop onFile={(chosen) => void choose(chosen)} />}
         {step === 1 && (
           <section className="card card-body">
@@ -146,66 +108,71 @@ export function ImportPage() {
               </button>
             </p>
             <MappingTable columns={columns} fields={fields} mapping={mapping} onChange={setMapping} />
-            <p className="row">
-              <label htmlFor="policy">{t("import.duplicates")}</label>
+            <div className="row">
+              <label htmlFor="duplicates">{t("import.duplicates")}</label>
               <Select
-                id="policy"
-                value={policy}
+                id="duplicates"
+                value={duplicates}
                 style={{ minWidth: 160 }}
-                options={policies.map((choice) => ({ value: choice.value, label: label(choice.label) }))}
-                onChange={setPolicy}
+                options={way.duplicates.map((choice) => ({
+                  value: choice.value,
+                  label: label(choice.label),
+                }))}
+                onChange={setDuplicates}
               />
-            </p>
-            <p className="row">
+            </div>
+            <div className="row">
               <button
                 type="button"
                 className="button button-primary"
-                disabled={busy || Object.keys(mapping).length === 0}
+                disabled={busy}
                 onClick={() => void check()}
               >
                 {busy ? t("import.uploading") : t("import.check")}
               </button>
-            </p>
+            </div>
           </section>
         )}
-        {record && (
+        {record && phase && (
           <section className="card card-body" aria-live="polite">
-            <h2>{t(`import.state.${state}`, { defaultValue: state })}</h2>
-            {BUSY.test(state) && (
+            <h2>{t(`import.state.${phase}`)}</h2>
+            {BUSY.includes(phase) && (
               <Progress
                 percent={number("total") > 0 ? Math.floor((number("done") / number("total")) * 99) : 0}
                 status="active"
               />
             )}
             <div className="figures">
-              {["total", "created", "updated", "skipped", "failed"].map((field) => (
+              {COUNTS.filter((field) => record[field] !== undefined).map((field) => (
                 <div key={field} className="figure">
                   <span className="faint">{t(`import.count.${field}`)}</span>
                   <strong>{number(field)}</strong>
                 </div>
               ))}
             </div>
-            {Boolean(record["failure"]) && <p className="note note-bad">{String(record["failure"])}</p>}
+            {Boolean(record["failure"] || record["reason"]) && (
+              <p className="note note-bad">{String(record["failure"] || record["reason"])}</p>
+            )}
             <RowErrors record={record} />
             <div className="row">
-              {state === "CHECKED" && (
+              {phase === "checked" && (
                 <>
                   <button
                     type="button"
                     className="button button-primary"
-                    disabled={busy || number("total") === 0}
-                    onClick={() => void verb("run", number("failed") > 0 ? { skipErrors: true } : {})}
+                    disabled={busy || good === 0}
+                    onClick={() => void run()}
                   >
                     {number("failed") > 0
-                      ? t("import.runGood", { count: number("total") - number("failed") })
-                      : t("import.run", { count: number("total") })}
+                      ? t("import.runGood", { count: good })
+                      : t("import.run", { count: good })}
                   </button>
-                  <button type="button" className="button" disabled={busy} onClick={() => void again()}>
-                    {t("import.again")}
+                  <button type="button" className="button" disabled={busy} onClick={() => setName(undefined)}>
+                    {t("import.back")}
                   </button>
                 </>
               )}
-              {state === "DONE" && (
+              {phase === "done" && (
                 <>
                   <button
                     type="button"
@@ -214,18 +181,13 @@ export function ImportPage() {
                   >
                     {t("import.show", { what: plural(target.label) })}
                   </button>
-                  <button
-                    type="button"
-                    className="button"
-                    disabled={busy}
-                    onClick={() => void verb("revert").then(() => tell(t("import.reverting"), "info"))}
-                  >
+                  <button type="button" className="button" disabled={busy} onClick={() => void revert()}>
                     {t("import.revert")}
                   </button>
                 </>
               )}
-              {typeof record["errorFile"] === "string" && record["errorFile"] && (
-                <a className="button" href={`/v1/${record["errorFile"]}:download`}>
+              {errorFile && (
+                <a className="button" href={downloadUrl(errorFile)}>
                   {t("import.errorFile")}
                 </a>
               )}

@@ -25,7 +25,7 @@ export function QuickCreate({
         key={command.collection}
         resource={resource}
         quick
-        initial={{ ...screenOf(resource.collection).defaults, ...command.values }}
+        initial={{ ...screenOf(resource.collection).defaults?.(), ...command.values }}
         onCancel={onClose}
         onSaved={(record) => {
           onClose();

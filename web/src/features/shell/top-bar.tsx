@@ -36,6 +36,7 @@ export function TopBar() {
         may(session, resource.permissions.create) &&
         ORDER.includes(resource.collection) &&
         !screenOf(resource.collection).hidden &&
+        !screenOf(resource.collection).noForm &&
         resource.menu !== "settings",
     )
     .toSorted((a, b) => ORDER.indexOf(a.collection) - ORDER.indexOf(b.collection))

@@ -1,0 +1,16 @@
+import { request, type RecordJson } from "./client";
+
+/** Stores the bytes and gives the name of the file's record. */
+export async function upload(file: File): Promise<string> {
+  const response = await request("/v1/files", {
+    method: "POST",
+    headers: {
+      "Content-Type": file.type || "application/octet-stream",
+      "X-File-Name": encodeURIComponent(file.name),
+    },
+    body: file,
+  });
+  return ((await response.json()) as RecordJson).name;
+}
+
+export const downloadUrl = (file: string) => `/v1/${file}:download`;

@@ -1,0 +1,23 @@
+import { useQuery } from "@tanstack/react-query";
+import type { Suggestion } from "@/api/catalogue";
+import { useText } from "@/i18n";
+import { firstPageQuery, titleOf, useCatalogue } from "./queries";
+
+const SHOWN = 200;
+
+/** What a list of texts may hold, where the declaration says where to look. */
+export function useSuggestions(suggest: Suggestion | undefined): { value: string; label: string }[] {
+  const { language } = useText();
+  const catalogue = useCatalogue();
+  const collection = suggest === undefined || suggest === "permissions" ? "" : suggest.collection;
+  const page = useQuery({
+    ...firstPageQuery(collection, { pageSize: SHOWN }),
+    enabled: catalogue.find(collection) !== undefined,
+  });
+  if (suggest === undefined) return [];
+  if (suggest === "permissions") return catalogue.permissions.map((value) => ({ value, label: value }));
+  return (page.data?.records ?? []).map((record) => ({
+    value: String(record[suggest.value]),
+    label: titleOf(record, catalogue.find(collection), language),
+  }));
+}
