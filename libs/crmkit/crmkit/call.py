@@ -60,6 +60,8 @@ class Call:
         self._facts: list[dict[str, Any]] = []
         self._after_flush: list[Callable[[], Awaitable[None]]] = []
         self.told = False
+        # What a repeated call gets in place of the reply, where the reply holds what is shown but once.
+        self.remembered: Message | None = None
 
     def emit(self, event: type[Message], /, about: Resource | None = None, **fields: Any) -> None:
         """Records a business fact, sent once the transaction is written. Rows become messages after the flush."""

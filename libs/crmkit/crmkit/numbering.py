@@ -24,6 +24,17 @@ BLOCK = 50
 _PART = re.compile(r"\{(yyyy|yy|MM|dd|yyyyMM|yyyyMMdd|seq(?::(\d+))?)\}")
 
 
+def valid(pattern: str) -> bool:
+    """True for a pattern of known parts with one counter."""
+    counters = sum(match[1].startswith("seq") for match in _PART.finditer(pattern))
+    return counters == 1 and not set("{}") & set(_PART.sub("", pattern))
+
+
+def example(pattern: str, now: datetime) -> str:
+    """What the pattern gives as the 42nd number at that time."""
+    return _render(pattern, now, 42)
+
+
 async def draw(call: Call, described: Described, series: str = "") -> str:
     """The next number of the resource in the series, by the live rule or the declared one."""
     rule = call.config(f"numberRule.{described.collection}") or {}

@@ -252,12 +252,13 @@ class Pipeline:
                 return known, True
             reply = await self.run(method, request, call)
             if key:
+                kept = reply if call.remembered is None else call.remembered.SerializeToString()
                 await call.db.execute(
                     update(Replay)
                     .where(
                         Replay.principal == caller.principal, Replay.method == method.name, Replay.key == key
                     )
-                    .values(reply=reply)
+                    .values(reply=kept)
                 )
         return reply, False
 
