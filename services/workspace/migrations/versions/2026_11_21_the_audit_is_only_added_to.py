@@ -1,0 +1,41 @@
+"""The audit is only added to: months as partitions, and no right to change or delete."""
+
+from collections.abc import Sequence
+
+from alembic import op
+
+revision: str = "0b6f1d2a9c41"
+down_revision: str | None = "b6ec95ea9d3b"
+branch_labels: str | Sequence[str] | None = None
+depends_on: str | Sequence[str] | None = None
+
+# The partitions lie in a schema of their own, to which the app has no right: it reaches them through the one table.
+# The app may not make tables; the owner's function makes those of a month for it.
+_MONTH = """
+CREATE FUNCTION audit_month(day date) RETURNS void LANGUAGE plpgsql SECURITY DEFINER SET search_path = public AS $$
+DECLARE
+    first date := date_trunc('month', day);
+BEGIN
+    EXECUTE format(
+        'CREATE TABLE IF NOT EXISTS audit_months.%I PARTITION OF audit_entries FOR VALUES FROM (%L) TO (%L)',
+        'audit_' || to_char(first, 'YYYY_MM'), first::timestamp AT TIME ZONE 'UTC',
+        (first + interval '1 month')::timestamp AT TIME ZONE 'UTC'
+    );
+END
+$$
+"""
+
+
+def upgrade() -> None:
+    op.execute("CREATE SCHEMA audit_months")
+    op.execute(_MONTH)
+    op.execute("SELECT audit_month((now() + make_interval(months => n))::date) FROM generate_series(-1, 3) n")
+    # What is dated outside the months that exist is kept too.
+    op.execute("CREATE TABLE audit_months.audit_other PARTITION OF audit_entries DEFAULT")
+    op.execute("REVOKE UPDATE, DELETE, TRUNCATE ON audit_entries FROM workspace")
+
+
+def downgrade() -> None:
+    op.execute("GRANT UPDATE, DELETE ON audit_entries TO workspace")
+    op.execute("DROP FUNCTION audit_month(date)")
+    op.execute("DROP SCHEMA audit_months CASCADE")

@@ -1,0 +1,24 @@
+"""The workspace service: its table of contents."""
+
+from pathlib import Path
+
+from crmkit.app import App
+
+from workspace.consumers import CONSUMERS
+from workspace.jobs import SCHEDULES
+from workspace.model.base import Base
+from workspace.seeds import seed
+from workspace.service import WorkspaceService
+
+
+def app() -> App:
+    """Who works here, who may do what, who decides, and what happened."""
+    return App(
+        name="workspace",
+        serves=WorkspaceService(),
+        consumes=CONSUMERS,
+        schedules=SCHEDULES,
+        tables=Base.metadata,
+        migrations=Path(__file__).parent.parent / "migrations",
+        on_start=[seed],
+    )

@@ -1,0 +1,262 @@
+"""What workspace does when it hears of something."""
+
+from datetime import UTC
+from decimal import Decimal
+from uuid import UUID
+
+from crm.common.v1 import common_pb2 as common
+from crm.workspace.v1 import events_pb2 as events
+from crmkit.call import Call
+from crmkit.catalog import resources
+from crmkit.events import Fact, listens
+from google.protobuf.json_format import MessageToDict
+from google.protobuf.timestamp_pb2 import Timestamp
+from sqlalchemy import select
+
+from workspace import publishing
+from workspace.model import audit
+from workspace.model.api_key import ApiKey
+from workspace.model.approval import (
+    Approval,
+    ApprovalPolicy,
+    administrators,
+    approvers_of,
+    replace_approver,
+)
+from workspace.model.bulk_job import BulkJob
+from workspace.model.department import Department
+from workspace.model.employee import Employee
+from workspace.model.file import File
+from workspace.model.work import Task, notify
+from workspace.notices import NOTICES
+
+
+@listens("crm.*.v1.ResourceChanged", "crm.gateway.v1.>")
+async def on_anything_happened(event: Fact, call: Call) -> None:
+    """Every change and every fact of the gateway stands in the audit, once."""
+    await audit.append(event, call)
+
+
+@listens("crm.workspace.v1.ResourceChanged")
+async def on_definition_changed(event: Fact, call: Call) -> None:
+    """Tells all services by the configuration bucket; repeated until the bucket has it."""
+    name: str = event.payload["name"]
+    if name.partition("/")[0] in publishing.COLLECTIONS:
+        await publishing.publish_changed(name, event.payload.get("resource", {}), call)
+
+
+async def on_action_held(event: common.ActionHeld, call: Call) -> None:
+    """A verb waits: asks those whom its policy names."""
+    if await call.find(Approval, Approval.held_action == event.held_action):
+        return
+    policy = (
+        await call.find(ApprovalPolicy, ApprovalPolicy.id == UUID(event.policy)) if event.policy else None
+    )
+    verb = event.action.rpartition(".")[2]
+    described = next(
+        (found for found in resources().values() if found.collection == event.target.partition("/")[0]), None
+    )
+    facts = MessageToDict(event.facts)
+    facts.pop("_now", None)
+    title = str(facts.get(described.title_field, "")) if described else ""
+    title = str(facts.get("displayName") or facts.get("number") or title or event.target)
+    requester = event.requester
+    approval = Approval(
+        target=event.target, action=event.action, request=MessageToDict(event.request), facts=facts,
+        digest=event.digest, policy=policy.name if policy else "", held_action=event.held_action,
+        requester=requester, mode=policy.mode if policy else "ANY", state="PENDING",
+        owner=requester if requester.startswith("employees/") else "", creator=requester,
+        display_name=f"{policy.display_name if policy else verb}：{title}"[:400],
+    )  # fmt: skip
+    approvers = await approvers_of(policy, requester, call) if policy else {}
+    approvers = approvers or await administrators(requester, call)
+    approval.ask(approvers)
+    await call.add(approval)
+    if not approvers:
+        approval.close_unreachable(call)
+    await call.flush()
+    await _ask(approval, list(approvers), call)
+
+
+async def on_held_action_ended(event: common.HeldActionEnded, call: Call) -> None:
+    """The held verb ran, failed or was stale: the approval and its requester know."""
+    approval = await call.find(Approval, Approval.held_action == event.held_action, lock=True)
+    if approval is not None:
+        approval.executed(event.outcome, event.reason)
+
+
+@listens(
+    "crm.workspace.v1.ApprovalApproved",
+    "crm.workspace.v1.ApprovalRejected",
+    "crm.workspace.v1.ApprovalReturned",
+)
+async def on_approval_decided(event: Fact, call: Call) -> None:
+    """The requester is told."""
+    approval = event.payload["approval"]
+    name, title = approval["name"], approval.get("displayName", "")
+    zh, en = {
+        "ApprovalApproved": ("已同意", "agreed"),
+        "ApprovalRejected": ("已拒绝", "refused"),
+        "ApprovalReturned": ("已退回", "given back"),
+    }[event.subject.rpartition(".")[2]]
+    key = f"approval:{name}:{event.subject.rpartition('.')[2]}"
+    body = approval.get("outcome", "")
+    await notify(
+        call, [approval["requester"]], "approval", key, name, f"审批{zh}：{title}", f"{title}: {en}", body
+    )
+
+
+async def on_employee_frozen(event: events.EmployeeFrozen, call: Call) -> None:
+    """Others decide in place of somebody who has lost access."""
+    await _replace(event.employee.name, call)
+
+
+async def on_employee_offboarded(event: events.EmployeeOffboarded, call: Call) -> None:
+    """Tasks go to the successor, decisions to others, keys end."""
+    leaver = event.employee.name
+    await _replace(leaver, call)
+    successor = await call.find(Employee, Employee.id == UUID(event.successor.partition("/")[2]))
+    tasks = select(Task).where(Task.owner == leaver, Task.state.in_(["OPEN", "IN_PROGRESS"]))
+    for task in list(await call.db.scalars(tasks.with_for_update())) if successor else ():
+        task.hand_over(successor, call)
+    for key in list(
+        await call.db.scalars(select(ApiKey).where(ApiKey.owner == leaver, ApiKey.state == "ACTIVE"))
+    ):
+        key.revoke(call)
+
+
+@listens("crm.workspace.v1.TaskAssigned")
+async def on_task_assigned(event: Fact, call: Call) -> None:
+    """Who gets a task from somebody else is told."""
+    task = event.payload["task"]
+    owner = task.get("owner", "")
+    if owner != event.actor:
+        title = task.get("displayName", "")
+        key = f"task:{task['name']}:{owner}:{task.get('etag', '')}"
+        await notify(call, [owner], "task", key, task["name"], f"新任务：{title}", f"New task: {title}")
+
+
+@listens("crm.customer.v1.InteractionLogged")
+async def on_interaction_logged(event: Fact, call: Call) -> None:
+    """What is to be done next becomes one task of who logged it."""
+    interaction = event.payload["interaction"]
+    step = interaction.get("nextStep") or {}
+    source, owner = interaction["name"], interaction.get("owner", "")
+    if not step.get("text") or not owner or await call.find(Task, Task.source == source):
+        return
+    task = Task(
+        display_name=step["text"][:200], description=interaction.get("summary", "")[:5000], owner=owner,
+        creator=event.actor, source=source, links=[source, *filter(None, [interaction.get("account")])],
+    )  # fmt: skip
+    if due := step.get("dueTime"):
+        moment = Timestamp()
+        moment.FromJsonString(due)
+        task.due_time = moment.ToDatetime(UTC)
+    await call.add(task)
+
+
+@listens(*NOTICES)
+async def on_worth_a_notice(event: Fact, call: Call) -> None:
+    """Tells the people concerned, once per fact."""
+    notice = NOTICES[event.subject]
+    if (found := notice.of(event)) is not None:
+        people, target, zh, en = found
+        await notify(call, people, notice.kind, f"fact:{event.id}", target, zh, en)
+
+
+@listens("crm.customer.v1.InteractionForwarded")
+async def on_interaction_forwarded(event: Fact, call: Call) -> None:
+    """One notice for each department, to who leads it."""
+    interaction = event.payload["interaction"]
+    for name in event.payload.get("departments", []):
+        department = await call.find(Department, Department.id == UUID(name.partition("/")[2]))
+        if department and department.manager:
+            text = str(interaction.get("summary", ""))[:100]
+            key = f"forward:{interaction['name']}:{name}:{event.payload.get('kind', '')}"
+            zh, en = (
+                f"转交给{department.display_name}：{text}",
+                f"Passed to {department.display_name}: {text}",
+            )
+            await notify(call, [department.manager], "interaction", key, interaction["name"], zh, en)
+
+
+async def on_notice_raised(event: common.NoticeRaised, call: Call) -> None:
+    """A notice that has no fact of its own: one per person, key and rung."""
+    people = list(event.employees)
+    for role in event.roles:
+        holders = select(Employee.id).where(Employee.roles.contains([role]), Employee.state == "ACTIVE")
+        people += [f"employees/{key}" for key in await call.db.scalars(holders.limit(200))]
+    target = event.subjects[0] if event.subjects else ""
+    key = f"notice:{event.kind}:{event.dedupe_key or target}:{event.rung}"
+    await notify(call, people, event.kind, key, target, event.text.zh, event.text.en or event.text.zh)
+
+
+async def on_bulk_progressed(event: common.BulkProgressed, call: Call) -> None:
+    """How far a job is."""
+    job = await _job(event.job, call)
+    if job is not None:
+        job.progressed(event.total, event.done, event.failed)
+
+
+async def on_bulk_finished(event: common.BulkFinished, call: Call) -> None:
+    """How a job ended: its files get their records, its owner is told."""
+    job = await _job(event.job, call)
+    if job is None or not job.finished(event, call):
+        return
+    for name in ("error_file", "result_file"):
+        if event.HasField(name):
+            setattr(job, name, (await _stored(getattr(event, name), job.owner, call)).name)
+    if job.mode == "REVERT" and job.state == "DONE" and (original := await _job(job.reverts, call)):
+        original.state = "REVERTED"
+    await call.flush()
+    zh = f"批量任务 {job.number} 已结束：完成 {job.done}，错误 {job.failed}"
+    en = f"Bulk job {job.number} has ended: {job.done} done, {job.failed} with errors"
+    await notify(call, [job.owner], "bulk", f"bulk:{job.name}", job.name, zh, en, job.reason)
+
+
+async def _stored(stored: common.StoredFile, owner: str, call: Call) -> File:
+    """The record of a file that a service has put into the store."""
+    name: str = getattr(stored, "name", "")
+    values = {"id": UUID(name.partition("/")[2])} if name else {}
+    file = File(
+        display_name=stored.display_name, media_type=stored.media_type, sha256=stored.sha256,
+        size=Decimal(stored.size or 0), owner=getattr(stored, "owner", "") or owner, **values,
+    )  # fmt: skip
+    return await call.add(file)
+
+
+async def _job(name: str, call: Call) -> BulkJob | None:
+    return await call.find(BulkJob, BulkJob.id == UUID(name.partition("/")[2]), lock=True)
+
+
+async def _replace(leaver: str, call: Call) -> None:
+    person = await call.find(Employee, Employee.id == UUID(leaver.partition("/")[2]))
+    for approval in await replace_approver(person, call) if person else ():
+        await call.flush()
+        await _ask(approval, [d.approver for d in approval.decisions if not d.vote], call)
+
+
+async def _ask(approval: Approval, people: list[str], call: Call) -> None:
+    title = approval.display_name
+    key = f"approval:{approval.name}"
+    await notify(
+        call, people, "approval", key, approval.name, f"待审批：{title}", f"Waits for your approval: {title}"
+    )
+
+
+CONSUMERS = [
+    on_anything_happened,
+    on_definition_changed,
+    on_action_held,
+    on_held_action_ended,
+    on_approval_decided,
+    on_employee_frozen,
+    on_employee_offboarded,
+    on_task_assigned,
+    on_interaction_logged,
+    on_worth_a_notice,
+    on_interaction_forwarded,
+    on_notice_raised,
+    on_bulk_progressed,
+    on_bulk_finished,
+]

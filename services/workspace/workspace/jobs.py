@@ -1,0 +1,41 @@
+"""Timed work."""
+
+from datetime import datetime, timedelta
+
+import structlog
+from crmkit.call import Call
+from crmkit.schedule import every
+from sqlalchemy import select, text
+
+from workspace import publishing
+from workspace.model.api_key import ApiKey
+
+MONTHS_AHEAD = 3
+
+log = structlog.get_logger(__name__)
+
+
+@every("1m", collapse=True)
+async def reconcile_configuration(as_of: datetime, call: Call) -> None:
+    """The bucket says what the tables say, whatever was lost on the way."""
+    if different := await publishing.reconcile(call):
+        log.info("configuration mended", entries=different)
+
+
+@every("1h", collapse=True)
+async def expire_keys(as_of: datetime, call: Call) -> None:
+    """Keys whose time is over say so; the gateway refuses them since then."""
+    over = select(ApiKey).where(ApiKey.state == "ACTIVE", ApiKey.expire_time < as_of)
+    for key in list(await call.db.scalars(over.with_for_update(skip_locked=True).limit(500))):
+        key.state = "EXPIRED"
+
+
+@every("1d", collapse=True)
+async def make_audit_months(as_of: datetime, call: Call) -> None:
+    """Tables of the audit for the months to come; the owner's function makes them, for the app may not."""
+    for months in range(MONTHS_AHEAD + 1):
+        day = (as_of.replace(day=1) + timedelta(days=31 * months)).replace(day=1)
+        await call.db.execute(text("SELECT audit_month(:day)"), {"day": day.date()})
+
+
+SCHEDULES = [reconcile_configuration, expire_keys, make_audit_months]

@@ -1,0 +1,85 @@
+"""Keys with which other systems call."""
+
+import ipaddress
+from datetime import datetime, timedelta
+
+from crm.workspace.v1 import events_pb2 as events
+from crm.workspace.v1 import pb
+from crmkit import keys
+from crmkit.auth import Scope
+from crmkit.call import Call
+from crmkit.errors import FailedPrecondition, PermissionDenied
+from crmkit.resource import Resource
+from sqlalchemy import Index, Text, func, select
+from sqlalchemy.orm import Mapped, mapped_column
+
+from workspace.model.base import Base
+from workspace.permissions import check_grant, check_known
+
+LONGEST_DAYS = 400
+USUAL_DAYS = 365
+MOST_KEYS = 20
+
+
+class ApiKey(Resource, Base):
+    """A key. Its secret is shown once and kept as a hash; it never reaches further than its maker."""
+
+    __message__ = pb.ApiKey
+    __table_args__ = (Index("api_keys_key_id_key", "key_id", unique=True),)
+
+    display_name: Mapped[str]
+    key_id: Mapped[str]
+    permissions: Mapped[list[str]]
+    scope: Mapped[str]
+    account: Mapped[str]
+    expire_time: Mapped[datetime | None]
+    cidrs: Mapped[list[str]]
+    rate: Mapped[int]
+    state: Mapped[str]
+    # No field of the message, so that no answer and no fact can hold it.
+    secret_hash: Mapped[str] = mapped_column(Text)
+
+    # Set while the key is being made, and shown by the answer to that alone.
+    secret = ""
+    shown = ""
+
+    async def creating(self, call: Call) -> None:
+        """Checks reach and lifetime."""
+        self.state = "ACTIVE"
+        self.owner = self.owner or call.caller.employee
+        self.scope = self.scope or ("OWN" if self.account else "DEPARTMENT")
+        check_known(self.permissions)
+        check_grant(self.permissions, call)
+        order = list(Scope)
+        if not call.caller.is_system and order.index(Scope(self.scope)) > order.index(call.caller.scope):
+            raise PermissionDenied("SCOPE_EXCEEDS_OWNER")
+        self.expire_time = self.expire_time or call.now + timedelta(days=USUAL_DAYS)
+        if not call.now < self.expire_time <= call.now + timedelta(days=LONGEST_DAYS):
+            raise FailedPrecondition("KEY_LIFETIME", limit=LONGEST_DAYS)
+        self._check_networks()
+        working = select(func.count()).where(ApiKey.owner == self.owner, ApiKey.state == "ACTIVE")
+        async with call.everybody():
+            if (await call.db.scalar(working) or 0) >= MOST_KEYS:
+                raise FailedPrecondition("KEY_LIMIT", limit=MOST_KEYS)
+        settings = call.running.settings
+        key = keys.ApiKey.make(settings.environment)
+        self.key_id, self.secret_hash, self.shown = key.id, key.digest(settings.secret_key), str(key)
+        call.emit(events.ApiKeyChanged, api_key=self)
+
+    async def updating(self, call: Call, changed: frozenset[str]) -> None:
+        """Networks and rate may change while it works."""
+        self.check_state("ACTIVE")
+        self._check_networks()
+
+    def revoke(self, call: Call) -> None:
+        """Ends it."""
+        self.check_state("ACTIVE")
+        self.state = "REVOKED"
+        call.emit(events.ApiKeyChanged, api_key=self)
+
+    def _check_networks(self) -> None:
+        for network in self.cidrs:
+            try:
+                ipaddress.ip_network(network, strict=False)
+            except ValueError:
+                raise FailedPrecondition("CIDR_INVALID", network=network[:50]) from None

@@ -1,0 +1,182 @@
+"""The audit chain: every entry holds the hash of the one before it. Entries are only ever added."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+import rfc8785
+from crm.workspace.v1 import pb
+from crmkit.call import Call
+from crmkit.catalog import resources
+from crmkit.events import Fact
+from crmkit.resource import Resource
+from sqlalchemy import DateTime, Index, Integer, Text, insert, select, update
+from sqlalchemy.dialects.postgresql import insert as insert_new
+from sqlalchemy.orm import Mapped, mapped_column
+
+from workspace.model.base import Base
+
+BEGINNING = "0" * 64
+PROVEN_AT_ONCE = 20_000
+CHUNK = 2000
+SEALED = ("seq", "time", "actor", "address", "method", "resource", "action", "before", "after", "subject")
+
+
+class AuditEntry(Resource, Base):
+    """One thing that happened; its id is the fact's. A table of months that grows without end."""
+
+    __message__ = pb.AuditEntry
+    __table_args__ = (
+        Index("audit_entries_seq_index", "seq"),
+        Index("audit_entries_resource_index", "resource", "time"),
+        Index("audit_entries_actor_index", "actor", "time"),
+        {"postgresql_partition_by": "RANGE (time)"},
+    )
+
+    time: Mapped[datetime] = mapped_column(DateTime(timezone=True), primary_key=True)
+    seq: Mapped[int]
+    actor: Mapped[str]
+    address: Mapped[str]
+    method: Mapped[str]
+    resource: Mapped[str]
+    action: Mapped[str]
+    before: Mapped[str]
+    after: Mapped[str]
+    subject: Mapped[str]
+    prev_hash: Mapped[str]
+    hash: Mapped[str]
+
+
+class AuditHead(Base):
+    """The end of the chain. Its row is locked by the one writer."""
+
+    __tablename__ = "audit_heads"
+
+    chain: Mapped[str] = mapped_column(Text, primary_key=True)
+    seq: Mapped[int] = mapped_column(Integer)
+    hash: Mapped[str] = mapped_column(Text)
+
+
+@dataclass(frozen=True)
+class Proof:
+    """How far the chain was proven, and the first entry that does not fit."""
+
+    verified: int
+    next_seq: int
+    head_seq: int
+    head_hash: str
+    first_break: int = 0
+    kind: str = ""
+
+
+async def append(fact: Fact, call: Call) -> None:
+    """Adds the fact to the chain; one that is there already changes nothing."""
+    known = select(AuditEntry.id).where(AuditEntry.id == fact.id, AuditEntry.time == fact.time)
+    await call.db.execute(
+        insert_new(AuditHead).values(chain="main", seq=0, hash=BEGINNING).on_conflict_do_nothing()
+    )
+    head = (await call.db.scalars(select(AuditHead).where(AuditHead.chain == "main").with_for_update())).one()
+    if await call.db.scalar(known):
+        return
+    entry = {"seq": head.seq + 1, **_told(fact)}
+    sealed = seal(head.hash, fact.id, entry)
+    await call.db.execute(
+        insert(AuditEntry).values(
+            id=fact.id, create_time=fact.time, update_time=fact.time, version=1,
+            prev_hash=head.hash, hash=sealed, **entry,
+        )
+    )  # fmt: skip
+    await call.db.execute(
+        update(AuditHead).where(AuditHead.chain == "main").values(seq=entry["seq"], hash=sealed),
+        execution_options={"synchronize_session": False},
+    )
+    call.db.expunge(head)
+
+
+def seal(prev_hash: str, event: UUID, entry: Mapping[str, Any]) -> str:
+    """SHA-256 over the previous hash and the entry as canonical JSON (RFC 8785)."""
+    content = {name: entry[name] for name in SEALED} | {"event": str(event)}
+    content["time"] = entry["time"].astimezone(UTC).isoformat(timespec="microseconds")
+    return hashlib.sha256(prev_hash.encode() + rfc8785.dumps(content)).hexdigest()
+
+
+async def prove(from_seq: int, limit: int, call: Call) -> Proof:
+    """Walks the chain from an entry on and finds what was changed, taken out, put in or cut off."""
+    head = (
+        await call.db.execute(select(AuditHead.seq, AuditHead.hash).where(AuditHead.chain == "main"))
+    ).one_or_none()
+    head_seq, head_hash = (head.seq, head.hash) if head else (0, BEGINNING)
+    expected, verified = max(from_seq, 1), 0
+    previous = BEGINNING
+    if expected > 1:
+        before = select(AuditEntry.hash).where(AuditEntry.seq == expected - 1).limit(1)
+        previous = await call.db.scalar(before) or ""
+    limit = min(limit or PROVEN_AT_ONCE, PROVEN_AT_ONCE)
+
+    def broken(kind: str) -> Proof:
+        return Proof(verified, 0, head_seq, head_hash, expected, kind)
+
+    while verified < limit:
+        size = min(CHUNK, limit - verified)
+        window = AuditEntry.seq.between(expected, expected + size - 1)
+        rows = (await call.db.execute(_ENTRIES.where(window).order_by(AuditEntry.seq))).all()
+        if not rows:
+            break
+        for row in rows:
+            if row.seq != expected:
+                return broken("INSERTED" if row.seq < expected else "MISSING")
+            if row.prev_hash != previous or seal(previous, row.id, row._mapping) != row.hash:
+                return broken("CHANGED")
+            previous, expected, verified = row.hash, expected + 1, verified + 1
+    if expected <= head_seq and verified < limit:
+        later = await call.db.scalar(select(AuditEntry.seq).where(AuditEntry.seq > expected).limit(1))
+        return broken("MISSING" if later else "CUT")
+    if expected == head_seq + 1:
+        if previous != head_hash:
+            expected -= 1
+            return broken("CHANGED")
+        if await call.db.scalar(select(AuditEntry.seq).where(AuditEntry.seq > head_seq).limit(1)):
+            return broken("INSERTED")
+    return Proof(verified, expected if expected <= head_seq else 0, head_seq, head_hash)
+
+
+_ENTRIES = select(
+    AuditEntry.id, AuditEntry.prev_hash, AuditEntry.hash, *(getattr(AuditEntry, n) for n in SEALED)
+)
+
+
+def _told(fact: Fact) -> dict[str, Any]:
+    """What the entry says of the fact. Of what is private it says that it happened, not what was written."""
+    payload = fact.payload
+    if not fact.subject.endswith(".ResourceChanged"):
+        after = json.dumps(payload, ensure_ascii=False, sort_keys=True)
+        return _entry(fact, fact.aggregate, fact.subject.rpartition(".")[2], "", after)
+    name, action = str(payload.get("name", fact.aggregate)), str(payload.get("action", ""))
+    before, after = payload.get("before"), payload.get("after")
+    if action == "CREATED":
+        after = payload.get("resource")
+    elif action == "DELETED":
+        before = payload.get("resource")
+    if name.partition("/")[0] in _private():
+        before = after = None
+    texts = [
+        json.dumps(value, ensure_ascii=False, sort_keys=True) if value else "" for value in (before, after)
+    ]
+    return _entry(fact, name, action, texts[0], texts[1])
+
+
+def _entry(fact: Fact, resource: str, action: str, before: str, after: str) -> dict[str, Any]:
+    payload = fact.payload
+    return {
+        "time": fact.time, "actor": fact.actor, "address": str(payload.get("address", "")),
+        "method": str(payload.get("method", "")), "resource": resource, "action": action,
+        "before": before, "after": after, "subject": fact.subject,
+    }  # fmt: skip
+
+
+def _private() -> frozenset[str]:
+    return frozenset(found.collection for found in resources().values() if found.scope == "PRIVATE")

@@ -1,0 +1,117 @@
+"""The department: the tree of the organisation."""
+
+from crm.workspace.v1 import pb
+from crmkit.call import Call
+from crmkit.errors import FailedPrecondition
+from crmkit.resource import Resource, parse_name
+from sqlalchemy import Index, func, select, text
+from sqlalchemy.orm import Mapped
+
+from workspace.model.base import Base
+
+DEEPEST = 12
+
+
+class Department(Resource, Base):
+    """A unit of the organisation. The tree has one root and no cycle."""
+
+    __message__ = pb.Department
+    __table_args__ = (
+        Index("departments_root_key", "parent", unique=True, postgresql_where=text("parent = ''")),
+        Index(
+            "departments_sibling_key",
+            "parent",
+            "display_name",
+            unique=True,
+            postgresql_where=text("state = 'ACTIVE'"),
+        ),
+        Index("departments_code_key", "code", unique=True, postgresql_where=text("code <> ''")),
+    )
+
+    display_name: Mapped[str]
+    code: Mapped[str]
+    kind: Mapped[str]
+    parent: Mapped[str]
+    path: Mapped[str]
+    state: Mapped[str]
+
+    async def creating(self, call: Call) -> None:
+        """Hangs the department into the tree: under the company where nothing else is said."""
+        self.state = "ACTIVE"
+        self.kind = self.kind or "DEPARTMENT"
+        if not self.parent and (root := await call.find(Department, Department.parent == "")):
+            self.parent = root.name
+        await self._place(call)
+
+    async def updating(self, call: Call, changed: frozenset[str]) -> None:
+        """A new name is in the paths of all beneath."""
+        self.check_state("ACTIVE")
+        if "display_name" in changed:
+            await self._place_children(call, await self._place(call))
+
+    async def deleting(self, call: Call) -> None:
+        """Only an empty department goes."""
+        await self._check_empty(call)
+
+    async def move(self, parent: str, call: Call) -> None:
+        """Hangs it, with all beneath, under another one."""
+        self.check_state("ACTIVE")
+        # One move at a time: two moves that are right alone can make a cycle together.
+        await call.db.execute(text("SELECT pg_advisory_xact_lock(hashtext('workspace.departments'))"))
+        self.parent = parent
+        await self._place_children(call, await self._place(call))
+
+    async def close(self, call: Call) -> None:
+        """Takes an empty department out of use."""
+        self.check_state("ACTIVE")
+        await self._check_empty(call)
+        self.state = "CLOSED"
+
+    async def reopen(self, call: Call) -> None:
+        """Takes it back into use."""
+        self.check_state("CLOSED")
+        await self._place(call)
+        self.state = "ACTIVE"
+
+    async def _place(self, call: Call) -> int:
+        """Checks the place and writes the path; returns the depth."""
+        above = await ancestors(self.parent, call)
+        if any(department.id == self.id for department in above):
+            raise FailedPrecondition("DEPARTMENT_CYCLE")
+        if len(above) >= DEEPEST:
+            raise FailedPrecondition("DEPARTMENT_TOO_DEEP", limit=DEEPEST)
+        if above and above[0].state == "CLOSED":
+            raise FailedPrecondition("DEPARTMENT_CLOSED")
+        self.path = "/".join(department.display_name for department in [*reversed(above), self])
+        return len(above) + 1
+
+    async def _place_children(self, call: Call, depth: int) -> None:
+        for child in list(await call.db.scalars(select(Department).where(Department.parent == self.name))):
+            if depth >= DEEPEST:
+                raise FailedPrecondition("DEPARTMENT_TOO_DEEP", limit=DEEPEST)
+            child.path = f"{self.path}/{child.display_name}"
+            await child._place_children(call, depth + 1)
+
+    async def _check_empty(self, call: Call) -> None:
+        from workspace.model.employee import Employee
+
+        people = select(func.count()).where(
+            (Employee.department == self.name) | (Employee.posts.contains([self.name])),
+            Employee.state != "OFFBOARDED",
+        )
+        children = select(func.count()).where(Department.parent == self.name, Department.state == "ACTIVE")
+        counts = {"people": await call.db.scalar(people), "departments": await call.db.scalar(children)}
+        if any(counts.values()):
+            raise FailedPrecondition("DEPARTMENT_NOT_EMPTY", **counts)
+
+
+async def ancestors(name: str, call: Call) -> list[Department]:
+    """The department of the name and all above it, nearest first."""
+    found: list[Department] = []
+    while name and len(found) <= DEEPEST:
+        above = await call.find(Department, Department.id == parse_name(name, "departments"))
+        if above is None:
+            break
+        found.append(above)
+        name = above.parent
+    return found

@@ -1,0 +1,181 @@
+"""The employee: a person who works with the platform, or a service account."""
+
+import re
+from collections.abc import Collection
+
+from crm.workspace.v1 import events_pb2 as events
+from crm.workspace.v1 import pb
+from crmkit.call import Call
+from crmkit.errors import FailedPrecondition, Validation, Violation, required
+from crmkit.resource import Resource, parse_name
+from sqlalchemy import Index, exists, inspect, select, text
+from sqlalchemy.orm import Mapped
+
+from workspace.model.base import Base
+from workspace.model.department import Department
+from workspace.model.role import Role
+from workspace.permissions import ADMINISTRATION, check_grant, expand
+
+USERNAME = re.compile(r"[a-z0-9][a-z0-9._@-]*")
+SHORTEST_REASON = 5
+MOST_POSTS = 5
+
+
+class Employee(Resource, Base):
+    """A person, or a service account. What the person may do comes from the roles, at once."""
+
+    __message__ = pb.Employee
+    __table_args__ = (
+        Index("employees_username_key", "username", unique=True, postgresql_where=text("username <> ''")),
+        Index(
+            "employees_email_key",
+            "email",
+            unique=True,
+            postgresql_where=text("email <> '' AND state <> 'OFFBOARDED'"),
+        ),
+        Index("employees_roles_index", "roles", postgresql_using="gin"),
+    )
+
+    display_name: Mapped[str]
+    english_name: Mapped[str]
+    username: Mapped[str]
+    email: Mapped[str]
+    phone: Mapped[str]
+    kind: Mapped[str]
+    posts: Mapped[list[str]]
+    superior: Mapped[str]
+    roles: Mapped[list[str]]
+    account: Mapped[str]
+    locale: Mapped[str]
+    time_zone: Mapped[str]
+    subject: Mapped[str]
+    state: Mapped[str]
+    state_reason: Mapped[str]
+    successor: Mapped[str]
+    identity_error: Mapped[str]
+
+    async def creating(self, call: Call) -> None:
+        """Completes the record. Without an identity provider to wait for, the person may begin at once."""
+        from workspace.settings import WorkspaceSettings
+
+        self.kind = self.kind or "STAFF"
+        self.locale = self.locale or "zh-CN"
+        self.time_zone = self.time_zone or "Asia/Shanghai"
+        self.subject = str(self.id)
+        self.state = self.state or ("INVITED" if WorkspaceSettings().keycloak_url else "ACTIVE")
+        await self._check(frozenset(["username", "department", "posts", "superior"]), call)
+        await check_roles(self.roles, call)
+
+    async def updating(self, call: Call, changed: frozenset[str]) -> None:
+        """Grants only what the granter has; the last administrator stays one."""
+        self.check_state("INVITED", "ACTIVE", "FROZEN")
+        await self._check(changed, call)
+        if "roles" in changed:
+            history = inspect(self).attrs.roles.history
+            await check_roles(set(self.roles) - set(history.deleted[0] if history.deleted else ()), call)
+            await check_administrator_left(call)
+
+    async def freeze(self, reason: str, call: Call) -> None:
+        """Takes access away."""
+        self.check_state("ACTIVE", "INVITED")
+        self.state, self.state_reason = "FROZEN", check_reason(reason)
+        await check_administrator_left(call)
+        call.emit(events.EmployeeFrozen, employee=self, time=call.now)
+
+    def unfreeze(self) -> None:
+        """Gives it back."""
+        self.check_state("FROZEN")
+        self.state, self.state_reason = "ACTIVE", ""
+
+    async def offboard(self, successor: str, call: Call) -> None:
+        """Ends the employment. Listeners move what is open to the successor."""
+        self.check_state("INVITED", "ACTIVE", "FROZEN")
+        if not successor or successor == self.name:
+            raise FailedPrecondition("SUCCESSOR_REQUIRED")
+        heir = await call.find(Employee, Employee.id == parse_name(successor, "employees"))
+        if heir is None or heir.state != "ACTIVE":
+            raise FailedPrecondition("EMPLOYEE_INACTIVE")
+        self.state, self.successor = "OFFBOARDED", successor
+        await check_administrator_left(call)
+        call.emit(events.EmployeeOffboarded, employee=self, successor=successor, time=call.now)
+
+    async def ask_for_account(self, call: Call) -> None:
+        """Asks the identity provider once more to make the account."""
+        self.check_state("INVITED")
+        self.identity_error = ""
+
+    async def _check(self, changed: Collection[str], call: Call) -> None:
+        self.username, self.email = self.username.strip().lower(), self.email.strip().lower()
+        violations: list[Violation] = []
+        if "username" in changed and self.username and not USERNAME.fullmatch(self.username):
+            violations.append(
+                Violation(
+                    "employee.username", "WRONG_FORMAT", "登录名格式不正确", "Letters, digits and . _ @ -."
+                )
+            )
+        if not self.department:
+            violations.append(required("employee.department"))
+        if len(self.posts) > MOST_POSTS:
+            violations.append(
+                Violation("employee.posts", "TOO_MANY", f"最多 {MOST_POSTS} 个", f"At most {MOST_POSTS}.")
+            )
+        if "superior" in changed and await self._leads(self.superior, call):
+            violations.append(
+                Violation(
+                    "employee.superior",
+                    "CYCLE",
+                    "上级不能是本人或其下属",
+                    "The superior reports to the person.",
+                )
+            )
+        if violations:
+            raise Validation(*violations)
+        for name in {self.department, *self.posts} if {"department", "posts"} & set(changed) else ():
+            department = await call.find(Department, Department.id == parse_name(name, "departments"))
+            if department is not None and department.state == "CLOSED":
+                raise FailedPrecondition("DEPARTMENT_CLOSED")
+
+    async def _leads(self, superior: str, call: Call) -> bool:
+        return any(person.id == self.id for person in await superiors(superior, call))
+
+
+async def superiors(name: str, call: Call) -> list[Employee]:
+    """The employee of the name and all superiors, nearest first; an old cycle ends the walk."""
+    found: list[Employee] = []
+    while name and len(found) < 50:
+        person = await call.find(Employee, Employee.id == parse_name(name, "employees"))
+        if person is None or person in found:
+            break
+        found.append(person)
+        name = person.superior
+    return found
+
+
+def check_reason(reason: str) -> str:
+    """The reason; REASON_REQUIRED where it says too little."""
+    if len(reason.strip()) < SHORTEST_REASON:
+        raise FailedPrecondition("REASON_REQUIRED", minimum=SHORTEST_REASON)
+    return reason.strip()
+
+
+async def check_roles(codes: Collection[str], call: Call) -> None:
+    """Refuses roles that do not exist, and roles that reach further than whoever gives them."""
+    roles = {
+        role.code: role for role in await call.db.scalars(select(Role).where(Role.code.in_(list(codes))))
+    }
+    for code in codes:
+        if code not in roles or roles[code].state != "ACTIVE":
+            raise FailedPrecondition("ROLE_UNKNOWN", role=code)
+        check_grant(roles[code].permissions, call)
+
+
+async def check_administrator_left(call: Call) -> None:
+    """Refuses the change after which nobody could undo it."""
+    # Two administrators who freeze each other at the same moment: the second one waits here.
+    await call.db.execute(text("SELECT pg_advisory_xact_lock(hashtext('workspace.administrators'))"))
+    await call.flush()
+    roles = await call.db.scalars(select(Role).where(Role.state == "ACTIVE"))
+    codes = [role.code for role in roles if expand(role.permissions) >= ADMINISTRATION]
+    left = select(exists().where(Employee.state == "ACTIVE", Employee.roles.overlap(codes)))
+    if not await call.db.scalar(left):
+        raise FailedPrecondition("LAST_ADMINISTRATOR")

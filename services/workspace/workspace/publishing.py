@@ -1,0 +1,217 @@
+"""What workspace tells all services by the configuration bucket: it is the bucket's only writer.
+
+Every change publishes what it concerns, read from the tables and not from the fact, so that late and doubled facts
+do no harm. A reconciliation compares bucket and tables and mends what differs.
+"""
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC
+from typing import Any
+
+from crmkit.call import Call
+from crmkit.resource import Resource, parse_name
+from sqlalchemy import select
+
+from workspace.model.api_key import ApiKey
+from workspace.model.approval import ApprovalPolicy
+from workspace.model.definitions import CustomField, NumberRule
+from workspace.model.department import Department
+from workspace.model.dictionary import Dictionary
+from workspace.model.employee import Employee
+from workspace.model.role import Role
+
+Value = Callable[[Sequence[Any], Call], Awaitable[dict[str, Any] | None]]
+
+
+@dataclass(frozen=True)
+class Family:
+    """Entries made of the rows that share one attribute; None where there is nothing to tell."""
+
+    prefix: str
+    model: type[Resource]
+    group: str
+    value: Value
+
+    def key(self, group: Any) -> str:
+        """The entry's key."""
+        return f"{self.prefix}{group}"
+
+    async def publish(self, group: Any, call: Call) -> None:
+        """Puts the entry as the tables have it now, or takes it out."""
+        column: Any = getattr(self.model, self.group)
+        async with call.everybody():
+            rows = list(await call.db.scalars(select(self.model).where(column == group)))
+        value = await self.value(rows, call) if rows else None
+        if value is not None:
+            await call.running.config.put(self.key(group), value)
+        elif call.config(self.key(group)) is not None:
+            await call.running.config.delete(self.key(group))
+
+
+async def publish_changed(name: str, resource: dict[str, Any], call: Call) -> None:
+    """Publishes what a changed record concerns; `resource` is the record as the fact told it."""
+    collection = name.partition("/")[0]
+    for family in FAMILIES:
+        if family.model.described.collection == collection:
+            group = parse_name(name, collection) if family.group == "id" else resource[_json(family)]
+            await family.publish(group, call)
+    if collection == "employees":
+        # The keys of who has lost access work no more.
+        for key in list(await call.db.scalars(select(ApiKey.id).where(ApiKey.owner == name))):
+            await _KEY_BY_NAME.publish(key, call)
+            await _publish_key_id(key, call)
+
+
+async def reconcile(call: Call) -> int:
+    """Mends every entry that differs from the tables; returns how many there were."""
+    wanted: dict[str, tuple[Family, Any]] = {}
+    different = 0
+    for family in FAMILIES:
+        column: Any = getattr(family.model, family.group)
+        groups: dict[Any, list[Any]] = {}
+        for row in await call.db.scalars(select(family.model).order_by(column)):
+            groups.setdefault(getattr(row, family.group), []).append(row)
+        for group, rows in groups.items():
+            value = await family.value(rows, call)
+            if value is not None:
+                wanted[family.key(group)] = (family, group)
+            if value != call.config(family.key(group)):
+                await family.publish(group, call)
+                different += 1
+    for prefix in {family.prefix for family in FAMILIES}:
+        for rest in call.running.config.prefix(prefix):
+            if prefix + rest not in wanted:
+                await call.running.config.delete(prefix + rest)
+                different += 1
+    return different
+
+
+async def _role(rows: Sequence[Role], call: Call) -> dict[str, Any] | None:
+    role = rows[0]
+    if role.state != "ACTIVE":
+        return None
+    label = {"zh": role.display_name, "en": role.english_name or role.display_name}
+    return {"permissions": list(role.permissions), "scope": role.scope, "label": label}
+
+
+async def _department(rows: Sequence[Department], call: Call) -> dict[str, Any]:
+    department = rows[0]
+    return {"parent": department.parent or None, "displayName": department.display_name}
+
+
+async def _employee(rows: Sequence[Employee], call: Call) -> dict[str, Any]:
+    employee = rows[0]
+    return {
+        "department": employee.department,
+        "departments": list(employee.posts),
+        "disabled": employee.state != "ACTIVE",
+        "roles": list(employee.roles),
+        "displayName": employee.display_name,
+        "superior": employee.superior or None,
+        "locale": employee.locale,
+    }
+
+
+async def _dictionary(rows: Sequence[Dictionary], call: Call) -> dict[str, Any] | None:
+    dictionary = rows[0]
+    entries = [
+        {
+            "key": entry.key,
+            "label": {"zh": entry.label.zh or entry.label.en, "en": entry.label.en or entry.label.zh},
+            "parent": entry.parent,
+            "retired": entry.retired,
+            "default": entry.default,
+            "colour": entry.colour,
+            "externalCode": entry.external_code,
+        }
+        for entry in dictionary.entries
+        if entry.published
+    ]
+    label = {"zh": dictionary.display_name, "en": dictionary.english_name or dictionary.display_name}
+    return {"label": label, "entries": entries} if dictionary.publish_time else None
+
+
+async def _number_rule(rows: Sequence[NumberRule], call: Call) -> dict[str, Any] | None:
+    active = [rule for rule in rows if rule.state == "ACTIVE"]
+    return {"pattern": active[0].pattern, "gapFree": active[0].gap_free} if active else None
+
+
+async def _custom_fields(rows: Sequence[CustomField], call: Call) -> dict[str, Any] | None:
+    fields = [
+        {
+            "key": field.key,
+            "kind": field.kind,
+            "label": {"zh": field.display_name, "en": field.english_name or field.display_name},
+            "required": field.required,
+            "choices": [
+                {"key": choice.key, "label": {"zh": choice.label.zh, "en": choice.label.en}}
+                for choice in field.choices
+            ],
+            "references": field.references,
+            "maxLength": field.max_length,
+            "retired": field.state == "RETIRED",
+        }
+        for field in sorted(rows, key=lambda field: field.id)
+        if field.state != "DRAFT"
+    ]
+    return {"fields": fields} if fields else None
+
+
+async def _policy(rows: Sequence[ApprovalPolicy], call: Call) -> dict[str, Any] | None:
+    policy = rows[0]
+    if policy.state != "ACTIVE":
+        return None
+    return {"action": policy.action, "condition": policy.condition, "priority": policy.priority}
+
+
+async def _key(rows: Sequence[ApiKey], call: Call) -> dict[str, Any]:
+    """What the gateway checks a key against, under the id in the key itself."""
+    key = rows[0]
+    return {
+        **await _key_by_name(rows, call),
+        "name": key.name,
+        "hash": key.secret_hash,
+        "permissions": list(key.permissions),
+        "scope": key.scope,
+        "account": key.account,
+        "expires": key.expire_time.astimezone(UTC).isoformat() if key.expire_time else "",
+        "cidrs": list(key.cidrs),
+        "rate": key.rate,
+    }
+
+
+async def _key_by_name(rows: Sequence[ApiKey], call: Call) -> dict[str, Any]:
+    """What services look up by the name in the gateway's token."""
+    key = rows[0]
+    active = True
+    if key.owner:
+        # From the table: the entry of an owner who has just lost access may still be on its way.
+        owner = await call.find(Employee, Employee.id == parse_name(key.owner, "employees"))
+        active = owner is not None and owner.state == "ACTIVE"
+    return {"department": key.department, "disabled": key.state != "ACTIVE" or not active}
+
+
+async def _publish_key_id(key: Any, call: Call) -> None:
+    found = await call.db.scalar(select(ApiKey.key_id).where(ApiKey.id == key))
+    await _KEY_BY_ID.publish(found, call)
+
+
+def _json(family: Family) -> str:
+    return family.model.described.fields[family.group].json_name
+
+
+_KEY_BY_ID = Family("apiKey.", ApiKey, "key_id", _key)
+_KEY_BY_NAME = Family("apiKey.", ApiKey, "id", _key_by_name)
+FAMILIES = (
+    Family("role.", Role, "code", _role),
+    Family("department.", Department, "id", _department),
+    Family("employee.", Employee, "id", _employee),
+    Family("dictionary.", Dictionary, "key", _dictionary),
+    Family("numberRule.", NumberRule, "collection", _number_rule),
+    Family("customField.", CustomField, "collection", _custom_fields),
+    Family("approvalPolicy.", ApprovalPolicy, "id", _policy),
+    _KEY_BY_ID,
+    _KEY_BY_NAME,
+)
+COLLECTIONS = frozenset(family.model.described.collection for family in FAMILIES)

@@ -1,0 +1,215 @@
+"""Implements crm.workspace.v1.WorkspaceService."""
+
+from typing import Any
+
+from crm.workspace.v1 import pb
+from crmkit.call import Call
+from crmkit.catalog import permissions, resources
+from crmkit.mapping import mapper
+from crmkit.standard import Standard
+from sqlalchemy import select
+
+from workspace.model.api_key import ApiKey
+from workspace.model.approval import Approval, ApprovalPolicy
+from workspace.model.audit import AuditEntry, prove
+from workspace.model.bulk_job import BulkJob
+from workspace.model.definitions import CustomField, NumberRule
+from workspace.model.department import Department
+from workspace.model.dictionary import Dictionary
+from workspace.model.employee import Employee
+from workspace.model.file import File
+from workspace.model.role import Role
+from workspace.model.work import Note, Notification, SavedView, Task
+
+MARKED_AT_ONCE = 500
+
+
+class WorkspaceService:
+    """Organisation, permission, approval, collaboration and audit."""
+
+    departments = Standard(Department)
+    employees = Standard(Employee)
+    roles = Standard(Role)
+    dictionaries = Standard(Dictionary)
+    number_rules = Standard(NumberRule)
+    custom_fields = Standard(CustomField)
+    approval_policies = Standard(ApprovalPolicy)
+    approvals = Standard(Approval)
+    notifications = Standard(Notification)
+    tasks = Standard(Task)
+    notes = Standard(Note)
+    files = Standard(File)
+    audit_entries = Standard(AuditEntry)
+    api_keys = Standard(ApiKey)
+    saved_views = Standard(SavedView)
+    bulk_jobs = Standard(BulkJob)
+
+    async def MoveDepartment(self, request: pb.MoveDepartmentRequest, call: Call) -> Department:
+        department = await call.load(Department, request)
+        await call.check_references(request, "", ["parent"])
+        await department.move(request.parent, call)
+        return department
+
+    async def CloseDepartment(self, request: Any, call: Call) -> Department:
+        department = await call.load(Department, request)
+        await department.close(call)
+        return department
+
+    async def ReopenDepartment(self, request: Any, call: Call) -> Department:
+        department = await call.load(Department, request)
+        await department.reopen(call)
+        return department
+
+    async def FreezeEmployee(self, request: pb.ReasonRequest, call: Call) -> Employee:
+        employee = await call.load(Employee, request)
+        await employee.freeze(request.reason, call)
+        return employee
+
+    async def UnfreezeEmployee(self, request: Any, call: Call) -> Employee:
+        employee = await call.load(Employee, request)
+        employee.unfreeze()
+        return employee
+
+    async def OffboardEmployee(self, request: pb.OffboardEmployeeRequest, call: Call) -> Employee:
+        employee = await call.load(Employee, request)
+        await call.check_references(request, "", ["successor"])
+        await employee.offboard(request.successor, call)
+        return employee
+
+    async def ActivateEmployee(self, request: Any, call: Call) -> Employee:
+        employee = await call.load(Employee, request)
+        await employee.ask_for_account(call)
+        return employee
+
+    async def RetireRole(self, request: Any, call: Call) -> Role:
+        role = await call.load(Role, request)
+        await role.retire(call)
+        return role
+
+    async def ListPermissions(self, request: pb.ListPermissionsRequest, call: Call) -> dict[str, Any]:
+        labels = {(found.area, found.collection): found.rule.label for found in resources().values()}
+        listed: list[pb.Permission] = []
+        for permission in permissions():
+            area, collection, action = (*permission.split(".", 2), "", "")[:3]
+            label = labels.get((area, collection))
+            listed.append(
+                pb.Permission(
+                    permission=permission, area=area, collection=collection, action=action, label=label
+                )
+            )
+        return {"permissions": listed}
+
+    async def PublishDictionary(self, request: Any, call: Call) -> Dictionary:
+        dictionary = await call.load(Dictionary, request)
+        dictionary.publish(call)
+        return dictionary
+
+    async def RetireDictionaryEntry(self, request: pb.RetireDictionaryEntryRequest, call: Call) -> Dictionary:
+        dictionary = await call.load(Dictionary, request)
+        dictionary.retire(request.key)
+        return dictionary
+
+    async def ActivateNumberRule(self, request: Any, call: Call) -> NumberRule:
+        rule = await call.load(NumberRule, request)
+        await rule.activate(call)
+        return rule
+
+    async def RetireNumberRule(self, request: Any, call: Call) -> NumberRule:
+        rule = await call.load(NumberRule, request)
+        rule.retire()
+        return rule
+
+    async def ActivateCustomField(self, request: Any, call: Call) -> CustomField:
+        field = await call.load(CustomField, request)
+        await field.activate(call)
+        return field
+
+    async def RetireCustomField(self, request: Any, call: Call) -> CustomField:
+        field = await call.load(CustomField, request)
+        field.retire()
+        return field
+
+    async def ActivateApprovalPolicy(self, request: Any, call: Call) -> ApprovalPolicy:
+        policy = await call.load(ApprovalPolicy, request)
+        await policy.activate(call)
+        return policy
+
+    async def RetireApprovalPolicy(self, request: Any, call: Call) -> ApprovalPolicy:
+        policy = await call.load(ApprovalPolicy, request)
+        policy.retire()
+        return policy
+
+    async def ApproveApproval(self, request: pb.ApproveApprovalRequest, call: Call) -> Approval:
+        approval = await call.load(Approval, request)
+        approval.approve(request.digest, request.comment, call)
+        return approval
+
+    async def RejectApproval(self, request: pb.ReasonRequest, call: Call) -> Approval:
+        approval = await call.load(Approval, request)
+        approval.reject(request.reason, call)
+        return approval
+
+    async def ReturnApproval(self, request: pb.ReasonRequest, call: Call) -> Approval:
+        approval = await call.load(Approval, request)
+        approval.give_back(request.reason, call)
+        return approval
+
+    async def WithdrawApproval(self, request: Any, call: Call) -> Approval:
+        approval = await call.load(Approval, request)
+        approval.withdraw(call)
+        return approval
+
+    async def MarkReadNotification(self, request: Any, call: Call) -> Notification:
+        notification = await call.load(Notification, request)
+        notification.mark_read(call)
+        return notification
+
+    async def MarkAllNotificationsRead(
+        self, request: pb.MarkAllNotificationsReadRequest, call: Call
+    ) -> dict[str, Any]:
+        unread = select(Notification).where(
+            Notification.owner == call.caller.employee, Notification.read_time.is_(None)
+        )
+        rows = list(await call.db.scalars(unread.limit(MARKED_AT_ONCE).with_for_update()))
+        for notification in rows:
+            notification.mark_read(call)
+        return {"marked": len(rows)}
+
+    async def StartTask(self, request: Any, call: Call) -> Task:
+        task = await call.load(Task, request)
+        task.start(call)
+        return task
+
+    async def CompleteTask(self, request: pb.CompleteTaskRequest, call: Call) -> Task:
+        task = await call.load(Task, request)
+        task.complete(request.result, call)
+        return task
+
+    async def CancelTask(self, request: pb.ReasonRequest, call: Call) -> Task:
+        task = await call.load(Task, request)
+        task.cancel(request.reason, call)
+        return task
+
+    async def VerifyAuditEntries(self, request: pb.VerifyAuditEntriesRequest, call: Call) -> dict[str, Any]:
+        return vars(await prove(request.from_seq, request.limit, call))
+
+    async def CreateApiKey(self, request: pb.CreateApiKeyRequest, call: Call) -> Any:
+        key: Any = await self.api_keys.create(request, call)
+        call.remembered = mapper(ApiKey).message(key)
+        answer: Any = mapper(ApiKey).message(key)
+        answer.secret = key.shown
+        return answer
+
+    async def RevokeApiKey(self, request: Any, call: Call) -> ApiKey:
+        key = await call.load(ApiKey, request)
+        key.revoke(call)
+        return key
+
+    async def CancelBulkJob(self, request: Any, call: Call) -> BulkJob:
+        job = await call.load(BulkJob, request)
+        job.cancel(call)
+        return job
+
+    async def RevertBulkJob(self, request: Any, call: Call) -> BulkJob:
+        job = await call.load(BulkJob, request)
+        return await call.add(job.reversal(call))
