@@ -56,7 +56,7 @@ class Mapper:
         message = self._class()
         for name, write in self._writers:
             value = getattr(row, name)
-            if value or isinstance(value, Money):
+            if value or isinstance(value, Money | Decimal):
                 write(message, name, value)
         if may is not None:
             for name, permission in self.guarded.items():
@@ -83,7 +83,7 @@ class Mapper:
     def value_json(self, name: str, value: Any) -> Any:
         """One field's value as JSON value, for the before and after of change facts."""
         message = self._class()
-        if value:
+        if value or isinstance(value, Money | Decimal):
             dict(self._writers)[name](message, name, value)
         return json_format.MessageToDict(message).get(self.described.fields[name].json_name)
 

@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from typing import Any
 
+from crm.common.v1 import common_pb2
 from crm.customer.v1 import events_pb2 as customer_events
 from crm.orders.v1 import events_pb2 as orders_events
 from crm.sales.v1 import pb
-from crm.common.v1 import common_pb2
 from crmkit.call import Call
 from crmkit.events import Fact, listens
 from sqlalchemy import select
@@ -41,9 +41,11 @@ async def on_account_owner_changed(event: customer_events.AccountOwnerChanged, c
     """Open business of the owner before goes along; stage, state and follow-ups stay."""
     if not event.to:
         return
-    before = getattr(event, "from")  # noqa: B009  # a word of the language
+    before = getattr(event, "from")  # a word of the language
     statement = select(Opportunity).where(
-        Opportunity.account == event.account.name, Opportunity.state.in_(RUNNING), Opportunity.owner != event.to
+        Opportunity.account == event.account.name,
+        Opportunity.state.in_(RUNNING),
+        Opportunity.owner != event.to,
     )
     if before:
         statement = statement.where(Opportunity.owner == before)
@@ -65,7 +67,9 @@ async def on_form_submitted(event: Fact, call: Call) -> None:
     lead.emails = [common_pb2.Email(address=values["email"], primary=True)] if values.get("email") else []
     if values.get("productLine"):
         lead.interests = [pb.Lead.Interest(product_line=values["productLine"])]
-    lead.display_name = lead.company_name or lead.person_name or values.get("phone") or values.get("email") or "网站表单"
+    lead.display_name = (
+        lead.company_name or lead.person_name or values.get("phone") or values.get("email") or "网站表单"
+    )
     await lead.capture(call)
 
 

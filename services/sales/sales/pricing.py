@@ -57,7 +57,9 @@ def without_tax(price: Money, rate: Decimal) -> Money:
         return Money(price.amount * HUNDRED / (HUNDRED + rate), price.currency).rounded()
 
 
-def line_amounts(quantity: Decimal, unit_price: Money, discount_percent: Decimal, tax_rate: Decimal) -> Amounts:
+def line_amounts(
+    quantity: Decimal, unit_price: Money, discount_percent: Decimal, tax_rate: Decimal
+) -> Amounts:
     """The amounts of one line; a discount of 100 % leaves exactly nothing."""
     listed = extended(quantity, unit_price)
     discount = share(listed, discount_percent)

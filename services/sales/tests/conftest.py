@@ -1,8 +1,13 @@
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+from uuid import uuid4
 
 import pytest
 from crmkit.testing import Parts, Service
 from sales.app import app
+from uuid_utils.compat import uuid7
+
+Made = Callable[..., Awaitable[Any]]
 
 
 @pytest.fixture(scope="session")
@@ -10,3 +15,77 @@ async def sales(parts: Parts) -> AsyncIterator[Service]:
     """The sales service on real parts."""
     async with parts.service(app()) as service:
         yield service
+
+
+@pytest.fixture
+def account(sales: Service) -> Made:
+    """Tells of a customer as the customer service would; gives its name."""
+
+    async def tell(username: str = "sales1", **fields: Any) -> str:
+        return await _told(sales, "accounts", username, displayName="华东机械", **fields)
+
+    return tell
+
+
+@pytest.fixture
+def contact(sales: Service) -> Made:
+    """Tells of a contact; gives its name."""
+
+    async def tell(username: str = "sales1", **fields: Any) -> str:
+        return await _told(sales, "contacts", username, displayName="李雷", **fields)
+
+    return tell
+
+
+@pytest.fixture
+def product(sales: Service) -> Made:
+    """A product on sale."""
+
+    async def make(**fields: Any) -> Any:
+        code = uuid4().hex[:12]
+        body = {
+            "displayName": f"光电传感器 {code}",
+            "code": code,
+            "unit": "件",
+            "taxRate": "13",
+            "listPrice": cny("100.00"),
+        }
+        made = await sales.manager.CreateProduct(product={**body, **fields})
+        return await sales.manager.ActivateProduct(name=made.name)
+
+    return make
+
+
+@pytest.fixture
+def deal(sales: Service, account: Made) -> Made:
+    """An opportunity of sales1 that the first stage takes."""
+
+    async def make(**fields: Any) -> Any:
+        body = {
+            "displayName": "二号线改造", "need": "更换传感器", "amount": cny("50000.00"),
+            "expectedCloseDate": {"year": 2027, "month": 3, "day": 31},
+        }  # fmt: skip
+        if "account" not in fields:
+            fields["account"] = await account()
+        return await sales.sales1.CreateOpportunity(opportunity={**body, **fields})
+
+    return make
+
+
+def cny(amount: str) -> dict[str, str]:
+    """An amount as JSON."""
+    return {"currencyCode": "CNY", "amount": amount}
+
+
+async def _told(sales: Service, collection: str, username: str, **fields: Any) -> str:
+    person, name = sales.person(username), f"{collection}/{uuid7()}"
+    resource = {
+        "name": name,
+        "owner": person.employee,
+        "department": person.department,
+        "state": "ACTIVE",
+        **fields,
+    }
+    payload = {"name": name, "action": "CREATED", "actor": "system/test", "resource": resource}
+    await sales.tell("crm.customer.v1.ResourceChanged", payload, name)
+    return name

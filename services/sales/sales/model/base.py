@@ -32,6 +32,9 @@ def check_currency(code: str, path: str) -> None:
     if not (len(code) == 3 and code.isascii() and code.isalpha() and code.isupper()):
         raise Validation(
             Violation(
-                path, "CURRENCY_UNKNOWN", "币种必须是三位大写代码", "The currency must be a code of three capitals."
+                path,
+                "CURRENCY_UNKNOWN",
+                "币种必须是三位大写代码",
+                "The currency must be a code of three capitals.",
             )
         )

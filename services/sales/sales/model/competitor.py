@@ -3,9 +3,8 @@
 from crm.sales.v1 import pb
 from crmkit.call import Call
 from crmkit.resource import Resource
-from sqlalchemy.orm import Mapped
-
 from sales.model.base import Base
+from sqlalchemy.orm import Mapped
 
 
 class Competitor(Resource, Base):

@@ -29,4 +29,6 @@ def keys_of(phones: Iterable[Any], emails: Iterable[Any]) -> list[str]:
     """What tells that two leads are of one person: `phone:+8613800138000`, `mail:a@b.cn`."""
     numbers = [f"phone:{phone.number}" for phone in phones if phone.valid]
     folded = (email.address.strip().lower() for email in emails)
-    return list(dict.fromkeys([*numbers, *(f"mail:{address}" for address in folded if _MAIL.fullmatch(address))]))
+    return list(
+        dict.fromkeys([*numbers, *(f"mail:{address}" for address in folded if _MAIL.fullmatch(address))])
+    )

@@ -9,14 +9,15 @@ from crmkit.call import Call
 from crmkit.errors import Validation, Violation
 from crmkit.mapping import read_date
 from crmkit.values import Money
-
 from sales.model.lead import Lead, uuid_of
 from sales.model.opportunity import Opportunity
 
 
 async def conversion_of(lead: Lead, request: pb.ConvertLeadRequest, call: Call) -> pb.Conversion:
     """Settles what is chosen and what is to be made; Validation where the opportunity cannot be made so."""
-    conversion = pb.Conversion(account=request.account, contact=request.contact, opportunity=request.opportunity)
+    conversion = pb.Conversion(
+        account=request.account, contact=request.contact, opportunity=request.opportunity
+    )
     if request.opportunity:
         conversion.account = await _account_of(request, call)
     elif request.HasField("opportunity_draft"):
@@ -56,7 +57,11 @@ async def _account_of(request: pb.ConvertLeadRequest, call: Call) -> str:
     opportunity = await call.find(Opportunity, Opportunity.id == uuid_of(request.opportunity))
     account = opportunity.account if opportunity else ""
     if request.account and request.account != account:
-        raise Validation(Violation("opportunity", "OTHER_ACCOUNT", "商机属于其他客户", "The opportunity is another account's."))
+        raise Validation(
+            Violation(
+                "opportunity", "OTHER_ACCOUNT", "商机属于其他客户", "The opportunity is another account's."
+            )
+        )
     return account
 
 

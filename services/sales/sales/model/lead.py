@@ -12,12 +12,11 @@ from crmkit.call import Call
 from crmkit.errors import FailedPrecondition, Validation, Violation
 from crmkit.mapping import to_timestamp
 from crmkit.resource import Resource
+from sales.model.base import HANDOVER, Base, one_at_a_time
+from sales.model.contact_keys import keys_of, normal_phone
 from sqlalchemy import ForeignKey, Index, Text, Uuid, delete, exists, select, text
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Mapped, mapped_column
-
-from sales.model.base import HANDOVER, Base, one_at_a_time
-from sales.model.contact_keys import keys_of, normal_phone
 
 OPEN = ("NEW", "WORKING", "WAITING")
 SELLS = "sales.opportunities.create"
@@ -47,7 +46,13 @@ class Lead(Resource, Base):
 
     __message__ = pb.Lead
     __table_args__ = (
-        Index("leads_source_key", "channel", "external_id", unique=True, postgresql_where=text("external_id <> ''")),
+        Index(
+            "leads_source_key",
+            "channel",
+            "external_id",
+            unique=True,
+            postgresql_where=text("external_id <> ''"),
+        ),
     )
 
     display_name: Mapped[str]
@@ -112,7 +117,9 @@ class Lead(Resource, Base):
         self.channel = self.channel or "SELF"
         keys = keys_of(self.phones, self.emails)
         # Two touches of one person at once meet here, so that one makes the lead and the other joins it.
-        await one_at_a_time(call, [*keys, *([f"{self.channel}:{self.external_id}"] if self.external_id else [])])
+        await one_at_a_time(
+            call, [*keys, *([f"{self.channel}:{self.external_id}"] if self.external_id else [])]
+        )
         if known := await self._of_same_source(call):
             return known
         if same := await self._of_same_person(keys, call):
@@ -128,11 +135,17 @@ class Lead(Resource, Base):
         """Takes in another touch of the same person."""
         self.touches = [*self.touches, other._touch(call)]
         known = {(interest.product_line, interest.note) for interest in self.interests}
-        self.interests = [*self.interests, *(i for i in other.interests if (i.product_line, i.note) not in known)]
+        self.interests = [
+            *self.interests,
+            *(i for i in other.interests if (i.product_line, i.note) not in known),
+        ]
         numbers = {phone.number for phone in self.phones}
         self.phones = [*self.phones, *(phone for phone in other.phones if phone.number not in numbers)]
         addresses = {email.address.lower() for email in self.emails}
-        self.emails = [*self.emails, *(email for email in other.emails if email.address.lower() not in addresses)]
+        self.emails = [
+            *self.emails,
+            *(email for email in other.emails if email.address.lower() not in addresses),
+        ]
         for name in ("company_name", "person_name", "title", "wechat", "need", "campaign", "industry"):
             setattr(self, name, getattr(self, name) or getattr(other, name))
         call.after_flush(lambda: self._write_keys(call))
@@ -177,12 +190,23 @@ class Lead(Resource, Base):
     def request_conversion(self, conversion: pb.Conversion, call: Call) -> None:
         """Asks the customer service for account and contact."""
         self.check_state("WORKING", "WAITING")
-        self.state, self.conversion, self.collision_case, self.wait_until_time = "CONVERTING", conversion, "", None
+        self.state, self.conversion, self.collision_case, self.wait_until_time = (
+            "CONVERTING",
+            conversion,
+            "",
+            None,
+        )
         drafts = {
-            name: getattr(conversion, name) for name in ("account_draft", "contact_draft") if conversion.HasField(name)
+            name: getattr(conversion, name)
+            for name in ("account_draft", "contact_draft")
+            if conversion.HasField(name)
         }
         call.emit(
-            events.LeadConversionRequested, lead=self, account=conversion.account, contact=conversion.contact, **drafts
+            events.LeadConversionRequested,
+            lead=self,
+            account=conversion.account,
+            contact=conversion.contact,
+            **drafts,
         )
 
     def reopen(self, call: Call) -> None:
@@ -240,14 +264,18 @@ class Lead(Resource, Base):
         if not self.external_id:
             return None
         known = exists().where(
-            LeadSource.channel == self.channel, LeadSource.external_id == self.external_id, LeadSource.lead == Lead.id
+            LeadSource.channel == self.channel,
+            LeadSource.external_id == self.external_id,
+            LeadSource.lead == Lead.id,
         )
         return await call.find(Lead, known)
 
     async def _of_same_person(self, keys: list[str], call: Call) -> Lead | None:
         if not keys:
             return None
-        return await call.find(Lead, exists().where(LeadKey.value.in_(keys), LeadKey.lead == Lead.id), lock=True)
+        return await call.find(
+            Lead, exists().where(LeadKey.value.in_(keys), LeadKey.lead == Lead.id), lock=True
+        )
 
     async def _write_keys(self, call: Call) -> None:
         """Keeps the keys of an open lead and of its sources; a key that another open lead has stays with that one."""
@@ -257,7 +285,11 @@ class Lead(Resource, Base):
             rows = [{"value": value, "lead": self.id} for value in values]
             await call.db.execute(insert(LeadKey).on_conflict_do_nothing(), rows)
         sources = [
-            {"channel": pb.Lead.Channel.Name(touch.channel), "external_id": touch.external_id, "lead": self.id}
+            {
+                "channel": pb.Lead.Channel.Name(touch.channel),
+                "external_id": touch.external_id,
+                "lead": self.id,
+            }
             for touch in self.touches
             if touch.external_id
         ]

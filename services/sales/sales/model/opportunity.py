@@ -13,13 +13,12 @@ from crmkit.errors import FailedPrecondition, Validation, Violation, required
 from crmkit.mapping import to_timestamp
 from crmkit.resource import Resource
 from crmkit.values import Money
-from sqlalchemy import Index, text
-from sqlalchemy.orm import Mapped
-
 from sales.model.base import HANDOVER, Base
 from sales.model.pipeline import Pipeline
 from sales.model.product import Product, products
 from sales.pricing import HUNDRED, TOO_MUCH, extended, share
+from sqlalchemy import Index, text
+from sqlalchemy.orm import Mapped
 
 # A lost deal to a competitor must say to whom.
 TO_COMPETITOR = "COMPETITOR"
@@ -29,7 +28,9 @@ class Opportunity(Resource, Base):
     """A deal that may be won. Only an open one changes."""
 
     __message__ = pb.Opportunity
-    __table_args__ = (Index("opportunities_lead_key", "lead", unique=True, postgresql_where=text("lead <> ''")),)
+    __table_args__ = (
+        Index("opportunities_lead_key", "lead", unique=True, postgresql_where=text("lead <> ''")),
+    )
 
     display_name: Mapped[str]
     account: Mapped[str]
@@ -64,7 +65,10 @@ class Opportunity(Resource, Base):
         self.state = "OPEN"
         self.channel_partner = self.channel_partner or call.caller.account
         self.origin = pb.Origin(
-            lead=self.lead, campaign=self.campaign, opportunity=self.name, channel_partner=self.channel_partner
+            lead=self.lead,
+            campaign=self.campaign,
+            opportunity=self.name,
+            channel_partner=self.channel_partner,
         )
         self._enter(pipeline, self.stage, call)
         call.emit(events.OpportunityOpened, opportunity=self)
@@ -206,7 +210,9 @@ class Opportunity(Resource, Base):
         if stage := pipeline.stage(key):
             if self.probability_source == "STAGE":
                 self.probability = Decimal(stage.probability or 0)
-            self.forecast_category = pb.Pipeline.ForecastCategory.Name(stage.forecast_category) if stage.forecast_category else ""
+            self.forecast_category = (
+                pb.Pipeline.ForecastCategory.Name(stage.forecast_category) if stage.forecast_category else ""
+            )
         self._weigh()
 
     def _leave(self, now: datetime) -> int:
@@ -231,7 +237,10 @@ class Opportunity(Resource, Base):
             raise Validation(Violation(f"{path}.probability", "TOO_LARGE", "不能大于 100", "At most 100."))
         if self.lines:
             known = await products((line.product for line in self.lines), call)
-            self.lines = [_priced(line, known.get(line.product), f"{path}.lines[{n}]") for n, line in enumerate(self.lines)]
+            self.lines = [
+                _priced(line, known.get(line.product), f"{path}.lines[{n}]")
+                for n, line in enumerate(self.lines)
+            ]
             amounts = [Money.of(line.amount.amount, line.amount.currency_code) for line in self.lines]
             self.amount = sum(amounts[1:], amounts[0])
         self._weigh()
@@ -239,7 +248,9 @@ class Opportunity(Resource, Base):
     def _weigh(self) -> None:
         if self.amount is not None:
             if self.amount.amount >= TOO_MUCH:
-                raise Validation(Violation("opportunity.amount", "TOO_LARGE", "金额过大", "The amount is too large."))
+                raise Validation(
+                    Violation("opportunity.amount", "TOO_LARGE", "金额过大", "The amount is too large.")
+                )
             self.weighted_amount = share(self.amount, self.probability or Decimal(0))
         else:
             self.weighted_amount = None
@@ -259,4 +270,6 @@ def _priced(line: Any, product: Product | None, path: str) -> Any:
 
 
 def _unknown_stage(path: str) -> Validation:
-    return Validation(Violation(path, "UNKNOWN_VALUE", "流程中没有这个阶段", "The pipeline has no such stage."))
+    return Validation(
+        Violation(path, "UNKNOWN_VALUE", "流程中没有这个阶段", "The pipeline has no such stage.")
+    )

@@ -7,11 +7,10 @@ from crm.sales.v1 import pb
 from crmkit.call import Call
 from crmkit.errors import FailedPrecondition, Validation, Violation
 from crmkit.resource import Resource
-from sqlalchemy import Index, exists, select, text
-from sqlalchemy.orm import Mapped
-
 from sales.model.base import Base, one_at_a_time
 from sales.pricing import HUNDRED
+from sqlalchemy import Index, exists, select, text
+from sqlalchemy.orm import Mapped
 
 RUNNING = ("OPEN", "SUSPENDED")
 Category = pb.Pipeline.ForecastCategory
@@ -21,7 +20,9 @@ class Pipeline(Resource, Base):
     """The stages of a deal, in their order."""
 
     __message__ = pb.Pipeline
-    __table_args__ = (Index("pipelines_default_key", "is_default", unique=True, postgresql_where=text("is_default")),)
+    __table_args__ = (
+        Index("pipelines_default_key", "is_default", unique=True, postgresql_where=text("is_default")),
+    )
 
     display_name: Mapped[str]
     mode: Mapped[str]
@@ -79,15 +80,22 @@ class Pipeline(Resource, Base):
         for place, stage in enumerate(self.stages):
             path = f"pipeline.stages[{place}]"
             if keys.count(stage.key) > 1:
-                violations.append(Violation(f"{path}.key", "DUPLICATE", "阶段代码重复", "Two stages have this key."))
+                violations.append(
+                    Violation(f"{path}.key", "DUPLICATE", "阶段代码重复", "Two stages have this key.")
+                )
             if Decimal(stage.probability or 0) > HUNDRED:
                 violations.append(
                     Violation(f"{path}.probability", "TOO_LARGE", "不能大于 100", "At most 100.")
                 )
-            if unknown := [name for name in stage.entry_fields if name not in pb.Opportunity.DESCRIPTOR.fields_by_name]:
+            if unknown := [
+                name for name in stage.entry_fields if name not in pb.Opportunity.DESCRIPTOR.fields_by_name
+            ]:
                 violations.append(
                     Violation(
-                        f"{path}.entry_fields", "UNKNOWN_FIELD", f"没有字段 {unknown[0]}", f"There is no field {unknown[0]}."
+                        f"{path}.entry_fields",
+                        "UNKNOWN_FIELD",
+                        f"没有字段 {unknown[0]}",
+                        f"There is no field {unknown[0]}.",
                     )
                 )
         if violations:
@@ -96,7 +104,9 @@ class Pipeline(Resource, Base):
     async def _runs(self, call: Call, *conditions: Any) -> bool:
         from sales.model.opportunity import Opportunity
 
-        running = exists().where(Opportunity.pipeline == self.name, Opportunity.state.in_(RUNNING), *conditions)
+        running = exists().where(
+            Opportunity.pipeline == self.name, Opportunity.state.in_(RUNNING), *conditions
+        )
         async with call.everybody():
             return bool(await call.db.scalar(select(running)))
 
@@ -116,7 +126,13 @@ async def seed_default_pipeline(call: Call) -> None:
     await one_at_a_time(call, ["pipelines.default"])
     if await call.find(Pipeline, Pipeline.is_default) is None:
         await call.add(
-            Pipeline(display_name="标准销售流程", mode="STAGE_CENTRED", stages=_default_stages(), is_default=True, state="ACTIVE")
+            Pipeline(
+                display_name="标准销售流程",
+                mode="STAGE_CENTRED",
+                stages=_default_stages(),
+                is_default=True,
+                state="ACTIVE",
+            )
         )
 
 

@@ -14,11 +14,10 @@ from crmkit.errors import FailedPrecondition, InvalidArgument, Validation, Viola
 from crmkit.listing import ZONE
 from crmkit.resource import Resource
 from crmkit.values import Money
-from sqlalchemy import or_, select
-from sqlalchemy.orm import Mapped
-
 from sales.model.base import Base, check_currency, one_at_a_time
 from sales.model.product import products
+from sqlalchemy import or_, select
+from sqlalchemy.orm import Mapped
 
 
 class PriceBook(Resource, Base):
@@ -96,12 +95,19 @@ class PriceBook(Resource, Base):
         check_currency(self.currency, "price_book.currency")
         if self.valid_from_date and self.valid_to_date and self.valid_to_date < self.valid_from_date:
             raise Validation(
-                Violation("price_book.valid_to_date", "BEFORE_START", "不能早于生效日期", "This lies before the first day.")
+                Violation(
+                    "price_book.valid_to_date",
+                    "BEFORE_START",
+                    "不能早于生效日期",
+                    "This lies before the first day.",
+                )
             )
         for entry in self.entries:
             for tier in entry.tiers:
                 if tier.price.currency_code != self.currency:
-                    raise InvalidArgument("CURRENCY_MISMATCH", expected=self.currency, found=tier.price.currency_code)
+                    raise InvalidArgument(
+                        "CURRENCY_MISMATCH", expected=self.currency, found=tier.price.currency_code
+                    )
 
     def _twice(self) -> str:
         """A product that has two entries for one unit, or two tiers from one quantity."""
@@ -147,7 +153,11 @@ async def books_for(account: dict[str, Any], currency: str, call: Call) -> list[
 
 def ranked(books: Iterable[PriceBook], account: dict[str, Any]) -> list[PriceBook]:
     """Those that fit the customer: narrower first, then of higher priority, then by name."""
-    fitting = [(breadth, -book.priority, book.name, book) for book in books if (breadth := book.breadth(account)) is not None]
+    fitting = [
+        (breadth, -book.priority, book.name, book)
+        for book in books
+        if (breadth := book.breadth(account)) is not None
+    ]
     return [book for *_, book in sorted(fitting, key=lambda found: found[:3])]
 
 

@@ -11,12 +11,11 @@ from crmkit.errors import FailedPrecondition, Validation, Violation
 from crmkit.mapping import mapper
 from crmkit.resource import Resource, parse_name
 from crmkit.values import Money
+from sales.model.base import Base
+from sales.pricing import HUNDRED
 from sqlalchemy import Index, exists, select, type_coerce
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped
-
-from sales.model.base import Base
-from sales.pricing import HUNDRED
 
 
 class Product(Resource, Base):
@@ -81,14 +80,21 @@ class Product(Resource, Base):
             raise Validation(Violation("product.tax_rate", "TOO_LARGE", "不能大于 100", "At most 100."))
         if self.valid_from_date and self.valid_to_date and self.valid_to_date < self.valid_from_date:
             raise Validation(
-                Violation("product.valid_to_date", "BEFORE_START", "不能早于生效日期", "This lies before the first day.")
+                Violation(
+                    "product.valid_to_date",
+                    "BEFORE_START",
+                    "不能早于生效日期",
+                    "This lies before the first day.",
+                )
             )
 
     def _tell(self, call: Call) -> None:
         """Emits the product as it is after the flush, without what only few may know."""
 
         async def emit() -> None:
-            call.emit(events.ProductChanged, about=self, product=mapper(Product).message(self, lambda _: False))
+            call.emit(
+                events.ProductChanged, about=self, product=mapper(Product).message(self, lambda _: False)
+            )
 
         call.after_flush(emit)
 
@@ -103,7 +109,9 @@ class Product(Resource, Base):
         from sales.model.quote import Quote
 
         named = [{"product": self.name}]
-        in_documents = [exists().where(type_coerce(model.lines, JSONB).contains(named)) for model in (Opportunity, Quote)]
+        in_documents = [
+            exists().where(type_coerce(model.lines, JSONB).contains(named)) for model in (Opportunity, Quote)
+        ]
         async with call.everybody():
             used = bool(await call.db.scalar(select(in_documents[0] | in_documents[1])))
         return used or await self._in_price_book(call)
@@ -114,4 +122,7 @@ async def products(names: Iterable[str], call: Call) -> dict[str, Product]:
     keys = {parse_name(name, "products") for name in names if name}
     if not keys:
         return {}
-    return {product.name: product for product in await call.db.scalars(select(Product).where(Product.id.in_(keys)))}
+    return {
+        product.name: product
+        for product in await call.db.scalars(select(Product).where(Product.id.in_(keys)))
+    }

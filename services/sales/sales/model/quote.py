@@ -19,21 +19,31 @@ from crmkit.numbering import draw
 from crmkit.resource import Resource
 from crmkit.values import Money, zero
 from google.protobuf import json_format
-from sqlalchemy import Index, select, text
-from sqlalchemy.orm import Mapped
-
 from sales.model.base import HANDOVER, Base, check_currency
 from sales.model.opportunity import Opportunity
 from sales.model.price_book import books_for
 from sales.model.product import products
 from sales.model.quote_line import Priced, price_line
 from sales.pricing import margin_percent, totals
+from sqlalchemy import Index, select, text
+from sqlalchemy.orm import Mapped
 
 ACCEPTABLE = ("APPROVED", "SENT")
 # What a version keeps of the one that it was copied from.
-_COPIED = ("display_name", "account", "contact", "opportunity", "channel", "currency", "terms", "valid_until_date")
+_COPIED = (
+    "display_name",
+    "account",
+    "contact",
+    "opportunity",
+    "channel",
+    "currency",
+    "terms",
+    "valid_until_date",
+)
 # What the customer sees of a line.
-_SHOWN = ("key", "product", "description", "quantity", "unit", "unitListPrice", "discountPercent", "taxRate", "netAmount", "taxAmount")
+_SHOWN = frozenset(
+    ["key", "product", "description", "quantity", "unit", "unitListPrice", "discountPercent", "taxRate", "netAmount", "taxAmount"]
+)  # fmt: skip
 
 
 class Quote(Resource, Base):
@@ -42,7 +52,12 @@ class Quote(Resource, Base):
     __message__ = pb.Quote
     __table_args__ = (
         Index("quotes_one_draft_key", "root", unique=True, postgresql_where=text("state = 'DRAFT'")),
-        Index("quotes_one_acceptable_key", "root", unique=True, postgresql_where=text("state IN ('APPROVED', 'SENT')")),
+        Index(
+            "quotes_one_acceptable_key",
+            "root",
+            unique=True,
+            postgresql_where=text("state IN ('APPROVED', 'SENT')"),
+        ),
         Index("quotes_one_accepted_key", "root", unique=True, postgresql_where=text("state = 'ACCEPTED'")),
         Index("quotes_root_version_key", "root", "version_number", unique=True),
     )
@@ -194,7 +209,12 @@ class Quote(Resource, Base):
         opportunity = await self._opportunity(call)
         if opportunity is not None and opportunity.account != self.account:
             raise Validation(
-                Violation("quote.opportunity", "OTHER_ACCOUNT", "商机属于其他客户", "The opportunity is another account's.")
+                Violation(
+                    "quote.opportunity",
+                    "OTHER_ACCOUNT",
+                    "商机属于其他客户",
+                    "The opportunity is another account's.",
+                )
             )
         if not self.display_name:
             account = await call.copy(self.account) or {}
@@ -221,7 +241,9 @@ class Quote(Resource, Base):
         """A new quotation offers what is on sale; a later version keeps what the one before offered."""
         allowed = {"ACTIVE"} if self.version_number == 1 else {"ACTIVE", "END_OF_SALE"}
         wrong = [
-            Violation(f"quote.lines[{place}].product", "NOT_FOR_SALE", "产品不在售", "The product is not on sale.")
+            Violation(
+                f"quote.lines[{place}].product", "NOT_FOR_SALE", "产品不在售", "The product is not on sale."
+            )
             for place, line in enumerate(self.lines)
             if line.product and (line.product not in known or known[line.product].state not in allowed)
         ]
@@ -235,7 +257,9 @@ class Quote(Resource, Base):
         self.lines = [one.line for one in priced]
         self.list_total, self.discount_total = amounts.listed, amounts.discount
         self.net_total, self.tax_total, self.gross_total = amounts.net, amounts.tax, amounts.gross
-        self.max_discount_percent = max((Decimal(line.discount_percent or 0) for line in self.lines), default=None)
+        self.max_discount_percent = max(
+            (Decimal(line.discount_percent or 0) for line in self.lines), default=None
+        )
         self.below_floor = any(one.below_floor for one in priced)
         costs = [one.cost for one in priced if one.cost is not None]
         known = len(costs) == len(priced)

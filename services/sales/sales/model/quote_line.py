@@ -10,7 +10,6 @@ from typing import Any
 from crm.sales.v1 import pb
 from crmkit.errors import InvalidArgument, Validation, Violation, required
 from crmkit.values import Money, zero
-
 from sales.model.price_book import PriceBook
 from sales.model.product import Product
 from sales.pricing import HUNDRED, Amounts, extended, line_amounts, without_tax
@@ -45,7 +44,9 @@ class Priced:
         return str(self.line.description or self.line.product)
 
 
-def price_line(line: Any, product: Product | None, books: Sequence[PriceBook], currency: str, path: str) -> Priced:
+def price_line(
+    line: Any, product: Product | None, books: Sequence[PriceBook], currency: str, path: str
+) -> Priced:
     """Prices one line. Pure: the same line, product, books and currency give the same answer."""
     discount, rate = _percents(line, product, path)
     quantity = Decimal(line.quantity)
@@ -64,7 +65,9 @@ def price_line(line: Any, product: Product | None, books: Sequence[PriceBook], c
     if not amounts.fits:
         raise Validation(Violation(f"{path}.quantity", "TOO_LARGE", "金额过大", "The amount is too large."))
     _write(priced, found, amounts, discount, rate)
-    return Priced(priced, amounts, _cost(product, quantity, currency), _below_floor(product, amounts.net, quantity))
+    return Priced(
+        priced, amounts, _cost(product, quantity, currency), _below_floor(product, amounts.net, quantity)
+    )
 
 
 def _percents(line: Any, product: Product | None, path: str) -> tuple[Decimal, Decimal]:
@@ -79,7 +82,13 @@ def _percents(line: Any, product: Product | None, path: str) -> tuple[Decimal, D
 
 
 def _find(
-    line: Any, product: Product | None, books: Sequence[PriceBook], currency: str, quantity: Decimal, unit: str, rate: Decimal
+    line: Any,
+    product: Product | None,
+    books: Sequence[PriceBook],
+    currency: str,
+    quantity: Decimal,
+    unit: str,
+    rate: Decimal,
 ) -> Found | None:
     """The typed price, else that of the first book that has one, else the list price."""
     if typed := Money.parse(line.unit_price):
@@ -118,9 +127,15 @@ def _write(priced: Any, found: Found, amounts: Amounts, discount: Decimal, rate:
     priced.trace.extend(steps)
 
 
-def _step(kind: str, basis: Money, effect: str, adjustment: Money, after: Money, found: Found | None = None) -> Any:
+def _step(
+    kind: str, basis: Money, effect: str, adjustment: Money, after: Money, found: Found | None = None
+) -> Any:
     step = Step(
-        kind=kind, effect=effect, basis=basis.message(), adjustment=adjustment.message(), after=after.message()
+        kind=kind,
+        effect=effect,
+        basis=basis.message(),
+        adjustment=adjustment.message(),
+        after=after.message(),
     )
     if found is not None:
         step.policy, step.version, step.why = found.policy, found.version, found.why

@@ -1,0 +1,268 @@
+"""Deals through the front door."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+from crm.sales.v1 import pb
+from crmkit.testing import Refused, Service
+
+Made = Callable[..., Awaitable[Any]]
+CNY = {"currencyCode": "CNY", "amount": "100.00"}
+
+
+async def test_a_deal_enters_the_default_pipeline_at_its_first_stage(sales: Service, deal: Made) -> None:
+    made = await deal()
+    assert (made.stage, made.probability, made.state) == ("CONTACT", "10", pb.Opportunity.OPEN)
+    assert made.weighted_amount.amount == "5000.00"
+    assert [visit.stage for visit in made.stage_history] == ["CONTACT"]
+    assert made.number.startswith("OPP-")
+    pipeline = await sales.sales1.GetPipeline(name=made.pipeline)
+    assert pipeline.stages[0].display_name == "初步接洽"
+    [opened] = await sales.facts("crm.sales.v1.OpportunityOpened", made.name)
+    assert opened["opportunity"]["origin"]["opportunity"] == made.name
+
+
+async def test_the_first_stage_asks_for_need_close_date_and_amount(sales: Service, account: Made) -> None:
+    with pytest.raises(Refused) as refused:
+        await sales.sales1.CreateOpportunity(
+            opportunity={"displayName": "空商机", "account": await account()}
+        )
+    assert refused.value.reason == "VALIDATION"
+    assert refused.value.violations == {
+        "opportunity.need": "REQUIRED", "opportunity.expected_close_date": "REQUIRED", "opportunity.amount": "REQUIRED",
+    }  # fmt: skip
+
+
+async def test_the_lines_make_the_amount_and_without_lines_it_is_typed(
+    sales: Service, deal: Made, product: Made
+) -> None:
+    goods = await product(listPrice={"currencyCode": "CNY", "amount": "33.33"})
+    made = await deal(
+        lines=[
+            {"product": goods.name, "quantity": "3"},
+            {"quantity": "0.5", "unitPrice": CNY, "description": "安装"},
+        ]
+    )
+    assert [line.amount.amount for line in made.lines] == ["99.99", "50.00"]
+    assert made.amount.amount == "149.99"
+    change = {"name": made.name, "amount": {"currencyCode": "CNY", "amount": "7.00"}}
+    assert (
+        await sales.sales1.UpdateOpportunity(opportunity=change, updateMask="amount")
+    ).amount.amount == "149.99"
+    change["lines"] = []
+    assert (
+        await sales.sales1.UpdateOpportunity(opportunity=change, updateMask="lines,amount")
+    ).amount.amount == "7.00"
+
+
+async def test_one_deal_has_one_currency(deal: Made) -> None:
+    foreign = {"quantity": "1", "unitPrice": {"currencyCode": "USD", "amount": "1.00"}, "description": "x"}
+    with pytest.raises(Refused) as refused:
+        await deal(lines=[{"quantity": "1", "unitPrice": CNY, "description": "y"}, foreign])
+    assert refused.value.reason == "CURRENCY_MISMATCH"
+
+
+async def _gated(sales: Service) -> Any:
+    made = await sales.admin.CreatePipeline(
+        pipeline={
+            "displayName": "招投标",
+            "stages": [
+                {"key": "A", "displayName": "报名", "probability": "10"},
+                {
+                    "key": "B",
+                    "displayName": "投标",
+                    "probability": "40",
+                    "entryFields": ["strategy", "contacts"],
+                },
+                {"key": "C", "displayName": "定标", "probability": "80", "entryFields": ["competitors"]},
+            ],
+        }
+    )
+    return await sales.admin.ActivatePipeline(name=made.name)
+
+
+async def test_advancing_lists_every_missing_criterion_and_changes_nothing(
+    sales: Service, deal: Made
+) -> None:
+    made = await deal(pipeline=(await _gated(sales)).name)
+    with pytest.raises(Refused) as refused:
+        await sales.sales1.AdvanceOpportunity(name=made.name)
+    assert refused.value.reason == "STAGE_CRITERIA_MISSING"
+    assert set(refused.value.violations) == {"opportunity.strategy", "opportunity.contacts"}
+    assert refused.value.info.metadata["missing"] == "销售策略, 联系人"
+    assert await sales.sales1.GetOpportunity(name=made.name) == made
+    assert not await sales.facts("crm.sales.v1.OpportunityStageChanged", made.name)
+
+
+async def test_a_stage_is_not_skipped_unless_the_pipeline_lets_it(sales: Service, deal: Made) -> None:
+    made = await deal()
+    with pytest.raises(Refused) as refused:
+        await sales.sales1.AdvanceOpportunity(name=made.name, stage="PROPOSAL")
+    assert refused.value.reason == "STAGE_SKIPPED"
+    with pytest.raises(Refused) as refused:
+        await sales.sales1.AdvanceOpportunity(name=made.name, stage="CONTACT")
+    assert refused.value.reason == "ILLEGAL_TRANSITION"
+
+
+async def test_the_history_keeps_every_visit_and_the_reason_of_going_back(sales: Service, deal: Made) -> None:
+    made = await deal()
+    await sales.sales1.AdvanceOpportunity(name=made.name)
+    with pytest.raises(Refused) as refused:
+        await sales.sales1.RetreatOpportunity(name=made.name)
+    assert refused.value.violations == {"reason": "REQUIRED"}
+    back = await sales.sales1.RetreatOpportunity(name=made.name, reason="客户改了主意")
+    assert [(v.stage, v.reason, v.HasField("leave_time")) for v in back.stage_history] == [
+        ("CONTACT", "", True), ("NEEDS", "", True), ("CONTACT", "客户改了主意", False),
+    ]  # fmt: skip
+    assert {v.actor for v in back.stage_history} == {sales.person("sales1").employee}
+    facts = await sales.facts("crm.sales.v1.OpportunityStageChanged", made.name)
+    assert [(fact["from"], fact["to"]) for fact in facts] == [("CONTACT", "NEEDS"), ("NEEDS", "CONTACT")]
+
+
+async def test_a_typed_probability_stays_until_it_follows_the_stage_again(sales: Service, deal: Made) -> None:
+    made = await deal()
+    typed = {"name": made.name, "probability": "66"}
+    assert (
+        await sales.sales1.UpdateOpportunity(opportunity=typed, updateMask="probability")
+    ).probability_source == pb.Opportunity.MANUAL
+    moved = await sales.sales1.AdvanceOpportunity(name=made.name)
+    assert (moved.probability, moved.weighted_amount.amount) == ("66", "33000.00")
+    follow = {"name": made.name, "probabilitySource": "STAGE"}
+    assert (
+        await sales.sales1.UpdateOpportunity(opportunity=follow, updateMask="probabilitySource")
+    ).probability == "30"
+
+
+async def test_fifty_at_once_win_a_deal_once(sales: Service, deal: Made) -> None:
+    made = await deal()
+    answers = await asyncio.gather(
+        *(sales.sales1.WinOpportunity(name=made.name) for _ in range(50)), return_exceptions=True
+    )
+    won = [answer for answer in answers if not isinstance(answer, BaseException)]
+    assert len(won) == 1
+    assert {answer.reason for answer in answers if isinstance(answer, Refused)} <= {
+        "ILLEGAL_TRANSITION",
+        "CONFLICT",
+    }
+    assert sum(isinstance(answer, Refused) for answer in answers) == 49
+    assert (won[0].state, won[0].probability, won[0].weighted_amount.amount) == (
+        pb.Opportunity.WON,
+        "100",
+        "50000.00",
+    )
+    assert len(await sales.facts("crm.sales.v1.OpportunityWon", made.name)) == 1
+
+
+async def test_an_empty_deal_is_not_won(sales: Service, deal: Made) -> None:
+    made = await deal(pipeline=(await _gated(sales)).name, amount={})
+    with pytest.raises(Refused) as refused:
+        await sales.sales1.WinOpportunity(name=made.name)
+    assert refused.value.reason == "OPPORTUNITY_EMPTY"
+
+
+async def test_the_splits_of_the_team_make_exactly_a_hundred(sales: Service, deal: Made) -> None:
+    employees = [sales.person(username).employee for username in ("sales1", "sales2", "manager")]
+    team = [{"employee": employee, "split": "33.33"} for employee in employees]
+    made = await deal(team=team)
+    with pytest.raises(Refused) as refused:
+        await sales.sales1.WinOpportunity(name=made.name)
+    assert (refused.value.reason, refused.value.info.metadata["sum"]) == ("SPLIT_NOT_100", "99.99")
+    team[0]["split"] = "33.34"
+    await sales.sales1.UpdateOpportunity(opportunity={"name": made.name, "team": team}, updateMask="team")
+    assert (await sales.sales1.WinOpportunity(name=made.name)).state == pb.Opportunity.WON
+
+
+async def test_a_deal_lost_to_a_competitor_names_it(sales: Service, deal: Made) -> None:
+    made = await deal()
+    with pytest.raises(Refused) as refused:
+        await sales.sales1.LoseOpportunity(name=made.name, reason="COMPETITOR")
+    assert refused.value.violations == {"competitor": "REQUIRED"}
+    rival = await sales.admin.CreateCompetitor(competitor={"displayName": "对手公司"})
+    lost = await sales.sales1.LoseOpportunity(name=made.name, reason="COMPETITOR", competitor=rival.name)
+    assert (lost.state, lost.probability, lost.lost_to) == (pb.Opportunity.LOST, "0", rival.name)
+    [fact] = await sales.facts("crm.sales.v1.OpportunityLost", made.name)
+    assert (fact["reason"], fact["competitor"]) == ("COMPETITOR", rival.name)
+    opened = await sales.sales1.ReopenOpportunity(name=made.name)
+    assert (opened.state, opened.stage, opened.probability, opened.lost_to) == (
+        pb.Opportunity.OPEN,
+        "CONTACT",
+        "10",
+        "",
+    )
+    assert await sales.facts("crm.sales.v1.OpportunityReopened", made.name)
+
+
+async def test_a_won_deal_with_a_contract_is_not_reopened(sales: Service, deal: Made) -> None:
+    made = await deal()
+    await sales.sales1.WinOpportunity(name=made.name)
+    await sales.tell("crm.orders.v1.ContractSigned", {"contract": {"opportunity": made.name}})
+
+    async def ordered() -> bool:
+        return (await sales.sales1.GetOpportunity(name=made.name)).ordered
+
+    await sales.eventually(ordered)
+    with pytest.raises(Refused) as refused:
+        await sales.sales1.ReopenOpportunity(name=made.name)
+    assert refused.value.reason == "ORDER_EXISTS"
+
+
+async def test_a_resting_deal_is_neither_moved_nor_won(sales: Service, deal: Made) -> None:
+    made = await deal()
+    resting = await sales.sales1.SuspendOpportunity(
+        name=made.name, until={"year": 2027, "month": 1, "day": 1}
+    )
+    assert resting.state == pb.Opportunity.SUSPENDED
+    for verb in (
+        sales.sales1.AdvanceOpportunity,
+        sales.sales1.WinOpportunity,
+        sales.sales1.SuspendOpportunity,
+    ):
+        with pytest.raises(Refused) as refused:
+            await verb(name=made.name)
+        assert refused.value.reason == "ILLEGAL_TRANSITION"
+    assert (await sales.sales1.ResumeOpportunity(name=made.name)).state == pb.Opportunity.OPEN
+
+
+async def test_open_deals_follow_the_account_to_its_new_owner(
+    sales: Service, deal: Made, account: Made
+) -> None:
+    name = await account()
+    running, won = await deal(account=name), await deal(account=name)
+    moved = await sales.sales1.AdvanceOpportunity(name=running.name)
+    await sales.sales1.WinOpportunity(name=won.name)
+    old, new = sales.person("sales1"), sales.person("sales2")
+    fact = {
+        "account": {"name": name, "department": new.department},
+        "from": old.employee,
+        "to": new.employee,
+        "how": "ASSIGN",
+    }
+    for _ in range(2):
+        await sales.tell("crm.customer.v1.AccountOwnerChanged", fact, name)
+
+    async def followed() -> Any:
+        found = await sales.admin.GetOpportunity(name=running.name)
+        return found if found.owner == new.employee else None
+
+    found = await sales.eventually(followed)
+    assert (found.stage, found.state, list(found.stage_history)) == (
+        moved.stage,
+        moved.state,
+        list(moved.stage_history),
+    )
+    assert found.department == new.department
+    assert (await sales.admin.GetOpportunity(name=won.name)).owner == old.employee
+
+
+async def test_a_stage_with_open_deals_stays(sales: Service, deal: Made) -> None:
+    pipeline = await _gated(sales)
+    await deal(pipeline=pipeline.name)
+    rest = {"name": pipeline.name, "stages": [{"key": "B", "displayName": "投标"}]}
+    with pytest.raises(Refused) as refused:
+        await sales.admin.UpdatePipeline(pipeline=rest, updateMask="stages")
+    assert (refused.value.reason, refused.value.info.metadata["stage"]) == ("STAGE_IN_USE", "A")
+    with pytest.raises(Refused) as refused:
+        await sales.admin.RetirePipeline(name=pipeline.name)
+    assert refused.value.reason == "PIPELINE_IN_USE"
