@@ -36,11 +36,13 @@ class Conformance:
 
     app: ClassVar[App]
     samples: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    # Fields that the answer to a create shows and nothing else ever does, such as the secret of a key.
+    shown_once: ClassVar[frozenset[str]] = frozenset()
 
     @pytest.fixture
     def at(self, service: Service, collection: str) -> At:
         """The resource under test."""
-        return At(service, service.running.models_by_collection[collection], self.samples)
+        return At(service, service.running.models_by_collection[collection], self.samples, self.shown_once)
 
     async def test_what_was_created_is_read_back_and_told(self, at: At) -> None:
         made = await at.create()
@@ -300,9 +302,13 @@ class At:
     """One resource of one running service, as the tests speak of it."""
 
     def __init__(
-        self, service: Service, model: type[Resource], samples: Mapping[str, Mapping[str, Any]]
+        self,
+        service: Service,
+        model: type[Resource],
+        samples: Mapping[str, Mapping[str, Any]],
+        shown_once: frozenset[str] = frozenset(),
     ) -> None:
-        self.service, self.model, self.samples = service, model, samples
+        self.service, self.model, self.samples, self.shown_once = service, model, samples, shown_once
         self.area = model.described.area
         self.noun = model.__message__.DESCRIPTOR.name
         self.nouns = model.described.collection[0].upper() + model.described.collection[1:]
@@ -333,7 +339,11 @@ class At:
             self.needs("CREATE")
         if verb == "Create" and self.model.described.rule.create_key_required:
             fields.setdefault("requestId", uuid4().hex)
-        return await getattr(client or self.anybody, self.method(verb, plural))(**fields)
+        answer = await getattr(client or self.anybody, self.method(verb, plural))(**fields)
+        if verb == "Create":
+            for name in self.shown_once & set(answer.DESCRIPTOR.fields_by_name):
+                answer.ClearField(name)
+        return answer
 
     async def create(self) -> Any:
         """A new record."""
