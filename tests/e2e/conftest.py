@@ -1,0 +1,78 @@
+"""The whole platform, once for all stories: on the dev issuer, or on Keycloak with `IDENTITY=keycloak`."""
+
+import asyncio
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from local_platform.launcher import Platform, Running
+from local_platform.secret import Secrets
+from local_platform.signin import sign_in
+
+from tests.e2e.people import Person
+
+IDENTITY = os.environ.get("IDENTITY", "dev")
+
+
+@pytest.fixture(scope="session")
+def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """Every app as its own process, with state of its own."""
+    state: Path = tmp_path_factory.mktemp("platform")
+    os.environ.setdefault("PORT_OFFSET", str(20000 + os.getpid() % 4000 * 10))
+    loop = asyncio.new_event_loop()
+    started: list[Running] = []
+    ready, stop = threading.Event(), asyncio.Event()
+    failure: list[BaseException] = []
+
+    async def run() -> None:
+        try:
+            async with Platform(identity=IDENTITY, state=state).running() as running:
+                started.append(running)
+                ready.set()
+                await stop.wait()
+        except BaseException as error:
+            failure.append(error)
+        finally:
+            ready.set()
+
+    thread = threading.Thread(target=loop.run_until_complete, args=(run(),))
+    thread.start()
+    ready.wait(240)
+    if failure or not started:
+        raise RuntimeError("the platform did not start") from (failure[0] if failure else None)
+    yield started[0]
+    loop.call_soon_threadsafe(stop.set)
+    thread.join(60)
+
+
+class Tokens:
+    """Access tokens of the demo company's people, fetched as a browser would and kept while they last."""
+
+    def __init__(self, running: Running, secrets: Path) -> None:
+        self._running, self._secrets = running, Secrets(secrets)
+        self._kept: dict[str, tuple[float, str]] = {}
+
+    def of(self, username: str) -> str:
+        """A token with at least a minute to live."""
+        until, token = self._kept.get(username, (0.0, ""))
+        if until < time.monotonic():
+            redirect = f"{self._running.url}/session/callback"
+            token = asyncio.run(sign_in(self._running.issuer, username, redirect, self._secrets)).access_token
+            self._kept[username] = (time.monotonic() + 200, token)
+        return token
+
+
+@pytest.fixture(scope="session")
+def person(platform: Running, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Person]]:
+    """Signs somebody of the demo company in: `person("sales1")`."""
+    with httpx.Client(base_url=platform.url, timeout=15) as http:
+        tokens = Tokens(platform, next(tmp_path_factory.getbasetemp().glob("platform*")) / "secrets.json")
+
+        def signed_in(username: str, locale: str = "zh-CN") -> Person:
+            return Person(http, lambda: tokens.of(username), locale)
+
+        yield signed_in
