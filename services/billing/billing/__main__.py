@@ -1,0 +1,5 @@
+from crmkit.app import main
+
+from billing.app import app
+
+main(app)

@@ -1,0 +1,4 @@
+from crmkit.migrate import run
+from billing.app import app
+
+run(app().tables)

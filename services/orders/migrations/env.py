@@ -1,0 +1,4 @@
+from crmkit.migrate import run
+from orders.app import app
+
+run(app().tables)

@@ -1,0 +1,5 @@
+from crmkit.app import main
+
+from orders.app import app
+
+main(app)

@@ -1,0 +1,23 @@
+"""What every resource of every service promises, for orders'."""
+
+from typing import ClassVar
+
+import pytest
+from crmkit.testing import Service
+from crmkit.testing.conformance import Conformance
+from orders.app import app
+
+ITEM = {"description": "灯箱", "quantity": "2", "unitPrice": {"currencyCode": "CNY", "amount": "100.00"}}
+
+
+class TestOrders(Conformance):
+    app = app()
+    samples: ClassVar = {
+        "contracts": {"displayName": "年度供货 {unique}", "currency": "CNY"},
+        "orders": {"displayName": "补货 {unique}", "currency": "CNY", "items": [ITEM]},
+        "deliveries": {"displayName": "送货 {unique}", "lines": [{"order": "orders/{orders}", "item": "1", "quantity": "1"}]},
+    }
+
+    @pytest.fixture
+    def service(self, orders: Service) -> Service:
+        return orders
