@@ -42,7 +42,7 @@ class MessageColumn(TypeDecorator[Any]):
         return [self._read(item) for item in value] if self.repeated else self._read(value)
 
     def compare_values(self, x: Any, y: Any) -> bool:
-        return (list(x) if x else x) == (list(y) if y else y)
+        return (list(x) if x else x) == (list(y) if y else y) if self.repeated else x == y
 
     def _read(self, value: dict[str, Any]) -> Message:
         try:

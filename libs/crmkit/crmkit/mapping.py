@@ -103,7 +103,7 @@ class Mapper:
                 continue
             path = f"{prefix}.{name}" if prefix else name
             value = _read(field, message, path, violations)
-            if field.required and not value:
+            if field.required and _absent(value):
                 violations.append(required(path))
                 continue
             if value != getattr(row, name):
@@ -387,8 +387,13 @@ def _check_nested(
         if skip_resources and field.name == "requests":
             continue
         value = _read(field, message, path, violations)
-        if field.required and not value:
+        if field.required and _absent(value):
             violations.append(required(path))
+
+
+def _absent(value: Any) -> bool:
+    """Whether nothing was said: a zero that was said is something."""
+    return not value and not isinstance(value, Decimal | Money)
 
 
 def references(message: Message, names: Iterable[str] | None = None) -> list[tuple[str, str, str]]:

@@ -91,7 +91,8 @@ async def test_the_address_of_a_note_stays_what_it_was(orders: Service, desk: An
     assert (await orders.manager.GetDelivery(name=note.name)).ship_to.line == "延安西路 1 号"
     assert (await orders.sales1.GetOrder(name=order.name)).ship_to.line == "延安西路 1 号"
     await orders.manager.ReadyDelivery(name=other.name)
-    assert (await desk.refused(orders.manager.UpdateDelivery(**change))).reason == "DELIVERY_FROZEN"
+    again = {"delivery": {"name": other.name, "shipTo": {"line": "南京路 3 号"}}, "updateMask": "shipTo"}
+    assert (await desk.refused(orders.manager.UpdateDelivery(**again))).reason == "DELIVERY_FROZEN"
 
 
 async def test_a_held_order_that_is_delivered_meanwhile_ends_when_it_goes_on(orders: Service, desk: Any) -> None:
@@ -107,7 +108,15 @@ async def test_a_held_order_that_is_delivered_meanwhile_ends_when_it_goes_on(ord
     assert (await orders.sales1.ResumeOrder(name=order.name)).state == Order.COMPLETED
 
 
-@pytest.mark.parametrize(("item", "quantity", "reason"), [("9", "1", "UNKNOWN_ITEM"), ("1", "0", "TOO_SMALL")])
+async def test_goods_that_were_all_refused_leave_the_order_as_it_was(orders: Service, desk: Any) -> None:
+    customer = await desk.account()
+    order = await desk.started(customer, ("3", "0.00"))
+    done = await desk.delivered(customer, (order.name, "1", "3"), received=[{"line": 1, "accepted": "0"}])
+    assert (done.state, done.lines[0].refused) == (Delivery.REFUSED, "3")
+    assert (await orders.sales1.GetOrder(name=order.name)).delivery_state == Order.NONE
+
+
+@pytest.mark.parametrize(("item", "quantity", "reason"), [("9", "1", "UNKNOWN_ITEM"), ("1", "0", "TOO_SMALL"), ("1", "-1", "TOO_SMALL")])
 async def test_a_line_that_the_order_has_not_is_refused(orders: Service, desk: Any, item: str, quantity: str, reason: str) -> None:
     customer = await desk.account()
     order = await desk.started(customer, ("1", "1.00"))
