@@ -253,7 +253,7 @@ def told_everywhere(
     eventually(timeline, "the time line shows the whole way")
     eventually(lambda: admin.list("searchDocuments", q="智能产线"), "search finds the deal")
     eventually(lambda: sales.list("searchDocuments", q="启明星"), "search finds the customer")
-    audited = f'record = "{opportunity["name"]}"'
+    audited = f'resource = "{opportunity["name"]}"'
     eventually(lambda: len(admin.list("auditEntries", filter=audited)) >= 3, "the audit has every change of the deal")
     rows = admin.take("GET", "/v1/opportunityFacts:aggregate", params={"groupBy": ["state"], "sum": ["amount"]})["rows"]
     assert any(row["group"] == ["WON"] for row in rows)

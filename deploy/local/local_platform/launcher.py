@@ -27,7 +27,7 @@ from local_platform.app import App
 from local_platform.child import Child, StartFailed
 from local_platform.issuer import CLIENT, issuer
 from local_platform.keycloak import keycloak
-from local_platform.layout import ROOT, STATE
+from local_platform.layout import PEOPLE, ROOT, STATE
 from local_platform.secret import Secrets
 
 GATEWAY = "gateway"
@@ -151,6 +151,8 @@ class Platform:
             "FILES_URL": files.as_uri(),
             "GATEWAY_ISSUER_JWKS": f"{self.url}/session/jwks",
             "ENVIRONMENT": "local",
+            # The people whom the issuer signs in are employees from the first start on.
+            "SEED_COMPANY": str(PEOPLE),
         }
         environments = {}
         for app in self.apps:
