@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { allOf, decodeFilter, encodeFilter, filterText, NO_FILTER, type Filter } from "./filter";
+import { allOf, decodeFilter, encodeFilter, filterText, NO_FILTER, parseFilter, type Filter } from "./filter";
 
 const numeric = new Set(["amount"]);
 const text = (filter: Filter) => filterText(filter, (field) => !numeric.has(field));
@@ -46,5 +46,28 @@ describe("the filter builder", () => {
     expect(decodeFilter(encodeFilter(filter))).toEqual(filter);
     expect(decodeFilter("{broken")).toEqual(NO_FILTER);
     expect(encodeFilter(NO_FILTER)).toBe("");
+  });
+
+  it("comes back from the text that a saved view keeps", () => {
+    const filter: Filter = {
+      groups: [
+        [
+          { field: "displayName", operator: "contains", value: 'a"b\\ OR c' },
+          { field: "amount", operator: "atLeast", value: "1000" },
+        ],
+        [{ field: "owner", operator: "is", value: "me" }],
+        [
+          { field: "stage", operator: "isNot", value: "(x) AND y" },
+          { field: "closeTime", operator: "empty", value: "" },
+        ],
+      ],
+    };
+    expect(parseFilter(text(filter))).toEqual(filter);
+    expect(parseFilter("")).toEqual(NO_FILTER);
+  });
+
+  it("does not pretend to read what the builder cannot show", () => {
+    for (const foreign of ["(a = 1 OR b = 2) AND c = 3", "NOT a = 1", "a = 1 AND", "a ~ 1", "(a = 1"])
+      expect(parseFilter(foreign)).toBeNull();
   });
 });

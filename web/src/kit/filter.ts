@@ -90,3 +90,56 @@ export function decodeFilter(text: string | null): Filter {
     return NO_FILTER;
   }
 }
+
+const SIGNS: Record<string, Operator> = {
+  "=": "is",
+  "!=": "isNot",
+  ">": "over",
+  ">=": "atLeast",
+  "<": "under",
+  "<=": "atMost",
+};
+const VALUE = String.raw`"((?:[^"\\]|\\.)*)"|([^\s()"]+)`;
+const CONDITION = new RegExp(
+  String.raw`^(?:(NOT )?([\w.]+):\*|([\w.]+):(?:${VALUE})|([\w.]+) (>=|<=|!=|=|>|<) (?:${VALUE}))`,
+);
+
+/** Reads what `filterText` wrote, for filters that were kept as text; null where somebody wrote more than it can show. */
+export function parseFilter(text: string): Filter | null {
+  const groups: Condition[][] = [];
+  let rest = text.trim();
+  if (rest === "") return NO_FILTER;
+  let group: Condition[] = [];
+  let inside = false;
+  for (;;) {
+    if (!inside && rest.startsWith("(")) {
+      inside = true;
+      rest = rest.slice(1);
+    }
+    const match = CONDITION.exec(rest);
+    if (!match) return null;
+    group.push(conditionOf(match));
+    rest = rest.slice(match[0].length);
+    if (inside && rest.startsWith(")")) {
+      inside = false;
+      rest = rest.slice(1);
+    }
+    if (rest === "" || rest.startsWith(" OR ")) {
+      if (inside) return null;
+      groups.push(group);
+      group = [];
+      if (rest === "") return { groups };
+      rest = rest.slice(4);
+    } else if (rest.startsWith(" AND ")) rest = rest.slice(5);
+    else return null;
+  }
+}
+
+function conditionOf(match: RegExpExecArray): Condition {
+  const [, not, present, has = "", hasText, hasWord, compared = "", sign = "=", text, word] = match;
+  if (present) return { field: present, operator: not ? "empty" : "notEmpty", value: "" };
+  if (has) return { field: has, operator: "contains", value: unquote(hasText) ?? hasWord ?? "" };
+  return { field: compared, operator: SIGNS[sign] ?? "is", value: unquote(text) ?? word ?? "" };
+}
+
+const unquote = (text: string | undefined) => text?.replace(/\\(.)/g, "$1");

@@ -16,7 +16,8 @@ const NOISE = new Set(["etag", "updateTime", "name", "createTime", "creator", "s
 export function History({ resource, name }: { resource: Resource; name: string }) {
   const { t, language, label } = useText();
   const audit = useCatalogue().find("auditEntries");
-  const readable = audit !== undefined && may(useSession(), audit.permissions.read);
+  const session = useSession();
+  const readable = audit !== undefined && may(session, audit.permissions.read);
   const pages = useInfiniteQuery({
     ...pagesQuery("auditEntries", {
       filter: `resource = ${quote(name)}`,

@@ -2,6 +2,7 @@ import { useState } from "react";
 import { COMMON, type Field, type Resource } from "@/api/catalogue";
 import type { RecordJson } from "@/api/client";
 import { useText } from "@/i18n";
+import { useCustomFields } from "./custom-fields";
 import { FieldValue } from "./field-value";
 import { isShown } from "./form-model";
 import { isBlank } from "./patch";
@@ -35,7 +36,8 @@ export function RecordFields({ resource, record }: { resource: Resource; record:
     (field) => !isBlank(record[field.name]) && !(field.readOnly && record[field.name] === 0),
   );
   const shown = all ? fields : filled;
-  const custom = Object.entries((record["custom"] as Record<string, unknown> | undefined) ?? {});
+  const values = (record["custom"] as Record<string, unknown> | undefined) ?? {};
+  const custom = useCustomFields(resource.collection).filter((field) => !isBlank(values[field.name]));
   return (
     <>
       <dl className="pairs">
@@ -47,10 +49,12 @@ export function RecordFields({ resource, record }: { resource: Resource; record:
             </dd>
           </div>
         ))}
-        {custom.map(([name, value]) => (
-          <div key={name}>
-            <dt>{name}</dt>
-            <dd>{typeof value === "object" ? JSON.stringify(value) : String(value)}</dd>
+        {custom.map((field) => (
+          <div key={field.name}>
+            <dt>{label(field.label)}</dt>
+            <dd>
+              <FieldValue field={field} value={values[field.name]} />
+            </dd>
           </div>
         ))}
       </dl>

@@ -11,7 +11,8 @@ import { ConflictDialog } from "./conflict-dialog";
 import { dropDraft, readDraft, writeDraft, type Draft } from "./drafts";
 import { FieldInput } from "./field-input";
 import { editableFields, isShown, missingFields, sectionsOf, violationsByField } from "./form-model";
-import { formatRelative } from "./dates";
+import { useCustomFields } from "./custom-fields";
+import { formatRelative, toIso, type DateJson } from "./dates";
 import { LeaveDialog } from "./leave-dialog";
 import { bodyOf, patchOf, same } from "./patch";
 import { useSession } from "./queries";
@@ -37,7 +38,8 @@ export function RecordForm({ resource, record, initial, quick = false, onSaved, 
   const creating = record === undefined;
   const subject = record?.name ?? `${resource.collection}.new`;
   const fields = useMemo(() => editableFields(resource, creating), [resource, creating]);
-  const names = useMemo(() => fields.map((field) => field.name), [fields]);
+  const custom = useCustomFields(resource.collection);
+  const names = useMemo(() => [...fields.map((field) => field.name), "custom"], [fields]);
 
   const [base, setBase] = useState<Json>(() => record ?? {});
   const [values, setValues] = useState<Json>(() => ({ ...initial, ...record }));
@@ -74,6 +76,9 @@ export function RecordForm({ resource, record, initial, quick = false, onSaved, 
 
   const shown = fields.filter((field) => isShown(resource, field, values));
   const visible = short ? shown.filter((field) => field.quick || field.required) : shown;
+
+  const shownCustom = short ? custom.filter((field) => field.required) : custom;
+  const customValues = (values["custom"] as Json | undefined) ?? {};
 
   const showErrors = (next: Record<string, string>, rest: string[]) => {
     setErrors(next);
@@ -226,6 +231,29 @@ export function RecordForm({ resource, record, initial, quick = false, onSaved, 
           </div>
         </section>
       ))}
+      {shownCustom.length > 0 && (
+        <section className="form-section">
+          {!short && <h2>{t("form.section.custom")}</h2>}
+          <div className="form-grid">
+            {shownCustom.map((field) => (
+              <FormField
+                key={field.name}
+                id={fieldId(subject, `custom-${field.name}`)}
+                field={field}
+                value={customValues[field.name]}
+                error={undefined}
+                onChange={(name, value) =>
+                  change("custom", {
+                    ...customValues,
+                    // A day is kept as its text, since the server knows no message for it here.
+                    [name]: field.kind === "date" ? toIso(value as DateJson | null) : value,
+                  })
+                }
+              />
+            ))}
+          </div>
+        </section>
+      )}
       {short && shown.length > visible.length && (
         <button type="button" className="link" onClick={() => setShort(false)}>
           {t("form.more")}

@@ -1,5 +1,6 @@
 import {
   AppstoreOutlined,
+  CloseOutlined,
   ExportOutlined,
   FilterOutlined,
   ImportOutlined,
@@ -28,6 +29,7 @@ import { Cards } from "./cards";
 import { FilterChips } from "./filter-chips";
 import { Selection } from "./selection";
 import { useListState } from "./state";
+import { Views } from "./views";
 
 const Board = lazy(async () => ({ default: (await import("@/kit/board")).Board }));
 const FilterDrawer = lazy(async () => ({ default: (await import("./filter-drawer")).FilterDrawer }));
@@ -119,6 +121,7 @@ function Collection({ collection }: { collection: string }) {
     >
       <div className="list-bar">
         <SearchField value={state.q} onChange={(q) => state.set({ q })} />
+        <Views collection={collection} state={state} />
         {resource.fields.some((field) => field.name === "owner") && (
           <button
             type="button"
@@ -138,6 +141,14 @@ function Collection({ collection }: { collection: string }) {
           <FilterOutlined aria-hidden="true" /> {t("filter.title")}
           {conditions > 0 && ` ${conditions}`}
         </button>
+        {state.where && (
+          <span className="chip chip-filter">
+            <code>{state.where}</code>
+            <button type="button" aria-label={t("action.remove")} onClick={() => state.set({ where: "" })}>
+              <CloseOutlined />
+            </button>
+          </span>
+        )}
         <FilterChips resource={resource} filter={state.filter} onChange={(filter) => state.set({ filter })} />
         <span className="grow" />
         {newer > 0 && (
@@ -188,7 +199,7 @@ function Collection({ collection }: { collection: string }) {
                 <button
                   type="button"
                   className="button"
-                  onClick={() => state.set({ q: "", filter: NO_FILTER, mine: false })}
+                  onClick={() => state.set({ q: "", filter: NO_FILTER, mine: false, where: "" })}
                 >
                   {t("filter.clear")}
                 </button>

@@ -3,7 +3,7 @@ import { useSearchParams } from "react-router";
 import type { Field, Resource } from "@/api/catalogue";
 import { defaultColumns, possibleColumns } from "@/kit/columns";
 import type { Order } from "@/kit/data-grid";
-import { decodeFilter, encodeFilter, filterText, type Filter } from "@/kit/filter";
+import { allOf, decodeFilter, encodeFilter, filterText, type Filter } from "@/kit/filter";
 import { useStored } from "@/kit/stored";
 import { screenOf } from "@/resources";
 
@@ -16,6 +16,8 @@ export interface ListState {
   columns: Field[];
   view: "list" | "board";
   mine: boolean;
+  /** A filter that somebody wrote by hand, beyond what the builder shows. */
+  where: string;
   set: (
     change: Partial<{
       q: string;
@@ -24,6 +26,7 @@ export interface ListState {
       columns: string[];
       view: "list" | "board";
       mine: boolean;
+      where: string;
     }>,
   ) => void;
 }
@@ -46,6 +49,7 @@ export function useListState(resource: Resource): ListState {
   const chosen = (names ?? []).flatMap((name) => fields.get(name) ?? []);
   const columns = chosen.length > 0 ? chosen : defaultColumns(resource);
   const mine = params.get("mine") === "1";
+  const where = params.get("where") ?? "";
 
   const set: ListState["set"] = useCallback(
     (change) =>
@@ -62,6 +66,7 @@ export function useListState(resource: Resource): ListState {
             );
           if (change.view) put("view", change.view === "board" ? "board" : "");
           if (change.mine !== undefined) put("mine", change.mine ? "1" : "");
+          if (change.where !== undefined) put("where", change.where);
           if (change.columns) {
             put("columns", change.columns.join(","));
             keep(change.columns);
@@ -78,12 +83,13 @@ export function useListState(resource: Resource): ListState {
   return {
     q: params.get("q") ?? "",
     filter,
-    filterText: mine ? (built ? `owner = me AND (${built})` : "owner = me") : built,
+    filterText: allOf(mine ? "owner = me" : "", built, where),
     order: field ? { field, descending: direction === "desc" } : undefined,
     orderBy: orderText,
     columns,
     view: params.get("view") === "board" && screenOf(resource.collection).board ? "board" : "list",
     mine,
+    where,
     set,
   };
 }
