@@ -11,8 +11,9 @@ import json
 import signal
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Self, cast
 
@@ -23,6 +24,7 @@ import uvloop
 from google.protobuf import descriptor_pool
 from google.protobuf.descriptor import ServiceDescriptor
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from obstore.store import ObjectStore
 from prometheus_client import CollectorRegistry, start_http_server
 from sqlalchemy import MetaData, QueuePool, text
 from sqlalchemy.ext.asyncio import AsyncEngine, async_sessionmaker, create_async_engine
@@ -31,6 +33,7 @@ from crmkit import copies, migrate, scope, telemetry
 from crmkit.approvals import on_approval_ended
 from crmkit.auth import Caller, Directory, Verifier, system
 from crmkit.background import ended
+from crmkit.blobs import open_store
 from crmkit.bus import Bus, StreamLimits
 from crmkit.call import CONFIGURED, Call
 from crmkit.catalog import codec, import_proto, permissions, resources
@@ -42,6 +45,7 @@ from crmkit.metrics import Metrics
 from crmkit.outbox import Relay
 from crmkit.resource import Resource
 from crmkit.rpc import LARGEST_MESSAGE, Pipeline, compile_service
+from crmkit.runs import Kind, Runs
 from crmkit.schedule import Job, Schedules
 from crmkit.settings import Settings
 
@@ -61,6 +65,7 @@ class App:
     consumes: Sequence[Function] = ()
     schedules: Sequence[Job] = ()
     on_start: Sequence[Callable[[Call], Any]] = ()
+    runs: Mapping[str, Kind] = field(default_factory=dict[str, Kind])
 
     @property
     def descriptor(self) -> ServiceDescriptor:
@@ -119,6 +124,7 @@ class Running:
             settings.oidc_discovery_url,
         )
         self.relay = Relay(self.engine, self.bus, app.name, self.metrics)
+        self.runs = Runs(self, {**app.runs})
         self._tasks: list[asyncio.Task[None]] = []
         return self
 
@@ -146,6 +152,7 @@ class Running:
             ("relay", self.relay.run()),
             ("consumers", consumers.run()),
             ("schedules", schedules.run()),
+            ("runs", self.runs.run()),
         ):
             self._tasks.append(asyncio.create_task(loop, name=f"{self.app.name} {name}"))
 
@@ -198,6 +205,13 @@ class Running:
         finally:
             await scope.enter(outer.db, outer.caller)
             outer.told = outer.told or inner.told
+
+    @cached_property
+    def store(self) -> ObjectStore:
+        """The store of files; missing is an error where it is needed."""
+        if not self.settings.files_url:
+            raise ValueError("FILES_URL is not set")
+        return open_store(self.settings.files_url)
 
     def json_of(self, message: Any) -> dict[str, Any]:
         """A message as JSON object."""

@@ -190,16 +190,7 @@ class Call:
     async def add(self, row: R) -> R:
         """Adds a new row, completed: owner, department, number, its own checks."""
         described = row.described
-        row.creator = row.creator or self.caller.actor
-        row.create_time = row.update_time = self.now
-        if described.scope != "SHARED" and not row.owner:
-            row.owner = self.caller.employee
-        if row.owner and not row.department:
-            entry = self.config(f"employee.{row.owner.rpartition('/')[2]}") or {}
-            row.department = entry.get("department", "") or (
-                self.caller.department if row.owner == self.caller.employee else ""
-            )
-        row.department = row.department or self.caller.department
+        self.own(row)
         await row.creating(self)
         check_custom(row, self)
         if described.rule.number and not described.rule.number_later:
@@ -213,13 +204,26 @@ class Call:
             series = "/".join(str(getattr(row, name)) for name in row.described.rule.number_per)
             row.number = await numbering.draw(self, row.described, series)
 
+    def own(self, row: Resource) -> None:
+        """Says of a new row whose it is and when it was made."""
+        row.creator = row.creator or self.caller.actor
+        row.create_time = row.update_time = self.now
+        if row.described.scope != "SHARED" and not row.owner:
+            row.owner = self.caller.employee
+        if row.owner and not row.department:
+            entry = self.config(f"employee.{row.owner.rpartition('/')[2]}") or {}
+            row.department = entry.get("department", "") or (
+                self.caller.department if row.owner == self.caller.employee else ""
+            )
+        row.department = row.department or self.caller.department
+
     async def flush(self) -> None:
         """Writes what changed: rows, their search and collaborator entries, change facts, emitted facts."""
         session = self.db.sync_session
         created = [row for row in session.new if isinstance(row, Resource)]
         deleted = [row for row in session.deleted if isinstance(row, Resource)]
         changes = [
-            (row, _changed(row))
+            (row, changed_fields(row))
             for row in session.dirty
             if isinstance(row, Resource) and session.is_modified(row)
         ]
@@ -358,7 +362,7 @@ class Call:
         return zh if self.caller.locale.startswith("zh") else en
 
 
-def _changed(row: Resource) -> dict[str, Any]:
+def changed_fields(row: Resource) -> dict[str, Any]:
     """Changed fields with their old JSON values."""
     mapping, state, before = mapper(type(row)), inspect(row), dict[str, Any]()
     for name, field in row.described.fields.items():

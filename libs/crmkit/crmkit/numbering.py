@@ -57,6 +57,21 @@ async def draw(call: Call, described: Described, series: str = "") -> str:
     return _render(pattern, moment, left.pop())
 
 
+async def draw_many(call: Call, described: Described, count: int) -> list[str]:
+    """As many numbers of the resource, in one step."""
+    if not count:
+        return []
+    rule = call.config(f"numberRule.{described.collection}") or {}
+    pattern: str = rule.get("pattern") or described.rule.number
+    period = _render(pattern, call.now, None)
+    if rule.get("gapFree", described.rule.gap_free):
+        last = await _advance(call.db, described.collection, period, count)
+    else:
+        async with call.running.sessions() as session, session.begin():
+            last = await _advance(session, described.collection, period, count)
+    return [_render(pattern, call.now, sequence) for sequence in range(last - count + 1, last + 1)]
+
+
 async def _advance(session: AsyncSession, rule: str, period: str, by: int) -> int:
     statement = insert(NumberCounter).values(rule=rule, period=period, last=by)
     statement = statement.on_conflict_do_update(

@@ -5,20 +5,20 @@ A service that needs one of them to be special writes a method of its name; the 
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any
 
 from crm.common.v1 import common_pb2
 from crm.options.v1 import options_pb2
 from google.protobuf.empty_pb2 import Empty
 from google.protobuf.message import Message
-from sqlalchemy import exists, select
+from sqlalchemy import select
 
 from crmkit import listing
 from crmkit.auth import Caller, visible
 from crmkit.call import Call
 from crmkit.customfields import check_custom
-from crmkit.describe import COMMON
+from crmkit.describe import COMMON, Described
 from crmkit.errors import (
     FailedPrecondition,
     InvalidArgument,
@@ -211,16 +211,23 @@ class Standard:
             raise PermissionDenied("PERMISSION_DENIED", permission=permission)
 
     async def _refuse_if_used(self, row: Resource, call: Call) -> None:
+        if await used(call, self.described, [row.name]):
+            raise FailedPrecondition("IN_USE")
+
+
+async def used(call: Call, described: Described, names: Sequence[str]) -> set[str]:
+    """Of the records, those that others of the service refer to, whoever may see those."""
+    found: set[str] = set()
+    async with call.everybody():
         for model in call.running.models_by_type.values():
+            if options_pb2.CREATE in model.described.rule.without:
+                # Nobody makes these: they are readings of facts, and hold nothing.
+                continue
             for name, field in model.described.fields.items():
-                if (
-                    field.kind == "reference"
-                    and field.references == self.described.type
-                    and name not in COMMON
-                ):
+                if field.kind == "reference" and field.references == described.type and name not in COMMON:
                     column: Any = getattr(model, name)
-                    if await call.db.scalar(select(exists().where(column == row.name))):
-                        raise FailedPrecondition("IN_USE")
+                    found.update(await call.db.scalars(select(column).where(column.in_(names)).distinct()))
+    return found
 
 
 def _check_batch(items: Any, field: str) -> None:

@@ -201,3 +201,41 @@ class HeldAction(KitBase):
     approval: Mapped[str | None]
     state: Mapped[str]
     create_time: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
+
+
+class BulkRun(KitBase):
+    """Work over many rows: what is wanted, and how far it has come. Each chunk moves `position` in its own transaction."""
+
+    __tablename__ = "bulk_runs"
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    about: Mapped[str] = mapped_column(index=True)
+    kind: Mapped[str]
+    requester: Mapped[str]
+    spec: Mapped[dict[str, Any]]
+    state: Mapped[str] = mapped_column(server_default=text("'QUEUED'"))
+    phase: Mapped[str] = mapped_column(server_default=text("''"))
+    position: Mapped[int] = mapped_column(server_default=text("0"))
+    tally: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'"))
+    attempts: Mapped[int] = mapped_column(server_default=text("0"))
+    lease_until: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
+    create_time: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
+
+    __table_args__ = (
+        Index("bulk_runs_waiting_index", "lease_until", postgresql_where=text("state IN ('QUEUED', 'RUNNING')")),
+    )
+
+
+class BulkRow(KitBase):
+    """What a run did with one line: the record and how it was before, or what is wrong."""
+
+    __tablename__ = "bulk_rows"
+
+    run: Mapped[UUID] = mapped_column(primary_key=True)
+    line: Mapped[int] = mapped_column(primary_key=True)
+    part: Mapped[int] = mapped_column(primary_key=True)
+    action: Mapped[str]
+    name: Mapped[str] = mapped_column(server_default=text("''"))
+    detail: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'"))
+
+    __table_args__ = (Index("bulk_rows_action_index", "run", "action", "line", "part"),)

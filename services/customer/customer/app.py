@@ -5,16 +5,18 @@ from pathlib import Path
 from crmkit.app import App
 
 from customer.consumers import on_any_fact
+from customer.importing import RUNS
 from customer.model.base import Base
 from customer.service import CustomerService
 
 
 def app() -> App:
-    """Accounts, contacts, relations, interactions, consents and the time line."""
+    """Accounts, contacts, relations, interactions, consents, imports and the time line."""
     return App(
         name="customer",
         serves=CustomerService(),
         consumes=[on_any_fact],
+        runs=RUNS,
         tables=Base.metadata,
         migrations=Path(__file__).parent.parent / "migrations",
     )

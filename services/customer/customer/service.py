@@ -13,6 +13,7 @@ from customer.collision import find_hits
 from customer.model.account import Account
 from customer.model.consent import Consent
 from customer.model.contact import Contact
+from customer.model.importation import Import
 from customer.model.interaction import Interaction
 from customer.model.relation import AccountRelation
 from customer.model.timeline import TimelineEntry
@@ -29,6 +30,7 @@ class CustomerService:
     interactions = Standard(Interaction)
     consents = Standard(Consent)
     timeline = Standard(TimelineEntry)
+    imports = Standard(Import)
 
     async def AssignAccount(self, request: pb.AssignAccountRequest, call: Call) -> Account:
         account = await call.load(Account, request)
@@ -102,3 +104,18 @@ class CustomerService:
         interaction = await call.load(Interaction, request)
         interaction.comment(request.text, call)
         return interaction
+
+    async def CheckImport(self, request: Any, call: Call) -> Import:
+        found = await call.load(Import, request)
+        await found.check(call)
+        return found
+
+    async def RunImport(self, request: pb.RunImportRequest, call: Call) -> Import:
+        found = await call.load(Import, request)
+        await found.run(request.skip_errors, call)
+        return found
+
+    async def RevertImport(self, request: Any, call: Call) -> Import:
+        found = await call.load(Import, request)
+        await found.revert(call)
+        return found

@@ -59,14 +59,18 @@ class Account(Resource, Base):
 
     async def creating(self, call: Call) -> None:
         """Completes the record and refuses one that exists already."""
-        self.kind = self.kind or "COMPANY"
-        self.roles = self.roles or ["PROSPECT"]
-        self.state = "ACTIVE"
-        self.normalise()
+        self.complete()
         from customer.collision import refuse_collision
 
         await refuse_collision(self, call)
         call.emit(events.AccountCreated, account=self)
+
+    def complete(self) -> None:
+        """Fills in what a new record starts with."""
+        self.kind = self.kind or "COMPANY"
+        self.roles = self.roles or ["PROSPECT"]
+        self.state = "ACTIVE"
+        self.normalise()
 
     async def updating(self, call: Call, changed: frozenset[str]) -> None:
         """Keeps derived fields and keys right, and tells a change of owner."""

@@ -38,12 +38,16 @@ class Contact(Resource, Base):
 
     async def creating(self, call: Call) -> None:
         """Completes the record."""
+        self.complete()
+        await self._check_chain(call)
+
+    def complete(self) -> None:
+        """Fills in what a new record starts with."""
         self.state = "ACTIVE"
         self.phones = [normal_phone(phone) for phone in self.phones]
         if self.account and not self.affiliations:
             self.affiliations = [pb.Contact.Affiliation(account=self.account, title=self.title, primary=True)]
         self._follow_primary()
-        await self._check_chain(call)
 
     async def updating(self, call: Call, changed: frozenset[str]) -> None:
         """Keeps main account and affiliations in step."""

@@ -6,7 +6,7 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
 
-revision: str = "4f10c60d922f"
+revision: str = "cda35a9b2631"
 down_revision: str | None = None
 branch_labels: str | Sequence[str] | None = None
 depends_on: str | Sequence[str] | None = None
@@ -271,6 +271,74 @@ def upgrade() -> None:
         "contacts_update_time_index", "contacts", [sa.literal_column("update_time DESC"), "id"], unique=False
     )
     op.create_table(
+        "imports",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("file", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("file_name", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("kind", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("encoding", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("mapping", postgresql.JSONB(), server_default=sa.text("'[]'"), nullable=False),
+        sa.Column("duplicate_policy", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("state", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("total", sa.Integer(), server_default=sa.text("0"), nullable=False),
+        sa.Column("done", sa.Integer(), server_default=sa.text("0"), nullable=False),
+        sa.Column("created", sa.Integer(), server_default=sa.text("0"), nullable=False),
+        sa.Column("updated", sa.Integer(), server_default=sa.text("0"), nullable=False),
+        sa.Column("skipped", sa.Integer(), server_default=sa.text("0"), nullable=False),
+        sa.Column("failed", sa.Integer(), server_default=sa.text("0"), nullable=False),
+        sa.Column("errors", postgresql.JSONB(), server_default=sa.text("'[]'"), nullable=False),
+        sa.Column("error_file", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("digest", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("revert_until_time", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("failure", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("left", sa.Integer(), server_default=sa.text("0"), nullable=False),
+        sa.Column("proposals", postgresql.JSONB(), server_default=sa.text("'[]'"), nullable=False),
+        sa.Column("duplicates", postgresql.JSONB(), server_default=sa.text("'[]'"), nullable=False),
+        sa.Column("duplicate_count", sa.Integer(), server_default=sa.text("0"), nullable=False),
+        sa.Column("number", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("owner", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("department", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column(
+            "collaborators", postgresql.ARRAY(sa.Text()), server_default=sa.text("'{}'"), nullable=False
+        ),
+        sa.Column("pending_approval", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("create_time", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("update_time", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("creator", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column(
+            "custom", postgresql.JSONB(astext_type=sa.Text()), server_default=sa.text("'{}'"), nullable=False
+        ),
+        sa.Column("version", sa.Integer(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("imports_pkey")),
+    )
+    op.create_index(
+        "imports_department_update_time_index",
+        "imports",
+        ["department", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "imports_error_file_index",
+        "imports",
+        ["error_file", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "imports_file_index", "imports", ["file", sa.literal_column("update_time DESC"), "id"], unique=False
+    )
+    op.create_index(
+        "imports_number_key", "imports", ["number"], unique=True, postgresql_where=sa.text("number != ''")
+    )
+    op.create_index(
+        "imports_owner_update_time_index",
+        "imports",
+        ["owner", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "imports_update_time_index", "imports", [sa.literal_column("update_time DESC"), "id"], unique=False
+    )
+    op.create_table(
         "interactions",
         sa.Column("id", sa.Uuid(), nullable=False),
         sa.Column("account", sa.Text(), server_default=sa.text("''"), nullable=False),
@@ -454,6 +522,37 @@ def upgrade() -> None:
         postgresql_with={"fastupdate": "off"},
     )
     op.create_table(
+        "imports_search",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column(
+            "search_grams", postgresql.ARRAY(sa.Text(collation="C")), server_default="{}", nullable=False
+        ),
+        sa.Column("search_text", sa.Text(collation="C"), server_default="", nullable=False),
+        sa.Column(
+            "search_pinyin", postgresql.ARRAY(sa.Text(collation="C")), server_default="{}", nullable=False
+        ),
+        sa.ForeignKeyConstraint(
+            ["id"], ["imports.id"], name=op.f("imports_search_id_fkey"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("imports_search_pkey")),
+    )
+    op.create_index(
+        "ix_imports_search_search_grams",
+        "imports_search",
+        ["search_grams"],
+        unique=False,
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "off"},
+    )
+    op.create_index(
+        "ix_imports_search_search_pinyin",
+        "imports_search",
+        [sa.literal_column("array_to_tsvector(search_pinyin)")],
+        unique=False,
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "off"},
+    )
+    op.create_table(
         "interactions_search",
         sa.Column("id", sa.Uuid(), nullable=False),
         sa.Column(
@@ -516,6 +615,19 @@ def downgrade() -> None:
     )
     op.drop_table("interactions_search")
     op.drop_index(
+        "ix_imports_search_search_pinyin",
+        table_name="imports_search",
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "off"},
+    )
+    op.drop_index(
+        "ix_imports_search_search_grams",
+        table_name="imports_search",
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "off"},
+    )
+    op.drop_table("imports_search")
+    op.drop_index(
         "ix_contacts_search_search_pinyin",
         table_name="contacts_search",
         postgresql_using="gin",
@@ -555,6 +667,13 @@ def downgrade() -> None:
     op.drop_index("interactions_department_update_time_index", table_name="interactions")
     op.drop_index("interactions_account_index", table_name="interactions")
     op.drop_table("interactions")
+    op.drop_index("imports_update_time_index", table_name="imports")
+    op.drop_index("imports_owner_update_time_index", table_name="imports")
+    op.drop_index("imports_number_key", table_name="imports", postgresql_where=sa.text("number != ''"))
+    op.drop_index("imports_file_index", table_name="imports")
+    op.drop_index("imports_error_file_index", table_name="imports")
+    op.drop_index("imports_department_update_time_index", table_name="imports")
+    op.drop_table("imports")
     op.drop_index("contacts_update_time_index", table_name="contacts")
     op.drop_index("contacts_reports_to_index", table_name="contacts")
     op.drop_index("contacts_owner_update_time_index", table_name="contacts")

@@ -14,6 +14,61 @@ depends_on: str | Sequence[str] | None = None
 
 def upgrade() -> None:
     op.create_table(
+        "bulk_rows",
+        sa.Column("run", sa.Uuid(), nullable=False),
+        sa.Column("line", sa.Integer(), nullable=False),
+        sa.Column("part", sa.Integer(), nullable=False),
+        sa.Column("action", sa.Text(), nullable=False),
+        sa.Column("name", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column(
+            "detail",
+            postgresql.JSONB(astext_type=sa.Text()),
+            server_default=sa.text("'{}'"),
+            nullable=False,
+        ),
+        sa.PrimaryKeyConstraint("run", "line", "part", name=op.f("bulk_rows_pkey")),
+    )
+    op.create_index("bulk_rows_action_index", "bulk_rows", ["run", "action", "line", "part"], unique=False)
+    op.create_table(
+        "bulk_runs",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("about", sa.Text(), nullable=False),
+        sa.Column("kind", sa.Text(), nullable=False),
+        sa.Column("requester", sa.Text(), nullable=False),
+        sa.Column("spec", postgresql.JSONB(astext_type=sa.Text()), nullable=False),
+        sa.Column("state", sa.Text(), server_default=sa.text("'QUEUED'"), nullable=False),
+        sa.Column("phase", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("position", sa.Integer(), server_default=sa.text("0"), nullable=False),
+        sa.Column(
+            "tally",
+            postgresql.JSONB(astext_type=sa.Text()),
+            server_default=sa.text("'{}'"),
+            nullable=False,
+        ),
+        sa.Column("attempts", sa.Integer(), server_default=sa.text("0"), nullable=False),
+        sa.Column(
+            "lease_until",
+            sa.DateTime(timezone=True),
+            server_default=sa.text("clock_timestamp()"),
+            nullable=False,
+        ),
+        sa.Column(
+            "create_time",
+            sa.DateTime(timezone=True),
+            server_default=sa.text("clock_timestamp()"),
+            nullable=False,
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("bulk_runs_pkey")),
+    )
+    op.create_index(op.f("bulk_runs_about_index"), "bulk_runs", ["about"], unique=False)
+    op.create_index(
+        "bulk_runs_waiting_index",
+        "bulk_runs",
+        ["lease_until"],
+        unique=False,
+        postgresql_where=sa.text("state IN ('QUEUED', 'RUNNING')"),
+    )
+    op.create_table(
         "collaborators",
         sa.Column("employee", sa.Text(), nullable=False),
         sa.Column("collection", sa.Text(), nullable=False),
@@ -226,3 +281,12 @@ def downgrade() -> None:
     op.drop_table("config_entries")
     op.drop_index(op.f("collaborators_id_index"), table_name="collaborators")
     op.drop_table("collaborators")
+    op.drop_index(
+        "bulk_runs_waiting_index",
+        table_name="bulk_runs",
+        postgresql_where=sa.text("state IN ('QUEUED', 'RUNNING')"),
+    )
+    op.drop_index(op.f("bulk_runs_about_index"), table_name="bulk_runs")
+    op.drop_table("bulk_runs")
+    op.drop_index("bulk_rows_action_index", table_name="bulk_rows")
+    op.drop_table("bulk_rows")

@@ -1,0 +1,184 @@
+"""Work over many rows in the background: a row in `bulk_runs`, done chunk by chunk.
+
+Every chunk is one transaction that writes its rows and moves the run's position, as the requester: a process that
+is killed has done a chunk or has not, and whoever takes the run up goes on behind the last one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from sqlalchemy import select, text
+from uuid_utils.compat import uuid7
+
+from crmkit.auth import Caller, system
+from crmkit.background import forever
+from crmkit.errors import PermissionDenied, Problem
+from crmkit.tables import BulkRun
+
+if TYPE_CHECKING:
+    from crmkit.app import Running
+    from crmkit.call import Call
+
+LEASE_SECONDS = 30
+POLL_SECONDS = 1.0
+ATTEMPTS = 5
+
+log = logging.getLogger(__name__)
+
+_CLAIM = text(
+    "UPDATE bulk_runs SET state = 'RUNNING', attempts = attempts + 1,"
+    " lease_until = clock_timestamp() + make_interval(secs => :lease)"
+    " WHERE id = (SELECT id FROM bulk_runs WHERE state IN ('QUEUED', 'RUNNING')"
+    " AND lease_until <= clock_timestamp() ORDER BY create_time LIMIT 1 FOR UPDATE SKIP LOCKED)"
+    " RETURNING id, about, kind, requester, spec, phase, position, tally, attempts"
+)
+_LEASE = text(
+    "UPDATE bulk_runs SET attempts = 0, lease_until = clock_timestamp() + make_interval(secs => :lease) WHERE id = :id"
+)
+_LATER = text(
+    "UPDATE bulk_runs SET lease_until = clock_timestamp() + make_interval(secs => :pause) WHERE id = :id AND state = 'RUNNING'"
+)
+
+
+class Lost(Exception):
+    """The run was cancelled, or somebody else does it."""
+
+
+@dataclass
+class Run:
+    """A run under way in this process."""
+
+    running: Running
+    id: UUID
+    about: str
+    kind: str
+    requester: str
+    spec: dict[str, Any]
+    phase: str
+    position: int
+    tally: dict[str, Any]
+    attempts: int
+
+    def caller(self) -> Caller:
+        """The requester with the rights of this moment; a Problem where there are none left."""
+        if self.requester.startswith("system/"):
+            return system(self.running.app.name)
+        caller = self.running.directory.explained(self.requester)
+        if caller is None:
+            raise PermissionDenied("PERMISSION_DENIED", permission=self.requester)
+        return replace(caller, locale=self.spec.get("locale", caller.locale))
+
+    @asynccontextmanager
+    async def chunk(self) -> AsyncIterator[Call]:
+        """One transaction of the requester, which ends with phase, position and tally as they are then."""
+        before = (self.phase, self.position)
+        async with self.running.call(self.kind, self.caller()) as call:
+            row = await call.db.scalar(
+                select(BulkRun).where(BulkRun.id == self.id, BulkRun.state == "RUNNING").with_for_update()
+            )
+            if row is None or (row.phase, row.position) != before:
+                raise Lost
+            yield call
+            row.phase, row.position, row.tally = self.phase, self.position, dict(self.tally)
+            await call.db.flush()
+            await call.db.execute(_LEASE, {"lease": LEASE_SECONDS, "id": self.id})
+
+    def next_phase(self, phase: str) -> None:
+        """Begins the next part from its first row."""
+        self.phase, self.position = phase, 0
+
+    def count(self, **numbers: int) -> None:
+        """Adds to the tally."""
+        for key, number in numbers.items():
+            self.tally[key] = self.tally.get(key, 0) + number
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of work: what does it to its end, and what is told when it cannot go on."""
+
+    work: Callable[[Run], Awaitable[None]]
+    fail: Callable[[Run, Problem, Any], Awaitable[None]]
+
+
+async def start(call: Call, kind: str, about: str, spec: dict[str, Any], requester: str = "") -> UUID:
+    """Queues work about a record, for the caller."""
+    run = BulkRun(
+        id=uuid7(), about=about, kind=kind, requester=requester or call.caller.actor,
+        spec={"locale": call.caller.locale, **spec},
+    )  # fmt: skip
+    call.db.add(run)
+    call.running.runs.wake()
+    return run.id
+
+
+class Runs:
+    """The loop that does what is queued. Any number of processes may; each run is one process's at a time."""
+
+    def __init__(self, running: Running, kinds: Mapping[str, Kind]) -> None:
+        self._running, self._kinds = running, kinds
+        self._work = asyncio.Event()
+
+    def wake(self) -> None:
+        """Says that a run may be waiting; it is seen at the latest after `POLL_SECONDS`."""
+        self._work.set()
+
+    async def run(self) -> None:
+        """Works until cancelled."""
+        await forever(self._step, 0)
+
+    async def _step(self) -> None:
+        self._work.clear()
+        async with self._running.engine.begin() as connection:
+            claimed = (await connection.execute(_CLAIM, {"lease": LEASE_SECONDS})).one_or_none()
+        if claimed is None:
+            try:
+                await asyncio.wait_for(self._work.wait(), POLL_SECONDS)
+            except TimeoutError:
+                return
+            # The one who queued it has not committed yet.
+            await asyncio.sleep(0.05)
+            return
+        run = Run(self._running, **claimed._mapping)
+        await self._do(run)
+
+    async def _do(self, run: Run) -> None:
+        try:
+            await self._kinds[run.kind].work(run)
+            await self._end(run, "DONE")
+        except Lost:
+            return
+        except Problem as problem:
+            await self._fail(run, problem)
+        except asyncio.CancelledError:
+            await asyncio.shield(self._later(run, 0))
+            raise
+        except Exception as error:
+            log.warning("a run is tried again: %r", error, exc_info=error, extra={"run": str(run.id)})
+            if run.attempts >= ATTEMPTS:
+                await self._fail(run, Problem("INTERNAL"))
+            else:
+                await self._later(run, min(2.0**run.attempts, LEASE_SECONDS))
+
+    async def _later(self, run: Run, pause: float) -> None:
+        async with self._running.engine.begin() as connection:
+            await connection.execute(_LATER, {"pause": pause, "id": run.id})
+
+    async def _fail(self, run: Run, problem: Problem) -> None:
+        async with self._running.call(run.kind, system(self._running.app.name)) as call:
+            await self._kinds[run.kind].fail(run, problem, call)
+        await self._end(run, "FAILED")
+
+    async def _end(self, run: Run, state: str) -> None:
+        async with self._running.engine.begin() as connection:
+            await connection.execute(
+                text("UPDATE bulk_runs SET state = :state WHERE id = :id AND state = 'RUNNING'"),
+                {"state": state, "id": run.id},
+            )

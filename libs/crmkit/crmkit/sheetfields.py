@@ -1,0 +1,225 @@
+"""The fields of a resource as columns of a table: what may be brought in, and cells as field values of a message."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from typing import Any
+
+from crm.options.v1 import options_pb2
+from google.protobuf.message import Message
+
+from crmkit.convert import Amount, Converted, Refused, Target, convert
+from crmkit.describe import COMMON, Described, Field
+from crmkit.listing import ZONE
+from crmkit.mapping import to_date
+
+CURRENCY = "CNY"
+MAX_ITEM = 300
+# What a cell means for a field of nested messages.
+_TEXT_OF = {
+    "crm.common.v1.Phone": "number",
+    "crm.common.v1.Email": "address",
+    "crm.common.v1.Address": "line",
+}
+_CUSTOM: Mapping[str, Any] = {
+    "NUMBER": "decimal", "MONEY": "decimal", "BOOL": "bool", "DATE": "date", "CHOICE": "text", "MULTI_CHOICE": "text",
+}  # fmt: skip
+
+Config = Callable[[str], Any]
+
+
+@dataclass(frozen=True)
+class RowProblem:
+    """What is wrong with a cell or, without a column, with a line."""
+
+    line: int
+    column: str
+    reason: str
+    zh: str
+    en: str
+
+
+@dataclass(frozen=True)
+class Column:
+    """A field that a column may fill. `dictionary` has the choices of its live dictionary by key."""
+
+    target: Target
+    field: Field | None
+    dictionary: Mapping[str, tuple[str, str]] | None = None
+
+    @property
+    def path(self) -> str:
+        """Path of the field, such as "phones" or "custom.region"."""
+        return self.target.name
+
+    def read(self, text: str) -> Any:
+        """The value of a cell, None where it is blank, or Refused."""
+        found = convert(text, self.target, zone=ZONE, currency=CURRENCY)
+        if isinstance(found, Refused):
+            return found
+        value: Any = found.value
+        if self.dictionary and isinstance(value, str):
+            return self._choice(value)
+        return value if isinstance(found, Converted) and value not in (None, []) else None
+
+    def _choice(self, value: str) -> str | Refused:
+        assert self.dictionary is not None
+        wanted = value.casefold()
+        for key, labels in self.dictionary.items():
+            if wanted in (key.casefold(), *(label.casefold() for label in labels if label)):
+                return key
+        return Refused(
+            "UNKNOWN_CHOICE", f"“{value[:40]}”不在字典中", f'"{value[:40]}" is not in the dictionary'
+        )
+
+    def write(self, message: Message, value: Any) -> None:
+        """Sets the field of the message."""
+        name = self.path
+        if self.field is None:
+            message.custom.update({name.partition(".")[2]: _plain(value)})  # type: ignore[attr-defined]
+            return
+        match self.field.kind:
+            case "enum":
+                setattr(message, name, self.field.enum_numbers[value])
+            case "enums":
+                getattr(message, name).extend(self.field.enum_numbers[item] for item in value)
+            case "texts" | "references":
+                getattr(message, name).extend(value)
+            case "messages":
+                inner = _text_field(self.field)
+                for item in value:
+                    getattr(message, name).add(**{inner: item})
+            case "message":
+                setattr(getattr(message, name), _text_field(self.field), value)
+            case "money":
+                getattr(message, name).currency_code, getattr(message, name).amount = (
+                    value.currency_code, str(value.amount),
+                )  # fmt: skip
+            case "date":
+                getattr(message, name).CopyFrom(to_date(value))
+            case "time":
+                getattr(message, name).FromDatetime(value.astimezone(UTC).replace(tzinfo=None))
+            case "decimal":
+                setattr(message, name, format(value, "f"))
+            case "float":
+                setattr(message, name, float(value))
+            case _:
+                setattr(message, name, value)
+
+
+def columns(described: Described, config: Config) -> dict[str, Column]:
+    """Every field of a resource that a table may fill, by path."""
+    found: dict[str, Column] = {}
+    for field in described.fields.values():
+        if field.output_only or field.name == "name" or (field.name in COMMON and field.name != "owner"):
+            continue
+        column = _column(field, config)
+        if column is not None:
+            found[field.name] = column
+    definitions = (config(f"customField.{described.collection}") or {}).get("fields", [])
+    for definition in definitions:
+        if definition.get("retired"):
+            continue
+        label = definition.get("label") or {}
+        path = f"custom.{definition['key']}"
+        target = Target(
+            path, _CUSTOM.get(definition["kind"], "text"), label.get("zh", ""), label.get("en", ""),
+            repeated=definition["kind"] == "MULTI_CHOICE", max_length=int(definition.get("maxLength") or 2000),
+        )  # fmt: skip
+        found[path] = Column(target, None)
+    return found
+
+
+def prefixed(found: Mapping[str, Column], prefix: str, zh: str, en: str) -> dict[str, Target]:
+    """The targets of columns of a second record in the row, such as "contact.title"."""
+    return {
+        f"{prefix}.{path}": replace(
+            column.target,
+            name=f"{prefix}.{path}",
+            label_zh=zh + column.target.label_zh,
+            label_en=f"{en} {column.target.label_en}",
+        )
+        for path, column in found.items()
+    }
+
+
+def _column(field: Field, config: Config) -> Column | None:
+    label = field.rule.label
+    kinds: dict[str, Any] = {
+        "text": "text", "reference": "text", "texts": "text", "references": "text", "messages": "text", "message": "text",
+        "int": "int", "float": "decimal", "decimal": "decimal", "bool": "bool", "date": "date", "time": "time",
+        "money": "money", "enum": "enum", "enums": "enum",
+    }  # fmt: skip
+    if field.kind not in kinds or (field.kind in ("message", "messages") and not _text_field(field)):
+        return None
+    repeated = field.kind in ("texts", "references", "enums", "messages")
+    choices: dict[str, tuple[str, str]] = {}
+    if field.kind in ("enum", "enums"):
+        for value in field.descriptor.enum_type.values:
+            if value.number:
+                text = value.GetOptions().Extensions[options_pb2.text]
+                choices[value.name] = (text.zh, text.en)
+    target = Target(
+        field.name, kinds[field.kind], label.zh, label.en, repeated, choices,
+        MAX_ITEM if field.kind in ("messages", "message") else field.max_length,
+    )  # fmt: skip
+    return Column(target, field, _dictionary(field, config))
+
+
+def _dictionary(field: Field, config: Config) -> dict[str, tuple[str, str]] | None:
+    """The choices of the field's live dictionary; None where there is none."""
+    found = config(f"dictionary.{field.rule.dictionary}") if field.rule.dictionary else None
+    entries = [entry for entry in (found or {}).get("entries", []) if not entry.get("retired")]
+    labels = {entry["key"]: entry.get("label") or {} for entry in entries}
+    return {key: (label.get("zh", ""), label.get("en", "")) for key, label in labels.items()} or None
+
+
+def _text_field(field: Field) -> str:
+    """The field of the nested message that one cell fills; empty where there is none."""
+    message = field.descriptor.message_type
+    return _TEXT_OF.get(message.full_name, "text" if "text" in message.fields_by_name else "")
+
+
+def _plain(value: Any) -> Any:
+    match value:
+        case Decimal():
+            return int(value) if value == int(value) else float(value)
+        case date() | datetime():
+            return value.isoformat()
+        case Amount():
+            return float(value.amount)
+        case _:
+            return value
+
+
+def read_row(
+    line: int, cells: Mapping[str, str], mapped: Sequence[tuple[str, Column, Mapping[str, str]]]
+) -> tuple[dict[str, Any], list[RowProblem]]:
+    """The values of a line by path, and what is wrong with it. `mapped` has header, column and replacements."""
+    values: dict[str, Any] = {}
+    problems: list[RowProblem] = []
+    for header, column, replacements in mapped:
+        text = cells.get(header, "")
+        text = replacements.get(text.strip(), text) if replacements else text
+        value = column.read(text)
+        if isinstance(value, Refused):
+            problems.append(RowProblem(line, header, value.reason, value.detail_zh, value.detail_en))
+        elif value is not None:
+            values[column.path] = value
+    return values, problems
+
+
+def violations(
+    line: int, headers: Mapping[str, str], found: Iterable[Any], prefix: str = ""
+) -> list[RowProblem]:
+    """Violations of a record as problems of the columns that fill its fields."""
+    problems: list[RowProblem] = []
+    for violation in found:
+        path = violation.field.partition(".")[2] if "." in violation.field else violation.field
+        name = path if path.startswith("custom.") else path.partition(".")[0].partition("[")[0]
+        header = headers.get(prefix + name, "")
+        problems.append(RowProblem(line, header, violation.reason, violation.zh, violation.en))
+    return problems

@@ -1,0 +1,160 @@
+"""The check of an import: everything is read, no record is written, every line is judged."""
+
+from __future__ import annotations
+
+import asyncio
+import difflib
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from crm.customer.v1 import pb
+from crmkit.call import Call
+from crmkit.errors import PermissionDenied
+from crmkit.runs import Run
+from crmkit.sheets import Row
+from crmkit.tables import BulkRow
+from sqlalchemy import delete, distinct, func, select
+
+from customer.importing import duplicates, judge
+from customer.importing.judge import Seen
+from customer.importing.plan import PARENT, Line, Plan, propose
+from customer.importing.work import (
+    SHOWN,
+    next_rows,
+    note_problems,
+    opened,
+    show_errors,
+    the_import,
+    write_error_file,
+)
+from customer.model.importation import Import
+
+ALIKE = 0.75
+
+
+@dataclass
+class _Findings:
+    seen: Seen = field(default_factory=Seen)
+    names: set[str] = field(default_factory=set[str])
+    parents: dict[int, str] = field(default_factory=dict[int, str])
+    unknown: Counter[tuple[str, str]] = field(default_factory=Counter[tuple[str, str]])
+    duplicates: list[pb.Import.Duplicate] = field(default_factory=list[pb.Import.Duplicate])
+    duplicate_count: int = 0
+
+
+async def check(run: Run) -> None:
+    """Reads the whole file. A check that was interrupted begins anew: it has written nothing but its findings."""
+    if run.phase == "ENDED":
+        return
+    async with run.chunk() as call:
+        found = await the_import(run, call)
+        await call.db.execute(delete(BulkRow).where(BulkRow.run == run.id))
+        run.next_phase("READ")
+    findings = _Findings()
+    async with opened(run, found.encoding) as sheet:
+        plan = Plan.of(found, sheet.columns, run.running.config.get)
+        _refuse_without_rights(plan, run)
+        while rows := await next_rows(sheet):
+            lines = await asyncio.to_thread(plan.lines, rows)
+            async with run.chunk() as call:
+                await _judge(lines, rows, plan, findings, found.duplicate_policy, run, call)
+                run.position += len(rows)
+                found = await the_import(run, call)
+                found.total = found.done = run.position
+    async with run.chunk() as call:
+        found = await the_import(run, call)
+        await _judge_parents(plan, findings, run, call)
+        await _conclude(found, plan, findings, run, call)
+        run.next_phase("ENDED")
+
+
+async def _judge(
+    lines: Sequence[Line],
+    rows: Sequence[Row],
+    plan: Plan,
+    findings: _Findings,
+    policy: str,
+    run: Run,
+    call: Call,
+) -> None:
+    _count_unknown(lines, rows, plan, findings)
+    await judge.name_records(lines, plan, call)
+    judge.check_customs(lines, plan, call)
+    good = [line for line in lines if not line.problems and line.identity is not None]
+    twins = await duplicates.existing([line.identity for line in good if line.identity], call)
+    seen = await judge.visible(twins, call)
+    for line, twin in zip(good, twins, strict=True):
+        earlier = findings.seen.twin(line)
+        twin = twin or earlier
+        if twin is not None:
+            findings.duplicate_count += 1
+            if len(findings.duplicates) < SHOWN:
+                account = f"accounts/{twin.account}" if twin.account in seen else ""
+                findings.duplicates.append(
+                    pb.Import.Duplicate(
+                        line=line.number, earlier_line=twin.line, account=account, level=twin.level.value
+                    )
+                )
+        if refused := judge.refusal(line, twin, policy, seen, plan, call):
+            line.problems.append(refused)
+    for line in lines:
+        if line.account is not None:
+            findings.names |= {line.account.display_name, line.account.legal_name}
+        if not line.problems and PARENT in line.given:
+            findings.parents[line.number] = line.given[PARENT]
+    await note_problems(run, [each for line in lines for each in line.problems], call)
+
+
+def _count_unknown(lines: Sequence[Line], rows: Sequence[Row], plan: Plan, findings: _Findings) -> None:
+    """Texts that no choice of their field is, to be offered as replacements."""
+    for line, row in zip(lines, rows, strict=True):
+        for each in line.problems:
+            if each.reason == "UNKNOWN_CHOICE":
+                findings.unknown[each.column, row.values[plan.columns.index(each.column)].strip()] += 1
+
+
+async def _judge_parents(plan: Plan, findings: _Findings, run: Run, call: Call) -> None:
+    """Parents may stand anywhere in the file, so they are looked for at its end."""
+    outside = {text for text in findings.parents.values() if text not in findings.names}
+    known = await duplicates.named(outside, call) if outside else {}
+    problems = [
+        judge.unnamed(line, plan.headers[PARENT], text, len(known[text]))
+        for line, text in findings.parents.items()
+        if text in outside and len(known[text]) != 1
+    ]
+    await note_problems(run, problems, call)
+
+
+async def _conclude(found: Import, plan: Plan, findings: _Findings, run: Run, call: Call) -> None:
+    found.state = "CHECKED"
+    if not found.mapping:
+        found.mapping = plan.message(propose(found.kind, plan.columns, call.config))
+    found.failed = (
+        await call.db.scalar(
+            select(func.count(distinct(BulkRow.line))).where(BulkRow.run == run.id, BulkRow.action == "ERROR")
+        )
+        or 0
+    )
+    choices = {header: column for mapped in plan.mapped.values() for header, column, _ in mapped}
+    proposals: list[pb.Import.Proposal] = []
+    for (header, text), count in findings.unknown.most_common(SHOWN):
+        column = choices[header]
+        labels = {
+            spelled.casefold(): labels[0] or key
+            for key, labels in {**(column.dictionary or {}), **column.target.choices}.items()
+            for spelled in (key, *labels)
+            if spelled
+        }
+        alike = difflib.get_close_matches(text.casefold(), labels, 1, ALIKE)
+        value = labels[alike[0]] if alike else ""
+        proposals.append(pb.Import.Proposal(column=header, text=text[:200], value=value, rows=count))
+    found.proposals = proposals
+    found.duplicates, found.duplicate_count = findings.duplicates, findings.duplicate_count
+    await show_errors(run, found, call)
+    await write_error_file(run, found, call)
+
+
+def _refuse_without_rights(plan: Plan, run: Run) -> None:
+    if PARENT in plan.headers and not run.caller().may("customer.accountRelations.create"):
+        raise PermissionDenied("PERMISSION_DENIED", permission="customer.accountRelations.create")

@@ -1,0 +1,164 @@
+"""What becomes of a line: made, filled in, left out, or refused; the same in the check and in the run."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID
+
+from crmkit.call import Call
+from crmkit.customfields import check_custom
+from crmkit.errors import Validation
+from crmkit.errors import reasons as sentences
+from crmkit.scope import predicate
+from crmkit.sheetfields import RowProblem, violations
+from sqlalchemy import select
+
+from customer.importing import duplicates
+from customer.importing.duplicates import Twin
+from customer.importing.plan import Line, Plan
+from customer.matching import COMMON_HOLDERS, Identity, Level
+from customer.model.account import Account
+
+DESPITE = "customer.accounts.create_despite"
+
+
+@dataclass
+class Seen:
+    """What tells who the earlier lines are, small enough for a whole file."""
+
+    by_key: dict[int, list[int]] = field(default_factory=lambda: defaultdict[int, list[int]](list))
+    who: dict[int, tuple[Any, ...]] = field(default_factory=dict[int, tuple[Any, ...]])
+
+    def twin(self, line: Line) -> Twin | None:
+        """The earlier line that is the same customer; the line is remembered where there is none."""
+        identity = line.identity
+        if identity is None or line.account is None:
+            return None
+        keys = [hash(key) for key in duplicates.deciding(identity)]
+        earlier = {n for key in keys if len(self.by_key[key]) <= COMMON_HOLDERS for n in self.by_key[key]}
+        for number in sorted(earlier):
+            if found := duplicates.same(identity, self._identity(number)):
+                return Twin(found, line=number)
+        for key in keys:
+            self.by_key[key].append(line.number)
+        one = line.account
+        self.who[line.number] = (
+            one.display_name, one.legal_name, one.kind, one.tax_id, one.website,
+            tuple(p.number for p in one.phones if p.valid), tuple(e.address for e in one.emails),
+            tuple(a.text for a in one.aliases),
+        )  # fmt: skip
+        return None
+
+    def _identity(self, number: int) -> Identity:
+        from crm.common.v1 import common_pb2
+        from crm.customer.v1 import pb
+
+        name, legal, kind, tax_id, website, phones, emails, aliases = self.who[number]
+        return Account(
+            display_name=name, legal_name=legal, kind=kind, tax_id=tax_id, website=website,
+            phones=[common_pb2.Phone(number=phone, valid=True) for phone in phones],
+            emails=[common_pb2.Email(address=address) for address in emails],
+            aliases=[pb.Account.Alias(text=alias) for alias in aliases],
+        ).identity()  # fmt: skip
+
+
+async def name_records(lines: Sequence[Line], plan: Plan, call: Call) -> None:
+    """Turns named records into references; a line that names none or several gets a problem."""
+    people = _people(call) if any("owner" in path or "counterpart" in path for path in plan.headers) else {}
+    wanted = {line.given["account"] for line in lines if "account" in line.given}
+    accounts = await duplicates.named(wanted, call) if wanted else {}
+    for line in lines:
+        for path, text in line.given.items():
+            prefix, _, name = path.rpartition(".")
+            record: Any = line.contact if prefix else line.account or line.contact or line.interaction
+            if name in ("owner", "counterpart"):
+                found = [text] if text in people.get("", ()) else people.get(text.strip(), [])
+            elif name == "account":
+                found = [f"accounts/{key}" for key in accounts[text]]
+            else:
+                continue
+            if len(found) == 1 and record is not None:
+                setattr(record, name, found[0])
+            else:
+                line.problems.append(unnamed(line.number, plan.headers.get(path, ""), text, len(found)))
+        if line.interaction is not None and "account" not in line.given:
+            line.problems.append(
+                RowProblem(
+                    line.number,
+                    plan.headers.get("account", ""),
+                    "REQUIRED",
+                    "必填",
+                    "This field is required.",
+                )
+            )
+
+
+def unnamed(line: int, column: str, text: str, count: int) -> RowProblem:
+    """The problem of a text that names no record, or several."""
+    if count > 1:
+        return problem(line, column, "AMBIGUOUS_REFERENCE", text=text[:100], count=count)
+    return problem(line, column, "UNKNOWN_REFERENCE", name=text[:100])
+
+
+def problem(line: int, column: str, reason: str, **metadata: object) -> RowProblem:
+    """A problem with the sentence of its reason."""
+    texts = sentences()[reason]
+    zh, en = texts.zh, texts.en
+    for key, value in metadata.items():
+        zh, en = zh.replace("{" + key + "}", str(value)), en.replace("{" + key + "}", str(value))
+    return RowProblem(line, column, reason, zh, en)
+
+
+def check_customs(lines: Sequence[Line], plan: Plan, call: Call) -> None:
+    """Checks custom fields by their live definitions."""
+    for line in lines:
+        for prefix, record in (("", line.account or line.interaction), ("contact.", line.contact)):
+            if record is None:
+                continue
+            try:
+                check_custom(record, call)
+            except Validation as refused:
+                line.problems += violations(line.number, plan.headers, refused.violations, prefix)
+
+
+async def visible(twins: Sequence[Twin | None], call: Call) -> set[UUID]:
+    """Of the accounts that exist, those that the caller may see."""
+    ids = {twin.account for twin in twins if twin is not None and twin.account}
+    if not ids:
+        return set()
+    return set(
+        await call.db.scalars(select(Account.id).where(Account.id.in_(ids), predicate(Account, call.caller)))
+    )
+
+
+def refusal(
+    line: Line, twin: Twin | None, policy: str, seen: set[UUID], plan: Plan, call: Call
+) -> RowProblem | None:
+    """Why a line whose customer exists cannot be brought in under the policy."""
+    if twin is None or policy in ("SKIP", ""):
+        return None
+    hidden = policy == "UPDATE" and twin.account is not None and twin.account not in seen
+    again = (
+        policy == "CREATE"
+        and twin.level in duplicates.REFUSING
+        and not (twin.level is Level.STRONG and call.caller.may(DESPITE))
+    )
+    if hidden or again:
+        return problem(
+            line.number, plan.headers.get("display_name", ""), "ACCOUNT_COLLISION", level=twin.level.value
+        )
+    return None
+
+
+def _people(call: Call) -> Mapping[str, list[str]]:
+    """Employees by displayed name; all of their resource names under the empty one."""
+    found: dict[str, list[str]] = defaultdict(list)
+    for key, entry in call.running.config.prefix("employee.").items():
+        if not entry.get("disabled"):
+            name = f"employees/{key.removeprefix('employee.')}"
+            found[entry.get("displayName", "") or name].append(name)
+            found[""].append(name)
+    return found

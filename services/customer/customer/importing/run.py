@@ -1,0 +1,382 @@
+"""The run of an import: chunks of lines become records, one statement a table."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Sequence
+from typing import Any
+from uuid import UUID
+
+from crm.customer.v1 import events_pb2 as events
+from crmkit.bulk import create_many, insert_rows
+from crmkit.call import Call, changed_fields
+from crmkit.errors import FailedPrecondition, PermissionDenied, Problem, Validation
+from crmkit.mapping import mapper
+from crmkit.resource import Resource
+from crmkit.runs import Run
+from crmkit.sheetfields import RowProblem, violations
+from crmkit.sheets import Sheet
+from crmkit.tables import BulkRow
+from sqlalchemy import distinct, func, select, tuple_, update
+
+from customer.importing import duplicates, judge
+from customer.importing.duplicates import Twin
+from customer.importing.plan import PARENT, Line, Plan
+from customer.importing.work import (
+    CHUNK,
+    next_rows,
+    note_problems,
+    opened,
+    show_errors,
+    skip_rows,
+    the_import,
+    write_error_file,
+)
+from customer.model.account import Account, MatchKeyRow
+from customer.model.contact import Contact
+from customer.model.importation import NEEDS, Import
+from customer.model.interaction import Interaction
+from customer.model.relation import AccountRelation
+
+_JOINED = ("phones", "emails", "addresses", "aliases", "tags")
+ACCOUNT, CONTACT, RELATION, WISH = 0, 1, 2, 3
+
+
+async def run(run: Run) -> None:
+    """Writes the lines behind the last committed one, then the relations between accounts."""
+    if run.phase == "ENDED":
+        return
+    async with run.chunk() as call:
+        found = await the_import(run, call)
+        for collection in NEEDS[found.kind]:
+            if not call.caller.may(f"customer.{collection}.create"):
+                raise PermissionDenied("PERMISSION_DENIED", permission=f"customer.{collection}.create")
+    if run.phase == "":
+        async with opened(run, found.encoding) as sheet:
+            plan = Plan.of(found, sheet.columns, run.running.config.get)
+            await skip_rows(sheet, run.position)
+            await _write_all(plan, sheet, found, run)
+        async with run.chunk():
+            run.next_phase("RELATIONS")
+    while run.phase == "RELATIONS":
+        async with run.chunk() as call:
+            if not await _relate(run, call):
+                run.next_phase("END")
+    async with run.chunk() as call:
+        found = await the_import(run, call)
+        await _tally(found, run, call)
+        await show_errors(run, found, call)
+        await write_error_file(run, found, call)
+        found.finish(call.now)
+        call.emit(events.ImportFinished, **{"import": found})
+        run.next_phase("ENDED")
+
+
+async def _write_all(plan: Plan, sheet: Sheet, found: Import, run: Run) -> None:
+    async def prepared() -> list[Line]:
+        return await asyncio.to_thread(plan.lines, await next_rows(sheet))
+
+    lines = await prepared()
+    while lines:
+        # The next lines are read while the database writes these.
+        ahead = asyncio.create_task(prepared())
+        try:
+            async with run.chunk() as call:
+                await _write(lines, plan, found.duplicate_policy, run, call)
+                run.position += len(lines)
+                found = await the_import(run, call)
+                await _tally(found, run, call)
+        finally:
+            lines = await ahead
+
+
+async def _write(lines: Sequence[Line], plan: Plan, policy: str, run: Run, call: Call) -> None:
+    await judge.name_records(lines, plan, call)
+    judge.check_customs(lines, plan, call)
+    kept: list[dict[str, Any]] = []
+    if plan.kind in ("ACCOUNTS", "MIXED"):
+        kept += await _write_accounts(lines, plan, policy, run, call)
+    if plan.kind in ("CONTACTS", "MIXED"):
+        kept += await _write_contacts(lines, policy, run, call)
+    if plan.kind == "INTERACTIONS":
+        kept += await _write_interactions(lines, plan, run, call)
+    problems = [each for line in lines for each in line.problems]
+    if problems and not run.spec["skipErrors"]:
+        # The check found none; what has come since must not leave half of the file here.
+        raise FailedPrecondition("IMPORT_HAS_ERRORS", count=len({each.line for each in problems}))
+    run.count(failed=len({each.line for each in problems}))
+    await insert_rows(call, BulkRow.__table__, kept)
+    await note_problems(run, problems, call)
+
+
+async def _write_accounts(
+    lines: Sequence[Line], plan: Plan, policy: str, run: Run, call: Call
+) -> list[dict[str, Any]]:
+    good = [
+        line for line in lines if not line.problems and line.account is not None and line.identity is not None
+    ]
+    identities = [line.identity for line in good if line.identity]
+    await duplicates.lock(identities, call)
+    twins = await duplicates.existing(identities, call)
+    seen = await judge.visible(twins, call)
+    chunk = judge.Seen()
+    by_line = {line.number: line for line in good}
+    new: list[Line] = []
+    kept: list[dict[str, Any]] = []
+    changed: dict[UUID, Account] = {}
+    if policy == "UPDATE" and seen:
+        statement = select(Account).where(Account.id.in_(seen)).with_for_update()
+        changed = {account.id: account for account in await call.db.scalars(statement)}
+    for line, known in zip(good, twins, strict=True):
+        earlier = chunk.twin(line)
+        twin = known or earlier
+        if refused := judge.refusal(line, twin, policy, seen, plan, call):
+            line.problems.append(refused)
+        elif twin is None or (policy == "CREATE"):
+            new.append(line)
+        elif policy == "UPDATE":
+            kept += await _update_twin(line, twin, by_line, changed, plan, run, call)
+        else:
+            run.count(skipped=1)
+            line.account = _of(twin, by_line, seen)
+    rows = [line.account for line in new if line.account]
+    await create_many(call, rows, events.AccountCreated, "account")
+    keys = [
+        {"account": line.account.id, "kind": key.kind.value, "value": key.value}
+        for line in new
+        if line.account and line.identity
+        for key in line.identity.keys
+    ]
+    await insert_rows(call, MatchKeyRow.__table__, keys)
+    run.count(created=len(rows))
+    kept += [_kept(run, line.number, ACCOUNT, "CREATED", line.account, {"version": 1}) for line in new]
+    wishes = [*new] if policy != "UPDATE" else [line for line in good if not line.problems]
+    kept += [
+        _kept(run, line.number, WISH, "PARENT", line.account, {"text": line.given[PARENT]})
+        for line in wishes
+        if PARENT in line.given and line.account is not None
+    ]
+    return kept
+
+
+def _of(twin: Twin, by_line: dict[int, Line], seen: set[UUID]) -> Account | None:
+    """The account that a line left out stands for, where the caller sees it."""
+    if twin.line:
+        return by_line[twin.line].account
+    if twin.account in seen:
+        account = Account()
+        account.id = twin.account
+        return account
+    return None
+
+
+async def _update_twin(
+    line: Line,
+    twin: Twin,
+    by_line: dict[int, Line],
+    changed: dict[UUID, Account],
+    plan: Plan,
+    run: Run,
+    call: Call,
+) -> list[dict[str, Any]]:
+    """Fills the line's fields into the customer that exists, or that an earlier line of this chunk makes."""
+    new, prefix = line.account, ""
+    assert new is not None
+    paths = [column.path for _, column, _ in plan.mapped[prefix]]
+    if twin.line:
+        target = by_line[twin.line].account
+        assert target is not None
+        _fill(target, new, paths)
+        target.complete()
+        by_line[twin.line].identity = target.identity()
+        line.account = target
+        run.count(updated=1)
+        return []
+    target = changed[twin.account] if twin.account else new
+    names = _fill(target, new, paths)
+    line.account = target
+    if not names:
+        run.count(skipped=1)
+        return []
+    before = changed_fields(target)
+    try:
+        await target.updating(call, frozenset(names))
+    except Problem as refused:
+        await call.db.refresh(target)
+        line.problems.append(judge.problem(line.number, "", refused.reason, **refused.metadata))
+        return []
+    run.count(updated=1)
+    after = {
+        target.described.fields[name].json_name: mapper(Account).value_json(name, getattr(target, name))
+        for name in names
+    }
+    detail = {"before": {key: before.get(key) for key in after}, "after": after}
+    if target.create_time >= await _begun(run, call):
+        # Made by an earlier chunk of this run: taking it back takes it away whole.
+        made = update(BulkRow).where(
+            BulkRow.run == run.id, BulkRow.action == "CREATED", BulkRow.name == target.name
+        )
+        found = await call.db.execute(made.values(detail={"version": target.version + 1}))
+        if found.rowcount:  # type: ignore[attr-defined]
+            return []
+    return [_kept(run, line.number, ACCOUNT, "UPDATED", target, detail)]
+
+
+async def _begun(run: Run, call: Call) -> Any:
+    from crmkit.tables import BulkRun
+
+    return await call.db.scalar(select(BulkRun.create_time).where(BulkRun.id == run.id))
+
+
+def _fill(target: Resource, new: Resource, paths: Sequence[str]) -> list[str]:
+    """Sets what the line says; lists are joined, what it leaves blank stays."""
+    names: list[str] = []
+    for name in dict.fromkeys("custom" if path.startswith("custom.") else path for path in paths):
+        value = getattr(new, name, None)
+        if name == PARENT or not value:
+            continue
+        old = getattr(target, name)
+        if name in _JOINED:
+            value = [*old, *(item for item in value if not _holds(old, item))]
+        elif name == "custom":
+            value = {**old, **value}
+        if value != old:
+            setattr(target, name, value)
+            names.append(name)
+    return names
+
+
+def _holds(items: Sequence[Any], item: Any) -> bool:
+    def key(one: Any) -> Any:
+        return next(
+            (getattr(one, name) for name in ("number", "address", "line", "text") if hasattr(one, name)), one
+        )
+
+    return any(key(one) == key(item) for one in items)
+
+
+async def _write_contacts(lines: Sequence[Line], policy: str, run: Run, call: Call) -> list[dict[str, Any]]:
+    good = [line for line in lines if not line.problems and line.contact is not None]
+    for line in good:
+        assert line.contact is not None
+        if line.account is not None:
+            line.contact.account = line.account.name
+    if run.spec.get("mixed") or any(line.account for line in lines):
+        good = [line for line in good if line.account is not None]
+    pairs = {(line.contact.account, line.contact.display_name) for line in good if line.contact}
+    statement = select(Contact).where(
+        tuple_(Contact.account, Contact.display_name).in_(pairs), Contact.state.in_(["ACTIVE", "LEFT"])
+    )
+    async with call.everybody():
+        here = {(c.account, c.display_name): c for c in await call.db.scalars(statement)} if pairs else {}
+    new: list[tuple[Line, Contact]] = []
+    kept: list[dict[str, Any]] = []
+    for line in good:
+        contact = line.contact
+        assert contact is not None
+        known = here.get((contact.account, contact.display_name))
+        if known is None or policy == "CREATE":
+            contact.complete()
+            here[contact.account, contact.display_name] = contact
+            new.append((line, contact))
+        else:
+            run.count(skipped=1)
+    await create_many(call, [contact for _, contact in new])
+    run.count(created=len(new))
+    kept += [_kept(run, line.number, CONTACT, "CREATED", contact, {"version": 1}) for line, contact in new]
+    return kept
+
+
+async def _write_interactions(
+    lines: Sequence[Line], plan: Plan, run: Run, call: Call
+) -> list[dict[str, Any]]:
+    good = [line for line in lines if not line.problems and line.interaction is not None]
+    for line in good:
+        one = line.interaction
+        assert one is not None
+        content = "\0".join((one.account, one.channel, one.start_time.isoformat(), one.summary))
+        one.source_key = one.source_key or f"import:{hashlib.sha256(content.encode()).hexdigest()[:40]}"
+    keys = {(line.interaction.channel, line.interaction.source_key) for line in good if line.interaction}
+    async with call.everybody():
+        statement = select(Interaction.channel, Interaction.source_key).where(
+            tuple_(Interaction.channel, Interaction.source_key).in_(keys)
+        )
+        here = {(channel, key) for channel, key in await call.db.execute(statement)} if keys else set()
+    made: list[tuple[Line, Interaction]] = []
+    for line in good:
+        one = line.interaction
+        assert one is not None
+        if (one.channel, one.source_key) in here:
+            run.count(skipped=1)
+            continue
+        here.add((one.channel, one.source_key))
+        try:
+            await call.add(one)
+        except Validation as refused:
+            line.problems += violations(line.number, plan.headers, refused.violations)
+            continue
+        # What was written elsewhere and brought in is no follow-up of today.
+        one.counts_for_sea, one.why_not = False, "IMPORT"
+        made.append((line, one))
+    await call.flush()
+    run.count(created=len(made))
+    return [_kept(run, line.number, ACCOUNT, "CREATED", one, {"version": one.version}) for line, one in made]
+
+
+async def _relate(run: Run, call: Call) -> bool:
+    """Makes the relations of the next lines that name a parent; False where there are none left."""
+    statement = (
+        select(BulkRow.line, BulkRow.name, BulkRow.detail)
+        .where(BulkRow.run == run.id, BulkRow.action == "PARENT", BulkRow.line > run.position)
+        .order_by(BulkRow.line)
+        .limit(CHUNK // 5)
+    )
+    wishes = (await call.db.execute(statement)).all()
+    if not wishes:
+        return False
+    known = await duplicates.named({wish.detail["text"] for wish in wishes}, call)
+    problems: list[RowProblem] = []
+    kept: list[dict[str, Any]] = []
+    for line, child, detail in wishes:
+        parents = known[detail["text"]]
+        if len(parents) != 1:
+            problems.append(judge.unnamed(line, "", detail["text"], len(parents)))
+            continue
+        relation = AccountRelation(to=child, kind="PARENT_OF", **{"from": f"accounts/{parents[0]}"})
+        try:
+            await call.add(relation)
+            await call.flush()
+        except Problem as refused:
+            if refused.reason != "RELATION_EXISTS":
+                problems.append(judge.problem(line, "", refused.reason, **refused.metadata))
+            continue
+        kept.append(_kept(run, line, RELATION, "CREATED", relation, {"version": 1}))
+    if problems and not run.spec["skipErrors"]:
+        raise FailedPrecondition("IMPORT_HAS_ERRORS", count=len(problems))
+    await insert_rows(call, BulkRow.__table__, kept)
+    await note_problems(run, problems, call)
+    run.count(failed=len(problems), relations=len(kept))
+    run.position = wishes[-1].line
+    return True
+
+
+async def _tally(found: Import, run: Run, call: Call) -> None:
+    """Shows how far the run has come."""
+    if run.phase == "":
+        found.done = run.position
+    found.created, found.updated = run.tally.get("created", 0), run.tally.get("updated", 0)
+    found.skipped = run.tally.get("skipped", 0)
+    found.failed = (
+        await call.db.scalar(
+            select(func.count(distinct(BulkRow.line))).where(BulkRow.run == run.id, BulkRow.action == "ERROR")
+        )
+        or 0
+    )
+
+
+def _kept(
+    run: Run, line: int, part: int, action: str, record: Resource | None, detail: dict[str, Any]
+) -> dict[str, Any]:
+    name = record.name if record is not None else ""
+    return {"run": run.id, "line": line, "part": part, "action": action, "name": name, "detail": detail}
