@@ -1,0 +1,1 @@
+"""The figures of the platform under load: `make bench`."""

@@ -1,0 +1,88 @@
+"""What is driven: a scenario yields the requests of one operation and is sent the body of each answer."""
+
+import json
+import random
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from typing import Any, Protocol
+from urllib.parse import quote
+from uuid import UUID
+
+CITIES = "上海 北京 广州 深圳 杭州 苏州 南京 成都 武汉 西安 青岛 宁波 厦门 长沙 合肥 重庆".split()
+TRADES = "机械 电子 贸易 科技 物流 食品 化工 建材 医疗 纺织 能源 教育 环保 传媒 汽车 软件".split()
+SYLLABLES = "安博创达恩方冠海恒华嘉京凯朗美宁欧普启瑞盛泰同维祥信扬益远泽正中卓亚邦晨德福高宏金君康力龙明南鹏清荣森天万伟新兴旭雅永宇云展志智众"
+
+
+@dataclass(frozen=True)
+class Request:
+    """One HTTP request; `key` is its Idempotency-Key."""
+
+    method: str
+    path: str
+    body: Any = None
+    key: str = ""
+
+
+class Known(Protocol):
+    """What a scenario may choose from."""
+
+    names: list[str]
+    words: list[str]
+
+
+Steps = Generator[Request, bytes, None]
+
+
+def company(chance: random.Random) -> str:
+    """A company's name; two of fifty thousand are hardly ever the same."""
+    brand = "".join(chance.choices(SYLLABLES, k=4))
+    return f"{chance.choice(CITIES)}{brand}{chance.choice(TRADES)}有限公司"
+
+
+def _key(chance: random.Random) -> str:
+    return str(UUID(int=chance.getrandbits(128), version=4))
+
+
+def get(known: Known, chance: random.Random) -> Steps:
+    """An account by its name."""
+    yield Request("GET", f"/v1/{chance.choice(known.names)}")
+
+
+def create(known: Known, chance: random.Random) -> Steps:
+    """An account with what a representative types."""
+    phone = f"13{chance.randrange(10**9):09}"
+    account = {"displayName": company(chance), "source": "WEBSITE", "phones": [{"number": phone}]}
+    yield Request("POST", "/v1/accounts", account, _key(chance))
+
+
+def search(known: Known, chance: random.Random) -> Steps:
+    """Twenty accounts by a fragment of their name."""
+    yield Request("GET", f"/v1/accounts?pageSize=20&q={quote(chance.choice(known.words))}")
+
+
+def page(known: Known, chance: random.Random) -> Steps:
+    """The first page of accounts."""
+    yield Request("GET", "/v1/accounts?pageSize=20")
+
+
+def deal(known: Known, chance: random.Random) -> Steps:
+    """An opportunity made, moved a stage and won: three calls."""
+    opportunity = {
+        "displayName": f"{company(chance)}采购",
+        "account": chance.choice(known.names),
+        "amount": {"currencyCode": "CNY", "amount": str(chance.randrange(1000, 1000000))},
+        "expectedCloseDate": "2027-03-31",
+        "need": "年度采购",
+    }
+    made = json.loads((yield Request("POST", "/v1/opportunities", opportunity, _key(chance))))
+    yield Request("POST", f"/v1/{made['name']}:advance", {}, _key(chance))
+    yield Request("POST", f"/v1/{made['name']}:win", {}, _key(chance))
+
+
+SCENARIOS: dict[str, Callable[[Known, random.Random], Steps]] = {
+    "get": get,
+    "create": create,
+    "search": search,
+    "list": page,
+    "deal": deal,
+}
