@@ -9,6 +9,7 @@ import { sessionNews, sessionQuery } from "@/api/session";
 import { followAccount, useText, type Language } from "@/i18n";
 import { Toasts } from "@/kit/toasts";
 import { useTheme } from "@/kit/theme";
+import { nonce } from "./nonce";
 import { router } from "./routes";
 
 const RETRIES = 2;
@@ -38,10 +39,6 @@ const antdLocales: Record<Language, () => Promise<{ default: Locale }>> = {
   "zh-CN": () => import("antd/es/locale/zh_CN"),
   en: () => import("antd/es/locale/en_GB"),
 };
-
-// The server that sends the page puts its nonce here; without one the placeholder stays.
-const placed = document.querySelector<HTMLMetaElement>('meta[name="csp-nonce"]')?.content;
-const nonce = placed?.startsWith("__") ? undefined : placed;
 
 export function App() {
   const { language } = useText();

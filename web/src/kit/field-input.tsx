@@ -75,7 +75,8 @@ function TextInput({ id, field, value, disabled, invalid, describedBy, onChange 
     return (
       <Input.TextArea
         {...shared}
-        autoSize={{ minRows: 3, maxRows: 14 }}
+        rows={3}
+        className="grows"
         onChange={(event) => onChange(event.target.value)}
       />
     );

@@ -60,7 +60,8 @@ export function LogInteraction({ account }: { account: string }) {
         aria-label={t("account.logHint")}
         placeholder={t("account.logHint")}
         value={summary}
-        autoSize={{ minRows: 1, maxRows: 6 }}
+        rows={1}
+        className="grows"
         onChange={(event) => setSummary(event.target.value)}
       />
       <button type="submit" className="button button-primary" disabled={busy || !summary.trim()}>
