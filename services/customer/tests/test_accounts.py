@@ -43,3 +43,15 @@ async def test_the_same_customer_twice_is_a_collision(customer: Service) -> None
     assert answer.hits[0].level == "STRONG"
     assert not answer.hits[0].display_name
     assert not answer.hits[0].account
+
+
+async def test_a_client_may_name_what_it_makes_but_only_once(customer: Service) -> None:
+    name = "accounts/0190aaaa-0000-7000-8000-00000000beef"
+    made = await customer.sales1.CreateAccount(account={"name": name, "displayName": "自带编号的公司"})
+    assert made.name == name
+    with pytest.raises(Refused) as refused:
+        await customer.sales1.CreateAccount(account={"name": name, "displayName": "同一编号的别家"})
+    assert refused.value.reason == "ALREADY_EXISTS"
+    with pytest.raises(Refused) as refused:
+        await customer.sales1.CreateAccount(account={"name": "contacts/1", "displayName": "编号不对的公司"})
+    assert refused.value.violations == {"account.name": "WRONG_FORMAT"}
