@@ -1,9 +1,10 @@
 from collections.abc import AsyncIterator
+from typing import Any
 from uuid import UUID
 
 import pytest
 from crmkit.auth import Scope, system
-from crmkit.testing import Parts, Service
+from crmkit.testing import Parts, Refused, Service
 from local_platform.layout import PEOPLE
 from workspace.app import app
 from workspace.model.employee import Employee
@@ -18,6 +19,46 @@ async def workspace(parts: Parts) -> AsyncIterator[Service]:
         async with parts.service(app()) as service:
             await _employ_the_testers(service)
             yield service
+
+
+@pytest.fixture
+def office(workspace: Service) -> "Office":
+    """What several tests do."""
+    return Office(workspace)
+
+
+class Office:
+    """Hires people, reads their notifications, expects refusals."""
+
+    def __init__(self, workspace: Service) -> None:
+        self.workspace = workspace
+
+    async def refusal(self, call: Any) -> str:
+        """The reason why the call is refused."""
+        with pytest.raises(Refused) as refused:
+            await call
+        return refused.value.reason
+
+    async def hire(self, username: str, roles: list[str], **fields: Any) -> Any:
+        """A new employee in the department of sales1."""
+        department = self.workspace.person("sales1").department
+        body = {"displayName": username, "username": username, "department": department, "roles": roles, **fields}
+        return await self.workspace.admin.CreateEmployee(employee=body)
+
+    async def client_of(self, employee: Any, **claims: Any) -> Any:
+        """A client that calls as a new employee, once all services know the employee."""
+        key = f"employee.{employee.name.partition('/')[2]}"
+        await self.workspace.eventually(lambda: self.workspace.running.config.get(key))
+        claims = {"employee": employee.name, "sub": employee.subject, "roles": [], **claims}
+        return self.workspace.client("sales1", **claims)
+
+    async def notices(self, client: Any, target: str) -> list[Any]:
+        """The caller's notifications about a record, once there are any."""
+
+        async def found() -> list[Any]:
+            return list((await client.ListNotifications(filter=f'target = "{target}"')).notifications)
+
+        return await self.workspace.eventually(found)
 
 
 async def _employ_the_testers(service: Service) -> None:
@@ -42,4 +83,4 @@ async def _employ_the_testers(service: Service) -> None:
                     state="ACTIVE",
                 )
             )
-    await service.eventually(lambda: "displayName" in (running.config.get(f"employee.{identity}") or {}))
+    await service.eventually(lambda: "locale" in (running.config.get(f"employee.{identity}") or {}))
