@@ -42,7 +42,13 @@ class Office:
     async def hire(self, username: str, roles: list[str], **fields: Any) -> Any:
         """A new employee in the department of sales1."""
         department = self.workspace.person("sales1").department
-        body = {"displayName": username, "username": username, "department": department, "roles": roles, **fields}
+        body = {
+            "displayName": username,
+            "username": username,
+            "department": department,
+            "roles": roles,
+            **fields,
+        }
         return await self.workspace.admin.CreateEmployee(employee=body)
 
     async def client_of(self, employee: Any, **claims: Any) -> Any:

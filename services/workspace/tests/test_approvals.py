@@ -84,7 +84,9 @@ async def test_an_approved_verb_runs_by_itself_once(workspace: Service, office: 
     assert not (await workspace.admin.GetDepartment(name=made.name)).pending_approval
 
 
-async def test_a_refused_verb_leaves_the_record_as_it_was(workspace: Service, office: Any, gate: Gate) -> None:
+async def test_a_refused_verb_leaves_the_record_as_it_was(
+    workspace: Service, office: Any, gate: Gate
+) -> None:
     zong = workspace.client("zong")
     await gate.policy(roles=["general_manager"])
     made, approval = await gate.held()
@@ -107,9 +109,15 @@ async def test_only_the_requester_withdraws_and_only_before_a_vote(
     people = [workspace.person("zong").employee, workspace.person("finance").employee]
     await gate.policy(approvers=people, mode="ALL")
     _, approval = await gate.held()
-    assert await office.refusal(workspace.client("zong").WithdrawApproval(name=approval.name)) == "NOT_THE_REQUESTER"
+    assert (
+        await office.refusal(workspace.client("zong").WithdrawApproval(name=approval.name))
+        == "NOT_THE_REQUESTER"
+    )
     assert (await workspace.admin.WithdrawApproval(name=approval.name)).state == pb.Approval.WITHDRAWN
-    assert await office.refusal(workspace.client("zong").ApproveApproval(name=approval.name)) == "APPROVAL_CLOSED"
+    assert (
+        await office.refusal(workspace.client("zong").ApproveApproval(name=approval.name))
+        == "APPROVAL_CLOSED"
+    )
     _, second = await gate.held()
     assert (await workspace.client("zong").ApproveApproval(name=second.name)).state == pb.Approval.PENDING
     assert await office.refusal(workspace.admin.WithdrawApproval(name=second.name)) == "WITHDRAW_CLOSED"
@@ -129,14 +137,22 @@ async def test_of_two_who_decide_at_once_one_counts(workspace: Service, office: 
     assert [one.reason for one in refused] == ["ALREADY_DECIDED"]
 
 
-async def test_superiors_decide_and_a_frozen_one_is_replaced(workspace: Service, office: Any, gate: Gate) -> None:
+async def test_superiors_decide_and_a_frozen_one_is_replaced(
+    workspace: Service, office: Any, gate: Gate
+) -> None:
     boss = await office.hire("boss", ["general_manager"])
     deputy = await office.hire("deputy", ["sales_manager"], superior=boss.name)
-    closer = {"code": f"closer_{gate.code.lower()}", "displayName": "关闭", "permissions": ["workspace.departments.*"]}
+    closer = {
+        "code": f"closer_{gate.code.lower()}",
+        "displayName": "关闭",
+        "permissions": ["workspace.departments.*"],
+    }
     await workspace.admin.CreateRole(role=closer)
     asker = await office.hire("asker", [closer["code"]], superior=deputy.name)
     await gate.policy(superiorLevels=1)
-    made = await workspace.admin.CreateDepartment(department={"displayName": uuid4().hex, "code": f"{gate.code}-1"})
+    made = await workspace.admin.CreateDepartment(
+        department={"displayName": uuid4().hex, "code": f"{gate.code}-1"}
+    )
     client = await office.client_of(asker)
     await client.CloseDepartment(name=made.name)
     approval = await gate.approval(made.name)

@@ -8,7 +8,9 @@ from crm.workspace.v1 import pb
 from crmkit.testing import Refused, Service
 
 
-async def test_a_new_database_begins_with_the_shipped_roles_and_the_named_company(workspace: Service, office: Any) -> None:
+async def test_a_new_database_begins_with_the_shipped_roles_and_the_named_company(
+    workspace: Service, office: Any
+) -> None:
     roles = (await workspace.admin.ListRoles(pageSize=100)).roles
     assert {"administrator", "sales_manager", "finance", "partner", "customer"} <= {
         role.code for role in roles
@@ -29,9 +31,13 @@ async def test_the_tree_has_no_cycle_and_an_end(workspace: Service, office: Any)
     below = await department(workspace, "循环二", parent=top.name)
     assert below.path == "关系科技/循环一/循环二"
     assert (
-        await office.refusal(workspace.admin.MoveDepartment(name=top.name, parent=below.name)) == "DEPARTMENT_CYCLE"
+        await office.refusal(workspace.admin.MoveDepartment(name=top.name, parent=below.name))
+        == "DEPARTMENT_CYCLE"
     )
-    assert await office.refusal(workspace.admin.MoveDepartment(name=top.name, parent=top.name)) == "DEPARTMENT_CYCLE"
+    assert (
+        await office.refusal(workspace.admin.MoveDepartment(name=top.name, parent=top.name))
+        == "DEPARTMENT_CYCLE"
+    )
     deepest = below
     for level in range(4, 13):
         deepest = await department(workspace, f"第{level}层", parent=deepest.name)
@@ -102,12 +108,17 @@ async def test_nobody_is_his_own_superior(workspace: Service, office: Any) -> No
     assert refused.value.violations == {"employee.superior": "CYCLE"}
 
 
-async def test_a_role_is_made_of_known_permissions_that_its_maker_has(workspace: Service, office: Any) -> None:
+async def test_a_role_is_made_of_known_permissions_that_its_maker_has(
+    workspace: Service, office: Any
+) -> None:
     role = {"code": "clerk", "displayName": "文员", "permissions": ["workspace.tasks.*"], "scope": "OWN"}
     await workspace.admin.CreateRole(role=role)
     unknown = {**role, "code": "unknown", "permissions": ["sales.unicorns.ride"]}
     assert await office.refusal(workspace.admin.CreateRole(role=unknown)) == "PERMISSION_UNKNOWN"
-    assert await office.refusal(workspace.sales1.CreateRole(role={**role, "code": "mine"})) == "PERMISSION_DENIED"
+    assert (
+        await office.refusal(workspace.sales1.CreateRole(role={**role, "code": "mine"}))
+        == "PERMISSION_DENIED"
+    )
     keeper = {**role, "code": "keeper", "permissions": ["workspace.roles.*", "workspace.employees.*"]}
     await workspace.admin.CreateRole(role=keeper)
     person = await office.hire("role.keeper", ["keeper"])
@@ -116,11 +127,14 @@ async def test_a_role_is_made_of_known_permissions_that_its_maker_has(workspace:
     assert await office.refusal(client.CreateRole(role=greedy)) == "GRANT_EXCEEDS_GRANTER"
     update = {"name": person.name, "roles": ["keeper", "administrator"]}
     assert (
-        await office.refusal(client.UpdateEmployee(employee=update, updateMask="roles")) == "GRANT_EXCEEDS_GRANTER"
+        await office.refusal(client.UpdateEmployee(employee=update, updateMask="roles"))
+        == "GRANT_EXCEEDS_GRANTER"
     )
 
 
-async def test_a_role_in_use_is_not_retired_and_a_fixed_one_not_changed(workspace: Service, office: Any) -> None:
+async def test_a_role_in_use_is_not_retired_and_a_fixed_one_not_changed(
+    workspace: Service, office: Any
+) -> None:
     role = await workspace.admin.CreateRole(
         role={"code": "in_use", "displayName": "在用", "permissions": ["workspace.tasks.read"]}
     )
@@ -132,17 +146,22 @@ async def test_a_role_in_use_is_not_retired_and_a_fixed_one_not_changed(workspac
     fixed = (await workspace.admin.ListRoles(filter='code = "administrator"')).roles[0]
     change = {"name": fixed.name, "permissions": ["workspace.tasks.read"]}
     assert (
-        await office.refusal(workspace.admin.UpdateRole(role=change, updateMask="permissions")) == "ROLE_IS_SYSTEM"
+        await office.refusal(workspace.admin.UpdateRole(role=change, updateMask="permissions"))
+        == "ROLE_IS_SYSTEM"
     )
 
 
 async def test_the_last_administrator_stays(workspace: Service, office: Any) -> None:
     admin = workspace.person("admin").employee
     reason = "不再需要这个账号"
-    assert await office.refusal(workspace.admin.FreezeEmployee(name=admin, reason=reason)) == "LAST_ADMINISTRATOR"
+    assert (
+        await office.refusal(workspace.admin.FreezeEmployee(name=admin, reason=reason))
+        == "LAST_ADMINISTRATOR"
+    )
     other = workspace.person("zong").employee
     assert (
-        await office.refusal(workspace.admin.OffboardEmployee(name=admin, successor=other)) == "LAST_ADMINISTRATOR"
+        await office.refusal(workspace.admin.OffboardEmployee(name=admin, successor=other))
+        == "LAST_ADMINISTRATOR"
     )
     change = {"name": admin, "roles": ["finance"]}
     assert (
