@@ -9,7 +9,7 @@ import argparse
 import asyncio
 import json
 import signal
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -167,19 +167,20 @@ class Running:
             ],
         )
         server.add_generic_rpc_handlers((self.pipeline.grpc_handler(self.app.descriptor),))
-        status = health.aio.HealthServicer()
-        health_pb2_grpc.add_HealthServicer_to_server(status, server)
+        # grpcio-health-checking tells no types of its asyncio side.
+        status: Any = cast("Any", health).aio.HealthServicer()
+        cast("Any", health_pb2_grpc).add_HealthServicer_to_server(status, server)
         self.port = server.add_insecure_port(f"{address}:{port}")
         await server.start()
         # "live" says that the event loop turns, whatever the others say of readiness.
         await status.set("live", health_pb2.HealthCheckResponse.SERVING)
         await status.set("", health_pb2.HealthCheckResponse.SERVING)
         await status.set(self.app.descriptor.full_name, health_pb2.HealthCheckResponse.SERVING)
-        self.health = status
+        self.health: Any = status
         return server
 
     @asynccontextmanager
-    async def call(self, method: str, caller: Caller, read_only: bool = False) -> AsyncIterator[Call]:
+    async def call(self, method: str, caller: Caller, read_only: bool = False) -> AsyncGenerator[Call, None]:
         """One call, one transaction: committed when left, rolled back by an exception."""
         async with self.sessions() as session, session.begin():
             now = await scope.enter(session, caller, read_only)
@@ -190,13 +191,13 @@ class Running:
             self.relay.wake()
 
     @asynccontextmanager
-    async def system_call(self, method: str, cause: Fact | None) -> AsyncIterator[Call]:
+    async def system_call(self, method: str, cause: Fact | None) -> AsyncGenerator[Call, None]:
         """A call of the service itself, for facts and timed work; its actor is whoever caused the fact."""
         async with self.call(method, system(self.app.name)) as call:
             yield call
 
     @asynccontextmanager
-    async def acting(self, outer: Call, caller: Caller, method: str) -> AsyncIterator[Call]:
+    async def acting(self, outer: Call, caller: Caller, method: str) -> AsyncGenerator[Call, None]:
         """A call as somebody else within the transaction of another call."""
         await scope.enter(outer.db, caller)
         inner = Call(self, outer.db, caller, outer.now, method)

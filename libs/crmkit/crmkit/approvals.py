@@ -176,12 +176,10 @@ def _caller_json(caller: Caller) -> dict[str, Any]:
 
 
 def _caller_of(value: dict[str, Any]) -> Caller:
-    return Caller(
-        **{
-            **value,
-            "roles": tuple(value["roles"]),
-            "permissions": frozenset(value["permissions"]),
-            "departments": tuple(value["departments"]),
-            "scope": Scope(value["scope"]),
-        }
-    )
+    exact: dict[str, Any] = {
+        "roles": tuple(value["roles"]),
+        "permissions": frozenset(value["permissions"]),
+        "departments": tuple(value["departments"]),
+        "scope": Scope(value["scope"]),
+    }
+    return Caller(**{**value, **exact})

@@ -233,7 +233,7 @@ class Verifier:
             decoded = jwt.decode(token, keys, registry=JWSRegistry(algorithms=ALGORITHMS))
             claims: dict[str, Any] = dict(decoded.claims)
             now = time.time()
-            audience = claims["aud"] if isinstance(claims["aud"], list) else [claims["aud"]]
+            audience: list[Any] = claims["aud"] if isinstance(claims["aud"], list) else [claims["aud"]]
             valid = (
                 claims["iss"] == issuer
                 and self._audience in audience

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -94,7 +94,7 @@ class Call:
         self._after_flush.append(write)
 
     @asynccontextmanager
-    async def everybody(self) -> AsyncIterator[None]:
+    async def everybody(self) -> AsyncGenerator[None, None]:
         """Within, the database's second wall lets every row be read: for rules over everybody's rows.
 
         What is read so may decide, but must not be shown.

@@ -10,7 +10,7 @@ from google.protobuf import descriptor_pool
 
 from crmkit.describe import Described, describe
 from crmkit.json import JsonCodec
-from crmkit.options import has_option
+from crmkit.options import has_option, option
 
 
 @lru_cache(maxsize=1)
@@ -26,10 +26,10 @@ def permissions() -> tuple[str, ...]:
     for file in crmprotos.load().file:
         for service in file.service:
             for method in service.method:
-                found.add(method.options.Extensions[options_pb2.permission])
+                found.add(option(method, options_pb2.permission))
         for message in file.message_type:
             for each in message.field:
-                found.add(each.options.Extensions[options_pb2.field].read_permission)
+                found.add(option(each, options_pb2.field).read_permission)
     return tuple(sorted(found - {"", "*", "public"}))
 
 

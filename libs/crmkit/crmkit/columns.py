@@ -62,12 +62,10 @@ def column_of(field: Field) -> Any:
                 mapped_column(f"{field.name}_currency", Text),
             )
         case "message":
-            descriptor = field.descriptor.message_type
-            return mapped_column(MessageColumn(descriptor.full_name, False, descriptor), nullable=True)
+            return mapped_column(MessageColumn(field.nested.full_name, False, field.nested), nullable=True)
         case "messages":
-            descriptor = field.descriptor.message_type
             return mapped_column(
-                MessageColumn(descriptor.full_name, True, descriptor),
+                MessageColumn(field.nested.full_name, True, field.nested),
                 nullable=False,
                 server_default=text("'[]'"),
             )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import date
 from decimal import Decimal, InvalidOperation
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from crmkit.errors import Validation, Violation, required
 
@@ -15,9 +15,8 @@ if TYPE_CHECKING:
 
 def check_custom(row: Resource, call: Call) -> None:
     """Validates `custom` by the definitions of the collection; Validation where a value does not fit."""
-    definitions: list[dict[str, Any]] = (call.config(f"customField.{row.described.collection}") or {}).get(
-        "fields", []
-    )
+    entry: dict[str, Any] = call.config(f"customField.{row.described.collection}") or {}
+    definitions: list[dict[str, Any]] = entry.get("fields", [])
     if not definitions and not row.custom:
         return
     known = {definition["key"]: definition for definition in definitions}
@@ -65,7 +64,7 @@ def _fits(definition: dict[str, Any], value: Any) -> bool:
             return isinstance(value, str) and (not choices or value in choices)
         case "MULTI_CHOICE":
             return isinstance(value, list) and all(
-                isinstance(v, str) and (not choices or v in choices) for v in value
-            )  # pyright: ignore[reportUnknownVariableType]
+                isinstance(item, str) and (not choices or item in choices) for item in cast("list[Any]", value)
+            )
         case _:
             return isinstance(value, str) and len(value) <= int(definition.get("maxLength") or 2000)

@@ -61,12 +61,18 @@ class Field:
         """Least number or amount that is taken."""
         return Decimal(self.rule.minimum) if self.rule.minimum else None
 
+    @property
+    def nested(self) -> Descriptor:
+        """The message of a "message" or "messages" field."""
+        if self.descriptor.message_type is None:
+            raise TypeError(f"{self.descriptor.full_name} holds no message")
+        return self.descriptor.message_type
+
     @cached_property
     def enum_names(self) -> Mapping[int, str]:
         """Number → name of an enum field's values; zero is the empty text."""
-        return {
-            value.number: value.name if value.number else "" for value in self.descriptor.enum_type.values
-        }
+        enum = self.descriptor.enum_type
+        return {value.number: value.name if value.number else "" for value in enum.values} if enum else {}
 
     @cached_property
     def enum_numbers(self) -> Mapping[str, int]:

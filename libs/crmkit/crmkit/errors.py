@@ -25,6 +25,7 @@ import crmprotos
 import grpc
 from crm.options.v1 import options_pb2
 from google.protobuf.any_pb2 import Any as AnyMessage
+from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 
 CHINESE = "zh-CN"
@@ -69,7 +70,7 @@ class Problem(Exception):
         info = error_details_pb2.ErrorInfo(
             reason=self.reason, domain=texts.domain if texts else "common.crm", metadata=self.metadata
         )
-        details = [info, error_details_pb2.LocalizedMessage(locale=locale, message=sentence)]
+        details: list[Message] = [info, error_details_pb2.LocalizedMessage(locale=locale, message=sentence)]
         if self.violations:
             bad = error_details_pb2.BadRequest()
             for violation in self.violations:
@@ -189,7 +190,7 @@ def reasons() -> dict[str, ReasonText]:
             if enum.name == "ErrorReason":
                 domain = f"{file.package.split('.')[1]}.crm"
                 for value in enum.value:
-                    text = value.options.Extensions[options_pb2.text]
+                    text = option(value, options_pb2.text)
                     found.setdefault(value.name, ReasonText(domain, text.zh, text.en))
     return found
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -37,7 +37,7 @@ def example(pattern: str, now: datetime) -> str:
 
 async def draw(call: Call, described: Described, series: str = "") -> str:
     """The next number of the resource in the series, by the live rule or the declared one."""
-    rule = call.config(f"numberRule.{described.collection}") or {}
+    rule: dict[str, Any] = call.config(f"numberRule.{described.collection}") or {}
     pattern: str = rule.get("pattern") or described.rule.number
     gap_free = bool(rule.get("gapFree", described.rule.gap_free))
     period, moment = _render(pattern, call.now, None), call.now

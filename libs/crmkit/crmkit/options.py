@@ -4,10 +4,17 @@ from typing import Any
 
 
 def option(of: Any, extension: Any) -> Any:
-    """The value of an extension on a message, field, method or enum value; its default where it is not set."""
-    return of.GetOptions().Extensions[extension]
+    """The value of an extension on a message, field, method or enum value; its default where it is not set.
+
+    They may be given as descriptors of the pool or as protos of a descriptor set.
+    """
+    return _options(of).Extensions[extension]
 
 
 def has_option(of: Any, extension: Any) -> bool:
     """True where the extension is set."""
-    return of.GetOptions().HasExtension(extension)
+    return _options(of).HasExtension(extension)
+
+
+def _options(of: Any) -> Any:
+    return of.GetOptions() if hasattr(of, "GetOptions") else of.options

@@ -11,11 +11,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import grpc
 import grpc.aio
@@ -178,7 +178,7 @@ class Pipeline:
             try:
                 if self._in_flight > self.running.settings.max_concurrent_calls:
                     raise Unavailable("UNAVAILABLE")
-                remaining = context.time_remaining()
+                remaining = cast("float | None", context.time_remaining())
                 if remaining is None:
                     raise InvalidArgument("DEADLINE_REQUIRED")
                 async with asyncio.timeout(max(remaining - SHAVE, 0.001)):
@@ -311,9 +311,10 @@ def reply_message(reply: type[Message], result: Any, call: Call) -> Message:
     if isinstance(result, Resource):
         return mapper(type(result)).message(result, call.caller.may)
     message = reply()
-    for name, value in (result or {}).items():
+    fields: dict[str, Any] = result or {}
+    for name, value in fields.items():
         if isinstance(value, list | tuple):
-            getattr(message, name).extend(_shown(item, call) for item in value)
+            getattr(message, name).extend(_shown(item, call) for item in cast("Sequence[Any]", value))
         elif isinstance(shown := _shown(value, call), Message):
             getattr(message, name).CopyFrom(shown)
         else:

@@ -68,7 +68,7 @@ class Standard:
         # A client may name what it makes (AIP-133): devices that work offline refer to it before they are heard.
         if given := getattr(message, "name", ""):
             row.id = self._given(given)
-        names = [n for n, f in self.described.fields.items() if n not in COMMON or n in WRITABLE_COMMON]
+        names = [n for n in self.described.fields if n not in COMMON or n in WRITABLE_COMMON]
         self.mapper.assign(row, message, names, new=True, prefix=self.singular)
         await call.check_references(message, self.singular, names)
         await call.add(row)
@@ -216,7 +216,7 @@ class Standard:
     ) -> None:
         """Moving a record needs rights on where it comes from (it was loaded) and where it goes."""
         if "owner" in changed and row.owner and "department" not in changed:
-            entry = call.config(f"employee.{row.owner.rpartition('/')[2]}") or {}
+            entry: dict[str, Any] = call.config(f"employee.{row.owner.rpartition('/')[2]}") or {}
             row.department = entry.get("department", row.department)
         if call.caller.sees_all or not (permission := self.described.permission("assign")):
             return

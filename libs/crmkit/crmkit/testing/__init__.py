@@ -12,7 +12,7 @@ import json
 import socket
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import cached_property
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -269,7 +269,7 @@ class Parts:
         )
 
     @asynccontextmanager
-    async def service(self, app: App) -> AsyncIterator[Service]:
+    async def service(self, app: App) -> AsyncGenerator[Service, None]:
         """The app, migrated, serving and working."""
         settings = await self.settings(app.name)
         await migrated(app, settings)
@@ -314,7 +314,7 @@ class Parts:
                         )  # fmt: skip
 
     @asynccontextmanager
-    async def configuration(self) -> AsyncIterator[Config]:
+    async def configuration(self) -> AsyncGenerator[Config, None]:
         """The configuration bucket, to change it as workspace would."""
         async with Bus(self.nats_url, "test") as bus:
             await bus.connected()

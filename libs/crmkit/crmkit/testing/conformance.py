@@ -402,9 +402,9 @@ class At:
             case "references":
                 return [await self.referenced(field.references)]
             case "message":
-                return await self._required(field.descriptor.message_type, set())
+                return await self._required(field.nested, set())
             case "messages":
-                return [await self._required(field.descriptor.message_type, set())]
+                return [await self._required(field.nested, set())]
             case _:
                 return {}
 

@@ -93,10 +93,9 @@ class Interaction(Resource, Base):
         new = [department for department in dict.fromkeys(departments) if (department, kind) not in told]
         if not new:
             return
-        number = pb.Interaction.ForwardKind.Value(kind)
         self.forwards = [
             *self.forwards,
-            *(pb.Interaction.Forward(department=d, kind=number, time=to_timestamp(call.now)) for d in new),
+            *(pb.Interaction.Forward(department=d, kind=kind, time=to_timestamp(call.now)) for d in new),
         ]
         call.emit(events.InteractionForwarded, interaction=self, departments=new, kind=kind)
 
