@@ -90,7 +90,7 @@ class Running:
         for model in app.models:
             mapper(model)
         wanted = copies.referenced_types(
-            [m.__message__.DESCRIPTOR.file for m in app.models] + [app.descriptor.file]
+            [*(model.described.message.file for model in app.models), app.descriptor.file]
         )
         everything = resources()
         self.foreign: Mapping[str, Described] = {

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from fnmatch import fnmatchcase
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import httpx
 from joserfc import jwt
@@ -233,7 +233,8 @@ class Verifier:
             decoded = jwt.decode(token, keys, registry=JWSRegistry(algorithms=ALGORITHMS))
             claims: dict[str, Any] = dict(decoded.claims)
             now = time.time()
-            audience: list[Any] = claims["aud"] if isinstance(claims["aud"], list) else [claims["aud"]]
+            named = claims["aud"]
+            audience = cast("list[Any]", named) if isinstance(named, list) else [named]
             valid = (
                 claims["iss"] == issuer
                 and self._audience in audience

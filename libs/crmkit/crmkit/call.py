@@ -9,10 +9,10 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from google.protobuf.message import Message
-from sqlalchemy import ColumnElement, Table, exists, inspect, select
+from sqlalchemy import ColumnElement, ColumnExpressionArgument, Table, exists, inspect, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from crmkit import listing, numbering
@@ -63,7 +63,7 @@ class Call:
         # What a repeated call gets in place of the reply, where the reply holds what is shown but once.
         self.remembered: Message | None = None
 
-    def emit(self, event: type[Message], /, about: Resource | None = None, **fields: Any) -> None:
+    def emit(self, event: type[Message], about: Resource | None = None, /, **fields: Any) -> None:
         """Records a business fact, sent once the transaction is written. Rows become messages after the flush."""
         first = next((value for value in fields.values() if isinstance(value, Resource)), None)
         self._emitted.append(_Emitted(event, fields, event.DESCRIPTOR.full_name, about or first))
@@ -108,7 +108,9 @@ class Call:
         finally:
             await enter(self.db, self.caller)
 
-    async def find(self, model: type[R], *conditions: ColumnElement[bool], lock: bool = False) -> R | None:
+    async def find(
+        self, model: type[R], *conditions: ColumnExpressionArgument[bool], lock: bool = False
+    ) -> R | None:
         """The one row that fits, whoever may see it: for rules that hold over everybody's rows."""
         statement = select(model).where(*conditions).limit(1)
         async with self.everybody():
@@ -129,8 +131,7 @@ class Call:
 
     async def copy(self, name: str) -> dict[str, Any] | None:
         """A foreign resource as JSON object, as its service last told; None if unknown or deleted."""
-        found = await self.db.scalar(select(Copy.payload).where(Copy.name == name, ~Copy.deleted))
-        return found
+        return await self.db.scalar(select(Copy.payload).where(Copy.name == name, ~Copy.deleted))
 
     def config(self, key: str) -> Any:
         """A value of the live configuration, None if absent."""
@@ -260,7 +261,7 @@ class Call:
         for key, value in fact.fields.items():
             field = fact.type.DESCRIPTOR.fields_by_name[key]
             if isinstance(value, list | tuple) and field.is_repeated:
-                getattr(message, key).extend(self.message_of(item) for item in value)
+                getattr(message, key).extend(self.message_of(item) for item in cast("Sequence[Any]", value))
             elif value is not None:
                 converted = self.message_of(value)
                 if isinstance(converted, Message):

@@ -1,5 +1,8 @@
 """Copies of foreign resources, fed by their change facts: what references are checked against."""
 
+# pyright: reportMissingTypeStubs=false
+# googleapis-common-protos has its types beside it and does not say so.
+
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping

@@ -64,7 +64,8 @@ def _fits(definition: dict[str, Any], value: Any) -> bool:
             return isinstance(value, str) and (not choices or value in choices)
         case "MULTI_CHOICE":
             return isinstance(value, list) and all(
-                isinstance(item, str) and (not choices or item in choices) for item in cast("list[Any]", value)
+                isinstance(item, str) and (not choices or item in choices)
+                for item in cast("list[Any]", value)
             )
         case _:
             return isinstance(value, str) and len(value) <= int(definition.get("maxLength") or 2000)

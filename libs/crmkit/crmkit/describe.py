@@ -1,5 +1,8 @@
 """What a resource message declares, read once from its descriptor."""
 
+# pyright: reportMissingTypeStubs=false
+# googleapis-common-protos has its types beside it and does not say so.
+
 from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal

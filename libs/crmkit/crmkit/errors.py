@@ -17,6 +17,9 @@ A problem has a reason (a value of some area's `enum ErrorReason`) and metadata 
 stands in the proto in Chinese and English. Anything else that is raised becomes INTERNAL with a fixed text.
 """
 
+# pyright: reportMissingTypeStubs=false
+# googleapis-common-protos has its types beside it and does not say so.
+
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -27,6 +30,8 @@ from crm.options.v1 import options_pb2
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
+
+from crmkit.options import option
 
 CHINESE = "zh-CN"
 ENGLISH = "en"

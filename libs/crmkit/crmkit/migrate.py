@@ -11,7 +11,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from alembic import command, context
 from alembic.config import Config
@@ -80,7 +80,7 @@ def run(metadata: MetaData) -> None:
             autogen.imports.add("from sqlalchemy.dialects import postgresql")
             return "postgresql.JSONB()"
         if kind == "type" and isinstance(found, ARRAY):
-            item: Any = found.item_type
+            item: Any = cast("Any", found).item_type
             if isinstance(item, String) and item.collation:
                 autogen.imports.add("from sqlalchemy.dialects import postgresql")
                 return f"postgresql.ARRAY(sa.Text(collation={item.collation!r}))"

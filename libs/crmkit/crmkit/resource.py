@@ -196,5 +196,4 @@ def _search_table(table: Table) -> Table:
     """The search columns, beside the resource: row-level security would keep the planner from their index."""
     name = f"{table.name}_search"
     key = Column("id", Uuid, ForeignKey(table.c.id, ondelete="CASCADE"), primary_key=True)
-    search = Table(name, table.metadata, key, *search_table_columns(), *search_indexes(name))
-    return search
+    return Table(name, table.metadata, key, *search_table_columns(), *search_indexes(name))

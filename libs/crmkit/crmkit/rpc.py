@@ -7,6 +7,9 @@ deadline and trace → authenticate → permission → required fields and limit
 any exception → roll back → Status; an unknown one: INTERNAL with a fixed text, logged with its trace id
 """
 
+# pyright: reportMissingTypeStubs=false
+# googleapis-common-protos has its types beside it and does not say so.
+
 from __future__ import annotations
 
 import asyncio
@@ -273,7 +276,11 @@ class Pipeline:
             result = await method.handler(request, call)
             await call.flush()
             # A policy decides on the whole record, also on what the requester may not read, such as a margin.
-            whole = call.message_of(result) if isinstance(result, Resource) else reply_message(method.reply, result, call)
+            whole = (
+                call.message_of(result)
+                if isinstance(result, Resource)
+                else reply_message(method.reply, result, call)
+            )
             policy = approvals.matching(policies, whole, call)
             if policy is None:
                 return reply_message(method.reply, result, call).SerializeToString()

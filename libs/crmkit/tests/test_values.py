@@ -16,8 +16,9 @@ def test_two_currencies_never_add_up() -> None:
 
 @pytest.mark.parametrize(
     ("amount", "currency", "reason"),
-    [("NaN", "CNY", "NOT_A_NUMBER"), ("Infinity", "CNY", "NOT_A_NUMBER"), ("1e400", "CNY", "NOT_A_NUMBER"), ("1,5", "CNY", "NOT_A_NUMBER"),
-     ("1.001", "CNY", "TOO_MANY_PLACES"), ("1.5", "JPY", "TOO_MANY_PLACES"), ("1", "cny", "CURRENCY_UNKNOWN"), ("1", "", "CURRENCY_UNKNOWN")],
+    [("NaN", "CNY", "NOT_A_NUMBER"), ("Infinity", "CNY", "NOT_A_NUMBER"), ("1e400", "CNY", "NOT_A_NUMBER"),
+     ("1,5", "CNY", "NOT_A_NUMBER"), ("1.001", "CNY", "TOO_MANY_PLACES"), ("1.5", "JPY", "TOO_MANY_PLACES"),
+     ("1", "cny", "CURRENCY_UNKNOWN"), ("1", "", "CURRENCY_UNKNOWN")],
 )  # fmt: skip
 def test_what_is_no_money_is_refused(amount: str, currency: str, reason: str) -> None:
     with pytest.raises(ValueError, match=reason):

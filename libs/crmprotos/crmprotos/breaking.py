@@ -21,16 +21,26 @@ def main() -> int:
         print("no release yet: nothing to break")
         return 0
     with tempfile.TemporaryDirectory() as folder:
-        archive = subprocess.run(["git", "archive", tags[0], "protos", "libs/crmprotos"], cwd=ROOT, stdout=subprocess.PIPE, check=True)
+        archive = subprocess.run(
+            ["git", "archive", tags[0], "protos", "libs/crmprotos"],
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            check=True,
+        )
         subprocess.run(["tar", "-x", "-C", folder], input=archive.stdout, check=True)
         released = Path(folder) / "libs" / "crmprotos"
         subprocess.run(
-            [sys.executable, "-m", "crmprotos.build"], cwd=released, check=True, env={**os.environ, "PYTHONPATH": str(released)}
+            [sys.executable, "-m", "crmprotos.build"],
+            cwd=released,
+            check=True,
+            env={**os.environ, "PYTHONPATH": str(released)},
         )
         against = released / "crmprotos" / "descriptors.binpb"
         config = '{"version":"v2","breaking":{"use":["WIRE_JSON"],"ignore":["google"]}}'
         ours = PACKAGE / "descriptors.binpb"
-        return subprocess.run(["buf", "breaking", ours, "--against", against, "--config", config], check=False).returncode
+        return subprocess.run(
+            ["buf", "breaking", ours, "--against", against, "--config", config], check=False
+        ).returncode
 
 
 def _git(*arguments: str) -> str:

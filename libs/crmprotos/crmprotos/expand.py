@@ -6,6 +6,7 @@ once, and clients, gateway, OpenAPI and kit see the same complete API.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 from crm.options.v1 import options_pb2
 from google.api import annotations_pb2, field_behavior_pb2, resource_pb2
@@ -153,7 +154,7 @@ def expand(descriptors: FileDescriptorSet) -> FileDescriptorSet:
     services = {f.package: f for f in descriptors.file if f.service and f.package.startswith("crm.")}
     for file in descriptors.file:
         for index, message in enumerate(file.message_type):
-            if message.options.HasExtension(options_pb2.resource):
+            if options_pb2.resource in _extensions(message):
                 service_file = services.get(file.package)
                 if service_file is None:
                     raise ValueError(
@@ -176,21 +177,21 @@ def expand(descriptors: FileDescriptorSet) -> FileDescriptorSet:
 
 
 def _add_common_fields(file: FileDescriptorProto, index: int, message: DescriptorProto) -> None:
-    rule = message.options.Extensions[options_pb2.resource]
+    rule = _extensions(message)[options_pb2.resource]
     for name, number, kind, repeated, zh, en, sentence, output_only, reference in COMMON_FIELDS:
         if (name == "number" and not rule.number) or any(f.name == name for f in message.field):
             continue
         field = _field(message, name, number, kind, repeated=repeated)
-        label = field.options.Extensions[options_pb2.field].label
+        label = _extensions(field)[options_pb2.field].label
         label.zh, label.en = zh, en
         if name in {"number", "owner", "update_time"}:
-            field.options.Extensions[options_pb2.field].listed = True
+            _extensions(field)[options_pb2.field].listed = True
         if name == "number":
-            field.options.Extensions[options_pb2.field].searchable = True
+            _extensions(field)[options_pb2.field].searchable = True
         if output_only:
-            field.options.Extensions[field_behavior_pb2.field_behavior].append(OUTPUT_ONLY)
+            _extensions(field)[field_behavior_pb2.field_behavior].append(OUTPUT_ONLY)
         if reference:
-            field.options.Extensions[resource_pb2.resource_reference].type = reference
+            _extensions(field)[resource_pb2.resource_reference].type = reference
         _comment(file, [4, index, 2, len(message.field) - 1], sentence)
     _import(file)
 
@@ -204,8 +205,8 @@ class _Standard:
     message: DescriptorProto
 
     def add(self) -> None:
-        rule = self.message.options.Extensions[options_pb2.resource]
-        resource = self.message.options.Extensions[resource_pb2.resource]
+        rule = _extensions(self.message)[options_pb2.resource]
+        resource = _extensions(self.message)[resource_pb2.resource]
         self.singular, self.plural = self.message.name, resource.plural[:1].upper() + resource.plural[1:]
         self.collection = resource.plural
         self.snake = _snake(self.message.name)
@@ -422,7 +423,7 @@ class _Standard:
         for number, (field_name, kind, repeated, text, required) in enumerate(fields, start=1):
             field = _field(message, field_name, number, kind, repeated=repeated)
             if required:
-                field.options.Extensions[field_behavior_pb2.field_behavior].append(REQUIRED)
+                _extensions(field)[field_behavior_pb2.field_behavior].append(REQUIRED)
             _comment(self.service_file, [4, index, 2, number - 1], text)
         return f".{self.service_file.package}.{name}"
 
@@ -449,11 +450,14 @@ class _Standard:
         method: MethodDescriptorProto = service.method.add(
             name=name, input_type=request, output_type=response
         )
-        method.options.Extensions[options_pb2.permission] = f"{self.area}.{self.collection}.{permission}"
-        method.options.Extensions[options_pb2.standard] = standard
-        if standard == options_pb2.CREATE and self.message.options.Extensions[options_pb2.resource].create_key_required:
-            method.options.Extensions[options_pb2.idempotency_key_required] = True
-        rule = method.options.Extensions[annotations_pb2.http]
+        _extensions(method)[options_pb2.permission] = f"{self.area}.{self.collection}.{permission}"
+        _extensions(method)[options_pb2.standard] = standard
+        if (
+            standard == options_pb2.CREATE
+            and _extensions(self.message)[options_pb2.resource].create_key_required
+        ):
+            _extensions(method)[options_pb2.idempotency_key_required] = True
+        rule = _extensions(method)[annotations_pb2.http]
         setattr(rule, http, path % self.collection)
         rule.body = body
         _comment(self.service_file, [6, 0, 2, len(service.method) - 1], sentence)
@@ -488,6 +492,11 @@ def _field(
 
 def _comment(file: FileDescriptorProto, path: list[int], text: str) -> None:
     file.source_code_info.location.add(path=path, span=[0, 0, 0], leading_comments=f" {text}\n")
+
+
+def _extensions(of: Any) -> Any:
+    """The options of a message, field or method; protobuf's stubs do not know what its extensions are."""
+    return of.options.Extensions
 
 
 def _import(file: FileDescriptorProto) -> None:

@@ -21,8 +21,8 @@ async def test_facts_of_this_and_other_services_appear_once(customer: Service) -
     assert first[0].summary == "时间线样例公司甲"
     await customer.sales1.CreateInteraction(
         interaction={
-            "account": account.name, "channel": "CALL", "startTime": "2026-01-05T08:00:00Z", "summary": "介绍了新产品线并约定下周回访",
-            "result": "有意向",
+            "account": account.name, "channel": "CALL", "startTime": "2026-01-05T08:00:00Z",
+            "summary": "介绍了新产品线并约定下周回访", "result": "有意向",
         }
     )  # fmt: skip
     await customer.eventually(lambda: _count(customer, account.name, 2))

@@ -5,6 +5,9 @@ async def test_an_account_can_be_archived(customer: Service) -> None:
     assert (await customer.admin.ArchiveAccount(name=account.name)).state == pb.Account.ARCHIVED
 """
 
+# pyright: reportMissingTypeStubs=false
+# googleapis-common-protos has its types beside it and does not say so.
+
 from __future__ import annotations
 
 import asyncio
@@ -12,12 +15,12 @@ import json
 import socket
 import threading
 import time
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import cached_property
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import grpc
 import grpc.aio
@@ -129,7 +132,7 @@ class Client:
         """Sends a request, or raw bytes, with extra metadata."""
         method = self._running.pipeline.methods[name]
         service = self._running.app.descriptor.full_name
-        call = self._channel.unary_unary(f"/{service}/{name}")
+        call = cast("Callable[..., Awaitable[bytes]]", self._channel.unary_unary(f"/{service}/{name}"))
         headers = {
             "authorization": f"Bearer {self._token}",
             "accept-language": self._locale,
@@ -147,7 +150,7 @@ class Client:
 def _plain(value: Any) -> Any:
     if isinstance(value, Message):
         return json_format.MessageToDict(value)
-    return [_plain(item) for item in value] if isinstance(value, list) else value
+    return [_plain(item) for item in cast("list[Any]", value)] if isinstance(value, list) else value
 
 
 class Service:

@@ -30,6 +30,8 @@ from crmkit.describe import COMMON, Field, describe_field
 from crmkit.resource import Resource
 from crmkit.testing import Client, Refused, Service
 
+OVER_MANY = {"List", "BatchGet", "BatchUpdate", "Aggregate"}
+
 
 class Conformance:
     """Subclass in a service's tests; `collection` runs over the app's resources."""
@@ -59,7 +61,7 @@ class Conformance:
         seen: list[str] = []
         token = ""
         while True:
-            page = await at.call("List", plural=True, filter=filter_text, pageSize=2, pageToken=token)
+            page = await at.call("List", filter=filter_text, pageSize=2, pageToken=token)
             rows = getattr(page, at.plural_field)
             assert len(rows) <= 2
             seen += [row.name for row in rows]
@@ -71,31 +73,29 @@ class Conformance:
     async def test_a_page_token_belongs_to_its_query_and_caller(self, at: At) -> None:
         names = [(await at.create()).name for _ in range(2)]
         filter_text = " OR ".join(f'name = "{name}"' for name in names)
-        page = await at.call("List", plural=True, filter=filter_text, pageSize=1)
+        page = await at.call("List", filter=filter_text, pageSize=1)
         token = page.next_page_token
         for bent in (
             {"filter": f"({filter_text})"},
             {"pageToken": token[:-2] + ("AA" if token[-2:] != "AA" else "BB")},
         ):
             with pytest.raises(Refused) as refused:
-                await at.call(
-                    "List", plural=True, **{"filter": filter_text, "pageSize": 1, "pageToken": token, **bent}
-                )
+                await at.call("List", **{"filter": filter_text, "pageSize": 1, "pageToken": token, **bent})
             assert refused.value.reason == "PAGE_TOKEN_INVALID"
         with pytest.raises(Refused) as refused:
             other = at.service.client("everything2")
-            await at.call("List", other, plural=True, filter=filter_text, pageSize=1, pageToken=token)
+            await at.call("List", other, filter=filter_text, pageSize=1, pageToken=token)
         assert refused.value.reason == "PAGE_TOKEN_INVALID"
 
     async def test_a_wrong_filter_or_order_names_what_is_wrong(self, at: At) -> None:
         with pytest.raises(Refused) as refused:
-            await at.call("List", plural=True, filter="name = = 1")
+            await at.call("List", filter="name = = 1")
         assert (refused.value.reason, refused.value.info.metadata["position"]) == ("FILTER_INVALID", "8")
         with pytest.raises(Refused) as refused:
-            await at.call("List", plural=True, filter="no_such_field = 1")
+            await at.call("List", filter="no_such_field = 1")
         assert refused.value.reason == "FILTER_INVALID"
         with pytest.raises(Refused) as refused:
-            await at.call("List", plural=True, orderBy="no_such_field")
+            await at.call("List", orderBy="no_such_field")
         assert refused.value.reason == "ORDER_BY_INVALID"
 
     async def test_an_unknown_field_in_the_mask_is_refused(self, at: At) -> None:
@@ -155,7 +155,7 @@ class Conformance:
     async def test_without_a_valid_token_nobody_comes_in(self, at: At) -> None:
         for header in ("", "Bearer ", "Bearer not.a.token", "Basic YTpi"):
             with pytest.raises(Refused) as refused:
-                name = at.method("List", plural=True)
+                name = at.method("List")
                 await at.anybody.send(name, b"", {"authorization": header, "x-user-id": "admin"})
             assert refused.value.code == grpc.StatusCode.UNAUTHENTICATED
 
@@ -184,7 +184,7 @@ class Conformance:
 
     async def test_what_cannot_be_read_is_malformed(self, at: At) -> None:
         with pytest.raises(Refused) as refused:
-            await at.anybody.send(at.method("List", plural=True), b"\xff\xff\xff")
+            await at.anybody.send(at.method("List"), b"\xff\xff\xff")
         assert refused.value.reason == "MALFORMED"
 
     async def test_an_invisible_record_does_not_exist_on_any_path(self, at: At) -> None:
@@ -194,33 +194,31 @@ class Conformance:
         made = await at.create()
         stranger = at.service.client("stranger")
         one = f'name = "{made.name}"'
-        for verb, plural, fields in (
-            ("Get", False, {"name": made.name}),
-            ("BatchGet", True, {"names": [made.name]}),
-            ("Explain", False, {"name": made.name}),
-            ("Delete", False, {"name": made.name}),
-            ("Update", False, {at.singular_json: {"name": made.name}, "updateMask": "owner"}),
+        for verb, fields in (
+            ("Get", {"name": made.name}),
+            ("BatchGet", {"names": [made.name]}),
+            ("Explain", {"name": made.name}),
+            ("Delete", {"name": made.name}),
+            ("Update", {at.singular_json: {"name": made.name}, "updateMask": "owner"}),
             (
                 "BatchUpdate",
-                True,
                 {"requests": [{at.singular_json: {"name": made.name}, "updateMask": "owner"}]},
             ),
         ):
-            if not at.has(verb, plural):
+            if not at.has(verb):
                 continue
             with pytest.raises(Refused) as refused:
-                await at.call(verb, stranger, plural=plural, **fields)
+                await at.call(verb, stranger, **fields)
             assert refused.value.code == grpc.StatusCode.NOT_FOUND, verb
-        page = await at.call("List", stranger, plural=True, filter=one)
+        page = await at.call("List", stranger, filter=one)
         assert not getattr(page, at.plural_field)
-        figures = await at.call("Aggregate", stranger, plural=True, filter=one)
+        figures = await at.call("Aggregate", stranger, filter=one)
         assert [row.count for row in figures.rows] in ([], ["0"])
         if at.model.search_table is not None and at.searched(made):
             assert made.name in [
-                r.name
-                for r in getattr(await at.call("List", plural=True, q=at.searched(made)), at.plural_field)
+                r.name for r in getattr(await at.call("List", q=at.searched(made)), at.plural_field)
             ]
-            page = await at.call("List", stranger, plural=True, q=at.searched(made))
+            page = await at.call("List", stranger, q=at.searched(made))
             assert made.name not in [row.name for row in getattr(page, at.plural_field)]
         assert await at.call("Get", name=made.name) == made
 
@@ -275,7 +273,7 @@ class Conformance:
         employee = at.service.person("stranger").employee
         await at.update(made.name, {"collaborators": [employee]}, "collaborators")
         assert (await at.call("Get", stranger, name=made.name)).name == made.name
-        page = await at.call("List", stranger, plural=True, filter=f'name = "{made.name}"')
+        page = await at.call("List", stranger, filter=f'name = "{made.name}"')
         assert [row.name for row in getattr(page, at.plural_field)] == [made.name]
         grounds = (await at.call("Explain", stranger, name=made.name)).grounds
         assert "COLLABORATOR" in [ground.kind for ground in grounds]
@@ -317,15 +315,15 @@ class At:
         self.singular_json = self.noun[0].lower() + self.noun[1:]
         self.anybody: Client = service.client("everything")
 
-    def method(self, verb: str, plural: bool = False) -> str:
+    def method(self, verb: str) -> str:
         """The RPC of a standard verb."""
         if verb == "Explain":
             return f"Explain{self.noun}Access"
-        return f"{verb}{self.nouns if plural else self.noun}"
+        return f"{verb}{self.nouns if verb in OVER_MANY else self.noun}"
 
-    def has(self, verb: str, plural: bool = False) -> bool:
+    def has(self, verb: str) -> bool:
         """True where the resource has the method."""
-        return self.method(verb, plural) in self.service.running.pipeline.methods
+        return self.method(verb) in self.service.running.pipeline.methods
 
     def needs(self, standard: str) -> None:
         """Skips resources that only facts or verbs write."""
@@ -333,13 +331,13 @@ class At:
         if standard in without or "CREATE" in without:
             pytest.skip("written by facts or verbs only")  # reason: the resource has no such method
 
-    async def call(self, verb: str, client: Client | None = None, plural: bool = False, **fields: Any) -> Any:
+    async def call(self, verb: str, client: Client | None = None, /, **fields: Any) -> Any:
         """Calls a standard method, as somebody who may do everything unless told otherwise."""
         if verb in {"Create", "Get"} and not self.has("Create"):
             self.needs("CREATE")
         if verb == "Create" and self.model.described.rule.create_key_required:
             fields.setdefault("requestId", uuid4().hex)
-        answer = await getattr(client or self.anybody, self.method(verb, plural))(**fields)
+        answer = await getattr(client or self.anybody, self.method(verb))(**fields)
         if verb == "Create":
             for name in self.shown_once & set(answer.DESCRIPTOR.fields_by_name):
                 answer.ClearField(name)
@@ -357,7 +355,7 @@ class At:
     async def sample(self) -> dict[str, Any]:
         """A body that Create takes: required fields, and what the service's rules ask for beyond."""
         own = self.samples.get(self.model.described.collection, {})
-        body = await self._required(self.model.__message__.DESCRIPTOR, set(own))
+        body = await self._required(self.model.described.message, set(own))
         filled = json.dumps(dict(own)).replace("{unique}", uuid4().hex[:12])
         for model in self.service.running.app.models:
             mark = "{" + model.described.collection + "}"

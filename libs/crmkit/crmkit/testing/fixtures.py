@@ -1,6 +1,7 @@
 """Fixtures for the tests of every service; named in the root `conftest.py`."""
 
 from collections.abc import AsyncIterator
+from typing import Any, cast
 
 import pytest
 import structlog
@@ -23,9 +24,6 @@ async def parts(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Parts
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Runs the conformance suite over every resource of its app."""
-    if (
-        "collection" in metafunc.fixturenames
-        and metafunc.cls is not None
-        and issubclass(metafunc.cls, Conformance)
-    ):
-        metafunc.parametrize("collection", [model.described.collection for model in metafunc.cls.app.models])
+    tests = cast("type[object] | None", cast("Any", metafunc).cls)
+    if "collection" in metafunc.fixturenames and tests is not None and issubclass(tests, Conformance):
+        metafunc.parametrize("collection", [model.described.collection for model in tests.app.models])

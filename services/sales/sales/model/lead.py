@@ -240,7 +240,7 @@ class Lead(Resource, Base):
 
     def _touch(self, call: Call) -> pb.Lead.Touch:
         return pb.Lead.Touch(
-            channel=pb.Lead.Channel.Value(self.channel), external_id=self.external_id, campaign=self.campaign,
+            channel=self.channel, external_id=self.external_id, campaign=self.campaign,
             time=to_timestamp(call.now), need=self.need, source=self.source, actor=call.caller.actor,
         )  # fmt: skip
 

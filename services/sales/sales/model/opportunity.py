@@ -155,8 +155,8 @@ class Opportunity(Resource, Base):
         if not self.lines and not self.amount:
             raise FailedPrecondition("OPPORTUNITY_EMPTY")
         splits = [Decimal(member.split) for member in self.team if member.split]
-        if splits and sum(splits) != HUNDRED:
-            raise FailedPrecondition("SPLIT_NOT_100", sum=f"{sum(splits).normalize():f}")
+        if splits and sum(splits, Decimal()) != HUNDRED:
+            raise FailedPrecondition("SPLIT_NOT_100", sum=f"{sum(splits, Decimal()).normalize():f}")
         self._close("WON", HUNDRED, "CLOSED", call)
 
     def lose(self, reason: str, competitor: str, call: Call) -> None:

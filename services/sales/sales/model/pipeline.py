@@ -13,7 +13,6 @@ from sqlalchemy import Index, exists, select, text
 from sqlalchemy.orm import Mapped
 
 RUNNING = ("OPEN", "SUSPENDED")
-Category = pb.Pipeline.ForecastCategory
 
 
 class Pipeline(Resource, Base):
@@ -149,7 +148,7 @@ def _default_stages() -> list[pb.Pipeline.Stage]:
     return [
         pb.Pipeline.Stage(
             key=key, display_name=zh, display_name_en=en, probability=probability,
-            forecast_category=Category.Value(category), max_days=days, entry_fields=fields,
+            forecast_category=category, max_days=days, entry_fields=fields,
         )
         for key, zh, en, probability, category, days, fields in rows
     ]  # fmt: skip

@@ -92,9 +92,7 @@ class Product(Resource, Base):
         """Emits the product as it is after the flush, without what only few may know."""
 
         async def emit() -> None:
-            call.emit(
-                events.ProductChanged, about=self, product=mapper(Product).message(self, lambda _: False)
-            )
+            call.emit(events.ProductChanged, self, product=mapper(Product).message(self, lambda _: False))
 
         call.after_flush(emit)
 
