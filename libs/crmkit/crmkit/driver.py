@@ -11,7 +11,12 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
 async def driver(session: AsyncSession) -> Any:
     """The asyncpg connection of the session's open transaction."""
-    return await driver_of(await session.connection())
+    connection = await session.connection()
+    found = await driver_of(connection)
+    if not found.is_in_transaction():
+        # SQLAlchemy begins with the first statement that goes through itself; before that one, each would commit.
+        await connection.exec_driver_sql("SELECT 1")
+    return found
 
 
 async def driver_of(connection: AsyncConnection) -> Any:

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, cast
 import grpc
 import grpc.aio
 import structlog
+from asyncpg import PostgresError
 from crm.options.v1 import options_pb2
 from google.api import annotations_pb2
 from google.protobuf import message_factory
@@ -31,7 +32,7 @@ from google.protobuf.message import DecodeError, Message
 from opentelemetry import propagate, trace
 from sqlalchemy import select, update
 from sqlalchemy.dialects.postgresql import insert
-from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm.exc import StaleDataError
 
@@ -225,7 +226,7 @@ class Pipeline:
         for attempt in range(RETRIES):
             try:
                 return await self._transact(method, request, data, caller)
-            except DBAPIError as error:
+            except (DBAPIError, PostgresError) as error:
                 # Serialisation failure or deadlock: the whole transaction runs again.
                 if _sqlstate(error) not in {"40001", "40P01"} or attempt == RETRIES - 1:
                     raise
@@ -348,21 +349,32 @@ def _problem(error: BaseException) -> Problem:
             return Unavailable("UNAVAILABLE")
         case StaleDataError():
             return Aborted("ETAG_MISMATCH")
-        case IntegrityError() if _sqlstate(error) == "23505":
-            return AlreadyExists("ALREADY_EXISTS")
-        case IntegrityError() if _sqlstate(error) == "23503":
-            return FailedPrecondition("IN_USE")
-        case DBAPIError() if _sqlstate(error) in {"40001", "40P01", "55P03"}:
-            return Aborted("CONFLICT")
-        case DBAPIError() if _sqlstate(error) == "57014":
-            return DeadlineExceeded("DEADLINE_EXCEEDED")
-        case DBAPIError() if error.connection_invalidated or _sqlstate(error)[:2] in {"08", "53", "57"}:
-            return Unavailable("UNAVAILABLE")
+        case DBAPIError() | PostgresError():
+            lost = isinstance(error, DBAPIError) and error.connection_invalidated
+            return _database_problem("08" if lost else _sqlstate(error))
         case OSError():
             return Unavailable("UNAVAILABLE")
         case _:
             return InternalError("INTERNAL")
 
 
-def _sqlstate(error: DBAPIError) -> str:
-    return str(getattr(error.orig, "sqlstate", "") or "")
+def _database_problem(state: str) -> Problem:
+    match state:
+        case "23505":
+            return AlreadyExists("ALREADY_EXISTS")
+        case "23503":
+            return FailedPrecondition("IN_USE")
+        case "40001" | "40P01" | "55P03":
+            return Aborted("CONFLICT")
+        case "57014":
+            return DeadlineExceeded("DEADLINE_EXCEEDED")
+        case _ if state[:2] in {"08", "53", "57"}:
+            return Unavailable("UNAVAILABLE")
+        case _:
+            return InternalError("INTERNAL")
+
+
+def _sqlstate(error: DBAPIError | PostgresError) -> str:
+    """The database's code for what went wrong; the kit's own statements raise the driver's errors as they are."""
+    origin = error.orig if isinstance(error, DBAPIError) else error
+    return str(getattr(origin, "sqlstate", "") or "")

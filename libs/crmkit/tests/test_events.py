@@ -28,7 +28,6 @@ from nats.aio.msg import Msg
 from opentelemetry import trace
 from prometheus_client import CollectorRegistry
 from sqlalchemy import text
-from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 
 LONG_AGO, LATER = datetime(2020, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC)
@@ -223,7 +222,7 @@ async def test_two_changes_cannot_claim_one_version(engine: AsyncEngine, area: s
         )
 
     await write(engine, change())
-    with pytest.raises(IntegrityError):
+    with pytest.raises(asyncpg.UniqueViolationError):
         await write(engine, change())
     # A business fact may be told twice of one version: a payment on three invoices.
     await write(engine, fact(area, "a"), fact(area, "b"))
