@@ -212,7 +212,7 @@ class Call:
         if row.described.scope != "SHARED" and not row.owner:
             row.owner = self.caller.employee
         if row.owner and not row.department:
-            entry = self.config(f"employee.{row.owner.rpartition('/')[2]}") or {}
+            entry: dict[str, Any] = self.config(f"employee.{row.owner.rpartition('/')[2]}") or {}
             row.department = entry.get("department", "") or (
                 self.caller.department if row.owner == self.caller.employee else ""
             )
