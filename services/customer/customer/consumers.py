@@ -18,6 +18,8 @@ from customer.model.contact import Contact
 from customer.model.timeline import TimelineEntry
 
 DEEPEST = 6
+# Answers and bookkeeping: they name accounts, but nothing has happened to those.
+_SILENT = ("crm.customer.v1.ImportFinished", "crm.customer.v1.LeadAccountResolved")
 _NAME = re.compile(r"(accounts|contacts)/[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _PHASES = {
     "marketing": "PRESALE",

@@ -40,7 +40,9 @@ async def settled(client: Client, customer: Service, name: str, seconds: float =
     return await customer.eventually(look, seconds)
 
 
-async def checked(customer: Service, client: Client, content: bytes, name: str = "客户.csv", **fields: Any) -> Any:
+async def checked(
+    customer: Service, client: Client, content: bytes, name: str = "客户.csv", **fields: Any
+) -> Any:
     """An import whose check has ended."""
     who = "sales1" if client is customer.sales1 else "manager"
     file = await upload(customer, content, name, who)
@@ -109,7 +111,15 @@ async def test_the_good_rows_are_kept_only_if_asked(customer: Service) -> None:
 async def test_an_imported_account_is_like_one_typed_in(customer: Service) -> None:
     content = table(
         ("客户名称", "电话", "邮箱", "地址", "年营业额", "标签", "统一社会信用代码"),
-        ("同质光学仪器有限公司", "13800139911", "a@tongzhi-optics.cn", "上海市徐汇区1号", "1200万", "重点、老客户", ""),
+        (
+            "同质光学仪器有限公司",
+            "13800139911",
+            "a@tongzhi-optics.cn",
+            "上海市徐汇区1号",
+            "1200万",
+            "重点、老客户",
+            "",
+        ),
     )
     done = await ran(customer, customer.sales1, await checked(customer, customer.sales1, content))
     assert done.created == 1, done.failure
@@ -122,7 +132,9 @@ async def test_an_imported_account_is_like_one_typed_in(customer: Service) -> No
     assert (account.annual_revenue.amount, account.annual_revenue.currency_code) == ("12000000.00", "CNY")
     assert list(account.tags) == ["重点", "老客户"]
     assert account.completeness > 40
-    assert [found.name for found in (await customer.sales1.ListAccounts(q="13800139911")).accounts] == [account.name]
+    assert [found.name for found in (await customer.sales1.ListAccounts(q="13800139911")).accounts] == [
+        account.name
+    ]
     (changed,) = await customer.facts("crm.customer.v1.ResourceChanged", account.name)
     (created,) = await customer.facts("crm.customer.v1.AccountCreated", account.name)
     assert changed["resource"] == created["account"]
@@ -136,7 +148,9 @@ async def test_an_imported_account_is_like_one_typed_in(customer: Service) -> No
 
 
 async def test_the_same_file_again_creates_nothing(customer: Service) -> None:
-    content = table(("客户名称",), *((f"再来{n}号纺织有限公司",) for n in "甲乙丙丁"), ("再来甲号纺织有限责任公司",))
+    content = table(
+        ("客户名称",), *((f"再来{n}号纺织有限公司",) for n in "甲乙丙丁"), ("再来甲号纺织有限责任公司",)
+    )
     found = await checked(customer, customer.sales1, content)
     assert [(d.line, d.earlier_line, d.level) for d in found.duplicates] == [(6, 2, "STRONG")]
     first = await ran(customer, customer.sales1, found)
@@ -174,7 +188,9 @@ async def test_naughty_strings_come_in_as_they_are(customer: Service) -> None:
 
     lines = [line for line in json.loads(path.read_text()) if line.strip()]
     text = io.BytesIO()
-    sheets.write_csv(text, ["客户名称", "背景"], [[f"{n}号 {line}"[:200], line] for n, line in enumerate(lines)])
+    sheets.write_csv(
+        text, ["客户名称", "背景"], [[f"{n}号 {line}"[:200], line] for n, line in enumerate(lines)]
+    )
     found = await checked(customer, customer.sales1, text.getvalue())
     assert State.Name(found.state) == "CHECKED", found.failure
     assert {error.reason for error in found.errors} <= {"BAD_CHARACTER", "TOO_LONG", "BAD_TEXT"}

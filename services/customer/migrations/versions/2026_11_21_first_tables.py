@@ -6,7 +6,7 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
 
-revision: str = "cda35a9b2631"
+revision: str = "ae99f389cb2a"
 down_revision: str | None = None
 branch_labels: str | Sequence[str] | None = None
 depends_on: str | Sequence[str] | None = None
@@ -407,6 +407,13 @@ def upgrade() -> None:
         unique=False,
     )
     op.create_table(
+        "lead_resolutions",
+        sa.Column("lead", sa.Text(), nullable=False),
+        sa.Column("account", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("contact", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.PrimaryKeyConstraint("lead", name=op.f("lead_resolutions_pkey")),
+    )
+    op.create_table(
         "timeline",
         sa.Column("id", sa.Uuid(), nullable=False),
         sa.Column("account", sa.Text(), server_default=sa.text("''"), nullable=False),
@@ -659,6 +666,7 @@ def downgrade() -> None:
     op.drop_index("timeline_account_occur_time_index", table_name="timeline")
     op.drop_index("timeline_account_index", table_name="timeline")
     op.drop_table("timeline")
+    op.drop_table("lead_resolutions")
     op.drop_index("interactions_update_time_index", table_name="interactions")
     op.drop_index(
         "interactions_source_key", table_name="interactions", postgresql_where=sa.text("source_key <> ''")

@@ -1,0 +1,79 @@
+"""Leads that become accounts and contacts."""
+
+from typing import Any
+from uuid import uuid4
+
+from crmkit.testing import Service
+
+SUBJECT = "crm.sales.v1.LeadConversionRequested"
+
+
+async def resolved(customer: Service, lead: str, answers: int = 1) -> dict[str, Any]:
+    async def look() -> Any:
+        found = [f for f in await customer.facts("crm.customer.v1.LeadAccountResolved") if f["lead"] == lead]
+        return found[-1] if len(found) >= answers else None
+
+    return await customer.eventually(look)
+
+
+def request(customer: Service, **fields: Any) -> dict[str, Any]:
+    person = customer.person("sales1")
+    lead = {"name": f"leads/{uuid4()}", "owner": person.employee, "department": person.department}
+    return {"lead": lead, **fields}
+
+
+async def test_a_lead_becomes_one_account_and_one_contact_however_often_it_is_told(customer: Service) -> None:
+    wish = request(
+        customer,
+        accountDraft={
+            "displayName": "转化重工有限公司",
+            "kind": "COMPANY",
+            "industry": "机械",
+            "source": "WEB",
+        },
+        contactDraft={"displayName": "钱转化", "title": "采购", "phones": [{"number": "13900139001"}]},
+    )
+    for _ in range(3):
+        await customer.tell(SUBJECT, wish, wish["lead"]["name"])
+    answer = await resolved(customer, wish["lead"]["name"], answers=3)
+    (account,) = (await customer.sales1.ListAccounts(q="转化重工")).accounts
+    (contact,) = (await customer.sales1.ListContacts(filter=f'account = "{account.name}"')).contacts
+    assert (answer["account"], answer["contact"]) == (account.name, contact.name)
+    assert account.owner == contact.owner == customer.person("sales1").employee
+    assert account.department == customer.person("sales1").department
+    assert (account.source, contact.phones[0].number) == ("WEB", "+8613900139001")
+
+
+async def test_a_lead_is_linked_to_the_chosen_account_and_to_the_person_who_is_there(
+    customer: Service,
+) -> None:
+    account = await customer.sales1.CreateAccount(account={"displayName": "选定客户电子有限公司"})
+    contact = await customer.sales1.CreateContact(contact={"displayName": "孙选定", "account": account.name})
+    wish = request(customer, account=account.name, contactDraft={"displayName": "孙选定"})
+    await customer.tell(SUBJECT, wish, wish["lead"]["name"])
+    answer = await resolved(customer, wish["lead"]["name"])
+    assert (answer["account"], answer["contact"]) == (account.name, contact.name)
+
+
+async def test_somebody_elses_customer_is_answered_with_level_and_department_and_the_lead_goes_on(
+    customer: Service,
+) -> None:
+    taken = await customer.sales2.CreateAccount(account={"displayName": "别家客户船舶有限公司"})
+    wish = request(
+        customer, accountDraft={"displayName": "别家客户船舶有限公司"}, contactDraft={"displayName": "李别家"}
+    )
+    lead = wish["lead"]["name"]
+    await customer.tell(SUBJECT, wish, lead)
+    answer = await resolved(customer, lead)
+    assert (answer["reason"], answer["level"]) == ("ACCOUNT_COLLISION", "STRONG")
+    assert answer["department"] == taken.department
+    assert "account" not in answer
+    assert not (await customer.sales1.ListContacts(q="李别家")).contacts
+    await customer.tell(SUBJECT, {"lead": wish["lead"], "account": taken.name}, lead)
+    assert (await resolved(customer, lead, answers=2))["account"] == taken.name
+
+
+async def test_a_draft_that_cannot_be_an_account_is_answered_with_the_reason(customer: Service) -> None:
+    wish = request(customer, accountDraft={"displayName": "税号不对有限公司", "taxId": "91310000MA1FL0000X"})
+    await customer.tell(SUBJECT, wish, wish["lead"]["name"])
+    assert (await resolved(customer, wish["lead"]["name"]))["reason"] == "VALIDATION"
