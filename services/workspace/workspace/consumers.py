@@ -32,9 +32,9 @@ from workspace.notices import NOTICES
 
 
 @listens("crm.*.v1.ResourceChanged", "crm.gateway.v1.>")
-async def on_anything_happened(event: Fact, call: Call) -> None:
+async def on_anything_happened(events: list[Fact], call: Call) -> None:
     """Every change and every fact of the gateway stands in the audit, once."""
-    await audit.append(event, call)
+    await audit.append(events, call)
 
 
 @listens("crm.workspace.v1.ResourceChanged")
@@ -214,13 +214,19 @@ async def on_bulk_finished(event: common.BulkFinished, call: Call) -> None:
     await notify(call, [job.owner], "bulk", f"bulk:{job.name}", job.name, zh, en, job.reason)
 
 
+async def on_file_stored(event: common.FileStored, call: Call) -> None:
+    """What a service has put into the store gets its record, attached to what it belongs to."""
+    if not await call.find(File, File.id == UUID(event.file.name.partition("/")[2])):
+        file = await _stored(event.file, "", call)
+        file.attached_to = [event.about] if event.about else []
+
+
 async def _stored(stored: common.StoredFile, owner: str, call: Call) -> File:
     """The record of a file that a service has put into the store."""
-    name: str = getattr(stored, "name", "")
-    values = {"id": UUID(name.partition("/")[2])} if name else {}
+    values = {"id": UUID(stored.name.partition("/")[2])} if stored.name else {}
     file = File(
         display_name=stored.display_name, media_type=stored.media_type, sha256=stored.sha256,
-        size=Decimal(stored.size or 0), owner=getattr(stored, "owner", "") or owner, **values,
+        size=Decimal(stored.size or 0), owner=stored.owner or owner, **values,
     )  # fmt: skip
     return await call.add(file)
 
@@ -259,4 +265,5 @@ CONSUMERS = [
     on_notice_raised,
     on_bulk_progressed,
     on_bulk_finished,
+    on_file_stored,
 ]

@@ -97,7 +97,11 @@ async def _role(rows: Sequence[Role], call: Call) -> dict[str, Any] | None:
 
 async def _department(rows: Sequence[Department], call: Call) -> dict[str, Any]:
     department = rows[0]
-    return {"parent": department.parent or None, "displayName": department.display_name}
+    return {
+        "parent": department.parent or None,
+        "displayName": department.display_name,
+        "legalEntity": department.legal_entity,
+    }
 
 
 async def _employee(rows: Sequence[Employee], call: Call) -> dict[str, Any]:

@@ -83,6 +83,7 @@ async def _company(document: dict[str, Any], call: Call) -> None:
             english_name=entry["name"]["en"],
             code=entry["code"],
             kind=entry["kind"],
+            legal_entity=entry["kind"] == "COMPANY",
             parent=departments.get(entry["parent"] or "", ""),
         )
         await call.add(department)

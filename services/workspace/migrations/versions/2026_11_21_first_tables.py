@@ -6,7 +6,7 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
 
-revision: str = "b6ec95ea9d3b"
+revision: str = "918727113921"
 down_revision: str | None = None
 branch_labels: str | Sequence[str] | None = None
 depends_on: str | Sequence[str] | None = None
@@ -339,6 +339,7 @@ def upgrade() -> None:
         sa.Column("path", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("order", sa.Integer(), server_default=sa.text("0"), nullable=False),
         sa.Column("state", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("legal_entity", sa.Boolean(), server_default=sa.text("false"), nullable=False),
         sa.Column("number", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("owner", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("department", sa.Text(), server_default=sa.text("''"), nullable=False),

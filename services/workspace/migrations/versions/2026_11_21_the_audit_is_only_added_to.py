@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from alembic import op
 
 revision: str = "0b6f1d2a9c41"
-down_revision: str | None = "b6ec95ea9d3b"
+down_revision: str | None = "918727113921"
 branch_labels: str | Sequence[str] | None = None
 depends_on: str | Sequence[str] | None = None
 

@@ -2,10 +2,10 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
 import rfc8785
@@ -14,7 +14,7 @@ from crmkit.call import Call
 from crmkit.catalog import resources
 from crmkit.events import Fact
 from crmkit.resource import Resource
-from sqlalchemy import DateTime, Index, Integer, Text, insert, select, update
+from sqlalchemy import DateTime, Index, Integer, Table, Text, insert, select, update
 from sqlalchemy.dialects.postgresql import insert as insert_new
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -73,28 +73,38 @@ class Proof:
     kind: str = ""
 
 
-async def append(fact: Fact, call: Call) -> None:
-    """Adds the fact to the chain; one that is there already changes nothing."""
-    known = select(AuditEntry.id).where(AuditEntry.id == fact.id, AuditEntry.time == fact.time)
+async def append(facts: Sequence[Fact], call: Call) -> None:
+    """Adds the facts to the chain in their order; one that is there already changes nothing."""
     await call.db.execute(
         insert_new(AuditHead).values(chain="main", seq=0, hash=BEGINNING).on_conflict_do_nothing()
     )
-    head = (await call.db.scalars(select(AuditHead).where(AuditHead.chain == "main").with_for_update())).one()
-    if await call.db.scalar(known):
-        return
-    entry = {"seq": head.seq + 1, **_told(fact)}
-    sealed = seal(head.hash, fact.id, entry)
-    await call.db.execute(
-        insert(AuditEntry).values(
-            id=fact.id, create_time=fact.time, update_time=fact.time, version=1,
-            prev_hash=head.hash, hash=sealed, **entry,
+    locked = select(AuditHead.seq, AuditHead.hash).where(AuditHead.chain == "main").with_for_update()
+    seq, head = (await call.db.execute(locked)).one()
+    # Looked up with the time too, so that only the months concerned are searched.
+    known = set(
+        await call.db.scalars(
+            select(AuditEntry.id).where(
+                AuditEntry.id.in_([fact.id for fact in facts]),
+                AuditEntry.time.between(min(fact.time for fact in facts), max(fact.time for fact in facts)),
+            )
         )
-    )  # fmt: skip
-    await call.db.execute(
-        update(AuditHead).where(AuditHead.chain == "main").values(seq=entry["seq"], hash=sealed),
-        execution_options={"synchronize_session": False},
     )
-    call.db.expunge(head)
+    rows: list[dict[str, Any]] = []
+    for fact in facts:
+        if fact.id in known:
+            continue
+        known.add(fact.id)
+        seq += 1
+        entry = {"seq": seq, **_told(fact)}
+        sealed = seal(head, fact.id, entry)
+        rows.append(
+            {**entry, "id": fact.id, "create_time": fact.time, "update_time": fact.time, "version": 1,
+             "prev_hash": head, "hash": sealed}
+        )  # fmt: skip
+        head = sealed
+    if rows:
+        await call.db.execute(insert(_TABLE), rows)
+        await call.db.execute(update(_HEADS).where(_HEADS.c.chain == "main").values(seq=seq, hash=head))
 
 
 def seal(prev_hash: str, event: UUID, entry: Mapping[str, Any]) -> str:
@@ -144,6 +154,7 @@ async def prove(from_seq: int, limit: int, call: Call) -> Proof:
     return Proof(verified, expected if expected <= head_seq else 0, head_seq, head_hash)
 
 
+_TABLE, _HEADS = cast("Table", AuditEntry.__table__), cast("Table", AuditHead.__table__)
 _ENTRIES = select(
     AuditEntry.id, AuditEntry.prev_hash, AuditEntry.hash, *(getattr(AuditEntry, n) for n in SEALED)
 )

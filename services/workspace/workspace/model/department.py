@@ -33,6 +33,7 @@ class Department(Resource, Base):
     kind: Mapped[str]
     parent: Mapped[str]
     path: Mapped[str]
+    legal_entity: Mapped[bool]
     state: Mapped[str]
 
     async def creating(self, call: Call) -> None:
