@@ -29,9 +29,27 @@ run: setup ## The whole platform on this machine (IDENTITY=keycloak for the real
 test: setup ## All tests (T=path or T='-k name' for some)
 	$(RUN) pytest -n 2 $(T)
 
-lint: $(STATE)/protos ## Style, types and import rules
-	$(RUN) ruff check
+lint: setup ## Style, types, protos, import rules, migrations, the web client
+	@$(MAKE) --no-print-directory -j2 --output-sync=target lint-rules lint-types lint-web lint-parts
+
+lint-rules:
+	$(RUN) ruff check --output-format concise
 	$(RUN) ruff format --check
+	$(RUN) python -m crmkit.lint
+	$(RUN) lint-imports --no-cache
+	$(RUN) buf lint libs/crmprotos/crmprotos/written.binpb
+	$(RUN) python -m crmprotos.breaking
+
+lint-types:
+	$(RUN) pyright
+
+lint-web:
+	cd web && npm run --silent lint && npm run --silent typecheck
+
+# What is generated is fresh, and migrations give the tables of the models: found on a real PostgreSQL.
+lint-parts:
+	$(RUN) python -m gateway openapi --check
+	$(RUN) python -m crmkit.testing.migrations
 
 fmt: $(STATE)/python ## Format the code
 	$(RUN) ruff check --fix
@@ -90,4 +108,4 @@ $(STATE)/web: $(WEB)
 .local/uv/bin/uv:
 	@sh deploy/local/install_uv.sh
 
-.PHONY: help setup run test lint fmt proto e2e browser capabilities bench chaos chart secrets image docs clean
+.PHONY: help setup run test lint lint-rules lint-types lint-web lint-parts fmt proto e2e browser capabilities bench chaos chart secrets image docs clean
