@@ -1,0 +1,97 @@
+"""Business facts, one row each, for statistics and for whoever looks back."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+from crm.insight.v1 import pb
+from crmkit import events
+from crmkit.call import Call
+from crmkit.values import Money
+from insight.model.base import Base
+from insight.model.seen import SeenAsSource
+from insight.sources import account_of, moment, seen_by, sources
+from sqlalchemy import DateTime, Index
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Mapped, mapped_column
+
+LONGEST_TITLE = 500
+AMOUNTS = ("amount", "gross", "totalAmount", "total", "value")
+
+
+class Fact(SeenAsSource, Base):
+    """One business fact; its id is that of the fact, so that twice is once. Partitioned by month."""
+
+    __message__ = pb.Fact
+    __table_args__ = (
+        Index("facts_kind_occur_time_index", "kind", "occur_time"),
+        Index("facts_account_occur_time_index", "account", "occur_time"),
+        {"postgresql_partition_by": "RANGE (occur_time)"},
+    )
+
+    occur_time: Mapped[datetime] = mapped_column(DateTime(timezone=True), primary_key=True)
+    kind: Mapped[str]
+    account: Mapped[str]
+
+    @classmethod
+    async def keep(cls, event: events.Fact, call: Call) -> None:
+        """Writes the row of a business fact."""
+        record = _record(event)
+        name = str(record.get("name", event.aggregate))
+        source = sources().get(name.partition("/")[0])
+        amount = _amount(record) or _amount(event.payload)
+        values = {
+            "id": event.id,
+            "kind": event.subject,
+            "occur_time": event.time,
+            "area": event.subject.split(".")[1],
+            "record": name,
+            "title": _title(record, source)[:LONGEST_TITLE],
+            "actor": event.actor,
+            "account": (account_of(record, source) if source else "") or _text(record, "account"),
+            "contact": name if name.startswith("contacts/") else _text(record, "contact"),
+            "campaign": name if name.startswith("campaigns/") else _text(record, "campaign"),
+            "amount_amount": amount.amount if amount else None,
+            "amount_currency": amount.currency if amount else None,
+            "state_from": _state(event.payload, "from"),
+            "state_to": _state(event.payload, "to") or _text(record, "state"),
+            "create_time": call.now,
+            "update_time": moment(record.get("updateTime")) or event.time,
+            "creator": event.actor,
+            "version": 1,
+            **(seen_by(record, source) if source else {"requires": "", "source_scope": "OWNED"}),
+        }
+        # No change fact: this is a reading of facts and tells none itself.
+        table: Any = cls.__table__
+        await call.db.execute(insert(table).values(values).on_conflict_do_nothing())
+
+
+def _record(event: events.Fact) -> Mapping[str, Any]:
+    """The resource that the fact is about: the one of its aggregate, else the first."""
+    found = [value for value in event.payload.values() if isinstance(value, dict) and "name" in value]
+    return next((value for value in found if value["name"] == event.aggregate), found[0] if found else {})
+
+
+def _title(record: Mapping[str, Any], source: Any) -> str:
+    field = source.fields[source.title_field].json_name if source else "displayName"
+    return str(record.get(field) or record.get("number") or "")
+
+
+def _amount(record: Mapping[str, Any]) -> Money | None:
+    for key in AMOUNTS:
+        value = record.get(key)
+        if isinstance(value, dict) and value.get("currencyCode"):
+            return Money(Decimal(value["amount"]), value["currencyCode"])
+    return None
+
+
+def _text(record: Mapping[str, Any], key: str) -> str:
+    value = record.get(key, "")
+    return value if isinstance(value, str) else ""
+
+
+def _state(payload: Mapping[str, Any], key: str) -> str:
+    """A state or stage; a change of hands has names of people there."""
+    value = _text(payload, key)
+    return "" if "/" in value else value

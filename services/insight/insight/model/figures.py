@@ -1,0 +1,117 @@
+"""Records of other areas as they stand now, in the fields that are counted and summed."""
+
+from datetime import datetime
+from typing import Any, ClassVar
+
+from crm.insight.v1 import pb
+from crmkit.auth import Caller
+from crmkit.call import Call
+from crmkit.describe import COMMON, Described
+from crmkit.events import Fact
+from crmkit.mapping import mapper
+from crmkit.resource import Resource
+from crmkit.tables import Collaborator
+from google.protobuf import json_format
+from insight.model.base import Base
+from insight.sources import moment, source_id
+from sqlalchemy import Boolean, ColumnElement, and_, delete, false, true
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Mapped, mapped_column
+
+
+class Figure(Resource):
+    """A row for each record of `figured`, written by its change facts. Fields of the same name are copied."""
+
+    figured: ClassVar[str]
+    requires: ClassVar[str]
+
+    deleted: Mapped[bool] = mapped_column(Boolean, server_default=false())
+
+    @classmethod
+    def readable(cls, caller: Caller) -> ColumnElement[bool] | None:
+        """Beside the data scope, the reader needs the permission to read the source."""
+        return and_(~cls.deleted, true() if caller.may(cls.requires) else false())
+
+    def reckon(self) -> None:
+        """Completes what is not copied."""
+
+    @classmethod
+    async def keep(cls, event: Fact, source: Described, call: Call) -> None:
+        """Writes the row of a changed record, unless a later version of it is there already."""
+        record: dict[str, Any] = event.payload.get("resource", {})
+        values = {
+            **cls._figures(record, call),
+            "id": source_id(event.payload["name"]),
+            "deleted": event.payload["action"] == "DELETED",
+            "version": event.version or 0,
+        }
+        table: Any = getattr(cls, "__table__")  # noqa: B009  # of the models below, not of this base
+        statement = insert(table).values(values)
+        written = await call.db.scalar(
+            statement.on_conflict_do_update(
+                index_elements=["id"], set_=values, where=table.c.version < statement.excluded.version
+            ).returning(table.c.id)
+        )
+        if written is not None:
+            await cls._share(written, values["collaborators"], call)
+
+    @classmethod
+    def _figures(cls, record: dict[str, Any], call: Call) -> dict[str, Any]:
+        row, fields = cls(), cls.described.fields
+        own = {name: field for name, field in fields.items() if name not in COMMON and name != "name"}
+        told = {
+            field.json_name: record[field.json_name] for field in own.values() if field.json_name in record
+        }
+        # What a newer sender knows is left out.
+        message = json_format.ParseDict(told, cls.__message__(), ignore_unknown_fields=True)
+        mapper(cls).assign(row, message, list(own), new=True, prefix="")
+        setattr(row, "source", record.get("name", ""))  # noqa: B010  # a column by declaration
+        row.owner, row.department = record.get("owner", ""), record.get("department", "")
+        row.collaborators = record.get("collaborators", [])
+        row.create_time = moment(record.get("createTime")) or call.now
+        row.update_time = moment(record.get("updateTime")) or call.now
+        row.reckon()
+        values: dict[str, Any] = {}
+        for name, field in own.items():
+            value = getattr(row, name)
+            if field.kind == "money":
+                values[f"{name}_amount"] = value.amount if value is not None else None
+                values[f"{name}_currency"] = value.currency if value is not None else None
+            else:
+                values[name] = value
+        common = ("owner", "department", "collaborators", "create_time", "update_time")
+        return values | {name: getattr(row, name) for name in common}
+
+    @classmethod
+    async def _share(cls, key: Any, employees: list[str], call: Call) -> None:
+        await call.db.execute(delete(Collaborator).where(Collaborator.id == key))
+        rows = [{"employee": one, "collection": cls.described.collection, "id": key} for one in employees]
+        if rows:
+            await call.db.execute(insert(Collaborator).on_conflict_do_nothing(), rows)
+
+
+class OpportunityFact(Figure, Base):
+    """One opportunity as it stands now, for funnels and forecasts."""
+
+    __message__ = pb.OpportunityFact
+    figured = "opportunities"
+    requires = "sales.opportunities.read"
+
+    open_time: Mapped[datetime | None]
+    close_time: Mapped[datetime | None]
+    cycle_days: Mapped[int]
+
+    def reckon(self) -> None:
+        self.open_time = self.create_time
+        self.cycle_days = (self.close_time - self.create_time).days if self.close_time else 0
+
+
+class InvoiceFact(Figure, Base):
+    """One invoice as it stands now, for revenue and receivables."""
+
+    __message__ = pb.InvoiceFact
+    figured = "invoices"
+    requires = "billing.invoices.read"
+
+
+FIGURES: dict[str, type[Figure]] = {model.figured: model for model in (OpportunityFact, InvoiceFact)}

@@ -1,0 +1,45 @@
+"""What a change fact says of the record that it speaks of."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from functools import cache
+from typing import Any
+from uuid import NAMESPACE_URL, UUID, uuid5
+
+from crmkit.catalog import resources
+from crmkit.describe import Described
+
+
+@cache
+def sources() -> Mapping[str, Described]:
+    """Every resource of the platform by its collection."""
+    return {described.collection: described for described in resources().values()}
+
+
+def source_id(name: str) -> UUID:
+    """The id of what is kept about a record: the same for every fact about it."""
+    return uuid5(NAMESPACE_URL, name)
+
+
+def seen_by(record: Mapping[str, Any], source: Described) -> dict[str, Any]:
+    """The columns that say who may see what is kept about the record."""
+    return {
+        "owner": record.get("owner", ""),
+        "department": record.get("department", ""),
+        "collaborators": record.get("collaborators", []),
+        "requires": source.permission("read"),
+        "source_scope": source.scope,
+    }
+
+
+def account_of(record: Mapping[str, Any], source: Described) -> str:
+    """The account through which portal callers see the record."""
+    if source.collection == "accounts":
+        return str(record.get("name", ""))
+    field = source.rule.account_field
+    return str(record.get(source.fields[field].json_name, "")) if field else ""
+
+
+def moment(value: Any) -> datetime | None:
+    """The instant of a JSON text; None where there is none."""
+    return datetime.fromisoformat(value) if isinstance(value, str) and value else None

@@ -1,0 +1,118 @@
+"""One box for every record, seen by those who may open it."""
+
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from crmkit import scope
+from crmkit.testing import Client, Refused
+from sqlalchemy import text
+from uuid_utils.compat import uuid7
+
+
+async def found(client: Client, q: str, **fields: Any) -> list[str]:
+    """The records that a search finds, best first."""
+    return [one.target for one in (await client.ListSearchDocuments(q=q, **fields)).search_documents]
+
+
+async def test_a_record_is_found_by_characters_pinyin_number_and_phone(insight: Any) -> None:
+    account = await insight.told("accounts", "customer",
+        {"displayName": "重庆长江机械", "number": "C-778899", "phones": [{"number": "+8613911112222"}], **insight.of("sales1")},
+    )  # fmt: skip
+    await insight.eventually(lambda: found(insight.sales1, "长江"))
+    for q in ("重", "重庆长江", "chongqing", "cqcj", "C-7788", "13911112222", "2222"):
+        assert account in await found(insight.sales1, q), q
+    document = (await insight.sales1.ListSearchDocuments(q="C-778899")).search_documents[0]
+    assert (document.title, document.collection, document.keys[0]) == ("重庆长江机械", "accounts", "C-778899")
+
+
+async def test_a_record_is_seen_by_those_who_may_open_it(insight: Any) -> None:
+    mark = f"范围样例{uuid4().hex[:8]}"
+    own = await insight.told("accounts", "customer", {"displayName": mark, **insight.of("sales1")})
+    shared = await insight.told("products", "sales", {"displayName": mark})
+    private = await insight.told("notes", "workspace", {"displayName": mark, **insight.of("sales2")})
+    deal = await insight.told("opportunities", "sales",
+        {"displayName": mark, **insight.of("sales2"), "collaborators": [insight.person("sales1").employee]},
+    )  # fmt: skip
+    await insight.eventually(lambda: insight.has(deal))
+
+    async def seen(username: str) -> set[str]:
+        return set(await found(insight.client(username), mark))
+
+    assert await seen("sales1") == {own, shared, deal}
+    assert await seen("manager") == {own, shared}
+    assert await seen("sales2") == {shared, deal, private}
+    assert await seen("admin") == {own, shared, deal}
+    # The service department may read accounts and products, but neither deals nor what sales 1 owns.
+    assert await seen("agent") <= {shared}
+    figures = await insight.client("manager").AggregateSearchDocuments(q=mark)
+    assert [row.count for row in figures.rows] == ["2"]
+
+
+async def test_a_portal_customer_finds_its_own_account_alone(insight: Any) -> None:
+    mark = f"门户样例{uuid4().hex[:8]}"
+    account = insight.person("customer").account
+    own = await insight.told(
+        "contacts", "customer", {"displayName": mark, "account": account, **insight.of("sales1")}
+    )
+    other = f"accounts/{uuid7()}"
+    deal = await insight.told(
+        "contacts", "customer", {"displayName": mark, "account": other, **insight.of("sales1")}
+    )
+    await insight.eventually(lambda: insight.has(deal))
+    assert await found(insight.client("customer"), mark) == [own]
+
+
+async def test_what_came_twice_or_late_changes_nothing_and_what_is_gone_stays_gone(insight: Any) -> None:
+    mark = uuid4().hex[:10]
+    record = {"displayName": f"新名{mark}", **insight.of("sales1")}
+    name = await insight.told("accounts", "customer", record, version=3, action="UPDATED")
+    await insight.eventually(lambda: found(insight.sales1, f"新名{mark}"))
+    for _ in range(2):
+        await insight.told(
+            "accounts", "customer", {**record, "name": name, "displayName": f"旧名{mark}"}, version=2
+        )
+    last = await insight.told("accounts", "customer", {"displayName": f"末尾{mark}", **insight.of("sales1")})
+    await insight.eventually(lambda: insight.has(last))
+    assert not await found(insight.sales1, f"旧名{mark}")
+    await insight.told("accounts", "customer", {**record, "name": name}, version=4, action="DELETED")
+    await insight.told("accounts", "customer", {**record, "name": name}, version=3, action="UPDATED")
+
+    async def gone() -> bool:
+        return not await found(insight.sales1, f"新名{mark}")
+
+    await insight.eventually(gone)
+    page = await insight.sales1.ListSearchDocuments(filter=f'target = "{name}"')
+    assert not page.search_documents
+
+
+async def test_a_query_is_neither_empty_nor_endless(insight: Any) -> None:
+    for q, reason in (("， 。", "QUERY_TOO_SHORT"), ("长" * 201, "QUERY_TOO_LONG")):
+        with pytest.raises(Refused) as refused:
+            await insight.sales1.ListSearchDocuments(q=q)
+        assert refused.value.reason == reason
+
+
+async def test_a_field_that_not_every_reader_sees_finds_nothing(insight: Any) -> None:
+    mark = uuid4().hex[:10]
+    name = await insight.told(
+        "contacts",
+        "customer",
+        {"displayName": f"敏感{mark}", "worries": f"忧虑{mark}", **insight.of("sales1")},
+    )
+    await insight.eventually(lambda: insight.has(name))
+    assert not await found(insight.admin, f"忧虑{mark}")
+
+
+async def test_the_database_holds_the_scope_by_itself(insight: Any) -> None:
+    mark = uuid4().hex[:10]
+    name = await insight.told("accounts", "customer", {"displayName": f"二墙{mark}", **insight.of("sales1")})
+    await insight.eventually(lambda: insight.has(name))
+    count = text("SELECT count(*) FROM search_documents WHERE target = :name")
+    directory, people = insight.running.directory, {}
+    for username in ("sales1", "sales2", "manager"):
+        people[username] = directory.explained(insight.person(username).employee)
+    for username, expected in (("sales1", 1), ("sales2", 0), ("manager", 1)):
+        async with insight.running.sessions() as session, session.begin():
+            await scope.enter(session, people[username])
+            assert await session.scalar(count, {"name": name}) == expected, username
