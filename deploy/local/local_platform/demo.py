@@ -114,8 +114,8 @@ class Demo:
 
     api: Api
     today: date
-    fake: Faker
-    chance: random.Random
+    names: list[str]
+    streets: list[str]
     accounts: list[dict[str, Any]] = field(default_factory=list)
     owners: dict[str, str] = field(default_factory=dict)
     contacts: dict[str, list[str]] = field(default_factory=dict)
@@ -198,7 +198,7 @@ class Demo:
             "employeeCount": chance.choice([20, 50, 120, 300, 800, 2500]),
             "annualRevenue": _yuan(f"{chance.randrange(3, 900)}0000.00"),
             "phones": [{"number": f"+86138{number:04d}{chance.randrange(10000):04d}", "type": "WORK", "primary": True, "valid": True}],
-            "addresses": [{"type": "OFFICE", "country": "CN", "line": f"{city}市{chance.choice(['人民路', '创新大道', '工业园区'])}{number + 1}号"}],
+            "addresses": [{"type": "OFFICE", "country": "CN", "line": f"{city}市{self.streets[number]}"}],
             "background": f"主营{WORDS[number % len(WORDS)]}，{chance.choice(['计划两年内上市', '正在扩建新厂房', '产能利用率较高'])}。",
         }  # fmt: skip
         try:
@@ -218,12 +218,11 @@ class Demo:
         chance = random.Random(SEED * 2 + number)
         account = self._some_account(number)
         who = self.owners[account["name"]]
-        name = chance.choice("王李张刘陈杨黄赵周吴徐孙马朱胡郭何林罗高") + "".join(chance.sample("伟芳敏静丽强磊洋艳勇军杰娟涛超明霞平刚桂英", chance.choice([1, 2])))
         contact = await self.api.create(
             who,
             "contacts",
             str(number),
-            displayName=name,
+            displayName=self.names[number],
             account=account["name"],
             title=chance.choice(["总经理", "采购经理", "技术总监", "设备主管", "财务经理", "项目经理"]),
             phones=[{"number": f"+86139{number:04d}{chance.randrange(10000):04d}", "type": "MOBILE", "primary": True, "valid": True}],
@@ -404,7 +403,10 @@ async def main() -> None:
     fake.seed_instance(SEED)
     async with httpx.AsyncClient(base_url=url, timeout=30) as http:
         api = Api(http, issuer, company, Secrets())
-        await Demo(api, datetime.now(UTC).date(), fake, random.Random(SEED)).load()
+        # Drawn here, in one order, since the records themselves are made several at once.
+        names = [fake.name() for _ in range(CONTACTS)]
+        streets = [fake.street_address() for _ in range(ACCOUNTS)]
+        await Demo(api, datetime.now(UTC).date(), names, streets).load()
 
 
 if __name__ == "__main__":
