@@ -1,8 +1,11 @@
 """Customers brought in from files, through the front door."""
 
+import asyncio
 import csv
 import io
 import json
+import os
+import time
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -11,6 +14,7 @@ import pytest
 from crm.customer.v1 import pb
 from crmkit import blobs, sheets
 from crmkit.testing import Client, Refused, Service
+from sqlalchemy import text
 
 DATA = Path("/work/shared/data") if Path("/work/shared/data").exists() else Path("data")
 State = pb.Import.State
@@ -58,9 +62,9 @@ async def ran(customer: Service, client: Client, found: Any, skip_errors: bool =
 
 
 def table(*rows: tuple[str, ...], encoding: str = "utf-8") -> bytes:
-    text = io.StringIO()
-    csv.writer(text).writerows(rows)
-    return text.getvalue().encode(encoding)
+    buffer = io.StringIO()
+    csv.writer(buffer).writerows(rows)
+    return buffer.getvalue().encode(encoding)
 
 
 async def accounts(client: Client, q: str) -> list[str]:
@@ -187,11 +191,11 @@ async def test_naughty_strings_come_in_as_they_are(customer: Service) -> None:
     from crmkit.text import clean_name
 
     lines = [line for line in json.loads(path.read_text()) if line.strip()]
-    text = io.BytesIO()
+    buffer = io.BytesIO()
     sheets.write_csv(
         text, ["客户名称", "背景"], [[f"{n}号 {line}"[:200], line] for n, line in enumerate(lines)]
     )
-    found = await checked(customer, customer.sales1, text.getvalue())
+    found = await checked(customer, customer.sales1, buffer.getvalue())
     assert State.Name(found.state) == "CHECKED", found.failure
     assert {error.reason for error in found.errors} <= {"BAD_CHARACTER", "TOO_LONG", "BAD_TEXT"}
     done = await ran(customer, customer.sales1, found, skip_errors=True)
@@ -202,3 +206,313 @@ async def test_naughty_strings_come_in_as_they_are(customer: Service) -> None:
         for account in (await customer.sales1.ListAccounts(q=f"{n}号", pageSize=50)).accounts:
             if account.display_name.startswith(f"{n}号 "):
                 assert clean_name(account.display_name) == account.display_name
+
+
+MAVEN = DATA / "crm-sales-opportunities" / "accounts.csv"
+SECTORS = ("technology", "medical", "retail", "software", "entertainment", "marketing", "telecommunications", "finance",
+           "employment", "services")  # fmt: skip
+
+
+@pytest.mark.skipif(not MAVEN.exists(), reason="the data of the Maven file is not here")
+async def test_the_maven_accounts_come_in_with_their_parents_and_a_misspelt_sector_is_offered(
+    customer: Service,
+) -> None:
+    entries = [{"key": key, "label": {"zh": "", "en": key.title()}} for key in SECTORS]
+    async with customer.parts.configuration() as config:
+        await config.put("dictionary.industries", {"entries": entries})
+        await customer.eventually(lambda: customer.running.config.get("dictionary.industries"))
+        try:
+            await _maven(customer)
+        finally:
+            await config.put("dictionary.industries", {"entries": []})
+
+
+async def _maven(customer: Service) -> None:
+    manager = customer.manager
+    found = await checked(customer, manager, MAVEN.read_bytes(), "accounts.csv")
+    assert State.Name(found.state) == "CHECKED", found.failure
+    fields = {m.column: m.field for m in found.mapping}
+    assert fields == {
+        "account": "display_name", "sector": "industry", "year_established": "", "revenue": "annual_revenue",
+        "employees": "employee_count", "office_location": "addresses", "subsidiary_of": "parent",
+    }  # fmt: skip
+    assert (found.total, found.failed) == (85, 12)
+    assert [(p.text, p.value, p.rows) for p in found.proposals] == [("technolgy", "technology", 12)] or [
+        (p.text, p.value, p.rows) for p in found.proposals
+    ] == [("technolgy", "Technology", 12)]
+    mapping = [
+        {
+            "column": m.column, "field": m.field,
+            "replacements": [{"text": "technolgy", "value": found.proposals[0].value}] if m.column == "sector" else [],
+        }
+        for m in found.mapping
+    ]  # fmt: skip
+    changed = await manager.UpdateImport(
+        **{"import": {"name": found.name, "mapping": mapping}, "updateMask": "mapping"}
+    )
+    assert State.Name(changed.state) == "UPLOADED"
+    with pytest.raises(Refused) as refused:
+        await manager.RunImport(name=found.name, requestId=uuid4().hex)
+    assert refused.value.reason == "IMPORT_NOT_CHECKED"
+    await manager.CheckImport(name=found.name)
+    again = await settled(manager, customer, found.name)
+    assert (again.failed, again.duplicate_count) == (0, 0), again
+    done = await ran(customer, manager, again)
+    assert (State.Name(done.state), done.created, done.failed) == ("DONE", 85, 0), done.failure
+    page = await manager.ListAccounts(filter='industry = "technology"', pageSize=200)
+    assert len([a for a in page.accounts if a.creator == customer.person("manager").employee]) == 12
+    relations = (await manager.ListAccountRelations(pageSize=200)).account_relations
+    assert len([r for r in relations if pb.AccountRelation.Kind.Name(r.kind) == "PARENT_OF"]) == 15
+    (finished,) = [
+        f for f in await customer.facts("crm.customer.v1.ImportFinished") if f["import"]["name"] == found.name
+    ]
+    assert finished["import"]["created"] == 85
+    await manager.RevertImport(name=found.name, requestId=uuid4().hex)
+    back = await settled(manager, customer, found.name)
+    assert (State.Name(back.state), back.left) == ("REVERTED", 0), list(back.errors)
+    assert not [a for a in (await manager.ListAccounts(q="Acme Corporation")).accounts]
+
+
+async def test_account_and_contact_come_in_one_row(customer: Service) -> None:
+    content = table(
+        ("客户名称", "联系人姓名", "联系人职务", "联系人电话"),
+        ("合行一号物流有限公司", "赵合行", "经理", "13700137001"),
+        ("合行一号物流有限公司", "钱合行", "会计", "13700137002"),
+        ("合行二号物流有限公司", "", "", ""),
+    )
+    found = await checked(customer, customer.sales1, content, kind="MIXED")
+    assert [m.field for m in found.mapping] == [
+        "display_name", "contact.display_name", "contact.title", "contact.phones",
+    ]  # fmt: skip
+    done = await ran(customer, customer.sales1, found)
+    assert (done.created, done.skipped, done.failed) == (4, 1, 0), done.failure
+    (account,) = [a for a in (await customer.sales1.ListAccounts(q="合行一号")).accounts]
+    contacts = (await customer.sales1.ListContacts(filter=f'account = "{account.name}"')).contacts
+    assert sorted((c.display_name, c.title) for c in contacts) == [("赵合行", "经理"), ("钱合行", "会计")]
+    assert contacts[0].affiliations[0].account == account.name
+    again = await ran(
+        customer, customer.sales1, await checked(customer, customer.sales1, content, kind="MIXED")
+    )
+    assert again.created == 0
+
+
+async def test_contacts_and_interactions_find_their_account_by_number_name_or_resource_name(
+    customer: Service,
+) -> None:
+    account = await customer.sales1.CreateAccount(account={"displayName": "寻户制药有限公司"})
+    other = await customer.sales2.CreateAccount(account={"displayName": "他户制药有限公司"})
+    contacts = table(
+        ("客户", "姓名", "手机"),
+        ("寻户制药有限公司", "周寻户", "13600136001"),
+        (account.number, "吴寻户", "13600136002"),
+        (account.name, "郑寻户", "13600136003"),
+        (other.number, "王他户", "13600136004"),
+        ("没有这家公司", "冯无户", "13600136005"),
+    )
+    found = await checked(customer, customer.sales1, contacts, kind="CONTACTS")
+    assert [(e.line, e.reason) for e in found.errors] == [(5, "UNKNOWN_REFERENCE"), (6, "UNKNOWN_REFERENCE")]
+    done = await ran(customer, customer.sales1, found, skip_errors=True)
+    assert (done.created, done.failed) == (3, 2), done.failure
+    made = (await customer.sales1.ListContacts(filter=f'account = "{account.name}"')).contacts
+    assert len(made) == 3
+    notes = table(
+        ("客户", "方式", "发生时间", "内容"),
+        ("寻户制药有限公司", "电话", "2026-03-05 14:30", "谈了第三季度的采购计划和样品"),
+        ("寻户制药有限公司", "拜访", "2026年3月8日", "参观了新厂房"),
+        ("寻户制药有限公司", "喊话", "2026-03-09", "没有这种方式"),
+    )
+    found = await checked(customer, customer.sales1, notes, kind="INTERACTIONS")
+    assert [(e.line, e.column, e.reason) for e in found.errors] == [(4, "方式", "UNKNOWN_CHOICE")]
+    done = await ran(customer, customer.sales1, found, skip_errors=True)
+    assert (done.created, done.failed) == (2, 1), done.failure
+    logged = (await customer.sales1.ListInteractions(filter=f'account = "{account.name}"')).interactions
+    assert sorted(i.start_time.ToJsonString() for i in logged) == [
+        "2026-03-05T06:30:00Z",
+        "2026-03-07T16:00:00Z",
+    ]
+    assert {i.why_not for i in logged} == {"IMPORT"}
+    found = await checked(customer, customer.sales1, notes, kind="INTERACTIONS")
+    assert (await ran(customer, customer.sales1, found, skip_errors=True)).created == 0
+
+
+async def test_two_accounts_of_one_name_are_an_ambiguous_reference(customer: Service) -> None:
+    for city in ("甲", "乙"):
+        await customer.manager.CreateAccount(
+            account={"displayName": "王两可", "kind": "INDIVIDUAL", "background": city}
+        )
+    content = table(("客户", "姓名"), ("王两可", "陈两可"))
+    found = await checked(customer, customer.manager, content, kind="CONTACTS")
+    assert found.errors[0].reason == "AMBIGUOUS_REFERENCE"
+    assert "2" in found.errors[0].text
+
+
+async def test_update_fills_in_what_the_row_says_and_revert_gives_the_old_values_back(
+    customer: Service,
+) -> None:
+    old = await customer.sales1.CreateAccount(
+        account={"displayName": "补齐家具有限公司", "website": "https://old.buqi.cn", "level": "C"}
+    )
+    content = table(
+        ("客户名称", "网站", "客户级别", "标签"),
+        ("补齐家具有限公司", "https://new.buqi.cn", "", "展会"),
+        ("补齐新户有限公司", "", "B", ""),
+    )
+    found = await checked(customer, customer.sales1, content, duplicatePolicy="UPDATE")
+    done = await ran(customer, customer.sales1, found)
+    assert (done.created, done.updated) == (1, 1), done.failure
+    now = await customer.sales1.GetAccount(name=old.name)
+    assert (now.website, now.level, list(now.tags)) == ("https://new.buqi.cn", "C", ["展会"])
+    touched = await customer.sales1.UpdateAccount(
+        account={"name": old.name, "tags": ["展会", "重要"]}, updateMask="tags"
+    )
+    await customer.sales1.RevertImport(name=found.name, requestId=uuid4().hex)
+    back = await settled(customer.sales1, customer, found.name)
+    assert (State.Name(back.state), back.left) == ("REVERTED", 1)
+    assert (back.errors[0].line, back.errors[0].reason) == (2, "CHANGED_SINCE")
+    now = await customer.sales1.GetAccount(name=old.name)
+    assert (now.website, list(now.tags)) == ("https://old.buqi.cn", list(touched.tags))
+    assert not await accounts(customer.sales1, "补齐新户")
+
+
+async def test_a_record_in_use_or_touched_survives_the_revert(customer: Service) -> None:
+    names = [f"留下{n}号广告有限公司" for n in "甲乙丙"]
+    done = await ran(
+        customer,
+        customer.sales1,
+        await checked(customer, customer.sales1, table(("客户名称",), *((n,) for n in names))),
+    )
+    first, second, _ = sorted(
+        (await customer.sales1.ListAccounts(q="留下")).accounts, key=lambda a: a.display_name
+    )
+    await customer.sales1.UpdateAccount(account={"name": first.name, "level": "A"}, updateMask="level")
+    await customer.sales1.CreateContact(contact={"displayName": "留某", "account": second.name})
+    await customer.sales1.RevertImport(name=done.name, requestId=uuid4().hex)
+    back = await settled(customer.sales1, customer, done.name)
+    assert back.left == 2
+    assert {error.reason for error in back.errors} == {"CHANGED_SINCE", "IN_USE"}
+    assert len(await accounts(customer.sales1, "留下")) == 2
+
+
+async def test_create_makes_another_one_only_where_the_match_is_possible(customer: Service) -> None:
+    await customer.sales1.CreateAccount(account={"displayName": "重建灯具有限公司"})
+    content = table(("客户名称",), ("重建灯具有限公司",), ("重建玩具有限公司",))
+    found = await checked(customer, customer.sales1, content, duplicatePolicy="CREATE")
+    assert [(e.line, e.reason) for e in found.errors] == [(2, "ACCOUNT_COLLISION")]
+    done = await ran(customer, customer.sales1, found, skip_errors=True)
+    assert (done.created, done.failed) == (1, 1)
+
+
+async def test_another_persons_customer_is_left_out_and_never_shown(customer: Service) -> None:
+    taken = await customer.sales2.CreateAccount(account={"displayName": "隐户矿业有限公司"})
+    content = table(("客户名称",), ("隐户矿业有限公司",))
+    found = await checked(customer, customer.sales1, content)
+    assert [(d.level, d.account) for d in found.duplicates] == [("STRONG", "")]
+    assert (await ran(customer, customer.sales1, found)).skipped == 1
+    found = await checked(customer, customer.sales1, content, duplicatePolicy="UPDATE")
+    assert [(e.reason, e.line) for e in found.errors] == [("ACCOUNT_COLLISION", 2)]
+    assert (await customer.sales2.GetAccount(name=taken.name)).etag == "1"
+
+
+async def test_a_file_that_cannot_be_read_fails_with_its_line_and_may_be_checked_again(
+    customer: Service,
+) -> None:
+    found = await checked(customer, customer.sales1, '客户名称,电话\n"没有闭合,1\n'.encode())
+    assert State.Name(found.state) == "FAILED"
+    assert "第 2 行" in found.failure
+    with pytest.raises(Refused) as refused:
+        await customer.sales1.RunImport(name=found.name, requestId=uuid4().hex)
+    assert refused.value.reason == "ILLEGAL_TRANSITION"
+
+
+async def test_a_file_over_the_limit_is_refused(customer: Service) -> None:
+    file, person = f"files/{uuid4()}", customer.person("sales1")
+    resource = {"name": file, "displayName": "大.csv", "sha256": "0" * 64, "size": str(201 << 20), "owner": person.employee,
+                "department": person.department, "etag": "1"}  # fmt: skip
+    payload = {"name": file, "action": "CREATED", "actor": person.employee, "resource": resource}
+    await customer.tell("crm.workspace.v1.ResourceChanged", payload, file)
+    made = await customer.sales1.CreateImport(**{"import": {"file": file, "kind": "ACCOUNTS"}})
+    with pytest.raises(Refused) as refused:
+        await customer.sales1.CheckImport(name=made.name)
+    assert refused.value.reason == "IMPORT_TOO_LARGE"
+
+
+async def test_a_run_killed_in_the_middle_ends_as_if_nothing_had_happened(customer: Service) -> None:
+    names = [f"断续第{n}号器械有限公司" for n in range(1, 2601)]
+    rows = [(name, f"{n % 97}", names[n // 2] if n % 50 == 7 else "") for n, name in enumerate(names)]
+    found = await checked(customer, customer.sales1, table(("客户名称", "员工人数", "上级客户"), *rows))
+    assert (found.total, found.failed, found.duplicate_count) == (2600, 0, 0), found
+    await customer.sales1.RunImport(name=found.name, requestId=uuid4().hex)
+    loop = next(task for task in customer.running._tasks if task.get_name() == "customer runs")
+    kills = 0
+    while kills < 4:
+        before = (await customer.sales1.GetImport(name=found.name)).done
+        await customer.eventually(_further(customer, found.name, before), 30)
+        # Between any two statements: what the chunk has written so far is lost with its transaction.
+        await asyncio.sleep(0.02 * (kills + 1))
+        loop.cancel()
+        await asyncio.wait([loop])
+        kills += 1
+        loop = asyncio.create_task(customer.running.runs.run(), name="customer runs")
+        customer.running._tasks.append(loop)
+    done = await settled(customer.sales1, customer, found.name)
+    assert (State.Name(done.state), done.created, done.skipped, done.failed) == ("DONE", 2600, 0, 0), (
+        done.failure
+    )
+    async with customer.running.sessions() as session:
+        counted = await session.execute(
+            text(
+                "SELECT count(*), count(DISTINCT payload::json -> 'account' ->> 'displayName'),"
+                " count(DISTINCT payload::json -> 'account' ->> 'number') FROM outbox"
+                " WHERE type = 'crm.customer.v1.AccountCreated' AND payload LIKE '%断续第%'"
+            )
+        )
+        assert tuple(counted.one()) == (2600, 2600, 2600)
+    relations = await customer.sales1.AggregateAccountRelations(
+        filter=f'creator = "{done.creator}" AND kind = PARENT_OF'
+    )
+    assert int(relations.rows[0].count) == 52
+
+
+def _further(customer: Service, name: str, before: int) -> Any:
+    async def look() -> bool:
+        found = await customer.sales1.GetImport(name=name)
+        return found.done > before or State.Name(found.state) == "DONE"
+
+    return look
+
+
+async def test_an_equal_create_during_the_run_is_one_customer(customer: Service) -> None:
+    names = [f"争先第{n}号阀门有限公司" for n in range(600)]
+    found = await checked(customer, customer.sales1, table(("客户名称",), *((n,) for n in names)))
+    await customer.sales1.RunImport(name=found.name, requestId=uuid4().hex)
+
+    async def create(name: str) -> int:
+        try:
+            await customer.sales2.CreateAccount(account={"displayName": name})
+        except Refused as refused:
+            assert refused.reason in ("ACCOUNT_COLLISION", "CONFLICT"), refused
+            return 0
+        return 1
+
+    made = sum(await asyncio.gather(*(create(name) for name in names[::20])))
+    done = await settled(customer.sales1, customer, found.name)
+    assert done.created + made == 600
+    assert done.skipped == made
+
+
+async def test_rows_a_second(customer: Service, capsys: pytest.CaptureFixture[str]) -> None:
+    chars = [chr(0x4E00 + n) for n in range(3000)]
+    names = [
+        f"{chars[n * 7 % 3000]}{chars[n * 13 % 2999]}{chars[n % 2998]}精密机械{n}有限公司"
+        for n in range(6000)
+    ]
+    rows = [(name, str(n), f"138{n:08}", "机械") for n, name in enumerate(names)]
+    found = await checked(customer, customer.manager, table(("客户名称", "员工人数", "电话", "行业"), *rows))
+    assert found.failed == 0
+    begun = time.monotonic()
+    done = await ran(customer, customer.manager, found)
+    seconds = time.monotonic() - begun
+    assert (done.created, done.failed) == (6000, 0), done.failure
+    with capsys.disabled():
+        print(f"\n{6000 / seconds:.0f} rows/s, load {os.getloadavg()[0]:.1f}")
+    assert 6000 / seconds > 167, "100,000 rows would take more than ten minutes"

@@ -66,10 +66,10 @@ async def _rows(run: Run, call: Call) -> Sequence[BulkRow]:
 async def _take_back(rows: Sequence[BulkRow], call: Call) -> list[tuple[BulkRow, str]]:
     """What could not be taken back, with the reason."""
     left: list[tuple[BulkRow, str]] = []
-    for collection, model in call.running.models_by_collection.items():
-        mine = [row for row in rows if row.name.startswith(f"{collection}/")]
-        if not mine:
-            continue
+    # Relations go before the contacts, and those before the accounts that they are at.
+    for part, collection in dict.fromkeys((row.part, row.name.partition("/")[0]) for row in rows):
+        mine = [row for row in rows if row.part == part and row.name.startswith(f"{collection}/")]
+        model = call.running.models_by_collection[collection]
         ids = [UUID(row.name.partition("/")[2]) for row in mine]
         statement = select(model).where(model.id.in_(ids)).with_for_update()
         records = {record.name: record for record in await call.db.scalars(statement)}
