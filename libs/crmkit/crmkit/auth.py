@@ -5,7 +5,9 @@ bucket, so that a change counts within seconds whatever the token's lifetime.
 """
 
 import asyncio
+import base64
 import ipaddress
+import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -247,7 +249,7 @@ class Verifier:
                 and decoded.header.get("typ", "JWT").lower() in {"jwt", "at+jwt"}
                 and not {"jku", "jwk", "x5u"} & set(decoded.header)
             )
-        except (JoseError, ValueError, KeyError, TypeError):
+        except (JoseError, ValueError, KeyError, TypeError, RecursionError):
             raise Unauthenticated from None
         if not valid:
             raise Unauthenticated
@@ -329,16 +331,17 @@ def locale_of(accept_language: str) -> str:
 
 
 def _peek(token: str) -> tuple[str, str]:
-    import base64
-    import json
-
-    header, payload, _ = token.split(".")
-    decoded = [
-        json.loads(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4))) for part in (header, payload)
-    ]
-    if decoded[0].get("alg") not in ALGORITHMS:
+    header, payload = (_object(part) for part in token.split(".")[:2])
+    if header.get("alg") not in ALGORITHMS:
         raise ValueError("algorithm")
-    return str(decoded[1]["iss"]), str(decoded[0]["kid"])
+    return str(payload["iss"]), str(header["kid"])
+
+
+def _object(part: str) -> dict[str, Any]:
+    found = json.loads(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)))
+    if not isinstance(found, dict):
+        raise ValueError("no object")
+    return cast("dict[str, Any]", found)
 
 
 def _id(name: str) -> str:
