@@ -8,6 +8,8 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
+from local_platform.people import load
+
 from tests.e2e.people import Person, eventually
 
 SignIn = Callable[..., Person]
@@ -97,15 +99,10 @@ def lead_from_form(marketer: Person, admin: Person, sales: Person, campaign: dic
     assert answer.status_code == 200, answer.text
     lead = admin.await_one("leads", filter=f'company_name = "{COMPANY}"')
     assert lead["campaign"] == campaign["name"]
-    lead = admin.do(lead, "assign", owner=employee_of(sales))
+    lead = admin.do(lead, "assign", owner=load().people["sales1"].employee)
     if lead["state"] == "NEW":
         lead = sales.do(lead, "work")
     return lead
-
-
-def employee_of(somebody: Person) -> str:
-    """Who that is: the owner of what they make."""
-    return somebody.create("competitors", displayName=f"试探 {uuid4().hex[:6]}")["creator"]
 
 
 def through_the_stages(sales: Person, name: str, today: date) -> dict[str, Any]:

@@ -102,7 +102,7 @@ class Api:
         async with self._locks.setdefault(who, asyncio.Lock()):
             until, token = self._tokens.get(who, (0.0, ""))
             if until < time.monotonic():
-                callback = f"{self.http.base_url}session/callback"
+                callback = f"{str(self.http.base_url).rstrip('/')}/session/callback"
                 token = (await sign_in(self.issuer, who, callback, self.secrets)).access_token
                 self._tokens[who] = (time.monotonic() + 200, token)
             return token
@@ -161,7 +161,6 @@ class Demo:
         while True:
             try:
                 await self.api.call("sales1", "GET", "/v1/accounts", params={"pageSize": 1})
-                await self.api.call("finance", "GET", "/v1/invoices", params={"pageSize": 1})
                 return
             except Away:
                 if time.monotonic() > until:
@@ -204,12 +203,12 @@ class Demo:
         try:
             account = await self.api.create(owner, "accounts", str(number), **body)
         except Away as away:
-            if "ACCOUNT_COLLISION" not in str(away):
+            # Two drawn names that are too much alike: the platform is right to refuse the second.
+            if " 404 " not in str(away):
                 raise
             return
-        if "name" in account:
-            self.accounts.append(account)
-            self.owners[account["name"]] = owner
+        self.accounts.append(account)
+        self.owners[account["name"]] = owner
 
     def _some_account(self, number: int) -> dict[str, Any]:
         return sorted(self.accounts, key=lambda a: a["name"])[number * 7 % len(self.accounts)]
