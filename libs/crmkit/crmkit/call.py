@@ -59,6 +59,7 @@ class Call:
         self._emitted: list[_Emitted] = []
         self._facts: list[dict[str, Any]] = []
         self._after_flush: list[Callable[[], Awaitable[None]]] = []
+        self._everybody = False
         self.told = False
         # What a repeated call gets in place of the reply, where the reply holds what is shown but once.
         self.remembered: Message | None = None
@@ -99,13 +100,15 @@ class Call:
 
         What is read so may decide, but must not be shown.
         """
-        if self.caller.sees_all:
+        if self.caller.sees_all or self._everybody:
             yield
             return
         await enter(self.db, system(self.running.app.name))
+        self._everybody = True
         try:
             yield
         finally:
+            self._everybody = False
             await enter(self.db, self.caller)
 
     async def find(
@@ -236,7 +239,7 @@ class Call:
         for row, before in changes:
             if before:
                 row.update_time = self.now
-        await self.db.flush()
+        await self._write(changes)
         later, self._after_flush = self._after_flush, []
         for write in later:
             await write()
@@ -255,6 +258,14 @@ class Call:
         if self._facts:
             await emit_rows(self.db, self._facts)
             self._facts, self.told = [], True
+
+    async def _write(self, changes: list[tuple[Resource, dict[str, Any]]]) -> None:
+        """Writes the rows. PostgreSQL wants an updated row to stay visible, and a handover leaves the caller's scope."""
+        if any(before.keys() & _scoping(row) for row, before in changes):
+            async with self.everybody():
+                await self.db.flush()
+        else:
+            await self.db.flush()
 
     def _event_message(self, fact: _Emitted) -> Message:
         message = fact.type()
@@ -361,6 +372,12 @@ class Call:
     def text(self, zh: str, en: str) -> str:
         """The text in the caller's language."""
         return zh if self.caller.locale.startswith("zh") else en
+
+
+def _scoping(row: Resource) -> set[str]:
+    """What decides who sees the row, by JSON name."""
+    account = row.described.fields.get(row.described.rule.account_field)
+    return {"owner", "department", "collaborators", account.json_name if account else "owner"}
 
 
 def changed_fields(row: Resource) -> dict[str, Any]:
