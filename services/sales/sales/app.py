@@ -10,6 +10,8 @@ from sales.consumers import (
     on_form_submitted,
     on_lead_account_resolved,
     on_order_placed,
+    on_submission_discarded,
+    on_submission_qualified,
 )
 from sales.jobs import expire_price_books, expire_quotes
 from sales.model.base import Base
@@ -28,6 +30,8 @@ def app() -> App:
             on_lead_account_resolved,
             on_account_owner_changed,
             on_form_submitted,
+            on_submission_qualified,
+            on_submission_discarded,
             on_contract_signed,
             on_order_placed,
         ],

@@ -1,18 +1,17 @@
 """Facts that sales listens to. Each may come twice and in any order."""
 
-from collections.abc import Mapping
-from typing import Any
-
 from crm.common.v1 import common_pb2
 from crm.customer.v1 import events_pb2 as customer_events
+from crm.marketing.v1 import events_pb2 as marketing_events
 from crm.orders.v1 import events_pb2 as orders_events
 from crm.sales.v1 import pb
 from crmkit.call import Call
+from crmkit.errors import NotFound
 from crmkit.events import Fact, listens
-from sqlalchemy import select
+from sqlalchemy import exists, select
 
 from sales.model.conversion import complete
-from sales.model.lead import Lead, uuid_of
+from sales.model.lead import Lead, LeadSource, uuid_of
 from sales.model.opportunity import Opportunity
 from sales.model.pipeline import RUNNING
 
@@ -53,24 +52,34 @@ async def on_account_owner_changed(event: customer_events.AccountOwnerChanged, c
         opportunity.follow(event.to, event.account.department)
 
 
-@listens("crm.marketing.v1.FormSubmitted")
-async def on_form_submitted(event: Fact, call: Call) -> None:
+async def on_form_submitted(event: marketing_events.FormSubmitted, call: Call) -> None:
     """One lead for each submission, or one more touch of an open one."""
-    submission: Mapping[str, Any] = event.payload["submission"]
-    values: Mapping[str, str] = event.payload.get("values", {})
+    submission, values = event.submission, event.values
     lead = Lead(
-        channel="WEB", external_id=submission["name"], source=submission["name"],
-        campaign=event.payload.get("campaign", ""), department=submission.get("department", ""),
-        **{field: str(values[key])[:2000] for key, field in _FORM_FIELDS.items() if values.get(key)},
+        channel="WEB", external_id=submission.name, source=submission.name, campaign=event.campaign,
+        department=submission.department, display_name=submission.display_name,
+        **{field: values[key] for key, field in _FORM_FIELDS.items() if key in values},
     )  # fmt: skip
-    lead.phones = [common_pb2.Phone(number=values["phone"], primary=True)] if values.get("phone") else []
-    lead.emails = [common_pb2.Email(address=values["email"], primary=True)] if values.get("email") else []
-    if values.get("productLine"):
-        lead.interests = [pb.Lead.Interest(product_line=values["productLine"])]
-    lead.display_name = (
-        lead.company_name or lead.person_name or values.get("phone") or values.get("email") or "网站表单"
-    )
+    lead.phones = [common_pb2.Phone(number=values["phone"], primary=True)] if "phone" in values else []
+    lead.emails = [common_pb2.Email(address=values["email"], primary=True)] if "email" in values else []
+    lead.interests = [pb.Lead.Interest(product_line=values["productLine"])] if "productLine" in values else []
     await lead.capture(call)
+
+
+async def on_submission_qualified(event: marketing_events.SubmissionQualified, call: Call) -> None:
+    """Marketing found the lead good; where sales has moved it already, the fact changes nothing."""
+    lead = await _lead_of(event.submission.name, call)
+    if lead.state == "NEW" and event.assignee:
+        lead.assign(event.assignee, call)
+    elif lead.state == "NEW":
+        lead.work(call)
+
+
+async def on_submission_discarded(event: marketing_events.SubmissionDiscarded, call: Call) -> None:
+    """Marketing found that it was none; where sales has moved it already, the fact changes nothing."""
+    lead = await _lead_of(event.submission.name, call)
+    if lead.state == "NEW":
+        lead.cancel(event.reason, call)
 
 
 async def on_contract_signed(event: orders_events.ContractSigned, call: Call) -> None:
@@ -81,6 +90,17 @@ async def on_contract_signed(event: orders_events.ContractSigned, call: Call) ->
 async def on_order_placed(event: orders_events.OrderPlaced, call: Call) -> None:
     """Nor is one with an order."""
     await _ordered(event.order.opportunity, call)
+
+
+async def _lead_of(submission: str, call: Call) -> Lead:
+    """The lead of a submission; where it is not made yet, the fact is tried again."""
+    made_of = exists().where(
+        LeadSource.channel == "WEB", LeadSource.external_id == submission, LeadSource.lead == Lead.id
+    )
+    lead = await call.find(Lead, made_of, lock=True)
+    if lead is None:
+        raise NotFound()
+    return lead
 
 
 async def _ordered(name: str, call: Call) -> None:

@@ -28,7 +28,10 @@ async def test_the_same_channel_and_external_id_twice_is_one_lead(sales: Service
     assert len(first.touches) == 1
     assert len(await sales.facts("crm.sales.v1.LeadCreated", first.name)) == 1
     answers = await asyncio.gather(
-        *(sales.client("marketer").CreateLead(lead={**body, "externalId": body["externalId"] + "x"}) for _ in range(10))
+        *(
+            sales.client("marketer").CreateLead(lead={**body, "externalId": body["externalId"] + "x"})
+            for _ in range(10)
+        )
     )
     assert len({answer.name for answer in answers}) == 1
 
@@ -54,7 +57,9 @@ async def test_a_touch_with_the_phone_of_an_open_lead_joins_it(sales: Service) -
     assert (joined.need, len(joined.phones), len(joined.emails)) == ("要十台", 1, 1)
     # The source of a touch is known as well as that of the lead, and the mail address joins too.
     assert await sales.sales1.CreateLead(lead={"displayName": "再来", **source}) == joined
-    by_mail = await sales.sales1.CreateLead(lead={"displayName": "邮件", "emails": [{"address": f"{number}@LI.cn"}]})
+    by_mail = await sales.sales1.CreateLead(
+        lead={"displayName": "邮件", "emails": [{"address": f"{number}@LI.cn"}]}
+    )
     assert (by_mail.name, len(by_mail.touches)) == (first.name, 3)
 
 
@@ -109,7 +114,10 @@ async def test_thirty_claims_at_once_give_one_owner(sales: Service) -> None:
     clients = [(sales.sales1, sales.sales2, sales.manager)[turn % 3] for turn in range(30)]
     answers = await asyncio.gather(*(c.ClaimLead(name=new.name) for c in clients), return_exceptions=True)
     [claimed] = [answer for answer in answers if not isinstance(answer, BaseException)]
-    assert {answer.reason for answer in answers if isinstance(answer, Refused)} <= {"ALREADY_CLAIMED", "CONFLICT"}
+    assert {answer.reason for answer in answers if isinstance(answer, Refused)} <= {
+        "ALREADY_CLAIMED",
+        "CONFLICT",
+    }
     assert sum(isinstance(answer, Refused) for answer in answers) == 29
     found = await sales.admin.GetLead(name=new.name)
     assert (found.owner, found.state) == (claimed.owner, Lead.WORKING)
@@ -129,7 +137,10 @@ async def test_a_lead_rests_and_goes_on(sales: Service) -> None:
         await sales.sales1.CancelLead(name=lead.name, reason="x")
     assert refused.value.reason == "ILLEGAL_TRANSITION"
     changes = await sales.facts("crm.sales.v1.LeadStateChanged", lead.name)
-    assert [(fact["from"], fact["to"]) for fact in changes] == [("WORKING", "WAITING"), ("WAITING", "WORKING")]
+    assert [(fact["from"], fact["to"]) for fact in changes] == [
+        ("WORKING", "WAITING"),
+        ("WAITING", "WORKING"),
+    ]
 
 
 async def test_a_new_record_that_was_no_lead_is_cancelled(sales: Service) -> None:
@@ -193,7 +204,9 @@ async def test_a_conversion_asks_once_and_ends_with_one_opportunity(sales: Servi
     assert refused.value.reason == "ILLEGAL_TRANSITION"
 
 
-async def test_a_conversion_links_what_was_chosen(sales: Service, account: Made, contact: Made, deal: Made) -> None:
+async def test_a_conversion_links_what_was_chosen(
+    sales: Service, account: Made, contact: Made, deal: Made
+) -> None:
     name = await account()
     running, person = await deal(account=name), await contact(account=name)
     lead = await _converting(sales, account=name, contact=person, opportunity=running.name)
@@ -232,8 +245,17 @@ async def test_a_collision_holds_the_conversion_and_it_can_be_reopened(sales: Se
 async def test_a_submitted_form_is_one_lead(sales: Service) -> None:
     submission, campaign = f"submissions/{uuid7()}", f"campaigns/{uuid7()}"
     fact = {
-        "submission": {"name": submission, "department": sales.person("marketer").department},
-        "values": {"companyName": "新客机械", "personName": "韩梅梅", "phone": mobile(), "productLine": "传感器"},
+        "submission": {
+            "name": submission,
+            "displayName": "新客机械",
+            "department": sales.person("marketer").department,
+        },
+        "values": {
+            "companyName": "新客机械",
+            "personName": "韩梅梅",
+            "phone": mobile(),
+            "productLine": "传感器",
+        },
         "campaign": campaign,
     }
     for _ in range(2):
@@ -246,5 +268,31 @@ async def test_a_submitted_form_is_one_lead(sales: Service) -> None:
     lead = await sales.eventually(captured)
     await asyncio.sleep(0.3)
     assert len((await sales.admin.ListLeads(filter=f'source = "{submission}"')).leads) == 1
-    assert (lead.display_name, lead.state, lead.channel, lead.campaign) == ("新客机械", Lead.NEW, Lead.WEB, campaign)
+    assert (lead.display_name, lead.state, lead.channel, lead.campaign) == (
+        "新客机械",
+        Lead.NEW,
+        Lead.WEB,
+        campaign,
+    )
     assert len((await sales.admin.GetLead(name=lead.name)).touches) == 1
+
+
+async def test_what_marketing_decides_of_a_submission_happens_to_its_lead(sales: Service) -> None:
+    names = [f"submissions/{uuid7()}" for _ in range(2)]
+    for name in names:
+        submission = {"name": name, "displayName": "表单"}
+        await sales.tell("crm.marketing.v1.FormSubmitted", {"submission": submission}, name)
+    seller = sales.person("sales2").employee
+    good = {"submission": {"name": names[0]}, "assignee": seller}
+    await sales.tell("crm.marketing.v1.SubmissionQualified", good, names[0])
+    await sales.tell(
+        "crm.marketing.v1.SubmissionDiscarded", {"submission": {"name": names[1]}, "reason": "SPAM"}, names[1]
+    )
+
+    async def decided() -> Any:
+        found = [(await sales.admin.ListLeads(filter=f'source = "{name}"')).leads for name in names]
+        return found if all(f and f[0].state != Lead.NEW for f in found) else None
+
+    [[worked], [cancelled]] = await sales.eventually(decided)
+    assert (worked.state, worked.owner) == (Lead.WORKING, seller)
+    assert (cancelled.state, cancelled.end_reason) == (Lead.CANCELLED, "SPAM")

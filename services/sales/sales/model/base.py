@@ -1,6 +1,7 @@
 """Tables of the sales service."""
 
 from collections.abc import Iterable
+from typing import Any
 
 from crmkit.call import Call
 from crmkit.columns import COLUMN_TYPES
@@ -25,6 +26,11 @@ async def one_at_a_time(call: Call, keys: Iterable[str]) -> None:
     """Lets one transaction at a time go on that asks for any of the keys: for rules over rows that may not exist."""
     for key in sorted(set(keys)):
         await call.db.execute(_LOCK, {"key": key})
+
+
+def coming_from(before: str) -> dict[str, Any]:
+    """The field `from` of a fact, which as a word of the language cannot be a keyword argument."""
+    return {"from": before}
 
 
 def check_currency(code: str, path: str) -> None:

@@ -12,7 +12,7 @@ from crmkit.call import Call
 from crmkit.errors import FailedPrecondition, Validation, Violation
 from crmkit.mapping import to_timestamp
 from crmkit.resource import Resource
-from sales.model.base import HANDOVER, Base, one_at_a_time
+from sales.model.base import HANDOVER, Base, coming_from, one_at_a_time
 from sales.model.contact_keys import keys_of, normal_phone
 from sqlalchemy import ForeignKey, Index, Text, Uuid, delete, exists, select, text
 from sqlalchemy.dialects.postgresql import insert
@@ -251,14 +251,14 @@ class Lead(Resource, Base):
     def _go(self, state: str, allowed: tuple[str, ...], call: Call) -> None:
         self.check_state(*allowed)
         before, self.state = self.state, state
-        call.emit(events.LeadStateChanged, lead=self, to=state, **{"from": before})
+        call.emit(events.LeadStateChanged, lead=self, to=state, **coming_from(before))
 
     def _end(self, state: str, reason: str, call: Call) -> None:
         self.state, self.end_reason, self.end_time, self.wait_until_time = state, reason, call.now, None
         call.after_flush(lambda: self._write_keys(call))
 
     def _tell_owner(self, before: str, rule: str, call: Call) -> None:
-        call.emit(events.LeadAssigned, lead=self, to=self.owner, rule=rule, **{"from": before})
+        call.emit(events.LeadAssigned, lead=self, to=self.owner, rule=rule, **coming_from(before))
 
     async def _of_same_source(self, call: Call) -> Lead | None:
         if not self.external_id:

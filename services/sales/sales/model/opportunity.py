@@ -13,7 +13,7 @@ from crmkit.errors import FailedPrecondition, Validation, Violation, required
 from crmkit.mapping import to_timestamp
 from crmkit.resource import Resource
 from crmkit.values import Money
-from sales.model.base import HANDOVER, Base
+from sales.model.base import HANDOVER, Base, coming_from
 from sales.model.pipeline import Pipeline
 from sales.model.product import Product, products
 from sales.pricing import HUNDRED, TOO_MUCH, extended, share
@@ -106,7 +106,11 @@ class Opportunity(Resource, Base):
 
     async def its_pipeline(self, call: Call) -> Pipeline:
         """The pipeline it runs in; the default one where it names none."""
-        named = Pipeline.id == self.pipeline.rpartition("/")[2] if self.pipeline else Pipeline.is_default
+        named = (
+            Pipeline.id == self.pipeline.rpartition("/")[2]
+            if self.pipeline
+            else Pipeline.is_default.is_(True)
+        )
         pipeline = await call.find(Pipeline, named)
         if pipeline is None:
             raise Validation(required("opportunity.pipeline"))
@@ -155,8 +159,9 @@ class Opportunity(Resource, Base):
         if not self.lines and not self.amount:
             raise FailedPrecondition("OPPORTUNITY_EMPTY")
         splits = [Decimal(member.split) for member in self.team if member.split]
-        if splits and sum(splits, Decimal()) != HUNDRED:
-            raise FailedPrecondition("SPLIT_NOT_100", sum=f"{sum(splits, Decimal()).normalize():f}")
+        whole = sum(splits, Decimal(0))
+        if splits and whole != HUNDRED:
+            raise FailedPrecondition("SPLIT_NOT_100", sum=f"{whole.normalize():f}")
         self._close("WON", HUNDRED, "CLOSED", call)
 
     def lose(self, reason: str, competitor: str, call: Call) -> None:
@@ -199,7 +204,9 @@ class Opportunity(Resource, Base):
         days = self._leave(call.now)
         self.stage = target
         self._enter(pipeline, target, call, reason)
-        call.emit(events.OpportunityStageChanged, opportunity=self, to=target, days=days, **{"from": before})
+        call.emit(
+            events.OpportunityStageChanged, opportunity=self, to=target, days=days, **coming_from(before)
+        )
 
     def _enter(self, pipeline: Pipeline, key: str, call: Call, reason: str = "") -> None:
         """Notes the visit; the probability follows unless it was typed."""

@@ -123,7 +123,7 @@ class Pipeline(Resource, Base):
 async def seed_default_pipeline(call: Call) -> None:
     """Makes the pipeline that an installation starts with, once."""
     await one_at_a_time(call, ["pipelines.default"])
-    if await call.find(Pipeline, Pipeline.is_default) is None:
+    if await call.find(Pipeline, Pipeline.is_default.is_(True)) is None:
         await call.add(
             Pipeline(
                 display_name="标准销售流程",
