@@ -7,7 +7,6 @@ from crm.orders.v1 import events_pb2 as orders_events
 from crm.sales.v1 import pb
 from crmkit.call import Call
 from crmkit.errors import NotFound
-from crmkit.events import Fact, listens
 from sqlalchemy import exists, select
 
 from sales.model.conversion import complete
@@ -22,18 +21,16 @@ _FORM_FIELDS = {
 }  # fmt: skip
 
 
-@listens("crm.customer.v1.LeadAccountResolved")
-async def on_lead_account_resolved(event: Fact, call: Call) -> None:
+async def on_lead_account_resolved(event: customer_events.LeadAccountResolved, call: Call) -> None:
     """The customer service has made or linked the account, or found that somebody else has that customer."""
-    answer = event.payload
-    lead = await call.find(Lead, Lead.id == uuid_of(answer["lead"]), lock=True)
+    lead = await call.find(Lead, Lead.id == uuid_of(event.lead), lock=True)
     # A lead that was reopened meanwhile asks again when it is ready; the answer will be the same.
     if lead is None or lead.state != "CONVERTING":
         return
-    if answer.get("case"):
-        lead.collision_case = answer["case"]
+    if event.account:
+        await complete(lead, event.account, event.contact, call)
     else:
-        await complete(lead, answer["account"], answer.get("contact", ""), call)
+        lead.hold_conversion(event.case, event.reason, event.department)
 
 
 async def on_account_owner_changed(event: customer_events.AccountOwnerChanged, call: Call) -> None:

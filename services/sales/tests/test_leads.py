@@ -229,17 +229,19 @@ async def test_an_opportunity_that_cannot_be_made_is_refused_before_the_question
 
 async def test_a_collision_holds_the_conversion_and_it_can_be_reopened(sales: Service) -> None:
     lead = await _converting(sales)
-    case = f"collisionCases/{uuid7()}"
-    await sales.tell("crm.customer.v1.LeadAccountResolved", {"lead": lead.name, "case": case}, lead.name)
+    department = sales.person("sales2").department
+    answer = {"lead": lead.name, "reason": "ACCOUNT_COLLISION", "level": "STRONG", "department": department}
+    await sales.tell("crm.customer.v1.LeadAccountResolved", {**answer, "case": "cases/x"}, lead.name)
 
     async def held() -> Any:
         found = await sales.sales1.GetLead(name=lead.name)
         return found if found.collision_case else None
 
     found = await sales.eventually(held)
-    assert (found.state, found.collision_case) == (Lead.CONVERTING, case)
+    assert (found.state, found.collision_case) == (Lead.CONVERTING, "cases/x")
+    assert (found.conversion_problem, found.collision_department) == ("ACCOUNT_COLLISION", department)
     opened = await sales.sales1.ReopenLead(name=lead.name)
-    assert (opened.state, opened.collision_case) == (Lead.WORKING, "")
+    assert (opened.state, opened.collision_case, opened.conversion_problem) == (Lead.WORKING, "", "")
 
 
 async def test_a_submitted_form_is_one_lead(sales: Service) -> None:

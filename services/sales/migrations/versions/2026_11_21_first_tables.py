@@ -6,7 +6,7 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
 
-revision: str = "ec3c2a3d42e7"
+revision: str = "6e5ecfaa297e"
 down_revision: str | None = None
 branch_labels: str | Sequence[str] | None = None
 depends_on: str | Sequence[str] | None = None
@@ -76,6 +76,8 @@ def upgrade() -> None:
         sa.Column("opportunity", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("end_reason", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("end_time", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("conversion_problem", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("collision_department", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("state", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("number", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("owner", sa.Text(), server_default=sa.text("''"), nullable=False),
@@ -106,6 +108,12 @@ def upgrade() -> None:
         "leads_channel_partner_index",
         "leads",
         ["channel_partner", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "leads_collision_department_index",
+        "leads",
+        ["collision_department", sa.literal_column("update_time DESC"), "id"],
         unique=False,
     )
     op.create_index(
@@ -881,6 +889,7 @@ def downgrade() -> None:
     op.drop_index("leads_number_key", table_name="leads", postgresql_where=sa.text("number != ''"))
     op.drop_index("leads_department_update_time_index", table_name="leads")
     op.drop_index("leads_contact_index", table_name="leads")
+    op.drop_index("leads_collision_department_index", table_name="leads")
     op.drop_index("leads_channel_partner_index", table_name="leads")
     op.drop_index("leads_campaign_index", table_name="leads")
     op.drop_index("leads_account_index", table_name="leads")

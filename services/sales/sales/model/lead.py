@@ -75,6 +75,8 @@ class Lead(Resource, Base):
     source: Mapped[str]
     conversion: Mapped[Any]
     collision_case: Mapped[str]
+    conversion_problem: Mapped[str]
+    collision_department: Mapped[str]
     account: Mapped[str]
     contact: Mapped[str]
     opportunity: Mapped[str]
@@ -190,35 +192,28 @@ class Lead(Resource, Base):
     def request_conversion(self, conversion: pb.Conversion, call: Call) -> None:
         """Asks the customer service for account and contact."""
         self.check_state("WORKING", "WAITING")
-        self.state, self.conversion, self.collision_case, self.wait_until_time = (
-            "CONVERTING",
-            conversion,
-            "",
-            None,
-        )
-        drafts = {
-            name: getattr(conversion, name)
-            for name in ("account_draft", "contact_draft")
-            if conversion.HasField(name)
-        }
-        call.emit(
-            events.LeadConversionRequested,
-            lead=self,
-            account=conversion.account,
-            contact=conversion.contact,
-            **drafts,
-        )
+        self.state, self.conversion, self.wait_until_time = "CONVERTING", conversion, None
+        wanted: dict[str, Any] = {"account": conversion.account, "contact": conversion.contact}
+        for draft in ("account_draft", "contact_draft"):
+            if conversion.HasField(draft):
+                wanted[draft] = getattr(conversion, draft)
+        call.emit(events.LeadConversionRequested, lead=self, **wanted)
+
+    def hold_conversion(self, case: str, problem: str, department: str) -> None:
+        """Notes why there is no account yet; it stays CONVERTING and can be reopened."""
+        self.check_state("CONVERTING")
+        self.collision_case, self.conversion_problem, self.collision_department = case, problem, department
 
     def reopen(self, call: Call) -> None:
         """Takes it back out of a conversion that is not complete."""
-        self.collision_case = ""
         self._go("WORKING", ("CONVERTING",), call)
+        self._release()
 
     def convert(self, account: str, contact: str, opportunity: str, call: Call) -> None:
         """Completes the conversion; this is final."""
         self.check_state("CONVERTING")
         self.account, self.contact, self.opportunity = account, contact, opportunity
-        self.collision_case = ""
+        self._release()
         self._end("CONVERTED", "", call)
         call.emit(events.LeadConverted, lead=self, account=account, contact=contact, opportunity=opportunity)
 
@@ -256,6 +251,10 @@ class Lead(Resource, Base):
     def _end(self, state: str, reason: str, call: Call) -> None:
         self.state, self.end_reason, self.end_time, self.wait_until_time = state, reason, call.now, None
         call.after_flush(lambda: self._write_keys(call))
+
+    def _release(self) -> None:
+        """Forgets what held the conversion."""
+        self.collision_case = self.conversion_problem = self.collision_department = ""
 
     def _tell_owner(self, before: str, rule: str, call: Call) -> None:
         call.emit(events.LeadAssigned, lead=self, to=self.owner, rule=rule, **coming_from(before))
