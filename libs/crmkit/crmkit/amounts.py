@@ -23,7 +23,9 @@ class Amounts:
     gross: Money
 
 
-def line_amounts(quantity: Decimal, unit_price: Money, discount: Money | None, tax_percent: Decimal) -> Amounts:
+def line_amounts(
+    quantity: Decimal, unit_price: Money, discount: Money | None, tax_percent: Decimal
+) -> Amounts:
     """Net = quantity × price − discount, tax = net × rate, each rounded once."""
     net = unit_price * quantity
     net = (net - discount if discount else net).rounded()
@@ -47,7 +49,12 @@ def split(total: Money, weights: Sequence[Decimal]) -> list[Money]:
 def check_currency(currency: str, path: str) -> None:
     """Refuses what is no ISO 4217 code."""
     if not (len(currency) == 3 and currency.isascii() and currency.isalpha() and currency.isupper()):
-        text = Violation(path, "CURRENCY_UNKNOWN", "币种必须是三位大写代码", "The currency must be a code of three capitals.")
+        text = Violation(
+            path,
+            "CURRENCY_UNKNOWN",
+            "币种必须是三位大写代码",
+            "The currency must be a code of three capitals.",
+        )
         raise Validation(text)
 
 
@@ -90,12 +97,16 @@ def price_lines(lines: Sequence[Any], currency: str, path: str) -> tuple[list[An
         same_currency(currency, (price, discount))
         quantity = number(line.quantity)
         if quantity <= 0:
-            text = Violation(f"{path}[{index}].quantity", "TOO_SMALL", "数量必须大于零", "The quantity must be above zero.")
+            text = Violation(
+                f"{path}[{index}].quantity", "TOO_SMALL", "数量必须大于零", "The quantity must be above zero."
+            )
             violations.append(text)
             continue
         amounts = line_amounts(quantity, price or zero(currency), discount, number(line.tax_rate))
         if amounts.net.amount < 0:
-            text = Violation(f"{path}[{index}].discount", "TOO_LARGE", "折扣超过金额", "The discount exceeds the amount.")
+            text = Violation(
+                f"{path}[{index}].discount", "TOO_LARGE", "折扣超过金额", "The discount exceeds the amount."
+            )
             violations.append(text)
             continue
         copy.net.CopyFrom(amounts.net.message())

@@ -99,6 +99,7 @@ class Running:
             if kind in everything and kind not in self.models_by_type
         }
         self.number_blocks: dict[tuple[str, str], list[int]] = {}
+        self.number_turn = asyncio.Lock()
         self.pipeline = Pipeline(self, compile_service(app.descriptor, app.serves))
         self.port = 0
 
@@ -110,6 +111,11 @@ class Running:
         pool = cast("QueuePool", self.engine.pool)
         self.metrics.pool.labels(app.name).set_function(pool.checkedout)
         self.sessions = async_sessionmaker(self.engine, expire_on_commit=False, autoflush=False)
+        # Numbers are drawn by calls that hold a connection already: from the same pool, as many calls as it has
+        # connections would wait for one more for ever.
+        aside = open_engine(settings, app.name, size=1, overflow=0)
+        self._stack.push_async_callback(aside.dispose)
+        self.number_sessions = async_sessionmaker(aside)
         self.bus = await self._stack.enter_async_context(
             Bus(settings.nats_url, app.name, StreamLimits(replicas=settings.nats_replicas))
         )
@@ -219,12 +225,12 @@ class Running:
         return json.loads(self.codec.to_json(message.DESCRIPTOR.full_name, message.SerializeToString()))
 
 
-def open_engine(settings: Settings, app: str) -> AsyncEngine:
+def open_engine(settings: Settings, app: str, size: int = 0, overflow: int = 5) -> AsyncEngine:
     """The app's engine: bounded pool, bounded statements, no prepared surprises."""
     return create_async_engine(
         settings.database(app),
-        pool_size=settings.db_pool_size,
-        max_overflow=5,
+        pool_size=size or settings.db_pool_size,
+        max_overflow=overflow,
         pool_timeout=1.5,
         pool_pre_ping=False,
         pool_recycle=1800,

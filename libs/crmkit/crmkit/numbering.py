@@ -47,13 +47,12 @@ async def draw(call: Call, described: Described, series: str = "") -> str:
         return _render(pattern, moment, sequence)
     blocks = call.running.number_blocks
     key = (counter, period)
-    left = blocks.get(key)
+    left = blocks.setdefault(key, [])
     if not left:
-        async with call.running.sessions() as session, session.begin():
-            last = await _advance(session, counter, period, BLOCK)
-        # Another call of this process may have taken a block meanwhile; both blocks are used up.
-        left = blocks.setdefault(key, [])
-        left.extend(range(last, last - BLOCK, -1))
+        async with call.running.number_turn:
+            if not left:
+                last = await _take(call, counter, period, BLOCK)
+                left.extend(range(last, last - BLOCK, -1))
     return _render(pattern, moment, left.pop())
 
 
@@ -67,9 +66,14 @@ async def draw_many(call: Call, described: Described, count: int) -> list[str]:
     if rule.get("gapFree", described.rule.gap_free):
         last = await _advance(call.db, described.collection, period, count)
     else:
-        async with call.running.sessions() as session, session.begin():
-            last = await _advance(session, described.collection, period, count)
+        last = await _take(call, described.collection, period, count)
     return [_render(pattern, call.now, sequence) for sequence in range(last - count + 1, last + 1)]
+
+
+async def _take(call: Call, rule: str, period: str, by: int) -> int:
+    """Advances a counter in a transaction of its own."""
+    async with call.running.number_sessions() as session, session.begin():
+        return await _advance(session, rule, period, by)
 
 
 async def _advance(session: AsyncSession, rule: str, period: str, by: int) -> int:

@@ -162,7 +162,9 @@ class Standard:
         except NotFound:
             path = f"{self.singular}.name"
             raise Validation(
-                Violation(path, "WRONG_FORMAT", "不是有效的资源名", "This is no resource name of the collection.")
+                Violation(
+                    path, "WRONG_FORMAT", "不是有效的资源名", "This is no resource name of the collection."
+                )
             ) from None
 
     def _grounds(self, row: Resource, caller: Caller) -> Iterable[tuple[str, str, str]]:

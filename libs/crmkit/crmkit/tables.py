@@ -222,7 +222,9 @@ class BulkRun(KitBase):
     create_time: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
 
     __table_args__ = (
-        Index("bulk_runs_waiting_index", "lease_until", postgresql_where=text("state IN ('QUEUED', 'RUNNING')")),
+        Index(
+            "bulk_runs_waiting_index", "lease_until", postgresql_where=text("state IN ('QUEUED', 'RUNNING')")
+        ),
     )
 
 

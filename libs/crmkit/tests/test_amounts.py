@@ -32,8 +32,12 @@ def test_size_goods_are_priced_by_area() -> None:
 
 
 def test_minor_units_follow_the_currency() -> None:
-    assert line_amounts(Decimal("1.5"), Money.of("333", "JPY"), None, Decimal(10)).net == Money.of("500", "JPY")
-    assert line_amounts(Decimal(1), Money.of("1.2345", "KWD"), None, Decimal(0)).net == Money.of("1.235", "KWD")
+    assert line_amounts(Decimal("1.5"), Money.of("333", "JPY"), None, Decimal(10)).net == Money.of(
+        "500", "JPY"
+    )
+    assert line_amounts(Decimal(1), Money.of("1.2345", "KWD"), None, Decimal(0)).net == Money.of(
+        "1.235", "KWD"
+    )
 
 
 def test_a_hundred_by_three_gives_the_rest_to_the_first() -> None:

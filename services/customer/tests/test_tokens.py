@@ -18,7 +18,6 @@ from crmkit.testing import Client, Issuer, Refused, Service
 from joserfc import jwt
 from joserfc.jwk import RSAKey
 
-
 DEEP = base64.urlsafe_b64encode(b"[" * 50_000).decode() + ".e30.x"
 
 
