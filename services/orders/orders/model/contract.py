@@ -14,16 +14,14 @@ from crmkit.company import legal_entity, today
 from crmkit.errors import FailedPrecondition, Validation, Violation
 from crmkit.resource import Resource
 from crmkit.values import Money, zero
+from orders.model.base import Base
+from orders.model.words import frozen, reason_of
 from sqlalchemy import Index, text
 from sqlalchemy.orm import Mapped
 
-from orders.model.base import Base
-from orders.model.words import frozen, reason_of
-
 # What both sides sign; nothing of it changes once the draft is submitted.
 SIGNED_CONTENT = frozenset(
-    "display_name direction type account contact other_parties own_entity opportunity quote lines currency net tax gross"
-    " effective_from effective_to instalments terms".split()
+    ["display_name", "direction", "type", "account", "contact", "other_parties", "own_entity", "opportunity", "quote", "lines", "currency", "net", "tax", "gross", "effective_from", "effective_to", "instalments", "terms"]
 )
 BEFORE_SIGNATURE = ("DRAFT", "IN_APPROVAL", "AWAITING_SIGNATURE")
 RUNNING = ("ACTIVE", "SUSPENDED", "CLOSING")

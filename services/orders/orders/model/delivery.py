@@ -13,14 +13,13 @@ from crmkit.call import Call
 from crmkit.errors import FailedPrecondition, NotFound, Validation, Violation
 from crmkit.resource import Resource
 from crmkit.values import Money
-from sqlalchemy.orm import Mapped
-
 from orders.model.base import Base
 from orders.model.contract import Contract
 from orders.model.order import Order
 from orders.model.words import frozen, reason_of
+from sqlalchemy.orm import Mapped
 
-PICKED_CONTENT = frozenset("account lines ship_to kind".split())
+PICKED_CONTENT = frozenset(["account", "lines", "ship_to", "kind"])
 UNDER_WAY = ("SHIPPED", "DELIVERED", "PARTLY_DELIVERED", "REFUSED")
 
 

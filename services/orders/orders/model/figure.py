@@ -11,13 +11,12 @@ from crm.orders.v1 import pb
 from crmkit.amounts import number, plain
 from crmkit.call import Call
 from crmkit.values import Money, zero
-from sqlalchemy import Boolean, Index, Numeric, Text, func, select, text
-from sqlalchemy.dialects.postgresql import JSONB, insert
-from sqlalchemy.orm import Mapped, mapped_column
-
 from orders.model.base import Base
 from orders.model.contract import Contract
 from orders.model.order import Order
+from sqlalchemy import Boolean, Index, Numeric, Text, func, select, text
+from sqlalchemy.dialects.postgresql import JSONB, insert
+from sqlalchemy.orm import Mapped, mapped_column
 
 EXECUTED, INVOICED, COLLECTED = "EXECUTED", "INVOICED", "COLLECTED"
 

@@ -13,15 +13,14 @@ from crmkit.company import legal_entity
 from crmkit.errors import FailedPrecondition, InvalidArgument, Validation, Violation
 from crmkit.resource import Resource
 from crmkit.values import Money, zero
-from sqlalchemy import Index, select, text
-from sqlalchemy.orm import Mapped
-
 from orders.model.base import Base
 from orders.model.contract import Contract
 from orders.model.words import frozen, reason_of
+from sqlalchemy import Index, select, text
+from sqlalchemy.orm import Mapped
 
 ORDERED_CONTENT = frozenset(
-    "account contract opportunity quote own_entity currency items ship_to payment_terms customer_order_no".split()
+    ["account", "contract", "opportunity", "quote", "own_entity", "currency", "items", "ship_to", "payment_terms", "customer_order_no"]
 )
 # The machine of a product order: 19 moves, every other is refused.
 MOVES = frozenset(

@@ -1,0 +1,93 @@
+"""What a customer owes one legal entity in one currency."""
+
+from decimal import Decimal
+
+from crm.billing.v1 import events_pb2 as events
+from crm.billing.v1 import pb
+from crmkit.call import Call
+from crmkit.resource import Resource
+from crmkit.values import Money, zero
+from sqlalchemy import Index, func, select, text
+from sqlalchemy.orm import Mapped
+
+from billing.model.base import Base
+from billing.model.invoice import Invoice
+from billing.model.payment import Payment
+
+_LOCK = text("SELECT pg_advisory_xact_lock(hashtextextended(:key, 0))")
+
+
+class AccountBalance(Resource, Base):
+    """balance = issued − allocated; money that is tied to nothing stands apart as unapplied."""
+
+    __message__ = pb.AccountBalance
+    __table_args__ = (Index("account_balances_key", "account", "own_entity", "currency", unique=True),)
+
+    display_name: Mapped[str]
+    account: Mapped[str]
+    own_entity: Mapped[str]
+    currency: Mapped[str]
+    issued: Mapped[Money | None]
+    allocated: Mapped[Money | None]
+    balance: Mapped[Money | None]
+    unapplied: Mapped[Money | None]
+
+    async def recompute(self, call: Call) -> None:
+        """The figures from the documents themselves."""
+        await call.db.execute(_LOCK, {"key": f"{self.account}|{self.own_entity}|{self.currency}"})
+        await call.db.refresh(self)
+        same = (Invoice.account == self.account, Invoice.own_entity == self.own_entity, Invoice.currency == self.currency)
+        sums = select(func.sum(_amount(Invoice, "gross")), func.sum(_amount(Invoice, "paid"))).where(
+            *same, Invoice.state == "ISSUED"
+        )
+        issued, allocated = (await call.db.execute(sums)).one()
+        left = select(func.sum(_amount(Payment, "unapplied"))).where(
+            Payment.account == self.account, Payment.own_entity == self.own_entity, Payment.state == "RECEIVED",
+            Payment.__table__.c.amount_currency == self.currency,
+        )  # fmt: skip
+        unapplied = await call.db.scalar(left)
+        self._set(issued or Decimal(0), allocated or Decimal(0), unapplied or Decimal(0))
+
+    def _set(self, issued: Decimal, allocated: Decimal, unapplied: Decimal) -> None:
+        found = tuple(Money(value, self.currency) for value in (issued, allocated, issued - allocated, unapplied))
+        for name, value in zip(("issued", "allocated", "balance", "unapplied"), found, strict=True):
+            if getattr(self, name) != value:
+                setattr(self, name, value)
+
+
+async def post(
+    call: Call,
+    document: Invoice | Payment,
+    *,
+    issued: Money | None = None,
+    allocated: Money | None = None,
+    unapplied: Money | None = None,
+) -> None:
+    """Adds to the balance of the document's account and tells it. Two at once wait for each other."""
+    currency = document.currency if isinstance(document, Invoice) else document.amount.currency
+    key = (document.account, document.own_entity, currency)
+    await call.db.execute(_LOCK, {"key": "|".join(key)})
+    await call.flush()
+    row = await call.find(
+        AccountBalance,
+        AccountBalance.account == key[0], AccountBalance.own_entity == key[1], AccountBalance.currency == key[2],
+    )  # fmt: skip
+    nothing = zero(currency)
+    if row is None:
+        copy = await call.copy(document.account) or {}
+        row = await call.add(
+            AccountBalance(
+                account=key[0], own_entity=key[1], currency=currency, display_name=copy.get("displayName", ""),
+                owner=copy.get("owner", "") or document.owner, department=copy.get("department", "") or document.department,
+                issued=nothing, allocated=nothing, balance=nothing, unapplied=nothing,
+            )
+        )  # fmt: skip
+    row.issued = (row.issued or nothing) + (issued or nothing)
+    row.allocated = (row.allocated or nothing) + (allocated or nothing)
+    row.unapplied = (row.unapplied or nothing) + (unapplied or nothing)
+    row.balance = row.issued - row.allocated
+    call.emit(events.BalanceChanged, balance=row)
+
+
+def _amount(model: type[Resource], name: str) -> object:
+    return model.__table__.c[f"{name}_amount"]  # type: ignore[attr-defined]

@@ -1,0 +1,167 @@
+"""The payment, and what it pays."""
+
+from datetime import date, datetime
+from decimal import Decimal
+from typing import Any
+
+from crm.billing.v1 import events_pb2 as events
+from crm.billing.v1 import pb
+from crmkit.call import Call
+from crmkit.company import legal_entity, today
+from crmkit.errors import FailedPrecondition, InvalidArgument, Validation, Violation
+from crmkit.resource import Resource
+from crmkit.values import Money, zero
+from sqlalchemy import Index, text
+from sqlalchemy.orm import Mapped
+
+from billing.model.base import Base
+from billing.model.invoice import Invoice
+from billing.model.words import frozen, reason_of
+
+RECEIVED_CONTENT = frozenset("account own_entity method amount date handler bank_account reference".split())
+
+
+class Payment(Resource, Base):
+    """Money that came in. Allocated and unapplied are always its amount together, once it is received."""
+
+    __message__ = pb.Payment
+
+    account: Mapped[str]
+    own_entity: Mapped[str]
+    method: Mapped[str]
+    amount: Mapped[Money]
+    date: Mapped[date]
+    handler: Mapped[str]
+    state: Mapped[str]
+    allocated: Mapped[Money | None]
+    unapplied: Mapped[Money | None]
+    confirm_time: Mapped[datetime | None]
+    reason: Mapped[str]
+
+    async def creating(self, call: Call) -> None:
+        """A new payment is pending."""
+        self.check(call)
+        self.handler = self.handler or call.caller.employee
+        self.own_entity = self.own_entity or legal_entity(self.department, call)
+        self.state = "PENDING"
+
+    async def updating(self, call: Call, changed: frozenset[str]) -> None:
+        """What was confirmed does not change."""
+        if self.state != "PENDING":
+            frozen("PAYMENT_FINAL", changed & RECEIVED_CONTENT)
+        elif changed & RECEIVED_CONTENT:
+            self.check(call)
+
+    async def deleting(self, call: Call) -> None:
+        """What has a number stays."""
+        raise FailedPrecondition("NUMBERED_NOT_DELETABLE")
+
+    def check(self, call: Call) -> None:
+        """An amount above zero, a day that has come."""
+        violations: list[Violation] = []
+        if self.amount.amount <= 0:
+            violations.append(Violation("payment.amount", "AMOUNT_INVALID", "金额必须大于零", "The amount must be above zero."))
+        if self.date > today(call):
+            violations.append(Violation("payment.date", "DATE_IN_FUTURE", "日期不能晚于今天", "The date lies in the future."))
+        if violations:
+            raise Validation(*violations)
+        self.allocated = self.unapplied = zero(self.amount.currency)
+
+    def confirm(self, call: Call) -> None:
+        """The money is here."""
+        self.check_state("PENDING")
+        self.state, self.confirm_time, self.unapplied = "RECEIVED", call.now, self.amount
+        call.emit(events.PaymentReceived, payment=self, handler=self.handler)
+
+    def allocate(self, invoice: Invoice, wanted: Money | None, call: Call) -> "Allocation":
+        """Ties money to an invoice, never more than is open on either side. Both rows are locked."""
+        if invoice.state != "ISSUED":
+            raise FailedPrecondition("INVOICE_NOT_ISSUED")
+        if invoice.account != self.account:
+            raise FailedPrecondition("PAYER_MISMATCH")
+        for found in (invoice.currency, wanted.currency if wanted is not None else invoice.currency):
+            if found != self.amount.currency:
+                raise InvalidArgument("CURRENCY_MISMATCH", expected=self.amount.currency, found=found)
+        if invoice.own_entity != self.own_entity:
+            raise FailedPrecondition("ENTITY_MISMATCH")
+        nothing = zero(self.amount.currency)
+        left, open_ = self.unapplied or nothing, invoice.balance or nothing
+        amount = wanted if wanted is not None else min(left, open_, key=lambda money: money.amount)
+        if wanted is not None and wanted.amount <= 0:
+            text = Violation("targets.amount", "AMOUNT_INVALID", "金额必须大于零", "The amount must be above zero.")
+            raise Validation(text)
+        if amount > left or not left:
+            raise FailedPrecondition("ALLOCATION_OVER_PAYMENT", left=shown(left))
+        if amount > open_ or not open_:
+            raise FailedPrecondition("ALLOCATION_OVER_BALANCE", left=shown(open_))
+        before = invoice.paid or nothing
+        self.apply(amount)
+        invoice.add_paid(amount, call)
+        return Allocation(
+            payment=self.name, invoice=invoice.name, account=self.account, plan=invoice.plan,
+            instalment=invoice.instalment, amount=amount, net=_net(invoice, before + amount) - _net(invoice, before),
+            date=self.date, contract=invoice.contract, order=invoice.order, owner=invoice.owner,
+            department=invoice.department,
+        )  # fmt: skip
+
+    def apply(self, amount: Money) -> None:
+        """Money is tied, or with a negative amount free again."""
+        self.allocated = (self.allocated or zero(amount.currency)) + amount
+        self.unapplied = (self.unapplied or zero(amount.currency)) - amount
+
+    def take_back(self, reason: str, call: Call) -> None:
+        """A chargeback or a bounced cheque; its allocations are undone already."""
+        self.check_state("RECEIVED")
+        self.reason = reason_of(reason)
+        self.state, self.unapplied = "REVERSED", zero(self.amount.currency)
+        call.emit(events.PaymentReversed, payment=self, handler=self.handler, reason=self.reason)
+
+
+class Allocation(Resource, Base):
+    """Money of one payment that pays one invoice."""
+
+    __message__ = pb.Allocation
+    __table_args__ = (
+        Index("allocations_active_index", "payment", postgresql_where=text("state = 'ACTIVE'")),
+    )
+
+    payment: Mapped[str]
+    invoice: Mapped[str]
+    account: Mapped[str]
+    plan: Mapped[str]
+    instalment: Mapped[str]
+    amount: Mapped[Money]
+    net: Mapped[Money | None]
+    date: Mapped[date | None]
+    state: Mapped[str]
+    reason: Mapped[str]
+    contract: Mapped[str]
+    order: Mapped[str]
+
+    async def creating(self, call: Call) -> None:
+        """A new allocation counts."""
+        self.state = "ACTIVE"
+
+    def undo(self, reason: str) -> None:
+        """Counts no more."""
+        self.check_state("ACTIVE")
+        self.state, self.reason = "REVERSED", reason_of(reason)
+
+
+def target(allocation: Allocation, invoice: Invoice, call: Call) -> Any:
+    """What one allocation pays, with its origin, for facts."""
+    return events.AllocatedTarget(
+        allocation=call.message_of(allocation), invoice=call.message_of(invoice), opportunity=invoice.opportunity,
+        quote=invoice.quote,
+    )  # fmt: skip
+
+
+def shown(money: Money) -> str:
+    """An amount in a sentence."""
+    return f"{money.rounded().amount} {money.currency}"
+
+
+def _net(invoice: Invoice, paid: Money) -> Money:
+    """The part without tax of what is paid so far: rounded on the sum, so that all parts give exactly the net."""
+    share = paid.amount / invoice.gross.amount if invoice.gross else Decimal(0)
+    return ((invoice.net or zero(paid.currency)) * share).rounded()

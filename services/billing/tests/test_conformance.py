@@ -1,0 +1,28 @@
+"""What every resource of every service promises, for billing's."""
+
+from typing import ClassVar
+
+import pytest
+from billing.app import app
+from crmkit.testing import Service
+from crmkit.testing.conformance import Conformance
+
+CNY = {"currencyCode": "CNY", "amount": "100.00"}
+
+
+class TestBilling(Conformance):
+    app = app()
+    samples: ClassVar = {
+        "paymentPlans": {
+            "displayName": "回款 {unique}", "total": CNY,
+            "instalments": [{"title": "全款", "percent": "100", "trigger": "ACTIVATION"}],
+        },
+        "invoices": {
+            "displayName": "账单 {unique}", "currency": "CNY",
+            "lines": [{"description": "服务", "quantity": "1", "unitPrice": CNY}],
+        },
+    }  # fmt: skip
+
+    @pytest.fixture
+    def service(self, billing: Service) -> Service:
+        return billing
