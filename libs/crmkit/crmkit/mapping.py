@@ -102,9 +102,11 @@ class Mapper:
             if name == "name" or field.output_only or (name in COMMON and name not in WRITABLE_COMMON):
                 continue
             path = f"{prefix}.{name}" if prefix else name
+            wrong = len(violations)
             value = _read(field, message, path, violations)
-            if field.required and _absent(value):
+            if field.required and _absent(value) and len(violations) == wrong:
                 violations.append(required(path))
+            if len(violations) > wrong:
                 continue
             if value != getattr(row, name):
                 if field.immutable and not new:
@@ -386,8 +388,9 @@ def _check_nested(
             continue
         if skip_resources and field.name == "requests":
             continue
+        wrong = len(violations)
         value = _read(field, message, path, violations)
-        if field.required and _absent(value):
+        if field.required and _absent(value) and len(violations) == wrong:
             violations.append(required(path))
 
 

@@ -31,7 +31,9 @@ async def on_contract_ended(event: orders_events.ContractEnded, call: Call) -> N
     if plan is None:
         return
     if event.how != "CLOSED":
-        drafts = select(Invoice).where(Invoice.plan == plan.name, Invoice.state == "DRAFT", Invoice.delivery == "")
+        drafts = select(Invoice).where(
+            Invoice.plan == plan.name, Invoice.state == "DRAFT", Invoice.delivery == ""
+        )
         for draft in await call.db.scalars(drafts):
             plan.add_invoiced(draft.instalment, -(draft.gross or zero(draft.currency)))
             await call.db.delete(draft)

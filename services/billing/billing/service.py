@@ -154,7 +154,9 @@ async def _undo(payment: Payment, allocations: Sequence[Allocation], reason: str
     await post(call, payment, allocated=-total, unapplied=total)
     await call.flush()
     targets = [target(allocation, invoices[allocation.invoice], call) for allocation in allocations]
-    call.emit(events.AllocationReversed, payment=payment, targets=targets, handler=payment.handler, reason=reason)
+    call.emit(
+        events.AllocationReversed, payment=payment, targets=targets, handler=payment.handler, reason=reason
+    )
 
 
 async def _lock(names: Iterable[str], call: Call) -> dict[str, Invoice]:

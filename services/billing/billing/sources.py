@@ -161,16 +161,22 @@ def _delivery_lines(order: Any, accepted: dict[str, Decimal]) -> list[Any]:
         for name in ("discount", "net", "tax"):
             money = Money.parse(getattr(item, name))
             if money is not None:
-                share = (money * (now / whole)).rounded() - (money * ((now - quantity) / whole)).rounded()
+                before = (money * ((now - quantity) / whole)).rounded()
+                share = (money * (now / whole)).rounded() - before
                 getattr(line, name).CopyFrom(share.message())
-        line.gross.CopyFrom(((Money.parse(line.net) or zero(order.currency)) + (Money.parse(line.tax) or zero(order.currency))).message())
+        nothing = zero(order.currency)
+        gross = (Money.parse(line.net) or nothing) + (Money.parse(line.tax) or nothing)
+        line.gross.CopyFrom(gross.message())
         lines.append(line)
     return lines
 
 
 def _instalment_lines(plan: PaymentPlan, part: Any, amount: Money) -> list[Any]:
     """The contract's own lines where everything is charged at once; else one line for each tax rate."""
-    lines = [json_format.ParseDict(line, pb.Invoice.Line(), ignore_unknown_fields=True) for line in plan.basis.get("lines", ())]
+    lines = [
+        json_format.ParseDict(line, pb.Invoice.Line(), ignore_unknown_fields=True)
+        for line in plan.basis.get("lines", ())
+    ]
     if lines and amount == plan.total:
         return lines
     groups = _tax_groups(lines, plan)
@@ -178,7 +184,9 @@ def _instalment_lines(plan: PaymentPlan, part: Any, amount: Money) -> list[Any]:
     drafted = list[Any]()
     for (rate, net, gross), share in zip(groups, shares, strict=True):
         net_share = (net * (share.amount / gross.amount)).rounded()
-        line = pb.Invoice.Line(description=f"{plan.display_name} · {part.title}"[:500], quantity="1", tax_rate=rate)
+        line = pb.Invoice.Line(
+            description=f"{plan.display_name} · {part.title}"[:500], quantity="1", tax_rate=rate
+        )
         line.unit_price.CopyFrom(net_share.message())
         line.net.CopyFrom(net_share.message())
         line.tax.CopyFrom((share - net_share).message())
@@ -193,9 +201,14 @@ def _tax_groups(lines: Iterable[Any], plan: PaymentPlan) -> list[tuple[str, Mone
     nothing = zero(plan.total.currency)
     for line in lines:
         net, gross = groups.get(line.tax_rate, (nothing, nothing))
-        groups[line.tax_rate] = net + (Money.parse(line.net) or nothing), gross + (Money.parse(line.gross) or nothing)
+        groups[line.tax_rate] = (
+            net + (Money.parse(line.net) or nothing),
+            gross + (Money.parse(line.gross) or nothing),
+        )
     found = [(rate, net, gross) for rate, (net, gross) in groups.items() if gross]
-    return found or [("", Money.of(plan.basis.get("net") or plan.total.amount, plan.total.currency), plan.total)]
+    return found or [
+        ("", Money.of(plan.basis.get("net") or plan.total.amount, plan.total.currency), plan.total)
+    ]
 
 
 def _basis(lines: Iterable[Any], document: Any) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-from crmkit.migrate import run
 from billing.app import app
+from crmkit.migrate import run
 
 run(app().tables)

@@ -50,13 +50,17 @@ class Desk:
         await self.service.tell("crm.customer.v1.ResourceChanged", payload, key)
         return key
 
-    async def draft(self, customer: str, *lines: tuple[str, str, str], currency: str = "CNY", **fields: Any) -> Any:
+    async def draft(
+        self, customer: str, *lines: tuple[str, str, str], currency: str = "CNY", **fields: Any
+    ) -> Any:
         """A draft invoice: quantity, price, tax in percent."""
         body = [
             {"description": f"服务{i}", "quantity": q, "unitPrice": self.money(p, currency), "taxRate": r}
             for i, (q, p, r) in enumerate(lines, start=1)
         ]
-        return await self.finance.CreateInvoice(invoice={"account": customer, "currency": currency, "lines": body, **fields})
+        return await self.finance.CreateInvoice(
+            invoice={"account": customer, "currency": currency, "lines": body, **fields}
+        )
 
     async def issued(self, customer: str, gross: str, currency: str = "CNY", **fields: Any) -> Any:
         """An issued invoice over an amount without tax."""
@@ -65,7 +69,13 @@ class Desk:
 
     async def pending(self, customer: str, amount: str, currency: str = "CNY", **fields: Any) -> Any:
         """A payment that was told of."""
-        body = {"account": customer, "method": "BANK", "amount": self.money(amount, currency), "date": DAY, **fields}
+        body = {
+            "account": customer,
+            "method": "BANK",
+            "amount": self.money(amount, currency),
+            "date": DAY,
+            **fields,
+        }
         return await self.finance.CreatePayment(payment=body, requestId=uuid4().hex)
 
     async def received(self, customer: str, amount: str, currency: str = "CNY", **fields: Any) -> Any:
@@ -80,11 +90,17 @@ class Desk:
 
     async def allocations(self, payment: str) -> list[Any]:
         """What the payment pays and has paid."""
-        return list((await self.finance.ListAllocations(filter=f'payment = "{payment}"', orderBy="create_time")).allocations)
+        return list(
+            (
+                await self.finance.ListAllocations(filter=f'payment = "{payment}"', orderBy="create_time")
+            ).allocations
+        )
 
     async def balance(self, customer: str, currency: str = "CNY") -> Any:
         """What the customer owes; None where nothing ever was."""
-        found = await self.finance.ListAccountBalances(filter=f'account = "{customer}" AND currency = "{currency}"')
+        found = await self.finance.ListAccountBalances(
+            filter=f'account = "{customer}" AND currency = "{currency}"'
+        )
         return found.account_balances[0] if found.account_balances else None
 
     def contract(self, customer: str, gross: str, **fields: Any) -> dict[str, Any]:
@@ -96,7 +112,9 @@ class Desk:
             "gross": self.money(gross), "net": self.money(gross), "state": "SIGNED", "signDate": DAY, **fields,
         }  # fmt: skip
 
-    def order(self, customer: str, *items: tuple[str, str], delivered: tuple[str, ...] = (), **fields: Any) -> dict[str, Any]:
+    def order(
+        self, customer: str, *items: tuple[str, str], delivered: tuple[str, ...] = (), **fields: Any
+    ) -> dict[str, Any]:
         """An order with 13 % tax, as orders would tell of it: quantity and price of each item."""
         from decimal import ROUND_HALF_UP, Decimal
 
@@ -119,7 +137,12 @@ class Desk:
     def delivery(self, customer: str, order: str, *accepted: tuple[str, str]) -> dict[str, Any]:
         """A confirmed delivery: item and accepted quantity."""
         lines = [{"order": order, "item": item, "quantity": q, "accepted": q} for item, q in accepted]
-        return {"name": f"deliveries/{uuid7()}", "number": "SH202611210001", "account": customer, "lines": lines}
+        return {
+            "name": f"deliveries/{uuid7()}",
+            "number": "SH202611210001",
+            "account": customer,
+            "lines": lines,
+        }
 
     async def tell(self, name: str, **payload: Any) -> None:
         """A fact of orders, and waits until it was handled."""
@@ -134,7 +157,9 @@ class Desk:
 
     async def _handled(self, handler: str) -> int:
         async with self.service.running.sessions() as session:
-            count = await session.scalar(text("SELECT count(*) FROM inbox WHERE handler = :h"), {"h": handler})
+            count = await session.scalar(
+                text("SELECT count(*) FROM inbox WHERE handler = :h"), {"h": handler}
+            )
             return int(count or 0)
 
     async def plan(self, source: str) -> Any:

@@ -47,7 +47,9 @@ async def test_an_invoice_is_numbered_due_and_final_once_it_is_issued(billing: S
     assert (await desk.refused(desk.finance.UpdateInvoice(**change))).reason == "INVOICE_FINAL"
     assert (await desk.refused(desk.finance.DeleteInvoice(name=made.name))).reason == "NUMBERED_NOT_DELETABLE"
     assert (await desk.refused(desk.finance.IssueInvoice(name=made.name))).reason == "ILLEGAL_TRANSITION"
-    assert (await desk.refused(desk.finance.IssueInvoice(name=made.name, etag=made.etag))).reason == "ETAG_MISMATCH"
+    assert (
+        await desk.refused(desk.finance.IssueInvoice(name=made.name, etag=made.etag))
+    ).reason == "ETAG_MISMATCH"
     (fact,) = await billing.facts("crm.billing.v1.InvoiceIssued", made.name)
     assert fact["invoice"]["number"] == done.number
 
@@ -56,9 +58,18 @@ async def test_nothing_negative_nothing_empty_and_one_currency(desk: Any) -> Non
     customer = await desk.account()
     problem = await desk.refused(desk.draft(customer, ("1", "-1.00", "0")))
     assert problem.violations == {"invoice.lines[0].unit_price": "TOO_SMALL"}
-    over = [{"description": "折", "quantity": "1", "unitPrice": desk.money("1.00"), "discount": desk.money("1.01")}]
+    over = [
+        {
+            "description": "折",
+            "quantity": "1",
+            "unitPrice": desk.money("1.00"),
+            "discount": desk.money("1.01"),
+        }
+    ]
     body = {"account": customer, "currency": "CNY", "lines": over}
-    assert (await desk.refused(desk.finance.CreateInvoice(invoice=body))).violations == {"invoice.lines[0].discount": "TOO_LARGE"}
+    assert (await desk.refused(desk.finance.CreateInvoice(invoice=body))).violations == {
+        "invoice.lines[0].discount": "TOO_LARGE"
+    }
     body["lines"] = [{"description": "外币", "quantity": "1", "unitPrice": desk.money("1.00", "USD")}]
     assert (await desk.refused(desk.finance.CreateInvoice(invoice=body))).reason == "CURRENCY_MISMATCH"
     empty = await desk.finance.CreateInvoice(invoice={"account": customer, "currency": "CNY"})
@@ -73,7 +84,9 @@ async def test_sixteen_parallel_issues_with_refusals_leave_no_gap_and_no_double(
     bad = [await desk.draft(customer, ("1", "0.00", "0")) for _ in range(4)]
     mixed = [one for pair in zip(good, [*bad, *good[4:]], strict=False) for one in pair]
     names = list(dict.fromkeys(one.name for one in [*mixed, *good]))
-    answers = await asyncio.gather(*(desk.finance.IssueInvoice(name=name) for name in names), return_exceptions=True)
+    answers = await asyncio.gather(
+        *(desk.finance.IssueInvoice(name=name) for name in names), return_exceptions=True
+    )
     numbers = sorted(int(a.number[-6:]) for a in answers if not isinstance(a, BaseException))
     assert len(numbers) == 16
     assert numbers == list(range(numbers[0], numbers[0] + 16))
@@ -85,17 +98,23 @@ async def test_sixteen_parallel_issues_with_refusals_leave_no_gap_and_no_double(
 
 async def test_of_two_people_who_issue_one_draft_one_does(desk: Any) -> None:
     made = await desk.draft(await desk.account(), ("1", "10.00", "0"))
-    answers = await asyncio.gather(*(desk.finance.IssueInvoice(name=made.name) for _ in range(8)), return_exceptions=True)
+    answers = await asyncio.gather(
+        *(desk.finance.IssueInvoice(name=made.name) for _ in range(8)), return_exceptions=True
+    )
     assert sum(not isinstance(answer, BaseException) for answer in answers) == 1
 
 
 async def test_a_void_invoice_keeps_its_number_and_owes_nothing(billing: Service, desk: Any) -> None:
     customer = await desk.account()
     one = await desk.issued(customer, "100.00")
-    assert (await desk.refused(desk.finance.VoidInvoice(name=one.name, reason="错"))).reason == "REASON_REQUIRED"
+    assert (
+        await desk.refused(desk.finance.VoidInvoice(name=one.name, reason="错"))
+    ).reason == "REASON_REQUIRED"
     payment = await desk.received(customer, "40.00")
     await desk.allocate(payment.name, (one.name, ""))
-    assert (await desk.refused(desk.finance.VoidInvoice(name=one.name, reason=REASON))).reason == "INVOICE_HAS_PAYMENTS"
+    assert (
+        await desk.refused(desk.finance.VoidInvoice(name=one.name, reason=REASON))
+    ).reason == "INVOICE_HAS_PAYMENTS"
     (allocation,) = await desk.allocations(payment.name)
     await desk.finance.ReverseAllocation(name=allocation.name, reason=REASON)
     done = await desk.finance.VoidInvoice(name=one.name, reason=REASON)

@@ -68,7 +68,9 @@ async def on_delivery_confirmed(event: events.DeliveryConfirmed, call: Call) -> 
         items = {item.key: item for item in order.items}
         value = sum(
             (
-                number(items[line.item].gross.amount) * number(line.accepted) / number(items[line.item].quantity)
+                number(items[line.item].gross.amount)
+                * number(line.accepted)
+                / number(items[line.item].quantity)
                 for line in delivery.lines
                 if line.order == order.name
             ),

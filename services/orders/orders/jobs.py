@@ -18,7 +18,9 @@ AT_ONCE = 500
 async def activate_effective_contracts(as_of: datetime, call: Call) -> None:
     """Signed contracts whose first day has come are in force; comparing states, a second run finds none."""
     day = as_of.astimezone(ZONE).date()
-    statement = select(Contract).where(Contract.state == "SIGNED", Contract.effective_from <= day).limit(AT_ONCE)
+    statement = (
+        select(Contract).where(Contract.state == "SIGNED", Contract.effective_from <= day).limit(AT_ONCE)
+    )
     for contract in await call.db.scalars(statement.with_for_update(skip_locked=True)):
         contract.state, contract.activation_date = "ACTIVE", today(call)
         call.emit(events.ContractActivated, contract=contract)

@@ -77,7 +77,9 @@ class OrdersService:
 
     async def CreateOrderFromContract(self, request: Any, call: Call) -> Order:
         contract = await call.load(Contract, request)
-        return await call.add(Order(account=contract.account, currency=contract.currency, contract=contract.name))
+        return await call.add(
+            Order(account=contract.account, currency=contract.currency, contract=contract.name)
+        )
 
     async def SubmitOrder(self, request: Any, call: Call) -> Order:
         order = await call.load(Order, request)

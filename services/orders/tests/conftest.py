@@ -35,7 +35,13 @@ class Desk:
     async def account(self, name: str = "华东机械", owner: str = "sales1") -> str:
         """A customer, as the customer service would tell of it."""
         key, person = f"accounts/{uuid7()}", self.service.person(owner)
-        resource = {"name": key, "displayName": name, "owner": person.employee, "department": person.department, "etag": "1"}
+        resource = {
+            "name": key,
+            "displayName": name,
+            "owner": person.employee,
+            "department": person.department,
+            "etag": "1",
+        }
         payload = {"name": key, "action": "CREATED", "actor": "system/test", "resource": resource}
         await self.service.tell("crm.customer.v1.ResourceChanged", payload, key)
         return key
@@ -43,13 +49,25 @@ class Desk:
     def lines(self, *prices: tuple[str, str], rate: str = "13") -> list[dict[str, Any]]:
         """Lines by quantity and unit price."""
         return [
-            {"description": f"产品{i}", "quantity": quantity, "unit": "件", "unitPrice": self.cny(price), "taxRate": rate}
+            {
+                "description": f"产品{i}",
+                "quantity": quantity,
+                "unit": "件",
+                "unitPrice": self.cny(price),
+                "taxRate": rate,
+            }
             for i, (quantity, price) in enumerate(prices, start=1)
         ]
 
     async def contract(self, customer: str, **fields: Any) -> Any:
         """A contract draft of sales1."""
-        body = {"displayName": "设备采购合同", "account": customer, "currency": "CNY", "effectiveFrom": NEW_YEAR, **fields}
+        body = {
+            "displayName": "设备采购合同",
+            "account": customer,
+            "currency": "CNY",
+            "effectiveFrom": NEW_YEAR,
+            **fields,
+        }
         return await self.service.sales1.CreateContract(contract=body)
 
     async def signed(self, customer: str, **fields: Any) -> Any:
@@ -80,7 +98,9 @@ class Desk:
         note = await self.note(customer, *lines)
         await self.service.manager.ReadyDelivery(name=note.name)
         await self.service.manager.ShipDelivery(name=note.name, carrier="顺丰")
-        return await self.service.manager.ConfirmDelivery(name=note.name, received=list(received), signatory="钱进")
+        return await self.service.manager.ConfirmDelivery(
+            name=note.name, received=list(received), signatory="钱进"
+        )
 
     async def refused(self, call: Awaitable[Any]) -> Refused:
         """The refusal that the call must give."""

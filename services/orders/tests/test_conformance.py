@@ -15,7 +15,10 @@ class TestOrders(Conformance):
     samples: ClassVar = {
         "contracts": {"displayName": "年度供货 {unique}", "currency": "CNY"},
         "orders": {"displayName": "补货 {unique}", "currency": "CNY", "items": [ITEM]},
-        "deliveries": {"displayName": "送货 {unique}", "lines": [{"order": "orders/{orders}", "item": "1", "quantity": "1"}]},
+        "deliveries": {
+            "displayName": "送货 {unique}",
+            "lines": [{"order": "orders/{orders}", "item": "1", "quantity": "1"}],
+        },
     }
 
     @pytest.fixture

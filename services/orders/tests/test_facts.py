@@ -45,7 +45,9 @@ async def handled(service: Service, handler: str, times: int) -> None:
 
     async def enough() -> bool:
         async with service.running.sessions() as session:
-            count = await session.scalar(text("SELECT count(*) FROM inbox WHERE handler = :h"), {"h": handler})
+            count = await session.scalar(
+                text("SELECT count(*) FROM inbox WHERE handler = :h"), {"h": handler}
+            )
             return bool(count and count >= times)
 
     await service.eventually(enough)
@@ -55,7 +57,9 @@ async def before(service: Service, handler: str) -> int:
     from sqlalchemy import text
 
     async with service.running.sessions() as session:
-        return int(await session.scalar(text("SELECT count(*) FROM inbox WHERE handler = :h"), {"h": handler}) or 0)
+        return int(
+            await session.scalar(text("SELECT count(*) FROM inbox WHERE handler = :h"), {"h": handler}) or 0
+        )
 
 
 async def test_a_won_deal_makes_one_contract_draft_held_by_its_owner(orders: Service, desk: Any) -> None:
@@ -66,11 +70,17 @@ async def test_a_won_deal_makes_one_contract_draft_held_by_its_owner(orders: Ser
     await handled(orders, "on_opportunity_won", seen + 3)
     (contract,) = await contracts_of(orders, won["name"])
     assert (contract.owner, contract.department) == (won["owner"], won["department"])
-    assert (contract.state, contract.gross.amount, contract.display_name) == (pb.Contract.DRAFT, "90000.00", "二期产线")
+    assert (contract.state, contract.gross.amount, contract.display_name) == (
+        pb.Contract.DRAFT,
+        "90000.00",
+        "二期产线",
+    )
     assert (await orders.sales1.SubmitContract(name=contract.name)).number
 
 
-async def test_the_accepted_quote_is_the_contract_field_by_field_in_either_order(orders: Service, desk: Any) -> None:
+async def test_the_accepted_quote_is_the_contract_field_by_field_in_either_order(
+    orders: Service, desk: Any
+) -> None:
     for quote_first in (True, False):
         customer = await desk.account()
         won = deal(orders, customer)
@@ -89,7 +99,11 @@ async def test_the_accepted_quote_is_the_contract_field_by_field_in_either_order
         for line, quoted in zip(contract.lines, offer["lines"], strict=True):
             amounts = (line.net.amount, line.tax.amount, line.gross.amount)
             assert amounts == tuple(quoted[k]["amount"] for k in ("netAmount", "taxAmount", "grossAmount"))
-        assert (contract.net.amount, contract.tax.amount, contract.gross.amount) == ("950.00", "123.50", "1073.50")
+        assert (contract.net.amount, contract.tax.amount, contract.gross.amount) == (
+            "950.00",
+            "123.50",
+            "1073.50",
+        )
         assert contract.terms == "款到发货"
         assert not (await orders.manager.ListOrders(filter=f'quote = "{offer["name"]}"')).orders
 
@@ -109,7 +123,9 @@ async def test_a_draft_that_somebody_has_changed_is_left_alone(orders: Service, 
     won = deal(orders, customer)
     await orders.tell("crm.sales.v1.OpportunityWon", {"opportunity": won})
     (contract,) = await orders.eventually(lambda: contracts_of(orders, won["name"]))
-    await orders.sales1.UpdateContract(contract={"name": contract.name, "displayName": "手工改过"}, updateMask="displayName")
+    await orders.sales1.UpdateContract(
+        contract={"name": contract.name, "displayName": "手工改过"}, updateMask="displayName"
+    )
     await orders.tell("crm.sales.v1.QuoteAccepted", {"quote": quote(orders, customer, won["name"])})
     await handled(orders, "on_quote_accepted", seen + 1)
     (left,) = await contracts_of(orders, won["name"])
@@ -126,10 +142,19 @@ def invoice(contract: str, order: str, amount: str, items: dict[str, str]) -> di
 
 def target(contract: str, order: str, amount: str) -> dict[str, Any]:
     money = {"currencyCode": "CNY", "amount": amount}
-    return {"allocation": {"name": f"allocations/{uuid7()}", "contract": contract, "order": order, "amount": money}}
+    return {
+        "allocation": {
+            "name": f"allocations/{uuid7()}",
+            "contract": contract,
+            "order": order,
+            "amount": money,
+        }
+    }
 
 
-async def test_figures_are_sums_of_facts_however_often_and_in_whatever_order_they_come(orders: Service, desk: Any) -> None:
+async def test_figures_are_sums_of_facts_however_often_and_in_whatever_order_they_come(
+    orders: Service, desk: Any
+) -> None:
     customer = await desk.account()
     order = await desk.started(customer, ("10", "10.00"))
     one, two = invoice("", order.name, "56.50", {"1": "5"}), invoice("", order.name, "56.50", {"1": "5"})
@@ -147,10 +172,16 @@ async def test_figures_are_sums_of_facts_however_often_and_in_whatever_order_the
         return found if (found.invoiced.amount, found.collected.amount) == ("56.50", "56.50") else None
 
     found = await orders.eventually(counted)
-    assert (found.items[0].invoiced, found.invoice_state, found.payment_state) == ("5", pb.Order.PARTLY, pb.Order.PARTLY_PAID)
+    assert (found.items[0].invoiced, found.invoice_state, found.payment_state) == (
+        "5",
+        pb.Order.PARTLY,
+        pb.Order.PARTLY_PAID,
+    )
 
 
-async def test_a_contract_shows_executed_invoiced_and_collected_and_closes_when_paid(orders: Service, desk: Any) -> None:
+async def test_a_contract_shows_executed_invoiced_and_collected_and_closes_when_paid(
+    orders: Service, desk: Any
+) -> None:
     customer = await desk.account()
     contract = await desk.contract(customer, lines=desk.lines(("10", "10.00")))
     await orders.sales1.ActivateContract(name=contract.name)
@@ -168,7 +199,11 @@ async def test_a_contract_shows_executed_invoiced_and_collected_and_closes_when_
 
     await orders.eventually(settled)
     done = await orders.sales1.GetOrder(name=order.name)
-    assert (done.state, done.payment_state, done.invoice_state) == (pb.Order.COMPLETED, pb.Order.PAID, pb.Order.FULL)
+    assert (done.state, done.payment_state, done.invoice_state) == (
+        pb.Order.COMPLETED,
+        pb.Order.PAID,
+        pb.Order.FULL,
+    )
     await orders.sales1.StartClosingContract(name=contract.name)
     assert (await orders.sales1.CloseContract(name=contract.name)).state == pb.Contract.CLOSED
     (ended,) = await orders.facts("crm.orders.v1.ContractEnded", contract.name)

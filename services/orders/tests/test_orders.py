@@ -12,7 +12,7 @@ from orders.model.order import MOVES, Order
 
 State = pb.Order.State
 REASON = "客户暂缓收货"
-STATES = [name for name in State.keys() if name not in {"STATE_UNSPECIFIED", "DRAFT"}]
+STATES = [name for name, _ in State.items() if name not in {"STATE_UNSPECIFIED", "DRAFT"}]
 
 
 class Told:
@@ -28,14 +28,19 @@ class Told:
 def test_nineteen_of_121_moves_pass_with_one_fact_each_and_102_are_refused() -> None:
     passed = 0
     for before, after in product(STATES, STATES):
-        order, call = Order(state=before, items=[pb.Order.Item(key="1", quantity="1", state=State.Value(before))]), Told()
+        order, call = (
+            Order(state=before, items=[pb.Order.Item(key="1", quantity="1", state=State.Value(before))]),
+            Told(),
+        )
         try:
             order.move(after, call)  # type: ignore[arg-type]
         except FailedPrecondition as problem:
             assert problem.reason == "ILLEGAL_TRANSITION"
             assert (order.state, call.facts) == (before, [])
         else:
-            own = {"COMPLETED": "OrderCompleted", "CANCELLED": "OrderCancelled"}.get(after, "OrderStateChanged")
+            own = {"COMPLETED": "OrderCompleted", "CANCELLED": "OrderCancelled"}.get(
+                after, "OrderStateChanged"
+            )
             assert (order.state, call.facts) == (after, [own])
             passed += 1
     assert (len(STATES), passed, len(MOVES)) == (11, 19, 19)
@@ -43,7 +48,9 @@ def test_nineteen_of_121_moves_pass_with_one_fact_each_and_102_are_refused() -> 
 
 async def test_an_order_is_numbered_when_it_is_placed_and_told_once(orders: Service, desk: Any) -> None:
     customer = await desk.account()
-    made = await orders.sales1.CreateOrder(order={"account": customer, "currency": "CNY", "items": desk.lines(("7.2", "25.00"), rate="0")})
+    made = await orders.sales1.CreateOrder(
+        order={"account": customer, "currency": "CNY", "items": desk.lines(("7.2", "25.00"), rate="0")}
+    )
     assert (made.state, made.number, made.gross.amount) == (State.DRAFT, "", "180.00")
     assert made.display_name == "华东机械 · 产品1"
     placed = await orders.sales1.SubmitOrder(name=made.name, etag=made.etag)
@@ -60,21 +67,34 @@ async def test_an_order_without_items_is_not_placed(orders: Service, desk: Any) 
     assert not (await orders.sales1.GetOrder(name=made.name)).number
 
 
-async def test_a_draft_is_deleted_a_numbered_order_is_not_and_does_not_change(orders: Service, desk: Any) -> None:
+async def test_a_draft_is_deleted_a_numbered_order_is_not_and_does_not_change(
+    orders: Service, desk: Any
+) -> None:
     placed = await desk.placed(await desk.account(), ("1", "10.00"))
-    assert (await desk.refused(orders.manager.DeleteOrder(name=placed.name))).reason == "NUMBERED_NOT_DELETABLE"
+    assert (
+        await desk.refused(orders.manager.DeleteOrder(name=placed.name))
+    ).reason == "NUMBERED_NOT_DELETABLE"
     change = {"order": {"name": placed.name, "items": desk.lines(("9", "10.00"))}, "updateMask": "items"}
     assert (await desk.refused(orders.sales1.UpdateOrder(**change))).reason == "ORDER_FROZEN"
 
 
 async def test_a_client_does_not_write_counters(orders: Service, desk: Any) -> None:
-    item = desk.lines(("1", "10.00"))[0] | {"delivered": "1", "invoiced": "1", "state": "COMPLETED", "gross": desk.cny("0.01")}
-    made = await orders.sales1.CreateOrder(order={"account": await desk.account(), "currency": "CNY", "items": [item]})
+    item = desk.lines(("1", "10.00"))[0] | {
+        "delivered": "1",
+        "invoiced": "1",
+        "state": "COMPLETED",
+        "gross": desk.cny("0.01"),
+    }
+    made = await orders.sales1.CreateOrder(
+        order={"account": await desk.account(), "currency": "CNY", "items": [item]}
+    )
     assert (made.items[0].delivered, made.items[0].invoiced, made.items[0].state) == ("0", "0", State.DRAFT)
     assert made.gross.amount == "11.30"
 
 
-async def test_a_refused_cancellation_returns_to_the_state_it_came_from_also_the_second_time(orders: Service, desk: Any) -> None:
+async def test_a_refused_cancellation_returns_to_the_state_it_came_from_also_the_second_time(
+    orders: Service, desk: Any
+) -> None:
     order = await desk.started(await desk.account(), ("1", "10.00"))
     sales, name = orders.sales1, order.name
     await sales.HoldOrder(name=name, reason=REASON)
@@ -97,16 +117,22 @@ async def test_a_refused_cancellation_returns_to_the_state_it_came_from_also_the
 
 async def test_a_verb_that_needs_a_reason_says_so(orders: Service, desk: Any) -> None:
     order = await desk.started(await desk.account(), ("1", "10.00"))
-    assert (await desk.refused(orders.sales1.HoldOrder(name=order.name, reason="等等"))).reason == "REASON_REQUIRED"
+    assert (
+        await desk.refused(orders.sales1.HoldOrder(name=order.name, reason="等等"))
+    ).reason == "REASON_REQUIRED"
     assert (await orders.sales1.GetOrder(name=order.name)) == order
 
 
-async def test_an_order_takes_what_is_left_of_its_contract_and_never_twice(orders: Service, desk: Any) -> None:
+async def test_an_order_takes_what_is_left_of_its_contract_and_never_twice(
+    orders: Service, desk: Any
+) -> None:
     customer = await desk.account()
     priced = desk.lines(("10", "100.00"), ("3", "33.33"))
     priced[0]["discount"] = desk.cny("50.00")
     contract = await desk.contract(customer, lines=priced)
-    assert (await desk.refused(orders.sales1.CreateOrderFromContract(name=contract.name))).reason == "CONTRACT_NOT_SIGNED"
+    assert (
+        await desk.refused(orders.sales1.CreateOrderFromContract(name=contract.name))
+    ).reason == "CONTRACT_NOT_SIGNED"
     await orders.sales1.ActivateContract(name=contract.name)
     first = desk.lines(("4", "100.00"))[0] | {"contractLine": "1"}
     part = {"account": customer, "currency": "CNY", "contract": contract.name, "items": [first]}
@@ -115,9 +141,14 @@ async def test_an_order_takes_what_is_left_of_its_contract_and_never_twice(order
         *(orders.sales1.CreateOrderFromContract(name=contract.name) for _ in range(4)), return_exceptions=True
     )
     (rest,) = [answer for answer in answers if not isinstance(answer, BaseException)]
-    assert [(i.description, i.quantity, i.contract_line) for i in rest.items] == [("产品1", "6", "1"), ("产品2", "3", "2")]
+    assert [(i.description, i.quantity, i.contract_line) for i in rest.items] == [
+        ("产品1", "6", "1"),
+        ("产品2", "3", "2"),
+    ]
     assert rest.items[0].discount.amount == "30.00"
-    assert {answer.reason for answer in answers if isinstance(answer, BaseException)} == {"CONTRACT_FULLY_ORDERED"}  # type: ignore[union-attr]
+    assert {answer.reason for answer in answers if isinstance(answer, BaseException)} == {
+        "CONTRACT_FULLY_ORDERED"
+    }  # type: ignore[union-attr]
 
 
 async def test_a_whole_contract_becomes_an_order_equal_to_the_cent(orders: Service, desk: Any) -> None:
@@ -134,7 +165,9 @@ async def test_a_lump_sum_contract_becomes_an_order_of_one_item_once(orders: Ser
     await orders.sales1.ActivateContract(name=contract.name)
     order = await orders.sales1.CreateOrderFromContract(name=contract.name)
     assert (order.gross.amount, len(order.items)) == ("113.00", 1)
-    assert (await desk.refused(orders.sales1.CreateOrderFromContract(name=contract.name))).reason == "CONTRACT_FULLY_ORDERED"
+    assert (
+        await desk.refused(orders.sales1.CreateOrderFromContract(name=contract.name))
+    ).reason == "CONTRACT_FULLY_ORDERED"
 
 
 async def test_an_order_follows_its_contract_in_account_and_currency(orders: Service, desk: Any) -> None:

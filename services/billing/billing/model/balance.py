@@ -2,6 +2,9 @@
 
 from decimal import Decimal
 
+from billing.model.base import Base
+from billing.model.invoice import Invoice
+from billing.model.payment import Payment
 from crm.billing.v1 import events_pb2 as events
 from crm.billing.v1 import pb
 from crmkit.call import Call
@@ -9,10 +12,6 @@ from crmkit.resource import Resource
 from crmkit.values import Money, zero
 from sqlalchemy import Index, func, select, text
 from sqlalchemy.orm import Mapped
-
-from billing.model.base import Base
-from billing.model.invoice import Invoice
-from billing.model.payment import Payment
 
 _LOCK = text("SELECT pg_advisory_xact_lock(hashtextextended(:key, 0))")
 
@@ -36,7 +35,11 @@ class AccountBalance(Resource, Base):
         """The figures from the documents themselves."""
         await call.db.execute(_LOCK, {"key": f"{self.account}|{self.own_entity}|{self.currency}"})
         await call.db.refresh(self)
-        same = (Invoice.account == self.account, Invoice.own_entity == self.own_entity, Invoice.currency == self.currency)
+        same = (
+            Invoice.account == self.account,
+            Invoice.own_entity == self.own_entity,
+            Invoice.currency == self.currency,
+        )
         sums = select(func.sum(_amount(Invoice, "gross")), func.sum(_amount(Invoice, "paid"))).where(
             *same, Invoice.state == "ISSUED"
         )
@@ -49,7 +52,9 @@ class AccountBalance(Resource, Base):
         self._set(issued or Decimal(0), allocated or Decimal(0), unapplied or Decimal(0))
 
     def _set(self, issued: Decimal, allocated: Decimal, unapplied: Decimal) -> None:
-        found = tuple(Money(value, self.currency) for value in (issued, allocated, issued - allocated, unapplied))
+        found = tuple(
+            Money(value, self.currency) for value in (issued, allocated, issued - allocated, unapplied)
+        )
         for name, value in zip(("issued", "allocated", "balance", "unapplied"), found, strict=True):
             if getattr(self, name) != value:
                 setattr(self, name, value)

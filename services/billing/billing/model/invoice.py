@@ -4,6 +4,9 @@ from collections.abc import Sequence
 from datetime import date, timedelta
 from typing import Any
 
+from billing.capitals import in_capitals
+from billing.model.base import Base
+from billing.model.words import frozen, reason_of
 from crm.billing.v1 import events_pb2 as events
 from crm.billing.v1 import pb
 from crmkit.amounts import Amounts, check_currency, price_lines
@@ -15,11 +18,9 @@ from crmkit.values import Money, zero
 from sqlalchemy import Index, text
 from sqlalchemy.orm import Mapped
 
-from billing.capitals import in_capitals
-from billing.model.base import Base
-from billing.model.words import frozen, reason_of
-
-FINAL_CONTENT = frozenset("account own_entity currency lines contract order terms_days note display_name".split())
+FINAL_CONTENT = frozenset(
+    {"account", "own_entity", "currency", "lines", "contract", "order", "terms_days", "note", "display_name"}
+)
 
 
 class Invoice(Resource, Base):
@@ -28,8 +29,18 @@ class Invoice(Resource, Base):
     __message__ = pb.Invoice
     __table_args__ = (
         # One document for each source, however often its fact arrives.
-        Index("invoices_source_key", "source", unique=True, postgresql_where=text("source <> '' AND state <> 'VOID'")),
-        Index("invoices_open_index", "account", "due", postgresql_where=text("state = 'ISSUED' AND balance_amount > 0")),
+        Index(
+            "invoices_source_key",
+            "source",
+            unique=True,
+            postgresql_where=text("source <> '' AND state <> 'VOID'"),
+        ),
+        Index(
+            "invoices_open_index",
+            "account",
+            "due",
+            postgresql_where=text("state = 'ISSUED' AND balance_amount > 0"),
+        ),
     )
 
     display_name: Mapped[str]

@@ -4,6 +4,9 @@ from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
 
+from billing.model.base import Base
+from billing.model.invoice import Invoice
+from billing.model.words import frozen, reason_of, shown
 from crm.billing.v1 import events_pb2 as events
 from crm.billing.v1 import pb
 from crmkit.call import Call
@@ -14,11 +17,9 @@ from crmkit.values import Money, zero
 from sqlalchemy import Index, text
 from sqlalchemy.orm import Mapped
 
-from billing.model.base import Base
-from billing.model.invoice import Invoice
-from billing.model.words import frozen, reason_of
-
-RECEIVED_CONTENT = frozenset("account own_entity method amount date handler bank_account reference".split())
+RECEIVED_CONTENT = frozenset(
+    ["account", "own_entity", "method", "amount", "date", "handler", "bank_account", "reference"]
+)
 
 
 class Payment(Resource, Base):
@@ -60,9 +61,17 @@ class Payment(Resource, Base):
         """An amount above zero, a day that has come."""
         violations: list[Violation] = []
         if self.amount.amount <= 0:
-            violations.append(Violation("payment.amount", "AMOUNT_INVALID", "金额必须大于零", "The amount must be above zero."))
+            violations.append(
+                Violation(
+                    "payment.amount", "AMOUNT_INVALID", "金额必须大于零", "The amount must be above zero."
+                )
+            )
         if self.date > today(call):
-            violations.append(Violation("payment.date", "DATE_IN_FUTURE", "日期不能晚于今天", "The date lies in the future."))
+            violations.append(
+                Violation(
+                    "payment.date", "DATE_IN_FUTURE", "日期不能晚于今天", "The date lies in the future."
+                )
+            )
         if violations:
             raise Validation(*violations)
         self.allocated = self.unapplied = zero(self.amount.currency)
@@ -88,7 +97,9 @@ class Payment(Resource, Base):
         left, open_ = self.unapplied or nothing, invoice.balance or nothing
         amount = wanted if wanted is not None else min(left, open_, key=lambda money: money.amount)
         if wanted is not None and wanted.amount <= 0:
-            text = Violation("targets.amount", "AMOUNT_INVALID", "金额必须大于零", "The amount must be above zero.")
+            text = Violation(
+                "targets.amount", "AMOUNT_INVALID", "金额必须大于零", "The amount must be above zero."
+            )
             raise Validation(text)
         if amount > left or not left:
             raise FailedPrecondition("ALLOCATION_OVER_PAYMENT", left=shown(left))
@@ -154,11 +165,6 @@ def target(allocation: Allocation, invoice: Invoice, call: Call) -> Any:
         allocation=call.message_of(allocation), invoice=call.message_of(invoice), opportunity=invoice.opportunity,
         quote=invoice.quote,
     )  # fmt: skip
-
-
-def shown(money: Money) -> str:
-    """An amount in a sentence."""
-    return f"{money.rounded().amount} {money.currency}"
 
 
 def _net(invoice: Invoice, paid: Money) -> Money:

@@ -5,6 +5,8 @@ from datetime import date, timedelta
 from decimal import Decimal
 from typing import Any
 
+from billing.model.base import Base
+from billing.model.words import frozen, shown
 from crm.billing.v1 import events_pb2 as events
 from crm.billing.v1 import pb
 from crmkit.amounts import HUNDRED, number, same_currency
@@ -18,10 +20,7 @@ from sqlalchemy import Index, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
-from billing.model.base import Base
-from billing.model.words import frozen
-
-PLANNED_CONTENT = frozenset("account own_entity total instalments".split())
+PLANNED_CONTENT = frozenset(["account", "own_entity", "total", "instalments"])
 Trigger, Part = pb.PaymentPlan.Trigger, pb.PaymentPlan.InstalmentState
 
 
@@ -85,7 +84,9 @@ class PaymentPlan(Resource, Base):
             same_currency(currency, (amount,))
             path = f"payment_plan.instalments[{index - 1}]"
             if amount is None and not given.percent:
-                violations.append(Violation(f"{path}.percent", "ONE_OF", "比例与金额填一项", "Give a percent or an amount."))
+                violations.append(
+                    Violation(f"{path}.percent", "ONE_OF", "比例与金额填一项", "Give a percent or an amount.")
+                )
             if given.trigger == Trigger.DATE and not given.date.year:
                 violations.append(Violation(f"{path}.date", "REQUIRED", "必填", "This field is required."))
             part = pb.PaymentPlan.Instalment()
@@ -111,7 +112,7 @@ class PaymentPlan(Resource, Base):
         self.check_state("DRAFT")
         parts = sum((number(part.amount.amount) for part in self.instalments), Decimal(0))
         if parts != self.total.amount:
-            difference = f"{self.total.amount - parts} {self.total.currency}"
+            difference = shown(Money(self.total.amount - parts, self.total.currency))
             raise FailedPrecondition("PLAN_TOTAL_MISMATCH", difference=difference)
         self.state = "ACTIVE"
         for part in self.instalments:
@@ -137,7 +138,9 @@ class PaymentPlan(Resource, Base):
 
     def to_invoice(self, key: str) -> Money:
         """What of the instalment is not invoiced."""
-        return Money(number(self.part(key).amount.amount) - number(self.part(key).invoiced.amount), self.total.currency)
+        return Money(
+            number(self.part(key).amount.amount) - number(self.part(key).invoiced.amount), self.total.currency
+        )
 
     def add_invoiced(self, key: str, amount: Money) -> None:
         """Invoiced, or with a negative amount taken back."""
@@ -162,7 +165,11 @@ class PaymentPlan(Resource, Base):
             if due is not None and part.state != Part.PAID:
                 open_dues.append(due)
             parts.append(part)
-            fact = {Part.DUE: events.InstalmentDue, Part.OVERDUE: events.InstalmentOverdue, Part.PAID: events.InstalmentPaid}
+            fact = {
+                Part.DUE: events.InstalmentDue,
+                Part.OVERDUE: events.InstalmentOverdue,
+                Part.PAID: events.InstalmentPaid,
+            }
             if part.state != before and part.state in fact:
                 call.emit(fact[part.state], plan=self, instalment=part)
         self.instalments = parts

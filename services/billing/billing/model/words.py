@@ -3,6 +3,7 @@
 from collections.abc import Set
 
 from crmkit.errors import FailedPrecondition
+from crmkit.values import Money
 
 LEAST_REASON = 5
 
@@ -19,3 +20,8 @@ def frozen(reason: str, fields: Set[str]) -> None:
     """Refuses a change of fields that no longer change."""
     if fields:
         raise FailedPrecondition(reason, fields=", ".join(sorted(fields)))
+
+
+def shown(money: Money) -> str:
+    """An amount in a sentence."""
+    return f"{money.rounded().amount} {money.currency}"

@@ -21,8 +21,11 @@ from sqlalchemy.orm import Mapped
 
 # What both sides sign; nothing of it changes once the draft is submitted.
 SIGNED_CONTENT = frozenset(
-    ["display_name", "direction", "type", "account", "contact", "other_parties", "own_entity", "opportunity", "quote", "lines", "currency", "net", "tax", "gross", "effective_from", "effective_to", "instalments", "terms"]
-)
+    {
+        "display_name", "direction", "type", "account", "contact", "other_parties", "own_entity", "opportunity", "quote",
+        "lines", "currency", "net", "tax", "gross", "effective_from", "effective_to", "instalments", "terms",
+    }
+)  # fmt: skip
 BEFORE_SIGNATURE = ("DRAFT", "IN_APPROVAL", "AWAITING_SIGNATURE")
 RUNNING = ("ACTIVE", "SUSPENDED", "CLOSING")
 ORDERABLE = ("SIGNED", "ACTIVE")
@@ -94,7 +97,12 @@ class Contract(Resource, Base):
         check_currency(self.currency, "contract.currency")
         if self.effective_from and self.effective_to and self.effective_to < self.effective_from:
             raise Validation(
-                Violation("contract.effective_to", "BEFORE_START", "到期日期早于生效日期", "The end lies before the start.")
+                Violation(
+                    "contract.effective_to",
+                    "BEFORE_START",
+                    "到期日期早于生效日期",
+                    "The end lies before the start.",
+                )
             )
         same_currency(self.currency, (self.net, self.tax, self.gross))
         if self.lines:
@@ -115,13 +123,20 @@ class Contract(Resource, Base):
             self.net = self.gross - self.tax
         if (self.net + self.tax).amount != self.gross.amount or self.net.amount < 0:
             raise Validation(
-                Violation("contract.gross", "SUM_MISMATCH", "金额应等于不含税金额加税额", "The amount is not net and tax.")
+                Violation(
+                    "contract.gross",
+                    "SUM_MISMATCH",
+                    "金额应等于不含税金额加税额",
+                    "The amount is not net and tax.",
+                )
             )
 
     async def submit(self, call: Call) -> None:
         """Sends the draft into its approval; the number is drawn here and stays."""
         self.check_state("DRAFT")
-        missing = [name for name in ("account", "own_entity", "effective_from", "owner") if not getattr(self, name)]
+        missing = [
+            name for name in ("account", "own_entity", "effective_from", "owner") if not getattr(self, name)
+        ]
         if missing:
             raise FailedPrecondition("CONTRACT_INCOMPLETE", fields=", ".join(missing))
         if not self.gross:
@@ -146,7 +161,11 @@ class Contract(Resource, Base):
         """Both sides have signed."""
         self.check_state("AWAITING_SIGNATURE")
         if day is not None and day > today(call):
-            raise Validation(Violation("sign_date", "DATE_IN_FUTURE", "签署日期不能晚于今天", "The date lies in the future."))
+            raise Validation(
+                Violation(
+                    "sign_date", "DATE_IN_FUTURE", "签署日期不能晚于今天", "The date lies in the future."
+                )
+            )
         self.sign_date = day or today(call)
         self.signatory = self.signatory or self.owner
         self.counterparty_signatory = counterparty or self.counterparty_signatory
@@ -171,7 +190,9 @@ class Contract(Resource, Base):
 
     def _approval_is_asked_for(self, call: Call) -> bool:
         method = call.running.pipeline.methods["ApproveContract"]
-        return approvals.matching(approvals.policies_for(method, call), call.message_of(self), call) is not None
+        return (
+            approvals.matching(approvals.policies_for(method, call), call.message_of(self), call) is not None
+        )
 
     def suspend(self, reason: str, call: Call) -> None:
         """Stops a running contract."""
@@ -230,10 +251,19 @@ def check_instalments(instalments: Sequence[Any], currency: str) -> None:
         same_currency(currency, (amount,))
         if (amount is None) == (not part.percent):
             violations.append(
-                Violation(f"contract.instalments[{index}].percent", "ONE_OF", "比例与金额填一项", "Give a percent or an amount.")
+                Violation(
+                    f"contract.instalments[{index}].percent",
+                    "ONE_OF",
+                    "比例与金额填一项",
+                    "Give a percent or an amount.",
+                )
             )
         if part.trigger == pb.Contract.DATE and not part.date.year:
-            violations.append(Violation(f"contract.instalments[{index}].date", "REQUIRED", "必填", "This field is required."))
+            violations.append(
+                Violation(
+                    f"contract.instalments[{index}].date", "REQUIRED", "必填", "This field is required."
+                )
+            )
     if violations:
         raise Validation(*violations)
 
@@ -247,7 +277,9 @@ def check_sum(instalments: Sequence[Any], gross: Money) -> None:
     # Percents that are the whole give the rest of rounding to the last; else each is rounded for itself.
     if percents == HUNDRED and not fixed:
         return
-    rounded = [(gross * (number(part.percent) / HUNDRED)).rounded().amount for part in instalments if part.percent]
+    rounded = [
+        (gross * (number(part.percent) / HUNDRED)).rounded().amount for part in instalments if part.percent
+    ]
     difference = gross.amount - fixed - sum(rounded, Decimal(0))
     if difference:
         raise FailedPrecondition("PLAN_TOTAL_MISMATCH", difference=_shown(Money(difference, gross.currency)))

@@ -62,14 +62,22 @@ class Delivery(Resource, Base):
         """Copies what the lines are, and where they go, from the orders: later changes there change nothing here."""
         violations: list[Violation] = []
         lines = list[Any]()
-        orders = {name: await _visible(name, call) for name in dict.fromkeys(line.order for line in self.lines)}
+        orders = {
+            name: await _visible(name, call) for name in dict.fromkeys(line.order for line in self.lines)
+        }
         for index, line in enumerate(self.lines):
             path, order = f"delivery.lines[{index}]", orders[line.order]
             item = order.item(line.item) if order is not None else None
             if item is None:
-                violations.append(Violation(f"{path}.item", "UNKNOWN_ITEM", "订单没有此明细", "The order has no such item."))
+                unknown = Violation(
+                    f"{path}.item", "UNKNOWN_ITEM", "订单没有此明细", "The order has no such item."
+                )
+                violations.append(unknown)
             elif number(line.quantity) <= 0:
-                violations.append(Violation(f"{path}.quantity", "TOO_SMALL", "数量必须大于零", "The quantity must be above zero."))
+                small = Violation(
+                    f"{path}.quantity", "TOO_SMALL", "数量必须大于零", "The quantity must be above zero."
+                )
+                violations.append(small)
             else:
                 copy = pb.Delivery.Line(
                     order=line.order, item=line.item, quantity=line.quantity, packages=line.packages,
@@ -95,7 +103,9 @@ class Delivery(Resource, Base):
             if order.account != self.account:
                 raise FailedPrecondition("DELIVERY_MIXED_ACCOUNTS")
             if order.state != "IN_PROGRESS":
-                raise FailedPrecondition("ORDER_NOT_DELIVERABLE", order=order.number or order.name, state=order.state)
+                raise FailedPrecondition(
+                    "ORDER_NOT_DELIVERABLE", order=order.number or order.name, state=order.state
+                )
         for name, taken in self._by_order((line, number(line.quantity)) for line in self.lines).items():
             for key, quantity in taken.items():
                 item = orders[name].item(key)
@@ -115,7 +125,9 @@ class Delivery(Resource, Base):
         self.state, self.ship_time = "SHIPPED", call.now
         call.emit(events.DeliveryShipped, delivery=self)
 
-    async def confirm(self, received: Sequence[Any], signatory: str, time: datetime | None, call: Call) -> None:
+    async def confirm(
+        self, received: Sequence[Any], signatory: str, time: datetime | None, call: Call
+    ) -> None:
         """What the customer took and refused. Lines that are not named were accepted whole."""
         self.check_state("SHIPPED")
         orders = await self._lock_orders(call)
@@ -153,7 +165,9 @@ class Delivery(Resource, Base):
     def _received(self, received: Sequence[Any]) -> list[Any]:
         told = {one.line: one for one in received}
         violations = [
-            Violation(f"received[{i}].line", "UNKNOWN_LINE", "送货单没有此行", "The delivery has no such line.")
+            Violation(
+                f"received[{i}].line", "UNKNOWN_LINE", "送货单没有此行", "The delivery has no such line."
+            )
             for i, one in enumerate(received)
             if not 1 <= one.line <= len(self.lines)
         ]
@@ -163,7 +177,11 @@ class Delivery(Resource, Base):
         for index, line in enumerate(self.lines, start=1):
             one, shipped = told.get(index), number(line.quantity)
             accepted = number(one.accepted) if one is not None else shipped
-            refused = number(one.refused) if one is not None and one.refused else max(shipped - accepted, Decimal(0))
+            refused = (
+                number(one.refused)
+                if one is not None and one.refused
+                else max(shipped - accepted, Decimal(0))
+            )
             if accepted + refused > shipped:
                 raise FailedPrecondition("RECEIVED_EXCEEDS_SHIPPED", line=index, shipped=plain(shipped))
             copy = pb.Delivery.Line()

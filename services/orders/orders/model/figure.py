@@ -40,17 +40,37 @@ class Figure(Base):
 
 
 async def record(
-    call: Call, source: str, kind: str, contract: str, order: str, amount: Decimal, items: dict[str, str] | None = None
+    call: Call,
+    source: str,
+    kind: str,
+    contract: str,
+    order: str,
+    amount: Decimal,
+    items: dict[str, str] | None = None,
 ) -> None:
     """Keeps an amount once; one that was undone before it was told stays undone."""
-    row = {"source": source, "kind": kind, "contract": contract, "order": order, "amount": amount, "items": items or {}}
+    row = {
+        "source": source,
+        "kind": kind,
+        "contract": contract,
+        "order": order,
+        "amount": amount,
+        "items": items or {},
+    }
     await call.db.execute(insert(Figure).values(**row, active=True).on_conflict_do_nothing())
     await refresh(call, contract, order)
 
 
 async def undo(call: Call, source: str, kind: str, contract: str, order: str) -> None:
     """Takes an amount out, also where it has not been told yet."""
-    row = {"source": source, "kind": kind, "contract": contract, "order": order, "amount": Decimal(0), "items": {}}
+    row = {
+        "source": source,
+        "kind": kind,
+        "contract": contract,
+        "order": order,
+        "amount": Decimal(0),
+        "items": {},
+    }
     statement = insert(Figure).values(**row, active=False)
     await call.db.execute(statement.on_conflict_do_update(index_elements=["source"], set_={"active": False}))
     await refresh(call, contract, order)
@@ -62,7 +82,9 @@ async def refresh(call: Call, contract: str, order: str) -> None:
         row = await call.find(Contract, Contract.id == contract.rpartition("/")[2], lock=True)
         if row is not None:
             sums = await _sums(call, Figure.contract == contract)
-            row.executed, row.invoiced, row.collected = (Money(sums[k], row.currency) for k in (EXECUTED, INVOICED, COLLECTED))
+            row.executed, row.invoiced, row.collected = (
+                Money(sums[k], row.currency) for k in (EXECUTED, INVOICED, COLLECTED)
+            )
             row.balance = (row.gross or zero(row.currency)) - row.collected
             for name in await call.db.scalars(select(Order.id).where(Order.contract == contract)):
                 await _refresh_order(call, f"orders/{name}", row)
@@ -76,7 +98,10 @@ async def _refresh_order(call: Call, name: str, contract: Contract | None) -> No
     if order is None:
         return
     sums = await _sums(call, Figure.order == name)
-    order.invoiced, order.collected = Money(sums[INVOICED], order.currency), Money(sums[COLLECTED], order.currency)
+    order.invoiced, order.collected = (
+        Money(sums[INVOICED], order.currency),
+        Money(sums[COLLECTED], order.currency),
+    )
     quantities: dict[str, Decimal] = {}
     for items in await call.db.scalars(select(Figure.items).where(Figure.order == name, Figure.active)):
         for key, quantity in items.items():
@@ -104,7 +129,9 @@ def _share(part: Money | None, whole: Money | None) -> Decimal:
 
 
 async def _sums(call: Call, condition: Any) -> dict[str, Decimal]:
-    statement = select(Figure.kind, func.sum(Figure.amount)).where(condition, Figure.active).group_by(Figure.kind)
+    statement = (
+        select(Figure.kind, func.sum(Figure.amount)).where(condition, Figure.active).group_by(Figure.kind)
+    )
     sums = {EXECUTED: Decimal(0), INVOICED: Decimal(0), COLLECTED: Decimal(0)}
     sums.update({row[0]: row[1] for row in await call.db.execute(statement)})
     return sums

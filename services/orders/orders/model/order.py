@@ -20,8 +20,11 @@ from sqlalchemy import Index, select, text
 from sqlalchemy.orm import Mapped
 
 ORDERED_CONTENT = frozenset(
-    ["account", "contract", "opportunity", "quote", "own_entity", "currency", "items", "ship_to", "payment_terms", "customer_order_no"]
-)
+    {
+        "account", "contract", "opportunity", "quote", "own_entity", "currency", "items", "ship_to", "payment_terms",
+        "customer_order_no",
+    }
+)  # fmt: skip
 # The machine of a product order: 19 moves, every other is refused.
 MOVES = frozenset(
     {
