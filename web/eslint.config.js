@@ -12,7 +12,7 @@ const noBarrels = {
 };
 
 export default tseslint.config(
-  { ignores: ["dist", "node_modules", "src/api/types.gen.ts", "dev"] },
+  { ignores: ["dist", "node_modules", "src/api/types.gen.ts"] },
   js.configs.recommended,
   ...tseslint.configs.strict,
   {

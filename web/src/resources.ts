@@ -14,7 +14,7 @@ export interface Group {
 }
 
 export const MENU: Group[] = [
-  { key: "customers", collections: ["accounts", "contacts", "interactions"] },
+  { key: "customers", collections: ["accounts", "contacts", "interactions", "imports"] },
   {
     key: "sales",
     collections: ["leads", "opportunities", "quotes", "products", "priceBooks", "competitors"],
@@ -149,6 +149,7 @@ export const SCREENS: Record<string, Screen> = {
     unasked: ["sourceKey"],
   },
   accountRelations: { icon: "relations" },
+  imports: { icon: "imports", orderBy: NEWEST, noForm: true, flow: { CHECKED: ["run"], DONE: ["revert"] } },
   consents: { icon: "consents" },
   leads: {
     icon: "leads",

@@ -137,11 +137,19 @@ describe("a person at a desk", () => {
   });
 
   it("moves a deal to the next stage by drag and drop", async () => {
+    const title = unique();
+    const account = (await newCustomer(unique())).slice(1);
+    await api("POST", "/v1/opportunities", {
+      displayName: title,
+      account,
+      need: "展厅改造",
+      amount: { currencyCode: "CNY", amount: "1000.00" },
+      expectedCloseDate: { year: 2027, month: 3, day: 31 },
+    });
     await visit("/opportunities?view=board");
-    await page.locator(".board-card").first().waitFor();
     const columns = page.locator(".board-column");
-    const card = columns.nth(0).locator(".board-card").first();
-    const title = await card.locator("a").innerText();
+    const card = columns.nth(0).locator(".board-card").filter({ hasText: title });
+    await card.waitFor();
     const before = Number(await columns.nth(1).locator(".tag").first().innerText());
     const from = await card.boundingBox();
     const to = await columns.nth(1).boundingBox();
@@ -216,13 +224,16 @@ interface AxeResult {
   violations: { id: string; nodes: { target: string[] }[] }[];
 }
 
-/** The change of another session: through the API, with the cookie of this one. */
-async function other(path: string, body: Record<string, string>): Promise<void> {
+/** The change of another session. */
+const other = (path: string, body: Record<string, unknown>) => api("PATCH", `/v1${path}`, body);
+
+/** Through the API, with the cookie of this session. */
+async function api(method: string, path: string, body: Record<string, unknown>): Promise<void> {
   await page.evaluate(
-    async ([address, change]) => {
+    async ([verb, address, change]) => {
       const session = (await (await fetch("/session")).json()) as { csrf: string };
-      const answer = await fetch(`/v1${address}`, {
-        method: "PATCH",
+      const answer = await fetch(address, {
+        method: verb,
         headers: {
           "Content-Type": "application/json",
           "X-CSRF": session.csrf,
@@ -232,6 +243,6 @@ async function other(path: string, body: Record<string, string>): Promise<void> 
       });
       if (!answer.ok) throw new Error(await answer.text());
     },
-    [path, body] as const,
+    [method, path, body] as const,
   );
 }

@@ -136,7 +136,8 @@ export function Board({ resource, board, q, filter }: Props) {
           if (record && event.over) void move(record, String(event.over.id));
         }}
       >
-        <div className="board">
+        {/* eslint-disable-next-line jsx-a11y/no-noninteractive-tabindex -- a region that scrolls must take the focus */}
+        <div className="board" role="region" aria-label={t("list.board")} tabIndex={0}>
           {columns.map((column) => (
             <BoardColumn
               key={column.key}
