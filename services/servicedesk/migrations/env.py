@@ -1,0 +1,4 @@
+from crmkit.migrate import run
+from servicedesk.app import app
+
+run(app().tables)

@@ -1,0 +1,5 @@
+from crmkit.app import main
+
+from servicedesk.app import app
+
+main(app)

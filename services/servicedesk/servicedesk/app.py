@@ -1,0 +1,23 @@
+"""The servicedesk service: its table of contents."""
+
+from pathlib import Path
+
+from crmkit.app import App
+
+from servicedesk.consumers import on_interaction_forwarded
+from servicedesk.jobs import close_resolved, escalate, seed_standard_policy
+from servicedesk.model.base import Base
+from servicedesk.service import ServicedeskService
+
+
+def app() -> App:
+    """Tickets, queues, and the times that are promised."""
+    return App(
+        name="servicedesk",
+        serves=ServicedeskService(),
+        consumes=[on_interaction_forwarded],
+        schedules=[escalate, close_resolved],
+        on_start=[seed_standard_policy],
+        tables=Base.metadata,
+        migrations=Path(__file__).parent.parent / "migrations",
+    )

@@ -1,0 +1,17 @@
+"""What every resource of every service promises, for the service desk's."""
+
+from typing import ClassVar
+
+import pytest
+from crmkit.testing import Service
+from crmkit.testing.conformance import Conformance
+from servicedesk.app import app
+
+
+class TestServicedesk(Conformance):
+    app = app()
+    samples: ClassVar = {"tickets": {"requesterAddress": "13900000000"}}
+
+    @pytest.fixture
+    def service(self, servicedesk: Service) -> Service:
+        return servicedesk
