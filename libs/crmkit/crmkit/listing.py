@@ -1,6 +1,7 @@
 """Pages of a resource: filter, order, search, keyset tokens, aggregates; all inside the data scope."""
 
 import json
+import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -24,12 +25,13 @@ from sqlalchemy import (
     false,
     func,
     literal,
+    literal_column,
     or_,
     select,
     true,
     union,
 )
-from sqlalchemy.dialects.postgresql import TIMESTAMP
+from sqlalchemy.dialects.postgresql import JSONB, TIMESTAMP
 
 from crmkit import filters
 from crmkit.auth import Caller
@@ -45,6 +47,8 @@ MAX_PAGE = 200
 MAX_GROUPS = 1000
 TOKEN_SECONDS = 24 * 3600
 ZONE = ZoneInfo("Asia/Shanghai")
+_CUSTOM_KEY = re.compile(r"\bcustom\.[a-z][a-z0-9_]{0,39}\b")
+_JSON_NULL = literal_column("'null'::jsonb", JSONB())
 _KINDS: dict[str, filters.Kind] = {
     "text": "text", "decimal": "number", "int": "number", "float": "number", "bool": "bool", "enum": "enum",
     "enums": "texts", "texts": "texts", "time": "time", "date": "date", "money": "money", "message": "struct",
@@ -305,7 +309,8 @@ def _order(model: type[Resource], order_by: str, caller: Caller) -> list[_Ordere
     """Columns and directions, ending in the id so that the order is total."""
     row = _row(model)
     try:
-        wanted = filters.parse_order(order_by, _readable(model, caller)) if order_by.strip() else []
+        fields = {**_readable(model, caller), **_custom_fields(model, order_by)}
+        wanted = filters.parse_order(order_by, fields) if order_by.strip() else []
     except FilterError as error:
         raise InvalidArgument(
             "ORDER_BY_INVALID", field=order_by[error.position :].split(",")[0].split(" ")[0][:60]
@@ -314,6 +319,15 @@ def _order(model: type[Resource], order_by: str, caller: Caller) -> list[_Ordere
     if not order:
         order = [(row.update_time, True)]
     return [*order, (row.id, order[0][1])]
+
+
+def _custom_fields(model: type[Resource], order_by: str) -> dict[str, FilterField]:
+    """The keys of `custom` that an order names. JSON has an order of its own; what is absent comes first in it."""
+    custom: Any = _row(model).custom
+    return {
+        name: FilterField(name, "text", func.coalesce(custom[name.removeprefix("custom.")], _JSON_NULL))
+        for name in _CUSTOM_KEY.findall(order_by)
+    }
 
 
 def _never_null(field: FilterField) -> ColumnElement[Any]:
@@ -348,6 +362,8 @@ def _after(order: Sequence[_Ordered], key: Sequence[Any]) -> ColumnElement[bool]
 
 
 def _typed(column: ColumnElement[Any], value: Any) -> Any:
+    if isinstance(column.type, JSONB):
+        return _JSON_NULL if value is None else literal(value, JSONB())
     kind = column.type.python_type
     if kind is datetime:
         return datetime.fromisoformat(value) if value is not None else datetime.min.replace(tzinfo=UTC)

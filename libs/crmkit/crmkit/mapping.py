@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import UTC, date, datetime
 from decimal import Decimal, InvalidOperation
 from functools import cache
-from typing import Any
+from typing import Any, cast
 
 from google.protobuf import json_format
 from google.protobuf.descriptor import Descriptor
@@ -263,7 +263,9 @@ def _read(field: Field, message: Message, path: str, violations: list[Violation]
         case "money":
             return _money(field, value, path, violations)
         case "struct":
-            return json_format.MessageToDict(value)
+            found = json_format.MessageToDict(value)
+            _check_json(found, path, violations)
+            return found
         case "message":
             if not message.HasField(field.name):
                 return None
@@ -287,14 +289,33 @@ def _text(field: Field, value: str, path: str, violations: list[Violation]) -> s
         violations.append(
             Violation(path, "TOO_LONG", f"不能超过 {limit} 个字符", f"At most {limit} characters.")
         )
+    if not _check_text(value, path, violations):
+        return value
+    return clean_name(value) if field.name == "display_name" else value
+
+
+def _check_text(value: str, path: str, violations: list[Violation]) -> bool:
     try:
         reject_bad_text(value)
     except ValueError:
         violations.append(
             Violation(path, "BAD_TEXT", "包含不允许的字符", "The text has characters that are not allowed.")
         )
-        return value
-    return clean_name(value) if field.name == "display_name" else value
+        return False
+    return True
+
+
+def _check_json(value: Any, path: str, violations: list[Violation]) -> None:
+    """Refuses keys and texts within a JSON value that a text field would not take either."""
+    if isinstance(value, str):
+        _check_text(value, path, violations)
+    elif isinstance(value, list):
+        for i, item in enumerate(cast("list[Any]", value)):
+            _check_json(item, f"{path}[{i}]", violations)
+    elif isinstance(value, dict):
+        for key, item in cast("dict[str, Any]", value).items():
+            _check_text(key, path, violations)
+            _check_json(item, f"{path}.{key}", violations)
 
 
 def _decimal(field: Field, value: str, path: str, violations: list[Violation]) -> Decimal | None:

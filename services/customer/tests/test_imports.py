@@ -270,7 +270,7 @@ async def _maven(customer: Service) -> None:
     await manager.RevertImport(name=found.name, requestId=uuid4().hex)
     back = await settled(manager, customer, found.name)
     assert (State.Name(back.state), back.left) == ("REVERTED", 0), list(back.errors)
-    assert not [a for a in (await manager.ListAccounts(q="Acme Corporation")).accounts]
+    assert not list((await manager.ListAccounts(q="Acme Corporation")).accounts)
 
 
 async def test_account_and_contact_come_in_one_row(customer: Service) -> None:
@@ -286,7 +286,7 @@ async def test_account_and_contact_come_in_one_row(customer: Service) -> None:
     ]  # fmt: skip
     done = await ran(customer, customer.sales1, found)
     assert (done.created, done.skipped, done.failed) == (4, 1, 0), done.failure
-    (account,) = [a for a in (await customer.sales1.ListAccounts(q="合行一号")).accounts]
+    (account,) = list((await customer.sales1.ListAccounts(q="合行一号")).accounts)
     contacts = (await customer.sales1.ListContacts(filter=f'account = "{account.name}"')).contacts
     assert sorted((c.display_name, c.title) for c in contacts) == [("赵合行", "经理"), ("钱合行", "会计")]
     assert contacts[0].affiliations[0].account == account.name
