@@ -75,7 +75,7 @@ class Desk:
         made = await self.contract(customer, **fields)
         await self.service.sales1.SubmitContract(name=made.name)
         await self.service.manager.ApproveContract(name=made.name)
-        return await self.service.sales1.SignContract(name=made.name, counterpartySignatory="钱进")
+        return await self.service.manager.SignContract(name=made.name, counterpartySignatory="钱进")
 
     async def placed(self, customer: str, *prices: tuple[str, str], **fields: Any) -> Any:
         """An order of sales1, placed."""

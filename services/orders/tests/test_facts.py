@@ -184,7 +184,7 @@ async def test_a_contract_shows_executed_invoiced_and_collected_and_closes_when_
 ) -> None:
     customer = await desk.account()
     contract = await desk.contract(customer, lines=desk.lines(("10", "10.00")))
-    await orders.sales1.ActivateContract(name=contract.name)
+    await orders.manager.ActivateContract(name=contract.name)
     order = await orders.sales1.CreateOrderFromContract(name=contract.name)
     await orders.sales1.SubmitOrder(name=order.name)
     await orders.sales1.StartOrder(name=order.name)
@@ -204,7 +204,7 @@ async def test_a_contract_shows_executed_invoiced_and_collected_and_closes_when_
         pb.Order.PAID,
         pb.Order.FULL,
     )
-    await orders.sales1.StartClosingContract(name=contract.name)
-    assert (await orders.sales1.CloseContract(name=contract.name)).state == pb.Contract.CLOSED
+    await orders.manager.StartClosingContract(name=contract.name)
+    assert (await orders.manager.CloseContract(name=contract.name)).state == pb.Contract.CLOSED
     (ended,) = await orders.facts("crm.orders.v1.ContractEnded", contract.name)
     assert ended["how"] == "CLOSED"

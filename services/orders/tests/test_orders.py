@@ -133,7 +133,7 @@ async def test_an_order_takes_what_is_left_of_its_contract_and_never_twice(
     assert (
         await desk.refused(orders.sales1.CreateOrderFromContract(name=contract.name))
     ).reason == "CONTRACT_NOT_SIGNED"
-    await orders.sales1.ActivateContract(name=contract.name)
+    await orders.manager.ActivateContract(name=contract.name)
     first = desk.lines(("4", "100.00"))[0] | {"contractLine": "1"}
     part = {"account": customer, "currency": "CNY", "contract": contract.name, "items": [first]}
     await orders.sales1.CreateOrder(order=part)
@@ -154,7 +154,7 @@ async def test_an_order_takes_what_is_left_of_its_contract_and_never_twice(
 async def test_a_whole_contract_becomes_an_order_equal_to_the_cent(orders: Service, desk: Any) -> None:
     customer = await desk.account()
     contract = await desk.contract(customer, lines=desk.lines(("3", "333.33"), ("7", "0.49"), rate="6"))
-    await orders.sales1.ActivateContract(name=contract.name)
+    await orders.manager.ActivateContract(name=contract.name)
     order = await orders.sales1.CreateOrderFromContract(name=contract.name)
     assert (order.net, order.tax, order.gross) == (contract.net, contract.tax, contract.gross)
     assert (order.contract, order.account, order.own_entity) == (contract.name, customer, contract.own_entity)
@@ -162,7 +162,7 @@ async def test_a_whole_contract_becomes_an_order_equal_to_the_cent(orders: Servi
 
 async def test_a_lump_sum_contract_becomes_an_order_of_one_item_once(orders: Service, desk: Any) -> None:
     contract = await desk.contract(await desk.account(), gross=desk.cny("113.00"), tax=desk.cny("13.00"))
-    await orders.sales1.ActivateContract(name=contract.name)
+    await orders.manager.ActivateContract(name=contract.name)
     order = await orders.sales1.CreateOrderFromContract(name=contract.name)
     assert (order.gross.amount, len(order.items)) == ("113.00", 1)
     assert (
@@ -172,7 +172,7 @@ async def test_a_lump_sum_contract_becomes_an_order_of_one_item_once(orders: Ser
 
 async def test_an_order_follows_its_contract_in_account_and_currency(orders: Service, desk: Any) -> None:
     contract = await desk.contract(await desk.account(), gross=desk.cny("100.00"))
-    await orders.sales1.ActivateContract(name=contract.name)
+    await orders.manager.ActivateContract(name=contract.name)
     other = {"account": await desk.account("另一家"), "currency": "CNY", "contract": contract.name}
     assert (await desk.refused(orders.sales1.CreateOrder(order=other))).reason == "ACCOUNT_MISMATCH"
     foreign = {"account": contract.account, "currency": "USD", "contract": contract.name}
