@@ -1,4 +1,4 @@
-"""What a line costs: pure reckoning with decimals, rounded half up to the minor unit of the currency.
+"""What a line of a quote costs: pure reckoning with decimals, rounded half up to the minor unit of the currency.
 
 Each adjustment is rounded once, so that list amount and adjustments give the net amount exactly.
 """
@@ -9,9 +9,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from decimal import Context, Decimal, localcontext
 
+from crmkit import amounts
+from crmkit.amounts import HUNDRED
 from crmkit.values import Money, zero
 
-HUNDRED = Decimal(100)
 # The widest quantity times the widest price has 40 digits; the default context would round it.
 _WIDE = Context(prec=80)
 TOO_MUCH = Decimal(10) ** 16
@@ -63,9 +64,9 @@ def line_amounts(
     """The amounts of one line; a discount of 100 % leaves exactly nothing."""
     listed = extended(quantity, unit_price)
     discount = share(listed, discount_percent)
-    net = listed - discount
-    tax = share(net, tax_rate)
-    return Amounts(listed, discount, net, tax, net + tax)
+    with localcontext(_WIDE):
+        priced = amounts.line_amounts(quantity, unit_price, discount, tax_rate)
+    return Amounts(listed, discount, priced.net, priced.tax, priced.gross)
 
 
 def totals(lines: Iterable[Amounts], currency: str) -> Amounts:

@@ -95,6 +95,26 @@ async def test_totals_that_a_client_sends_are_ignored(offer: Made) -> None:
     assert made.lines[0].price_source == Quote.TYPED
 
 
+async def test_a_typed_price_of_nothing_is_a_price(offer: Made, product: Made) -> None:
+    made = await offer(lines=[{"product": (await product()).name, "quantity": "2", "unitPrice": cny("0.00")}])
+    assert (made.lines[0].price_source, made.gross_total.amount) == (Quote.TYPED, "0.00")
+
+
+async def test_what_is_no_quantity_or_discount_is_refused_at_its_field(offer: Made) -> None:
+    line = {"description": "x", "unitPrice": cny("1.00"), "quantity": "1"}
+    for field, value, reason in (
+        ("quantity", "0", "TOO_SMALL"),
+        ("quantity", "-1", "TOO_SMALL"),
+        ("quantity", "99999999999999", "TOO_LARGE"),
+        ("discountPercent", "100.01", "TOO_LARGE"),
+        ("taxRate", "101", "TOO_LARGE"),
+        ("description", "", "REQUIRED"),
+    ):
+        with pytest.raises(Refused) as refused:
+            await offer(lines=[{**line, "unitPrice": cny("9999999.99"), field: value}])
+        assert list(refused.value.violations.values()) == [reason], field
+
+
 async def test_the_price_comes_from_the_narrowest_book_and_the_highest_tier_reached(
     sales: Service, offer: Made, account: Made, product: Made
 ) -> None:

@@ -5,7 +5,6 @@ from typing import Any
 
 from crmkit.call import Call
 from crmkit.columns import COLUMN_TYPES
-from crmkit.errors import Validation, Violation
 from crmkit.resource import service_metadata
 from sqlalchemy import text
 from sqlalchemy.orm import DeclarativeBase
@@ -31,16 +30,3 @@ async def one_at_a_time(call: Call, keys: Iterable[str]) -> None:
 def coming_from(before: str) -> dict[str, Any]:
     """The field `from` of a fact, which as a word of the language cannot be a keyword argument."""
     return {"from": before}
-
-
-def check_currency(code: str, path: str) -> None:
-    """Refuses what is no ISO 4217 code."""
-    if not (len(code) == 3 and code.isascii() and code.isalpha() and code.isupper()):
-        raise Validation(
-            Violation(
-                path,
-                "CURRENCY_UNKNOWN",
-                "币种必须是三位大写代码",
-                "The currency must be a code of three capitals.",
-            )
-        )

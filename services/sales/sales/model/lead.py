@@ -118,10 +118,9 @@ class Lead(Resource, Base):
         self.normalise()
         self.channel = self.channel or "SELF"
         keys = keys_of(self.phones, self.emails)
+        source = [f"source:{self.channel}:{self.external_id}"] if self.external_id else []
         # Two touches of one person at once meet here, so that one makes the lead and the other joins it.
-        await one_at_a_time(
-            call, [*keys, *([f"{self.channel}:{self.external_id}"] if self.external_id else [])]
-        )
+        await one_at_a_time(call, keys + source)
         if known := await self._of_same_source(call):
             return known
         if same := await self._of_same_person(keys, call):

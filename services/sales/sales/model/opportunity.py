@@ -8,6 +8,7 @@ from typing import Any
 
 from crm.sales.v1 import events_pb2 as events
 from crm.sales.v1 import pb
+from crmkit.amounts import HUNDRED
 from crmkit.call import Call
 from crmkit.errors import FailedPrecondition, Validation, Violation, required
 from crmkit.mapping import to_timestamp
@@ -16,7 +17,7 @@ from crmkit.values import Money
 from sales.model.base import HANDOVER, Base, coming_from
 from sales.model.pipeline import Pipeline
 from sales.model.product import Product, products
-from sales.pricing import HUNDRED, TOO_MUCH, extended, share
+from sales.pricing import TOO_MUCH, extended, share
 from sqlalchemy import Index, text
 from sqlalchemy.orm import Mapped
 
@@ -89,16 +90,13 @@ class Opportunity(Resource, Base):
         """Settles pipeline, stage and probability; Validation lists what the stages up to it ask for."""
         pipeline = await self.its_pipeline(call)
         if pipeline.state != "ACTIVE":
-            raise Validation(
-                Violation(f"{path}.pipeline", "NOT_ACTIVE", "销售流程未启用", "The pipeline takes no deals.")
-            )
+            text = "销售流程未启用", "The pipeline takes no deals."
+            raise Validation(Violation(f"{path}.pipeline", "NOT_ACTIVE", *text))
         self.pipeline, self.stage = pipeline.name, self.stage or pipeline.stages[0].key
         if pipeline.stage(self.stage) is None:
             raise _unknown_stage(f"{path}.stage")
-        if self.probability is not None and self.probability_source != "STAGE":
-            self.probability_source = self.probability_source or "MANUAL"
-        else:
-            self.probability_source = "STAGE"
+        follows = self.probability is None or self.probability_source == "STAGE"
+        self.probability_source = "STAGE" if follows else self.probability_source or "MANUAL"
         await self._reckon(call, path)
         if missing := self._missing(pipeline, -1, pipeline.position(self.stage)):
             raise Validation(*(required(f"{path}.{name}") for name in missing))
@@ -265,9 +263,14 @@ class Opportunity(Resource, Base):
 
 def _priced(line: Any, product: Product | None, path: str) -> Any:
     """The line with its price and amount."""
-    price = Money.parse(line.unit_price) or (product.list_price if product else None)
+    typed = Money.parse(line.unit_price)
+    price = typed if typed is not None else product.list_price if product else None
     if price is None:
         raise Validation(required(f"{path}.unit_price"))
+    if Decimal(line.quantity) <= 0:
+        raise Validation(
+            Violation(f"{path}.quantity", "TOO_SMALL", "必须大于 0", "This must be more than 0.")
+        )
     priced = pb.Opportunity.Line()
     priced.CopyFrom(line)
     priced.description = line.description or (product.display_name if product else "")

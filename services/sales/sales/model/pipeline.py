@@ -1,14 +1,15 @@
 """The pipeline: the stages that deals of one kind go through."""
 
+from collections.abc import Iterator
 from decimal import Decimal
 from typing import Any
 
 from crm.sales.v1 import pb
+from crmkit.amounts import HUNDRED
 from crmkit.call import Call
 from crmkit.errors import FailedPrecondition, Validation, Violation
 from crmkit.resource import Resource
 from sales.model.base import Base, one_at_a_time
-from sales.pricing import HUNDRED
 from sqlalchemy import Index, exists, select, text
 from sqlalchemy.orm import Mapped
 
@@ -74,29 +75,12 @@ class Pipeline(Resource, Base):
         return self.stages[place].key if 0 <= place < len(self.stages) else ""
 
     def _check_stages(self) -> None:
-        violations: list[Violation] = []
         keys = [stage.key for stage in self.stages]
-        for place, stage in enumerate(self.stages):
-            path = f"pipeline.stages[{place}]"
-            if keys.count(stage.key) > 1:
-                violations.append(
-                    Violation(f"{path}.key", "DUPLICATE", "阶段代码重复", "Two stages have this key.")
-                )
-            if Decimal(stage.probability or 0) > HUNDRED:
-                violations.append(
-                    Violation(f"{path}.probability", "TOO_LARGE", "不能大于 100", "At most 100.")
-                )
-            if unknown := [
-                name for name in stage.entry_fields if name not in pb.Opportunity.DESCRIPTOR.fields_by_name
-            ]:
-                violations.append(
-                    Violation(
-                        f"{path}.entry_fields",
-                        "UNKNOWN_FIELD",
-                        f"没有字段 {unknown[0]}",
-                        f"There is no field {unknown[0]}.",
-                    )
-                )
+        violations = [
+            violation
+            for place, stage in enumerate(self.stages)
+            for violation in _wrong(stage, keys.count(stage.key) > 1, f"pipeline.stages[{place}]")
+        ]
         if violations:
             raise Validation(*violations)
 
@@ -118,6 +102,18 @@ class Pipeline(Resource, Base):
         )
         async with call.everybody():
             return await call.db.scalar(lost.limit(1)) or ""
+
+
+def _wrong(stage: pb.Pipeline.Stage, twice: bool, path: str) -> Iterator[Violation]:
+    """What is wrong with a stage."""
+    if twice:
+        yield Violation(f"{path}.key", "DUPLICATE", "阶段代码重复", "Two stages have this key.")
+    if Decimal(stage.probability or 0) > HUNDRED:
+        yield Violation(f"{path}.probability", "TOO_LARGE", "不能大于 100", "At most 100.")
+    for name in stage.entry_fields:
+        if name not in pb.Opportunity.DESCRIPTOR.fields_by_name:
+            zh, en = f"没有字段 {name}", f"There is no field {name}."
+            yield Violation(f"{path}.entry_fields", "UNKNOWN_FIELD", zh, en)
 
 
 async def seed_default_pipeline(call: Call) -> None:

@@ -9,12 +9,13 @@ from typing import Any
 
 from crm.sales.v1 import events_pb2 as events
 from crm.sales.v1 import pb
+from crmkit.amounts import check_currency
 from crmkit.call import Call
 from crmkit.errors import FailedPrecondition, InvalidArgument, Validation, Violation
 from crmkit.listing import ZONE
 from crmkit.resource import Resource
 from crmkit.values import Money
-from sales.model.base import Base, check_currency, one_at_a_time
+from sales.model.base import Base, one_at_a_time
 from sales.model.product import products
 from sqlalchemy import or_, select
 from sqlalchemy.orm import Mapped

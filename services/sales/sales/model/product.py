@@ -6,13 +6,13 @@ from decimal import Decimal
 
 from crm.sales.v1 import events_pb2 as events
 from crm.sales.v1 import pb
+from crmkit.amounts import HUNDRED
 from crmkit.call import Call
 from crmkit.errors import FailedPrecondition, Validation, Violation
 from crmkit.mapping import mapper
 from crmkit.resource import Resource, parse_name
 from crmkit.values import Money
 from sales.model.base import Base
-from sales.pricing import HUNDRED
 from sqlalchemy import Index, exists, select, type_coerce
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped

@@ -11,6 +11,7 @@ from typing import Any
 
 from crm.sales.v1 import events_pb2 as events
 from crm.sales.v1 import pb
+from crmkit.amounts import check_currency
 from crmkit.call import Call
 from crmkit.errors import FailedPrecondition, Validation, Violation
 from crmkit.listing import ZONE
@@ -19,7 +20,7 @@ from crmkit.numbering import draw
 from crmkit.resource import Resource
 from crmkit.values import Money, zero
 from google.protobuf import json_format
-from sales.model.base import HANDOVER, Base, check_currency
+from sales.model.base import HANDOVER, Base
 from sales.model.opportunity import Opportunity
 from sales.model.price_book import books_for
 from sales.model.product import products
