@@ -29,7 +29,7 @@ class Callers:
         self._rules = {
             descriptors.option(message, RESOURCE_TYPE).plural: (
                 rule.DESCRIPTOR.fields_by_name["scope"].enum_type.values_by_number[rule.scope].name,
-                rule.account_field,
+                _json_name(rule.account_field),
             )
             for message in descriptors.messages()
             if (rule := descriptors.option(message, RESOURCE)) is not None
@@ -49,6 +49,12 @@ class Callers:
             return False
         scope, account_field = rule
         return visible(caller, scope, record, account_field, collection)
+
+
+def _json_name(field: str) -> str:
+    """`shown_to` → `shownTo`: records come as JSON."""
+    first, *rest = field.split("_")
+    return first + "".join(part.capitalize() for part in rest)
 
 
 def _permissions(descriptors: Descriptors) -> set[str]:

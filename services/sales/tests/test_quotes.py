@@ -282,6 +282,43 @@ async def test_the_customer_accepts_what_was_shown(sales: Service, deal: Made, s
     assert refused.value.reason == "QUOTE_ACCEPTED"
 
 
+async def test_the_customer_sees_a_version_once_it_is_sent_and_accepts_it(
+    sales: Service, deal: Made, offer: Made
+) -> None:
+    buyer = sales.client("customer")
+    opportunity = await deal(account=await _buyers_account(sales))
+    made = await offer(account=opportunity.account, opportunity=opportunity.name)
+    await sales.sales1.SubmitQuote(name=made.name)
+    with pytest.raises(Refused) as refused:
+        await buyer.GetQuote(name=made.name)
+    assert refused.value.reason == "NOT_FOUND"
+    await sales.sales1.SendQuote(name=made.name)
+    draft = await sales.sales1.NewQuoteVersion(name=made.name)
+    assert [quote.name for quote in (await buyer.ListQuotes(filter=f'root = "{made.root}"')).quotes] == [
+        made.name
+    ]
+    shown = await buyer.GetQuote(name=made.name)
+    assert (
+        await buyer.AcceptQuote(name=made.name, digest=shown.digest, person="柯敏")
+    ).state == Quote.ACCEPTED
+    assert (await sales.sales1.GetQuote(name=draft.name)).state == Quote.CANCELLED
+    assert (await sales.sales1.GetOpportunity(name=opportunity.name)).accepted_quote == made.name
+
+
+async def _buyers_account(sales: Service) -> str:
+    """The account of the demo company's portal customer, told as the customer service would."""
+    name, seller = sales.person("customer").account or "", sales.person("sales1")
+    resource = {
+        "name": name,
+        "displayName": "华东机械",
+        "owner": seller.employee,
+        "department": seller.department,
+    }
+    payload = {"name": name, "action": "CREATED", "actor": "system/test", "resource": resource}
+    await sales.tell("crm.customer.v1.ResourceChanged", payload, name)
+    return name
+
+
 async def test_a_quote_belongs_to_the_account_of_its_opportunity(deal: Made, offer: Made) -> None:
     with pytest.raises(Refused) as refused:
         await offer(opportunity=(await deal()).name)

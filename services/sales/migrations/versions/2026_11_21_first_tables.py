@@ -6,7 +6,7 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
 
-revision: str = "6e5ecfaa297e"
+revision: str = "7670a2cc0298"
 down_revision: str | None = None
 branch_labels: str | Sequence[str] | None = None
 depends_on: str | Sequence[str] | None = None
@@ -431,6 +431,7 @@ def upgrade() -> None:
         sa.Column("digest", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("origin", postgresql.JSONB(), nullable=True),
         sa.Column("send_time", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("shown_to", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("acceptance", postgresql.JSONB(), nullable=True),
         sa.Column("end_reason", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("state", sa.Text(), server_default=sa.text("''"), nullable=False),
@@ -501,6 +502,12 @@ def upgrade() -> None:
         unique=False,
     )
     op.create_index("quotes_root_version_key", "quotes", ["root", "version_number"], unique=True)
+    op.create_index(
+        "quotes_shown_to_index",
+        "quotes",
+        ["shown_to", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
     op.create_index(
         "quotes_update_time_index", "quotes", [sa.literal_column("update_time DESC"), "id"], unique=False
     )
@@ -839,6 +846,7 @@ def downgrade() -> None:
     )
     op.drop_table("competitors_search")
     op.drop_index("quotes_update_time_index", table_name="quotes")
+    op.drop_index("quotes_shown_to_index", table_name="quotes")
     op.drop_index("quotes_root_version_key", table_name="quotes")
     op.drop_index("quotes_owner_update_time_index", table_name="quotes")
     op.drop_index("quotes_opportunity_index", table_name="quotes")

@@ -85,6 +85,7 @@ class Quote(Resource, Base):
     digest: Mapped[str]
     origin: Mapped[Any]
     send_time: Mapped[datetime | None]
+    shown_to: Mapped[str]
     acceptance: Mapped[Any]
     end_reason: Mapped[str]
     state: Mapped[str]
@@ -152,7 +153,7 @@ class Quote(Resource, Base):
         self._refuse_ended()
         self.check_state("APPROVED")
         self._check_valid(call.now)
-        self.state, self.send_time = "SENT", call.now
+        self.state, self.send_time, self.shown_to = "SENT", call.now, self.account
         call.emit(events.QuoteSent, quote=self, recipients=recipients, text=text)
 
     async def accept(self, digest: str, person: str, consent: str, call: Call) -> None:
