@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from queue import Queue
 
 import httpx
 import pytest
@@ -22,31 +23,30 @@ IDENTITY = os.environ.get("IDENTITY", "dev")
 def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     """Every app as its own process, with state of its own."""
     state: Path = tmp_path_factory.mktemp("platform")
-    os.environ.setdefault("PORT_OFFSET", str(20000 + os.getpid() % 4000 * 10))
+    os.environ.setdefault("PORT_OFFSET", str(20000 + os.getpid() % 1000 * 10))
+    started: Queue[Running | BaseException] = Queue()
     loop = asyncio.new_event_loop()
-    started: list[Running] = []
-    ready, stop = threading.Event(), asyncio.Event()
-    failure: list[BaseException] = []
+    stop = asyncio.Event()
 
     async def run() -> None:
         try:
             async with Platform(identity=IDENTITY, state=state).running() as running:
-                started.append(running)
-                ready.set()
+                started.put(running)
                 await stop.wait()
-        except BaseException as error:
-            failure.append(error)
-        finally:
-            ready.set()
+        except BaseException as failure:
+            started.put(failure)
 
     thread = threading.Thread(target=loop.run_until_complete, args=(run(),))
     thread.start()
-    ready.wait(240)
-    if failure or not started:
-        raise RuntimeError("the platform did not start") from (failure[0] if failure else None)
-    yield started[0]
-    loop.call_soon_threadsafe(stop.set)
-    thread.join(60)
+    try:
+        found = started.get(timeout=300)
+        if isinstance(found, BaseException):
+            raise found
+        yield found
+    finally:
+        loop.call_soon_threadsafe(stop.set)
+        thread.join(60)
+        loop.close()
 
 
 class Tokens:
