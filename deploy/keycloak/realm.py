@@ -122,6 +122,8 @@ _SYNCHRONISATION = [
     "view-realm",
     "query-clients",
     "view-clients",
+    # Roles are composed of the API client's roles, and Keycloak lets only who manages clients compose with them.
+    "manage-clients",
 ]
 
 

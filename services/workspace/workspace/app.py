@@ -4,6 +4,7 @@ from pathlib import Path
 
 from crmkit.app import App
 
+from workspace import identity
 from workspace.consumers import CONSUMERS
 from workspace.jobs import SCHEDULES
 from workspace.model.base import Base
@@ -16,9 +17,10 @@ def app() -> App:
     return App(
         name="workspace",
         serves=WorkspaceService(),
-        consumes=CONSUMERS,
+        consumes=[*CONSUMERS, identity.on_organisation_changed],
         schedules=SCHEDULES,
         tables=Base.metadata,
         migrations=Path(__file__).parent.parent / "migrations",
         on_start=[seed],
+        runs=identity.RUNS,
     )

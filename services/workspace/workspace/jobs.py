@@ -7,7 +7,7 @@ from crmkit.call import Call
 from crmkit.schedule import every
 from sqlalchemy import select, text
 
-from workspace import publishing
+from workspace import identity, publishing
 from workspace.model.api_key import ApiKey
 
 MONTHS_AHEAD = 3
@@ -38,4 +38,10 @@ async def make_audit_months(as_of: datetime, call: Call) -> None:
         await call.db.execute(text("SELECT audit_month(:day)"), {"day": day.date()})
 
 
-SCHEDULES = [reconcile_configuration, expire_keys, make_audit_months]
+@every("1h", collapse=True)
+async def reconcile_identity(as_of: datetime, call: Call) -> None:
+    """Keycloak gets what it refused or missed."""
+    await identity.queue_unfinished(call)
+
+
+SCHEDULES = [reconcile_configuration, reconcile_identity, expire_keys, make_audit_months]

@@ -175,6 +175,12 @@ class WorkspaceService:
             notification.mark_read(call)
         return {"marked": len(rows)}
 
+    async def AssignTask(self, request: pb.AssignTaskRequest, call: Call) -> Task:
+        task = await call.load(Task, request)
+        await call.check_references(request, "", ["owner"])
+        await task.assign(request.owner, call)
+        return task
+
     async def StartTask(self, request: Any, call: Call) -> Task:
         task = await call.load(Task, request)
         task.start(call)

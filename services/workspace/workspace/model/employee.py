@@ -101,8 +101,17 @@ class Employee(Resource, Base):
 
     async def ask_for_account(self, call: Call) -> None:
         """Asks the identity provider once more to make the account."""
+        from workspace import identity
+
         self.check_state("INVITED")
         self.identity_error = ""
+        await identity.queue(self.name, call)
+
+    def has_account(self, subject: str) -> None:
+        """The identity provider has made or changed the account; who was invited may begin."""
+        self.subject, self.identity_error = subject, ""
+        if self.state == "INVITED":
+            self.state = "ACTIVE"
 
     async def _check(self, changed: Collection[str], call: Call) -> None:
         self.username, self.email = self.username.strip().lower(), self.email.strip().lower()

@@ -8,9 +8,9 @@ from crm.workspace.v1 import events_pb2 as events
 from crm.workspace.v1 import pb
 from crmkit import filters
 from crmkit.call import Call
-from crmkit.errors import InvalidArgument, Validation, Violation
+from crmkit.errors import FailedPrecondition, InvalidArgument, Validation, Violation
 from crmkit.filters import FilterError
-from crmkit.resource import Resource
+from crmkit.resource import Resource, parse_name
 from sqlalchemy import Index, select, text
 from sqlalchemy.orm import Mapped
 
@@ -80,6 +80,14 @@ class Task(Resource, Base):
         """Ends it as not to be done."""
         self.check_state("OPEN", "IN_PROGRESS")
         self.state, self.result, self.end_time = "CANCELLED", check_reason(reason), call.now
+
+    async def assign(self, owner: str, call: Call) -> None:
+        """Gives it to somebody who works here."""
+        self.check_state("OPEN", "IN_PROGRESS")
+        person = await call.find(Employee, Employee.id == parse_name(owner, "employees"))
+        if person is None or person.state != "ACTIVE":
+            raise FailedPrecondition("EMPLOYEE_INACTIVE")
+        self.hand_over(person, call)
 
     def hand_over(self, owner: Employee, call: Call) -> None:
         """Gives it to somebody else."""

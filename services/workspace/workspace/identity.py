@@ -1,0 +1,267 @@
+"""Keeps Keycloak equal to the organisation: departments → groups, employees → users, roles → composite realm roles.
+
+Every change queues a run; the run calls Keycloak outside any transaction, does the same however often it is done, and
+is tried again while Keycloak is away. What counts at a call is the configuration bucket; Keycloak decides who can
+sign in at all, and tells other systems who is what.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, cast
+from uuid import UUID
+
+from crmkit import runs
+from crmkit.call import Call
+from crmkit.errors import CHINESE, FailedPrecondition, Problem
+from crmkit.events import Fact, listens
+from crmkit.runs import Kind, Run
+from keycloak import (
+    KeycloakAdmin,
+    KeycloakError,
+    KeycloakGetError,
+    KeycloakOpenIDConnection,
+    KeycloakPostError,
+)
+from sqlalchemy import select
+
+from workspace.model.department import Department
+from workspace.model.employee import Employee
+from workspace.model.role import Role
+from workspace.permissions import expand
+from workspace.settings import WorkspaceSettings
+
+RUN = "SynchroniseIdentity"
+API_CLIENT = "crm-api"
+MODELS = {"departments": Department, "employees": Employee, "roles": Role}
+
+
+@listens("crm.workspace.v1.ResourceChanged")
+async def on_organisation_changed(event: Fact, call: Call) -> None:
+    """Queues the synchronisation of what changed."""
+    name: str = event.payload["name"]
+    if name.partition("/")[0] in MODELS and event.payload["action"] != "DELETED":
+        await queue(name, call)
+
+
+async def queue(name: str, call: Call) -> None:
+    """Queues one record; without an identity provider there is nothing to do."""
+    if WorkspaceSettings().keycloak_url:
+        await runs.start(call, RUN, name, {}, requester="system/workspace")
+
+
+async def queue_unfinished(call: Call) -> None:
+    """Queues whom Keycloak does not have yet, and all departments and roles."""
+    if WorkspaceSettings().keycloak_url:
+        waiting = (Employee.state == "INVITED") | (Employee.identity_error != "")
+        for model, condition in ((Department, True), (Role, True), (Employee, waiting)):
+            for key in await call.db.scalars(select(model.id).where(cast("Any", condition))):
+                await queue(f"{model.described.collection}/{key}", call)
+
+
+async def synchronise(run: Run) -> None:
+    """Brings Keycloak to what the tables say of one record."""
+    collection, _, key = run.about.partition("/")
+    async with run.running.system_call(RUN, None) as call:
+        row: Any = await call.find(MODELS[collection], MODELS[collection].id == UUID(key))
+        if row is None:
+            return
+        managed = [role.code for role in await call.db.scalars(select(Role))]
+        wanted = _wanted(row)
+    subject = ""
+    try:
+        async with Keycloak.at(WorkspaceSettings()) as keycloak:
+            if collection == "departments":
+                await keycloak.ensure_group(wanted)
+            elif collection == "roles":
+                await keycloak.ensure_role(wanted)
+            else:
+                subject = await keycloak.ensure_user(wanted, managed)
+    except KeycloakError as error:
+        if error.response_code is not None and 400 <= error.response_code < 500:
+            raise FailedPrecondition("IDENTITY_REFUSED", detail=_detail(error)) from error
+        raise
+    if subject:
+        async with run.chunk() as call:
+            employee = await call.find(Employee, Employee.id == UUID(key), lock=True)
+            if employee is not None:
+                employee.has_account(subject)
+
+
+async def fail(run: Run, problem: Problem, call: Call) -> None:
+    """The person's record says why there is no account; `:activate` tries again."""
+    collection, _, key = run.about.partition("/")
+    if collection == "employees" and (
+        employee := await call.find(Employee, Employee.id == UUID(key), lock=True)
+    ):
+        employee.identity_error = problem.text(CHINESE)
+
+
+RUNS = {RUN: Kind(synchronise, fail)}
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What Keycloak is to have of one record, apart from the row, which belongs to its transaction."""
+
+    name: str
+    title: str
+    parent: str = ""
+    attributes: dict[str, list[str]] | None = None
+    username: str = ""
+    email: str = ""
+    enabled: bool = True
+    invited: bool = False
+    department: str = ""
+    roles: tuple[str, ...] = ()
+    permissions: frozenset[str] = frozenset()
+
+
+def _wanted(row: Any) -> Wanted:
+    if isinstance(row, Department):
+        return Wanted(row.name, row.display_name, parent=row.parent)
+    if isinstance(row, Role):
+        live = row.state == "ACTIVE"
+        permissions = expand(row.permissions) - {"*"} if live else frozenset[str]()
+        title = f"{row.display_name} / {row.english_name}" if row.english_name else row.display_name
+        return Wanted(row.code, title, permissions=permissions, attributes={"scope": [row.scope]})
+    said = {
+        "displayName": row.display_name,
+        "locale": row.locale,
+        "employee": row.name,
+        "account": row.account,
+    }
+    return Wanted(
+        row.name,
+        row.display_name,
+        attributes={key: [value] for key, value in said.items() if value},
+        username=row.username,
+        email=row.email,
+        enabled=row.state in {"ACTIVE", "INVITED"},
+        invited=row.state == "INVITED",
+        department=row.department,
+        roles=tuple(row.roles),
+    )
+
+
+class Keycloak:
+    """The calls that the synchronisation needs; each ensures, so that doing it twice is doing it once."""
+
+    def __init__(self, admin: KeycloakAdmin) -> None:
+        self.admin = admin
+
+    @classmethod
+    @asynccontextmanager
+    async def at(cls, settings: WorkspaceSettings) -> AsyncIterator[Keycloak]:
+        """The server of the settings, as the client that may keep people and departments."""
+        connection = KeycloakOpenIDConnection(
+            server_url=settings.keycloak_url,
+            realm_name=settings.keycloak_realm,
+            client_id=settings.keycloak_admin_client,
+            client_secret_key=settings.keycloak_admin_secret,
+            timeout=10,
+        )
+        try:
+            yield cls(KeycloakAdmin(connection=connection))
+        finally:
+            await connection.aclose()
+            await connection.keycloak_openid.connection.aclose()
+
+    async def ensure_group(self, wanted: Wanted) -> None:
+        """A group for the department, under that of its parent."""
+        found = await self._group(wanted.name)
+        parent = await self._group(wanted.parent) if wanted.parent else None
+        if wanted.parent and parent is None:
+            # The parent's own run is on its way; this one comes back.
+            raise KeycloakGetError(f"no group for {wanted.parent}")
+        payload = {"name": wanted.title, "attributes": {"department": [wanted.name]}}
+        if found is None:
+            await self.admin.a_create_group(payload, parent=parent["id"] if parent else None)
+            return
+        if parent and found.get("parentId") != parent["id"]:
+            await self._move(found, parent)
+        if found["name"] != wanted.title:
+            await self.admin.a_update_group(found["id"], payload)
+
+    async def ensure_role(self, wanted: Wanted) -> None:
+        """A realm role composed of its permissions, which are roles of the API's client."""
+        payload = {"name": wanted.name, "description": wanted.title, "attributes": wanted.attributes}
+        await self.admin.a_create_realm_role(payload, skip_exists=True)
+        role = await self.admin.a_get_realm_role(wanted.name)
+        client = await self.admin.a_get_client_id(API_CLIENT)
+        if client is None:
+            raise KeycloakGetError(f"no client {API_CLIENT}", response_code=404)
+        permissions = {found["name"]: found for found in await self.admin.a_get_client_roles(client)}
+        composed = {found["name"]: found for found in await self._composites(role["id"], client)}
+        new = [permissions[name] for name in wanted.permissions - composed.keys() if name in permissions]
+        old = [composed[name] for name in composed.keys() - wanted.permissions]
+        if new:
+            await self.admin.a_add_composite_realm_roles_to_role(wanted.name, new)
+        if old:
+            await self.admin.a_remove_composite_realm_roles_to_role(wanted.name, old)
+        if role.get("description") != wanted.title:
+            await self.admin.a_update_realm_role(wanted.name, payload)
+
+    async def ensure_user(self, wanted: Wanted, managed: Iterable[str]) -> str:
+        """The person's account, department and roles; who may not sign in is signed out. Returns its subject."""
+        if not wanted.username:
+            raise FailedPrecondition("IDENTITY_REFUSED", detail="username")
+        payload: dict[str, Any] = {
+            "username": wanted.username,
+            "enabled": wanted.enabled,
+            "attributes": wanted.attributes,
+            **({"email": wanted.email} if wanted.email else {}),
+        }
+        users = await self.admin.a_get_users({"username": wanted.username, "exact": True})
+        if users:
+            subject: str = users[0]["id"]
+            await self.admin.a_update_user(subject, {**users[0], **payload})
+        else:
+            subject = await self.admin.a_create_user({**payload, "requiredActions": ["UPDATE_PASSWORD"]})
+        if not wanted.enabled:
+            await self.admin.a_user_logout(subject)
+        await self._put_into(subject, wanted.department)
+        await self._give(subject, set(wanted.roles), set(managed))
+        return subject
+
+    async def _move(self, group: dict[str, Any], parent: dict[str, Any]) -> None:
+        """Keycloak moves a group that is posted as a child, and answers with 204, which the library takes ill."""
+        try:
+            await self.admin.a_create_group({"id": group["id"], "name": group["name"]}, parent=parent["id"])
+        except KeycloakPostError as error:
+            if error.response_code != 204:
+                raise
+
+    async def _put_into(self, subject: str, department: str) -> None:
+        group = await self._group(department)
+        if group is None:
+            raise KeycloakGetError(f"no group for {department}")
+        for other in await self.admin.a_get_user_groups(subject, brief_representation=False):
+            if other["id"] != group["id"] and "department" in (other.get("attributes") or {}):
+                await self.admin.a_group_user_remove(subject, other["id"])
+        await self.admin.a_group_user_add(subject, group["id"])
+
+    async def _give(self, subject: str, wanted: set[str], managed: set[str]) -> None:
+        """Exactly the wanted ones of the managed roles; roles that workspace does not know are left alone."""
+        held = {role["name"]: role for role in await self.admin.a_get_realm_roles_of_user(subject)}
+        gone = [held[name] for name in (managed - wanted) & held.keys()]
+        if gone:
+            await self.admin.a_delete_realm_roles_of_user(subject, gone)
+        new = [await self.admin.a_get_realm_role(name) for name in sorted((wanted & managed) - held.keys())]
+        if new:
+            await self.admin.a_assign_realm_roles(subject, new)
+
+    async def _group(self, department: str) -> dict[str, Any] | None:
+        query = {"q": f'department:"{department}"', "populateHierarchy": False, "briefRepresentation": False}
+        found: list[dict[str, Any]] = await self.admin.a_get_groups(query)
+        return next((g for g in found if g.get("attributes", {}).get("department") == [department]), None)
+
+    async def _composites(self, role: str, client: str) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = await self.admin.a_get_role_composites_by_id(role)
+        return [one for one in found if one.get("clientRole") and one.get("containerId") == client]
+
+
+def _detail(error: KeycloakError) -> str:
+    return str(error.error_message)[:200]
