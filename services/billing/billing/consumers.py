@@ -3,7 +3,6 @@
 from crm.orders.v1 import events_pb2 as orders_events
 from crmkit.call import Call
 from crmkit.mapping import read_date
-from crmkit.values import zero
 from sqlalchemy import select
 
 from billing.model.invoice import Invoice
@@ -35,7 +34,7 @@ async def on_contract_ended(event: orders_events.ContractEnded, call: Call) -> N
             Invoice.plan == plan.name, Invoice.state == "DRAFT", Invoice.delivery == ""
         )
         for draft in await call.db.scalars(drafts):
-            plan.add_invoiced(draft.instalment, -(draft.gross or zero(draft.currency)))
+            plan.add_invoiced(draft.instalment, -draft.gross)
             await call.db.delete(draft)
     plan.end(event.how)
 

@@ -52,11 +52,10 @@ class BillingService:
     async def VoidInvoice(self, request: pb.ReasonRequest, call: Call) -> Invoice:
         invoice = await call.load(Invoice, request)
         invoice.void(request.reason, call)
-        gross = invoice.gross or zero(invoice.currency)
         plan = await _plan(invoice.plan, call)
         if plan is not None:
-            plan.add_invoiced(invoice.instalment, -gross)
-        await post(call, invoice, issued=-gross)
+            plan.add_invoiced(invoice.instalment, -invoice.gross)
+        await post(call, invoice, issued=-invoice.gross)
         return invoice
 
     async def ConfirmPayment(self, request: Any, call: Call) -> Payment:
@@ -87,9 +86,9 @@ class BillingService:
         )  # fmt: skip
         names = [f"invoices/{key}" for key in await call.db.scalars(statement)]
         invoices = await _lock(names, call)
-        left, pairs = payment.unapplied or zero(payment.amount.currency), list[tuple[Invoice, Money | None]]()
+        left, pairs = payment.unapplied, list[tuple[Invoice, Money | None]]()
         for invoice in (invoices[name] for name in names):
-            amount = min(left, invoice.balance or left, key=lambda money: money.amount)
+            amount = min(left, invoice.balance, key=lambda money: money.amount)
             if amount and invoice.balance:
                 pairs.append((invoice, amount))
                 left = left - amount
@@ -103,7 +102,7 @@ class BillingService:
         payment.check_state("RECEIVED")
         active = select(Allocation).where(Allocation.payment == payment.name, Allocation.state == "ACTIVE")
         await _undo(payment, list(await call.db.scalars(active)), request.reason, call)
-        unapplied = payment.unapplied or zero(payment.amount.currency)
+        unapplied = payment.unapplied
         payment.take_back(request.reason, call)
         await post(call, payment, unapplied=-unapplied)
         return payment

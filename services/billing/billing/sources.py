@@ -143,7 +143,7 @@ async def _draft_delivery(
     await call.add(invoice)
     if plan is not None:
         plan.trigger(invoice.instalment, today(call), call)
-        plan.add_invoiced(invoice.instalment, invoice.gross or zero(order.currency))
+        plan.add_invoiced(invoice.instalment, invoice.gross)
 
 
 def _delivery_lines(order: Any, accepted: dict[str, Decimal]) -> list[Any]:

@@ -1,6 +1,7 @@
 """What a customer owes one legal entity in one currency."""
 
 from decimal import Decimal
+from typing import Any
 
 from billing.model.base import Base
 from billing.model.invoice import Invoice
@@ -26,10 +27,10 @@ class AccountBalance(Resource, Base):
     account: Mapped[str]
     own_entity: Mapped[str]
     currency: Mapped[str]
-    issued: Mapped[Money | None]
-    allocated: Mapped[Money | None]
-    balance: Mapped[Money | None]
-    unapplied: Mapped[Money | None]
+    issued: Mapped[Money]
+    allocated: Mapped[Money]
+    balance: Mapped[Money]
+    unapplied: Mapped[Money]
 
     async def recompute(self, call: Call) -> None:
         """The figures from the documents themselves."""
@@ -87,12 +88,12 @@ async def post(
                 issued=nothing, allocated=nothing, balance=nothing, unapplied=nothing,
             )
         )  # fmt: skip
-    row.issued = (row.issued or nothing) + (issued or nothing)
-    row.allocated = (row.allocated or nothing) + (allocated or nothing)
-    row.unapplied = (row.unapplied or nothing) + (unapplied or nothing)
+    row.issued += issued or nothing
+    row.allocated += allocated or nothing
+    row.unapplied += unapplied or nothing
     row.balance = row.issued - row.allocated
     call.emit(events.BalanceChanged, balance=row)
 
 
-def _amount(model: type[Resource], name: str) -> object:
+def _amount(model: type[Resource], name: str) -> Any:
     return model.__table__.c[f"{name}_amount"]  # type: ignore[attr-defined]

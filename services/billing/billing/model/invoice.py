@@ -60,12 +60,12 @@ class Invoice(Resource, Base):
     state: Mapped[str]
     issue_date: Mapped[date | None]
     due: Mapped[date | None]
-    net: Mapped[Money | None]
-    tax: Mapped[Money | None]
-    gross: Mapped[Money | None]
+    net: Mapped[Money]
+    tax: Mapped[Money]
+    gross: Mapped[Money]
     gross_in_capitals: Mapped[str]
-    paid: Mapped[Money | None]
-    balance: Mapped[Money | None]
+    paid: Mapped[Money]
+    balance: Mapped[Money]
     payment_state: Mapped[str]
     buyer: Mapped[Any]
     reason: Mapped[str]
@@ -133,8 +133,8 @@ class Invoice(Resource, Base):
         self.buyer = pb.Invoice.Buyer(
             title=copy.get("legalName", "") or copy.get("displayName", ""), tax_id=copy.get("taxId", "")
         )
-        self.issue_date = today(call)
-        self.due = due or self.issue_date + timedelta(days=self.terms_days)
+        day = today(call)
+        self.issue_date, self.due = day, due or day + timedelta(days=self.terms_days)
         self.state, self.balance = "ISSUED", self.gross
         await call.number(self)
         call.emit(events.InvoiceIssued, invoice=self)
@@ -150,8 +150,8 @@ class Invoice(Resource, Base):
 
     def add_paid(self, amount: Money, call: Call) -> None:
         """Paid, or with a negative amount undone."""
-        self.paid = (self.paid or zero(self.currency)) + amount
-        self.balance = (self.gross or zero(self.currency)) - self.paid
+        self.paid += amount
+        self.balance = self.gross - self.paid
         self.payment_state = "PAID" if not self.balance else "PARTLY_PAID" if self.paid else "UNPAID"
         if self.payment_state == "PAID" and amount.amount > 0:
             call.emit(events.InvoicePaid, invoice=self)

@@ -34,8 +34,8 @@ class Payment(Resource, Base):
     date: Mapped[date]
     handler: Mapped[str]
     state: Mapped[str]
-    allocated: Mapped[Money | None]
-    unapplied: Mapped[Money | None]
+    allocated: Mapped[Money]
+    unapplied: Mapped[Money]
     confirm_time: Mapped[datetime | None]
     reason: Mapped[str]
 
@@ -93,8 +93,7 @@ class Payment(Resource, Base):
                 raise InvalidArgument("CURRENCY_MISMATCH", expected=self.amount.currency, found=found)
         if invoice.own_entity != self.own_entity:
             raise FailedPrecondition("ENTITY_MISMATCH")
-        nothing = zero(self.amount.currency)
-        left, open_ = self.unapplied or nothing, invoice.balance or nothing
+        left, open_, before = self.unapplied, invoice.balance, invoice.paid
         amount = wanted if wanted is not None else min(left, open_, key=lambda money: money.amount)
         if wanted is not None and wanted.amount <= 0:
             text = Violation(
@@ -105,7 +104,6 @@ class Payment(Resource, Base):
             raise FailedPrecondition("ALLOCATION_OVER_PAYMENT", left=shown(left))
         if amount > open_ or not open_:
             raise FailedPrecondition("ALLOCATION_OVER_BALANCE", left=shown(open_))
-        before = invoice.paid or nothing
         self.apply(amount)
         invoice.add_paid(amount, call)
         return Allocation(
@@ -117,8 +115,8 @@ class Payment(Resource, Base):
 
     def apply(self, amount: Money) -> None:
         """Money is tied, or with a negative amount free again."""
-        self.allocated = (self.allocated or zero(amount.currency)) + amount
-        self.unapplied = (self.unapplied or zero(amount.currency)) - amount
+        self.allocated += amount
+        self.unapplied -= amount
 
     def take_back(self, reason: str, call: Call) -> None:
         """A chargeback or a bounced cheque; its allocations are undone already."""
@@ -142,7 +140,7 @@ class Allocation(Resource, Base):
     plan: Mapped[str]
     instalment: Mapped[str]
     amount: Mapped[Money]
-    net: Mapped[Money | None]
+    net: Mapped[Money]
     date: Mapped[date | None]
     state: Mapped[str]
     reason: Mapped[str]
@@ -170,4 +168,4 @@ def target(allocation: Allocation, invoice: Invoice, call: Call) -> Any:
 def _net(invoice: Invoice, paid: Money) -> Money:
     """The part without tax of what is paid so far: rounded on the sum, so that all parts give exactly the net."""
     share = paid.amount / invoice.gross.amount if invoice.gross else Decimal(0)
-    return ((invoice.net or zero(paid.currency)) * share).rounded()
+    return (invoice.net * share).rounded()

@@ -49,8 +49,8 @@ class PaymentPlan(Resource, Base):
     total: Mapped[Money]
     instalments: Mapped[Any]
     state: Mapped[str]
-    invoiced: Mapped[Money | None]
-    paid: Mapped[Money | None]
+    invoiced: Mapped[Money]
+    paid: Mapped[Money]
     next_due: Mapped[date | None]
     opportunity: Mapped[str]
     # What is charged: the lines of the contract, and its net and tax, for the invoices of the instalments.
@@ -145,12 +145,12 @@ class PaymentPlan(Resource, Base):
     def add_invoiced(self, key: str, amount: Money) -> None:
         """Invoiced, or with a negative amount taken back."""
         self._change(key, invoiced=Money(number(self.part(key).invoiced.amount), amount.currency) + amount)
-        self.invoiced = (self.invoiced or zero(amount.currency)) + amount
+        self.invoiced += amount
 
     def add_paid(self, key: str, amount: Money, call: Call) -> None:
         """Paid, or with a negative amount undone."""
         self._change(key, paid=Money(number(self.part(key).paid.amount), amount.currency) + amount)
-        self.paid = (self.paid or zero(amount.currency)) + amount
+        self.paid += amount
         self.follow(call)
 
     def follow(self, call: Call, day: date | None = None) -> None:

@@ -69,10 +69,10 @@ class Contract(Resource, Base):
     activation_date: Mapped[date | None]
     end_date: Mapped[date | None]
     reason: Mapped[str]
-    executed: Mapped[Money | None]
-    invoiced: Mapped[Money | None]
-    collected: Mapped[Money | None]
-    balance: Mapped[Money | None]
+    executed: Mapped[Money]
+    invoiced: Mapped[Money]
+    collected: Mapped[Money]
+    balance: Mapped[Money]
 
     async def creating(self, call: Call) -> None:
         """A new contract is a draft."""
@@ -109,19 +109,18 @@ class Contract(Resource, Base):
             self.lines, total = price_lines(self.lines, self.currency, "contract.lines")
             self.net, self.tax, self.gross = total.net, total.tax, total.gross
         elif self.gross is not None:
-            self._complete_entered(changed)
+            self._complete_entered(self.gross, changed)
         check_instalments(self.instalments, self.currency)
         nothing = zero(self.currency)
         self.executed = self.invoiced = self.collected = nothing
         self.balance = self.gross or nothing
 
-    def _complete_entered(self, changed: frozenset[str]) -> None:
+    def _complete_entered(self, gross: Money, changed: frozenset[str]) -> None:
         """Net, tax and gross of a contract without lines, entered by hand."""
-        assert self.gross is not None
-        self.tax = self.tax or zero(self.currency)
-        if self.net is None or (changed and "net" not in changed):
-            self.net = self.gross - self.tax
-        if (self.net + self.tax).amount != self.gross.amount or self.net.amount < 0:
+        tax = self.tax or zero(self.currency)
+        net = gross - tax if self.net is None or (changed and "net" not in changed) else self.net
+        self.net, self.tax = net, tax
+        if (net + tax).amount != gross.amount or net.amount < 0:
             raise Validation(
                 Violation(
                     "contract.gross",
@@ -210,12 +209,13 @@ class Contract(Resource, Base):
     def terminate(self, reason: str, day: date | None, call: Call) -> None:
         """Ends a running contract before its time."""
         self.check_state(*RUNNING)
-        self.reason, self.end_date = reason_of(reason), day or today(call)
-        if self.effective_from and self.end_date < self.effective_from:
+        last = day or today(call)
+        self.reason, self.end_date = reason_of(reason), last
+        if self.effective_from and last < self.effective_from:
             raise FailedPrecondition("TERMINATION_DATE_INVALID", date=self.effective_from.isoformat())
         self.state = "TERMINATED"
-        call.emit(events.ContractTerminated, contract=self, date=self.end_date, reason=self.reason)
-        call.emit(events.ContractEnded, contract=self, how="TERMINATED", date=self.end_date)
+        call.emit(events.ContractTerminated, contract=self, date=last, reason=self.reason)
+        call.emit(events.ContractEnded, contract=self, how="TERMINATED", date=last)
 
     def start_closing(self) -> None:
         """Begins the settlement."""

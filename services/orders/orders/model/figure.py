@@ -82,10 +82,12 @@ async def refresh(call: Call, contract: str, order: str) -> None:
         row = await call.find(Contract, Contract.id == contract.rpartition("/")[2], lock=True)
         if row is not None:
             sums = await _sums(call, Figure.contract == contract)
-            row.executed, row.invoiced, row.collected = (
-                Money(sums[k], row.currency) for k in (EXECUTED, INVOICED, COLLECTED)
+            collected = Money(sums[COLLECTED], row.currency)
+            row.executed, row.invoiced = (
+                Money(sums[EXECUTED], row.currency),
+                Money(sums[INVOICED], row.currency),
             )
-            row.balance = (row.gross or zero(row.currency)) - row.collected
+            row.collected, row.balance = collected, (row.gross or zero(row.currency)) - collected
             for name in await call.db.scalars(select(Order.id).where(Order.contract == contract)):
                 await _refresh_order(call, f"orders/{name}", row)
             return
