@@ -25,7 +25,7 @@ from crmkit.call import Call
 from crmkit.errors import FailedPrecondition, Problem
 from crmkit.events import Fact, listens
 from crmkit.filters import FilterError
-from crmkit.listing import ZONE
+from crmkit.listing import ZONE, record_fields
 from crmkit.mapping import to_struct
 from crmkit.resource import Resource
 from crmkit.tables import HeldAction
@@ -54,15 +54,19 @@ def matching(
     policies: list[tuple[str, dict[str, Any]]], result: Message, call: Call
 ) -> tuple[str, dict[str, Any]] | None:
     """The first policy whose condition fits what the verb would have made of the record."""
-    record = json_format.MessageToDict(result)
+    record = json_format.MessageToDict(result, always_print_fields_with_no_presence=True)
+    model = next((m for m in call.running.app.models if m.described.message is result.DESCRIPTOR), None)
+    fields = record_fields(model) if model else None
     for key, policy in policies:
         text = policy.get("condition", "")
         try:
             node = filters.parse(text) if text.strip() else None
+            if node is not None and fields is not None:
+                node = filters.bind(node, fields)
+            if node is None or filters.matches(node, record, me=call.caller.actor, now=call.now, zone=ZONE):
+                return key, policy
         except FilterError:
             # A policy that cannot be read must not open the gate.
-            return key, policy
-        if node is None or filters.matches(node, record, me=call.caller.actor, now=call.now, zone=ZONE):
             return key, policy
     return None
 

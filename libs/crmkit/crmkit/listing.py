@@ -26,6 +26,7 @@ from sqlalchemy import (
     func,
     literal,
     literal_column,
+    null,
     or_,
     select,
     true,
@@ -90,6 +91,16 @@ def filter_fields(model: type[Resource]) -> Mapping[str, FilterField]:
             currency = table.c[f"{name}_currency"] if field.kind == "money" else None
             found[name] = FilterField(name, _KINDS[field.kind], column, choices, currency)
     return found
+
+
+@cache
+def record_fields(model: type[Resource]) -> Mapping[str, FilterField]:
+    """The fields that a filter over a record outside the database may name: derived ones too."""
+    derived = {
+        name: FilterField(name, _KINDS[field.kind], null(), frozenset(field.enum_numbers))
+        for name, field in model.described.fields.items()
+    }
+    return {**derived, **filter_fields(model)}
 
 
 def where(model: type[Resource], text: str, caller: Caller, now: datetime) -> ColumnElement[bool]:
