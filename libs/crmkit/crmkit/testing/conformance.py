@@ -283,6 +283,24 @@ class Conformance:
         with pytest.raises(Refused):
             await at.call("Get", stranger, name=made.name)
 
+    async def test_a_record_handed_over_leaves_its_owners_scope(self, at: At) -> None:
+        at.needs("CREATE")
+        at.needs("UPDATE")
+        if at.model.described.scope != "OWNED":
+            pytest.skip("everybody with the permission sees it")  # reason: nobody gives it away
+        made = await at.create()
+        employee = at.service.person("stranger").employee
+        try:
+            given = await at.update(made.name, {"owner": employee}, "owner")
+        except Refused as refused:
+            assert refused.code in {grpc.StatusCode.FAILED_PRECONDITION, grpc.StatusCode.PERMISSION_DENIED}
+            return  # a rule of its own keeps it with its owner
+        assert given.owner == employee
+        assert (await at.call("Get", at.service.client("stranger"), name=made.name)).owner == employee
+        with pytest.raises(Refused) as refused:
+            await at.call("Get", name=made.name)
+        assert refused.value.code == grpc.StatusCode.NOT_FOUND
+
     async def test_a_deleted_record_is_gone_and_told(self, at: At) -> None:
         at.needs("DELETE")
         made = await at.create()
