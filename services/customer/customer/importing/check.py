@@ -11,23 +11,16 @@ from dataclasses import dataclass, field
 from crm.customer.v1 import pb
 from crmkit.call import Call
 from crmkit.errors import PermissionDenied
+from crmkit.runfiles import lines_in_error, next_rows, note_problems, opened
 from crmkit.runs import Run
 from crmkit.sheets import Row
 from crmkit.tables import BulkRow
-from sqlalchemy import delete, distinct, func, select
+from sqlalchemy import delete
 
 from customer.importing import duplicates, judge
 from customer.importing.judge import Seen
 from customer.importing.plan import PARENT, Line, Plan, propose
-from customer.importing.work import (
-    SHOWN,
-    next_rows,
-    note_problems,
-    opened,
-    show_errors,
-    the_import,
-    write_error_file,
-)
+from customer.importing.work import CHUNK, SHOWN, keep_error_file, show_errors, the_import
 from customer.model.importation import Import
 
 ALIKE = 0.75
@@ -55,7 +48,7 @@ async def check(run: Run) -> None:
     async with opened(run, found.encoding) as sheet:
         plan = Plan.of(found, sheet.columns, run.running.config.get)
         _refuse_without_rights(plan, run)
-        while rows := await next_rows(sheet):
+        while rows := await next_rows(sheet, CHUNK):
             lines = await asyncio.to_thread(plan.lines, rows)
             async with run.chunk() as call:
                 await _judge(lines, rows, plan, findings, found.duplicate_policy, run, call)
@@ -130,12 +123,7 @@ async def _conclude(found: Import, plan: Plan, findings: _Findings, run: Run, ca
     found.state = "CHECKED"
     if not found.mapping:
         found.mapping = plan.message(propose(found.kind, plan.columns, call.config))
-    found.failed = (
-        await call.db.scalar(
-            select(func.count(distinct(BulkRow.line))).where(BulkRow.run == run.id, BulkRow.action == "ERROR")
-        )
-        or 0
-    )
+    found.failed = await lines_in_error(run, call)
     choices = {header: column for mapped in plan.mapped.values() for header, column, _ in mapped}
     proposals: list[pb.Import.Proposal] = []
     for (header, text), count in findings.unknown.most_common(SHOWN):
@@ -152,7 +140,7 @@ async def _conclude(found: Import, plan: Plan, findings: _Findings, run: Run, ca
     found.proposals = proposals
     found.duplicates, found.duplicate_count = findings.duplicates, findings.duplicate_count
     await show_errors(run, found, call)
-    await write_error_file(run, found, call)
+    await keep_error_file(run, found, call)
 
 
 def _refuse_without_rights(plan: Plan, run: Run) -> None:

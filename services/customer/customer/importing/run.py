@@ -14,25 +14,17 @@ from crmkit.call import Call, changed_fields
 from crmkit.errors import FailedPrecondition, PermissionDenied, Problem, Validation
 from crmkit.mapping import mapper
 from crmkit.resource import Resource
+from crmkit.runfiles import lines_in_error, next_rows, note_problems, opened, skip_rows
 from crmkit.runs import Run
 from crmkit.sheetfields import RowProblem, violations
 from crmkit.sheets import Sheet
 from crmkit.tables import BulkRow
-from sqlalchemy import distinct, func, select, tuple_, update
+from sqlalchemy import select, tuple_, update
 
 from customer.importing import duplicates, judge
 from customer.importing.duplicates import Twin
 from customer.importing.plan import PARENT, Line, Plan
-from customer.importing.work import (
-    CHUNK,
-    next_rows,
-    note_problems,
-    opened,
-    show_errors,
-    skip_rows,
-    the_import,
-    write_error_file,
-)
+from customer.importing.work import CHUNK, keep_error_file, show_errors, the_import
 from customer.model.account import Account, MatchKeyRow
 from customer.model.contact import Contact
 from customer.model.importation import NEEDS, Import
@@ -67,7 +59,7 @@ async def run(run: Run) -> None:
         found = await the_import(run, call)
         await _tally(found, run, call)
         await show_errors(run, found, call)
-        await write_error_file(run, found, call)
+        await keep_error_file(run, found, call)
         found.finish(call.now)
         call.emit(events.ImportFinished, **{"import": found})
         run.next_phase("ENDED")
@@ -75,7 +67,7 @@ async def run(run: Run) -> None:
 
 async def _write_all(plan: Plan, sheet: Sheet, found: Import, run: Run) -> None:
     async def prepared() -> list[Line]:
-        return await asyncio.to_thread(plan.lines, await next_rows(sheet))
+        return await asyncio.to_thread(plan.lines, await next_rows(sheet, CHUNK))
 
     lines = await prepared()
     while lines:
@@ -367,12 +359,7 @@ async def _tally(found: Import, run: Run, call: Call) -> None:
         found.done = run.position
     found.created, found.updated = run.tally.get("created", 0), run.tally.get("updated", 0)
     found.skipped = run.tally.get("skipped", 0)
-    found.failed = (
-        await call.db.scalar(
-            select(func.count(distinct(BulkRow.line))).where(BulkRow.run == run.id, BulkRow.action == "ERROR")
-        )
-        or 0
-    )
+    found.failed = await lines_in_error(run, call)
 
 
 def _kept(

@@ -8,6 +8,7 @@ from crmkit import runs
 from crmkit.call import Call
 from crmkit.errors import FailedPrecondition, PermissionDenied, ResourceExhausted, Validation, Violation
 from crmkit.resource import Resource
+from crmkit.runfiles import FORMATS
 from customer.model.base import Base
 from sqlalchemy.orm import Mapped
 
@@ -19,7 +20,6 @@ NEEDS = {
     "INTERACTIONS": ("interactions",),
     "MIXED": ("accounts", "contacts"),
 }
-_FORMATS = {"csv": "csv", "txt": "csv", "tsv": "csv", "xlsx": "xlsx", "ods": "ods", "xls": "xls"}
 
 
 class Import(Resource, Base):
@@ -129,7 +129,7 @@ class Import(Resource, Base):
 
     def _format(self, file: dict[str, Any]) -> str:
         ending = str(file.get("displayName", "")).rpartition(".")[2].lower()
-        if ending not in _FORMATS:
+        if ending not in FORMATS:
             raise Validation(
                 Violation(
                     "import.file",
@@ -138,7 +138,7 @@ class Import(Resource, Base):
                     "CSV, XLSX, XLS or ODS only.",
                 )
             )
-        return _FORMATS[ending]
+        return FORMATS[ending]
 
     def _refuse_without_rights(self, call: Call) -> None:
         for verb in ("create", "update") if self.duplicate_policy == "UPDATE" else ("create",):
