@@ -29,7 +29,7 @@ from prometheus_client import CollectorRegistry, start_http_server
 from sqlalchemy import MetaData, QueuePool, text
 from sqlalchemy.ext.asyncio import AsyncEngine, async_sessionmaker, create_async_engine
 
-from crmkit import copies, migrate, scope, telemetry
+from crmkit import copies, migrate, scope, telemetry, transfer
 from crmkit.approvals import on_approval_ended
 from crmkit.auth import Caller, Directory, Verifier, system
 from crmkit.background import ended
@@ -48,6 +48,7 @@ from crmkit.rpc import LARGEST_MESSAGE, Pipeline, compile_service
 from crmkit.runs import Kind, Runs
 from crmkit.schedule import Job, Schedules
 from crmkit.settings import Settings
+from crmkit.transfer import on_bulk_cancelled, on_bulk_requested
 
 GRACE_SECONDS = 20
 
@@ -130,7 +131,7 @@ class Running:
             settings.oidc_discovery_url,
         )
         self.relay = Relay(self.engine, self.bus, app.name, self.metrics)
-        self.runs = Runs(self, {**app.runs})
+        self.runs = Runs(self, {**transfer.KINDS, **app.runs})
         self._tasks: list[asyncio.Task[None]] = []
         return self
 
@@ -140,7 +141,7 @@ class Running:
 
     async def work(self) -> None:
         """Starts the relay, the consumers and the timed work in the background."""
-        functions = [*self.app.consumes, on_approval_ended]
+        functions = [*self.app.consumes, on_approval_ended, on_bulk_requested, on_bulk_cancelled]
         if keeper := copies.keeper(self.foreign):
             functions.append(keeper)
         areas = sorted({described.area for described in resources().values()} | {"gateway"})

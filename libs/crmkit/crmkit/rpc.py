@@ -191,7 +191,7 @@ class Pipeline:
                     await context.send_initial_metadata((("crm-replayed", "true"),))
                 return reply
             except Exception as error:
-                problem = _problem(error)
+                problem = problem_of(error)
                 code = problem.code
                 trace_id = f"{span.get_span_context().trace_id:032x}"
                 if isinstance(problem, InternalError):
@@ -338,7 +338,7 @@ def _shown(value: Any, call: Call) -> Any:
     return call.message_of(value)
 
 
-def _problem(error: BaseException) -> Problem:
+def problem_of(error: BaseException) -> Problem:
     """The problem that an exception is to the caller."""
     match error:
         case Problem():

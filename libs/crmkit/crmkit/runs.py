@@ -7,6 +7,7 @@ is killed has done a chunk or has not, and whoever takes the run up goes on behi
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -14,7 +15,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from sqlalchemy import select, text
+from sqlalchemy import text
 from uuid_utils.compat import uuid7
 
 from crmkit.auth import Caller, system
@@ -39,8 +40,10 @@ _CLAIM = text(
     " AND lease_until <= clock_timestamp() ORDER BY create_time LIMIT 1 FOR UPDATE SKIP LOCKED)"
     " RETURNING id, about, kind, requester, spec, phase, position, tally, attempts"
 )
-_LEASE = text(
-    "UPDATE bulk_runs SET attempts = 0, lease_until = clock_timestamp() + make_interval(secs => :lease) WHERE id = :id"
+_MINE = text("SELECT phase, position FROM bulk_runs WHERE id = :id AND state = 'RUNNING' FOR UPDATE")
+_MOVE = text(
+    "UPDATE bulk_runs SET phase = :phase, position = :position, tally = CAST(:tally AS jsonb), attempts = 0,"
+    " lease_until = clock_timestamp() + make_interval(secs => :lease) WHERE id = :id"
 )
 _LATER = text(
     "UPDATE bulk_runs SET lease_until = clock_timestamp() + make_interval(secs => :pause) WHERE id = :id AND state = 'RUNNING'"
@@ -80,15 +83,13 @@ class Run:
         """One transaction of the requester, which ends with phase, position and tally as they are then."""
         before = (self.phase, self.position)
         async with self.running.call(self.kind, self.caller()) as call:
-            row = await call.db.scalar(
-                select(BulkRun).where(BulkRun.id == self.id, BulkRun.state == "RUNNING").with_for_update()
-            )
-            if row is None or (row.phase, row.position) != before:
+            found = (await call.db.execute(_MINE, {"id": self.id})).one_or_none()
+            if found is None or tuple(found) != before:
                 raise Lost
             yield call
-            row.phase, row.position, row.tally = self.phase, self.position, dict(self.tally)
-            await call.db.flush()
-            await call.db.execute(_LEASE, {"lease": LEASE_SECONDS, "id": self.id})
+            await call.flush()
+            moved = {"phase": self.phase, "position": self.position, "tally": json.dumps(self.tally)}
+            await call.db.execute(_MOVE, {"id": self.id, "lease": LEASE_SECONDS, **moved})
 
     def next_phase(self, phase: str) -> None:
         """Begins the next part from its first row."""

@@ -14,6 +14,7 @@ from crmkit.resource import Resource
 from crmkit.runs import Run
 from crmkit.standard import used
 from crmkit.tables import BulkRow, BulkRun
+from crmkit.transfer import remove
 from google.protobuf import json_format
 from sqlalchemy import select
 
@@ -79,7 +80,7 @@ async def _take_back(rows: Sequence[BulkRow], call: Call) -> list[tuple[BulkRow,
             if record is None:
                 continue
             reason = (
-                await _remove(record, row, in_use, call)
+                await remove(record, row.detail["version"], in_use, call)
                 if row.action == "CREATED"
                 else await _restore(record, row, call)
             )
@@ -87,19 +88,6 @@ async def _take_back(rows: Sequence[BulkRow], call: Call) -> list[tuple[BulkRow,
                 left.append((row, reason))
         await call.flush()
     return left
-
-
-async def _remove(record: Resource, row: BulkRow, in_use: set[str], call: Call) -> str:
-    if record.version != row.detail["version"] or record.pending_approval:
-        return "CHANGED_SINCE"
-    if record.name in in_use:
-        return "IN_USE"
-    try:
-        await record.deleting(call)
-    except Problem as problem:
-        return problem.reason
-    await call.db.delete(record)
-    return ""
 
 
 async def _restore(record: Resource, row: BulkRow, call: Call) -> str:

@@ -1,0 +1,157 @@
+"""Records written out into a file, as the owner of the job sees them."""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+from collections.abc import Iterator, Sequence
+from datetime import UTC
+from decimal import Decimal
+from typing import Any, BinaryIO, cast
+
+from crm.options.v1 import options_pb2
+from google.protobuf import json_format
+
+from crmkit import sheets
+from crmkit.call import Call
+from crmkit.describe import COMMON, Field
+from crmkit.errors import CHINESE
+from crmkit.jobs import finish, model_of, need, progress
+from crmkit.listing import ZONE, Query, Record, page
+from crmkit.mapping import mapper, read_date
+from crmkit.options import option
+from crmkit.resource import Resource
+from crmkit.runfiles import store
+from crmkit.runs import Run
+
+EXPORT_PAGE = 200
+HOME_CURRENCY = "CNY"
+
+
+async def write_out(run: Run) -> None:
+    """Writes what the owner sees into a file. Interrupted, it begins anew: nothing has been changed."""
+    if run.phase == "ENDED":
+        return
+    model = model_of(run)
+    need(run, model, "read")
+    options = run.spec["options"]
+    shown = _exported(model, run)
+    ending = "xlsx" if options.get("format", "").upper() == "XLSX" else "csv"
+    pages: queue.Queue[list[list[Any]] | None] = queue.Queue(2)
+
+    def rows() -> Iterator[list[Any]]:
+        while (part := pages.get()) is not None:
+            yield from part
+
+    def write(file: BinaryIO) -> None:
+        to = sheets.write_xlsx if ending == "xlsx" else sheets.write_csv
+        to(cast("Any", file), [_label(field, run) for field in shown], rows())
+
+    async with run.chunk():
+        run.next_phase("")
+        run.tally = {}
+    label = model.described.rule.label.zh or model.described.collection
+    writing = asyncio.create_task(store(run, f"{label}.{ending}", run.requester, write))
+    try:
+        await _pages(run, model, shown, pages, writing)
+    finally:
+        await asyncio.to_thread(pages.put, None)
+    stored = await writing
+    async with run.chunk() as call:
+        await finish(run, call, "DONE", result_file=stored)
+        run.next_phase("ENDED")
+
+
+async def _pages(
+    run: Run, model: type[Resource], shown: Sequence[Field], pages: Any, writing: asyncio.Task[Any]
+) -> None:
+    options = run.spec["options"]
+    query = Query(options.get("filter", ""), options.get("orderBy", ""), options.get("q", ""))
+    token = ""
+    while True:
+        async with run.chunk() as call:
+            found = await page(
+                call.db, model, query, EXPORT_PAGE, token, call.caller, call.now, run.running.settings.secret
+            )
+            messages = [_message(row, call) for row in found.rows]
+            part = [[_cell(message, field) for field in shown] for message in messages]
+            run.position += len(part)
+            run.tally["total"] = run.position
+            await progress(run, call)
+        while not writing.done():
+            try:
+                await asyncio.to_thread(pages.put, part, True, 1)
+                break
+            except queue.Full:
+                continue
+        token = found.next_page_token
+        if not token or writing.done():
+            return
+
+
+def _exported(model: type[Resource], run: Run) -> list[Field]:
+    """The wanted fields that the owner may read; all of them where none are named."""
+    caller, guarded = run.caller(), mapper(model).guarded
+    fields = model.described.fields
+    by_name = {**fields, **{field.json_name: field for field in fields.values()}}
+    wanted = [name.strip() for name in run.spec["options"].get("fields", "").split(",") if name.strip()]
+    usual = [
+        "number",
+        *(name for name in fields if name not in COMMON and name != "name"),
+        "owner",
+        "create_time",
+    ]
+    chosen = [by_name[name] for name in wanted or usual if name in by_name]
+    return [field for field in chosen if field.name not in guarded or caller.may(guarded[field.name])]
+
+
+def _label(field: Field, run: Run) -> str:
+    text = field.rule.label
+    return (text.zh if run.spec["locale"] == CHINESE else text.en) or field.json_name
+
+
+def _message(row: Any, call: Call) -> Any:
+    return mapper(row.model).record_message(row.values) if isinstance(row, Record) else call.message_of(row)
+
+
+def _cell(message: Any, field: Field) -> Any:
+    """A field's value as the import reads it again."""
+    value: Any = getattr(message, field.name)
+    match field.kind:
+        case "enum":
+            return _choice(field, value)
+        case "enums":
+            return "；".join(_choice(field, each) for each in value)
+        case "money":
+            if not value.currency_code:
+                return None
+            home = value.currency_code == HOME_CURRENCY
+            return Decimal(value.amount) if home else f"{value.currency_code} {value.amount}"
+        case "decimal":
+            return Decimal(value) if value else None
+        case "time":
+            return value.ToDatetime(UTC).astimezone(ZONE) if message.HasField(field.name) else None
+        case "date":
+            return read_date(value)
+        case "texts" | "references":
+            return "；".join(value)
+        case "messages":
+            return "；".join(_text(item) for item in value)
+        case "message":
+            return _text(value) if message.HasField(field.name) else None
+        case "struct":
+            return "；".join(f"{key}={each}" for key, each in json_format.MessageToDict(value).items())
+        case _:
+            return value
+
+
+def _choice(field: Field, number: int) -> str:
+    value = field.descriptor.enum_type.values_by_number.get(number)
+    return option(value, options_pb2.text).zh or value.name if number and value is not None else ""
+
+
+def _text(item: Any) -> str:
+    return next(
+        (str(getattr(item, name)) for name in ("number", "address", "line", "text") if hasattr(item, name)),
+        "",
+    )
