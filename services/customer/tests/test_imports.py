@@ -193,7 +193,7 @@ async def test_naughty_strings_come_in_as_they_are(customer: Service) -> None:
     lines = [line for line in json.loads(path.read_text()) if line.strip()]
     buffer = io.BytesIO()
     sheets.write_csv(
-        text, ["客户名称", "背景"], [[f"{n}号 {line}"[:200], line] for n, line in enumerate(lines)]
+        buffer, ["客户名称", "背景"], [[f"{n}号 {line}"[:200], line] for n, line in enumerate(lines)]
     )
     found = await checked(customer, customer.sales1, buffer.getvalue())
     assert State.Name(found.state) == "CHECKED", found.failure
