@@ -27,13 +27,41 @@ ACCOUNTS, CONTACTS, OPPORTUNITIES, INTERACTIONS, TICKETS = 320, 1050, 220, 500, 
 AT_ONCE = 6
 PATIENCE = 30.0
 INDUSTRIES = ["制造业", "信息技术", "金融", "医疗健康", "教育", "零售", "物流", "能源", "建筑", "食品"]
-WORDS = ["智能制造", "精密机械", "新材料", "电子科技", "信息技术", "生物医药", "环保设备", "自动化", "仪器仪表", "供应链管理"]
-NEEDS = ["产线自动化改造", "仓储管理系统", "质量检测设备", "年度维保服务", "数据采集平台", "能耗监测系统", "设备更新", "智能仓库"]
+WORDS = [
+    "智能制造",
+    "精密机械",
+    "新材料",
+    "电子科技",
+    "信息技术",
+    "生物医药",
+    "环保设备",
+    "自动化",
+    "仪器仪表",
+    "供应链管理",
+]
+NEEDS = [
+    "产线自动化改造",
+    "仓储管理系统",
+    "质量检测设备",
+    "年度维保服务",
+    "数据采集平台",
+    "能耗监测系统",
+    "设备更新",
+    "智能仓库",
+]
 TALKS = [
     "电话沟通了项目进度，客户希望月底前看到方案。", "到现场勘察了车间布局，记录了改造点位。", "邮件发送了技术方案与报价说明，等待反馈。",
     "微信确认了下周演示时间与参会人员。", "与采购经理会谈，讨论了付款方式与交付周期。", "客户反馈竞争对手报价更低，需要申请折扣。",
 ]  # fmt: skip
-TROUBLES = ["设备开机报警", "软件无法登录", "希望安排培训", "传感器读数异常", "备件到货咨询", "发票抬头更改", "投诉交付延迟"]
+TROUBLES = [
+    "设备开机报警",
+    "软件无法登录",
+    "希望安排培训",
+    "传感器读数异常",
+    "备件到货咨询",
+    "发票抬头更改",
+    "投诉交付延迟",
+]
 PRODUCTS = [
     ("GX-100", "智能装配单元", "128000.00", "台"), ("GX-200", "视觉检测工作站", "86000.00", "台"),
     ("GX-300", "仓储管理系统", "58000.00", "套"), ("GX-400", "数据采集网关", "6800.00", "台"),
@@ -56,7 +84,9 @@ class Api:
     _tokens: dict[str, tuple[float, str]] = field(default_factory=dict)
     _locks: dict[str, asyncio.Lock] = field(default_factory=dict)
 
-    async def call(self, who: str, method: str, path: str, key: str = "", etag: str = "", **options: Any) -> Any:
+    async def call(
+        self, who: str, method: str, path: str, key: str = "", etag: str = "", **options: Any
+    ) -> Any:
         """The body of a good answer; None where the record exists already."""
         for attempt in range(8):
             headers = {"Authorization": f"Bearer {await self._token(who)}", "Accept-Language": "zh-CN"}
@@ -80,19 +110,29 @@ class Api:
     async def create(self, who: str, collection: str, key: str, **fields: Any) -> dict[str, Any]:
         """A record made once: its key makes its name."""
         name = f"{collection}/{_id(collection, key)}"
-        made = await self.call(who, "POST", f"/v1/{collection}", key=f"demo-{collection}-{key}"[:64], json={"name": name, **fields})
+        made = await self.call(
+            who,
+            "POST",
+            f"/v1/{collection}",
+            key=f"demo-{collection}-{key}"[:64],
+            json={"name": name, **fields},
+        )
         return made or await self.call(who, "GET", f"/v1/{name}")
 
     async def do(self, who: str, record: dict[str, Any], verb: str, **fields: Any) -> dict[str, Any]:
         """A verb on a record as it was seen."""
         key = f"demo-{record['name'][-12:]}-{verb}-{record['etag']}"
-        return await self.call(who, "POST", f"/v1/{record['name']}:{verb}", key=key, etag=record["etag"], json=fields)
+        return await self.call(
+            who, "POST", f"/v1/{record['name']}:{verb}", key=key, etag=record["etag"], json=fields
+        )
 
     async def await_one(self, who: str, collection: str, condition: str) -> dict[str, Any]:
         """The record that a fact brings."""
         until = time.monotonic() + PATIENCE
         while time.monotonic() < until:
-            found = await self.call(who, "GET", f"/v1/{collection}", params={"filter": condition, "pageSize": 1})
+            found = await self.call(
+                who, "GET", f"/v1/{collection}", params={"filter": condition, "pageSize": 1}
+            )
             if found.get(collection):
                 return found[collection][0]
             await asyncio.sleep(0.3)
@@ -149,7 +189,10 @@ class Demo:
 
         begun = time.monotonic()
         await asyncio.gather(*(worker() for _ in range(AT_ONCE)))
-        print(f"  {what}: {time.monotonic() - begun:.0f} s" + (f", {len(failures)} failed" if failures else ""), flush=True)
+        print(
+            f"  {what}: {time.monotonic() - begun:.0f} s" + (f", {len(failures)} failed" if failures else ""),
+            flush=True,
+        )
         for failure in failures[:3]:
             print(f"    {failure}", file=sys.stderr, flush=True)
         if len(failures) > 20:
@@ -168,7 +211,14 @@ class Demo:
                 await asyncio.sleep(0.5)
 
     async def _product(self, code: str, name: str, price: str, unit: str) -> dict[str, Any]:
-        fields = {"displayName": name, "code": code, "unit": unit, "taxRate": "13", "kind": "GOODS", "listPrice": _yuan(price)}
+        fields = {
+            "displayName": name,
+            "code": code,
+            "unit": unit,
+            "taxRate": "13",
+            "kind": "GOODS",
+            "listPrice": _yuan(price),
+        }
         product = await self.api.create("admin", "products", code, **fields)
         return await self.api.do("admin", product, "activate") if product["state"] == "DRAFT" else product
 
@@ -186,7 +236,9 @@ class Demo:
     async def _account(self, number: int) -> None:
         chance = random.Random(SEED + number)
         city = ["上海", "苏州", "杭州", "南京", "宁波", "无锡", "北京", "天津", "济南", "石家庄"][number % 10]
-        brand = "".join(chance.sample("华盛恒远信达嘉禾瑞丰鼎新博雅天翼海川金诚明德宏图安泰", 2)) + chance.choice("科创联合达通源")
+        brand = "".join(
+            chance.sample("华盛恒远信达嘉禾瑞丰鼎新博雅天翼海川金诚明德宏图安泰", 2)
+        ) + chance.choice("科创联合达通源")
         owner = "sales1" if number % 10 < 6 else "sales2"
         body = {
             "displayName": f"{city}{brand}{WORDS[number % len(WORDS)]}有限公司",
@@ -224,7 +276,14 @@ class Demo:
             displayName=self.names[number],
             account=account["name"],
             title=chance.choice(["总经理", "采购经理", "技术总监", "设备主管", "财务经理", "项目经理"]),
-            phones=[{"number": f"+86139{number:04d}{chance.randrange(10000):04d}", "type": "MOBILE", "primary": True, "valid": True}],
+            phones=[
+                {
+                    "number": f"+86139{number:04d}{chance.randrange(10000):04d}",
+                    "type": "MOBILE",
+                    "primary": True,
+                    "valid": True,
+                }
+            ],
             emails=[{"address": f"contact{number}@example.com", "primary": True}],
             decisionRole=chance.choice(["DECIDER", "INFLUENCER", "USER", "GATEKEEPER", "CHAMPION"]),
         )
@@ -233,7 +292,9 @@ class Demo:
     async def _interaction(self, number: int) -> None:
         chance = random.Random(SEED * 3 + number)
         account = self._some_account(number)
-        when = datetime.combine(self.today - timedelta(days=chance.randrange(1, 540)), datetime.min.time(), UTC)
+        when = datetime.combine(
+            self.today - timedelta(days=chance.randrange(1, 540)), datetime.min.time(), UTC
+        )
         await self.api.create(
             self.owners[account["name"]],
             "interactions",
@@ -286,7 +347,10 @@ class Demo:
         )
         if opportunity["state"] != "OPEN":
             return
-        stages = [stage["key"] for stage in (await self.api.call(who, "GET", f"/v1/{opportunity['pipeline']}"))["stages"]]
+        stages = [
+            stage["key"]
+            for stage in (await self.api.call(who, "GET", f"/v1/{opportunity['pipeline']}"))["stages"]
+        ]
         fate = number % 5
         steps = len(stages) - 1 if fate in (0, 1) else chance.randrange(0, len(stages))
         for stage in stages[stages.index(opportunity["stage"]) + 1 : steps + 1]:
@@ -299,10 +363,18 @@ class Demo:
         if fate == 0 and number % 2 == 0:
             await self._sold(who, account, opportunity, product, quantity, number)
         elif fate == 1:
-            await self.api.do(who, opportunity, "lose", reason=chance.choice(["价格过高", "选择竞争对手", "项目取消"]))
+            await self.api.do(
+                who, opportunity, "lose", reason=chance.choice(["价格过高", "选择竞争对手", "项目取消"])
+            )
 
     async def _sold(
-        self, who: str, account: dict[str, Any], opportunity: dict[str, Any], product: dict[str, Any], quantity: int, number: int
+        self,
+        who: str,
+        account: dict[str, Any],
+        opportunity: dict[str, Any],
+        product: dict[str, Any],
+        quantity: int,
+        number: int,
     ) -> None:
         """Quote, contract, order, delivery, invoice and, for most, the money."""
         api = self.api
@@ -319,11 +391,28 @@ class Demo:
         await api.do(who, opportunity, "win")
         contract = await api.await_one(who, "contracts", f'opportunity = "{opportunity["name"]}"')
         if not contract.get("instalments"):
-            instalment = {"title": "货款", "percent": "100", "trigger": "DATE", "date": _day(self.today + timedelta(days=number % 60 - 20))}
-            contract = await api.call(who, "PATCH", f"/v1/{contract['name']}", etag=contract["etag"], json={"instalments": [instalment]})
+            instalment = {
+                "title": "货款",
+                "percent": "100",
+                "trigger": "DATE",
+                "date": _day(self.today + timedelta(days=number % 60 - 20)),
+            }
+            contract = await api.call(
+                who,
+                "PATCH",
+                f"/v1/{contract['name']}",
+                etag=contract["etag"],
+                json={"instalments": [instalment]},
+            )
         contract = await api.do(who, contract, "submit")
         contract = await api.do("zong", contract, "approve")
-        contract = await api.do("zong", contract, "sign", signDate=_day(self.today - timedelta(days=number % 300)), counterpartySignatory="客户代表")
+        contract = await api.do(
+            "zong",
+            contract,
+            "sign",
+            signDate=_day(self.today - timedelta(days=number % 300)),
+            counterpartySignatory="客户代表",
+        )
         if contract["state"] == "SIGNED":
             contract = await api.do("zong", contract, "activate")
         order = await self._order(who, contract)
@@ -333,7 +422,11 @@ class Demo:
             who, "deliveries", str(number), account=account["name"], plannedDate=_day(self.today),
             lines=[{"order": order["name"], "item": item["key"], "quantity": item["quantity"]} for item in order["items"]],
         )  # fmt: skip
-        for verb, fields in (("ready", {}), ("ship", {"carrier": "顺丰"}), ("confirm", {"signatory": "仓库主管"})):
+        for verb, fields in (
+            ("ready", {}),
+            ("ship", {"carrier": "顺丰"}),
+            ("confirm", {"signatory": "仓库主管"}),
+        ):
             delivery = await api.do(who, delivery, verb, **fields)
         await self._collected(account, contract, order, number)
 
@@ -347,15 +440,25 @@ class Demo:
             order = await self.api.do(who, order, verb)
         return order
 
-    async def _collected(self, account: dict[str, Any], contract: dict[str, Any], order: dict[str, Any], number: int) -> None:
+    async def _collected(
+        self, account: dict[str, Any], contract: dict[str, Any], order: dict[str, Any], number: int
+    ) -> None:
         api = self.api
-        invoice = await api.await_one("finance", "invoices", f'order = "{order["name"]}" OR contract = "{contract["name"]}"')
+        invoice = await api.await_one(
+            "finance", "invoices", f'order = "{order["name"]}" OR contract = "{contract["name"]}"'
+        )
         if invoice["state"] == "DRAFT":
             invoice = await api.do("finance", invoice, "issue")
         if number % 20 == 0:
             return
         payment = await api.create(
-            "finance", "payments", str(number), account=account["name"], method="BANK", amount=invoice["gross"], date=_day(self.today)
+            "finance",
+            "payments",
+            str(number),
+            account=account["name"],
+            method="BANK",
+            amount=invoice["gross"],
+            date=_day(self.today),
         )
         if payment["state"] == "PENDING":
             payment = await api.do("finance", payment, "confirm")
@@ -378,7 +481,13 @@ class Demo:
 def _id(collection: str, key: str) -> UUID:
     """The id of a demo record: the same at every run, in the shape of a UUID of version 7."""
     digest = random.Random(f"{collection}/{key}").getrandbits(74)
-    return UUID(int=(0x01900000 << 96) | (0x7 << 76) | ((digest >> 62) & 0xFFF) << 64 | (0b10 << 62) | digest & ((1 << 62) - 1))
+    return UUID(
+        int=(0x01900000 << 96)
+        | (0x7 << 76)
+        | ((digest >> 62) & 0xFFF) << 64
+        | (0b10 << 62)
+        | digest & ((1 << 62) - 1)
+    )
 
 
 def _yuan(amount: str) -> dict[str, str]:
@@ -413,4 +522,3 @@ if __name__ == "__main__":
         asyncio.run(main())
     except Away as away:
         sys.exit(str(away))
-

@@ -160,6 +160,10 @@ class Platform:
             if app.database:
                 database = await servers.ensure_database(admin_url, app.name, self.secrets)
                 own |= {"DATABASE_URL": database.url, "MIGRATION_DATABASE_URL": database.owner_url}
+            if app.name == "workspace" and self.identity == "keycloak" and not os.environ.get("OIDC_ISSUER"):
+                # Keycloak follows the people whom workspace knows.
+                own["KEYCLOAK_URL"] = issuer_url.partition("/realms/")[0]
+                own["KEYCLOAK_ADMIN_SECRET"] = self.secrets.get("keycloak.guanxi-admin")
             own |= self._gateway_settings() if app.name == GATEWAY else {"GRPC_PORT": str(moved(app.port))}
             environments[app.name] = common | own
         return environments

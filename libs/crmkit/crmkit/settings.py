@@ -1,6 +1,7 @@
 """Settings of one process, from the environment. Every default is right for a developer's machine."""
 
 from base64 import urlsafe_b64decode
+from pathlib import Path
 
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -30,6 +31,12 @@ class Settings(BaseSettings):
     environment: str = "local"
     db_pool_size: int = 10
     max_concurrent_calls: int = 200
+    # Workspace alone: the company that an empty database begins with, and the Keycloak that follows its people.
+    seed_company: Path | None = None
+    keycloak_url: str = ""
+    keycloak_realm: str = "guanxi"
+    keycloak_admin_client: str = "guanxi-admin"
+    keycloak_admin_secret: str = Field(default="", repr=False)
 
     @field_validator("secret_key")
     @classmethod

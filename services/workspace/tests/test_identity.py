@@ -1,6 +1,5 @@
 """Keycloak follows the organisation. Slow: the real server is fetched and built the first time."""
 
-import os
 import shutil
 from collections.abc import AsyncIterator
 from typing import Any
@@ -15,7 +14,6 @@ from local_platform.keycloak import find_java, keycloak
 from local_platform.layout import STATE
 from local_platform.secret import Secrets
 from workspace.identity import Keycloak
-from workspace.settings import WorkspaceSettings
 
 
 def missing() -> str:
@@ -38,14 +36,14 @@ async def realm(workspace: Service) -> AsyncIterator[KeycloakAdmin]:
     ) as url:
         address, _, name = url.partition("/realms/")
         secret = secrets.get("keycloak.guanxi-admin")
-        told = {"KEYCLOAK_URL": address, "KEYCLOAK_REALM": name, "KEYCLOAK_ADMIN_SECRET": secret}
-        os.environ.update(told)
+        before = workspace.running.settings
+        told = {"keycloak_url": address, "keycloak_realm": name, "keycloak_admin_secret": secret}
+        workspace.running.settings = before.model_copy(update=told)
         try:
-            async with Keycloak.at(WorkspaceSettings()) as eye:
+            async with Keycloak.at(workspace.running.settings) as eye:
                 yield eye.admin
         finally:
-            for key in told:
-                del os.environ[key]
+            workspace.running.settings = before
 
 
 async def user_of(realm: KeycloakAdmin, username: str) -> Any:

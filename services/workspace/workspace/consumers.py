@@ -117,8 +117,9 @@ async def on_employee_offboarded(event: events.EmployeeOffboarded, call: Call) -
     await _replace(leaver, call)
     successor = await call.find(Employee, Employee.id == UUID(event.successor.partition("/")[2]))
     tasks = select(Task).where(Task.owner == leaver, Task.state.in_(["OPEN", "IN_PROGRESS"]))
-    for task in list(await call.db.scalars(tasks.with_for_update())) if successor else ():
-        task.hand_over(successor, call)
+    if successor is not None:
+        for task in list(await call.db.scalars(tasks.with_for_update())):
+            task.hand_over(successor, call)
     for key in list(
         await call.db.scalars(select(ApiKey).where(ApiKey.owner == leaver, ApiKey.state == "ACTIVE"))
     ):

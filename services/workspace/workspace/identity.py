@@ -18,6 +18,7 @@ from crmkit.call import Call
 from crmkit.errors import CHINESE, FailedPrecondition, Problem
 from crmkit.events import Fact, listens
 from crmkit.runs import Kind, Run
+from crmkit.settings import Settings
 from keycloak import (
     KeycloakAdmin,
     KeycloakError,
@@ -31,7 +32,6 @@ from workspace.model.department import Department
 from workspace.model.employee import Employee
 from workspace.model.role import Role
 from workspace.permissions import expand
-from workspace.settings import WorkspaceSettings
 
 RUN = "SynchroniseIdentity"
 API_CLIENT = "crm-api"
@@ -48,13 +48,13 @@ async def on_organisation_changed(event: Fact, call: Call) -> None:
 
 async def queue(name: str, call: Call) -> None:
     """Queues one record; without an identity provider there is nothing to do."""
-    if WorkspaceSettings().keycloak_url:
+    if call.running.settings.keycloak_url:
         await runs.start(call, RUN, name, {}, requester="system/workspace")
 
 
 async def queue_unfinished(call: Call) -> None:
     """Queues whom Keycloak does not have yet, and all departments and roles."""
-    if WorkspaceSettings().keycloak_url:
+    if call.running.settings.keycloak_url:
         waiting = (Employee.state == "INVITED") | (Employee.identity_error != "")
         for model, condition in ((Department, True), (Role, True), (Employee, waiting)):
             for key in await call.db.scalars(select(model.id).where(cast("Any", condition))):
@@ -72,7 +72,7 @@ async def synchronise(run: Run) -> None:
         wanted = _wanted(row)
     subject = ""
     try:
-        async with Keycloak.at(WorkspaceSettings()) as keycloak:
+        async with Keycloak.at(run.running.settings) as keycloak:
             if collection == "departments":
                 await keycloak.ensure_group(wanted)
             elif collection == "roles":
@@ -154,7 +154,7 @@ class Keycloak:
 
     @classmethod
     @asynccontextmanager
-    async def at(cls, settings: WorkspaceSettings) -> AsyncIterator[Keycloak]:
+    async def at(cls, settings: Settings) -> AsyncIterator[Keycloak]:
         """The server of the settings, as the client that may keep people and departments."""
         connection = KeycloakOpenIDConnection(
             server_url=settings.keycloak_url,

@@ -18,7 +18,6 @@ from workspace.model.department import Department
 from workspace.model.dictionary import Dictionary
 from workspace.model.employee import Employee
 from workspace.model.role import Role
-from workspace.settings import WorkspaceSettings
 
 DATA = Path(__file__).parent
 # The role that nobody may edit away.
@@ -30,7 +29,7 @@ async def seed(call: Call) -> None:
     await call.db.execute(text("SELECT pg_advisory_xact_lock(hashtext('workspace.seed'))"))
     await _roles(call)
     await _dictionaries(call)
-    if path := WorkspaceSettings().seed_company:
+    if path := call.running.settings.seed_company:
         await _company(yaml.safe_load(path.read_text()), call)
 
 

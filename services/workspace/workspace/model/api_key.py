@@ -53,8 +53,9 @@ class ApiKey(Resource, Base):
         order = list(Scope)
         if not call.caller.is_system and order.index(Scope(self.scope)) > order.index(call.caller.scope):
             raise PermissionDenied("SCOPE_EXCEEDS_OWNER")
-        self.expire_time = self.expire_time or call.now + timedelta(days=USUAL_DAYS)
-        if not call.now < self.expire_time <= call.now + timedelta(days=LONGEST_DAYS):
+        expires = self.expire_time or call.now + timedelta(days=USUAL_DAYS)
+        self.expire_time = expires
+        if not call.now < expires <= call.now + timedelta(days=LONGEST_DAYS):
             raise FailedPrecondition("KEY_LIFETIME", limit=LONGEST_DAYS)
         self._check_networks()
         working = select(func.count()).where(ApiKey.owner == self.owner, ApiKey.state == "ACTIVE")

@@ -16,6 +16,7 @@ from crmkit.errors import FailedPrecondition, PermissionDenied
 from crmkit.filters import And, Comparison, FilterError, Not, Or
 from crmkit.filters.values import snake
 from crmkit.mapping import to_timestamp
+from crmkit.options import option
 from crmkit.resource import Resource, parse_name
 from google.api import annotations_pb2
 from sqlalchemy import Index, select
@@ -256,9 +257,9 @@ def verbs() -> dict[str, str]:
     for file in crmprotos.load().file:
         for service in file.service:
             for method in service.method:
-                http = method.options.Extensions[annotations_pb2.http]
-                permission: str = method.options.Extensions[options_pb2.permission]
-                if not method.options.Extensions[options_pb2.standard] and "/{name=" in http.post:
+                http = option(method, annotations_pb2.http)
+                permission: str = option(method, options_pb2.permission)
+                if not option(method, options_pb2.standard) and "/{name=" in http.post:
                     found[permission] = http.post.partition("{name=")[2].partition("/")[0]
     return found
 

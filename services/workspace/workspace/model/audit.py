@@ -139,7 +139,7 @@ async def prove(from_seq: int, limit: int, call: Call) -> Proof:
         for row in rows:
             if row.seq != expected:
                 return broken("INSERTED" if row.seq < expected else "MISSING")
-            if row.prev_hash != previous or seal(previous, row.id, row._mapping) != row.hash:
+            if row.prev_hash != previous or seal(previous, row.id, {**row._mapping}) != row.hash:
                 return broken("CHANGED")
             previous, expected, verified = row.hash, expected + 1, verified + 1
     if expected <= head_seq and verified < limit:

@@ -32,6 +32,7 @@ class Department(Resource, Base):
     code: Mapped[str]
     kind: Mapped[str]
     parent: Mapped[str]
+    manager: Mapped[str]
     path: Mapped[str]
     legal_entity: Mapped[bool]
     state: Mapped[str]

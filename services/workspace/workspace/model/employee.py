@@ -56,13 +56,11 @@ class Employee(Resource, Base):
 
     async def creating(self, call: Call) -> None:
         """Completes the record. Without an identity provider to wait for, the person may begin at once."""
-        from workspace.settings import WorkspaceSettings
-
         self.kind = self.kind or "STAFF"
         self.locale = self.locale or "zh-CN"
         self.time_zone = self.time_zone or "Asia/Shanghai"
         self.subject = str(self.id)
-        self.state = self.state or ("INVITED" if WorkspaceSettings().keycloak_url else "ACTIVE")
+        self.state = self.state or ("INVITED" if call.running.settings.keycloak_url else "ACTIVE")
         await self._check(frozenset(["username", "department", "posts", "superior"]), call)
         await check_roles(self.roles, call)
 
