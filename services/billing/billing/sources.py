@@ -18,6 +18,7 @@ from crmkit.mapping import read_date
 from crmkit.values import Money, zero
 from google.protobuf import json_format
 
+from billing.allocating import plan_of, take_advances
 from billing.model.balance import post
 from billing.model.invoice import Invoice
 from billing.model.plan import PaymentPlan, Trigger, delivery_parts
@@ -119,9 +120,11 @@ async def bill_delivery(delivery: Any, order: Any, contract: Any | None, call: C
 
 
 async def issue(invoice: Invoice, due: date | None, call: Call) -> None:
-    """Numbers the invoice, makes it final and adds it to what the account owes."""
+    """Numbers the invoice, makes it final, adds it to what the account owes; what was paid ahead pays it."""
+    plan = await plan_of(invoice.plan, call)
     await invoice.issue(call, due)
-    await post(call, invoice, issued=invoice.gross)
+    taken = await take_advances(invoice, plan, call) if plan is not None else zero(invoice.currency)
+    await post(call, invoice, issued=invoice.gross, allocated=taken, advances=-taken)
 
 
 async def _draft_delivery(

@@ -127,11 +127,11 @@ class Desk:
                  "net": self.money(str(net)), "tax": self.money(str(tax)), "gross": self.money(str(net + tax)),
                  "delivered": delivered[i - 1] if delivered else "0"}
             )  # fmt: skip
-        gross = sum(Decimal(row["gross"]["amount"]) for row in rows)
+        net, gross = (sum(Decimal(row[name]["amount"]) for row in rows) for name in ("net", "gross"))
         return {
             "name": f"orders/{uuid7()}", "number": "DD202611210001", "displayName": "补货", "account": customer,
             "ownEntity": COMPANY, "owner": person.employee, "department": person.department, "currency": "CNY",
-            "items": rows, "gross": self.money(str(gross)), "state": "IN_PROGRESS", **fields,
+            "items": rows, "net": self.money(str(net)), "gross": self.money(str(gross)), "state": "IN_PROGRESS", **fields,
         }  # fmt: skip
 
     def delivery(self, customer: str, order: str, *accepted: tuple[str, str]) -> dict[str, Any]:

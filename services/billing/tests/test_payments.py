@@ -288,3 +288,93 @@ async def check(desk: Any, customer: str, invoices: list[str], payments: list[st
     if found is not None:
         figures = [Decimal(m.amount) for m in (found.issued, found.allocated, found.balance, found.unapplied)]
         assert figures == [issued, allocated, issued - allocated, unapplied]
+
+
+async def test_money_paid_ahead_on_an_instalment_pays_its_invoice_when_that_is_issued(
+    billing: Service, desk: Any
+) -> None:
+    customer = await desk.account()
+    body = {
+        "displayName": "定金计划",
+        "account": customer,
+        "total": desk.money("100.00"),
+        "instalments": [{"title": "一期", "amount": desk.money("100.00"), "trigger": "ACTIVATION"}],
+    }
+    plan = await desk.finance.CreatePaymentPlan(paymentPlan=body)
+    await desk.finance.ActivatePaymentPlan(name=plan.name)
+    payment = await desk.received(customer, "150.00")
+    finance, ahead = desk.finance, {"plan": plan.name, "instalment": "1"}
+    for targets, reason in (
+        ([{**ahead, "amount": desk.money("100.01")}], "ALLOCATION_OVER_BALANCE"),
+        ([{**ahead, "amount": desk.money("150.01")}], "ALLOCATION_OVER_PAYMENT"),
+        ([{**ahead, "instalment": "7"}], "INSTALMENT_UNKNOWN"),
+        ([{}], "VALIDATION"),
+    ):
+        assert (
+            await desk.refused(finance.AllocatePayment(name=payment.name, targets=targets))
+        ).reason == reason
+    done = await finance.AllocatePayment(
+        name=payment.name, targets=[{**ahead, "amount": desk.money("60.00")}]
+    )
+    assert (done.allocated.amount, done.unapplied.amount) == ("60.00", "90.00")
+    found = await desk.balance(customer)
+    assert [m.amount for m in (found.balance, found.advances, found.unapplied)] == ["0.00", "60.00", "90.00"]
+    draft = await finance.InvoicePaymentPlan(name=plan.name, instalment="1")
+    invoice = await finance.IssueInvoice(name=draft.name)
+    assert (invoice.paid.amount, invoice.balance.amount, invoice.payment_state) == (
+        "60.00",
+        "40.00",
+        Invoice.PARTLY_PAID,
+    )
+    found = await desk.balance(customer)
+    figures = (found.issued, found.allocated, found.balance, found.advances, found.unapplied)
+    assert [m.amount for m in figures] == ["100.00", "60.00", "40.00", "0.00", "90.00"]
+    assert await finance.RecomputeAccountBalance(name=found.name) == found
+    # Of what is invoiced nothing more is paid ahead than the invoice leaves; told by allocation, the sums are right.
+    late = finance.AllocatePayment(name=payment.name, targets=[ahead])
+    assert (await desk.refused(late)).reason == "ALLOCATION_OVER_BALANCE"
+    told: dict[str, Decimal] = {}
+    for fact in await billing.facts("crm.billing.v1.PaymentAllocated", payment.name):
+        told |= {
+            t["allocation"]["name"]: Decimal(t["allocation"]["amount"]["amount"]) for t in fact["targets"]
+        }
+    for fact in await billing.facts("crm.billing.v1.AllocationReversed", payment.name):
+        for one in fact["targets"]:
+            told.pop(one["allocation"]["name"])
+    assert sum(told.values()) == Decimal("60.00")
+    await finance.AutoAllocatePayment(name=payment.name)
+    now = await finance.GetPaymentPlan(name=plan.name)
+    assert (now.state, now.paid.amount, now.instalments[0].advance.amount) == (
+        pb.PaymentPlan.DONE,
+        "100.00",
+        "0.00",
+    )
+    await finance.ReversePayment(name=payment.name, reason=REASON)
+    back = await finance.GetPaymentPlan(name=plan.name)
+    assert (back.state, back.paid.amount) == (pb.PaymentPlan.ACTIVE, "0.00")
+    found = await desk.balance(customer)
+    assert [m.amount for m in (found.balance, found.advances, found.unapplied)] == ["100.00", "0.00", "0.00"]
+
+
+async def test_an_advance_is_larger_than_one_invoice_and_the_rest_stays_ahead_until_it_is_undone(
+    desk: Any,
+) -> None:
+    customer = await desk.account()
+    order = desk.order(customer, ("10", "10.00"), delivered=("4",))
+    await desk.tell("OrderPlaced", order=order)
+    plan = await desk.plan(order["name"])
+    payment = await desk.received(customer, "113.00")
+    await desk.finance.AllocatePayment(name=payment.name, targets=[{"plan": plan.name, "instalment": "1"}])
+    await desk.tell(
+        "DeliveryConfirmed", delivery=desk.delivery(customer, order["name"], ("1", "4")), orders=[order]
+    )
+    (invoice,) = await desk.invoices(order=order["name"])
+    paid = await desk.finance.IssueInvoice(name=invoice.name)
+    assert (paid.gross.amount, paid.payment_state) == ("45.20", Invoice.PAID)
+    active = [a for a in await desk.allocations(payment.name) if a.state == Allocation.ACTIVE]
+    assert sorted((a.amount.amount, a.invoice) for a in active) == [("45.20", invoice.name), ("67.80", "")]
+    assert sum(Decimal(a.net.amount) for a in active) == Decimal("100.00")
+    rest = next(a for a in active if not a.invoice)
+    await desk.finance.ReverseAllocation(name=rest.name, reason=REASON)
+    found = await desk.balance(customer)
+    assert [m.amount for m in (found.balance, found.advances, found.unapplied)] == ["0.00", "0.00", "67.80"]

@@ -5,13 +5,14 @@ from typing import Any
 
 from billing.model.base import Base
 from billing.model.invoice import Invoice
-from billing.model.payment import Payment
+from billing.model.payment import Allocation, Payment
+from billing.model.plan import PaymentPlan
 from crm.billing.v1 import events_pb2 as events
 from crm.billing.v1 import pb
 from crmkit.call import Call
 from crmkit.resource import Resource
 from crmkit.values import Money, zero
-from sqlalchemy import Index, func, select, text
+from sqlalchemy import Index, Text, cast, func, literal, select, text
 from sqlalchemy.orm import Mapped
 
 _LOCK = text("SELECT pg_advisory_xact_lock(hashtextextended(:key, 0))")
@@ -31,6 +32,7 @@ class AccountBalance(Resource, Base):
     allocated: Mapped[Money]
     balance: Mapped[Money]
     unapplied: Mapped[Money]
+    advances: Mapped[Money]
 
     async def recompute(self, call: Call) -> None:
         """The figures from the documents themselves."""
@@ -50,6 +52,20 @@ class AccountBalance(Resource, Base):
             Payment.__table__.c.amount_currency == self.currency,
         )  # fmt: skip
         unapplied = await call.db.scalar(left)
+        advances = select(func.sum(_amount(Allocation, "amount"))).where(
+            Allocation.account == self.account,
+            Allocation.invoice == "",
+            Allocation.state == "ACTIVE",
+            Allocation.__table__.c.amount_currency == self.currency,
+            Allocation.plan.in_(
+                select(literal("paymentPlans/").op("||")(cast(PaymentPlan.id, Text))).where(
+                    PaymentPlan.own_entity == self.own_entity, PaymentPlan.account == self.account
+                )
+            ),
+        )
+        ahead = Money(await call.db.scalar(advances) or Decimal(0), self.currency)
+        if self.advances != ahead:
+            self.advances = ahead
         self._set(issued or Decimal(0), allocated or Decimal(0), unapplied or Decimal(0))
 
     def _set(self, issued: Decimal, allocated: Decimal, unapplied: Decimal) -> None:
@@ -68,6 +84,7 @@ async def post(
     issued: Money | None = None,
     allocated: Money | None = None,
     unapplied: Money | None = None,
+    advances: Money | None = None,
 ) -> None:
     """Adds to the balance of the document's account and tells it. Two at once wait for each other."""
     currency = document.currency if isinstance(document, Invoice) else document.amount.currency
@@ -85,12 +102,13 @@ async def post(
             AccountBalance(
                 account=key[0], own_entity=key[1], currency=currency, display_name=copy.get("displayName", ""),
                 owner=copy.get("owner", "") or document.owner, department=copy.get("department", "") or document.department,
-                issued=nothing, allocated=nothing, balance=nothing, unapplied=nothing,
+                issued=nothing, allocated=nothing, balance=nothing, unapplied=nothing, advances=nothing,
             )
         )  # fmt: skip
     row.issued += issued or nothing
     row.allocated += allocated or nothing
     row.unapplied += unapplied or nothing
+    row.advances += advances or nothing
     row.balance = row.issued - row.allocated
     call.emit(events.BalanceChanged, balance=row)
 

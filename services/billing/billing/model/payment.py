@@ -6,6 +6,7 @@ from typing import Any
 
 from billing.model.base import Base
 from billing.model.invoice import Invoice
+from billing.model.plan import PaymentPlan
 from billing.model.words import frozen, reason_of, shown
 from crm.billing.v1 import events_pb2 as events
 from crm.billing.v1 import pb
@@ -86,14 +87,29 @@ class Payment(Resource, Base):
         """Ties money to an invoice, never more than is open on either side. Both rows are locked."""
         if invoice.state != "ISSUED":
             raise FailedPrecondition("INVOICE_NOT_ISSUED")
-        if invoice.account != self.account:
+        amount = self._tie(invoice, invoice.currency, invoice.balance, wanted)
+        return pays(self, invoice, amount, call)
+
+    def advance(
+        self, plan: PaymentPlan, key: str, open_: Money, wanted: Money | None, call: Call
+    ) -> "Allocation":
+        """Ties money to an instalment before it is invoiced. Both rows are locked."""
+        plan.check_state("DRAFT", "ACTIVE")
+        amount = self._tie(plan, plan.total.currency, open_, wanted)
+        plan.add_advance(key, amount)
+        plan.add_paid(key, amount, call)
+        return in_advance(self.name, self.date, plan, key, amount)
+
+    def _tie(self, to: Invoice | PaymentPlan, currency: str, open_: Money, wanted: Money | None) -> Money:
+        """How much is tied: what is wanted, or what both sides have; refused where they do not fit."""
+        if to.account != self.account:
             raise FailedPrecondition("PAYER_MISMATCH")
-        for found in (invoice.currency, wanted.currency if wanted is not None else invoice.currency):
+        for found in (currency, wanted.currency if wanted is not None else currency):
             if found != self.amount.currency:
                 raise InvalidArgument("CURRENCY_MISMATCH", expected=self.amount.currency, found=found)
-        if invoice.own_entity != self.own_entity:
+        if to.own_entity != self.own_entity:
             raise FailedPrecondition("ENTITY_MISMATCH")
-        left, open_, before = self.unapplied, invoice.balance, invoice.paid
+        left = self.unapplied
         amount = wanted if wanted is not None else min(left, open_, key=lambda money: money.amount)
         if wanted is not None and wanted.amount <= 0:
             text = Violation(
@@ -105,13 +121,7 @@ class Payment(Resource, Base):
         if amount > open_ or not open_:
             raise FailedPrecondition("ALLOCATION_OVER_BALANCE", left=shown(open_))
         self.apply(amount)
-        invoice.add_paid(amount, call)
-        return Allocation(
-            payment=self.name, invoice=invoice.name, account=self.account, plan=invoice.plan,
-            instalment=invoice.instalment, amount=amount, net=_net(invoice, before + amount) - _net(invoice, before),
-            date=self.date, contract=invoice.contract, order=invoice.order, owner=invoice.owner,
-            department=invoice.department,
-        )  # fmt: skip
+        return amount
 
     def apply(self, amount: Money) -> None:
         """Money is tied, or with a negative amount free again."""
@@ -157,12 +167,35 @@ class Allocation(Resource, Base):
         self.state, self.reason = "REVERSED", reason_of(reason)
 
 
-def target(allocation: Allocation, invoice: Invoice, call: Call) -> Any:
-    """What one allocation pays, with its origin, for facts."""
-    return events.AllocatedTarget(
-        allocation=call.message_of(allocation), invoice=call.message_of(invoice), opportunity=invoice.opportunity,
-        quote=invoice.quote,
+def pays(payment: Payment, invoice: Invoice, amount: Money, call: Call) -> Allocation:
+    """The allocation of money that pays an invoice; the invoice is paid by it."""
+    before = invoice.paid
+    invoice.add_paid(amount, call)
+    net = _net(invoice, before + amount) - _net(invoice, before)
+    return Allocation(
+        payment=payment.name, invoice=invoice.name, account=invoice.account, plan=invoice.plan,
+        instalment=invoice.instalment, amount=amount, net=net, date=payment.date, contract=invoice.contract,
+        order=invoice.order, owner=invoice.owner, department=invoice.department,
     )  # fmt: skip
+
+
+def in_advance(payment: str, day: date | None, plan: PaymentPlan, key: str, amount: Money) -> Allocation:
+    """The allocation of money paid on an instalment that is not invoiced yet."""
+    return Allocation(
+        payment=payment, account=plan.account, plan=plan.name, instalment=key, amount=amount, net=plan.net_of(amount),
+        date=day, contract=plan.contract, order=plan.order, owner=plan.owner, department=plan.department,
+    )  # fmt: skip
+
+
+def target(allocation: Allocation, origin: Invoice | PaymentPlan, call: Call) -> Any:
+    """What one allocation pays, with its origin, for facts."""
+    fact = events.AllocatedTarget(allocation=call.message_of(allocation), opportunity=origin.opportunity)
+    if isinstance(origin, Invoice):
+        fact.invoice.CopyFrom(call.message_of(origin))
+        fact.quote = origin.quote
+    else:
+        fact.quote = origin.basis.get("quote", "")
+    return fact
 
 
 def _net(invoice: Invoice, paid: Money) -> Money:

@@ -96,6 +96,7 @@ class PaymentPlan(Resource, Base):
             part.ClearField("due")
             part.invoiced.CopyFrom(zero(currency).message())
             part.paid.CopyFrom(zero(currency).message())
+            part.advance.CopyFrom(zero(currency).message())
             if part.percent:
                 part.amount.CopyFrom((self.total * (number(part.percent) / HUNDRED)).rounded().message())
             parts.append(part)
@@ -152,6 +153,15 @@ class PaymentPlan(Resource, Base):
         self._change(key, paid=Money(number(self.part(key).paid.amount), amount.currency) + amount)
         self.paid += amount
         self.follow(call)
+
+    def add_advance(self, key: str, amount: Money) -> None:
+        """Paid before there is an invoice, or with a negative amount gone to one."""
+        self._change(key, advance=Money(number(self.part(key).advance.amount), amount.currency) + amount)
+
+    def net_of(self, amount: Money) -> Money:
+        """The part of an amount that is no tax, by the contract's or order's own net."""
+        net = Decimal(self.basis.get("net") or self.total.amount)
+        return (amount * (net / self.total.amount)).rounded() if self.total else amount
 
     def follow(self, call: Call, day: date | None = None) -> None:
         """States of the parts by what is paid and by the day; tells what has become due, overdue or paid."""

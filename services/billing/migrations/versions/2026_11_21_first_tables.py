@@ -6,7 +6,7 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
 
-revision: str = "483a9b983dcc"
+revision: str = "8c53aa32c6b1"
 down_revision: str | None = None
 branch_labels: str | Sequence[str] | None = None
 depends_on: str | Sequence[str] | None = None
@@ -27,6 +27,8 @@ def upgrade() -> None:
         sa.Column("allocated_currency", sa.Text(), nullable=True),
         sa.Column("balance_amount", sa.Numeric(precision=20, scale=4), nullable=True),
         sa.Column("balance_currency", sa.Text(), nullable=True),
+        sa.Column("advances_amount", sa.Numeric(precision=20, scale=4), nullable=True),
+        sa.Column("advances_currency", sa.Text(), nullable=True),
         sa.Column("unapplied_amount", sa.Numeric(precision=20, scale=4), nullable=True),
         sa.Column("unapplied_currency", sa.Text(), nullable=True),
         sa.Column("number", sa.Text(), server_default=sa.text("''"), nullable=False),

@@ -1,0 +1,147 @@
+"""Money tied to invoices and instalments, and untied.
+
+Locks are taken in one order: payment, invoices by name, plans, balance.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from crm.billing.v1 import events_pb2 as events
+from crm.billing.v1 import pb
+from crmkit.call import Call
+from crmkit.errors import Validation, Violation
+from crmkit.values import Money, zero
+from sqlalchemy import func, select
+
+from billing.model.balance import post
+from billing.model.invoice import Invoice
+from billing.model.payment import Allocation, Payment, in_advance, pays, target
+from billing.model.plan import PaymentPlan
+from billing.model.words import reason_of
+
+Tied = tuple[Allocation, Invoice | PaymentPlan]
+
+
+async def allocate(payment: Payment, targets: Sequence[Any], call: Call) -> None:
+    """Ties money of a locked payment to each target, and tells it in one fact."""
+    wrong = [i for i, one in enumerate(targets) if bool(one.invoice) == bool(one.plan and one.instalment)]
+    if wrong:
+        text = ("账单与分期填一项", "Give an invoice or an instalment.")
+        raise Validation(*(Violation(f"targets[{i}].invoice", "ONE_OF", *text) for i in wrong))
+    invoices = await lock_invoices({one.invoice for one in targets if one.invoice}, call)
+    made, nothing = list[Tied](), zero(payment.amount.currency)
+    for one in targets:
+        wanted = Money.parse(one.amount)
+        made.append(
+            await _pay(payment, invoices[one.invoice], wanted, call)
+            if one.invoice
+            else await _pay_ahead(payment, one.plan, one.instalment, wanted, call)
+        )
+    paid = sum((one.amount for one, _ in made if one.invoice), nothing)
+    ahead = sum((one.amount for one, _ in made if not one.invoice), nothing)
+    await post(call, payment, allocated=paid, advances=ahead, unapplied=-(paid + ahead))
+    await _tell(events.PaymentAllocated, payment, made, call)
+
+
+async def undo(payment: Payment, allocations: Sequence[Allocation], reason: str, call: Call) -> None:
+    """Undoes allocations of a locked payment; both sides are open again."""
+    reason_of(reason)
+    invoices = await lock_invoices({one.invoice for one in allocations if one.invoice}, call)
+    undone, nothing = list[Tied](), zero(payment.amount.currency)
+    for one in allocations:
+        one.undo(reason)
+        payment.apply(-one.amount)
+        invoice, plan = invoices.get(one.invoice), await plan_of(one.plan, call)
+        if invoice is not None:
+            invoice.add_paid(-one.amount, call)
+        if plan is not None:
+            plan.add_paid(one.instalment, -one.amount, call)
+            if invoice is None:
+                plan.add_advance(one.instalment, -one.amount)
+        undone.extend((one, origin) for origin in (invoice or plan,) if origin is not None)
+    if not allocations:
+        return
+    paid = sum((one.amount for one in allocations if one.invoice), nothing)
+    ahead = sum((one.amount for one in allocations if not one.invoice), nothing)
+    await post(call, payment, allocated=-paid, advances=-ahead, unapplied=paid + ahead)
+    await _tell(events.AllocationReversed, payment, undone, call, reason=reason)
+
+
+async def take_advances(invoice: Invoice, plan: PaymentPlan, call: Call) -> Money:
+    """What was paid ahead on the instalment pays its invoice, as far as it goes; returns how much that is.
+
+    The old allocation is undone and new ones stand for it, so that whoever keeps count by allocation stays right.
+    """
+    ahead = select(Allocation).where(
+        Allocation.plan == plan.name,
+        Allocation.instalment == invoice.instalment,
+        Allocation.invoice == "",
+        Allocation.state == "ACTIVE",
+    )
+    taken = zero(invoice.currency)
+    for old in list(await call.db.scalars(ahead.order_by(Allocation.create_time, Allocation.id))):
+        amount = min(old.amount, invoice.balance, key=lambda money: money.amount)
+        if not amount:
+            break
+        payment = await call.load(Payment, old.payment, lock=False)
+        old.undo(f"转入账单 {invoice.number}")
+        new: list[Tied] = [(await call.add(pays(payment, invoice, amount, call)), invoice)]
+        if rest := old.amount - amount:
+            new.append((await call.add(in_advance(old.payment, old.date, plan, old.instalment, rest)), plan))
+        plan.add_advance(old.instalment, -amount)
+        taken = taken + amount
+        await _tell(events.AllocationReversed, payment, [(old, plan)], call, reason=old.reason)
+        await _tell(events.PaymentAllocated, payment, new, call)
+    return taken
+
+
+async def most_urgent(payment: Payment, names: Sequence[str], call: Call) -> list[Any]:
+    """What is left of a locked payment, over the invoices in the order given."""
+    invoices = await lock_invoices(names, call)
+    left, targets = payment.unapplied, list[Any]()
+    for invoice in (invoices[name] for name in names):
+        amount = min(left, invoice.balance, key=lambda money: money.amount)
+        if amount:
+            targets.append(pb.AllocationTarget(invoice=invoice.name, amount=amount.message()))
+            left = left - amount
+    return targets
+
+
+async def lock_invoices(names: Iterable[str], call: Call) -> dict[str, Invoice]:
+    """The invoices, locked in one order so that two calls cannot wait for each other."""
+    return {name: await call.load(Invoice, name) for name in sorted(names)}
+
+
+async def plan_of(name: str, call: Call) -> PaymentPlan | None:
+    """The plan, locked; None where there is none."""
+    if not name:
+        return None
+    return await call.find(PaymentPlan, PaymentPlan.id == name.rpartition("/")[2], lock=True)
+
+
+async def _pay(payment: Payment, invoice: Invoice, wanted: Money | None, call: Call) -> Tied:
+    allocation = await call.add(payment.allocate(invoice, wanted, call))
+    plan = await plan_of(invoice.plan, call)
+    if plan is not None:
+        plan.add_paid(invoice.instalment, allocation.amount, call)
+    return allocation, invoice
+
+
+async def _pay_ahead(payment: Payment, name: str, key: str, wanted: Money | None, call: Call) -> Tied:
+    plan = await call.load(PaymentPlan, name)
+    part, currency = plan.part(key), plan.total.currency
+    issued = await call.db.scalar(
+        select(func.sum(Invoice.__table__.c.gross_amount)).where(
+            Invoice.plan == plan.name, Invoice.instalment == key, Invoice.state == "ISSUED"
+        )
+    )
+    amount, advance = Money.parse(part.amount) or zero(currency), Money.parse(part.advance) or zero(currency)
+    open_ = amount - advance - (Money(issued, currency) if issued else zero(currency))
+    return await call.add(payment.advance(plan, key, open_, wanted, call)), plan
+
+
+async def _tell(event: Any, payment: Payment, tied: Sequence[Tied], call: Call, **more: Any) -> None:
+    """Facts carry the rows as they are written."""
+    await call.flush()
+    targets = [target(allocation, origin, call) for allocation, origin in tied]
+    call.emit(event, payment=payment, targets=targets, handler=payment.handler, **more)
