@@ -1,5 +1,6 @@
 """Facts of orders: twice, in odd order, and what they make."""
 
+import contextlib
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from itertools import permutations
@@ -8,7 +9,9 @@ from typing import Any
 import pytest
 from billing.jobs import follow_instalments
 from crm.billing.v1 import pb
-from crmkit.testing import Service
+from crmkit.testing import Refused, Service
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 Plan, Invoice = pb.PaymentPlan, pb.Invoice
 State, Part = Plan.State, Plan.InstalmentState
@@ -305,3 +308,47 @@ async def test_the_daily_job_drafts_what_has_come_and_says_overdue_once(billing:
         ), ahead
     for subject in ("InstalmentDue", "InstalmentOverdue"):
         assert len(await billing.facts(f"crm.billing.v1.{subject}", plan.name)) == 1
+
+
+FACTS = st.lists(
+    st.sampled_from(["ContractSigned", "ContractActivated", "first", "second", "pay"]), max_size=10
+)
+
+
+@settings(max_examples=5, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(early=FACTS)
+async def test_in_whatever_order_and_however_often_facts_come_everything_is_billed_once(
+    desk: Any, early: list[str]
+) -> None:
+    """A contract due on delivery, delivered in two parts, paid in between; at the end every fact has come at least once."""
+    customer = await desk.account()
+    parts = [{"title": "货到付款", "percent": "100", "trigger": "DELIVERY"}]
+    contract = active(desk.contract(customer, "113.01", net=desk.money("100.01"), instalments=parts))
+    order = desk.order(customer, ("7", "14.287"), contract=contract["name"])
+    notes = {
+        "first": (desk.delivery(customer, order["name"], ("1", "3")), "3"),
+        "second": (desk.delivery(customer, order["name"], ("1", "4")), "7"),
+    }
+    payment = await desk.received(customer, "113.01")
+    for step in [*early, "second", "first", "ContractActivated", "ContractSigned", "pay"]:
+        if step in notes:
+            note, so_far = notes[step]
+            now = {**order, "items": [{**order["items"][0], "delivered": so_far}]}
+            await desk.tell("DeliveryConfirmed", delivery=note, orders=[now], contracts=[contract])
+        elif step == "pay":
+            for draft in await desk.invoices(contract=contract["name"], state="DRAFT"):
+                await desk.finance.IssueInvoice(name=draft.name)
+            with contextlib.suppress(Refused):
+                await desk.finance.AutoAllocatePayment(name=payment.name)
+        else:
+            await desk.tell(step, contract=contract)
+    found = await desk.invoices(contract=contract["name"])
+    assert len(found) == 2
+    assert sum(Decimal(one.gross.amount) for one in found) == Decimal("113.01")
+    plan, balance = await desk.plan(contract["name"]), await desk.balance(customer)
+    assert (plan.state, plan.invoiced.amount, plan.paid.amount) == (State.DONE, "113.01", "113.01")
+    assert (balance.issued.amount, balance.allocated.amount, balance.unapplied.amount) == (
+        "113.01",
+        "113.01",
+        "0.00",
+    )
