@@ -1,7 +1,8 @@
 """OpenAPI 3.1 from the same descriptors that the routes are made of.
 
 Beside the standard it carries what a client needs to build its screens from: `x-resource` on the
-schema of a resource, `x-label` and its like on properties, `x-permission` on operations.
+schema of a resource, `x-label` and its like on properties, `x-permission` on operations, and `x-facts`: what
+each business fact is called.
 """
 
 import json
@@ -16,6 +17,7 @@ from gateway.descriptors import (
     BEHAVIOR,
     CREATE,
     DELETE,
+    FACT,
     FIELD,
     GET,
     KEY_REQUIRED,
@@ -129,6 +131,7 @@ class _Document:
             "tags": [{"name": app} for app in sorted({route.method.app for route in self._routes})],
             "security": [{"bearer": []}, {"apiKey": []}, {"session": []}],
             "paths": dict(sorted(paths.items())),
+            "x-facts": self._facts(),
             "components": {
                 "schemas": dict(sorted(self._schemas.items())),
                 "responses": {
@@ -326,6 +329,10 @@ class _Document:
                 "x-enum-labels": {key: {"zh": t.zh, "en": t.en} for key, t in labels.items() if t},
             }
         return {"$ref": f"#/components/schemas/{name}"}
+
+    def _facts(self) -> dict[str, dict[str, str]]:
+        texts = {m.full_name: self._descriptors.option(m, FACT) for m in self._descriptors.messages()}
+        return {name: {"zh": text.zh, "en": text.en} for name, text in sorted(texts.items()) if text}
 
     def _add_resources(self) -> None:
         for collection, (message, _) in self._resources.items():

@@ -337,7 +337,7 @@ async def test_the_docs_load_nothing_from_elsewhere(gateway: Gateway) -> None:
 @pytest.fixture
 def web_root(tmp_path: Path) -> Path:
     (tmp_path / "assets").mkdir()
-    (tmp_path / "index.html").write_text("<!doctype html>page")
+    (tmp_path / "index.html").write_text("<!doctype html>page __CSP_NONCE__")
     (tmp_path / "assets" / "main-1a2b.js").write_text("x" * 5000)
     return tmp_path
 
@@ -351,14 +351,34 @@ async def test_the_web_client_is_one_page_with_lasting_assets(
     page = {"accept": "text/html"}
     for path in ("/", "/customers/accounts/1"):
         response = await gateway.client.get(path, headers=page)
-        assert (response.status_code, response.text) == (200, "<!doctype html>page")
-        assert response.headers["cache-control"] == "no-cache"
+        assert response.status_code == 200
+        assert response.text.startswith("<!doctype html>page ")
+        assert response.headers["cache-control"] == "no-store"
     asset = await gateway.client.get("/assets/main-1a2b.js", headers={"accept-encoding": "gzip"})
     assert asset.headers["cache-control"].endswith("immutable")
     assert asset.headers["content-encoding"] == "gzip"
     for path in ("/assets/gone.js", "/v1/nothing", "/../../etc/passwd", "/%2e%2e/%2e%2e/etc/passwd"):
         assert (await gateway.client.get(path)).status_code == 404
     assert (await gateway.client.get("/v1/nothing", headers=page)).status_code == 404
+
+
+async def test_each_answer_of_the_page_names_a_fresh_nonce_for_its_styles(
+    web_root: Path, gateway: Gateway
+) -> None:
+    from gateway.routes.web import WebClient
+
+    gateway.app.mount("/", WebClient(web_root))
+    nonces: set[str] = set()
+    for path in ("/", "/index.html", "/accounts/1"):
+        response = await gateway.client.get(path, headers={"accept": "text/html"})
+        nonce = response.text.rpartition(" ")[2]
+        policy = response.headers["content-security-policy"]
+        assert f"style-src 'self' 'nonce-{nonce}';" in policy
+        assert "unsafe-inline" not in policy
+        nonces.add(nonce)
+    assert len(nonces) == 3
+    asset = await gateway.client.get("/assets/main-1a2b.js")
+    assert "style-src 'self';" in asset.headers["content-security-policy"]
 
 
 async def test_long_answers_are_compressed_for_who_asks(gateway: Gateway, echo: Echo) -> None:

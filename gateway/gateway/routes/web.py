@@ -1,5 +1,6 @@
 """The web client and the API's own pages. Every asset comes from here, none from elsewhere."""
 
+import secrets
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,8 @@ from fastapi import APIRouter
 from fastapi.responses import HTMLResponse, Response
 from starlette.exceptions import HTTPException
 from starlette.staticfiles import StaticFiles
+
+from gateway.edge import CSP
 
 IMMUTABLE = "public, max-age=31536000, immutable"
 REVALIDATE = "no-cache"
@@ -67,11 +70,13 @@ def docs_assets() -> StaticFiles:
 
 class WebClient(StaticFiles):
     """The built web client: hashed assets for ever, everything else asked for again, paths of its own
-    router answered with its one page.
+    router answered with its one page. Each answer of the page names a nonce of its own, without which no
+    style element counts.
     """
 
     def __init__(self, root: Path) -> None:
         super().__init__(directory=root, html=True)
+        self._page = root / "index.html"
 
     async def get_response(self, path: str, scope: Any) -> Response:
         try:
@@ -81,8 +86,20 @@ class WebClient(StaticFiles):
                 raise
             response = await super().get_response("index.html", scope)
         hashed = path.startswith("assets/") and response.status_code in (200, 304)
-        response.headers["cache-control"] = IMMUTABLE if hashed else REVALIDATE
+        response.headers.setdefault("cache-control", IMMUTABLE if hashed else REVALIDATE)
         return response
+
+    def file_response(self, full_path: Any, *args: Any, **kwargs: Any) -> Response:
+        if Path(full_path) != self._page.resolve():
+            return super().file_response(full_path, *args, **kwargs)
+        nonce = secrets.token_urlsafe(16)
+        return HTMLResponse(
+            self._page.read_text().replace("__CSP_NONCE__", nonce),
+            headers={
+                "cache-control": "no-store",
+                "content-security-policy": CSP.format(styles=f"'self' 'nonce-{nonce}'"),
+            },
+        )
 
 
 def _is_page(path: str, scope: Any) -> bool:
