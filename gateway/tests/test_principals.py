@@ -160,6 +160,7 @@ async def test_signing_in_gives_a_session_without_a_token_in_the_browser(
         "displayName": "王芳",
         "roles": ["sales"],
         "permissions": [],
+        "scope": "OWN",
         "locale": "zh-CN",
     }
     assert (await gateway.client.get("/v1/things/1")).status_code == 200

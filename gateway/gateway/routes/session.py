@@ -17,7 +17,7 @@ def router(sessions: Sessions, keys: ApiKeys, authenticate: Authenticate, settin
 
     @routes.get("")
     async def who(request: Request) -> Response:
-        """Who is signed in, with roles and permissions; `signedIn: false` where nobody is."""
+        """Who is signed in, with roles, permissions and data scope; `signedIn: false` where nobody is."""
         session = await sessions.of(request.scope)
         if session is None:
             return _json({"signedIn": False})
@@ -32,6 +32,7 @@ def router(sessions: Sessions, keys: ApiKeys, authenticate: Authenticate, settin
                 "displayName": caller.display_name,
                 "roles": sorted(caller.roles),
                 "permissions": sorted(caller.permissions),
+                "scope": caller.scope.value,
                 "locale": claims.get("locale") or "zh-CN",
                 "csrf": session.csrf,
             }

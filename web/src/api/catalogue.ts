@@ -92,6 +92,8 @@ export class Catalogue {
     readonly resources: readonly Resource[],
     /** Every permission that some call asks for. */
     readonly permissions: readonly string[],
+    /** What each business fact is called, by its full name. */
+    readonly facts: Readonly<Record<string, Text>> = {},
   ) {
     this.byCollection = new Map(resources.map((resource) => [resource.collection, resource]));
   }
@@ -191,6 +193,7 @@ interface ResourceNote {
 export interface OpenApi {
   paths: Record<string, Record<string, unknown>>;
   components: { schemas: Record<string, Schema> };
+  "x-facts"?: Record<string, Text>;
 }
 
 export function readCatalogue(document: OpenApi, additions: (collection: string) => Additions): Catalogue {
@@ -244,7 +247,11 @@ export function readCatalogue(document: OpenApi, additions: (collection: string)
     .flatMap((path) => Object.values(path))
     .map((operation) => (operation as { "x-permission"?: string })["x-permission"])
     .filter((permission) => permission !== undefined && permission !== "*" && permission !== "public");
-  return new Catalogue(resources, [...new Set(permissions as string[])].toSorted());
+  return new Catalogue(
+    resources,
+    [...new Set(permissions as string[])].toSorted(),
+    document["x-facts"] ?? {},
+  );
 }
 
 // A message may contain itself; three levels are more than any form shows.

@@ -7,6 +7,8 @@ export interface Session {
   displayName: string;
   roles: string[];
   permissions: string[];
+  /** How far the person sees beyond what is theirs: OWN, DEPARTMENT, BELOW or ALL. */
+  scope: string;
   locale: string;
   csrf: string;
 }
@@ -25,6 +27,7 @@ export const sessionQuery = queryOptions({
         displayName: body.displayName ?? "",
         roles: body.roles ?? [],
         permissions: body.permissions ?? [],
+        scope: body.scope ?? "OWN",
         locale: body.locale ?? "",
         csrf: body.csrf ?? "",
       };
@@ -47,6 +50,9 @@ export function may(session: Session, permission: string | undefined): boolean {
     session.permissions.some((own) => own === "*" || own === permission)
   );
 }
+
+/** True for people who answer for others' work too. */
+export const leads = (session: Session): boolean => session.scope !== "OWN";
 
 export const signInUrl = (path: string) => `/session/sign-in?return_to=${encodeURIComponent(path)}`;
 

@@ -75,11 +75,21 @@ function One({ field, value, links, chip = false }: OneProps) {
       return <code>{JSON.stringify(value)}</code>;
     default: {
       const text = String(value);
+      if (FACT.test(text)) return <FactName name={text} />;
       if (chip) return <span className="tag tag-calm">{text}</span>;
       if (links && /^\w+\/[\w-]{8,}$/.test(text)) return <Reference name={text} link />;
       return field.multiline ? <span className="prose">{text}</span> : <>{text}</>;
     }
   }
+}
+
+const FACT = /^crm\.\w+\.v1\.[A-Z]\w+$/;
+
+/** What happened, in words. */
+export function FactName({ name }: { name: string }) {
+  const { label } = useText();
+  const text = useCatalogue().facts[name];
+  return <>{text ? label(text) : name}</>;
 }
 
 function DictionaryLabel({ name, value, chip }: { name: string; value: string; chip: boolean }) {

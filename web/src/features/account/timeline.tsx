@@ -3,7 +3,7 @@ import { Link } from "react-router";
 import { splitName } from "@/api/client";
 import { useText } from "@/i18n";
 import { dated, formatInstant, formatRelative } from "@/kit/dates";
-import { Reference } from "@/kit/field-value";
+import { FactName, Reference } from "@/kit/field-value";
 import { allOf, quote } from "@/kit/filter";
 import { Icon } from "@/kit/icons";
 import { formatMoney, type Money } from "@/kit/money";
@@ -71,6 +71,7 @@ export function Timeline({ account }: { account: string }) {
               {(facts ?? []).map((fact) => {
                 const ref = String(fact["ref"] ?? "");
                 const time = String(fact["occurTime"]);
+                const summary = String(fact["summary"] ?? "");
                 const amount = fact["amount"] as Money | undefined;
                 return (
                   <li key={fact.name}>
@@ -79,11 +80,9 @@ export function Timeline({ account }: { account: string }) {
                     </span>
                     <div>
                       <p>
-                        {ref ? (
-                          <Link to={`/${ref}`}>{String(fact["summary"] ?? "")}</Link>
-                        ) : (
-                          String(fact["summary"] ?? "")
-                        )}
+                        <FactName name={String(fact["kind"] ?? "")} />
+                        {summary && " · "}
+                        {ref ? <Link to={`/${ref}`}>{summary}</Link> : summary}
                         {amount?.amount && (
                           <strong className="feed-amount">{formatMoney(amount, language)}</strong>
                         )}

@@ -2,12 +2,12 @@ import { SearchOutlined } from "@ant-design/icons";
 import { useQuery } from "@tanstack/react-query";
 import { Link } from "react-router";
 import type { RecordJson } from "@/api/client";
-import { may } from "@/api/session";
+import { leads, may } from "@/api/session";
 import { useText } from "@/i18n";
 import { send } from "@/kit/commands";
 import { dated, formatRelative } from "@/kit/dates";
 import { FieldValue, Reference } from "@/kit/field-value";
-import { encodeFilter } from "@/kit/filter";
+import { allOf, encodeFilter } from "@/kit/filter";
 import { FunnelBars, useFunnel } from "@/kit/funnel";
 import { Page } from "@/kit/page";
 import { firstPageQuery, titleOf, useCatalogue, useSession } from "@/kit/queries";
@@ -26,6 +26,8 @@ export function HomePage() {
   };
   const hour = new Date().getHours();
   const greeting = hour < 6 ? "night" : hour < 12 ? "morning" : hour < 18 ? "afternoon" : "evening";
+  const team = leads(session);
+  const own = (rest = "") => allOf(team ? "" : "owner = me", rest);
   const today = new Intl.DateTimeFormat(dated(language), { dateStyle: "full" }).format(new Date());
 
   return (
@@ -51,8 +53,9 @@ export function HomePage() {
         {has("opportunities") && (
           <RecordsTile
             collection="opportunities"
-            title={t("home.myDeals")}
-            filter={'owner = me AND state = "OPEN"'}
+            title={t(team ? "home.teamDeals" : "home.myDeals")}
+            filter={own('state = "OPEN"')}
+            mine={!team}
             orderBy="expectedCloseDate"
             link={{ field: "state", value: "OPEN" }}
             show={["account", "amount", "expectedCloseDate"]}
@@ -61,13 +64,14 @@ export function HomePage() {
         {has("tickets") && (
           <RecordsTile
             collection="tickets"
-            title={t("home.myTickets")}
-            filter={'owner = me AND NOT state = "CLOSED"'}
+            title={t(team ? "home.teamTickets" : "home.myTickets")}
+            filter={own('NOT state = "CLOSED"')}
+            mine={!team}
             orderBy="createTime desc"
             show={["account", "priority", "state"]}
           />
         )}
-        {has("opportunities") && <FunnelTile />}
+        {has("opportunities") && <FunnelTile team={team} />}
         {has("accounts") && (
           <RecordsTile
             collection="accounts"
@@ -81,8 +85,9 @@ export function HomePage() {
         {has("leads") && (
           <RecordsTile
             collection="leads"
-            title={t("home.myLeads")}
-            filter="owner = me"
+            title={t(team ? "home.teamLeads" : "home.myLeads")}
+            filter={own()}
+            mine={!team}
             orderBy="createTime desc"
             show={["company", "state", "source"]}
           />
@@ -176,11 +181,15 @@ function FirstValue({
   return field ? <FieldValue field={field} value={record[field.name]} links={false} /> : null;
 }
 
-function FunnelTile() {
+function FunnelTile({ team }: { team: boolean }) {
   const { t } = useText();
-  const funnel = useFunnel("owner = me");
+  const funnel = useFunnel(team ? "" : "owner = me");
   return (
-    <Tile title={t("home.funnel")} all="/funnel" query={funnel}>
+    <Tile
+      title={t(team ? "home.teamFunnel" : "home.funnel")}
+      all={team ? "/funnel" : "/funnel?mine=1"}
+      query={funnel}
+    >
       {(stages) =>
         stages.every((stage) => stage.count === 0) ? (
           <Empty title={t("home.nothing")} />

@@ -1,7 +1,7 @@
 import { SearchOutlined } from "@ant-design/icons";
-import { useQueries } from "@tanstack/react-query";
+import { useQueries, useQuery } from "@tanstack/react-query";
 import { Modal } from "antd";
-import { useDeferredValue, useEffect, useState, type KeyboardEvent } from "react";
+import { Fragment, useDeferredValue, useEffect, useState, type KeyboardEvent } from "react";
 import { useNavigate } from "react-router";
 import { may } from "@/api/session";
 import { useText } from "@/i18n";
@@ -11,6 +11,7 @@ import { menuOf } from "@/kit/menu";
 import { firstPageQuery, titleOf, useCatalogue, useSession } from "@/kit/queries";
 import { screenOf } from "@/resources";
 
+// For those who may not use the global search.
 const SEARCHED = [
   "accounts",
   "contacts",
@@ -30,6 +31,13 @@ interface Hit {
   title: string;
   detail: string;
   icon: string | undefined;
+  group: string;
+}
+
+/** Hits of one kind side by side; the kind of the best hit first. */
+function grouped(hits: Hit[]): Hit[] {
+  const groups = [...new Set(hits.map((hit) => hit.group))];
+  return groups.flatMap((group) => hits.filter((hit) => hit.group === group));
 }
 
 /** Ctrl+K: finds records from two characters on, and pages by their name. */
@@ -42,14 +50,21 @@ export function Palette({ onClose }: { onClose: () => void }) {
   const q = useSettled(typed.trim());
   const [active, setActive] = useState(0);
 
-  const resources = SEARCHED.flatMap((collection) => {
+  const asks = q.length >= MIN_CHARACTERS;
+  const documents = catalogue.find("searchDocuments");
+  const everywhere = documents !== undefined && may(session, documents.permissions.read);
+  const found = useQuery({
+    ...firstPageQuery("searchDocuments", { q, pageSize: 30 }),
+    enabled: everywhere && asks,
+  });
+  const resources = (everywhere ? [] : SEARCHED).flatMap((collection) => {
     const resource = catalogue.find(collection);
     return resource && may(session, resource.permissions.read) ? [resource] : [];
   });
   const answers = useQueries({
     queries: resources.map((resource) => ({
       ...firstPageQuery(resource.collection, { q, pageSize: 5 }),
-      enabled: q.length >= MIN_CHARACTERS,
+      enabled: asks,
     })),
   });
 
@@ -59,23 +74,39 @@ export function Palette({ onClose }: { onClose: () => void }) {
       key: entry.path,
       path: entry.path,
       title: entry.label ? plural(entry.label) : t(`page.${entry.key}`),
-      detail: t("search.page"),
+      detail: "",
       icon: entry.icon,
+      group: t("search.page"),
     }))
     .filter((hit) => typed.trim() === "" || hit.title.toLowerCase().includes(typed.trim().toLowerCase()));
+  const documentHits: Hit[] = (asks ? (found.data?.records ?? []) : []).map((document) => {
+    const resource = catalogue.find(String(document["collection"]));
+    const choice = resource?.fields
+      .find((field) => field.name === "state")
+      ?.choices.find((candidate) => candidate.value === document["state"]);
+    return {
+      key: document.name,
+      path: `/${String(document["target"])}`,
+      title: String(document["title"] ?? ""),
+      detail: choice ? label(choice.label) : "",
+      icon: screenOf(String(document["collection"])).icon,
+      group: resource ? plural(resource.label) : String(document["collection"]),
+    };
+  });
   const records: Hit[] = answers.flatMap((answer, index) => {
     const resource = resources[index];
-    if (!resource || q.length < MIN_CHARACTERS) return [];
+    if (!resource || !asks) return [];
     return (answer.data?.records ?? []).map((record) => ({
       key: record.name,
       path: `/${record.name}`,
       title: titleOf(record, resource, language),
-      detail: [label(resource.label), record["number"]].filter(Boolean).join(" · "),
+      detail: String(record["number"] ?? ""),
       icon: screenOf(resource.collection).icon,
+      group: plural(resource.label),
     }));
   });
-  const hits = [...records, ...pages].slice(0, 30);
-  const searching = q.length >= MIN_CHARACTERS && answers.some((answer) => answer.isFetching);
+  const hits = grouped([...documentHits, ...records, ...pages]).slice(0, 40);
+  const searching = asks && (found.isFetching || answers.some((answer) => answer.isFetching));
 
   const open = (hit: Hit | undefined) => {
     if (!hit) return;
@@ -128,21 +159,27 @@ export function Palette({ onClose }: { onClose: () => void }) {
       </p>
       <ul id="palette-hits" role="listbox" aria-label={t("search.results")} className="palette-hits">
         {hits.map((hit, index) => (
-          // Keys reach the hits through the input; the pointer reaches them directly.
-          // eslint-disable-next-line jsx-a11y/click-events-have-key-events
-          <li
-            key={hit.key}
-            id={`hit-${index}`}
-            role="option"
-            aria-selected={index === active}
-            tabIndex={-1}
-            onMouseEnter={() => setActive(index)}
-            onClick={() => open(hit)}
-          >
-            <Icon name={hit.icon} />
-            <span className="cut">{hit.title}</span>
-            <span className="faint">{hit.detail}</span>
-          </li>
+          <Fragment key={hit.key}>
+            {hit.group !== hits[index - 1]?.group && (
+              <li role="presentation" className="palette-group faint">
+                {hit.group}
+              </li>
+            )}
+            {/* Keys reach the hits through the input; the pointer reaches them directly. */}
+            {/* eslint-disable-next-line jsx-a11y/click-events-have-key-events */}
+            <li
+              id={`hit-${index}`}
+              role="option"
+              aria-selected={index === active}
+              tabIndex={-1}
+              onMouseEnter={() => setActive(index)}
+              onClick={() => open(hit)}
+            >
+              <Icon name={hit.icon} />
+              <span className="cut">{hit.title}</span>
+              <span className="faint">{hit.detail}</span>
+            </li>
+          </Fragment>
         ))}
       </ul>
       {hits.length === 0 && !searching && <p className="palette-none">{t("search.none")}</p>}
