@@ -17,17 +17,26 @@ ROWS = "get,create,search,list,deal"
 def arguments() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m tests.load", description="Figures under load")
-    parser.add_argument("--quick", action="store_true", help="three minutes: 16 connections, one run of 4 s each")
+    parser.add_argument(
+        "--quick", action="store_true", help="three minutes: 16 connections, one run of 4 s each"
+    )
     parser.add_argument("--rows", default=ROWS, help=f"which rows (default {ROWS})")
     parser.add_argument("--connections", default="", help="how many at once (default 1,16,64)")
     parser.add_argument("--runs", type=int, default=0, help="interleaved runs of each (default 5)")
     parser.add_argument("--seconds", type=float, default=0, help="length of a run (default 10)")
-    parser.add_argument("--rate", type=float, default=0, help="operations a second, open loop; 0: closed loop")
+    parser.add_argument(
+        "--rate", type=float, default=0, help="operations a second, open loop; 0: closed loop"
+    )
     parser.add_argument("--accounts", type=int, default=50_000)
     parser.add_argument("--opportunities", type=int, default=20_000)
-    parser.add_argument("--state", type=Path, default=Path(".local/bench"), help="where the platform's data lies")
+    parser.add_argument("--apps", default="", help="which apps run (default all)")
+    parser.add_argument(
+        "--state", type=Path, default=Path(".local/bench"), help="where the platform's data lies"
+    )
     parser.add_argument("--fresh", action="store_true", help="begin with empty databases")
-    parser.add_argument("--hold", action="store_true", help="keep the platform running after the figures, for profiling")
+    parser.add_argument(
+        "--hold", action="store_true", help="keep the platform running after the figures, for profiling"
+    )
     found = parser.parse_args()
     found.connections = found.connections or ("16" if found.quick else "1,16,64")
     found.runs = found.runs or (1 if found.quick else 5)
@@ -49,7 +58,8 @@ async def main() -> None:
 
     if asked.fresh:
         shutil.rmtree(asked.state, ignore_errors=True)
-    apps = [app for app in APPS if _installed(app.name)]
+    wanted = asked.apps.split(",") if asked.apps else [app.name for app in APPS]
+    apps = [app for app in APPS if app.name in wanted and _installed(app.name)]
     missing = ", ".join(sorted({app.name for app in APPS} - {app.name for app in apps}))
     if missing:
         print(f"left out, not there yet: {missing}")
@@ -59,7 +69,9 @@ async def main() -> None:
         started = time.monotonic() - began
         bench = Bench(asked, {app.name for app in apps}, running.url, running.issuer)
         await bench.load()
-        print(f"start of the platform: {started:.1f} s (goal 8 s, first 20 s; with migrations that find nothing to do)")
+        print(
+            f"start of the platform: {started:.1f} s (goal 8 s, first 20 s; with migrations that find nothing to do)"
+        )
         for connections in map(int, asked.connections.split(",")):
             await bench.table(connections)
         bench.memory()
@@ -69,7 +81,7 @@ async def main() -> None:
 
 
 def _installed(app: str) -> bool:
-    return bool(importlib.util.find_spec(app) and importlib.util.find_spec(f"{app}.__main__"))
+    return all(importlib.util.find_spec(module) for module in (app, f"{app}.__main__", f"{app}.app"))
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import cycle
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
 import asyncpg
@@ -45,7 +44,9 @@ class Row:
 ROWS = {
     "get": [Row("get an account by name", "get", "sales1", "700/s, p99 60 ms", "1,200/s, p99 40 ms")],
     "create": [Row("create an account", "create", "sales1", "350/s, p99 100 ms", "650/s, p99 60 ms")],
-    "search": [Row("search by a fragment, page of 20", "search", "zong", "350/s, p99 80 ms", "700/s, p99 50 ms")],
+    "search": [
+        Row("search by a fragment, page of 20", "search", "zong", "350/s, p99 80 ms", "700/s, p99 50 ms")
+    ],
     "list": [
         Row("list page, dense scope", "list", "zong", "p99 60 ms", "p99 20 ms"),
         Row("list page, sparse scope", "list", "sales2", "p99 60 ms", "p99 20 ms"),
@@ -107,7 +108,8 @@ class Bench:
         await seed.accounts(server, self.asked.accounts, [owner("sales1"), owner("zong")])
         customer = await asyncpg.connect(f"{server}/customer")
         mine = await customer.fetch(
-            "SELECT id, display_name FROM accounts WHERE owner = $1 ORDER BY id LIMIT 5000", owner("sales1")[0]
+            "SELECT id, display_name FROM accounts WHERE owner = $1 ORDER BY id LIMIT 5000",
+            owner("sales1")[0],
         )
         await customer.close()
         self.names = [f"accounts/{row['id']}" for row in mine]
@@ -123,8 +125,12 @@ class Bench:
             for row in rows:
                 found.setdefault(row.title, []).append(await self.run(row, connections, number))
         load_average = os.getloadavg()[0]
-        print(f"\n{connections} connections, {self.asked.runs} runs of {self.asked.seconds:g} s, load average {load_average:.1f}\n")
-        print(f"| {'operation':34} | rate/s | p50 ms | p95 ms | p99 ms | errors | first | goal | CPU µs an operation |")
+        print(
+            f"\n{connections} connections, {self.asked.runs} runs of {self.asked.seconds:g} s, load average {load_average:.1f}\n"
+        )
+        print(
+            f"| {'operation':34} | rate/s | p50 ms | p95 ms | p99 ms | errors | first | goal | CPU µs an operation |"
+        )
         print("|---|---|---|---|---|---|---|---|---|")
         for row in rows:
             runs = found[row.title]
@@ -169,7 +175,9 @@ class Bench:
         cpu = {name: (after[name] - before.get(name, 0)) * share / count * 1e6 for name in after}
         return Figures(
             rate=len(latencies) / task.seconds,
-            percentiles=tuple(latencies[min(count - 1, int(count * p))] if latencies else 0.0 for p in (0.5, 0.95, 0.99)),  # type: ignore[arg-type]
+            percentiles=tuple(
+                latencies[min(count - 1, int(count * p))] if latencies else 0.0 for p in (0.5, 0.95, 0.99)
+            ),  # type: ignore[arg-type]
             errors=sum(answer["errors"].values()),
             why=next(iter(answer["errors"]), ""),
             cpu=cpu,

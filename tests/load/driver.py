@@ -135,7 +135,8 @@ def main() -> None:
     outcome = uvloop.run(drive(Task(**json.load(sys.stdin))))
     used = resource.getrusage(resource.RUSAGE_SELF)
     json.dump(
-        {"latencies": outcome.latencies, "errors": outcome.errors, "cpu": used.ru_utime + used.ru_stime}, sys.stdout
+        {"latencies": outcome.latencies, "errors": outcome.errors, "cpu": used.ru_utime + used.ru_stime},
+        sys.stdout,
     )
 
 

@@ -8,8 +8,42 @@ from typing import Any, Protocol
 from urllib.parse import quote
 from uuid import UUID
 
-CITIES = "上海 北京 广州 深圳 杭州 苏州 南京 成都 武汉 西安 青岛 宁波 厦门 长沙 合肥 重庆".split()
-TRADES = "机械 电子 贸易 科技 物流 食品 化工 建材 医疗 纺织 能源 教育 环保 传媒 汽车 软件".split()
+CITIES = [
+    "上海",
+    "北京",
+    "广州",
+    "深圳",
+    "杭州",
+    "苏州",
+    "南京",
+    "成都",
+    "武汉",
+    "西安",
+    "青岛",
+    "宁波",
+    "厦门",
+    "长沙",
+    "合肥",
+    "重庆",
+]
+TRADES = [
+    "机械",
+    "电子",
+    "贸易",
+    "科技",
+    "物流",
+    "食品",
+    "化工",
+    "建材",
+    "医疗",
+    "纺织",
+    "能源",
+    "教育",
+    "环保",
+    "传媒",
+    "汽车",
+    "软件",
+]
 SYLLABLES = "安博创达恩方冠海恒华嘉京凯朗美宁欧普启瑞盛泰同维祥信扬益远泽正中卓亚邦晨德福高宏金君康力龙明南鹏清荣森天万伟新兴旭雅永宇云展志智众"
 
 
@@ -71,7 +105,7 @@ def deal(known: Known, chance: random.Random) -> Steps:
         "displayName": f"{company(chance)}采购",
         "account": chance.choice(known.names),
         "amount": {"currencyCode": "CNY", "amount": str(chance.randrange(1000, 1000000))},
-        "expectedCloseDate": "2027-03-31",
+        "expectedCloseDate": {"year": 2027, "month": 3, "day": 31},
         "need": "年度采购",
     }
     made = json.loads((yield Request("POST", "/v1/opportunities", opportunity, _key(chance))))

@@ -38,7 +38,13 @@ async def accounts(url: str, count: int, owners: Sequence[tuple[str, str]]) -> N
         rows: list[Any] = []
         for number in range(start, min(start + BATCH, count)):
             owner, department = owners[number % len(owners)]
-            row = Account(display_name=company(chance), kind="COMPANY", roles=["PROSPECT"], state="ACTIVE", source="IMPORT")
+            row = Account(
+                display_name=company(chance),
+                kind="COMPANY",
+                roles=["PROSPECT"],
+                state="ACTIVE",
+                source="IMPORT",
+            )
             row.number, row.owner, row.department, row.creator = f"S-{number:07}", owner, department, owner
             row.create_time = row.update_time = began + timedelta(minutes=number)
             row.normalise()

@@ -244,6 +244,8 @@ def open_engine(settings: Settings, app: str, size: int = 0, overflow: int = 5) 
                 "statement_timeout": "10000",
                 "idle_in_transaction_session_timeout": "10000",
                 "jit": "off",
+                # The scope is set by a literal, see crmkit.reading.
+                "standard_conforming_strings": "on",
             },
         },
     )

@@ -21,6 +21,7 @@ from sqlalchemy import (
     Date,
     Select,
     and_,
+    bindparam,
     cast,
     false,
     func,
@@ -126,33 +127,38 @@ async def page(
     extra: ColumnElement[bool] | None = None,
 ) -> Page:
     """One page of what the caller may see, in order."""
-    if page_size < 0:
-        raise InvalidArgument("MALFORMED", detail="page_size < 0")
-    size = min(page_size or DEFAULT_PAGE, MAX_PAGE)
-    key = _open_token(page_token, query.digest(model), caller, secret) if page_token else None
+    size = size_of(page_size)
+    key = open_token(page_token, query.digest(model), caller, secret) if page_token else None
     condition = where(model, query.filter, caller, now)
     if extra is not None:
         condition = and_(condition, extra)
     if query.q.strip():
-        return await _search(session, model, query, size, key, condition, caller, now, secret)
-    order = _order(model, query.order_by, caller)
+        return await _search(session, model, query, size, key, condition, caller, secret)
+    order = order_of(model, query.order_by, caller)
     if key is not None:
-        condition = and_(condition, _after(order, key))
-    rows = await _read(session, _page_statement(model, condition, order, size, caller), model)
+        condition = and_(condition, after(order, typed(order, key)))
+    rows = await _read(session, page_statement(model, condition, order, size, caller), model)
     token = ""
     if len(rows) > size:
         rows.pop()
         last = (
             await session.execute(select(*(c for c, _ in order)).where(_row(model).id == rows[-1].id))
         ).one()
-        token = _seal_token([_plain(value) for value in last], query.digest(model), caller, secret)
+        token = seal_token([plain_value(value) for value in last], query.digest(model), caller, secret)
     return Page(rows, token)
 
 
-def _page_statement(
+def size_of(page_size: int) -> int:
+    """How many a page has."""
+    if page_size < 0:
+        raise InvalidArgument("MALFORMED", detail="page_size < 0")
+    return min(page_size or DEFAULT_PAGE, MAX_PAGE)
+
+
+def page_statement(
     model: type[Resource],
     condition: ColumnElement[bool],
-    order: "Sequence[_Ordered]",
+    order: "Sequence[Ordered]",
     size: int,
     caller: Caller,
 ) -> Select[Any]:
@@ -204,36 +210,50 @@ async def _search(
     key: list[Any] | None,
     condition: ColumnElement[bool],
     caller: Caller,
-    now: datetime,
     secret: bytes,
 ) -> Page:
-    if model.search_table is None:
-        raise InvalidArgument("MALFORMED", detail="q")
-    try:
-        term = SearchTerm.parse(query.q)
-    except ValueError:
-        raise InvalidArgument("MALFORMED", detail="q") from None
+    term = search_term(model, query)
     if term is None:
         return Page([], "")
-    row = _row(model)
-    search = model.search_table
-    hits = candidates(
-        term, search, search.c.id, where=[row.id == search.c.id, predicate(model, caller), condition]
-    )
     offset = int(key[0]) if key else 0
-    by = [hits.c.rank, hits.c.position, row.update_time.desc(), row.id.desc()]
-    if query.order_by:
-        by = [
-            column.desc() if descending else column
-            for column, descending in _order(model, query.order_by, caller)
-        ]
-    statement = _selected(model).join(hits, hits.c.id == row.id).order_by(*by).limit(size + 1).offset(offset)
-    rows = await _read(session, statement, model)
+    order = order_of(model, query.order_by, caller) if query.order_by else []
+    rows = await _read(session, search_statement(model, term, condition, order, size, offset, caller), model)
     token = ""
     if len(rows) > size:
         rows.pop()
-        token = _seal_token([offset + size], query.digest(model), caller, secret)
+        token = seal_token([offset + size], query.digest(model), caller, secret)
     return Page(rows, token)
+
+
+def search_term(model: type[Resource], query: Query) -> SearchTerm | None:
+    """What is looked for; MALFORMED where the model is not searched or the text is none."""
+    if model.search_table is None:
+        raise InvalidArgument("MALFORMED", detail="q")
+    try:
+        return SearchTerm.parse(query.q)
+    except ValueError:
+        raise InvalidArgument("MALFORMED", detail="q") from None
+
+
+def search_statement(
+    model: type[Resource],
+    term: SearchTerm,
+    condition: ColumnElement[bool],
+    order: "Sequence[Ordered]",
+    size: int,
+    offset: int,
+    caller: Caller,
+) -> Select[Any]:
+    """One more than a page of what the term finds, the best first where no order is asked for."""
+    row, search = _row(model), _search_table(model)
+    hits = candidates(
+        term, search, search.c.id, where=[row.id == search.c.id, predicate(model, caller), condition]
+    )
+    by = [column.desc() if descending else column for column, descending in order] or [
+        hits.c.rank, hits.c.position, row.update_time.desc(), row.id.desc()
+    ]  # fmt: skip
+    found = _selected(model).join(hits, hits.c.id == row.id).order_by(*by).limit(size + 1)
+    return found.offset(bindparam("offset", offset))
 
 
 @dataclass
@@ -313,10 +333,10 @@ async def aggregate(
     ]
 
 
-_Ordered = tuple[ColumnElement[Any], bool]
+Ordered = tuple[ColumnElement[Any], bool]
 
 
-def _order(model: type[Resource], order_by: str, caller: Caller) -> list[_Ordered]:
+def order_of(model: type[Resource], order_by: str, caller: Caller) -> list[Ordered]:
     """Columns and directions, ending in the id so that the order is total."""
     row = _row(model)
     try:
@@ -326,7 +346,7 @@ def _order(model: type[Resource], order_by: str, caller: Caller) -> list[_Ordere
         raise InvalidArgument(
             "ORDER_BY_INVALID", field=order_by[error.position :].split(",")[0].split(" ")[0][:60]
         ) from None
-    order: list[_Ordered] = [(_never_null(field), descending) for field, descending in wanted]
+    order: list[Ordered] = [(_never_null(field), descending) for field, descending in wanted]
     if not order:
         order = [(row.update_time, True)]
     return [*order, (row.id, order[0][1])]
@@ -356,11 +376,8 @@ def _never_null(field: FilterField) -> ColumnElement[Any]:
             return func.coalesce(column, "")
 
 
-def _after(order: Sequence[_Ordered], key: Sequence[Any]) -> ColumnElement[bool]:
-    """True for the rows behind the key in the order."""
-    if len(key) != len(order):
-        raise InvalidArgument("PAGE_TOKEN_INVALID")
-    values = [_typed(column, value) for (column, _), value in zip(order, key, strict=True)]
+def after(order: Sequence[Ordered], values: Sequence[Any]) -> ColumnElement[bool]:
+    """True for the rows behind the values in the order."""
     steps: list[ColumnElement[bool]] = []
     equal: list[ColumnElement[bool]] = []
     for (column, descending), value in zip(order, values, strict=True):
@@ -370,6 +387,13 @@ def _after(order: Sequence[_Ordered], key: Sequence[Any]) -> ColumnElement[bool]
     # Beside the exact condition, one that the index understands.
     bound = first_column <= values[0] if descending else first_column >= values[0]
     return and_(bound, or_(*steps))
+
+
+def typed(order: Sequence[Ordered], key: Sequence[Any]) -> list[Any]:
+    """The values of a token's key as the columns of the order have them."""
+    if len(key) != len(order):
+        raise InvalidArgument("PAGE_TOKEN_INVALID")
+    return [_typed(column, value) for (column, _), value in zip(order, key, strict=True)]
 
 
 def _typed(column: ColumnElement[Any], value: Any) -> Any:
@@ -385,19 +409,19 @@ def _typed(column: ColumnElement[Any], value: Any) -> Any:
     return Decimal(value) if kind is Decimal else value
 
 
-def _plain(value: Any) -> Any:
+def plain_value(value: Any) -> Any:
     if isinstance(value, datetime | date):
         return value.isoformat()
     return str(value) if isinstance(value, UUID | Decimal) else value
 
 
-def _seal_token(key: list[Any], digest: str, caller: Caller, secret: bytes) -> str:
+def seal_token(key: list[Any], digest: str, caller: Caller, secret: bytes) -> str:
     nonce = token_bytes(12)
     body = json.dumps([digest, key, caller.principal, int(datetime.now(UTC).timestamp())]).encode()
     return urlsafe_b64encode(nonce + AESGCM(secret).encrypt(nonce, body, b"page")).rstrip(b"=").decode()
 
 
-def _open_token(token: str, digest: str, caller: Caller, secret: bytes) -> list[Any]:
+def open_token(token: str, digest: str, caller: Caller, secret: bytes) -> list[Any]:
     try:
         sealed = urlsafe_b64decode(token + "=" * (-len(token) % 4))
         body = json.loads(AESGCM(secret).decrypt(sealed[:12], sealed[12:], b"page"))
@@ -456,6 +480,10 @@ def _name_column(model: type[Resource]) -> ColumnElement[str]:
     from sqlalchemy import Text
 
     return literal(f"{model.described.collection}/").concat(cast(_row(model).id, Text))
+
+
+def _search_table(model: type[Resource]) -> Any:
+    return model.search_table
 
 
 def _row(model: type[Resource]) -> Any:

@@ -64,9 +64,11 @@ class Mapper:
                     message.ClearField(name)
         return message
 
-    def record_message(self, record: Sequence[Any], may: Callable[[str], bool] | None = None) -> Message:
+    def record_message(
+        self, record: Sequence[Any], may: Callable[[str], bool] | None = None, into: Message | None = None
+    ) -> Message:
         """The message of a record of `columns`, without a row in between: for reading alone."""
-        message = self._class()
+        message = self._class() if into is None else into
         for name, write, first, second in self._takes:
             value = record[first]
             if second is not None:

@@ -56,7 +56,7 @@ from crmkit.listing import Record
 from crmkit.mapping import check_message, mapper
 from crmkit.options import has_option, option
 from crmkit.resource import Resource
-from crmkit.standard import Standard
+from crmkit.standard import Reader, Standard
 from crmkit.tables import Replay
 
 if TYPE_CHECKING:
@@ -84,6 +84,7 @@ class Method:
     reply: type[Message]
     permission: str
     handler: Callable[[Any, Call], Awaitable[Any]]
+    reader: Reader | None
     read_only: bool
     key_required: bool
     verb: bool
@@ -120,20 +121,23 @@ def _compile(method: MethodDescriptor, implementation: object, standards: Mappin
     if not has_option(method, annotations_pb2.http):
         raise ValueError(f"{method.full_name} has no google.api.http")
     standard = option(method, options_pb2.standard)
-    handler = getattr(implementation, method.name, None)
+    handler, reader = getattr(implementation, method.name, None), None
+    reply = message_factory.GetMessageClass(method.output_type)
     if handler is None and standard:
         resource = _standard_resource(method, permission)
         found = next((s for s in standards.values() if s.described.collection == resource), None)
-        handler = found.handler(standard) if found else None
+        if found:
+            handler, reader = found.handler(standard), found.reader(standard, reply)
     if handler is None:
         raise ValueError(f"{method.full_name} is not implemented")
     http = option(method, annotations_pb2.http)
     return Method(
         descriptor=method,
         request=message_factory.GetMessageClass(method.input_type),
-        reply=message_factory.GetMessageClass(method.output_type),
+        reply=reply,
         permission=permission,
         handler=handler,
+        reader=reader,
         read_only=http.WhichOneof("pattern") == "get",
         key_required=option(method, options_pb2.idempotency_key_required),
         verb=not standard,
@@ -223,6 +227,8 @@ class Pipeline:
         except DecodeError:
             raise InvalidArgument("MALFORMED", detail="protobuf") from None
         check_message(request)
+        if method.reader and (found := await method.reader(request, caller, self.running)) is not None:
+            return found.SerializeToString(), False
         for attempt in range(RETRIES):
             try:
                 return await self._transact(method, request, data, caller)

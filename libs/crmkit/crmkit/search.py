@@ -15,7 +15,7 @@ order and filter on the way), joined to the table and sorted by its `rank` and `
 """
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -84,6 +84,24 @@ class SearchTerm:
             return cls(SearchKind.PINYIN, forms, spelling[: text.KEY_LENGTH])
         return cls(SearchKind.FRAGMENT, forms)
 
+    def shape(self) -> "SearchTerm":
+        """The same for all terms whose statements differ in their values alone."""
+        forms = tuple("一二"[: len(form)] for form in self.forms)
+        return SearchTerm(SearchKind.FRAGMENT, forms, "yi" if self.prefix else "")
+
+    def values(self) -> dict[str, Any]:
+        """What the statements bind, by name."""
+        found: dict[str, Any] = {}
+        for number, form in enumerate(self.forms):
+            found[f"form{number}"] = form
+            found[f"grams{number}"] = [form] if len(form) == 1 else sorted(set(text.pairs(form)))
+            found[f"holds{number}"] = _pattern(form)
+            found[f"begins{number}"] = _pattern(text.SEPARATOR + form)
+            found[f"equals{number}"] = _pattern(text.SEPARATOR + form + text.SEPARATOR)
+        if self.prefix:
+            found |= {"key": [self.prefix], "prefix": _prefix_query(self)}
+        return found
+
 
 def search_columns(
     texts: Iterable[str],
@@ -123,10 +141,13 @@ def phone_keys(number: str) -> list[str]:
 
 def search_condition(term: SearchTerm, table: Searched) -> ColumnElement[bool]:
     """True for the rows that the term finds; served by the indexes of `search_indexes`."""
-    columns = _columns(table)
-    found = [_contains(form, columns) for form in term.forms]
+    columns, values = _columns(table), term.values()
+    found: list[ColumnElement[bool]] = []
+    for number, form in enumerate(term.forms):
+        grams = columns.search_grams.contains(_bound(f"grams{number}", values, ARRAY(Text)))
+        found.append(grams if len(form) == 1 else and_(grams, _like(columns.search_text, f"holds{number}", values)))
     if term.prefix:
-        query = cast(cast(bindparam(None, _prefix_query(term), Text), Text), TSQUERY)
+        query = cast(cast(_bound("prefix", values), Text), TSQUERY)
         found.append(func.array_to_tsvector(columns.search_pinyin).bool_op("@@")(query))
     return or_(*found)
 
@@ -134,15 +155,17 @@ def search_condition(term: SearchTerm, table: Searched) -> ColumnElement[bool]:
 def search_ranking(term: SearchTerm, table: Searched) -> tuple[ColumnElement[int], ColumnElement[int]]:
     """Rank (0 a whole name, 1 the beginning of a name, spelling or number, 2 elsewhere) and position in the
     text; what comes after, such as the last activity, is the caller's."""
-    columns = _columns(table)
+    columns, values, numbers = _columns(table), term.values(), range(len(term.forms))
     lines = text.SEPARATOR + columns.search_text + text.SEPARATOR
-    exact = [_has(lines, text.SEPARATOR + form + text.SEPARATOR) for form in term.forms]
-    begins = [_has(lines, text.SEPARATOR + form) for form in term.forms]
+    exact = [_like(lines, f"equals{number}", values) for number in numbers]
+    begins = [_like(lines, f"begins{number}", values) for number in numbers]
     if term.prefix:
-        exact.append(columns.search_pinyin.contains(_texts([term.prefix])))
+        exact.append(columns.search_pinyin.contains(_bound("key", values, ARRAY(Text))))
         # Every hit that the fragment does not explain is the beginning of a key.
-        begins.append(~or_(*(_has(columns.search_text, form) for form in term.forms)))
-    position = func.greatest(*(func.strpos(columns.search_text, form) for form in term.forms))
+        begins.append(~or_(*(_like(columns.search_text, f"holds{number}", values) for number in numbers)))
+    position = func.greatest(
+        *(func.strpos(columns.search_text, _bound(f"form{number}", values)) for number in numbers)
+    )
     return case((or_(*exact), 0), (or_(*begins), 1), else_=2), position
 
 
@@ -190,21 +213,17 @@ def _columns(table: Searched) -> Any:
     return inspect(table).selectable.c
 
 
-def _contains(form: str, columns: Any) -> ColumnElement[bool]:
-    if len(form) == 1:
-        return columns.search_grams.contains(_texts([form]))
-    return and_(
-        columns.search_grams.contains(_texts(sorted(set(text.pairs(form))))), _has(columns.search_text, form)
-    )
+def _bound(name: str, values: Mapping[str, Any], kind: Any = Text) -> ColumnElement[Any]:
+    return bindparam(name, values[name], kind)
 
 
-def _has(column: ColumnElement[str], fragment: str) -> ColumnElement[bool]:
+def _like(column: ColumnElement[str], name: str, values: Mapping[str, Any]) -> ColumnElement[bool]:
+    return column.like(_bound(name, values))
+
+
+def _pattern(fragment: str) -> str:
     escaped = re.sub(r"([\\%_])", r"\\\1", fragment)
-    return column.like(f"%{escaped}%")
-
-
-def _texts(values: Sequence[str]) -> ColumnElement[Sequence[str]]:
-    return bindparam(None, values, ARRAY(Text))
+    return f"%{escaped}%"
 
 
 def _prefix_query(term: SearchTerm) -> str:

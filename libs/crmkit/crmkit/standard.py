@@ -6,7 +6,7 @@ A service that needs one of them to be special writes a method of its name; the 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from crm.common.v1 import common_pb2
@@ -15,7 +15,7 @@ from google.protobuf.empty_pb2 import Empty
 from google.protobuf.message import Message
 from sqlalchemy import select
 
-from crmkit import listing
+from crmkit import listing, reading
 from crmkit.auth import Caller, visible
 from crmkit.call import Call
 from crmkit.customfields import check_custom
@@ -34,8 +34,12 @@ from crmkit.mapping import WRITABLE_COMMON, mapper
 from crmkit.resource import Resource, parse_name
 from crmkit.scope import predicate
 
+if TYPE_CHECKING:
+    from crmkit.app import Running
+
 MAX_BATCH = 100
 Handler = Callable[[Any, Call], Awaitable[Any]]
+Reader = Callable[[Any, Caller, "Running"], Awaitable[Message | None]]
 
 
 class Standard:
@@ -54,6 +58,25 @@ class Standard:
     def handler(self, standard: int) -> Handler:
         """The handler of one standard method."""
         return getattr(self, options_pb2.StandardMethod.Name(standard).lower())  # pyright: ignore[reportArgumentType]
+
+    def reader(self, standard: int, reply: type[Message]) -> Reader | None:
+        """The short way of a standard method, where it has one; it gives None for what only the handler can."""
+        if not reading.plain(self.model):
+            return None
+
+        async def get(request: Any, caller: Caller, running: Running) -> Message:
+            return await reading.get(running.engine, self.model, request.name, caller)
+
+        async def list(request: Any, caller: Caller, running: Running) -> Message | None:
+            if request.filter.strip():
+                return None
+            page = reply()
+            secret = running.settings.secret
+            await reading.page(running.engine, self.model, request, page, self.plural, caller, secret)
+            return page
+
+        short: dict[int, Reader] = {options_pb2.GET: get, options_pb2.LIST: list}
+        return short.get(standard)
 
     async def get(self, request: Any, call: Call) -> Resource:
         return await call.load(self.model, request, lock=False)

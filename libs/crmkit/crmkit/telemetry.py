@@ -9,6 +9,7 @@ from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExport
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, DEFAULT_ON
 
 from crmkit.settings import Settings
 
@@ -69,7 +70,9 @@ def start(app: str, settings: Settings) -> None:
     root.setLevel(settings.log_level)
     for noisy in ("httpx", "httpcore", "nats", "alembic", "asyncio"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
-    provider = TracerProvider(resource=Resource.create({"service.name": app}))
+    # Where nobody collects spans, a call has ids for its errors and logs, and nothing more.
+    sampler = DEFAULT_ON if settings.otel_exporter_otlp_endpoint else ALWAYS_OFF
+    provider = TracerProvider(sampler, resource=Resource.create({"service.name": app}))
     if settings.otel_exporter_otlp_endpoint:
         provider.add_span_processor(
             BatchSpanProcessor(OTLPSpanExporter(settings.otel_exporter_otlp_endpoint))

@@ -36,11 +36,11 @@ def replays_run_again(patch: pytest.MonkeyPatch) -> None:
 
 
 def tokens_fit_every_query(patch: pytest.MonkeyPatch) -> None:
-    opened = listing._open_token  # pyright: ignore[reportPrivateUsage]
-    seal = listing._seal_token  # pyright: ignore[reportPrivateUsage]
+    opened = listing.open_token
+    seal = listing.seal_token
     anyone = Caller(actor="", principal="anyone")
-    patch.setattr(listing, "_open_token", lambda token, _, __, secret: opened(token, "", anyone, secret))
-    patch.setattr(listing, "_seal_token", lambda key, _, __, secret: seal(key, "", anyone, secret))
+    patch.setattr(listing, "open_token", lambda token, _, __, secret: opened(token, "", anyone, secret))
+    patch.setattr(listing, "seal_token", lambda key, _, __, secret: seal(key, "", anyone, secret))
 
 
 @pytest.mark.parametrize(

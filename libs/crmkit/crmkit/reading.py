@@ -1,0 +1,224 @@
+"""Reads of the hot path, get and list: compiled text on the driver's connection, records straight to messages.
+
+    BEGIN with the caller's scope → one SELECT → COMMIT
+
+The statements are the ones of `scope` and `listing`, compiled once for each reach of a caller; what they cannot say
+(a filter, fields that are properties of the model, a model's own `readable`) goes the way of every other call.
+"""
+
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+from asyncpg import InterfaceError, PostgresError  # pyright: ignore[reportMissingTypeStubs]
+from google.protobuf.message import Message
+from sqlalchemy import Float, Select, bindparam, select, true
+from sqlalchemy.dialects.postgresql.asyncpg import PGDialect_asyncpg
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from crmkit import listing
+from crmkit.auth import Caller, Scope
+from crmkit.errors import NotFound
+from crmkit.listing import Query
+from crmkit.mapping import mapper
+from crmkit.resource import Resource, parse_name
+from crmkit.scope import predicate, settings
+from crmkit.search import SearchTerm
+
+CACHED = 2048
+_DIALECT = PGDialect_asyncpg()
+# The server's own numbers for the two types of numbers that SQLAlchemy reads differently.
+_NUMERIC, _FLOAT8 = 1700, 701
+# Columns of JSON that hold nothing.
+_EMPTY = frozenset(["[]", "{}"])
+
+Decode = tuple[tuple[int, Callable[[Any], Any]], ...]
+
+
+class Reach(NamedTuple):
+    """What of a caller decides which rows it sees."""
+
+    system: bool
+    employee: str
+    scope: Scope
+    departments: tuple[str, ...]
+    account: str
+
+    @classmethod
+    def of(cls, caller: Caller) -> "Reach":
+        """The caller's reach."""
+        return cls(caller.is_system, caller.employee, caller.scope, caller.departments, caller.account)
+
+    def caller(self) -> Caller:
+        """A caller who sees the same."""
+        actor = "system/reading" if self.system else ""
+        return Caller(
+            actor, self.employee, permissions=frozenset("*"), scope=self.scope, departments=self.departments,
+            account=self.account,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Statement:
+    """SQL as the driver takes it, its arguments in order, and what turns its columns into values."""
+
+    text: str
+    arguments: tuple[tuple[str, Any], ...]
+    decode: Decode
+
+    def with_values(self, values: Mapping[str, Any]) -> list[Any]:
+        """The arguments, the named ones from `values`."""
+        return [values.get(name, value) for name, value in self.arguments]
+
+    def read(self, record: Sequence[Any]) -> list[Any]:
+        """The record's values as `Mapper.record_message` takes them."""
+        values = list(record)
+        for index, decode in self.decode:
+            value = values[index]
+            values[index] = (
+                None if value is None or (isinstance(value, str) and value in _EMPTY) else decode(value)
+            )
+        return values
+
+
+def plain(model: type[Resource]) -> bool:
+    """True where messages are made of columns alone and the data scope is the only condition."""
+    return bool(mapper(model).columns) and getattr(model.readable, "__func__") is getattr(
+        Resource.readable, "__func__"
+    )  # noqa: B009
+
+
+def compiled(statement: Select[Any]) -> Statement:
+    """The statement as text."""
+    found = statement.compile(dialect=_DIALECT, compile_kwargs={"render_postcompile": True})
+    arguments: list[tuple[str, Any]] = []
+    for name in found.positiontup or ():
+        process = found.binds[name].type.dialect_impl(_DIALECT).bind_processor(_DIALECT)
+        value = found.params[name]
+        arguments.append((name, process(value) if process and value is not None else value))
+    decode: list[tuple[int, Callable[[Any], Any]]] = []
+    for index, column in enumerate(statement.selected_columns):
+        number = _FLOAT8 if isinstance(column.type, Float) else _NUMERIC
+        process = column.type.dialect_impl(_DIALECT).result_processor(_DIALECT, number)
+        if process is not None:
+            decode.append((index, process))
+    return Statement(str(found), tuple(arguments), tuple(decode))
+
+
+@asynccontextmanager
+async def reading(engine: AsyncEngine, reach: Reach) -> AsyncGenerator[Any, None]:
+    """A driver connection in a read-only transaction that knows the caller's scope."""
+    pooled = await engine.raw_connection()
+    connection: Any = pooled.driver_connection
+    try:
+        await connection.execute(_begin(reach))
+        yield connection
+        await connection.execute("COMMIT")
+    except BaseException:
+        try:
+            await connection.execute("ROLLBACK", timeout=1)
+        except (PostgresError, InterfaceError, OSError, TimeoutError):
+            # What state it is in nobody knows; the next one gets a new one.
+            pooled.invalidate()
+        raise
+    finally:
+        pooled.close()
+
+
+@lru_cache(CACHED)
+def _begin(reach: Reach) -> str:
+    """One round trip; the scope holds before any policy is asked, as another statement comes only after it."""
+    values = ", ".join(
+        f"set_config('crm.{name}', {_quoted(value)}, true)"
+        for name, value in zip(
+            ("scope", "employee", "departments", "account"), settings(reach.caller()), strict=True
+        )
+    )
+    return f"BEGIN READ ONLY; SELECT {values}"
+
+
+def _quoted(value: str) -> str:
+    """A literal; the server takes backslashes as they are (`standard_conforming_strings`, set by `open_engine`)."""
+    return "'" + value.replace("'", "''") + "'"
+
+
+@lru_cache(CACHED)
+def _one(model: type[Resource], reach: Reach) -> Statement:
+    row: Any = model
+    statement = select(*mapper(model).columns).where(
+        row.id == bindparam("key"), predicate(model, reach.caller())
+    )
+    return compiled(statement)
+
+
+async def get(engine: AsyncEngine, model: type[Resource], name: str, caller: Caller) -> Message:
+    """The message of the record with the name; NotFound where it is absent or invisible."""
+    key, reach = parse_name(name, model.described.collection), Reach.of(caller)
+    statement = _one(model, reach)
+    async with reading(engine, reach) as connection:
+        record = await connection.fetchrow(statement.text, *statement.with_values({"key": key}))
+    if record is None:
+        raise NotFound()
+    return mapper(model).record_message(statement.read(record), caller.may)
+
+
+async def page(
+    engine: AsyncEngine,
+    model: type[Resource],
+    request: Any,
+    reply: Any,
+    field: str,
+    caller: Caller,
+    secret: bytes,
+) -> None:
+    """Puts a page of what the caller may see, without a filter, into a reply's field, and its token."""
+    query = Query(order_by=request.order_by, q=request.q)
+    size, reach = listing.size_of(request.page_size), Reach.of(caller)
+    token, digest = request.page_token, query.digest(model)
+    key = listing.open_token(token, digest, caller, secret) if token else None
+    order = listing.order_of(model, query.order_by, caller) if query.order_by or not query.q.strip() else []
+    if query.q.strip():
+        term = listing.search_term(model, query)
+        if term is None:
+            return
+        offset = int(key[0]) if key else 0
+        statement = _found(model, reach, query.order_by, term.shape(), size)
+        values = {**term.values(), "offset": offset}
+    else:
+        offset = None
+        statement = _listed(model, reach, query.order_by, size, key is not None)
+        values = (
+            {f"key{n}": value for n, value in enumerate(listing.typed(order, key))} if key is not None else {}
+        )
+    async with reading(engine, reach) as connection:
+        records = await connection.fetch(statement.text, *statement.with_values(values))
+    if more := len(records) > size:
+        records.pop()
+    items, mapping = getattr(reply, field), mapper(model)
+    for record in records:
+        mapping.record_message(statement.read(record), caller.may, items.add())
+    if more:
+        behind = records[-1][-len(order) :] if offset is None else [offset + size]
+        reply.next_page_token = listing.seal_token(
+            [*map(listing.plain_value, behind)], digest, caller, secret
+        )
+
+
+@lru_cache(CACHED)
+def _listed(model: type[Resource], reach: Reach, order_by: str, size: int, following: bool) -> Statement:
+    """A page in an order, its records ending in their place in it."""
+    caller = reach.caller()
+    order = listing.order_of(model, order_by, caller)
+    keys = [bindparam(f"key{number}", type_=column.type) for number, (column, _) in enumerate(order)]
+    condition = listing.after(order, keys) if following else true()
+    statement = listing.page_statement(model, condition, order, size, caller)
+    return compiled(statement.add_columns(*(column.label(f"_key{n}") for n, (column, _) in enumerate(order))))
+
+
+@lru_cache(CACHED)
+def _found(model: type[Resource], reach: Reach, order_by: str, shape: SearchTerm, size: int) -> Statement:
+    caller = reach.caller()
+    order = listing.order_of(model, order_by, caller) if order_by else []
+    return compiled(listing.search_statement(model, shape, true(), order, size, 0, caller))
