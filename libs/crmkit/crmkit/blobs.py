@@ -2,7 +2,7 @@
 
 import hashlib
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, suppress
 from typing import BinaryIO
 
@@ -31,7 +31,7 @@ def open_store(url: str) -> obstore.store.ObjectStore:
 
 
 @asynccontextmanager
-async def fetched(store: obstore.store.ObjectStore, sha256: str) -> AsyncIterator[BinaryIO]:
+async def fetched(store: obstore.store.ObjectStore, sha256: str) -> AsyncGenerator[BinaryIO]:
     """A content as a local file at its beginning; FileNotFoundError where it is absent, Changed where it is another."""
     with tempfile.SpooledTemporaryFile(IN_MEMORY) as file:
         hashed = hashlib.sha256()

@@ -53,7 +53,10 @@ async def create_many(
         numbers = await numbering.draw_many(call, described, sum(not row.number for row in rows))
         for row in rows:
             row.number = row.number or numbers.pop(0)
-    values, facts, people, search = [], [], [], []
+    values: list[dict[str, Any]] = []
+    facts: list[dict[str, Any]] = []
+    people: list[dict[str, Any]] = []
+    search: list[dict[str, Any]] = []
     described_json, mapping = call.running.codec.to_json, mapper(model)
     method, actor, now = call.method, call.caller.actor, call.now.isoformat().replace("+00:00", "Z")
     for row in rows:

@@ -11,6 +11,7 @@ from typing import Any, BinaryIO, cast
 
 from crm.options.v1 import options_pb2
 from google.protobuf import json_format
+from google.protobuf.descriptor import EnumDescriptor
 
 from crmkit import sheets
 from crmkit.call import Call
@@ -146,7 +147,7 @@ def _cell(message: Any, field: Field) -> Any:
 
 
 def _choice(field: Field, number: int) -> str:
-    value = field.descriptor.enum_type.values_by_number.get(number)
+    value = cast("EnumDescriptor", field.descriptor.enum_type).values_by_number.get(number)
     return option(value, options_pb2.text).zh or value.name if number and value is not None else ""
 
 

@@ -60,7 +60,7 @@ async def draw_many(call: Call, described: Described, count: int) -> list[str]:
     """As many numbers of the resource, in one step."""
     if not count:
         return []
-    rule = call.config(f"numberRule.{described.collection}") or {}
+    rule: dict[str, Any] = call.config(f"numberRule.{described.collection}") or {}
     pattern: str = rule.get("pattern") or described.rule.number
     period = _render(pattern, call.now, None)
     if rule.get("gapFree", described.rule.gap_free):

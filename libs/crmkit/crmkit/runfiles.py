@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import tempfile
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from itertools import islice
 from typing import Any, BinaryIO, cast
@@ -31,7 +31,7 @@ XLSX = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
 
 
 @asynccontextmanager
-async def opened(run: Run, encoding: str) -> AsyncIterator[Sheet]:
+async def opened(run: Run, encoding: str) -> AsyncGenerator[Sheet]:
     """The run's file as a sheet; what cannot be read is IMPORT_UNREADABLE, other bytes IMPORT_FILE_CHANGED."""
     try:
         async with blobs.fetched(run.running.store, run.spec["digest"]) as file:

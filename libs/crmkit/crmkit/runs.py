@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -79,7 +79,7 @@ class Run:
         return replace(caller, locale=self.spec.get("locale", caller.locale))
 
     @asynccontextmanager
-    async def chunk(self) -> AsyncIterator[Call]:
+    async def chunk(self) -> AsyncGenerator[Call]:
         """One transaction of the requester, which ends with phase, position and tally as they are then."""
         before = (self.phase, self.position)
         async with self.running.call(self.kind, self.caller()) as call:
@@ -138,7 +138,7 @@ class Runs:
     async def _step(self) -> None:
         self._work.clear()
         async with self._running.engine.begin() as connection:
-            claimed = (await connection.execute(_CLAIM, {"lease": LEASE_SECONDS})).one_or_none()
+            claimed = (await connection.execute(_CLAIM, {"lease": LEASE_SECONDS})).mappings().one_or_none()
         if claimed is None:
             try:
                 await asyncio.wait_for(self._work.wait(), POLL_SECONDS)
@@ -147,7 +147,7 @@ class Runs:
             # The one who queued it has not committed yet.
             await asyncio.sleep(0.05)
             return
-        run = Run(self._running, **claimed._mapping)
+        run = Run(self._running, **{str(key): value for key, value in claimed.items()})
         await self._do(run)
 
     async def _do(self, run: Run) -> None:

@@ -6,15 +6,17 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from decimal import Decimal
-from typing import Any
+from typing import Any, cast
 
 from crm.options.v1 import options_pb2
+from google.protobuf.descriptor import Descriptor, EnumDescriptor
 from google.protobuf.message import Message
 
-from crmkit.convert import Amount, Converted, Refused, Target, convert
+from crmkit.convert import Amount, Refused, Target, convert
 from crmkit.describe import COMMON, Described, Field
 from crmkit.listing import ZONE
 from crmkit.mapping import to_date
+from crmkit.options import option
 
 CURRENCY = "CNY"
 MAX_ITEM = 300
@@ -63,7 +65,7 @@ class Column:
         value: Any = found.value
         if self.dictionary and isinstance(value, str):
             return self._choice(value)
-        return value if isinstance(found, Converted) and value not in (None, []) else None
+        return None if value in (None, []) else value
 
     def _choice(self, value: str) -> str | Refused:
         assert self.dictionary is not None
@@ -119,11 +121,12 @@ def columns(described: Described, config: Config) -> dict[str, Column]:
         column = _column(field, config)
         if column is not None:
             found[field.name] = column
-    definitions = (config(f"customField.{described.collection}") or {}).get("fields", [])
+    custom: dict[str, Any] = config(f"customField.{described.collection}") or {}
+    definitions: list[dict[str, Any]] = custom.get("fields", [])
     for definition in definitions:
         if definition.get("retired"):
             continue
-        label = definition.get("label") or {}
+        label: dict[str, str] = definition.get("label") or {}
         path = f"custom.{definition['key']}"
         target = Target(
             path, _CUSTOM.get(definition["kind"], "text"), label.get("zh", ""), label.get("en", ""),
@@ -158,9 +161,9 @@ def _column(field: Field, config: Config) -> Column | None:
     repeated = field.kind in ("texts", "references", "enums", "messages")
     choices: dict[str, tuple[str, str]] = {}
     if field.kind in ("enum", "enums"):
-        for value in field.descriptor.enum_type.values:
+        for value in cast("EnumDescriptor", field.descriptor.enum_type).values:
             if value.number:
-                text = value.GetOptions().Extensions[options_pb2.text]
+                text = option(value, options_pb2.text)
                 choices[value.name] = (text.zh, text.en)
     target = Target(
         field.name, kinds[field.kind], label.zh, label.en, repeated, choices,
@@ -171,15 +174,18 @@ def _column(field: Field, config: Config) -> Column | None:
 
 def _dictionary(field: Field, config: Config) -> dict[str, tuple[str, str]] | None:
     """The choices of the field's live dictionary; None where there is none."""
-    found = config(f"dictionary.{field.rule.dictionary}") if field.rule.dictionary else None
-    entries = [entry for entry in (found or {}).get("entries", []) if not entry.get("retired")]
-    labels = {entry["key"]: entry.get("label") or {} for entry in entries}
+    found: dict[str, Any] = (
+        config(f"dictionary.{field.rule.dictionary}") if field.rule.dictionary else None
+    ) or {}
+    all_entries: list[dict[str, Any]] = found.get("entries", [])
+    entries = [entry for entry in all_entries if not entry.get("retired")]
+    labels: dict[str, dict[str, str]] = {entry["key"]: entry.get("label") or {} for entry in entries}
     return {key: (label.get("zh", ""), label.get("en", "")) for key, label in labels.items()} or None
 
 
 def _text_field(field: Field) -> str:
     """The field of the nested message that one cell fills; empty where there is none."""
-    message = field.descriptor.message_type
+    message = cast("Descriptor", field.descriptor.message_type)
     return _TEXT_OF.get(message.full_name, "text" if "text" in message.fields_by_name else "")
 
 

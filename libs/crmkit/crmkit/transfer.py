@@ -195,10 +195,11 @@ class _Plan:
         for header, column, _ in self.mapped:
             if not (column.field and column.field.references and column.path in values):
                 continue
-            texts = values[column.path]
-            several = isinstance(texts, list)
+            value: Any = values[column.path]
+            several = column.target.repeated
+            texts: list[str] = value if several else [value]
             found: list[str] = []
-            for text in texts if several else [texts]:
+            for text in texts:
                 fits = names[column.field.references, text]
                 if len(fits) == 1:
                     found += fits

@@ -219,5 +219,5 @@ def _eaten(line: int, header: str, numbers: Sequence[str]) -> list[RowProblem]:
             f'"{number}" was cut by a spreadsheet',
         )
         for number in numbers
-        if Phone.parse(number).reason == "SPREADSHEET_NUMBER"
+        if "e" in number.casefold() and Phone.parse(number).reason == "SPREADSHEET_NUMBER"
     ]

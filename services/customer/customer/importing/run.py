@@ -156,7 +156,7 @@ def _of(twin: Twin, by_line: dict[int, Line], seen: set[UUID]) -> Account | None
     """The account that a line left out stands for, where the caller sees it."""
     if twin.line:
         return by_line[twin.line].account
-    if twin.account in seen:
+    if twin.account is not None and twin.account in seen:
         account = Account()
         account.id = twin.account
         return account
