@@ -13,10 +13,10 @@ from types import FrameType
 
 import crmprotos
 import httpx
-import obstore.store
 import uvicorn
 import uvloop
 from crmkit import telemetry
+from crmkit.blobs import open_store
 from crmkit.bus import Bus
 from crmkit.config import Config
 from crmkit.json import JsonCodec
@@ -115,7 +115,7 @@ async def running(settings: Settings, registry: CollectorRegistry) -> AsyncItera
             client=client,
             upstream=upstream,
             tracer=trace.get_tracer("gateway") if settings.otel_exporter_otlp_endpoint else None,
-            store=obstore.store.from_url(settings.files_url) if settings.files_url else None,
+            store=open_store(settings.files_url) if settings.files_url else None,
             registry=registry,
         )
         app = create_app(settings, data, around)
