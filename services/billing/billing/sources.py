@@ -1,7 +1,7 @@
 """Plans and invoices that facts make: one for each source.
 
-A contract is billed by its plan. An order without a contract, and a contract whose only instalment is due on
-delivery, is billed by what is delivered and accepted.
+An order without a contract is billed by what is delivered and accepted. So is a contract with one instalment, as far
+as that is not invoiced already; a contract with several is billed by these.
 """
 
 from collections.abc import Iterable
@@ -110,11 +110,10 @@ async def bill_delivery(delivery: Any, order: Any, contract: Any | None, call: C
         await activate_plan(plan, read_date(contract.activation_date), call)
     if plan is not None and plan.state == "CANCELLED":
         plan = None
-    keys = delivery_parts(plan.instalments) if plan is not None else []
-    if plan is None or (len(plan.instalments) == 1 and keys):
+    if plan is None or plan.order or len(plan.instalments) == 1:
         await _draft_delivery(delivery, order, accepted, plan, call)
     elif order.delivery_state == orders_pb.Order.FULL:
-        for key in keys:
+        for key in delivery_parts(plan.instalments):
             plan.trigger(key, today(call), call)
             await draft_instalment(plan, key, call)
 
@@ -122,6 +121,10 @@ async def bill_delivery(delivery: Any, order: Any, contract: Any | None, call: C
 async def issue(invoice: Invoice, due: date | None, call: Call) -> None:
     """Numbers the invoice, makes it final, adds it to what the account owes; what was paid ahead pays it."""
     plan = await plan_of(invoice.plan, call)
+    if plan is not None and due is None:
+        # An agreed day counts, unless it has passed before anybody was asked to pay.
+        agreed = read_date(plan.part(invoice.instalment).due)
+        due = max(agreed, today(call)) if agreed is not None else None
     await invoice.issue(call, due)
     taken = await take_advances(invoice, plan, call) if plan is not None else zero(invoice.currency)
     await post(call, invoice, issued=invoice.gross, allocated=taken, advances=-taken)
@@ -130,10 +133,18 @@ async def issue(invoice: Invoice, due: date | None, call: Call) -> None:
 async def _draft_delivery(
     delivery: Any, order: Any, accepted: dict[str, Decimal], plan: PaymentPlan | None, call: Call
 ) -> None:
+    """The delivery's own invoice. What its contract has invoiced already is not invoiced again."""
     source = f"{delivery.name}#{order.name}"
     if await call.find(Invoice, Invoice.source == source) is not None:
         return
     lines = _delivery_lines(order, accepted)
+    gross = sum((Money.parse(line.gross) or zero(order.currency) for line in lines), zero(order.currency))
+    part: Any = plan.instalments[0] if plan is not None else None
+    if plan is not None and gross > plan.to_invoice(part.key):
+        if plan.contract:
+            await draft_instalment(plan, part.key, call)
+            return
+        plan = part = None
     invoice = Invoice(
         source=source, account=order.account, own_entity=order.own_entity, currency=order.currency, contract=order.contract,
         order=order.name, delivery=delivery.name, opportunity=order.opportunity, quote=order.quote, lines=lines,
@@ -141,12 +152,11 @@ async def _draft_delivery(
         department=order.department,
     )  # fmt: skip
     if plan is not None:
-        (part,) = plan.instalments
         invoice.plan, invoice.instalment, invoice.terms_days = plan.name, part.key, part.terms_days
+        if part.trigger == Trigger.DELIVERY:
+            plan.trigger(part.key, today(call), call)
+        plan.add_invoiced(part.key, gross)
     await call.add(invoice)
-    if plan is not None:
-        plan.trigger(invoice.instalment, today(call), call)
-        plan.add_invoiced(invoice.instalment, invoice.gross)
 
 
 def _delivery_lines(order: Any, accepted: dict[str, Decimal]) -> list[Any]:

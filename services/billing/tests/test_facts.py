@@ -213,6 +213,28 @@ async def test_a_contract_that_is_due_on_delivery_is_billed_by_what_is_delivered
     assert rest.gross.amount == "67.80"
 
 
+async def test_a_contract_due_on_a_day_is_invoiced_when_it_is_delivered_and_due_on_that_day(
+    desk: Any,
+) -> None:
+    customer = await desk.account()
+    parts = [{"title": "货款", "percent": "100", "trigger": "DATE", "date": day(20)}]
+    contract = active(desk.contract(customer, "113.00", net=desk.money("100.00"), instalments=parts))
+    await desk.tell("ContractActivated", contract=contract)
+    plan = await desk.plan(contract["name"])
+    assert (plan.invoiced.amount, plan.instalments[0].state) == ("0.00", Part.PLANNED)
+    order = desk.order(
+        customer, ("10", "10.00"), delivered=("10",), contract=contract["name"], deliveryState="FULL"
+    )
+    note = desk.delivery(customer, order["name"], ("1", "10"))
+    for _ in range(2):
+        await desk.tell("DeliveryConfirmed", delivery=note, orders=[order], contracts=[contract])
+    (draft,) = await desk.invoices(contract=contract["name"])
+    invoice = await desk.finance.IssueInvoice(name=draft.name)
+    due = invoice.due
+    assert (invoice.gross.amount, [due.year, due.month, due.day]) == ("113.00", list(day(20).values()))
+    assert (await desk.plan(contract["name"])).invoiced.amount == "113.00"
+
+
 async def test_a_contract_billed_by_its_plan_is_not_billed_again_by_delivery(desk: Any) -> None:
     customer = await desk.account()
     contract = active(desk.contract(customer, "113.00", net=desk.money("100.00")))
