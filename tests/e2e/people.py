@@ -59,7 +59,9 @@ class Person:
 
     def change(self, record: dict[str, Any], **fields: Any) -> dict[str, Any]:
         """Changes fields of a record as it was seen."""
-        return self.take("PATCH", f"/v1/{record['name']}", json=fields, headers={"If-Match": f'"{record["etag"]}"'})
+        return self.take(
+            "PATCH", f"/v1/{record['name']}", json=fields, headers={"If-Match": f'"{record["etag"]}"'}
+        )
 
     def do(self, record: dict[str, Any], verb: str, **fields: Any) -> dict[str, Any]:
         """A verb on a record as it was seen."""

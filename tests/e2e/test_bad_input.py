@@ -26,8 +26,16 @@ def account(person: SignIn) -> dict[str, Any]:
         ({"industry": "制造业"}, "account.displayName", "REQUIRED"),
         ({"displayName": "长" * 201}, "account.displayName", "TOO_LONG"),
         ({"displayName": "甲", "kind": "ROBOT"}, "account.kind", "UNKNOWN_VALUE"),
-        ({"displayName": "甲", "annualRevenue": {"currencyCode": "CNY", "amount": "-1.00"}}, "account.annualRevenue", "TOO_SMALL"),
-        ({"displayName": "甲", "annualRevenue": {"currencyCode": "CNY", "amount": "1.234"}}, "account.annualRevenue", "TOO_MANY_PLACES"),
+        (
+            {"displayName": "甲", "annualRevenue": {"currencyCode": "CNY", "amount": "-1.00"}},
+            "account.annualRevenue",
+            "TOO_SMALL",
+        ),
+        (
+            {"displayName": "甲", "annualRevenue": {"currencyCode": "CNY", "amount": "1.234"}},
+            "account.annualRevenue",
+            "TOO_MANY_PLACES",
+        ),
         ({"displayName": "甲", "taxId": "91350100M000100Y4Z"}, "account.taxId", "TAX_ID_INVALID"),
     ],
 )
@@ -41,7 +49,10 @@ def test_a_bad_field_is_named(person: SignIn, fields: dict[str, Any], field: str
 def test_a_day_that_does_not_exist_is_refused(person: SignIn, account: dict[str, Any]) -> None:
     with pytest.raises(Refusal) as refusal:
         person("sales1").create(
-            "opportunities", displayName="日期", account=account["name"], expectedCloseDate={"year": 2026, "month": 2, "day": 30}
+            "opportunities",
+            displayName="日期",
+            account=account["name"],
+            expectedCloseDate={"year": 2026, "month": 2, "day": 30},
         )
     assert refusal.value.fields["opportunity.expectedCloseDate"] == "BAD_DATE"
 
@@ -52,7 +63,13 @@ def test_one_document_has_one_currency(person: SignIn, account: dict[str, Any]) 
             "quotes",
             account=account["name"],
             currency="CNY",
-            lines=[{"description": "设备", "quantity": "1", "unitPrice": {"currencyCode": "USD", "amount": "10.00"}}],
+            lines=[
+                {
+                    "description": "设备",
+                    "quantity": "1",
+                    "unitPrice": {"currencyCode": "USD", "amount": "10.00"},
+                }
+            ],
         )
     assert (refusal.value.status, refusal.value.reason) == (422, "CURRENCY_MISMATCH")
 
@@ -82,8 +99,13 @@ def test_a_key_means_one_body(person: SignIn) -> None:
     assert (first.status_code, again.status_code) == (200, 200)
     assert again.json() == first.json()
     assert again.headers["Idempotent-Replayed"] == "true"
-    other = sales.ask("POST", "/v1/accounts", json={"displayName": "另一个"}, headers={"Idempotency-Key": key})
-    assert (other.status_code, other.json()["error"]["details"][0]["reason"]) == (422, "IDEMPOTENCY_KEY_REUSED")
+    other = sales.ask(
+        "POST", "/v1/accounts", json={"displayName": "另一个"}, headers={"Idempotency-Key": key}
+    )
+    assert (other.status_code, other.json()["error"]["details"][0]["reason"]) == (
+        422,
+        "IDEMPOTENCY_KEY_REUSED",
+    )
 
 
 def test_money_needs_a_key(person: SignIn, account: dict[str, Any]) -> None:
@@ -91,8 +113,13 @@ def test_money_needs_a_key(person: SignIn, account: dict[str, Any]) -> None:
     body = {"account": account["name"], "method": "CASH", "amount": {"currencyCode": "CNY", "amount": "1.00"},
             "date": {"year": today.year, "month": today.month, "day": today.day}}  # fmt: skip
     finance = person("finance")
-    answer = finance.http.post("/v1/payments", json=body, headers={"Authorization": f"Bearer {finance.token()}"})
-    assert (answer.status_code, answer.json()["error"]["details"][0]["reason"]) == (400, "IDEMPOTENCY_KEY_REQUIRED")
+    answer = finance.http.post(
+        "/v1/payments", json=body, headers={"Authorization": f"Bearer {finance.token()}"}
+    )
+    assert (answer.status_code, answer.json()["error"]["details"][0]["reason"]) == (
+        400,
+        "IDEMPOTENCY_KEY_REQUIRED",
+    )
 
 
 @pytest.mark.parametrize(
@@ -142,7 +169,9 @@ def test_an_illegal_transition_changes_nothing(person: SignIn, account: dict[str
     ],
 )
 def test_what_cannot_be_read_is_refused_without_echo(person: SignIn, content: bytes, status: int) -> None:
-    answer = person("sales1").ask("POST", "/v1/accounts", content=content, headers={"Content-Type": "application/json"})
+    answer = person("sales1").ask(
+        "POST", "/v1/accounts", content=content, headers={"Content-Type": "application/json"}
+    )
     assert answer.status_code == status
     assert "traceback" not in answer.text.lower()
     assert "xxxxxxxx" not in answer.text
@@ -165,7 +194,11 @@ def test_without_permission_is_403_and_out_of_scope_404(person: SignIn, account:
         person("sales2").read(account["name"])
     with pytest.raises(Refusal) as absent:
         person("sales2").read("accounts/0190ffff-0000-7000-8000-000000000001")
-    assert (hidden.value.status, hidden.value.reason, hidden.value.message) == (404, "NOT_FOUND", absent.value.message)
+    assert (hidden.value.status, hidden.value.reason, hidden.value.message) == (
+        404,
+        "NOT_FOUND",
+        absent.value.message,
+    )
     assert person("manager").read(account["name"])["name"] == account["name"]
 
 
@@ -173,6 +206,10 @@ def test_a_date_far_ahead_of_an_interaction_is_refused(person: SignIn, account: 
     later = (datetime.now(UTC) + timedelta(hours=2)).isoformat().replace("+00:00", "Z")
     with pytest.raises(Refusal) as refusal:
         person("sales1").create(
-            "interactions", account=account["name"], channel="CALL", startTime=later, summary="还没有发生的电话"
+            "interactions",
+            account=account["name"],
+            channel="CALL",
+            startTime=later,
+            summary="还没有发生的电话",
         )
     assert refusal.value.fields["interaction.startTime"] == "START_IN_FUTURE"

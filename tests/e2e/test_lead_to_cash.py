@@ -34,7 +34,8 @@ def test_from_the_web_form_to_the_paid_invoice(person: SignIn) -> None:
     lead = lead_from_form(person("marketer"), admin, sales, campaign)
     lead = sales.do(lead, "convert", opportunityDraft={"displayName": "智能产线改造"})
     lead = eventually(
-        lambda: next((x for x in [sales.read(lead["name"])] if x["state"] == "CONVERTED"), None), "lead converted"
+        lambda: next((x for x in [sales.read(lead["name"])] if x["state"] == "CONVERTED"), None),
+        "lead converted",
     )
     account = sales.read(lead["account"])
     assert account["displayName"] == COMPANY
@@ -70,7 +71,9 @@ def running_campaign(marketer: Person, today: date) -> dict[str, Any]:
     return marketer.do(marketer.do(campaign, "submit"), "launch")
 
 
-def lead_from_form(marketer: Person, admin: Person, sales: Person, campaign: dict[str, Any]) -> dict[str, Any]:
+def lead_from_form(
+    marketer: Person, admin: Person, sales: Person, campaign: dict[str, Any]
+) -> dict[str, Any]:
     form = marketer.create(
         "forms",
         displayName="方案咨询",
@@ -106,7 +109,9 @@ def lead_from_form(marketer: Person, admin: Person, sales: Person, campaign: dic
 
 
 def through_the_stages(sales: Person, name: str, today: date) -> dict[str, Any]:
-    opportunity = eventually(lambda: next(iter(sales.list("opportunities", filter=f'name = "{name}"')), None), name)
+    opportunity = eventually(
+        lambda: next(iter(sales.list("opportunities", filter=f'name = "{name}"')), None), name
+    )
     opportunity = sales.change(
         opportunity,
         need="改造两条产线，年内投产",
@@ -171,7 +176,14 @@ def signed_contract(
     if not contract.get("instalments"):
         contract = sales.change(
             contract,
-            instalments=[{"title": "到货款", "percent": "100", "trigger": "DATE", "date": day(today + timedelta(days=30))}],
+            instalments=[
+                {
+                    "title": "到货款",
+                    "percent": "100",
+                    "trigger": "DATE",
+                    "date": day(today + timedelta(days=30)),
+                }
+            ],
         )
     contract = sales.do(contract, "submit")
     contract = manager.do(contract, "approve")
@@ -184,7 +196,9 @@ def signed_contract(
     return contract
 
 
-def delivered_order(sales: Person, contract: dict[str, Any], quote: dict[str, Any], today: date) -> dict[str, Any]:
+def delivered_order(
+    sales: Person, contract: dict[str, Any], quote: dict[str, Any], today: date
+) -> dict[str, Any]:
     orders = sales.list("orders", filter=f'contract = "{contract["name"]}"')
     if not orders:
         sales.do(sales.read(contract["name"]), "createOrder")
@@ -196,34 +210,47 @@ def delivered_order(sales: Person, contract: dict[str, Any], quote: dict[str, An
     delivery = sales.create(
         "deliveries",
         account=order["account"],
-        lines=[{"order": order["name"], "item": item["key"], "quantity": item["quantity"]} for item in order["items"]],
+        lines=[
+            {"order": order["name"], "item": item["key"], "quantity": item["quantity"]}
+            for item in order["items"]
+        ],
         plannedDate=day(today),
     )
     delivery = sales.do(sales.do(delivery, "ready"), "ship", carrier="顺丰", tracking="SF1234567890")
     delivery = sales.do(delivery, "confirm", signatory="曾雅琴")
     assert delivery["state"] == "DELIVERED"
     return eventually(
-        lambda: next((o for o in [sales.read(order["name"])] if o.get("deliveryState") == "FULL"), None), "order delivered"
+        lambda: next((o for o in [sales.read(order["name"])] if o.get("deliveryState") == "FULL"), None),
+        "order delivered",
     )
 
 
 def paid_invoice(
     finance: Person, account: dict[str, Any], contract: dict[str, Any], order: dict[str, Any], today: date
 ) -> None:
-    invoice = finance.await_one("invoices", filter=f'order = "{order["name"]}" OR contract = "{contract["name"]}"')
+    invoice = finance.await_one(
+        "invoices", filter=f'order = "{order["name"]}" OR contract = "{contract["name"]}"'
+    )
     if invoice["state"] == "DRAFT":
         invoice = finance.do(invoice, "issue")
     assert invoice["gross"] == yuan("203400.00")
     assert invoice["grossInCapitals"] == "贰拾万叁仟肆佰元整"
     payment = finance.create(
-        "payments", account=account["name"], method="BANK", amount=yuan("203400.00"), date=day(today), reference="BK-1"
+        "payments",
+        account=account["name"],
+        method="BANK",
+        amount=yuan("203400.00"),
+        date=day(today),
+        reference="BK-1",
     )
     if payment["state"] == "PENDING":
         payment = finance.do(payment, "confirm")
     finance.do(payment, "autoAllocate")
     invoice = finance.read(invoice["name"])
     assert (invoice["paymentState"], invoice["paid"]) == ("PAID", yuan("203400.00"))
-    eventually(lambda: finance.read(order["name"]).get("paymentState") == "PAID", "the order knows that it is paid")
+    eventually(
+        lambda: finance.read(order["name"]).get("paymentState") == "PAID", "the order knows that it is paid"
+    )
 
 
 def told_everywhere(
@@ -251,7 +278,11 @@ def told_everywhere(
     eventually(lambda: admin.list("searchDocuments", q="智能产线"), "search finds the deal")
     eventually(lambda: sales.list("searchDocuments", q="启明星"), "search finds the customer")
     audited = f'resource = "{opportunity["name"]}"'
-    eventually(lambda: len(admin.list("auditEntries", filter=audited)) >= 3, "the audit has every change of the deal")
-    rows = admin.take("GET", "/v1/opportunityFacts:aggregate", params={"groupBy": ["state"], "sum": ["amount"]})["rows"]
+    eventually(
+        lambda: len(admin.list("auditEntries", filter=audited)) >= 3, "the audit has every change of the deal"
+    )
+    rows = admin.take(
+        "GET", "/v1/opportunityFacts:aggregate", params={"groupBy": ["state"], "sum": ["amount"]}
+    )["rows"]
     assert any(row["group"] == ["WON"] for row in rows)
     assert not person("sales2").list("accounts", filter=f'name = "{account["name"]}"')

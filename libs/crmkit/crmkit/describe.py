@@ -3,7 +3,7 @@
 # pyright: reportMissingTypeStubs=false
 # googleapis-common-protos has its types beside it and does not say so.
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import cache, cached_property
@@ -11,7 +11,7 @@ from typing import Literal
 
 from crm.options.v1 import options_pb2
 from google.api import field_behavior_pb2, resource_pb2
-from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from google.protobuf.descriptor import Descriptor, EnumValueDescriptor, FieldDescriptor
 
 from crmkit.options import has_option, option
 
@@ -71,11 +71,15 @@ class Field:
             raise TypeError(f"{self.descriptor.full_name} holds no message")
         return self.descriptor.message_type
 
+    @property
+    def enum_values(self) -> Sequence[EnumValueDescriptor]:
+        """The values of an enum field; none of any other."""
+        return self.descriptor.enum_type.values if self.descriptor.enum_type else ()
+
     @cached_property
     def enum_names(self) -> Mapping[int, str]:
         """Number → name of an enum field's values; zero is the empty text."""
-        enum = self.descriptor.enum_type
-        return {value.number: value.name if value.number else "" for value in enum.values} if enum else {}
+        return {value.number: value.name if value.number else "" for value in self.enum_values}
 
     @cached_property
     def enum_numbers(self) -> Mapping[str, int]:

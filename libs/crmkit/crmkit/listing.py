@@ -192,7 +192,9 @@ class Record:
 def _selected(model: type[Resource]) -> Select[Any]:
     """The columns that messages are made of; the rows themselves where a field is a property of the model."""
     columns = mapper(model).columns
-    return select(*columns, _row(model).id.label("_id")).select_from(model) if columns else select(model)
+    selected: list[Any] = [*columns, _row(model).id.label("_id")] if columns else [model]
+    statement: Any = select(*selected).select_from(model)
+    return statement
 
 
 async def _read(session: Any, statement: Select[Any], model: type[Resource]) -> list[Any]:

@@ -85,9 +85,7 @@ class Statement:
 
 def plain(model: type[Resource]) -> bool:
     """True where messages are made of columns alone and the data scope is the only condition."""
-    return bool(mapper(model).columns) and getattr(model.readable, "__func__") is getattr(
-        Resource.readable, "__func__"
-    )  # noqa: B009
+    return bool(mapper(model).columns) and model.readable.__func__ is Resource.readable.__func__
 
 
 def compiled(statement: Select[Any]) -> Statement:

@@ -145,7 +145,9 @@ def search_condition(term: SearchTerm, table: Searched) -> ColumnElement[bool]:
     found: list[ColumnElement[bool]] = []
     for number, form in enumerate(term.forms):
         grams = columns.search_grams.contains(_bound(f"grams{number}", values, ARRAY(Text)))
-        found.append(grams if len(form) == 1 else and_(grams, _like(columns.search_text, f"holds{number}", values)))
+        found.append(
+            grams if len(form) == 1 else and_(grams, _like(columns.search_text, f"holds{number}", values))
+        )
     if term.prefix:
         query = cast(cast(_bound("prefix", values), Text), TSQUERY)
         found.append(func.array_to_tsvector(columns.search_pinyin).bool_op("@@")(query))

@@ -184,7 +184,9 @@ async def test_a_contract_shows_executed_invoiced_and_collected_and_closes_when_
 ) -> None:
     customer = await desk.account()
     # Due in years: no other service that may be running here has anything to invoice.
-    far = [{"title": "全款", "percent": "100", "trigger": "DATE", "date": {"year": 2099, "month": 1, "day": 1}}]
+    far = [
+        {"title": "全款", "percent": "100", "trigger": "DATE", "date": {"year": 2099, "month": 1, "day": 1}}
+    ]
     contract = await desk.contract(customer, lines=desk.lines(("10", "10.00")), instalments=far)
     await orders.manager.ActivateContract(name=contract.name)
     order = await orders.sales1.CreateOrderFromContract(name=contract.name)
