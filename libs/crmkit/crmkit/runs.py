@@ -15,13 +15,14 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from sqlalchemy import text
+from sqlalchemy import select, text
+from sqlalchemy.dialects.postgresql import insert
 from uuid_utils.compat import uuid7
 
 from crmkit.auth import Caller, system
 from crmkit.background import forever
 from crmkit.errors import PermissionDenied, Problem
-from crmkit.tables import BulkRun
+from crmkit.tables import BulkRow, BulkRun
 
 if TYPE_CHECKING:
     from crmkit.app import Running
@@ -40,7 +41,11 @@ _CLAIM = text(
     " AND lease_until <= clock_timestamp() ORDER BY create_time LIMIT 1 FOR UPDATE SKIP LOCKED)"
     " RETURNING id, about, kind, requester, spec, phase, position, tally, attempts"
 )
-_MINE = text("SELECT phase, position FROM bulk_runs WHERE id = :id AND state = 'RUNNING' FOR UPDATE")
+_CANCELLED = "EXISTS (SELECT 1 FROM bulk_rows WHERE run = :id AND action = 'CANCEL')"
+_MINE = text(
+    f"SELECT phase, position FROM bulk_runs WHERE id = :id AND state = 'RUNNING' AND NOT {_CANCELLED} FOR UPDATE"
+)
+_DROP = text(f"UPDATE bulk_runs SET state = 'CANCELLED' WHERE id = :id AND {_CANCELLED}")
 _MOVE = text(
     "UPDATE bulk_runs SET phase = :phase, position = :position, tally = CAST(:tally AS jsonb), attempts = 0,"
     " lease_until = clock_timestamp() + make_interval(secs => :lease) WHERE id = :id"
@@ -120,6 +125,19 @@ async def start(call: Call, kind: str, about: str, spec: dict[str, Any], request
     return run.id
 
 
+async def cancel(call: Call, about: str) -> None:
+    """Stops the work about a record behind the chunk that is under way.
+
+    A row of its own says so: the run's row is locked as long as a chunk takes.
+    """
+    waiting = await call.db.scalars(
+        select(BulkRun.id).where(BulkRun.about == about, BulkRun.state.in_(["QUEUED", "RUNNING"]))
+    )
+    for run in waiting:
+        row = insert(BulkRow).values(run=run, line=0, part=0, action="CANCEL")
+        await call.db.execute(row.on_conflict_do_nothing())
+
+
 class Runs:
     """The loop that does what is queued. Any number of processes may; each run is one process's at a time."""
 
@@ -155,7 +173,8 @@ class Runs:
             await self._kinds[run.kind].work(run)
             await self._end(run, "DONE")
         except Lost:
-            return
+            async with self._running.engine.begin() as connection:
+                await connection.execute(_DROP, {"id": run.id})
         except Problem as problem:
             await self._fail(run, problem)
         except asyncio.CancelledError:

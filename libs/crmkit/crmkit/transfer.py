@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import select, update
+from sqlalchemy import select
 
 from crmkit import runs
 from crmkit.bulk import insert_rows
@@ -68,9 +68,7 @@ async def on_bulk_requested(event: Fact, call: Call) -> None:
 @listens("crm.workspace.v1.BulkCancelled")
 async def on_bulk_cancelled(event: Fact, call: Call) -> None:
     """Stops the run behind the chunk that is under way; what is written stays and can be taken back."""
-    about = event.payload["bulkJob"]["name"]
-    stopped = update(BulkRun).where(BulkRun.about == about, BulkRun.state.in_(["QUEUED", "RUNNING"]))
-    await call.db.execute(stopped.values(state="CANCELLED"))
+    await runs.cancel(call, event.payload["bulkJob"]["name"])
 
 
 async def bring_in(run: Run) -> None:
