@@ -242,7 +242,10 @@ class Pipeline:
         """The caller that the metadata's token names; Unauthenticated without a valid one."""
         scheme, _, token = metadata.get("authorization", "").partition(" ")
         if not token and public:
-            return Caller(actor="anonymous", scope=Scope.ALL, locale=locale, principal="anonymous")
+            address = metadata.get("x-forwarded-for", "")
+            return Caller(
+                actor="anonymous", scope=Scope.ALL, locale=locale, address=address, principal="anonymous"
+            )
         if scheme.lower() != "bearer" or not token:
             raise Unauthenticated
         claims = await self.running.verifier.verify(token)
