@@ -1,0 +1,5 @@
+from crmkit.app import main
+
+from marketing.app import app
+
+main(app)
