@@ -12,18 +12,20 @@ from insight.sources import sources
 
 
 @listens("crm.*.v1.ResourceChanged")
-async def on_resource_changed(event: events.Fact, call: Call) -> None:
-    """Keeps the search document and the figures of the record."""
-    source = sources().get(event.payload["name"].partition("/")[0])
-    if source is None:
-        return
-    if is_found(source):
-        await SearchDocument.keep(event, source, call)
-    if figure := FIGURES.get(source.collection):
-        await figure.keep(event, source, call)
+async def on_resource_changed(facts: list[events.Fact], call: Call) -> None:
+    """Keeps the search documents and the figures of the records."""
+    known = [(fact, source) for fact in facts if (source := sources().get(_collection(fact)))]
+    await SearchDocument.keep([one for one in known if is_found(one[1])], call)
+    for fact, source in sorted(known, key=lambda one: one[0].payload["name"]):
+        if figure := FIGURES.get(source.collection):
+            await figure.keep(fact, call)
 
 
 @listens(*business_facts())
-async def on_business_fact(event: events.Fact, call: Call) -> None:
+async def on_business_fact(facts: list[events.Fact], call: Call) -> None:
     """Keeps one row for each business fact."""
-    await Fact.keep(event, call)
+    await Fact.keep(facts, call)
+
+
+def _collection(fact: events.Fact) -> str:
+    return fact.payload["name"].partition("/")[0]

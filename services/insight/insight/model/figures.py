@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 from crm.insight.v1 import pb
 from crmkit.auth import Caller
 from crmkit.call import Call
-from crmkit.describe import COMMON, Described
+from crmkit.describe import COMMON
 from crmkit.events import Fact
 from crmkit.mapping import mapper
 from crmkit.resource import Resource
@@ -36,7 +36,7 @@ class Figure(Resource):
         """Completes what is not copied."""
 
     @classmethod
-    async def keep(cls, event: Fact, source: Described, call: Call) -> None:
+    async def keep(cls, event: Fact, call: Call) -> None:
         """Writes the row of a changed record, unless a later version of it is there already."""
         record: dict[str, Any] = event.payload.get("resource", {})
         values = {

@@ -1,7 +1,8 @@
 """What the global search finds: one row for each record of any area."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
+from uuid import UUID
 
 from crm.insight.v1 import pb
 from crmkit.auth import Caller
@@ -36,49 +37,63 @@ class SearchDocument(SeenAsSource, Base):
         return ~cls.deleted if seen is None else and_(~cls.deleted, seen)
 
     @classmethod
-    async def keep(cls, event: Fact, source: Described, call: Call) -> None:
-        """Writes the document of a changed record, unless a later version of it is there already."""
-        record: dict[str, Any] = event.payload.get("resource", {})
-        deleted = event.payload["action"] == "DELETED"
-        title, keys, texts, phones = _words(record, source)
-        values = {
-            "id": source_id(event.payload["name"]),
-            "target": event.payload["name"],
-            "collection": source.collection,
-            "area": source.area,
-            "state": record.get("state", ""),
-            "account": account_of(record, source),
-            "version": event.version or 0,
-            "deleted": deleted,
-            "create_time": moment(record.get("createTime")) or call.now,
-            "update_time": moment(record.get("updateTime")) or call.now,
-            **(
-                {"title": "", "keys": [], "texts": []}
-                if deleted
-                else {"title": title, "keys": keys, "texts": texts}
-            ),
-            **seen_by(record, source),
-        }
-        # No change fact: the search is a reading of facts and tells none itself.
+    async def keep(cls, changes: Iterable[tuple[Fact, Described]], call: Call) -> None:
+        """Writes the documents of changed records, unless later versions of them are there already."""
+        rows: dict[UUID, tuple[dict[str, Any], list[str]]] = {}
+        for event, source in sorted(changes, key=lambda change: change[0].version or 0):
+            values, phones = _document(event, source, call)
+            rows[values["id"]] = values, phones
+        if not rows:
+            return
+        # No change facts: the search is a reading of facts and tells none itself. In one order, so that two replicas
+        # cannot wait for each other.
         table: Any = cls.__table__
-        statement = insert(table).values(values)
-        written = await call.db.scalar(
+        statement = insert(table).values([rows[key][0] for key in sorted(rows)])
+        told = {name: statement.excluded[name] for name in next(iter(rows.values()))[0]}
+        written = await call.db.scalars(
             statement.on_conflict_do_update(
-                index_elements=["id"], set_=values, where=table.c.version < statement.excluded.version
+                index_elements=["id"], set_=told, where=table.c.version < statement.excluded.version
             ).returning(table.c.id)
         )
-        if written is not None:
-            await _index(cls.search_table, values, [] if deleted else phones, call)
+        await _index(cls.search_table, [rows[key] for key in sorted(written)], call)
 
 
-async def _index(table: Any, values: dict[str, Any], phones: list[str], call: Call) -> None:
-    if values["deleted"]:
-        await call.db.execute(delete(table).where(table.c.id == values["id"]))
-        return
-    words = [values["title"], *values["keys"], *values["texts"]]
-    columns = search_columns([word for word in words if word], [values["title"]], phones=phones)
-    statement = insert(table).values(id=values["id"], **columns)
-    await call.db.execute(statement.on_conflict_do_update(index_elements=["id"], set_=columns))
+def _document(event: Fact, source: Described, call: Call) -> tuple[dict[str, Any], list[str]]:
+    """The columns of a record's document, and the telephone numbers that find it."""
+    record: dict[str, Any] = event.payload.get("resource", {})
+    deleted = event.payload["action"] == "DELETED"
+    title, keys, texts, phones = ("", [], [], []) if deleted else _words(record, source)
+    return {
+        "id": source_id(event.payload["name"]),
+        "target": event.payload["name"],
+        "collection": source.collection,
+        "area": source.area,
+        "title": title,
+        "keys": keys,
+        "texts": texts,
+        "state": record.get("state", ""),
+        "account": account_of(record, source),
+        "version": event.version or 0,
+        "deleted": deleted,
+        "create_time": moment(record.get("createTime")) or call.now,
+        "update_time": moment(record.get("updateTime")) or call.now,
+        **seen_by(record, source),
+    }, phones
+
+
+async def _index(table: Any, rows: Sequence[tuple[dict[str, Any], list[str]]], call: Call) -> None:
+    gone = [values["id"] for values, _ in rows if values["deleted"]]
+    if gone:
+        await call.db.execute(delete(table).where(table.c.id.in_(gone)))
+    found: list[dict[str, Any]] = []
+    for values, phones in rows:
+        if not values["deleted"]:
+            words = [word for word in (values["title"], *values["keys"], *values["texts"]) if word]
+            found.append({"id": values["id"], **search_columns(words, [values["title"]], phones=phones)})
+    if found:
+        statement = insert(table).values(found)
+        told = {name: statement.excluded[name] for name in found[0] if name != "id"}
+        await call.db.execute(statement.on_conflict_do_update(index_elements=["id"], set_=told))
 
 
 def is_found(source: Described) -> bool:

@@ -21,7 +21,17 @@ from marketing.model.base import Base
 from sqlalchemy import Index, Integer, func, select
 from sqlalchemy.orm import Mapped, mapped_column
 
-MAPPINGS = ("displayName", "companyName", "personName", "title", "phone", "email", "wechat", "need")
+MAPPINGS = (
+    "companyName",
+    "personName",
+    "title",
+    "phone",
+    "email",
+    "wechat",
+    "need",
+    "industry",
+    "productLine",
+)
 PERSONAL = ("personName", "phone", "email", "wechat")
 LONGEST = {"TEXT": 200, "LONG_TEXT": 5000, "PHONE": 40, "EMAIL": 254, "CHOICE": 200}
 MOST_CHARACTERS = 20_000
