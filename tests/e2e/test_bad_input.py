@@ -149,8 +149,15 @@ def test_a_filter_error_names_the_position_in_the_callers_language(person: SignI
 
 def test_an_illegal_transition_changes_nothing(person: SignIn, account: dict[str, Any]) -> None:
     sales = person("sales1")
-    opportunity = sales.create("opportunities", displayName="错误的步骤", account=account["name"])
-    lost = sales.do(opportunity, "lose", reason="价格")
+    opportunity = sales.create(
+        "opportunities",
+        displayName="错误的步骤",
+        account=account["name"],
+        need="设备",
+        amount={"currencyCode": "CNY", "amount": "1000.00"},
+        expectedCloseDate={"year": 2027, "month": 1, "day": 31},
+    )
+    lost = sales.do(opportunity, "lose", reason="PRICE")
     with pytest.raises(Refusal) as refusal:
         sales.do(lost, "win")
     assert (refusal.value.status, refusal.value.reason) == (409, "ILLEGAL_TRANSITION")

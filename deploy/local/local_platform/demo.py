@@ -26,7 +26,7 @@ SEED = 20260101
 ACCOUNTS, CONTACTS, OPPORTUNITIES, INTERACTIONS, TICKETS = 320, 1050, 220, 500, 90
 AT_ONCE = 6
 PATIENCE = 30.0
-INDUSTRIES = ["制造业", "信息技术", "金融", "医疗健康", "教育", "零售", "物流", "能源", "建筑", "食品"]
+INDUSTRIES = ["MANUFACTURING", "MACHINERY", "ELECTRONICS", "SOFTWARE", "FINANCE", "CONSTRUCTION", "ENERGY", "LOGISTICS", "RETAIL", "FOOD"]
 WORDS = [
     "智能制造",
     "精密机械",
@@ -226,7 +226,7 @@ class Demo:
         person = next(p for p in self.api.company.people.values() if p.en == english)
         role = "PARTNER" if "partner" in person.roles else "CUSTOMER"
         display_name = "远航渠道合作伙伴有限公司" if role == "PARTNER" else "柯氏食品机械有限公司"
-        body = {"name": person.account, "displayName": display_name, "roles": [role], "industry": "制造业"}
+        body = {"name": person.account, "displayName": display_name, "roles": [role], "industry": "MANUFACTURING"}
         key = f"demo-portal-{person.username}"
         await self.api.call("sales1", "POST", "/v1/accounts", key=key, json=body)
         if person.contact:
@@ -245,7 +245,7 @@ class Demo:
             "industry": INDUSTRIES[chance.randrange(len(INDUSTRIES))],
             "roles": ["CUSTOMER"] if number % 3 == 0 else ["PROSPECT"],
             "level": chance.choice(["A", "B", "B", "C", "C", "C"]),
-            "source": chance.choice(["网站", "展会", "转介绍", "电话", "广告"]),
+            "source": chance.choice(["WEBSITE", "EXHIBITION", "REFERRAL", "COLD_CALL", "ADVERTISEMENT"]),
             "employeeCount": chance.choice([20, 50, 120, 300, 800, 2500]),
             "annualRevenue": _yuan(f"{chance.randrange(3, 900)}0000.00"),
             "phones": [{"number": f"+86138{number:04d}{chance.randrange(10000):04d}", "type": "WORK", "primary": True, "valid": True}],
@@ -304,7 +304,7 @@ class Demo:
             direction="OUTBOUND",
             startTime=(when + timedelta(hours=chance.randrange(1, 10))).isoformat().replace("+00:00", "Z"),
             summary=TALKS[number % len(TALKS)],
-            result=chance.choice(["有意向", "需跟进", "已确认", "暂无需求"]),
+            result=chance.choice(["INTERESTED", "FOLLOW_UP", "APPOINTMENT", "NOT_INTERESTED"]),
         )
 
     async def _campaign(self, number: int) -> None:
@@ -327,7 +327,7 @@ class Demo:
             phones=[{"number": f"+86137{number:04d}{chance.randrange(10000):04d}", "primary": True, "valid": True}], need=NEEDS[number % len(NEEDS)],
         )  # fmt: skip
         if number % 5 == 0 and lead["state"] == "WORKING":
-            await self.api.do("sales1" if number % 2 else "sales2", lead, "disqualify", reason="预算不足")
+            await self.api.do("sales1" if number % 2 else "sales2", lead, "disqualify", reason="NO_BUDGET")
 
     async def _opportunity(self, number: int) -> None:
         chance = random.Random(SEED * 5 + number)
@@ -364,7 +364,7 @@ class Demo:
             await self._sold(who, account, opportunity, product, quantity, number)
         elif fate == 1:
             await self.api.do(
-                who, opportunity, "lose", reason=chance.choice(["价格过高", "选择竞争对手", "项目取消"])
+                who, opportunity, "lose", reason=chance.choice(["PRICE", "DELIVERY", "NO_BUDGET", "POSTPONED"])
             )
 
     async def _sold(
