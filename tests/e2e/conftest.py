@@ -11,6 +11,7 @@ from queue import Queue
 import httpx
 import pytest
 from local_platform.launcher import Platform, Running
+from local_platform.layout import STATE
 from local_platform.secret import Secrets
 from local_platform.signin import sign_in
 
@@ -21,7 +22,10 @@ IDENTITY = os.environ.get("IDENTITY", "dev")
 
 @pytest.fixture(scope="session")
 def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    """Every app as its own process, with state of its own."""
+    """Every app as its own process, with state of its own; or the one that CRM_URL and OIDC_ISSUER name."""
+    if url := os.environ.get("CRM_URL"):
+        yield Running(url, os.environ["OIDC_ISSUER"])
+        return
     state: Path = tmp_path_factory.mktemp("platform")
     os.environ.setdefault("PORT_OFFSET", str(20000 + os.getpid() % 1000 * 10))
     started: Queue[Running | BaseException] = Queue()
@@ -70,7 +74,8 @@ class Tokens:
 def person(platform: Running, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Person]]:
     """Signs somebody of the demo company in: `person("sales1")`."""
     with httpx.Client(base_url=platform.url, timeout=15) as http:
-        tokens = Tokens(platform, next(tmp_path_factory.getbasetemp().glob("platform*")) / "secrets.json")
+        state = next(tmp_path_factory.getbasetemp().glob("platform*"), STATE)
+        tokens = Tokens(platform, state / "secrets.json")
 
         def signed_in(username: str, locale: str = "zh-CN") -> Person:
             return Person(http, lambda: tokens.of(username), locale)

@@ -79,12 +79,13 @@ def lead_from_form(
         displayName="方案咨询",
         campaign=campaign["name"],
         fields=[
-            {"key": "company", "label": "公司", "type": "TEXT", "required": True, "mapping": "company_name"},
-            {"key": "person", "label": "姓名", "type": "TEXT", "required": True, "mapping": "person_name"},
+            {"key": "company", "label": "公司", "type": "TEXT", "required": True, "mapping": "companyName"},
+            {"key": "person", "label": "姓名", "type": "TEXT", "required": True, "mapping": "personName"},
             {"key": "phone", "label": "电话", "type": "PHONE", "required": True, "mapping": "phone"},
             {"key": "need", "label": "需求", "type": "TEXT", "mapping": "need"},
         ],
         consentText="同意贵司与我联系。",
+        consentVersion="2026-11",
     )
     form = marketer.do(form, "publish")
     values = [
@@ -234,7 +235,7 @@ def paid_invoice(
     if invoice["state"] == "DRAFT":
         invoice = finance.do(invoice, "issue")
     assert invoice["gross"] == yuan("203400.00")
-    assert invoice["grossInCapitals"] == "贰拾万叁仟肆佰元整"
+    assert invoice["grossInCapitals"] == "人民币贰拾万叁仟肆佰元整"
     payment = finance.create(
         "payments",
         account=account["name"],
