@@ -39,6 +39,7 @@ from crmkit.call import CONFIGURED, Call
 from crmkit.catalog import codec, import_proto, permissions, resources
 from crmkit.config import Config
 from crmkit.describe import Described
+from crmkit.driver import keep_driver
 from crmkit.events import Consumers, Fact, Function
 from crmkit.mapping import mapper
 from crmkit.metrics import Metrics
@@ -191,6 +192,7 @@ class Running:
         """One call, one transaction: committed when left, rolled back by an exception."""
         async with self.sessions() as session, session.begin():
             now = await scope.enter(session, caller, read_only)
+            await keep_driver(session)
             call = Call(self, session, caller, now, method)
             yield call
             await call.flush()

@@ -5,18 +5,18 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from google.api import resource_pb2
 from google.protobuf.descriptor import Descriptor, FileDescriptor
-from sqlalchemy.dialects.postgresql import insert
 
 from crmkit.call import Call
 from crmkit.describe import Described
+from crmkit.driver import driver
 from crmkit.events import Fact, Function, listens
 from crmkit.options import option
-from crmkit.tables import Copy
 
 
 def referenced_types(files: Iterable[FileDescriptor]) -> set[str]:
@@ -52,26 +52,19 @@ def keeper(foreign: Mapping[str, Described]) -> Function | None:
 
 async def keep(events: Iterable[Fact], call: Call, collections: set[str]) -> None:
     """Writes the copies, unless later ones are there already: facts come in any order."""
-    latest: dict[str, dict[str, Any]] = {}
+    latest: dict[str, tuple[Any, ...]] = {}
     for event in sorted(events, key=lambda event: event.version or 0):
         name: str = event.payload["name"]
-        if name.partition("/")[0] in collections:
-            latest[name] = {
-                "name": name,
-                "collection": name.partition("/")[0],
-                "payload": event.payload.get("resource", {}),
-                "version": event.version or 0,
-                "deleted": event.payload["action"] == "DELETED",
-            }
-    if not latest:
-        return
+        collection = name.partition("/")[0]
+        if collection in collections:
+            payload = json.dumps(event.payload.get("resource", {}), ensure_ascii=False)
+            latest[name] = (name, collection, payload, event.version or 0, event.payload["action"] == "DELETED")
     # In one order, so that two replicas cannot wait for each other.
-    statement = insert(Copy).values([latest[name] for name in sorted(latest)])
-    told = statement.excluded
-    await call.db.execute(
-        statement.on_conflict_do_update(
-            index_elements=["name"],
-            set_={"payload": told.payload, "version": told.version, "deleted": told.deleted},
-            where=Copy.version < told.version,
-        )
-    )
+    await (await driver(call.db)).executemany(_KEEP, [latest[name] for name in sorted(latest)])
+
+
+_KEEP = (
+    "INSERT INTO copies AS known (name, collection, payload, version, deleted) VALUES ($1, $2, $3, $4, $5)"
+    " ON CONFLICT (name) DO UPDATE SET payload = excluded.payload, version = excluded.version,"
+    " deleted = excluded.deleted WHERE known.version < excluded.version"
+)

@@ -8,9 +8,19 @@ from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
+# Where a session that lives for one transaction alone keeps its connection.
+_KEPT = "crmkit.driver"
+
+
+async def keep_driver(session: AsyncSession) -> None:
+    """Spares the session of one transaction the way to its connection at every statement."""
+    session.info[_KEPT] = await driver(session)
+
 
 async def driver(session: AsyncSession) -> Any:
     """The asyncpg connection of the session's open transaction."""
+    if (kept := session.info.get(_KEPT)) is not None:
+        return kept
     connection = await session.connection()
     found = await driver_of(connection)
     if not found.is_in_transaction():

@@ -30,8 +30,6 @@ from google.protobuf import message_factory
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from google.protobuf.message import DecodeError, Message
 from opentelemetry import propagate, trace
-from sqlalchemy import select, update
-from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm.exc import StaleDataError
@@ -39,6 +37,7 @@ from sqlalchemy.orm.exc import StaleDataError
 from crmkit import approvals
 from crmkit.auth import Caller, Scope, locale_of
 from crmkit.call import Call
+from crmkit.driver import driver
 from crmkit.errors import (
     Aborted,
     AlreadyExists,
@@ -57,7 +56,6 @@ from crmkit.mapping import check_message, mapper
 from crmkit.options import has_option, option
 from crmkit.resource import Resource
 from crmkit.standard import Reader, Standard
-from crmkit.tables import Replay
 
 if TYPE_CHECKING:
     from crmkit.app import Running
@@ -69,6 +67,13 @@ SHAVE = 0.02
 RETRIES = 3
 PUBLIC = "public"
 ANYBODY = "*"
+
+_CLAIM = (
+    "INSERT INTO replays (principal, method, key, body_hash, reply) VALUES ($1, $2, $3, $4, '')"
+    " ON CONFLICT DO NOTHING RETURNING key"
+)
+_KNOWN = "SELECT body_hash, reply FROM replays WHERE principal = $1 AND method = $2 AND key = $3"
+_REMEMBER = "UPDATE replays SET reply = $4 WHERE principal = $1 AND method = $2 AND key = $3"
 
 log = structlog.get_logger(__name__)
 tracer = trace.get_tracer("crmkit.rpc")
@@ -266,13 +271,8 @@ class Pipeline:
             reply = await self.run(method, request, call)
             if key:
                 kept = reply if call.remembered is None else call.remembered.SerializeToString()
-                await call.db.execute(
-                    update(Replay)
-                    .where(
-                        Replay.principal == caller.principal, Replay.method == method.name, Replay.key == key
-                    )
-                    .values(reply=kept)
-                )
+                arguments = (caller.principal, method.name, key, kept)
+                await (await driver(call.db)).execute(_REMEMBER, *arguments)
         return reply, False
 
     async def run(self, method: Method, request: Any, call: Call) -> bytes:
@@ -304,18 +304,11 @@ class Pipeline:
         if len(key) > LONGEST_KEY or not key.isascii():
             raise InvalidArgument("MALFORMED", detail="request_id")
         digest = sha256(data).digest()
-        row = {"principal": call.caller.principal, "method": method.name, "key": key}
+        connection, row = await driver(call.db), (call.caller.principal, method.name, key)
         # Another call with the key makes this one wait here until its transaction ends.
-        claimed = await call.db.scalar(
-            insert(Replay)
-            .values(**row, body_hash=digest, reply=b"")
-            .on_conflict_do_nothing()
-            .returning(Replay.key)
-        )
-        if claimed is not None:
+        if await connection.fetchval(_CLAIM, *row, digest) is not None:
             return None
-        statement = select(Replay.body_hash, Replay.reply).filter_by(**row)
-        body_hash, reply = (await call.db.execute(statement)).one()
+        body_hash, reply = await connection.fetchrow(_KNOWN, *row)
         if body_hash != digest:
             raise InvalidArgument("IDEMPOTENCY_KEY_REUSED")
         return reply

@@ -8,14 +8,23 @@ from collections import Counter
 from dataclasses import dataclass
 
 from crmkit.call import Call
+from crmkit.driver import driver
 from crmkit.errors import AlreadyExists
-from sqlalchemy import select, text, tuple_
+from sqlalchemy import select
 
 from customer.matching import COMMON_HOLDERS, Identity, Level, Match, MatchKey, level
-from customer.model.account import Account, MatchKeyRow
+from customer.model.account import Account
 
 CANDIDATES = 50
 REFUSING = (Level.CERTAIN, Level.STRONG)
+# unnest keeps the order of the array, so that two creates cannot wait for each other.
+_LOCKS = "SELECT pg_advisory_xact_lock(hashtextextended(key, 0)) FROM unnest($1::text[]) AS key"
+# A statement of its own: it sees what was committed while the locks were waited for.
+_HELD = (
+    "SELECT held.account, held.kind, held.value FROM unnest($1::text[], $2::text[]) AS wanted(kind, value)"
+    " JOIN match_keys held ON held.kind = wanted.kind AND held.value = wanted.value"
+    f" WHERE held.account <> $3 LIMIT {CANDIDATES * 10}"
+)
 _STRENGTH = [Level.CERTAIN, Level.STRONG, Level.POSSIBLE, Level.BRANCH_OF]
 
 
@@ -46,20 +55,14 @@ async def find_hits(account: Account, identity: Identity, call: Call) -> list[Hi
     """Accounts that share a key, strongest first."""
     if not identity.keys:
         return []
-    pairs = [(key.kind.value, key.value) for key in identity.keys]
-    held = tuple_(MatchKeyRow.kind, MatchKeyRow.value)
-    found = (
-        await call.db.execute(
-            select(MatchKeyRow.account, MatchKeyRow.kind, MatchKeyRow.value)
-            .where(held.in_(pairs), MatchKeyRow.account != account.id)
-            .limit(CANDIDATES * 10)
-        )
-    ).all()
+    keys = sorted(identity.keys)
+    kinds, values = [key.kind.value for key in keys], [key.value for key in keys]
+    found = await (await driver(call.db)).fetch(_HELD, kinds, values, account.id)
     if not found:
         return []
-    holders = Counter((row.kind, row.value) for row in found)
+    holders = Counter((row["kind"], row["value"]) for row in found)
     common = {key for key in identity.keys if holders[(key.kind.value, key.value)] > COMMON_HOLDERS}
-    shared = Counter(row.account for row in found if MatchKey(row.kind, row.value) not in common)
+    shared = Counter(row["account"] for row in found if MatchKey(row["kind"], row["value"]) not in common)
     ids = [key for key, _ in shared.most_common(CANDIDATES)]
     async with call.everybody():
         statement = select(Account).where(Account.id.in_(ids), Account.state.not_in(["MERGED", "ARCHIVED"]))
@@ -72,10 +75,4 @@ async def find_hits(account: Account, identity: Identity, call: Call) -> list[Hi
 async def _lock(identity: Identity, call: Call) -> None:
     keys = sorted(f"{key.kind.value}:{key.value}" for key in identity.keys)
     if keys:
-        # unnest keeps the order of the array, so that two creates cannot wait for each other.
-        await call.db.execute(
-            text(
-                "SELECT pg_advisory_xact_lock(hashtextextended(key, 0)) FROM unnest(CAST(:keys AS text[])) AS key"
-            ),
-            {"keys": keys},
-        )
+        await (await driver(call.db)).execute(_LOCKS, keys)

@@ -9,10 +9,10 @@ from uuid import uuid5
 
 from crmkit.call import Call
 from crmkit.catalog import business_facts
+from crmkit.driver import driver
 from crmkit.events import Fact, listens
 from crmkit.values import Money
 from sqlalchemy import select
-from sqlalchemy.dialects.postgresql import insert
 
 from customer.model.contact import Contact
 from customer.model.timeline import TimelineEntry
@@ -28,6 +28,14 @@ _PHASES = {
     "billing": "INSALE",
     "servicedesk": "AFTERSALE",
 }
+_COLUMNS = (
+    "id", "account", "occur_time", "kind", "phase", "ref", "summary", "actor", "amount_amount", "amount_currency",
+    "requires", "owner", "department", "collaborators", "create_time", "update_time", "creator", "version",
+)  # fmt: skip
+_INSERT = (
+    f"INSERT INTO {TimelineEntry.__tablename__} ({', '.join(_COLUMNS)})"
+    f" VALUES ({', '.join(f'${n}' for n in range(1, len(_COLUMNS) + 1))}) ON CONFLICT DO NOTHING"
+)
 _TITLES = ("displayName", "title", "subject", "summary", "number", "name")
 
 
@@ -48,37 +56,25 @@ async def on_any_fact(events: list[Fact], call: Call) -> None:
     ]
     if entries:
         # No change fact: the time line is a reading of facts and tells none itself.
-        await call.db.execute(insert(TimelineEntry).values(entries).on_conflict_do_nothing())
+        await (await driver(call.db)).executemany(_INSERT, entries)
 
 
 def _accounts(names: set[str]) -> set[str]:
     return {name for name in names if name.startswith("accounts/")}
 
 
-def _entry(event: Fact, account: str, call: Call) -> dict[str, Any]:
+def _entry(event: Fact, account: str, call: Call) -> tuple[Any, ...]:
+    """The values of `_COLUMNS`."""
     source, area = _source(event), event.subject.split(".")[1]
     ref = str(source.get("name", event.aggregate))
     amount = _amount(source)
-    return {
-        "id": uuid5(event.id, account),
-        "account": account,
-        "occur_time": _occurred(event),
-        "kind": event.subject,
-        "phase": _PHASES.get(area, "COLLABORATION"),
-        "ref": ref,
-        "summary": next((str(source[key])[:500] for key in _TITLES if source.get(key)), ""),
-        "actor": event.actor,
-        "amount_amount": amount.amount if amount else None,
-        "amount_currency": amount.currency if amount else None,
-        "requires": f"{area}.{ref.partition('/')[0]}.read" if "/" in ref else "",
-        "owner": source.get("owner", ""),
-        "department": source.get("department", ""),
-        "collaborators": source.get("collaborators", []),
-        "create_time": call.now,
-        "update_time": call.now,
-        "creator": event.actor,
-        "version": 1,
-    }
+    return (
+        uuid5(event.id, account), account, _occurred(event), event.subject, _PHASES.get(area, "COLLABORATION"), ref,
+        next((str(source[key])[:500] for key in _TITLES if source.get(key)), ""), event.actor,
+        amount.amount if amount else None, amount.currency if amount else None,
+        f"{area}.{ref.partition('/')[0]}.read" if "/" in ref else "", source.get("owner", ""),
+        source.get("department", ""), source.get("collaborators", []), call.now, call.now, event.actor, 1,
+    )  # fmt: skip
 
 
 def _names(value: Any, depth: int) -> Iterator[str]:

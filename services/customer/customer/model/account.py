@@ -7,13 +7,13 @@ from uuid import UUID
 from crm.customer.v1 import events_pb2 as events
 from crm.customer.v1 import pb
 from crmkit.call import Call
+from crmkit.driver import driver
 from crmkit.errors import FailedPrecondition, Validation, Violation
 from crmkit.resource import Resource
 from customer.identifiers import Phone, TaxId, TaxIdStatus
 from customer.matching import Identity
 from customer.model.base import Base
-from sqlalchemy import ForeignKey, Index, Text, Uuid, delete
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import ForeignKey, Index, Text, Uuid
 from sqlalchemy.orm import Mapped, mapped_column
 
 # What a complete record has, with its weight in percent.
@@ -22,6 +22,12 @@ _COMPLETENESS = {
     "source": 5, "level": 5, "website": 5, "employee_count": 5,
 }  # fmt: skip
 _KEYED = frozenset(["display_name", "legal_name", "aliases", "tax_id", "phones", "emails", "website", "kind"])
+
+
+_HOLD = (
+    "INSERT INTO match_keys (account, kind, value) SELECT $1, * FROM unnest($2::text[], $3::text[])"
+    " ON CONFLICT DO NOTHING"
+)
 
 
 class MatchKeyRow(Base):
@@ -152,10 +158,9 @@ class Account(Resource, Base):
 
     async def write_keys(self, identity: Identity, call: Call) -> None:
         """Replaces the account's match keys."""
-        await call.db.execute(delete(MatchKeyRow).where(MatchKeyRow.account == self.id))
-        rows = [{"account": self.id, "kind": key.kind.value, "value": key.value} for key in identity.keys]
-        if rows:
-            await call.db.execute(insert(MatchKeyRow).on_conflict_do_nothing(), rows)
+        connection, keys = await driver(call.db), sorted(identity.keys)
+        await connection.execute("DELETE FROM match_keys WHERE account = $1", self.id)
+        await connection.execute(_HOLD, self.id, [key.kind.value for key in keys], [key.value for key in keys])
 
     def search_phones(self) -> list[str]:
         """Numbers that `q` finds."""
