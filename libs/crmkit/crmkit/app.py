@@ -131,6 +131,7 @@ class Running:
             settings.gateway_issuer_jwks,
             settings.oidc_discovery_url,
         )
+        self.verifier.warm()
         self.relay = Relay(self.engine, self.bus, app.name, self.metrics)
         self.runs = Runs(self, {**transfer.KINDS, **app.runs})
         self._tasks: list[asyncio.Task[None]] = []
@@ -138,6 +139,7 @@ class Running:
 
     async def __aexit__(self, *error: object) -> None:
         await ended(self._tasks)
+        await self.verifier.close()
         await self._stack.aclose()
 
     async def work(self) -> None:

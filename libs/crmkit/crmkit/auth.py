@@ -21,12 +21,16 @@ from joserfc.errors import JoseError
 from joserfc.jwk import KeySet
 from joserfc.jws import JWSRegistry
 
+from crmkit.background import ended
 from crmkit.errors import CHINESE, ENGLISH, Unauthenticated
 
 ALGORITHMS = ["RS256", "ES256", "PS256"]
 LEEWAY_SECONDS = 30
 GATEWAY_ISSUER = "guanxi-gateway"
 TOKEN_CACHE = 2048
+# Keys are asked for again after an hour; while the issuer is away the known ones go on for a day.
+FRESH_SECONDS = 3600
+STALE_SECONDS = 24 * 3600
 
 
 class Scope(StrEnum):
@@ -214,6 +218,15 @@ class Verifier:
             self._sources[GATEWAY_ISSUER] = _KeySource("", gateway_jwks)
         self._cache: dict[str, dict[str, Any]] = {}
 
+    def warm(self) -> None:
+        """Begins to fetch the issuers' keys, so that the first caller need not wait for them."""
+        for source in self._sources.values():
+            source.refresh()
+
+    async def close(self) -> None:
+        """Ends what is still being asked."""
+        await ended(task for source in self._sources.values() if (task := source.asking) is not None)
+
     async def verify(self, token: str) -> dict[str, Any]:
         """The claims of a valid access token; Unauthenticated for anything else."""
         claims = self._cache.get(token)
@@ -264,18 +277,29 @@ class _KeySource:
         self._discovery = discovery or f"{issuer}/.well-known/openid-configuration"
         self._keys: KeySet | None = None
         self._tried = self._fetched = -1e9
-        self._lock = asyncio.Lock()
+        self.asking: asyncio.Task[None] | None = None
 
     async def keys(self, kid: str) -> KeySet:
         """Keys among which `kid` is, asking the issuer where needed and allowed."""
-        if not self._has(kid):
-            async with self._lock:
-                if not self._has(kid) and time.monotonic() - self._tried > (30 if self._keys else 1):
-                    self._tried = time.monotonic()
-                    await self._fetch()
-        if self._keys is None or not self._has(kid) or time.monotonic() - self._fetched > 24 * 3600:
+        known = self._has(kid)
+        if not known or self._age() > FRESH_SECONDS:
+            self.refresh()
+        if not known and self.asking is not None:
+            # The answer serves everybody who waits, so one caller's deadline does not end the question.
+            await asyncio.shield(self.asking)
+        if self._keys is None or not self._has(kid) or self._age() > STALE_SECONDS:
             raise Unauthenticated
         return self._keys
+
+    def refresh(self) -> None:
+        """Asks the issuer, unless that is being done or was done a moment ago."""
+        busy = self.asking is not None and not self.asking.done()
+        if not busy and time.monotonic() - self._tried > (30 if self._keys else 1):
+            self._tried = time.monotonic()
+            self.asking = asyncio.create_task(self._fetch())
+
+    def _age(self) -> float:
+        return time.monotonic() - self._fetched
 
     def _has(self, kid: str) -> bool:
         return self._keys is not None and any(key.kid == kid for key in self._keys.keys)
