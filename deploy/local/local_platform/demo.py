@@ -308,10 +308,10 @@ class Demo:
         )
 
     async def _campaign(self, number: int) -> None:
-        start = self.today - timedelta(days=150 * number)
+        start = self.today - timedelta(days=40 * number)
         name = ["秋季新品推广", "春季制造业展会", "行业白皮书下载", "老客户回访月"][number]
         campaign = await self.api.create(
-            "marketer", "campaigns", str(number), displayName=name, startDate=_day(start), endDate=_day(start + timedelta(days=60)),
+            "marketer", "campaigns", str(number), displayName=name, startDate=_day(start), endDate=_day(start + timedelta(days=180)),
             channel=["WEBSITE", "EXHIBITION", "MAIL", "PHONE"][number], budget=_yuan(f"{(number + 2) * 10000}.00"),
         )  # fmt: skip
         if campaign["state"] == "DRAFT":
@@ -474,7 +474,8 @@ class Demo:
         )  # fmt: skip
         if number % 3 and ticket["state"] == "ACKNOWLEDGED":
             ticket = await self.api.do("agent", ticket, "start")
-            if number % 3 == 2:
+            # A complaint is resolved when its steps are done.
+            if number % 3 == 2 and ticket["type"] != "COMPLAINT":
                 await self.api.do("agent", ticket, "resolve", code="FIXED", text="已远程处理并确认恢复。")
 
 

@@ -248,3 +248,25 @@ async def test_a_forwarded_complaint_becomes_one_ticket_however_often_it_comes(s
 
 async def _source(service: Service, name: str) -> bool:
     return bool((await service.admin.ListTickets(filter=f'source = "{name}"')).tickets)
+
+
+async def test_an_agent_serves_the_customers_and_orders_of_every_department(servicedesk: Service) -> None:
+    owner = servicedesk.person("sales1")
+    names: dict[str, str] = {}
+    for collection, area in (("accounts", "customer"), ("orders", "orders")):
+        names[collection] = name = f"{collection}/{uuid7()}"
+        resource = {
+            "name": name,
+            "displayName": "样例",
+            "owner": owner.employee,
+            "department": owner.department,
+        }
+        payload = {"name": name, "action": "CREATED", "actor": "employees/x", "resource": resource}
+        await servicedesk.tell(f"crm.{area}.v1.ResourceChanged", payload, name)
+    agent = servicedesk.client("agent")
+    ticket = await opened(agent, account=names["accounts"], order=names["orders"], requesterAddress="")
+    found = await agent.ListTickets(filter=f'order = "{names["orders"]}"')
+    assert [one.name for one in found.tickets] == [ticket.name]
+    with pytest.raises(Refused) as refused:
+        await opened(servicedesk.sales2, account=names["accounts"])
+    assert refused.value.violations == {"ticket.account": "UNKNOWN_REFERENCE"}

@@ -160,7 +160,9 @@ class Account(Resource, Base):
         """Replaces the account's match keys."""
         connection, keys = await driver(call.db), sorted(identity.keys)
         await connection.execute("DELETE FROM match_keys WHERE account = $1", self.id)
-        await connection.execute(_HOLD, self.id, [key.kind.value for key in keys], [key.value for key in keys])
+        await connection.execute(
+            _HOLD, self.id, [key.kind.value for key in keys], [key.value for key in keys]
+        )
 
     def search_phones(self) -> list[str]:
         """Numbers that `q` finds."""
