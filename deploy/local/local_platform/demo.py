@@ -26,7 +26,18 @@ SEED = 20260101
 ACCOUNTS, CONTACTS, OPPORTUNITIES, INTERACTIONS, TICKETS = 320, 1050, 220, 500, 90
 AT_ONCE = 6
 PATIENCE = 30.0
-INDUSTRIES = ["MANUFACTURING", "MACHINERY", "ELECTRONICS", "SOFTWARE", "FINANCE", "CONSTRUCTION", "ENERGY", "LOGISTICS", "RETAIL", "FOOD"]
+INDUSTRIES = [
+    "MANUFACTURING",
+    "MACHINERY",
+    "ELECTRONICS",
+    "SOFTWARE",
+    "FINANCE",
+    "CONSTRUCTION",
+    "ENERGY",
+    "LOGISTICS",
+    "RETAIL",
+    "FOOD",
+]
 WORDS = [
     "智能制造",
     "精密机械",
@@ -226,7 +237,12 @@ class Demo:
         person = next(p for p in self.api.company.people.values() if p.en == english)
         role = "PARTNER" if "partner" in person.roles else "CUSTOMER"
         display_name = "远航渠道合作伙伴有限公司" if role == "PARTNER" else "柯氏食品机械有限公司"
-        body = {"name": person.account, "displayName": display_name, "roles": [role], "industry": "MANUFACTURING"}
+        body = {
+            "name": person.account,
+            "displayName": display_name,
+            "roles": [role],
+            "industry": "MANUFACTURING",
+        }
         key = f"demo-portal-{person.username}"
         await self.api.call("sales1", "POST", "/v1/accounts", key=key, json=body)
         if person.contact:
@@ -364,7 +380,10 @@ class Demo:
             await self._sold(who, account, opportunity, product, quantity, number)
         elif fate == 1:
             await self.api.do(
-                who, opportunity, "lose", reason=chance.choice(["PRICE", "DELIVERY", "NO_BUDGET", "POSTPONED"])
+                who,
+                opportunity,
+                "lose",
+                reason=chance.choice(["PRICE", "DELIVERY", "NO_BUDGET", "POSTPONED"]),
             )
 
     async def _sold(

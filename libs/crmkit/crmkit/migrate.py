@@ -10,6 +10,7 @@ A service's `migrations/env.py` is three lines:
 import asyncio
 import logging
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -71,8 +72,13 @@ def run(metadata: MetaData) -> None:
     ours = metadata is kit_metadata
     kit_tables = {VERSION_TABLE, *kit_metadata.tables}
 
+    @cache
+    def partitions() -> set[str]:
+        return set(connection.scalars(text("SELECT relname FROM pg_class WHERE relispartition")))
+
     def included(name: str | None, kind: str, _: Any) -> bool:
-        return kind != "table" or (name in kit_tables) == ours
+        # Partitions come and go with time; the model is that of the table which they are parts of.
+        return kind != "table" or ((name in kit_tables) == ours and name not in partitions())
 
     def render(kind: str, found: Any, autogen: Any) -> str | Literal[False]:
         # A migration must run with tomorrow's kit too, so it names the types of the database and not ours.

@@ -31,7 +31,7 @@ async def main() -> int:
                 try:
                     await migrate.check(settings.database(name, owner=True), app.migrations)
                 except CommandError as error:
-                    print(f"{name}: {error}")
+                    print(f"{name}: {str(error)[:1000]}")
                     differ = 1
                 Running(app, settings)
     return differ
