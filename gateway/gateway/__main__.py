@@ -16,6 +16,7 @@ import httpx
 import uvicorn
 import uvloop
 from crmkit import telemetry
+from crmkit.background import settle
 from crmkit.blobs import open_store
 from crmkit.bus import Bus
 from crmkit.config import Config
@@ -89,6 +90,7 @@ async def serve(settings: Settings) -> None:
             timeout_keep_alive=75,
             timeout_graceful_shutdown=DRAIN_SECONDS,
         )
+        settle()
         await _Server(config, app.state.changes).serve()
 
 

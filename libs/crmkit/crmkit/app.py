@@ -29,10 +29,10 @@ from prometheus_client import CollectorRegistry, start_http_server
 from sqlalchemy import MetaData, QueuePool, text
 from sqlalchemy.ext.asyncio import AsyncEngine, async_sessionmaker, create_async_engine
 
-from crmkit import copies, migrate, scope, telemetry, transfer
+from crmkit import copies, scope, telemetry, transfer
 from crmkit.approvals import on_approval_ended
 from crmkit.auth import Caller, Directory, Verifier, system
-from crmkit.background import ended
+from crmkit.background import ended, settle
 from crmkit.blobs import open_store
 from crmkit.bus import Bus, StreamLimits
 from crmkit.call import CONFIGURED, Call
@@ -270,6 +270,8 @@ def _subclasses(of: type[Resource]) -> list[type[Resource]]:
 
 async def migrated(app: App, settings: Settings) -> None:
     """Brings the database to the code: the kit's tables, the app's tables, row-level security."""
+    from crmkit import migrate  # 9 MB that a process which serves has no use for
+
     url = settings.database(app.name, owner=True)
     await migrate.upgrade(url, app.name, app.migrations)
     engine = create_async_engine(url)
@@ -294,6 +296,7 @@ async def serve(app: App, settings: Settings) -> None:
         server = await running.serve(settings.grpc_port, settings.bind_address)
         if settings.metrics_port:
             start_http_server(settings.metrics_port, settings.bind_address, registry)
+        settle()
         log.info("serving", app=app.name, port=running.port)
         await stop.wait()
         await running.health.enter_graceful_shutdown()
@@ -328,9 +331,13 @@ async def _command(app: App, settings: Settings, arguments: argparse.Namespace) 
         case "migrate":
             await migrated(app, settings)
         case "check":
+            from crmkit import migrate
+
             await migrate.check(settings.database(app.name, owner=True), app.migrations)
             Running(app, settings)
         case "revise":
+            from crmkit import migrate
+
             await migrate.revise(settings.database(app.name, owner=True), app.migrations, arguments.message)
         case _:
             async with Running(app, settings) as running:

@@ -1,6 +1,7 @@
 """Loops that run as long as the process."""
 
 import asyncio
+import gc
 import logging
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
@@ -47,3 +48,10 @@ async def ended(tasks: Iterable[asyncio.Task[Any]]) -> None:
         for task in waiting:
             task.cancel()
         _, waiting = await asyncio.wait(waiting, timeout=FINISH_SECONDS)
+
+
+def settle() -> None:
+    """Spares the collector what was made at start and stays: it would walk over it again and again."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(10_000, 20, 20)

@@ -25,8 +25,6 @@ from decimal import Decimal
 from pathlib import Path
 from typing import IO, Any, BinaryIO, Final, Literal
 
-import xlsxwriter  # pyright: ignore[reportMissingTypeStubs]
-
 Format = Literal["csv", "xlsx", "ods", "xls"]
 Cell = str | int | float | Decimal | bool | date | datetime | None
 
@@ -372,6 +370,8 @@ def write_xlsx(file: IO[bytes], columns: Sequence[str], rows: Iterable[Sequence[
     Instants are written as the wall time of the zone that they carry. Raises SheetError for more rows, or
     longer texts, than a worksheet holds.
     """
+    import xlsxwriter  # 12 MB, for workbooks alone  # pyright: ignore[reportMissingTypeStubs]
+
     book: Any = xlsxwriter.Workbook(file, {"constant_memory": True})
     count = 0
     try:

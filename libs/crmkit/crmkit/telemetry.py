@@ -5,7 +5,6 @@ import sys
 
 import structlog
 from opentelemetry import trace
-from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
@@ -74,6 +73,8 @@ def start(app: str, settings: Settings) -> None:
     sampler = DEFAULT_ON if settings.otel_exporter_otlp_endpoint else ALWAYS_OFF
     provider = TracerProvider(sampler, resource=Resource.create({"service.name": app}))
     if settings.otel_exporter_otlp_endpoint:
+        from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
+
         provider.add_span_processor(
             BatchSpanProcessor(OTLPSpanExporter(settings.otel_exporter_otlp_endpoint))
         )
