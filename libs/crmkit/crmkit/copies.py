@@ -58,7 +58,13 @@ async def keep(events: Iterable[Fact], call: Call, collections: set[str]) -> Non
         collection = name.partition("/")[0]
         if collection in collections:
             payload = json.dumps(event.payload.get("resource", {}), ensure_ascii=False)
-            latest[name] = (name, collection, payload, event.version or 0, event.payload["action"] == "DELETED")
+            latest[name] = (
+                name,
+                collection,
+                payload,
+                event.version or 0,
+                event.payload["action"] == "DELETED",
+            )
     # In one order, so that two replicas cannot wait for each other.
     await (await driver(call.db)).executemany(_KEEP, [latest[name] for name in sorted(latest)])
 
