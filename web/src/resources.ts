@@ -5,6 +5,7 @@
  */
 
 import type { Additions } from "@/api/catalogue";
+import type { RecordJson } from "@/api/client";
 
 export interface Group {
   key: string;
@@ -91,6 +92,8 @@ export interface Screen {
   unasked?: string[];
   /** Values that a new record starts with. */
   defaults?: () => Record<string, unknown>;
+  /** What is made of a record next, and what the new one takes from it. */
+  makes?: { collection: string; states: string[]; from: (record: RecordJson) => Record<string, unknown> }[];
   /** A page written by hand in place of the generic one. */
   detail?: "account";
   /** A page of its own or a part of other pages; kept out of the generated menu entries. */
@@ -102,11 +105,22 @@ export interface Screen {
 const individual = { field: "kind", is: ["INDIVIDUAL"] };
 const company = { field: "kind", is: ["COMPANY", ""] };
 const yuan = () => ({ currency: "CNY" });
+const stage = {
+  collection: "pipelines",
+  list: "stages",
+  key: "key",
+  label: { zh: "displayName", en: "displayNameEn" },
+};
 const NEWEST = "createTime desc";
 
 export const SCREENS: Record<string, Screen> = {
   accounts: {
     icon: "accounts",
+    makes: ["opportunities", "quotes"].map((collection) => ({
+      collection,
+      states: ["ACTIVE"],
+      from: (account) => ({ account: account.name, ...SCREENS[collection]?.defaults?.() }),
+    })),
     detail: "account",
     orderBy: "updateTime desc",
     flow: { ACTIVE: ["assign"], POOLED: ["assign"], ARCHIVED: ["unarchive"] },
@@ -176,14 +190,7 @@ export const SCREENS: Record<string, Screen> = {
     icon: "opportunities",
     orderBy: "updateTime desc",
     columns: ["displayName", "number", "account", "amount", "stage", "state", "expectedCloseDate", "owner"],
-    keyed: {
-      stage: {
-        collection: "pipelines",
-        list: "stages",
-        key: "key",
-        label: { zh: "displayName", en: "displayNameEn" },
-      },
-    },
+    keyed: { stage, "stageHistory.stage": stage },
     board: {
       field: "stage",
       through: "pipeline",
@@ -193,6 +200,17 @@ export const SCREENS: Record<string, Screen> = {
       back: "retreat",
       card: ["account", "amount", "expectedCloseDate", "owner"],
     },
+    makes: [
+      {
+        collection: "quotes",
+        states: ["OPEN"],
+        from: (opportunity) => ({
+          account: opportunity["account"],
+          opportunity: opportunity.name,
+          ...yuan(),
+        }),
+      },
+    ],
     flow: { OPEN: ["win", "lose"], SUSPENDED: ["resume"], WON: ["reopen"], LOST: ["reopen"] },
     unasked: ["stage", "pipeline", "probabilitySource"],
   },
@@ -248,6 +266,24 @@ export const SCREENS: Record<string, Screen> = {
       ASSESSING_CANCELLATION: ["acceptCancel", "refuseCancel"],
       PENDING_CANCELLATION: ["finishCancel"],
     },
+    makes: [
+      {
+        collection: "deliveries",
+        states: ["ACKNOWLEDGED", "IN_PROGRESS"],
+        from: (order) => ({
+          account: order["account"],
+          plannedDate: today(),
+          lines: ((order["items"] ?? []) as Record<string, unknown>[])
+            .map((item) => ({
+              order: order.name,
+              item: item["key"],
+              quantity:
+                Number(item["quantity"]) - Number(item["delivered"] ?? 0) - Number(item["prepared"] ?? 0),
+            }))
+            .filter((line) => line.quantity > 0),
+        }),
+      },
+    ],
     defaults: yuan,
   },
   deliveries: {
@@ -256,7 +292,19 @@ export const SCREENS: Record<string, Screen> = {
     flow: { DRAFT: ["ready"], READY: ["ship"], SHIPPED: ["confirm"] },
   },
   paymentPlans: { icon: "plans", orderBy: NEWEST, flow: { DRAFT: ["activate"], ACTIVE: ["invoice"] } },
-  invoices: { icon: "invoices", orderBy: NEWEST, flow: { DRAFT: ["issue"], ISSUED: [] }, defaults: yuan },
+  invoices: {
+    icon: "invoices",
+    orderBy: NEWEST,
+    flow: { DRAFT: ["issue"], ISSUED: [] },
+    defaults: yuan,
+    makes: [
+      {
+        collection: "payments",
+        states: ["ISSUED"],
+        from: (invoice) => ({ account: invoice["account"], amount: invoice["balance"], date: today() }),
+      },
+    ],
+  },
   payments: {
     icon: "payments",
     orderBy: NEWEST,
@@ -302,6 +350,20 @@ export const SCREENS: Record<string, Screen> = {
   notifications: { hidden: true },
   savedViews: { hidden: true },
   timeline: { hidden: true },
+};
+
+/** Fields of a line that hold the key of a line of the record that the same line names. */
+export const LINE_KEYS: Record<string, { through: string; list: string }> = {
+  item: { through: "order", list: "items" },
+  orderItem: { through: "order", list: "items" },
+};
+
+/** Keys that tie a line to what it came from: kept, never asked for. */
+export const UNASKED_KEYS = new Set(["key", "contractLine", "quoteLine"]);
+
+const today = () => {
+  const now = new Date();
+  return { year: now.getFullYear(), month: now.getMonth() + 1, day: now.getDate() };
 };
 
 export const screenOf = (collection: string): Screen => SCREENS[collection] ?? {};

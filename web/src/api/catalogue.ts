@@ -305,13 +305,24 @@ function readField(
     choices: choices
       .filter((value) => !value.endsWith("_UNSPECIFIED"))
       .map((value) => ({ value, label: labels[value] ?? textOf(value.toLowerCase()) })),
-    fields: kind === "object" ? readFields(inner.schema, schemas, depth + 1, {}) : [],
+    fields:
+      kind === "object"
+        ? readFields(inner.schema, schemas, depth + 1, { keyed: below(additions.keyed, name) })
+        : [],
     maxLength: note.maxLength,
     keyed,
     suggest: additions.suggest?.[name],
     help: note.description ?? "",
   };
 }
+
+/** What is said of the fields of an object by their path: `stageHistory.stage`. */
+const below = (keyed: Additions["keyed"], name: string): Record<string, Keyed> =>
+  Object.fromEntries(
+    Object.entries(keyed ?? {}).flatMap(([path, value]) =>
+      path.startsWith(`${name}.`) ? [[path.slice(name.length + 1), value]] : [],
+    ),
+  );
 
 function kindOf(schema: Schema, ref: string, note: Schema): Kind {
   const properties = Object.keys(schema.properties ?? {});

@@ -5,11 +5,13 @@ import {
   PointerSensor,
   TouchSensor,
   pointerWithin,
+  rectIntersection,
   useDraggable,
   useDroppable,
   useSensor,
   useSensors,
   type Announcements,
+  type CollisionDetection,
   type DragEndEvent,
 } from "@dnd-kit/core";
 import { EllipsisOutlined, HolderOutlined } from "@ant-design/icons";
@@ -126,7 +128,7 @@ export function Board({ resource, board, q, filter }: Props) {
       )}
       <DndContext
         sensors={sensors}
-        collisionDetection={pointerWithin}
+        collisionDetection={underCard}
         accessibility={{ announcements, screenReaderInstructions: { draggable: t("board.instructions") } }}
         onDragStart={(event) => setDragged(recordOf(event))}
         onDragCancel={() => setDragged(undefined)}
@@ -296,5 +298,9 @@ function BoardCard({ resource, board, record, column, columns, movable, onMove }
     </article>
   );
 }
+
+/** The column below the pointer; a card that keys carry has none, so the one that it covers most. */
+const underCard: CollisionDetection = (drag) =>
+  drag.pointerCoordinates ? pointerWithin(drag) : rectIntersection(drag);
 
 const isDefault = (record: RecordJson) => record["isDefault"] === true;

@@ -233,6 +233,8 @@ function TimeInput({ id, field, value, disabled, invalid, describedBy, onChange 
       showTime={day ? false : { format: "HH:mm" }}
       format={day ? ["YYYY-MM-DD", "YYYYMMDD", "D MMM YYYY"] : "YYYY-MM-DD HH:mm"}
       value={iso ? dayjs(iso) : null}
+      // Enter takes the day; it does not send the form off.
+      onKeyDown={(event) => event.key === "Enter" && event.preventDefault()}
       disabled={disabled ?? false}
       status={status(invalid)}
       aria-describedby={describedBy}

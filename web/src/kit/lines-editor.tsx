@@ -1,10 +1,14 @@
 import { CloseOutlined, PlusOutlined } from "@ant-design/icons";
+import { useQuery } from "@tanstack/react-query";
+import { Select } from "antd";
 import type { ClipboardEvent, KeyboardEvent } from "react";
 import type { Field } from "@/api/catalogue";
 import { useText } from "@/i18n";
 import { ScrollBox } from "./scroll-box";
 import { FieldInput, type InputProps } from "./field-input";
 import { isComposing } from "./keyboard";
+import { recordQuery } from "./queries";
+import { LINE_KEYS, UNASKED_KEYS } from "@/resources";
 import { addAmounts, formatMoney, multiply, placesOf, type Money } from "./money";
 
 type Line = Record<string, unknown>;
@@ -14,7 +18,11 @@ export function LinesEditor({ id, field, value, disabled, onChange }: InputProps
   const { t, label } = useText();
   const lines = (value as Line[] | null | undefined) ?? [];
   const columns = field.fields.filter(
-    (inner) => !inner.readOnly && !(inner.kind === "object" && inner.many) && inner.kind !== "free",
+    (inner) =>
+      !UNASKED_KEYS.has(inner.name) &&
+      !inner.readOnly &&
+      !(inner.kind === "object" && inner.many) &&
+      inner.kind !== "free",
   );
   const priced =
     columns.some((column) => column.name === "quantity") && columns.some((column) => column.kind === "money");
@@ -44,7 +52,8 @@ export function LinesEditor({ id, field, value, disabled, onChange }: InputProps
 
   const press = (event: KeyboardEvent, row: number, column: number) => {
     if (event.key !== "Enter" || isComposing(event.nativeEvent)) return;
-    if ((event.target as HTMLElement).matches("[role=combobox], textarea, button")) return;
+    if ((event.target as HTMLElement).closest("[role=combobox], textarea, button, .ant-picker, .ant-select"))
+      return;
     event.preventDefault();
     if (row === lines.length - 1) onChange([...lines, {}]);
     const below = `${id}.${row + 1}.${columns[column]?.name ?? ""}`;
@@ -92,10 +101,10 @@ export function LinesEditor({ id, field, value, disabled, onChange }: InputProps
                       <label className="visually-hidden" htmlFor={`${id}.${row}.${column.name}`}>
                         {label(column.label)} {row + 1}
                       </label>
-                      <FieldInput
+                      <Cell
                         id={`${id}.${row}.${column.name}`}
                         field={column}
-                        value={line[column.name]}
+                        line={line}
                         disabled={disabled ?? false}
                         onChange={(next) => put(row, column.name, next)}
                       />
@@ -126,6 +135,46 @@ export function LinesEditor({ id, field, value, disabled, onChange }: InputProps
         </button>
       )}
     </div>
+  );
+}
+
+function Cell({ line, ...props }: Omit<InputProps, "value"> & { line: Line }) {
+  const link = LINE_KEYS[props.field.name];
+  const value = line[props.field.name];
+  const holder = link && line[link.through];
+  return link && typeof holder === "string" && holder ? (
+    <LineKeyInput {...props} value={value} holder={holder} list={link.list} />
+  ) : (
+    <FieldInput {...props} value={value} />
+  );
+}
+
+/** Chooses a line of another record by what it says, not by its key. */
+function LineKeyInput({
+  id,
+  value,
+  disabled,
+  holder,
+  list,
+  onChange,
+}: InputProps & { holder: string; list: string }) {
+  const { t } = useText();
+  const record = useQuery(recordQuery(holder));
+  const items = (record.data?.[list] ?? []) as Record<string, unknown>[];
+  return (
+    <Select
+      id={id}
+      style={{ width: "100%" }}
+      value={value === "" ? undefined : value}
+      disabled={disabled ?? false}
+      loading={record.isPending}
+      placeholder={t("form.choose")}
+      options={items.map((item) => ({
+        value: item["key"],
+        label: String(item["description"] || item["displayName"] || item["key"]),
+      }))}
+      onChange={onChange}
+    />
   );
 }
 

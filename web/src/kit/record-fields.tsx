@@ -27,6 +27,7 @@ export function RecordFields({ resource, record }: { resource: Resource; record:
   const fields = resource.fields.filter(
     (field) =>
       !COMMON.has(field.name) &&
+      field.name !== "digest" &&
       field.name !== "state" &&
       field.name !== resource.titleField &&
       (!isLines(field) || DATA_ONLY.has(field.name)) &&

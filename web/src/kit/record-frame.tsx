@@ -6,12 +6,13 @@ import type { Resource } from "@/api/catalogue";
 import { remove, type RecordJson } from "@/api/client";
 import { may } from "@/api/session";
 import { useText } from "@/i18n";
+import { screenOf } from "@/resources";
 import { AccessNote } from "./access-note";
 import { formatInstant } from "./dates";
 import { FieldValue, Reference } from "./field-value";
 import { useShortcuts } from "./keyboard";
 import { Page } from "./page";
-import { recordQuery, titleOf, useSession } from "./queries";
+import { recordQuery, titleOf, useCatalogue, useSession } from "./queries";
 import { RecordFields } from "./record-fields";
 import { ErrorBoundary, ErrorNote, Skeleton } from "./states";
 import { tell } from "./toasts";
@@ -33,8 +34,9 @@ interface Props {
 
 /** The page of one record: head with verbs, fields at the left, what belongs to it in tabs. */
 export function RecordFrame({ resource, name, tabs, aside, banner }: Props) {
-  const { t, language, plural } = useText();
+  const { t, language, plural, noun } = useText();
   const navigate = useNavigate();
+  const catalogue = useCatalogue();
   const session = useSession();
   const record = useQuery(recordQuery(name));
   const [params, setParams] = useSearchParams();
@@ -62,7 +64,20 @@ export function RecordFrame({ resource, name, tabs, aside, banner }: Props) {
   const state = resource.fields.find((field) => field.name === "state");
   const shown = tabs(data);
   const active = shown.find((tab) => tab.key === params.get("tab")) ?? shown[0];
+  const makes = (screenOf(resource.collection).makes ?? []).flatMap(({ collection, states, from }) => {
+    const other = catalogue.find(collection);
+    if (!other?.has.create || !may(session, other.permissions.create)) return [];
+    if (!states.includes(String(data["state"]))) return [];
+    return [
+      {
+        key: `make-${collection}`,
+        label: t("form.newTitle", { what: noun(other.label) }),
+        run: () => void navigate(`/${collection}/new`, { state: from(data) }),
+      },
+    ];
+  });
   const extra = [
+    ...makes,
     {
       key: "link",
       label: t("action.copyLink"),

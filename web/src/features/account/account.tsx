@@ -118,7 +118,7 @@ function Figures({ name }: { name: string }) {
         <Figure
           label={t("account.tickets")}
           collection="tickets"
-          filter={`${account} AND NOT state = "CLOSED" AND NOT state = "SOLVED"`}
+          filter={`${account} AND NOT state = "CLOSED" AND NOT state = "RESOLVED"`}
         />
       )}
     </div>

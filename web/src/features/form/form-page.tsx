@@ -1,5 +1,6 @@
 import { useQuery } from "@tanstack/react-query";
-import { useNavigate, useParams, useSearchParams } from "react-router";
+import { useLocation, useNavigate, useParams, useSearchParams } from "react-router";
+import type { Json } from "@/api/client";
 import { useText } from "@/i18n";
 import { Page } from "@/kit/page";
 import { recordQuery, titleOf, useResource } from "@/kit/queries";
@@ -13,6 +14,8 @@ export function NewPage() {
   const navigate = useNavigate();
   const [params] = useSearchParams();
   const resource = useResource(collection);
+  // What another record gives to the new one comes along with the way here.
+  const taken = useLocation().state as Json | null;
   const given = Object.fromEntries(
     [...params].filter(([name]) => resource.fields.some((field) => field.name === name)),
   );
@@ -23,7 +26,7 @@ export function NewPage() {
     >
       <RecordForm
         resource={resource}
-        initial={{ ...screenOf(collection).defaults?.(), ...given }}
+        initial={{ ...screenOf(collection).defaults?.(), ...given, ...taken }}
         onSaved={(record) => void navigate(`/${record.name}`, { replace: true })}
         onCancel={() => void navigate(-1)}
       />

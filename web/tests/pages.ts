@@ -1,0 +1,101 @@
+import { mkdirSync, readFileSync } from "node:fs";
+import { createRequire } from "node:module";
+import { join } from "node:path";
+import type { Locator, Page } from "playwright-core";
+
+export const BASE = process.env["CRM_URL"] ?? "http://127.0.0.1:8080";
+const AXE = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
+const SHOTS = process.env["SHOTS"];
+let shots = 0;
+
+/** What `check` has found that keeps people out. */
+export const barriers: string[] = [];
+
+/** Opens a page of the client and waits until it stands. */
+export async function visit(page: Page, path: string): Promise<void> {
+  await page.goto(BASE + path);
+  await page.locator("h1").first().waitFor();
+  await settled(page);
+}
+
+export async function settled(page: Page): Promise<void> {
+  await page.waitForLoadState("networkidle", { timeout: 3_000 }).catch(() => undefined);
+}
+
+/** Notes what would keep people out of the page as it stands; a picture of it goes to SHOTS, where that is set. */
+export async function check(page: Page, name: string): Promise<void> {
+  await settled(page);
+  await page.waitForTimeout(400);
+  if (SHOTS) {
+    mkdirSync(SHOTS, { recursive: true });
+    await page.screenshot({ path: join(SHOTS, `${String(++shots).padStart(2, "0")}-${name}.png`) });
+  }
+  barriers.push(...(await violations(page)).map((text) => `${name}: ${text}`));
+}
+
+export async function violations(on: Page): Promise<string[]> {
+  await on.evaluate(AXE);
+  return on.evaluate(async () => {
+    const axe = (
+      window as unknown as { axe: { run: (target: unknown, options: unknown) => Promise<AxeResult> } }
+    ).axe;
+    const result = await axe.run(document, {
+      runOnly: { type: "tag", values: ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"] },
+    });
+    return result.violations.map(
+      (rule) =>
+        `${rule.id}: ${rule.nodes
+          .map((node) => node.target.join(" "))
+          .slice(0, 3)
+          .join(" | ")}`,
+    );
+  });
+}
+
+interface AxeResult {
+  violations: { id: string; nodes: { target: string[] }[] }[];
+}
+
+/** The field of the form with that label, required or not. */
+export const field = (on: Page | Locator, label: string) =>
+  on.getByLabel(new RegExp(`^${label.replace(/[()%]/g, "\\$&")}( \\*)?$`)).first();
+
+/** Chooses from a list that opens below the field; what is typed narrows it. */
+export async function choose(page: Page, input: Locator, text: string, typed = ""): Promise<void> {
+  await input.click();
+  if (typed) await input.pressSequentially(typed, { delay: 30 });
+  await page.locator(".ant-select-item-option").filter({ hasText: text }).last().click();
+}
+
+export async function pickDay(page: Page, input: Locator, day: string): Promise<void> {
+  await input.click();
+  await input.fill(day);
+  await page.keyboard.press("Enter");
+}
+
+/** Saves the form and waits for the page of the record; its path comes back. */
+export async function save(page: Page, label = "保存"): Promise<string> {
+  await page.getByRole("button", { name: label, exact: true }).click();
+  await page.waitForURL((url) => /\/[a-zA-Z]+\/[0-9a-f-]{36}$/.test(url.pathname));
+  await page.locator(".record").waitFor();
+  return new URL(page.url()).pathname;
+}
+
+/** Presses a verb, fills what its dialog asks for, and waits for the state that follows. */
+export async function press(
+  page: Page,
+  verb: string,
+  state: string,
+  fill?: (dialog: Locator) => Promise<void>,
+): Promise<void> {
+  await page.getByRole("button", { name: verb, exact: true }).first().click();
+  if (fill) {
+    const dialog = page.getByRole("dialog");
+    await dialog.waitFor();
+    await fill(dialog);
+    await check(page, `dialog-${verb}`);
+    await dialog.getByRole("button", { name: verb }).click();
+    await dialog.waitFor({ state: "hidden" });
+  }
+  await page.locator("main .tag").filter({ hasText: state }).first().waitFor();
+}
