@@ -274,13 +274,8 @@ export const SCREENS: Record<string, Screen> = {
           account: order["account"],
           plannedDate: today(),
           lines: ((order["items"] ?? []) as Record<string, unknown>[])
-            .map((item) => ({
-              order: order.name,
-              item: item["key"],
-              quantity:
-                Number(item["quantity"]) - Number(item["delivered"] ?? 0) - Number(item["prepared"] ?? 0),
-            }))
-            .filter((line) => line.quantity > 0),
+            .map((item) => ({ order: order.name, item: item["key"], quantity: openQuantity(item) }))
+            .filter((line) => Number(line.quantity) > 0),
         }),
       },
     ],
@@ -365,5 +360,13 @@ const today = () => {
   const now = new Date();
   return { year: now.getFullYear(), month: now.getMonth() + 1, day: now.getDate() };
 };
+
+/** What of an order's item stands on no delivery yet, as the decimal text that the server takes. */
+const openQuantity = (item: Record<string, unknown>) =>
+  String(
+    Number(
+      (Number(item["quantity"]) - Number(item["delivered"] ?? 0) - Number(item["prepared"] ?? 0)).toFixed(6),
+    ),
+  );
 
 export const screenOf = (collection: string): Screen => SCREENS[collection] ?? {};

@@ -76,7 +76,11 @@ export async function pickDay(page: Page, input: Locator, day: string): Promise<
 /** Saves the form and waits for the page of the record; its path comes back. */
 export async function save(page: Page, label = "保存"): Promise<string> {
   await page.getByRole("button", { name: label, exact: true }).click();
-  await page.waitForURL((url) => /\/[a-zA-Z]+\/[0-9a-f-]{36}$/.test(url.pathname));
+  await page
+    .waitForURL((url) => /\/[a-zA-Z]+\/[0-9a-f-]{36}$/.test(url.pathname), { timeout: 15_000 })
+    .catch(async () => {
+      throw new Error(await page.locator(".summary").innerText({ timeout: 1_000 }));
+    });
   await page.locator(".record").waitFor();
   return new URL(page.url()).pathname;
 }
