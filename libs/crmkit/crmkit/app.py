@@ -191,8 +191,10 @@ class Running:
 
     async def _become_ready(self, status: Any) -> None:
         """Ready is who can say yes: before the first role is known, everybody would be refused."""
-        while not self.config.prefix("role."):
-            await asyncio.sleep(0.2)
+        known = asyncio.Event()
+        self.config.changed("role.", lambda *_: known.set())
+        if not self.config.prefix("role."):
+            await known.wait()
         await status.set("", health_pb2.HealthCheckResponse.SERVING)
         await status.set(self.app.descriptor.full_name, health_pb2.HealthCheckResponse.SERVING)
 
