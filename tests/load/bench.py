@@ -2,11 +2,12 @@
 
 import argparse
 import asyncio
+import contextlib
 import json
 import os
 import statistics
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import cycle
 from pathlib import Path
@@ -66,6 +67,9 @@ class Figures:
     why: str
     cpu: dict[str, float] = field(default_factory=dict[str, float])
     """CPU microseconds for each operation, by process."""
+
+
+Spent = dict[tuple[str, int], float]
 
 
 class Bench:
@@ -172,7 +176,7 @@ class Bench:
         # The processes also worked while the driver warmed up.
         share = task.seconds / (task.seconds + task.warmup)
         count = max(1, len(latencies))
-        cpu = {name: (after[name] - before.get(name, 0)) * share / count * 1e6 for name in after}
+        cpu = {name: spent * share / count * 1e6 for name, spent in _between(before, after).items()}
         return Figures(
             rate=len(latencies) / task.seconds,
             percentiles=tuple(
@@ -198,16 +202,14 @@ class Bench:
             except (psutil.NoSuchProcess, ValueError, IndexError):
                 continue
 
-    def spent(self) -> Mapping[str, float]:
-        """CPU seconds so far, by name."""
-        total: dict[str, float] = {}
+    def spent(self) -> Spent:
+        """CPU seconds so far, by name and process."""
+        found: Spent = {}
         for name, process in self.processes():
-            try:
+            with contextlib.suppress(psutil.NoSuchProcess):
                 times = process.cpu_times()
-            except psutil.NoSuchProcess:
-                continue
-            total[name] = total.get(name, 0) + times.user + times.system
-        return total
+                found[name, process.pid] = times.user + times.system
+        return found
 
     def memory(self) -> None:
         """Prints the proportional set size of every process."""
@@ -219,3 +221,11 @@ class Bench:
                 continue
         parts = ", ".join(f"{name} {size:.0f}" for name, size in sizes.items())
         print(f"\nmemory (PSS): {sum(sizes.values()):.0f} MB = {parts} (first 900 MB, goal 600 MB)")
+
+
+def _between(before: Spent, after: Spent) -> dict[str, float]:
+    """CPU seconds by name. Of a process that has ended meanwhile, what it spent is not known."""
+    total: dict[str, float] = {}
+    for (name, pid), seconds in after.items():
+        total[name] = total.get(name, 0) + seconds - before.get((name, pid), 0)
+    return total

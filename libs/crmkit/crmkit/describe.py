@@ -54,12 +54,12 @@ class Field:
     references: str
     rule: options_pb2.FieldRule
 
-    @property
+    @cached_property
     def max_length(self) -> int:
         """Longest text in characters."""
         return self.rule.max_length or DEFAULT_MAX_LENGTH
 
-    @property
+    @cached_property
     def minimum(self) -> Decimal | None:
         """Least number or amount that is taken."""
         return Decimal(self.rule.minimum) if self.rule.minimum else None

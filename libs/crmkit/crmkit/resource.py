@@ -7,6 +7,7 @@ behaviour uses are annotated (`state: Mapped[str]`), so that the type checker kn
 from __future__ import annotations
 
 from datetime import datetime
+from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar
 from uuid import UUID
 
@@ -17,7 +18,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.orm import Mapped, declared_attr, mapped_column
 
 from crmkit.columns import column_of, empty_value
-from crmkit.describe import COMMON, Described, describe
+from crmkit.describe import COMMON, Described, Field, describe
 from crmkit.errors import Aborted, FailedPrecondition, NotFound
 from crmkit.search import search_indexes, search_table_columns
 
@@ -82,13 +83,8 @@ class Resource:
 
     def __init__(self, **values: Any) -> None:
         self.id = uuid_utils.uuid7()
-        for field in self.described.fields.values():
-            if (
-                field.name not in COMMON
-                and field.name != "name"
-                and field.name not in values
-                and _settable(self, field.name)
-            ):
+        for field in _own_fields(type(self)):
+            if field.name not in values:
                 setattr(self, field.name, empty_value(field))
         self.number = self.owner = self.department = self.pending_approval = self.creator = ""
         self.collaborators, self.custom, self.version = [], {}, 1
@@ -164,8 +160,18 @@ def snake(name: str) -> str:
     return "".join(f"_{c.lower()}" if c.isupper() else c for c in name)
 
 
-def _settable(row: Resource, name: str) -> bool:
-    found = getattr(type(row), name, None)
+@cache
+def _own_fields(model: type[Resource]) -> tuple[Field, ...]:
+    """The fields that a model has beside the common ones, without its properties."""
+    return tuple(
+        field
+        for field in model.described.fields.values()
+        if field.name not in COMMON and field.name != "name" and _settable(model, field.name)
+    )
+
+
+def _settable(model: type[Resource], name: str) -> bool:
+    found = getattr(model, name, None)
     return not (isinstance(found, property) and found.fset is None)
 
 

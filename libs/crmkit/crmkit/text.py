@@ -30,14 +30,14 @@ _BIDI = dict.fromkeys([0x061C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x
 _VARIATION_SELECTOR = re.compile("[\u180b-\u180f\ufe00-\ufe0f\U000e0100-\U000e01ef]")
 _HAN = "\u3007\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
 _HAN_CHARACTER = re.compile(f"[{_HAN}]")
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _HAN_OR_WORD = re.compile(f"([{_HAN}]+)|[a-z0-9]+")
-
 
 def reject_bad_text(text: str) -> str:
     """The text itself, or ValueError if it can not be stored: NUL or half of a surrogate pair."""
     if "\0" in text:
         raise ValueError("text contains the character NUL")
-    if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
+    if not text.isascii() and _SURROGATE.search(text):
         raise ValueError("text contains half of a surrogate pair")
     return text
 
