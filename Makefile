@@ -27,7 +27,7 @@ run: setup ## The whole platform on this machine (IDENTITY=keycloak for the real
 	@exec $(RUN) python -m local_platform run --identity $(IDENTITY) $(ARGS)
 
 test: setup ## All tests (T=path or T='-k name' for some)
-	$(RUN) pytest -n 2 $(T)
+	$(RUN) pytest -n 2 --dist loadgroup $(T)
 
 lint: setup ## Style, types, protos, import rules, migrations, the web client
 	@$(MAKE) --no-print-directory -j2 --output-sync=target lint-rules lint-types lint-web lint-parts

@@ -192,7 +192,11 @@ class Running:
     async def _become_ready(self, status: Any) -> None:
         """Ready is who can say yes: before the first role is known, everybody would be refused."""
         known = asyncio.Event()
-        self.config.changed("role.", lambda *_: known.set())
+
+        def learnt(_key: str, _value: Any) -> None:
+            known.set()
+
+        self.config.changed("role.", learnt)
         if not self.config.prefix("role."):
             await known.wait()
         await status.set("", health_pb2.HealthCheckResponse.SERVING)
