@@ -125,8 +125,7 @@ describe("from the first call to the money", () => {
       await page.locator(".form-field").filter({ hasText: "付款约定" }).getByRole("button").click();
       await page.getByLabel("名称 1").last().fill("到货款");
       await page.getByLabel("比例(%) 1").fill("100");
-      await choose(page, page.getByLabel("触发条件 1"), "约定日期");
-      await pickDay(page, page.getByLabel("约定日期 1"), "2027-04-30");
+      await choose(page, page.getByLabel("触发条件 1"), "交付");
     }
     await check(page, "contract-form");
     await save(page);
@@ -190,7 +189,7 @@ describe("from the first call to the money", () => {
         },
         { timeout: 30_000, interval: 2_000 },
       )
-      .toMatch(/收款核销/);
+      .toMatch(/账单已付清/);
     for (const fact of ["赢单", "客户接受报价", "签订合同", "下达订单", "客户签收", "开具账单"])
       await page.locator(".feed").getByText(fact).first().waitFor();
     await check(page, "account-360");

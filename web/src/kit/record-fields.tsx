@@ -2,6 +2,7 @@ import { useState } from "react";
 import { COMMON, type Field, type Resource } from "@/api/catalogue";
 import type { RecordJson } from "@/api/client";
 import { useText } from "@/i18n";
+import { UNASKED_KEYS } from "@/resources";
 import { useCustomFields } from "./custom-fields";
 import { FieldValue } from "./field-value";
 import { isShown } from "./form-model";
@@ -75,7 +76,9 @@ export function LineTables({ resource, record }: { resource: Resource; record: R
     <>
       {lineFields(resource, record).map((field) => {
         const rows = record[field.name] as Record<string, unknown>[];
-        const columns = field.fields.filter((column) => rows.some((row) => !isBlank(row[column.name])));
+        const columns = field.fields.filter(
+          (column) => !UNASKED_KEYS.has(column.name) && rows.some((row) => !isBlank(row[column.name])),
+        );
         return (
           <section key={field.name} className="card">
             <div className="card-head">
