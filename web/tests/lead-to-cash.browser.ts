@@ -82,7 +82,9 @@ describe("from the first call to the money", () => {
     await page.mouse.move(to.x + to.width / 2, to.y + 160, { steps: 12 });
     await page.mouse.up();
     await columns.nth(1).getByRole("link", { name: DEAL }).waitFor();
-    await settled(page);
+    await page.getByText("推进：已完成").first().waitFor();
+    // The lists come again after the change and once more when the stream tells of it.
+    await page.waitForTimeout(2_500);
     await columns
       .nth(1)
       .getByRole("button", { name: `拖动 ${DEAL}` })
