@@ -98,7 +98,8 @@ export function useVerb(resource: Resource) {
           ...old,
           ...result,
         }));
-        tell(t("verb.done", { verb: label(verb.label) }));
+        const held = !isBlank(result["pendingApproval"]);
+        tell(t(held ? "verb.held" : "verb.done", { verb: label(verb.label) }), held ? "info" : "good");
         return result;
       })
       .finally(() => {
