@@ -26,8 +26,8 @@ setup: $(STATE)/python $(STATE)/protos $(STATE)/web ## Everything that the other
 run: setup ## The whole platform on this machine (IDENTITY=keycloak for the real one, ARGS=--no-demo)
 	@exec $(RUN) python -m local_platform run --identity $(IDENTITY) $(ARGS)
 
-test: setup ## All tests (T=path or T='-k name' for some)
-	$(RUN) pytest -n 2 --dist loadgroup $(T)
+test: setup ## All tests (T=path for some)
+	$(RUN) $(if $(T),pytest $(T),python -m crmkit.testing.everything)
 
 lint: setup ## Style, types, protos, import rules, migrations, the web client
 	@$(MAKE) --no-print-directory -j2 --output-sync=target lint-rules lint-types lint-web lint-parts

@@ -20,6 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from crmkit.bus import Bus
+from crmkit.config import Config
 from crmkit.map import APPS, ISSUER_PORT, KEYCLOAK_PORT, NATS_PORT, POSTGRES_PORT, AppEntry, moved
 
 from local_platform import people, servers
@@ -67,6 +69,8 @@ class Platform:
                 await self._migrate(environments)
                 say("starting the apps")
                 await self._start_apps(stack, environments)
+                if any(app.name == "workspace" for app in self.apps):
+                    await _roles_known(nats_url)
                 try:
                     yield Running(self.url, issuer_url)
                 finally:
@@ -284,3 +288,13 @@ def _cancel_on_signals() -> asyncio.Event:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         asyncio.get_running_loop().add_signal_handler(number, stop)
     return stopping
+
+
+async def _roles_known(nats_url: str) -> None:
+    """Waits until workspace has published roles and people: before that every caller would be refused."""
+    async with Bus(nats_url, "launcher") as bus, Config(None, bus) as config:
+        async with asyncio.timeout(60):
+            known = asyncio.Event()
+            config.changed("employee.", lambda *_: known.set())
+            if not config.prefix("employee."):
+                await known.wait()

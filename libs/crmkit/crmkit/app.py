@@ -184,23 +184,10 @@ class Running:
         await server.start()
         # "live" says that the event loop turns, whatever the others say of readiness.
         await status.set("live", health_pb2.HealthCheckResponse.SERVING)
-        await status.set("", health_pb2.HealthCheckResponse.NOT_SERVING)
-        self.health: Any = status
-        self._tasks.append(asyncio.create_task(self._become_ready(status)))
-        return server
-
-    async def _become_ready(self, status: Any) -> None:
-        """Ready is who can say yes: before the first role is known, everybody would be refused."""
-        known = asyncio.Event()
-
-        def learnt(_key: str, _value: Any) -> None:
-            known.set()
-
-        self.config.changed("role.", learnt)
-        if not self.config.prefix("role."):
-            await known.wait()
         await status.set("", health_pb2.HealthCheckResponse.SERVING)
         await status.set(self.app.descriptor.full_name, health_pb2.HealthCheckResponse.SERVING)
+        self.health: Any = status
+        return server
 
     @asynccontextmanager
     async def call(self, method: str, caller: Caller, read_only: bool = False) -> AsyncGenerator[Call, None]:

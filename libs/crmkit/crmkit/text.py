@@ -33,6 +33,7 @@ _HAN_CHARACTER = re.compile(f"[{_HAN}]")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _HAN_OR_WORD = re.compile(f"([{_HAN}]+)|[a-z0-9]+")
 
+
 def reject_bad_text(text: str) -> str:
     """The text itself, or ValueError if it can not be stored: NUL or half of a surrogate pair."""
     if "\0" in text:

@@ -12,14 +12,14 @@ COMPANY = "departments/01900000-0000-7000-8000-0000000000d0"
 DAY = {"year": 2026, "month": 1, "day": 1}
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="session")
 async def billing(parts: Parts) -> AsyncIterator[Service]:
     """The billing service on real parts."""
     async with parts.service(app()) as service:
         yield service
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="session")
 def desk(billing: Service) -> "Desk":
     """Steps that the stories share."""
     return Desk(billing)

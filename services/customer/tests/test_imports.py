@@ -261,8 +261,8 @@ async def _maven(customer: Service) -> None:
     assert (State.Name(done.state), done.created, done.failed) == ("DONE", 85, 0), done.failure
     page = await manager.ListAccounts(filter='industry = "technology"', pageSize=200)
     assert len([a for a in page.accounts if a.creator == customer.person("manager").employee]) == 12
-    relations = (await manager.ListAccountRelations(pageSize=200)).account_relations
-    assert len([r for r in relations if pb.AccountRelation.Kind.Name(r.kind) == "PARENT_OF"]) == 15
+    ours = f'creator = "{done.creator}" AND kind = PARENT_OF'
+    assert len((await manager.ListAccountRelations(filter=ours, pageSize=200)).account_relations) == 15
     (finished,) = [
         f for f in await customer.facts("crm.customer.v1.ImportFinished") if f["import"]["name"] == found.name
     ]
@@ -501,7 +501,7 @@ async def test_an_equal_create_during_the_run_is_one_customer(customer: Service)
 
 
 @pytest.mark.slow
-async def test_a_hundred_thousand_rows_take_less_than_ten_minutes(
+async def test_rows_come_in_at_the_pace_of_a_hundred_thousand_in_ten_minutes(
     customer: Service, capsys: pytest.CaptureFixture[str]
 ) -> None:
     chars = [chr(0x4E00 + n) for n in range(3000)]

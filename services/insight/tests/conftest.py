@@ -43,7 +43,7 @@ class Insight(Service):
             return await call.db.scalar(text(statement), values)
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="session")
 async def insight(parts: Parts) -> AsyncIterator[Insight]:
     """The insight service on real parts."""
     async with parts.service(app()) as service:

@@ -9,14 +9,14 @@ from uuid_utils.compat import uuid7
 NEW_YEAR = {"year": 2026, "month": 1, "day": 1}
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="session")
 async def orders(parts: Parts) -> AsyncIterator[Service]:
     """The orders service on real parts."""
     async with parts.service(app()) as service:
         yield service
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="session")
 def desk(orders: Service) -> "Desk":
     """Steps that the stories share."""
     return Desk(orders)

@@ -10,7 +10,7 @@ from uuid_utils.compat import uuid7
 Made = Callable[..., Awaitable[Any]]
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="session")
 async def sales(parts: Parts) -> AsyncIterator[Service]:
     """The sales service on real parts."""
     async with parts.service(app()) as service:

@@ -5,7 +5,7 @@ from crmkit.testing import Parts, Service
 from servicedesk.app import app
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="session")
 async def servicedesk(parts: Parts) -> AsyncIterator[Service]:
     """The servicedesk service on real parts."""
     async with parts.service(app()) as service:

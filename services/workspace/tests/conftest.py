@@ -11,7 +11,7 @@ from workspace.model.employee import Employee
 from workspace.model.role import Role
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="session")
 async def workspace(parts: Parts) -> AsyncIterator[Service]:
     """The workspace service on real parts, with the demo company and the people of the conformance suite."""
     with pytest.MonkeyPatch.context() as environment:
