@@ -74,7 +74,7 @@ class Mapper:
             if second is not None:
                 if value is not None:
                     write(message, name, Money(value, record[second]))
-            elif value:
+            elif value or isinstance(value, Decimal):
                 write(message, name, value)
         if may is not None:
             for name, permission in self.guarded.items():
