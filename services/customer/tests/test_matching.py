@@ -19,7 +19,6 @@ def names(a: str, b: str) -> Match:
     return level(Identity.of([a]), Identity.of([b]))
 
 
-@pytest.mark.capability("c.collision")
 @pytest.mark.parametrize(
     ("a", "b", "expected"),
     [
