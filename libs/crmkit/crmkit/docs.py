@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import crmprotos
 from crm.options.v1 import options_pb2
@@ -10,6 +11,7 @@ from google.api import annotations_pb2
 from crmkit.catalog import resources
 from crmkit.describe import Described
 from crmkit.errors import reasons
+from crmkit.options import option
 
 FOLDER = Path(__file__).parents[3] / "docs" / "reference"
 
@@ -24,9 +26,9 @@ def page(area: str) -> Iterator[str]:
     for file in crmprotos.load().file:
         for service in file.service if file.package == f"crm.{area}.v1" else ():
             for method in service.method:
-                http = method.options.Extensions[annotations_pb2.http]
+                http: Any = option(method, annotations_pb2.http)
                 verb = str(http.WhichOneof("pattern"))
-                permission = method.options.Extensions[options_pb2.permission]
+                permission: str = option(method, options_pb2.permission)
                 yield f"| {method.name} | `{verb.upper()} {getattr(http, verb)}` | `{permission}` |"
     yield "\n## Reasons\n\n| reason | 中文 | English |\n|---|---|---|"
     for name, text in reasons().items():
