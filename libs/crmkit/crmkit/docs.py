@@ -6,7 +6,7 @@ from typing import Any
 
 import crmprotos
 from crm.options.v1 import options_pb2
-from google.api import annotations_pb2
+from google.api import annotations_pb2  # pyright: ignore[reportMissingTypeStubs]
 
 from crmkit.catalog import resources
 from crmkit.describe import Described

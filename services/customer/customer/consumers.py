@@ -19,7 +19,11 @@ from customer.model.timeline import TimelineEntry
 
 DEEPEST = 6
 # Answers and bookkeeping: they name accounts, but nothing has happened to those.
-_SILENT = ("crm.customer.v1.ImportFinished", "crm.customer.v1.LeadAccountResolved")
+_SILENT = (
+    "crm.billing.v1.BalanceChanged",
+    "crm.customer.v1.ImportFinished",
+    "crm.customer.v1.LeadAccountResolved",
+)
 _NAME = re.compile(r"(accounts|contacts)/[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _PHASES = {
     "marketing": "PRESALE",
