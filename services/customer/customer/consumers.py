@@ -43,7 +43,7 @@ _INSERT = (
 _TITLES = ("displayName", "title", "subject", "summary", "number", "name")
 
 
-@listens(*business_facts())
+@listens(*(fact for fact in business_facts() if fact not in _SILENT))
 async def on_any_fact(events: list[Fact], call: Call) -> None:
     """Puts the facts on the time line of every account that they name."""
     named = [(event, set(_names(event.payload, DEEPEST))) for event in events]
