@@ -16,7 +16,8 @@ from crmkit import blobs, sheets
 from crmkit.testing import Client, Refused, Service
 from sqlalchemy import text
 
-DATA = Path("/work/shared/data") if Path("/work/shared/data").exists() else Path("data")
+# Public data lie beside the repository, never in it.
+DATA = Path(__file__).parents[4] / "shared" / "data"
 State = pb.Import.State
 LASTING = ("CHECKED", "DONE", "FAILED", "REVERTED")
 
