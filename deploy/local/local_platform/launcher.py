@@ -8,7 +8,6 @@ everything gracefully, and after a kill -9 the next start ends what was left. `D
 import asyncio
 import fcntl
 import hashlib
-import importlib.util
 import json
 import os
 import signal
@@ -231,8 +230,7 @@ async def run(identity: str, demo: bool, one_process: bool) -> None:
     """Run the platform until Ctrl-C or SIGTERM; `StartFailed` if it cannot start."""
     began = time.monotonic()
     stopping = _cancel_on_signals()
-    apps = [app for app in APPS if _is_installed(app)]
-    platform = Platform(identity, apps, one_process=one_process)
+    platform = Platform(identity, one_process=one_process)
     try:
         async with platform.running() as running:
             say(f"ready in {time.monotonic() - began:.1f} s")
@@ -244,13 +242,6 @@ async def run(identity: str, demo: bool, one_process: bool) -> None:
         if not stopping.is_set():
             raise
     say("stopped")
-
-
-def _is_installed(app: AppEntry) -> bool:
-    installed = importlib.util.find_spec(app.name) and importlib.util.find_spec(f"{app.name}.__main__")
-    if not installed:
-        say(f"{app.name} is not installed and left out")
-    return bool(installed)
 
 
 def _welcome(platform: Platform, running: Running) -> None:

@@ -23,7 +23,7 @@ from crmkit.errors import FailedPrecondition, NotFound, Validation, Violation
 from crmkit.listing import Page, Query
 from crmkit.mapping import mapper, references, to_date, to_timestamp
 from crmkit.outbox import emit_rows, new_fact
-from crmkit.resource import Resource, parse_name
+from crmkit.resource import Resource, parse_name, snake
 from crmkit.scope import enter, predicate
 from crmkit.search import search_columns
 from crmkit.tables import Copy
@@ -405,6 +405,4 @@ def _upsert(table: str, columns: tuple[str, ...]) -> str:
 
 
 def _snake_keys(payload: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "".join(f"_{c.lower()}" if c.isupper() else c for c in key): value for key, value in payload.items()
-    }
+    return {snake(key): value for key, value in payload.items()}

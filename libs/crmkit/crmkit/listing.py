@@ -40,7 +40,7 @@ from crmkit.auth import Caller
 from crmkit.errors import CHINESE, InvalidArgument
 from crmkit.filters import FilterError, FilterField
 from crmkit.mapping import mapper
-from crmkit.resource import Resource
+from crmkit.resource import Resource, snake
 from crmkit.scope import branch_predicates, predicate
 from crmkit.search import SearchTerm, candidates
 
@@ -447,7 +447,7 @@ def _readable(model: type[Resource], caller: Caller) -> Mapping[str, FilterField
 
 def _group_column(fields: Mapping[str, FilterField], name: str) -> ColumnElement[Any]:
     base, _, unit = name.partition(":")
-    field = fields.get(base) or fields.get(_snake(base))
+    field = fields.get(base) or fields.get(snake(base))
     if field is None or field.kind in {"struct", "messages", "money"}:
         raise InvalidArgument("ORDER_BY_INVALID", field=base[:60])
     if field.kind in {"time", "date"}:
@@ -459,7 +459,7 @@ def _group_column(fields: Mapping[str, FilterField], name: str) -> ColumnElement
 
 
 def _figure_column(fields: Mapping[str, FilterField], name: str) -> FilterField:
-    field = fields.get(name) or fields.get(_snake(name))
+    field = fields.get(name) or fields.get(snake(name))
     if field is None or field.kind not in {"number", "money"}:
         raise InvalidArgument("ORDER_BY_INVALID", field=name[:60])
     return field
@@ -490,7 +490,3 @@ def _search_table(model: type[Resource]) -> Any:
 
 def _row(model: type[Resource]) -> Any:
     return model
-
-
-def _snake(name: str) -> str:
-    return "".join(f"_{c.lower()}" if c.isupper() else c for c in name)

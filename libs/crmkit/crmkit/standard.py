@@ -31,7 +31,7 @@ from crmkit.errors import (
 )
 from crmkit.listing import Query
 from crmkit.mapping import WRITABLE_COMMON, mapper
-from crmkit.resource import Resource, parse_name
+from crmkit.resource import Resource, parse_name, snake
 from crmkit.scope import predicate
 
 if TYPE_CHECKING:
@@ -50,10 +50,8 @@ class Standard:
         self.described = model.described
         self.mapper = mapper(model)
         # `accountRelations` → `account_relations`, `account_relation`: the fields of requests and replies.
-        self.plural = listing._snake(self.described.collection)  # pyright: ignore[reportPrivateUsage]
-        self.singular = "".join(
-            f"_{c.lower()}" if c.isupper() else c for c in model.__message__.DESCRIPTOR.name
-        ).lstrip("_")
+        self.plural = snake(self.described.collection)
+        self.singular = snake(model.__message__.DESCRIPTOR.name).lstrip("_")
 
     def handler(self, standard: int) -> Handler:
         """The handler of one standard method."""

@@ -27,7 +27,7 @@ from crmkit import scope
 from crmkit.app import App
 from crmkit.catalog import resources
 from crmkit.describe import COMMON, Field, describe_field
-from crmkit.resource import Resource
+from crmkit.resource import Resource, snake
 from crmkit.testing import Client, Refused, Service
 
 OVER_MANY = {"List", "BatchGet", "BatchUpdate", "Aggregate"}
@@ -330,8 +330,8 @@ class At:
         self.area = model.described.area
         self.noun = model.__message__.DESCRIPTOR.name
         self.nouns = model.described.collection[0].upper() + model.described.collection[1:]
-        self.singular_field = _snake(self.noun)
-        self.plural_field = _snake(self.nouns)
+        self.singular_field = snake(self.noun).lstrip("_")
+        self.plural_field = snake(self.nouns).lstrip("_")
         self.singular_json = self.noun[0].lower() + self.noun[1:]
         self.anybody: Client = service.client("everything")
 
@@ -474,7 +474,3 @@ def _required_of(message: Descriptor) -> dict[str, Any]:
                 "messages": [_required_of(inner)] if inner else [], "message": _required_of(inner) if inner else {},
             }.get(field.kind, "")  # fmt: skip
     return values
-
-
-def _snake(name: str) -> str:
-    return "".join(f"_{c.lower()}" if c.isupper() else c for c in name).lstrip("_")
