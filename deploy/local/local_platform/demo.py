@@ -178,6 +178,7 @@ class Demo:
         self.products = [await self._product(*row) for row in PRODUCTS]
         for person in ("He Wei", "Ke Min"):
             await self._portal_account(person)
+        await self._desk()
         await self._each("accounts", range(ACCOUNTS), self._account)
         await self._each("contacts", range(CONTACTS), self._contact)
         await self._each("interactions", range(INTERACTIONS), self._interaction)
@@ -232,6 +233,21 @@ class Demo:
         }
         product = await self.api.create("admin", "products", code, **fields)
         return await self.api.do("admin", product, "activate") if product["state"] == "DRAFT" else product
+
+    async def _desk(self) -> None:
+        """The queue that takes what names none, and what its customers are promised in working time."""
+        await self.api.create("service", "queues", "desk", displayName="客户服务台", isDefault=True)
+        minutes = {"P1": (15, 240), "P2": (30, 480), "P3": (120, 1440), "P4": (480, 2880)}
+        targets = [
+            {"priority": priority, "clock": clock, "minutes": promised[place]}
+            for priority, promised in minutes.items()
+            for place, clock in enumerate(("FIRST_RESPONSE", "SOLUTION"))
+        ]
+        policy = await self.api.create(
+            "service", "slaPolicies", "desk", displayName="标准服务级别", targets=targets
+        )
+        if policy["state"] == "DRAFT":
+            await self.api.do("service", policy, "activate")
 
     async def _portal_account(self, english: str) -> None:
         person = next(p for p in self.api.company.people.values() if p.en == english)
