@@ -100,7 +100,7 @@ class Call:
 
         What is read so may decide, but must not be shown.
         """
-        if self.caller.sees_all or self._everybody:
+        if self.caller.is_system or self._everybody:
             yield
             return
         await enter(self.db, system(self.running.app.name))

@@ -73,9 +73,10 @@ def _account_branches(model: type[Resource], caller: Caller) -> list[ColumnEleme
 
 
 def settings(caller: Caller) -> tuple[str, str, str, str]:
-    """What the policies read: scope, employee, departments, account."""
+    """What the policies read: scope, employee, departments, account. Only a service itself is `SYSTEM`."""
     departments = "{" + ",".join(f'"{name}"' for name in caller.departments) + "}"
-    return "ACCOUNT" if caller.account else caller.scope.value, caller.employee, departments, caller.account
+    scope = "SYSTEM" if caller.is_system else "ACCOUNT" if caller.account else caller.scope.value
+    return scope, caller.employee, departments, caller.account
 
 
 async def enter(session: AsyncSession, caller: Caller, read_only: bool = False) -> Any:
@@ -100,7 +101,7 @@ def policy_statements(model: type[Resource]) -> list[str]:
         using = f"{scope} IS NOT NULL AND {scope} <> ''"
     elif described.scope == "PRIVATE":
         employee = "(SELECT nullif(current_setting('crm.employee', true), ''))"
-        using = f"{scope} = 'ALL' OR owner = {employee} OR collaborators @> ARRAY[{employee}]"
+        using = f"{scope} = 'SYSTEM' OR owner = {employee} OR collaborators @> ARRAY[{employee}]"
     else:
         account = "id::text" if described.collection == "accounts" else described.rule.account_field
         prefix = "'accounts/' || " if described.collection == "accounts" else ""
@@ -110,7 +111,7 @@ def policy_statements(model: type[Resource]) -> list[str]:
             else "false"
         )
         using = (
-            f"{scope} = 'ALL' OR {own} OR ({scope} IN ('OWN', 'DEPARTMENT', 'BELOW') AND ("
+            f"{scope} IN ('ALL', 'SYSTEM') OR {own} OR ({scope} IN ('OWN', 'DEPARTMENT', 'BELOW') AND ("
             "owner = (SELECT nullif(current_setting('crm.employee', true), '')) "
             "OR department = ANY ((SELECT current_setting('crm.departments', true)::text[])::text[]) "
             "OR collaborators @> ARRAY[(SELECT nullif(current_setting('crm.employee', true), ''))]))"

@@ -14,11 +14,11 @@ depends_on: str | Sequence[str] | None = None
 # Months beyond these fall into the table for all others, which a later migration splits.
 FIRST_YEAR, LAST_YEAR = 2025, 2031
 
-# What `SeenAsSource` says, as the second wall. The service itself has the scope ALL and is no employee.
+# What `SeenAsSource` says, as the second wall.
 SOURCE_SCOPE = """
     source_scope = 'SHARED'
-    OR (SELECT current_setting('crm.scope', true)) = 'ALL'
-        AND (source_scope = 'OWNED' OR (SELECT nullif(current_setting('crm.employee', true), '')) IS NULL)
+    OR (SELECT current_setting('crm.scope', true)) = 'SYSTEM'
+    OR (SELECT current_setting('crm.scope', true)) = 'ALL' AND source_scope = 'OWNED'
     OR (SELECT current_setting('crm.scope', true)) = 'ACCOUNT' AND source_scope = 'OWNED'
         AND account = (SELECT current_setting('crm.account', true))
     OR (SELECT current_setting('crm.scope', true)) IN ('OWN', 'DEPARTMENT', 'BELOW', 'ALL') AND (
