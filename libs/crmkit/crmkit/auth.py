@@ -11,6 +11,7 @@ import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from enum import StrEnum
 from fnmatch import fnmatchcase
 from typing import Any, Protocol, cast
@@ -144,6 +145,26 @@ class Directory:
         if entry is None:
             return None
         return self.caller({"iss": "", "sub": employee, "employee": employee}, ENGLISH, "")
+
+    def acting(self, actor: str) -> Caller | None:
+        """The caller that an employee or an API key would be now, for work that goes on after their call.
+
+        None where they are unknown, and for a key that has ended.
+        """
+        if not actor.startswith("apiKeys/"):
+            return self.explained(actor)
+        entry: Mapping[str, Any] = self._config.get(f"apiKey.{_id(actor)}") or {}
+        expires = entry.get("expires")
+        if "permissions" not in entry or (expires and datetime.fromisoformat(expires) < datetime.now(UTC)):
+            return None
+        claims = {
+            "sub": actor, "permissions": entry["permissions"], "scope_level": entry.get("scope") or "OWN",
+            "account": entry.get("account") or "",
+        }  # fmt: skip
+        try:
+            return self._key_caller(claims, CHINESE, "")
+        except Unauthenticated:
+            return None
 
     def visible_departments(self, posts: Sequence[str], scope: Scope) -> tuple[str, ...]:
         """Departments whose records a person with these posts sees."""

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from sqlalchemy import select, text
+from sqlalchemy import delete, select, text
 from sqlalchemy.dialects.postgresql import insert
 from uuid_utils.compat import uuid7
 
@@ -38,13 +38,19 @@ _CLAIM = text(
     "UPDATE bulk_runs SET state = 'RUNNING', attempts = attempts + 1,"
     " lease_until = clock_timestamp() + make_interval(secs => :lease)"
     " WHERE id = (SELECT id FROM bulk_runs WHERE state IN ('QUEUED', 'RUNNING')"
-    " AND lease_until <= clock_timestamp() ORDER BY create_time LIMIT 1 FOR UPDATE SKIP LOCKED)"
+    " AND lease_until <= clock_timestamp()"
+    " AND NOT EXISTS (SELECT 1 FROM bulk_rows WHERE run = bulk_runs.id AND action = 'PAUSE')"
+    " ORDER BY create_time LIMIT 1 FOR UPDATE SKIP LOCKED)"
     " RETURNING id, about, kind, requester, spec, phase, position, tally, attempts"
 )
 _CANCELLED = "EXISTS (SELECT 1 FROM bulk_rows WHERE run = :id AND action = 'CANCEL')"
+_PAUSED = "EXISTS (SELECT 1 FROM bulk_rows WHERE run = :id AND action = 'PAUSE')"
 _MINE = text(
-    f"SELECT phase, position FROM bulk_runs WHERE id = :id AND state = 'RUNNING' AND NOT {_CANCELLED} FOR UPDATE"
+    f"SELECT phase, position FROM bulk_runs WHERE id = :id AND state = 'RUNNING' AND NOT {_CANCELLED}"
+    f" AND NOT {_PAUSED} FOR UPDATE"
 )
+# A run that waits for a person is nobody's, so that it goes on at once where it is taken up again.
+_REST = text(f"UPDATE bulk_runs SET lease_until = clock_timestamp() WHERE id = :id AND {_PAUSED}")
 _DROP = text(f"UPDATE bulk_runs SET state = 'CANCELLED' WHERE id = :id AND {_CANCELLED}")
 _MOVE = text(
     "UPDATE bulk_runs SET phase = :phase, position = :position, tally = CAST(:tally AS jsonb), attempts = 0,"
@@ -56,7 +62,7 @@ _LATER = text(
 
 
 class Lost(Exception):
-    """The run was cancelled, or somebody else does it."""
+    """The run was cancelled or paused, or somebody else does it."""
 
 
 @dataclass
@@ -78,7 +84,7 @@ class Run:
         """The requester with the rights of this moment; a Problem where there are none left."""
         if self.requester.startswith("system/"):
             return system(self.running.app.name)
-        caller = self.running.directory.explained(self.requester)
+        caller = self.running.directory.acting(self.requester)
         if caller is None:
             raise PermissionDenied("PERMISSION_DENIED", permission=self.requester)
         return replace(caller, locale=self.spec.get("locale", caller.locale))
@@ -130,11 +136,27 @@ async def cancel(call: Call, about: str) -> None:
 
     A row of its own says so: the run's row is locked as long as a chunk takes.
     """
+    await _mark(call, about, 0, "CANCEL")
+
+
+async def pause(call: Call, about: str) -> None:
+    """Lets the work about a record rest behind the chunk that is under way, until `resume`."""
+    await _mark(call, about, 1, "PAUSE")
+
+
+async def resume(call: Call, about: str) -> None:
+    """Lets the work about a record go on behind its last chunk."""
+    mine = select(BulkRun.id).where(BulkRun.about == about)
+    await call.db.execute(delete(BulkRow).where(BulkRow.run.in_(mine), BulkRow.action == "PAUSE"))
+    call.running.runs.wake()
+
+
+async def _mark(call: Call, about: str, part: int, action: str) -> None:
     waiting = await call.db.scalars(
         select(BulkRun.id).where(BulkRun.about == about, BulkRun.state.in_(["QUEUED", "RUNNING"]))
     )
     for run in waiting:
-        row = insert(BulkRow).values(run=run, line=0, part=0, action="CANCEL")
+        row = insert(BulkRow).values(run=run, line=0, part=part, action=action)
         await call.db.execute(row.on_conflict_do_nothing())
 
 
@@ -175,6 +197,7 @@ class Runs:
         except Lost:
             async with self._running.engine.begin() as connection:
                 await connection.execute(_DROP, {"id": run.id})
+                await connection.execute(_REST, {"id": run.id})
         except Problem as problem:
             await self._fail(run, problem)
         except asyncio.CancelledError:

@@ -10,6 +10,7 @@ from crmkit.standard import Standard
 from sqlalchemy import select
 
 from customer.collision import find_hits
+from customer.contacts import card_of, from_cards
 from customer.model.account import Account
 from customer.model.consent import Consent
 from customer.model.contact import Contact
@@ -84,6 +85,12 @@ class CustomerService:
         contact.leave(request.account, read_date(request.date) or call.now.date(), request.to_account, call)
         return contact
 
+    async def ExportContactVcard(self, request: pb.ExportContactVcardRequest, call: Call) -> dict[str, Any]:
+        return await card_of(request.name, request.version, call)
+
+    async def ImportContactVcards(self, request: pb.ImportContactVcardsRequest, call: Call) -> dict[str, Any]:
+        return await from_cards(request, call)
+
     async def EndAccountRelation(self, request: pb.EndAccountRelationRequest, call: Call) -> AccountRelation:
         relation = await call.load(AccountRelation, request)
         relation.end(read_date(request.date) or call.now.date(), call)
@@ -113,6 +120,16 @@ class CustomerService:
     async def RunImport(self, request: pb.RunImportRequest, call: Call) -> Import:
         found = await call.load(Import, request)
         await found.run(request.skip_errors, call)
+        return found
+
+    async def PauseImport(self, request: Any, call: Call) -> Import:
+        found = await call.load(Import, request)
+        await found.pause(call)
+        return found
+
+    async def ResumeImport(self, request: Any, call: Call) -> Import:
+        found = await call.load(Import, request)
+        await found.resume(call)
         return found
 
     async def RevertImport(self, request: Any, call: Call) -> Import:

@@ -520,3 +520,40 @@ async def test_rows_come_in_at_the_pace_of_a_hundred_thousand_in_ten_minutes(
     with capsys.disabled():
         print(f"\n{6000 / seconds:.0f} rows/s, load {os.getloadavg()[0]:.1f}")
     assert 6000 / seconds > 167
+
+
+async def test_a_run_rests_when_told_and_goes_on_to_the_same_end(customer: Service) -> None:
+    rows = [("客户名称", "背景"), *((f"停续{number:04}号钢构有限公司", "停续") for number in range(3000))]
+    found = await checked(customer, customer.sales1, table(*rows))
+    with pytest.raises(Refused) as refused:
+        await customer.sales1.PauseImport(name=found.name)
+    assert refused.value.reason == "ILLEGAL_TRANSITION"
+    await customer.sales1.RunImport(name=found.name, requestId=uuid4().hex)
+    paused = await customer.sales1.PauseImport(name=found.name)
+    assert State.Name(paused.state) == "PAUSED"
+    await asyncio.sleep(1.5)
+    rests = await customer.sales1.GetImport(name=found.name)
+    await asyncio.sleep(1.5)
+    assert (await customer.sales1.GetImport(name=found.name)).done == rests.done < 3000
+    await customer.sales1.ResumeImport(name=found.name)
+    done = await settled(customer.sales1, customer, found.name)
+    assert (State.Name(done.state), done.created, done.done) == ("DONE", 3000, 3000)
+    counted = await customer.sales1.AggregateAccounts(filter='background = "停续"')
+    assert counted.rows[0].count == "3000"
+
+
+async def test_what_a_key_began_goes_on_with_the_rights_of_the_key(customer: Service) -> None:
+    entry = {
+        "permissions": ["customer.accounts.*"], "scope": "DEPARTMENT", "disabled": False, "expires": "",
+        "department": customer.person("sales1").department,
+    }  # fmt: skip
+    async with customer.parts.configuration() as config:
+        await config.put("apiKey.import01", entry)
+        caller = await customer.eventually(lambda: customer.running.directory.acting("apiKeys/import01"))
+        assert caller.may("customer.accounts.create") and not caller.may("customer.contacts.create")
+        assert caller.departments == (customer.person("sales1").department,)
+        await config.put("apiKey.import01", {**entry, "expires": "2020-01-01T00:00:00+00:00"})
+        await customer.eventually(lambda: customer.running.directory.acting("apiKeys/import01") is None)
+        await config.put("apiKey.import01", {**entry, "disabled": True})
+        await asyncio.sleep(0.2)
+        assert customer.running.directory.acting("apiKeys/import01") is None

@@ -52,11 +52,8 @@ class Contact(Resource, Base):
     async def updating(self, call: Call, changed: frozenset[str]) -> None:
         """Keeps main account and affiliations in step."""
         self.phones = [normal_phone(phone) for phone in self.phones]
-        if "account" in changed and "affiliations" not in changed:
-            rest = [a for a in self.affiliations if a.account != self.account]
-            rest = [_with(a, primary=False) for a in rest]
-            new = pb.Contact.Affiliation(account=self.account, title=self.title, primary=True)
-            self.affiliations = [*rest, new] if self.account else rest
+        if "affiliations" not in changed and changed & {"account", "title"}:
+            self._lead_primary(changed)
         self._follow_primary()
         if "reports_to" in changed:
             await self._check_chain(call)
@@ -84,8 +81,20 @@ class Contact(Resource, Base):
         """Numbers that `q` finds."""
         return [phone.number for phone in self.phones if phone.valid]
 
+    def _lead_primary(self, changed: frozenset[str]) -> None:
+        """Takes a new main account or title into the affiliations."""
+        at = next((a for a in self.affiliations if a.account == self.account and _running(a)), None)
+        others = [_with(a, primary=False) for a in self.affiliations if a is not at]
+        if at is None:
+            title = self.title if "title" in changed else ""
+            at = pb.Contact.Affiliation(account=self.account, title=title)
+        elif "title" in changed:
+            at = _with(at, title=self.title)
+        self.title = at.title
+        self.affiliations = [*others, _with(at, primary=True)] if self.account else others
+
     def _follow_primary(self) -> None:
-        running = [a for a in self.affiliations if not read_date(a.to_date)]
+        running = [a for a in self.affiliations if _running(a)]
         primary = next((a for a in running if a.primary), running[0] if running else None)
         if primary is not None:
             self.account = primary.account
@@ -97,6 +106,10 @@ class Contact(Resource, Base):
             or await call.db.scalar(_CHAIN, {"start": self.reports_to, "contact": self.name})
         ):
             raise FailedPrecondition("REPORTING_CYCLE")
+
+
+def _running(affiliation: Any) -> bool:
+    return not read_date(affiliation.to_date)
 
 
 def _with(affiliation: Any, **values: Any) -> Any:

@@ -102,9 +102,22 @@ class Import(Resource, Base):
         self.state, self.errors, self.left = "REVERTING", [], 0
         await self._start("RevertImport", {}, call)
 
-    def finish(self, now: datetime) -> None:
-        """Ends the run; from now on it can be taken back."""
+    async def pause(self, call: Call) -> None:
+        """Lets the run rest behind the rows that are being written."""
         self.check_state("RUNNING")
+        self.state = "PAUSED"
+        await runs.pause(call, self.name)
+
+    async def resume(self, call: Call) -> None:
+        """Goes on behind the last row written."""
+        self.check_state("PAUSED")
+        self._refuse_without_rights(call)
+        self.state = "RUNNING"
+        await runs.resume(call, self.name)
+
+    def finish(self, now: datetime) -> None:
+        """Ends the run, also where it was to rest behind its last row; from now on it can be taken back."""
+        self.check_state("RUNNING", "PAUSED")
         self.state, self.revert_until_time = "DONE", now + REVERTIBLE
 
     def fail(self, text: str) -> None:

@@ -1,0 +1,123 @@
+"""Contacts: where they work, and their cards."""
+
+import io
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from crm.customer.v1 import pb
+from crmkit import blobs
+from crmkit.testing import Refused, Service
+from customer.vcards import read_cards
+
+GBK = (
+    b"BEGIN:VCARD\r\nVERSION:2.1\r\n"
+    b"N;CHARSET=GBK;ENCODING=QUOTED-PRINTABLE:=C5=B7=D1=F4;=D0=C0;;;\r\n"
+    b"FN;CHARSET=GBK;ENCODING=QUOTED-PRINTABLE:=C5=B7=D1=F4=D0=C0\r\n"
+    b"ORG;CHARSET=GBK;ENCODING=QUOTED-PRINTABLE:=C3=FB=C6=AC=\r\n=B5=E7=D7=D3\r\n"
+    b"TEL;CELL;PREF:138 0013 8000\r\nTEL;WORK;FAX:010-62782336\r\nEMAIL;INTERNET:xin@example.com\r\n"
+    b"BDAY:1980-03-15\r\nEND:VCARD\r\n"
+)
+THREE = (
+    "BEGIN:VCARD\nVERSION:3.0\nN:Doe;John;Quincy;Mr.;\nFN:John Doe\n"
+    'TITLE:Head\\, Purchasing\nTEL;TYPE="home,voice":+1-650-253-0000\n'
+    "item1.EMAIL;type=INTERNET;type=pref:john@example.com\nitem1.X-ABLabel:x\n"
+    "NOTE:folded\n  text\nPHOTO;ENCODING=b;TYPE=JPEG:AAAA\n BBBB\nEND:VCARD\n"
+)
+FOUR = (
+    "BEGIN:VCARD\nVERSION:4.0\nFN:Zoë Quint\nN:Quint;Zoë;;;\nBDAY:--0229\nORG:四版电气;研发部\n"
+    'TEL;VALUE=uri;PREF=1;TYPE="voice,work":tel:+86-10-6278-2336;ext=8021\nEMAIL;TYPE=work:zoe@example.com\nEND:VCARD\n'
+)
+BROKEN = "BEGIN:VCARD\nVERSION:3.0\nN:\nNONSENSE WITHOUT COLON\nEND:VCARD\n"
+NESTED = (
+    "BEGIN:VCARD\nVERSION:2.1\nFN:外层\nAGENT:\nBEGIN:VCARD\nVERSION:2.1\nFN:里层\nEND:VCARD\nEND:VCARD\n"
+)
+
+
+async def test_a_title_typed_alone_stays_and_moves_with_the_account(customer: Service) -> None:
+    one = await customer.sales1.CreateAccount(account={"displayName": "职务甲轴承有限公司"})
+    other = await customer.sales1.CreateAccount(account={"displayName": "职务乙轴承有限公司"})
+    made = await customer.sales1.CreateContact(
+        contact={"displayName": "严职务", "account": one.name, "title": "采购员"}
+    )
+
+    async def change(mask: str, **fields: Any) -> Any:
+        return await customer.sales1.UpdateContact(contact={"name": made.name, **fields}, updateMask=mask)
+
+    changed = await change("title", title="采购经理")
+    assert changed.title == changed.affiliations[0].title == "采购经理"
+    assert not (await change("title", title="")).title
+    await change("title", title="采购总监")
+    moved = await change("account", account=other.name)
+    assert (moved.account, moved.title) == (other.name, "")
+    assert [(a.account, a.title, a.primary) for a in moved.affiliations] == [
+        (one.name, "采购总监", False),
+        (other.name, "", True),
+    ]
+    back = await change("account,title", account=one.name, title="顾问")
+    assert [(a.account, a.title, a.primary) for a in back.affiliations] == [
+        (other.name, "", False),
+        (one.name, "顾问", True),
+    ]
+
+
+def test_cards_of_every_version_are_read_and_a_broken_one_spoils_no_other() -> None:
+    (gbk,) = read_cards(GBK)
+    assert (gbk.display_name, gbk.family_name, gbk.given_name, gbk.organisation) == (
+        "欧阳欣", "欧阳", "欣", "名片电子",
+    )  # fmt: skip
+    assert [(p.number, p.type, p.primary) for p in gbk.phones] == [
+        ("138 0013 8000", "MOBILE", True),
+        ("010-62782336", "FAX", False),
+    ]
+    raw = "BEGIN:VCARD\r\nVERSION:2.1\r\nFN:司马光\r\nEND:VCARD\r\n"
+    assert [card.display_name for card in read_cards(raw.encode("gb18030"))] == ["司马光"]
+    assert [card.display_name for card in read_cards(raw.encode("utf-16"))] == ["司马光"]
+    cards = list(read_cards((THREE + BROKEN + NESTED + FOUR).encode()))
+    assert [card.display_name for card in cards] == ["John Doe", "", "外层", "Zoë Quint"]
+    assert (cards[0].title, cards[0].emails[0].primary) == ("Head, Purchasing", True)
+    assert (cards[3].phones[0].number, cards[3].phones[0].extension) == ("+86-10-6278-2336", "8021")
+    assert (cards[3].birth.year, cards[3].birth.month, cards[3].birth.day) == (0, 2, 29)
+    assert not list(read_cards(b"END:VCARD\n\x00\xff no card"))
+
+
+async def test_a_card_file_makes_contacts_once_and_a_contact_goes_out_as_it_came(customer: Service) -> None:
+    account = await customer.sales1.CreateAccount(account={"displayName": "名片电子"})
+    sha256, size = await blobs.keep(
+        customer.running.store, io.BytesIO(GBK + THREE.encode() + BROKEN.encode())
+    )
+    file, person = f"files/{uuid4()}", customer.person("sales1")
+    resource = {
+        "name": file, "displayName": "cards.vcf", "sha256": sha256, "size": str(size), "etag": "1",
+        "owner": person.employee, "department": person.department,
+    }  # fmt: skip
+    payload = {"name": file, "action": "CREATED", "actor": person.employee, "resource": resource}
+    await customer.tell("crm.workspace.v1.ResourceChanged", payload, file)
+
+    answer = await customer.sales1.ImportContactVcards(file=file)
+    assert [c.display_name for c in answer.contacts] == ["欧阳欣", "John Doe"]
+    assert [(s.position, s.reason) for s in answer.skipped] == [(3, "UNREADABLE")]
+    first = answer.contacts[0]
+    assert (first.account, first.phones[0].number) == (account.name, "+8613800138000")
+    assert (first.birth.year, first.owner) == (1980, person.employee)
+
+    again = await customer.sales1.ImportContactVcards(file=file, account=account.name)
+    left_out = again.skipped[0]
+    assert (left_out.position, left_out.reason, left_out.contact) == (1, "ALREADY_EXISTS", first.name)
+
+    for version in ("", "4.0"):
+        card = await customer.sales1.ExportContactVcard(name=first.name, version=version)
+        assert card.file_name == "欧阳欣.vcf"
+        assert all(len(line.encode()) <= 75 for line in card.text.split("\r\n"))
+        (back,) = read_cards(card.text.encode())
+        assert (back.display_name, back.family_name, back.organisation) == ("欧阳欣", "欧阳", "名片电子")
+        assert [(p.number, p.type, p.primary) for p in back.phones] == [
+            ("+8613800138000", "MOBILE", True), ("+861062782336", "FAX", False),
+        ]  # fmt: skip
+        assert back.birth == pb.Account.Birth(calendar="SOLAR", year=1980, month=3, day=15)
+    with pytest.raises(Refused) as refused:
+        await customer.sales2.ExportContactVcard(name=first.name)
+    assert refused.value.reason == "NOT_FOUND"
+    with pytest.raises(Refused) as refused:
+        await customer.sales1.ImportContactVcards(text="no card at all")
+    assert refused.value.reason == "IMPORT_UNREADABLE"
