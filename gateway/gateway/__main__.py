@@ -107,13 +107,14 @@ async def running(settings: Settings, registry: CollectorRegistry) -> AsyncItera
         )
         data = crmprotos.load_bytes()
         callers = Callers(settings, config, Descriptors(data))
+        stack.push_async_callback(callers.close)
         upstream = Upstream(settings.targets)
         stack.push_async_callback(upstream.close)
         around = Surroundings(
             lookup=config.get,
             authenticate=callers.authenticate,
             visible=callers.visible,
-            ready=lambda: bus.connections > 0,
+            ready=lambda: callers.ready and bool(config.prefix("role.")),
             client=client,
             upstream=upstream,
             tracer=trace.get_tracer("gateway") if settings.otel_exporter_otlp_endpoint else None,

@@ -24,7 +24,9 @@ class Callers:
     def __init__(self, settings: Settings, config: ConfigReader, descriptors: Descriptors) -> None:
         # The gateway's own tokens are verified like everybody's: against the published key.
         own_keys = settings.gateway_issuer_jwks or f"http://127.0.0.1:{settings.http_port}/session/jwks"
-        self._verifier = Verifier(settings.oidc_issuer, settings.oidc_audience, own_keys)
+        self._verifier = Verifier(
+            settings.oidc_issuer, settings.oidc_audience, own_keys, settings.oidc_discovery_url
+        )
         self._directory = Directory(config, sorted(_permissions(descriptors)))
         self._rules = {
             descriptors.option(message, RESOURCE_TYPE).plural: (
@@ -34,6 +36,17 @@ class Callers:
             for message in descriptors.messages()
             if (rule := descriptors.option(message, RESOURCE)) is not None
         }
+
+    @property
+    def ready(self) -> bool:
+        """True where tokens can be verified; asks for the issuer's keys where not."""
+        if not self._verifier.knows_keys:
+            self._verifier.warm()
+        return self._verifier.knows_keys
+
+    async def close(self) -> None:
+        """Ends what is still being asked."""
+        await self._verifier.close()
 
     async def authenticate(self, token: str) -> Caller:
         """The caller as the configuration knows it now; Refusal for a token that is not valid."""

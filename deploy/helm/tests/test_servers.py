@@ -16,6 +16,7 @@ import pytest
 from crmkit.bus import Bus, StreamLimits
 from crmkit.config import Config
 from crmkit.map import APPS, moved
+from crmkit.testing import Issuer
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from local_platform import servers
 from nats.js.api import ConsumerConfig
@@ -199,17 +200,27 @@ async def test_an_app_migrates_serves_and_stops_in_the_environment_that_the_char
         await finished(*command, "migrate", environment={**base, **migration})
         serving = environment_in_the_chart("Deployment", "crm-customer") | base
         port = moved(4792)
+        issuer = Issuer()
         serving |= {"GRPC_PORT": str(port), "METRICS_PORT": str(port + 1)}
+        serving |= {"OIDC_ISSUER": issuer.url, "OIDC_DISCOVERY_URL": ""}
         with (tmp_path / "customer.log").open("w") as log:
             app = await asyncio.create_subprocess_exec(*command, "serve", env=serving, stdout=log, stderr=log)
         try:
             async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
                 health = health_pb2_grpc.HealthStub(channel)
-                for service in ("", "live"):
-                    answer = await health.Check(
-                        health_pb2.HealthCheckRequest(service=service), timeout=20, wait_for_ready=True
-                    )
-                    assert answer.status == health_pb2.HealthCheckResponse.SERVING
+
+                async def serving_as(service: str) -> bool:
+                    asked = health_pb2.HealthCheckRequest(service=service)
+                    answer = await health.Check(asked, timeout=20, wait_for_ready=True)
+                    return answer.status == health_pb2.HealthCheckResponse.SERVING
+
+                assert await serving_as("live")
+                assert not await serving_as("")
+                async with bus_of("workspace", bus_url) as bus, Config(None, bus) as config:
+                    await config.put("role.administrator", {"permissions": ["*"], "scope": "ALL"})
+                async with asyncio.timeout(10):
+                    while not await serving_as(""):  # noqa: ASYNC110
+                        await asyncio.sleep(0.1)
             metrics = await asyncio.to_thread(urllib.request.urlopen, f"http://127.0.0.1:{port + 1}/metrics")
             text = metrics.read()
             for name in (b"crm_outbox_unpublished", b"crm_rpc_in_flight{", b"crm_db_pool_in_use{"):
@@ -218,5 +229,6 @@ async def test_an_app_migrates_serves_and_stops_in_the_environment_that_the_char
                 while (await bus.js.streams_info()) == []:  # noqa: ASYNC110
                     await asyncio.sleep(0.1)
         finally:
+            issuer.close()
             app.terminate()
             assert await asyncio.wait_for(app.wait(), 25) == 0, (tmp_path / "customer.log").read_text()

@@ -39,7 +39,7 @@ class App:
     async def ready(self) -> None:
         """Wait until the app is healthy; `StartFailed` if it ends before, or takes a minute."""
         deadline = time.monotonic() + READY_WITHIN
-        while not await self.healthy():
+        while not await healthy(self.entry):
             if not self._child.running:
                 raise StartFailed(f"{self.entry.name} ended while starting.\n{self._child.tail()}")
             if time.monotonic() > deadline:
@@ -47,25 +47,6 @@ class App:
                     f"{self.entry.name} was not ready in {READY_WITHIN} s.\n{self._child.tail()}"
                 )
             await asyncio.sleep(0.2)
-
-    async def healthy(self) -> bool:
-        """Ask the app: gRPC health, and `/readyz` of the gateway, which has no gRPC."""
-        target = f"127.0.0.1:{moved(self.entry.port)}"
-        if self.entry.name == "gateway":
-            try:
-                async with httpx.AsyncClient(timeout=2, trust_env=False) as client:
-                    return (await client.get(f"http://{target}/readyz")).status_code == 200
-            except httpx.HTTPError:
-                return False
-        # A channel that has failed once waits a second before it tries again; a new one does not.
-        async with grpc.aio.insecure_channel(target) as channel:
-            stub: Any = health_pb2_grpc.HealthStub(channel)
-            request = health_pb2.HealthCheckRequest()
-            try:
-                answer = await stub.Check(request, timeout=2)
-            except grpc.aio.AioRpcError:
-                return False
-            return answer.status == health_pb2.HealthCheckResponse.SERVING
 
     async def _keep(self) -> None:
         crashes = 0
@@ -78,3 +59,23 @@ class App:
             print(f"{stamp}  {self.entry.name} ended with code {code}, starts again in {pause} s", flush=True)
             await asyncio.sleep(pause)
             await self._child.start()
+
+
+async def healthy(entry: AppEntry) -> bool:
+    """Whether the app says that it can serve: gRPC health, and `/readyz` of the gateway, which has no gRPC."""
+    target = f"127.0.0.1:{moved(entry.port)}"
+    if entry.name == "gateway":
+        try:
+            async with httpx.AsyncClient(timeout=2, trust_env=False) as client:
+                return (await client.get(f"http://{target}/readyz")).status_code == 200
+        except httpx.HTTPError:
+            return False
+    # A channel that has failed once waits a second before it tries again; a new one does not.
+    async with grpc.aio.insecure_channel(target) as channel:
+        stub: Any = health_pb2_grpc.HealthStub(channel)
+        request = health_pb2.HealthCheckRequest()
+        try:
+            answer = await stub.Check(request, timeout=2)
+        except grpc.aio.AioRpcError:
+            return False
+        return answer.status == health_pb2.HealthCheckResponse.SERVING

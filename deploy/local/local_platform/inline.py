@@ -5,6 +5,7 @@ No module of the platform holds state, so all apps can live side by side; only a
 
 import asyncio
 import importlib
+import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 from typing import Any
@@ -15,13 +16,24 @@ from crmkit.map import AppEntry
 from crmkit.settings import Settings
 from prometheus_client import CollectorRegistry
 
+from local_platform.app import READY_WITHIN, healthy
+from local_platform.child import StartFailed
+
 
 class InlineApp:
-    """Runs one app here; ready when its context is entered."""
+    """Runs one app here; its context is entered before it is ready, which may need the others."""
 
     def __init__(self, entry: AppEntry, environment: Mapping[str, str]) -> None:
         self.entry = entry
         self._environment = environment
+
+    async def ready(self) -> None:
+        """Wait until the app can serve."""
+        deadline = time.monotonic() + READY_WITHIN
+        while not await healthy(self.entry):
+            if time.monotonic() > deadline:
+                raise StartFailed(f"{self.entry.name} was not ready in {READY_WITHIN} s.")
+            await asyncio.sleep(0.1)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:

@@ -17,10 +17,8 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterat
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from crmkit.bus import Bus
-from crmkit.config import Config
 from crmkit.map import APPS, ISSUER_PORT, KEYCLOAK_PORT, NATS_PORT, POSTGRES_PORT, AppEntry, moved
 
 from local_platform import people, servers
@@ -30,6 +28,9 @@ from local_platform.issuer import CLIENT, issuer
 from local_platform.keycloak import keycloak
 from local_platform.layout import PEOPLE, ROOT, STATE
 from local_platform.secret import Secrets
+
+if TYPE_CHECKING:
+    from local_platform.inline import InlineApp
 
 GATEWAY = "gateway"
 LOG_LIMIT = 20 * 2**20
@@ -68,8 +69,6 @@ class Platform:
                 await self._migrate(environments)
                 say("starting the apps")
                 await self._start_apps(stack, environments)
-                if any(app.name == "workspace" for app in self.apps):
-                    await _roles_known(nats_url)
                 try:
                     yield Running(self.url, issuer_url)
                 finally:
@@ -94,18 +93,17 @@ class Platform:
         say("the demo company is loaded")
 
     async def _start_apps(self, stack: AsyncExitStack, environments: dict[str, dict[str, str]]) -> None:
-        if self.one_process:
-            from local_platform.inline import InlineApp
-
-            for entry in self.apps:
-                await stack.enter_async_context(InlineApp(entry, environments[entry.name]).running())
-            return
-        apps = [
-            App(entry, self._python(entry.name, "serve", environments[entry.name])) for entry in self.apps
-        ]
+        apps = [self._app(entry, environments[entry.name]) for entry in self.apps]
         for app in apps:
             await stack.enter_async_context(app.running())
         await together(app.ready() for app in apps)
+
+    def _app(self, entry: AppEntry, environment: dict[str, str]) -> "App | InlineApp":
+        if self.one_process:
+            from local_platform.inline import InlineApp
+
+            return InlineApp(entry, environment)
+        return App(entry, self._python(entry.name, "serve", environment))
 
     async def _start_servers(self, stack: AsyncExitStack) -> tuple[str, str, str]:
         """Start at once what the environment does not name, and return the three URLs."""
@@ -279,13 +277,3 @@ def _cancel_on_signals() -> asyncio.Event:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         asyncio.get_running_loop().add_signal_handler(number, stop)
     return stopping
-
-
-async def _roles_known(nats_url: str) -> None:
-    """Waits until workspace has published roles and people: before that every caller would be refused."""
-    async with Bus(nats_url, "launcher") as bus, Config(None, bus) as config:
-        async with asyncio.timeout(60):
-            known = asyncio.Event()
-            config.changed("employee.", lambda *_: known.set())
-            if not config.prefix("employee."):
-                await known.wait()

@@ -13,8 +13,8 @@ import httpx
 import psutil
 import pytest
 from crmkit.map import AppEntry
-from local_platform.app import App
-from local_platform.child import Child, StartFailed
+from local_platform.app import healthy
+from local_platform.child import StartFailed
 from local_platform.launcher import Platform
 
 APPS = (AppEntry("alpha", 7101), AppEntry("gateway", 8080, database=False))
@@ -143,13 +143,11 @@ async def test_a_failed_migration_ends_the_start_and_shows_why(
     assert not list((tmp_path / "state" / "run").glob("*.pid"))
 
 
-async def test_an_app_serves_on_the_launchers_own_loop_as_well(tmp_path: Path) -> None:
-    customer = AppEntry("customer", 7102)
-    platform = Platform("dev", (customer,), tmp_path / "state", one_process=True)
-    unused = Child("customer", [], log=tmp_path / "log", pid_file=tmp_path / "pid")
-    async with platform.running():
-        assert await App(customer, unused).healthy()
-    assert not await App(customer, unused).healthy()
+async def test_apps_serve_on_the_launchers_own_loop_as_well(tmp_path: Path) -> None:
+    customer, workspace = AppEntry("customer", 7102), AppEntry("workspace", 7103)
+    async with Platform("dev", (customer, workspace), tmp_path / "state", one_process=True).running():
+        assert await healthy(customer)
+    assert not await healthy(customer)
 
 
 def _start(state: Path) -> subprocess.Popen[str]:

@@ -14,7 +14,7 @@ async def alive() -> Response:
 
 @routes.get("/readyz")
 async def ready(request: Request) -> Response:
-    """Routes are compiled and the configuration is known. A service that is away changes nothing here."""
+    """Routes are compiled, roles and the issuer's keys are known. A service that is away changes nothing here."""
     if request.app.state.ready():
         return JSONResponse({"status": "ready"})
     return JSONResponse({"status": "starting"}, status_code=503)

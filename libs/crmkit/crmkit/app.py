@@ -9,7 +9,7 @@ import argparse
 import asyncio
 import json
 import signal
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -44,6 +44,7 @@ from crmkit.events import Consumers, Fact, Function
 from crmkit.mapping import mapper
 from crmkit.metrics import Metrics
 from crmkit.outbox import Relay
+from crmkit.readiness import Readiness, refuse_unsafe
 from crmkit.resource import Resource
 from crmkit.rpc import LARGEST_MESSAGE, Pipeline, compile_service
 from crmkit.runs import Kind, Runs
@@ -67,6 +68,8 @@ class App:
     consumes: Sequence[Function] = ()
     schedules: Sequence[Job] = ()
     on_start: Sequence[Callable[[Call], Any]] = ()
+    # What the app itself must have done before it can serve: each says why not, or nothing.
+    ready: Sequence[Callable[[Call], Awaitable[str]]] = ()
     runs: Mapping[str, Kind] = field(default_factory=dict[str, Kind])
 
     @property
@@ -110,6 +113,7 @@ class Running:
         self._stack = AsyncExitStack()
         self.engine: AsyncEngine = open_engine(settings, app.name)
         self._stack.push_async_callback(self.engine.dispose)
+        await refuse_unsafe(self.engine)
         pool = cast("QueuePool", self.engine.pool)
         self.metrics.pool.labels(app.name).set_function(pool.checkedout)
         self.sessions = async_sessionmaker(self.engine, expire_on_commit=False, autoflush=False)
@@ -133,6 +137,9 @@ class Running:
         )
         self.verifier.warm()
         self.relay = Relay(self.engine, self.bus, app.name, self.metrics)
+        self.readiness = Readiness(
+            aside, self.verifier, self.config, self.bus, app.migrations, [self._further(q) for q in app.ready]
+        )
         self.runs = Runs(self, {**transfer.KINDS, **app.runs})
         self._tasks: list[asyncio.Task[None]] = []
         return self
@@ -184,10 +191,23 @@ class Running:
         await server.start()
         # "live" says that the event loop turns, whatever the others say of readiness.
         await status.set("live", health_pb2.HealthCheckResponse.SERVING)
-        await status.set("", health_pb2.HealthCheckResponse.SERVING)
-        await status.set(self.app.descriptor.full_name, health_pb2.HealthCheckResponse.SERVING)
+
+        async def tell(ready: bool) -> None:
+            answer = health_pb2.HealthCheckResponse
+            for name in ("", self.app.descriptor.full_name):
+                await status.set(name, answer.SERVING if ready else answer.NOT_SERVING)
+
+        await tell(False)
+        self._tasks.append(asyncio.create_task(self.readiness.run(tell), name=f"{self.app.name} readiness"))
         self.health: Any = status
         return server
+
+    def _further(self, question: Callable[[Call], Awaitable[str]]) -> Callable[[], Awaitable[str]]:
+        async def ask() -> str:
+            async with self.call("readiness", system(self.app.name), read_only=True) as call:
+                return await question(call)
+
+        return ask
 
     @asynccontextmanager
     async def call(self, method: str, caller: Caller, read_only: bool = False) -> AsyncGenerator[Call, None]:

@@ -244,6 +244,11 @@ class Verifier:
         for source in self._sources.values():
             source.refresh()
 
+    @property
+    def knows_keys(self) -> bool:
+        """True where keys of the issuer are at hand; those of the gateway may come later."""
+        return next(iter(self._sources.values())).known
+
     async def close(self) -> None:
         """Ends what is still being asked."""
         await ended(task for source in self._sources.values() if (task := source.asking) is not None)
@@ -311,6 +316,11 @@ class _KeySource:
         if self._keys is None or not self._has(kid) or self._age() > STALE_SECONDS:
             raise Unauthenticated
         return self._keys
+
+    @property
+    def known(self) -> bool:
+        """True where there are keys that may still be used."""
+        return self._keys is not None and self._age() <= STALE_SECONDS
 
     def refresh(self) -> None:
         """Asks the issuer, unless that is being done or was done a moment ago."""

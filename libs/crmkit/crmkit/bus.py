@@ -50,6 +50,8 @@ class Bus:
         self.js: JetStreamContext = self._client.jetstream(timeout=REQUEST_TIMEOUT)
         # Counts the connections made so far: who keeps state on the server looks whether it changed.
         self.connections = 0
+        # Why facts would not be safe in JetStream; empty where they are, as far as is known.
+        self.unsafe = ""
 
     @property
     def client(self) -> Client:
@@ -116,7 +118,17 @@ class Bus:
 
     async def ensure_stream(self, area: str) -> str:
         """Makes the stream of an area, or brings it to the limits of the settings; returns its name."""
-        return await ensure_stream(self.js, area, self.limits)
+        try:
+            found = await ensure_stream(self.js, area, self.limits)
+        except UnsafeStream as error:
+            self.unsafe = str(error)
+            raise
+        self.unsafe = ""
+        return found
+
+
+class UnsafeStream(RuntimeError):
+    """A stream whose storage would lose facts."""
 
 
 def stream_of(area: str) -> str:
@@ -143,7 +155,7 @@ async def ensure_stream(js: JetStreamContext, area: str, limits: StreamLimits) -
         await js.add_stream(config)
         return stream_of(area)
     if found.storage != StorageType.FILE:
-        raise RuntimeError(f"the stream {stream_of(area)} is not kept in files")
+        raise UnsafeStream(f"the stream {stream_of(area)} is not kept in files")
     wanted = config.as_dict()
     if any(found.as_dict().get(key) != value for key, value in wanted.items() if value is not None):
         await js.update_stream(config)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from crmkit.app import App
 
-from workspace import identity
+from workspace import identity, publishing
 from workspace.consumers import CONSUMERS
 from workspace.jobs import SCHEDULES
 from workspace.model.base import Base
@@ -22,5 +22,6 @@ def app() -> App:
         tables=Base.metadata,
         migrations=Path(__file__).parent.parent / "migrations",
         on_start=[seed],
+        ready=[publishing.people_told],
         runs=identity.RUNS,
     )

@@ -87,6 +87,16 @@ async def reconcile(call: Call) -> int:
     return different
 
 
+async def people_told(call: Call) -> str:
+    """Why workspace is not ready: whom the services do not know yet, they refuse."""
+    for prefix, key, model in (("role.", Role.code, Role), ("employee.", Employee.id, Employee)):
+        told = call.running.config.prefix(prefix)
+        for stored in await call.db.scalars(select(key).where(model.state == "ACTIVE")):
+            if str(stored) not in told:
+                return f"the services do not know {prefix}{stored} yet"
+    return ""
+
+
 async def _role(rows: Sequence[Role], call: Call) -> dict[str, Any] | None:
     role = rows[0]
     if role.state != "ACTIVE":
