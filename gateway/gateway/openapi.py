@@ -184,7 +184,7 @@ class _Document:
             parameters.append({"$ref": "#/components/parameters/IfMatch"})
         parameters.append({"$ref": "#/components/parameters/AcceptLanguage"})
         reply: dict[str, Any] = {
-            "description": "Done.",
+            "description": "Created." if route.status == 201 else "Done.",
             "content": _json(self._schema(method.output_type)),
         }
         if route.reply_has_etag:
@@ -198,7 +198,7 @@ class _Document:
             "description": comment,
             "parameters": parameters,
             "responses": {
-                "200": reply,
+                str(route.status): reply,
                 **{status: {"$ref": f"#/components/responses/{status}"} for status in ERRORS},
             },
             "x-permission": route.method.permission,

@@ -69,7 +69,7 @@ class Rest:
             answer.append((b"etag", b'"' + etag.encode() + b'"'))
         if key and any(name == "crm-replayed" for name, _ in said):
             answer.append((b"idempotent-replayed", b"true"))
-        await respond(send, 200, text, answer)
+        await respond(send, route.status, text, answer)
 
 
 def _is_own(scope: Any) -> bool:

@@ -72,6 +72,11 @@ class Route:
     reply_has_etag: bool
 
     @property
+    def status(self) -> int:
+        """Created where a record is posted to its collection, OK otherwise."""
+        return 201 if self.verb == "POST" and self.wrap_body and not self.custom else 200
+
+    @property
     def request(self) -> str:
         return self.method.descriptor.input_type.full_name
 

@@ -84,7 +84,7 @@ async def test_odd_but_right_values_arrive_unchanged(gateway: Gateway, echo: Ech
         "custom": {"deep": json.loads('{"a":' * 29 + "1" + "}" * 29)},
     }
     response = await gateway.client.post("/v1/things", json=body, headers=BEARER)
-    assert response.status_code == 200, response.text
+    assert response.status_code == 201, response.text
     assert echo.last.request["thing"] == body
 
 
@@ -113,12 +113,12 @@ async def test_another_content_type_is_refused(gateway: Gateway) -> None:
         )
         assert (response.status_code, reason(response)) == (415, "MEDIA_TYPE_UNSUPPORTED"), kind
     headers = {**BEARER, "content-type": "application/json; charset=UTF-8"}
-    assert (await gateway.client.post("/v1/things", content=b"{}", headers=headers)).status_code == 200
+    assert (await gateway.client.post("/v1/things", content=b"{}", headers=headers)).status_code == 201
 
 
 async def test_the_limits_hold_at_n_and_refuse_n_plus_one(gateway: Gateway, echo: Echo) -> None:
     frame = len('{"displayName": ""}')
-    for size, status in ((1024 * 1024, 200), (1024 * 1024 + 1, 413)):
+    for size, status in ((1024 * 1024, 201), (1024 * 1024 + 1, 413)):
         body = b'{"displayName": "' + b"a" * (size - frame) + b'"}'
         assert (await gateway.client.post("/v1/things", content=body, headers=JSON)).status_code == status
         chunked = await gateway.client.post("/v1/things", content=_chunks(body), headers=JSON)

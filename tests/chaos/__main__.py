@@ -50,7 +50,7 @@ class Load:
                     except httpx.TransportError:
                         time.sleep(0.2)
                         continue
-                    if answer.status_code == 200:
+                    if answer.status_code == 201:
                         self.made.append(answer.json()["name"])
                         break
                     self.refusals[answer.status_code] += 1

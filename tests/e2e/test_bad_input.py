@@ -96,7 +96,7 @@ def test_a_key_means_one_body(person: SignIn) -> None:
     body = {"displayName": f"幂等{key[:8]}有限公司"}
     first = sales.ask("POST", "/v1/accounts", json=body, headers={"Idempotency-Key": key})
     again = sales.ask("POST", "/v1/accounts", json=body, headers={"Idempotency-Key": key})
-    assert (first.status_code, again.status_code) == (200, 200)
+    assert (first.status_code, again.status_code) == (201, 201)
     assert again.json() == first.json()
     assert again.headers["Idempotent-Replayed"] == "true"
     other = sales.ask(

@@ -9,7 +9,7 @@ from decimal import ROUND_DOWN, Decimal
 from typing import Any
 
 from crmkit.errors import InvalidArgument, Validation, Violation
-from crmkit.values import Money, places, zero
+from crmkit.values import Money, is_currency, places, zero
 
 HUNDRED = Decimal(100)
 
@@ -48,14 +48,9 @@ def split(total: Money, weights: Sequence[Decimal]) -> list[Money]:
 
 def check_currency(currency: str, path: str) -> None:
     """Refuses what is no ISO 4217 code."""
-    if not (len(currency) == 3 and currency.isascii() and currency.isalpha() and currency.isupper()):
-        text = Violation(
-            path,
-            "CURRENCY_UNKNOWN",
-            "币种必须是三位大写代码",
-            "The currency must be a code of three capitals.",
-        )
-        raise Validation(text)
+    if not is_currency(currency):
+        zh, en = "没有这个币种，请用 ISO 4217 代码", "There is no such currency. Use a code of ISO 4217."
+        raise Validation(Violation(path, "CURRENCY_UNKNOWN", zh, en))
 
 
 def same_currency(currency: str, amounts: Iterable[Money | None]) -> None:

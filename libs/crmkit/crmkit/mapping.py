@@ -6,7 +6,7 @@ fails there, not in a request.
 
 from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import UTC, date, datetime
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from functools import cache
 from typing import Any, cast
 
@@ -23,7 +23,7 @@ from crmkit.errors import Validation, Violation, required
 from crmkit.options import has_option
 from crmkit.resource import Resource
 from crmkit.text import clean_name, reject_bad_text
-from crmkit.values import Money
+from crmkit.values import Money, decimal
 
 WRITABLE_COMMON = frozenset(["owner", "department", "collaborators", "custom"])
 MAX_ITEMS = 1000
@@ -322,10 +322,10 @@ def _check_json(value: Any, path: str, violations: list[Violation]) -> None:
 
 def _decimal(field: Field, value: str, path: str, violations: list[Violation]) -> Decimal | None:
     try:
-        number = Decimal(value)
-        if not number.is_finite() or abs(number) >= Decimal(10) ** 14 or int(number.as_tuple().exponent) < -6:
-            raise InvalidOperation
-    except InvalidOperation:
+        number = decimal(value)
+        if abs(number) >= Decimal(10) ** 14 or int(number.as_tuple().exponent) < -6:
+            raise ValueError
+    except ValueError:
         violations.append(Violation(path, "NOT_A_NUMBER", "不是有效数字", "This is no number."))
         return None
     _check_minimum(field, number, path, violations)
@@ -346,7 +346,10 @@ def _money(field: Field, value: Any, path: str, violations: list[Violation]) -> 
 
 _MONEY_TEXTS = {
     "NOT_A_NUMBER": ("不是有效金额", "This is no amount."),
-    "CURRENCY_UNKNOWN": ("币种必须是三位大写代码", "The currency must be a code of three capitals."),
+    "CURRENCY_UNKNOWN": (
+        "没有这个币种，请用 ISO 4217 代码",
+        "There is no such currency. Use a code of ISO 4217.",
+    ),
     "TOO_MANY_PLACES": ("小数位数超过该币种允许的位数", "The amount has more places than its currency."),
 }
 

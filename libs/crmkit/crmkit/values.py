@@ -2,44 +2,36 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
-from decimal import ROUND_HALF_UP, Decimal, InvalidOperation
+from decimal import ROUND_HALF_UP, Decimal
 
 from crm.common.v1 import common_pb2
+from iso4217 import Currency
 
 from crmkit.errors import InvalidArgument
 
-# Minor units that differ from two (ISO 4217).
-_PLACES = {
-    **dict.fromkeys(
-        [
-            "BIF",
-            "CLP",
-            "DJF",
-            "GNF",
-            "ISK",
-            "JPY",
-            "KMF",
-            "KRW",
-            "PYG",
-            "RWF",
-            "UGX",
-            "UYI",
-            "VND",
-            "VUV",
-            "XAF",
-            "XOF",
-            "XPF",
-        ],
-        0,
-    ),
-    **dict.fromkeys(["BHD", "IQD", "JOD", "KWD", "LYD", "OMR", "TND"], 3),
-}
+# Minor units of the currencies that amounts can be in; metals and test codes have none.
+_PLACES = {currency.code: currency.exponent for currency in Currency if currency.exponent is not None}
+# Digits of one script, and nothing that a reader could take for another number.
+_NUMBER = re.compile(r"-?[0-9]{1,30}(\.[0-9]{1,30})?")
+
+
+def is_currency(code: str) -> bool:
+    """Whether amounts can be in it: an active code of ISO 4217 that has a minor unit."""
+    return code in _PLACES
 
 
 def places(currency: str) -> int:
     """Decimal places of a currency's minor unit."""
     return _PLACES.get(currency, 2)
+
+
+def decimal(text: str) -> Decimal:
+    """A number as it is written in a request; ValueError where it is none."""
+    if not _NUMBER.fullmatch(text):
+        raise ValueError("NOT_A_NUMBER")
+    return Decimal(text)
 
 
 @dataclass(frozen=True, order=False)
@@ -59,21 +51,12 @@ class Money:
         """The value of a message; None where it is empty; ValueError where it is no money."""
         if not message.amount and not message.currency_code:
             return None
-        try:
-            amount = Decimal(message.amount)
-        except InvalidOperation:
-            raise ValueError("NOT_A_NUMBER") from None
-        if not amount.is_finite() or abs(amount) >= Decimal(10) ** 16:
+        amount = decimal(message.amount)
+        if abs(amount) >= Decimal(10) ** 16:
             raise ValueError("NOT_A_NUMBER")
-        if not (
-            len(message.currency_code) == 3
-            and message.currency_code.isascii()
-            and message.currency_code.isupper()
-        ):
+        if not is_currency(message.currency_code):
             raise ValueError("CURRENCY_UNKNOWN")
-        if -int(amount.as_tuple().exponent) > max(
-            places(message.currency_code), 0
-        ) and amount != amount.quantize(Decimal(1).scaleb(-places(message.currency_code))):
+        if amount != amount.quantize(Decimal(1).scaleb(-places(message.currency_code))):
             raise ValueError("TOO_MANY_PLACES")
         return Money(amount, message.currency_code)
 

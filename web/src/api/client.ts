@@ -38,6 +38,7 @@ interface AggregateQuery {
 }
 
 type Reply<T> = { 200: { content: { "application/json": T } } };
+type Created<T> = { 201: { content: { "application/json": T } } };
 interface Write {
   header?: { "Idempotency-Key"?: string; "If-Match"?: string };
 }
@@ -50,7 +51,7 @@ interface Conventions {
     post: {
       parameters: { path: { collection: string } } & Write;
       requestBody: Body<Json>;
-      responses: Reply<RecordJson>;
+      responses: Created<RecordJson>;
     };
   };
   "/v1/{collection}/{id}": {
