@@ -4,9 +4,13 @@ They run in the session's transaction and cost a tenth of what the same costs th
 no need of this.
 """
 
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from functools import cache
 from typing import Any
 
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
+from asyncpg import InterfaceError, PostgresError  # pyright: ignore[reportMissingTypeStubs]
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
 
 # Where a session that lives for one transaction alone keeps its connection.
 _KEPT = "crmkit.driver"
@@ -32,3 +36,38 @@ async def driver(session: AsyncSession) -> Any:
 async def driver_of(connection: AsyncConnection) -> Any:
     """The asyncpg connection under a connection whose transaction has begun."""
     return (await connection.get_raw_connection()).driver_connection
+
+
+@asynccontextmanager
+async def transaction(engine: AsyncEngine, begin: str = "BEGIN") -> AsyncGenerator[Any]:
+    """A driver connection in a transaction of its own, committed when left, rolled back by an exception."""
+    pooled = await engine.raw_connection()
+    connection: Any = pooled.driver_connection
+    try:
+        await connection.execute(begin)
+        yield connection
+        await connection.execute("COMMIT")
+    except BaseException:
+        try:
+            await connection.execute("ROLLBACK", timeout=1)
+        except (PostgresError, InterfaceError, OSError, TimeoutError):
+            # What state it is in nobody knows; the next one gets a new one.
+            pooled.invalidate()
+        raise
+    finally:
+        pooled.close()
+
+
+@cache
+def inserting(table: str, columns: tuple[str, ...], conflict: str, unless_newer: str = "") -> str:
+    """The text that inserts a row of these columns, in this order; `conflict` follows ON CONFLICT.
+
+    Where that ends in DO UPDATE all columns are set anew, under a condition on `known` and `excluded` if one is given.
+    """
+    values = ", ".join(f"${number}" for number in range(1, len(columns) + 1))
+    statement = (
+        f"INSERT INTO {table} AS known ({', '.join(columns)}) VALUES ({values}) ON CONFLICT {conflict}"
+    )
+    if conflict.endswith("DO UPDATE"):
+        statement += f" SET {', '.join(f'{column} = excluded.{column}' for column in columns)}"
+    return f"{statement} WHERE {unless_newer}" if unless_newer else statement

@@ -17,6 +17,7 @@ import inspect
 import json
 import logging
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
@@ -29,20 +30,26 @@ from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
-from nats.errors import TimeoutError as NatsTimeoutError
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 from opentelemetry import propagate, trace
+from opentelemetry.context import Context
 from sqlalchemy import text
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 
-from crmkit.background import forever, stopping
+from crmkit.background import ended, forever, stopping
 from crmkit.bus import Bus
+from crmkit.driver import driver
 from crmkit.metrics import Metrics
 from crmkit.tables import DeadLetter
 
 AT_ONCE = 8
 TOGETHER = 64
+# Where the last list was this short ago, a list waits so long for more facts.
+FLOW_SECONDS = 0.25
+LINGER = 0.03
+# A fact that came more often than this is in no list: what takes a process down would take others along.
+TRUSTED = 2
 PULL = 64
 PULL_SECONDS = 2.0
 ACK_WAIT = 30
@@ -82,6 +89,11 @@ class Fact:
 
 class HandlerCall(Protocol):
     """What this module needs of a call."""
+
+    method: str
+
+    async def flush(self) -> None:
+        """Writes what a handler has changed so far."""
 
     @property
     def db(self) -> AsyncSession:
@@ -177,11 +189,21 @@ def filters(handlers: Sequence[Handler], area: str) -> list[str]:
     return sorted(one for one in found if not any(covers(other, one) for other in found - {one}))
 
 
-_FIRST_TIME = text(
-    "INSERT INTO inbox (event_id, handler) SELECT unnest(CAST(:events AS uuid[])), :handler "
-    "ON CONFLICT DO NOTHING RETURNING event_id"
+_FIRST_TIMES = (
+    "INSERT INTO inbox (event_id, handler) SELECT * FROM unnest($1::uuid[], $2::text[])"
+    " ON CONFLICT DO NOTHING RETURNING event_id, handler"
 )
-_Waiting = tuple[Fact, asyncio.Future[bool]]
+_Work = list[tuple["Handler", list["_Arrival"]]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Arrival:
+    """A fact on its way through the handlers that take lists; `done` says whether all are done with it."""
+
+    message: Msg
+    fact: Fact
+    deliveries: int
+    done: asyncio.Future[bool]
 
 
 class Consumers:
@@ -216,12 +238,18 @@ class Consumers:
         self._ack_wait = ack_wait
         self._back_off = back_off
         self._slots = asyncio.Semaphore(AT_ONCE)
-        self._waiting: dict[str, list[_Waiting]] = {h.name: [] for h in self.handlers if h.together}
-        self._turns = {name: asyncio.Lock() for name in self._waiting}
-        self._last: dict[str, asyncio.Task[None]] = {}
+        self._concerned: dict[str, tuple[list[Handler], list[Handler]]] = {}
+        # What waits for the next list, and whether anything does.
+        self._arrived: deque[_Arrival] = deque()
+        self._some = asyncio.Event()
+        self._listed = -FLOW_SECONDS
+        self._answers: set[asyncio.Task[None]] = set()
+        # The last fact of each aggregate that is under way.
+        self._last: dict[str, asyncio.Future[Any]] = {}
 
     async def run(self) -> None:
         """Listens until cancelled; then finishes what it has begun and gives the rest back."""
+        lists = asyncio.create_task(forever(self._take_list, 0), name=f"{self._app} lists of facts")
         try:
             async with asyncio.TaskGroup() as tasks:
                 for area in self._filters:
@@ -231,6 +259,8 @@ class Consumers:
                 _, late = await asyncio.wait(begun, timeout=STOP_SECONDS)
                 for task in late:
                     task.cancel()
+            await ended([lists])
+            await asyncio.gather(*self._answers, return_exceptions=True)
 
     async def replay(self, id: int) -> None:
         """Runs the handler of a dead letter again, now, and raises what it raises."""
@@ -260,29 +290,28 @@ class Consumers:
             max_deliver=-1,
         )
         await js.add_consumer(stream, config)
-        inbox = self._bus.client.new_inbox()
-        subscription = await self._bus.client.subscribe(inbox)
+        inbox, inlet = self._bus.client.new_inbox(), _Inlet()
+        subscription = await self._bus.client.subscribe(inbox, cb=inlet.put)
         connection, counted = self._bus.connections, 0.0
         try:
             while connection == self._bus.connections and not stopping():
-                silent = not await self._pull(stream, inbox, subscription)
+                silent = not await self._pull(stream, inbox, inlet)
                 if silent or time.monotonic() - counted > PULL_SECONDS:
                     info = await js.consumer_info(stream, self._app)
                     waiting = (info.num_pending or 0) + (info.num_ack_pending or 0)
                     self._metrics.pending.labels(self._app, stream).set(waiting)
                     counted = time.monotonic()
         finally:
-            await self._give_back(subscription)
+            await self._give_back(subscription, inlet)
 
-    async def _pull(self, stream: str, inbox: str, subscription: Subscription) -> bool:
+    async def _pull(self, stream: str, inbox: str, inlet: "_Inlet") -> bool:
         """Asks once for facts and begins those that come; False where none came for a while."""
         ask = json.dumps({"batch": PULL, "expires": int(PULL_SECONDS * 1e9)}).encode()
         subject = f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{self._app}"
         await self._bus.client.publish(subject, ask, reply=inbox)
         for taken in range(PULL):
-            try:
-                message = await subscription.next_msg(PULL_SECONDS + 1)
-            except NatsTimeoutError:
+            message = await inlet.get(PULL_SECONDS + 1)
+            if message is None:
                 return False
             if not message.reply:
                 # A status instead of a fact: this request is over.
@@ -295,56 +324,85 @@ class Consumers:
 
         What only lists take needs no slot: one transaction is under way however many wait for it.
         """
-        slotted = any(h.hears(message.subject) and not h.together for h in self.handlers)
-        if slotted:
-            await self._slots.acquire()
-        headers = message.headers or {}
-        # A fact about nothing in particular waits for no other.
-        aggregate = headers.get("ce-subject") or headers.get("ce-id", "")
-        task = asyncio.create_task(self._take(message, self._last.get(aggregate)))
-        self._last[aggregate] = task
-
-        def done(task: asyncio.Task[None]) -> None:
-            if slotted:
-                self._slots.release()
-            if self._last.get(aggregate) is task:
-                del self._last[aggregate]
-            if not task.cancelled() and (error := task.exception()):
-                log.error("a fact was left to be delivered again", exc_info=error)
-
-        task.add_done_callback(done)
-
-    async def _take(self, message: Msg, before: asyncio.Task[None] | None) -> None:
-        """Gives a fact to every handler that hears it, and acknowledges it after their commits."""
-        if before:
-            await asyncio.wait([before])
         try:
             fact = _fact(message.subject, message.headers or {}, message.data)
         except (KeyError, ValueError) as error:
             log.error("what no outbox has sent is not a fact: %r", error, extra={"subject": message.subject})
             await message.term()
             return
-        deliveries = message.metadata.num_delivered
-        again = False
-        for handler in self.handlers:
-            if handler.hears(fact.subject):
-                again |= not await self._handle(handler, fact, message, deliveries)
-        if again:
-            await message.nak(self._back_off[min(deliveries, len(self._back_off)) - 1])
+        _, singles = self._concern(fact.subject)
+        # A fact about nothing in particular waits for no other.
+        aggregate = fact.aggregate or str(fact.id)
+        before = self._last.get(aggregate)
+        if singles:
+            await self._slots.acquire()
+        if singles or isinstance(before, asyncio.Task):
+            under_way = asyncio.create_task(self._take(message, fact, before))
         else:
+            under_way = self._join(message, fact)
+            under_way.add_done_callback(lambda done: self._answer_later(message, done))
+        self._last[aggregate] = under_way
+
+        def done(ended: asyncio.Future[Any]) -> None:
+            if singles:
+                self._slots.release()
+            if self._last.get(aggregate) is ended:
+                del self._last[aggregate]
+            if not ended.cancelled() and (error := ended.exception()):
+                log.error("a fact was left to be delivered again", exc_info=error)
+
+        under_way.add_done_callback(done)
+
+    def _concern(self, subject: str) -> tuple[list[Handler], list[Handler]]:
+        """The handlers that hear the subject: those that take lists, and the others."""
+        found = self._concerned.get(subject)
+        if found is None:
+            hear = [handler for handler in self.handlers if handler.hears(subject)]
+            found = [h for h in hear if h.together], [h for h in hear if not h.together]
+            self._concerned[subject] = found
+        return found
+
+    def _join(self, message: Msg, fact: Fact) -> asyncio.Future[bool]:
+        """Puts a fact into the next list."""
+        done: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self._arrived.append(_Arrival(message, fact, message.metadata.num_delivered, done))
+        self._some.set()
+        return done
+
+    def _answer_later(self, message: Msg, done: asyncio.Future[bool]) -> None:
+        """Acknowledges what only lists take, or asks for it again."""
+        if not done.cancelled() and not done.exception():
+            task = asyncio.ensure_future(self._answer(message, done.result()))
+            self._answers.add(task)
+            task.add_done_callback(self._answers.discard)
+
+    async def _answer(self, message: Msg, finished: bool) -> None:
+        if finished:
             await message.ack()
+        else:
+            deliveries = message.metadata.num_delivered
+            await message.nak(self._back_off[min(deliveries, len(self._back_off)) - 1])
+
+    async def _take(self, message: Msg, fact: Fact, before: asyncio.Future[Any] | None) -> None:
+        """Gives a fact to every handler that hears it, and acknowledges it after their commits."""
+        if before:
+            await asyncio.wait([before])
+        lists, singles = self._concern(fact.subject)
+        finished = await self._join(message, fact) if lists else True
+        for handler in singles:
+            finished &= await self._handle(handler, fact, message, message.metadata.num_delivered)
+        await self._answer(message, finished)
 
     async def _handle(self, handler: Handler, fact: Fact, message: Msg, deliveries: int) -> bool:
         """True when the handler is done with the fact: its effect is committed, or it is a dead letter."""
-        parent = propagate.extract({"traceparent": (message.headers or {}).get("traceparent", "")})
+        parent = _trace_of(message)
         while True:
             begun, outcome = time.monotonic(), "stopped"
             try:
                 if deliveries > DELIVERIES:
                     raise RuntimeError(f"delivered {deliveries} times and never finished")
                 with tracer.start_as_current_span(handler.name, parent, trace.SpanKind.CONSUMER):
-                    effect = self._together if handler.together else self._alone
-                    outcome = "done" if await effect(handler, fact) else "repeated"
+                    outcome = "done" if await self._effect(handler, [fact]) else "repeated"
                 return True
             except Exception as error:
                 if not await self._database_answers():
@@ -369,46 +427,109 @@ class Consumers:
                     time.monotonic() - begun
                 )
 
-    async def _alone(self, handler: Handler, fact: Fact) -> bool:
-        """The effect of one fact; False where it was there before."""
-        return bool(await self._effect(handler, [fact]))
-
-    async def _together(self, handler: Handler, fact: Fact) -> bool:
-        """The effect of a fact and of those that wait beside it, by whoever of them has the turn."""
-        waiting, done = self._waiting[handler.name], asyncio.get_running_loop().create_future()
-        waiting.append((fact, done))
-        async with self._turns[handler.name]:
-            # Turns come in the order of waiting, so whoever is not done by then leads those that wait.
-            if not done.done():
-                taken, waiting[:TOGETHER] = waiting[:TOGETHER], []
-                await self._lead(handler, taken)
-        return await done
-
-    async def _lead(self, handler: Handler, taken: Sequence[_Waiting]) -> None:
-        """Runs the handler over all that were taken; where it fails, over each alone, so that one fails alone."""
+    async def _take_list(self) -> None:
+        """Gives the facts that are there to the handlers that take lists."""
+        await self._some.wait()
+        if time.monotonic() - self._listed < FLOW_SECONDS:
+            # Facts are flowing, so more of them will share the transaction.
+            await asyncio.sleep(LINGER)
+        self._listed = time.monotonic()
+        batch = self._next_list()
+        heard: dict[Handler, list[_Arrival]] = {}
+        for arrival in batch:
+            for handler in self._concern(arrival.fact.subject)[0]:
+                heard.setdefault(handler, []).append(arrival)
         try:
-            new = await self._effect(handler, [fact for fact, _ in taken])
-        except Exception as error:
-            if len(taken) > 1:
-                log.warning("a list of facts was refused", exc_info=error, extra={"handler": handler.name})
-                for one in taken:
-                    await self._lead(handler, [one])
-            elif not (done := taken[0][1]).done():
-                done.set_exception(error)
-        else:
-            for fact, done in taken:
-                if not done.done():
-                    done.set_result(fact.id in new)
-        finally:
-            # Where this one was stopped on its way, nobody waits for what comes no more.
-            for _, done in taken:
-                done.cancel()
+            unfinished = await self._settle(list(heard.items()))
+        except BaseException as error:
+            for arrival in batch:
+                if not arrival.done.done():
+                    arrival.done.set_exception(error) if isinstance(
+                        error, Exception
+                    ) else arrival.done.cancel()
+            raise
+        for arrival in batch:
+            if not arrival.done.done():
+                arrival.done.set_result(arrival.fact.id not in unfinished)
+
+    def _next_list(self) -> list[_Arrival]:
+        """Takes what waits, at most one fact of each aggregate. What came several times already comes alone."""
+        taken: list[_Arrival] = []
+        left: deque[_Arrival] = deque()
+        aggregates: set[str] = set()
+        while self._arrived and len(taken) < TOGETHER:
+            arrival = self._arrived.popleft()
+            if arrival.done.done():
+                continue
+            aggregate, alone = arrival.fact.aggregate or str(arrival.fact.id), arrival.deliveries > TRUSTED
+            if aggregate in aggregates or (alone and taken):
+                left.append(arrival)
+            else:
+                taken.append(arrival)
+                if alone:
+                    break
+            aggregates.add(aggregate)
+        self._arrived.extendleft(reversed(left))
+        if not self._arrived:
+            self._some.clear()
+        return taken
+
+    async def _settle(self, work: _Work) -> set[UUID]:
+        """Has every handler of a list take its facts; gives the facts that some handler is not done with.
+
+        Where the list fails its parts are tried, down to one handler with one fact, so that one fails alone.
+        """
+        arrivals = [arrival for _, taken in work for arrival in taken]
+        if len(arrivals) == 1:
+            (handler, (one,)), *_ = work
+            finished = await self._handle(handler, one.fact, one.message, one.deliveries)
+            return set() if finished else {one.fact.id}
+        begun = time.monotonic()
+        while arrivals:
+            try:
+                new = await self._effects(work)
+            except Exception as error:
+                if await self._database_answers():
+                    log.warning("a list of facts was refused", exc_info=error)
+                    return {id for part in _parts(work) for id in await self._settle(part)}
+                for arrival in arrivals:
+                    await arrival.message.in_progress()
+                await asyncio.sleep(1)
+            else:
+                spent = time.monotonic() - begun
+                for handler, taken in work:
+                    for arrival in taken:
+                        outcome = "done" if (arrival.fact.id, handler.name) in new else "repeated"
+                        self._metrics.handled.labels(self._app, handler.name, outcome).observe(spent)
+                break
+        return set()
+
+    async def _effects(self, work: _Work) -> set[tuple[UUID, str]]:
+        """Inbox rows and effects of all handlers in one transaction; gives what had no effect before."""
+        # In one order, so that two replicas cannot wait for each other.
+        pairs = sorted((arrival.fact.id, handler.name) for handler, taken in work for arrival in taken)
+        async with self._open_call(work[0][0].name, None) as call:
+            connection = await driver(call.db)
+            seen = await connection.fetch(_FIRST_TIMES, [id for id, _ in pairs], [name for _, name in pairs])
+            new = {(row[0], row[1]) for row in seen}
+            for handler, taken in work:
+                if fresh := [arrival for arrival in taken if (arrival.fact.id, handler.name) in new]:
+                    with tracer.start_as_current_span(handler.name, kind=trace.SpanKind.CONSUMER) as span:
+                        if span.is_recording():
+                            for arrival in fresh:
+                                found = trace.get_current_span(_trace_of(arrival.message))
+                                span.add_link(found.get_span_context())
+                        call.method = handler.name
+                        await handler([arrival.fact for arrival in fresh], call)
+                        await call.flush()
+        return new
 
     async def _effect(self, handler: Handler, facts: Sequence[Fact]) -> set[UUID]:
         """Inbox rows and effect in one transaction; gives the facts that had no effect before."""
         async with self._open_call(handler.name, facts[0] if len(facts) == 1 else None) as call:
-            seen = {"events": [fact.id for fact in facts], "handler": handler.name}
-            new = set((await call.db.scalars(_FIRST_TIME, seen)).all())
+            connection, ids = await driver(call.db), [fact.id for fact in facts]
+            seen = await connection.fetch(_FIRST_TIMES, ids, [handler.name] * len(ids))
+            new = {row[0] for row in seen}
             if fresh := [fact for fact in facts if fact.id in new]:
                 await handler(fresh, call)
         return new
@@ -445,15 +566,50 @@ class Consumers:
             return False
         return True
 
-    async def _give_back(self, subscription: Subscription) -> None:
+    async def _give_back(self, subscription: Subscription, inlet: "_Inlet") -> None:
         """Facts that were delivered and not begun go to somebody else at once."""
         with contextlib.suppress(Exception):
-            while True:
-                message = await subscription.next_msg(0.01)
+            await subscription.unsubscribe()
+            while (message := await inlet.get(0.01)) is not None:
                 if message.reply:
                     await message.nak()
-        with contextlib.suppress(Exception):
-            await subscription.unsubscribe()
+
+
+class _Inlet:
+    """Messages of a subscription in the order they came. `next_msg` of the client makes two tasks for each."""
+
+    def __init__(self) -> None:
+        self._messages: deque[Msg] = deque()
+        self._some = asyncio.Event()
+
+    async def put(self, message: Msg) -> None:
+        """Takes a message, as the subscription's callback."""
+        self._messages.append(message)
+        self._some.set()
+
+    async def get(self, seconds: float) -> Msg | None:
+        """The next message; None where none comes in time."""
+        if not self._messages:
+            self._some.clear()
+            try:
+                async with asyncio.timeout(seconds):
+                    await self._some.wait()
+            except TimeoutError:
+                return None
+        return self._messages.popleft()
+
+
+def _parts(work: _Work) -> list[_Work]:
+    """The handlers one by one; of one handler the halves of its list."""
+    if len(work) > 1:
+        return [[one] for one in work]
+    ((handler, taken),) = work
+    half = len(taken) // 2
+    return [[(handler, taken[:half])], [(handler, taken[half:])]]
+
+
+def _trace_of(message: Msg) -> Context:
+    return propagate.extract({"traceparent": (message.headers or {}).get("traceparent", "")})
 
 
 def _fact(subject: str, headers: Mapping[str, str], data: bytes) -> Fact:

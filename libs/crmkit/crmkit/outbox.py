@@ -6,29 +6,36 @@ The outbox is the record and NATS the courier. What was not acknowledged is sent
 id; what the stream has lost is found and sent again.
 """
 
+# pyright: reportUnknownMemberType=false
+# The NATS client tells the types of some of its methods only in part.
+
 import asyncio
 import contextlib
 import logging
+import time
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 from uuid import uuid4
 
+from nats.errors import Error as NatsError
 from nats.js import JetStreamContext
 from nats.js.api import PubAck
 from nats.js.errors import NoStreamResponseError
 from opentelemetry import propagate
-from sqlalchemy import Row, text
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 from uuid_utils.compat import uuid7
 
 from crmkit.background import forever
 from crmkit.bus import Bus
-from crmkit.driver import driver
+from crmkit.driver import driver, transaction
 from crmkit.metrics import Metrics
 
 LARGEST_PAYLOAD = 900_000
-FLIGHT = 64
+FLIGHT = 128
+# Where the last flight was this short ago, the next one waits so long for more facts.
+FLOW_SECONDS = 0.25
+LINGER = 0.02
 PUBLISH_TIMEOUT = 5.0
 POLL = 0.5
 RECONCILE_EVERY = 300.0
@@ -90,36 +97,38 @@ _EMIT = (
     + ")"
 )
 # One relay at a time per database, else two batches could overtake each other within an aggregate.
-_LOCK = text("SELECT pg_try_advisory_xact_lock(hashtext('crmkit.relay'))")
+_LOCK = "SELECT pg_try_advisory_xact_lock(hashtext('crmkit.relay'))"
 # By null, never by "id greater than last": ids are handed out before commit, and a slower
 # transaction would be skipped for ever.
-_CLAIM = text(
-    "SELECT * FROM outbox WHERE published_at IS NULL ORDER BY id LIMIT :limit FOR UPDATE SKIP LOCKED"
+_CLAIM = (
+    "WITH turn AS MATERIALIZED (SELECT pg_try_advisory_xact_lock(hashtext('crmkit.relay')) AS mine)"
+    " SELECT waiting.* FROM turn, LATERAL (SELECT * FROM outbox WHERE turn.mine AND published_at IS NULL"
+    " ORDER BY id LIMIT $1 FOR UPDATE SKIP LOCKED) AS waiting"
 )
-_MARK = text(
+_MARK = (
     "UPDATE outbox SET published_at = clock_timestamp(), stream_sequence = acked.sequence, last_error = NULL"
-    " FROM unnest(CAST(:ids AS bigint[]), CAST(:sequences AS bigint[])) AS acked(id, sequence)"
+    " FROM unnest($1::bigint[], $2::bigint[]) AS acked(id, sequence)"
     " WHERE outbox.id = acked.id"
 )
-_BLAME = text("UPDATE outbox SET attempts = attempts + 1, last_error = :error WHERE id = ANY(:ids)")
-_RANGE = text(
-    "SELECT * FROM outbox WHERE published_at IS NOT NULL AND occurred_at BETWEEN :start AND :end"
-    " AND id > :after ORDER BY id LIMIT :limit"
+_BLAME = "UPDATE outbox SET attempts = attempts + 1, last_error = $2 WHERE id = ANY($1::bigint[])"
+_RANGE = (
+    "SELECT * FROM outbox WHERE published_at IS NOT NULL AND occurred_at BETWEEN $1 AND $2"
+    " AND id > $3 ORDER BY id LIMIT $4"
 )
 # Six days, since the stream itself forgets after seven.
-_LOST = text(
+_LOST = (
     "SELECT * FROM outbox"
-    " WHERE published_at > clock_timestamp() - interval '6 days' AND published_at < :before"
-    " AND (published_at < :created OR stream_sequence < :first OR stream_sequence > :last"
-    " OR stream_sequence = ANY(:deleted)) ORDER BY id LIMIT :limit"
+    " WHERE published_at > clock_timestamp() - interval '6 days' AND published_at < $1"
+    " AND (published_at < $2 OR stream_sequence < $3 OR stream_sequence > $4"
+    " OR stream_sequence = ANY($5::bigint[])) ORDER BY id LIMIT $6"
 )
-_BACKLOG = text(
-    "SELECT count(*), coalesce(extract(epoch FROM clock_timestamp() - min(occurred_at)), 0) FROM outbox"
-    " WHERE published_at IS NULL"
+_BACKLOG = (
+    "SELECT count(*), coalesce(extract(epoch FROM clock_timestamp() - min(occurred_at)), 0),"
+    " (SELECT count(*) FROM dead_letters WHERE resolved_at IS NULL)"
+    " FROM outbox WHERE published_at IS NULL"
 )
-_DEAD = text("SELECT count(*) FROM dead_letters WHERE resolved_at IS NULL")
 _TIDY = tuple(
-    text(f"DELETE FROM {table} WHERE ctid = ANY(ARRAY(SELECT ctid FROM {table} WHERE {old} LIMIT 5000))")
+    f"DELETE FROM {table} WHERE ctid = ANY(ARRAY(SELECT ctid FROM {table} WHERE {old} LIMIT 5000))"
     for table, old in (
         ("outbox", "published_at < clock_timestamp() - interval '7 days'"),
         # Longer than the stream's age and a replay together: a fact may come again that late.
@@ -142,6 +151,7 @@ class Relay:
         self._area = area
         self._metrics = metrics
         self._work = asyncio.Event()
+        self._sent = -FLOW_SECONDS
         # The connection on which outbox and stream were last compared.
         self._compared = 0
 
@@ -168,20 +178,23 @@ class Relay:
                 async with asyncio.timeout(POLL):
                     await self._work.wait()
             self._work.clear()
+        if time.monotonic() - self._sent < FLOW_SECONDS:
+            # Facts are flowing, so more of them will share the flight.
+            await asyncio.sleep(LINGER)
 
     async def send_batch(self) -> int:
         """Sends the next facts, in the order of each aggregate; NotSent if some stay unsent."""
-        async with self._engine.begin() as connection:
-            if not await connection.scalar(_LOCK):
-                return 0
-            rows = (await connection.execute(_CLAIM, {"limit": FLIGHT})).all()
+        async with transaction(self._engine) as connection:
+            rows = await connection.fetch(_CLAIM, FLIGHT)
             error = await self._send(connection, rows, "")
         if error:
             raise error
-        self._metrics.published.labels(self._area).inc(len(rows))
+        if rows:
+            self._sent = time.monotonic()
+            self._metrics.published.labels(self._area).inc(len(rows))
         for row in rows:
-            if not row.type.endswith(".ResourceChanged"):
-                self._metrics.business.labels(self._area, row.type).inc()
+            if not row["type"].endswith(".ResourceChanged"):
+                self._metrics.business.labels(self._area, row["type"]).inc()
         return len(rows)
 
     async def replay(self, start: datetime, end: datetime) -> int:
@@ -189,15 +202,14 @@ class Relay:
         await self._bus.ensure_stream(self._area)
         sent, after, stamp = 0, 0, uuid4().hex
         while True:
-            async with self._engine.begin() as connection:
-                window = {"start": start, "end": end, "after": after, "limit": FLIGHT}
-                rows = (await connection.execute(_RANGE, window)).all()
+            async with transaction(self._engine) as connection:
+                rows = await connection.fetch(_RANGE, start, end, after, FLIGHT)
                 error = await self._send(connection, rows, f"/{stamp}")
             if error:
                 raise error
             if not rows:
                 return sent
-            sent, after = sent + len(rows), rows[-1].id
+            sent, after = sent + len(rows), rows[-1]["id"]
 
     async def reconcile(self) -> int:
         """Compares outbox and stream, and sends again what the stream has lost, be it all."""
@@ -211,99 +223,90 @@ class Relay:
         return sent
 
     async def _send_lost(self) -> int:
-        async with self._engine.begin() as connection:
-            if not await connection.scalar(_LOCK):
+        async with transaction(self._engine) as connection:
+            if not await connection.fetchval(_LOCK):
                 return 0
-            before = await connection.scalar(text("SELECT clock_timestamp()"))
+            before = await connection.fetchval("SELECT clock_timestamp()")
             stream = await self._bus.ensure_stream(self._area)
             info = await self._bus.request(f"STREAM.INFO.{stream}", {"deleted_details": True})
             state = info["state"]
-            found: dict[str, Any] = {
-                "before": before,
-                "created": datetime.fromisoformat(info["created"]),
-                "first": state["first_seq"],
-                "last": state["last_seq"],
-                "deleted": state.get("deleted") or [],
-                "limit": FLIGHT,
-            }
-            rows = (await connection.execute(_LOST, found)).all()
+            created: datetime = datetime.fromisoformat(info["created"])
+            deleted: list[int] = state.get("deleted") or []
+            window = before, created, state["first_seq"], state["last_seq"], deleted
+            rows = await connection.fetch(_LOST, *window, FLIGHT)
             error = await self._send(connection, rows, f"/{state['last_seq']}")
         if error:
             raise error
         return len(rows)
 
-    async def _send(
-        self, connection: AsyncConnection, rows: Sequence[Row[Any]], repetition: str
-    ) -> Exception | None:
+    async def _send(self, connection: Any, rows: Sequence[Any], repetition: str) -> Exception | None:
         """Publishes, waits for every acknowledgement, then marks those that came."""
         if not rows:
             return None
         outcomes = await _publish(self._bus.js, rows, self._area, repetition)
-        pairs = [(row.id, outcome) for row, outcome in zip(rows, outcomes, strict=True)]
+        pairs = [(row["id"], outcome) for row, outcome in zip(rows, outcomes, strict=True)]
         acked = [(id, outcome.seq) for id, outcome in pairs if isinstance(outcome, PubAck)]
         failed = [(id, outcome) for id, outcome in pairs if isinstance(outcome, Exception)]
         if acked:
-            marks = {"ids": [id for id, _ in acked], "sequences": [sequence for _, sequence in acked]}
-            await connection.execute(_MARK, marks)
+            await connection.execute(_MARK, [id for id, _ in acked], [sequence for _, sequence in acked])
         if not failed:
             return None
         if any(isinstance(error, NoStreamResponseError) for _, error in failed):
             self._compared = 0
         error = failed[0][1]
-        blame = {"ids": [id for id, _ in failed], "error": repr(error)[:500]}
-        await connection.execute(_BLAME, blame)
+        await connection.execute(_BLAME, [id for id, _ in failed], repr(error)[:500])
         return NotSent(f"{len(failed)} of {len(rows)} facts: {error!r}")
 
     async def tidy(self) -> None:
         """Deletes what is past its keeping time, in short transactions."""
         for statement in _TIDY:
-            deleted = 1
-            while deleted:
-                async with self._engine.begin() as connection:
-                    deleted = (await connection.execute(statement)).rowcount
+            deleted = ""
+            while deleted != "DELETE 0":
+                async with transaction(self._engine) as connection:
+                    deleted = await connection.execute(statement)
 
     async def observe(self) -> None:
         """Counts what waits."""
-        async with self._engine.connect() as connection:
-            unpublished, oldest = (await connection.execute(_BACKLOG)).one()
-            dead = await connection.scalar(
-                text("SELECT count(*) FROM dead_letters WHERE resolved_at IS NULL")
-            )
+        async with transaction(self._engine) as connection:
+            unpublished, oldest, dead = await connection.fetchrow(_BACKLOG)
         self._metrics.outbox_unpublished.labels(self._area).set(unpublished)
         self._metrics.outbox_oldest.labels(self._area).set(float(oldest))
         self._metrics.dead_letters.labels(self._area).set(dead or 0)
 
 
 async def _publish(
-    js: JetStreamContext, rows: Sequence[Row[Any]], area: str, repetition: str
+    js: JetStreamContext, rows: Sequence[Any], area: str, repetition: str
 ) -> list[PubAck | BaseException]:
     """One flight: written in order on one connection, so that a fault loses an end and not a middle."""
-    return await asyncio.gather(
-        *(
-            js.publish(
-                row.type,
-                row.payload.encode(),
-                timeout=PUBLISH_TIMEOUT,
-                headers=_headers(row, area, repetition),
-            )
-            for row in rows
-        ),
-        return_exceptions=True,
-    )
+    sent: list[asyncio.Future[PubAck]] = []
+    broken: Exception | None = None
+    for row in rows:
+        try:
+            headers = _headers(row, area, repetition)
+            sent.append(await js.publish_async(row["type"], row["payload"].encode(), headers=headers))
+        except NatsError as error:
+            broken = error
+            break
+    if sent:
+        _, late = await asyncio.wait(sent, timeout=PUBLISH_TIMEOUT)
+        for acknowledgement in late:
+            acknowledgement.set_exception(TimeoutError("no acknowledgement"))
+    outcomes = [acknowledgement.exception() or acknowledgement.result() for acknowledgement in sent]
+    return [*outcomes, *([broken] * (len(rows) - len(sent)) if broken else [])]
 
 
-def _headers(row: Row[Any], area: str, repetition: str) -> dict[str, str]:
+def _headers(row: Any, area: str, repetition: str) -> dict[str, str]:
     headers = {
         # A repetition is not the first sending: the broker must not drop it, the inbox will know it.
-        "Nats-Msg-Id": f"{row.event_id}{repetition}",
+        "Nats-Msg-Id": f"{row['event_id']}{repetition}",
         "ce-specversion": "1.0",
-        "ce-id": str(row.event_id),
-        "ce-type": row.type,
+        "ce-id": str(row["event_id"]),
+        "ce-type": row["type"],
         "ce-source": f"crm/{area}",
-        "ce-time": row.occurred_at.isoformat(),
-        "ce-subject": row.aggregate_id,
-        "crm-actor": row.actor,
-        "crm-version": "" if row.aggregate_version is None else str(row.aggregate_version),
-        "crm-schema-version": str(row.schema_version),
+        "ce-time": row["occurred_at"].isoformat(),
+        "ce-subject": row["aggregate_id"],
+        "crm-actor": row["actor"],
+        "crm-version": "" if row["aggregate_version"] is None else str(row["aggregate_version"]),
+        "crm-schema-version": str(row["schema_version"]),
     }
-    return headers | {"traceparent": row.trace} if row.trace else headers
+    return headers | {"traceparent": row["trace"]} if row["trace"] else headers

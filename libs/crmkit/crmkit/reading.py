@@ -6,13 +6,12 @@ The statements are the ones of `scope` and `listing`, compiled once for each rea
 (a filter, fields that are properties of the model, a model's own `readable`) goes the way of every other call.
 """
 
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from asyncpg import InterfaceError, PostgresError  # pyright: ignore[reportMissingTypeStubs]
 from google.protobuf.message import Message
 from sqlalchemy import Float, Select, bindparam, select, true
 from sqlalchemy.dialects.postgresql.asyncpg import PGDialect_asyncpg
@@ -20,6 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from crmkit import listing
 from crmkit.auth import Caller, Scope
+from crmkit.driver import transaction
 from crmkit.errors import NotFound
 from crmkit.listing import Query
 from crmkit.mapping import mapper
@@ -105,24 +105,9 @@ def compiled(statement: Select[Any]) -> Statement:
     return Statement(str(found), tuple(arguments), tuple(decode))
 
 
-@asynccontextmanager
-async def reading(engine: AsyncEngine, reach: Reach) -> AsyncGenerator[Any, None]:
+def reading(engine: AsyncEngine, reach: Reach) -> AbstractAsyncContextManager[Any]:
     """A driver connection in a read-only transaction that knows the caller's scope."""
-    pooled = await engine.raw_connection()
-    connection: Any = pooled.driver_connection
-    try:
-        await connection.execute(_begin(reach))
-        yield connection
-        await connection.execute("COMMIT")
-    except BaseException:
-        try:
-            await connection.execute("ROLLBACK", timeout=1)
-        except (PostgresError, InterfaceError, OSError, TimeoutError):
-            # What state it is in nobody knows; the next one gets a new one.
-            pooled.invalidate()
-        raise
-    finally:
-        pooled.close()
+    return transaction(engine, _begin(reach))
 
 
 @lru_cache(CACHED)

@@ -29,6 +29,10 @@ class Call:
     """What a handler or job gets in these tests: a transaction."""
 
     db: AsyncSession
+    method: str = ""
+
+    async def flush(self) -> None:
+        await self.db.flush()
 
 
 def free_port() -> int:

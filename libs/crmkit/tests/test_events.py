@@ -11,6 +11,7 @@ import asyncpg
 import pytest
 from crm.common.v1 import common_pb2 as common
 from crmkit.bus import Bus, StreamLimits, ensure_stream, stream_of
+from crmkit.driver import transaction
 from crmkit.events import (
     ATTEMPTS,
     Consumers,
@@ -641,11 +642,10 @@ class SendsByLastId(Relay):
     last = 0
 
     async def send_batch(self) -> int:
-        async with self._engine.begin() as connection:
-            query = text("SELECT * FROM outbox WHERE id > :last ORDER BY id")
-            rows = (await connection.execute(query, {"last": self.last})).all()
+        async with transaction(self._engine) as connection:
+            rows = await connection.fetch("SELECT * FROM outbox WHERE id > $1 ORDER BY id", self.last)
             await self._send(connection, rows, "")
-        self.last = max([self.last, *(row.id for row in rows)])
+        self.last = max([self.last, *(row["id"] for row in rows)])
         return len(rows)
 
 
@@ -653,10 +653,10 @@ class MarksBeforeItSends(Relay):
     """Marks and commits, then publishes."""
 
     async def send_batch(self) -> int:
-        async with self._engine.begin() as connection:
-            rows = (await connection.execute(text("SELECT * FROM outbox WHERE published_at IS NULL"))).all()
-            await connection.execute(text("UPDATE outbox SET published_at = clock_timestamp()"))
-        async with self._engine.connect() as connection:
+        async with transaction(self._engine) as connection:
+            rows = await connection.fetch("SELECT * FROM outbox WHERE published_at IS NULL")
+            await connection.execute("UPDATE outbox SET published_at = clock_timestamp()")
+        async with transaction(self._engine) as connection:
             if error := await self._send(connection, rows, ""):
                 raise error
         return len(rows)
@@ -674,10 +674,10 @@ class HasNoInbox(Consumers):
 class AcknowledgesFirst(Consumers):
     """Acknowledges when the fact comes, not when its effect is committed."""
 
-    async def _take(self, message: Msg, before: asyncio.Task[None] | None) -> None:
+    async def _take(self, message: Msg, fact: Fact, before: asyncio.Future[Any] | None) -> None:
         await message.ack()
         message._ackd = False
-        await super()._take(message, before)
+        await super()._take(message, fact, before)
 
 
 async def test_reading_by_last_id_is_caught(

@@ -34,13 +34,16 @@ async def on_people_changed(events: list[Fact], call: Call) -> None:
     await call.db.execute(MEMBERSHIP_SHARED)
     active = select(Segment).where(Segment.state == "ACTIVE").order_by(Segment.id)
     segments = (await call.db.scalars(active)).all()
+    if not segments:
+        return
+    known = select(Copy.name, Copy.payload).where(Copy.name.in_(names), ~Copy.deleted)
+    records = {row.name: row.payload for row in await call.db.execute(known)}
+    rows = await call.db.scalars(select(SegmentMember).where(SegmentMember.member.in_(names)))
+    inside = {(row.member, row.segment): row for row in rows}
     for name in names:
-        record = await call.copy(name)
-        rows = await call.db.scalars(select(SegmentMember).where(SegmentMember.member == name))
-        inside = {row.segment: row for row in rows}
         for segment in segments:
             if segment.audience == AUDIENCES[name.partition("/")[0]]:
-                await segment.follow(name, record, inside.get(segment.name), call)
+                await segment.follow(name, records.get(name), inside.get((name, segment.name)), call)
 
 
 async def on_form_submitted(event: marketing.FormSubmitted, call: Call) -> None:

@@ -8,12 +8,12 @@ from typing import Any
 from crm.insight.v1 import pb
 from crmkit import events
 from crmkit.call import Call
+from crmkit.driver import driver, inserting
 from crmkit.values import Money
 from insight.model.base import Base
 from insight.model.seen import SeenAsSource
 from insight.sources import account_of, moment, seen_by, sources
 from sqlalchemy import DateTime, Index
-from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Mapped, mapped_column
 
 LONGEST_TITLE = 500
@@ -39,9 +39,10 @@ class Fact(SeenAsSource, Base):
     @classmethod
     async def keep(cls, told: Sequence[events.Fact], call: Call) -> None:
         """Writes the rows of business facts."""
-        table: Any = cls.__table__
         # No change facts: this is a reading of facts and tells none itself.
-        await call.db.execute(insert(table).on_conflict_do_nothing(), [_row(event, call) for event in told])
+        rows = [_row(event, call) for event in told]
+        statement = inserting(cls.__tablename__, tuple(rows[0]), "DO NOTHING")
+        await (await driver(call.db)).executemany(statement, [tuple(row.values()) for row in rows])
 
 
 def _row(event: events.Fact, call: Call) -> dict[str, Any]:

@@ -7,15 +7,14 @@ from crm.insight.v1 import pb
 from crmkit.auth import Caller
 from crmkit.call import Call
 from crmkit.describe import COMMON
+from crmkit.driver import driver, inserting
 from crmkit.events import Fact
 from crmkit.mapping import mapper
 from crmkit.resource import Resource
-from crmkit.tables import Collaborator
 from google.protobuf import json_format
 from insight.model.base import Base
 from insight.sources import moment, source_id
-from sqlalchemy import Boolean, ColumnElement, and_, delete, false, true
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import Boolean, ColumnElement, and_, false, true
 from sqlalchemy.orm import Mapped, mapped_column
 
 
@@ -45,13 +44,10 @@ class Figure(Resource):
             "deleted": event.payload["action"] == "DELETED",
             "version": event.version or 0,
         }
-        table: Any = getattr(cls, "__table__")  # noqa: B009  # of the models below, not of this base
-        statement = insert(table).values(values)
-        written = await call.db.scalar(
-            statement.on_conflict_do_update(
-                index_elements=["id"], set_=values, where=table.c.version < statement.excluded.version
-            ).returning(table.c.id)
+        statement = inserting(
+            str(cls.__tablename__), tuple(values), "(id) DO UPDATE", "known.version < excluded.version"
         )
+        written = await (await driver(call.db)).fetchval(f"{statement} RETURNING id", *values.values())
         if written is not None:
             await cls._share(written, values["collaborators"], call)
 
@@ -84,10 +80,12 @@ class Figure(Resource):
 
     @classmethod
     async def _share(cls, key: Any, employees: list[str], call: Call) -> None:
-        await call.db.execute(delete(Collaborator).where(Collaborator.id == key))
-        rows = [{"employee": one, "collection": cls.described.collection, "id": key} for one in employees]
-        if rows:
-            await call.db.execute(insert(Collaborator).on_conflict_do_nothing(), rows)
+        connection = await driver(call.db)
+        await connection.execute("DELETE FROM collaborators WHERE id = $1", key)
+        if employees:
+            statement = inserting("collaborators", ("employee", "collection", "id"), "DO NOTHING")
+            rows = [(one, cls.described.collection, key) for one in employees]
+            await connection.executemany(statement, rows)
 
 
 class OpportunityFact(Figure, Base):

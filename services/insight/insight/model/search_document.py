@@ -8,13 +8,13 @@ from crm.insight.v1 import pb
 from crmkit.auth import Caller
 from crmkit.call import Call
 from crmkit.describe import Described, Field
+from crmkit.driver import driver, inserting
 from crmkit.events import Fact
 from crmkit.search import search_columns
 from insight.model.base import Base
 from insight.model.seen import SeenAsSource
 from insight.sources import account_of, moment, seen_by, source_id
-from sqlalchemy import Boolean, ColumnElement, Index, and_, delete, false
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import Boolean, ColumnElement, Index, and_, false
 from sqlalchemy.orm import Mapped, mapped_column
 
 LONGEST_TEXT = 2000
@@ -47,15 +47,13 @@ class SearchDocument(SeenAsSource, Base):
             return
         # No change facts: the search is a reading of facts and tells none itself. In one order, so that two replicas
         # cannot wait for each other.
-        table: Any = cls.__table__
-        statement = insert(table).values([rows[key][0] for key in sorted(rows)])
-        told = {name: statement.excluded[name] for name in next(iter(rows.values()))[0]}
-        written = await call.db.scalars(
-            statement.on_conflict_do_update(
-                index_elements=["id"], set_=told, where=table.c.version < statement.excluded.version
-            ).returning(table.c.id)
+        connection, ordered = await driver(call.db), [rows[key] for key in sorted(rows)]
+        columns = tuple(ordered[0][0])
+        statement = inserting(
+            cls.__tablename__, columns, "(id) DO UPDATE", "known.version < excluded.version"
         )
-        await _index(cls.search_table, [rows[key] for key in sorted(written)], call)
+        await connection.executemany(statement, [tuple(values.values()) for values, _ in ordered])
+        await _index(ordered, connection)
 
 
 def _document(event: Fact, source: Described, call: Call) -> tuple[dict[str, Any], list[str]]:
@@ -81,19 +79,30 @@ def _document(event: Fact, source: Described, call: Call) -> tuple[dict[str, Any
     }, phones
 
 
-async def _index(table: Any, rows: Sequence[tuple[dict[str, Any], list[str]]], call: Call) -> None:
-    gone = [values["id"] for values, _ in rows if values["deleted"]]
-    if gone:
-        await call.db.execute(delete(table).where(table.c.id.in_(gone)))
-    found: list[dict[str, Any]] = []
+async def _index(rows: Sequence[tuple[dict[str, Any], list[str]]], connection: Any) -> None:
+    """Writes what finds those documents that stand in these versions now."""
+    if gone := [(values["id"], values["version"]) for values, _ in rows if values["deleted"]]:
+        await connection.executemany(_UNINDEX, gone)
+    found: list[tuple[Any, ...]] = []
     for values, phones in rows:
         if not values["deleted"]:
             words = [word for word in (values["title"], *values["keys"], *values["texts"]) if word]
-            found.append({"id": values["id"], **search_columns(words, [values["title"]], phones=phones)})
+            columns = search_columns(words, [values["title"]], phones=phones)
+            found.append((values["id"], values["version"], *(columns[name] for name in _SEARCHED)))
     if found:
-        statement = insert(table).values(found)
-        told = {name: statement.excluded[name] for name in found[0] if name != "id"}
-        await call.db.execute(statement.on_conflict_do_update(index_elements=["id"], set_=told))
+        await connection.executemany(_INDEX, found)
+
+
+_SEARCHED = ("search_grams", "search_text", "search_pinyin")
+_INDEX = (
+    f"INSERT INTO search_documents_search (id, {', '.join(_SEARCHED)})"
+    " SELECT id, $3, $4, $5 FROM search_documents WHERE id = $1 AND version = $2 AND NOT deleted"
+    f" ON CONFLICT (id) DO UPDATE SET {', '.join(f'{name} = excluded.{name}' for name in _SEARCHED)}"
+)
+_UNINDEX = (
+    "DELETE FROM search_documents_search USING search_documents AS document"
+    " WHERE search_documents_search.id = document.id AND document.id = $1 AND document.version = $2"
+)
 
 
 def is_found(source: Described) -> bool:

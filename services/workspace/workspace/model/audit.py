@@ -5,17 +5,17 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, cast
+from typing import Any
 from uuid import UUID
 
 import rfc8785
 from crm.workspace.v1 import pb
 from crmkit.call import Call
 from crmkit.catalog import resources
+from crmkit.driver import driver
 from crmkit.events import Fact
 from crmkit.resource import Resource
-from sqlalchemy import DateTime, Index, Integer, Table, Text, insert, select, update
-from sqlalchemy.dialects.postgresql import insert as insert_new
+from sqlalchemy import DateTime, Index, Integer, Text, select
 from sqlalchemy.orm import Mapped, mapped_column
 
 from workspace.model.base import Base
@@ -75,21 +75,15 @@ class Proof:
 
 async def append(facts: Sequence[Fact], call: Call) -> None:
     """Adds the facts to the chain in their order; one that is there already changes nothing."""
-    await call.db.execute(
-        insert_new(AuditHead).values(chain="main", seq=0, hash=BEGINNING).on_conflict_do_nothing()
-    )
-    locked = select(AuditHead.seq, AuditHead.hash).where(AuditHead.chain == "main").with_for_update()
-    seq, head = (await call.db.execute(locked)).one()
+    connection = await driver(call.db)
+    while (end := await connection.fetchrow(_LOCKED_END)) is None:
+        await connection.execute(_BEGIN_CHAIN, BEGINNING)
+    seq, head = end
     # Looked up with the time too, so that only the months concerned are searched.
-    known = set(
-        await call.db.scalars(
-            select(AuditEntry.id).where(
-                AuditEntry.id.in_([fact.id for fact in facts]),
-                AuditEntry.time.between(min(fact.time for fact in facts), max(fact.time for fact in facts)),
-            )
-        )
-    )
-    rows: list[dict[str, Any]] = []
+    times = [fact.time for fact in facts]
+    found = await connection.fetch(_KNOWN, [fact.id for fact in facts], min(times), max(times))
+    known = {row["id"] for row in found}
+    rows: list[list[Any]] = []
     for fact in facts:
         if fact.id in known:
             continue
@@ -97,14 +91,12 @@ async def append(facts: Sequence[Fact], call: Call) -> None:
         seq += 1
         entry = {"seq": seq, **_told(fact)}
         sealed = seal(head, fact.id, entry)
-        rows.append(
-            {**entry, "id": fact.id, "create_time": fact.time, "update_time": fact.time, "version": 1,
-             "prev_hash": head, "hash": sealed}
-        )  # fmt: skip
+        values = {**entry, "id": fact.id, "at": fact.time, "prev_hash": head, "hash": sealed}
+        rows.append([values[name] for name in _WRITTEN])
         head = sealed
     if rows:
-        await call.db.execute(insert(_TABLE), rows)
-        await call.db.execute(update(_HEADS).where(_HEADS.c.chain == "main").values(seq=seq, hash=head))
+        await connection.executemany(_INSERT, rows)
+        await connection.execute(_MOVE_END, seq, head)
 
 
 def seal(prev_hash: str, event: UUID, entry: Mapping[str, Any]) -> str:
@@ -154,7 +146,19 @@ async def prove(from_seq: int, limit: int, call: Call) -> Proof:
     return Proof(verified, expected if expected <= head_seq else 0, head_seq, head_hash)
 
 
-_TABLE, _HEADS = cast("Table", AuditEntry.__table__), cast("Table", AuditHead.__table__)
+_LOCKED_END = "SELECT seq, hash FROM audit_heads WHERE chain = 'main' FOR UPDATE"
+_BEGIN_CHAIN = "INSERT INTO audit_heads (chain, seq, hash) VALUES ('main', 0, $1) ON CONFLICT DO NOTHING"
+_KNOWN = "SELECT id FROM audit_entries WHERE id = ANY($1::uuid[]) AND time BETWEEN $2 AND $3"
+_WRITTEN = ("id", "at", "seq", "time", "actor", "address", "method", "resource", "action", "before", "after",
+            "subject", "prev_hash", "hash")  # fmt: skip
+_INSERT = (
+    "INSERT INTO audit_entries (id, create_time, update_time, version, "
+    + ", ".join(_WRITTEN[2:])
+    + ") VALUES ($1, $2, $2, 1, "
+    + ", ".join(f"${number}" for number in range(3, len(_WRITTEN) + 1))
+    + ")"
+)
+_MOVE_END = "UPDATE audit_heads SET seq = $1, hash = $2 WHERE chain = 'main'"
 _ENTRIES = select(
     AuditEntry.id, AuditEntry.prev_hash, AuditEntry.hash, *(getattr(AuditEntry, n) for n in SEALED)
 )
