@@ -1,4 +1,4 @@
-"""First tables. Facts are partitioned by month; who sees a row is that of its source, in the database too."""
+"""first_tables"""
 
 from collections.abc import Sequence
 
@@ -10,24 +10,6 @@ revision: str = "1dbc93fb65b1"
 down_revision: str | None = None
 branch_labels: str | Sequence[str] | None = None
 depends_on: str | Sequence[str] | None = None
-
-# Months beyond these fall into the table for all others, which a later migration splits.
-FIRST_YEAR, LAST_YEAR = 2025, 2031
-
-# What `SeenAsSource` says, as the second wall.
-SOURCE_SCOPE = """
-    source_scope = 'SHARED'
-    OR (SELECT current_setting('crm.scope', true)) = 'SYSTEM'
-    OR (SELECT current_setting('crm.scope', true)) = 'ALL' AND source_scope = 'OWNED'
-    OR (SELECT current_setting('crm.scope', true)) = 'ACCOUNT' AND source_scope = 'OWNED'
-        AND account = (SELECT current_setting('crm.account', true))
-    OR (SELECT current_setting('crm.scope', true)) IN ('OWN', 'DEPARTMENT', 'BELOW', 'ALL') AND (
-        owner = (SELECT nullif(current_setting('crm.employee', true), ''))
-        OR collaborators @> ARRAY[(SELECT nullif(current_setting('crm.employee', true), ''))]
-        OR source_scope = 'OWNED'
-            AND department = ANY ((SELECT current_setting('crm.departments', true)::text[])::text[])
-    )
-"""
 
 
 def upgrade() -> None:
@@ -259,17 +241,6 @@ def upgrade() -> None:
         postgresql_with={"fastupdate": "off"},
     )
     # ### end Alembic commands ###
-    for year in range(FIRST_YEAR, LAST_YEAR + 1):
-        for month in range(1, 13):
-            following = f"{year + month // 12}-{month % 12 + 1:02}-01"
-            op.execute(
-                f"CREATE TABLE facts_{year}_{month:02} PARTITION OF facts"
-                f" FOR VALUES FROM ('{year}-{month:02}-01') TO ('{following}')"
-            )
-    op.execute("CREATE TABLE facts_other PARTITION OF facts DEFAULT")
-    for table in ("search_documents", "facts"):
-        op.execute(f"ALTER TABLE {table} ENABLE ROW LEVEL SECURITY")
-        op.execute(f"CREATE POLICY source_scope ON {table} AS RESTRICTIVE FOR SELECT USING ({SOURCE_SCOPE})")
 
 
 def downgrade() -> None:
