@@ -5,6 +5,7 @@ import { startI18n } from "./i18n";
 import "./styles/base.css";
 import "./styles/shell.css";
 import "./styles/parts.css";
+import "./styles/print.css";
 
 const root = document.getElementById("root");
 if (!root) throw new Error("index.html has no #root");

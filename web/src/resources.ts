@@ -59,18 +59,21 @@ export const MENU_ALIAS: Record<string, string> = {
 };
 
 export interface Board {
-  /** The field whose values are the columns; one of the `keyed` fields. */
+  /** The field whose values are the columns: one of the `keyed` fields, or a choice. */
   field: string;
-  /** Field of the record that names the holder of the columns. */
-  through: string;
+  /** Field of the record that names the holder of the columns, where the field is keyed. */
+  through?: string;
   /** The money field that a column adds up. */
-  sum: string;
+  sum?: string;
   /** Only these records stand on the board. */
   filter: string;
   /** Verbs that move a card to a later and to an earlier column. */
-  forward: string;
-  back: string;
+  forward?: string;
+  back?: string;
+  /** The columns of a choice in their order, each with the verbs that lead there; the first that fits is called. */
+  moves?: Record<string, string[]>;
   card: string[];
+  orderBy?: string;
 }
 
 export interface Screen {
@@ -185,6 +188,18 @@ export const SCREENS: Record<string, Screen> = {
       "createTime",
     ],
     unasked: ["externalId"],
+    board: {
+      field: "state",
+      filter: "",
+      moves: {
+        NEW: ["reopen"],
+        WORKING: ["work", "resume", "claim"],
+        WAITING: ["wait"],
+        CONVERTED: ["convert"],
+        DISQUALIFIED: ["disqualify"],
+      },
+      card: ["companyName", "channel", "rating", "owner"],
+    },
   },
   opportunities: {
     icon: "opportunities",
@@ -307,14 +322,76 @@ export const SCREENS: Record<string, Screen> = {
   },
   allocations: { icon: "allocations", orderBy: NEWEST, flow: { ACTIVE: [] } },
   accountBalances: { icon: "balances", flow: {} },
-  tickets: { icon: "tickets", orderBy: NEWEST },
-  campaigns: { icon: "campaigns", orderBy: NEWEST },
+  tickets: {
+    icon: "tickets",
+    orderBy: NEWEST,
+    columns: [
+      "displayName",
+      "number",
+      "account",
+      "priority",
+      "state",
+      "queue",
+      "assignee",
+      "nextEscalationTime",
+    ],
+    flow: {
+      ACKNOWLEDGED: ["start", "assign"],
+      IN_PROGRESS: ["resolve", "wait"],
+      HELD: ["resume"],
+      PENDING: ["resume"],
+      RESOLVED: ["close", "reopen"],
+      CLOSED: ["reopen"],
+    },
+    board: {
+      field: "state",
+      filter: "",
+      moves: {
+        ACKNOWLEDGED: ["release"],
+        IN_PROGRESS: ["start", "resume", "reopen"],
+        PENDING: ["wait"],
+        HELD: ["hold"],
+        RESOLVED: ["resolve"],
+      },
+      card: ["account", "priority", "assignee", "nextEscalationTime"],
+    },
+  },
+  campaigns: {
+    icon: "campaigns",
+    orderBy: NEWEST,
+    columns: ["displayName", "kind", "state", "startDate", "endDate", "budget", "leadCount", "owner"],
+    flow: {
+      DRAFT: ["submit"],
+      APPROVED: ["launch"],
+      RUNNING: ["enrol", "finish"],
+      PAUSED: ["resume"],
+      FINISHED: ["evaluate"],
+    },
+  },
+  forms: {
+    icon: "forms",
+    flow: { DRAFT: ["publish"], LIVE: ["close"] },
+    columns: ["displayName", "state", "campaign", "submissionCount", "updateTime"],
+  },
+  submissions: {
+    icon: "forms",
+    orderBy: NEWEST,
+    columns: ["displayName", "form", "state", "createTime", "lead"],
+    flow: { QUARANTINED: ["release", "markSpam"], CONFIRMED: ["qualify"] },
+  },
   segments: { icon: "segments" },
   campaignMembers: { icon: "contacts" },
   tasks: {
     icon: "tasks",
     orderBy: "dueTime",
     flow: { OPEN: ["complete", "start"], IN_PROGRESS: ["complete"] },
+    board: {
+      field: "state",
+      filter: "",
+      moves: { OPEN: [], IN_PROGRESS: ["start"], DONE: ["complete"], CANCELLED: ["cancel"] },
+      card: ["dueTime", "priority", "owner"],
+      orderBy: "dueTime",
+    },
   },
   notes: { icon: "notes", orderBy: "updateTime desc" },
   files: { icon: "files", orderBy: NEWEST, noForm: true },
@@ -326,11 +403,24 @@ export const SCREENS: Record<string, Screen> = {
   departments: { icon: "departments", flow: { ACTIVE: [], CLOSED: ["reopen"] } },
   roles: { icon: "roles", flow: { ACTIVE: [] }, suggest: { permissions: "permissions" } },
   dictionaries: { icon: "dictionaries" },
-  customFields: { icon: "fields", flow: { DRAFT: ["activate"], ACTIVE: [] } },
-  numberRules: { icon: "numbers", flow: { DRAFT: ["activate"], ACTIVE: [] } },
-  approvalPolicies: { icon: "approvals", flow: { DRAFT: ["activate"], ACTIVE: [] } },
+  customFields: {
+    icon: "fields",
+    flow: { DRAFT: ["activate"], ACTIVE: [] },
+    suggest: { collection: "collections", references: "collections" },
+  },
+  numberRules: {
+    icon: "numbers",
+    flow: { DRAFT: ["activate"], ACTIVE: [] },
+    suggest: { collection: "collections" },
+  },
+  approvalPolicies: {
+    icon: "approvals",
+    flow: { DRAFT: ["activate"], ACTIVE: [] },
+    suggest: { action: "actions", roles: { collection: "roles", value: "code" } },
+  },
   bulkJobs: {
     icon: "imports",
+    suggest: { collection: "collections" },
     orderBy: NEWEST,
     noForm: true,
     flow: { RUNNING: ["cancel"], QUEUED: ["cancel"] },
@@ -341,9 +431,13 @@ export const SCREENS: Record<string, Screen> = {
     columns: ["resource", "action", "actor", "time", "seq"],
   },
   apiKeys: { hidden: true, suggest: { permissions: "permissions" }, flow: { ACTIVE: ["revoke"] } },
-  approvals: { hidden: true, flow: { PENDING: ["approve", "reject", "return"] } },
+  approvals: {
+    hidden: true,
+    suggest: { action: "actions" },
+    flow: { PENDING: ["approve", "reject", "return"] },
+  },
   notifications: { hidden: true },
-  savedViews: { hidden: true },
+  savedViews: { hidden: true, suggest: { collection: "collections" } },
   timeline: { hidden: true },
 };
 

@@ -32,6 +32,7 @@ export const router = createBrowserRouter(
         page(":collection/:id/edit", async () => (await import("@/features/form/form-page")).EditPage),
       ],
     },
+    page("/f/:id", async () => (await import("@/features/web-form/web-form")).WebFormPage),
     page("/signed-in", async () => (await import("@/features/shell/signed-in")).SignedInPage),
   ],
   { basename: import.meta.env.BASE_URL },

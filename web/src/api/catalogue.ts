@@ -87,6 +87,7 @@ export interface Resource {
 
 export class Catalogue {
   private readonly byCollection: Map<string, Resource>;
+  private readonly permissionTexts: Map<string, Text>;
 
   constructor(
     readonly resources: readonly Resource[],
@@ -96,10 +97,20 @@ export class Catalogue {
     readonly facts: Readonly<Record<string, Text>> = {},
   ) {
     this.byCollection = new Map(resources.map((resource) => [resource.collection, resource]));
+    this.permissionTexts = new Map(
+      resources.flatMap((resource) =>
+        actionsOf(resource).map(({ permission, label }) => [permission, joined(resource.label, label)]),
+      ),
+    );
   }
 
   find(collection: string): Resource | undefined {
     return this.byCollection.get(collection);
+  }
+
+  /** "Contract · sign" for `orders.contracts.sign`; a pattern with a star stays as it is. */
+  permissionText(permission: string): Text {
+    return this.permissionTexts.get(permission) ?? { zh: permission, en: permission };
   }
 
   /** Resources with a field that may name a record of the collection, with that field. */
@@ -143,7 +154,11 @@ export interface Keyed {
   label: { zh: string; en: string };
 }
 
-export type Suggestion = { collection: string; value: string } | "permissions";
+/**
+ * "permissions", "collections" and "actions" are known from the description alone: the last two make a choice of
+ * the field, so that nobody types or reads a code.
+ */
+export type Suggestion = { collection: string; value: string } | "permissions" | "collections" | "actions";
 
 export interface Schema {
   $ref?: string;
@@ -247,12 +262,65 @@ export function readCatalogue(document: OpenApi, additions: (collection: string)
     .flatMap((path) => Object.values(path))
     .map((operation) => (operation as { "x-permission"?: string })["x-permission"])
     .filter((permission) => permission !== undefined && permission !== "*" && permission !== "public");
+  nameCodes(resources);
   return new Catalogue(
     resources,
     [...new Set(permissions as string[])].toSorted(),
     document["x-facts"] ?? {},
   );
 }
+
+/** Codes of collections and of actions become choices with the words that people know. */
+function nameCodes(resources: Resource[]): void {
+  const collections = resources
+    .filter((resource) => resource.has.list)
+    .map((resource) => ({ value: resource.collection, label: resource.label }));
+  const actions = resources.flatMap((resource) =>
+    actionsOf(resource)
+      .filter(({ permission }) => permission !== resource.permissions.read)
+      .map(({ permission, label }) => ({ value: permission, label: joined(resource.label, label) })),
+  );
+  const known = { collections, actions: [...new Map(actions.map((one) => [one.value, one])).values()] };
+  const name = (field: Field): void => {
+    if (field.suggest === "collections" || field.suggest === "actions") {
+      field.kind = "choice";
+      field.choices = known[field.suggest];
+    }
+    field.fields.forEach(name);
+  };
+  resources.forEach((resource) => {
+    resource.fields.forEach(name);
+    resource.verbs.forEach((verb) => verb.fields.forEach(name));
+  });
+}
+
+const STANDARD: Record<keyof Resource["permissions"], Text> = {
+  read: { zh: "查看", en: "See" },
+  create: { zh: "新建", en: "Create" },
+  update: { zh: "修改", en: "Change" },
+  delete: { zh: "删除", en: "Delete" },
+};
+
+/** What may be done with records of a collection, and the permission that it takes. */
+export function actionsOf(resource: Resource): { permission: string; label: Text }[] {
+  const standard = (Object.keys(STANDARD) as (keyof Resource["permissions"])[]).flatMap((key) => {
+    const permission = resource.permissions[key];
+    return permission ? [{ permission, label: STANDARD[key] }] : [];
+  });
+  const taken = new Set(standard.map(({ permission }) => permission));
+  return [
+    ...standard,
+    ...resource.verbs
+      .filter((verb) => verb.permission && !["*", "public"].includes(verb.permission))
+      .filter((verb) => !taken.has(verb.permission) && taken.add(verb.permission))
+      .map((verb) => ({ permission: verb.permission, label: verb.label })),
+  ];
+}
+
+const joined = (first: Text, second: Text): Text => ({
+  zh: `${first.zh} · ${second.zh}`,
+  en: `${first.en} · ${second.en.toLowerCase()}`,
+});
 
 // A message may contain itself; three levels are more than any form shows.
 const DEPTH = 3;

@@ -16,14 +16,16 @@ import {
 } from "@dnd-kit/core";
 import { EllipsisOutlined, HolderOutlined } from "@ant-design/icons";
 import { useInfiniteQuery, useQuery, useQueryClient } from "@tanstack/react-query";
+import { useVirtualizer } from "@tanstack/react-virtual";
 import { Select } from "antd";
-import { useState } from "react";
+import { useEffect, useRef, useState } from "react";
 import { Link } from "react-router";
 import type { Resource, Verb } from "@/api/catalogue";
 import { ApiError } from "@/api/errors";
 import type { RecordJson } from "@/api/client";
 import { useText } from "@/i18n";
-import type { Board as BoardSpec } from "@/resources";
+import { screenOf, type Board as BoardSpec } from "@/resources";
+import { may } from "@/api/session";
 import { FieldValue } from "./field-value";
 import { allOf, quote } from "./filter";
 import { itemsOf } from "./keyed";
@@ -31,7 +33,7 @@ import { columnKeyboard } from "./board-keyboard";
 import { formatShort } from "./money";
 import { MenuButton } from "./menu-button";
 import { isBlank } from "./patch";
-import { aggregateQuery, firstPageQuery, pagesQuery, titleOf } from "./queries";
+import { aggregateQuery, firstPageQuery, pagesQuery, titleOf, useSession } from "./queries";
 import { ErrorNote, Skeleton } from "./states";
 import { tell } from "./toasts";
 import { messageOf, useVerb, VerbDialog } from "./verbs";
@@ -49,14 +51,22 @@ interface Props {
 }
 
 const PAGE = 20;
+const CARD_PX = 112;
+const GAP_PX = 8;
+const AHEAD = 4;
 
 /** Cards by stage. A drop calls the verb; a refusal puts the card back and says why. */
 export function Board({ resource, board, q, filter }: Props) {
-  const { t, language } = useText();
+  const { t, language, label } = useText();
   const client = useQueryClient();
+  const session = useSession();
   const run = useVerb(resource);
-  const keyed = resource.fields.find((field) => field.name === board.field)?.keyed;
-  const holders = useQuery(firstPageQuery(keyed?.collection ?? "", { pageSize: 50 }));
+  const field = resource.fields.find((candidate) => candidate.name === board.field);
+  const keyed = field?.keyed;
+  const holders = useQuery({
+    ...firstPageQuery(keyed?.collection ?? "", { pageSize: 50 }),
+    enabled: keyed !== undefined,
+  });
   const [chosen, setChosen] = useState<string>();
   const [dragged, setDragged] = useState<RecordJson>();
   const [asking, setAsking] = useState<{ record: RecordJson; to: string; verb: Verb }>();
@@ -68,27 +78,55 @@ export function Board({ resource, board, q, filter }: Props) {
     useSensor(KeyboardSensor, { coordinateGetter: columnKeyboard }),
   );
 
-  if (holders.isError) return <ErrorNote error={holders.error} onRetry={() => void holders.refetch()} />;
-  if (holders.isPending) return <Skeleton lines={8} />;
-  const live = holders.data.records.filter((record) => !record["state"] || record["state"] === "ACTIVE");
+  if (keyed && holders.isError)
+    return <ErrorNote error={holders.error} onRetry={() => void holders.refetch()} />;
+  if (keyed && holders.isPending) return <Skeleton lines={8} />;
+  const live = (holders.data?.records ?? []).filter(
+    (record) => !record["state"] || record["state"] === "ACTIVE",
+  );
   const holder = live.find((candidate) => candidate.name === chosen) ?? live.find(isDefault) ?? live[0];
-  if (!holder || !keyed) return <ErrorNote error={new ApiError(0, "BOARD_EMPTY", t("board.noColumns"))} />;
-  const columns = itemsOf(holder, keyed, language).map((item) => ({ key: item.key, title: item.label }));
-  const base = allOf(board.filter, filter, live.length > 1 ? `${board.through} = ${quote(holder.name)}` : "");
-  const verbs = {
-    forward: resource.verbs.find((verb) => verb.name === board.forward),
-    back: resource.verbs.find((verb) => verb.name === board.back),
-  };
+  const columns: Column[] =
+    keyed && holder
+      ? itemsOf(holder, keyed, language).map((item) => ({ key: item.key, title: item.label }))
+      : Object.keys(board.moves ?? {}).flatMap((key) => {
+          const choice = field?.choices.find((candidate) => candidate.value === key);
+          return choice ? [{ key, title: label(choice.label) }] : [];
+        });
+  if (columns.length === 0) return <ErrorNote error={new ApiError(0, "BOARD_EMPTY", t("board.noColumns"))} />;
+  const base = allOf(
+    board.filter,
+    filter,
+    holder && board.through && live.length > 1 ? `${board.through} = ${quote(holder.name)}` : "",
+  );
+  const named = (name: string | undefined) =>
+    resource.verbs.find((verb) => verb.name === name && may(session, verb.permission));
+  const verbs = { forward: named(board.forward), back: named(board.back) };
   const at = (key: unknown) => columns.findIndex((column) => column.key === key);
+  const movable = board.moves
+    ? Object.values(board.moves).flat().some(named)
+    : verbs.forward !== undefined || verbs.back !== undefined;
+
+  /** The verb that leads there: of a choice the ones that its column declares, from which the state takes its own. */
+  const verbTo = (record: RecordJson, to: string): Verb | undefined => {
+    if (!board.moves) return at(to) > at(record[board.field]) ? verbs.forward : verbs.back;
+    const flow = screenOf(resource.collection).flow?.[String(record[board.field])] ?? [];
+    const leading = board.moves[to] ?? [];
+    return named(leading.find((name) => flow.includes(name)) ?? leading[0]);
+  };
 
   const move = async (record: RecordJson, to: string) => {
-    const verb = at(to) > at(record[board.field]) ? verbs.forward : verbs.back;
-    if (!verb || record[board.field] === to) return;
-    if (verb.fields.some((field) => field.required && field.name !== board.field))
+    if (record[board.field] === to) return;
+    const verb = verbTo(record, to);
+    if (!verb)
+      return tell(t("board.refused", { title: titleOf(record, resource, language) }), "bad", {
+        detail: t("board.noWay", { column: titleOfColumn(to) }),
+      });
+    const asked = verb.fields.some((candidate) => candidate.name === board.field);
+    if (verb.fields.some((candidate) => candidate.required && candidate.name !== board.field))
       return setAsking({ record, to, verb });
     setMoved((before) => ({ ...before, [record.name]: to }));
     try {
-      await run(record, verb, { [board.field]: to });
+      await run(record, verb, asked ? { [board.field]: to } : {});
       await client.invalidateQueries({ queryKey: ["list", resource.collection] });
       await client.invalidateQueries({ queryKey: ["aggregate", resource.collection] });
     } catch (error) {
@@ -113,7 +151,7 @@ export function Board({ resource, board, q, filter }: Props) {
 
   return (
     <>
-      {live.length > 1 && (
+      {holder && live.length > 1 && (
         <label className="row board-pick">
           <span className="faint">{t("board.process")}</span>
           <Select
@@ -145,7 +183,7 @@ export function Board({ resource, board, q, filter }: Props) {
               key={column.key}
               {...{ resource, board, column, columns, q, moved }}
               filter={base}
-              movable={verbs.forward !== undefined || verbs.back !== undefined}
+              movable={movable}
               onMove={(record, to) => void move(record, to)}
             />
           ))}
@@ -163,7 +201,11 @@ export function Board({ resource, board, q, filter }: Props) {
           resource={resource}
           record={asking.record}
           verb={asking.verb}
-          initial={{ [board.field]: asking.to }}
+          initial={
+            asking.verb.fields.some((candidate) => candidate.name === board.field)
+              ? { [board.field]: asking.to }
+              : {}
+          }
           onClose={() => setAsking(undefined)}
         />
       )}
@@ -183,15 +225,24 @@ interface ColumnProps {
   onMove: (record: RecordJson, to: string) => void;
 }
 
+/** Cards come a page at a time as one scrolls, and only those in sight are in the page. */
 function BoardColumn({ resource, board, column, columns, q, filter, moved, movable, onMove }: ColumnProps) {
   const { t, language } = useText();
   const client = useQueryClient();
+  const scroller = useRef<HTMLDivElement>(null);
   const { setNodeRef, isOver } = useDroppable({ id: column.key });
   const own = allOf(filter, `${board.field} = ${quote(column.key)}`);
   const pages = useInfiniteQuery(
-    pagesQuery(resource.collection, { q, filter: own, orderBy: "updateTime desc", pageSize: PAGE }),
+    pagesQuery(resource.collection, {
+      q,
+      filter: own,
+      orderBy: board.orderBy ?? "updateTime desc",
+      pageSize: PAGE,
+    }),
   );
-  const figures = useQuery(aggregateQuery(resource.collection, { q, filter: own, sum: [board.sum] }));
+  const figures = useQuery(
+    aggregateQuery(resource.collection, { q, filter: own, ...(board.sum ? { sum: [board.sum] } : {}) }),
+  );
   const row = figures.data?.[0];
   const sums = Object.entries(row?.sums ?? {}).map(([key, amount]) =>
     formatShort(amount, key.split(":")[1] ?? "CNY", language),
@@ -211,6 +262,23 @@ function BoardColumn({ resource, board, column, columns, q, filter, moved, movab
           .flatMap(([, data]) => data?.pages?.flatMap((page) => page.records) ?? [])
           .find((record) => record.name === name) ?? [],
     );
+  const records = [...arriving, ...shown];
+
+  // eslint-disable-next-line react-hooks/incompatible-library -- its functions are used in this component only
+  const cards = useVirtualizer({
+    count: records.length,
+    getScrollElement: () => scroller.current,
+    estimateSize: () => CARD_PX,
+    getItemKey: (index) => records[index]?.name ?? index,
+    gap: GAP_PX,
+    overscan: AHEAD,
+  });
+  const items = cards.getVirtualItems();
+  const last = items.at(-1)?.index ?? 0;
+  const { hasNextPage, isFetchingNextPage, fetchNextPage } = pages;
+  useEffect(() => {
+    if (hasNextPage && !isFetchingNextPage && last >= records.length - AHEAD) void fetchNextPage();
+  }, [hasNextPage, isFetchingNextPage, fetchNextPage, last, records.length]);
 
   return (
     <section
@@ -223,20 +291,29 @@ function BoardColumn({ resource, board, column, columns, q, filter, moved, movab
         <span className="tag tag-calm">{row?.count ?? "0"}</span>
         <span className="faint">{sums.join(" · ")}</span>
       </header>
-      <div className="board-cards">
+      <div className="board-cards" ref={scroller}>
         {pages.isError && <ErrorNote error={pages.error} onRetry={() => void pages.refetch()} />}
         {pages.isPending && <Skeleton lines={4} />}
-        {[...arriving, ...shown].map((record) => (
-          <BoardCard key={record.name} {...{ resource, board, record, column, columns, movable, onMove }} />
-        ))}
-        {pages.data && shown.length + arriving.length === 0 && (
-          <p className="faint board-none">{t("board.none")}</p>
-        )}
-        {pages.hasNextPage && (
-          <button type="button" className="link" onClick={() => void pages.fetchNextPage()}>
-            {t("list.more")}
-          </button>
-        )}
+        <div className="board-run" style={{ height: cards.getTotalSize() }}>
+          {items.map((item) => {
+            const record = records[item.index];
+            return (
+              record && (
+                <div
+                  key={item.key}
+                  ref={cards.measureElement}
+                  data-index={item.index}
+                  className="board-slot"
+                  style={{ transform: `translateY(${item.start}px)` }}
+                >
+                  <BoardCard {...{ resource, board, record, column, columns, movable, onMove }} />
+                </div>
+              )
+            );
+          })}
+        </div>
+        {pages.data && records.length === 0 && <p className="faint board-none">{t("board.none")}</p>}
+        {isFetchingNextPage && <p className="faint board-none">{t("state.loading")}</p>}
       </div>
     </section>
   );

@@ -44,6 +44,7 @@ export function FieldInput(props: InputProps) {
   if (field.kind === "text" && CURRENCY_FIELD.test(field.name)) return <CurrencyInput {...props} />;
   if (field.kind === "keyed") return <KeyedInput {...props} />;
   if (field.many) return <TextsInput {...props} />;
+  if (field.suggest) return <SuggestedInput {...props} />;
   if (field.kind === "money") return <MoneyInput {...props} />;
   if (field.kind === "date" || field.kind === "instant") return <TimeInput {...props} />;
   if (field.kind === "boolean")
@@ -133,6 +134,7 @@ function ChoiceInput({ id, field, value, disabled, invalid, onChange }: InputPro
       mode={field.many ? "multiple" : undefined}
       value={value === "" ? undefined : value}
       allowClear={!field.required}
+      showSearch={field.choices.length > SEARCHED ? { optionFilterProp: "label" } : false}
       disabled={disabled ?? false}
       status={status(invalid)}
       placeholder={t("form.choose")}
@@ -204,6 +206,28 @@ function KeyedInput({ id, field, value, disabled, invalid, onChange }: InputProp
   );
 }
 
+const SEARCHED = 8;
+
+/** One of what the declaration names, found by its words. */
+function SuggestedInput({ id, field, value, disabled, invalid, onChange }: InputProps) {
+  const { t } = useText();
+  const options = useSuggestions(field.suggest);
+  return (
+    <Select
+      id={id}
+      style={{ width: "100%" }}
+      showSearch={{ optionFilterProp: "label" }}
+      allowClear={!field.required}
+      value={value === "" ? undefined : value}
+      disabled={disabled ?? false}
+      status={status(invalid)}
+      placeholder={t("form.choose")}
+      options={options}
+      onChange={onChange}
+    />
+  );
+}
+
 function TextsInput({ id, field, value, disabled, invalid, onChange }: InputProps) {
   const { t } = useText();
   const options = useSuggestions(field.suggest);
@@ -217,6 +241,7 @@ function TextsInput({ id, field, value, disabled, invalid, onChange }: InputProp
       status={status(invalid)}
       placeholder={t("form.tags")}
       tokenSeparators={[",", "，", ";", "；"]}
+      showSearch={{ optionFilterProp: "label" }}
       {...(options.length > 0 ? { options } : { open: false, suffixIcon: null })}
       onChange={onChange}
     />

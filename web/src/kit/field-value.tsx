@@ -8,6 +8,7 @@ import { useKeyed } from "./keyed";
 import { formatMoney, type Money } from "./money";
 import { isBlank } from "./patch";
 import { titleOf, useCatalogue, useReference } from "./queries";
+import { useSuggestions } from "./suggestions";
 import { toneOf } from "./tones";
 
 /** One value as people read it. `links` is off where a link would stand inside another one. */
@@ -76,6 +77,7 @@ function One({ field, value, links, chip = false }: OneProps) {
     default: {
       const text = String(value);
       if (FACT.test(text)) return <FactName name={text} />;
+      if (field.suggest) return <SuggestedLabel field={field} value={text} chip={chip} />;
       if (chip) return <span className="tag tag-calm">{text}</span>;
       if (links && /^\w+\/[\w-]{8,}$/.test(text)) return <Reference name={text} link />;
       return field.multiline ? <span className="prose">{text}</span> : <>{text}</>;
@@ -94,6 +96,11 @@ export function FactName({ name }: { name: string }) {
 
 function DictionaryLabel({ name, value, chip }: { name: string; value: string; chip: boolean }) {
   const label = useDictionary(name).find((entry) => entry.value === value)?.label ?? value;
+  return chip ? <span className="tag tag-calm">{label}</span> : <>{label}</>;
+}
+
+function SuggestedLabel({ field, value, chip }: { field: Field; value: string; chip: boolean }) {
+  const label = useSuggestions(field.suggest).find((entry) => entry.value === value)?.label ?? value;
   return chip ? <span className="tag tag-calm">{label}</span> : <>{label}</>;
 }
 

@@ -5,11 +5,11 @@ import type { Field, Resource } from "@/api/catalogue";
 import { useText } from "@/i18n";
 import { possibleColumns } from "./columns";
 import { FieldInput } from "./field-input";
-import { takesNoValue, type Condition, type Filter, type Operator } from "./filter";
+import { joinValues, takesNoValue, valuesOf, type Condition, type Filter, type Operator } from "./filter";
 import { toIso, type DateJson } from "./dates";
 
 const OPERATORS: Partial<Record<Field["kind"], Operator[]>> = {
-  choice: ["is", "isNot", "empty", "notEmpty"],
+  choice: ["is", "isNot", "oneOf", "empty", "notEmpty"],
   reference: ["is", "isNot", "empty", "notEmpty"],
   dictionary: ["is", "isNot", "empty", "notEmpty"],
   boolean: ["is"],
@@ -142,6 +142,7 @@ function ConditionRow({ id, fields, condition, onChange, onRemove }: RowProps) {
         <ConditionValue
           id={id}
           field={field}
+          several={condition.operator === "oneOf"}
           value={condition.value}
           onChange={(value) => onChange({ ...condition, value })}
         />
@@ -156,11 +157,13 @@ function ConditionRow({ id, fields, condition, onChange, onRemove }: RowProps) {
 function ConditionValue({
   id,
   field,
+  several,
   value,
   onChange,
 }: {
   id: string;
   field: Field;
+  several: boolean;
   value: string;
   onChange: (value: string) => void;
 }) {
@@ -222,6 +225,15 @@ function ConditionValue({
           />
         )}
       </span>
+    );
+  if (several)
+    return (
+      <FieldInput
+        id={id}
+        field={{ ...field, many: true, readOnly: false }}
+        value={valuesOf(value)}
+        onChange={(next) => onChange(joinValues(next as string[]))}
+      />
     );
   if (field.kind === "choice" || field.kind === "reference" || field.kind === "dictionary")
     return (

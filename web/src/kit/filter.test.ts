@@ -66,6 +66,19 @@ describe("the filter builder", () => {
     expect(parseFilter("")).toEqual(NO_FILTER);
   });
 
+  it("asks for one of several values, alone and among others", () => {
+    const several = { field: "state", operator: "oneOf", value: "OPEN|WON" } as const;
+    const mine = { field: "owner", operator: "is", value: "me" } as const;
+    expect(text({ groups: [[several]] })).toBe('(state = "OPEN" OR state = "WON")');
+    for (const filter of [
+      { groups: [[several]] },
+      { groups: [[mine, several]] },
+      { groups: [[several, mine], [mine]] },
+    ])
+      expect(parseFilter(text(filter))).toEqual(filter);
+    expect(parseFilter('(state = "OPEN" OR owner = me)')).toBeNull();
+  });
+
   it("does not pretend to read what the builder cannot show", () => {
     for (const foreign of ["(a = 1 OR b = 2) AND c = 3", "NOT a = 1", "a = 1 AND", "a ~ 1", "(a = 1"])
       expect(parseFilter(foreign)).toBeNull();

@@ -1,13 +1,18 @@
 /** The filter builder's model and its text in the grammar of AIP-160. */
 
 export type Operator =
-  "is" | "isNot" | "contains" | "over" | "atLeast" | "under" | "atMost" | "empty" | "notEmpty";
+  "is" | "isNot" | "oneOf" | "contains" | "over" | "atLeast" | "under" | "atMost" | "empty" | "notEmpty";
 
 export interface Condition {
   field: string;
   operator: Operator;
+  /** For `oneOf` the values with a bar between them. */
   value: string;
 }
+
+const BAR = "|";
+export const valuesOf = (value: string) => value.split(BAR).filter(Boolean);
+export const joinValues = (values: readonly string[]) => values.join(BAR);
 
 /** Groups are joined by OR, the conditions inside a group by AND. In the grammar OR binds tighter, hence the parentheses. */
 export interface Filter {
@@ -48,6 +53,10 @@ export const takesNoValue = (operator: Operator) => operator === "empty" || oper
 function conditionText({ field, operator, value }: Condition, quoted: (field: string) => boolean): string {
   if (operator === "empty") return `NOT ${field}:*`;
   if (operator === "notEmpty") return `${field}:*`;
+  if (operator === "oneOf") {
+    const parts = valuesOf(value).map((one) => `${field} = ${literal(one, quoted(field))}`);
+    return parts.length > 1 ? `(${parts.join(" OR ")})` : (parts[0] ?? "");
+  }
   if (operator === "contains") return `${field}:${literal(value)}`;
   return `${field} ${SIGN[operator] ?? "="} ${literal(value, quoted(field))}`;
 }
@@ -104,6 +113,11 @@ const CONDITION = new RegExp(
   String.raw`^(?:(NOT )?([\w.]+):\*|([\w.]+):(?:${VALUE})|([\w.]+) (>=|<=|!=|=|>|<) (?:${VALUE}))`,
 );
 
+const ONE_OF = new RegExp(
+  String.raw`^\((\w+) = (?:"(?:[^"\\]|\\.)*"|[^\s()"]+)(?: OR \1 = (?:"(?:[^"\\]|\\.)*"|[^\s()"]+))+\)`,
+);
+const EQUAL = new RegExp(String.raw`= (?:"((?:[^"\\]|\\.)*)"|([^\s()"]+))`, "g");
+
 /** Reads what `filterText` wrote, for filters that were kept as text; null where somebody wrote more than it can show. */
 export function parseFilter(text: string): Filter | null {
   const groups: Condition[][] = [];
@@ -112,13 +126,14 @@ export function parseFilter(text: string): Filter | null {
   let group: Condition[] = [];
   let inside = false;
   for (;;) {
-    if (!inside && rest.startsWith("(")) {
+    if (!inside && rest.startsWith("(") && !ONE_OF.test(rest)) {
       inside = true;
       rest = rest.slice(1);
     }
-    const match = CONDITION.exec(rest);
+    const several = ONE_OF.exec(rest);
+    const match = several ?? CONDITION.exec(rest);
     if (!match) return null;
-    group.push(conditionOf(match));
+    group.push(several ? oneOf(several) : conditionOf(match));
     rest = rest.slice(match[0].length);
     if (inside && rest.startsWith(")")) {
       inside = false;
@@ -140,6 +155,11 @@ function conditionOf(match: RegExpExecArray): Condition {
   if (present) return { field: present, operator: not ? "empty" : "notEmpty", value: "" };
   if (has) return { field: has, operator: "contains", value: unquote(hasText) ?? hasWord ?? "" };
   return { field: compared, operator: SIGNS[sign] ?? "is", value: unquote(text) ?? word ?? "" };
+}
+
+function oneOf([text, field = ""]: RegExpExecArray): Condition {
+  const values = [...text.matchAll(EQUAL)].map(([, quoted, word]) => unquote(quoted) ?? word ?? "");
+  return { field, operator: "oneOf", value: joinValues(values) };
 }
 
 const unquote = (text: string | undefined) => text?.replace(/\\(.)/g, "$1");

@@ -7,15 +7,16 @@ const SHOWN = 200;
 
 /** What a list of texts may hold, where the declaration says where to look. */
 export function useSuggestions(suggest: Suggestion | undefined): { value: string; label: string }[] {
-  const { language } = useText();
+  const { language, label } = useText();
   const catalogue = useCatalogue();
-  const collection = suggest === undefined || suggest === "permissions" ? "" : suggest.collection;
+  const collection = typeof suggest === "object" ? suggest.collection : "";
   const page = useQuery({
     ...firstPageQuery(collection, { pageSize: SHOWN }),
     enabled: catalogue.find(collection) !== undefined,
   });
-  if (suggest === undefined) return [];
-  if (suggest === "permissions") return catalogue.permissions.map((value) => ({ value, label: value }));
+  if (suggest === "permissions")
+    return catalogue.permissions.map((value) => ({ value, label: label(catalogue.permissionText(value)) }));
+  if (typeof suggest !== "object") return [];
   return (page.data?.records ?? []).map((record) => ({
     value: String(record[suggest.value]),
     label: titleOf(record, catalogue.find(collection), language),

@@ -1,14 +1,17 @@
-import { Modal, Progress } from "antd";
+import { useQueryClient } from "@tanstack/react-query";
+import { Modal, Progress, Select } from "antd";
 import { useState } from "react";
 import type { Field, Resource } from "@/api/catalogue";
-import { list, type RecordJson } from "@/api/client";
+import { create, list, type RecordJson } from "@/api/client";
+import { may } from "@/api/session";
 import { useText } from "@/i18n";
 import { csvOf } from "@/kit/csv";
 import { toIso, type DateJson } from "@/kit/dates";
 import { summaryOf } from "@/kit/field-value";
 import type { Money } from "@/kit/money";
-import type { ListSpec } from "@/kit/queries";
+import { useCatalogue, useSession, type ListSpec } from "@/kit/queries";
 import { ErrorNote } from "@/kit/states";
+import { tell } from "@/kit/toasts";
 
 interface Props {
   resource: Resource;
@@ -25,6 +28,34 @@ export function ExportDialog({ resource, columns, spec, onClose }: Props) {
   const { t, label, plural } = useText();
   const [count, setCount] = useState<number>();
   const [error, setError] = useState<unknown>();
+  const client = useQueryClient();
+  const session = useSession();
+  const jobs = useCatalogue().find("bulkJobs");
+  const inBackground = jobs !== undefined && may(session, jobs.permissions.create);
+  const [format, setFormat] = useState(inBackground ? "XLSX" : "NOW");
+
+  /** The server writes the file: all rows, logged, there to fetch later. */
+  const start = async () => {
+    const options = {
+      filter: spec.filter,
+      q: spec.q,
+      orderBy: spec.orderBy,
+      fields: columns.map((column) => column.name).join(","),
+      format,
+    };
+    try {
+      await create("bulkJobs", {
+        collection: resource.collection,
+        mode: "EXPORT",
+        options: Object.entries(options).flatMap(([key, value]) => (value ? [{ key, value }] : [])),
+      });
+    } catch (failure) {
+      return setError(failure);
+    }
+    void client.invalidateQueries({ queryKey: ["list", "bulkJobs"] });
+    tell(t("export.started"), "info", { detail: t("export.startedText") });
+    onClose();
+  };
 
   const run = async () => {
     setError(undefined);
@@ -79,7 +110,7 @@ export function ExportDialog({ resource, columns, spec, onClose }: Props) {
       okText={t("export.run")}
       cancelText={t("action.cancel")}
       okButtonProps={{ loading: running }}
-      onOk={() => void run()}
+      onOk={() => void (format === "NOW" ? run() : start())}
       onCancel={onClose}
     >
       <div className="stack">
@@ -89,12 +120,26 @@ export function ExportDialog({ resource, columns, spec, onClose }: Props) {
             columns: columns.map((column) => label(column.label)).join("、"),
           })}
         </p>
+        {inBackground && (
+          <div className="form-field">
+            <label htmlFor="export-format">{t("export.format")}</label>
+            <Select
+              id="export-format"
+              value={format}
+              onChange={setFormat}
+              options={["XLSX", "CSV", "NOW"].map((value) => ({
+                value,
+                label: t(`export.as.${value}`),
+              }))}
+            />
+          </div>
+        )}
         {running && (
           <p role="status">
             <Progress percent={99} status="active" showInfo={false} /> {t("export.rows", { count })}
           </p>
         )}
-        {error !== undefined && <ErrorNote error={error} onRetry={() => void run()} />}
+        {error !== undefined && <ErrorNote error={error} />}
       </div>
     </Modal>
   );

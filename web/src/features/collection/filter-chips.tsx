@@ -2,7 +2,7 @@ import { CloseOutlined } from "@ant-design/icons";
 import type { Field, Resource } from "@/api/catalogue";
 import { useText } from "@/i18n";
 import { Reference } from "@/kit/field-value";
-import { NO_FILTER, takesNoValue, type Condition, type Filter } from "@/kit/filter";
+import { NO_FILTER, takesNoValue, valuesOf, type Condition, type Filter } from "@/kit/filter";
 import { filterableFields } from "@/kit/filter-builder";
 
 interface Props {
@@ -58,6 +58,15 @@ function ConditionText({ field, condition }: { field: Field | undefined; conditi
   const { t, label } = useText();
   const { value } = condition;
   if (value === "me") return <>{t("filter.me")}</>;
+  if (condition.operator === "oneOf")
+    return (
+      <>
+        {valuesOf(value)
+          .map((one) => field?.choices.find((candidate) => candidate.value === one))
+          .map((one, index) => (one ? label(one.label) : valuesOf(value)[index]))
+          .join(" / ")}
+      </>
+    );
   const choice = field?.choices.find((candidate) => candidate.value === value);
   if (choice) return <>{label(choice.label)}</>;
   if (field?.kind === "reference" && /\/./.test(value)) return <Reference name={value} link={false} />;

@@ -1,4 +1,4 @@
-import { SearchOutlined } from "@ant-design/icons";
+import { PlusOutlined, SearchOutlined } from "@ant-design/icons";
 import { useQuery } from "@tanstack/react-query";
 import { Link } from "react-router";
 import type { RecordJson } from "@/api/client";
@@ -7,146 +7,132 @@ import { useText } from "@/i18n";
 import { send } from "@/kit/commands";
 import { dated, formatRelative } from "@/kit/dates";
 import { FieldValue, Reference } from "@/kit/field-value";
-import { allOf, encodeFilter } from "@/kit/filter";
+import { allOf, encodeFilter, parseFilter } from "@/kit/filter";
 import { FunnelBars, useFunnel } from "@/kit/funnel";
 import { Page } from "@/kit/page";
 import { firstPageQuery, titleOf, useCatalogue, useSession } from "@/kit/queries";
 import { Empty } from "@/kit/states";
 import { Tile } from "@/kit/tile";
+import { homeOf, TILES, type TileKey, type TileSpec } from "@/homes";
+import { screenOf } from "@/resources";
 import { NewCustomer } from "./new-customer";
 
-/** My day: what to do next, one action away. */
+/** My day: what to do next by role, one action away. */
 export function HomePage() {
-  const { t, language } = useText();
+  const { t, language, noun } = useText();
   const session = useSession();
   const catalogue = useCatalogue();
-  const has = (collection: string) => {
+  const home = homeOf(session.roles);
+  const team = leads(session);
+  const hour = new Date().getHours();
+  const greeting = hour < 6 ? "night" : hour < 12 ? "morning" : hour < 18 ? "afternoon" : "evening";
+  const today = new Intl.DateTimeFormat(dated(language), { dateStyle: "full" }).format(new Date());
+  const readable = (collection: string) => {
     const resource = catalogue.find(collection);
     return resource?.has.list === true && may(session, resource.permissions.read);
   };
-  const hour = new Date().getHours();
-  const greeting = hour < 6 ? "night" : hour < 12 ? "morning" : hour < 18 ? "afternoon" : "evening";
-  const team = leads(session);
-  const own = (rest = "") => allOf(team ? "" : "owner = me", rest);
-  const today = new Intl.DateTimeFormat(dated(language), { dateStyle: "full" }).format(new Date());
+  const creates = home.first && "create" in home.first ? catalogue.find(home.first.create) : undefined;
+  const opens = home.first && "open" in home.first ? home.first.open : undefined;
 
   return (
     <Page
       title={t(`home.${greeting}`, { name: session.displayName })}
       note={<p className="faint">{today}</p>}
-    >
-      <div className="home-entry">
-        {may(session, catalogue.find("accounts")?.permissions.create) && <NewCustomer />}
-        <section className="card home-search">
-          <h2>{t("home.find")}</h2>
+      actions={
+        creates && may(session, creates.permissions.create) ? (
           <button
             type="button"
-            className="top-search home-search-box"
-            onClick={() => send({ kind: "search" })}
+            className={`button ${home.newCustomer ? "" : "button-primary"}`}
+            onClick={() => send({ kind: "create", collection: creates.collection })}
           >
-            <SearchOutlined aria-hidden="true" /> {t("search.hint")}
+            <PlusOutlined aria-hidden="true" /> {t("form.newTitle", { what: noun(creates.label) })}
           </button>
-          <p className="faint">{t("home.findText")}</p>
-        </section>
-      </div>
+        ) : (
+          opens && (
+            <Link className="button button-primary" to={addressOf(opens, team)}>
+              {t(`first.${opens}`)}
+            </Link>
+          )
+        )
+      }
+    >
+      {home.newCustomer && may(session, catalogue.find("accounts")?.permissions.create) && (
+        <div className="home-entry">
+          <NewCustomer />
+          <section className="card home-search">
+            <h2>{t("home.find")}</h2>
+            <button
+              type="button"
+              className="top-search home-search-box"
+              onClick={() => send({ kind: "search" })}
+            >
+              <SearchOutlined aria-hidden="true" /> {t("search.hint")}
+            </button>
+            <p className="faint">{t("home.findText")}</p>
+          </section>
+        </div>
+      )}
       <div className="tiles">
-        {has("opportunities") && (
-          <RecordsTile
-            collection="opportunities"
-            title={t(team ? "home.teamDeals" : "home.myDeals")}
-            filter={own('state = "OPEN"')}
-            mine={!team}
-            orderBy="expectedCloseDate"
-            link={{ field: "state", value: "OPEN" }}
-            show={["account", "amount", "expectedCloseDate"]}
-          />
-        )}
-        {has("tickets") && (
-          <RecordsTile
-            collection="tickets"
-            title={t(team ? "home.teamTickets" : "home.myTickets")}
-            filter={own('NOT state = "CLOSED"')}
-            mine={!team}
-            orderBy="createTime desc"
-            show={["account", "priority", "state"]}
-          />
-        )}
-        {has("opportunities") && <FunnelTile team={team} />}
-        {has("accounts") && (
-          <RecordsTile
-            collection="accounts"
-            title={t("home.recent")}
-            filter=""
-            orderBy="updateTime desc"
-            show={["level", "industry", "updateTime"]}
-            mine={false}
-          />
-        )}
-        {has("leads") && (
-          <RecordsTile
-            collection="leads"
-            title={t(team ? "home.teamLeads" : "home.myLeads")}
-            filter={own()}
-            mine={!team}
-            orderBy="createTime desc"
-            show={["company", "state", "source"]}
-          />
-        )}
-        {has("tasks") && (
-          <RecordsTile
-            collection="tasks"
-            title={t("home.tasks")}
-            filter="owner = me"
-            orderBy="dueTime"
-            show={["dueTime", "state"]}
-          />
-        )}
-        {has("notifications") && <NotificationsTile />}
+        {home.tiles.map((key) => {
+          if (key === "funnel") return readable("opportunities") && <FunnelTile key={key} team={team} />;
+          if (key === "notices") return readable("notifications") && <NotificationsTile key={key} />;
+          return readable(TILES[key].collection) && <RecordsTile key={key} tile={key} team={team} />;
+        })}
       </div>
     </Page>
   );
 }
 
-const ROWS = 5;
+const specOf = (key: TileKey): TileSpec | undefined =>
+  key === "funnel" || key === "notices" ? undefined : TILES[key];
 
-interface RecordsTileProps {
-  collection: string;
-  title: string;
-  filter: string;
-  orderBy: string;
-  show: string[];
-  link?: { field: string; value: string };
-  mine?: boolean;
+const filterOf = (tile: TileSpec, team: boolean) =>
+  allOf(tile.own && !team ? `${tile.own} = me` : "", tile.filter);
+
+/** The list that a tile shows the head of. */
+function addressOf(key: TileKey, team: boolean): string {
+  const tile = specOf(key);
+  if (!tile) return "/";
+  if (tile.collection === "approvals") return "/approvals";
+  const query = new URLSearchParams({ order: tile.orderBy });
+  const filter = filterOf(tile, team);
+  const built = parseFilter(filter);
+  if (built && built.groups.length > 0) query.set("filter", encodeFilter(built));
+  else if (filter) query.set("where", filter);
+  return `/${tile.collection}?${query.toString()}`;
 }
 
-function RecordsTile({ collection, title, filter, orderBy, show, link, mine = true }: RecordsTileProps) {
+const ROWS = 5;
+
+function RecordsTile({ tile: key, team }: { tile: Exclude<TileKey, "funnel" | "notices">; team: boolean }) {
   const { t, language, noun } = useText();
   const session = useSession();
+  const tile: TileSpec = TILES[key];
+  const { collection } = tile;
   const resource = useCatalogue().find(collection);
-  const known = (name: string) => resource?.fields.some((field) => field.name === name) === true;
-  const order = known(orderBy.split(" ")[0] ?? "") ? orderBy : "createTime desc";
-  const page = useQuery(firstPageQuery(collection, { filter, orderBy: order, pageSize: ROWS }));
-  const chosen = link
-    ? `&filter=${encodeURIComponent(encodeFilter({ groups: [[{ field: link.field, operator: "is", value: link.value }]] }))}`
-    : "";
+  const page = useQuery(
+    firstPageQuery(collection, { filter: filterOf(tile, team), orderBy: tile.orderBy, pageSize: ROWS }),
+  );
   if (!resource) return null;
-  const fields = show.flatMap((name) => resource.fields.find((field) => field.name === name) ?? []);
+  const fields = tile.show.flatMap((name) => resource.fields.find((field) => field.name === name) ?? []);
   return (
-    <Tile title={title} all={`/${collection}?${mine ? "mine=1" : ""}${chosen}`} query={page}>
+    <Tile title={t(`tile.${key}`)} all={addressOf(key, team)} query={page}>
       {({ records }) =>
         records.length === 0 ? (
           <Empty title={t("home.nothing")}>
-            {may(session, resource.permissions.create) && resource.has.create && (
-              <button type="button" className="button" onClick={() => send({ kind: "create", collection })}>
-                {t("form.newTitle", { what: noun(resource.label) })}
-              </button>
-            )}
+            {may(session, resource.permissions.create) &&
+              resource.has.create &&
+              !screenOf(collection).noForm && (
+                <button type="button" className="button" onClick={() => send({ kind: "create", collection })}>
+                  {t("form.newTitle", { what: noun(resource.label) })}
+                </button>
+              )}
           </Empty>
         ) : (
           <ul className="tile-rows">
             {records.map((record) => (
               <li key={record.name}>
-                <Link to={`/${record.name}`} className="tile-row">
+                <Link to={collection === "approvals" ? "/approvals" : `/${record.name}`} className="tile-row">
                   <span className="grow">
                     <strong className="cut">{titleOf(record, resource, language)}</strong>
                     <span className="faint cut">

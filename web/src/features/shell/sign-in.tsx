@@ -1,6 +1,6 @@
 import { signInUrl } from "@/api/session";
 import { useText } from "@/i18n";
-import { LanguageSwitch } from "./language-switch";
+import { LanguageSwitch } from "@/kit/language-switch";
 
 export function SignInPage() {
   const { t } = useText();

@@ -16,7 +16,8 @@ import { MenuButton } from "@/kit/menu-button";
 import { firstPageQuery, useCatalogue, useSession } from "@/kit/queries";
 import { setTheme, useTheme } from "@/kit/theme";
 import { MENU, screenOf } from "@/resources";
-import { LanguageSwitch } from "./language-switch";
+import { Jobs } from "./jobs";
+import { LanguageSwitch } from "@/kit/language-switch";
 
 const ORDER = MENU.flatMap((group) => group.collections);
 const MANY = 50;
@@ -65,6 +66,7 @@ export function TopBar() {
         <PlusOutlined aria-hidden="true" />
         {t("action.new")}
       </MenuButton>
+      <Jobs />
       {catalogue.find("approvals") && (
         <Link to="/approvals" className="icon-button wide" aria-label={t("page.approvals")}>
           <CheckSquareOutlined />
