@@ -62,6 +62,9 @@ proto: $(STATE)/python ## Generate code from protos/ now
 e2e: setup ## Business stories over HTTP on the whole platform
 	$(RUN) pytest tests/e2e $(T)
 
+fuzz: setup ## Generated requests to every operation (FUZZ_EXAMPLES=5 of each)
+	FUZZ_EXAMPLES=$(or $(FUZZ_EXAMPLES),5) $(RUN) pytest tests/e2e/test_whatever_is_sent.py
+
 browser: setup ## The same stories through the web client
 	$(RUN) pytest tests/browser $(T)
 

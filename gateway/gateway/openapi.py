@@ -496,9 +496,7 @@ def _error_schema() -> dict[str, Any]:
 
 def _own_paths(with_files: bool) -> dict[str, Any]:
     """The routes that are written by hand."""
-    refused = {
-        status: {"$ref": f"#/components/responses/{status}"} for status in ("401", "403", "404", "503")
-    }
+    refused = {status: {"$ref": f"#/components/responses/{status}"} for status in ERRORS}
 
     def operation(name: str, summary: str, ok: dict[str, Any], **more: Any) -> dict[str, Any]:
         return {
