@@ -10,7 +10,7 @@ from sqlalchemy import ColumnElement, and_, false, or_, true
 class SeenAsSource(Resource):
     """A row with the scope, owner, department, collaborators and account of the record that it speaks of.
 
-    The predicate is the kit's, with the scope taken from the row. The policy `source_scope` of the first migration
+    The predicate is the kit's, with the scope taken from the row. The policy `source_scope` of the migration
     says the same to the database.
     """
 
