@@ -33,6 +33,9 @@ RUN set -- && for project in libs/* services/* gateway; do \
 FROM ${PYTHON_IMAGE}
 # No package manager of Python is needed at run time, so none is there to be misused.
 RUN rm -rf /usr/local/lib/python3.11/site-packages/pip* /usr/local/bin/pip*
+# What WeasyPrint draws with, and the CJK fonts that printed documents embed.
+RUN apt-get update && apt-get install -y --no-install-recommends libpango-1.0-0 libpangoft2-1.0-0 libharfbuzz-subset0 fonts-noto-cjk \
+    && rm -rf /var/lib/apt/lists/*
 COPY --from=python /app /app
 COPY --from=web /app/web/dist /app/web/dist
 ENV PATH=/app/.venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 WEB_ROOT=/app/web/dist

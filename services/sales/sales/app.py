@@ -13,7 +13,7 @@ from sales.consumers import (
     on_submission_discarded,
     on_submission_qualified,
 )
-from sales.jobs import expire_price_books, expire_quotes
+from sales.jobs import expire_policies, expire_price_books, expire_quotes, replay_prices
 from sales.model.base import Base
 from sales.model.pipeline import seed_default_pipeline
 from sales.service import SalesService
@@ -35,6 +35,6 @@ def app() -> App:
             on_contract_signed,
             on_order_placed,
         ],
-        schedules=[expire_quotes, expire_price_books],
+        schedules=[expire_quotes, expire_price_books, expire_policies, replay_prices],
         on_start=[seed_default_pipeline],
     )

@@ -1,5 +1,7 @@
 """Facts that sales listens to. Each may come twice and in any order."""
 
+from decimal import Decimal
+
 from crm.common.v1 import common_pb2
 from crm.customer.v1 import events_pb2 as customer_events
 from crm.marketing.v1 import events_pb2 as marketing_events
@@ -7,12 +9,14 @@ from crm.orders.v1 import events_pb2 as orders_events
 from crm.sales.v1 import pb
 from crmkit.call import Call
 from crmkit.errors import NotFound
+from crmkit.values import Money
 from sqlalchemy import exists, select
 
 from sales.model.conversion import complete
 from sales.model.lead import Lead, LeadSource, uuid_of
 from sales.model.opportunity import Opportunity
 from sales.model.pipeline import RUNNING
+from sales.model.quote_records import remember
 
 # Answers of a form by the names that its fields map to.
 _FORM_FIELDS = {
@@ -85,8 +89,20 @@ async def on_contract_signed(event: orders_events.ContractSigned, call: Call) ->
 
 
 async def on_order_placed(event: orders_events.OrderPlaced, call: Call) -> None:
-    """Nor is one with an order."""
-    await _ordered(event.order.opportunity, call)
+    """Nor is one with an order; what the customer paid is remembered."""
+    order = event.order
+    await _ordered(order.opportunity, call)
+    lines = [
+        (
+            item.key,
+            item.product,
+            Decimal(item.quantity or 0),
+            Money.of(item.net.amount, item.net.currency_code),
+        )
+        for item in order.items
+        if item.product and item.net.amount
+    ]
+    await remember(order.name, order.number, order.account, order.owner, lines, call.now, call)
 
 
 async def _lead_of(submission: str, call: Call) -> Lead:

@@ -1,16 +1,23 @@
 """Timed work of sales."""
 
+import logging
 from datetime import datetime
 
 from crmkit.call import Call
 from crmkit.listing import ZONE
-from crmkit.schedule import every
-from sqlalchemy import select
+from crmkit.schedule import cron, every
+from sqlalchemy import func, select
 
+from sales.engine import Given, run
+from sales.model.discount_policy import DiscountPolicy
 from sales.model.price_book import PriceBook
 from sales.model.quote import ACCEPTABLE, Quote
+from sales.model.quote_records import QuotePricing
 
 AT_ONCE = 500
+REPLAYED = 200
+
+log = logging.getLogger(__name__)
 
 
 @every("5m", collapse=True)
@@ -29,3 +36,36 @@ async def expire_price_books(as_of: datetime, call: Call) -> None:
     over = select(PriceBook).where(PriceBook.state == "ACTIVE", PriceBook.valid_to_date < today)
     for book in await call.db.scalars(over.limit(AT_ONCE).with_for_update(skip_locked=True)):
         book.expire()
+
+
+@every("5m", collapse=True)
+async def expire_policies(as_of: datetime, call: Call) -> None:
+    """Ends policies whose days are over; pricing looks at the days itself."""
+    today = as_of.astimezone(ZONE).date()
+    over = select(DiscountPolicy).where(
+        DiscountPolicy.state.in_(("ACTIVE", "PAUSED")), DiscountPolicy.valid_to_date < today
+    )
+    for policy in await call.db.scalars(over.limit(AT_ONCE).with_for_update(skip_locked=True)):
+        policy.expire()
+
+
+@cron("30 2 * * *", zone="Asia/Shanghai", collapse=True)
+async def replay_prices(as_of: datetime, call: Call) -> None:
+    """Prices a sample of accepted versions again from what was kept; a difference means that the engine is wrong."""
+    different = await replayed(call)
+    if different:
+        log.error("accepted prices replay differently", extra={"quotes": different})
+        raise RuntimeError(f"{len(different)} accepted prices replay differently: {', '.join(different[:5])}")
+
+
+async def replayed(call: Call) -> list[str]:
+    """The accepted versions of a random sample whose price comes out differently."""
+    sample = (
+        select(QuotePricing)
+        .join(Quote, Quote.id == QuotePricing.quote)
+        .where(Quote.state == "ACCEPTED")
+        .order_by(func.random())
+        .limit(REPLAYED)
+    )
+    rows = await call.db.scalars(sample)
+    return [f"quotes/{row.quote}" for row in rows if run(Given.of_json(row.given)).digest != row.digest]

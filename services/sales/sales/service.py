@@ -1,6 +1,7 @@
 """Implements crm.sales.v1.SalesService."""
 
 from datetime import UTC
+from decimal import Decimal
 from typing import Any
 
 from crm.sales.v1 import events_pb2 as events
@@ -15,14 +16,21 @@ from crmkit.standard import Standard
 from sqlalchemy import select
 
 from sales.model.base import one_at_a_time
+from sales.model.bundle import Bundle
 from sales.model.competitor import Competitor
 from sales.model.conversion import conversion_of
+from sales.model.discount_policy import DiscountPolicy
 from sales.model.lead import Lead, visible_to_caller
 from sales.model.opportunity import Opportunity
 from sales.model.pipeline import Pipeline
 from sales.model.price_book import PriceBook
 from sales.model.product import Product
-from sales.model.quote import Quote
+from sales.model.product_category import ProductCategory
+from sales.model.quote import Quote, changes
+from sales.model.quote_link import make_link, opened, revoke_links, shown
+from sales.model.quote_records import last_price
+from sales.offers import compared, configured, simulated, upgraded
+from sales.printing import printed
 
 
 class SalesService:
@@ -35,6 +43,9 @@ class SalesService:
     products = Standard(Product)
     price_books = Standard(PriceBook)
     quotes = Standard(Quote)
+    product_categories = Standard(ProductCategory)
+    bundles = Standard(Bundle)
+    discount_policies = Standard(DiscountPolicy)
 
     async def CreateLead(self, request: Any, call: Call) -> Lead | pb.Lead:
         """What belongs to a known lead joins it. Whoever may not see that one gets back what he told, and no more."""
@@ -182,19 +193,147 @@ class SalesService:
         await book.activate(call)
         return book
 
-    async def PriceQuote(self, request: Any, call: Call) -> Quote:
+    async def NewPriceBookVersion(self, request: Any, call: Call) -> PriceBook:
+        book = await call.load(PriceBook, request)
+        return await book.new_version(call)
+
+    async def AdjustPriceBook(self, request: pb.AdjustPriceBookRequest, call: Call) -> dict[str, Any]:
+        """A preview changes a copy that nobody stores."""
+        book = await call.load(PriceBook, request)
+        if request.preview:
+            call.db.expunge(book)
+        elif book.state == "ACTIVE":
+            book = await book.new_version(call)
+        elif book.state != "DRAFT":
+            book.check_state("DRAFT", "ACTIVE")
+        changed = book.adjust(Decimal(request.percent or 0), list(request.products))
+        return {"price_book": book, "changes": changed}
+
+    async def ActivateBundle(self, request: Any, call: Call) -> Bundle:
+        bundle = await call.load(Bundle, request)
+        await bundle.activate(call)
+        return bundle
+
+    async def RetireBundle(self, request: Any, call: Call) -> Bundle:
+        bundle = await call.load(Bundle, request)
+        bundle.retire()
+        return bundle
+
+    async def NewBundleVersion(self, request: Any, call: Call) -> Bundle:
+        bundle = await call.load(Bundle, request)
+        return await bundle.new_version(call)
+
+    async def ConfigureBundle(
+        self, request: pb.ConfigureBundleRequest, call: Call
+    ) -> pb.ConfigureBundleResponse:
+        bundle = await call.load(Bundle, request.name, lock=False)
+        await call.check_references(request, "", ["account"])
+        return await configured(bundle, request, call)
+
+    async def UpgradeConfiguration(
+        self, request: pb.UpgradeConfigurationRequest, call: Call
+    ) -> pb.UpgradeConfigurationResponse:
+        bundle = await call.load(Bundle, request.name, lock=False)
+        return await upgraded(bundle, list(request.choices), call)
+
+    async def ActivateDiscountPolicy(self, request: Any, call: Call) -> DiscountPolicy:
+        policy = await call.load(DiscountPolicy, request)
+        await policy.activate(call)
+        return policy
+
+    async def PauseDiscountPolicy(self, request: Any, call: Call) -> DiscountPolicy:
+        policy = await call.load(DiscountPolicy, request)
+        policy.pause()
+        return policy
+
+    async def NewDiscountPolicyVersion(self, request: Any, call: Call) -> DiscountPolicy:
+        policy = await call.load(DiscountPolicy, request)
+        return await policy.new_version(call)
+
+    async def SimulateDiscountPolicy(
+        self, request: pb.SimulatePolicyRequest, call: Call
+    ) -> pb.SimulatePolicyResponse:
+        policy = await call.load(DiscountPolicy, request.name, lock=False)
+        return await simulated(policy, request.days or 90, call)
+
+    async def CalculateQuote(self, request: pb.CalculateQuoteRequest, call: Call) -> Any:
+        """The same as creating it, but for the storing."""
+        quote = Quote()
+        quote.transient, quote.version_number = True, 1
+        names = [name for name in Quote.described.fields if name not in COMMON]
+        mapper(Quote).assign(quote, request.quote, names, new=True, prefix="quote")
+        await call.check_references(request.quote, "quote", names)
+        await quote.complete(call)
+        return mapper(Quote).message(quote, call.caller.may)
+
+    async def PriceQuote(self, request: Any, call: Call) -> Any:
+        quote = await call.load(Quote, request, lock=False)
+        return mapper(Quote).message(await quote.priced_today(call), call.caller.may)
+
+    async def RepriceQuote(self, request: pb.RepriceQuoteRequest, call: Call) -> pb.RepriceQuoteResponse:
         quote = await call.load(Quote, request)
-        await quote.price(call)
+        today = await quote.priced_today(call)
+        reply = pb.RepriceQuoteResponse(changes=changes(quote, today))
+        if request.confirm:
+            await quote.price(call)
+            await call.flush()
+        told: Any = mapper(Quote).message(quote if request.confirm else today, call.caller.may)
+        reply.quote.CopyFrom(told)
+        return reply
+
+    async def CopyQuote(self, request: Any, call: Call) -> Quote:
+        quote = await call.load(Quote, request, lock=False)
+        return await quote.copied(call)
+
+    async def CompareQuote(self, request: pb.CompareQuoteRequest, call: Call) -> pb.CompareQuoteResponse:
+        before = await call.load(Quote, request.name, lock=False)
+        return compared(before, await call.load(Quote, request.other, lock=False))
+
+    async def ListLastPrices(self, request: pb.ListLastPricesRequest, call: Call) -> dict[str, Any]:
+        await call.check_references(request, "", ["account"])
+        names = list(request.products)[:200]
+        return {"prices": [await last_price(request.account, name, request.currency, call) for name in names]}
+
+    async def RenderQuote(self, request: pb.RenderQuoteRequest, call: Call) -> pb.RenderQuoteResponse:
+        quote = await call.load(Quote, request.name, lock=False)
+        return await printed(quote, request.language, request.without_prices, call)
+
+    async def CreateQuoteLink(
+        self, request: pb.CreateQuoteLinkRequest, call: Call
+    ) -> pb.CreateQuoteLinkResponse:
+        return await make_link(await call.load(Quote, request.name), call)
+
+    async def RevokeQuoteLinks(self, request: Any, call: Call) -> Quote:
+        quote = await call.load(Quote, request)
+        await revoke_links(quote, call)
         return quote
 
+    async def OpenQuoteLink(self, request: pb.OpenQuoteLinkRequest, call: Call) -> pb.OpenQuoteLinkResponse:
+        return await shown(await opened(request.token, call), call)
+
+    async def AcceptQuoteLink(
+        self, request: pb.AcceptQuoteLinkRequest, call: Call
+    ) -> pb.OpenQuoteLinkResponse:
+        """Whoever has the link speaks for the customer; one accepts, the others are told so."""
+        quote = await opened(request.token, call)
+        await one_at_a_time(call, [quote.root])
+        await call.db.refresh(quote, with_for_update=True)
+        async with call.everybody():
+            await quote.accept(request.digest, request.person, request.consent, call)
+            await call.flush()
+        return await shown(quote, call)
+
     async def SubmitQuote(self, request: Any, call: Call) -> Quote:
-        """Below the lowest price there must be a policy that holds it for somebody's decision."""
+        """Below the floor, or above the limit of the role, there must be a policy that holds it for a decision."""
         quote = await _version(request, call)
         await quote.submit(call)
-        if quote.below_floor and not call.caller.approved:
+        reason = (
+            "MARGIN_BELOW_FLOOR" if quote.below_floor else "DISCOUNT_OVER_LIMIT" if quote.over_limit else ""
+        )
+        if reason and not call.caller.approved:
             policies = approvals.policies_for(call.running.pipeline.methods["SubmitQuote"], call)
             if approvals.matching(policies, call.message_of(quote), call) is None:
-                raise FailedPrecondition("MARGIN_BELOW_FLOOR")
+                raise FailedPrecondition(reason)
         return quote
 
     async def SendQuote(self, request: pb.SendQuoteRequest, call: Call) -> Quote:

@@ -2,23 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
 from typing import Any
 
 from crm.sales.v1 import events_pb2 as events
 from crm.sales.v1 import pb
-from crmkit.amounts import check_currency
+from crmkit.amounts import HUNDRED, check_currency
 from crmkit.call import Call
 from crmkit.errors import FailedPrecondition, InvalidArgument, Validation, Violation
 from crmkit.listing import ZONE
 from crmkit.resource import Resource
 from crmkit.values import Money
+from sales.engine.policies import covers
 from sales.model.base import Base, one_at_a_time
 from sales.model.product import products
+from sales.pricing import share
 from sqlalchemy import or_, select
 from sqlalchemy.orm import Mapped
+
+_AUDIENCE = (
+    "accounts", "account_levels", "account_types", "regions", "channels", "partners", "partner_grades",
+)  # fmt: skip
+_COPIED = (
+    "display_name", "currency", "tax_included", "priority", "valid_from_date", "valid_to_date", *_AUDIENCE, "entries",
+)  # fmt: skip
 
 
 class PriceBook(Resource, Base):
@@ -35,6 +45,11 @@ class PriceBook(Resource, Base):
     accounts: Mapped[list[str]]
     account_levels: Mapped[list[str]]
     account_types: Mapped[list[str]]
+    regions: Mapped[list[str]]
+    channels: Mapped[list[str]]
+    partners: Mapped[list[str]]
+    partner_grades: Mapped[list[str]]
+    replaces: Mapped[str]
     entries: Mapped[Any]
     state: Mapped[str]
 
@@ -56,6 +71,14 @@ class PriceBook(Resource, Base):
         """Puts it in force, unless two prices would hold for one thing."""
         self.check_state("DRAFT")
         await one_at_a_time(call, ["priceBooks.activate"])
+        before = (
+            await call.find(PriceBook, PriceBook.id == self.replaces.rpartition("/")[2])
+            if self.replaces
+            else None
+        )
+        if before is not None and before.state == "ACTIVE":
+            before.state = "EXPIRED"
+            await call.flush()
         twice = self._twice() or await self._elsewhere(call)
         if twice:
             named = (await products([twice], call)).get(twice)
@@ -63,20 +86,60 @@ class PriceBook(Resource, Base):
         self.state = "ACTIVE"
         call.emit(events.PriceBookChanged, price_book=self)
 
+    async def new_version(self, call: Call) -> PriceBook:
+        """A draft like this book, which replaces it when it comes into force."""
+        self.check_state("ACTIVE")
+        copy = PriceBook(**{name: getattr(self, name) for name in _COPIED}, replaces=self.name)
+        return await call.add(copy)
+
+    def adjust(self, percent: Decimal, only: Collection[str]) -> list[Any]:
+        """Changes every price by a percentage, or those of some products; tells what changes."""
+        if percent <= -HUNDRED:
+            raise Validation(Violation("percent", "TOO_SMALL", "必须大于 -100", "This must be above -100."))
+        changes: list[Any] = []
+        entries: list[Any] = []
+        for entry in self.entries:
+            kept = pb.PriceBook.Entry()
+            kept.CopyFrom(entry)
+            for tier in kept.tiers if not only or entry.product in only else ():
+                before = Money.of(tier.price.amount, tier.price.currency_code)
+                after = before + share(before, percent)
+                changes.append(
+                    pb.AdjustPriceBookResponse.Change(
+                        product=entry.product, from_quantity=tier.from_quantity, before=before.message(), after=after.message()
+                    )
+                )  # fmt: skip
+                tier.price.CopyFrom(after.message())
+            entries.append(kept)
+        self.entries = entries
+        return changes
+
     def expire(self) -> None:
         """Ends it; its days were over before."""
         self.check_state("ACTIVE")
         self.state = "EXPIRED"
 
-    def breadth(self, account: dict[str, Any]) -> int | None:
-        """How narrowly it fits a customer: 0 by name, 1 by level, 2 by type, 3 for all; None where it does not."""
-        if self.accounts:
-            return 0 if account.get("name") in self.accounts else None
-        if self.account_levels:
-            return 1 if account.get("level") in self.account_levels else None
-        if self.account_types:
-            return 2 if account.get("type") in self.account_types else None
-        return 3
+    def breadth(self, buyer: Buyer) -> int | None:
+        """How narrowly it fits a buyer: 0 by name up to 5 for all; None where it does not.
+
+        Where a partner sells, only the partner's own books count, and nobody else gets their prices.
+        """
+        theirs = bool(self.partners or self.partner_grades)
+        if theirs != bool(buyer.partner):
+            return None
+        if theirs and buyer.partner not in self.partners and buyer.grade not in self.partner_grades:
+            return None
+        tests = (
+            (self.accounts, buyer.account in self.accounts),
+            (self.account_levels, buyer.level in self.account_levels),
+            (self.account_types, buyer.type in self.account_types),
+            (self.regions, any(covers(region, buyer.region) for region in self.regions)),
+            (self.channels, buyer.channel in self.channels),
+        )
+        asked = [place for place, (names, _) in enumerate(tests) if names]
+        if not all(tests[place][1] for place in asked):
+            return None
+        return min(asked, default=0 if theirs else len(tests))
 
     def price(self, product: str, unit: str, quantity: Decimal) -> tuple[Money, Decimal] | None:
         """The price of one, and the quantity from which it holds; None where the book has none."""
@@ -136,12 +199,36 @@ class PriceBook(Resource, Base):
         days = _overlap(self.valid_from_date, self.valid_to_date, other.valid_from_date, other.valid_to_date)
         return days and self._audience() == other._audience()
 
-    def _audience(self) -> tuple[str, ...]:
-        return tuple(sorted(self.accounts or self.account_levels or self.account_types))
+    def _audience(self) -> list[tuple[str, ...]]:
+        return [tuple(sorted(getattr(self, name))) for name in _AUDIENCE]
 
 
-async def books_for(account: dict[str, Any], currency: str, call: Call) -> list[PriceBook]:
-    """The books in force today for a customer, the one that counts first."""
+@dataclass(frozen=True)
+class Buyer:
+    """Who buys, and through whom."""
+
+    account: str
+    level: str = ""
+    type: str = ""
+    region: str = ""
+    channel: str = ""
+    partner: str = ""
+    grade: str = ""
+
+
+async def buyer_of(account: str, channel: str, partner: str, call: Call) -> Buyer:
+    """A customer as prices look at him."""
+    known = await call.copy(account) or {}
+    selling = (await call.copy(partner) or {}) if partner else {}
+    regions = [address.get("divisionCode", "") for address in known.get("addresses", [])]
+    return Buyer(
+        account, known.get("level", ""), known.get("type", ""), next(filter(None, regions), ""), channel, partner,
+        selling.get("level", ""),
+    )  # fmt: skip
+
+
+async def books_for(buyer: Buyer, currency: str, call: Call) -> list[PriceBook]:
+    """The books in force today for a buyer, the one that counts first."""
     today = call.now.astimezone(ZONE).date()
     statement = select(PriceBook).where(
         PriceBook.state == "ACTIVE",
@@ -149,15 +236,15 @@ async def books_for(account: dict[str, Any], currency: str, call: Call) -> list[
         or_(PriceBook.valid_from_date.is_(None), PriceBook.valid_from_date <= today),
         or_(PriceBook.valid_to_date.is_(None), PriceBook.valid_to_date >= today),
     )
-    return ranked(await call.db.scalars(statement), account)
+    return ranked(await call.db.scalars(statement), buyer)
 
 
-def ranked(books: Iterable[PriceBook], account: dict[str, Any]) -> list[PriceBook]:
-    """Those that fit the customer: narrower first, then of higher priority, then by name."""
+def ranked(books: Iterable[PriceBook], buyer: Buyer) -> list[PriceBook]:
+    """Those that fit the buyer: narrower first, then of higher priority, then by name."""
     fitting = [
         (breadth, -book.priority, book.name, book)
         for book in books
-        if (breadth := book.breadth(account)) is not None
+        if (breadth := book.breadth(buyer)) is not None
     ]
     return [book for *_, book in sorted(fitting, key=lambda found: found[:3])]
 

@@ -27,6 +27,7 @@ class Product(Resource, Base):
     display_name: Mapped[str]
     code: Mapped[str]
     kind: Mapped[str]
+    category: Mapped[str]
     unit: Mapped[str]
     tax_rate: Mapped[Decimal | None]
     list_price: Mapped[Money | None]

@@ -11,21 +11,19 @@ from typing import Any
 
 from crm.sales.v1 import events_pb2 as events
 from crm.sales.v1 import pb
-from crmkit.amounts import check_currency
+from crmkit.amounts import HUNDRED, check_currency
 from crmkit.call import Call
-from crmkit.errors import FailedPrecondition, Validation, Violation
+from crmkit.errors import FailedPrecondition, InvalidArgument, PermissionDenied, Validation, Violation
 from crmkit.listing import ZONE
 from crmkit.mapping import to_timestamp
 from crmkit.numbering import draw
 from crmkit.resource import Resource
-from crmkit.values import Money, zero
+from crmkit.values import Money
 from google.protobuf import json_format
 from sales.model.base import HANDOVER, Base
 from sales.model.opportunity import Opportunity
-from sales.model.price_book import books_for
-from sales.model.product import products
-from sales.model.quote_line import Priced, price_line
-from sales.pricing import margin_percent, totals
+from sales.model.quote_pricing import price, write
+from sales.model.quote_records import keep, remember_sale, reserve_budgets
 from sqlalchemy import Index, select, text
 from sqlalchemy.orm import Mapped
 
@@ -40,10 +38,22 @@ _COPIED = (
     "currency",
     "terms",
     "valid_until_date",
+    "channel_partner",
+    "coupons",
+    "order_discount",
+    "order_discount_percent",
 )
+# What bears on prices.
+_PRICED = frozenset(
+    ["lines", "currency", "account", "channel", "channel_partner", "coupons", "order_discount", "order_discount_percent"]
+)  # fmt: skip
+FREE_TEXT = "sales.quotes.free_text"
 # What the customer sees of a line.
 _SHOWN = frozenset(
-    ["key", "product", "description", "quantity", "unit", "unitListPrice", "discountPercent", "taxRate", "netAmount", "taxAmount"]
+    [
+        "key", "product", "bundle", "choices", "freeWith", "description", "quantity", "unit", "unitListPrice",
+        "discountPercent", "taxRate", "netAmount", "taxAmount",
+    ]
 )  # fmt: skip
 
 
@@ -74,6 +84,19 @@ class Quote(Resource, Base):
     lines: Mapped[Any]
     terms: Mapped[str]
     valid_until_date: Mapped[date | None]
+    channel_partner: Mapped[str]
+    coupons: Mapped[list[str]]
+    order_discount: Mapped[Money | None]
+    order_discount_percent: Mapped[Decimal | None]
+    grounds: Mapped[Any]
+    line_costs: Mapped[Any]
+    hints: Mapped[Any]
+    cash_terms: Mapped[Any]
+    over_limit: Mapped[bool]
+    engine_version: Mapped[int]
+    price_date: Mapped[date | None]
+    copied_from: Mapped[str]
+    pdf: Mapped[str]
     list_total: Mapped[Money | None]
     discount_total: Mapped[Money | None]
     net_total: Mapped[Money | None]
@@ -90,12 +113,20 @@ class Quote(Resource, Base):
     end_reason: Mapped[str]
     state: Mapped[str]
 
+    # True for a copy to reckon with, which nobody stores.
+    transient = False
+
     async def creating(self, call: Call) -> None:
         """Completes and prices the version."""
         check_currency(self.currency, "quote.currency")
         if not self.root:
             self.root, self.version_number = self.name, 1
             self.number = f"{await draw(call, self.described)}-V1"
+            self._check_free_text(call)
+        await self.complete(call)
+
+    async def complete(self, call: Call) -> None:
+        """Settles what a client leaves open, and prices."""
         self.state = "DRAFT"
         self.channel = self.channel or "DIRECT"
         await self._bind(call)
@@ -110,7 +141,9 @@ class Quote(Resource, Base):
         if changed & {"account", "opportunity"}:
             await self._bind(call)
         check_currency(self.currency, "quote.currency")
-        if changed & {"lines", "currency", "account"}:
+        if "lines" in changed:
+            self._check_free_text(call)
+        if changed & _PRICED:
             await self.price(call)
         self.digest = self._digest()
 
@@ -120,28 +153,69 @@ class Quote(Resource, Base):
             raise FailedPrecondition("QUOTE_FROZEN")
 
     async def price(self, call: Call) -> None:
-        """Prices every line from the books in force today and sums up."""
+        """Prices every line by the books and policies in force today and sums up."""
         if self.state != "DRAFT":
             raise FailedPrecondition("QUOTE_FROZEN")
-        known = await products((line.product for line in self.lines), call)
-        self._check_for_sale(known)
-        account = {**(await call.copy(self.account) or {}), "name": self.account}
-        books = await books_for(account, self.currency, call)
-        priced = [
-            price_line(line, known.get(line.product), books, self.currency, f"quote.lines[{place}]")
-            for place, line in enumerate(_keyed(self.lines))
-        ]
-        self._sum(priced)
+        if self.order_discount is not None and self.order_discount.currency != self.currency:
+            raise InvalidArgument(
+                "CURRENCY_MISMATCH", expected=self.currency, found=self.order_discount.currency
+            )
+        if (self.order_discount_percent or 0) > HUNDRED:
+            raise Validation(
+                Violation("quote.order_discount_percent", "TOO_LARGE", "不能大于 100", "At most 100.")
+            )
+        pricing = await price(self, call)
+        write(self, pricing)
+        self.over_limit = pricing.over_limit(call)
         self.digest = self._digest()
+        if not self.transient:
+            call.after_flush(lambda: keep(self, pricing, call))
+
+    def unstored(self) -> Quote:
+        """A copy to reckon with, which nobody stores."""
+        copy = Quote(
+            **{name: getattr(self, name) for name in (*_COPIED, "lines", "version_number", "root", "origin")}
+        )
+        copy.transient = True
+        for name in (
+            "id",
+            "number",
+            "owner",
+            "department",
+            "creator",
+            "create_time",
+            "update_time",
+            "version",
+            "state",
+        ):
+            setattr(copy, name, getattr(self, name))
+        return copy
+
+    async def priced_today(self, call: Call) -> Quote:
+        """The quote with the prices of today; nothing is stored."""
+        if self.state != "DRAFT":
+            raise FailedPrecondition("QUOTE_FROZEN")
+        copy = self.unstored()
+        await copy.price(call)
+        return copy
 
     async def submit(self, call: Call) -> None:
-        """Approves the draft; the acceptable version before it is superseded in the same transaction."""
+        """Approves the draft; the acceptable version before it is superseded in the same transaction.
+
+        Books and policies are decided again: what has changed since must be looked at first. What somebody approved
+        keeps the prices that he approved.
+        """
         self._refuse_ended()
         self.check_state("DRAFT")
         if not self.lines:
             raise FailedPrecondition("QUOTE_EMPTY")
         if missing := [line.description for line in self.lines if line.price_source == pb.Quote.MISSING]:
             raise FailedPrecondition("PRICE_MISSING", items=", ".join(missing))
+        if not call.caller.approved:
+            today = await self.priced_today(call)
+            if changes(self, today):
+                raise FailedPrecondition("QUOTE_PRICES_CHANGED")
+            self.over_limit = today.over_limit
         for other in await self._siblings(ACCEPTABLE, call):
             other.state = "SUPERSEDED"
         # The unique index over acceptable versions must see the old one go first.
@@ -170,6 +244,8 @@ class Quote(Resource, Base):
         self.state = "ACCEPTED"
         for draft in await self._siblings(("DRAFT",), call):
             draft.state = "CANCELLED"
+        await reserve_budgets(self, call)
+        call.after_flush(lambda: remember_sale(self, call))
         if opportunity := await self._opportunity(call, lock=True):
             opportunity.accepted_quote = self.name
         call.emit(events.QuoteAccepted, quote=self)
@@ -201,10 +277,15 @@ class Quote(Resource, Base):
         number = max([self.version_number, *(version.version_number for version in versions)]) + 1
         base = self.number.rpartition("-V")[0]
         copy = Quote(
-            **{name: getattr(self, name) for name in _COPIED}, lines=list(self.lines), root=self.root,
+            **{name: getattr(self, name) for name in _COPIED}, lines=list(self.lines), root=self.root, copied_from=self.name,
             version_number=number, number=f"{base}-V{number}", owner=self.owner, department=self.department,
         )  # fmt: skip
         return await call.add(copy)
+
+    async def copied(self, call: Call) -> Quote:
+        """A quotation of its own like this version, priced anew."""
+        kept = {name: getattr(self, name) for name in _COPIED if name != "valid_until_date"}
+        return await call.add(Quote(**kept, lines=list(self.lines), copied_from=self.name))
 
     async def _bind(self, call: Call) -> None:
         """Checks the opportunity and fills what it knows."""
@@ -239,33 +320,9 @@ class Quote(Resource, Base):
         async with call.everybody():
             return list(await call.db.scalars(statement.order_by(Quote.version_number)))
 
-    def _check_for_sale(self, known: dict[str, Any]) -> None:
-        """A new quotation offers what is on sale; a later version keeps what the one before offered."""
-        allowed = {"ACTIVE"} if self.version_number == 1 else {"ACTIVE", "END_OF_SALE"}
-        wrong = [
-            Violation(
-                f"quote.lines[{place}].product", "NOT_FOR_SALE", "产品不在售", "The product is not on sale."
-            )
-            for place, line in enumerate(self.lines)
-            if line.product and (line.product not in known or known[line.product].state not in allowed)
-        ]
-        if wrong:
-            raise Validation(*wrong)
-
-    def _sum(self, priced: Sequence[Priced]) -> None:
-        amounts = totals((one.amounts for one in priced if one.amounts), self.currency)
-        if not amounts.fits:
-            raise Validation(Violation("quote.lines", "TOO_LARGE", "金额过大", "The amount is too large."))
-        self.lines = [one.line for one in priced]
-        self.list_total, self.discount_total = amounts.listed, amounts.discount
-        self.net_total, self.tax_total, self.gross_total = amounts.net, amounts.tax, amounts.gross
-        self.max_discount_percent = max(
-            (Decimal(line.discount_percent or 0) for line in self.lines), default=None
-        )
-        self.below_floor = any(one.below_floor for one in priced)
-        costs = [one.cost for one in priced if one.cost is not None]
-        known = len(costs) == len(priced)
-        self.margin_percent = margin_percent(amounts.net, sum(costs, zero(self.currency))) if known else None
+    def _check_free_text(self, call: Call) -> None:
+        if any(not (line.product or line.bundle) for line in self.lines) and not call.caller.may(FREE_TEXT):
+            raise PermissionDenied("FREE_TEXT_NOT_ALLOWED")
 
     def _digest(self) -> str:
         """SHA-256 of what the customer is shown."""
@@ -288,22 +345,46 @@ class Quote(Resource, Base):
         if self.state == "EXPIRED":
             raise FailedPrecondition("QUOTE_EXPIRED", date=self.valid_until_date)
 
+    def acceptable(self, now: datetime) -> bool:
+        """Whether it can be accepted now."""
+        over = self.valid_until_date is not None and now.astimezone(ZONE).date() > self.valid_until_date
+        return self.state in ACCEPTABLE and not over
+
     def _check_valid(self, now: datetime) -> None:
         """The validity ends at 24:00 in the seller's zone, whenever the job publishes it (QV-5)."""
         if self.valid_until_date and now.astimezone(ZONE).date() > self.valid_until_date:
             raise FailedPrecondition("QUOTE_EXPIRED", date=self.valid_until_date)
 
 
-def _keyed(lines: Sequence[Any]) -> list[Any]:
-    """The lines, each with a key of its own that later versions keep."""
-    taken = {line.key for line in lines if line.key}
-    free = (str(number) for number in range(1, 2 * len(lines) + 1) if str(number) not in taken)
-    keyed: list[Any] = []
-    seen: set[str] = set()
-    for line in lines:
-        copy = pb.Quote.Line()
-        copy.CopyFrom(line)
-        copy.key = line.key if line.key and line.key not in seen else next(free)
-        seen.add(copy.key)
-        keyed.append(copy)
-    return keyed
+def changes(before: Quote, after: Quote) -> list[Any]:
+    """The lines whose amounts differ between two pricings, with the kinds of steps that make the difference."""
+    old, new = ({line.key: line for line in quote.lines} for quote in (before, after))
+    found: list[Any] = []
+    for key in dict.fromkeys([*old, *new]):
+        one, other = old.get(key), new.get(key)
+        amounts = [line and (line.net_amount.amount, line.tax_amount.amount) for line in (one, other)]
+        if amounts[0] == amounts[1]:
+            continue
+        line = other or one
+        change = pb.RepriceQuoteResponse.Change(line=key, description=line.description if line else "")
+        for name, there in (("before", one), ("after", other)):
+            if there is not None:
+                getattr(change, name).CopyFrom(there.net_amount)
+        change.causes.extend(_causes(one, other))
+        found.append(change)
+    return found
+
+
+def _causes(one: Any, other: Any) -> list[str]:
+    steps = [
+        {
+            step.kind: (step.adjustment.amount, step.basis.amount if step.kind == "PRICE_BOOK" else "")
+            for step in line.trace
+        }
+        if line is not None
+        else {}
+        for line in (one, other)
+    ]
+    return [
+        kind for kind in dict.fromkeys([*steps[0], *steps[1]]) if steps[0].get(kind) != steps[1].get(kind)
+    ]

@@ -1,0 +1,437 @@
+"""From a quote to what the engine takes, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+from crm.sales.v1 import pb
+from crmkit.amounts import HUNDRED
+from crmkit.call import Call
+from crmkit.errors import InvalidArgument, Validation, Violation, required
+from crmkit.listing import ZONE
+from crmkit.values import Money, places, zero
+from sales.engine import Given, Line, Party, Price, PricedLine, Result, TooMuchOff, run
+from sales.model.bundle import Bundle, bundles, invalid
+from sales.model.discount_policy import DiscountPolicy, limit_for, policies_around
+from sales.model.price_book import Buyer, PriceBook, books_for, buyer_of
+from sales.model.product import Product, products
+from sales.model.product_category import Tree, tree
+from sales.pricing import TOO_MUCH, extended, margin_percent, share, without_tax
+
+if TYPE_CHECKING:
+    from sales.model.quote import Quote
+
+_Line = pb.Quote.Line
+
+
+@dataclass
+class _Wanted:
+    """A line with what is known of it beside the price."""
+
+    kept: Any
+    line: Line
+    # What the whole line costs us, its lowest amount, and its lowest margin; None where unknown.
+    cost: Money | None = None
+    floor: Money | None = None
+    margin_floor: Decimal | None = None
+
+
+@dataclass
+class Pricing:
+    """Everything that one pricing of a quote looked at, and what came out."""
+
+    given: Given
+    wanted: list[_Wanted]
+    limits: list[DiscountPolicy]
+    result: Result
+    free: dict[str, Product] = field(default_factory=dict[str, Product])
+
+    def over_limit(self, call: Call) -> bool:
+        """Whether more is taken off by hand than the caller's roles may give."""
+        for one, priced in zip(self.wanted, self.result.lines, strict=True):
+            limit = limit_for(self.given, one.line, self.limits, call.caller.roles)
+            if limit is not None and priced.manual_percent > limit:
+                return True
+        return False
+
+
+class Shelf:
+    """What is on offer to one buyer on one day: products, bundles, books, classes."""
+
+    def __init__(
+        self,
+        currency: str,
+        buyer: Buyer,
+        books: Sequence[PriceBook],
+        known: dict[str, Product],
+        categories: Tree,
+    ) -> None:
+        self.currency, self.buyer, self.books = currency, buyer, books
+        self.known, self.categories = known, categories
+
+    def price(self, product: Product, unit: str, quantity: Decimal, rate: Decimal) -> Price | None:
+        """The price of one without tax: that of the first book that has one, else the list price."""
+        for book in self.books:
+            if hit := book.price(product.name, unit, quantity):
+                price, start = hit
+                if book.tax_included:
+                    price = without_tax(price, rate)
+                return Price(price.amount, "PRICE_BOOK", book.name, book.etag, f"≥ {_plain(start)}")
+        listed = product.list_price
+        # A partner has the prices of his own books and no others.
+        if listed is not None and listed.currency == self.currency and not self.buyer.partner:
+            return Price(listed.amount, "LIST_PRICE", product.name, product.etag)
+        return None
+
+
+async def price(quote: Quote, call: Call) -> Pricing:
+    """Prices the lines of a quote by the books and policies of today."""
+    day = call.now.astimezone(ZONE).date()
+    asked = [line for line in quote.lines if not line.free_with]
+    offered = await bundles((line.bundle for line in asked), call)
+    parts = [
+        option.product for bundle in offered.values() for group in bundle.groups for option in group.options
+    ]
+    known = await products([*(line.product for line in asked), *parts], call)
+    buyer = await buyer_of(quote.account, quote.channel, quote.channel_partner, call)
+    shelf = Shelf(
+        quote.currency, buyer, await books_for(buyer, quote.currency, call), known, await tree(call)
+    )
+    _check_for_sale(quote, asked, known, offered)
+    wanted = [
+        await _wanted(line, shelf, offered, f"quote.lines[{place}]", call)
+        for place, line in enumerate(_keyed(asked))
+    ]
+    policies, limits = await policies_around(day, call)
+    given = Given(
+        currency=quote.currency, places=places(quote.currency), day=day,
+        party=Party(buyer.account, buyer.level, buyer.type, buyer.region, buyer.channel),
+        coupons=tuple(quote.coupons), lines=tuple(one.line for one in wanted), policies=tuple(policies),
+        order_amount=quote.order_discount.amount if quote.order_discount else None,
+        order_percent=quote.order_discount_percent,
+    )  # fmt: skip
+    try:
+        result = run(given)
+    except TooMuchOff as found:
+        keys = [one.line.key for one in wanted]
+        at = str(found)
+        path = f"quote.lines[{keys.index(at)}].manual_discount" if at else "quote.order_discount"
+        raise Validation(
+            Violation(path, "TOO_LARGE", "折让超过金额", "More is taken off than there is.")
+        ) from None
+    free = await products((line.product for line in result.free), call)
+    return Pricing(given, wanted, limits, result, free)
+
+
+def write(quote: Quote, pricing: Pricing) -> None:
+    """Writes lines, totals and grounds of a pricing into the quote."""
+    currency, result = quote.currency, pricing.result
+    lines: list[Any] = []
+    costs: list[Any] = []
+    below = False
+    whole_cost: Money | None = zero(currency)
+    for one, priced in zip(pricing.wanted, result.lines, strict=True):
+        lines.append(_line_of(one.kept, priced, currency, typed=one.line.typed is not None))
+        cost = _cost_of(one, priced, currency)
+        costs.append(cost)
+        below = below or cost.below_floor
+        whole_cost = whole_cost + one.cost if whole_cost is not None and one.cost is not None else None
+        for number, free in enumerate((line for line in result.free if line.cause == priced.key), start=1):
+            key = f"{priced.key}f{number}"
+            given_away = pricing.free.get(free.product)
+            lines.append(_free_line(free, key, given_away, currency))
+            unit_cost = given_away.cost if given_away else None
+            same = unit_cost is not None and unit_cost.currency == currency
+            whole_cost = (
+                whole_cost + extended(free.quantity, unit_cost) if same and unit_cost and whole_cost else None
+            )
+    quote.lines, quote.line_costs, quote.below_floor = lines, costs, below
+    _totals(quote, [priced for priced in result.lines if priced.steps])
+    complete = len(result.lines) == sum(bool(priced.steps) for priced in result.lines)
+    quote.margin_percent = (
+        margin_percent(quote.net_total, whole_cost) if complete and whole_cost and quote.net_total else None
+    )
+    quote.grounds = [_ground(priced.key, ground) for priced in result.lines for ground in priced.grounds]
+    quote.hints = [
+        pb.Quote.Hint(
+            line=hint.line, label=hint.label, add_quantity=_plain(hint.add_quantity),
+            saving=Money(hint.saving, currency).message(),
+        )
+        for hint in result.hints
+    ]  # fmt: skip
+    quote.cash_terms = [
+        pb.Quote.CashTerm(
+            label=term.label, percent=_plain(term.percent), amount=Money(term.amount, currency).message(), days=term.days,
+            net_days=term.net_days,
+        )
+        for term in result.cash_terms
+    ]  # fmt: skip
+    manual = [priced.manual_percent for priced in result.lines if priced.steps]
+    quote.max_discount_percent = max(manual, default=Decimal(0)).quantize(Decimal("0.01"))
+    quote.engine_version, quote.price_date = pricing.given.engine, pricing.given.day
+
+
+def _totals(quote: Quote, lines: Sequence[PricedLine]) -> None:
+    def total(name: str) -> Money:
+        return Money(sum((getattr(line, name) for line in lines), Decimal(0)), quote.currency).rounded()
+
+    listed, net, tax = total("listed"), total("net"), total("tax")
+    if max(listed.amount, (net + tax).amount) >= TOO_MUCH:
+        raise Validation(Violation("quote.lines", "TOO_LARGE", "金额过大", "The amount is too large."))
+    quote.list_total, quote.net_total, quote.tax_total = listed, net, tax
+    quote.discount_total, quote.gross_total = listed - net, net + tax
+
+
+async def _wanted(line: Any, shelf: Shelf, offered: dict[str, Bundle], path: str, call: Call) -> _Wanted:
+    """The line as it is kept, still without amounts, and what the engine needs of it."""
+    quantity, percent = _checked(line, path)
+    typed = Money.parse(line.unit_price)
+    manual = Money.parse(line.manual_discount)
+    for money in (typed, manual):
+        if money is not None and money.currency != shelf.currency:
+            raise InvalidArgument("CURRENCY_MISMATCH", expected=shelf.currency, found=money.currency)
+    if manual and percent:
+        text = "折扣比例和折让金额只能填一个", "Give a percentage or an amount, not both."
+        raise Validation(Violation(f"{path}.manual_discount", "CONFLICT", *text))
+    product, bundle = shelf.known.get(line.product), offered.get(line.bundle)
+    if line.bundle and line.product:
+        text = "一行只能有产品或组合产品", "A line has a product or a bundle."
+        raise Validation(Violation(f"{path}.bundle", "CONFLICT", *text))
+    if product is None and bundle is None and not line.description:
+        raise Validation(required(f"{path}.description"))
+    kept = _Line(
+        product=line.product, bundle=line.bundle, key=line.key, quantity=line.quantity, discount_percent=line.discount_percent,
+        description=line.description, unit=line.unit, free_text=product is None and bundle is None,
+    )  # fmt: skip
+    for name in ("unit_price", "manual_discount"):
+        if getattr(line, name).amount:
+            getattr(kept, name).CopyFrom(getattr(line, name))
+    base = Line(
+        key=line.key, quantity=quantity, typed=typed.amount if typed else None, manual_percent=percent,
+        manual_amount=manual.amount if manual else None,
+    )  # fmt: skip
+    if bundle is not None:
+        return await _of_bundle(base, kept, line, bundle, shelf, path, call)
+    return _of_product(base, kept, line, product, shelf)
+
+
+def _checked(line: Any, path: str) -> tuple[Decimal, Decimal]:
+    discount, rate = Decimal(line.discount_percent or 0), Decimal(line.tax_rate or 0)
+    for name, value in (("discount_percent", discount), ("tax_rate", rate)):
+        if value > HUNDRED:
+            raise Validation(Violation(f"{path}.{name}", "TOO_LARGE", "不能大于 100", "At most 100."))
+    quantity = Decimal(line.quantity)
+    if quantity <= 0:
+        text = "必须大于 0", "This must be more than 0."
+        raise Validation(Violation(f"{path}.quantity", "TOO_SMALL", *text))
+    return quantity, discount
+
+
+def _of_product(base: Line, kept: Any, line: Any, product: Product | None, shelf: Shelf) -> _Wanted:
+    rate = Decimal(line.tax_rate) if line.tax_rate else (product.tax_rate if product else None) or Decimal(0)
+    kept.tax_rate = _plain(rate)
+    if product is None:
+        return _Wanted(kept, _with(base, tax_rate=rate))
+    kept.unit, kept.description = line.unit or product.unit, line.description or product.display_name
+    found = shelf.price(product, kept.unit, base.quantity, rate)
+    full = _with(
+        base,
+        product=product.name,
+        categories=shelf.categories.above(product.category),
+        price=found,
+        tax_rate=rate,
+    )
+    return _Wanted(
+        kept, full, _extended(base.quantity, product.cost, shelf.currency),
+        _extended(base.quantity, product.min_price, shelf.currency), shelf.categories.floor(product.category),
+    )  # fmt: skip
+
+
+async def _of_bundle(
+    base: Line, kept: Any, line: Any, bundle: Bundle, shelf: Shelf, path: str, call: Call
+) -> _Wanted:
+    """A configured bundle: the sum of what was chosen, and then its own rule."""
+    shape = await bundle.shape(call)
+    chosen = shape.completed(line.choices)
+    if broken := shape.broken(chosen):
+        problem = invalid(shape, chosen, broken, call)
+        problem.violations = [
+            Violation(f"{path}.choices", one.reason, one.zh, one.en) for one in problem.violations
+        ]
+        raise problem
+    rates: list[Decimal] = []
+    total, cost, floor = zero(shelf.currency), zero(shelf.currency), zero(shelf.currency)
+    known_cost, missing = True, False
+    for key, quantity in ((key, chosen[key]) for key in shape.options if key in chosen):
+        part = shelf.known[shape.options[key].product]
+        rate = part.tax_rate or Decimal(0)
+        rates.append(rate)
+        found = shelf.price(part, part.unit, quantity * base.quantity, rate)
+        component = pb.Quote.Component(product=part.name, quantity=_plain(quantity), option=key)
+        if found is None:
+            missing = True
+        else:
+            one = Money(found.amount, shelf.currency)
+            component.unit_price.CopyFrom(one.message())
+            total += extended(quantity, one)
+        kept.components.append(component)
+        kept.choices.append(pb.Quote.Choice(option=key, quantity=_plain(quantity)))
+        part_cost = _extended(quantity * base.quantity, part.cost, shelf.currency)
+        known_cost = known_cost and part_cost is not None
+        cost += part_cost or zero(shelf.currency)
+        floor += _extended(quantity * base.quantity, part.min_price, shelf.currency) or zero(shelf.currency)
+    rate = (
+        Decimal(line.tax_rate)
+        if line.tax_rate
+        else bundle.tax_rate
+        if bundle.tax_rate is not None
+        else max(rates)
+    )
+    kept.tax_rate, kept.unit = _plain(rate), line.unit or bundle.unit
+    kept.description = line.description or bundle.display_name
+    rule = _bundle_rule(bundle, total, shelf.currency)
+    price = None
+    if not missing or bundle.price_mode == "FIXED":
+        version = str(bundle.version_number)
+        price = None if rule is None else Price(total.amount, "CONFIGURED", bundle.name, version, "", rule)
+    full = _with(base, categories=shelf.categories.above(bundle.category), price=price, tax_rate=rate)
+    return _Wanted(
+        kept,
+        full,
+        cost if known_cost else None,
+        floor if floor else None,
+        shelf.categories.floor(bundle.category),
+    )
+
+
+def _bundle_rule(bundle: Bundle, total: Money, currency: str) -> Decimal | None:
+    """What the bundle's own rule adds to the sum; None where its price is in another currency."""
+    if bundle.price_mode == "FIXED" and bundle.fixed_price is not None:
+        return (bundle.fixed_price - total).amount if bundle.fixed_price.currency == currency else None
+    if bundle.price_mode == "DISCOUNT":
+        return -share(total, bundle.discount_percent or Decimal(0)).amount
+    return Decimal(0)
+
+
+def _with(line: Line, **values: Any) -> Line:
+    from dataclasses import replace
+
+    return replace(line, **values)
+
+
+def _line_of(kept: Any, priced: PricedLine, currency: str, typed: bool) -> Any:
+    if not priced.steps:
+        kept.price_source = pb.Quote.MISSING
+        return kept
+    kept.price_source = pb.Quote.TYPED if typed else pb.Quote.PriceSource.Value(priced.source)
+    for name, amount in (
+        ("unit_list_price", priced.unit_price), ("list_amount", priced.listed), ("discount_amount", priced.listed - priced.net),
+        ("net_amount", priced.net), ("tax_amount", priced.tax), ("gross_amount", priced.gross),
+    ):  # fmt: skip
+        getattr(kept, name).CopyFrom(Money(amount, currency).message())
+    for seq, step in enumerate(priced.steps, start=1):
+        kept.trace.append(
+            pb.Quote.PriceStep(
+                seq=seq, kind=step.kind, label=step.label, basis=Money(step.basis, currency).message(), effect=step.effect,
+                adjustment=Money(step.adjustment, currency).message(), after=Money(step.after, currency).message(),
+            )
+        )  # fmt: skip
+    return kept
+
+
+def _free_line(free: Any, key: str, product: Product | None, currency: str) -> Any:
+    """A line of its own at nothing, which goes with the line that caused it."""
+    rate = (product.tax_rate if product else None) or Decimal(0)
+    line = _Line(
+        product=free.product, description=free.description, quantity=_plain(free.quantity), unit=free.unit, key=key,
+        free_with=free.cause, price_source=pb.Quote.FREE, tax_rate=_plain(rate),
+    )  # fmt: skip
+    nothing = zero(currency).message()
+    for name in (
+        "unit_list_price", "list_amount", "discount_amount", "net_amount", "tax_amount", "gross_amount",
+    ):  # fmt: skip
+        getattr(line, name).CopyFrom(nothing)
+    line.trace.append(
+        pb.Quote.PriceStep(
+            seq=1, kind="FREE", label=free.label, basis=nothing, adjustment=nothing, after=nothing
+        )
+    )
+    return line
+
+
+def _cost_of(one: _Wanted, priced: PricedLine, currency: str) -> Any:
+    net = Money(priced.net, currency)
+    told = pb.Quote.LineCost(line=priced.key)
+    if not priced.steps:
+        return told
+    told.below_floor = one.floor is not None and net < one.floor
+    if one.cost is not None:
+        told.cost.CopyFrom(one.cost.message())
+        margin = margin_percent(net, one.cost)
+        told.margin_percent = _plain(margin) if margin is not None else ""
+        if one.margin_floor is not None:
+            least = net.amount * (HUNDRED - one.margin_floor) / HUNDRED
+            told.below_floor = told.below_floor or one.cost.amount > least
+    return told
+
+
+def _ground(key: str, ground: Any) -> Any:
+    return pb.Quote.Ground(
+        line=key, kind=ground.kind, policy=ground.policy, version=ground.version, validity=ground.validity, why=ground.why,
+        rejected=[
+            pb.Quote.Rejection(policy=one.policy, label=one.label, reason=one.reason) for one in ground.rejected
+        ],
+    )  # fmt: skip
+
+
+def _extended(quantity: Decimal, each: Money | None, currency: str) -> Money | None:
+    return extended(quantity, each) if each is not None and each.currency == currency else None
+
+
+def _check_for_sale(
+    quote: Quote, lines: Sequence[Any], known: dict[str, Product], offered: dict[str, Bundle]
+) -> None:
+    """A new quotation offers what is on sale; a later version keeps what the one before offered."""
+    later = quote.version_number > 1
+    wrong: list[Violation] = []
+    for place, line in enumerate(lines):
+        product, bundle = known.get(line.product), offered.get(line.bundle)
+        if line.product and (
+            product is None or product.state not in _for_sale("ACTIVE", "END_OF_SALE", later)
+        ):
+            successor = f"，可改用 {product.successor}" if product and product.successor else ""
+            instead = f" {product.successor} takes its place." if product and product.successor else ""
+            path = f"quote.lines[{place}].product"
+            text = f"产品不在售{successor}", f"The product is not on sale.{instead}"
+            wrong.append(Violation(path, "NOT_FOR_SALE", *text))
+        if line.bundle and (bundle is None or bundle.state not in _for_sale("ACTIVE", "RETIRED", later)):
+            path = f"quote.lines[{place}].bundle"
+            wrong.append(Violation(path, "NOT_FOR_SALE", "组合产品不在售", "The bundle is not on sale."))
+    if wrong:
+        raise Validation(*wrong)
+
+
+def _for_sale(now: str, before: str, later: bool) -> tuple[str, ...]:
+    return (now, before) if later else (now,)
+
+
+def _keyed(lines: Sequence[Any]) -> list[Any]:
+    """The lines, each with a key of its own that later versions keep."""
+    taken = {line.key for line in lines if line.key}
+    free = (str(number) for number in range(1, 2 * len(lines) + 1) if str(number) not in taken)
+    keyed: list[Any] = []
+    seen: set[str] = set()
+    for line in lines:
+        copy = _Line()
+        copy.CopyFrom(line)
+        copy.key = line.key if line.key and line.key not in seen else next(free)
+        seen.add(copy.key)
+        keyed.append(copy)
+    return keyed
+
+
+def _plain(number: Decimal) -> str:
+    return f"{number.normalize():f}"
