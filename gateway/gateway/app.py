@@ -24,7 +24,7 @@ from gateway.errors import Errors, Refusal
 from gateway.limits import Buckets, Shedder
 from gateway.principals import ApiKeys, Principals
 from gateway.rest import Rest
-from gateway.routes import files, health, session, stream, web
+from gateway.routes import feeds, files, health, session, stream, web
 from gateway.sessions import Issuer, Sessions
 from gateway.settings import Settings
 from gateway.surroundings import Surroundings
@@ -55,6 +55,8 @@ def create_app(settings: Settings, descriptor_set: bytes, around: Surroundings) 
     app.include_router(stream.router(changes, principals))
     if around.store is not None and "workspace" in settings.targets and descriptors.knows(files.FILE):
         app.include_router(files.router(around, around.store, principals, codec))
+    if "workspace" in settings.targets and descriptors.knows(feeds.READ):
+        app.include_router(feeds.router(around, codec))
     app.include_router(web.api_pages(openapi.document(descriptors, transcoder.routes)))
     app.mount("/docs/assets", web.docs_assets())
     if settings.web_root is not None:

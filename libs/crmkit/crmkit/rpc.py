@@ -106,14 +106,14 @@ def compile_service(service: ServiceDescriptor, implementation: object) -> list[
     ValueError at start where an RPC has no implementation, permission or HTTP binding, or the object has a
     method that is no RPC.
     """
-    standards = {
-        s.described.message.full_name: s
-        for s in vars(type(implementation)).values()
-        if isinstance(s, Standard)
+    # A service of many methods is written as several classes that it inherits.
+    written = {
+        name: value for part in reversed(type(implementation).__mro__) for name, value in vars(part).items()
     }
+    standards = {s.described.message.full_name: s for s in written.values() if isinstance(s, Standard)}
     methods = [_compile(method, implementation, standards) for method in service.methods]
     names = {method.name for method in methods}
-    for name in vars(type(implementation)):
+    for name in written:
         if name[0].isupper() and name not in names:
             raise ValueError(f"{service.full_name} has no RPC {name}")
     return methods

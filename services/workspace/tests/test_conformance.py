@@ -20,10 +20,11 @@ class TestWorkspace(Conformance):
         "files": {"sha256": "ab" * 32},
         "apiKeys": {"permissions": ["workspace.tasks.read"], "scope": "OWN"},
         "savedViews": {"collection": "tasks"},
+        "calendarEvents": {"start": "2026-12-01T09:00", "end": "2026-12-01T10:00", "acceptConflicts": True},
         "bulkJobs": {"collection": "tasks", "mode": "EXPORT"},
     }
 
-    shown_once: ClassVar = frozenset(["secret"])
+    shown_once: ClassVar = frozenset(["secret", "path"])
 
     @pytest.fixture
     def service(self, workspace: Service) -> Service:

@@ -13,7 +13,7 @@ from google.protobuf.json_format import MessageToDict
 from google.protobuf.timestamp_pb2 import Timestamp
 from sqlalchemy import select
 
-from workspace import publishing
+from workspace import invitations, publishing
 from workspace.model import audit
 from workspace.model.api_key import ApiKey
 from workspace.model.approval import (
@@ -251,7 +251,27 @@ async def _ask(approval: Approval, people: list[str], call: Call) -> None:
     )
 
 
+async def on_calendar_event_scheduled(event: events.CalendarEventScheduled, call: Call) -> None:
+    """Who is asked to come is told."""
+    await invitations.tell(event.calendar_event, event.removed, "日程邀请", "Invitation", call)
+
+
+async def on_calendar_event_moved(event: events.CalendarEventMoved, call: Call) -> None:
+    """Who comes is told of the new time."""
+    await invitations.tell(event.calendar_event, event.removed, "日程改期", "Moved", call)
+
+
+async def on_calendar_event_cancelled(event: events.CalendarEventCancelled, call: Call) -> None:
+    """Who would have come is told."""
+    await invitations.tell(
+        event.calendar_event, (), "日程取消", "Cancelled", call, event.occurrence, cancelled=True
+    )
+
+
 CONSUMERS = [
+    on_calendar_event_scheduled,
+    on_calendar_event_moved,
+    on_calendar_event_cancelled,
     on_anything_happened,
     on_definition_changed,
     on_action_held,

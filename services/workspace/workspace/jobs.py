@@ -4,10 +4,11 @@ from datetime import datetime, timedelta
 
 import structlog
 from crmkit.call import Call
-from crmkit.schedule import every
+from crmkit.schedule import cron, every
 from sqlalchemy import select, text
 
 from workspace import identity, publishing
+from workspace.model import calendar
 from workspace.model.api_key import ApiKey
 
 MONTHS_AHEAD = 3
@@ -44,4 +45,10 @@ async def reconcile_identity(as_of: datetime, call: Call) -> None:
     await identity.queue_unfinished(call)
 
 
-SCHEDULES = [reconcile_configuration, reconcile_identity, expire_keys, make_audit_months]
+@cron("10 2 * * *", collapse=True)
+async def extend_series(as_of: datetime, call: Call) -> None:
+    """Series are worked out two years ahead again; all anew where the zones have another edition."""
+    await calendar.extend(call)
+
+
+SCHEDULES = [extend_series, reconcile_configuration, reconcile_identity, expire_keys, make_audit_months]

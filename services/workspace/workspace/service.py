@@ -9,6 +9,7 @@ from crmkit.mapping import mapper
 from crmkit.standard import Standard
 from sqlalchemy import select
 
+from workspace.calendar_methods import CalendarMethods
 from workspace.model.api_key import ApiKey
 from workspace.model.approval import Approval, ApprovalPolicy
 from workspace.model.audit import AuditEntry, prove
@@ -24,7 +25,7 @@ from workspace.model.work import Note, Notification, SavedView, Task
 MARKED_AT_ONCE = 500
 
 
-class WorkspaceService:
+class WorkspaceService(CalendarMethods):
     """Organisation, permission, approval, collaboration and audit."""
 
     departments = Standard(Department)

@@ -292,6 +292,153 @@ def upgrade() -> None:
         unique=False,
     )
     op.create_table(
+        "calendar_events",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("display_name", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("kind", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("start", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("end", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("time_zone", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("start_date", sa.Date(), nullable=True),
+        sa.Column("end_date", sa.Date(), nullable=True),
+        sa.Column("recurrence", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("extra_dates", postgresql.ARRAY(sa.Text()), server_default=sa.text("'{}'"), nullable=False),
+        sa.Column(
+            "except_dates", postgresql.ARRAY(sa.Text()), server_default=sa.text("'{}'"), nullable=False
+        ),
+        sa.Column("overrides", postgresql.JSONB(), server_default=sa.text("'[]'"), nullable=False),
+        sa.Column("attendees", postgresql.JSONB(), server_default=sa.text("'[]'"), nullable=False),
+        sa.Column("rooms", postgresql.ARRAY(sa.Text()), server_default=sa.text("'{}'"), nullable=False),
+        sa.Column("location", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("agenda", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("minutes", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("links", postgresql.ARRAY(sa.Text()), server_default=sa.text("'{}'"), nullable=False),
+        sa.Column("visibility", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("availability", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("reminders", postgresql.JSONB(), server_default=sa.text("'[]'"), nullable=False),
+        sa.Column("accept_conflicts", sa.Boolean(), server_default=sa.text("false"), nullable=False),
+        sa.Column("state", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("uid", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("sequence", sa.Integer(), server_default=sa.text("0"), nullable=False),
+        sa.Column("start_time", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("end_time", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("last_end_time", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("source", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("reason", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("worked_out_until", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("zone_edition", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("number", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("owner", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("department", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column(
+            "collaborators", postgresql.ARRAY(sa.Text()), server_default=sa.text("'{}'"), nullable=False
+        ),
+        sa.Column("pending_approval", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("create_time", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("update_time", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("creator", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column(
+            "custom", postgresql.JSONB(astext_type=sa.Text()), server_default=sa.text("'{}'"), nullable=False
+        ),
+        sa.Column("version", sa.Integer(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("calendar_events_pkey")),
+    )
+    op.create_index(
+        "calendar_events_department_update_time_index",
+        "calendar_events",
+        ["department", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "calendar_events_links_index", "calendar_events", ["links"], unique=False, postgresql_using="gin"
+    )
+    op.create_index(
+        "calendar_events_owner_update_time_index",
+        "calendar_events",
+        ["owner", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "calendar_events_source_key",
+        "calendar_events",
+        ["source"],
+        unique=True,
+        postgresql_where=sa.text("source <> ''"),
+    )
+    op.create_index("calendar_events_uid_key", "calendar_events", ["owner", "uid"], unique=True)
+    op.create_index(
+        "calendar_events_update_time_index",
+        "calendar_events",
+        [sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index("calendar_events_worked_out_index", "calendar_events", ["worked_out_until"], unique=False)
+    op.create_table(
+        "calendar_feeds",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("display_name", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("detail", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("secret_hash", sa.Text(), nullable=False),
+        sa.Column("number", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("owner", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("department", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column(
+            "collaborators", postgresql.ARRAY(sa.Text()), server_default=sa.text("'{}'"), nullable=False
+        ),
+        sa.Column("pending_approval", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("create_time", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("update_time", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("creator", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column(
+            "custom", postgresql.JSONB(astext_type=sa.Text()), server_default=sa.text("'{}'"), nullable=False
+        ),
+        sa.Column("version", sa.Integer(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("calendar_feeds_pkey")),
+    )
+    op.create_index(
+        "calendar_feeds_department_update_time_index",
+        "calendar_feeds",
+        ["department", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "calendar_feeds_owner_update_time_index",
+        "calendar_feeds",
+        ["owner", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index("calendar_feeds_secret_hash_key", "calendar_feeds", ["secret_hash"], unique=True)
+    op.create_index(
+        "calendar_feeds_update_time_index",
+        "calendar_feeds",
+        [sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_table(
+        "calendar_instances",
+        sa.Column("event", sa.Uuid(), nullable=False),
+        sa.Column("occurrence", sa.Text(), nullable=False),
+        sa.Column("start_time", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("end_time", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("start_date", sa.Date(), nullable=True),
+        sa.Column("end_date", sa.Date(), nullable=True),
+        sa.Column("display_name", sa.Text(), nullable=False),
+        sa.Column("location", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("event", "occurrence", name=op.f("calendar_instances_pkey")),
+    )
+    op.create_index("calendar_instances_time_index", "calendar_instances", ["start_time"], unique=False)
+    op.create_table(
+        "calendar_slots",
+        sa.Column("event", sa.Uuid(), nullable=False),
+        sa.Column("occurrence", sa.Text(), nullable=False),
+        sa.Column("person", sa.Text(), nullable=False),
+        sa.Column("start_time", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("end_time", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("busy", sa.Boolean(), nullable=False),
+        sa.PrimaryKeyConstraint("event", "occurrence", "person", name=op.f("calendar_slots_pkey")),
+    )
+    op.create_index("calendar_slots_person_index", "calendar_slots", ["person", "end_time"], unique=False)
+    op.create_table(
         "custom_fields",
         sa.Column("id", sa.Uuid(), nullable=False),
         sa.Column("collection", sa.Text(), server_default=sa.text("''"), nullable=False),
@@ -707,6 +854,20 @@ def upgrade() -> None:
         "roles_update_time_index", "roles", [sa.literal_column("update_time DESC"), "id"], unique=False
     )
     op.create_table(
+        "room_bookings",
+        sa.Column("event", sa.Uuid(), nullable=False),
+        sa.Column("occurrence", sa.Text(), nullable=False),
+        sa.Column("room", sa.Text(), nullable=False),
+        sa.Column("during", postgresql.TSTZRANGE(), nullable=False),
+        postgresql.ExcludeConstraint(
+            (sa.text("int8range(hashtextextended(room, 0), hashtextextended(room, 0), '[]')"), "&&"),
+            (sa.column("during"), "&&"),
+            using="gist",
+            name="room_bookings_room_taken",
+        ),
+        sa.PrimaryKeyConstraint("event", "occurrence", "room", name=op.f("room_bookings_pkey")),
+    )
+    op.create_table(
         "saved_views",
         sa.Column("id", sa.Uuid(), nullable=False),
         sa.Column("collection", sa.Text(), server_default=sa.text("''"), nullable=False),
@@ -922,6 +1083,68 @@ def upgrade() -> None:
     op.create_index(
         "ix_bulk_jobs_search_search_pinyin",
         "bulk_jobs_search",
+        [sa.literal_column("array_to_tsvector(search_pinyin)")],
+        unique=False,
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "off"},
+    )
+    op.create_table(
+        "calendar_events_search",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column(
+            "search_grams", postgresql.ARRAY(sa.Text(collation="C")), server_default="{}", nullable=False
+        ),
+        sa.Column("search_text", sa.Text(collation="C"), server_default="", nullable=False),
+        sa.Column(
+            "search_pinyin", postgresql.ARRAY(sa.Text(collation="C")), server_default="{}", nullable=False
+        ),
+        sa.ForeignKeyConstraint(
+            ["id"], ["calendar_events.id"], name=op.f("calendar_events_search_id_fkey"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("calendar_events_search_pkey")),
+    )
+    op.create_index(
+        "ix_calendar_events_search_search_grams",
+        "calendar_events_search",
+        ["search_grams"],
+        unique=False,
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "off"},
+    )
+    op.create_index(
+        "ix_calendar_events_search_search_pinyin",
+        "calendar_events_search",
+        [sa.literal_column("array_to_tsvector(search_pinyin)")],
+        unique=False,
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "off"},
+    )
+    op.create_table(
+        "calendar_feeds_search",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column(
+            "search_grams", postgresql.ARRAY(sa.Text(collation="C")), server_default="{}", nullable=False
+        ),
+        sa.Column("search_text", sa.Text(collation="C"), server_default="", nullable=False),
+        sa.Column(
+            "search_pinyin", postgresql.ARRAY(sa.Text(collation="C")), server_default="{}", nullable=False
+        ),
+        sa.ForeignKeyConstraint(
+            ["id"], ["calendar_feeds.id"], name=op.f("calendar_feeds_search_id_fkey"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("calendar_feeds_search_pkey")),
+    )
+    op.create_index(
+        "ix_calendar_feeds_search_search_grams",
+        "calendar_feeds_search",
+        ["search_grams"],
+        unique=False,
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "off"},
+    )
+    op.create_index(
+        "ix_calendar_feeds_search_search_pinyin",
+        "calendar_feeds_search",
         [sa.literal_column("array_to_tsvector(search_pinyin)")],
         unique=False,
         postgresql_using="gin",
@@ -1409,6 +1632,32 @@ def downgrade() -> None:
     )
     op.drop_table("custom_fields_search")
     op.drop_index(
+        "ix_calendar_feeds_search_search_pinyin",
+        table_name="calendar_feeds_search",
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "off"},
+    )
+    op.drop_index(
+        "ix_calendar_feeds_search_search_grams",
+        table_name="calendar_feeds_search",
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "off"},
+    )
+    op.drop_table("calendar_feeds_search")
+    op.drop_index(
+        "ix_calendar_events_search_search_pinyin",
+        table_name="calendar_events_search",
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "off"},
+    )
+    op.drop_index(
+        "ix_calendar_events_search_search_grams",
+        table_name="calendar_events_search",
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "off"},
+    )
+    op.drop_table("calendar_events_search")
+    op.drop_index(
         "ix_bulk_jobs_search_search_pinyin",
         table_name="bulk_jobs_search",
         postgresql_using="gin",
@@ -1470,6 +1719,7 @@ def downgrade() -> None:
     op.drop_index("saved_views_owner_update_time_index", table_name="saved_views")
     op.drop_index("saved_views_department_update_time_index", table_name="saved_views")
     op.drop_table("saved_views")
+    op.drop_table("room_bookings")
     op.drop_index("roles_update_time_index", table_name="roles")
     op.drop_index("roles_code_key", table_name="roles")
     op.drop_table("roles")
@@ -1529,6 +1779,25 @@ def downgrade() -> None:
     op.drop_index("custom_fields_update_time_index", table_name="custom_fields")
     op.drop_index("custom_fields_collection_key_key", table_name="custom_fields")
     op.drop_table("custom_fields")
+    op.drop_index("calendar_slots_person_index", table_name="calendar_slots")
+    op.drop_table("calendar_slots")
+    op.drop_index("calendar_instances_time_index", table_name="calendar_instances")
+    op.drop_table("calendar_instances")
+    op.drop_index("calendar_feeds_update_time_index", table_name="calendar_feeds")
+    op.drop_index("calendar_feeds_secret_hash_key", table_name="calendar_feeds")
+    op.drop_index("calendar_feeds_owner_update_time_index", table_name="calendar_feeds")
+    op.drop_index("calendar_feeds_department_update_time_index", table_name="calendar_feeds")
+    op.drop_table("calendar_feeds")
+    op.drop_index("calendar_events_worked_out_index", table_name="calendar_events")
+    op.drop_index("calendar_events_update_time_index", table_name="calendar_events")
+    op.drop_index("calendar_events_uid_key", table_name="calendar_events")
+    op.drop_index(
+        "calendar_events_source_key", table_name="calendar_events", postgresql_where=sa.text("source <> ''")
+    )
+    op.drop_index("calendar_events_owner_update_time_index", table_name="calendar_events")
+    op.drop_index("calendar_events_links_index", table_name="calendar_events", postgresql_using="gin")
+    op.drop_index("calendar_events_department_update_time_index", table_name="calendar_events")
+    op.drop_table("calendar_events")
     op.drop_index("bulk_jobs_update_time_index", table_name="bulk_jobs")
     op.drop_index("bulk_jobs_reverts_index", table_name="bulk_jobs")
     op.drop_index("bulk_jobs_result_file_index", table_name="bulk_jobs")

@@ -1,0 +1,223 @@
+"""The methods of calendars."""
+
+from collections.abc import Sequence
+from datetime import UTC, date, timedelta
+from typing import Any, cast
+
+from crm.workspace.v1 import pb
+from crmkit.call import Call
+from crmkit.errors import InvalidArgument, NotFound, PermissionDenied, ResourceExhausted
+from crmkit.mapping import mapper, to_timestamp
+from crmkit.standard import Standard
+from sqlalchemy import select
+from sqlalchemy.dialects.postgresql import Range
+
+from workspace import ical
+from workspace.model.calendar import (
+    AHEAD,
+    CalendarEvent,
+    CalendarInstance,
+    CalendarSlot,
+    RoomBooking,
+    conflicts,
+    free_slots,
+    oversees,
+    room_conflicts,
+    shows,
+    strict,
+    who,
+    zones_of,
+)
+from workspace.model.calendar_feed import CalendarFeed
+from workspace.model.employee import Employee
+
+LONGEST_RANGE = timedelta(days=400)
+MOST_PEOPLE = 100
+MOST_INSTANCES = 20_000
+SHOWN = 50
+
+
+class CalendarMethods:
+    """Events, conflicts, who has time when, feeds and files of other calendars."""
+
+    calendar_events = Standard(CalendarEvent)
+    calendar_feeds = Standard(CalendarFeed)
+
+    async def RespondCalendarEvent(
+        self, request: pb.RespondCalendarEventRequest, call: Call
+    ) -> CalendarEvent:
+        event = await call.load(CalendarEvent, request)
+        await event.respond(call.caller.employee, request.response, request.comment, call)
+        return event
+
+    async def CancelCalendarEvent(self, request: pb.CancelCalendarEventRequest, call: Call) -> CalendarEvent:
+        event = await call.load(CalendarEvent, request)
+        await event.cancel(request.range, request.occurrence, request.reason, call)
+        return event
+
+    async def MoveCalendarEvent(self, request: pb.MoveCalendarEventRequest, call: Call) -> CalendarEvent:
+        event = await call.load(CalendarEvent, request)
+        await event.move(request.occurrence, request.start, request.end, request.accept_conflicts, call)
+        return event
+
+    async def SplitCalendarEvent(self, request: pb.SplitCalendarEventRequest, call: Call) -> CalendarEvent:
+        event = await call.load(CalendarEvent, request)
+        return await event.split(request.occurrence, call)
+
+    async def CompleteCalendarEvent(
+        self, request: pb.CompleteCalendarEventRequest, call: Call
+    ) -> CalendarEvent:
+        event = await call.load(CalendarEvent, request)
+        await event.complete(request.minutes, request.action_items, call)
+        return event
+
+    async def CheckConflicts(self, request: pb.CheckConflictsRequest, call: Call) -> dict[str, Any]:
+        event = await _draft(request.calendar_event, call)
+        until = (call.now + AHEAD).replace(tzinfo=None)
+        dates = [found for found in event.occurrences(max(until, event.series.start)) if not found.cancelled]
+        zones = await zones_of(event.people(), call)
+        slots = [
+            {"person": person, "start_time": span[0], "end_time": span[1], "occurrence": found.key}
+            for person in zones
+            for found in dates
+            for span in [found.span(zones[person])]
+        ]
+        rooms = await room_conflicts(event, dates, call)
+        found = rooms if event.availability == "FREE" else [*rooms, *await conflicts(event.id, slots, call)]
+        told = [
+            pb.TimeConflict(
+                employee=conflict.person, room=conflict.room, start_time=to_timestamp(conflict.start),
+                end_time=to_timestamp(conflict.end), display_name=await conflict.title(call),
+                occurrence=conflict.occurrence,
+            )
+            for conflict in found[:SHOWN]
+        ]  # fmt: skip
+        free = await free_slots(event, call) if found else []
+        return {
+            "conflicts": told,
+            "free_slots": [
+                pb.FreeSlot(start_time=to_timestamp(a), end_time=to_timestamp(b)) for a, b in free
+            ],
+            "acceptable": not rooms and not (found and strict(event.kind, call)),
+        }
+
+    async def QueryCalendar(self, request: pb.QueryCalendarRequest, call: Call) -> dict[str, Any]:
+        begin, finish = request.from_time.ToDatetime(UTC), request.to_time.ToDatetime(UTC)
+        if not begin < finish <= begin + LONGEST_RANGE:
+            raise InvalidArgument("MALFORMED", detail="from_time, to_time")
+        people = await _asked(request, call)
+        found: list[pb.CalendarInstance] = []
+        async with call.everybody():
+            slot = select(
+                CalendarSlot.event, CalendarSlot.occurrence, CalendarSlot.person, CalendarSlot.start_time,
+                CalendarSlot.end_time, CalendarSlot.busy,
+            ).where(CalendarSlot.person.in_(people), CalendarSlot.end_time > begin, CalendarSlot.start_time < finish)  # fmt: skip
+            taken = select(
+                RoomBooking.event, RoomBooking.occurrence, RoomBooking.room, RoomBooking.during
+            ).where(RoomBooking.room.in_(request.rooms), RoomBooking.during.overlaps(Range(begin, finish)))
+            slots = (
+                await call.db.execute(slot.order_by(CalendarSlot.start_time).limit(MOST_INSTANCES + 1))
+            ).all()
+            booked = (await call.db.execute(taken.limit(MOST_INSTANCES + 1))).all() if request.rooms else []
+            if max(len(slots), len(booked)) > MOST_INSTANCES:
+                raise ResourceExhausted("TOO_LARGE", limit=MOST_INSTANCES)
+            keys = {row.event for row in (*slots, *booked)}
+            rows = await call.db.scalars(select(CalendarEvent).where(CalendarEvent.id.in_(keys)))
+            known = {event.id: event for event in rows}
+            dates = select(CalendarInstance).where(
+                CalendarInstance.event.in_(keys),
+                CalendarInstance.end_time > begin - timedelta(days=2),
+                CalendarInstance.start_time < finish + timedelta(days=2),
+            )
+            instances = {(date.event, date.occurrence): date for date in await call.db.scalars(dates)}
+        for row in slots:
+            event = known[row.event]
+            instance = instances.get((row.event, row.occurrence))
+            if told := _told(event, instance, row.occurrence, row.person, "", request.link, call):
+                told.busy = row.busy
+                told.start_time.FromDatetime(row.start_time)
+                told.end_time.FromDatetime(row.end_time)
+                found.append(told)
+        for row in booked:
+            instance = instances.get((row.event, row.occurrence))
+            if told := _told(known[row.event], instance, row.occurrence, "", row.room, request.link, call):
+                told.busy = True
+                told.start_time.FromDatetime(row.during.lower)
+                told.end_time.FromDatetime(row.during.upper)
+                found.append(told)
+        found.sort(key=lambda instance: (instance.start_time.seconds, instance.employee, instance.room))
+        return {"instances": found}
+
+    async def ImportCalendar(self, request: pb.ImportCalendarRequest, call: Call) -> dict[str, Any]:
+        return await ical.bring_in(request.content, call)
+
+    async def CreateCalendarFeed(self, request: pb.CreateCalendarFeedRequest, call: Call) -> Any:
+        feed: Any = await self.calendar_feeds.create(request, call)
+        call.remembered = mapper(CalendarFeed).message(feed)
+        answer: Any = mapper(CalendarFeed).message(feed)
+        answer.path = feed.shown
+        return answer
+
+    async def ReadCalendarFeed(self, request: pb.ReadCalendarFeedRequest, call: Call) -> dict[str, Any]:
+        feed = await CalendarFeed.of(request.secret, call)
+        person: Any = call.config(f"employee.{feed.owner.partition('/')[2]}") if feed else None
+        if feed is None or not person or person.get("disabled"):
+            raise NotFound()
+        return {"content": await ical.feed(feed, str(person.get("displayName", "")), call)}
+
+
+async def _asked(request: pb.QueryCalendarRequest, call: Call) -> Sequence[str]:
+    """Whose calendars are asked for."""
+    if call.caller.account or not call.caller.employee:
+        raise PermissionDenied("PERMISSION_DENIED", permission="workspace.calendarEvents.read")
+    if not request.team:
+        if len(request.employees) > MOST_PEOPLE:
+            raise ResourceExhausted("TOO_LARGE", limit=MOST_PEOPLE)
+        return list(request.employees) or ([] if request.rooms else [call.caller.employee])
+    working = select(Employee.id).where(Employee.state == "ACTIVE").order_by(Employee.display_name)
+    async with call.everybody():
+        names = [f"employees/{key}" for key in await call.db.scalars(working)]
+    covered = [name for name in names if name == call.caller.employee or oversees(name, call)]
+    return covered[:MOST_PEOPLE]
+
+
+def _told(
+    event: CalendarEvent, instance: CalendarInstance | None, occurrence: str, person: str, room: str, link: str, call: Call
+) -> pb.CalendarInstance | None:  # fmt: skip
+    """What the caller may know of a date; None where it is not asked for."""
+    shown = shows(event, person, call)
+    if link and not (shown and link in event.links):
+        return None
+    told = pb.CalendarInstance(employee=person, room=room)
+    if instance is not None and instance.start_date and instance.end_date:
+        told.start_date, told.end_date = _iso(instance.start_date), _iso(instance.end_date)
+    if shown:
+        own = instance or CalendarInstance(display_name="", location="")
+        told.event, told.occurrence, told.series = event.name, occurrence, event.repeats
+        told.display_name = own.display_name or event.display_name
+        told.location = own.location or event.location
+        told.kind = cast("Any", pb.CalendarEvent.Kind.Value(event.kind))
+        told.state = cast("Any", pb.CalendarEvent.State.Value(event.state))
+        told.response = next((a.response for a in event.attendees if who(a) == person), told.response)
+    return told
+
+
+def _iso(day: date) -> str:
+    return day.isoformat()
+
+
+async def _draft(message: pb.CalendarEvent, call: Call) -> CalendarEvent:
+    """The event of a form, not stored; with the id of what is stored where it names that."""
+    event = CalendarEvent()
+    if message.name:
+        stored = await call.load(CalendarEvent, message.name, lock=False)
+        stored.check_organizer(call)
+        event.id = stored.id
+    names = [
+        name for name in CalendarEvent.described.fields if name not in {"name", "display_name", "custom"}
+    ]
+    mapper(CalendarEvent).assign(event, message, names, new=True, prefix="calendar_event")
+    await call.check_references(message, "calendar_event", ["attendees"])
+    event.owner = call.caller.employee
+    event.complete_draft()
+    return event
