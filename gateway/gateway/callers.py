@@ -74,6 +74,12 @@ def _permissions(descriptors: Descriptors) -> set[str]:
     """Every permission that there is, for roles that name them by pattern."""
     found = {method.permission for method in descriptors.methods()}
     for message in descriptors.messages():
+        if (rule := descriptors.option(message, RESOURCE)) is not None:
+            scope = rule.DESCRIPTOR.fields_by_name["scope"].enum_type.values_by_number[rule.scope].name
+            area = message.full_name.split(".")[1]
+            collection = descriptors.option(message, RESOURCE_TYPE).plural
+            further = [*rule.permissions, *(("assign", "across") if scope == "OWNED" else ())]
+            found.update(f"{area}.{collection}.{verb}" for verb in further)
         for field in message.fields:
             if rule := descriptors.option(field, FIELD):
                 found.add(rule.read_permission)

@@ -78,6 +78,12 @@ class App:
         return _service_of(self.name)
 
     @property
+    def collections(self) -> tuple[str, ...]:
+        """The collections whose reaches the tables' policies ask for."""
+        found = {name for model in self.models for name in model.scoped_as()}
+        return tuple(sorted(found))
+
+    @property
     def models(self) -> list[type[Resource]]:
         """Every resource model over the app's tables."""
         return [model for model in _subclasses(Resource) if getattr(model, "metadata", None) is self.tables]
@@ -116,7 +122,9 @@ class Running:
         await refuse_unsafe(self.engine)
         pool = cast("QueuePool", self.engine.pool)
         self.metrics.pool.labels(app.name).set_function(pool.checkedout)
-        self.sessions = async_sessionmaker(self.engine, expire_on_commit=False, autoflush=False)
+        # Which collections' reaches the second wall is told of.
+        known = {"collections": app.collections}
+        self.sessions = async_sessionmaker(self.engine, expire_on_commit=False, autoflush=False, info=known)
         # Numbers are drawn by calls that hold a connection already: from the same pool, as many calls as it has
         # connections would wait for one more for ever.
         aside = open_engine(settings, app.name, size=1, overflow=0)

@@ -9,12 +9,12 @@ import base64
 import ipaddress
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from enum import StrEnum
 from fnmatch import fnmatchcase
 from typing import Any, Protocol, cast
+from zoneinfo import ZoneInfo
 
 import httpx
 from joserfc import jwt
@@ -22,6 +22,9 @@ from joserfc.errors import JoseError
 from joserfc.jwk import KeySet
 from joserfc.jws import JWSRegistry
 
+from crmkit import filters
+from crmkit.access import Access, Given, Grant, Organisation, People, Reach, Role
+from crmkit.access import Scope as Scope
 from crmkit.background import ended
 from crmkit.errors import CHINESE, ENGLISH, Unauthenticated
 
@@ -29,26 +32,19 @@ ALGORITHMS = ["RS256", "ES256", "PS256"]
 LEEWAY_SECONDS = 30
 GATEWAY_ISSUER = "guanxi-gateway"
 TOKEN_CACHE = 2048
+ACCESS_CACHE = 4096
+ZONE = ZoneInfo("Asia/Shanghai")
 # Keys are asked for again after an hour; while the issuer is away the known ones go on for a day.
 FRESH_SECONDS = 3600
 STALE_SECONDS = 24 * 3600
 
 
-class Scope(StrEnum):
-    """How far a caller sees beyond what it owns and collaborates on."""
-
-    OWN = "OWN"
-    DEPARTMENT = "DEPARTMENT"
-    BELOW = "BELOW"
-    ALL = "ALL"
-
-
-_ORDER = list(Scope)
-
-
 @dataclass(frozen=True)
 class Caller:
-    """Somebody or something that calls. `actor` is what stands in the audit."""
+    """Somebody or something that calls. `actor` is what stands in the audit.
+
+    `scope` and `departments` are the widest level of the roles; what counts for a collection is `reach`.
+    """
 
     actor: str
     employee: str = ""
@@ -63,6 +59,7 @@ class Caller:
     address: str = ""
     principal: str = ""
     approved: str = field(default="", compare=False)
+    access: Access | Given | None = field(default=None, compare=False, repr=False)
 
     def may(self, permission: str) -> bool:
         """True where the caller holds the permission."""
@@ -73,10 +70,11 @@ class Caller:
         """True for a service itself: consumers and timed work."""
         return self.actor.startswith("system/")
 
-    @property
-    def sees_all(self) -> bool:
-        """True where no row is hidden from the caller."""
-        return self.scope is Scope.ALL and not self.account
+    def reach(self, collection: str, verb: str = "read") -> Reach:
+        """Which rows of the collection the verb reaches."""
+        if self.access is not None:
+            return self.access.reach(collection, verb)
+        return Reach(self.scope is Scope.ALL, self.departments)
 
 
 def system(app: str) -> Caller:
@@ -101,6 +99,10 @@ class ConfigReader(Protocol):
         """All entries whose key begins so."""
         ...
 
+    def changed(self, prefix: str, listener: Callable[[str, Any], None]) -> None:
+        """Calls the listener for every change of such a key."""
+        ...
+
 
 class Directory:
     """Roles, people and departments as the configuration bucket tells them now."""
@@ -108,7 +110,13 @@ class Directory:
     def __init__(self, config: ConfigReader, known_permissions: Sequence[str]) -> None:
         self._config = config
         self._known = tuple(known_permissions)
+        self._areas = {parts[1]: parts[0] for one in self._known if len(parts := one.split(".")) > 2}
         self._expanded: dict[tuple[str, ...], frozenset[str]] = {}
+        self._roles: dict[str, Role] = {}
+        self._access: dict[tuple[Any, ...], Access] = {}
+        self._organisation: Organisation | None = None
+        for prefix in ("role.", "department.", "employee."):
+            config.changed(prefix, self._forget)
 
     def caller(self, claims: Mapping[str, Any], locale: str, address: str) -> Caller:
         """The caller that verified claims stand for; Unauthenticated where the person is disabled."""
@@ -122,29 +130,31 @@ class Directory:
             raise Unauthenticated
         # Once workspace has published a person's roles they count, not those in a token of minutes ago.
         roles = tuple(entry.get("roles", claims.get("roles", ())))
-        permissions, scope = self._rights(roles)
         department = str(entry.get("department", ""))
+        access = self._accessed(employee, roles, (department, *entry.get("departments", ())))
         return Caller(
             actor=employee or contact or f"users/{claims['sub']}",
             employee=employee,
             display_name=str(entry.get("displayName") or claims.get("name", "")),
             roles=roles,
-            permissions=permissions,
-            scope=scope,
+            permissions=access.permissions,
+            scope=access.scope,
             department=department,
-            departments=self.visible_departments([department, *entry.get("departments", ())], scope),
+            departments=access.departments,
             account=account,
             locale=locale,
             address=address,
             principal=f"{claims['iss']}|{claims['sub']}",
+            access=access,
         )
 
     def explained(self, employee: str) -> Caller | None:
         """The caller that an employee would be, for explaining access; None if unknown."""
         entry = self._config.get(f"employee.{_id(employee)}")
-        if entry is None:
+        if entry is None or entry.get("disabled"):
             return None
-        return self.caller({"iss": "", "sub": employee, "employee": employee}, ENGLISH, "")
+        claims = {"iss": "", "sub": employee, "employee": employee, "account": entry.get("account", "")}
+        return self.caller(claims, ENGLISH, "")
 
     def acting(self, actor: str) -> Caller | None:
         """The caller that an employee or an API key would be now, for work that goes on after their call.
@@ -166,53 +176,63 @@ class Directory:
         except Unauthenticated:
             return None
 
-    def visible_departments(self, posts: Sequence[str], scope: Scope) -> tuple[str, ...]:
-        """Departments whose records a person with these posts sees."""
-        own = {post for post in posts if post}
-        if scope is Scope.DEPARTMENT:
-            return tuple(sorted(own))
-        if scope is not Scope.BELOW:
-            return ()
-        children: dict[str, list[str]] = {}
-        for key, entry in self._config.prefix("department.").items():
-            children.setdefault(entry.get("parent") or "", []).append(
-                f"departments/{key.removeprefix('department.')}"
+    @property
+    def organisation(self) -> Organisation:
+        """The tree and the people as of now."""
+        if self._organisation is None:
+            config = self._config
+            self._organisation = Organisation(
+                config.prefix("department."), People(config.prefix("employee."))
             )
-        seen, waiting = set(own), list(own)
-        while waiting:
-            for child in children.get(waiting.pop(), ()):
-                if child not in seen:
-                    seen.add(child)
-                    waiting.append(child)
-        return tuple(sorted(seen))
+        return self._organisation
+
+    def _forget(self, key: str, value: Any) -> None:
+        if key.startswith("role."):
+            self._roles.pop(key.removeprefix("role."), None)
+        else:
+            self._organisation = None
+        self._access.clear()
+
+    def _accessed(self, employee: str, roles: Sequence[str], posts: Sequence[str]) -> Access:
+        own = tuple(sorted({post for post in posts if post}))
+        key = (employee, tuple(roles), own)
+        if key not in self._access:
+            if len(self._access) > ACCESS_CACHE:
+                self._access.clear()
+            known = [self._role(code) for code in roles]
+            self._access[key] = Access(employee, own, known, self.organisation, self._areas)
+        return self._access[key]
+
+    def _role(self, code: str) -> Role:
+        if code not in self._roles:
+            entry: Mapping[str, Any] = self._config.get(f"role.{code}") or {}
+            grants = tuple(Grant.read(grant) for grant in entry.get("grants", ()))
+            permissions = self._expand(tuple(entry.get("permissions", ())))
+            self._roles[code] = Role(code, permissions, Scope(entry.get("scope", "OWN")), grants)
+        return self._roles[code]
 
     def _key_caller(self, claims: Mapping[str, Any], locale: str, address: str) -> Caller:
         key = str(claims["sub"])
         entry = self._config.get(f"apiKey.{_id(key)}")
         if entry is None or entry.get("disabled"):
             raise Unauthenticated
+        permissions = self._expand(tuple(claims.get("permissions", ())))
+        department = str(entry.get("department", ""))
+        role = Role(key, permissions, Scope(claims.get("scope_level", "OWN")))
+        posts = (department,) if department else ()
+        access = Access("", posts, [role], self.organisation, self._areas)
         return Caller(
             actor=key,
-            permissions=self._expand(tuple(claims.get("permissions", ()))),
-            scope=Scope(claims.get("scope_level", "OWN")),
+            permissions=permissions,
+            scope=access.scope,
             account=str(claims.get("account", "")),
-            department=str(entry.get("department", "")),
-            departments=self.visible_departments(
-                [str(entry.get("department", ""))], Scope(claims.get("scope_level", "OWN"))
-            ),
+            department=department,
+            departments=access.departments,
             locale=locale,
             address=address,
             principal=key,
+            access=access,
         )
-
-    def _rights(self, roles: Sequence[str]) -> tuple[frozenset[str], Scope]:
-        permissions: frozenset[str] = frozenset()
-        scope = Scope.OWN
-        for role in roles:
-            entry: Mapping[str, Any] = self._config.get(f"role.{role}") or {}
-            permissions |= self._expand(tuple(entry.get("permissions", ())))
-            scope = max(scope, Scope(entry.get("scope", "OWN")), key=_ORDER.index)
-        return permissions, scope
 
     def _expand(self, patterns: tuple[str, ...]) -> frozenset[str]:
         if patterns not in self._expanded:
@@ -353,24 +373,54 @@ class _KeySource:
 
 
 def visible(
-    caller: Caller, scope_rule: str, record: Mapping[str, Any], account_field: str, collection: str
+    caller: Caller,
+    scope_rule: str,
+    record: Mapping[str, Any],
+    account_field: str,
+    collection: str,
+    verb: str = "read",
 ) -> bool:
     """The data scope over a JSON-shaped record: the same rule as `crmkit.scope.predicate` in SQL."""
+    mine = bool(caller.employee) and (
+        record.get("owner") == caller.employee or caller.employee in record.get("collaborators", ())
+    )
     if scope_rule == "PRIVATE":
-        mine = record.get("owner") == caller.employee or caller.employee in record.get("collaborators", ())
-        return caller.is_system or (bool(caller.employee) and mine)
+        return caller.is_system or mine
     if caller.account:
         own = record.get("name") if collection == "accounts" else record.get(account_field)
         return scope_rule == "SHARED" or (
             bool(account_field or collection == "accounts") and own == caller.account
         )
-    if scope_rule == "SHARED" or caller.scope is Scope.ALL:
-        return True
-    return (
-        (bool(caller.employee) and record.get("owner") == caller.employee)
-        or (bool(caller.employee) and caller.employee in record.get("collaborators", ()))
-        or record.get("department") in caller.departments
+    reach = caller.reach(collection, verb)
+    if scope_rule == "SHARED":
+        return passes(reach, record, caller, collection)
+    department = record.get("department", "")
+    behind = reach.wall is not None and department not in reach.wall
+    reached = reach.everything or (
+        not behind and (mine or department in reach.departments or record.get("owner") in reach.owners)
     )
+    return reached and passes(reach, record, caller, collection)
+
+
+def passes(reach: Reach, record: Mapping[str, Any], caller: Caller, collection: str) -> bool:
+    """Whether a record passes every row rule; a rule that cannot be read lets nothing through."""
+    if not reach.rules:
+        return True
+    from crmkit.catalog import record_fields, resources
+
+    described = next(one for one in resources().values() if one.collection == collection)
+    fields, now = record_fields(described), datetime.now(UTC)
+    # JSON leaves out what is zero; a filter wants to know.
+    whole = {name: 0 for name, one in described.fields.items() if one.kind in {"int", "float"}} | dict(record)
+    try:
+        return all(
+            filters.matches(
+                filters.bind(filters.parse(rule), fields), whole, me=caller.actor, now=now, zone=ZONE
+            )
+            for rule in reach.rules
+        )
+    except filters.FilterError:
+        return False
 
 
 def in_networks(address: str, networks: Sequence[str]) -> bool:

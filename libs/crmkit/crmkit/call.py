@@ -19,7 +19,7 @@ from crmkit import listing, numbering
 from crmkit.auth import Caller, system, visible
 from crmkit.customfields import check_custom
 from crmkit.driver import driver
-from crmkit.errors import FailedPrecondition, NotFound, Validation, Violation
+from crmkit.errors import FailedPrecondition, NotFound, PermissionDenied, Validation, Violation
 from crmkit.listing import Page, Query
 from crmkit.mapping import mapper, references, to_date, to_timestamp
 from crmkit.outbox import emit_rows, new_fact
@@ -56,6 +56,8 @@ class Call:
         self, running: Running, db: AsyncSession, caller: Caller, now: datetime, method: str
     ) -> None:
         self.running, self.db, self.caller, self.now, self.method = running, db, caller, now, method
+        served = running.pipeline.methods.get(method)
+        self.permission = served.permission if served is not None else ""
         self._emitted: list[_Emitted] = []
         self._facts: list[dict[str, Any]] = []
         self._after_flush: list[Callable[[], Awaitable[None]]] = []
@@ -84,11 +86,31 @@ class Call:
         row = (await self.db.scalars(statement)).one_or_none()
         if row is None:
             raise NotFound()
+        if lock:
+            await self._check_reached(row)
         if not isinstance(request, str):
             row.check_etag(getattr(request, "etag", ""))
             if lock and row.pending_approval and not self.caller.approved:
                 raise FailedPrecondition("PENDING_APPROVAL")
         return row
+
+    async def reaches(self, row: Resource, verb: str) -> bool:
+        """True where the caller's verb reaches the row, seen already, as the database has it."""
+        model, collection = type(row), row.scoped_by or row.described.collection
+        reach, seen = self.caller.reach(collection, verb), self.caller.reach(collection)
+        if row.described.scope != "OWNED" or self.caller.account or reach == seen:
+            return True
+        return bool(
+            await self.db.scalar(
+                select(exists().where(model.id == row.id, predicate(model, self.caller, verb)))
+            )
+        )
+
+    async def _check_reached(self, row: Resource) -> None:
+        """What one sees one may not always change: the reach of the method's own permission counts for that."""
+        head, _, verb = self.permission.rpartition(".")
+        if head == f"{row.described.area}.{row.described.collection}" and not await self.reaches(row, verb):
+            raise PermissionDenied("PERMISSION_DENIED", permission=self.permission)
 
     def after_flush(self, write: Callable[[], Awaitable[None]]) -> None:
         """Runs `write` once the rows themselves are written: for tables that refer to them."""

@@ -2,15 +2,24 @@
 
 import importlib
 from collections.abc import Mapping
-from functools import lru_cache
+from functools import cache, lru_cache
 
 import crmprotos
 from crm.options.v1 import options_pb2
 from google.protobuf import descriptor_pool
+from sqlalchemy import null
 
 from crmkit.describe import Described, describe
+from crmkit.filters import FilterField, Kind
 from crmkit.json import JsonCodec
 from crmkit.options import has_option, option
+
+# What the fields of a message are to a filter.
+FILTER_KINDS: Mapping[str, Kind] = {
+    "text": "text", "decimal": "number", "int": "number", "float": "number", "bool": "bool", "enum": "enum",
+    "enums": "texts", "texts": "texts", "time": "time", "date": "date", "money": "money", "message": "struct",
+    "messages": "messages", "struct": "struct", "reference": "reference", "references": "texts",
+}  # fmt: skip
 
 
 @lru_cache(maxsize=1)
@@ -31,6 +40,10 @@ def permissions() -> tuple[str, ...]:
         for message in file.message_type:
             for each in message.field:
                 found.add(option(each, options_pb2.field).read_permission)
+    for described in resources().values():
+        found.update(described.permission(verb) for verb in described.rule.permissions)
+        if described.scope == "OWNED":
+            found.update((described.permission("assign"), described.permission("across")))
     return tuple(sorted(found - {"", "*", "public"}))
 
 
@@ -47,6 +60,15 @@ def resources() -> Mapping[str, Described]:
                     described = describe(message)
                     found[described.type] = described
     return found
+
+
+@cache
+def record_fields(described: Described) -> Mapping[str, FilterField]:
+    """The fields that a filter over a record outside the database may name."""
+    return {
+        name: FilterField(name, FILTER_KINDS[field.kind], null(), frozenset(field.enum_numbers))
+        for name, field in described.fields.items()
+    }
 
 
 def import_proto(proto: str) -> None:

@@ -24,6 +24,7 @@ from crmkit.options import option
 from crmkit.resource import Resource
 from crmkit.runfiles import store
 from crmkit.runs import Run
+from crmkit.scope import predicate
 
 EXPORT_PAGE = 200
 HOME_CURRENCY = "CNY"
@@ -72,8 +73,9 @@ async def _pages(
     while True:
         async with run.chunk() as call:
             found = await page(
-                call.db, model, query, EXPORT_PAGE, token, call.caller, call.now, run.running.settings.secret
-            )
+                call.db, model, query, EXPORT_PAGE, token, call.caller, call.now, run.running.settings.secret,
+                predicate(model, call.caller, "export"),
+            )  # fmt: skip
             messages = [_message(row, call) for row in found.rows]
             part = [[_cell(message, field) for field in shown] for message in messages]
             run.position += len(part)

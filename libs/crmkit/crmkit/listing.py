@@ -12,7 +12,6 @@ from hashlib import sha256
 from secrets import token_bytes
 from typing import Any
 from uuid import UUID
-from zoneinfo import ZoneInfo
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -27,7 +26,6 @@ from sqlalchemy import (
     func,
     literal,
     literal_column,
-    null,
     or_,
     select,
     true,
@@ -35,8 +33,10 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import JSONB, TIMESTAMP
 
-from crmkit import filters
+from crmkit import catalog, filters
+from crmkit.auth import ZONE as ZONE
 from crmkit.auth import Caller
+from crmkit.catalog import FILTER_KINDS
 from crmkit.errors import CHINESE, InvalidArgument
 from crmkit.filters import FilterError, FilterField
 from crmkit.mapping import mapper
@@ -48,14 +48,8 @@ DEFAULT_PAGE = 50
 MAX_PAGE = 200
 MAX_GROUPS = 1000
 TOKEN_SECONDS = 24 * 3600
-ZONE = ZoneInfo("Asia/Shanghai")
 _CUSTOM_KEY = re.compile(r"\bcustom\.[a-z][a-z0-9_]{0,39}\b")
 _JSON_NULL = literal_column("'null'::jsonb", JSONB())
-_KINDS: dict[str, filters.Kind] = {
-    "text": "text", "decimal": "number", "int": "number", "float": "number", "bool": "bool", "enum": "enum",
-    "enums": "texts", "texts": "texts", "time": "time", "date": "date", "money": "money", "message": "struct",
-    "messages": "messages", "struct": "struct", "reference": "reference", "references": "texts",
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -90,18 +84,14 @@ def filter_fields(model: type[Resource]) -> Mapping[str, FilterField]:
         if column is not None and name != "name":
             choices = frozenset(field.enum_numbers) if field.kind == "enum" else frozenset[str]()
             currency = table.c[f"{name}_currency"] if field.kind == "money" else None
-            found[name] = FilterField(name, _KINDS[field.kind], column, choices, currency)
+            found[name] = FilterField(name, FILTER_KINDS[field.kind], column, choices, currency)
     return found
 
 
 @cache
 def record_fields(model: type[Resource]) -> Mapping[str, FilterField]:
     """The fields that a filter over a record outside the database may name: derived ones too."""
-    derived = {
-        name: FilterField(name, _KINDS[field.kind], null(), frozenset(field.enum_numbers))
-        for name, field in model.described.fields.items()
-    }
-    return {**derived, **filter_fields(model)}
+    return {**catalog.record_fields(model.described), **filter_fields(model)}
 
 
 def where(model: type[Resource], text: str, caller: Caller, now: datetime) -> ColumnElement[bool]:

@@ -18,13 +18,14 @@ from sqlalchemy.dialects.postgresql.asyncpg import PGDialect_asyncpg
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from crmkit import listing
-from crmkit.auth import Caller, Scope
+from crmkit.access import Given, Reach
+from crmkit.auth import Caller
 from crmkit.driver import transaction
 from crmkit.errors import NotFound
 from crmkit.listing import Query
 from crmkit.mapping import mapper
 from crmkit.resource import Resource, parse_name
-from crmkit.scope import predicate, settings
+from crmkit.scope import SETTINGS, predicate, scoped_by, settings
 from crmkit.search import SearchTerm
 
 CACHED = 2048
@@ -37,27 +38,27 @@ _EMPTY = frozenset(["[]", "{}"])
 Decode = tuple[tuple[int, Callable[[Any], Any]], ...]
 
 
-class Reach(NamedTuple):
-    """What of a caller decides which rows it sees."""
+class Seen(NamedTuple):
+    """What of a caller decides which rows of a collection it sees."""
 
     system: bool
     employee: str
-    scope: Scope
-    departments: tuple[str, ...]
     account: str
+    reach: Reach
+    collection: str
 
     @classmethod
-    def of(cls, caller: Caller) -> "Reach":
-        """The caller's reach."""
-        return cls(caller.is_system, caller.employee, caller.scope, caller.departments, caller.account)
+    def by(cls, caller: Caller, model: type[Resource]) -> "Seen":
+        """What the caller sees of the model's rows."""
+        collection = scoped_by(model)
+        return cls(caller.is_system, caller.employee, caller.account, caller.reach(collection), collection)
 
     def caller(self) -> Caller:
         """A caller who sees the same."""
         actor = "system/reading" if self.system else ""
         return Caller(
-            actor, self.employee, permissions=frozenset("*"), scope=self.scope, departments=self.departments,
-            account=self.account,
-        )  # fmt: skip
+            actor, self.employee, permissions=frozenset("*"), account=self.account, access=Given(self.reach)
+        )
 
 
 @dataclass(frozen=True)
@@ -105,19 +106,17 @@ def compiled(statement: Select[Any]) -> Statement:
     return Statement(str(found), tuple(arguments), tuple(decode))
 
 
-def reading(engine: AsyncEngine, reach: Reach) -> AbstractAsyncContextManager[Any]:
+def reading(engine: AsyncEngine, seen: Seen) -> AbstractAsyncContextManager[Any]:
     """A driver connection in a read-only transaction that knows the caller's scope."""
-    return transaction(engine, _begin(reach))
+    return transaction(engine, _begin(seen))
 
 
 @lru_cache(CACHED)
-def _begin(reach: Reach) -> str:
+def _begin(seen: Seen) -> str:
     """One round trip; the scope holds before any policy is asked, as another statement comes only after it."""
     values = ", ".join(
-        f"set_config('crm.{name}', {_quoted(value)}, true)"
-        for name, value in zip(
-            ("scope", "employee", "departments", "account"), settings(reach.caller()), strict=True
-        )
+        f"set_config('{name}', {_quoted(value)}, true)"
+        for name, value in zip(SETTINGS, settings(seen.caller(), [seen.collection]), strict=True)
     )
     return f"BEGIN READ ONLY; SELECT {values}"
 
@@ -128,19 +127,19 @@ def _quoted(value: str) -> str:
 
 
 @lru_cache(CACHED)
-def _one(model: type[Resource], reach: Reach) -> Statement:
+def _one(model: type[Resource], seen: Seen) -> Statement:
     row: Any = model
     statement = select(*mapper(model).columns).where(
-        row.id == bindparam("key"), predicate(model, reach.caller())
+        row.id == bindparam("key"), predicate(model, seen.caller())
     )
     return compiled(statement)
 
 
 async def get(engine: AsyncEngine, model: type[Resource], name: str, caller: Caller) -> Message:
     """The message of the record with the name; NotFound where it is absent or invisible."""
-    key, reach = parse_name(name, model.described.collection), Reach.of(caller)
-    statement = _one(model, reach)
-    async with reading(engine, reach) as connection:
+    key, seen = parse_name(name, model.described.collection), Seen.by(caller, model)
+    statement = _one(model, seen)
+    async with reading(engine, seen) as connection:
         record = await connection.fetchrow(statement.text, *statement.with_values({"key": key}))
     if record is None:
         raise NotFound()
@@ -158,7 +157,7 @@ async def page(
 ) -> None:
     """Puts a page of what the caller may see, without a filter, into a reply's field, and its token."""
     query = Query(order_by=request.order_by, q=request.q)
-    size, reach = listing.size_of(request.page_size), Reach.of(caller)
+    size, seen = listing.size_of(request.page_size), Seen.by(caller, model)
     token, digest = request.page_token, query.digest(model)
     key = listing.open_token(token, digest, caller, secret) if token else None
     order = listing.order_of(model, query.order_by, caller) if query.order_by or not query.q.strip() else []
@@ -167,15 +166,15 @@ async def page(
         if term is None:
             return
         offset = int(key[0]) if key else 0
-        statement = _found(model, reach, query.order_by, term.shape(), size)
+        statement = _found(model, seen, query.order_by, term.shape(), size)
         values = {**term.values(), "offset": offset}
     else:
         offset = None
-        statement = _listed(model, reach, query.order_by, size, key is not None)
+        statement = _listed(model, seen, query.order_by, size, key is not None)
         values = (
             {f"key{n}": value for n, value in enumerate(listing.typed(order, key))} if key is not None else {}
         )
-    async with reading(engine, reach) as connection:
+    async with reading(engine, seen) as connection:
         records = await connection.fetch(statement.text, *statement.with_values(values))
     if more := len(records) > size:
         records.pop()
@@ -190,9 +189,9 @@ async def page(
 
 
 @lru_cache(CACHED)
-def _listed(model: type[Resource], reach: Reach, order_by: str, size: int, following: bool) -> Statement:
+def _listed(model: type[Resource], seen: Seen, order_by: str, size: int, following: bool) -> Statement:
     """A page in an order, its records ending in their place in it."""
-    caller = reach.caller()
+    caller = seen.caller()
     order = listing.order_of(model, order_by, caller)
     keys = [bindparam(f"key{number}", type_=column.type) for number, (column, _) in enumerate(order)]
     condition = listing.after(order, keys) if following else true()
@@ -201,7 +200,7 @@ def _listed(model: type[Resource], reach: Reach, order_by: str, size: int, follo
 
 
 @lru_cache(CACHED)
-def _found(model: type[Resource], reach: Reach, order_by: str, shape: SearchTerm, size: int) -> Statement:
-    caller = reach.caller()
+def _found(model: type[Resource], seen: Seen, order_by: str, shape: SearchTerm, size: int) -> Statement:
+    caller = seen.caller()
     order = listing.order_of(model, order_by, caller) if order_by else []
     return compiled(listing.search_statement(model, shape, true(), order, size, 0, caller))

@@ -6,6 +6,7 @@ behaviour uses are annotated (`state: Mapped[str]`), so that the type checker kn
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import datetime
 from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -48,6 +49,8 @@ class Resource:
     __message__: ClassVar[type[Message]]
     described: ClassVar[Described]
     search_table: ClassVar[Table | None]
+    # The collection whose reach decides who sees the rows, where it is not their own.
+    scoped_by: ClassVar[str] = ""
 
     id: Mapped[UUID] = mapped_column(Uuid, primary_key=True, sort_order=-10)
     number: Mapped[str] = mapped_column(Text, server_default=text("''"), sort_order=90)
@@ -125,6 +128,16 @@ class Resource:
     def readable(cls, caller: Caller) -> ColumnElement[bool] | None:
         """A condition beyond the data scope on the rows that the caller may read, for models that need one."""
         return None
+
+    @classmethod
+    def scoped_as(cls) -> Collection[str]:
+        """The collections whose reaches the rows' policies ask for."""
+        return (cls.scoped_by or cls.described.collection,)
+
+    @classmethod
+    def further_policies(cls) -> list[str]:
+        """DDL of row-level security beyond the data scope, run at every migration; for models with a `readable`."""
+        return []
 
     def search_texts(self) -> list[str]:
         """What `q` finds the row by: the searchable fields and the number."""

@@ -1,49 +1,92 @@
 """The data scope in SQL: the predicate (first wall) and the row-level security policy (second wall).
 
-`crmkit.auth.visible` is the same rule over a JSON-shaped record; a differential test holds them together.
+`crmkit.auth.visible` is the same rule over a JSON-shaped record; a differential test holds them together. The second
+wall knows who somebody is and which departments and owners are reached; row rules are the first wall's.
 """
 
+import json
+from collections.abc import Iterable
+from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import ColumnElement, and_, exists, false, or_, select, true
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from crmkit.auth import Caller, Scope
+from crmkit import filters
+from crmkit.access import Reach
+from crmkit.auth import ZONE, Caller
 from crmkit.resource import Resource
 from crmkit.tables import Collaborator
 
 BRANCHES = 50
 
 
-def predicate(model: type[Resource], caller: Caller) -> ColumnElement[bool]:
-    """True for the rows that the caller may see."""
-    branches = branch_predicates(model, caller)
+def scoped_by(model: type[Resource]) -> str:
+    """The collection whose reach decides who sees the model's rows."""
+    return model.scoped_by or model.described.collection
+
+
+def predicate(model: type[Resource], caller: Caller, verb: str = "read") -> ColumnElement[bool]:
+    """True for the rows that the caller's verb reaches."""
+    branches = branch_predicates(model, caller, verb)
     return true() if branches is None else or_(false(), *branches)
 
 
-def branch_predicates(model: type[Resource], caller: Caller) -> list[ColumnElement[bool]] | None:
-    """The rows that the caller may see, as a union of branches that one index each serves; None means all."""
-    further = model.readable(caller)
-    branches = _branches(model, caller)
-    if further is None:
+def branch_predicates(
+    model: type[Resource], caller: Caller, verb: str = "read"
+) -> list[ColumnElement[bool]] | None:
+    """The rows that the caller's verb reaches, as a union of branches that one index each serves; None means all."""
+    further = [found for found in (model.readable(caller), _rules(model, caller, verb)) if found is not None]
+    branches = _branches(model, caller, verb)
+    if not further:
         return branches
-    return [further] if branches is None else [and_(branch, further) for branch in branches]
+    return [and_(*further)] if branches is None else [and_(branch, *further) for branch in branches]
 
 
-def _branches(model: type[Resource], caller: Caller) -> list[ColumnElement[bool]] | None:
+def _branches(model: type[Resource], caller: Caller, verb: str) -> list[ColumnElement[bool]] | None:
     if model.described.scope == "PRIVATE":
         return None if caller.is_system else _own_branches(model, caller)
     if caller.account:
         return _account_branches(model, caller)
-    if model.described.scope == "SHARED" or caller.scope is Scope.ALL:
+    if model.described.scope == "SHARED":
         return None
-    branches = _own_branches(model, caller)
+    reach = caller.reach(scoped_by(model), verb)
+    if reach.everything:
+        return None
     row: Any = model
-    if len(caller.departments) <= BRANCHES:
-        branches.extend(row.department == department for department in caller.departments)
+    branches = _own_branches(model, caller)
+    if reach.owners:
+        branches.append(row.owner.in_(reach.owners))
+    if reach.wall is not None:
+        branches = [and_(branch, row.department.in_(reach.wall)) for branch in branches]
+    if len(reach.departments) <= BRANCHES:
+        branches.extend(row.department == department for department in reach.departments)
     else:
-        branches.append(row.department.in_(caller.departments))
+        branches.append(row.department.in_(reach.departments))
     return branches
+
+
+def _rules(model: type[Resource], caller: Caller, verb: str) -> ColumnElement[bool] | None:
+    """The row rules of the caller's grants; one that cannot be read lets nothing through."""
+    if caller.account or model.described.scope == "PRIVATE":
+        return None
+    rules = caller.reach(scoped_by(model), verb).rules
+    if not rules:
+        return None
+    from crmkit.listing import filter_fields  # listing reads by this module
+
+    now = datetime.now(UTC)
+    try:
+        return and_(
+            *(
+                filters.condition(
+                    filters.parse(rule), filter_fields(model), me=caller.actor, now=now, zone=ZONE
+                )
+                for rule in rules
+            )
+        )
+    except filters.FilterError:
+        return false()
 
 
 def _own_branches(model: type[Resource], caller: Caller) -> list[ColumnElement[bool]]:
@@ -72,23 +115,53 @@ def _account_branches(model: type[Resource], caller: Caller) -> list[ColumnEleme
     return []
 
 
-def settings(caller: Caller) -> tuple[str, str, str, str]:
-    """What the policies read: scope, employee, departments, account. Only a service itself is `SYSTEM`."""
-    departments = "{" + ",".join(f'"{name}"' for name in caller.departments) + "}"
-    scope = "SYSTEM" if caller.is_system else "ACCOUNT" if caller.account else caller.scope.value
-    return scope, caller.employee, departments, caller.account
+def settings(caller: Caller, collections: Iterable[str]) -> tuple[str, str, str, str]:
+    """What the policies read: kind of caller, employee, reaches, account."""
+    kind = "SYSTEM" if caller.is_system else "ACCOUNT" if caller.account else "STAFF"
+    return kind, caller.employee, _reaches(caller, collections), caller.account
+
+
+def _reaches(caller: Caller, collections: Iterable[str]) -> str:
+    """The reach of every collection as JSON: the different ones once, and which of them each collection has."""
+    if caller.account:
+        return "{}"
+    places: dict[Reach, int] = {}
+    if caller.is_system or caller.access is None:
+        places[caller.reach("*")] = 0
+        of = {"*": 0}
+    else:
+        of = {
+            collection: places.setdefault(caller.reach(collection), len(places)) for collection in collections
+        }
+    return json.dumps(
+        {"reaches": [_json(reach, caller) for reach in places], "of": of}, separators=(",", ":")
+    )
+
+
+def _json(reach: Reach, caller: Caller) -> dict[str, Any]:
+    found: dict[str, Any] = {"all": True} if reach.everything else {"me": caller.employee or None}
+    if reach.departments:
+        found["departments"] = reach.departments
+    if reach.owners:
+        found["owners"] = reach.owners
+    if reach.wall is not None:
+        found["wall"] = reach.wall
+    return found
 
 
 async def enter(session: AsyncSession, caller: Caller, read_only: bool = False) -> Any:
     """Tells the database who asks, for this transaction only; returns the database's time."""
     connection = await session.connection()
-    found = await connection.exec_driver_sql(_ENTER_READ_ONLY if read_only else _ENTER, settings(caller))
+    values = settings(caller, session.info["collections"])
+    found = await connection.exec_driver_sql(_ENTER_READ_ONLY if read_only else _ENTER, values)
     return found.one()[0]
 
 
-_ENTER = (
-    "SELECT now(), set_config('crm.scope', $1, true), set_config('crm.employee', $2, true), "
-    "set_config('crm.departments', $3, true), set_config('crm.account', $4, true)"
+# SQL: the reaches that the transaction has been told of.
+KNOWN = "nullif(current_setting('crm.reach', true), '')::jsonb"
+SETTINGS = ("crm.scope", "crm.employee", "crm.reach", "crm.account")
+_ENTER = "SELECT now(), " + ", ".join(
+    f"set_config('{name}', ${number}, true)" for number, name in enumerate(SETTINGS, 1)
 )
 _ENTER_READ_ONLY = _ENTER + ", set_config('transaction_read_only', 'on', true)"
 
@@ -97,32 +170,54 @@ def policy_statements(model: type[Resource]) -> list[str]:
     """DDL that forces row-level security on the model's table. Unset settings see nothing."""
     table, described = model.__table__.name, model.described  # type: ignore[attr-defined]
     scope = "(SELECT current_setting('crm.scope', true))"
+    employee = "(SELECT nullif(current_setting('crm.employee', true), ''))"
     if described.scope == "SHARED":
         using = f"{scope} IS NOT NULL AND {scope} <> ''"
     elif described.scope == "PRIVATE":
-        employee = "(SELECT nullif(current_setting('crm.employee', true), ''))"
         using = f"{scope} = 'SYSTEM' OR owner = {employee} OR collaborators @> ARRAY[{employee}]"
     else:
-        account = "id::text" if described.collection == "accounts" else described.rule.account_field
-        prefix = "'accounts/' || " if described.collection == "accounts" else ""
-        own = (
-            f"({scope} = 'ACCOUNT' AND {prefix}{_quoted(account)} = (SELECT current_setting('crm.account', true)))"
-            if account
-            else "false"
-        )
-        using = (
-            f"{scope} IN ('ALL', 'SYSTEM') OR {own} OR ({scope} IN ('OWN', 'DEPARTMENT', 'BELOW') AND ("
-            "owner = (SELECT nullif(current_setting('crm.employee', true), '')) "
-            "OR department = ANY ((SELECT current_setting('crm.departments', true)::text[])::text[]) "
-            "OR collaborators @> ARRAY[(SELECT nullif(current_setting('crm.employee', true), ''))]))"
-        )
+        using = _owned_policy(model, scope)
     return [
         f"ALTER TABLE {table} ENABLE ROW LEVEL SECURITY",
         f"ALTER TABLE {table} FORCE ROW LEVEL SECURITY",
         f"DROP POLICY IF EXISTS data_scope ON {table}",
         # Writes are checked by the first wall on old and new values: handing a record over leaves one's scope.
         f"CREATE POLICY data_scope ON {table} USING ({using}) WITH CHECK (true)",
+        *model.further_policies(),
     ]
+
+
+def _owned_policy(model: type[Resource], scope: str) -> str:
+    described = model.described
+    account = "id::text" if described.collection == "accounts" else described.rule.account_field
+    prefix = "'accounts/' || " if described.collection == "accounts" else ""
+    shown = (
+        f"({scope} = 'ACCOUNT' AND {prefix}{_quoted(account)} = (SELECT current_setting('crm.account', true)))"
+        if account
+        else "false"
+    )
+    everything, me = (_text_of(part, model) for part in ("all", "me"))
+    departments, owners, wall = (_texts_of(part, model) for part in ("departments", "owners", "wall"))
+    return (
+        f"{everything}::boolean OR {shown} OR department = ANY ({departments}) OR ("
+        f"(owner = {me} OR collaborators @> ARRAY[{me}] OR owner = ANY ({owners}))"
+        f" AND ({_text_of('wall', model)} IS NULL OR department = ANY ({wall})))"
+    )
+
+
+def _text_of(part: str, model: type[Resource]) -> str:
+    """SQL: one part of the reach of the model's collection, worked out once for a statement."""
+    return f"(SELECT {_reach_of(model)}->>'{part}' FROM (SELECT {KNOWN} AS known) AS told)"
+
+
+def _texts_of(part: str, model: type[Resource]) -> str:
+    found = f"{_reach_of(model)}->'{part}'"
+    return f"ARRAY(SELECT jsonb_array_elements_text({found}) FROM (SELECT {KNOWN} AS known) AS told)"
+
+
+def _reach_of(model: type[Resource]) -> str:
+    place = f"coalesce(known->'of'->>'{scoped_by(model)}', known->'of'->>'*')::int"
+    return f"known->'reaches'->({place})"
 
 
 def _quoted(column: str) -> str:

@@ -15,8 +15,8 @@ from google.protobuf.empty_pb2 import Empty
 from google.protobuf.message import Message
 from sqlalchemy import select
 
-from crmkit import listing, reading
-from crmkit.auth import Caller, visible
+from crmkit import explain, listing, reading
+from crmkit.auth import Caller
 from crmkit.call import Call
 from crmkit.customfields import check_custom
 from crmkit.describe import COMMON, Described
@@ -32,7 +32,7 @@ from crmkit.errors import (
 from crmkit.listing import Query
 from crmkit.mapping import WRITABLE_COMMON, mapper
 from crmkit.resource import Resource, parse_name, snake
-from crmkit.scope import predicate
+from crmkit.scope import predicate, scoped_by
 
 if TYPE_CHECKING:
     from crmkit.app import Running
@@ -62,11 +62,16 @@ class Standard:
         if not reading.plain(self.model):
             return None
 
-        async def get(request: Any, caller: Caller, running: Running) -> Message:
+        # Row rules may speak of now; their statements are not kept.
+        collection = scoped_by(self.model)
+
+        async def get(request: Any, caller: Caller, running: Running) -> Message | None:
+            if caller.reach(collection).rules:
+                return None
             return await reading.get(running.engine, self.model, request.name, caller)
 
         async def list(request: Any, caller: Caller, running: Running) -> Message | None:
-            if request.filter.strip():
+            if request.filter.strip() or caller.reach(collection).rules:
                 return None
             page = reply()
             secret = running.settings.secret
@@ -153,29 +158,37 @@ class Standard:
         return {"rows": rows}
 
     async def explain_access(self, request: Any, call: Call) -> dict[str, Any]:
-        caller = call.caller
-        if request.employee and request.employee != caller.employee:
-            if not caller.may("workspace.access.explain"):
-                raise PermissionDenied("PERMISSION_DENIED", permission="workspace.access.explain")
-            other = call.running.directory.explained(request.employee)
-            if other is None:
-                raise NotFound()
-            caller = other
-        row = await call.load(self.model, request.name, lock=False)
-        grounds = [
-            common_pb2.AccessGround(kind=k, text=call.text(zh, en))
-            for k, zh, en in self._grounds(row, caller)
-        ]
-        if not caller.may(self.described.permission("read")):
-            missing = self.described.permission("read")
-            grounds = [
-                common_pb2.AccessGround(
-                    kind="NONE", text=call.text(f"没有权限 {missing}", f"Lacks {missing}")
-                )
-            ]
-        return {"visible": bool(grounds) and grounds[0].kind != "NONE", "grounds": grounds or [
-            common_pb2.AccessGround(kind="NONE", text=call.text("不在数据范围内", "Outside the data scope"))
-        ]}  # fmt: skip
+        """Why the caller sees the record; for whoever may explain, why another person does or does not."""
+        if not request.employee or request.employee == call.caller.employee:
+            row = await call.load(self.model, request.name, lock=False)
+            return explain.answer(
+                self.described, self._json(row, call), call.caller, call, scoped_by(self.model)
+            )
+        if not call.caller.may(explain.EXPLAIN):
+            raise PermissionDenied("PERMISSION_DENIED", permission=explain.EXPLAIN)
+        # Nothing of the record is shown but whose it is: whoever may explain need not see it.
+        row = await call.find(
+            self.model, self.model.id == parse_name(request.name, self.described.collection)
+        )
+        if row is None or call.config(f"employee.{request.employee.rpartition('/')[2]}") is None:
+            raise NotFound()
+        await self._told(row, request.employee, call)
+        other = call.running.directory.explained(request.employee)
+        if other is None:
+            text = call.text("账号已停用", "The account is not active")
+            return {"visible": False, "grounds": [common_pb2.AccessGround(kind="DISABLED", text=text)]}
+        return explain.answer(self.described, self._json(row, call), other, call, scoped_by(self.model))
+
+    def _json(self, row: Resource, call: Call) -> dict[str, Any]:
+        return {snake(key): value for key, value in call.running.json_of(self.mapper.message(row)).items()}
+
+    async def _told(self, row: Resource, employee: str, call: Call) -> None:
+        """Asking about somebody else is a fact for the audit, written beside the reading transaction."""
+        async with call.running.call(call.method, call.caller) as aside:
+            explained = common_pb2.AccessExplained(
+                name=row.name, employee=employee, method=call.method, address=call.caller.address
+            )
+            aside.tell(f"crm.{self.described.area}.v1.AccessExplained", explained, None)
 
     def _given(self, name: str) -> UUID:
         try:
@@ -188,30 +201,6 @@ class Standard:
                 )
             ) from None
 
-    def _grounds(self, row: Resource, caller: Caller) -> Iterable[tuple[str, str, str]]:
-        described = self.described
-        if described.scope == "SHARED":
-            yield "SHARED", "所有有权限的人可见", "Everybody with the permission sees it"
-            return
-        record = {
-            "name": row.name, "owner": row.owner, "department": row.department, "collaborators": row.collaborators,
-            described.rule.account_field: getattr(row, described.rule.account_field, "") if described.rule.account_field else "",
-        }  # fmt: skip
-        if not visible(caller, described.scope, record, described.rule.account_field, described.collection):
-            return
-        if caller.account:
-            yield "ACCOUNT", "属于您的客户档案", "It belongs to your account"
-        if caller.employee and row.owner == caller.employee:
-            yield "OWNER", "是负责人", "Owns it"
-        if caller.employee in row.collaborators:
-            yield "COLLABORATOR", "是协作人", "Collaborates on it"
-        if described.scope == "PRIVATE":
-            return
-        if row.department in caller.departments:
-            yield "DEPARTMENT", "数据范围包含所属部门", "The data scope covers its department"
-        if caller.sees_all:
-            yield "ALL", "数据范围为全部", "The data scope is everything"
-
     async def _apply(self, row: Resource, message: Any, paths: Iterable[str], call: Call) -> None:
         names = list(dict.fromkeys(path.split(".")[0] for path in paths)) or [
             f.name for f, _ in message.ListFields()
@@ -222,29 +211,43 @@ class Standard:
                 raise Validation(Violation(path, "UNKNOWN_FIELD", "没有这个字段", "There is no such field."))
         custom_keys = [path.split(".", 1)[1] for path in paths if path.startswith("custom.")]
         old_custom = dict(row.custom)
-        owner_before = row.owner
+        department_before = row.department
         changed = self.mapper.assign(row, message, names, new=False, prefix=self.singular)
         if custom_keys:
             given = dict(row.custom)
             row.custom = {**old_custom, **{key: given.get(key) for key in custom_keys}}
         if {"owner", "department"} & changed:
-            await self._check_handover(row, owner_before, changed, call)
+            await self._check_handover(row, department_before, changed, call)
         await call.check_references(message, self.singular, [name for name in names if name in changed])
         await row.updating(call, changed)
         if "custom" in changed or custom_keys:
             check_custom(row, call)
 
     async def _check_handover(
-        self, row: Resource, owner_before: str, changed: frozenset[str], call: Call
+        self, row: Resource, department_before: str, changed: frozenset[str], call: Call
     ) -> None:
         """Moving a record needs rights on where it comes from (it was loaded) and where it goes."""
         if "owner" in changed and row.owner and "department" not in changed:
             entry: dict[str, Any] = call.config(f"employee.{row.owner.rpartition('/')[2]}") or {}
             row.department = entry.get("department", row.department)
-        if call.caller.sees_all or not (permission := self.described.permission("assign")):
+        caller, permission = call.caller, self.described.permission("assign")
+        if caller.is_system:
             return
-        if not call.caller.may(permission) and row.owner != call.caller.employee:
+        await self._check_crossing(department_before, row.department, call)
+        if caller.may(permission):
+            if not caller.account and not await call.reaches(row, "assign"):
+                raise PermissionDenied("PERMISSION_DENIED", permission=permission)
+        elif row.owner != caller.employee and not caller.reach(scoped_by(self.model), "update").everything:
             raise PermissionDenied("PERMISSION_DENIED", permission=permission)
+
+    async def _check_crossing(self, before: str, after: str, call: Call) -> None:
+        """From one segment to another only head office moves records."""
+        organisation = call.running.directory.organisation
+        if self.described.scope != "OWNED" or organisation.segment(before) == organisation.segment(after):
+            return
+        reach = call.caller.reach(scoped_by(self.model), "across")
+        if reach.wall is not None or not call.caller.may(self.described.permission("across")):
+            raise PermissionDenied("SEGMENT_CROSSING")
 
     async def _refuse_if_used(self, row: Resource, call: Call) -> None:
         if await used(call, self.described, [row.name]):

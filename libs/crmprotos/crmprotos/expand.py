@@ -390,7 +390,7 @@ class _Standard:
                 "employee",
                 "string",
                 False,
-                "Whose access to explain, the caller's if empty; another's needs workspace.access.explain.",
+                "Whose access to explain, the caller's if empty; another's needs workspace.roles.explain.",
                 False,
             ),
         ]
@@ -398,6 +398,14 @@ class _Standard:
         answer = [
             ("visible", "bool", False, "True where the person may see the record.", False),
             ("grounds", ".crm.common.v1.AccessGround", True, "Why, or why not.", False),
+            ("actions", ".crm.common.v1.AccessAction", True, "What the person may do to it.", False),
+            (
+                "hidden_fields",
+                ".crm.common.v1.HiddenField",
+                True,
+                "Fields that the person does not see.",
+                False,
+            ),
         ]
         response = self._message(f"Explain{self.singular}AccessResponse", answer, "The grounds.")
         self._method(

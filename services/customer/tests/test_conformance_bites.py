@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 from crmkit import listing
-from crmkit.auth import Caller, Directory, Scope
+from crmkit.access import Reach
+from crmkit.auth import Caller
 from crmkit.resource import Resource
 from crmkit.rpc import Pipeline
 from crmkit.testing import Refused, Service
@@ -24,8 +25,7 @@ def everybody_may_everything(patch: pytest.MonkeyPatch) -> None:
 
 
 def everybody_sees_everything(patch: pytest.MonkeyPatch) -> None:
-    rights = Directory._rights  # pyright: ignore[reportPrivateUsage]
-    patch.setattr(Directory, "_rights", lambda *given: (rights(*given)[0], Scope.ALL))
+    patch.setattr(Caller, "reach", lambda *_: Reach(everything=True))
 
 
 def replays_run_again(patch: pytest.MonkeyPatch) -> None:

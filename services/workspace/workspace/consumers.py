@@ -31,7 +31,7 @@ from workspace.model.work import Task, notify
 from workspace.notices import NOTICES
 
 
-@listens("crm.*.v1.ResourceChanged", "crm.gateway.v1.>")
+@listens("crm.*.v1.ResourceChanged", "crm.*.v1.AccessExplained", "crm.gateway.v1.>")
 async def on_anything_happened(events: list[Fact], call: Call) -> None:
     """Every change and every fact of the gateway stands in the audit, once."""
     await audit.append(events, call)

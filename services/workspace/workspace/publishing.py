@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC
 from typing import Any
 
+from crm.workspace.v1 import pb
 from crmkit.call import Call
 from crmkit.resource import Resource, parse_name
 from sqlalchemy import select
@@ -19,7 +20,7 @@ from workspace.model.definitions import CustomField, NumberRule
 from workspace.model.department import Department
 from workspace.model.dictionary import Dictionary
 from workspace.model.employee import Employee
-from workspace.model.role import Role
+from workspace.model.role import Role, level
 
 Value = Callable[[Sequence[Any], Call], Awaitable[dict[str, Any] | None]]
 
@@ -102,7 +103,17 @@ async def _role(rows: Sequence[Role], call: Call) -> dict[str, Any] | None:
     if role.state != "ACTIVE":
         return None
     label = {"zh": role.display_name, "en": role.english_name or role.display_name}
-    return {"permissions": list(role.permissions), "scope": role.scope, "label": label}
+    grants = [
+        {
+            "collection": grant.collection,
+            "action": pb.Role.Action.Name(grant.action) if grant.action else "",
+            "level": level(grant),
+            "departments": list(grant.departments),
+            "rule": grant.rule,
+        }
+        for grant in role.grants
+    ]
+    return {"permissions": list(role.permissions), "scope": role.scope, "grants": grants, "label": label}
 
 
 async def _department(rows: Sequence[Department], call: Call) -> dict[str, Any]:
@@ -110,6 +121,7 @@ async def _department(rows: Sequence[Department], call: Call) -> dict[str, Any]:
     return {
         "parent": department.parent or None,
         "displayName": department.display_name,
+        "kind": department.kind,
         "legalEntity": department.legal_entity,
     }
 

@@ -12,6 +12,7 @@ import yaml
 from crm.options.v1 import options_pb2 as options
 from crm.workspace.v1 import pb
 from crmkit.call import Call
+from google.protobuf import json_format
 from sqlalchemy import select, text
 
 from workspace.model.department import Department
@@ -45,6 +46,9 @@ async def _roles(call: Call) -> None:
                     english_name=role["label"]["en"],
                     permissions=role["permissions"],
                     scope=role["scope"],
+                    grants=[
+                        json_format.ParseDict(grant, pb.Role.Grant()) for grant in role.get("grants", [])
+                    ],
                     kind="SYSTEM" if code in FIXED else "USER",
                 )
             )

@@ -298,13 +298,14 @@ class Parts:
                         {
                             "permissions": entry["permissions"],
                             "scope": entry["scope"],
+                            "grants": entry.get("grants", []),
                             "label": entry["label"],
                         },
                     )
                 for department in self.company.departments:
                     await config.put(
                         f"department.{department.name.partition('/')[2]}",
-                        {"parent": department.parent, "displayName": department.zh},
+                        {"parent": department.parent, "displayName": department.zh, "kind": department.kind},
                     )
                 for person in self.people.values():
                     if person.employee:

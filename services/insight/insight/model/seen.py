@@ -1,23 +1,49 @@
 """Rows that speak of a record elsewhere are seen by those who may open that record."""
 
+from collections.abc import Collection, Mapping
+from functools import cache
 from typing import Any
 
-from crmkit.auth import Caller, Scope
+from crmkit.access import Reach
+from crmkit.auth import Caller
+from crmkit.catalog import resources
 from crmkit.resource import Resource
+from crmkit.scope import KNOWN
 from sqlalchemy import ColumnElement, and_, false, or_, true
+
+
+@cache
+def _readings() -> Mapping[str, str]:
+    """The permission to read, by collection."""
+    return {described.collection: described.permission("read") for described in resources().values()}
 
 
 class SeenAsSource(Resource):
     """A row with the scope, owner, department, collaborators and account of the record that it speaks of.
 
-    The predicate is the kit's, with the scope taken from the row. The policy `source_scope` of the migration
-    says the same to the database.
+    The predicate is the kit's, with scope and collection taken from the row. The policy `source_scope` says the same
+    to the database. Where row rules narrow a collection for the caller nothing of it is shown here: the rules speak
+    of fields that these rows do not have.
     """
 
     @classmethod
     def readable(cls, caller: Caller) -> ColumnElement[bool] | None:
         """The permission to read the record's collection, and the record within the caller's scope."""
         return and_(_permitted(cls, caller), _in_scope(cls, caller))
+
+    @classmethod
+    def scoped_as(cls) -> Collection[str]:
+        """Every collection; the empty one stands for rows of none."""
+        return ("", *_readings())
+
+    @classmethod
+    def further_policies(cls) -> list[str]:
+        """The second wall, by the collection that each row names."""
+        table = cls.__table__.name  # type: ignore[attr-defined]
+        return [
+            f"DROP POLICY IF EXISTS source_scope ON {table}",
+            f"CREATE POLICY source_scope ON {table} AS RESTRICTIVE FOR SELECT USING ({_POLICY})",
+        ]
 
 
 def _permitted(model: type[Any], caller: Caller) -> ColumnElement[bool]:
@@ -32,9 +58,58 @@ def _in_scope(model: type[Any], caller: Caller) -> ColumnElement[bool]:
     owned, shared = model.source_scope == "OWNED", model.source_scope == "SHARED"
     if caller.account:
         return or_(shared, and_(owned, model.account == caller.account))
-    everywhere = caller.scope is Scope.ALL
-    covered = and_(owned, true() if everywhere else model.department.in_(caller.departments))
+    private = and_(model.source_scope == "PRIVATE", _own(model, caller))
+    return or_(shared, private, and_(owned, _reached(model, caller)))
+
+
+def _own(model: type[Any], caller: Caller) -> ColumnElement[bool]:
     if not caller.employee:
-        return or_(shared, covered, false())
-    own = or_(model.owner == caller.employee, model.collaborators.contains([caller.employee]))
-    return or_(shared, covered, own)
+        return false()
+    return or_(model.owner == caller.employee, model.collaborators.contains([caller.employee]))
+
+
+def _reached(model: type[Any], caller: Caller) -> ColumnElement[bool]:
+    """The collections together that are reached alike: those of a person are few different ones."""
+    alike: dict[Reach, list[str]] = {}
+    if "*" in caller.permissions:
+        alike[caller.reach("")] = [""]
+    for collection, permission in _readings().items():
+        if caller.may(permission):
+            alike.setdefault(caller.reach(collection), []).append(permission)
+    parts = [
+        _within(model, reach, caller)
+        if len(alike) == 1
+        else and_(model.requires.in_(permissions), _within(model, reach, caller))
+        for reach, permissions in alike.items()
+        if not reach.rules
+    ]
+    return or_(false(), *parts)
+
+
+def _within(model: type[Any], reach: Reach, caller: Caller) -> ColumnElement[bool]:
+    if reach.everything:
+        return true()
+    mine = or_(_own(model, caller), model.owner.in_(reach.owners))
+    if reach.wall is not None:
+        mine = and_(mine, model.department.in_(reach.wall))
+    return or_(mine, model.department.in_(reach.departments))
+
+
+_KNOWN = f"(SELECT {KNOWN})"
+_REACH = f"({_KNOWN}->'reaches'->(coalesce({_KNOWN}->'of'->>split_part(requires, '.', 2), {_KNOWN}->'of'->>'*')::int))"
+_EMPLOYEE = "(SELECT nullif(current_setting('crm.employee', true), ''))"
+_POLICY = f"""
+    source_scope = 'SHARED'
+    OR (SELECT current_setting('crm.scope', true)) = 'SYSTEM'
+    OR (SELECT current_setting('crm.scope', true)) = 'ACCOUNT' AND source_scope = 'OWNED'
+        AND account = (SELECT current_setting('crm.account', true))
+    OR source_scope = 'PRIVATE' AND (owner = {_EMPLOYEE} OR collaborators @> ARRAY[{_EMPLOYEE}])
+    OR source_scope = 'OWNED' AND (
+        ({_REACH}->>'all')::boolean
+        OR jsonb_exists({_REACH}->'departments', department)
+        OR (
+            owner = {_REACH}->>'me' OR collaborators @> ARRAY[{_REACH}->>'me']
+            OR jsonb_exists({_REACH}->'owners', owner)
+        ) AND ({_REACH}->'wall' IS NULL OR jsonb_exists({_REACH}->'wall', department))
+    )
+"""

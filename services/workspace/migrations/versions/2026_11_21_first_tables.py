@@ -833,6 +833,7 @@ def upgrade() -> None:
         sa.Column("scope", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("kind", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("state", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("grants", postgresql.JSONB(), server_default=sa.text("'[]'"), nullable=False),
         sa.Column("number", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("owner", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("department", sa.Text(), server_default=sa.text("''"), nullable=False),

@@ -1,9 +1,17 @@
 """The role: a combination of permissions that many people hold."""
 
 import re
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from fnmatch import fnmatchcase
+from typing import Any
 
 from crm.workspace.v1 import pb
+from crmkit import filters
+from crmkit.auth import ZONE
 from crmkit.call import Call
+from crmkit.catalog import record_fields, resources
+from crmkit.describe import Described
 from crmkit.errors import FailedPrecondition, Validation, Violation
 from crmkit.resource import Resource
 from sqlalchemy import Index, func, inspect, select
@@ -12,6 +20,8 @@ from sqlalchemy.orm import Mapped
 from workspace.model.base import Base
 from workspace.permissions import check_grant, check_known
 
+# Only a grant can say which departments.
+BY_GRANT = frozenset(["DEPARTMENTS"])
 CODE = re.compile(r"[a-z][a-z0-9_]*")
 
 
@@ -26,6 +36,7 @@ class Role(Resource, Base):
     english_name: Mapped[str]
     permissions: Mapped[list[str]]
     scope: Mapped[str]
+    grants: Mapped[Any]
     kind: Mapped[str]
     state: Mapped[str]
 
@@ -43,6 +54,7 @@ class Role(Resource, Base):
         self.state = "ACTIVE"
         self.kind = self.kind or "USER"
         self.scope = self.scope or "OWN"
+        check_levels(self.grants, self.scope)
         if not call.caller.is_system:
             check_known(self.permissions)
             check_grant(self.permissions, call)
@@ -51,6 +63,7 @@ class Role(Resource, Base):
         """Only what is added must be known and held; the last administrator stays one."""
         self._check_free()
         self.check_state("ACTIVE")
+        check_levels(self.grants, self.scope)
         if "permissions" in changed:
             history = inspect(self).attrs.permissions.history
             added = set(self.permissions) - set(history.deleted[0] if history.deleted else ())
@@ -84,3 +97,53 @@ class Role(Resource, Base):
         )
         if count := await call.db.scalar(held):
             raise FailedPrecondition("ROLE_IN_USE", count=count)
+
+
+def level(grant: Any) -> str:
+    """The level's name."""
+    return pb.Role.Scope.Name(grant.level) if grant.level else "OWN"
+
+
+def check_levels(grants: Iterable[Any], scope: str) -> None:
+    """Refuses a grant that speaks of nothing, names no departments, or has a rule that cannot be read."""
+    violations: list[Violation] = []
+    if scope in BY_GRANT:
+        violations.append(
+            Violation("role.scope", "WRONG_FORMAT", "指定部门须在细则中给出", "Name departments in a grant.")
+        )
+    known = {f"{one.area}.{one.collection}": one for one in resources().values()}
+    for index, grant in enumerate(grants):
+        at = f"role.grants[{index}]"
+        pattern = grant.collection or "*"
+        speaks = [
+            one for name, one in known.items() if pattern == one.collection or fnmatchcase(name, pattern)
+        ]
+        if not speaks:
+            violations.append(
+                Violation(f"{at}.collection", "UNKNOWN_REFERENCE", "没有这样的对象", "No such collection.")
+            )
+        if (level(grant) in BY_GRANT) != bool(grant.departments):
+            violations.append(
+                Violation(f"{at}.departments", "REQUIRED", "“指定部门”须列出部门", "DEPARTMENTS names them.")
+            )
+        if grant.rule and (len(speaks) != 1 or not _readable(grant.rule, speaks[0])):
+            violations.append(
+                Violation(
+                    f"{at}.rule",
+                    "FILTER_INVALID",
+                    "行规则须针对一个对象，且为有效的筛选条件",
+                    "A row rule is a filter over the one collection that its grant names.",
+                )
+            )
+    if violations:
+        raise Validation(*violations)
+
+
+def _readable(rule: str, described: Described) -> bool:
+    """True for a filter over the fields of the collection."""
+    try:
+        node = filters.bind(filters.parse(rule), record_fields(described))
+        filters.matches(node, {}, me="", now=datetime.now(UTC), zone=ZONE)
+    except filters.FilterError:
+        return False
+    return True
