@@ -411,7 +411,9 @@ def passes(reach: Reach, record: Mapping[str, Any], caller: Caller, collection: 
     described = next(one for one in resources().values() if one.collection == collection)
     fields, now = record_fields(described), datetime.now(UTC)
     # JSON leaves out what is zero; a filter wants to know.
-    whole = {name: 0 for name, one in described.fields.items() if one.kind in {"int", "float"}} | dict(record)
+    numbers = [one for one in described.fields.values() if one.kind in {"int", "float"}]
+    zeros = {one.name: 0 for one in numbers if not {one.name, one.json_name} & record.keys()}
+    whole = {**zeros, **record}
     try:
         return all(
             filters.matches(

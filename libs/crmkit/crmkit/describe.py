@@ -87,7 +87,7 @@ class Field:
         return {name: number for number, name in self.enum_names.items()}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Described:
     """A resource: where it lives, who sees it, its fields."""
 

@@ -9,7 +9,8 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, exists, false, or_, select, true
+from sqlalchemy import ColumnElement, Text, and_, any_, exists, false, literal, or_, select, true
+from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from crmkit import filters
@@ -56,14 +57,19 @@ def _branches(model: type[Resource], caller: Caller, verb: str) -> list[ColumnEl
     row: Any = model
     branches = _own_branches(model, caller)
     if reach.owners:
-        branches.append(row.owner.in_(reach.owners))
+        branches.append(_one_of(row.owner, reach.owners))
     if reach.wall is not None:
-        branches = [and_(branch, row.department.in_(reach.wall)) for branch in branches]
+        branches = [and_(branch, _one_of(row.department, reach.wall)) for branch in branches]
     if len(reach.departments) <= BRANCHES:
         branches.extend(row.department == department for department in reach.departments)
     else:
-        branches.append(row.department.in_(reach.departments))
+        branches.append(_one_of(row.department, reach.departments))
     return branches
+
+
+def _one_of(column: Any, values: Iterable[str]) -> ColumnElement[bool]:
+    """One argument however many values: the text of the statement stays the same, and so short."""
+    return column == any_(literal(list(values), ARRAY(Text)))
 
 
 def _rules(model: type[Resource], caller: Caller, verb: str) -> ColumnElement[bool] | None:
