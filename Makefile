@@ -68,6 +68,9 @@ fuzz: setup ## Generated requests to every operation (FUZZ_EXAMPLES=5 of each)
 browser: setup ## The same stories through the web client
 	$(RUN) pytest tests/browser $(T)
 
+matrix: setup ## Write docs/access-matrix.csv: what each role may do with every operation
+	$(RUN) python -m crmkit.testing.matrix
+
 capabilities: setup ## Which test proves which capability
 	$(RUN) python -m crmkit.capabilities
 
@@ -111,4 +114,4 @@ $(STATE)/web: $(WEB)
 .local/uv/bin/uv:
 	@sh deploy/local/install_uv.sh
 
-.PHONY: help setup run test lint lint-rules lint-types lint-web lint-parts fmt proto e2e browser capabilities bench chaos chart secrets image docs clean
+.PHONY: help setup run test matrix lint lint-rules lint-types lint-web lint-parts fmt proto e2e browser capabilities bench chaos chart secrets image docs clean

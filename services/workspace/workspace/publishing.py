@@ -113,7 +113,8 @@ async def _role(rows: Sequence[Role], call: Call) -> dict[str, Any] | None:
         }
         for grant in role.grants
     ]
-    return {"permissions": list(role.permissions), "scope": role.scope, "grants": grants, "label": label}
+    entry = {"permissions": list(role.permissions), "scope": role.scope, "label": label}
+    return {**entry, "grants": grants} if grants else entry
 
 
 async def _department(rows: Sequence[Department], call: Call) -> dict[str, Any]:
@@ -136,6 +137,7 @@ async def _employee(rows: Sequence[Employee], call: Call) -> dict[str, Any]:
         "displayName": employee.display_name,
         "superior": employee.superior or None,
         "locale": employee.locale,
+        **({"account": employee.account} if employee.account else {}),
     }
 
 

@@ -25,10 +25,11 @@ from sqlalchemy import text
 
 from crmkit import scope
 from crmkit.app import App
+from crmkit.auth import system
 from crmkit.catalog import resources
 from crmkit.describe import COMMON, Field, describe_field
 from crmkit.resource import Resource, snake
-from crmkit.testing import Client, Refused, Service
+from crmkit.testing import Client, Refused, Service, matrix
 
 OVER_MANY = {"List", "BatchGet", "BatchUpdate", "Aggregate"}
 
@@ -153,6 +154,27 @@ class Conformance:
                 grpc.StatusCode.PERMISSION_DENIED,
                 "PERMISSION_DENIED",
             ), name
+
+    async def test_every_operation_answers_every_kind_of_caller_as_the_matrix_says(self, at: At) -> None:
+        """A-1: who lacks the permission by the shipped roles is refused, and nothing has been written."""
+        roles = matrix.shipped()
+        kinds = [person for person in at.service.parts.people.values() if set(person.roles) <= set(roles)]
+        before = await at.written()
+        for name, method in at.service.running.pipeline.methods.items():
+            if method.permission.split(".")[1:2] != [at.model.described.collection]:
+                continue
+            for person in kinds:
+                allowed = any(matrix.holds(roles[code], method.permission) for code in person.roles)
+                if allowed and not method.read_only:
+                    continue  # what it does then is for the tests of the operation
+                code = await at.answer(at.service.client(person.username), name)
+                assert (code == grpc.StatusCode.PERMISSION_DENIED) != allowed, (name, person.username, code)
+            for header in ({"authorization": ""}, {"authorization": "", "x-user-id": "admin"}):
+                if method.permission != "public":
+                    with pytest.raises(Refused) as refused:
+                        await at.anybody.send(name, b"", header)
+                    assert refused.value.code == grpc.StatusCode.UNAUTHENTICATED, name
+        assert await at.written() == before
 
     async def test_without_a_valid_token_nobody_comes_in(self, at: At) -> None:
         for header in ("", "Bearer ", "Bearer not.a.token", "Basic YTpi"):
@@ -334,6 +356,21 @@ class At:
         self.plural_field = snake(self.nouns).lstrip("_")
         self.singular_json = self.noun[0].lower() + self.noun[1:]
         self.anybody: Client = service.client("everything")
+
+    async def answer(self, client: Client, method: str) -> grpc.StatusCode:
+        """The code with which an empty request is answered."""
+        try:
+            await client.send(method, b"")
+        except Refused as refused:
+            return refused.code
+        return grpc.StatusCode.OK
+
+    async def written(self) -> str:
+        """What stands in the table, as one text."""
+        table = self.model.__table__.name  # type: ignore[attr-defined]
+        statement = text(f"SELECT count(*) || coalesce(max(update_time)::text, '') FROM {table}")
+        async with self.service.running.call("test", system(self.area), read_only=True) as call:
+            return str(await call.db.scalar(statement))
 
     def method(self, verb: str) -> str:
         """The RPC of a standard verb."""
