@@ -656,7 +656,8 @@ def oversees(person: str, call: Call) -> bool:
     if call.caller.account or not call.caller.employee:
         return False
     entry: dict[str, Any] = call.config(f"employee.{person.rpartition('/')[2]}") or {}
-    return call.caller.sees_all or entry.get("department", "") in call.caller.departments
+    reach = call.caller.reach("calendarEvents")
+    return reach.everything or entry.get("department", "") in reach.departments or person in reach.owners
 
 
 def strict(kind: str, call: Call) -> bool:
