@@ -309,5 +309,5 @@ async def test_what_the_bucket_has_lost_or_never_should_have_had_is_mended(
     await workspace.eventually(lambda: config.get("role.finance") is None and config.get("role.intruder"))
     async with workspace.running.call("test", system("workspace")) as call:
         assert await reconcile(call) == 2
-    await elsewhere.has("role.finance", scope="ALL")
+    await elsewhere.has("role.finance", scope="DEPARTMENT")
     await elsewhere.lacks("role.intruder")
