@@ -14,7 +14,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from sqlalchemy import select
 
 from workspace import invitations, publishing
-from workspace.model import audit
+from workspace.model import audit, known_record
 from workspace.model.api_key import ApiKey
 from workspace.model.approval import (
     Approval,
@@ -27,7 +27,8 @@ from workspace.model.bulk_job import BulkJob
 from workspace.model.department import Department
 from workspace.model.employee import Employee
 from workspace.model.file import File
-from workspace.model.work import Task, notify
+from workspace.model.task import Task, live_of
+from workspace.model.work import notify
 from workspace.notices import NOTICES
 
 
@@ -35,6 +36,12 @@ from workspace.notices import NOTICES
 async def on_anything_happened(events: list[Fact], call: Call) -> None:
     """Every change and every fact of the gateway stands in the audit, once."""
     await audit.append(events, call)
+
+
+@listens("crm.*.v1.ResourceChanged")
+async def on_record_changed(events: list[Fact], call: Call) -> None:
+    """What records are called and who may see them, for all that refers to them."""
+    await known_record.learn(events, call)
 
 
 @listens("crm.workspace.v1.ResourceChanged")
@@ -116,10 +123,9 @@ async def on_employee_offboarded(event: events.EmployeeOffboarded, call: Call) -
     leaver = event.employee.name
     await _replace(leaver, call)
     successor = await call.find(Employee, Employee.id == UUID(event.successor.partition("/")[2]))
-    tasks = select(Task).where(Task.owner == leaver, Task.state.in_(["OPEN", "IN_PROGRESS"]))
     if successor is not None:
-        for task in list(await call.db.scalars(tasks.with_for_update())):
-            task.hand_over(successor, call)
+        for task in list(await call.db.scalars(live_of([leaver]).with_for_update())):
+            await task.hand_over(successor, call)
     for key in list(
         await call.db.scalars(select(ApiKey).where(ApiKey.owner == leaver, ApiKey.state == "ACTIVE"))
     ):
@@ -128,13 +134,15 @@ async def on_employee_offboarded(event: events.EmployeeOffboarded, call: Call) -
 
 @listens("crm.workspace.v1.TaskAssigned")
 async def on_task_assigned(event: Fact, call: Call) -> None:
-    """Who gets a task from somebody else is told."""
+    """Who gets a task from somebody else is told; who was told of it already is not."""
     task = event.payload["task"]
-    owner = task.get("owner", "")
+    owner, title = task.get("owner", ""), task.get("displayName", "")
     if owner != event.actor:
-        title = task.get("displayName", "")
         key = f"task:{task['name']}:{owner}:{task.get('etag', '')}"
         await notify(call, [owner], "task", key, task["name"], f"新任务：{title}", f"New task: {title}")
+    others = [person for person in task.get("assignees", []) if person not in {event.actor, owner}]
+    key = f"task:{task['name']}:assignee"
+    await notify(call, others, "task", key, task["name"], f"新任务：{title}", f"New task: {title}")
 
 
 @listens("crm.customer.v1.InteractionLogged")
@@ -269,6 +277,7 @@ async def on_calendar_event_cancelled(event: events.CalendarEventCancelled, call
 
 
 CONSUMERS = [
+    on_record_changed,
     on_calendar_event_scheduled,
     on_calendar_event_moved,
     on_calendar_event_cancelled,

@@ -20,12 +20,13 @@ from workspace.model.dictionary import Dictionary
 from workspace.model.employee import Employee
 from workspace.model.file import File
 from workspace.model.role import Role
-from workspace.model.work import Note, Notification, SavedView, Task
+from workspace.model.work import Notification, SavedView
+from workspace.task_methods import TaskMethods
 
 MARKED_AT_ONCE = 500
 
 
-class WorkspaceService(CalendarMethods):
+class WorkspaceService(CalendarMethods, TaskMethods):
     """Organisation, permission, approval, collaboration and audit."""
 
     departments = Standard(Department)
@@ -37,8 +38,6 @@ class WorkspaceService(CalendarMethods):
     approval_policies = Standard(ApprovalPolicy)
     approvals = Standard(Approval)
     notifications = Standard(Notification)
-    tasks = Standard(Task)
-    notes = Standard(Note)
     files = Standard(File)
     audit_entries = Standard(AuditEntry)
     api_keys = Standard(ApiKey)
@@ -175,27 +174,6 @@ class WorkspaceService(CalendarMethods):
         for notification in rows:
             notification.mark_read(call)
         return {"marked": len(rows)}
-
-    async def AssignTask(self, request: pb.AssignTaskRequest, call: Call) -> Task:
-        task = await call.load(Task, request)
-        await call.check_references(request, "", ["owner"])
-        await task.assign(request.owner, call)
-        return task
-
-    async def StartTask(self, request: Any, call: Call) -> Task:
-        task = await call.load(Task, request)
-        task.start(call)
-        return task
-
-    async def CompleteTask(self, request: pb.CompleteTaskRequest, call: Call) -> Task:
-        task = await call.load(Task, request)
-        task.complete(request.result, call)
-        return task
-
-    async def CancelTask(self, request: pb.ReasonRequest, call: Call) -> Task:
-        task = await call.load(Task, request)
-        task.cancel(request.reason, call)
-        return task
 
     async def VerifyAuditEntries(self, request: pb.VerifyAuditEntriesRequest, call: Call) -> dict[str, Any]:
         return vars(await prove(request.from_seq, request.limit, call))

@@ -696,6 +696,15 @@ def upgrade() -> None:
         "files_update_time_index", "files", [sa.literal_column("update_time DESC"), "id"], unique=False
     )
     op.create_table(
+        "known_records",
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("version", sa.Integer(), nullable=False),
+        sa.Column("deleted", sa.Boolean(), nullable=False),
+        sa.Column("label", sa.Text(), nullable=False),
+        sa.Column("scope", postgresql.JSONB(astext_type=sa.Text()), nullable=False),
+        sa.PrimaryKeyConstraint("name", name=op.f("known_records_pkey")),
+    )
+    op.create_table(
         "notes",
         sa.Column("id", sa.Uuid(), nullable=False),
         sa.Column("display_name", sa.Text(), server_default=sa.text("''"), nullable=False),
@@ -704,6 +713,7 @@ def upgrade() -> None:
         sa.Column("pinned", sa.Boolean(), server_default=sa.text("false"), nullable=False),
         sa.Column("colour", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("links", postgresql.ARRAY(sa.Text()), server_default=sa.text("'{}'"), nullable=False),
+        sa.Column("remind_time", sa.DateTime(timezone=True), nullable=True),
         sa.Column("number", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("owner", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("department", sa.Text(), server_default=sa.text("''"), nullable=False),
@@ -922,11 +932,28 @@ def upgrade() -> None:
         sa.Column("due_time", sa.DateTime(timezone=True), nullable=True),
         sa.Column("priority", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("links", postgresql.ARRAY(sa.Text()), server_default=sa.text("'{}'"), nullable=False),
+        sa.Column("due_date", sa.Date(), nullable=True),
+        sa.Column("start_date", sa.Date(), nullable=True),
+        sa.Column("assignees", postgresql.ARRAY(sa.Text()), server_default=sa.text("'{}'"), nullable=False),
+        sa.Column("watchers", postgresql.ARRAY(sa.Text()), server_default=sa.text("'{}'"), nullable=False),
+        sa.Column("progress", sa.Integer(), server_default=sa.text("0"), nullable=False),
+        sa.Column("parent", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("checklist", postgresql.JSONB(), server_default=sa.text("'[]'"), nullable=False),
+        sa.Column("depends_on", postgresql.ARRAY(sa.Text()), server_default=sa.text("'{}'"), nullable=False),
+        sa.Column("repeat", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("repeat_every", sa.Integer(), server_default=sa.text("0"), nullable=False),
+        sa.Column("repeat_until", sa.Date(), nullable=True),
+        sa.Column("link_labels", postgresql.JSONB(), server_default=sa.text("'[]'"), nullable=False),
         sa.Column("state", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("result", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("reason", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("source", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("start_time", sa.DateTime(timezone=True), nullable=True),
         sa.Column("end_time", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("first_due_time", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("first_due_date", sa.Date(), nullable=True),
+        sa.Column("repeated", sa.Integer(), server_default=sa.text("0"), nullable=False),
+        sa.Column("shared", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("number", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("owner", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("department", sa.Text(), server_default=sa.text("''"), nullable=False),
@@ -951,10 +978,20 @@ def upgrade() -> None:
     )
     op.create_index("tasks_links_index", "tasks", ["links"], unique=False, postgresql_using="gin")
     op.create_index(
+        "tasks_open_index",
+        "tasks",
+        ["owner", "due_time"],
+        unique=False,
+        postgresql_where=sa.text("state NOT IN ('DONE', 'CANCELLED')"),
+    )
+    op.create_index(
         "tasks_owner_update_time_index",
         "tasks",
         ["owner", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+    )
+    op.create_index(
+        "tasks_parent_index", "tasks", ["parent", sa.literal_column("update_time DESC"), "id"], unique=False
     )
     op.create_index(
         "tasks_source_key", "tasks", ["source"], unique=True, postgresql_where=sa.text("source <> ''")
@@ -1712,7 +1749,11 @@ def downgrade() -> None:
     op.drop_table("api_keys_search")
     op.drop_index("tasks_update_time_index", table_name="tasks")
     op.drop_index("tasks_source_key", table_name="tasks", postgresql_where=sa.text("source <> ''"))
+    op.drop_index("tasks_parent_index", table_name="tasks")
     op.drop_index("tasks_owner_update_time_index", table_name="tasks")
+    op.drop_index(
+        "tasks_open_index", table_name="tasks", postgresql_where=sa.text("state NOT IN ('DONE', 'CANCELLED')")
+    )
     op.drop_index("tasks_links_index", table_name="tasks", postgresql_using="gin")
     op.drop_index("tasks_department_update_time_index", table_name="tasks")
     op.drop_table("tasks")
@@ -1743,6 +1784,7 @@ def downgrade() -> None:
     op.drop_index("notes_owner_update_time_index", table_name="notes")
     op.drop_index("notes_department_update_time_index", table_name="notes")
     op.drop_table("notes")
+    op.drop_table("known_records")
     op.drop_index("files_update_time_index", table_name="files")
     op.drop_index("files_sha256_index", table_name="files")
     op.drop_index("files_owner_update_time_index", table_name="files")

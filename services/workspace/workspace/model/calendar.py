@@ -36,7 +36,8 @@ from sqlalchemy.orm import Mapped, mapped_column
 from workspace import recurrence
 from workspace.model.base import Base
 from workspace.model.employee import Employee
-from workspace.model.work import Task, check_names
+from workspace.model.names import check_names
+from workspace.model.task import Task
 from workspace.recurrence import DEFAULT_ZONE, Change, Occurrence, Series
 
 AHEAD = timedelta(days=731)

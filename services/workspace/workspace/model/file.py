@@ -13,7 +13,7 @@ from sqlalchemy import Index
 from sqlalchemy.orm import Mapped
 
 from workspace.model.base import Base
-from workspace.model.work import check_names
+from workspace.model.names import check_names
 
 SHA256 = re.compile(r"[0-9a-f]{64}")
 

@@ -1,98 +1,24 @@
-"""Daily work: tasks, notes, notifications, saved views."""
+"""Daily work: notes, notifications, saved views."""
 
-import re
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 
-from crm.workspace.v1 import events_pb2 as events
 from crm.workspace.v1 import pb
 from crmkit import filters
 from crmkit.call import Call
-from crmkit.errors import FailedPrecondition, InvalidArgument, Validation, Violation
+from crmkit.errors import InvalidArgument, PermissionDenied, Validation, Violation
 from crmkit.filters import FilterError
-from crmkit.resource import Resource, parse_name
+from crmkit.resource import Resource
 from sqlalchemy import Index, select, text
 from sqlalchemy.orm import Mapped
 
 from workspace.model.base import Base
 from workspace.model.definitions import check_collection
-from workspace.model.employee import Employee, check_reason
+from workspace.model.employee import Employee
+from workspace.model.names import check_names
+from workspace.model.task import Task
 
-NAME = re.compile(r"[a-z][A-Za-z]*/[0-9a-f-]{36}")
-
-
-def check_names(names: Sequence[str], path: str) -> None:
-    """Refuses what is no resource name. Whether the record exists, only its service knows."""
-    for index, name in enumerate(names):
-        if not NAME.fullmatch(name):
-            raise Validation(
-                Violation(f"{path}[{index}]", "WRONG_FORMAT", "不是记录名称", "This is no resource name.")
-            )
-
-
-class Task(Resource, Base):
-    """Something that its owner is to do."""
-
-    __message__ = pb.Task
-    __table_args__ = (
-        Index("tasks_source_key", "source", unique=True, postgresql_where=text("source <> ''")),
-        Index("tasks_links_index", "links", postgresql_using="gin"),
-    )
-
-    display_name: Mapped[str]
-    description: Mapped[str]
-    due_time: Mapped[datetime | None]
-    priority: Mapped[str]
-    links: Mapped[list[str]]
-    state: Mapped[str]
-    result: Mapped[str]
-    source: Mapped[str]
-    start_time: Mapped[datetime | None]
-    end_time: Mapped[datetime | None]
-
-    async def creating(self, call: Call) -> None:
-        """Begins open, and tells who has it."""
-        self.state = "OPEN"
-        self.priority = self.priority or "NORMAL"
-        check_names(self.links, "task.links")
-        call.emit(events.TaskAssigned, task=self)
-
-    async def updating(self, call: Call, changed: frozenset[str]) -> None:
-        """Only what is not over changes."""
-        self.check_state("OPEN", "IN_PROGRESS")
-        self.priority = self.priority or "NORMAL"
-        check_names(self.links, "task.links")
-        if "owner" in changed:
-            call.emit(events.TaskAssigned, task=self)
-
-    def start(self, call: Call) -> None:
-        """Begins it."""
-        self.check_state("OPEN")
-        self.state, self.start_time = "IN_PROGRESS", call.now
-
-    def complete(self, result: str, call: Call) -> None:
-        """Ends it as done."""
-        self.check_state("OPEN", "IN_PROGRESS")
-        self.state, self.result, self.end_time = "DONE", result, call.now
-        call.emit(events.TaskCompleted, task=self)
-
-    def cancel(self, reason: str, call: Call) -> None:
-        """Ends it as not to be done."""
-        self.check_state("OPEN", "IN_PROGRESS")
-        self.state, self.result, self.end_time = "CANCELLED", check_reason(reason), call.now
-
-    async def assign(self, owner: str, call: Call) -> None:
-        """Gives it to somebody who works here."""
-        self.check_state("OPEN", "IN_PROGRESS")
-        person = await call.find(Employee, Employee.id == parse_name(owner, "employees"))
-        if person is None or person.state != "ACTIVE":
-            raise FailedPrecondition("EMPLOYEE_INACTIVE")
-        self.hand_over(person, call)
-
-    def hand_over(self, owner: Employee, call: Call) -> None:
-        """Gives it to somebody else."""
-        self.owner, self.department = owner.name, owner.department
-        call.emit(events.TaskAssigned, task=self)
+LARGEST_BODY = 65536
 
 
 class Note(Resource, Base):
@@ -103,15 +29,45 @@ class Note(Resource, Base):
     display_name: Mapped[str]
     body: Mapped[str]
     links: Mapped[list[str]]
+    remind_time: Mapped[datetime | None]
 
     async def creating(self, call: Call) -> None:
         """Nobody writes notes into the notebook of somebody else."""
         self.owner = call.caller.employee
-        check_names(self.links, "note.links")
+        self._check()
 
     async def updating(self, call: Call, changed: frozenset[str]) -> None:
-        """Links stay names."""
+        """Only its owner shows it to others."""
+        self._check()
+        if changed & {"collaborators", "owner"}:
+            self.check_owner(call)
+
+    def _check(self) -> None:
         check_names(self.links, "note.links")
+        if len(self.body.encode()) > LARGEST_BODY:
+            raise Validation(Violation("note.body", "TOO_LONG", "不能超过 64 KiB", "At most 64 KiB."))
+
+    def check_owner(self, call: Call) -> None:
+        """Refuses whoever only reads along."""
+        if not call.caller.is_system and call.caller.employee != self.owner:
+            raise PermissionDenied("NOT_THE_OWNER")
+
+    def share(self, people: Sequence[str], call: Call) -> None:
+        """Shows it to these too."""
+        self.check_owner(call)
+        self.collaborators = list(dict.fromkeys([*self.collaborators, *people]))
+
+    def unshare(self, people: Sequence[str], call: Call) -> None:
+        """Shows it to these no more; to nobody where none are named."""
+        self.check_owner(call)
+        self.collaborators = [name for name in self.collaborators if people and name not in people]
+
+    async def task(self, call: Call) -> Task:
+        """The task that is made of it, once."""
+        known = await call.find(Task, Task.source == self.name)
+        made = Task(display_name=self.display_name, description=self.body[:5000], owner=call.caller.employee,
+                    source=self.name, links=list(self.links))  # fmt: skip
+        return known or await call.add(made)
 
 
 class Notification(Resource, Base):

@@ -1,0 +1,17 @@
+"""Names of records of any service."""
+
+import re
+from collections.abc import Sequence
+
+from crmkit.errors import Validation, Violation
+
+NAME = re.compile(r"[a-z][A-Za-z]*/[0-9a-f-]{36}")
+
+
+def check_names(names: Sequence[str], path: str) -> None:
+    """Refuses what is no resource name. Whether the record exists, only its service knows."""
+    for index, name in enumerate(names):
+        if not NAME.fullmatch(name):
+            raise Validation(
+                Violation(f"{path}[{index}]", "WRONG_FORMAT", "不是记录名称", "This is no resource name.")
+            )
