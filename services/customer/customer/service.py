@@ -11,6 +11,7 @@ from sqlalchemy import select
 
 from customer.collision import find_hits
 from customer.contacts import card_of, from_cards
+from customer.hierarchy import hierarchy
 from customer.model.account import Account
 from customer.model.consent import Consent
 from customer.model.contact import Contact
@@ -18,6 +19,9 @@ from customer.model.importation import Import
 from customer.model.interaction import Interaction
 from customer.model.relation import AccountRelation
 from customer.model.timeline import TimelineEntry
+from customer.orgchart import org_chart
+from customer.overview import overview
+from customer.timeline import rebuild
 
 MASKED_HITS = 5
 
@@ -78,6 +82,19 @@ class CustomerService:
                 masked.account, masked.display_name = hit.account.name, hit.account.display_name
             answer.append(masked)
         return {"hits": answer}
+
+    async def GetAccountOverview(self, request: Any, call: Call) -> pb.AccountOverview:
+        return await overview(await call.load(Account, request.name, lock=False), call)
+
+    async def GetAccountHierarchy(self, request: Any, call: Call) -> pb.AccountHierarchy:
+        account = await call.load(Account, request.name, lock=False)
+        return await hierarchy(account, read_date(request.date) or call.now.date(), call)
+
+    async def GetAccountOrgChart(self, request: Any, call: Call) -> pb.AccountOrgChart:
+        return await org_chart(await call.load(Account, request.name, lock=False), call)
+
+    async def RebuildTimeline(self, request: pb.RebuildTimelineRequest, call: Call) -> dict[str, Any]:
+        return {"entries": await rebuild(request.account, call)}
 
     async def LeaveContact(self, request: pb.LeaveContactRequest, call: Call) -> Contact:
         contact = await call.load(Contact, request)

@@ -1,8 +1,12 @@
 """Every business fact about an account is on its time line, for those who may open its source."""
 
+import time
 from typing import Any
+from uuid import uuid4
 
-from crmkit.testing import Client, Service
+import pytest
+from crmkit.testing import Client, Refused, Service
+from sqlalchemy import text
 
 
 async def entries(client: Client, account: str) -> list[Any]:
@@ -40,3 +44,139 @@ async def test_an_entry_is_shown_to_those_who_may_open_its_source(customer: Serv
 
 async def _count(customer: Service, account: str, at_least: int) -> bool:
     return len(await entries(customer.sales1, account)) >= at_least
+
+
+async def rows(customer: Service, account: str) -> list[Any]:
+    """Every column of the account's entries."""
+    async with customer.running.sessions() as session:
+        await session.execute(text("SELECT set_config('crm.scope', 'ALL', true)"))
+        found = await session.execute(
+            text("SELECT * FROM timeline WHERE account = :account ORDER BY id"), {"account": account}
+        )
+        return [tuple(row) for row in found]
+
+
+async def deal(
+    customer: Service, account: str, name: str, who: str, etag: int = 1, **fact: Any
+) -> dict[str, Any]:
+    person = customer.person(who)
+    return {
+        "name": name, "displayName": "时间线商机", "account": account, "owner": person.employee,
+        "department": person.department, "amount": {"currencyCode": "CNY", "amount": "8.00"}, "etag": str(etag), **fact,
+    }  # fmt: skip
+
+
+@pytest.mark.capability("c.360")
+async def test_an_entry_follows_its_source_and_a_rebuild_gives_the_same_entries(customer: Service) -> None:
+    made = await customer.sales1.CreateAccount(account={"displayName": "时间线随源公司"})
+    account, name = made.name, f"opportunities/{uuid4()}"
+    opened = {"opportunity": await deal(customer, account, name, "sales2")}
+    for _ in range(2):
+        await customer.tell("crm.sales.v1.OpportunityOpened", opened, name)
+    late = {"opportunity": await deal(customer, account, name, "sales2"), "time": "2020-01-01T00:00:00Z"}
+    await customer.tell("crm.sales.v1.OpportunityLost", late, name)
+    await customer.eventually(lambda: _all(customer, account, 4))
+    # The deal is another department's: its entries are not for the account's owner, but for those of the deal.
+    assert [e.kind for e in await entries(customer.sales1, account)] == ["crm.customer.v1.AccountCreated"]
+    seen = [(e.kind, e.amount.amount) for e in await entries(customer.sales2, account)]
+    assert seen == [("crm.sales.v1.OpportunityOpened", "8.00")] * 2 + [
+        ("crm.sales.v1.OpportunityLost", "8.00")
+    ]
+
+    # The same fact twice is one entry; another fact of the same thing is another entry.
+    assert len(await rows(customer, account)) == 4
+
+    # Who may open the record now sees what happened to it before.
+    moved = await deal(customer, account, name, "sales1", etag=2)
+    change = {
+        "name": name,
+        "action": "UPDATED",
+        "before": {"owner": "x", "department": "y"},
+        "resource": moved,
+    }
+    await customer.tell("crm.sales.v1.ResourceChanged", change, name, 2)
+    await customer.eventually(lambda: _count(customer, account, 4))
+    assert not await entries(customer.sales2, account)
+
+    counts = await customer.sales1.GetAccountOverview(name=account)
+    tabs = {tab.filter: tab.count for tab in counts.tabs}
+    for filter_text, count in tabs.items():
+        assert len((await customer.sales1.ListTimeline(filter=filter_text)).timeline) == count
+    assert sorted(tabs.values()) == [0, 0, 1, 3]
+    path = {step.step: step.HasField("time") for step in counts.path}
+    assert path == {"LEAD": False, "INTENT": True, "FIRST_PURCHASE": False, "SIGNED": False}
+
+    before = await rows(customer, account)
+    assert (await customer.admin.RebuildTimeline(account=account)).entries == 4
+    assert await rows(customer, account) == before
+    async with customer.running.sessions() as session:
+        await session.execute(text("SELECT set_config('crm.scope', 'ALL', true)"))
+        await session.execute(text("DELETE FROM timeline WHERE account = :account"), {"account": account})
+        await session.commit()
+    await customer.admin.RebuildTimeline()
+
+    async def same() -> bool:
+        return await rows(customer, account) == before
+
+    await customer.eventually(same)
+    with pytest.raises(Refused) as refused:
+        await customer.sales1.RebuildTimeline(account=account)
+    assert refused.value.reason == "PERMISSION_DENIED"
+
+    # What is gone nobody opens.
+    gone = {"name": name, "action": "DELETED", "resource": moved}
+    await customer.tell("crm.sales.v1.ResourceChanged", gone, name, 3)
+
+    async def only_the_account() -> bool:
+        return [e.kind for e in await entries(customer.admin, account)] == ["crm.customer.v1.AccountCreated"]
+
+    await customer.eventually(only_the_account)
+
+
+@pytest.mark.capability("c.360")
+async def test_ten_thousand_entries_are_paged_at_once_and_stay_in_place_while_others_arrive(
+    customer: Service,
+) -> None:
+    account = (await customer.sales1.CreateAccount(account={"displayName": "时间线万条公司"})).name
+    person = customer.person("sales1")
+    await customer.eventually(lambda: _count(customer, account, 1))
+    many = text(
+        "INSERT INTO timeline (id, account, occur_time, kind, phase, ref, summary, requires, owner, department,"
+        " create_time, update_time, version) SELECT gen_random_uuid(), :account,"
+        " timestamptz '2020-01-01Z' + n * interval '1 min', 'crm.sales.v1.QuoteSent',"
+        " 'PRESALE', 'quotes/x', 'q' || n, CASE n % 2 WHEN 0 THEN 'sales.quotes.read' ELSE 'x.y.read' END,"
+        " :owner, :department, now(), now(), 1 FROM generate_series(1, 20000) n"
+    )
+    scope = {"account": account, "owner": person.employee, "department": person.department}
+    async with customer.running.sessions() as session:
+        await session.execute(text("SELECT set_config('crm.scope', 'ALL', true)"))
+        await session.execute(many, scope)
+        await session.commit()
+    query = {"filter": f'account = "{account}"', "orderBy": "occur_time desc", "pageSize": 50}
+    took: list[float] = []
+    for _ in range(20):
+        began = time.perf_counter()
+        first = await customer.sales1.ListTimeline(**query)
+        took.append(time.perf_counter() - began)
+    assert sorted(took)[18] < 0.3, took
+    newer = {"opportunity": await deal(customer, account, f"opportunities/{uuid4()}", "sales1")}
+    await customer.tell("crm.sales.v1.OpportunityOpened", newer, newer["opportunity"]["name"])
+
+    async def arrived() -> bool:
+        newest = await customer.sales1.ListTimeline(**query)
+        return newest.timeline[0].kind == "crm.sales.v1.OpportunityOpened"
+
+    await customer.eventually(arrived)
+    second = await customer.sales1.ListTimeline(**query, pageToken=first.next_page_token)
+    numbers = [
+        int(entry.summary[1:])
+        for page in (first, second)
+        for entry in page.timeline
+        if entry.summary[:1] == "q"
+    ]
+    assert numbers == list(range(20000, 20000 - 2 * len(numbers), -2))
+    assert (await customer.sales1.GetAccountOverview(name=account)).tabs[0].count == 1000
+
+
+async def _all(customer: Service, account: str, at_least: int) -> bool:
+    return len(await rows(customer, account)) >= at_least

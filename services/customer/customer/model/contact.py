@@ -11,7 +11,8 @@ from crmkit.mapping import read_date, to_date
 from crmkit.resource import Resource
 from customer.model.account import normal_phone
 from customer.model.base import Base
-from sqlalchemy import text
+from sqlalchemy import ColumnElement, Index, text, type_coerce
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped
 
 # The chain of superiors is followed in one statement; nobody reports over a hundred levels.
@@ -21,6 +22,7 @@ _CHAIN = text(
     " WHERE 'contacts/' || c.id = chain.next AND depth < 100)"
     " SELECT EXISTS (SELECT 1 FROM chain WHERE next = :contact)"
 )
+_ONE_AT_A_TIME = text("SELECT pg_advisory_xact_lock(hashtext(:account))")
 
 
 class Contact(Resource, Base):
@@ -33,8 +35,21 @@ class Contact(Resource, Base):
     title: Mapped[str]
     reports_to: Mapped[str]
     state: Mapped[str]
+    decision_role: Mapped[str]
+    attitude: Mapped[int]
+    worries: Mapped[str]
+    preferences: Mapped[str]
+    counterpart: Mapped[str]
     affiliations: Mapped[Any]
     phones: Mapped[Any]
+
+    __table_args__ = (
+        Index(
+            "contacts_affiliations_index",
+            text("affiliations jsonb_path_ops"),
+            postgresql_using="gin",
+        ),
+    )
 
     async def creating(self, call: Call) -> None:
         """Completes the record."""
@@ -101,11 +116,19 @@ class Contact(Resource, Base):
             self.title = primary.title or self.title
 
     async def _check_chain(self, call: Call) -> None:
-        if self.reports_to and (
-            self.reports_to == self.name
-            or await call.db.scalar(_CHAIN, {"start": self.reports_to, "contact": self.name})
+        if not self.reports_to:
+            return
+        # Two moves at once could close a circle that neither sees.
+        await call.db.execute(_ONE_AT_A_TIME, {"account": f"orgChart:{self.account}"})
+        if self.reports_to == self.name or await call.db.scalar(
+            _CHAIN, {"start": self.reports_to, "contact": self.name}
         ):
             raise FailedPrecondition("REPORTING_CYCLE")
+
+
+def at_account(account: str) -> ColumnElement[bool]:
+    """True for contacts that work or worked at the account."""
+    return type_coerce(Contact.affiliations, JSONB).contains([{"account": account}])
 
 
 def _running(affiliation: Any) -> bool:

@@ -48,6 +48,8 @@ class Interaction(Resource, Base):
     comments: Mapped[Any]
     forwards: Mapped[Any]
     files: Mapped[Any]
+    contacts: Mapped[list[str]]
+    subjects: Mapped[list[str]]
 
     async def creating(self, call: Call) -> None:
         """Judges the follow-up and brings it to its account."""

@@ -14,14 +14,22 @@ from sqlalchemy.orm import Mapped
 
 DEEPEST = 10
 OWNERSHIP = ("PARENT_OF", "BRANCH_OF", "JOINT_VENTURE")
-# Levels above and below the new edge, and whether it would lead back. One statement over the ownership edges.
+# Levels above and below the new edge, and whether it would lead back. A branch names its head office; every other
+# edge of ownership leads from the unit above to the one below.
 _WALK = text(
-    'WITH RECURSIVE up(node, depth) AS (SELECT CAST(:parent AS text), 1 UNION SELECT r."from", depth + 1'
-    " FROM account_relations r JOIN up ON r.\"to\" = up.node WHERE r.kind = :kind AND r.state = 'ACTIVE' AND depth < 50),"
-    ' down(node, depth) AS (SELECT CAST(:child AS text), 1 UNION SELECT r."to", depth + 1'
-    " FROM account_relations r JOIN down ON r.\"from\" = down.node WHERE r.kind = :kind AND r.state = 'ACTIVE' AND depth < 50)"
-    " SELECT EXISTS (SELECT 1 FROM up WHERE node = :child), (SELECT max(depth) FROM up) + (SELECT max(depth) FROM down)"
+    "WITH RECURSIVE up(node, depth) AS (SELECT CAST(:above AS text), 1 UNION SELECT e.node, depth + 1 FROM up"
+    ' JOIN LATERAL (SELECT r."from" AS node FROM account_relations r WHERE r."to" = up.node'
+    " AND r.kind IN ('PARENT_OF', 'JOINT_VENTURE') AND r.state = 'ACTIVE'"
+    ' UNION ALL SELECT r."to" FROM account_relations r WHERE r."from" = up.node'
+    " AND r.kind = 'BRANCH_OF' AND r.state = 'ACTIVE') e ON true WHERE depth < 12),"
+    " down(node, depth) AS (SELECT CAST(:below AS text), 1 UNION SELECT e.node, depth + 1 FROM down"
+    ' JOIN LATERAL (SELECT r."to" AS node FROM account_relations r WHERE r."from" = down.node'
+    " AND r.kind IN ('PARENT_OF', 'JOINT_VENTURE') AND r.state = 'ACTIVE'"
+    ' UNION ALL SELECT r."from" FROM account_relations r WHERE r."to" = down.node'
+    " AND r.kind = 'BRANCH_OF' AND r.state = 'ACTIVE') e ON true WHERE depth < 12)"
+    " SELECT EXISTS (SELECT 1 FROM up WHERE node = :below), (SELECT max(depth) FROM up) + (SELECT max(depth) FROM down)"
 )
+_ONE_AT_A_TIME = text("SELECT pg_advisory_xact_lock(hashtext('accountRelations'))")
 
 
 class AccountRelation(Resource, Base):
@@ -65,7 +73,10 @@ class AccountRelation(Resource, Base):
             if start == end:
                 raise FailedPrecondition("RELATION_CYCLE")
             if self.kind in OWNERSHIP:
-                parameters = {"parent": start, "child": end, "kind": self.kind}
+                above, below = (end, start) if self.kind == "BRANCH_OF" else (start, end)
+                # Two edges made at once could close a circle that neither sees.
+                await call.db.execute(_ONE_AT_A_TIME)
+                parameters = {"above": above, "below": below}
                 cycle, levels = (await call.db.execute(_WALK, parameters)).one()
                 if cycle:
                     raise FailedPrecondition("RELATION_CYCLE")

@@ -2,14 +2,19 @@
 
 from datetime import datetime
 from typing import Any
+from uuid import UUID
 
 from crm.customer.v1 import pb
 from crmkit.auth import Caller
 from crmkit.resource import Resource
 from crmkit.values import Money
 from customer.model.base import Base
-from sqlalchemy import ColumnElement, Index
-from sqlalchemy.orm import Mapped
+from sqlalchemy import ColumnElement, DateTime, Index, Integer, Text, Uuid, and_, any_, literal, or_, text
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+from sqlalchemy.orm import Mapped, mapped_column
+
+# The permission that nobody holds: the record that the entry tells of is gone.
+GONE = "-"
 
 
 class TimelineEntry(Resource, Base):
@@ -20,7 +25,10 @@ class TimelineEntry(Resource, Base):
     """
 
     __message__ = pb.TimelineEntry
-    __table_args__ = (Index("timeline_account_occur_time_index", "account", "occur_time", "id"),)
+    __table_args__ = (
+        Index("timeline_account_occur_time_index", "account", "occur_time", "id"),
+        Index("timeline_follows_index", "follows"),
+    )
 
     account: Mapped[str]
     occur_time: Mapped[datetime]
@@ -31,11 +39,41 @@ class TimelineEntry(Resource, Base):
     actor: Mapped[str]
     amount: Mapped[Money | None]
     requires: Mapped[str]
+    # The record whose owner, department and collaborators the entry has; the account where the source has none.
+    follows: Mapped[str] = mapped_column(Text, server_default=text("''"))
+    # True where the source is seen by its owner and collaborators alone.
+    private: Mapped[bool] = mapped_column(server_default=text("false"))
 
     @classmethod
     def readable(cls, caller: Caller) -> ColumnElement[bool] | None:
-        """Beside the data scope, the reader needs the permission to read the source record."""
-        if "*" in caller.permissions:
-            return None
+        """Beside the data scope, the reader needs the permission to read the source record.
+
+        A private source is read by its owner and collaborators alone, one that is gone by nobody.
+        """
         row: Any = cls
-        return row.requires.in_(["", *(p for p in caller.permissions if p.endswith(".read"))])
+        allowed = (
+            row.requires != GONE
+            if "*" in caller.permissions
+            else row.requires.in_(["", *(p for p in caller.permissions if p.endswith(".read"))])
+        )
+        if caller.is_system:
+            return None
+        mine = or_(row.owner == caller.employee, literal(caller.employee) == any_(row.collaborators))
+        return and_(allowed, or_(~row.private, mine) if caller.employee else ~row.private)
+
+
+class TimelineFact(Base):
+    """A fact that is on a time line, as it was heard: what the time line is rebuilt from."""
+
+    __tablename__ = "timeline_facts"
+
+    id: Mapped[UUID] = mapped_column(Uuid, primary_key=True)
+    subject: Mapped[str] = mapped_column(Text)
+    time: Mapped[datetime] = mapped_column(DateTime(timezone=True))
+    actor: Mapped[str] = mapped_column(Text)
+    aggregate: Mapped[str] = mapped_column(Text)
+    version: Mapped[int | None] = mapped_column(Integer)
+    payload: Mapped[dict[str, Any]] = mapped_column(JSONB)
+    accounts: Mapped[list[str]] = mapped_column(ARRAY(Text))
+
+    __table_args__ = (Index("timeline_facts_accounts_index", "accounts", postgresql_using="gin"),)

@@ -206,8 +206,6 @@ def upgrade() -> None:
         sa.Column("given_name", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("account", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("title", sa.Text(), server_default=sa.text("''"), nullable=False),
-        sa.Column("affiliations", postgresql.JSONB(), server_default=sa.text("'[]'"), nullable=False),
-        sa.Column("phones", postgresql.JSONB(), server_default=sa.text("'[]'"), nullable=False),
         sa.Column("emails", postgresql.JSONB(), server_default=sa.text("'[]'"), nullable=False),
         sa.Column("wechat", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("qq", sa.Text(), server_default=sa.text("''"), nullable=False),
@@ -221,6 +219,8 @@ def upgrade() -> None:
         sa.Column("counterpart", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("preferred_channel", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("state", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("affiliations", postgresql.JSONB(), server_default=sa.text("'[]'"), nullable=False),
+        sa.Column("phones", postgresql.JSONB(), server_default=sa.text("'[]'"), nullable=False),
         sa.Column("number", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("owner", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("department", sa.Text(), server_default=sa.text("''"), nullable=False),
@@ -242,6 +242,13 @@ def upgrade() -> None:
         "contacts",
         ["account", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+    )
+    op.create_index(
+        "contacts_affiliations_index",
+        "contacts",
+        [sa.literal_column("affiliations jsonb_path_ops")],
+        unique=False,
+        postgresql_using="gin",
     )
     op.create_index(
         "contacts_counterpart_index",
@@ -270,6 +277,27 @@ def upgrade() -> None:
     op.create_index(
         "contacts_update_time_index", "contacts", [sa.literal_column("update_time DESC"), "id"], unique=False
     )
+    op.create_table(
+        "figures",
+        sa.Column("source", sa.Text(), nullable=False),
+        sa.Column("collection", sa.Text(), nullable=False),
+        sa.Column("account", sa.Text(), nullable=False),
+        sa.Column("state", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("amount", sa.Numeric(precision=20, scale=4), nullable=True),
+        sa.Column("currency", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("day", sa.Date(), nullable=True),
+        sa.Column("owner", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("department", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column(
+            "collaborators", postgresql.ARRAY(sa.Text()), server_default=sa.text("'{}'"), nullable=False
+        ),
+        sa.Column(
+            "detail", postgresql.JSONB(astext_type=sa.Text()), server_default=sa.text("'{}'"), nullable=False
+        ),
+        sa.Column("version", sa.Integer(), nullable=False),
+        sa.PrimaryKeyConstraint("source", name=op.f("figures_pkey")),
+    )
+    op.create_index("figures_account_index", "figures", ["account", "collection", "day"], unique=False)
     op.create_table(
         "imports",
         sa.Column("id", sa.Uuid(), nullable=False),
@@ -342,8 +370,6 @@ def upgrade() -> None:
         "interactions",
         sa.Column("id", sa.Uuid(), nullable=False),
         sa.Column("account", sa.Text(), server_default=sa.text("''"), nullable=False),
-        sa.Column("subjects", postgresql.ARRAY(sa.Text()), server_default=sa.text("'{}'"), nullable=False),
-        sa.Column("contacts", postgresql.ARRAY(sa.Text()), server_default=sa.text("'{}'"), nullable=False),
         sa.Column("channel", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("direction", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("start_time", sa.DateTime(timezone=True), nullable=True),
@@ -358,6 +384,8 @@ def upgrade() -> None:
         sa.Column("comments", postgresql.JSONB(), server_default=sa.text("'[]'"), nullable=False),
         sa.Column("forwards", postgresql.JSONB(), server_default=sa.text("'[]'"), nullable=False),
         sa.Column("files", postgresql.ARRAY(sa.Text()), server_default=sa.text("'{}'"), nullable=False),
+        sa.Column("contacts", postgresql.ARRAY(sa.Text()), server_default=sa.text("'{}'"), nullable=False),
+        sa.Column("subjects", postgresql.ARRAY(sa.Text()), server_default=sa.text("'{}'"), nullable=False),
         sa.Column("state", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("number", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("owner", sa.Text(), server_default=sa.text("''"), nullable=False),
@@ -414,6 +442,18 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("lead", name=op.f("lead_resolutions_pkey")),
     )
     op.create_table(
+        "record_scopes",
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("owner", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("department", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column(
+            "collaborators", postgresql.ARRAY(sa.Text()), server_default=sa.text("'{}'"), nullable=False
+        ),
+        sa.Column("deleted", sa.Boolean(), server_default=sa.text("false"), nullable=False),
+        sa.Column("version", sa.Integer(), nullable=False),
+        sa.PrimaryKeyConstraint("name", name=op.f("record_scopes_pkey")),
+    )
+    op.create_table(
         "timeline",
         sa.Column("id", sa.Uuid(), nullable=False),
         sa.Column("account", sa.Text(), server_default=sa.text("''"), nullable=False),
@@ -426,6 +466,8 @@ def upgrade() -> None:
         sa.Column("amount_amount", sa.Numeric(precision=20, scale=4), nullable=True),
         sa.Column("amount_currency", sa.Text(), nullable=True),
         sa.Column("requires", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("follows", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("private", sa.Boolean(), server_default=sa.text("false"), nullable=False),
         sa.Column("number", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("owner", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("department", sa.Text(), server_default=sa.text("''"), nullable=False),
@@ -457,6 +499,7 @@ def upgrade() -> None:
         ["department", sa.literal_column("update_time DESC"), "id"],
         unique=False,
     )
+    op.create_index("timeline_follows_index", "timeline", ["follows"], unique=False)
     op.create_index(
         "timeline_owner_update_time_index",
         "timeline",
@@ -465,6 +508,21 @@ def upgrade() -> None:
     )
     op.create_index(
         "timeline_update_time_index", "timeline", [sa.literal_column("update_time DESC"), "id"], unique=False
+    )
+    op.create_table(
+        "timeline_facts",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("subject", sa.Text(), nullable=False),
+        sa.Column("time", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("actor", sa.Text(), nullable=False),
+        sa.Column("aggregate", sa.Text(), nullable=False),
+        sa.Column("version", sa.Integer(), nullable=True),
+        sa.Column("payload", postgresql.JSONB(astext_type=sa.Text()), nullable=False),
+        sa.Column("accounts", postgresql.ARRAY(sa.Text()), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("timeline_facts_pkey")),
+    )
+    op.create_index(
+        "timeline_facts_accounts_index", "timeline_facts", ["accounts"], unique=False, postgresql_using="gin"
     )
     op.create_table(
         "accounts_search",
@@ -660,12 +718,16 @@ def downgrade() -> None:
         postgresql_with={"fastupdate": "off"},
     )
     op.drop_table("accounts_search")
+    op.drop_index("timeline_facts_accounts_index", table_name="timeline_facts", postgresql_using="gin")
+    op.drop_table("timeline_facts")
     op.drop_index("timeline_update_time_index", table_name="timeline")
     op.drop_index("timeline_owner_update_time_index", table_name="timeline")
+    op.drop_index("timeline_follows_index", table_name="timeline")
     op.drop_index("timeline_department_update_time_index", table_name="timeline")
     op.drop_index("timeline_account_occur_time_index", table_name="timeline")
     op.drop_index("timeline_account_index", table_name="timeline")
     op.drop_table("timeline")
+    op.drop_table("record_scopes")
     op.drop_table("lead_resolutions")
     op.drop_index("interactions_update_time_index", table_name="interactions")
     op.drop_index(
@@ -682,11 +744,14 @@ def downgrade() -> None:
     op.drop_index("imports_error_file_index", table_name="imports")
     op.drop_index("imports_department_update_time_index", table_name="imports")
     op.drop_table("imports")
+    op.drop_index("figures_account_index", table_name="figures")
+    op.drop_table("figures")
     op.drop_index("contacts_update_time_index", table_name="contacts")
     op.drop_index("contacts_reports_to_index", table_name="contacts")
     op.drop_index("contacts_owner_update_time_index", table_name="contacts")
     op.drop_index("contacts_department_update_time_index", table_name="contacts")
     op.drop_index("contacts_counterpart_index", table_name="contacts")
+    op.drop_index("contacts_affiliations_index", table_name="contacts", postgresql_using="gin")
     op.drop_index("contacts_account_index", table_name="contacts")
     op.drop_table("contacts")
     op.drop_index("consents_update_time_index", table_name="consents")

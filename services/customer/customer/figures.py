@@ -1,0 +1,140 @@
+"""Keeps what other services have about an account, and who may open the records that the time line tells of."""
+
+from collections.abc import Sequence
+from datetime import date
+from decimal import Decimal
+from typing import Any
+
+from crmkit.call import Call
+from crmkit.events import Fact, listens
+from sqlalchemy import case, select, update
+from sqlalchemy.dialects.postgresql import insert
+
+from customer.model.figure import Figure, RecordScope
+from customer.model.timeline import GONE, TimelineEntry
+
+# Collection → the field of its amount, and those that give the day that it counts for.
+_COUNTED: dict[str, tuple[str, tuple[str, ...]]] = {
+    "opportunities": ("amount", ("expectedCloseDate",)),
+    "quotes": ("grossTotal", ("validUntilDate",)),
+    "contracts": ("gross", ("signDate", "effectiveFrom")),
+    "orders": ("gross", ("placeTime", "createTime")),
+    "allocations": ("amount", ("date", "createTime")),
+    "paymentRefunds": ("amount", ("date", "createTime")),
+    "accountBalances": ("balance", ()),
+    "tickets": ("", ("createTime",)),
+    "surveyResponses": ("", ("createTime",)),
+}
+_KEPT = (
+    "effectiveTo", "endDate", "type", "severity", "stage", "score", "maximum", "currency", "lines", "payment", "breached",
+)  # fmt: skip
+_SCOPE = ("owner", "department", "collaborators")
+
+
+@listens(
+    *(
+        f"crm.{area}.v1.ResourceChanged"
+        for area in ("sales", "orders", "billing", "servicedesk", "marketing")
+    ),
+    "crm.customer.v1.ResourceChanged",
+    "crm.workspace.v1.ResourceChanged",
+)
+async def on_record_changed(events: list[Fact], call: Call) -> None:
+    """Takes the changes of records that count for an account, and of who may open a record."""
+    counted = [event for event in events if _collection(event) in _COUNTED]
+    await _count(counted, call)
+    await _move([event for event in events if _moved(event)], call)
+
+
+def _collection(event: Fact) -> str:
+    return str(event.payload.get("name", "")).partition("/")[0]
+
+
+def _moved(event: Fact) -> bool:
+    before: dict[str, Any] = event.payload.get("before") or {}
+    return event.payload.get("action") == "DELETED" or any(key in before for key in _SCOPE)
+
+
+async def _count(events: Sequence[Fact], call: Call) -> None:
+    rows = [row for event in events if (row := _figure(event)) is not None]
+    if not rows:
+        return
+    statement = insert(Figure).values(rows)
+    fresh = {name: statement.excluded[name] for name in rows[0] if name != "source"}
+    newer = Figure.version <= statement.excluded.version
+    await call.db.execute(statement.on_conflict_do_update(index_elements=["source"], set_=fresh, where=newer))
+
+
+def _figure(event: Fact) -> dict[str, Any] | None:
+    resource: dict[str, Any] = event.payload.get("resource") or {}
+    account = str(resource.get("account", ""))
+    if not account.startswith("accounts/"):
+        return None
+    field, days = _COUNTED[_collection(event)]
+    money: dict[str, Any] = resource.get(field) or {}
+    gone = event.payload.get("action") == "DELETED"
+    return {
+        "source": event.payload["name"],
+        "collection": _collection(event),
+        "account": account,
+        "state": "DELETED" if gone else str(resource.get("state", "")),
+        "amount": Decimal(str(money["amount"])) if money.get("amount") else None,
+        "currency": str(money.get("currencyCode", resource.get("currency", ""))),
+        "day": next((day for key in days if (day := _day(resource.get(key))) is not None), None),
+        "owner": resource.get("owner", ""),
+        "department": resource.get("department", ""),
+        "collaborators": resource.get("collaborators", []),
+        "detail": {key: resource[key] for key in _KEPT if key in resource},
+        "version": _version(event),
+    }
+
+
+def _version(event: Fact) -> int:
+    """The version of the record; one more for a deletion, which changes nothing else."""
+    given = int(str((event.payload.get("resource") or {}).get("etag") or event.version or 1))
+    return given + (1 if event.payload.get("action") == "DELETED" else 0)
+
+
+def _day(value: Any) -> date | None:
+    if isinstance(value, dict) and value.get("year"):
+        return date(int(value["year"]), int(value["month"]), int(value["day"]))
+    return date.fromisoformat(value[:10]) if isinstance(value, str) and len(value) >= 10 else None
+
+
+async def _move(events: Sequence[Fact], call: Call) -> None:
+    latest: dict[str, dict[str, Any]] = {}
+    for event in events:
+        resource: dict[str, Any] = event.payload.get("resource") or {}
+        row = {
+            "name": event.payload["name"], "owner": resource.get("owner", ""),
+            "department": resource.get("department", ""), "collaborators": resource.get("collaborators", []),
+            "deleted": event.payload.get("action") == "DELETED", "version": _version(event),
+        }  # fmt: skip
+        if row["version"] >= latest.get(row["name"], row)["version"]:
+            latest[row["name"]] = row
+    if not latest:
+        return
+    statement = insert(RecordScope).values([latest[name] for name in sorted(latest)])
+    fresh = {
+        name: statement.excluded[name]
+        for name in ("owner", "department", "collaborators", "deleted", "version")
+    }
+    newer = RecordScope.version <= statement.excluded.version
+    await call.db.execute(statement.on_conflict_do_update(index_elements=["name"], set_=fresh, where=newer))
+    await apply_scopes(sorted(latest), call)
+
+
+async def apply_scopes(names: Sequence[str], call: Call) -> None:
+    """Shows the entries about these records to those who may open them now. What is gone nobody opens."""
+    now = select(RecordScope).where(RecordScope.name.in_(names)).subquery()
+    await call.db.execute(
+        update(TimelineEntry)
+        .where(TimelineEntry.follows == now.c.name)
+        .values(
+            owner=now.c.owner,
+            department=now.c.department,
+            collaborators=now.c.collaborators,
+            requires=case((now.c.deleted, GONE), else_=TimelineEntry.requires),
+        )
+        .execution_options(synchronize_session=False)
+    )
