@@ -4,10 +4,13 @@ from pathlib import Path
 
 from crmkit.app import App
 
+from customer.consumers import on_contact_moment
 from customer.conversion import on_lead_conversion_requested
+from customer.credit import end_credit_of_yesterday
 from customer.figures import on_record_changed
 from customer.importing import RUNS as IMPORT_RUNS
 from customer.model.base import Base
+from customer.profile import expire_profile_changes, on_profile_code_requested
 from customer.service import CustomerService
 from customer.timeline import RUNS as TIMELINE_RUNS
 from customer.timeline import on_any_fact
@@ -18,7 +21,14 @@ def app() -> App:
     return App(
         name="customer",
         serves=CustomerService(),
-        consumes=[on_any_fact, on_record_changed, on_lead_conversion_requested],
+        consumes=[
+            on_any_fact,
+            on_record_changed,
+            on_lead_conversion_requested,
+            on_profile_code_requested,
+            on_contact_moment,
+        ],
+        schedules=[expire_profile_changes, end_credit_of_yesterday],
         runs={**IMPORT_RUNS, **TIMELINE_RUNS},
         tables=Base.metadata,
         migrations=Path(__file__).parent.parent / "migrations",

@@ -1,1 +1,74 @@
-"""What the customer service hears."""
+"""Contact moments that other services tell of become interactions, without typing and once."""
+
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+from crmkit.call import Call
+from crmkit.events import Fact, listens
+
+from customer.model.account import Account
+from customer.model.contact import Contact
+from customer.model.interaction import Interaction
+from customer.timeline import names_in
+
+# Fact → channel and direction; a record that says its own channel or direction is believed.
+_MOMENTS = {
+    "crm.sales.v1.CallWrappedUp": ("CALL", ""),
+    "crm.sales.v1.VisitCompleted": ("VISIT", "OUTBOUND"),
+    "crm.servicedesk.v1.MessageReceived": ("EMAIL", "INBOUND"),
+    "crm.servicedesk.v1.MessageSent": ("EMAIL", "OUTBOUND"),
+    "crm.servicedesk.v1.CallEnded": ("CALL", ""),
+    "crm.servicedesk.v1.ChatEnded": ("CHAT", "INBOUND"),
+    "crm.servicedesk.v1.FieldJobCompleted": ("VISIT", "OUTBOUND"),
+    "crm.marketing.v1.FormSubmitted": ("OTHER", "INBOUND"),
+    "crm.marketing.v1.ResponseReceived": ("OTHER", "INBOUND"),
+    "crm.marketing.v1.GatheringAttended": ("MEETING", ""),
+    "crm.marketing.v1.SendDelivered": ("EMAIL", "OUTBOUND"),
+    "crm.marketing.v1.LetterPosted": ("LETTER", "OUTBOUND"),
+}
+_SPELT = {"MAIL": "EMAIL", "PHONE": "CALL", "FORM": "OTHER", "PORTAL": "OTHER"}
+_TEXTS = ("summary", "text", "subject", "displayName", "result", "description")
+_TIMES = ("startTime", "occurTime", "receiveTime", "sendTime", "endTime", "createTime")
+# A call that desk and sales both tell of has one key: that of the exchange.
+_KEYS = ("sourceKey", "providerCall", "externalId")
+
+
+@listens(*_MOMENTS)
+async def on_contact_moment(event: Fact, call: Call) -> None:
+    """Logs the moment at the account that it names; told again, or by another service, it is there already."""
+    record = next((v for v in event.payload.values() if isinstance(v, dict) and "name" in v), event.payload)
+    names = names_in(event.payload)
+    contacts = [name for name in names if name.startswith("contacts/")]
+    account = await _account(names, contacts, call)
+    if account is None:
+        return
+    usual, direction = _MOMENTS[event.subject]
+    given = _SPELT.get(str(record.get("channel", "")), str(record.get("channel", "")))
+    channel = given if given in Interaction.described.fields["channel"].enum_numbers and given else usual
+    said = str(record.get("direction", ""))
+    key = next((str(record[key]) for key in _KEYS if record.get(key)), str(record.get("name", event.id)))
+    # Two that are told at once meet at the unique key, and the later one comes again.
+    if await call.find(Interaction, Interaction.channel == channel, Interaction.source_key == key[:200]):
+        return
+    moment = next((str(record[name]) for name in _TIMES if record.get(name)), "")
+    row = Interaction(
+        account=account.name, channel=channel, direction=said if said in ("INBOUND", "OUTBOUND") else direction,
+        start_time=datetime.fromisoformat(moment).astimezone(UTC) if moment else event.time,
+        duration_seconds=int(record.get("durationSeconds") or 0),
+        summary=next((str(record[name])[:5000] for name in _TEXTS if record.get(name)), event.subject.rpartition(".")[2]),
+        contacts=contacts, subjects=[str(record["name"])] if record.get("name") else [], source_key=key[:200],
+        owner=str(record.get("owner", "")) or account.owner, creator=event.actor,
+        department=str(record.get("department", "")) or account.department,
+    )  # fmt: skip
+    row.start_time = min(row.start_time, call.now)
+    await call.add(row)
+
+
+async def _account(names: list[str], contacts: list[str], call: Call) -> Account | None:
+    """The account named first, else that of the contact named first."""
+    name: Any = next((one for one in names if one.startswith("accounts/")), "")
+    if not name and contacts:
+        contact = await call.find(Contact, Contact.id == UUID(contacts[0].partition("/")[2]))
+        name = contact.account if contact is not None else ""
+    return await call.find(Account, Account.id == UUID(name.partition("/")[2])) if name else None

@@ -10,6 +10,7 @@ from crmkit.events import Fact, listens
 from sqlalchemy import case, select, update
 from sqlalchemy.dialects.postgresql import insert
 
+from customer.model.credit import follow_accounts
 from customer.model.figure import Figure, RecordScope
 from customer.model.timeline import GONE, TimelineEntry
 
@@ -43,6 +44,9 @@ async def on_record_changed(events: list[Fact], call: Call) -> None:
     """Takes the changes of records that count for an account, and of who may open a record."""
     counted = [event for event in events if _collection(event) in _COUNTED]
     await _count(counted, call)
+    owing = [event for event in counted if _collection(event) == "accountBalances"]
+    if owing:
+        await follow_accounts({str(event.payload["resource"]["account"]) for event in owing}, call)
     await _move([event for event in events if _moved(event)], call)
 
 

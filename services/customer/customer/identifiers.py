@@ -25,6 +25,12 @@ class Phone:
     def valid(self) -> bool:
         return bool(self.number)
 
+    @property
+    def mobile(self) -> bool:
+        """True for numbers that take a text message."""
+        kinds = (phonenumbers.PhoneNumberType.MOBILE, phonenumbers.PhoneNumberType.FIXED_LINE_OR_MOBILE)
+        return self.valid and phonenumbers.number_type(phonenumbers.parse(self.number)) in kinds
+
     @classmethod
     def parse(cls, text: str, country: str = "CN") -> "Phone":
         """Never fails; what is not a number of the country or an international one is kept as text."""

@@ -9,14 +9,18 @@ from crmkit.scope import predicate
 from crmkit.standard import Standard
 from sqlalchemy import select
 
+from customer import places
 from customer.collision import find_hits
 from customer.contacts import card_of, from_cards
+from customer.credit import check_register, coverage
 from customer.hierarchy import hierarchy
 from customer.model.account import Account
 from customer.model.consent import Consent
 from customer.model.contact import Contact
+from customer.model.credit import CreditProfile
 from customer.model.importation import Import
 from customer.model.interaction import Interaction
+from customer.model.profile_change import ProfileChange
 from customer.model.relation import AccountRelation
 from customer.model.timeline import TimelineEntry
 from customer.orgchart import org_chart
@@ -36,6 +40,8 @@ class CustomerService:
     consents = Standard(Consent)
     timeline = Standard(TimelineEntry)
     imports = Standard(Import)
+    profile_changes = Standard(ProfileChange)
+    credit_profiles = Standard(CreditProfile)
 
     async def AssignAccount(self, request: pb.AssignAccountRequest, call: Call) -> Account:
         account = await call.load(Account, request)
@@ -95,6 +101,68 @@ class CustomerService:
 
     async def RebuildTimeline(self, request: pb.RebuildTimelineRequest, call: Call) -> dict[str, Any]:
         return {"entries": await rebuild(request.account, call)}
+
+    async def PinAccount(self, request: pb.PinAccountRequest, call: Call) -> Account:
+        return await places.pin(await call.load(Account, request), request, call)
+
+    async def GeocodeAccount(self, request: Any, call: Call) -> Account:
+        return await places.locate(await call.load(Account, request), call)
+
+    async def FindNearbyAccounts(
+        self, request: pb.FindNearbyAccountsRequest, call: Call
+    ) -> pb.FindNearbyAccountsResponse:
+        return await places.nearby(request, call)
+
+    async def ApplyProfileChange(self, request: Any, call: Call) -> ProfileChange:
+        change = await call.load(ProfileChange, request)
+        await change.apply(call)
+        return change
+
+    async def RejectProfileChange(self, request: pb.RejectProfileChangeRequest, call: Call) -> ProfileChange:
+        change = await call.load(ProfileChange, request)
+        change.reject(request.reason, call)
+        return change
+
+    async def ConfirmProfileChange(
+        self, request: pb.ConfirmProfileChangeRequest, call: Call
+    ) -> ProfileChange:
+        change = await call.load(ProfileChange, request)
+        await change.confirm(request.address, request.code, call)
+        return change
+
+    async def ResendProfileChange(self, request: Any, call: Call) -> ProfileChange:
+        change = await call.load(ProfileChange, request)
+        change.resend(call)
+        return change
+
+    async def GradeCreditProfile(self, request: pb.GradeCreditProfileRequest, call: Call) -> CreditProfile:
+        profile = await call.load(CreditProfile, request)
+        await profile.give_grade(request, call)
+        return profile
+
+    async def RaiseCreditProfile(self, request: pb.RaiseCreditProfileRequest, call: Call) -> CreditProfile:
+        profile = await call.load(CreditProfile, request)
+        await call.check_references(request, "", ["evidence"])
+        await profile.raise_limit(request, call)
+        return profile
+
+    async def HoldCreditProfile(self, request: pb.HoldCreditProfileRequest, call: Call) -> CreditProfile:
+        profile = await call.load(CreditProfile, request)
+        profile.hold(request.reason, call)
+        return profile
+
+    async def ReleaseCreditProfile(self, request: Any, call: Call) -> CreditProfile:
+        profile = await call.load(CreditProfile, request)
+        profile.release(call)
+        return profile
+
+    async def CheckCreditProfile(self, request: pb.CheckCreditProfileRequest, call: Call) -> CreditProfile:
+        profile = await call.load(CreditProfile, request)
+        await check_register(profile, request, call)
+        return profile
+
+    async def GetCreditCoverage(self, request: Any, call: Call) -> pb.CreditCoverage:
+        return await coverage(call)
 
     async def LeaveContact(self, request: pb.LeaveContactRequest, call: Call) -> Contact:
         contact = await call.load(Contact, request)

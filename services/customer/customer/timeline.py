@@ -32,6 +32,7 @@ _SILENT = (
     "crm.customer.v1.CreditProfileChanged",
     "crm.customer.v1.ImportFinished",
     "crm.customer.v1.LeadAccountResolved",
+    "crm.customer.v1.ProfileCodeRequested",
 )
 _NAME = re.compile(r"(accounts|contacts)/[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _PHASES = {
@@ -173,6 +174,11 @@ def _entry(event: Fact, account: str, scopes: dict[str, tuple[Any, ...]]) -> tup
 def _collections() -> dict[str, Described]:
     """Every resource of the platform by its collection."""
     return {described.collection: described for described in resources().values()}
+
+
+def names_in(payload: Any) -> list[str]:
+    """Accounts and contacts that a fact names, in its order, each once."""
+    return list(dict.fromkeys(_names(payload, DEEPEST)))
 
 
 def _names(value: Any, depth: int) -> Iterator[str]:

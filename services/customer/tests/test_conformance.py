@@ -10,7 +10,10 @@ from customer.app import app
 
 class TestCustomer(Conformance):
     app = app()
-    samples: ClassVar = {"consents": {"subject": "accounts/{accounts}", "source": "FORM"}}
+    samples: ClassVar = {
+        "consents": {"subject": "accounts/{accounts}", "source": "FORM"},
+        "profileChanges": {"account": "accounts/{accounts}", "patch": {"website": "https://example.com"}},
+    }
 
     @pytest.fixture
     def service(self, customer: Service) -> Service:

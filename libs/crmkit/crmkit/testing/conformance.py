@@ -504,7 +504,7 @@ def _required_of(message: Descriptor) -> dict[str, Any]:
         if field.required and field.name != "name":
             inner = descriptor.message_type if field.kind in {"message", "messages"} else None
             values[field.json_name] = {
-                "text": "样例", "decimal": "1", "int": 1, "money": {"currencyCode": "CNY", "amount": "1.00"},
+                "text": "样例", "decimal": "1", "int": 1, "float": 1, "money": {"currencyCode": "CNY", "amount": "1.00"},
                 "enum": next((n for n in field.enum_names.values() if n), "") if field.kind == "enum" else "",
                 "reference": f"x/{uuid4()}", "references": [f"x/{uuid4()}"], "texts": ["x"],
                 "time": "2026-01-01T00:00:00Z", "date": {"year": 2026, "month": 1, "day": 1}, "bool": True,

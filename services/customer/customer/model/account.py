@@ -62,6 +62,8 @@ class Account(Resource, Base):
     phones: Mapped[Any]
     emails: Mapped[Any]
     aliases: Mapped[Any]
+    addresses: Mapped[Any]
+    pin: Mapped[Any]
 
     async def creating(self, call: Call) -> None:
         """Completes the record and refuses one that exists already."""
@@ -136,7 +138,7 @@ class Account(Resource, Base):
     def copied(self, display_name: str) -> "Account":
         """A new account like this one, without what belongs to this one alone."""
         left_out = {"name", "display_name", "legal_name", "tax_id", "tax_id_status", "aliases", "phones", "emails",
-                    "website", "state", "last_interaction_time", "completeness"}  # fmt: skip
+                    "website", "pin", "state", "last_interaction_time", "completeness"}  # fmt: skip
         from crmkit.describe import COMMON
 
         copy = Account(display_name=display_name, custom=dict(self.custom))

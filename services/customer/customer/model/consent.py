@@ -26,6 +26,7 @@ class Consent(Resource, Base):
     decision: Mapped[str]
     source: Mapped[str]
     time: Mapped[datetime | None]
+    account: Mapped[str]
 
     async def creating(self, call: Call) -> None:
         """Refuses an unknown person, and an import that would lift a withdrawal."""
@@ -41,6 +42,7 @@ class Consent(Resource, Base):
             )
         person = await call.load(model, self.subject, lock=False)
         self.owner, self.department = person.owner, person.department
+        self.account = person.account if isinstance(person, Contact) else person.name
         self.time = self.time or call.now
         if self.decision == "GRANTED" and self.source == "IMPORT":
             latest = await call.db.scalar(

@@ -87,7 +87,6 @@ def upgrade() -> None:
         sa.Column("legal_name", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("tax_id", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("website", sa.Text(), server_default=sa.text("''"), nullable=False),
-        sa.Column("addresses", postgresql.JSONB(), server_default=sa.text("'[]'"), nullable=False),
         sa.Column("industry", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("employee_count", sa.Integer(), server_default=sa.text("0"), nullable=False),
         sa.Column("annual_revenue_amount", sa.Numeric(precision=20, scale=4), nullable=True),
@@ -117,6 +116,9 @@ def upgrade() -> None:
         sa.Column("phones", postgresql.JSONB(), server_default=sa.text("'[]'"), nullable=False),
         sa.Column("emails", postgresql.JSONB(), server_default=sa.text("'[]'"), nullable=False),
         sa.Column("aliases", postgresql.JSONB(), server_default=sa.text("'[]'"), nullable=False),
+        sa.Column("addresses", postgresql.JSONB(), server_default=sa.text("'[]'"), nullable=False),
+        sa.Column("pin", postgresql.JSONB(), nullable=True),
+        sa.Column("employer", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("tax_id_status", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("number", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("owner", sa.Text(), server_default=sa.text("''"), nullable=False),
@@ -164,6 +166,7 @@ def upgrade() -> None:
         sa.Column("evidence", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("time", sa.DateTime(timezone=True), nullable=True),
         sa.Column("expire_time", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("account", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("number", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("owner", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("department", sa.Text(), server_default=sa.text("''"), nullable=False),
@@ -179,6 +182,12 @@ def upgrade() -> None:
         ),
         sa.Column("version", sa.Integer(), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("consents_pkey")),
+    )
+    op.create_index(
+        "consents_account_index",
+        "consents",
+        ["account", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
     )
     op.create_index(
         "consents_department_update_time_index",
@@ -276,6 +285,68 @@ def upgrade() -> None:
     )
     op.create_index(
         "contacts_update_time_index", "contacts", [sa.literal_column("update_time DESC"), "id"], unique=False
+    )
+    op.create_table(
+        "credit_profiles",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("account", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("display_name", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("grade", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("scorecard", postgresql.JSONB(), server_default=sa.text("'[]'"), nullable=False),
+        sa.Column("score", sa.Numeric(precision=20, scale=6), nullable=True),
+        sa.Column("limit_amount", sa.Numeric(precision=20, scale=4), nullable=True),
+        sa.Column("limit_currency", sa.Text(), nullable=True),
+        sa.Column("temporary_limit", postgresql.JSONB(), nullable=True),
+        sa.Column("term_days", sa.Integer(), server_default=sa.text("0"), nullable=False),
+        sa.Column("used_amount", sa.Numeric(precision=20, scale=4), nullable=True),
+        sa.Column("used_currency", sa.Text(), nullable=True),
+        sa.Column("available_amount", sa.Numeric(precision=20, scale=4), nullable=True),
+        sa.Column("available_currency", sa.Text(), nullable=True),
+        sa.Column("valid_until_date", sa.Date(), nullable=True),
+        sa.Column("checks", postgresql.JSONB(), server_default=sa.text("'[]'"), nullable=False),
+        sa.Column("state", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("reason", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("remarks", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("number", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("owner", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("department", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column(
+            "collaborators", postgresql.ARRAY(sa.Text()), server_default=sa.text("'{}'"), nullable=False
+        ),
+        sa.Column("pending_approval", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("create_time", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("update_time", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("creator", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column(
+            "custom", postgresql.JSONB(astext_type=sa.Text()), server_default=sa.text("'{}'"), nullable=False
+        ),
+        sa.Column("version", sa.Integer(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("credit_profiles_pkey")),
+    )
+    op.create_index(
+        "credit_profiles_account_index",
+        "credit_profiles",
+        ["account", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "credit_profiles_department_update_time_index",
+        "credit_profiles",
+        ["department", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index("credit_profiles_one_key", "credit_profiles", ["account"], unique=True)
+    op.create_index(
+        "credit_profiles_owner_update_time_index",
+        "credit_profiles",
+        ["owner", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "credit_profiles_update_time_index",
+        "credit_profiles",
+        [sa.literal_column("update_time DESC"), "id"],
+        unique=False,
     )
     op.create_table(
         "figures",
@@ -442,6 +513,84 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("lead", name=op.f("lead_resolutions_pkey")),
     )
     op.create_table(
+        "profile_changes",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("account", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("contact", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column(
+            "patch", postgresql.JSONB(astext_type=sa.Text()), server_default=sa.text("'{}'"), nullable=False
+        ),
+        sa.Column("evidence", postgresql.ARRAY(sa.Text()), server_default=sa.text("'{}'"), nullable=False),
+        sa.Column("note", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column(
+            "before", postgresql.JSONB(astext_type=sa.Text()), server_default=sa.text("'{}'"), nullable=False
+        ),
+        sa.Column(
+            "applied_fields", postgresql.ARRAY(sa.Text()), server_default=sa.text("'{}'"), nullable=False
+        ),
+        sa.Column(
+            "waiting_fields", postgresql.ARRAY(sa.Text()), server_default=sa.text("'{}'"), nullable=False
+        ),
+        sa.Column("confirmations", postgresql.JSONB(), server_default=sa.text("'[]'"), nullable=False),
+        sa.Column("summary", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("risk", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("state", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("reason", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("expire_time", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("number", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("owner", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("department", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column(
+            "collaborators", postgresql.ARRAY(sa.Text()), server_default=sa.text("'{}'"), nullable=False
+        ),
+        sa.Column("pending_approval", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("create_time", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("update_time", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("creator", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column(
+            "custom", postgresql.JSONB(astext_type=sa.Text()), server_default=sa.text("'{}'"), nullable=False
+        ),
+        sa.Column("version", sa.Integer(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("profile_changes_pkey")),
+    )
+    op.create_index(
+        "profile_changes_account_index",
+        "profile_changes",
+        ["account", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "profile_changes_contact_index",
+        "profile_changes",
+        ["contact", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "profile_changes_department_update_time_index",
+        "profile_changes",
+        ["department", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "profile_changes_number_key",
+        "profile_changes",
+        ["number"],
+        unique=True,
+        postgresql_where=sa.text("number != ''"),
+    )
+    op.create_index(
+        "profile_changes_owner_update_time_index",
+        "profile_changes",
+        ["owner", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "profile_changes_update_time_index",
+        "profile_changes",
+        [sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_table(
         "record_scopes",
         sa.Column("name", sa.Text(), nullable=False),
         sa.Column("owner", sa.Text(), server_default=sa.text("''"), nullable=False),
@@ -525,6 +674,18 @@ def upgrade() -> None:
         "timeline_facts_accounts_index", "timeline_facts", ["accounts"], unique=False, postgresql_using="gin"
     )
     op.create_table(
+        "account_pins",
+        sa.Column("account", sa.Uuid(), nullable=False),
+        sa.Column("cell", sa.Text(collation="C"), nullable=False),
+        sa.Column("latitude", sa.Double(), nullable=False),
+        sa.Column("longitude", sa.Double(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["account"], ["accounts.id"], name=op.f("account_pins_account_fkey"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("account", name=op.f("account_pins_pkey")),
+    )
+    op.create_index("account_pins_cell_index", "account_pins", ["cell"], unique=False)
+    op.create_table(
         "accounts_search",
         sa.Column("id", sa.Uuid(), nullable=False),
         sa.Column(
@@ -581,6 +742,37 @@ def upgrade() -> None:
     op.create_index(
         "ix_contacts_search_search_pinyin",
         "contacts_search",
+        [sa.literal_column("array_to_tsvector(search_pinyin)")],
+        unique=False,
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "off"},
+    )
+    op.create_table(
+        "credit_profiles_search",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column(
+            "search_grams", postgresql.ARRAY(sa.Text(collation="C")), server_default="{}", nullable=False
+        ),
+        sa.Column("search_text", sa.Text(collation="C"), server_default="", nullable=False),
+        sa.Column(
+            "search_pinyin", postgresql.ARRAY(sa.Text(collation="C")), server_default="{}", nullable=False
+        ),
+        sa.ForeignKeyConstraint(
+            ["id"], ["credit_profiles.id"], name=op.f("credit_profiles_search_id_fkey"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("credit_profiles_search_pkey")),
+    )
+    op.create_index(
+        "ix_credit_profiles_search_search_grams",
+        "credit_profiles_search",
+        ["search_grams"],
+        unique=False,
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "off"},
+    )
+    op.create_index(
+        "ix_credit_profiles_search_search_pinyin",
+        "credit_profiles_search",
         [sa.literal_column("array_to_tsvector(search_pinyin)")],
         unique=False,
         postgresql_using="gin",
@@ -659,11 +851,69 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("account", "kind", "value", name=op.f("match_keys_pkey")),
     )
     op.create_index("match_keys_kind_value_index", "match_keys", ["kind", "value"], unique=False)
+    op.create_table(
+        "profile_changes_search",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column(
+            "search_grams", postgresql.ARRAY(sa.Text(collation="C")), server_default="{}", nullable=False
+        ),
+        sa.Column("search_text", sa.Text(collation="C"), server_default="", nullable=False),
+        sa.Column(
+            "search_pinyin", postgresql.ARRAY(sa.Text(collation="C")), server_default="{}", nullable=False
+        ),
+        sa.ForeignKeyConstraint(
+            ["id"], ["profile_changes.id"], name=op.f("profile_changes_search_id_fkey"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("profile_changes_search_pkey")),
+    )
+    op.create_index(
+        "ix_profile_changes_search_search_grams",
+        "profile_changes_search",
+        ["search_grams"],
+        unique=False,
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "off"},
+    )
+    op.create_index(
+        "ix_profile_changes_search_search_pinyin",
+        "profile_changes_search",
+        [sa.literal_column("array_to_tsvector(search_pinyin)")],
+        unique=False,
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "off"},
+    )
+    op.create_table(
+        "profile_codes",
+        sa.Column("change", sa.Uuid(), nullable=False),
+        sa.Column("address", sa.Text(), nullable=False),
+        sa.Column("digest", sa.Text(), nullable=False),
+        sa.Column("expire_time", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("tries", sa.Integer(), server_default=sa.text("0"), nullable=False),
+        sa.Column("sent", sa.Integer(), server_default=sa.text("0"), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["change"], ["profile_changes.id"], name=op.f("profile_codes_change_fkey"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("change", "address", name=op.f("profile_codes_pkey")),
+    )
     # ### end Alembic commands ###
 
 
 def downgrade() -> None:
     # ### commands auto generated by Alembic - please adjust! ###
+    op.drop_table("profile_codes")
+    op.drop_index(
+        "ix_profile_changes_search_search_pinyin",
+        table_name="profile_changes_search",
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "off"},
+    )
+    op.drop_index(
+        "ix_profile_changes_search_search_grams",
+        table_name="profile_changes_search",
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "off"},
+    )
+    op.drop_table("profile_changes_search")
     op.drop_index("match_keys_kind_value_index", table_name="match_keys")
     op.drop_table("match_keys")
     op.drop_index(
@@ -693,6 +943,19 @@ def downgrade() -> None:
     )
     op.drop_table("imports_search")
     op.drop_index(
+        "ix_credit_profiles_search_search_pinyin",
+        table_name="credit_profiles_search",
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "off"},
+    )
+    op.drop_index(
+        "ix_credit_profiles_search_search_grams",
+        table_name="credit_profiles_search",
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "off"},
+    )
+    op.drop_table("credit_profiles_search")
+    op.drop_index(
         "ix_contacts_search_search_pinyin",
         table_name="contacts_search",
         postgresql_using="gin",
@@ -718,6 +981,8 @@ def downgrade() -> None:
         postgresql_with={"fastupdate": "off"},
     )
     op.drop_table("accounts_search")
+    op.drop_index("account_pins_cell_index", table_name="account_pins")
+    op.drop_table("account_pins")
     op.drop_index("timeline_facts_accounts_index", table_name="timeline_facts", postgresql_using="gin")
     op.drop_table("timeline_facts")
     op.drop_index("timeline_update_time_index", table_name="timeline")
@@ -728,6 +993,15 @@ def downgrade() -> None:
     op.drop_index("timeline_account_index", table_name="timeline")
     op.drop_table("timeline")
     op.drop_table("record_scopes")
+    op.drop_index("profile_changes_update_time_index", table_name="profile_changes")
+    op.drop_index("profile_changes_owner_update_time_index", table_name="profile_changes")
+    op.drop_index(
+        "profile_changes_number_key", table_name="profile_changes", postgresql_where=sa.text("number != ''")
+    )
+    op.drop_index("profile_changes_department_update_time_index", table_name="profile_changes")
+    op.drop_index("profile_changes_contact_index", table_name="profile_changes")
+    op.drop_index("profile_changes_account_index", table_name="profile_changes")
+    op.drop_table("profile_changes")
     op.drop_table("lead_resolutions")
     op.drop_index("interactions_update_time_index", table_name="interactions")
     op.drop_index(
@@ -746,6 +1020,12 @@ def downgrade() -> None:
     op.drop_table("imports")
     op.drop_index("figures_account_index", table_name="figures")
     op.drop_table("figures")
+    op.drop_index("credit_profiles_update_time_index", table_name="credit_profiles")
+    op.drop_index("credit_profiles_owner_update_time_index", table_name="credit_profiles")
+    op.drop_index("credit_profiles_one_key", table_name="credit_profiles")
+    op.drop_index("credit_profiles_department_update_time_index", table_name="credit_profiles")
+    op.drop_index("credit_profiles_account_index", table_name="credit_profiles")
+    op.drop_table("credit_profiles")
     op.drop_index("contacts_update_time_index", table_name="contacts")
     op.drop_index("contacts_reports_to_index", table_name="contacts")
     op.drop_index("contacts_owner_update_time_index", table_name="contacts")
@@ -758,6 +1038,7 @@ def downgrade() -> None:
     op.drop_index("consents_subject_index", table_name="consents")
     op.drop_index("consents_owner_update_time_index", table_name="consents")
     op.drop_index("consents_department_update_time_index", table_name="consents")
+    op.drop_index("consents_account_index", table_name="consents")
     op.drop_table("consents")
     op.drop_index("accounts_update_time_index", table_name="accounts")
     op.drop_index("accounts_owner_update_time_index", table_name="accounts")
