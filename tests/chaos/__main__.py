@@ -1,149 +1,114 @@
-"""`make chaos`: faults on the running platform while people write.
+"""`make chaos`: faults on the running platform while people write and read.
 
-Each fault runs under load for some seconds. Afterwards: every write that was answered is there exactly once, every
-one of them is on the time line exactly once, and nothing but 503, 504 and the network's own silence was refused.
+Whatever the fault: every write that was answered is there, every service that hears of it has had its effect once,
+nobody gets another refusal than 409, 429, 503 or 504, no request outlives its deadline, and all is well again within
+the bound. `ARGS="--only F-4 F-6"` chooses, `--list` tells what there is.
 """
 
 import argparse
 import asyncio
 import os
-import signal
+import shutil
 import sys
 import tempfile
 import threading
 import time
-from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass, field
+import traceback
 from pathlib import Path
-from uuid import uuid4
 
-import httpx
-import psutil
-from local_platform.launcher import Platform, Running
-from local_platform.secret import Secrets
-from local_platform.signin import sign_in
+from local_platform.launcher import Running
 
-WRITERS = 4
-ALLOWED = {409, 429, 503, 504}
+from tests.chaos.faults import FAULTS, Fault
+from tests.chaos.load import LONGEST, Load, judge
+from tests.chaos.world import Skip, World
 
 
-@dataclass
-class Load:
-    """People who make customers, again and again, each with its own key until it is answered."""
-
-    url: str
-    token: str
-    stop: threading.Event = field(default_factory=threading.Event)
-    made: list[str] = field(default_factory=list)
-    refusals: Counter[int] = field(default_factory=Counter)
-
-    def write(self) -> None:
-        """One writer."""
-        with httpx.Client(base_url=self.url, timeout=6) as http:
-            while not self.stop.is_set():
-                key, title = uuid4().hex, f"{uuid4().hex}有限公司"
-                headers = {"Authorization": f"Bearer {self.token}", "Idempotency-Key": key}
-                while True:
-                    try:
-                        answer = http.post("/v1/accounts", json={"displayName": title}, headers=headers)
-                    except httpx.TransportError:
-                        time.sleep(0.2)
-                        continue
-                    if answer.status_code == 201:
-                        self.made.append(answer.json()["name"])
-                        break
-                    self.refusals[answer.status_code] += 1
-                    if answer.status_code not in ALLOWED:
-                        return
-                    time.sleep(0.2)
-
-
-def process(module: str) -> psutil.Process:
-    """The process of an app of this platform."""
-    mine = psutil.Process().children(recursive=True)
-    return next(p for p in mine if p.is_running() and ["-m", module, "serve"] == p.cmdline()[-3:])
-
-
-def kill(app: str) -> None:
-    """kill -9."""
-    process(app).send_signal(signal.SIGKILL)
-
-
-def freeze(app: str) -> None:
-    """SIGSTOP for five seconds."""
-    frozen = process(app)
-    frozen.suspend()
-    time.sleep(5)
-    frozen.resume()
+def suffer(world: World, fault: Fault, seconds: float) -> str:
+    """What came of the fault, in a line that begins with ok, FAIL or skip."""
+    seen, broken, why = "", list[str](), ""
+    with Load(world, world.token()) as load:
+        time.sleep(seconds / 2)
+        before = len(load.made)
+        try:
+            seen = fault.inflict(world, load)
+        except Skip as skip:
+            why = str(skip)
+        except Exception as error:
+            broken.append(f"{type(error).__name__}: {error}")
+            traceback.print_exc()
+        healed = time.monotonic()
+        time.sleep(seconds / 2)
+        load.stop.set()
+    if why:
+        return f"skip {fault.id} {fault.name}: {why}"
+    first = next((moment - healed for moment in load.moments if moment > healed), None)
+    verdict = judge(world, load.made)
+    if len(load.made) <= before:
+        broken.append("nothing was written any more")
+    if first is None or first > fault.within:
+        broken.append(f"first write after {first}, owed within {fault.within:.0f} s")
+    if load.bad:
+        broken.append(f"refused with {load.bad}")
+    if fault.unnoticed and (load.refusals or sum(load.reads_refused.values()) or load.silences):
+        broken.append("people noticed")
+    if load.slowest > LONGEST and not fault.patient:
+        broken.append(f"a request took {load.slowest:.1f} s")
+    if not verdict.good:
+        broken.append(f"lost {verdict.lost}, missing {verdict.late}, twice {verdict.twice}")
+    refused = dict(+load.refusals) | {f"read {status}": n for status, n in (+load.reads_refused).items()}
+    told = (
+        f"{len(load.made)} written, {load.read} read, refused {refused or 'none'}, slowest {load.slowest:.1f} s, "
+        f"first write after {first if first is None else round(first, 1)} s, all effects after {verdict.settled:.1f} s"
+    )
+    return f"{'FAIL' if broken else 'ok  '} {fault.id} {fault.name}: {told}" + "".join(
+        f"; {part}" for part in (seen, *(f"BROKEN: {one}" for one in broken)) if part
+    )
 
 
-FAULTS: dict[str, Callable[[], None]] = {
-    "kill -9 customer": lambda: kill("customer"),
-    "kill -9 gateway": lambda: kill("gateway"),
-    "kill -9 workspace": lambda: kill("workspace"),
-    "freeze customer 5 s": lambda: freeze("customer"),
-}
+def run(world: World, chosen: list[Fault], seconds: float) -> int:
+    """Suffers one fault after the other; 1 where one broke a promise."""
+    lines: list[str] = []
+    for fault in chosen:
+        lines.append(suffer(world, fault, seconds))
+        print(lines[-1], flush=True)
+    failed = sum(line.startswith("FAIL") for line in lines)
+    print(f"{len(lines)} faults, {failed} broken promises", flush=True)
+    return 1 if failed else 0
 
 
-def suffer(name: str, fault: Callable[[], None], running: Running, token: str, seconds: float) -> bool:
-    """True where the platform kept its word under the fault."""
-    load = Load(running.url, token)
-    writers = [threading.Thread(target=load.write) for _ in range(WRITERS)]
-    for writer in writers:
-        writer.start()
-    time.sleep(seconds / 3)
-    before = len(load.made)
-    fault()
-    time.sleep(seconds * 2 / 3)
-    load.stop.set()
-    for writer in writers:
-        writer.join(60)
-    lost, twice = audit(running, token, load.made)
-    bad = {status: n for status, n in load.refusals.items() if status not in ALLOWED}
-    good = not (lost or twice or bad) and len(load.made) > before
-    told = f"{len(load.made)} written ({before} before), refused {dict(load.refusals)}, lost {lost}, doubled {twice}"
-    print(f"{'ok  ' if good else 'FAIL'} {name}: {told}", flush=True)
-    return good
-
-
-def audit(running: Running, token: str, made: list[str]) -> tuple[int, int]:
-    """How many answered writes are missing, and how many have more or less than one entry on the time line."""
-    lost = doubled = 0
-    with httpx.Client(base_url=running.url, timeout=10, headers={"Authorization": f"Bearer {token}"}) as http:
-        for name in made:
-            lost += http.get(f"/v1/{name}").status_code != 200
-        deadline = time.monotonic() + 60
-        waiting = list(made)
-        while waiting and time.monotonic() < deadline:
-            name = waiting[-1]
-            query = {"filter": f'account = "{name}"'}
-            entries = http.get("/v1/timeline", params=query).json().get("timeline", [])
-            if len(entries) == 1:
-                waiting.pop()
-            elif len(entries) > 1:
-                doubled += 1
-                waiting.pop()
-            else:
-                time.sleep(0.2)
-    return lost, doubled + len(waiting)
-
-
-async def main(seconds: float) -> int:
-    """Runs every fault; 1 where one broke a promise."""
+async def main(chosen: list[Fault], seconds: float, keep: bool) -> int:
+    """Starts the platform and lets it suffer."""
     os.environ.setdefault("PORT_OFFSET", "8000")
-    with tempfile.TemporaryDirectory() as directory:
-        state = Path(directory)
-        async with Platform(state=state).running() as running:
-            good = True
-            for name, fault in FAULTS.items():
-                callback = f"{running.url}/session/callback"
-                tokens = await sign_in(running.issuer, "sales1", callback, Secrets(state / "secrets.json"))
-                good &= await asyncio.to_thread(suffer, name, fault, running, tokens.access_token, seconds)
-        return 0 if good else 1
+    state = Path(tempfile.mkdtemp(prefix="chaos"))
+    world = World(state)
+    try:
+        async with world.running() as found:
+            world.at = Running(found.url, found.issuer)
+            return await asyncio.to_thread(run, world, chosen, seconds)
+    finally:
+        world.disk.unmount()
+        if keep:
+            print(f"the state and the logs are in {state}")
+        else:
+            shutil.rmtree(state, ignore_errors=True)
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="make chaos ARGS=…")
-    parser.add_argument("--seconds", type=float, default=12)
-    sys.exit(asyncio.run(main(parser.parse_args().seconds)))
+    parser.add_argument("--seconds", type=float, default=8, help="of load around each fault")
+    parser.add_argument(
+        "--only", nargs="*", default=[], help="words that the chosen faults' names have in them"
+    )
+    parser.add_argument("--list", action="store_true")
+    parser.add_argument("--keep", action="store_true", help="leave the logs")
+    given = parser.parse_args()
+    picked = [
+        fault
+        for fault in FAULTS
+        if not given.only or any(word in f"{fault.id} {fault.name}" for word in given.only)
+    ]
+    if given.list:
+        print("\n".join(f"{fault.id} {fault.name}" for fault in picked))
+        sys.exit(0)
+    threading.stack_size(2**20)
+    sys.exit(asyncio.run(main(picked, given.seconds, given.keep)))

@@ -14,7 +14,6 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from local_platform.child import Child, StartFailed
 
 READY_WITHIN = 60
-RESTART_AFTER = (0.5, 1.0, 2.0, 5.0, 10.0)
 
 
 class App:
@@ -28,13 +27,8 @@ class App:
     async def running(self) -> AsyncIterator[None]:
         """Keep the process running inside the context."""
         await self._child.start()
-        keeper = asyncio.create_task(self._keep())
-        try:
+        async with self._child.kept():
             yield
-        finally:
-            keeper.cancel()
-            await asyncio.gather(keeper, return_exceptions=True)
-            await self._child.stop()
 
     async def ready(self) -> None:
         """Wait until the app is healthy; `StartFailed` if it ends before, or takes a minute."""
@@ -47,18 +41,6 @@ class App:
                     f"{self.entry.name} was not ready in {READY_WITHIN} s.\n{self._child.tail()}"
                 )
             await asyncio.sleep(0.2)
-
-    async def _keep(self) -> None:
-        crashes = 0
-        while True:
-            started = time.monotonic()
-            code = await self._child.wait()
-            crashes = 0 if time.monotonic() - started > 60 else crashes + 1
-            pause = RESTART_AFTER[min(crashes, len(RESTART_AFTER) - 1)]
-            stamp = time.strftime("%H:%M:%S")
-            print(f"{stamp}  {self.entry.name} ended with code {code}, starts again in {pause} s", flush=True)
-            await asyncio.sleep(pause)
-            await self._child.start()
 
 
 async def healthy(entry: AppEntry) -> bool:

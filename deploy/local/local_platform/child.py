@@ -4,10 +4,14 @@ import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import psutil
+
+RESTART_AFTER = (0.5, 1.0, 2.0, 5.0, 10.0)
 
 
 class StartFailed(Exception):
@@ -87,6 +91,37 @@ class Child:
                     os.killpg(self._process.pid, signal.SIGKILL)
                 await self._process.wait()
         self.pid_file.unlink(missing_ok=True)
+
+    @asynccontextmanager
+    async def kept(self, clear: Callable[[], None] | None = None) -> AsyncIterator[None]:
+        """Start the running process again whenever it ends, after `clear`; stop it on the way out."""
+        keeper = asyncio.create_task(self._keep(clear))
+        try:
+            yield
+        finally:
+            keeper.cancel()
+            await asyncio.gather(keeper, return_exceptions=True)
+            await self.stop()
+
+    async def _keep(self, clear: Callable[[], None] | None) -> None:
+        crashes = 0
+        while True:
+            started = time.monotonic()
+            why = f"ended with code {await self.wait()}"
+            while True:
+                crashes = 0 if time.monotonic() - started > 60 else crashes + 1
+                pause = RESTART_AFTER[min(crashes, len(RESTART_AFTER) - 1)]
+                stamp = time.strftime("%H:%M:%S")
+                print(f"{stamp}  {self.name} {why}, starts again in {pause} s", flush=True)
+                await asyncio.sleep(pause)
+                try:
+                    if clear:
+                        await asyncio.to_thread(clear)
+                    await self.start()
+                    break
+                except (OSError, StartFailed) as error:
+                    # Such as a disk that is away: it may come back.
+                    why = f"cannot start ({error})"
 
     def tail(self, lines: int = 15) -> str:
         """Return the end of the log."""

@@ -1,7 +1,7 @@
 """Embedded PostgreSQL and NATS: the real servers, from wheels, each in a directory of its own.
 
-Both listen on loopback only, ask for a password, sync every commit to disk, run as root or not, and start
-again after a kill -9 of themselves or of the launcher. Ending the context stops them cleanly.
+Both listen on loopback only, ask for a password, sync every commit to disk, run as root or not, start again by
+themselves after a kill -9, and with the next start after one of the launcher. Ending the context stops them cleanly.
 """
 
 import asyncio
@@ -48,12 +48,10 @@ async def postgres(directory: Path, port: int) -> AsyncIterator[str]:
         stop_signal=signal.SIGINT,
     )
     await _run_until_listening(server, port, first_bytes=None)
-    try:
+    async with server.kept(lambda: _clear_postmaster(data)):
         url = f"postgresql://postgres:{password}@{HOST}:{port}"
         await _accepts(server, url)
         yield url
-    finally:
-        await server.stop()
 
 
 @asynccontextmanager
@@ -82,10 +80,8 @@ jetstream {{
         pid_file=directory / "nats.pid",
     )
     await _run_until_listening(server, port, first_bytes=b"INFO ")
-    try:
+    async with server.kept():
         yield f"nats://guanxi:{password}@{HOST}:{port}"
-    finally:
-        await server.stop()
 
 
 @dataclass(frozen=True)
