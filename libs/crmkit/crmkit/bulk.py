@@ -63,9 +63,19 @@ async def create_many(
         values.append(_values(row))
         message = mapping.message(row)
         told = described_json(message.DESCRIPTOR.full_name, message.SerializeToString()).decode()
-        head = json.dumps(
-            {"name": row.name, "action": "CREATED", "actor": actor, "time": now, "method": method}
-        )
+        change: dict[str, Any] = {
+            "name": row.name,
+            "action": "CREATED",
+            "actor": actor,
+            "time": now,
+            "method": method,
+        }
+        if mapping.guarded:
+            apart: dict[str, Any] = {"resource": json.loads(told)}
+            mapping.set_apart(apart)
+            told = json.dumps(apart.pop("resource"), ensure_ascii=False)
+            change |= apart
+        head = json.dumps(change, ensure_ascii=False)
         told_of = {f"crm.{described.area}.v1.ResourceChanged": f'{head[:-1]}, "resource": {told}}}'}
         if event is not None:
             told_of[event.DESCRIPTOR.full_name] = f'{{"{field}": {told}}}'

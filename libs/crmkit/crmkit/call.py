@@ -294,9 +294,9 @@ class Call:
         for key, value in fact.fields.items():
             field = fact.type.DESCRIPTOR.fields_by_name[key]
             if isinstance(value, list | tuple) and field.is_repeated:
-                getattr(message, key).extend(self.message_of(item) for item in cast("Sequence[Any]", value))
+                getattr(message, key).extend(self._open(item) for item in cast("Sequence[Any]", value))
             elif value is not None:
-                converted = self.message_of(value)
+                converted = self._open(value)
                 if isinstance(converted, Message):
                     getattr(message, key).CopyFrom(converted)
                 elif isinstance(converted, dict):
@@ -304,6 +304,12 @@ class Call:
                 else:
                     setattr(message, key, converted)
         return message
+
+    def _open(self, value: Any) -> Any:
+        """What a business fact tells of a value: it goes to everybody, so without guarded fields."""
+        if isinstance(value, Resource):
+            return mapper(type(value)).message(value, lambda _: False)
+        return self.message_of(value)
 
     def message_of(self, value: Any) -> Any:
         """A row, money, time or day as message; anything else as it is."""
@@ -331,6 +337,7 @@ class Call:
         if before:
             changed["before"] = before
             changed["after"] = {key: resource.get(key) for key in before}
+        mapping.set_apart(changed)
         payload = json.dumps(changed, ensure_ascii=False, separators=(",", ":"))
         self._record(f"crm.{described.area}.v1.ResourceChanged", payload, row, action == "DELETED")
 

@@ -94,6 +94,7 @@ async def _pages(
 
 def _exported(model: type[Resource], run: Run) -> list[Field]:
     """The wanted fields that the owner may read; all of them where none are named."""
+    # Of entries that want a permission each, an export has none.
     caller, guarded = run.caller(), mapper(model).guarded
     fields = model.described.fields
     by_name = {**fields, **{field.json_name: field for field in fields.values()}}
@@ -104,7 +105,11 @@ def _exported(model: type[Resource], run: Run) -> list[Field]:
         "owner",
         "create_time",
     ]
-    chosen = [by_name[name] for name in wanted or usual if name in by_name]
+    chosen = [
+        by_name[name]
+        for name in wanted or usual
+        if name in by_name and not by_name[name].rule.entry_permission
+    ]
     return [field for field in chosen if field.name not in guarded or caller.may(guarded[field.name])]
 
 

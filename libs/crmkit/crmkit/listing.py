@@ -429,7 +429,8 @@ def open_token(token: str, digest: str, caller: Caller, secret: bytes) -> list[A
 def _readable(model: type[Resource], caller: Caller) -> Mapping[str, FilterField]:
     """Fields that the caller may read; the others do not exist for filters and orders either."""
     guarded = {n: f.rule.read_permission for n, f in model.described.fields.items() if f.rule.read_permission}
-    fields = filter_fields(model)
+    by_entry = mapper(model).by_entry
+    fields = {name: field for name, field in filter_fields(model).items() if name not in by_entry}
     if all(caller.may(permission) for permission in guarded.values()):
         return fields
     return {name: field for name, field in fields.items() if name not in guarded or caller.may(guarded[name])}

@@ -50,6 +50,10 @@ class Mapper:
             for field in self.described.fields.values()
             if field.rule.read_permission
         }
+        # Lists whose entries each name the permission that their reader needs.
+        self.by_entry = [
+            field.name for field in self.described.fields.values() if field.rule.entry_permission
+        ]
 
     def message(self, row: Resource, may: Callable[[str], bool] | None = None) -> Message:
         """The row as message; fields whose read permission `may` denies are left out."""
@@ -59,10 +63,19 @@ class Mapper:
             if value or isinstance(value, Money | Decimal):
                 write(message, name, value)
         if may is not None:
-            for name, permission in self.guarded.items():
-                if not may(permission):
-                    message.ClearField(name)
+            self._hide(message, may)
         return message
+
+    def _hide(self, message: Message, may: Callable[[str], bool]) -> None:
+        """Takes out what the reader may not read."""
+        for name, permission in self.guarded.items():
+            if not may(permission):
+                message.ClearField(name)
+        for name in self.by_entry:
+            entries: Any = getattr(message, name)
+            for index in reversed(range(len(entries))):
+                if not may(entries[index].permission):
+                    del entries[index]
 
     def record_message(
         self, record: Sequence[Any], may: Callable[[str], bool] | None = None, into: Message | None = None
@@ -77,10 +90,20 @@ class Mapper:
             elif value or isinstance(value, Decimal):
                 write(message, name, value)
         if may is not None:
-            for name, permission in self.guarded.items():
-                if not may(permission):
-                    message.ClearField(name)
+            self._hide(message, may)
         return message
+
+    def set_apart(self, changed: dict[str, Any]) -> None:
+        """Moves what only some may read out of a change fact's objects into parts, one for each permission."""
+        for name, permission in self.guarded.items():
+            key = self.described.fields[name].json_name
+            for where in ("before", "after", "resource"):
+                if key in changed.get(where, {}):
+                    parts: list[dict[str, Any]] = changed.setdefault("guarded", [])
+                    part = next((part for part in parts if part["permission"] == permission), None)
+                    if part is None:
+                        parts.append(part := {"permission": permission})
+                    part.setdefault(where, {})[key] = changed[where].pop(key)
 
     def value_json(self, name: str, value: Any) -> Any:
         """One field's value as JSON value, for the before and after of change facts."""

@@ -48,6 +48,14 @@ async def test_cost_never_leaves_without_its_permission(sales: Service, product:
     [told] = await sales.facts("crm.sales.v1.ProductChanged", made.name)
     assert not {"cost", "minPrice"} & set(told["product"])
     assert told["product"]["etag"] == made.etag
+    await sales.admin.UpdateProduct(product={"name": made.name, "cost": cny("62.00")}, updateMask="cost")
+    created, *_, updated = await sales.facts("crm.sales.v1.ResourceChanged", made.name)
+    for change in (created, updated):
+        [part] = change.pop("guarded")
+        assert part["permission"] == "sales.products.read_cost"
+        assert part["resource"]["cost"]["amount"] in {"61.00", "62.00"}
+        assert "cost" not in str(change) and "minPrice" not in str(change)
+    assert (part["before"]["cost"]["amount"], part["after"]["cost"]["amount"]) == ("61.00", "62.00")
 
 
 async def test_a_used_product_is_not_deleted(sales: Service, product: Made, deal: Made) -> None:

@@ -216,3 +216,32 @@ async def test_a_month_has_its_own_table_before_it_begins(workspace: Service) ->
             )
         )
         assert {f"audit_months.audit_{month}" for month in ("2027_12", "2028_01", "2028_02")} <= set(tables)
+
+
+async def test_guarded_fields_are_shown_to_who_may_read_them_alone(workspace: Service, office: Any) -> None:
+    name = f"products/{uuid4()}"
+    fact = {
+        "name": name, "action": "UPDATED", "actor": "employees/x", "method": "UpdateProduct",
+        "before": {"unit": "台"}, "after": {"unit": "套"}, "resource": {"name": name, "unit": "套"},
+        "guarded": [{
+            "permission": "sales.products.read_cost", "resource": {"cost": {"amount": "88.0001"}},
+            "before": {"cost": {"amount": "77.0001"}}, "after": {"cost": {"amount": "88.0001"}},
+        }],
+    }  # fmt: skip
+    await workspace.tell("crm.sales.v1.ResourceChanged", fact, name)
+    (entry,) = await entries_of(workspace, name, 1)
+    (part,) = entry.guarded
+    assert (part.permission, part.before) == ("sales.products.read_cost", '{"cost": {"amount": "77.0001"}}')
+    role = {
+        "displayName": "审计员", "englishName": "Auditor", "code": f"auditor_{uuid4().hex[:8]}", "scope": "ALL",
+        "permissions": ["workspace.auditEntries.read"],
+    }  # fmt: skip
+    made = await workspace.admin.CreateRole(role=role)
+    auditor = await office.client_of(await office.hire(f"auditor{uuid4().hex[:8]}", [made.code]))
+    seen = await auditor.GetAuditEntry(name=entry.name)
+    assert (seen.after, list(seen.guarded)) == ('{"unit": "套"}', [])
+    for condition in ("", f'resource = "{name}"'):
+        page = await auditor.ListAuditEntries(filter=condition)
+        assert page.audit_entries and not any("0001" in str(found) for found in page.audit_entries)
+    assert await office.refusal(workspace.admin.ListAuditEntries(filter="guarded:*")) == "FILTER_INVALID"
+    assert not (await verify(workspace)).first_break

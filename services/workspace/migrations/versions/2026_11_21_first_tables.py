@@ -179,6 +179,7 @@ def upgrade() -> None:
         sa.Column("subject", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("prev_hash", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("hash", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("guarded", postgresql.JSONB(), server_default=sa.text("'[]'"), nullable=False),
         sa.Column("number", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("owner", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("department", sa.Text(), server_default=sa.text("''"), nullable=False),

@@ -23,7 +23,10 @@ from workspace.model.base import Base
 BEGINNING = "0" * 64
 PROVEN_AT_ONCE = 20_000
 CHUNK = 2000
-SEALED = ("seq", "time", "actor", "address", "method", "resource", "action", "before", "after", "subject")
+SEALED = (
+    "seq", "time", "actor", "address", "method", "resource", "action", "before", "after", "subject", "guarded"
+)  # fmt: skip
+_PART = ("permission", "before", "after")
 
 
 class AuditEntry(Resource, Base):
@@ -47,6 +50,7 @@ class AuditEntry(Resource, Base):
     before: Mapped[str]
     after: Mapped[str]
     subject: Mapped[str]
+    guarded: Mapped[Any]
     prev_hash: Mapped[str]
     hash: Mapped[str]
 
@@ -92,6 +96,7 @@ async def append(facts: Sequence[Fact], call: Call) -> None:
         entry = {"seq": seq, **_told(fact)}
         sealed = seal(head, fact.id, entry)
         values = {**entry, "id": fact.id, "at": fact.time, "prev_hash": head, "hash": sealed}
+        values["guarded"] = json.dumps(entry["guarded"], ensure_ascii=False)
         rows.append([values[name] for name in _WRITTEN])
         head = sealed
     if rows:
@@ -102,6 +107,10 @@ async def append(facts: Sequence[Fact], call: Call) -> None:
 def seal(prev_hash: str, event: UUID, entry: Mapping[str, Any]) -> str:
     """SHA-256 over the previous hash and the entry as canonical JSON (RFC 8785)."""
     content = {name: entry[name] for name in SEALED} | {"event": str(event)}
+    content["guarded"] = [
+        dict(part) if isinstance(part, Mapping) else {name: getattr(part, name) for name in _PART}
+        for part in entry["guarded"]
+    ]
     content["time"] = entry["time"].astimezone(UTC).isoformat(timespec="microseconds")
     return hashlib.sha256(prev_hash.encode() + rfc8785.dumps(content)).hexdigest()
 
@@ -150,7 +159,7 @@ _LOCKED_END = "SELECT seq, hash FROM audit_heads WHERE chain = 'main' FOR UPDATE
 _BEGIN_CHAIN = "INSERT INTO audit_heads (chain, seq, hash) VALUES ('main', 0, $1) ON CONFLICT DO NOTHING"
 _KNOWN = "SELECT id FROM audit_entries WHERE id = ANY($1::uuid[]) AND time BETWEEN $2 AND $3"
 _WRITTEN = ("id", "at", "seq", "time", "actor", "address", "method", "resource", "action", "before", "after",
-            "subject", "prev_hash", "hash")  # fmt: skip
+            "subject", "guarded", "prev_hash", "hash")  # fmt: skip
 _INSERT = (
     "INSERT INTO audit_entries (id, create_time, update_time, version, "
     + ", ".join(_WRITTEN[2:])
@@ -171,25 +180,36 @@ def _told(fact: Fact) -> dict[str, Any]:
         after = json.dumps(payload, ensure_ascii=False, sort_keys=True)
         return _entry(fact, fact.aggregate, fact.subject.rpartition(".")[2], "", after)
     name, action = str(payload.get("name", fact.aggregate)), str(payload.get("action", ""))
-    before, after = payload.get("before"), payload.get("after")
-    if action == "CREATED":
-        after = payload.get("resource")
-    elif action == "DELETED":
-        before = payload.get("resource")
     if name.partition("/")[0] in _private():
-        before = after = None
-    texts = [
-        json.dumps(value, ensure_ascii=False, sort_keys=True) if value else "" for value in (before, after)
+        return _entry(fact, name, action, "", "")
+    parts = [
+        {"permission": part["permission"], "before": before, "after": after}
+        for part in payload.get("guarded", [])
+        for before, after in [_change(part, action)]
+        if before or after
     ]
-    return _entry(fact, name, action, texts[0], texts[1])
+    return _entry(fact, name, action, *_change(payload, action), parts)
 
 
-def _entry(fact: Fact, resource: str, action: str, before: str, after: str) -> dict[str, Any]:
+def _change(told: Mapping[str, Any], action: str) -> tuple[str, str]:
+    """Before and after as JSON: of what was made all is new, of what was deleted all is old."""
+    before, after = told.get("before"), told.get("after")
+    if action == "CREATED":
+        after = told.get("resource")
+    elif action == "DELETED":
+        before = told.get("resource")
+    old, new = (json.dumps(v, ensure_ascii=False, sort_keys=True) if v else "" for v in (before, after))
+    return old, new
+
+
+def _entry(
+    fact: Fact, resource: str, action: str, before: str, after: str, guarded: Sequence[Any] = ()
+) -> dict[str, Any]:
     payload = fact.payload
     return {
         "time": fact.time, "actor": fact.actor, "address": str(payload.get("address", "")),
         "method": str(payload.get("method", "")), "resource": resource, "action": action,
-        "before": before, "after": after, "subject": fact.subject,
+        "before": before, "after": after, "subject": fact.subject, "guarded": list(guarded),
     }  # fmt: skip
 
 
