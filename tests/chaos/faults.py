@@ -196,6 +196,8 @@ def fill_disk(world: World, load: Load) -> str:
         time.sleep(2)
         reading = load.read - read
     back = world.wait("PostgreSQL answers", lambda: world.query("postgres", "SELECT 1"), 60)
+    # A stream that could not write once refuses until its server starts again, as the runbook says.
+    world.server("nats").terminate()
     return f"reads {'went on' if reading else 'stood still'}, PostgreSQL answered {back:.1f} s later"
 
 

@@ -420,8 +420,18 @@ def changed_fields(row: Resource) -> dict[str, Any]:
         history = state.attrs[name].history
         if history.has_changes():
             old = history.deleted[0] if history.deleted else None
+            if field.kind == "money":
+                # The history of a composite lacks the column that stays: the currency, mostly.
+                amount, currency = (_was(state, f"{name}_{part}") for part in ("amount", "currency"))
+                old = None if amount is None else Money(amount, currency)
             before[field.json_name] = mapping.value_json(name, old)
     return before
+
+
+def _was(state: Any, column: str) -> Any:
+    """A column's value before the change."""
+    history = state.attrs[column].history
+    return next(iter((*(history.deleted or ()), *(history.unchanged or ()))), None)
 
 
 @cache

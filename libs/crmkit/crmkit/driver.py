@@ -5,9 +5,9 @@ no need of this.
 """
 
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import cache
-from typing import Any
+from typing import Any, cast
 
 from asyncpg import InterfaceError, PostgresError  # pyright: ignore[reportMissingTypeStubs]
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
@@ -42,19 +42,25 @@ async def driver_of(connection: AsyncConnection) -> Any:
 async def transaction(engine: AsyncEngine, begin: str = "BEGIN") -> AsyncGenerator[Any]:
     """A driver connection in a transaction of its own, committed when left, rolled back by an exception."""
     pooled = await engine.raw_connection()
-    connection: Any = pooled.driver_connection
+    while (connection := cast("Any", pooled.driver_connection)).is_closed():
+        # The server has ended it while it lay in the pool; a fresh one takes its place.
+        pooled.invalidate()
+        pooled = await engine.raw_connection()
+    clean = False
     try:
         await connection.execute(begin)
         yield connection
         await connection.execute("COMMIT")
-    except BaseException:
-        try:
+        clean = True
+    except Exception:
+        with suppress(PostgresError, InterfaceError, OSError, TimeoutError):
             await connection.execute("ROLLBACK", timeout=1)
-        except (PostgresError, InterfaceError, OSError, TimeoutError):
-            # What state it is in nobody knows; the next one gets a new one.
-            pooled.invalidate()
+            clean = True
         raise
     finally:
+        if not clean:
+            # What state it is in nobody knows, as after a deadline in the middle of a statement.
+            pooled.invalidate()
         pooled.close()
 
 

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, cast
 import grpc
 import grpc.aio
 import structlog
-from asyncpg import PostgresError
+from asyncpg import InterfaceError, PostgresError
 from crm.options.v1 import options_pb2
 from google.api import annotations_pb2
 from google.protobuf import message_factory
@@ -351,9 +351,8 @@ def problem_of(error: BaseException) -> Problem:
             return Unavailable("UNAVAILABLE")
         case StaleDataError():
             return Aborted("ETAG_MISMATCH")
-        case DBAPIError() | PostgresError():
-            lost = isinstance(error, DBAPIError) and error.connection_invalidated
-            return _database_problem("08" if lost else _sqlstate(error))
+        case DBAPIError() | PostgresError() | InterfaceError():
+            return _database_problem("08" if _is_lost(error) else _sqlstate(error))
         case OSError():
             return Unavailable("UNAVAILABLE")
         case _:
@@ -376,7 +375,13 @@ def _database_problem(state: str) -> Problem:
             return InternalError("INTERNAL")
 
 
-def _sqlstate(error: DBAPIError | PostgresError) -> str:
+def _is_lost(error: DBAPIError | PostgresError | InterfaceError) -> bool:
+    """True where the connection is gone, which the driver tells in a text where it notices by itself."""
+    invalidated = isinstance(error, DBAPIError) and error.connection_invalidated
+    return invalidated or "connection is closed" in str(error)
+
+
+def _sqlstate(error: DBAPIError | PostgresError | InterfaceError) -> str:
     """The database's code for what went wrong; the kit's own statements raise the driver's errors as they are."""
     origin = error.orig if isinstance(error, DBAPIError) else error
     return str(getattr(origin, "sqlstate", "") or "")

@@ -1,0 +1,50 @@
+"""A database that went away and came back costs nobody more than a 503."""
+
+import asyncio
+
+import pytest
+from asyncpg import InterfaceError
+from crmkit.auth import Scope
+from crmkit.reading import Reach, reading
+from crmkit.rpc import problem_of
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+REACH = Reach(False, "employees/1", Scope.OWN, (), "")
+
+
+async def test_a_read_takes_a_fresh_connection_for_those_that_the_server_has_ended(
+    engine: AsyncEngine,
+) -> None:
+    async with reading(engine, REACH) as one, reading(engine, REACH) as two:
+        ended = {await connection.fetchval("SELECT pg_backend_pid()") for connection in (one, two)}
+    async with engine.connect() as other:
+        own = (await other.execute(text("SELECT pg_backend_pid()"))).scalar_one()
+        for pid in ended - {own}:
+            await other.execute(text("SELECT pg_terminate_backend(:pid)"), {"pid": pid})
+    await asyncio.sleep(0.2)
+    for _ in range(3):
+        async with reading(engine, REACH) as connection:
+            assert await connection.fetchval("SELECT current_setting('crm.scope')") == "OWN"
+
+
+async def test_a_read_cut_short_by_its_deadline_leaves_no_transaction_behind(engine: AsyncEngine) -> None:
+    for _ in range(3):
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.05), reading(engine, REACH) as connection:
+                await connection.execute("SELECT pg_sleep(5)")
+    async with engine.begin() as connection:
+        await connection.execute(text("SELECT 1"))
+        count = (
+            "SELECT count(*) FROM pg_stat_activity WHERE state LIKE 'idle in%' AND pid <> pg_backend_pid()"
+        )
+        assert (await connection.execute(text(f"{count} AND datname = current_database()"))).scalar_one() == 0
+
+
+def test_a_connection_that_is_gone_is_no_defect_and_a_wrong_use_of_it_is() -> None:
+    gone = InterfaceError("cannot call Transaction.rollback(): the underlying connection is closed")
+    for error in (gone, DBAPIError("COMMIT", None, gone), InterfaceError("connection is closed")):
+        assert problem_of(error).reason == "UNAVAILABLE"
+    wrong = InterfaceError("cannot perform operation: another operation is in progress")
+    assert problem_of(wrong).reason == "INTERNAL"
