@@ -8,6 +8,8 @@ export interface TileSpec {
   orderBy: string;
   /** Only what is the person's own, unless the role answers for others' work too. */
   own?: "owner" | "assignee";
+  /** Where there is nothing, one can begin something. */
+  create?: true;
 }
 
 const NEWEST = "createTime desc";
@@ -19,6 +21,7 @@ const UNPAID = 'state = "ISSUED" AND NOT paymentState = "PAID"';
 /** Titles stand in the catalogue of texts under `tile.<key>`. */
 export const TILES = {
   nextSteps: {
+    create: true,
     collection: "tasks",
     filter: `owner = me AND ${OPEN_TASK}`,
     orderBy: "dueTime",
@@ -32,6 +35,7 @@ export const TILES = {
     own: "owner",
   },
   openDeals: {
+    create: true,
     collection: "opportunities",
     filter: 'state = "OPEN"',
     orderBy: "expectedCloseDate",
@@ -89,6 +93,7 @@ export const TILES = {
     show: ["account", "awaiting", "updateTime"],
   },
   campaigns: {
+    create: true,
     collection: "campaigns",
     filter: '(state = "RUNNING" OR state = "PAUSED")',
     orderBy: "endDate",

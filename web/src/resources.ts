@@ -97,6 +97,8 @@ export interface Screen {
   defaults?: () => Record<string, unknown>;
   /** What is made of a record next, and what the new one takes from it. */
   makes?: { collection: string; states: string[]; from: (record: RecordJson) => Record<string, unknown> }[];
+  /** A page for people outside, with the states in which it is there. */
+  publicPage?: { path: (id: string) => string; states: string[]; label: string };
   /** A page written by hand in place of the generic one. */
   detail?: "account";
   /** A page of its own or a part of other pages; kept out of the generated menu entries. */
@@ -371,6 +373,7 @@ export const SCREENS: Record<string, Screen> = {
   forms: {
     icon: "forms",
     flow: { DRAFT: ["publish"], LIVE: ["close"] },
+    publicPage: { path: (id) => `/f/${id}`, states: ["LIVE"], label: "webForm.address" },
     columns: ["displayName", "state", "campaign", "submissionCount", "updateTime"],
   },
   submissions: {
@@ -428,7 +431,8 @@ export const SCREENS: Record<string, Screen> = {
   auditEntries: {
     icon: "audit",
     orderBy: "time desc",
-    columns: ["resource", "action", "actor", "time", "seq"],
+    columns: ["resource", "action", "actor", "time", "address"],
+    suggest: { action: "facts", subject: "facts" },
   },
   apiKeys: { hidden: true, suggest: { permissions: "permissions" }, flow: { ACTIVE: ["revoke"] } },
   approvals: {

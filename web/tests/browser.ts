@@ -24,7 +24,7 @@ export interface Window {
 /** The system's Chromium with a profile of its own. */
 export async function open({ width, height, locale = "zh-CN" }: Window): Promise<BrowserContext> {
   const executablePath = execFileSync("which", ["chromium"], { encoding: "utf8" }).trim();
-  return chromium.launchPersistentContext(mkdtempSync(join(tmpdir(), "guanxi-browser-")), {
+  const context = await chromium.launchPersistentContext(mkdtempSync(join(tmpdir(), "guanxi-browser-")), {
     executablePath,
     args: FLAGS,
     locale,
@@ -32,4 +32,6 @@ export async function open({ width, height, locale = "zh-CN" }: Window): Promise
     viewport: { width, height },
     ...(width < 768 ? { hasTouch: true, isMobile: true, deviceScaleFactor: 2 } : {}),
   });
+  context.setDefaultTimeout(15_000);
+  return context;
 }

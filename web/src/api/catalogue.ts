@@ -155,10 +155,11 @@ export interface Keyed {
 }
 
 /**
- * "permissions", "collections" and "actions" are known from the description alone: the last two make a choice of
- * the field, so that nobody types or reads a code.
+ * What is known from the description alone. Collections, actions and facts make a choice of the field, so that
+ * nobody types or reads a code.
  */
-export type Suggestion = { collection: string; value: string } | "permissions" | "collections" | "actions";
+export type Suggestion =
+  { collection: string; value: string } | "permissions" | "collections" | "actions" | "facts";
 
 export interface Schema {
   $ref?: string;
@@ -262,7 +263,7 @@ export function readCatalogue(document: OpenApi, additions: (collection: string)
     .flatMap((path) => Object.values(path))
     .map((operation) => (operation as { "x-permission"?: string })["x-permission"])
     .filter((permission) => permission !== undefined && permission !== "*" && permission !== "public");
-  nameCodes(resources);
+  nameCodes(resources, document["x-facts"] ?? {});
   return new Catalogue(
     resources,
     [...new Set(permissions as string[])].toSorted(),
@@ -271,7 +272,7 @@ export function readCatalogue(document: OpenApi, additions: (collection: string)
 }
 
 /** Codes of collections and of actions become choices with the words that people know. */
-function nameCodes(resources: Resource[]): void {
+function nameCodes(resources: Resource[], facts: Record<string, Text>): void {
   const collections = resources
     .filter((resource) => resource.has.list)
     .map((resource) => ({ value: resource.collection, label: resource.label }));
@@ -280,9 +281,13 @@ function nameCodes(resources: Resource[]): void {
       .filter(({ permission }) => permission !== resource.permissions.read)
       .map(({ permission, label }) => ({ value: permission, label: joined(resource.label, label) })),
   );
-  const known = { collections, actions: [...new Map(actions.map((one) => [one.value, one])).values()] };
+  const known = {
+    collections,
+    actions: [...new Map(actions.map((one) => [one.value, one])).values()],
+    facts: [...CHANGES, ...Object.entries(facts).map(([value, label]) => ({ value, label }))],
+  };
   const name = (field: Field): void => {
-    if (field.suggest === "collections" || field.suggest === "actions") {
+    if (typeof field.suggest === "string" && field.suggest !== "permissions") {
       field.kind = "choice";
       field.choices = known[field.suggest];
     }
@@ -293,6 +298,12 @@ function nameCodes(resources: Resource[]): void {
     resource.verbs.forEach((verb) => verb.fields.forEach(name));
   });
 }
+
+const CHANGES: Choice[] = [
+  { value: "CREATED", label: { zh: "新建", en: "Created" } },
+  { value: "UPDATED", label: { zh: "修改", en: "Changed" } },
+  { value: "DELETED", label: { zh: "删除", en: "Deleted" } },
+];
 
 const STANDARD: Record<keyof Resource["permissions"], Text> = {
   read: { zh: "查看", en: "See" },

@@ -1,14 +1,16 @@
 import { ArrowDownOutlined, ArrowUpOutlined } from "@ant-design/icons";
 import { useVirtualizer } from "@tanstack/react-virtual";
 import { Checkbox } from "antd";
-import { useEffect, useRef, useState, type KeyboardEvent, type ReactNode } from "react";
+import { lazy, Suspense, useEffect, useRef, useState, type KeyboardEvent, type ReactNode } from "react";
 import { Link, useNavigate } from "react-router";
 import type { Field, Resource } from "@/api/catalogue";
 import type { RecordJson } from "@/api/client";
 import { useText } from "@/i18n";
 import { FieldValue } from "./field-value";
 import { isComposing } from "./keyboard";
-import { titleOf } from "./queries";
+import { isName, titleOf } from "./queries";
+
+const CellEditor = lazy(async () => ({ default: (await import("./cell-editor")).CellEditor }));
 
 export interface Order {
   field: string;
@@ -27,6 +29,8 @@ interface Props {
   selected?: ReadonlySet<string>;
   onSelect?: (selected: ReadonlySet<string>) => void;
   onPeek?: (record: RecordJson) => void;
+  /** Whether a value may be changed in its cell. */
+  editable?: (record: RecordJson, field: Field) => boolean;
   foot?: ReactNode;
 }
 
@@ -42,6 +46,7 @@ export function DataGrid(props: Props) {
   const navigate = useNavigate();
   const scroller = useRef<HTMLDivElement>(null);
   const [active, setActive] = useState(0);
+  const [editing, setEditing] = useState<{ name: string; field: string }>();
 
   // eslint-disable-next-line react-hooks/incompatible-library -- its functions are used in this component only
   const rows = useVirtualizer({
@@ -74,10 +79,22 @@ export function DataGrid(props: Props) {
     const index = Math.max(0, Math.min(records.length - 1, to));
     setActive(index);
     rows.scrollToIndex(index);
+    focusRow(index);
+  };
+
+  const edit = (record: RecordJson, from: number, step: 1 | -1 = 1) => {
+    for (let at = from; at >= 0 && at < columns.length; at += step) {
+      const field = columns[at];
+      if (field && props.editable?.(record, field))
+        return setEditing({ name: record.name, field: field.name });
+    }
+    setEditing(undefined);
+    focusRow(records.indexOf(record));
+  };
+  const focusRow = (index: number) =>
     requestAnimationFrame(() =>
       scroller.current?.querySelector<HTMLElement>(`[data-index="${index}"]`)?.focus(),
     );
-  };
 
   const press = (event: KeyboardEvent, index: number) => {
     if (isComposing(event.nativeEvent) || event.ctrlKey || event.metaKey || event.altKey) return;
@@ -87,6 +104,7 @@ export function DataGrid(props: Props) {
     else if (event.key === "ArrowUp" || event.key === "k") move(index - 1);
     else if (event.key === "Home") move(0);
     else if (event.key === "End") move(records.length - 1);
+    else if (event.key === "F2" && props.editable) edit(record, 0);
     else if (event.key === "x" && onSelect) toggle(record.name);
     else if (event.key === "e" && resource.has.update) void navigate(`/${record.name}/edit`);
     else if (event.key === " " && props.onPeek && event.target === event.currentTarget) props.onPeek(record);
@@ -167,6 +185,13 @@ export function DataGrid(props: Props) {
                 height: ROW_PX,
               }}
               onKeyDown={(event) => press(event, item.index)}
+              onDoubleClick={(event) => {
+                const at = (event.target as HTMLElement).closest<HTMLElement>("[data-column]")?.dataset[
+                  "column"
+                ];
+                const column = at === undefined ? undefined : columns[Number(at)];
+                if (column && props.editable?.(record, column)) edit(record, Number(at));
+              }}
               onFocus={() => setActive(item.index)}
             >
               {onSelect && (
@@ -183,11 +208,30 @@ export function DataGrid(props: Props) {
                 <div
                   key={column.name}
                   role="gridcell"
-                  className={`grid-cell ${index === 0 ? "grid-first" : ""} ${isNumber(column) ? "number" : ""}`}
+                  className={cellClass(
+                    column,
+                    index,
+                    editing?.name === record.name && editing.field === column.name,
+                  )}
+                  data-column={index}
                 >
-                  {index === 0 ? (
+                  {editing?.name === record.name && editing.field === column.name ? (
+                    <Suspense fallback={null}>
+                      <CellEditor
+                        key={`${record.name}.${column.name}`}
+                        resource={resource}
+                        record={record}
+                        field={column}
+                        onLeave={(next) =>
+                          next === "row"
+                            ? edit(record, columns.length)
+                            : edit(record, index + (next === "next" ? 1 : -1), next === "next" ? 1 : -1)
+                        }
+                      />
+                    </Suspense>
+                  ) : index === 0 ? (
                     <Link to={`/${record.name}`} tabIndex={-1} className="cut grid-title">
-                      {column.name === resource.titleField ? (
+                      {column.name === resource.titleField && !isName(record[column.name]) ? (
                         titleOf(record, resource, language)
                       ) : (
                         <FieldValue field={column} value={record[column.name]} links={false} />
@@ -209,6 +253,14 @@ export function DataGrid(props: Props) {
     </div>
   );
 }
+
+const cellClass = (column: Field, index: number, editing: boolean) =>
+  [
+    "grid-cell",
+    index === 0 ? "grid-first" : "",
+    isNumber(column) ? "number" : "",
+    editing ? "grid-editing" : "",
+  ].join(" ");
 
 export const isNumber = (field: Field) => !field.many && ["money", "integer", "decimal"].includes(field.kind);
 

@@ -7,7 +7,7 @@ import { useDictionary } from "./dictionary";
 import { useKeyed } from "./keyed";
 import { formatMoney, type Money } from "./money";
 import { isBlank } from "./patch";
-import { titleOf, useCatalogue, useReference } from "./queries";
+import { isName, titleOf, useCatalogue, useReference } from "./queries";
 import { useSuggestions } from "./suggestions";
 import { toneOf } from "./tones";
 
@@ -79,7 +79,7 @@ function One({ field, value, links, chip = false }: OneProps) {
       if (FACT.test(text)) return <FactName name={text} />;
       if (field.suggest) return <SuggestedLabel field={field} value={text} chip={chip} />;
       if (chip) return <span className="tag tag-calm">{text}</span>;
-      if (links && /^\w+\/[\w-]{8,}$/.test(text)) return <Reference name={text} link />;
+      if (isName(text)) return <Reference name={text} link={links} />;
       return field.multiline ? <span className="prose">{text}</span> : <>{text}</>;
     }
   }

@@ -21,6 +21,12 @@ export function editableFields(resource: Resource, creating: boolean): Field[] {
   );
 }
 
+/** Fields that one value in a cell can hold, for changing them in a list. */
+export const inlineFields = (resource: Resource): Field[] =>
+  editableFields(resource, false).filter(
+    (field) => !field.many && !field.multiline && !["object", "keyed"].includes(field.kind),
+  );
+
 /** Whether the field makes sense with what is filled in elsewhere. */
 export function isShown(resource: Resource, field: Field, values: Json): boolean {
   const rule = screenOf(resource.collection).showWhen?.[field.name];

@@ -76,6 +76,10 @@ export function useReference(name: string | undefined): RecordJson | null | unde
   }).data;
 }
 
+/** True for the name of a record, which nobody should have to read. */
+export const isName = (value: unknown): value is string =>
+  typeof value === "string" && /^[a-z]\w*\/[\w-]{8,}$/i.test(value);
+
 /** What people call the record: its title, else its number, else nothing better than its id. */
 export function titleOf(
   record: RecordJson | null | undefined,

@@ -3,7 +3,7 @@ import { Modal, Tabs } from "antd";
 import { useState, type ReactNode } from "react";
 import { Link, useNavigate, useSearchParams } from "react-router";
 import type { Resource } from "@/api/catalogue";
-import { remove, type RecordJson } from "@/api/client";
+import { remove, splitName, type RecordJson } from "@/api/client";
 import { may } from "@/api/session";
 import { useText } from "@/i18n";
 import { screenOf } from "@/resources";
@@ -64,6 +64,7 @@ export function RecordFrame({ resource, name, tabs, aside, banner }: Props) {
   const state = resource.fields.find((field) => field.name === "state");
   const shown = tabs(data);
   const active = shown.find((tab) => tab.key === params.get("tab")) ?? shown[0];
+  const outside = screenOf(resource.collection).publicPage;
   const makes = (screenOf(resource.collection).makes ?? []).flatMap(({ collection, states, from }) => {
     const other = catalogue.find(collection);
     if (!other?.has.create || !may(session, other.permissions.create)) return [];
@@ -78,6 +79,7 @@ export function RecordFrame({ resource, name, tabs, aside, banner }: Props) {
   });
   const extra = [
     ...makes,
+    { key: "print", label: t("action.print"), run: () => window.print() },
     {
       key: "link",
       label: t("action.copyLink"),
@@ -110,6 +112,11 @@ export function RecordFrame({ resource, name, tabs, aside, banner }: Props) {
       actions={
         <>
           <VerbBar resource={resource} record={data} extra={extra}>
+            {outside?.states.includes(String(data["state"])) && (
+              <a className="button" href={outside.path(splitName(name).id)} target="_blank" rel="noopener">
+                {t(outside.label)}
+              </a>
+            )}
             {mayUpdate && (
               <Link className="button" to={`/${name}/edit`}>
                 {t("action.edit")}

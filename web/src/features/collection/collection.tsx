@@ -10,7 +10,7 @@ import {
   UnorderedListOutlined,
 } from "@ant-design/icons";
 import { useInfiniteQuery, useQuery } from "@tanstack/react-query";
-import { lazy, Suspense, useCallback, useEffect, useRef, useState } from "react";
+import { lazy, Suspense, useCallback, useEffect, useMemo, useRef, useState } from "react";
 import { Link, useNavigate, useParams } from "react-router";
 import { splitName, type RecordJson } from "@/api/client";
 import { may } from "@/api/session";
@@ -19,6 +19,7 @@ import { useText } from "@/i18n";
 import { send } from "@/kit/commands";
 import { DataGrid } from "@/kit/data-grid";
 import { NO_FILTER } from "@/kit/filter";
+import { inlineFields, isShown } from "@/kit/form-model";
 import { useShortcuts } from "@/kit/keyboard";
 import { Page } from "@/kit/page";
 import { aggregateQuery, pagesQuery, useResource, useSession } from "@/kit/queries";
@@ -64,6 +65,8 @@ function Collection({ collection }: { collection: string }) {
   const newer = useNewer(collection);
 
   const mayCreate = resource.has.create && !screen.noForm && may(session, resource.permissions.create);
+  const mayUpdate = resource.has.update && may(session, resource.permissions.update);
+  const editableNames = useMemo(() => new Set(inlineFields(resource).map(({ name }) => name)), [resource]);
   const create = () => send({ kind: "create", collection });
   useShortcuts({
     n: () => mayCreate && create(),
@@ -171,6 +174,8 @@ function Collection({ collection }: { collection: string }) {
         <Selection
           resource={resource}
           records={records.filter((record) => selected.has(record.name))}
+          spec={spec}
+          whole={selected.size === records.length && pages.hasNextPage}
           onDone={() => setSelected(new Set())}
         />
       )}
@@ -231,6 +236,9 @@ function Collection({ collection }: { collection: string }) {
             loadingMore={pages.isFetchingNextPage}
             onMore={more}
             onPeek={setPeeked}
+            editable={(record, field) =>
+              mayUpdate && editableNames.has(field.name) && isShown(resource, field, record)
+            }
             {...(resource.has.batchUpdate || resource.has.delete ? { selected, onSelect: setSelected } : {})}
           />
         )}

@@ -1,39 +1,55 @@
-import { useQueryClient } from "@tanstack/react-query";
-import { Modal, Select } from "antd";
+import { Modal, Progress, Select } from "antd";
 import { useState } from "react";
 import type { Resource } from "@/api/catalogue";
-import { batchUpdate, remove, type RecordJson } from "@/api/client";
+import type { RecordJson } from "@/api/client";
 import { may } from "@/api/session";
 import { useText } from "@/i18n";
 import { editableFields } from "@/kit/form-model";
-import { titleOf, useSession } from "@/kit/queries";
+import { isBlank } from "@/kit/patch";
+import { titleOf, useSession, type ListSpec } from "@/kit/queries";
 import { FormField } from "@/kit/record-form";
 import { tell } from "@/kit/toasts";
 import { messageOf } from "@/kit/verbs";
-
-const AT_ONCE = 100;
+import { changeAll, everyRecord, removeAll, useBulk } from "./bulk";
 
 interface Props {
   resource: Resource;
   records: RecordJson[];
+  spec: ListSpec;
+  /** True where every loaded row is selected and there are more that are not loaded. */
+  whole: boolean;
   onDone: () => void;
 }
 
-/** What can be done with the selected rows together. */
-export function Selection({ resource, records, onDone }: Props) {
+/** What can be done with the selected rows together, or with all that the filter finds. */
+export function Selection({ resource, records, spec, whole, onDone }: Props) {
   const { t } = useText();
   const session = useSession();
   const [open, setOpen] = useState<"edit" | "delete">();
+  const [all, setAll] = useState<RecordJson[]>();
+  const [failure, setFailure] = useState("");
+  const chosen = all ?? records;
+
+  const takeAll = async () => {
+    setFailure("");
+    try {
+      setAll(await everyRecord(resource.collection, spec));
+    } catch (error) {
+      setFailure(messageOf(error));
+    }
+  };
+
   return (
     <div className="selection" role="region" aria-label={t("list.selection")}>
-      <strong>{t("list.selected", { count: records.length })}</strong>
+      <strong role="status">{t("list.selected", { count: chosen.length })}</strong>
+      {whole && !all && (
+        <button type="button" className="link" onClick={() => void takeAll()}>
+          {t("list.takeAll")}
+        </button>
+      )}
+      {failure && <span className="field-error">{failure}</span>}
       {resource.has.batchUpdate && may(session, resource.permissions.update) && (
-        <button
-          type="button"
-          className="button"
-          disabled={records.length > AT_ONCE}
-          onClick={() => setOpen("edit")}
-        >
+        <button type="button" className="button" onClick={() => setOpen("edit")}>
           {t("list.bulkEdit")}
         </button>
       )}
@@ -45,58 +61,44 @@ export function Selection({ resource, records, onDone }: Props) {
       <button type="button" className="link" onClick={onDone}>
         {t("list.unselect")}
       </button>
-      {records.length > AT_ONCE && <span className="faint">{t("list.atMost", { count: AT_ONCE })}</span>}
       {open === "edit" && (
-        <BulkEdit resource={resource} records={records} onClose={() => setOpen(undefined)} onDone={onDone} />
+        <BulkEdit resource={resource} records={chosen} onClose={() => setOpen(undefined)} onDone={onDone} />
       )}
       {open === "delete" && (
-        <BulkDelete
-          resource={resource}
-          records={records}
-          onClose={() => setOpen(undefined)}
-          onDone={onDone}
-        />
+        <BulkDelete resource={resource} records={chosen} onClose={() => setOpen(undefined)} onDone={onDone} />
       )}
     </div>
   );
 }
 
-interface DialogProps extends Props {
+interface DialogProps {
+  resource: Resource;
+  records: RecordJson[];
   onClose: () => void;
+  onDone: () => void;
 }
 
-/** One field for all selected records, in one transaction. */
+/** One field for all selected records; those that refuse are listed with their reason, the others are changed. */
 function BulkEdit({ resource, records, onClose, onDone }: DialogProps) {
-  const { t, label } = useText();
-  const client = useQueryClient();
+  const { t, label, language } = useText();
   const fields = [
     ...editableFields(resource, false),
     ...resource.fields.filter((field) => field.name === "owner"),
   ].filter((field) => field.kind !== "object");
   const [name, setName] = useState<string>();
   const [value, setValue] = useState<unknown>();
-  const [failure, setFailure] = useState("");
-  const [busy, setBusy] = useState(false);
+  const [missing, setMissing] = useState(false);
   const field = fields.find((candidate) => candidate.name === name);
+  const work = useBulk(resource, records);
 
   const save = async () => {
     if (!field) return;
-    setBusy(true);
-    try {
-      await batchUpdate(
-        resource.collection,
-        records.map((record) => ({ record, body: { [field.name]: value ?? null } })),
-        resource.singular,
-      );
-      tell(t("list.bulkDone", { count: records.length }));
-      onClose();
-      onDone();
-    } catch (error) {
-      setFailure(messageOf(error));
-    } finally {
-      setBusy(false);
-      void client.invalidateQueries({ queryKey: ["list", resource.collection] });
-    }
+    if (field.required && isBlank(value)) return setMissing(true);
+    const refused = await work.run((part) => changeAll(resource, part, { [field.name]: value ?? null }));
+    if (records.length > refused.length) tell(t("list.bulkDone", { count: records.length - refused.length }));
+    if (refused.length > 0) return;
+    onClose();
+    onDone();
   };
 
   return (
@@ -104,18 +106,16 @@ function BulkEdit({ resource, records, onClose, onDone }: DialogProps) {
       open
       title={t("list.bulkEdit")}
       okText={t("list.bulkApply", { count: records.length })}
-      cancelText={t("action.cancel")}
-      okButtonProps={{ disabled: !field, loading: busy }}
+      cancelText={work.ended ? t("action.close") : t("action.cancel")}
+      okButtonProps={{ disabled: !field || work.ended, loading: work.busy }}
       onOk={() => void save()}
-      onCancel={onClose}
+      onCancel={() => {
+        onClose();
+        if (work.ended) onDone();
+      }}
     >
       <div className="stack">
         <p>{t("list.bulkText", { count: records.length })}</p>
-        {failure && (
-          <p className="note note-bad" role="alert">
-            {failure}
-          </p>
-        )}
         <div className="form-field">
           <label htmlFor="bulk-field">{t("filter.field")}</label>
           <Select
@@ -134,10 +134,14 @@ function BulkEdit({ resource, records, onClose, onDone }: DialogProps) {
             id="bulk-value"
             field={field}
             value={value}
-            error={undefined}
-            onChange={(_, next) => setValue(next)}
+            error={missing ? t("form.required") : undefined}
+            onChange={(_, next) => {
+              setValue(next);
+              setMissing(false);
+            }}
           />
         )}
+        <Outcome work={work} resource={resource} language={language} />
       </div>
     </Modal>
   );
@@ -145,23 +149,12 @@ function BulkEdit({ resource, records, onClose, onDone }: DialogProps) {
 
 function BulkDelete({ resource, records, onClose, onDone }: DialogProps) {
   const { t, language, plural } = useText();
-  const client = useQueryClient();
-  const [busy, setBusy] = useState(false);
-  const [refused, setRefused] = useState<{ title: string; reason: string }[]>([]);
+  const work = useBulk(resource, records);
 
   const run = async () => {
-    setBusy(true);
-    const failures: { title: string; reason: string }[] = [];
-    for (const record of records)
-      await remove(record.name, record.etag).catch((error: unknown) =>
-        failures.push({ title: titleOf(record, resource, language), reason: messageOf(error) }),
-      );
-    setBusy(false);
-    void client.invalidateQueries({ queryKey: ["list", resource.collection] });
-    void client.invalidateQueries({ queryKey: ["aggregate", resource.collection] });
-    if (records.length > failures.length)
-      tell(t("list.deleted", { count: records.length - failures.length }));
-    if (failures.length > 0) return setRefused(failures);
+    const refused = await work.run(removeAll);
+    if (records.length > refused.length) tell(t("list.deleted", { count: records.length - refused.length }));
+    if (refused.length > 0) return;
     onClose();
     onDone();
   };
@@ -171,27 +164,49 @@ function BulkDelete({ resource, records, onClose, onDone }: DialogProps) {
       open
       title={t("action.delete")}
       okText={t("list.deleteApply", { count: records.length })}
-      cancelText={t("action.cancel")}
-      okButtonProps={{ danger: true, loading: busy, disabled: refused.length > 0 }}
+      cancelText={work.ended ? t("action.close") : t("action.cancel")}
+      okButtonProps={{ danger: true, loading: work.busy, disabled: work.ended }}
       onOk={() => void run()}
       onCancel={() => {
         onClose();
-        if (refused.length > 0) onDone();
+        if (work.ended) onDone();
       }}
     >
-      <p>{t("list.deleteText", { count: records.length, what: plural(resource.label) })}</p>
-      {refused.length > 0 && (
+      <div className="stack">
+        <p>{t("list.deleteText", { count: records.length, what: plural(resource.label) })}</p>
+        <Outcome work={work} resource={resource} language={language} />
+      </div>
+    </Modal>
+  );
+}
+
+function Outcome({
+  work,
+  resource,
+  language,
+}: {
+  work: ReturnType<typeof useBulk>;
+  resource: Resource;
+  language: string;
+}) {
+  const { t } = useText();
+  return (
+    <>
+      {work.busy && (
+        <Progress percent={Math.floor(work.share * 100)} status="active" aria-label={t("jobs.progress")} />
+      )}
+      {work.refused.length > 0 && (
         <div className="note note-bad" role="alert">
-          <strong>{t("list.refused", { count: refused.length })}</strong>
-          <ul>
-            {refused.map((row) => (
-              <li key={row.title}>
-                {row.title}：{row.reason}
+          <strong>{t("list.refused", { count: work.refused.length })}</strong>
+          <ul className="refused">
+            {work.refused.map(({ record, reason }) => (
+              <li key={record.name}>
+                {titleOf(record, resource, language)}：{reason}
               </li>
             ))}
           </ul>
         </div>
       )}
-    </Modal>
+    </>
   );
 }

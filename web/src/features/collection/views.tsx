@@ -1,7 +1,7 @@
 import { DownOutlined, StarOutlined } from "@ant-design/icons";
 import { useQuery, useQueryClient } from "@tanstack/react-query";
 import { Input, Modal } from "antd";
-import { useState } from "react";
+import { useEffect, useRef, useState } from "react";
 import type { Schema } from "@/api/schema";
 import { create, remove, update, type RecordJson } from "@/api/client";
 import { may } from "@/api/session";
@@ -9,6 +9,7 @@ import { useText } from "@/i18n";
 import { NO_FILTER, parseFilter, quote } from "@/kit/filter";
 import { MenuButton } from "@/kit/menu-button";
 import { firstPageQuery, useCatalogue, useSession } from "@/kit/queries";
+import { ReferencePicker } from "@/kit/reference-picker";
 import { tell } from "@/kit/toasts";
 import { messageOf } from "@/kit/verbs";
 import type { ListState } from "./state";
@@ -36,14 +37,25 @@ export function Views({ collection, state }: Props) {
     enabled: readable,
   });
   const [naming, setNaming] = useState(false);
-  const [open, setOpen] = useState<string>();
-  if (!readable) return null;
+  const [sharing, setSharing] = useState(false);
   const views = (page.data?.records ?? []) as View[];
+  const mine = (view: View) => view["owner"] === session.employee;
+  // Someone's shared default never takes the place of one's own.
+  const first = views.find((view) => view.default && mine(view));
+  const [open, setOpen] = useState<string>();
+  const opened = useRef(false);
+  useEffect(() => {
+    if (opened.current || !page.data) return;
+    opened.current = true;
+    // A link says what it shows; the default is for those who come without one.
+    if (first && !location.search) show(first);
+  });
+  if (!readable) return null;
   const current = views.find((view) => view.name === open);
   const changed =
     current !== undefined && JSON.stringify(contentOf(state)) !== JSON.stringify(contentOfView(current));
 
-  const show = (view: View | undefined) => {
+  function show(view: View | undefined) {
     const filter = parseFilter(view?.filter ?? "");
     const [field = "", direction] = (view?.orderBy ?? "").split(" ");
     setOpen(view?.name);
@@ -56,12 +68,19 @@ export function Views({ collection, state }: Props) {
       columns: view?.columns ?? [],
       view: view?.kind === "BOARD" ? "board" : "list",
     });
-  };
+  }
   const attempt = (work: Promise<unknown>, said: string) =>
     work
       .then(() => tell(said))
       .catch((error: unknown) => tell(messageOf(error), "bad"))
       .finally(() => void client.invalidateQueries({ queryKey: ["list", "savedViews"] }));
+
+  /** One default for each list: the one before gives way. */
+  const setDefault = async (view: View) => {
+    for (const other of views.filter((one) => one.default && mine(one) && one.name !== view.name))
+      await update(other.name, { default: false }, other.etag);
+    await update(view.name, { default: !view.default }, view.etag);
+  };
 
   return (
     <>
@@ -69,9 +88,22 @@ export function Views({ collection, state }: Props) {
         className="chip"
         items={[
           { key: "all", label: t("views.all"), run: () => show(undefined) },
-          ...views.map((view) => ({ key: view.name, label: view.displayName ?? "", run: () => show(view) })),
+          ...views.map((view) => ({
+            key: view.name,
+            label: [
+              view.displayName,
+              view.default && mine(view) ? t("views.isDefault") : "",
+              mine(view) ? "" : t("views.shared"),
+            ]
+              .filter(Boolean)
+              .join(" · "),
+            run: () => show(view),
+          })),
           { key: "new", label: t("views.saveAs"), apart: true, run: () => setNaming(true) },
-          ...(current && changed
+          ...(current && changed && !mine(current)
+            ? [{ key: "reset", label: t("views.reset"), run: () => show(current) }]
+            : []),
+          ...(current && changed && mine(current)
             ? [
                 {
                   key: "save",
@@ -82,8 +114,14 @@ export function Views({ collection, state }: Props) {
                 { key: "reset", label: t("views.reset"), run: () => show(current) },
               ]
             : []),
-          ...(current
+          ...(current && mine(current)
             ? [
+                {
+                  key: "default",
+                  label: t(current.default ? "views.unsetDefault" : "views.setDefault"),
+                  run: () => void attempt(setDefault(current), t("form.saved")),
+                },
+                { key: "share", label: t("views.share"), run: () => setSharing(true) },
                 {
                   key: "delete",
                   label: t("views.delete", { name: current.displayName }),
@@ -100,6 +138,19 @@ export function Views({ collection, state }: Props) {
         <StarOutlined aria-hidden="true" /> {current?.displayName ?? t("views.title")}
         {changed && <em>{t("views.changed")}</em>} <DownOutlined aria-hidden="true" />
       </MenuButton>
+      {sharing && current && (
+        <ShareDialog
+          view={current}
+          onClose={() => setSharing(false)}
+          onShare={(people) => {
+            setSharing(false);
+            void attempt(
+              update(current.name, { collaborators: people }, current.etag),
+              t("views.sharedDone"),
+            );
+          }}
+        />
+      )}
       {naming && (
         <NameDialog
           onClose={() => setNaming(false)}
@@ -133,6 +184,40 @@ const contentOfView = (view: View) => ({
   q: view.q ?? "",
   columns: view.columns ?? [],
 });
+
+function ShareDialog({
+  view,
+  onShare,
+  onClose,
+}: {
+  view: View;
+  onShare: (people: string[]) => void;
+  onClose: () => void;
+}) {
+  const { t } = useText();
+  const [people, setPeople] = useState<string[]>((view["collaborators"] as string[] | undefined) ?? []);
+  return (
+    <Modal
+      open
+      title={t("views.share")}
+      okText={t("action.save")}
+      cancelText={t("action.cancel")}
+      onOk={() => onShare(people)}
+      onCancel={onClose}
+    >
+      <div className="form-field">
+        <label htmlFor="view-people">{t("views.people")}</label>
+        <ReferencePicker
+          id="view-people"
+          collection="employees"
+          many
+          value={people}
+          onChange={(next) => setPeople(Array.isArray(next) ? next : [])}
+        />
+      </div>
+    </Modal>
+  );
+}
 
 function NameDialog({ onName, onClose }: { onName: (name: string) => void; onClose: () => void }) {
   const { t } = useText();

@@ -1,6 +1,7 @@
 import { PlusOutlined, SearchOutlined } from "@ant-design/icons";
 import { useQuery } from "@tanstack/react-query";
 import { Link } from "react-router";
+import type { Resource } from "@/api/catalogue";
 import type { RecordJson } from "@/api/client";
 import { leads, may } from "@/api/session";
 import { useText } from "@/i18n";
@@ -10,11 +11,10 @@ import { FieldValue, Reference } from "@/kit/field-value";
 import { allOf, encodeFilter, parseFilter } from "@/kit/filter";
 import { FunnelBars, useFunnel } from "@/kit/funnel";
 import { Page } from "@/kit/page";
-import { firstPageQuery, titleOf, useCatalogue, useSession } from "@/kit/queries";
+import { firstPageQuery, isName, titleOf, useCatalogue, useSession } from "@/kit/queries";
 import { Empty } from "@/kit/states";
 import { Tile } from "@/kit/tile";
 import { homeOf, TILES, type TileKey, type TileSpec } from "@/homes";
-import { screenOf } from "@/resources";
 import { NewCustomer } from "./new-customer";
 
 /** My day: what to do next by role, one action away. */
@@ -105,7 +105,7 @@ function addressOf(key: TileKey, team: boolean): string {
 const ROWS = 5;
 
 function RecordsTile({ tile: key, team }: { tile: Exclude<TileKey, "funnel" | "notices">; team: boolean }) {
-  const { t, language, noun } = useText();
+  const { t, noun } = useText();
   const session = useSession();
   const tile: TileSpec = TILES[key];
   const { collection } = tile;
@@ -120,13 +120,11 @@ function RecordsTile({ tile: key, team }: { tile: Exclude<TileKey, "funnel" | "n
       {({ records }) =>
         records.length === 0 ? (
           <Empty title={t("home.nothing")}>
-            {may(session, resource.permissions.create) &&
-              resource.has.create &&
-              !screenOf(collection).noForm && (
-                <button type="button" className="button" onClick={() => send({ kind: "create", collection })}>
-                  {t("form.newTitle", { what: noun(resource.label) })}
-                </button>
-              )}
+            {tile.create && may(session, resource.permissions.create) && (
+              <button type="button" className="button" onClick={() => send({ kind: "create", collection })}>
+                {t("form.newTitle", { what: noun(resource.label) })}
+              </button>
+            )}
           </Empty>
         ) : (
           <ul className="tile-rows">
@@ -134,7 +132,9 @@ function RecordsTile({ tile: key, team }: { tile: Exclude<TileKey, "funnel" | "n
               <li key={record.name}>
                 <Link to={collection === "approvals" ? "/approvals" : `/${record.name}`} className="tile-row">
                   <span className="grow">
-                    <strong className="cut">{titleOf(record, resource, language)}</strong>
+                    <strong className="cut">
+                      <Title record={record} resource={resource} />
+                    </strong>
                     <span className="faint cut">
                       <FirstValue fields={fields} record={record} />
                     </span>
@@ -154,6 +154,13 @@ function RecordsTile({ tile: key, team }: { tile: Exclude<TileKey, "funnel" | "n
       }
     </Tile>
   );
+}
+
+/** An entry that is about a record is called by that record. */
+function Title({ record, resource }: { record: RecordJson; resource: Resource }) {
+  const { language } = useText();
+  const value = record[resource.titleField];
+  return isName(value) ? <Reference name={value} link={false} /> : <>{titleOf(record, resource, language)}</>;
 }
 
 function FirstValue({

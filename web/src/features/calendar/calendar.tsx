@@ -1,0 +1,265 @@
+import type { DatesSetArg, EventDropArg, EventInput } from "@fullcalendar/core";
+import dayGrid from "@fullcalendar/daygrid";
+import interaction, { type EventResizeDoneArg } from "@fullcalendar/interaction";
+import FullCalendar from "@fullcalendar/react";
+import timeGrid from "@fullcalendar/timegrid";
+import { useQuery, useQueryClient } from "@tanstack/react-query";
+import { Modal } from "antd";
+import { useMemo, useState } from "react";
+import { useNavigate, useSearchParams } from "react-router";
+import { act, get, request } from "@/api/client";
+import { ApiError } from "@/api/errors";
+import type { Schema } from "@/api/schema";
+import { leads, may } from "@/api/session";
+import { useText } from "@/i18n";
+import { send } from "@/kit/commands";
+import { Page } from "@/kit/page";
+import { useReferences, useResource, useSession } from "@/kit/queries";
+import { ReferencePicker } from "@/kit/reference-picker";
+import { ErrorNote } from "@/kit/states";
+import { tell } from "@/kit/toasts";
+import { messageOf } from "@/kit/verbs";
+import { useNarrow } from "@/kit/viewport";
+import { ownZone, wallTime } from "@/kit/zones";
+import zh from "@fullcalendar/core/locales/zh-cn";
+import en from "@fullcalendar/core/locales/en-gb";
+
+type Instance = Schema<"workspace.CalendarInstance">;
+
+interface Move {
+  event: string;
+  occurrence: string;
+  start: Date;
+  end: Date;
+  revert: () => void;
+}
+
+const VIEWS: Record<string, string> = { day: "timeGridDay", week: "timeGridWeek", month: "dayGridMonth" };
+const COLOURS = ["var(--chart-1)", "var(--chart-2)", "var(--chart-3)", "var(--chart-4)"];
+
+/** Day, week and month of oneself or the team: a drag moves, an empty place makes, a conflict asks first. */
+export function CalendarPage() {
+  const { t, language, noun } = useText();
+  const navigate = useNavigate();
+  const client = useQueryClient();
+  const session = useSession();
+  const resource = useResource("calendarEvents");
+  const narrow = useNarrow();
+  const [params, setParams] = useSearchParams();
+  const [range, setRange] = useState<{ from: string; to: string }>();
+  const [people, setPeople] = useState<string[]>([]);
+  const [asking, setAsking] = useState<{ move: Move; message: string }>();
+  const view = params.get("view") ?? (narrow ? "day" : "week");
+  const team = params.get("team") === "1";
+  const put = (key: string, value: string) =>
+    setParams(
+      (before) => {
+        const next = new URLSearchParams(before);
+        if (value) next.set(key, value);
+        else next.delete(key);
+        return next;
+      },
+      { replace: true },
+    );
+
+  const query = new URLSearchParams({
+    fromTime: range?.from ?? "",
+    toTime: range?.to ?? "",
+    ...(team ? { team: "true" } : {}),
+  });
+  people.forEach((person) => query.append("employees", person));
+  const found = useQuery({
+    queryKey: ["list", "calendarEvents", "query", query.toString()],
+    queryFn: async () =>
+      ((await (await request(`/v1/calendarEvents:query?${query}`)).json()) as { instances?: Instance[] })
+        .instances ?? [],
+    enabled: range !== undefined,
+    placeholderData: (before) => before,
+  });
+  const shownPeople = useMemo(
+    () => [...new Set((found.data ?? []).flatMap(({ employee }) => (employee ? [employee] : [])))],
+    [found.data],
+  );
+  const names = useReferences(shownPeople);
+  const several = team || people.length > 0;
+
+  const events = (found.data ?? []).map((one): EventInput => {
+    const who = shownPeople.indexOf(one.employee ?? "");
+    const title = one.busy ? t("calendar.busy") : (one.displayName ?? "");
+    return {
+      id: `${one.event}@${one.occurrence}@${one.employee}`,
+      title: several && names[who] ? `${names[who]} · ${title}` : title,
+      start: one.startDate || one.startTime || "",
+      end: one.endDate || one.endTime || "",
+      allDay: Boolean(one.startDate),
+      color: COLOURS[Math.max(0, who) % COLOURS.length] ?? "",
+      classNames: one.state === "CANCELLED" ? ["event-off"] : one.busy ? ["event-busy"] : [],
+      editable: Boolean(one.event) && one.employee === session.employee && one.state === "SCHEDULED",
+      extendedProps: { event: one.event, occurrence: one.series ? one.occurrence : "" },
+    };
+  });
+
+  const move = async (change: Move, accepted = false) => {
+    try {
+      const record = await get(change.event);
+      const zone = String(record["timeZone"] || ownZone());
+      await act(
+        change.event,
+        "move",
+        {
+          start: wallTime(change.start, zone),
+          end: wallTime(change.end, zone),
+          ...(change.occurrence ? { occurrence: change.occurrence } : {}),
+          ...(accepted ? { acceptConflicts: true } : {}),
+        },
+        record.etag,
+      );
+      tell(t("calendar.moved"));
+    } catch (error) {
+      if (error instanceof ApiError && error.reason === "SCHEDULE_CONFLICT" && !accepted)
+        return setAsking({ move: change, message: error.message });
+      change.revert();
+      tell(t("calendar.notMoved"), "bad", { detail: messageOf(error) });
+    } finally {
+      void client.invalidateQueries({ queryKey: ["list", "calendarEvents"] });
+    }
+  };
+  const dropped = ({ event, revert }: EventDropArg | EventResizeDoneArg) => {
+    const { event: name, occurrence } = event.extendedProps as { event: string; occurrence: string };
+    if (!event.start || !event.end) return revert();
+    void move({ event: name, occurrence, start: event.start, end: event.end, revert });
+  };
+  const mayCreate = may(session, resource.permissions.create);
+  const create = (start: Date, end: Date, allDay: boolean) =>
+    send({
+      kind: "create",
+      collection: "calendarEvents",
+      values: allDay
+        ? { startDate: dayOf(start), endDate: dayOf(new Date(end.getTime() - 1)) }
+        : { start: wallTime(start, ownZone()), end: wallTime(end, ownZone()), timeZone: ownZone() },
+      onSaved: () => void client.invalidateQueries({ queryKey: ["list", "calendarEvents"] }),
+    });
+
+  return (
+    <Page
+      title={t("page.calendar")}
+      fill
+      actions={
+        <>
+          <span className="segmented" role="group" aria-label={t("list.views")}>
+            {Object.keys(VIEWS).map((key) => (
+              <button key={key} type="button" aria-pressed={view === key} onClick={() => put("view", key)}>
+                {t(`calendar.${key}`)}
+              </button>
+            ))}
+          </span>
+          {mayCreate && (
+            <button
+              type="button"
+              className="button button-primary"
+              onClick={() => create(nextHour(), nextHour(1), false)}
+            >
+              {t("form.newTitle", { what: noun(resource.label) })}
+            </button>
+          )}
+        </>
+      }
+    >
+      <div className="list-bar">
+        {leads(session) && (
+          <button
+            type="button"
+            className="chip"
+            aria-pressed={team}
+            onClick={() => put("team", team ? "" : "1")}
+          >
+            {t("calendar.team")}
+          </button>
+        )}
+        <div className="calendar-people">
+          <label className="visually-hidden" htmlFor="calendar-people">
+            {t("calendar.people")}
+          </label>
+          <ReferencePicker
+            id="calendar-people"
+            collection="employees"
+            many
+            value={people}
+            hint={t("calendar.people")}
+            onChange={(next) => setPeople(Array.isArray(next) ? next : [])}
+          />
+        </div>
+        {several && (
+          <ul className="calendar-legend">
+            {shownPeople.map((person, index) => (
+              <li key={person}>
+                <span style={{ background: COLOURS[index % COLOURS.length] }} aria-hidden="true" />
+                {names[index] ?? "…"}
+              </li>
+            ))}
+          </ul>
+        )}
+      </div>
+      {found.isError && <ErrorNote error={found.error} onRetry={() => void found.refetch()} />}
+      <div className="card calendar">
+        <FullCalendar
+          key={`${view}-${language}`}
+          plugins={[dayGrid, timeGrid, interaction]}
+          locales={[zh, en]}
+          locale={language === "en" ? "en-gb" : "zh-cn"}
+          initialView={VIEWS[view] ?? "timeGridWeek"}
+          initialDate={params.get("date") ?? new Date()}
+          headerToolbar={{ left: "prev,next today", center: "title", right: "" }}
+          height="100%"
+          nowIndicator
+          selectable={mayCreate}
+          selectMirror
+          longPressDelay={300}
+          scrollTime="08:00:00"
+          slotDuration="00:30:00"
+          expandRows
+          dayMaxEvents={4}
+          events={events}
+          datesSet={(dates: DatesSetArg) => {
+            setRange({ from: dates.start.toISOString(), to: dates.end.toISOString() });
+            const day = wallTime(dates.view.currentStart, ownZone()).slice(0, 10);
+            if (params.get("date") !== day) put("date", day);
+          }}
+          select={({ start, end, allDay }) => create(start, end, allDay)}
+          eventClick={({ event }) => {
+            const name = (event.extendedProps as { event?: string }).event;
+            if (name) void navigate(`/${name}`);
+          }}
+          eventDrop={dropped}
+          eventResize={dropped}
+        />
+      </div>
+      {asking && (
+        <Modal
+          open
+          title={t("calendar.conflict")}
+          okText={t("calendar.moveAnyway")}
+          cancelText={t("action.cancel")}
+          onOk={() => {
+            setAsking(undefined);
+            void move(asking.move, true);
+          }}
+          onCancel={() => {
+            asking.move.revert();
+            setAsking(undefined);
+          }}
+        >
+          <p>{asking.message}</p>
+        </Modal>
+      )}
+    </Page>
+  );
+}
+
+const dayOf = (date: Date) => ({ year: date.getFullYear(), month: date.getMonth() + 1, day: date.getDate() });
+
+function nextHour(later = 0): Date {
+  const date = new Date();
+  date.setHours(date.getHours() + 1 + later, 0, 0, 0);
+  return date;
+}

@@ -1,0 +1,131 @@
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import type { BrowserContext, Page } from "playwright-core";
+import { open } from "./browser.ts";
+import { api, barriers, BASE, check, visit } from "./pages.ts";
+import { signIn } from "./sign-in.ts";
+
+const mark = Date.now().toString(36);
+let context: BrowserContext;
+let page: Page;
+
+beforeAll(async () => {
+  context = await open({ width: 1440, height: 900 });
+  page = context.pages()[0] ?? (await context.newPage());
+  await signIn(page, BASE);
+});
+
+afterAll(() => context?.close());
+
+const csv = (lines: string[]) => ({
+  name: "clients.csv",
+  mimeType: "text/csv",
+  buffer: Buffer.from(`\ufeff${lines.join("\r\n")}`),
+});
+
+const found = async (collection: string) =>
+  ((await api(page, "GET", `/v1/${collection}?q=${encodeURIComponent(mark)}&pageSize=50`))[collection] ??
+    []) as unknown[];
+
+describe("a file of customers", () => {
+  it("is mapped and checked, and its bad row comes back in a file", async () => {
+    await visit(page, "/import/accounts");
+    await check(page, "import-empty");
+    await page
+      .locator('input[type="file"]')
+      .setInputFiles(
+        csv([
+          "公司,电话,人数",
+          `导入一${mark}有限公司,13800138001,12`,
+          `导入二${mark}有限公司,13800138002,好多`,
+          `导入三${mark}有限公司,13800138003,30`,
+        ]),
+      );
+    await page.getByRole("row").filter({ hasText: "人数" }).waitFor();
+    for (const [column, field] of [
+      ["公司", "客户名称"],
+      ["电话", "电话"],
+      ["人数", "员工人数"],
+    ] as const) {
+      const cell = page
+        .getByRole("row")
+        .filter({ has: page.getByRole("rowheader", { name: column, exact: true }) });
+      if (await cell.getByText(field, { exact: true }).isVisible()) continue;
+      await cell.getByRole("combobox").click();
+      await page.keyboard.type(field, { delay: 20 });
+      await page.locator(".ant-select-item-option").filter({ hasText: field }).first().click();
+    }
+    await check(page, "import-mapping");
+    await page.getByRole("button", { name: "上传并检查" }).click();
+    await page.getByText("检查完成，尚未写入任何数据").waitFor();
+    await page.getByText("有问题的行").first().waitFor();
+    await check(page, "import-checked");
+    expect(await found("accounts")).toHaveLength(0);
+    const [file] = await Promise.all([
+      page.waitForEvent("download"),
+      page.getByRole("link", { name: "下载错误文件" }).click(),
+    ]);
+    expect(
+      await file
+        .createReadStream()
+        .then((stream) => stream.toArray())
+        .then(String),
+    ).toContain("好多");
+  });
+
+  it("comes in without the bad row, and is taken back", async () => {
+    await page.getByRole("button", { name: "仅导入正确的 2 行" }).click();
+    await page.getByText("导入完成").waitFor();
+    await expect.poll(async () => (await found("accounts")).length).toBe(2);
+    await check(page, "import-done");
+    await page.getByRole("button", { name: "撤销导入" }).click();
+    await page.getByText("已撤销").first().waitFor();
+    await expect.poll(async () => (await found("accounts")).length).toBe(0);
+  });
+});
+
+describe("any other collection", () => {
+  it("comes in as a background job and stands in the tray", async () => {
+    await visit(page, "/import/products");
+    await page
+      .locator('input[type="file"]')
+      .setInputFiles(csv(["名称,编码,类别", `投影机${mark},P-${mark},GOODS`]));
+    const rows = page.locator("table.mapping tbody tr");
+    await rows.first().waitFor();
+    for (const [index, field] of ["产品名称", "产品编码", "类别"].entries()) {
+      if (await rows.nth(index).locator(".ant-select-content-has-value, .ant-select-selection-item").count())
+        continue;
+      await rows.nth(index).getByRole("combobox").click();
+      await page
+        .locator(".ant-select-dropdown:visible .ant-select-item-option")
+        .filter({ hasText: field })
+        .first()
+        .click();
+    }
+    await page.getByRole("button", { name: "上传并检查" }).click();
+    await page.getByText("检查完成，尚未写入任何数据").waitFor();
+    await page.getByRole("button", { name: /^导入 1 行/ }).click();
+    await page.getByText("导入完成").waitFor();
+    expect(await found("products")).toHaveLength(1);
+    await page.getByRole("button", { name: /后台任务/ }).click();
+    await page.locator(".jobs li").first().getByText("已完成").waitFor();
+    await check(page, "jobs-tray");
+    await page.keyboard.press("Escape");
+  });
+
+  it("goes out as a file in the background", async () => {
+    await visit(page, `/products?q=${encodeURIComponent(mark)}`);
+    await page.getByRole("button", { name: "导出" }).click();
+    await check(page, "export");
+    await page.getByRole("dialog").getByRole("button", { name: "导出" }).click();
+    await page.getByText("导出已开始").waitFor();
+    await page.getByRole("button", { name: /后台任务/ }).click();
+    const [file] = await Promise.all([
+      page.waitForEvent("download", { timeout: 20_000 }),
+      page.locator(".jobs li").first().getByRole("link", { name: "下载结果" }).click({ timeout: 20_000 }),
+    ]);
+    expect(file.suggestedFilename()).toMatch(/\.xlsx$/);
+    await page.keyboard.press("Escape");
+  });
+
+  it("was kept out nowhere", () => expect(barriers).toEqual([]));
+});
