@@ -28,7 +28,10 @@ export const MENU: Group[] = [
   {
     key: "work",
     collections: ["tasks", "notes", "files"],
-    pages: [{ key: "approvals", path: "/approvals", icon: "approvals", needs: "approvals" }],
+    pages: [
+      { key: "calendar", path: "/calendar", icon: "calendar", needs: "calendarEvents" },
+      { key: "approvals", path: "/approvals", icon: "approvals", needs: "approvals" },
+    ],
   },
   { key: "insight", collections: [] },
   {
@@ -87,6 +90,10 @@ export interface Screen {
   keyed?: Additions["keyed"];
   /** Texts that are chosen from elsewhere: codes of another collection, or the platform's permissions. */
   suggest?: Additions["suggest"];
+  /** Texts with an input of their own: a time on the wall, a recurrence. */
+  kinds?: Additions["kinds"];
+  /** What is told beside the form while one types: a clash of times, a customer that is there already. */
+  advice?: "times";
   /** Verbs that stand as buttons, by state; the rest is in the menu. */
   flow?: Record<string, string[]>;
   /** Fields that only make sense together with a value of another one. */
@@ -396,6 +403,17 @@ export const SCREENS: Record<string, Screen> = {
       orderBy: "dueTime",
     },
   },
+  calendarEvents: {
+    icon: "calendar",
+    orderBy: "startTime desc",
+    columns: ["displayName", "kind", "startTime", "location", "state", "owner"],
+    kinds: { start: "localTime", end: "localTime", recurrence: "recurrence" },
+    advice: "times",
+    defaults: () => ({ kind: "MEETING", timeZone: Intl.DateTimeFormat().resolvedOptions().timeZone }),
+    unasked: ["extraDates", "exceptDates", "overrides"],
+    flow: { SCHEDULED: ["respond", "complete"] },
+  },
+  calendarFeeds: { icon: "calendar" },
   notes: { icon: "notes", orderBy: "updateTime desc" },
   files: { icon: "files", orderBy: NEWEST, noForm: true },
   employees: {
@@ -451,7 +469,7 @@ export const LINE_KEYS: Record<string, { through: string; list: string }> = {
   orderItem: { through: "order", list: "items" },
 };
 
-/** Keys that tie a line to what it came from: kept, never asked for. */
+/** Keys that tie a line to what it came from: kept, never asked for, except where the line must be given one. */
 export const UNASKED_KEYS = new Set(["key", "contractLine", "quoteLine"]);
 
 const today = () => {

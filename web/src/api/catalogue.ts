@@ -18,6 +18,9 @@ export type Kind =
   | "dictionary"
   | "keyed"
   | "object"
+  /** A time on the wall of a zone, `2026-03-08T09:30`, without the zone. */
+  | "localTime"
+  | "recurrence"
   | "free";
 
 export interface Choice {
@@ -145,6 +148,8 @@ export const COMMON = new Set([
 export interface Additions {
   keyed?: Record<string, Keyed>;
   suggest?: Record<string, Suggestion>;
+  /** Texts that hold something with an input of its own. */
+  kinds?: Record<string, "localTime" | "recurrence">;
 }
 
 export interface Keyed {
@@ -366,7 +371,7 @@ function readField(
   const choices = inner.schema.enum ?? outer.schema.enum ?? [];
   const labels = note["x-enum-labels"] ?? inner.schema["x-enum-labels"] ?? {};
   const keyed = additions.keyed?.[name];
-  const kind = keyed ? "keyed" : kindOf(inner.schema, inner.ref, note);
+  const kind = keyed ? "keyed" : (additions.kinds?.[name] ?? kindOf(inner.schema, inner.ref, note));
   return {
     name,
     label: note["x-label"] ?? textOf(name),

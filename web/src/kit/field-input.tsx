@@ -1,6 +1,6 @@
 import { AutoComplete, DatePicker, Input, InputNumber, Select, Switch } from "antd";
 import dayjs from "dayjs";
-import { useState } from "react";
+import { lazy, Suspense, useState } from "react";
 import type { Field } from "@/api/catalogue";
 import { useText } from "@/i18n";
 import { fromIso, toIso, type DateJson } from "./dates";
@@ -10,6 +10,8 @@ import { useDictionary } from "./dictionary";
 import { LinesEditor } from "./lines-editor";
 import { formatMoney, parseAmount, type Money } from "./money";
 import { collectionOfValue, ReferencePicker } from "./reference-picker";
+
+const RecurrenceInput = lazy(async () => ({ default: (await import("./recurrence")).RecurrenceInput }));
 
 export interface InputProps {
   id: string;
@@ -47,6 +49,13 @@ export function FieldInput(props: InputProps) {
   if (field.suggest) return <SuggestedInput {...props} />;
   if (field.kind === "money") return <MoneyInput {...props} />;
   if (field.kind === "date" || field.kind === "instant") return <TimeInput {...props} />;
+  if (field.kind === "localTime") return <LocalTimeInput {...props} />;
+  if (field.kind === "recurrence")
+    return (
+      <Suspense fallback={null}>
+        <RecurrenceInput {...props} />
+      </Suspense>
+    );
   if (field.kind === "boolean")
     return (
       <Switch
@@ -266,6 +275,24 @@ function TimeInput({ id, field, value, disabled, invalid, describedBy, onChange 
       onChange={(next) =>
         onChange(next ? (day ? fromIso(next.format("YYYY-MM-DD")) : next.toISOString()) : null)
       }
+    />
+  );
+}
+
+/** A time on the wall, in the zone that another field names. */
+function LocalTimeInput({ id, value, disabled, invalid, describedBy, onChange }: InputProps) {
+  return (
+    <DatePicker
+      id={id}
+      style={{ width: "100%" }}
+      showTime={{ format: "HH:mm", minuteStep: 5 }}
+      format="YYYY-MM-DD HH:mm"
+      value={value ? dayjs(String(value)) : null}
+      onKeyDown={(event) => event.key === "Enter" && event.preventDefault()}
+      disabled={disabled ?? false}
+      status={status(invalid)}
+      aria-describedby={describedBy}
+      onChange={(next) => onChange(next ? next.format("YYYY-MM-DDTHH:mm") : null)}
     />
   );
 }

@@ -8,6 +8,7 @@ import { useKeyed } from "./keyed";
 import { formatMoney, type Money } from "./money";
 import { isBlank } from "./patch";
 import { isName, titleOf, useCatalogue, useReference } from "./queries";
+import { readRule } from "./recurrence-rule";
 import { useSuggestions } from "./suggestions";
 import { toneOf } from "./tones";
 
@@ -61,6 +62,10 @@ function One({ field, value, links, chip = false }: OneProps) {
         return <span className={`tag tag-${toneOf(String(value))}`}>{text}</span>;
       return <>{text}</>;
     }
+    case "localTime":
+      return <>{String(value).replace("T", " ")}</>;
+    case "recurrence":
+      return <RecurrenceText value={String(value)} />;
     case "reference":
       return <Reference name={String(value)} link={links} />;
     case "integer":
@@ -83,6 +88,24 @@ function One({ field, value, links, chip = false }: OneProps) {
       return field.multiline ? <span className="prose">{text}</span> : <>{text}</>;
     }
   }
+}
+
+function RecurrenceText({ value }: { value: string }) {
+  const { t, language } = useText();
+  const rule = readRule(value);
+  if (!rule?.freq) return <>{value}</>;
+  return (
+    <>
+      {[
+        t("recurrence.text", { count: rule.interval ?? 1, unit: t(`recurrence.unit.${rule.freq}`) }),
+        rule.days?.map((day) => t(`recurrence.day.${day}`)).join("、"),
+        rule.until ? t("recurrence.untilText", { day: formatDate(rule.until, language) }) : "",
+        rule.count ? t("recurrence.countText", { count: rule.count }) : "",
+      ]
+        .filter(Boolean)
+        .join(" · ")}
+    </>
+  );
 }
 
 const FACT = /^crm\.\w+\.v1\.[A-Z]\w+$/;

@@ -1,4 +1,5 @@
 import {
+  CalendarOutlined,
   ApiOutlined,
   AppstoreOutlined,
   AuditOutlined,
@@ -43,6 +44,8 @@ import type { ComponentType } from "react";
 
 const ICONS: Record<string, ComponentType> = {
   home: HomeOutlined,
+  calendar: CalendarOutlined,
+  forms: FormOutlined,
   accounts: ShopOutlined,
   contacts: ContactsOutlined,
   interactions: MessageOutlined,

@@ -19,7 +19,7 @@ export function LinesEditor({ id, field, value, disabled, onChange }: InputProps
   const lines = (value as Line[] | null | undefined) ?? [];
   const columns = field.fields.filter(
     (inner) =>
-      !UNASKED_KEYS.has(inner.name) &&
+      (inner.required || !UNASKED_KEYS.has(inner.name)) &&
       !inner.readOnly &&
       !(inner.kind === "object" && inner.many) &&
       inner.kind !== "free",

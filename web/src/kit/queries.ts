@@ -1,4 +1,10 @@
-import { infiniteQueryOptions, queryOptions, useQuery, useSuspenseQuery } from "@tanstack/react-query";
+import {
+  infiniteQueryOptions,
+  queryOptions,
+  useQueries,
+  useQuery,
+  useSuspenseQuery,
+} from "@tanstack/react-query";
 import { aggregate, batchGet, get, list, request, splitName, type RecordJson } from "@/api/client";
 import { readCatalogue, type OpenApi, type Resource } from "@/api/catalogue";
 import { ApiError } from "@/api/errors";
@@ -74,6 +80,20 @@ export function useReference(name: string | undefined): RecordJson | null | unde
     enabled: Boolean(name) && known,
     staleTime: 300_000,
   }).data;
+}
+
+/** What several records are called, in their order; undefined until it is known. */
+export function useReferences(names: string[]): (string | undefined)[] {
+  const catalogue = useCatalogue();
+  return useQueries({
+    queries: names.map((name) => ({
+      queryKey: ["record", name, "title"],
+      queryFn: () => loadTitle(name),
+      staleTime: 300_000,
+    })),
+  }).map(({ data }, index) =>
+    data ? titleOf(data, catalogue.find(splitName(names[index] ?? "").collection)) : undefined,
+  );
 }
 
 /** True for the name of a record, which nobody should have to read. */

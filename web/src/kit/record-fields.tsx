@@ -77,7 +77,9 @@ export function LineTables({ resource, record }: { resource: Resource; record: R
       {lineFields(resource, record).map((field) => {
         const rows = record[field.name] as Record<string, unknown>[];
         const columns = field.fields.filter(
-          (column) => !UNASKED_KEYS.has(column.name) && rows.some((row) => !isBlank(row[column.name])),
+          (column) =>
+            (column.required || !UNASKED_KEYS.has(column.name)) &&
+            rows.some((row) => !isBlank(row[column.name])),
         );
         return (
           <section key={field.name} className="card">

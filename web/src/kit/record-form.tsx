@@ -1,6 +1,7 @@
 import { Alert } from "antd";
 import { useQueryClient } from "@tanstack/react-query";
-import { useCallback, useEffect, useMemo, useRef, useState, type FormEvent } from "react";
+import { lazy, Suspense, useCallback, useEffect, useMemo, useRef, useState, type FormEvent } from "react";
+import { ADVICE } from "@/advice";
 import { useBlocker } from "react-router";
 import type { Field, Resource } from "@/api/catalogue";
 import { create, get, update, type Json, type RecordJson } from "@/api/client";
@@ -16,6 +17,7 @@ import { formatRelative, toIso, type DateJson } from "./dates";
 import { LeaveDialog } from "./leave-dialog";
 import { bodyOf, patchOf, same } from "./patch";
 import { useSession } from "./queries";
+import { screenOf } from "@/resources";
 import { tell } from "./toasts";
 
 interface Props {
@@ -36,6 +38,7 @@ export function RecordForm({ resource, record, initial, quick = false, onSaved, 
   const client = useQueryClient();
   const session = useSession();
   const creating = record === undefined;
+  const Advice = pieces[screenOf(resource.collection).advice ?? ""];
   const subject = record?.name ?? `${resource.collection}.new`;
   const fields = useMemo(() => editableFields(resource, creating), [resource, creating]);
   const custom = useCustomFields(resource.collection);
@@ -214,6 +217,11 @@ export function RecordForm({ resource, record, initial, quick = false, onSaved, 
           </ul>
         </div>
       )}
+      {Advice && (
+        <Suspense fallback={null}>
+          <Advice values={values} />
+        </Suspense>
+      )}
       {sectionsOf(visible).map((section) => (
         <section key={section.key} className="form-section">
           {!short && <h2>{t(`form.section.${section.key}`)}</h2>}
@@ -291,6 +299,8 @@ export function RecordForm({ resource, record, initial, quick = false, onSaved, 
     </form>
   );
 }
+
+const pieces = Object.fromEntries(Object.entries(ADVICE).map(([key, load]) => [key, lazy(load)]));
 
 const fieldId = (subject: string, name: string) => `f-${subject.replaceAll("/", "-")}-${name}`;
 

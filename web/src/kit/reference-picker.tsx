@@ -19,6 +19,8 @@ interface Props {
   disabled?: boolean;
   invalid?: boolean;
   filter?: string | undefined;
+  /** Stands in the empty field in place of "choose a …". */
+  hint?: string;
   onChange: (value: string | string[] | undefined) => void;
 }
 
@@ -31,6 +33,7 @@ export function ReferencePicker({
   disabled,
   invalid,
   filter,
+  hint,
   onChange,
 }: Props) {
   const { t, language, noun } = useText();
@@ -80,7 +83,7 @@ export function ReferencePicker({
       )}
       labelRender={({ value: name }) => (name ? <Reference name={String(name)} link={false} /> : null)}
       loading={found.isFetching}
-      placeholder={resource ? t("form.pick", { what: noun(resource.label) }) : ""}
+      placeholder={hint ?? (resource ? t("form.pick", { what: noun(resource.label) }) : "")}
       notFoundContent={found.isFetching ? t("state.loading") : t("search.none")}
       popupRender={(menu) => (
         <>

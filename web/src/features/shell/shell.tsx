@@ -74,6 +74,8 @@ function SignedIn() {
     "g c": () => void navigate("/accounts"),
     "g o": () => void navigate("/opportunities"),
     "g t": () => void navigate("/tickets"),
+    "g l": () => void navigate("/calendar"),
+    "g k": () => void navigate("/tasks"),
     "g a": () => void navigate("/approvals"),
   });
 

@@ -1,0 +1,12 @@
+import type { ComponentType } from "react";
+import type { Json } from "@/api/client";
+
+export interface AdviceProps {
+  /** What the form holds at the moment. */
+  values: Json;
+}
+
+/** What is told beside a form while one types, by the `advice` of its screen. */
+export const ADVICE: Record<string, () => Promise<{ default: ComponentType<AdviceProps> }>> = {
+  times: async () => ({ default: (await import("@/features/calendar/times-advice")).TimesAdvice }),
+};
