@@ -79,6 +79,16 @@ export interface Board {
   orderBy?: string;
 }
 
+export interface Tree {
+  /** The field that names the record above. */
+  parent: string;
+  /** The verb that moves a record, where the field cannot be changed by itself. */
+  move?: string;
+  orderBy: string;
+  /** Fields beside the title. */
+  show: string[];
+}
+
 export interface Screen {
   icon?: string;
   /** First columns of the list, before what the declaration marks as listed. */
@@ -86,6 +96,7 @@ export interface Screen {
   /** Order until somebody picks another. */
   orderBy?: string;
   board?: Board;
+  tree?: Tree;
   /** Fields that hold the key of an item in a list of another record: the stage in its pipeline. */
   keyed?: Additions["keyed"];
   /** Texts that are chosen from elsewhere: codes of another collection, or the platform's permissions. */
@@ -107,7 +118,7 @@ export interface Screen {
   /** A page for people outside, with the states in which it is there. */
   publicPage?: { path: (id: string) => string; states: string[]; label: string };
   /** A page written by hand in place of the generic one. */
-  detail?: "account";
+  detail?: "account" | "role";
   /** A page of its own or a part of other pages; kept out of the generated menu entries. */
   hidden?: boolean;
   /** Records come from elsewhere than the generic form. */
@@ -421,8 +432,18 @@ export const SCREENS: Record<string, Screen> = {
     flow: { INVITED: ["activate"], ACTIVE: [], FROZEN: ["unfreeze"] },
     suggest: { roles: { collection: "roles", value: "code" } },
   },
-  departments: { icon: "departments", flow: { ACTIVE: [], CLOSED: ["reopen"] } },
-  roles: { icon: "roles", flow: { ACTIVE: [] }, suggest: { permissions: "permissions" } },
+  departments: {
+    icon: "departments",
+    flow: { ACTIVE: [], CLOSED: ["reopen"] },
+    tree: { parent: "parent", move: "move", orderBy: "order", show: ["manager", "kind", "state"] },
+  },
+  roles: {
+    icon: "roles",
+    flow: { ACTIVE: [] },
+    detail: "role",
+    columns: ["displayName", "code", "scope", "kind", "state"],
+    suggest: { permissions: "permissions" },
+  },
   dictionaries: { icon: "dictionaries" },
   customFields: {
     icon: "fields",

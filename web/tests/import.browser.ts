@@ -47,12 +47,16 @@ describe("a file of customers", () => {
       ["人数", "员工人数"],
     ] as const) {
       const cell = page
-        .getByRole("row")
-        .filter({ has: page.getByRole("rowheader", { name: column, exact: true }) });
-      if (await cell.getByText(field, { exact: true }).isVisible()) continue;
+        .locator("table.mapping tr")
+        .filter({ has: page.getByRole("rowheader", { name: column }) });
+      if (await cell.locator(".ant-select-content-has-value").isVisible()) continue;
       await cell.getByRole("combobox").click();
       await page.keyboard.type(field, { delay: 20 });
-      await page.locator(".ant-select-item-option").filter({ hasText: field }).first().click();
+      await page
+        .locator(".ant-select-dropdown:visible .ant-select-item-option")
+        .filter({ hasText: field })
+        .first()
+        .click();
     }
     await check(page, "import-mapping");
     await page.getByRole("button", { name: "上传并检查" }).click();
@@ -88,19 +92,9 @@ describe("any other collection", () => {
     await visit(page, "/import/products");
     await page
       .locator('input[type="file"]')
-      .setInputFiles(csv(["名称,编码,类别", `投影机${mark},P-${mark},GOODS`]));
-    const rows = page.locator("table.mapping tbody tr");
-    await rows.first().waitFor();
-    for (const [index, field] of ["产品名称", "产品编码", "类别"].entries()) {
-      if (await rows.nth(index).locator(".ant-select-content-has-value, .ant-select-selection-item").count())
-        continue;
-      await rows.nth(index).getByRole("combobox").click();
-      await page
-        .locator(".ant-select-dropdown:visible .ant-select-item-option")
-        .filter({ hasText: field })
-        .first()
-        .click();
-    }
+      .setInputFiles(csv(["产品名称,产品编码,产品类型", `投影机${mark},P-${mark},GOODS`]));
+    // Columns that are called like their fields are mapped by themselves.
+    await page.locator("table.mapping .ant-select-content-has-value").nth(2).waitFor();
     await page.getByRole("button", { name: "上传并检查" }).click();
     await page.getByText("检查完成，尚未写入任何数据").waitFor();
     await page.getByRole("button", { name: /^导入 1 行/ }).click();

@@ -22,12 +22,21 @@ export const lineFields = (resource: Resource, record: RecordJson) =>
   );
 
 /** The fields of a record with their labels; empty ones stay out of the way until asked for. */
-export function RecordFields({ resource, record }: { resource: Resource; record: RecordJson }) {
+export function RecordFields({
+  resource,
+  record,
+  hide = [],
+}: {
+  resource: Resource;
+  record: RecordJson;
+  hide?: string[];
+}) {
   const { t, label } = useText();
   const [all, setAll] = useState(false);
   const fields = resource.fields.filter(
     (field) =>
       !COMMON.has(field.name) &&
+      !hide.includes(field.name) &&
       field.name !== "digest" &&
       field.name !== "state" &&
       field.name !== resource.titleField &&

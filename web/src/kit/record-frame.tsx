@@ -30,10 +30,12 @@ interface Props {
   tabs: (record: RecordJson) => TabSpec[];
   aside?: (record: RecordJson) => ReactNode;
   banner?: (record: RecordJson) => ReactNode;
+  /** Fields that a tab shows in its own way. */
+  hide?: string[];
 }
 
 /** The page of one record: head with verbs, fields at the left, what belongs to it in tabs. */
-export function RecordFrame({ resource, name, tabs, aside, banner }: Props) {
+export function RecordFrame({ resource, name, tabs, aside, banner, hide = [] }: Props) {
   const { t, language, plural, noun } = useText();
   const navigate = useNavigate();
   const catalogue = useCatalogue();
@@ -139,7 +141,7 @@ export function RecordFrame({ resource, name, tabs, aside, banner }: Props) {
               <h2>{t("record.fields")}</h2>
             </div>
             <div className="card-body">
-              <RecordFields resource={resource} record={data} />
+              <RecordFields resource={resource} record={data} hide={hide} />
             </div>
           </section>
           {aside?.(data)}

@@ -54,6 +54,7 @@ export function VerbBar({ resource, record, extra = [], children }: Props) {
           key={verb.name}
           type="button"
           className={`button ${index === 0 ? "button-primary" : ""}`}
+          data-verb={verb.name}
           onClick={() => start(verb)}
         >
           {label(verb.label)}

@@ -1,62 +1,127 @@
-import { useInfiniteQuery } from "@tanstack/react-query";
+import { useInfiniteQuery, useQueryClient } from "@tanstack/react-query";
 import { useState } from "react";
-import { Link } from "react-router";
-import type { Resource } from "@/api/catalogue";
-import type { RecordJson } from "@/api/client";
+import { useSearchParams } from "react-router";
+import { act, type RecordJson } from "@/api/client";
 import { useText } from "@/i18n";
 import { formatRelative } from "@/kit/dates";
-import { FieldValue, Reference } from "@/kit/field-value";
+import { Reference } from "@/kit/field-value";
 import { Page } from "@/kit/page";
-import { pagesQuery, titleOf, useCatalogue, useResource } from "@/kit/queries";
-import { RecordFields } from "@/kit/record-fields";
+import { pagesQuery, titleOf, useResource, useSession } from "@/kit/queries";
 import { Empty, ErrorNote, Skeleton } from "@/kit/states";
-import { VerbBar } from "@/kit/verbs";
+import { tell } from "@/kit/toasts";
+import { messageOf } from "@/kit/verbs";
+import { Decision } from "./decision";
 
 const PAGE = 30;
-const OPEN = /PENDING|WAITING|OPEN|REQUESTED/;
+const TABS = {
+  todo: 'state = "PENDING" AND NOT requester = me',
+  mine: "requester = me",
+  done: 'NOT state = "PENDING"',
+} as const;
+type Tab = keyof typeof TABS;
 
-/** What waits for my decision: see it whole, decide, go on to the next. */
+/** What waits for my decision, what I asked for, what is decided: see it whole, decide, go on to the next. */
 export function ApprovalsPage() {
   const { t, language } = useText();
+  const client = useQueryClient();
+  const session = useSession();
   const resource = useResource("approvals");
-  const states = resource.fields.find((field) => field.name === "state")?.choices ?? [];
-  const waiting = states.find((choice) => OPEN.test(choice.value))?.value;
-  const [decided, setDecided] = useState(false);
-  const filter = waiting ? `${decided ? "NOT " : ""}state = "${waiting}"` : "";
+  const [params, setParams] = useSearchParams();
+  const tab: Tab = params.get("tab") === "mine" ? "mine" : params.get("tab") === "done" ? "done" : "todo";
   const pages = useInfiniteQuery(
-    pagesQuery("approvals", { filter, orderBy: "createTime desc", pageSize: PAGE }),
+    pagesQuery("approvals", {
+      filter: TABS[tab],
+      orderBy: tab === "todo" ? "createTime" : "createTime desc",
+      pageSize: PAGE,
+    }),
   );
   const records = pages.data?.pages.flatMap((page) => page.records) ?? [];
   const [chosen, setChosen] = useState<string>();
+  const [picked, setPicked] = useState<ReadonlySet<string>>(new Set());
+  const [busy, setBusy] = useState(false);
   const open = records.find((record) => record.name === chosen) ?? records[0];
+  const decidable = (record: RecordJson) => tab === "todo" && record["requester"] !== session.employee;
+
+  const approveAll = async () => {
+    setBusy(true);
+    let agreed = 0;
+    for (const record of records.filter(({ name }) => picked.has(name)))
+      await act(record.name, "approve", { digest: record["digest"] }, record.etag)
+        .then(() => agreed++)
+        .catch((error: unknown) =>
+          tell(titleOf(record, resource, language), "bad", { detail: messageOf(error) }),
+        );
+    if (agreed > 0) tell(t("approvals.agreed", { count: agreed }));
+    setPicked(new Set());
+    setBusy(false);
+    void client.invalidateQueries({ queryKey: ["list", "approvals"] });
+  };
 
   return (
     <Page
       title={t("page.approvals")}
       actions={
         <span className="segmented" role="group" aria-label={t("page.approvals")}>
-          <button type="button" aria-pressed={!decided} onClick={() => setDecided(false)}>
-            {t("approvals.waiting")}
-          </button>
-          <button type="button" aria-pressed={decided} onClick={() => setDecided(true)}>
-            {t("approvals.decided")}
-          </button>
+          {(Object.keys(TABS) as Tab[]).map((key) => (
+            <button
+              key={key}
+              type="button"
+              aria-pressed={tab === key}
+              onClick={() => {
+                setParams(key === "todo" ? {} : { tab: key }, { replace: true });
+                setPicked(new Set());
+              }}
+            >
+              {t(`approvals.${key}`)}
+            </button>
+          ))}
         </span>
       }
     >
+      {picked.size > 0 && (
+        <div className="selection" role="region" aria-label={t("list.selection")}>
+          <strong role="status">{t("list.selected", { count: picked.size })}</strong>
+          <button
+            type="button"
+            className="button button-primary"
+            disabled={busy}
+            onClick={() => void approveAll()}
+          >
+            {t("approvals.approveAll", { count: picked.size })}
+          </button>
+          <button type="button" className="link" onClick={() => setPicked(new Set())}>
+            {t("list.unselect")}
+          </button>
+        </div>
+      )}
       {pages.isError ? (
         <ErrorNote error={pages.error} onRetry={() => void pages.refetch()} />
       ) : pages.isPending ? (
         <Skeleton lines={8} />
       ) : records.length === 0 ? (
         <section className="card">
-          <Empty title={t("approvals.none")} text={t("approvals.noneText")} />
+          <Empty title={t(`approvals.none.${tab}`)} text={tab === "todo" ? t("approvals.noneText") : ""} />
         </section>
       ) : (
         <div className="split">
           <ul className="card inbox">
             {records.map((record) => (
               <li key={record.name}>
+                {decidable(record) && (
+                  <input
+                    type="checkbox"
+                    className="inbox-check"
+                    aria-label={t("list.select", { title: titleOf(record, resource, language) })}
+                    checked={picked.has(record.name)}
+                    onChange={() =>
+                      setPicked((before) => {
+                        const next = new Set(before);
+                        if (!next.delete(record.name)) next.add(record.name);
+                        return next;
+                      })
+                    }
+                  />
+                )}
                 <button
                   type="button"
                   className="inbox-pick"
@@ -65,46 +130,23 @@ export function ApprovalsPage() {
                 >
                   <span>{titleOf(record, resource, language)}</span>
                   <span className="faint">
+                    <Reference name={String(record["requester"] ?? "")} link={false} /> ·{" "}
                     {formatRelative(String(record["createTime"] ?? ""), language)}
                   </span>
                 </button>
               </li>
             ))}
+            {pages.hasNextPage && (
+              <li>
+                <button type="button" className="link" onClick={() => void pages.fetchNextPage()}>
+                  {t("list.more")}
+                </button>
+              </li>
+            )}
           </ul>
           {open && <Decision key={open.name} resource={resource} record={open} />}
         </div>
       )}
     </Page>
-  );
-}
-
-function Decision({ resource, record }: { resource: Resource; record: RecordJson }) {
-  const { t, language } = useText();
-  const target = String(record["target"] ?? "");
-  const subject = useCatalogue().find(target.split("/")[0] ?? "");
-  const facts = record["facts"] as RecordJson | undefined;
-  const state = resource.fields.find((field) => field.name === "state");
-  return (
-    <article className="card">
-      <div className="card-head">
-        <h2>{titleOf(record, resource, language)}</h2>
-        {state && <FieldValue field={state} value={record["state"]} />}
-        <span className="grow" />
-        {target && <Link to={`/${target}`}>{t("approvals.record")}</Link>}
-      </div>
-      <div className="card-body stack">
-        <p className="faint">
-          {t("approvals.by")} <Reference name={String(record["requester"] ?? record["creator"] ?? "")} />
-        </p>
-        {subject && facts ? (
-          <RecordFields resource={subject} record={facts} />
-        ) : (
-          <RecordFields resource={resource} record={record} />
-        )}
-        <div className="row">
-          <VerbBar resource={resource} record={record} />
-        </div>
-      </div>
-    </article>
   );
 }

@@ -5,7 +5,7 @@ import FullCalendar from "@fullcalendar/react";
 import timeGrid from "@fullcalendar/timegrid";
 import { useQuery, useQueryClient } from "@tanstack/react-query";
 import { Modal } from "antd";
-import { useMemo, useState } from "react";
+import { useCallback, useMemo, useState } from "react";
 import { useNavigate, useSearchParams } from "react-router";
 import { act, get, request } from "@/api/client";
 import { ApiError } from "@/api/errors";
@@ -35,6 +35,9 @@ interface Move {
 }
 
 const VIEWS: Record<string, string> = { day: "timeGridDay", week: "timeGridWeek", month: "dayGridMonth" };
+const PLUGINS = [dayGrid, timeGrid, interaction];
+const LOCALES = [zh, en];
+const TOOLBAR = { left: "prev,next today", center: "title", right: "" };
 const COLOURS = ["var(--chart-1)", "var(--chart-2)", "var(--chart-3)", "var(--chart-4)"];
 
 /** Day, week and month of oneself or the team: a drag moves, an empty place makes, a conflict asks first. */
@@ -52,15 +55,7 @@ export function CalendarPage() {
   const view = params.get("view") ?? (narrow ? "day" : "week");
   const team = params.get("team") === "1";
   const put = (key: string, value: string) =>
-    setParams(
-      (before) => {
-        const next = new URLSearchParams(before);
-        if (value) next.set(key, value);
-        else next.delete(key);
-        return next;
-      },
-      { replace: true },
-    );
+    setParams((before) => withKey(before, key, value), { replace: true });
 
   const query = new URLSearchParams({
     fromTime: range?.from ?? "",
@@ -129,6 +124,17 @@ export function CalendarPage() {
     if (!event.start || !event.end) return revert();
     void move({ event: name, occurrence, start: event.start, end: event.end, revert });
   };
+  const shown = useCallback(
+    (dates: DatesSetArg) => {
+      const [from, to] = [dates.start.toISOString(), dates.end.toISOString()];
+      setRange((before) => (before?.from === from && before.to === to ? before : { from, to }));
+      const day = wallTime(dates.view.currentStart, ownZone()).slice(0, 10);
+      setParams((before) => (before.get("date") === day ? before : withKey(before, "date", day)), {
+        replace: true,
+      });
+    },
+    [setParams],
+  );
   const mayCreate = may(session, resource.permissions.create);
   const create = (start: Date, end: Date, allDay: boolean) =>
     send({
@@ -204,12 +210,12 @@ export function CalendarPage() {
       <div className="card calendar">
         <FullCalendar
           key={`${view}-${language}`}
-          plugins={[dayGrid, timeGrid, interaction]}
-          locales={[zh, en]}
+          plugins={PLUGINS}
+          locales={LOCALES}
           locale={language === "en" ? "en-gb" : "zh-cn"}
           initialView={VIEWS[view] ?? "timeGridWeek"}
-          initialDate={params.get("date") ?? new Date()}
-          headerToolbar={{ left: "prev,next today", center: "title", right: "" }}
+          {...(params.get("date") ? { initialDate: params.get("date") ?? "" } : {})}
+          headerToolbar={TOOLBAR}
           height="100%"
           nowIndicator
           selectable={mayCreate}
@@ -220,11 +226,7 @@ export function CalendarPage() {
           expandRows
           dayMaxEvents={4}
           events={events}
-          datesSet={(dates: DatesSetArg) => {
-            setRange({ from: dates.start.toISOString(), to: dates.end.toISOString() });
-            const day = wallTime(dates.view.currentStart, ownZone()).slice(0, 10);
-            if (params.get("date") !== day) put("date", day);
-          }}
+          datesSet={shown}
           select={({ start, end, allDay }) => create(start, end, allDay)}
           eventClick={({ event }) => {
             const name = (event.extendedProps as { event?: string }).event;
@@ -254,6 +256,13 @@ export function CalendarPage() {
       )}
     </Page>
   );
+}
+
+function withKey(before: URLSearchParams, key: string, value: string): URLSearchParams {
+  const next = new URLSearchParams(before);
+  if (value) next.set(key, value);
+  else next.delete(key);
+  return next;
 }
 
 const dayOf = (date: Date) => ({ year: date.getFullYear(), month: date.getMonth() + 1, day: date.getDate() });

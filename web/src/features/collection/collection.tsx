@@ -4,6 +4,7 @@ import {
   ExportOutlined,
   FilterOutlined,
   ImportOutlined,
+  PartitionOutlined,
   PlusOutlined,
   SearchOutlined,
   SettingOutlined,
@@ -29,9 +30,10 @@ import { screenOf } from "@/resources";
 import { Cards } from "./cards";
 import { FilterChips } from "./filter-chips";
 import { Selection } from "./selection";
-import { useListState } from "./state";
+import { useListState, type View } from "./state";
 import { Views } from "./views";
 
+const Tree = lazy(async () => ({ default: (await import("@/kit/tree")).Tree }));
 const Board = lazy(async () => ({ default: (await import("@/kit/board")).Board }));
 const FilterDrawer = lazy(async () => ({ default: (await import("./filter-drawer")).FilterDrawer }));
 const ColumnChooser = lazy(async () => ({ default: (await import("./column-chooser")).ColumnChooser }));
@@ -44,6 +46,7 @@ export function CollectionPage() {
 }
 
 const PAGE = 100;
+const KIND_ICONS = { list: UnorderedListOutlined, board: AppstoreOutlined, tree: PartitionOutlined };
 
 function Collection({ collection }: { collection: string }) {
   const { t, plural, noun } = useText();
@@ -53,6 +56,11 @@ function Collection({ collection }: { collection: string }) {
   const state = useListState(resource);
   const narrow = useNarrow();
   const screen = screenOf(collection);
+  const kinds: View[] = [
+    ...(screen.tree ? ["tree" as const] : []),
+    "list",
+    ...(screen.board ? ["board" as const] : []),
+  ];
   const [open, setOpen] = useState<"filter" | "columns" | "export">();
   const [selected, setSelected] = useState<ReadonlySet<string>>(new Set());
   const [peeked, setPeeked] = useState<RecordJson>();
@@ -71,7 +79,7 @@ function Collection({ collection }: { collection: string }) {
   useShortcuts({
     n: () => mayCreate && create(),
     f: () => setOpen("filter"),
-    v: () => screen.board && state.set({ view: state.view === "board" ? "list" : "board" }),
+    v: () => state.set({ view: kinds[(kinds.indexOf(state.view) + 1) % kinds.length] ?? "list" }),
   });
 
   const filtered = state.q !== "" || state.filterText !== "";
@@ -83,22 +91,21 @@ function Collection({ collection }: { collection: string }) {
       fill
       actions={
         <>
-          {screen.board && (
+          {kinds.length > 1 && (
             <span className="segmented" role="group" aria-label={t("list.views")}>
-              <button
-                type="button"
-                aria-pressed={state.view === "list"}
-                onClick={() => state.set({ view: "list" })}
-              >
-                <UnorderedListOutlined aria-hidden="true" /> {t("list.list")}
-              </button>
-              <button
-                type="button"
-                aria-pressed={state.view === "board"}
-                onClick={() => state.set({ view: "board" })}
-              >
-                <AppstoreOutlined aria-hidden="true" /> {t("list.board")}
-              </button>
+              {kinds.map((kind) => {
+                const KindIcon = KIND_ICONS[kind];
+                return (
+                  <button
+                    key={kind}
+                    type="button"
+                    aria-pressed={state.view === kind}
+                    onClick={() => state.set({ view: kind })}
+                  >
+                    <KindIcon aria-hidden="true" /> {t(`list.${kind}`)}
+                  </button>
+                );
+              })}
             </span>
           )}
           {mayCreate && resource.menu !== "settings" && (
@@ -183,6 +190,10 @@ function Collection({ collection }: { collection: string }) {
         {state.view === "board" && screen.board ? (
           <Suspense fallback={<Skeleton lines={8} />}>
             <Board resource={resource} board={screen.board} q={state.q} filter={state.filterText} />
+          </Suspense>
+        ) : state.view === "tree" && screen.tree && !state.q ? (
+          <Suspense fallback={<Skeleton lines={8} />}>
+            <Tree resource={resource} tree={screen.tree} filter={state.filterText} />
           </Suspense>
         ) : pages.isError ? (
           <ErrorNote error={pages.error} onRetry={() => void pages.refetch()} />

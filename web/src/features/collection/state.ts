@@ -5,7 +5,9 @@ import { defaultColumns, possibleColumns } from "@/kit/columns";
 import type { Order } from "@/kit/data-grid";
 import { allOf, decodeFilter, encodeFilter, filterText, type Filter } from "@/kit/filter";
 import { useStored } from "@/kit/stored";
-import { screenOf } from "@/resources";
+import { screenOf, type Screen } from "@/resources";
+
+export type View = "list" | "board" | "tree";
 
 export interface ListState {
   q: string;
@@ -14,7 +16,7 @@ export interface ListState {
   order: Order | undefined;
   orderBy: string;
   columns: Field[];
-  view: "list" | "board";
+  view: View;
   mine: boolean;
   /** A filter that somebody wrote by hand, beyond what the builder shows. */
   where: string;
@@ -24,11 +26,18 @@ export interface ListState {
       filter: Filter;
       order: Order | undefined;
       columns: string[];
-      view: "list" | "board";
+      view: View;
       mine: boolean;
       where: string;
     }>,
   ) => void;
+}
+
+/** A tree is what one sees first of what has one; a list or a board only where it is asked for. */
+function viewOf(asked: string | null, screen: Screen): View {
+  if (asked === "board" && screen.board) return "board";
+  if (screen.tree && asked !== "list") return "tree";
+  return "list";
 }
 
 const UNQUOTED = new Set(["integer", "decimal", "money", "boolean", "date", "instant"]);
@@ -64,7 +73,7 @@ export function useListState(resource: Resource): ListState {
               "order",
               change.order ? `${change.order.field}${change.order.descending ? " desc" : ""}` : "",
             );
-          if (change.view) put("view", change.view === "board" ? "board" : "");
+          if (change.view) put("view", change.view);
           if (change.mine !== undefined) put("mine", change.mine ? "1" : "");
           if (change.where !== undefined) put("where", change.where);
           if (change.columns) {
@@ -87,7 +96,7 @@ export function useListState(resource: Resource): ListState {
     order: field ? { field, descending: direction === "desc" } : undefined,
     orderBy: orderText,
     columns,
-    view: params.get("view") === "board" && screenOf(resource.collection).board ? "board" : "list",
+    view: viewOf(params.get("view"), screenOf(resource.collection)),
     mine,
     where,
     set,

@@ -1,0 +1,32 @@
+import { History } from "@/kit/history";
+import { useText } from "@/i18n";
+import { useResource } from "@/kit/queries";
+import { RecordFrame } from "@/kit/record-frame";
+import { Matrix } from "./matrix";
+
+/** A role: what its holders may do, as a table of records and actions. */
+export function RolePage({ name }: { name: string }) {
+  const { t } = useText();
+  const resource = useResource("roles");
+  return (
+    <RecordFrame
+      resource={resource}
+      name={name}
+      hide={["permissions"]}
+      tabs={(record) => [
+        { key: "matrix", label: t("role.matrix"), content: <Matrix key={record.etag} role={record} /> },
+        {
+          key: "history",
+          label: t("history.title"),
+          content: (
+            <section className="card">
+              <div className="card-body history-body">
+                <History resource={resource} name={name} />
+              </div>
+            </section>
+          ),
+        },
+      ]}
+    />
+  );
+}
