@@ -245,3 +245,77 @@ async def test_guarded_fields_are_shown_to_who_may_read_them_alone(workspace: Se
         assert page.audit_entries and not any("88.0001" in str(found) for found in page.audit_entries)
     assert await office.refusal(workspace.admin.ListAuditEntries(filter="guarded:*")) == "FILTER_INVALID"
     assert not (await verify(workspace)).first_break
+
+
+async def test_a_tail_cut_with_the_head_and_a_chain_worked_out_anew_are_found_by_the_seals(
+    workspace: Service, intruder: Intruder
+) -> None:
+    from crmkit.auth import system
+    from sqlalchemy import select
+    from workspace.jobs import seal_audit
+    from workspace.model.audit import SEALED, AuditEntry, seal
+
+    async def sealed() -> None:
+        for _ in range(2):
+            async with workspace.running.call("test", system("workspace")) as call:
+                await seal_audit(call.now, call)
+
+    await quiet(workspace)
+    await sealed()
+    before = (await quiet(workspace)).head_seq
+    await workspace.sales1.CreateTask(task={"displayName": "封存之后"})
+
+    async def more() -> bool:
+        return (await verify(workspace)).head_seq > before
+
+    await workspace.eventually(more)
+    head = (await quiet(workspace)).head_seq
+    await sealed()
+    proof = await verify(workspace)
+    assert (proof.first_break, proof.sealed_seq) == (0, head)
+
+    # The tail is cut and the head set back, so that the chain fits in itself.
+    await intruder.run(f"CREATE TEMP TABLE gone AS SELECT * FROM audit_entries WHERE seq = {head}")
+    await intruder.run("CREATE TEMP TABLE heads AS SELECT * FROM audit_heads")
+    await intruder.run(f"DELETE FROM audit_entries WHERE seq = {head}")
+    await intruder.run(
+        f"UPDATE audit_heads SET seq = {head - 1}, hash = (SELECT hash FROM audit_entries WHERE seq = {head - 1})"
+    )
+    assert await found(workspace) == (head, "CUT")
+    await intruder.run("INSERT INTO audit_entries SELECT * FROM gone")
+    await intruder.run("UPDATE audit_heads SET seq = heads.seq, hash = heads.hash FROM heads")
+    assert await found(workspace) == (0, "")
+
+    # An entry is changed and every hash behind it worked out anew.
+    async with workspace.running.call("test", system("workspace")) as call:
+        columns = [getattr(AuditEntry, name) for name in SEALED]
+        rows = (
+            await call.db.execute(
+                select(AuditEntry.id, AuditEntry.prev_hash, *columns)
+                .where(AuditEntry.seq > before)
+                .order_by(AuditEntry.seq)
+            )
+        ).all()
+    await intruder.run(f"CREATE TEMP TABLE kept AS SELECT * FROM audit_entries WHERE seq > {before}")
+    previous = rows[0].prev_hash
+    for row in rows:
+        values = {**row._mapping, "actor": "employees/forged"}
+        new = seal(previous, row.id, values)
+        await intruder.run(
+            f"UPDATE audit_entries SET actor = 'employees/forged', prev_hash = '{previous}', hash = '{new}' WHERE seq = {row.seq}"
+        )
+        previous = new
+    await intruder.run("UPDATE audit_heads SET hash = :hash", hash=previous)
+    assert await found(workspace) == (before + 1, "REHASHED")
+    await intruder.run(f"DELETE FROM audit_entries WHERE seq > {before}")
+    await intruder.run("INSERT INTO audit_entries SELECT * FROM kept")
+    await intruder.run("UPDATE audit_heads SET hash = heads.hash FROM heads")
+    assert await found(workspace) == (0, "")
+
+    # A seal is forged.
+    path = workspace.parts.directory / "files" / "audit-seals" / f"{head:012}.json"
+    genuine = path.read_text()
+    path.write_text(genuine.replace('"hash": "', '"hash": "0', 1))
+    assert await found(workspace) == (head, "SEAL")
+    path.write_text(genuine)
+    assert await found(workspace) == (0, "")

@@ -1,6 +1,7 @@
 """What every resource of every service promises, for workspace's."""
 
-from typing import ClassVar
+from datetime import date, timedelta
+from typing import Any, ClassVar
 
 import pytest
 from crmkit.testing import Service
@@ -8,21 +9,45 @@ from crmkit.testing.conformance import Conformance
 from workspace.app import app
 
 
+class Samples(dict[str, Any]):
+    """Bodies by collection; of what there is one for each person and day, every body is of another day."""
+
+    day = date(2030, 1, 1)
+
+    def get(self, key: str, default: Any = None) -> Any:
+        body = super().get(key, default)
+        if isinstance(body, dict) and "startDate" in body and "period" in body:
+            Samples.day += timedelta(days=1)
+            return {
+                **body,
+                "startDate": {"year": self.day.year, "month": self.day.month, "day": self.day.day},
+            }
+        return body
+
+
 class TestWorkspace(Conformance):
     app = app()
-    samples: ClassVar = {
-        "employees": {"department": "departments/{departments}"},
-        "roles": {"code": "r{unique}", "permissions": ["workspace.tasks.read"]},
-        "dictionaries": {"key": "d{unique}"},
-        "numberRules": {"collection": "accounts", "pattern": "X-{seq:5}"},
-        "customFields": {"collection": "accounts", "key": "f{unique}", "kind": "TEXT"},
-        "approvalPolicies": {"action": "customer.accounts.archive"},
-        "files": {"sha256": "ab" * 32},
-        "apiKeys": {"permissions": ["workspace.tasks.read"], "scope": "OWN"},
-        "savedViews": {"collection": "tasks"},
-        "calendarEvents": {"start": "2026-12-01T09:00", "end": "2026-12-01T10:00", "acceptConflicts": True},
-        "bulkJobs": {"collection": "tasks", "mode": "EXPORT"},
-    }
+    samples: ClassVar = Samples(
+        {
+            "employees": {"department": "departments/{departments}"},
+            "roles": {"code": "r{unique}", "permissions": ["workspace.tasks.read"]},
+            "dictionaries": {"key": "d{unique}"},
+            "numberRules": {"collection": "accounts", "pattern": "X-{seq:5}"},
+            "customFields": {"collection": "accounts", "key": "f{unique}", "kind": "TEXT"},
+            "approvalPolicies": {"action": "customer.accounts.archive"},
+            "files": {"sha256": "ab" * 32},
+            "apiKeys": {"permissions": ["workspace.tasks.read"], "scope": "OWN"},
+            "savedViews": {"collection": "tasks"},
+            "workPlans": {"period": "DAY", "startDate": "{day}"},
+            "workSummaries": {"period": "DAY", "startDate": "{day}"},
+            "calendarEvents": {
+                "start": "2026-12-01T09:00",
+                "end": "2026-12-01T10:00",
+                "acceptConflicts": True,
+            },
+            "bulkJobs": {"collection": "tasks", "mode": "EXPORT"},
+        }
+    )
 
     shown_once: ClassVar = frozenset(["secret", "path"])
 

@@ -14,7 +14,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from sqlalchemy import select
 
 from workspace import invitations, publishing
-from workspace.model import audit, known_record
+from workspace.model import audit, known_record, work_record
 from workspace.model.api_key import ApiKey
 from workspace.model.approval import (
     Approval,
@@ -27,6 +27,7 @@ from workspace.model.bulk_job import BulkJob
 from workspace.model.department import Department
 from workspace.model.employee import Employee
 from workspace.model.file import File
+from workspace.model.plan import fill_plans
 from workspace.model.task import Task, live_of
 from workspace.model.work import notify
 from workspace.notices import NOTICES
@@ -164,6 +165,13 @@ async def on_interaction_logged(event: Fact, call: Call) -> None:
     await call.add(task)
 
 
+@listens(*work_record.COUNTED)
+async def on_work_done(event: Fact, call: Call) -> None:
+    """Work that was done counts once, and fills the plans of that day."""
+    if (counted := await work_record.count(event, call)) is not None:
+        await fill_plans(*counted, call)
+
+
 @listens(*NOTICES)
 async def on_worth_a_notice(event: Fact, call: Call) -> None:
     """Tells the people concerned, once per fact."""
@@ -277,6 +285,7 @@ async def on_calendar_event_cancelled(event: events.CalendarEventCancelled, call
 
 
 CONSUMERS = [
+    on_work_done,
     on_record_changed,
     on_calendar_event_scheduled,
     on_calendar_event_moved,

@@ -7,7 +7,7 @@ from crmkit.call import Call
 from crmkit.schedule import cron, every
 from sqlalchemy import select, text
 
-from workspace import identity, publishing
+from workspace import identity, publishing, seals
 from workspace.model import calendar
 from workspace.model.api_key import ApiKey
 
@@ -51,4 +51,17 @@ async def extend_series(as_of: datetime, call: Call) -> None:
     await calendar.extend(call)
 
 
-SCHEDULES = [extend_series, reconcile_configuration, reconcile_identity, expire_keys, make_audit_months]
+@every("1m", collapse=True)
+async def seal_audit(as_of: datetime, call: Call) -> None:
+    """The end of the audit chain is signed and kept where the database cannot reach."""
+    await seals.seal(call)
+
+
+SCHEDULES = [
+    seal_audit,
+    extend_series,
+    reconcile_configuration,
+    reconcile_identity,
+    expire_keys,
+    make_audit_months,
+]

@@ -9,10 +9,11 @@ from crmkit.mapping import mapper
 from crmkit.standard import Standard
 from sqlalchemy import select
 
+from workspace import proof
 from workspace.calendar_methods import CalendarMethods
 from workspace.model.api_key import ApiKey
 from workspace.model.approval import Approval, ApprovalPolicy
-from workspace.model.audit import AuditEntry, prove
+from workspace.model.audit import AuditEntry
 from workspace.model.bulk_job import BulkJob
 from workspace.model.definitions import CustomField, NumberRule
 from workspace.model.department import Department
@@ -21,12 +22,13 @@ from workspace.model.employee import Employee
 from workspace.model.file import File
 from workspace.model.role import Role
 from workspace.model.work import Notification, SavedView
+from workspace.plan_methods import PlanMethods
 from workspace.task_methods import TaskMethods
 
 MARKED_AT_ONCE = 500
 
 
-class WorkspaceService(CalendarMethods, TaskMethods):
+class WorkspaceService(CalendarMethods, TaskMethods, PlanMethods):
     """Organisation, permission, approval, collaboration and audit."""
 
     departments = Standard(Department)
@@ -176,7 +178,7 @@ class WorkspaceService(CalendarMethods, TaskMethods):
         return {"marked": len(rows)}
 
     async def VerifyAuditEntries(self, request: pb.VerifyAuditEntriesRequest, call: Call) -> dict[str, Any]:
-        return vars(await prove(request.from_seq, request.limit, call))
+        return vars(await proof.prove(request.from_seq, request.limit, call))
 
     async def CreateApiKey(self, request: pb.CreateApiKeyRequest, call: Call) -> Any:
         key: Any = await self.api_keys.create(request, call)

@@ -1001,6 +1001,131 @@ def upgrade() -> None:
         "tasks_update_time_index", "tasks", [sa.literal_column("update_time DESC"), "id"], unique=False
     )
     op.create_table(
+        "work_done",
+        sa.Column("source", sa.Text(), nullable=False),
+        sa.Column("employee", sa.Text(), nullable=False),
+        sa.Column("measure", sa.Text(), nullable=False),
+        sa.Column("day", sa.Date(), nullable=False),
+        sa.Column("late", sa.Boolean(), nullable=False),
+        sa.Column("about", postgresql.ARRAY(sa.Text()), nullable=False),
+        sa.PrimaryKeyConstraint("source", name=op.f("work_done_pkey")),
+    )
+    op.create_index("work_done_employee_index", "work_done", ["employee", "day"], unique=False)
+    op.create_table(
+        "work_plans",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("display_name", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("period", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("start_date", sa.Date(), nullable=True),
+        sa.Column("end_date", sa.Date(), nullable=True),
+        sa.Column("items", postgresql.JSONB(), server_default=sa.text("'[]'"), nullable=False),
+        sa.Column("approver", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("state", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("submit_time", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("late", sa.Boolean(), server_default=sa.text("false"), nullable=False),
+        sa.Column("remark", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("number", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("owner", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("department", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column(
+            "collaborators", postgresql.ARRAY(sa.Text()), server_default=sa.text("'{}'"), nullable=False
+        ),
+        sa.Column("pending_approval", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("create_time", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("update_time", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("creator", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column(
+            "custom", postgresql.JSONB(astext_type=sa.Text()), server_default=sa.text("'{}'"), nullable=False
+        ),
+        sa.Column("version", sa.Integer(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("work_plans_pkey")),
+    )
+    op.create_index(
+        "work_plans_approver_index",
+        "work_plans",
+        ["approver", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "work_plans_department_update_time_index",
+        "work_plans",
+        ["department", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "work_plans_owner_update_time_index",
+        "work_plans",
+        ["owner", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index("work_plans_period_key", "work_plans", ["owner", "period", "start_date"], unique=True)
+    op.create_index(
+        "work_plans_update_time_index",
+        "work_plans",
+        [sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_table(
+        "work_summaries",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("display_name", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("period", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("start_date", sa.Date(), nullable=True),
+        sa.Column("end_date", sa.Date(), nullable=True),
+        sa.Column("plan", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("accomplished", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("problems", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("next_steps", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("activity", postgresql.JSONB(), server_default=sa.text("'[]'"), nullable=False),
+        sa.Column("score", sa.Integer(), server_default=sa.text("0"), nullable=False),
+        sa.Column("comments", postgresql.JSONB(), server_default=sa.text("'[]'"), nullable=False),
+        sa.Column("state", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("submit_time", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("late", sa.Boolean(), server_default=sa.text("false"), nullable=False),
+        sa.Column("number", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("owner", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("department", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column(
+            "collaborators", postgresql.ARRAY(sa.Text()), server_default=sa.text("'{}'"), nullable=False
+        ),
+        sa.Column("pending_approval", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("create_time", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("update_time", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("creator", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column(
+            "custom", postgresql.JSONB(astext_type=sa.Text()), server_default=sa.text("'{}'"), nullable=False
+        ),
+        sa.Column("version", sa.Integer(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("work_summaries_pkey")),
+    )
+    op.create_index(
+        "work_summaries_department_update_time_index",
+        "work_summaries",
+        ["department", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "work_summaries_owner_update_time_index",
+        "work_summaries",
+        ["owner", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "work_summaries_period_key", "work_summaries", ["owner", "period", "start_date"], unique=True
+    )
+    op.create_index(
+        "work_summaries_plan_index",
+        "work_summaries",
+        ["plan", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "work_summaries_update_time_index",
+        "work_summaries",
+        [sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_table(
         "api_keys_search",
         sa.Column("id", sa.Uuid(), nullable=False),
         sa.Column(
@@ -1522,11 +1647,99 @@ def upgrade() -> None:
         postgresql_using="gin",
         postgresql_with={"fastupdate": "off"},
     )
+    op.create_table(
+        "work_plans_search",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column(
+            "search_grams", postgresql.ARRAY(sa.Text(collation="C")), server_default="{}", nullable=False
+        ),
+        sa.Column("search_text", sa.Text(collation="C"), server_default="", nullable=False),
+        sa.Column(
+            "search_pinyin", postgresql.ARRAY(sa.Text(collation="C")), server_default="{}", nullable=False
+        ),
+        sa.ForeignKeyConstraint(
+            ["id"], ["work_plans.id"], name=op.f("work_plans_search_id_fkey"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("work_plans_search_pkey")),
+    )
+    op.create_index(
+        "ix_work_plans_search_search_grams",
+        "work_plans_search",
+        ["search_grams"],
+        unique=False,
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "off"},
+    )
+    op.create_index(
+        "ix_work_plans_search_search_pinyin",
+        "work_plans_search",
+        [sa.literal_column("array_to_tsvector(search_pinyin)")],
+        unique=False,
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "off"},
+    )
+    op.create_table(
+        "work_summaries_search",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column(
+            "search_grams", postgresql.ARRAY(sa.Text(collation="C")), server_default="{}", nullable=False
+        ),
+        sa.Column("search_text", sa.Text(collation="C"), server_default="", nullable=False),
+        sa.Column(
+            "search_pinyin", postgresql.ARRAY(sa.Text(collation="C")), server_default="{}", nullable=False
+        ),
+        sa.ForeignKeyConstraint(
+            ["id"], ["work_summaries.id"], name=op.f("work_summaries_search_id_fkey"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("work_summaries_search_pkey")),
+    )
+    op.create_index(
+        "ix_work_summaries_search_search_grams",
+        "work_summaries_search",
+        ["search_grams"],
+        unique=False,
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "off"},
+    )
+    op.create_index(
+        "ix_work_summaries_search_search_pinyin",
+        "work_summaries_search",
+        [sa.literal_column("array_to_tsvector(search_pinyin)")],
+        unique=False,
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "off"},
+    )
     # ### end Alembic commands ###
 
 
 def downgrade() -> None:
     # ### commands auto generated by Alembic - please adjust! ###
+    op.drop_index(
+        "ix_work_summaries_search_search_pinyin",
+        table_name="work_summaries_search",
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "off"},
+    )
+    op.drop_index(
+        "ix_work_summaries_search_search_grams",
+        table_name="work_summaries_search",
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "off"},
+    )
+    op.drop_table("work_summaries_search")
+    op.drop_index(
+        "ix_work_plans_search_search_pinyin",
+        table_name="work_plans_search",
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "off"},
+    )
+    op.drop_index(
+        "ix_work_plans_search_search_grams",
+        table_name="work_plans_search",
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "off"},
+    )
+    op.drop_table("work_plans_search")
     op.drop_index(
         "ix_tasks_search_search_pinyin",
         table_name="tasks_search",
@@ -1748,6 +1961,20 @@ def downgrade() -> None:
         postgresql_with={"fastupdate": "off"},
     )
     op.drop_table("api_keys_search")
+    op.drop_index("work_summaries_update_time_index", table_name="work_summaries")
+    op.drop_index("work_summaries_plan_index", table_name="work_summaries")
+    op.drop_index("work_summaries_period_key", table_name="work_summaries")
+    op.drop_index("work_summaries_owner_update_time_index", table_name="work_summaries")
+    op.drop_index("work_summaries_department_update_time_index", table_name="work_summaries")
+    op.drop_table("work_summaries")
+    op.drop_index("work_plans_update_time_index", table_name="work_plans")
+    op.drop_index("work_plans_period_key", table_name="work_plans")
+    op.drop_index("work_plans_owner_update_time_index", table_name="work_plans")
+    op.drop_index("work_plans_department_update_time_index", table_name="work_plans")
+    op.drop_index("work_plans_approver_index", table_name="work_plans")
+    op.drop_table("work_plans")
+    op.drop_index("work_done_employee_index", table_name="work_done")
+    op.drop_table("work_done")
     op.drop_index("tasks_update_time_index", table_name="tasks")
     op.drop_index("tasks_source_key", table_name="tasks", postgresql_where=sa.text("source <> ''"))
     op.drop_index("tasks_parent_index", table_name="tasks")

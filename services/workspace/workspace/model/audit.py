@@ -75,6 +75,7 @@ class Proof:
     head_hash: str
     first_break: int = 0
     kind: str = ""
+    sealed_seq: int = 0
 
 
 async def append(facts: Sequence[Fact], call: Call) -> None:

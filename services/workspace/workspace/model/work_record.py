@@ -1,0 +1,126 @@
+"""What somebody has done, counted from facts: each record that tells of work counts once, on the day it happened."""
+
+from collections.abc import Sequence
+from datetime import date, datetime
+from statistics import median
+from typing import Any, cast
+
+from crm.workspace.v1 import pb
+from crmkit.call import Call
+from crmkit.events import Fact
+from sqlalchemy import Boolean, Date, Index, Table, Text, func, select
+from sqlalchemy.dialects.postgresql import ARRAY, insert
+from sqlalchemy.orm import Mapped, mapped_column
+
+from workspace import recurrence
+from workspace.model.base import Base
+from workspace.model.employee import Employee
+from workspace.model.task import zone_of
+from workspace.periods import Span
+
+SMALLEST_GROUP = 5
+CHANNELS = {"VISIT": "VISITS", "CALL": "CALLS", "EMAIL": "MAILS"}
+MEASURES = tuple(name for name, number in pb.Measure.items() if number)
+# Fact → the place of its record, and what it counts as.
+COUNTED = {
+    "crm.sales.v1.VisitCompleted": ("visit", "VISITS"),
+    "crm.sales.v1.CallWrappedUp": ("call", "CALLS"),
+    "crm.sales.v1.OpportunityWon": ("opportunity", "DEALS_WON"),
+    "crm.sales.v1.QuoteAccepted": ("quote", "QUOTES_ACCEPTED"),
+    "crm.customer.v1.InteractionLogged": ("interaction", ""),
+    "crm.workspace.v1.TaskCompleted": ("task", "TASKS_DONE"),
+}
+
+
+class WorkDone(Base):
+    """One record that counts for somebody."""
+
+    __tablename__ = "work_done"
+    __table_args__ = (Index("work_done_employee_index", "employee", "day"),)
+
+    source: Mapped[str] = mapped_column(Text, primary_key=True)
+    employee: Mapped[str] = mapped_column(Text)
+    measure: Mapped[str] = mapped_column(Text)
+    day: Mapped[date] = mapped_column(Date)
+    late: Mapped[bool] = mapped_column(Boolean)
+    about: Mapped[list[str]] = mapped_column(ARRAY(Text))
+
+
+async def count(fact: Fact, call: Call) -> tuple[str, date] | None:
+    """Counts a fact; whose it is and of which day, or None where it does not count or has counted."""
+    place, measure = COUNTED[fact.subject]
+    record: dict[str, Any] = fact.payload.get(place) or {}
+    person = str(record.get("employee") or record.get("agent") or record.get("owner") or "")
+    if not person.startswith("employees/") or not record.get("name"):
+        return None
+    if not measure:
+        # What a visit or call of its own has made is counted with that.
+        if str(record.get("sourceKey", "")).startswith(("visits/", "calls/")):
+            return None
+        measure = CHANNELS.get(str(record.get("channel", "")), "INTERACTIONS")
+    zone = await zone_of(person, call)
+    happened = (
+        record.get("startTime") or record.get("checkInTime")
+        if place in {"interaction", "visit", "call"}
+        else None
+    )
+    moment = datetime.fromisoformat(happened) if happened else fact.time
+    day = recurrence.wall_clock(moment, zone).date()
+    late = recurrence.wall_clock(fact.time, zone).date() > day
+    about = [str(record[key]) for key in ("account", "opportunity", "contact") if record.get(key)]
+    about += [str(name) for key in ("subjects", "links", "contacts") for name in record.get(key) or ()]
+    row = {"source": record["name"], "employee": person, "measure": measure, "day": day, "late": late}
+    done = (
+        insert(_DONE)
+        .values(**row, about=[record["name"], *about])
+        .on_conflict_do_nothing()
+        .returning(_DONE.c.source)
+    )
+    return (person, day) if await call.db.scalar(done) else None
+
+
+async def counts(person: str, period: Span, call: Call) -> list[pb.WorkCount]:
+    """What a person has done in a period, beside the median of the department where that hides everybody."""
+    mine = await _by_measure([person], period, call)
+    entry: dict[str, Any] = call.config(f"employee.{person.partition('/')[2]}") or {}
+    peers = select(Employee.id).where(
+        Employee.department == entry.get("department", ""), Employee.state == "ACTIVE"
+    )
+    async with call.everybody():
+        names = [f"employees/{key}" for key in await call.db.scalars(peers)]
+    theirs = await _by_measure(names, period, call) if len(names) >= SMALLEST_GROUP else {}
+    found: list[pb.WorkCount] = []
+    for measure in MEASURES:
+        total, late = mine.get((person, measure), (0, 0))
+        told = pb.WorkCount(
+            measure=cast("Any", pb.Measure.Value(measure)), count=total, late=late, department_median=-1
+        )
+        if len(names) >= SMALLEST_GROUP:
+            told.department_median = int(median(theirs.get((name, measure), (0, 0))[0] for name in names))
+        found.append(told)
+    return found
+
+
+async def _by_measure(
+    people: Sequence[str], period: Span, call: Call
+) -> dict[tuple[str, str], tuple[int, int]]:
+    late = func.count().filter(WorkDone.late)
+    found = select(WorkDone.employee, WorkDone.measure, func.count(), late).where(
+        WorkDone.employee.in_(people), WorkDone.day.between(period.first, period.last)
+    )
+    rows = await call.db.execute(found.group_by(WorkDone.employee, WorkDone.measure))
+    return {(employee, measure): (total, after) for employee, measure, total, after in rows}
+
+
+async def facts(person: str, first: date, last: date, measure: str, call: Call) -> list[pb.WorkFact]:
+    """The records behind the figures."""
+    rows = select(WorkDone).where(WorkDone.employee == person, WorkDone.day.between(first, last))
+    if measure:
+        rows = rows.where(WorkDone.measure == measure)
+    return [
+        pb.WorkFact(source=row.source, measure=cast("Any", pb.Measure.Value(row.measure)), day=row.day.isoformat(), late=row.late)
+        for row in await call.db.scalars(rows.order_by(WorkDone.day, WorkDone.source).limit(1000))
+    ]  # fmt: skip
+
+
+_DONE = cast("Table", WorkDone.__table__)
