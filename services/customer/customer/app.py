@@ -4,6 +4,7 @@ from pathlib import Path
 
 from crmkit.app import App
 
+from customer.care import care_of_the_day, on_send_ended
 from customer.consumers import on_contact_moment
 from customer.conversion import on_lead_conversion_requested
 from customer.credit import end_credit_of_yesterday
@@ -27,8 +28,9 @@ def app() -> App:
             on_lead_conversion_requested,
             on_profile_code_requested,
             on_contact_moment,
+            on_send_ended,
         ],
-        schedules=[expire_profile_changes, end_credit_of_yesterday],
+        schedules=[expire_profile_changes, end_credit_of_yesterday, care_of_the_day],
         runs={**IMPORT_RUNS, **TIMELINE_RUNS},
         tables=Base.metadata,
         migrations=Path(__file__).parent.parent / "migrations",

@@ -15,6 +15,7 @@ from customer.contacts import card_of, from_cards
 from customer.credit import check_register, coverage
 from customer.hierarchy import hierarchy
 from customer.model.account import Account
+from customer.model.care import CareOccurrence, CarePlan
 from customer.model.consent import Consent
 from customer.model.contact import Contact
 from customer.model.credit import CreditProfile
@@ -42,6 +43,8 @@ class CustomerService:
     imports = Standard(Import)
     profile_changes = Standard(ProfileChange)
     credit_profiles = Standard(CreditProfile)
+    care_plans = Standard(CarePlan)
+    care_occurrences = Standard(CareOccurrence)
 
     async def AssignAccount(self, request: pb.AssignAccountRequest, call: Call) -> Account:
         account = await call.load(Account, request)
@@ -163,6 +166,33 @@ class CustomerService:
 
     async def GetCreditCoverage(self, request: Any, call: Call) -> pb.CreditCoverage:
         return await coverage(call)
+
+    async def ActivateCarePlan(self, request: Any, call: Call) -> CarePlan:
+        plan = await call.load(CarePlan, request)
+        await plan.activate(call)
+        return plan
+
+    async def PauseCarePlan(self, request: Any, call: Call) -> CarePlan:
+        plan = await call.load(CarePlan, request)
+        plan.pause()
+        return plan
+
+    async def EndCarePlan(self, request: Any, call: Call) -> CarePlan:
+        plan = await call.load(CarePlan, request)
+        plan.end()
+        return plan
+
+    async def CompleteCareOccurrence(
+        self, request: pb.CompleteCareOccurrenceRequest, call: Call
+    ) -> CareOccurrence:
+        occurrence = await call.load(CareOccurrence, request)
+        occurrence.complete(request.result, request.satisfaction)
+        return occurrence
+
+    async def SkipCareOccurrence(self, request: pb.SkipCareOccurrenceRequest, call: Call) -> CareOccurrence:
+        occurrence = await call.load(CareOccurrence, request)
+        occurrence.skip(request.reason)
+        return occurrence
 
     async def LeaveContact(self, request: pb.LeaveContactRequest, call: Call) -> Contact:
         contact = await call.load(Contact, request)

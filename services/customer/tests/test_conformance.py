@@ -13,6 +13,7 @@ class TestCustomer(Conformance):
     samples: ClassVar = {
         "consents": {"subject": "accounts/{accounts}", "source": "FORM"},
         "profileChanges": {"account": "accounts/{accounts}", "patch": {"website": "https://example.com"}},
+        "carePlans": {"trigger": "BIRTHDAY", "channel": "SMS"},
     }
 
     @pytest.fixture

@@ -8,6 +8,7 @@ from uuid import uuid4
 import pytest
 from crm.customer.v1 import pb
 from crmkit.auth import system
+from crmkit.scope import enter
 from crmkit.testing import Refused, Service
 from customer.credit import end_credit_of_yesterday
 
@@ -108,7 +109,7 @@ async def test_a_raise_needs_proof_and_ends_with_its_last_day(customer: Service)
     async with customer.running.sessions() as session:
         from sqlalchemy import text
 
-        await session.execute(text("SELECT set_config('crm.scope', 'ALL', true)"))
+        await enter(session, system("customer"))
         past = "UPDATE credit_profiles SET temporary_limit = jsonb_set(temporary_limit, '{untilDate,year}', '2020') WHERE id = :id"
         await session.execute(text(past), {"id": profile.name.partition("/")[2]})
         await session.commit()
@@ -161,7 +162,7 @@ async def test_holds_checks_and_days_decide_whether_a_grade_counts(
     async with customer.running.sessions() as session:
         from sqlalchemy import text
 
-        await session.execute(text("SELECT set_config('crm.scope', 'ALL', true)"))
+        await enter(session, system("customer"))
         past = "UPDATE credit_profiles SET valid_until_date = current_date - 2 WHERE id = :id"
         await session.execute(text(past), {"id": profile.name.partition("/")[2]})
         await session.commit()

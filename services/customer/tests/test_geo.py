@@ -4,6 +4,8 @@ import random
 from typing import Any
 
 import pytest
+from crmkit.auth import system
+from crmkit.scope import enter
 from crmkit.testing import Refused, Service
 from customer import geo, places
 from customer.model.account import Account
@@ -72,7 +74,7 @@ async def test_what_is_near_is_found_by_distance_within_what_the_caller_sees(cus
 async def test_near_is_found_by_cells_and_not_by_scanning(customer: Service) -> None:
     person = customer.person("sales2")
     async with customer.running.sessions() as session:
-        await session.execute(text("SELECT set_config('crm.scope', 'ALL', true)"))
+        await enter(session, system("customer"))
         scope = {"owner": person.employee, "department": person.department}
         ids = await session.scalars(
             text(

@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 from crm.customer.v1 import pb
+from crmkit.auth import system
+from crmkit.scope import enter
 from crmkit.testing import Client, Refused, Service
 from sqlalchemy import text
 
@@ -124,7 +126,7 @@ async def test_a_group_of_five_thousand_units_is_shown_in_half_a_second(customer
     person = customer.person("sales1")
     root = await account(customer.sales1, "五千单位总部集团")
     async with customer.running.sessions() as session:
-        await session.execute(text("SELECT set_config('crm.scope', 'ALL', true)"))
+        await enter(session, system("customer"))
         units = (
             "INSERT INTO accounts (id, display_name, kind, state, owner, department, create_time, update_time, version)"
             " SELECT gen_random_uuid(), '五千单位' || n, 'COMPANY', 'ACTIVE', :owner, :department, now(), now(), 1"

@@ -5,6 +5,8 @@ from typing import Any
 
 import pytest
 from crm.customer.v1 import pb
+from crmkit.auth import system
+from crmkit.scope import enter
 from crmkit.testing import Refused, Service
 from sqlalchemy import text
 
@@ -42,7 +44,7 @@ async def test_the_author_edits_for_a_day_then_both_texts_stay(customer: Service
     assert (await edit(customer.sales1, "谈了预算，对方下周给答复")).summary == "谈了预算，对方下周给答复"
     assert await refusal(edit(customer.manager, "经理改写")) == "NOT_AUTHOR"
     async with customer.running.sessions() as session:
-        await session.execute(text("SELECT set_config('crm.scope', 'ALL', true)"))
+        await enter(session, system("customer"))
         await session.execute(
             text(
                 "UPDATE interactions SET create_time = create_time - interval '1 day 1 second' WHERE id = :id"

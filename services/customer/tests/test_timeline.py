@@ -5,6 +5,8 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from crmkit.auth import system
+from crmkit.scope import enter
 from crmkit.testing import Client, Refused, Service
 from sqlalchemy import text
 
@@ -49,7 +51,7 @@ async def _count(customer: Service, account: str, at_least: int) -> bool:
 async def rows(customer: Service, account: str) -> list[Any]:
     """Every column of the account's entries."""
     async with customer.running.sessions() as session:
-        await session.execute(text("SELECT set_config('crm.scope', 'ALL', true)"))
+        await enter(session, system("customer"))
         found = await session.execute(
             text("SELECT * FROM timeline WHERE account = :account ORDER BY id"), {"account": account}
         )
@@ -110,7 +112,7 @@ async def test_an_entry_follows_its_source_and_a_rebuild_gives_the_same_entries(
     assert (await customer.admin.RebuildTimeline(account=account)).entries == 4
     assert await rows(customer, account) == before
     async with customer.running.sessions() as session:
-        await session.execute(text("SELECT set_config('crm.scope', 'ALL', true)"))
+        await enter(session, system("customer"))
         await session.execute(text("DELETE FROM timeline WHERE account = :account"), {"account": account})
         await session.commit()
     await customer.admin.RebuildTimeline()
@@ -149,7 +151,7 @@ async def test_ten_thousand_entries_are_paged_at_once_and_stay_in_place_while_ot
     )
     scope = {"account": account, "owner": person.employee, "department": person.department}
     async with customer.running.sessions() as session:
-        await session.execute(text("SELECT set_config('crm.scope', 'ALL', true)"))
+        await enter(session, system("customer"))
         await session.execute(many, scope)
         await session.commit()
     query = {"filter": f'account = "{account}"', "orderBy": "occur_time desc", "pageSize": 50}

@@ -27,6 +27,7 @@ class Consent(Resource, Base):
     source: Mapped[str]
     time: Mapped[datetime | None]
     account: Mapped[str]
+    expire_time: Mapped[datetime | None]
 
     async def creating(self, call: Call) -> None:
         """Refuses an unknown person, and an import that would lift a withdrawal."""

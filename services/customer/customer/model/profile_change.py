@@ -20,6 +20,7 @@ from customer.model.base import Base
 from customer.model.contact import Contact
 from google.protobuf import json_format
 from sqlalchemy import DateTime, ForeignKey, Text, Uuid, text
+from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Mapped, mapped_column
 
 LIVES = timedelta(days=30)
@@ -252,10 +253,16 @@ async def try_code(change: UUID, address: str, code: str, call: Call) -> None:
 async def new_code(change: UUID, address: str, call: Call) -> str:
     """A fresh code for the address; the one before no longer counts. Empty where too many were sent already."""
     code = f"{secrets.randbelow(10**6):06}"
-    kept = await call.db.get(ProfileCode, (change, address), with_for_update=True)
-    if kept is None:
-        kept = ProfileCode(change=change, address=address, sent=0)
-        call.db.add(kept)
+    fresh = {
+        "change": change,
+        "address": address,
+        "digest": "",
+        "expire_time": call.now,
+        "tries": 0,
+        "sent": 0,
+    }
+    await call.db.execute(insert(ProfileCode).values(fresh).on_conflict_do_nothing())
+    kept = await call.db.get_one(ProfileCode, (change, address), with_for_update=True)
     if kept.sent >= CODES:
         return ""
     kept.tries, kept.sent = 0, kept.sent + 1

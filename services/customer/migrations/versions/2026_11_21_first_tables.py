@@ -155,6 +155,132 @@ def upgrade() -> None:
         "accounts_update_time_index", "accounts", [sa.literal_column("update_time DESC"), "id"], unique=False
     )
     op.create_table(
+        "care_occurrences",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("display_name", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("plan", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("account", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("contact", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("due_date", sa.Date(), nullable=True),
+        sa.Column("begin_date", sa.Date(), nullable=True),
+        sa.Column("age", sa.Integer(), server_default=sa.text("0"), nullable=False),
+        sa.Column("way", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("why", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("told_time", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("result", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("satisfaction", sa.Integer(), server_default=sa.text("0"), nullable=False),
+        sa.Column("state", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("number", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("owner", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("department", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column(
+            "collaborators", postgresql.ARRAY(sa.Text()), server_default=sa.text("'{}'"), nullable=False
+        ),
+        sa.Column("pending_approval", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("create_time", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("update_time", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("creator", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column(
+            "custom", postgresql.JSONB(astext_type=sa.Text()), server_default=sa.text("'{}'"), nullable=False
+        ),
+        sa.Column("version", sa.Integer(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("care_occurrences_pkey")),
+    )
+    op.create_index(
+        "care_occurrences_account_index",
+        "care_occurrences",
+        ["account", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "care_occurrences_contact_index",
+        "care_occurrences",
+        ["contact", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "care_occurrences_department_update_time_index",
+        "care_occurrences",
+        ["department", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "care_occurrences_one_key",
+        "care_occurrences",
+        ["plan", "account", "contact", "due_date"],
+        unique=True,
+    )
+    op.create_index(
+        "care_occurrences_owner_update_time_index",
+        "care_occurrences",
+        ["owner", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "care_occurrences_plan_index",
+        "care_occurrences",
+        ["plan", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index("care_occurrences_state_index", "care_occurrences", ["state", "begin_date"], unique=False)
+    op.create_index(
+        "care_occurrences_update_time_index",
+        "care_occurrences",
+        [sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_table(
+        "care_plans",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("display_name", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("trigger", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("audience", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("audience_filter", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("lead_days", sa.Integer(), server_default=sa.text("0"), nullable=False),
+        sa.Column("every_days", sa.Integer(), server_default=sa.text("0"), nullable=False),
+        sa.Column("cycles", postgresql.JSONB(), server_default=sa.text("'[]'"), nullable=False),
+        sa.Column("holiday", postgresql.JSONB(), nullable=True),
+        sa.Column("channel", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("template", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("checklist", postgresql.ARRAY(sa.Text()), server_default=sa.text("'{}'"), nullable=False),
+        sa.Column("leap_day_in_march", sa.Boolean(), server_default=sa.text("false"), nullable=False),
+        sa.Column("state", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("from_date", sa.Date(), nullable=True),
+        sa.Column("number", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("owner", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("department", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column(
+            "collaborators", postgresql.ARRAY(sa.Text()), server_default=sa.text("'{}'"), nullable=False
+        ),
+        sa.Column("pending_approval", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("create_time", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("update_time", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("creator", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column(
+            "custom", postgresql.JSONB(astext_type=sa.Text()), server_default=sa.text("'{}'"), nullable=False
+        ),
+        sa.Column("version", sa.Integer(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("care_plans_pkey")),
+    )
+    op.create_index(
+        "care_plans_department_update_time_index",
+        "care_plans",
+        ["department", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "care_plans_owner_update_time_index",
+        "care_plans",
+        ["owner", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "care_plans_update_time_index",
+        "care_plans",
+        [sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_table(
         "consents",
         sa.Column("id", sa.Uuid(), nullable=False),
         sa.Column("subject", sa.Text(), server_default=sa.text("''"), nullable=False),
@@ -717,6 +843,68 @@ def upgrade() -> None:
         postgresql_with={"fastupdate": "off"},
     )
     op.create_table(
+        "care_occurrences_search",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column(
+            "search_grams", postgresql.ARRAY(sa.Text(collation="C")), server_default="{}", nullable=False
+        ),
+        sa.Column("search_text", sa.Text(collation="C"), server_default="", nullable=False),
+        sa.Column(
+            "search_pinyin", postgresql.ARRAY(sa.Text(collation="C")), server_default="{}", nullable=False
+        ),
+        sa.ForeignKeyConstraint(
+            ["id"], ["care_occurrences.id"], name=op.f("care_occurrences_search_id_fkey"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("care_occurrences_search_pkey")),
+    )
+    op.create_index(
+        "ix_care_occurrences_search_search_grams",
+        "care_occurrences_search",
+        ["search_grams"],
+        unique=False,
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "off"},
+    )
+    op.create_index(
+        "ix_care_occurrences_search_search_pinyin",
+        "care_occurrences_search",
+        [sa.literal_column("array_to_tsvector(search_pinyin)")],
+        unique=False,
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "off"},
+    )
+    op.create_table(
+        "care_plans_search",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column(
+            "search_grams", postgresql.ARRAY(sa.Text(collation="C")), server_default="{}", nullable=False
+        ),
+        sa.Column("search_text", sa.Text(collation="C"), server_default="", nullable=False),
+        sa.Column(
+            "search_pinyin", postgresql.ARRAY(sa.Text(collation="C")), server_default="{}", nullable=False
+        ),
+        sa.ForeignKeyConstraint(
+            ["id"], ["care_plans.id"], name=op.f("care_plans_search_id_fkey"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("care_plans_search_pkey")),
+    )
+    op.create_index(
+        "ix_care_plans_search_search_grams",
+        "care_plans_search",
+        ["search_grams"],
+        unique=False,
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "off"},
+    )
+    op.create_index(
+        "ix_care_plans_search_search_pinyin",
+        "care_plans_search",
+        [sa.literal_column("array_to_tsvector(search_pinyin)")],
+        unique=False,
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "off"},
+    )
+    op.create_table(
         "contacts_search",
         sa.Column("id", sa.Uuid(), nullable=False),
         sa.Column(
@@ -969,6 +1157,32 @@ def downgrade() -> None:
     )
     op.drop_table("contacts_search")
     op.drop_index(
+        "ix_care_plans_search_search_pinyin",
+        table_name="care_plans_search",
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "off"},
+    )
+    op.drop_index(
+        "ix_care_plans_search_search_grams",
+        table_name="care_plans_search",
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "off"},
+    )
+    op.drop_table("care_plans_search")
+    op.drop_index(
+        "ix_care_occurrences_search_search_pinyin",
+        table_name="care_occurrences_search",
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "off"},
+    )
+    op.drop_index(
+        "ix_care_occurrences_search_search_grams",
+        table_name="care_occurrences_search",
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "off"},
+    )
+    op.drop_table("care_occurrences_search")
+    op.drop_index(
         "ix_accounts_search_search_pinyin",
         table_name="accounts_search",
         postgresql_using="gin",
@@ -1040,6 +1254,19 @@ def downgrade() -> None:
     op.drop_index("consents_department_update_time_index", table_name="consents")
     op.drop_index("consents_account_index", table_name="consents")
     op.drop_table("consents")
+    op.drop_index("care_plans_update_time_index", table_name="care_plans")
+    op.drop_index("care_plans_owner_update_time_index", table_name="care_plans")
+    op.drop_index("care_plans_department_update_time_index", table_name="care_plans")
+    op.drop_table("care_plans")
+    op.drop_index("care_occurrences_update_time_index", table_name="care_occurrences")
+    op.drop_index("care_occurrences_state_index", table_name="care_occurrences")
+    op.drop_index("care_occurrences_plan_index", table_name="care_occurrences")
+    op.drop_index("care_occurrences_owner_update_time_index", table_name="care_occurrences")
+    op.drop_index("care_occurrences_one_key", table_name="care_occurrences")
+    op.drop_index("care_occurrences_department_update_time_index", table_name="care_occurrences")
+    op.drop_index("care_occurrences_contact_index", table_name="care_occurrences")
+    op.drop_index("care_occurrences_account_index", table_name="care_occurrences")
+    op.drop_table("care_occurrences")
     op.drop_index("accounts_update_time_index", table_name="accounts")
     op.drop_index("accounts_owner_update_time_index", table_name="accounts")
     op.drop_index("accounts_number_key", table_name="accounts", postgresql_where=sa.text("number != ''"))
