@@ -205,4 +205,7 @@ async def _allowed(subject: str, channel: str, call: Call) -> bool:
         .limit(1)
     )
     latest = (await call.db.execute(statement)).one_or_none()
-    return latest is not None and latest[0] == "GRANTED" and (latest[1] is None or latest[1] > call.now)
+    if latest is None or latest[0] != "GRANTED":
+        return False
+    until: datetime | None = latest[1]
+    return until is None or until > call.now

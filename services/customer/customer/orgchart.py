@@ -6,6 +6,7 @@ from typing import Any
 
 from crm.customer.v1 import pb
 from crmkit.call import Call
+from crmkit.errors import PermissionDenied
 from crmkit.mapping import read_date, to_date, to_timestamp
 from crmkit.scope import predicate
 from sqlalchemy import func, or_, select
@@ -21,7 +22,9 @@ MOST = 1000
 
 
 async def org_chart(account: Account, call: Call) -> pb.AccountOrgChart:
-    """The chart of those contacts that the caller sees."""
+    """The chart of those contacts that the caller sees. What we think of people is not for themselves to read."""
+    if call.caller.account:
+        raise PermissionDenied("PERMISSION_DENIED", permission="customer.contacts.read")
     statement = (
         select(Contact)
         .where(

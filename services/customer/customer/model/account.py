@@ -64,6 +64,8 @@ class Account(Resource, Base):
     aliases: Mapped[Any]
     addresses: Mapped[Any]
     pin: Mapped[Any]
+    level: Mapped[str]
+    birth: Mapped[Any]
 
     async def creating(self, call: Call) -> None:
         """Completes the record and refuses one that exists already."""
