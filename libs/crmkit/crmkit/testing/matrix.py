@@ -1,4 +1,4 @@
-"""Figure A-1: every operation and what each role may do with it, from the protos and the shipped roles.
+"""Figures A-1 and A-6: every operation and guarded field, and what each role may do, from protos and shipped roles.
 
 `python -m crmkit.testing.matrix` writes `docs/access-matrix.csv`, the one reviewed table; a test compares, so that an
 operation without a row, or a role that has come to reach further, is seen in a review and not later.
@@ -16,6 +16,7 @@ import yaml
 from crm.options.v1 import options_pb2
 
 from crmkit.access import Grant, Role, Scope, action_of
+from crmkit.catalog import resources
 from crmkit.options import option
 from crmkit.testing import ROLES
 
@@ -34,6 +35,14 @@ def operations() -> Iterator[tuple[str, str]]:
             for method in service.method:
                 if permission := option(method, options_pb2.permission):
                     yield f"{file.package}.{service.name}/{method.name}", permission
+
+
+def fields() -> Iterator[tuple[str, str]]:
+    """Every field that not every reader of its record sees (A-6), and the permission that it asks for."""
+    for described in resources().values():
+        for field in described.fields.values():
+            if field.rule.read_permission:
+                yield f"{described.message.full_name}.{field.json_name}", field.rule.read_permission
 
 
 def holds(role: Mapping[str, Any], permission: str) -> bool:
@@ -59,7 +68,7 @@ def table() -> str:
     written = io.StringIO()
     out = csv.writer(written, lineterminator="\n")
     out.writerow(["operation", "permission", "anonymous", "frozen", *roles])
-    for name, permission in sorted(operations()):
+    for name, permission in sorted([*operations(), *fields()]):
         nobody = "yes" if permission == "public" else "401"
         cells = [cell(role, permission) for role in roles.values()]
         out.writerow([name, permission, nobody, "401", *cells])
