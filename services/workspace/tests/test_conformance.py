@@ -49,7 +49,7 @@ class TestWorkspace(Conformance):
         }
     )
 
-    shown_once: ClassVar = frozenset(["secret", "path"])
+    shown_once: ClassVar = frozenset(["secret", "calendarFeeds.path"])
 
     @pytest.fixture
     def service(self, workspace: Service) -> Service:

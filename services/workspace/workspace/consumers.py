@@ -24,7 +24,7 @@ from workspace.model.approval import (
     replace_approver,
 )
 from workspace.model.bulk_job import BulkJob
-from workspace.model.department import Department
+from workspace.model.department import Department, DepartmentVersion
 from workspace.model.employee import Employee
 from workspace.model.file import File
 from workspace.model.plan import fill_plans
@@ -51,6 +51,14 @@ async def on_definition_changed(event: Fact, call: Call) -> None:
     name: str = event.payload["name"]
     if name.partition("/")[0] in publishing.COLLECTIONS:
         await publishing.publish_changed(name, event.payload.get("resource", {}), call)
+
+
+@listens("crm.workspace.v1.ResourceChanged")
+async def on_department_told(event: Fact, call: Call) -> None:
+    """Keeps every version of the tree."""
+    name: str = event.payload["name"]
+    if name.startswith("departments/"):
+        await DepartmentVersion.keep(name, event.version or 0, event.payload, event.time, call)
 
 
 async def on_action_held(event: common.ActionHeld, call: Call) -> None:
@@ -292,6 +300,7 @@ CONSUMERS = [
     on_calendar_event_cancelled,
     on_anything_happened,
     on_definition_changed,
+    on_department_told,
     on_action_held,
     on_held_action_ended,
     on_approval_decided,

@@ -57,6 +57,12 @@ async def publish_changed(name: str, resource: dict[str, Any], call: Call) -> No
         if family.model.described.collection == collection:
             group = parse_name(name, collection) if family.group == "id" else resource[_json(family)]
             await family.publish(group, call)
+    if collection == "roles":
+        # Whoever has the role by position; who has it no more is found by the reconciliation.
+        positions = resource.get("positions", [])
+        holders = select(Employee.id).where(Employee.position.in_(positions))
+        for key in list(await call.db.scalars(holders)) if positions else ():
+            await _EMPLOYEE.publish(key, call)
     if collection == "employees":
         # The keys of who has lost access work no more.
         for key in list(await call.db.scalars(select(ApiKey.id).where(ApiKey.owner == name))):
@@ -133,12 +139,23 @@ async def _employee(rows: Sequence[Employee], call: Call) -> dict[str, Any]:
         "department": employee.department,
         "departments": list(employee.posts),
         "disabled": employee.state != "ACTIVE",
-        "roles": list(employee.roles),
+        "roles": await _roles_of(employee, call),
         "displayName": employee.display_name,
         "superior": employee.superior or None,
         "locale": employee.locale,
         **({"account": employee.account} if employee.account else {}),
     }
+
+
+async def _roles_of(employee: Employee, call: Call) -> list[str]:
+    """What was given and counts now, and what the position brings; the reconciliation keeps periods."""
+    held = employee.held(call.now)
+    if employee.position:
+        brought = select(Role.code).where(
+            Role.state == "ACTIVE", Role.positions.contains([employee.position])
+        )
+        held += list(await call.db.scalars(brought.order_by(Role.code)))
+    return list(dict.fromkeys(held))
 
 
 async def _dictionary(rows: Sequence[Dictionary], call: Call) -> dict[str, Any] | None:
@@ -231,10 +248,11 @@ def _json(family: Family) -> str:
 
 _KEY_BY_ID = Family("apiKey.", ApiKey, "key_id", _key)
 _KEY_BY_NAME = Family("apiKey.", ApiKey, "id", _key_by_name)
+_EMPLOYEE = Family("employee.", Employee, "id", _employee)
 FAMILIES = (
     Family("role.", Role, "code", _role),
     Family("department.", Department, "id", _department),
-    Family("employee.", Employee, "id", _employee),
+    _EMPLOYEE,
     Family("dictionary.", Dictionary, "key", _dictionary),
     Family("numberRule.", NumberRule, "collection", _number_rule),
     Family("customField.", CustomField, "collection", _custom_fields),

@@ -1,5 +1,6 @@
 """Implements crm.workspace.v1.WorkspaceService."""
 
+from datetime import UTC
 from typing import Any
 
 from crm.workspace.v1 import pb
@@ -16,9 +17,9 @@ from workspace.model.approval import Approval, ApprovalPolicy
 from workspace.model.audit import AuditEntry
 from workspace.model.bulk_job import BulkJob
 from workspace.model.definitions import CustomField, NumberRule
-from workspace.model.department import Department
+from workspace.model.department import Department, tree_at
 from workspace.model.dictionary import Dictionary
-from workspace.model.employee import Employee
+from workspace.model.employee import Employee, simulate
 from workspace.model.file import File
 from workspace.model.role import Role
 from workspace.model.work import Notification, SavedView
@@ -61,6 +62,47 @@ class WorkspaceService(CalendarMethods, TaskMethods, PlanMethods):
         department = await call.load(Department, request)
         await department.reopen(call)
         return department
+
+    async def MergeDepartment(self, request: pb.MergeDepartmentRequest, call: Call) -> Department:
+        department = await call.load(Department, request)
+        await call.check_references(request, "", ["into"])
+        await department.merge(request.into, call)
+        return department
+
+    async def PreviewDepartment(
+        self, request: pb.PreviewDepartmentRequest, call: Call
+    ) -> pb.PreviewDepartmentResponse:
+        department = await call.load(Department, request, lock=False)
+        await call.check_references(request, "", ["target"])
+        return await department.preview(request.target, call)
+
+    async def ListDepartmentsAsOf(
+        self, request: pb.ListDepartmentsAsOfRequest, call: Call
+    ) -> pb.ListDepartmentsAsOfResponse:
+        return pb.ListDepartmentsAsOfResponse(departments=await tree_at(request.time.ToDatetime(UTC), call))
+
+    async def AssignEmployeeRole(self, request: pb.AssignRoleRequest, call: Call) -> Employee:
+        employee = await call.load(Employee, request)
+        await employee.assign_role(request, call)
+        return employee
+
+    async def RevokeEmployeeRole(self, request: pb.RevokeRoleRequest, call: Call) -> Employee:
+        employee = await call.load(Employee, request)
+        await employee.revoke_role(request.role, call)
+        return employee
+
+    async def ReinstateEmployee(self, request: Any, call: Call) -> Employee:
+        employee = await call.load(Employee, request)
+        await employee.reinstate(call)
+        return employee
+
+    async def CopyRole(self, request: pb.CopyRoleRequest, call: Call) -> Role:
+        role = await call.load(Role, request)
+        return await role.copy(request.code, request.display_name, call)
+
+    async def SimulateRole(self, request: pb.SimulateRoleRequest, call: Call) -> pb.SimulateRoleResponse:
+        role = await call.load(Role, request, lock=False)
+        return await simulate(role, list(request.permissions), call)
 
     async def FreezeEmployee(self, request: pb.ReasonRequest, call: Call) -> Employee:
         employee = await call.load(Employee, request)

@@ -476,6 +476,15 @@ def upgrade() -> None:
         unique=False,
     )
     op.create_table(
+        "department_versions",
+        sa.Column("department", sa.Text(), nullable=False),
+        sa.Column("version", sa.BigInteger(), nullable=False),
+        sa.Column("time", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("payload", postgresql.JSONB(astext_type=sa.Text()), nullable=False),
+        sa.Column("deleted", sa.Boolean(), nullable=False),
+        sa.PrimaryKeyConstraint("department", "version", name=op.f("department_versions_pkey")),
+    )
+    op.create_table(
         "departments",
         sa.Column("id", sa.Uuid(), nullable=False),
         sa.Column("display_name", sa.Text(), server_default=sa.text("''"), nullable=False),
@@ -580,7 +589,6 @@ def upgrade() -> None:
         sa.Column("email", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("phone", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("kind", sa.Text(), server_default=sa.text("''"), nullable=False),
-        sa.Column("position", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("posts", postgresql.ARRAY(sa.Text()), server_default=sa.text("'{}'"), nullable=False),
         sa.Column("superior", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("roles", postgresql.ARRAY(sa.Text()), server_default=sa.text("'{}'"), nullable=False),
@@ -592,6 +600,9 @@ def upgrade() -> None:
         sa.Column("state_reason", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("successor", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("identity_error", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("position", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("temporary_roles", postgresql.JSONB(), server_default=sa.text("'[]'"), nullable=False),
+        sa.Column("leave_time", sa.DateTime(timezone=True), nullable=True),
         sa.Column("number", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("owner", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("department", sa.Text(), server_default=sa.text("''"), nullable=False),
@@ -842,9 +853,13 @@ def upgrade() -> None:
         sa.Column("english_name", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("permissions", postgresql.ARRAY(sa.Text()), server_default=sa.text("'{}'"), nullable=False),
         sa.Column("scope", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("grants", postgresql.JSONB(), server_default=sa.text("'[]'"), nullable=False),
+        sa.Column(
+            "conflicts_with", postgresql.ARRAY(sa.Text()), server_default=sa.text("'{}'"), nullable=False
+        ),
+        sa.Column("positions", postgresql.ARRAY(sa.Text()), server_default=sa.text("'{}'"), nullable=False),
         sa.Column("kind", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("state", sa.Text(), server_default=sa.text("''"), nullable=False),
-        sa.Column("grants", postgresql.JSONB(), server_default=sa.text("'[]'"), nullable=False),
         sa.Column("number", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("owner", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("department", sa.Text(), server_default=sa.text("''"), nullable=False),
@@ -2047,6 +2062,7 @@ def downgrade() -> None:
     op.drop_index("departments_manager_index", table_name="departments")
     op.drop_index("departments_code_key", table_name="departments", postgresql_where=sa.text("code <> ''"))
     op.drop_table("departments")
+    op.drop_table("department_versions")
     op.drop_index("custom_fields_update_time_index", table_name="custom_fields")
     op.drop_index("custom_fields_collection_key_key", table_name="custom_fields")
     op.drop_table("custom_fields")

@@ -1,11 +1,16 @@
 """The department: the tree of the organisation."""
 
+from datetime import datetime
+from typing import Any
+
 from crm.workspace.v1 import pb
 from crmkit.call import Call
 from crmkit.errors import FailedPrecondition
 from crmkit.resource import Resource, parse_name
-from sqlalchemy import Index, func, select, text
-from sqlalchemy.orm import Mapped
+from google.protobuf import json_format
+from sqlalchemy import BigInteger, Boolean, DateTime, Index, Text, func, select, text
+from sqlalchemy.dialects.postgresql import JSONB, distinct_on, insert
+from sqlalchemy.orm import Mapped, mapped_column
 
 from workspace.model.base import Base
 
@@ -63,6 +68,49 @@ class Department(Resource, Base):
         self.parent = parent
         await self._place_children(call, await self._place(call))
 
+    async def merge(self, into: str, call: Call) -> None:
+        """Puts people and children into another department and ends."""
+        from workspace.model.employee import Employee
+
+        self.check_state("ACTIVE")
+        await call.db.execute(text("SELECT pg_advisory_xact_lock(hashtext('workspace.departments'))"))
+        above = await ancestors(into, call)
+        if not above or any(department.id == self.id for department in above):
+            raise FailedPrecondition("DEPARTMENT_CYCLE")
+        if above[0].state == "CLOSED":
+            raise FailedPrecondition("DEPARTMENT_CLOSED")
+        for child in list(await call.db.scalars(select(Department).where(Department.parent == self.name))):
+            child.parent = into
+            await child._place_children(call, await child._place(call))
+        works_here = (Employee.department == self.name) | Employee.posts.contains([self.name])
+        for person in list(await call.db.scalars(select(Employee).where(works_here))):
+            person.department = into if person.department == self.name else person.department
+            posts = [into if post == self.name else post for post in person.posts]
+            person.posts = list(dict.fromkeys(post for post in posts if post != person.department))
+        await call.flush()
+        self.state = "CLOSED"
+
+    async def preview(self, target: str, call: Call) -> pb.PreviewDepartmentResponse:
+        """What hanging it elsewhere would concern."""
+        from workspace.model.approval import Approval
+        from workspace.model.employee import Employee
+
+        organisation = call.running.directory.organisation
+        inside = organisation.below([self.name])
+        there = (Employee.department.in_(inside), Employee.state != "OFFBOARDED")
+        people = list(await call.db.scalars(select(Employee).where(*there)))
+        names = [person.name for person in people]
+        waiting = select(func.count()).where(
+            Approval.state == "PENDING", Approval.collaborators.overlap(names)
+        )
+        async with call.everybody():
+            approvals = await call.db.scalar(waiting) if names else 0
+        before, after = organisation.segment(self.name), organisation.segment(target)
+        return pb.PreviewDepartmentResponse(
+            departments=len(inside), people=len(people), approvals=approvals or 0,
+            crosses_segment=before not in (after, self.name),
+        )  # fmt: skip
+
     async def close(self, call: Call) -> None:
         """Takes an empty department out of use."""
         self.check_state("ACTIVE")
@@ -117,3 +165,43 @@ async def ancestors(name: str, call: Call) -> list[Department]:
         found.append(above)
         name = above.parent
     return found
+
+
+class DepartmentVersion(Base):
+    """A department as it was from a time on: reports of the past show the tree of the past."""
+
+    __tablename__ = "department_versions"
+
+    department: Mapped[str] = mapped_column(Text, primary_key=True)
+    version: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    time: Mapped[datetime] = mapped_column(DateTime(timezone=True))
+    payload: Mapped[dict[str, Any]] = mapped_column(JSONB)
+    deleted: Mapped[bool] = mapped_column(Boolean)
+
+    @classmethod
+    async def keep(cls, name: str, version: int, told: dict[str, Any], time: datetime, call: Call) -> None:
+        """Writes what a fact says, once."""
+        values = {
+            "department": name,
+            "version": version,
+            "time": time,
+            "payload": told.get("resource", {}),
+            "deleted": told["action"] == "DELETED",
+        }
+        await call.db.execute(insert(cls).values(values).on_conflict_do_nothing())
+
+
+async def tree_at(time: datetime, call: Call) -> list[pb.Department]:
+    """The departments that there were, as they were."""
+    last = (
+        select(DepartmentVersion)
+        .where(DepartmentVersion.time <= time)
+        .ext(distinct_on(DepartmentVersion.department))
+        .order_by(DepartmentVersion.department, DepartmentVersion.version.desc())
+    )
+    found = [
+        json_format.ParseDict(row.payload, pb.Department(), ignore_unknown_fields=True)
+        for row in await call.db.scalars(last)
+        if not row.deleted
+    ]
+    return sorted(found, key=lambda department: department.path)

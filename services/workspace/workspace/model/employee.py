@@ -2,11 +2,14 @@
 
 import re
 from collections.abc import Collection
+from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from crm.workspace.v1 import events_pb2 as events
 from crm.workspace.v1 import pb
 from crmkit.call import Call
 from crmkit.errors import FailedPrecondition, Validation, Violation, required
+from crmkit.mapping import to_timestamp
 from crmkit.resource import Resource, parse_name
 from sqlalchemy import Index, exists, inspect, select, text
 from sqlalchemy.orm import Mapped
@@ -14,11 +17,12 @@ from sqlalchemy.orm import Mapped
 from workspace.model.base import Base
 from workspace.model.department import Department
 from workspace.model.role import Role
-from workspace.permissions import ADMINISTRATION, check_grant, expand
+from workspace.permissions import ADMINISTRATION, check_grant, check_known, expand
 
 USERNAME = re.compile(r"[a-z0-9][a-z0-9._@-]*")
 SHORTEST_REASON = 5
 MOST_POSTS = 5
+REINSTATE_DAYS = 90
 
 
 class Employee(Resource, Base):
@@ -53,6 +57,9 @@ class Employee(Resource, Base):
     state_reason: Mapped[str]
     successor: Mapped[str]
     identity_error: Mapped[str]
+    position: Mapped[str]
+    temporary_roles: Mapped[Any]
+    leave_time: Mapped[datetime | None]
 
     async def creating(self, call: Call) -> None:
         """Completes the record. Without an identity provider to wait for, the person may begin at once."""
@@ -63,6 +70,7 @@ class Employee(Resource, Base):
         self.state = self.state or ("INVITED" if call.running.settings.keycloak_url else "ACTIVE")
         await self._check(frozenset(["username", "department", "posts", "superior"]), call)
         await check_roles(self.roles, call)
+        await check_duties(self, call)
 
     async def updating(self, call: Call, changed: frozenset[str]) -> None:
         """Grants only what the granter has; the last administrator stays one."""
@@ -71,7 +79,50 @@ class Employee(Resource, Base):
         if "roles" in changed:
             history = inspect(self).attrs.roles.history
             await check_roles(set(self.roles) - set(history.deleted[0] if history.deleted else ()), call)
+            await check_duties(self, call)
             await check_administrator_left(call)
+
+    async def assign_role(self, request: Any, call: Call) -> None:
+        """Gives a role, for good or for a time."""
+        self.check_state("INVITED", "ACTIVE", "FROZEN")
+        await check_roles([request.role], call)
+        starts = request.from_time.ToDatetime(UTC) if request.HasField("from_time") else call.now
+        ends = request.until_time.ToDatetime(UTC) if request.HasField("until_time") else None
+        if ends is not None and (ends <= starts or ends <= call.now):
+            raise FailedPrecondition("PERIOD_INVALID")
+        if ends is None and starts <= call.now:
+            self.roles = [*self.roles, request.role] if request.role not in self.roles else self.roles
+        else:
+            given = pb.Employee.TemporaryRole(
+                role=request.role, reason=request.reason, granter=call.caller.actor
+            )
+            given.from_time.CopyFrom(to_timestamp(starts))
+            if ends is not None:
+                given.until_time.CopyFrom(to_timestamp(ends))
+            kept = [one for one in self.temporary_roles if one.role != request.role]
+            self.temporary_roles = [*kept, given]
+        await check_duties(self, call)
+
+    async def revoke_role(self, code: str, call: Call) -> None:
+        """Takes a role away, however it was given."""
+        if code not in (*self.roles, *(one.role for one in self.temporary_roles)):
+            raise FailedPrecondition("ROLE_UNKNOWN", role=code)
+        self.roles = [one for one in self.roles if one != code]
+        self.temporary_roles = [one for one in self.temporary_roles if one.role != code]
+        await check_administrator_left(call)
+
+    def held(self, at: datetime) -> list[str]:
+        """The roles that were given to the person and count at that time."""
+        now = [one.role for one in self.temporary_roles if _covers(one, at)]
+        return list(dict.fromkeys([*self.roles, *now]))
+
+    async def reinstate(self, call: Call) -> None:
+        """Takes the person back, without the roles of before."""
+        self.check_state("OFFBOARDED")
+        if self.leave_time is None or call.now - self.leave_time > timedelta(days=REINSTATE_DAYS):
+            raise FailedPrecondition("REINSTATE_TOO_LATE", limit=REINSTATE_DAYS)
+        self.roles, self.temporary_roles, self.successor, self.leave_time = [], [], "", None
+        self.state = "INVITED" if call.running.settings.keycloak_url else "ACTIVE"
 
     async def freeze(self, reason: str, call: Call) -> None:
         """Takes access away."""
@@ -93,7 +144,7 @@ class Employee(Resource, Base):
         heir = await call.find(Employee, Employee.id == parse_name(successor, "employees"))
         if heir is None or heir.state != "ACTIVE":
             raise FailedPrecondition("EMPLOYEE_INACTIVE")
-        self.state, self.successor = "OFFBOARDED", successor
+        self.state, self.successor, self.leave_time = "OFFBOARDED", successor, call.now
         await check_administrator_left(call)
         call.emit(events.EmployeeOffboarded, employee=self, successor=successor, time=call.now)
 
@@ -176,6 +227,22 @@ async def check_roles(codes: Collection[str], call: Call) -> None:
         check_grant(roles[code].permissions, call)
 
 
+async def check_duties(person: Employee, call: Call) -> None:
+    """Refuses roles that nobody holds together, whatever their period."""
+    held = {*person.roles, *(one.role for one in person.temporary_roles)}
+    given = Role.code.in_(sorted(held)) | Role.positions.contains([person.position])
+    roles = list(await call.db.scalars(select(Role).where(given, Role.state == "ACTIVE")))
+    codes = {role.code for role in roles}
+    for role in roles:
+        for other in sorted(codes & set(role.conflicts_with) - {role.code}):
+            raise FailedPrecondition("DUTY_CONFLICT", role=role.code, other=other)
+
+
+def _covers(given: Any, at: datetime) -> bool:
+    starts = given.from_time.ToDatetime(UTC)
+    return starts <= at and (not given.HasField("until_time") or at < given.until_time.ToDatetime(UTC))
+
+
 async def check_administrator_left(call: Call) -> None:
     """Refuses the change after which nobody could undo it."""
     # Two administrators who freeze each other at the same moment: the second one waits here.
@@ -186,3 +253,29 @@ async def check_administrator_left(call: Call) -> None:
     left = select(exists().where(Employee.state == "ACTIVE", Employee.roles.overlap(codes)))
     if not await call.db.scalar(left):
         raise FailedPrecondition("LAST_ADMINISTRATOR")
+
+
+async def simulate(role: Role, patterns: list[str], call: Call) -> pb.SimulateRoleResponse:
+    """Who would gain and lose what if the role had these permissions."""
+    check_known(patterns)
+    answer = pb.SimulateRoleResponse()
+    roles = {one.code: one for one in await call.db.scalars(select(Role).where(Role.state == "ACTIVE"))}
+    by_position = Employee.position.in_(role.positions)
+    held = (
+        Employee.roles.contains([role.code]) | by_position
+        if role.positions
+        else Employee.roles.contains([role.code])
+    )
+    people = await call.db.scalars(
+        select(Employee).where(held, Employee.state != "OFFBOARDED").order_by(Employee.display_name)
+    )
+    before, after = expand(role.permissions), expand(patterns)
+    for person in people:
+        others = [roles[code] for code in person.held(call.now) if code != role.code and code in roles]
+        kept = frozenset[str]().union(*(expand(one.permissions) for one in others))
+        gained, lost = sorted(after - before - kept), sorted(before - after - kept)
+        if gained or lost:
+            answer.changes.add(
+                employee=person.name, display_name=person.display_name, gained=gained, lost=lost
+            )
+    return answer

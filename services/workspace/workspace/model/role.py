@@ -37,6 +37,8 @@ class Role(Resource, Base):
     permissions: Mapped[list[str]]
     scope: Mapped[str]
     grants: Mapped[Any]
+    conflicts_with: Mapped[list[str]]
+    positions: Mapped[list[str]]
     kind: Mapped[str]
     state: Mapped[str]
 
@@ -85,6 +87,20 @@ class Role(Resource, Base):
         await self._check_unused(call)
         self.state = "RETIRED"
 
+    async def copy(self, code: str, display_name: str, call: Call) -> "Role":
+        """Another role that may do the same, to be changed."""
+        made = Role(
+            code=code,
+            display_name=display_name,
+            permissions=list(self.permissions),
+            scope=self.scope,
+            grants=list(self.grants),
+            conflicts_with=list(self.conflicts_with),
+        )
+        await call.add(made)
+        await call.flush()
+        return made
+
     def _check_free(self) -> None:
         if self.kind == "SYSTEM":
             raise FailedPrecondition("ROLE_IS_SYSTEM")
@@ -92,6 +108,8 @@ class Role(Resource, Base):
     async def _check_unused(self, call: Call) -> None:
         from workspace.model.employee import Employee
 
+        if self.positions:
+            raise FailedPrecondition("ROLE_IN_USE", count=len(self.positions))
         held = select(func.count()).where(
             Employee.roles.contains([self.code]), Employee.state != "OFFBOARDED"
         )

@@ -1,0 +1,175 @@
+"""Roles and posts through the front door: for a time, by position, never together, and what a change would do."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from crmkit.testing import Refused, Service
+
+
+def instant(**ahead: float) -> str:
+    return (datetime.now(UTC) + timedelta(**ahead)).isoformat().replace("+00:00", "Z")
+
+
+async def role(workspace: Service, code: str, permissions: list[str], **fields: Any) -> Any:
+    body = {"code": code, "displayName": code, "permissions": permissions, **fields}
+    return await workspace.admin.CreateRole(role=body)
+
+
+async def test_a_role_for_a_time_counts_in_its_time_alone(workspace: Service, office: Any) -> None:
+    code = f"deputy_{uuid4().hex[:6]}"
+    await role(workspace, code, ["workspace.departments.read"])
+    person = await office.hire(f"timed.{uuid4().hex[:6]}", [])
+    client = await office.client_of(person)
+    assert await office.refusal(client.ListDepartments()) == "PERMISSION_DENIED"
+
+    await workspace.admin.AssignEmployeeRole(
+        name=person.name, role=code, untilTime=instant(seconds=2), reason="代理一会儿"
+    )
+    key = f"employee.{person.name.partition('/')[2]}"
+    config = workspace.running.config
+    await workspace.eventually(lambda: code in (config.get(key) or {})["roles"], 5)
+    await client.ListDepartments()
+
+    async def over() -> bool:
+        from crmkit.auth import system
+        from workspace.publishing import reconcile
+
+        async with workspace.running.call("test", system("workspace")) as call:
+            await reconcile(call)
+        return code not in (config.get(key) or {})["roles"]
+
+    await workspace.eventually(over)
+    assert await office.refusal(client.ListDepartments()) == "PERMISSION_DENIED"
+    backwards = workspace.admin.AssignEmployeeRole(
+        name=person.name, role=code, fromTime=instant(hours=2), untilTime=instant(hours=1)
+    )
+    assert await office.refusal(backwards) == "PERIOD_INVALID"
+
+
+async def test_roles_that_exclude_each_other_are_not_held_together(workspace: Service, office: Any) -> None:
+    mark = uuid4().hex[:6]
+    await role(workspace, f"pays_{mark}", ["workspace.tasks.read"])
+    await role(workspace, f"books_{mark}", ["workspace.notes.read"], conflictsWith=[f"pays_{mark}"])
+    person = await office.hire(f"duty.{mark}", [f"pays_{mark}"])
+    give = workspace.admin.AssignEmployeeRole(name=person.name, role=f"books_{mark}")
+    assert await office.refusal(give) == "DUTY_CONFLICT"
+    both = {"name": person.name, "roles": [f"books_{mark}", f"pays_{mark}"]}
+    change = workspace.admin.UpdateEmployee(employee=both, updateMask="roles")
+    assert await office.refusal(change) == "DUTY_CONFLICT"
+    later = workspace.admin.AssignEmployeeRole(
+        name=person.name, role=f"books_{mark}", fromTime=instant(days=1), untilTime=instant(days=2)
+    )
+    assert await office.refusal(later) == "DUTY_CONFLICT"
+    await workspace.admin.RevokeEmployeeRole(name=person.name, role=f"pays_{mark}")
+    given = await workspace.admin.AssignEmployeeRole(name=person.name, role=f"books_{mark}")
+    assert list(given.roles) == [f"books_{mark}"]
+    gone = workspace.admin.RevokeEmployeeRole(name=person.name, role=f"pays_{mark}")
+    assert await office.refusal(gone) == "ROLE_UNKNOWN"
+
+
+async def test_a_role_by_position_reaches_its_holders(workspace: Service, office: Any) -> None:
+    mark = uuid4().hex[:6]
+    person = await office.hire(f"position.{mark}", [], position="SALES")
+    client = await office.client_of(person)
+    await role(workspace, f"post_{mark}", ["workspace.departments.read"], positions=["SALES"])
+    key = f"employee.{person.name.partition('/')[2]}"
+    await workspace.eventually(lambda: f"post_{mark}" in workspace.running.config.get(key)["roles"], 5)
+    await client.ListDepartments()
+
+
+async def test_a_copy_and_what_a_change_would_do(workspace: Service, office: Any) -> None:
+    mark = uuid4().hex[:6]
+    made = await role(workspace, f"origin_{mark}", ["workspace.tasks.read", "workspace.notes.read"])
+    copied = await workspace.admin.CopyRole(name=made.name, code=f"copy_{mark}", displayName="副本")
+    assert (list(copied.permissions), copied.kind) == (list(made.permissions), made.kind)
+    again = workspace.admin.CopyRole(name=made.name, code=f"copy_{mark}", displayName="副本")
+    assert await office.refusal(again) == "ALREADY_EXISTS"
+
+    only = await office.hire(f"only.{mark}", [f"origin_{mark}"])
+    both = await office.hire(f"both.{mark}", [f"origin_{mark}", f"copy_{mark}"])
+    wanted = ["workspace.tasks.read", "workspace.files.read"]
+    answer = await workspace.admin.SimulateRole(name=made.name, permissions=wanted)
+    changes = {one.employee: (list(one.gained), list(one.lost)) for one in answer.changes}
+    assert changes == {
+        only.name: (["workspace.files.read"], ["workspace.notes.read"]),
+        both.name: (["workspace.files.read"], []),
+    }
+    unknown = workspace.admin.SimulateRole(name=made.name, permissions=["sales.unicorns.ride"])
+    assert await office.refusal(unknown) == "PERMISSION_UNKNOWN"
+
+
+async def test_a_grant_names_a_collection_departments_and_a_rule_that_can_be_read(
+    workspace: Service, office: Any
+) -> None:
+    with pytest.raises(Refused) as refused:
+        await role(
+            workspace,
+            f"bad_{uuid4().hex[:6]}",
+            ["workspace.tasks.read"],
+            grants=[
+                {"collection": "sales.unicorns", "level": "ALL"},
+                {"level": "DEPARTMENTS"},
+                {"collection": "customer.*", "level": "ALL", "rule": 'level = "A"'},
+                {"collection": "customer.accounts", "level": "ALL", "rule": "no_such_field = 1"},
+            ],
+        )
+    assert refused.value.violations == {
+        "role.grants[0].collection": "UNKNOWN_REFERENCE",
+        "role.grants[1].departments": "REQUIRED",
+        "role.grants[2].rule": "FILTER_INVALID",
+        "role.grants[3].rule": "FILTER_INVALID",
+    }
+
+
+async def test_the_system_administrator_may_shape_and_reads_no_business_record(workspace: Service) -> None:
+    shipped = (await workspace.admin.ListRoles(filter='code = "system_administrator"')).roles[0]
+    areas = ("customer.", "sales.", "orders.", "billing.", "servicedesk.", "marketing.", "insight.")
+    assert not [one for one in shipped.permissions if one.startswith(areas) or one.startswith("*")]
+
+
+async def test_departments_merge_with_a_preview_and_the_past_keeps_its_tree(
+    workspace: Service, office: Any
+) -> None:
+    admin, mark = workspace.admin, uuid4().hex[:6]
+
+    async def department(name: str, **fields: Any) -> Any:
+        return await admin.CreateDepartment(department={"displayName": f"{name}{mark}", **fields})
+
+    old, goes_on, above = await department("旧"), await department("新"), await department("上")
+    child = await department("子", parent=old.name)
+    person = await office.hire(f"merged.{mark}", [], department=old.name)
+    key = f"employee.{person.name.partition('/')[2]}"
+    await workspace.eventually(lambda: workspace.running.config.get(key))
+    child_key = f"department.{child.name.partition('/')[2]}"
+    await workspace.eventually(lambda: workspace.running.config.get(child_key))
+    preview = await admin.PreviewDepartment(name=old.name, target=above.name)
+    assert (preview.departments, preview.people, preview.crosses_segment) == (2, 1, False)
+
+    async def told(name: str, path: str, at: str) -> bool:
+        tree = (await admin.ListDepartmentsAsOf(time=at)).departments
+        return any(one.name == name and one.path.endswith(path) for one in tree)
+
+    before = instant()
+    await workspace.eventually(lambda: told(child.name, f"旧{mark}/子{mark}", before))
+    assert await office.refusal(admin.MergeDepartment(name=old.name, into=child.name)) == "DEPARTMENT_CYCLE"
+    await admin.MergeDepartment(name=old.name, into=goes_on.name)
+    assert (await admin.GetEmployee(name=person.name)).department == goes_on.name
+    assert (await admin.GetDepartment(name=child.name)).path.endswith(f"新{mark}/子{mark}")
+    await workspace.eventually(lambda: told(child.name, f"新{mark}/子{mark}", instant()))
+    # What was asked of the time before still shows the tree of before.
+    assert await told(child.name, f"旧{mark}/子{mark}", before)
+
+
+async def test_somebody_who_left_comes_back_without_the_roles_of_before(
+    workspace: Service, office: Any
+) -> None:
+    mark = uuid4().hex[:6]
+    leaver = await office.hire(f"leaver.{mark}", ["finance"])
+    heir = workspace.person("sales1").employee
+    left = await workspace.admin.OffboardEmployee(name=leaver.name, successor=heir)
+    assert left.HasField("leave_time")
+    back = await workspace.admin.ReinstateEmployee(name=leaver.name)
+    assert (list(back.roles), back.successor, back.HasField("leave_time")) == ([], "", False)
+    assert await office.refusal(workspace.admin.ReinstateEmployee(name=leaver.name)) == "ILLEGAL_TRANSITION"
