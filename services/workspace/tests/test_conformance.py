@@ -38,6 +38,8 @@ class TestWorkspace(Conformance):
             "files": {"sha256": "ab" * 32},
             "apiKeys": {"permissions": ["workspace.tasks.read"], "scope": "OWN"},
             "savedViews": {"collection": "tasks"},
+            "attendance": {"kind": "IN", "lat": 31.23, "lon": 121.47},
+            "attendanceRules": {"departmentRef": "departments/{departments}"},
             "workPlans": {"period": "DAY", "startDate": "{day}"},
             "workSummaries": {"period": "DAY", "startDate": "{day}"},
             "calendarEvents": {

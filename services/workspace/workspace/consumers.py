@@ -14,7 +14,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from sqlalchemy import select
 
 from workspace import invitations, publishing
-from workspace.model import audit, known_record, work_record
+from workspace.model import attendance, audit, known_record, work_record
 from workspace.model.api_key import ApiKey
 from workspace.model.approval import (
     Approval,
@@ -180,6 +180,12 @@ async def on_work_done(event: Fact, call: Call) -> None:
         await fill_plans(*counted, call)
 
 
+@listens("crm.sales.v1.VisitCheckedIn")
+async def on_visit_checked_in(event: Fact, call: Call) -> None:
+    """Who has arrived at a customer's has punched."""
+    await attendance.checked_in(event.payload.get("visit") or {}, event.time, call)
+
+
 @listens(*NOTICES)
 async def on_worth_a_notice(event: Fact, call: Call) -> None:
     """Tells the people concerned, once per fact."""
@@ -293,6 +299,7 @@ async def on_calendar_event_cancelled(event: events.CalendarEventCancelled, call
 
 
 CONSUMERS = [
+    on_visit_checked_in,
     on_work_done,
     on_record_changed,
     on_calendar_event_scheduled,

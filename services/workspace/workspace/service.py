@@ -11,6 +11,7 @@ from crmkit.standard import Standard
 from sqlalchemy import select
 
 from workspace import proof
+from workspace.attendance_methods import AttendanceMethods
 from workspace.calendar_methods import CalendarMethods
 from workspace.model.api_key import ApiKey
 from workspace.model.approval import Approval, ApprovalPolicy
@@ -29,7 +30,7 @@ from workspace.task_methods import TaskMethods
 MARKED_AT_ONCE = 500
 
 
-class WorkspaceService(CalendarMethods, TaskMethods, PlanMethods):
+class WorkspaceService(CalendarMethods, TaskMethods, PlanMethods, AttendanceMethods):
     """Organisation, permission, approval, collaboration and audit."""
 
     departments = Standard(Department)

@@ -165,6 +165,123 @@ def upgrade() -> None:
         unique=False,
     )
     op.create_table(
+        "attendance",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("display_name", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("kind", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("punch_time", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("server_time", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("device_time", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("lat", sa.Double(), server_default=sa.text("0"), nullable=False),
+        sa.Column("lon", sa.Double(), server_default=sa.text("0"), nullable=False),
+        sa.Column("datum", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("accuracy_m", sa.Double(), server_default=sa.text("0"), nullable=False),
+        sa.Column("method", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("place", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("photo", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("offline", sa.Boolean(), server_default=sa.text("false"), nullable=False),
+        sa.Column("uptime_ms", sa.Double(), server_default=sa.text("0"), nullable=False),
+        sa.Column("sent_uptime_ms", sa.Double(), server_default=sa.text("0"), nullable=False),
+        sa.Column("signature", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("mock_location", sa.Boolean(), server_default=sa.text("false"), nullable=False),
+        sa.Column("site", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("distance_m", sa.Integer(), server_default=sa.text("0"), nullable=False),
+        sa.Column("verdict", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("remark", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("work_day", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("corrections", postgresql.JSONB(), server_default=sa.text("'[]'"), nullable=False),
+        sa.Column("source", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("number", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("owner", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("department", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column(
+            "collaborators", postgresql.ARRAY(sa.Text()), server_default=sa.text("'{}'"), nullable=False
+        ),
+        sa.Column("pending_approval", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("create_time", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("update_time", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("creator", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column(
+            "custom", postgresql.JSONB(astext_type=sa.Text()), server_default=sa.text("'{}'"), nullable=False
+        ),
+        sa.Column("version", sa.Integer(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("attendance_pkey")),
+    )
+    op.create_index(
+        "attendance_department_update_time_index",
+        "attendance",
+        ["department", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index("attendance_owner_punch_time_index", "attendance", ["owner", "punch_time"], unique=False)
+    op.create_index(
+        "attendance_owner_update_time_index",
+        "attendance",
+        ["owner", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "attendance_photo_index",
+        "attendance",
+        ["photo", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "attendance_source_key",
+        "attendance",
+        ["source"],
+        unique=True,
+        postgresql_where=sa.text("source <> ''"),
+    )
+    op.create_index(
+        "attendance_update_time_index",
+        "attendance",
+        [sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_table(
+        "attendance_months",
+        sa.Column("month", sa.Text(), nullable=False),
+        sa.Column("close_time", sa.DateTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("month", name=op.f("attendance_months_pkey")),
+    )
+    op.create_table(
+        "attendance_rules",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("display_name", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("department_ref", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("sites", postgresql.JSONB(), server_default=sa.text("'[]'"), nullable=False),
+        sa.Column("shifts", postgresql.JSONB(), server_default=sa.text("'[]'"), nullable=False),
+        sa.Column("number", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("owner", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("department", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column(
+            "collaborators", postgresql.ARRAY(sa.Text()), server_default=sa.text("'{}'"), nullable=False
+        ),
+        sa.Column("pending_approval", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("create_time", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("update_time", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("creator", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column(
+            "custom", postgresql.JSONB(astext_type=sa.Text()), server_default=sa.text("'{}'"), nullable=False
+        ),
+        sa.Column("version", sa.Integer(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("attendance_rules_pkey")),
+    )
+    op.create_index("attendance_rules_department_key", "attendance_rules", ["department_ref"], unique=True)
+    op.create_index(
+        "attendance_rules_department_ref_index",
+        "attendance_rules",
+        ["department_ref", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "attendance_rules_update_time_index",
+        "attendance_rules",
+        [sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_table(
         "audit_entries",
         sa.Column("id", sa.Uuid(), nullable=False),
         sa.Column("time", sa.DateTime(timezone=True), nullable=False),
@@ -1237,6 +1354,68 @@ def upgrade() -> None:
         postgresql_with={"fastupdate": "off"},
     )
     op.create_table(
+        "attendance_rules_search",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column(
+            "search_grams", postgresql.ARRAY(sa.Text(collation="C")), server_default="{}", nullable=False
+        ),
+        sa.Column("search_text", sa.Text(collation="C"), server_default="", nullable=False),
+        sa.Column(
+            "search_pinyin", postgresql.ARRAY(sa.Text(collation="C")), server_default="{}", nullable=False
+        ),
+        sa.ForeignKeyConstraint(
+            ["id"], ["attendance_rules.id"], name=op.f("attendance_rules_search_id_fkey"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("attendance_rules_search_pkey")),
+    )
+    op.create_index(
+        "ix_attendance_rules_search_search_grams",
+        "attendance_rules_search",
+        ["search_grams"],
+        unique=False,
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "off"},
+    )
+    op.create_index(
+        "ix_attendance_rules_search_search_pinyin",
+        "attendance_rules_search",
+        [sa.literal_column("array_to_tsvector(search_pinyin)")],
+        unique=False,
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "off"},
+    )
+    op.create_table(
+        "attendance_search",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column(
+            "search_grams", postgresql.ARRAY(sa.Text(collation="C")), server_default="{}", nullable=False
+        ),
+        sa.Column("search_text", sa.Text(collation="C"), server_default="", nullable=False),
+        sa.Column(
+            "search_pinyin", postgresql.ARRAY(sa.Text(collation="C")), server_default="{}", nullable=False
+        ),
+        sa.ForeignKeyConstraint(
+            ["id"], ["attendance.id"], name=op.f("attendance_search_id_fkey"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("attendance_search_pkey")),
+    )
+    op.create_index(
+        "ix_attendance_search_search_grams",
+        "attendance_search",
+        ["search_grams"],
+        unique=False,
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "off"},
+    )
+    op.create_index(
+        "ix_attendance_search_search_pinyin",
+        "attendance_search",
+        [sa.literal_column("array_to_tsvector(search_pinyin)")],
+        unique=False,
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "off"},
+    )
+    op.create_table(
         "bulk_jobs_search",
         sa.Column("id", sa.Uuid(), nullable=False),
         sa.Column(
@@ -1938,6 +2117,32 @@ def downgrade() -> None:
     )
     op.drop_table("bulk_jobs_search")
     op.drop_index(
+        "ix_attendance_search_search_pinyin",
+        table_name="attendance_search",
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "off"},
+    )
+    op.drop_index(
+        "ix_attendance_search_search_grams",
+        table_name="attendance_search",
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "off"},
+    )
+    op.drop_table("attendance_search")
+    op.drop_index(
+        "ix_attendance_rules_search_search_pinyin",
+        table_name="attendance_rules_search",
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "off"},
+    )
+    op.drop_index(
+        "ix_attendance_rules_search_search_grams",
+        table_name="attendance_rules_search",
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "off"},
+    )
+    op.drop_table("attendance_rules_search")
+    op.drop_index(
         "ix_approvals_search_search_pinyin",
         table_name="approvals_search",
         postgresql_using="gin",
@@ -2100,6 +2305,18 @@ def downgrade() -> None:
     op.drop_index("audit_entries_resource_index", table_name="audit_entries")
     op.drop_index("audit_entries_actor_index", table_name="audit_entries")
     op.drop_table("audit_entries")
+    op.drop_index("attendance_rules_update_time_index", table_name="attendance_rules")
+    op.drop_index("attendance_rules_department_ref_index", table_name="attendance_rules")
+    op.drop_index("attendance_rules_department_key", table_name="attendance_rules")
+    op.drop_table("attendance_rules")
+    op.drop_table("attendance_months")
+    op.drop_index("attendance_update_time_index", table_name="attendance")
+    op.drop_index("attendance_source_key", table_name="attendance", postgresql_where=sa.text("source <> ''"))
+    op.drop_index("attendance_photo_index", table_name="attendance")
+    op.drop_index("attendance_owner_update_time_index", table_name="attendance")
+    op.drop_index("attendance_owner_punch_time_index", table_name="attendance")
+    op.drop_index("attendance_department_update_time_index", table_name="attendance")
+    op.drop_table("attendance")
     op.drop_index("approvals_update_time_index", table_name="approvals")
     op.drop_index("approvals_policy_index", table_name="approvals")
     op.drop_index("approvals_owner_update_time_index", table_name="approvals")

@@ -1,0 +1,200 @@
+"""Punches: where, when, and how far they are to be believed."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from crm.workspace.v1 import pb
+from crmkit.testing import Service
+from workspace.places import distance, to_wgs84
+
+OFFICE = (31.2304, 121.4737)
+
+
+def stamp(moment: datetime) -> str:
+    return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
+
+
+async def colleague(workspace: Service, office: Any, **more: Any) -> tuple[str, Any]:
+    made = await office.hire(
+        f"punch{uuid4().hex[:8]}",
+        ["sales_representative"],
+        superior=workspace.person("manager").employee,
+        **more,
+    )
+    return made.name, await office.client_of(made)
+
+
+def punch(kind: str = "FIELD", place: tuple[float, float] = OFFICE, **more: Any) -> dict[str, Any]:
+    return {"kind": kind, "lat": place[0], "lon": place[1], "accuracyM": 20, **more}
+
+
+@pytest.mark.capability("w.attend")
+@pytest.mark.parametrize(
+    ("datum", "given", "true"),
+    [
+        ("GCJ02", (31.17530398364597, 121.531541859215), (31.1774276, 121.5272106)),
+        ("GCJ02", (22.540796131694766, 113.9171764808363), (22.543847, 113.912316)),
+        ("GCJ02", (39.91334545536069, 116.38404722455657), (39.911954, 116.377817)),
+        ("BD09", (39.92133699351021, 116.41036949371029), (39.91359571849836, 116.39775550083061)),
+        ("GCJ02", (39.91640428150164, 116.41024449916938), (39.915, 116.404)),
+        ("GCJ02", (48.8566, 2.3522), (48.8566, 2.3522)),  # outside of China nothing is shifted
+        ("WGS84", (31.2, 121.4), (31.2, 121.4)),
+    ],
+)
+def test_places_of_chinese_maps_become_true_ones(
+    datum: str, given: tuple[float, float], true: tuple[float, float]
+) -> None:
+    assert distance(to_wgs84(*given, datum), true) <= 10
+
+
+@pytest.mark.capability("w.attend")
+async def test_what_is_hard_to_believe_is_marked_and_never_refused(workspace: Service, office: Any) -> None:
+    now = datetime.now(UTC)
+    _, client = await colleague(workspace, office)
+    assert await office.refusal(client.CreateAttendance(attendance={"kind": "FIELD"})) == "LOCATION_REQUIRED"
+    vague = punch(accuracyM=201)
+    assert await office.refusal(client.CreateAttendance(attendance=vague)) == "LOCATION_IMPRECISE"
+    fine = await client.CreateAttendance(attendance=punch(deviceTime=stamp(now), accuracyM=200))
+    assert (fine.verdict, fine.datum, fine.owner != "") == (pb.Attendance.NORMAL, pb.Attendance.WGS84, True)
+    mock = await client.CreateAttendance(attendance=punch(mockLocation=True))
+    assert (mock.verdict, mock.remark) == (pb.Attendance.SUSPECT, "MOCK_LOCATION")
+    # Beijing a moment after Shanghai.
+    flown = await client.CreateAttendance(attendance=punch(place=(39.9, 116.4)))
+    assert (flown.verdict, flown.remark) == (pb.Attendance.SUSPECT, "TOO_FAST")
+    skewed = await client.CreateAttendance(
+        attendance=punch(place=(39.9, 116.4), deviceTime=stamp(now - timedelta(minutes=20)))
+    )
+    assert (skewed.verdict, skewed.remark) == (pb.Attendance.SUSPECT, "CLOCK_SKEW")
+
+    # Offline: the device's time counts, and its monotonic clock says whether that was set back meanwhile.
+    _, client = await colleague(workspace, office)
+    then = now - timedelta(hours=2)
+    away = punch(
+        offline=True,
+        deviceTime=stamp(then),
+        uptimeMs=1000,
+        sentUptimeMs=1000 + 2 * 3600 * 1000,
+        signature="c2lnbmVk",
+    )
+    kept = await client.CreateAttendance(attendance=away)
+    assert (kept.verdict, kept.signature, kept.uptime_ms) == (pb.Attendance.NORMAL, "c2lnbmVk", 1000)
+    assert abs(kept.punch_time.ToDatetime(UTC) - then) < timedelta(seconds=1)
+    assert kept.server_time.ToDatetime(UTC) > then + timedelta(hours=1)
+    forged = await client.CreateAttendance(attendance={**away, "sentUptimeMs": 1000 + 60_000})
+    assert (forged.verdict, forged.remark) == (pb.Attendance.SUSPECT, "CLOCK_SKEW")
+    unsigned = {**away, "signature": ""}
+    assert await office.refusal(client.CreateAttendance(attendance=unsigned)) == "VALIDATION"
+
+
+@pytest.mark.capability("w.attend")
+async def test_the_rule_of_the_nearest_department_judges_and_a_correction_is_agreed_to(
+    workspace: Service, office: Any
+) -> None:
+    admin = workspace.admin
+    above = await admin.CreateDepartment(
+        department={"displayName": f"考勤部{uuid4().hex[:6]}", "kind": "DEPARTMENT", "code": uuid4().hex[:8]}
+    )
+    team = await admin.CreateDepartment(
+        department={
+            "displayName": f"考勤组{uuid4().hex[:6]}",
+            "kind": "TEAM",
+            "code": uuid4().hex[:8],
+            "parent": above.name,
+        }
+    )
+    for made in (above, team):
+        key = f"department.{made.name.partition('/')[2]}"
+        await workspace.eventually(lambda key=key: workspace.running.config.get(key))
+    rule = {
+        "displayName": "总部", "departmentRef": above.name,
+        "sites": [{"label": "人民广场", "lat": OFFICE[0], "lon": OFFICE[1], "radiusM": 300}],
+        "shifts": [{"weekdays": "1234567", "from": "00:00", "to": "23:59"}],
+    }  # fmt: skip
+    bad = {**rule, "sites": [{"label": "太小", "lat": 1, "lon": 1, "radiusM": 10}]}
+    assert await office.refusal(admin.CreateAttendanceRule(attendanceRule=bad)) == "VALIDATION"
+    await admin.CreateAttendanceRule(attendanceRule=rule)
+    person, client = await colleague(workspace, office, department=team.name)
+    late = await client.CreateAttendance(attendance=punch("IN"))
+    assert (late.site, late.verdict) == ("人民广场", pb.Attendance.LATE)
+    early = await client.CreateAttendance(attendance=punch("OUT"))
+    assert early.verdict == pb.Attendance.EARLY
+    outside = await client.CreateAttendance(attendance=punch("IN", (31.2404, 121.4737)))
+    assert outside.verdict in {pb.Attendance.OUTSIDE, pb.Attendance.SUSPECT}
+    assert 1000 < outside.distance_m < 1300
+
+    policy = await admin.CreateApprovalPolicy(
+        approvalPolicy={
+            "displayName": "考勤更正",
+            "action": "workspace.attendance.correct",
+            "superiorLevels": 1,
+            "condition": f'owner = "{person}"',
+        }
+    )
+    await admin.ActivateApprovalPolicy(name=policy.name)
+    key = f"approvalPolicy.{policy.name.partition('/')[2]}"
+    await workspace.eventually(lambda: workspace.running.config.get(key))
+    before = late.punch_time.ToDatetime(UTC)
+    true_time = before.replace(hour=16, minute=0, second=0, microsecond=0) - timedelta(days=1)
+    assert (
+        await office.refusal(client.CorrectAttendance(name=late.name, time=stamp(true_time), reason="忘"))
+        == "REASON_REQUIRED"
+    )
+    held = await client.CorrectAttendance(name=late.name, time=stamp(true_time), reason="忘记打卡，保安可证")
+    assert held.pending_approval and held.punch_time == late.punch_time
+
+    async def asked() -> Any:
+        page = await workspace.manager.ListApprovals(filter=f'target = "{late.name}"')
+        return page.approvals[0] if page.approvals else None
+
+    approval = await workspace.eventually(asked)
+    await workspace.manager.ApproveApproval(name=approval.name, digest=approval.digest)
+
+    async def corrected() -> Any:
+        found = await client.GetAttendance(name=late.name)
+        return found if found.corrections else None
+
+    found = await workspace.eventually(corrected)
+    assert found.punch_time.ToDatetime(UTC) == true_time
+    assert found.corrections[0].before == late.punch_time
+    # 16:00 UTC is midnight in Shanghai: in time for a shift that begins at 00:00.
+    assert found.verdict == pb.Attendance.NORMAL
+
+
+@pytest.mark.capability("w.attend")
+async def test_a_closed_month_stays_as_it_is_and_its_sheet_adds_up(workspace: Service, office: Any) -> None:
+    person, client = await colleague(workspace, office)
+    then = datetime(2025, 3, 10, 2, tzinfo=UTC)
+    passed = (datetime.now(UTC) - then).total_seconds() * 1000
+    old = punch(offline=True, deviceTime=stamp(then), uptimeMs=0, sentUptimeMs=passed, signature="c2lnbmVk")
+    made = await client.CreateAttendance(attendance=old)
+    visit = f"visits/{uuid4()}"
+    told = {"name": visit, "owner": person, "startTime": "2025-03-11T02:00:00Z"}
+    for _ in range(2):
+        await workspace.tell("crm.sales.v1.VisitCompleted", {"visit": told}, visit)
+
+    async def sheet() -> Any:
+        lines = (await workspace.manager.ReadAttendanceSheet(month="2025-03")).lines
+        line = next((line for line in lines if line.employee == person), None)
+        return line if line and line.visits_without_punch else None
+
+    line = await workspace.eventually(sheet)
+    assert (line.days, line.field, line.visits_without_punch) == (1, 1, 1)
+    checked = f"visits/{uuid4()}"
+    for _ in range(2):
+        fact = {"visit": {"name": checked, "owner": person, "place": {"lat": OFFICE[0], "lon": OFFICE[1]}}}
+        await workspace.tell("crm.sales.v1.VisitCheckedIn", fact, checked)
+
+    async def punched() -> Any:
+        return (await client.ListAttendance(filter=f'place = "{checked}"')).attendance
+
+    assert len(await workspace.eventually(punched)) == 1
+    for _ in range(2):
+        await workspace.admin.CloseAttendanceMonth(month="2025-03")
+    assert (await client.ReadAttendanceSheet(month="2025-03")).closed
+    assert await office.refusal(client.CreateAttendance(attendance=old)) == "ATTENDANCE_LOCKED"
+    late = client.CorrectAttendance(name=made.name, time=stamp(then), reason="现在才想起来")
+    assert await office.refusal(late) == "ATTENDANCE_LOCKED"
+    assert await office.refusal(client.CloseAttendanceMonth(month="2025-04")) == "PERMISSION_DENIED"
+    assert not (await workspace.sales2.ReadAttendanceSheet(month="2025-03")).lines
