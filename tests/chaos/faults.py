@@ -268,7 +268,7 @@ def poison(world: World, load: Load) -> str:
     return f"parked after {parked:.1f} s, others {float(lag):.1f} s behind; two replays gave one entry"
 
 
-@fault("F-10", "1,000 clients that hang up in the middle", unnoticed=True)
+@fault("F-10", "1,000 clients that hang up in the middle")
 def hang_up(world: World, load: Load) -> str:
     place = urlsplit(world.at.url)
     assert place.hostname and place.port
@@ -297,7 +297,7 @@ def roll(world: World, load: Load) -> str:
     link = world.links.known["gateway-customer"]
     second = world.second("customer", port)
     try:
-        world.wait("the second replica listens", lambda: _listens(port), 60)
+        world.wait("the second replica listens", lambda: _listens(port), 120)
         time.sleep(3)
         link.targets.append(("127.0.0.1", port))
         old = world.process("customer")
