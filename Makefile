@@ -4,6 +4,7 @@ SHELL := /bin/sh
 
 STATE := .local/state
 IDENTITY ?= dev
+KEY ?= backup.key
 T ?=
 ARGS ?=
 
@@ -83,6 +84,18 @@ chaos: setup ## Figures under faults
 chart: setup .local/bin/helm ## Check the Helm chart, what it renders, and the rules of observability
 	$(RUN) pytest deploy/helm deploy/observability $(T)
 
+backup: setup ## Back the running platform up (the first time: make backup-key KEY=/elsewhere/backup.key)
+	$(RUN) python -m local_platform.backup create $(ARGS)
+
+backup-key: setup ## Make the key that opens the backups, in a file that you keep elsewhere
+	$(RUN) python -m local_platform.backup key --key $(KEY)
+
+restore: setup ## Put a backup in place: KEY=file ARGS="BK… --confirmed-by One Another"
+	$(RUN) python -m local_platform.backup restore --key $(KEY) $(ARGS)
+
+restore-drill: setup ## Restore the newest backup into fresh servers and compare: KEY=file
+	$(RUN) python -m local_platform.backup drill --key $(KEY) $(ARGS)
+
 secrets: $(STATE)/python ## Write .env, the passwords that compose.yaml and the chart read
 	$(RUN) python deploy/passwords.py .env
 
@@ -114,4 +127,4 @@ $(STATE)/web: $(WEB)
 .local/uv/bin/uv:
 	@sh deploy/local/install_uv.sh
 
-.PHONY: help setup run test matrix lint lint-rules lint-types lint-web lint-parts fmt proto e2e browser capabilities bench chaos chart secrets image docs clean
+.PHONY: backup backup-key restore restore-drill help setup run test matrix lint lint-rules lint-types lint-web lint-parts fmt proto e2e browser capabilities bench chaos chart secrets image docs clean

@@ -189,6 +189,8 @@ def test_an_app_gets_its_own_passwords_only() -> None:
             f"{name.upper()}_NATS_PASSWORD",
             f"{name.upper()}_PASSWORD",
         }
+        if name == "workspace":
+            own.add("GUANXI_ADMIN_SECRET")
         assert keys == (own - {"GATEWAY_PASSWORD"})
 
 
@@ -326,3 +328,16 @@ def test_the_embedded_bus_syncs_every_message_and_lets_an_app_publish_its_own_fa
 def test_all_templates_together_are_short() -> None:
     lines = sum(len(path.read_text().splitlines()) for path in Path(CHART / "templates").iterdir())
     assert lines <= 400
+
+
+@pytest.mark.parametrize(("values", "url"), [("production", "https://id-admin.example.internal"), ("embedded", "http://crm-keycloak:8080")])  # fmt: skip
+def test_workspace_alone_administers_keycloak(values: str, url: str) -> None:
+    for name, deployment in named(rendered(values), "Deployment").items():
+        [container] = deployment["spec"]["template"]["spec"]["containers"]
+        found = {entry["name"]: entry for entry in container["env"] if entry["name"].startswith("KEYCLOAK_")}
+        if name != "workspace":
+            assert not found or name == "keycloak"
+            continue
+        assert found["KEYCLOAK_URL"]["value"] == url
+        key = found["KEYCLOAK_ADMIN_SECRET"]["valueFrom"]["secretKeyRef"]["key"]
+        assert key == "GUANXI_ADMIN_SECRET"

@@ -138,7 +138,7 @@ async def databases(folder: Path) -> AsyncIterator[None]:
             "PGHOST": "127.0.0.1",
             "PGPORT": str(POSTGRES_PORT),
             "PGPASSWORD": admin.split(":")[2].split("@")[0],
-            "PATH": f"{servers._postgres_binaries()}:{os.environ['PATH']}",
+            "PATH": f"{servers.postgres_binaries()}:{os.environ['PATH']}",
         }
         await finished("bash", "-e", str(CHART / "files" / "databases.sh"), environment=environment)
         yield

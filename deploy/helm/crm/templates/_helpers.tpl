@@ -42,6 +42,9 @@ metadata:
 - {name: {{ .env }}, valueFrom: {secretKeyRef: {name: {{ $secret }}, key: {{ .key | default .env }}}}}
 {{- end }}
 
+{{- /* Where Keycloak is administered: the realm is brought there, and workspace keeps people and departments in step. */}}
+{{- define "crm.keycloak" }}{{ ternary (printf "http://%s-keycloak:8080" .Release.Name) .Values.oidc.realmImport.url .Values.embedded.enabled }}{{ end }}
+
 {{- define "crm.database" -}}
 {{- include "crm.fromSecret" (dict "root" .root "env" "DATABASE_PASSWORD" "key" (printf "%s_PASSWORD" (upper .role))) }}
 - {name: {{ .env }}, value: "postgresql://{{ .role }}:$(DATABASE_PASSWORD)@{{ include "crm.host" (dict "root" .root "need" "database" "embedded" "postgres") }}:{{ .root.Values.database.port }}"}

@@ -1,0 +1,426 @@
+"""Backup and restore of a whole installation, with proof.
+
+A backup is one base backup of the server that holds all databases, the files, and a manifest of what must be in it.
+WAL is archived as it is written, so a restore loses at most a minute. Everything is encrypted for a public key (age,
+X25519); the private key is needed to restore and never lies on the server. A backup counts when it has been restored.
+
+`python -m local_platform.backup key | create | verify | restore | drill`
+"""
+
+import argparse
+import asyncio
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import pyrage
+
+from local_platform import servers
+from local_platform.layout import STATE
+
+# The binding tells the types of its first version only.
+age: Any = pyrage
+CHUNK = 2**20
+# Tables that are tidied while they are counted say nothing of what was lost.
+UNCOUNTED = frozenset({"schedules", "number_counters", "config_entries"})
+
+
+class BackupRefused(Exception):
+    """Nothing was changed; the first word says why: BACKUP_RUNNING, BACKUP_CORRUPT, BACKUP_KEY_MISMATCH, …"""
+
+
+@dataclass(frozen=True)
+class Vault:
+    """The folder of backups: the public key, the archived WAL, and a folder for each backup."""
+
+    folder: Path
+
+    @property
+    def recipient(self) -> str:
+        """The public key; BackupRefused where none was made."""
+        file = self.folder / "recipient"
+        if not file.exists():
+            raise BackupRefused("BACKUP_KEY_MISSING: make one with `python -m local_platform.backup key`")
+        return file.read_text().strip()
+
+    @property
+    def key_id(self) -> str:
+        """Which key the backups are for."""
+        return key_id(self.recipient)
+
+    @property
+    def wal(self) -> Path:
+        """Where archived WAL lies."""
+        return self.folder / "wal"
+
+    def make_key(self, file: Path) -> None:
+        """Writes the private key to the file, which belongs elsewhere, and the public one here."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if (self.folder / "recipient").exists():
+            raise BackupRefused("BACKUP_KEY_EXISTS: earlier backups are for the key that is there")
+        identity = age.x25519.Identity.generate()
+        with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as stream:
+            stream.write(f"{identity}\n")
+        (self.folder / "recipient").write_text(f"{identity.to_public()}\n")
+
+    def latest(self) -> Path:
+        """The newest backup that is whole."""
+        found = sorted(self.folder.glob("BK*/manifest.json"))
+        if not found:
+            raise BackupRefused("BACKUP_MISSING: there is none yet")
+        return found[-1].parent
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """One backup at a time."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with (self.folder / "lock").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise BackupRefused("BACKUP_RUNNING: another one is being made") from None
+            yield
+
+
+def key_id(recipient: str) -> str:
+    """A short name of a public key."""
+    return hashlib.sha256(recipient.encode()).hexdigest()[:16]
+
+
+def read_identity(file: Path, wanted: str) -> Any:
+    """The private key in the file; BACKUP_KEY_MISMATCH where it is not that of the backup."""
+    identity = age.x25519.Identity.from_str(file.read_text().strip())
+    if key_id(str(identity.to_public())) != wanted:
+        raise BackupRefused("BACKUP_KEY_MISMATCH: the backup was made for another key")
+    return identity
+
+
+async def create(admin_url: str, files: Path, vault: Vault) -> Path:
+    """Makes a backup while people work; returns its folder."""
+    with vault.alone():
+        recipient = age.x25519.Recipient.from_str(vault.recipient)
+        began = datetime.now(UTC)
+        folder = _next_folder(vault.folder, began)
+        draft = folder.with_suffix(".draft")
+        draft.mkdir()
+        before, head = await _counted(admin_url)
+        await asyncio.to_thread(_base_backup, admin_url, draft / "base.tar.age", recipient)
+        after, _ = await _counted(admin_url)
+        listed = await asyncio.to_thread(_keep_files, files, draft / "files.tar.age", recipient)
+        parts = {part.name: part_hash(part) for part in sorted(draft.glob("*.age"))}
+        manifest = {
+            "number": folder.name,
+            "kind": "BASE",
+            "start": began.isoformat(),
+            "finish": datetime.now(UTC).isoformat(),
+            "size": sum(part.stat().st_size for part in draft.glob("*.age")),
+            "keyId": vault.key_id,
+            "parts": parts,
+            "databases": {
+                database: {
+                    table: sorted((count, after[database].get(table, 0))) for table, count in tables.items()
+                }
+                for database, tables in before.items()
+            },
+            "auditSeq": head,
+            "files": listed,
+        }
+        (draft / "manifest.json").write_text(json.dumps(manifest, indent=1, ensure_ascii=False))
+        draft.rename(folder)
+        return folder
+
+
+def verify(folder: Path) -> dict[str, Any]:
+    """The manifest, after its parts were found to be what they were; BACKUP_CORRUPT else. Needs no key."""
+    try:
+        manifest: dict[str, Any] = json.loads((folder / "manifest.json").read_text())
+        damaged = [name for name, known in manifest["parts"].items() if part_hash(folder / name) != known]
+    except (OSError, ValueError, KeyError) as error:
+        raise BackupRefused(f"BACKUP_CORRUPT: {error}") from None
+    if damaged:
+        raise BackupRefused(f"BACKUP_CORRUPT: {', '.join(damaged)} differ from the manifest")
+    return manifest
+
+
+def unpack(folder: Path, key: Path, vault: Vault, target: Path) -> dict[str, Any]:
+    """Restores a backup into an empty folder: `postgres/data`, ready to start, and `files`. Returns the manifest."""
+    manifest = verify(folder)
+    identity = read_identity(key, manifest["keyId"])
+    data, files = target / "postgres" / "data", target / "files"
+    data.mkdir(parents=True, mode=0o700)
+    files.mkdir(exist_ok=True)
+    _open_tar(folder / "base.tar.age", identity, data)
+    _open_tar(folder / "files.tar.age", identity, files)
+    wrong = [name for name, known in manifest["files"].items() if part_hash(files / name) != known]
+    if wrong:
+        raise BackupRefused(f"BACKUP_CORRUPT: {len(wrong)} files differ from the manifest")
+    if vault.wal.exists():
+        fetch = f'"{sys.executable}" -m local_platform.backup fetch "{vault.wal}" "{key.resolve()}" %f %p'
+        with (data / "postgresql.auto.conf").open("a") as settings:
+            settings.write(f"\nrestore_command = '{fetch}'\nrecovery_target_timeline = 'latest'\n")
+        (data / "recovery.signal").touch()
+    if os.geteuid() == 0:
+        nobody = servers.nobody()
+        for path in (data, *data.rglob("*")):
+            os.chown(path, nobody.pw_uid, nobody.pw_gid, follow_symlinks=False)
+    return manifest
+
+
+def restore(folder: Path, key: Path, vault: Vault, state: Path, confirmed_by: list[str]) -> Path:
+    """Puts a backup in the place of what is there, which is kept aside; returns where.
+
+    Two people must have confirmed and the platform must be stopped. Everything is unpacked and found whole before
+    anything that is there is touched.
+    """
+    if len({name.strip() for name in confirmed_by if name.strip()}) < 2:
+        raise BackupRefused("RESTORE_NOT_CONFIRMED: two people must confirm")
+    with (state / "run.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise BackupRefused("PLATFORM_RUNNING: stop it first") from None
+        fresh = Path(tempfile.mkdtemp(prefix="restore", dir=state))
+        try:
+            unpack(folder, key, vault, fresh)
+            aside = state / f"before-restore-{datetime.now(UTC):%Y%m%dT%H%M%S}"
+            for part in ("postgres/data", "files", "nats/jetstream"):
+                if (state / part).exists():
+                    (aside / part).parent.mkdir(parents=True, exist_ok=True)
+                    (state / part).rename(aside / part)
+            # NATS is filled again from the outboxes.
+            (fresh / "postgres" / "data").rename(state / "postgres" / "data")
+            (fresh / "files").rename(state / "files")
+        finally:
+            shutil.rmtree(fresh, ignore_errors=True)
+    return aside
+
+
+async def prove(admin_url: str, manifest: dict[str, Any]) -> list[str]:
+    """What the restored server lacks: rows, or soundness of tables and indexes. Empty where it is whole."""
+    wrong: list[str] = []
+    counted, head = await _counted(admin_url)
+    for database, tables in manifest["databases"].items():
+        for table, (least, _) in tables.items():
+            found = counted.get(database, {}).get(table, -1)
+            if found < least:
+                wrong.append(f"{database}.{table} has {found} rows, not {least}")
+    if head < manifest["auditSeq"]:
+        wrong.append(f"the audit ends at {head}, not at {manifest['auditSeq']}")
+    return wrong + await _unsound(admin_url, list(manifest["databases"]))
+
+
+async def _unsound(admin_url: str, databases: list[str]) -> list[str]:
+    """What pg_amcheck finds in tables and indexes; where the server lacks it, what reading every page and row finds."""
+    admin = await asyncpg.connect(admin_url, database="postgres")
+    try:
+        thorough = await admin.fetchval("SELECT true FROM pg_available_extensions WHERE name = 'amcheck'")
+    finally:
+        await admin.close()
+    binaries = servers.postgres_binaries()
+    if thorough:
+        commands = [[binaries / "pg_amcheck", "--all", "--install-missing", "--heapallindexed",
+                     "--maintenance-db", f"{admin_url}/postgres"]]  # fmt: skip
+    else:
+        commands = [
+            [binaries / "pg_dump", "--dbname", f"{admin_url}/{name}", "--file", os.devnull]
+            for name in databases
+        ]
+    wrong: list[str] = []
+    for command in commands:
+        done = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True)
+        if done.returncode:
+            wrong.append(f"{command[0].name}: {(done.stdout + done.stderr)[-500:]}")
+    return wrong
+
+
+def archive(vault: Vault, path: Path, name: str) -> None:
+    """Encrypts a finished piece of WAL into the archive: what PostgreSQL's `archive_command` calls."""
+    vault.wal.mkdir(parents=True, exist_ok=True)
+    recipient = age.x25519.Recipient.from_str(vault.recipient)
+    draft = vault.wal / f"{name}.draft"
+    with path.open("rb") as clear, draft.open("wb") as sealed:
+        age.encrypt_io(clear, sealed, [recipient])
+        sealed.flush()
+        os.fsync(sealed.fileno())
+    draft.rename(vault.wal / f"{name}.age")
+
+
+def fetch(wal: Path, key: Path, name: str, path: Path) -> bool:
+    """Gives PostgreSQL a piece of WAL back; False where the archive ends."""
+    sealed = wal / f"{name}.age"
+    if not sealed.exists():
+        return False
+    identity = age.x25519.Identity.from_str(key.read_text().strip())
+    with sealed.open("rb") as source, path.open("wb") as clear:
+        age.decrypt_io(source, clear, [identity])
+    return True
+
+
+async def _counted(admin_url: str) -> tuple[dict[str, dict[str, int]], int]:
+    """The rows of every table of every database, each database at one moment, and the end of the audit."""
+    admin = await asyncpg.connect(admin_url, database="postgres")
+    try:
+        names = await admin.fetch(
+            "SELECT datname FROM pg_database WHERE NOT datistemplate AND datname <> 'postgres' ORDER BY 1"
+        )
+    finally:
+        await admin.close()
+    counted: dict[str, dict[str, int]] = {}
+    head = 0
+    for (database,) in names:
+        connection = await asyncpg.connect(admin_url, database=database)
+        try:
+            async with connection.transaction(isolation="repeatable_read", readonly=True):
+                tables = await connection.fetch(
+                    "SELECT relname FROM pg_class WHERE relkind IN ('r', 'p') AND NOT relispartition"
+                    " AND relnamespace = 'public'::regnamespace ORDER BY 1"
+                )
+                counted[database] = {
+                    table: int(await connection.fetchval(f'SELECT count(*) FROM "{table}"'))
+                    for (table,) in tables
+                    if table not in UNCOUNTED
+                }
+                if "audit_heads" in counted[database]:
+                    head = int(await connection.fetchval("SELECT coalesce(max(seq), 0) FROM audit_heads"))
+        finally:
+            await connection.close()
+    return counted, head
+
+
+def _base_backup(admin_url: str, target: Path, recipient: Any) -> None:
+    """Streams a base backup, with the WAL that makes it consistent, into an encrypted file."""
+    command = [
+        servers.postgres_binaries() / "pg_basebackup", "--dbname", f"{admin_url}/postgres", "--pgdata", "-",
+        "--format", "tar", "--wal-method", "fetch", "--checkpoint", "fast", "--no-manifest",
+    ]  # fmt: skip
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as source:
+        assert source.stdout is not None and source.stderr is not None
+        with target.open("wb") as sealed:
+            age.encrypt_io(source.stdout, sealed, [recipient])
+            sealed.flush()
+            os.fsync(sealed.fileno())
+        error = source.stderr.read().decode(errors="replace")
+    if source.returncode:
+        raise BackupRefused(f"BACKUP_FAILED: {error[-500:]}")
+
+
+def _keep_files(files: Path, target: Path, recipient: Any) -> dict[str, str]:
+    """Packs the files and returns their hashes by path. Files are only ever added, so none changes meanwhile."""
+    listed: dict[str, str] = {}
+    with tempfile.TemporaryFile() as packed:
+        with tarfile.open(fileobj=packed, mode="w") as tar:
+            for path in sorted(path for path in files.rglob("*") if path.is_file()):
+                name = path.relative_to(files).as_posix()
+                listed[name] = part_hash(path)
+                tar.add(path, arcname=name)
+        packed.seek(0)
+        with target.open("wb") as sealed:
+            age.encrypt_io(packed, sealed, [recipient])
+    return listed
+
+
+def _open_tar(sealed: Path, identity: Any, target: Path) -> None:
+    with tempfile.TemporaryFile(dir=target.parent) as clear:
+        try:
+            with sealed.open("rb") as source:
+                age.decrypt_io(source, clear, [identity])
+            clear.seek(0)
+            with tarfile.open(fileobj=clear) as tar:
+                if any(Path(name).is_absolute() or ".." in Path(name).parts for name in tar.getnames()):
+                    raise BackupRefused(f"BACKUP_CORRUPT: {sealed.name} leads out of its folder")
+                tar.extractall(target)
+        except (age.DecryptError, OSError, tarfile.TarError) as error:
+            raise BackupRefused(f"BACKUP_CORRUPT: {sealed.name}: {error}") from None
+
+
+def _next_folder(folder: Path, now: datetime) -> Path:
+    day = f"BK{now:%Y%m%d}"
+    taken = [int(path.name[len(day) : len(day) + 3]) for path in folder.glob(f"{day}*")]
+    return folder / f"{day}{max(taken, default=0) + 1:03}"
+
+
+def part_hash(path: Path) -> str:
+    """SHA-256 of a file."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def main() -> None:
+    """The command line."""
+    if sys.argv[1:2] == ["wal"]:
+        return archive(Vault(Path(sys.argv[2])), Path(sys.argv[3]), sys.argv[4])
+    if sys.argv[1:2] == ["fetch"]:
+        return sys.exit(
+            0 if fetch(Path(sys.argv[2]), Path(sys.argv[3]), sys.argv[4], Path(sys.argv[5])) else 1
+        )
+    parser = argparse.ArgumentParser(prog="python -m local_platform.backup")
+    parser.add_argument("command", choices=["key", "create", "verify", "restore", "drill"])
+    parser.add_argument("backup", nargs="?", help="number of a backup; the newest where none is given")
+    parser.add_argument("--key", type=Path, default=Path("backup.key"), help="file of the private key")
+    parser.add_argument("--state", type=Path, default=STATE)
+    parser.add_argument("--confirmed-by", nargs="*", default=[], help="who wants the restore: two people")
+    given = parser.parse_args()
+    try:
+        _run(given, Vault(given.state / "backups"))
+    except BackupRefused as refused:
+        sys.exit(str(refused))
+
+
+def _run(given: argparse.Namespace, vault: Vault) -> None:
+    began = time.monotonic()
+    match given.command:
+        case "key":
+            vault.make_key(given.key)
+            print(
+                f"{given.key} opens the backups: keep it elsewhere. WAL is archived from the next start on."
+            )
+            return
+        case "create":
+            url = os.environ.get("DATABASE_URL") or _local_server(given.state)
+            folder = asyncio.run(create(url, given.state / "files", vault))
+            size = json.loads((folder / "manifest.json").read_text())["size"]
+            print(f"{folder.name}: {size / 2**20:.1f} MiB in {time.monotonic() - began:.1f} s")
+            return
+    folder = vault.folder / given.backup if given.backup else vault.latest()
+    match given.command:
+        case "verify":
+            print(f"{verify(folder)['number']} is what it was")
+        case "restore":
+            aside = restore(folder, given.key, vault, given.state, given.confirmed_by)
+            print(
+                f"{folder.name} is in place after {time.monotonic() - began:.1f} s; what was there is in {aside}"
+            )
+        case _:
+            from local_platform import drill
+
+            with contextlib.suppress(KeyboardInterrupt):
+                sys.exit(asyncio.run(drill.drill(folder, given.key, vault, given.state)))
+
+
+def _local_server(state: Path) -> str:
+    """The administrator's URL of the server that `make run` keeps."""
+    lines = (state / "postgres" / "data" / "postmaster.pid").read_text().splitlines()
+    password = (state / "postgres" / "password").read_text()
+    return f"postgresql://postgres:{password}@{servers.HOST}:{lines[3]}"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,126 @@
+"""Backups on real servers: what is restored is what was there, and what is wrong is refused before it does harm."""
+
+import asyncio
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import asyncpg
+import pytest
+from local_platform import backup
+from local_platform.backup import BackupRefused, Vault
+from local_platform.servers import postgres
+
+Ports = Callable[[], int]
+
+
+async def rows(url: str) -> int:
+    connection = await asyncpg.connect(url, database="sales")
+    try:
+        return int(await connection.fetchval("SELECT count(*) FROM leads"))
+    finally:
+        await connection.close()
+
+
+async def fill(url: str) -> None:
+    admin = await asyncpg.connect(url, database="postgres")
+    await admin.execute("CREATE DATABASE sales")
+    await admin.close()
+    inside = await asyncpg.connect(url, database="sales")
+    await inside.execute(
+        "CREATE TABLE leads (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, title text);"
+        "INSERT INTO leads (title) SELECT 'lead ' || n FROM generate_series(1, 5000) AS n"
+    )
+    await inside.close()
+
+
+def refused(work: Callable[[], object]) -> str:
+    with pytest.raises(BackupRefused) as refusal:
+        work()
+    return str(refusal.value).partition(":")[0]
+
+
+async def test_a_backup_made_while_people_write_comes_back_whole_to_the_last_archived_minute(
+    tmp_path: Path, free_port: Ports
+) -> None:
+    state, key = tmp_path / "state", tmp_path / "private.key"
+    vault = Vault(state / "backups")
+    assert refused(lambda: vault.recipient) == "BACKUP_KEY_MISSING"
+    vault.make_key(key)
+    assert refused(lambda: vault.make_key(tmp_path / "another.key")) == "BACKUP_KEY_EXISTS"
+    (state / "files" / "ab").mkdir(parents=True)
+    (state / "files" / "ab" / "abcd").write_bytes(b"contract" * 1000)
+    async with postgres(state / "postgres", free_port()) as url:
+        await fill(url)
+        writing = asyncio.Event()
+
+        async def write() -> None:
+            connection = await asyncpg.connect(url, database="sales")
+            while not writing.is_set():
+                await connection.execute("INSERT INTO leads (title) VALUES ('while it was made')")
+            await connection.close()
+
+        writer = asyncio.create_task(write())
+        folder = await backup.create(url, state / "files", vault)
+        writing.set()
+        await writer
+        later = await asyncpg.connect(url, database="sales")
+        await later.execute("INSERT INTO leads (title) VALUES ('after it was made')")
+        total = await later.fetchval("SELECT count(*) FROM leads")
+        segment = await later.fetchval("SELECT pg_walfile_name(pg_switch_wal())")
+        await later.close()
+        for _ in range(100):
+            if (vault.wal / f"{segment}.age").exists():
+                break
+            await asyncio.sleep(0.1)
+        await damage_and_wrong_keys(folder, key, vault, tmp_path)
+        with vault.alone(), pytest.raises(BackupRefused, match="BACKUP_RUNNING"):
+            await backup.create(url, state / "files", vault)
+    assert not any(b"while it was made" in part.read_bytes() for part in folder.glob("*.age"))
+
+    manifest = backup.unpack(folder, key, vault, tmp_path / "scratch")
+    shutil.copy(state / "postgres" / "password", tmp_path / "scratch" / "postgres" / "password")
+    async with postgres(tmp_path / "scratch" / "postgres", free_port()) as url:
+        assert await rows(url) == total
+        assert await backup.prove(url, manifest) == []
+        manifest["databases"]["sales"]["leads"][0] = total + 1
+        assert await backup.prove(url, manifest) == [f"sales.leads has {total} rows, not {total + 1}"]
+
+    confirm = [["Chen"], ["Chen", " Chen "], []]
+    for by in confirm:
+        assert refused(lambda by=by: backup.restore(folder, key, vault, state, by)) == "RESTORE_NOT_CONFIRMED"
+    assert (state / "postgres" / "data" / "PG_VERSION").exists()
+    aside = backup.restore(folder, key, vault, state, ["Chen", "Wang"])
+    assert (aside / "postgres" / "data" / "PG_VERSION").exists()
+    async with postgres(state / "postgres", free_port()) as url:
+        assert await rows(url) == total
+    assert (state / "files" / "ab" / "abcd").read_bytes() == b"contract" * 1000
+
+
+async def damage_and_wrong_keys(folder: Path, key: Path, vault: Vault, tmp_path: Path) -> None:
+    """Each is refused by its reason, and the running server is not touched."""
+    bad = tmp_path / "bad"
+    shutil.copytree(folder, bad)
+    with (bad / "base.tar.age").open("r+b") as part:
+        part.seek(part.seek(0, os.SEEK_END) // 2)
+        part.write(b"\0\0\0\0")
+    assert refused(lambda: backup.verify(bad)) == "BACKUP_CORRUPT"
+    everything = sorted(path for path in (tmp_path / "state").iterdir())
+    assert (
+        refused(lambda: backup.restore(bad, key, vault, tmp_path / "state", ["Chen", "Wang"]))
+        == "BACKUP_CORRUPT"
+    )
+    # Somebody who has bent the manifest as well is stopped by the seal of the part itself.
+    manifest = json.loads((bad / "manifest.json").read_text())
+    manifest["parts"]["base.tar.age"] = backup.part_hash(bad / "base.tar.age")
+    (bad / "manifest.json").write_text(json.dumps(manifest))
+    assert refused(lambda: backup.unpack(bad, key, vault, tmp_path / "a")) == "BACKUP_CORRUPT"
+    (bad / "manifest.json").write_text("{")
+    assert refused(lambda: backup.verify(bad)) == "BACKUP_CORRUPT"
+    other = tmp_path / "other.key"
+    Vault(tmp_path / "other").make_key(other)
+    assert refused(lambda: backup.unpack(folder, other, vault, tmp_path / "b")) == "BACKUP_KEY_MISMATCH"
+    left = sorted(path for path in (tmp_path / "state").iterdir() if path.name != "run.lock")
+    assert left == [path for path in everything if path.name != "run.lock"]
