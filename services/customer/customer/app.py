@@ -12,6 +12,9 @@ from customer.figures import on_record_changed
 from customer.importing import RUNS as IMPORT_RUNS
 from customer.model.base import Base
 from customer.profile import expire_profile_changes, on_profile_code_requested
+from customer.sea import jobs as sea
+from customer.sea import simulation
+from customer.sea.records import on_business_changed
 from customer.service import CustomerService
 from customer.timeline import RUNS as TIMELINE_RUNS
 from customer.timeline import on_any_fact
@@ -29,9 +32,19 @@ def app() -> App:
             on_profile_code_requested,
             on_contact_moment,
             on_send_ended,
+            on_business_changed,
         ],
-        schedules=[expire_profile_changes, end_credit_of_yesterday, care_of_the_day],
-        runs={**IMPORT_RUNS, **TIMELINE_RUNS},
+        schedules=[
+            expire_profile_changes,
+            end_credit_of_yesterday,
+            care_of_the_day,
+            sea.return_to_the_sea,
+            sea.warn_owners,
+            sea.keep_dates,
+            sea.lengthen_calendar,
+        ],
+        on_start=[sea.fill_working_days],
+        runs={**IMPORT_RUNS, **TIMELINE_RUNS, **sea.RUNS, **simulation.RUNS},
         tables=Base.metadata,
         migrations=Path(__file__).parent.parent / "migrations",
     )

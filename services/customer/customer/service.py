@@ -1,15 +1,18 @@
 """Implements crm.customer.v1.CustomerService."""
 
+from datetime import UTC
 from typing import Any
 
 from crm.customer.v1 import pb
 from crmkit.call import Call
+from crmkit.errors import FailedPrecondition, InvalidArgument, NotFound
 from crmkit.mapping import mapper, read_date
+from crmkit.resource import parse_name
 from crmkit.scope import predicate
 from crmkit.standard import Standard
 from sqlalchemy import select
 
-from customer import places
+from customer import ownership, places
 from customer.collision import find_hits
 from customer.contacts import card_of, from_cards
 from customer.credit import check_register, coverage
@@ -21,14 +24,20 @@ from customer.model.contact import Contact
 from customer.model.credit import CreditProfile
 from customer.model.importation import Import
 from customer.model.interaction import Interaction
+from customer.model.pool import Pool, PoolClaim, PoolItem
+from customer.model.pool_rule import PoolRule, SimulatedReturn
 from customer.model.profile_change import ProfileChange
 from customer.model.relation import AccountRelation
 from customer.model.timeline import TimelineEntry
 from customer.orgchart import org_chart
 from customer.overview import overview
+from customer.sea import claims, simulation
+from customer.sea import jobs as sea_jobs
+from customer.sea.states import open_deals
 from customer.timeline import rebuild
 
 MASKED_HITS = 5
+AT_ONCE = 200
 
 
 class CustomerService:
@@ -45,12 +54,110 @@ class CustomerService:
     credit_profiles = Standard(CreditProfile)
     care_plans = Standard(CarePlan)
     care_occurrences = Standard(CareOccurrence)
+    pools = Standard(Pool)
+    pool_items = Standard(PoolItem)
+    pool_rules = Standard(PoolRule)
+    simulated_returns = Standard(SimulatedReturn)
+    pool_claims = Standard(PoolClaim)
 
     async def AssignAccount(self, request: pb.AssignAccountRequest, call: Call) -> Account:
         account = await call.load(Account, request)
         await call.check_references(request, "", ["owner"])
-        account.assign(request.owner, call)
+        account.check_state("ACTIVE", "FROZEN", "POOLED")
+        await ownership.give(account, request.owner, ownership.Change("ASSIGN"), call)
         return account
+
+    async def ClaimAccount(self, request: Any, call: Call) -> Account:
+        return await claims.claim(request.name, call)
+
+    async def ReleaseAccount(self, request: pb.ReleaseAccountRequest, call: Call) -> Account:
+        account = await call.load(Account, request)
+        account.check_state("ACTIVE", "FROZEN")
+        await call.check_references(request, "", ["pool"])
+        pool = await call.load(Pool, request.pool, lock=False)
+        pool.check_open()
+        if account.owner and not pool.takes_from(account, call):
+            raise FailedPrecondition("POOL_NOT_ALLOWED")
+        answer = (
+            pb.ReleaseAccountRequest.OpenBusiness.Name(request.open_business) if request.open_business else ""
+        )
+        deals = await open_deals(account, call)
+        if deals and not answer:
+            raise FailedPrecondition("OPEN_BUSINESS", count=deals)
+        change = ownership.Change("RELEASE", reason=request.reason, open_business=answer or "KEEP")
+        await ownership.put_into_pool(account, pool, change, call)
+        return account
+
+    async def ProtectAccount(self, request: pb.ProtectAccountRequest, call: Call) -> Account:
+        account = await call.load(Account, request)
+        account.check_state("ACTIVE", "FROZEN")
+        account.protect(request.until_time.ToDatetime(UTC), request.reason, call)
+        return account
+
+    async def ListOwnerHistory(self, request: pb.ListOwnerHistoryRequest, call: Call) -> dict[str, Any]:
+        account = await call.load(Account, request.name, lock=False)
+        return {"changes": await ownership.history(account, call)}
+
+    async def OpenPoolItem(self, request: Any, call: Call) -> pb.Account:
+        item = await call.load(PoolItem, request, lock=False)
+        pool = await call.load(Pool, item.pool, lock=False)
+        return await claims.open_item(item, pool, call)
+
+    async def TransferPoolItems(self, request: pb.TransferPoolItemsRequest, call: Call) -> Pool:
+        pool = await _managed(request, call)
+        target = await call.load(Pool, request.target, lock=False)
+        target.check_open()
+        for account in await _waiting(pool, list(request.accounts), len(request.accounts), call):
+            await ownership.put_into_pool(
+                account, target, ownership.Change("POOL", reason=request.reason), call
+            )
+        return pool
+
+    async def AssignPoolItems(self, request: pb.AssignPoolItemsRequest, call: Call) -> Pool:
+        pool = await _managed(request, call)
+        await call.check_references(request, "", ["employees"])
+        people = list(dict.fromkeys(request.employees))
+        wanted = len(people) * request.each if request.each else len(request.accounts) or AT_ONCE
+        for n, account in enumerate(await _waiting(pool, list(request.accounts), wanted, call)):
+            change = ownership.Change("ASSIGN", pool=pool.name, reason=request.reason)
+            await ownership.give(account, people[n % len(people)], change, call)
+            await call.flush()
+        return pool
+
+    async def ClosePool(self, request: pb.ClosePoolRequest, call: Call) -> Pool:
+        pool = await _managed(request, call)
+        pool.check_open()
+        waiting = await _waiting(pool, [], AT_ONCE + 1, call)
+        if waiting and (not request.target or len(waiting) > AT_ONCE):
+            raise FailedPrecondition("POOL_NOT_EMPTY", count=len(waiting))
+        if waiting:
+            target = await call.load(Pool, request.target, lock=False)
+            for account in waiting:
+                await ownership.put_into_pool(account, target, ownership.Change("POOL"), call)
+        pool.state = "CLOSED"
+        return pool
+
+    async def GetPoolQuota(self, request: pb.GetPoolQuotaRequest, call: Call) -> dict[str, Any]:
+        return await claims.quota(await call.load(Pool, request.name, lock=False), call)
+
+    async def SimulatePoolRule(self, request: pb.SimulatePoolRuleRequest, call: Call) -> PoolRule:
+        rule = await call.load(PoolRule, request)
+        rule.check_state("DRAFT", "SCHEDULED", "ACTIVE")
+        await simulation.begin(rule, request.days, call)
+        return rule
+
+    async def ActivatePoolRule(self, request: pb.ActivatePoolRuleRequest, call: Call) -> PoolRule:
+        rule = await call.load(PoolRule, request)
+        at = request.effective_time.ToDatetime(UTC) if request.HasField("effective_time") else None
+        await sea_jobs.activate(rule, at, call)
+        return rule
+
+    async def RollbackPoolRule(self, request: pb.RollbackPoolRuleRequest, call: Call) -> PoolRule:
+        rule = await call.load(PoolRule, request, lock=False)
+        old = await call.find(PoolRule, PoolRule.pool == rule.pool, PoolRule.revision == request.version)
+        if old is None:
+            raise NotFound()
+        return await call.add(old.again())
 
     async def CopyAccount(self, request: pb.CopyAccountRequest, call: Call) -> Account:
         account = await call.load(Account, request, lock=False)
@@ -251,3 +358,30 @@ class CustomerService:
         found = await call.load(Import, request)
         await found.revert(call)
         return found
+
+
+async def _managed(request: Any, call: Call) -> Pool:
+    """The pool of a request, for one of its managers."""
+    pool = await call.load(Pool, request)
+    if not pool.managed_by(call.caller):
+        raise FailedPrecondition("NOT_POOL_MANAGER")
+    return pool
+
+
+async def _waiting(pool: Pool, names: list[str], wanted: int, call: Call) -> list[Account]:
+    """The named accounts of the pool, or those that wait the longest, locked."""
+    if len(names) > AT_ONCE:
+        raise InvalidArgument("MALFORMED", detail=f"accounts > {AT_ONCE}")
+    items = (
+        select(PoolItem.account).where(PoolItem.pool == pool.name).order_by(PoolItem.pooled_time, PoolItem.id)
+    )
+    if names:
+        items = items.where(PoolItem.account.in_(names))
+    waiting = await call.db.scalars(items.limit(min(wanted, AT_ONCE + 1)))
+    keys = [parse_name(name, "accounts") for name in waiting]
+    if names and len(keys) != len(set(names)):
+        raise NotFound()
+    async with call.everybody():
+        statement = select(Account).where(Account.id.in_(keys), Account.state == "POOLED").with_for_update()
+        found = {account.id: account for account in await call.db.scalars(statement)}
+    return [found[key] for key in keys if key in found]

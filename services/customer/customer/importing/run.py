@@ -30,6 +30,7 @@ from customer.model.contact import Contact
 from customer.model.importation import NEEDS, Import
 from customer.model.interaction import Interaction
 from customer.model.relation import AccountRelation
+from customer.sea.states import observe_new
 
 _JOINED = ("phones", "emails", "addresses", "aliases", "tags")
 ACCOUNT, CONTACT, RELATION, WISH = 0, 1, 2, 3
@@ -141,6 +142,7 @@ async def _write_accounts(
         for key in line.identity.keys
     ]
     await insert_rows(call, MatchKeyRow.__table__, keys)
+    await observe_new(call, rows)
     run.count(created=len(rows))
     kept += [_kept(run, line.number, ACCOUNT, "CREATED", line.account, {"version": 1}) for line in new]
     wishes = [*new] if policy != "UPDATE" else [line for line in good if not line.problems]

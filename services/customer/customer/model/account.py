@@ -1,6 +1,6 @@
 """The account: a company or a person we deal with."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -8,12 +8,12 @@ from crm.customer.v1 import events_pb2 as events
 from crm.customer.v1 import pb
 from crmkit.call import Call
 from crmkit.driver import driver
-from crmkit.errors import FailedPrecondition, Validation, Violation
+from crmkit.errors import FailedPrecondition, PermissionDenied, Validation, Violation
 from crmkit.resource import Resource
 from customer.identifiers import Phone, TaxId, TaxIdStatus
 from customer.matching import Identity
 from customer.model.base import Base
-from sqlalchemy import ForeignKey, Index, Text, Uuid
+from sqlalchemy import DateTime, ForeignKey, Index, Text, Uuid, func, inspect, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 # What a complete record has, with its weight in percent.
@@ -21,6 +21,7 @@ _COMPLETENESS = {
     "display_name": 15, "legal_name": 10, "tax_id": 15, "phones": 10, "emails": 10, "addresses": 10, "industry": 10,
     "source": 5, "level": 5, "website": 5, "employee_count": 5,
 }  # fmt: skip
+PROTECTION = timedelta(days=180)
 _KEYED = frozenset(["display_name", "legal_name", "aliases", "tax_id", "phones", "emails", "website", "kind"])
 
 
@@ -40,14 +41,23 @@ class MatchKeyRow(Base):
     )
     kind: Mapped[str] = mapped_column(Text, primary_key=True)
     value: Mapped[str] = mapped_column(Text, primary_key=True)
+    time: Mapped[datetime] = mapped_column(DateTime(timezone=True), server_default=func.now())
 
-    __table_args__ = (Index("match_keys_kind_value_index", "kind", "value"),)
+    __table_args__ = (
+        Index("match_keys_kind_value_index", "kind", "value"),
+        Index("match_keys_time_index", "time"),
+    )
 
 
 class Account(Resource, Base):
     """A company or a person we deal with."""
 
     __message__ = pb.Account
+    __table_args__ = (
+        Index(
+            "accounts_sea_due_time_index", "sea_due_time", postgresql_where=text("sea_due_time IS NOT NULL")
+        ),
+    )
 
     display_name: Mapped[str]
     kind: Mapped[str]
@@ -66,14 +76,40 @@ class Account(Resource, Base):
     pin: Mapped[Any]
     level: Mapped[str]
     birth: Mapped[Any]
+    tags: Mapped[list[str]]
+    type: Mapped[str]
+    source: Mapped[str]
+    industry: Mapped[str]
+    lifecycle_stage: Mapped[str]
+    pool: Mapped[str]
+    sea_due_time: Mapped[datetime | None]
+    sea_clause: Mapped[str]
+    sea_exemption: Mapped[str]
+    protected_until_time: Mapped[datetime | None]
+    protection_reason: Mapped[str]
+    owner_time: Mapped[datetime | None]
+    owner_how: Mapped[str]
+    collaborations: Mapped[Any]
+    merged_into: Mapped[str]
+    # The pool that the owner took it out of.
+    owner_from: Mapped[str] = mapped_column(Text, server_default="")
+
+    def __init__(self, **values: Any) -> None:
+        super().__init__(**{"owner_from": "", **values})
 
     async def creating(self, call: Call) -> None:
         """Completes the record and refuses one that exists already."""
         self.complete()
         from customer.collision import refuse_collision
+        from customer.ownership import begin_ownership
 
+        if self.pool:
+            if not call.caller.may("customer.pools.fill"):
+                raise PermissionDenied("PERMISSION_DENIED", permission="customer.pools.fill")
+            self.state, self.owner, self.department, self.collaborators = "POOLED", "", "", []
         await refuse_collision(self, call)
         call.emit(events.AccountCreated, account=self)
+        await begin_ownership(self, call)
 
     def complete(self) -> None:
         """Fills in what a new record starts with."""
@@ -90,8 +126,24 @@ class Account(Resource, Base):
             from customer.collision import refuse_collision
 
             await refuse_collision(self, call)
+        from customer import ownership
+        from customer.sea.states import watch
+
+        if call.caller.employee and not ownership.may_change(self, call):
+            raise PermissionDenied("READ_ONLY_COLLABORATOR")
         if "owner" in changed:
-            call.emit(events.AccountOwnerChanged, account=self, to=self.owner, how="ASSIGN", time=call.now)
+            if not self.owner:
+                raise FailedPrecondition("ILLEGAL_TRANSITION", state=self.state)
+            before = inspect(self).attrs.owner.history.deleted
+            await ownership.give(
+                self, self.owner, ownership.Change("ASSIGN"), call, before=before[0] if before else ""
+            )
+        else:
+            watch(self, call)
+            if self.pool:
+                await ownership.show_in_pool(self, call)
+        if "collaborators" in changed:
+            self.collaborations = [c for c in self.collaborations if c.employee in self.collaborators]
 
     def normalise(self) -> None:
         """Brings phones and tax id into their normal form and reckons what is filled."""
@@ -113,19 +165,15 @@ class Account(Resource, Base):
             self.tax_id_status = ""
         self.completeness = sum(weight for name, weight in _COMPLETENESS.items() if getattr(self, name))
 
-    def assign(self, owner: str, call: Call) -> None:
-        """Gives the account to another employee."""
-        self.check_state("ACTIVE", "FROZEN")
-        entry = call.config(f"employee.{owner.rpartition('/')[2]}") or {}
-        if entry.get("disabled"):
-            raise FailedPrecondition("EMPLOYEE_INACTIVE")
-        before, self.owner = self.owner, owner
-        self.department = entry.get("department") or self.department
-        call.emit(
-            events.AccountOwnerChanged,
-            account=self,
-            **{"from": before, "to": owner, "how": "ASSIGN", "time": call.now},
-        )
+    def protect(self, until: datetime, reason: str, call: Call) -> None:
+        """Keeps it out of the sea until then; a time that has passed ends the protection."""
+        from customer.sea.states import watch
+
+        if until - call.now > PROTECTION:
+            raise FailedPrecondition("PROTECTION_TOO_LONG", limit=PROTECTION.days)
+        self.protected_until_time = until if until > call.now else None
+        self.protection_reason = reason if until > call.now else ""
+        watch(self, call)
 
     def archive(self) -> None:
         """Takes the account out of daily work."""
@@ -140,7 +188,9 @@ class Account(Resource, Base):
     def copied(self, display_name: str) -> "Account":
         """A new account like this one, without what belongs to this one alone."""
         left_out = {"name", "display_name", "legal_name", "tax_id", "tax_id_status", "aliases", "phones", "emails",
-                    "website", "pin", "state", "last_interaction_time", "completeness"}  # fmt: skip
+                    "website", "pin", "state", "last_interaction_time", "completeness", "pool", "sea_due_time", "sea_clause",
+                    "sea_exemption", "protected_until_time", "protection_reason", "owner_time", "owner_how",
+                    "collaborations", "merged_into"}  # fmt: skip
         from crmkit.describe import COMMON
 
         copy = Account(display_name=display_name, custom=dict(self.custom))

@@ -11,12 +11,13 @@ from crmkit.mapping import to_timestamp
 from crmkit.resource import Resource
 from customer.model.account import Account
 from customer.model.base import Base
+from customer.sea.follow_up import why_not
+from customer.sea.states import follow_up
 from sqlalchemy import Index, text
 from sqlalchemy.orm import Mapped
 
 EDITABLE = timedelta(hours=24)
 AHEAD = timedelta(minutes=10)
-LATE = timedelta(hours=72)
 
 
 class Interaction(Resource, Base):
@@ -36,6 +37,7 @@ class Interaction(Resource, Base):
     account: Mapped[str]
     channel: Mapped[str]
     start_time: Mapped[datetime]
+    direction: Mapped[str]
     duration_seconds: Mapped[int]
     summary: Mapped[str]
     result: Mapped[str]
@@ -63,14 +65,16 @@ class Interaction(Resource, Base):
                 )
             )
         self.state = "LOGGED"
-        self.why_not = self._why_not(call)
-        self.counts_for_sea = not self.why_not
         account = await call.find(Account, Account.id == self.account.rpartition("/")[2], lock=True)
         if account is not None:
             self.owner = self.owner or call.caller.employee or account.owner
             self.department = self.department or account.department
             if account.last_interaction_time is None or account.last_interaction_time < self.start_time:
                 account.last_interaction_time = self.start_time
+        self.why_not = await why_not(self, account, call)
+        self.counts_for_sea = not self.why_not
+        if account is not None and self.counts_for_sea:
+            await follow_up(account, self.start_time, self.channel, call)
         call.emit(events.InteractionLogged, interaction=self)
 
     async def updating(self, call: Call, changed: frozenset[str]) -> None:
@@ -100,19 +104,6 @@ class Interaction(Resource, Base):
             *(pb.Interaction.Forward(department=d, kind=kind, time=to_timestamp(call.now)) for d in new),
         ]
         call.emit(events.InteractionForwarded, interaction=self, departments=new, kind=kind)
-
-    def _why_not(self, call: Call) -> str:
-        """Why the follow-up does not count for the public sea, empty where it does (SEA-4)."""
-        if not call.caller.employee:
-            return "SYSTEM"
-        if call.now - self.start_time > LATE:
-            return "LATE"
-        letters = sum(character.isalnum() for character in self.summary)
-        if letters < 10 and self.duration_seconds < 15 and not self.files:
-            return "TOO_SHORT"
-        if not self.result and self.next_step is None:
-            return "NO_RESULT"
-        return ""
 
 
 def _note(content: str, call: Call) -> Any:

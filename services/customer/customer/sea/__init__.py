@@ -1,0 +1,1 @@
+"""The public sea: clocks, returns, claims, simulation."""

@@ -1,0 +1,115 @@
+"""What the other services do with a customer, as far as the clocks of the sea look at it.
+
+Every change of a deal, contract, order, ticket or balance is heard with its whole record: the latest version of each
+is kept, and the account's figures are counted anew from all of them. So facts may come twice and in any order.
+"""
+
+from collections.abc import Sequence
+from datetime import UTC, date, timedelta
+from decimal import Decimal
+from typing import Any
+
+from crmkit.call import Call
+from crmkit.driver import driver
+from crmkit.errors import NotFound
+from crmkit.events import Fact, listens
+from crmkit.resource import parse_name
+
+from customer.sea.states import instant, observe
+
+PAUSE = timedelta(days=30)
+_DEALS = ("OPEN", "SUSPENDED")
+_RUNNING = ("ACTIVE", "SUSPENDED", "CLOSING")
+_SUBMITTED = ("IN_APPROVAL", "AWAITING_SIGNATURE", "SIGNED")
+_OVER = ("CLOSED", "TERMINATED")
+_UNPLACED = ("", "DRAFT", "CANCELLED", "REJECTED", "FAILED")
+_TICKETS_OVER = ("CLOSED", "REJECTED", "CANCELLED")
+HEARD = frozenset(["opportunities", "contracts", "orders", "tickets", "accountBalances"])
+_KEEP = (
+    "INSERT INTO sea_records AS known (name, account, collection, version, live, pending, time, day, amount)"
+    " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT (name) DO UPDATE SET account = excluded.account,"
+    " version = excluded.version, live = excluded.live, pending = excluded.pending,"
+    # A contract is in approval since it first was; an order placed, a deal won once stays so.
+    " time = CASE WHEN excluded.pending AND known.pending THEN known.time ELSE coalesce(excluded.time, known.time) END,"
+    " day = excluded.day, amount = excluded.amount WHERE known.version < excluded.version"
+)
+_COUNT = (
+    "SELECT a.id, count(*) FILTER (WHERE r.collection = 'opportunities' AND r.live)::int AS open_opportunities,"
+    " count(*) FILTER (WHERE r.collection = 'contracts' AND r.live)::int AS running_contracts,"
+    " count(*) FILTER (WHERE r.collection = 'tickets' AND r.live)::int AS open_tickets,"
+    " max(r.day) FILTER (WHERE r.collection = 'contracts' AND NOT r.live) AS contract_end,"
+    " max(r.time) FILTER (WHERE r.collection = 'contracts' AND r.pending) AS submitted,"
+    " max(r.time) FILTER (WHERE r.collection = 'opportunities' AND NOT r.live) AS won,"
+    " max(r.time) FILTER (WHERE r.collection = 'orders') AS order_time,"
+    " coalesce(sum(r.amount) FILTER (WHERE r.collection = 'accountBalances'), 0) AS balance"
+    " FROM accounts a LEFT JOIN sea_records r ON r.account = a.id WHERE a.id = ANY ($1) GROUP BY a.id"
+)
+
+
+@listens(
+    "crm.sales.v1.ResourceChanged",
+    "crm.orders.v1.ResourceChanged",
+    "crm.servicedesk.v1.ResourceChanged",
+    "crm.billing.v1.ResourceChanged",
+)
+async def on_business_changed(events: list[Fact], call: Call) -> None:
+    """Starts, stops and pauses the clocks of the accounts that the records are about."""
+    rows: list[tuple[Any, ...]] = []
+    for event in events:
+        if event.aggregate.partition("/")[0] in HEARD and (row := _row(event)):
+            rows.append(row)
+    if rows:
+        await (await driver(call.db)).executemany(_KEEP, sorted(rows, key=lambda row: row[0]))
+        await count(sorted({row[1] for row in rows}), call)
+
+
+async def count(accounts: Sequence[Any], call: Call) -> None:
+    """Counts the figures of the accounts anew."""
+    # One after another for each account, whoever hears what: the last one counts everything.
+    connection = await driver(call.db)
+    await connection.execute(
+        "SELECT id FROM accounts WHERE id = ANY ($1) ORDER BY id FOR NO KEY UPDATE", accounts
+    )
+    changes: dict[Any, dict[str, Any]] = {}
+    for row in await connection.fetch(_COUNT, accounts):
+        submitted = row["submitted"]
+        changes[row["id"]] = {
+            "open_opportunities": row["open_opportunities"], "running_contracts": row["running_contracts"],
+            "open_tickets": row["open_tickets"], "contract_end": row["contract_end"],
+            "paused_until": submitted + PAUSE if submitted else None, "deal_time": row["won"],
+            "order_time": row["order_time"], "balance": row["balance"],
+        }  # fmt: skip
+    await observe(call, changes)
+
+
+def _row(event: Fact) -> tuple[Any, ...] | None:
+    name, resource = event.aggregate, event.payload.get("resource") or {}
+    try:
+        account = parse_name(resource.get("account", ""), "accounts")
+    except NotFound:
+        return None
+    collection, state = name.partition("/")[0], resource.get("state", "")
+    live, pending, time, day, amount = False, False, None, None, None
+    told = event.time.astimezone(UTC)
+    match collection:
+        case "opportunities":
+            live = state in _DEALS
+            time = (instant(resource.get("closeTime")) or told) if state == "WON" else None
+        case "contracts":
+            live, pending = state in _RUNNING, state in _SUBMITTED
+            time = told if pending else None
+            day = _day(resource) or told.date() if state in _OVER else None
+        case "orders":
+            time = (instant(resource.get("placeTime")) or told) if state not in _UNPLACED else None
+        case "tickets":
+            live = bool(state) and state not in _TICKETS_OVER
+        case _:
+            amount = Decimal((resource.get("balance") or {}).get("amount", "0"))
+    if event.payload.get("action") == "DELETED":
+        live, pending, amount = False, False, None
+    return (name, account, collection, event.version or 0, live, pending, time, day, amount)
+
+
+def _day(resource: dict[str, Any]) -> date | None:
+    found = resource.get("endDate") or {}
+    return date(found["year"], found["month"], found["day"]) if found.get("year") else None

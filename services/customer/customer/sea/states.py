@@ -1,0 +1,156 @@
+"""Keeps `sea_states` true: every change that a clock may look at ends one row and begins the next."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+from crmkit.call import Call
+from crmkit.driver import driver
+from crmkit.resource import parse_name
+from sqlalchemy.orm.attributes import set_committed_value
+
+from customer.model.account import Account
+from customer.sea.clauses import active_rules, compiled, names
+
+ZONE = "Asia/Shanghai"
+# Columns that are the account's own; the rest is carried from row to row unless a fact changes it.
+_OWN = (
+    "state", "owner", "department", "departments", "roles", "zone", "level", "type", "tags", "divisions", "source",
+    "stage", "owned_time", "owned_how", "owned_from", "protected_until",
+)  # fmt: skip
+_CARRIED = (
+    "stage_time", "key_account", "follow_up", "follow_ups", "deal_time", "order_time", "contract_end", "paused_until",
+    "running_contracts", "open_opportunities", "open_tickets", "balance",
+)  # fmt: skip
+_COLUMNS = (*_OWN, *_CARRIED)
+_EMPTY: dict[str, Any] = {
+    "key_account": False, "follow_ups": {}, "running_contracts": 0, "open_opportunities": 0, "open_tickets": 0,
+    "balance": 0,
+}  # fmt: skip
+_PRESENT = (
+    f"SELECT a.id, s.from_time, {', '.join(f's.{c}' for c in _COLUMNS)}, a.state AS a_state, a.owner AS a_owner,"
+    " a.department AS a_department, a.level AS a_level, a.type AS a_type, a.tags AS a_tags, a.source AS a_source,"
+    " a.lifecycle_stage AS a_stage, coalesce(a.owner_time, a.create_time) AS a_owned_time, a.owner_how AS a_owned_how,"
+    " a.owner_from AS a_owned_from, a.protected_until_time AS a_protected_until,"
+    " ARRAY(SELECT x ->> 'divisionCode' FROM jsonb_array_elements(a.addresses) x WHERE x ? 'divisionCode')"
+    " AS a_divisions"
+    " FROM accounts a LEFT JOIN sea_states s ON s.account = a.id AND s.to_time = 'infinity' WHERE a.id = ANY ($1)"
+)
+_END = "UPDATE sea_states SET to_time = $2 WHERE account = $1 AND to_time = 'infinity' AND from_time < $2"
+_BEGIN = (
+    f"INSERT INTO sea_states (account, from_time, {', '.join(_COLUMNS)})"
+    f" VALUES ($1, $2, {', '.join(f'${n + 3}' for n in range(len(_COLUMNS)))})"
+    " ON CONFLICT (account, from_time) DO UPDATE SET " + ", ".join(f"{c} = excluded.{c}" for c in _COLUMNS)
+)
+
+
+async def observe(call: Call, changes: Mapping[UUID, Mapping[str, Any]]) -> None:
+    """Writes the present state of these accounts, with what facts say has changed, and when each is due now."""
+    if not changes:
+        return
+    async with call.everybody():
+        await _observe(call, changes)
+
+
+async def _observe(call: Call, changes: Mapping[UUID, Mapping[str, Any]]) -> None:
+    connection = await driver(call.db)
+    moved: list[tuple[Any, ...]] = []
+    for row in await connection.fetch(_PRESENT, list(changes)):
+        fresh = _fresh(row, changes[row["id"]], call)
+        # A row that begins at this very moment is written over: one moment has one state.
+        if row["from_time"] is None or any(row[c] != fresh[c] for c in _COLUMNS):
+            begin = max(call.now, row["from_time"] or call.now)
+            values = [json.dumps(fresh[c]) if c == "follow_ups" else fresh[c] for c in _COLUMNS]
+            moved.append((row["id"], begin, *values))
+    if moved:
+        await connection.executemany(_END, [(row[0], row[1]) for row in moved])
+        await connection.executemany(_BEGIN, moved)
+    await reckon(call, list(changes))
+
+
+def watch(account: Account, call: Call, **changes: Any) -> None:
+    """Observes the account once its row is written, so that the reply and the facts show when it is due."""
+
+    async def write() -> None:
+        await observe(call, {account.id: changes})
+
+    call.after_flush(write)
+
+
+async def follow_up(account: Account, time: datetime, channel: str, call: Call) -> None:
+    """A follow-up that counts starts the clocks anew; a late entry of an earlier one does not set them back."""
+    present = await (await driver(call.db)).fetchrow(
+        "SELECT follow_up, follow_ups FROM sea_states WHERE account = $1 AND to_time = 'infinity'", account.id
+    )
+    latest = present["follow_up"] if present else None
+    by_channel: dict[str, str] = dict(present["follow_ups"]) if present else {}
+    known = by_channel.get(channel)
+    by_channel[channel] = max(known, time.isoformat()) if known else time.isoformat()
+    watch(account, call, follow_up=max(latest, time) if latest else time, follow_ups=by_channel)
+
+
+async def reckon(call: Call, accounts: Sequence[UUID]) -> None:
+    """Writes for the accounts when each is due, by which clause, and what holds it. No one's etag is touched."""
+    rules = compiled(await active_rules(call), call)
+    rows = await (await driver(call.db)).fetch(
+        f"WITH fresh AS (SELECT s.account, d.due, n.key, {rules.shown} AS held FROM sea_states s{rules.joins}"
+        f" LEFT JOIN {names(rules)} ON n.number = c.clause"
+        " WHERE s.account = ANY ($1) AND s.to_time = 'infinity' AND s.owner <> '' AND s.state IN ('ACTIVE', 'FROZEN'))"
+        " UPDATE accounts a SET sea_due_time = f.due, sea_clause = CASE WHEN f.due IS NULL AND f.held IS NULL THEN ''"
+        " ELSE coalesce(f.key, '') END, sea_exemption = coalesce(f.held, '')"
+        " FROM (SELECT i AS id, fresh.due, fresh.key, fresh.held FROM unnest($1::uuid[]) AS i"
+        " LEFT JOIN fresh ON fresh.account = i) f"
+        " WHERE a.id = f.id AND (a.sea_due_time IS DISTINCT FROM f.due OR a.sea_exemption <> coalesce(f.held, '')"
+        " OR a.sea_clause <> CASE WHEN f.due IS NULL AND f.held IS NULL THEN '' ELSE coalesce(f.key, '') END)"
+        " RETURNING a.id, a.sea_due_time, a.sea_clause, a.sea_exemption",
+        list(accounts),
+    )
+    present = {row.id: row for row in call.db.sync_session.identity_map.values() if isinstance(row, Account)}
+    for row in rows:
+        if (account := present.get(row["id"])) is not None:
+            for column in ("sea_due_time", "sea_clause", "sea_exemption"):
+                set_committed_value(account, column, row[column])
+
+
+async def observe_new(call: Call, accounts: Iterable[Account]) -> None:
+    """The first state of many new accounts at once."""
+    for_each = {account.id: dict[str, Any]() for account in accounts}
+    await observe(call, for_each)
+
+
+def _fresh(row: Any, changes: Mapping[str, Any], call: Call) -> dict[str, Any]:
+    department = row["a_department"]
+    person: dict[str, Any] = call.config(f"employee.{row['a_owner'].rpartition('/')[2]}") or {}
+    place: dict[str, Any] = call.config(f"department.{department.rpartition('/')[2]}") or {}
+    own = {
+        "state": row["a_state"], "owner": row["a_owner"], "department": department, "departments": [],
+        "roles": sorted(f"{role}" for role in person.get("roles", ())), "zone": place.get("timeZone") or ZONE,
+        "level": row["a_level"], "type": row["a_type"], "tags": row["a_tags"],
+        "divisions": [code for code in row["a_divisions"] if code], "source": row["a_source"],
+        "stage": row["a_stage"], "owned_time": row["a_owned_time"], "owned_how": row["a_owned_how"],
+        "owned_from": row["a_owned_from"], "protected_until": row["a_protected_until"],
+    }  # fmt: skip
+    carried = {c: row[c] if row[c] is not None else _EMPTY.get(c) for c in _CARRIED}
+    if row["from_time"] is None or row["stage"] != own["stage"]:
+        carried["stage_time"] = call.now
+    return {**own, **carried, **changes}
+
+
+async def open_deals(account: Account, call: Call) -> int:
+    """How many deals are open, as sales last told."""
+    return await (await driver(call.db)).fetchval(
+        "SELECT count(*) FROM sea_records WHERE account = $1 AND collection = 'opportunities' AND live",
+        account.id,
+    )
+
+
+def account_id(name: str) -> UUID:
+    """The id in the name of an account."""
+    return parse_name(name, "accounts")
+
+
+def instant(value: str | None) -> datetime | None:
+    """An instant of JSON."""
+    return datetime.fromisoformat(value).astimezone(UTC) if value else None

@@ -1,0 +1,552 @@
+"""Public seas: clocks, returns, claims, quotas, simulation."""
+
+import asyncio
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import uuid4
+from zoneinfo import ZoneInfo
+
+import pytest
+from crm.customer.v1 import pb
+from crmkit.testing import Client, Refused, Service
+from customer.sea import jobs
+from customer.sea.follow_up import dice
+from sqlalchemy import text
+
+SHANGHAI = ZoneInfo("Asia/Shanghai")
+XS1 = "departments/01900000-0000-7000-8000-0000000000d3"
+
+
+async def sql(customer: Service, statement: str, **values: Any) -> Any:
+    """Runs a statement behind the service, as time and the past would."""
+    async with customer.running.system_call("test", None) as call:
+        return await call.db.execute(text(statement), values)
+
+
+async def at(customer: Service, now: datetime, job: Any) -> None:
+    """Runs a job as if it were that time."""
+    async with customer.running.system_call("test", None) as call:
+        call.now = now
+        await job(now, call)
+
+
+async def pool_with(
+    customer: Service, rule: dict[str, Any], members: list[str] | None = None, **fields: Any
+) -> Any:
+    """A pool whose rule is simulated and in force."""
+    pool = await customer.admin.CreatePool(
+        pool={"displayName": f"公海{uuid4().hex[:6]}", "memberDepartments": [XS1], **fields}
+        if members is None
+        else {"displayName": f"公海{uuid4().hex[:6]}", "memberEmployees": members, **fields}
+    )
+    return pool, await in_force(customer, pool.name, rule)
+
+
+async def in_force(customer: Service, pool: str, rule: dict[str, Any]) -> Any:
+    made = await customer.admin.CreatePoolRule(poolRule={"pool": pool, **rule})
+    done = await simulated(customer, made.name)
+    assert done.simulation.digest == made.digest
+    active = await customer.admin.ActivatePoolRule(name=made.name)
+    assert active.state == pb.PoolRule.ACTIVE
+    return active
+
+
+async def simulated(customer: Service, name: str, days: int = 90) -> Any:
+    await customer.admin.SimulatePoolRule(name=name, days=days)
+
+    async def done() -> Any:
+        rule = await customer.admin.GetPoolRule(name=name)
+        return rule if rule.simulation.state == pb.PoolRule.Simulation.DONE else None
+
+    return await customer.eventually(done, 6)
+
+
+def clause(key: str, tag: str, *clocks: dict[str, Any], **fields: Any) -> dict[str, Any]:
+    """A clause about accounts with a tag of the test's own, so that tests do not meet."""
+    return {"key": key, "when": {"tags": [tag]}, "clocks": list(clocks), **fields}
+
+
+async def account(client: Client, **fields: Any) -> Any:
+    return await client.CreateAccount(account={"displayName": f"客户{uuid4().hex}", **fields})
+
+
+async def owned_since(customer: Service, name: str, since: datetime) -> None:
+    """Sets back since when the account has its owner, also in what the clocks saw."""
+    key = name.rpartition("/")[2]
+    await sql(customer, "UPDATE accounts SET owner_time = :t WHERE id = CAST(:id AS uuid)", t=since, id=key)
+    await sql(
+        customer, "DELETE FROM sea_states WHERE account = CAST(:id AS uuid) AND to_time <> 'infinity'", id=key
+    )
+    await sql(
+        customer,
+        "UPDATE sea_states SET owned_time = :t, from_time = :t WHERE account = CAST(:id AS uuid)",
+        t=since,
+        id=key,
+    )
+    async with customer.running.system_call("test", None) as call:
+        from uuid import UUID
+
+        from customer.sea.states import reckon
+
+        await reckon(call, [UUID(key)])
+
+
+def local(*parts: int) -> datetime:
+    return datetime(*parts, tzinfo=SHANGHAI)  # type: ignore[arg-type]
+
+
+async def test_the_day_of_the_return_is_known_from_day_one_and_a_follow_up_moves_it(
+    customer: Service,
+) -> None:
+    tag = uuid4().hex
+    _, rule = await pool_with(
+        customer, {"clauses": [clause("T-30", tag, {"kind": "NO_FOLLOW_UP", "days": 30})], "graceDays": 1}
+    )
+    made = await account(customer.sales1, tags=[tag])
+    today = datetime.now(SHANGHAI).date()
+    due = datetime.combine(today + timedelta(days=31), datetime.min.time(), SHANGHAI)
+    assert made.sea_due_time.ToDatetime(UTC) == due
+    assert made.sea_clause == "T-30"
+    # Logged the day before yesterday, in time: the day it happened counts.
+    start = datetime.now(UTC) - timedelta(days=2)
+    await owned_since(customer, made.name, datetime.now(UTC) - timedelta(days=20))
+    logged = await customer.sales1.CreateInteraction(
+        interaction={
+            "account": made.name, "channel": "CALL", "startTime": start.isoformat().replace("+00:00", "Z"),
+            "summary": "客户确认下周看样品并给出采购计划", "result": "有意向",
+        }
+    )  # fmt: skip
+    assert logged.counts_for_sea
+    moved = await customer.sales1.GetAccount(name=made.name)
+    day = start.astimezone(SHANGHAI).date() + timedelta(days=31)
+    assert moved.sea_due_time.ToDatetime(UTC) == datetime.combine(day, datetime.min.time(), SHANGHAI)
+    assert rule.revision == 1
+
+
+async def test_only_real_follow_ups_count_and_the_others_say_why(customer: Service) -> None:
+    made = await account(customer.sales1)
+    now = datetime.now(UTC)
+
+    async def log(client: Client | None = None, hours: int = 1, **fields: Any) -> str:
+        start = (now - timedelta(hours=hours)).isoformat().replace("+00:00", "Z")
+        body = {"account": made.name, "channel": "VISIT", "startTime": start, "result": "成交意向"} | fields
+        return (await (client or customer.sales1).CreateInteraction(interaction=body)).why_not
+
+    long = f"与采购经理确认了{uuid4().hex[:4]}号设备的技术参数"
+    assert await log(summary=long) == ""
+    assert await log(summary=long + "。") == "REPEATED"
+    assert await log(summary="跟进一下") == "TOO_SHORT"
+    assert await log(summary="跟进一下", channel="CALL", durationSeconds=20) == ""
+    assert await log(summary=f"客户主动来信{uuid4().hex}", direction="INBOUND") == ""
+    assert await log(summary=f"参观工厂并演示了整套流程{uuid4().hex}", result="") == "NO_RESULT"
+    assert await log(summary=f"参观工厂并演示了整套流程{uuid4().hex}", hours=80) == "LATE"
+    reader = customer.person("sales2").employee
+    await customer.admin.UpdateAccount(
+        account={"name": made.name, "collaborators": [reader]}, updateMask="collaborators"
+    )
+    assert await log(customer.sales2, summary=f"协作人完成了一次现场回访{uuid4().hex}") == ""
+    await sql(
+        customer,
+        "UPDATE accounts SET collaborations = jsonb_build_array(jsonb_build_object('employee', CAST(:e AS text), 'access', 'READ'))"
+        " WHERE id = CAST(:id AS uuid)",
+        e=reader, id=made.name.rpartition("/")[2],
+    )  # fmt: skip
+    assert (
+        await log(customer.sales2, summary=f"只读的人写了很长很长的一段话{uuid4().hex}") == "NO_WORK_ACCESS"
+    )
+    assert dice("甲乙丙丁", "甲乙丙丁") == 1 and dice("甲乙丙丁", "戊己庚辛") == 0
+
+
+async def test_contracts_tickets_deals_and_money_hold_an_account_and_the_page_says_which(
+    customer: Service,
+) -> None:
+    tag = uuid4().hex
+    await pool_with(
+        customer,
+        {"clauses": [
+            clause("C-90", tag, {"kind": "AFTER_CONTRACT_END", "days": 90}, {"kind": "NO_DEAL", "days": 400}),
+        ]},
+    )  # fmt: skip
+    made = await account(customer.sales1, tags=[tag])
+
+    async def tell(area: str, name: str, version: int, **resource: Any) -> None:
+        await customer.tell(
+            f"crm.{area}.v1.ResourceChanged",
+            {"name": name, "action": "UPDATED", "resource": {"name": name, "account": made.name, **resource}},
+            name, version,
+        )  # fmt: skip
+
+    async def shows(check: Callable[[Any], Any]) -> Any:
+        async def found() -> Any:
+            seen = await customer.sales1.GetAccount(name=made.name)
+            return seen if check(seen) else None
+
+        return await customer.eventually(found)
+
+    deal, contract, ticket, balance = (
+        f"{c}/{uuid4()}" for c in ("opportunities", "contracts", "tickets", "accountBalances")
+    )
+    await tell("sales", deal, 1, state="OPEN")
+    await shows(lambda a: a.sea_exemption == "OPEN_OPPORTUNITY" and not a.HasField("sea_due_time"))
+    await tell("orders", contract, 1, state="ACTIVE")
+    await shows(lambda a: a.sea_exemption == "RUNNING_CONTRACT")
+    # A late fact of the past changes nothing.
+    await tell("sales", deal, 3, state="LOST")
+    await tell("sales", deal, 2, state="OPEN")
+    await tell("servicedesk", ticket, 1, state="IN_PROGRESS")
+    await tell("orders", contract, 2, state="CLOSED", endDate={"year": 2026, "month": 6, "day": 30})
+    await shows(lambda a: a.sea_exemption == "OPEN_TICKET")
+    await tell("servicedesk", ticket, 2, state="CLOSED")
+    await tell("billing", balance, 1, balance={"currencyCode": "CNY", "amount": "10.00"})
+    await shows(lambda a: a.sea_exemption == "UNPAID_BALANCE")
+    await tell("billing", balance, 2, balance={"currencyCode": "CNY", "amount": "0.00"})
+    await shows(lambda a: not a.sea_exemption)
+    await owned_since(customer, made.name, local(2026, 1, 5, 9))
+    # SEA-2: 2026-06-30 and 90 days; grace moves what was overdue when the rule came.
+    async with customer.running.system_call("test", None) as call:
+        from customer.model.pool_rule import PoolRule
+        from customer.sea.clauses import compiled
+        from sqlalchemy import select
+
+        rules = [
+            r
+            for r in await call.db.scalars(select(PoolRule).where(PoolRule.state == "ACTIVE"))
+            if any(tag in c.when.tags for c in r.clauses)
+        ]
+        bare = compiled(rules, call, grace=False)
+        due = await call.db.scalar(
+            text(f"SELECT d.due FROM sea_states s{bare.joins.replace(':', chr(92) + ':')} WHERE s.account = CAST(:id AS uuid) AND s.to_time = 'infinity'"),
+            {"id": made.name.rpartition("/")[2]},
+        )  # fmt: skip
+    assert due == datetime(2026, 9, 28, 16, tzinfo=UTC)
+    held = await customer.admin.ProtectAccount(
+        name=made.name,
+        untilTime=(datetime.now(UTC) + timedelta(days=179)).isoformat().replace("+00:00", "Z"),
+        reason="重点跟进",
+    )
+    assert held.sea_exemption == "PROTECTED"
+    assert held.sea_due_time == held.protected_until_time
+    with pytest.raises(Refused) as refused:
+        until = (datetime.now(UTC) + timedelta(days=181)).isoformat().replace("+00:00", "Z")
+        await customer.admin.ProtectAccount(name=made.name, untilTime=until, reason="太久")
+    assert refused.value.reason == "PROTECTION_TOO_LONG"
+
+
+async def test_what_is_overdue_returns_once_and_what_was_followed_up_before_does_not(
+    customer: Service,
+) -> None:
+    tag = uuid4().hex
+    pool, rule = await pool_with(
+        customer,
+        {"clauses": [clause("T-5", tag, {"kind": "NO_FOLLOW_UP", "days": 5})], "warnDays": ["3", "1"]},
+    )
+    overdue, saved = await account(customer.sales1, tags=[tag]), await account(customer.sales1, tags=[tag])
+    contact = await customer.sales1.CreateContact(contact={"displayName": "张三", "account": overdue.name})
+    due = overdue.sea_due_time.ToDatetime(UTC)
+    # Warned late: of two steps that were missed only the latest is told, and never twice.
+    for _ in range(2):
+        await at(customer, due - timedelta(hours=20), jobs.warn_owners)
+    warned = await customer.facts("crm.customer.v1.SeaDueSoon", overdue.name)
+    assert [fact["step"] for fact in warned] == [1]
+    await at(customer, due - timedelta(seconds=1), jobs.return_to_the_sea)
+    assert (await customer.sales1.GetAccount(name=overdue.name)).state == pb.Account.ACTIVE
+    # A follow-up committed after the due instant and before the sweep: the clock is looked at again.
+    await sql(
+        customer,
+        "UPDATE sea_states SET follow_up = :t WHERE account = CAST(:id AS uuid) AND to_time = 'infinity'",
+        t=due - timedelta(hours=3), id=saved.name.rpartition("/")[2],
+    )  # fmt: skip
+    await asyncio.gather(
+        at(customer, due + timedelta(minutes=1), jobs.return_to_the_sea),
+        at(customer, due + timedelta(minutes=1), jobs.return_to_the_sea),
+    )
+    await at(customer, due + timedelta(minutes=2), jobs.return_to_the_sea)
+    returned = await customer.admin.GetAccount(name=overdue.name)
+    assert (returned.state, returned.owner, returned.pool) == (pb.Account.POOLED, "", pool.name)
+    assert (await customer.admin.GetContact(name=contact.name)).owner == ""
+    assert (await customer.sales1.GetAccount(name=saved.name)).owner == customer.person("sales1").employee
+    facts = await customer.facts("crm.customer.v1.AccountReturnedToPool", overdue.name)
+    assert [(f["how"], f["clause"], f["rule"]) for f in facts] == [("RECYCLE", "T-5", rule.name)]
+    history = (await customer.admin.ListOwnerHistory(name=overdue.name)).changes
+    assert [pb.PoolClaim.Kind.Name(line.kind) for line in history] == ["RECYCLE", "CREATE"]
+    assert (
+        getattr(history[0], "from") == customer.person("sales1").employee
+        and "NO_FOLLOW_UP(5)" in history[0].evidence
+    )
+    with pytest.raises(Refused) as refused:
+        await customer.sales1.GetAccount(name=overdue.name)
+    assert refused.value.reason == "NOT_FOUND"
+
+
+async def test_of_a_hundred_who_claim_at_once_one_gets_the_customer(customer: Service) -> None:
+    person = customer.person
+    members = [person("sales1").employee, person("sales2").employee]
+    pool, _ = await pool_with(customer, {"claim": {"perDay": 500}}, members)
+    waiting = await account(customer.admin, pool=pool.name)
+    assert (waiting.state, waiting.owner) == (pb.Account.POOLED, "")
+
+    async def press(n: int) -> str:
+        client = customer.sales1 if n % 2 else customer.sales2
+        try:
+            return (await client.ClaimAccount(name=waiting.name)).owner
+        except Refused as refused:
+            return refused.reason
+
+    answers = [answer for _ in range(4) for answer in await asyncio.gather(*(press(n) for n in range(25)))]
+    winners = [answer for answer in answers if answer.startswith("employees/")]
+    assert len(winners) == 1
+    assert set(answers) - set(winners) == {"ALREADY_CLAIMED"}
+    assert (await customer.admin.GetAccount(name=waiting.name)).owner == winners[0]
+    assert (
+        len(
+            [
+                line
+                for line in (await customer.admin.ListOwnerHistory(name=waiting.name)).changes
+                if line.kind == pb.PoolClaim.CLAIM
+            ]
+        )
+        == 1
+    )
+    with pytest.raises(Refused) as refused:
+        await customer.client("everything").ClaimAccount(name=f"accounts/{uuid4()}")
+    assert refused.value.reason == "NOT_FOUND"
+
+
+async def test_quotas_waits_idleness_and_capacity_bound_the_claims(customer: Service) -> None:
+    me = customer.person("stranger").employee
+    stranger = customer.client("stranger")
+    pool, _ = await pool_with(
+        customer,
+        {"claim": {"perDay": 2, "perMonth": 3, "previousOwnerDays": 7, "newcomerHours": 0, "firstFollowUpHours": 48},
+         "viewPerDay": 1},
+        [me], hiddenFields=["phone", "displayName"],
+    )  # fmt: skip
+
+    async def waiting() -> Any:
+        return await account(
+            customer.admin, pool=pool.name, phones=[{"number": f"138{uuid4().int % 10**8:08d}"}]
+        )
+
+    first, second, third = await waiting(), await waiting(), await waiting()
+    assert (await stranger.GetPoolQuota(name=pool.name)).claims_today == 2
+    items = (await stranger.ListPoolItems(filter=f'pool = "{pool.name}"')).pool_items
+    by_account = {one.account: one.name for one in items}
+    item = await stranger.GetPoolItem(name=by_account[first.name])
+    assert (item.phone, item.display_name) == ("", first.number)
+    listed = (await stranger.ListPoolItems(filter=f'pool = "{pool.name}"')).pool_items
+    assert {one.phone for one in listed} == {""} and len(listed) == 3
+    assert not (await stranger.ListPoolItems(q=first.display_name)).pool_items
+    opened = await stranger.OpenPoolItem(name=item.name)
+    assert (opened.display_name, len(opened.phones)) == (first.number, 0)
+    assert (await stranger.OpenPoolItem(name=item.name)).number == first.number
+    with pytest.raises(Refused) as refused:
+        await stranger.OpenPoolItem(name=by_account[second.name])
+    assert refused.value.reason == "POOL_VIEW_QUOTA"
+    assert not (await customer.sales1.ListPoolItems(filter=f'pool = "{pool.name}"')).pool_items
+    for one in (first, second):
+        assert (await stranger.ClaimAccount(name=one.name)).owner == me
+    with pytest.raises(Refused) as refused:
+        await stranger.ClaimAccount(name=third.name)
+    assert refused.value.reason == "CLAIM_QUOTA_EXCEEDED"
+    seen = await stranger.GetAccount(name=first.name)
+    assert seen.phones and seen.sea_clause == "IDLE"
+    # 48 hours of working days later nobody has spoken with them.
+    await at(customer, seen.sea_due_time.ToDatetime(UTC) + timedelta(seconds=1), jobs.return_to_the_sea)
+    lapsed = await customer.facts("crm.customer.v1.ClaimLapsed", first.name)
+    assert [(f["employee"], f["count"]) for f in lapsed] == [(me, lapsed[0]["count"])]
+    assert (await customer.admin.GetAccount(name=first.name)).pool == pool.name
+    await sql(
+        customer,
+        "UPDATE pool_claims SET time = time - interval '1 month' WHERE employee = :e AND kind = 'CLAIM'",
+        e=me,
+    )
+    await sql(customer, "UPDATE pool_claims SET time = now() WHERE \"from\" = :e AND kind = 'IDLE'", e=me)
+    await sql(
+        customer,
+        "UPDATE accounts SET owner_time = now() WHERE id = CAST(:id AS uuid)",
+        id=first.name.rpartition("/")[2],
+    )
+    with pytest.raises(Refused) as refused:
+        await stranger.ClaimAccount(name=first.name)
+    assert refused.value.reason == "CLAIM_TOO_SOON"
+    assert (await stranger.ClaimAccount(name=third.name)).owner == me
+    third = await stranger.ReleaseAccount(name=third.name, pool=pool.name, reason="客户已停业")
+    await sql(
+        customer, "UPDATE pool_claims SET kind = 'IDLE' WHERE kind = 'RELEASE' AND account = :a", a=third.name
+    )
+    with pytest.raises(Refused) as refused:
+        await stranger.ClaimAccount(name=third.name)
+    assert refused.value.reason == "CLAIM_SUSPENDED"
+    assert (await stranger.GetPoolQuota(name=pool.name)).HasField("suspended_until")
+
+
+async def test_an_owner_who_releases_says_what_becomes_of_open_deals(customer: Service) -> None:
+    pool, _ = await pool_with(customer, {})
+    made = await account(customer.sales1)
+    deal = f"opportunities/{uuid4()}"
+    await customer.tell(
+        "crm.sales.v1.ResourceChanged",
+        {"name": deal, "action": "CREATED", "resource": {"name": deal, "account": made.name, "state": "OPEN"}}, deal,
+    )  # fmt: skip
+
+    async def refused() -> str:
+        try:
+            await customer.sales1.ReleaseAccount(name=made.name, pool=pool.name, reason="x", etag="999")
+        except Refused as refusal:
+            assert refusal.reason == "ETAG_MISMATCH"
+        count = await sql(customer, "SELECT count(*) FROM sea_records WHERE name = :n", n=deal)
+        return "there" if count.scalar() else ""
+
+    await customer.eventually(refused)
+    with pytest.raises(Refused) as no:
+        await customer.sales1.ReleaseAccount(name=made.name, pool=pool.name, reason="暂不跟进")
+    assert no.value.reason == "OPEN_BUSINESS"
+    other, _ = await pool_with(customer, {}, [customer.person("sales2").employee])
+    with pytest.raises(Refused) as no:
+        await customer.sales1.ReleaseAccount(
+            name=made.name, pool=other.name, reason="暂不跟进", openBusiness="KEEP"
+        )
+    assert no.value.reason in ("POOL_NOT_ALLOWED", "UNKNOWN_REFERENCE")
+    released = await customer.sales1.ReleaseAccount(
+        name=made.name, pool=pool.name, reason="暂不跟进", openBusiness="HAND_OVER"
+    )
+    assert released.state == pb.Account.POOLED
+    fact = (await customer.facts("crm.customer.v1.AccountReturnedToPool", made.name))[0]
+    assert (fact["openBusiness"], fact["how"]) == ("HAND_OVER", "RELEASE")
+
+
+async def test_managers_assign_move_and_close_and_capacity_holds_for_all(customer: Service) -> None:
+    one, two = customer.person("everything").employee, customer.person("stranger").employee
+    pool, _ = await pool_with(customer, {})
+    target, _ = await pool_with(customer, {})
+    tag = uuid4().hex
+    names = [(await account(customer.admin, pool=pool.name, tags=[tag])).name for _ in range(4)]
+    capacity = await in_force(
+        customer, "", {"capacity": [{"scope": two, "limit": 1, "countWhen": f'tags:"{tag}"'}]}
+    )
+    await customer.admin.AssignPoolItems(name=pool.name, accounts=names[:2], employees=[one, two])
+    owners = {(await customer.admin.GetAccount(name=name)).owner for name in names[:2]}
+    assert owners == {one, two}
+    with pytest.raises(Refused) as refused:
+        await customer.admin.AssignPoolItems(name=pool.name, accounts=names[2:], employees=[two])
+    assert (refused.value.reason, refused.value.info.metadata["limit"]) == ("CAPACITY_EXCEEDED", "1")
+    assert (await customer.admin.GetAccount(name=names[2])).owner == ""
+    with pytest.raises(Refused) as refused:
+        await customer.admin.ClosePool(name=pool.name)
+    assert refused.value.reason == "POOL_NOT_EMPTY"
+    await customer.admin.TransferPoolItems(name=pool.name, accounts=names[2:3], target=target.name)
+    assert (await customer.admin.ClosePool(name=pool.name, target=target.name)).state == pb.Pool.CLOSED
+    assert {(await customer.admin.GetAccount(name=name)).pool for name in names[2:]} == {target.name}
+    with pytest.raises(Refused) as refused:
+        await customer.admin.TransferPoolItems(name=target.name, accounts=names[2:], target=pool.name)
+    assert refused.value.reason == "POOL_CLOSED"
+    with pytest.raises(Refused) as refused:
+        await customer.sales1.CreatePool(pool={"displayName": "自己的公海"})
+    assert refused.value.reason == "PERMISSION_DENIED"
+    await sql(
+        customer,
+        "UPDATE pool_rules SET state = 'RETIRED' WHERE id = CAST(:id AS uuid)",
+        id=capacity.name.rpartition("/")[2],
+    )
+
+
+async def test_what_nobody_touched_in_a_pool_goes_to_the_one_above(customer: Service) -> None:
+    above, _ = await pool_with(customer, {})
+    pool, _ = await pool_with(customer, {}, parent=above.name, parentAfterDays=10)
+    made = await account(customer.admin, pool=pool.name)
+    await at(customer, datetime.now(UTC) + timedelta(days=9), jobs.keep_dates)
+    assert (await customer.admin.GetAccount(name=made.name)).pool == pool.name
+    await at(customer, datetime.now(UTC) + timedelta(days=11), jobs.keep_dates)
+    assert (await customer.admin.GetAccount(name=made.name)).pool == above.name
+
+
+async def test_a_version_comes_into_force_only_as_it_was_simulated_and_never_changes(
+    customer: Service,
+) -> None:
+    tag = uuid4().hex
+    pool, first = await pool_with(
+        customer, {"clauses": [clause("A", tag, {"kind": "NO_FOLLOW_UP", "days": 400})]}
+    )
+    with pytest.raises(Refused) as refused:
+        await customer.admin.UpdatePoolRule(
+            poolRule={"name": first.name, "graceDays": 3}, updateMask="graceDays"
+        )
+    assert refused.value.reason == "RULE_IMMUTABLE"
+    draft = await customer.admin.CreatePoolRule(
+        poolRule={"pool": pool.name, "clauses": [clause("B", tag, {"kind": "NO_FOLLOW_UP", "days": 20})]}
+    )
+    assert draft.revision == 2
+    with pytest.raises(Refused) as refused:
+        await customer.admin.ActivatePoolRule(name=draft.name)
+    assert refused.value.reason == "POOL_RULE_NOT_SIMULATED"
+    await simulated(customer, draft.name)
+    await customer.admin.UpdatePoolRule(poolRule={"name": draft.name, "graceDays": 5}, updateMask="graceDays")
+    with pytest.raises(Refused) as refused:
+        await customer.admin.ActivatePoolRule(name=draft.name)
+    assert refused.value.reason == "POOL_RULE_NOT_SIMULATED"
+    old = await account(customer.sales1, tags=[tag])
+    await owned_since(customer, old.name, datetime.now(UTC) - timedelta(days=60))
+    again = await simulated(customer, draft.name)
+    assert (again.simulation.tonight, again.simulation.returns) == (1, 1)
+    twice = await simulated(customer, draft.name)
+    assert twice.simulation.state == pb.PoolRule.Simulation.DONE
+    found = (
+        await customer.admin.ListSimulatedReturns(filter=f'rule = "{draft.name}" AND tonight = false')
+    ).simulated_returns
+    assert [(one.account, one.clause, one.difference) for one in found] == [
+        (old.name, "B", pb.SimulatedReturn.ONLY_HERE)
+    ]
+    grouped = await customer.admin.AggregateSimulatedReturns(
+        filter=f'rule = "{draft.name}"', groupBy=["clause", "department"]
+    )
+    assert [row.count for row in grouped.rows] == ["2"]
+    # Nothing has come of it: no owner, no fact, no notice.
+    assert not await customer.facts("crm.customer.v1.AccountReturnedToPool", old.name)
+    active = await customer.admin.ActivatePoolRule(name=draft.name)
+    assert (await customer.admin.GetPoolRule(name=first.name)).state == pb.PoolRule.RETIRED
+    day = datetime.now(SHANGHAI).date() + timedelta(days=6)
+
+    async def spared() -> Any:
+        seen = await customer.sales1.GetAccount(name=old.name)
+        return seen if seen.sea_clause == "B" else None
+
+    grace = await customer.eventually(spared)
+    assert grace.sea_due_time.ToDatetime(UTC) == datetime.combine(day, datetime.min.time(), SHANGHAI)
+    back = await customer.admin.RollbackPoolRule(name=active.name, version=1)
+    assert (back.revision, back.state, back.digest) == (3, pb.PoolRule.DRAFT, first.digest)
+    other, _ = await pool_with(customer, {})
+    clash = await customer.admin.CreatePoolRule(
+        poolRule={"pool": other.name, "clauses": [clause("X", tag, {"kind": "NO_ORDER", "days": 20})]}
+    )
+    await simulated(customer, clash.name)
+    with pytest.raises(Refused) as refused:
+        await customer.admin.ActivatePoolRule(name=clash.name)
+    assert (refused.value.reason, refused.value.info.metadata["count"]) == ("POOL_RULE_OVERLAP", "1")
+
+
+async def test_simulating_the_version_in_force_finds_the_returns_that_it_made(customer: Service) -> None:
+    tag = uuid4().hex
+    _, rule = await pool_with(
+        customer, {"clauses": [clause("T-3", tag, {"kind": "NO_FOLLOW_UP", "days": 3})]}
+    )
+    made = [await account(customer.sales1, tags=[tag]) for _ in range(3)]
+    kept = await account(customer.sales1, tags=[tag])
+    # Ten days ago the rule came and the customers were made; since then three went.
+    await sql(
+        customer, "UPDATE pool_rules SET effective_time = now() - interval '10 days' WHERE id = CAST(:id AS uuid)",
+        id=rule.name.rpartition("/")[2],
+    )  # fmt: skip
+    for one in [*made, kept]:
+        await owned_since(customer, one.name, datetime.now(UTC) - timedelta(days=9))
+    key = kept.name.rpartition("/")[2]
+    await sql(customer, "UPDATE sea_states SET follow_up = now() WHERE account = CAST(:id AS uuid)", id=key)
+    await at(customer, datetime.now(UTC), jobs.return_to_the_sea)
+    replayed = await simulated(customer, rule.name, days=30)
+    result = replayed.simulation
+    assert (result.returns, result.only_here, result.only_active) == (3, 0, 0)
+    found = (
+        await customer.admin.ListSimulatedReturns(filter=f'rule = "{rule.name}" AND tonight = false')
+    ).simulated_returns
+    assert {one.account for one in found} == {one.name for one in made}
+    assert {one.difference for one in found} == {pb.SimulatedReturn.SAME}
