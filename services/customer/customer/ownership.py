@@ -173,8 +173,8 @@ def works_on(account: Account, employee: str) -> bool:
 
 def may_change(account: Account, call: Call) -> bool:
     """False for those who see the account as collaborators that only read."""
-    me = call.caller
-    if me.sees_all or account.department in me.departments or account.owner == me.employee:
+    me, reach = call.caller, call.caller.reach("accounts", "update")
+    if reach.everything or account.department in reach.departments or account.owner == me.employee:
         return True
     limited = next((c for c in account.collaborations if c.employee == me.employee), None)
     return limited is None or limited.access == "WORK"

@@ -71,7 +71,9 @@ class Pool(Resource, Base):
     def managed_by(self, caller: Caller) -> bool:
         """Whether the caller may assign out of it and sees what it hides."""
         return (
-            caller.is_system or caller.employee in self.managers or (caller.may(MANAGE) and caller.sees_all)
+            caller.is_system
+            or caller.employee in self.managers
+            or (caller.may(MANAGE) and caller.reach("accounts").everything)
         )
 
     def takes_from(self, account: Any, call: Call) -> bool:
@@ -114,7 +116,7 @@ class PoolItem(Resource, Base):
     @classmethod
     def readable(cls, caller: Caller) -> ColumnElement[bool] | None:
         """Members and managers see their pools; portal callers none."""
-        if caller.is_system or (caller.may(MANAGE) and caller.sees_all):
+        if caller.is_system or (caller.may(MANAGE) and caller.reach("accounts").everything):
             return None
         names = [n for n in (caller.employee, caller.department, *caller.departments, *roles_of(caller)) if n]
         row: Any = cls

@@ -49,6 +49,8 @@ async def claim(name: str, call: Call) -> Account:
         raise FailedPrecondition("ALREADY_CLAIMED")
     if not pool.has_member(call.caller):
         raise FailedPrecondition("NOT_POOL_MEMBER")
+    # Whoever is slower waits for an answer instead of hearing that it collides.
+    await (await driver(call.db)).execute("SET LOCAL lock_timeout = '5s'")
     # Claims of one person go one after another, so that quotas hold; those of different people do not wait.
     await (await driver(call.db)).execute(_MY_TURN, f"claims:{me}")
     rule = await rule_of(pool, call)

@@ -15,6 +15,7 @@ from crmkit.driver import driver
 from crmkit.errors import InvalidArgument, Problem
 from crmkit.mapping import to_timestamp
 from crmkit.runs import Kind, Run, start
+from sqlalchemy import select
 
 from customer.model.pool_rule import PoolRule
 from customer.sea.clauses import Compiled, compiled, names, returning
@@ -71,7 +72,11 @@ async def _replay(run: Run, call: Call) -> None:
     rule = await _rule(run, call)
     now = datetime.fromisoformat(run.spec["now"])
     since = now - timedelta(days=run.spec["days"])
-    counted = await connection.fetchrow(_statement(rule, now, since, call), low, upper, since, now, rule.name)
+    same_pool = select(PoolRule.id).where(PoolRule.pool == rule.pool)
+    versions = [f"poolRules/{key}" for key in await call.db.scalars(same_pool)]
+    statement = _statement(rule, now, since, call)
+    values = (low, upper, since, now, rule.name, versions, rule.pool)
+    counted = await connection.fetchrow(statement, *values)
     run.count(accounts=counted["accounts"], returns=counted["returns"], tonight=counted["tonight"])
     run.count(here=counted["here"], active=counted["active"])
     run.tally["digest"] = sha256((run.tally["digest"] + (counted["digest"] or "")).encode()).hexdigest()
@@ -107,7 +112,10 @@ async def _rule(run: Run, call: Call) -> PoolRule:
 
 
 def _statement(rule: PoolRule, now: datetime, since: datetime, call: Call) -> str:
-    """Replays accounts in ($1, $2] from $3 to $4 for the version $5, stores what it finds and counts it."""
+    """Replays accounts in ($1, $2] from $3 to $4 for the version $5, stores what it finds and counts it.
+
+    What was made in truth are the returns by versions $6 of the pool $7.
+    """
     tried = _tried(rule, since, call)
     # What would go tonight if it came into force now: the clocks alone, as people asked, without the grace.
     bare = compiled([rule], call, grace=False)
@@ -128,7 +136,7 @@ WITH replayed AS (
   SELECT s.account, s.owned_time, s.owner, s.department, s.zone, l.time, l.clause, l.rule
   FROM sea_states s JOIN pool_claims l ON l.account = 'accounts/' || s.account AND l.time = s.to_time
   WHERE s.account > $1 AND s.account <= $2 AND s.to_time > $3 AND s.to_time <= $4 AND s.owner <> ''
-    AND l.kind IN ('RECYCLE', 'IDLE')
+    AND (l.kind = 'RECYCLE' AND l.rule = ANY ($6) OR l.kind = 'IDLE' AND l.pool = $7)
 ), paired AS (
   SELECT coalesce(r.account, m.account) AS account, coalesce(r.owner, m.owner) AS owner,
     coalesce(r.department, m.department) AS department, coalesce(r.zone, m.zone) AS zone,
