@@ -87,13 +87,18 @@ def upgrade() -> None:
         sa.Column("legal_name", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("tax_id", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("website", sa.Text(), server_default=sa.text("''"), nullable=False),
-        sa.Column("industry", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("employee_count", sa.Integer(), server_default=sa.text("0"), nullable=False),
         sa.Column("annual_revenue_amount", sa.Numeric(precision=20, scale=4), nullable=True),
         sa.Column("annual_revenue_currency", sa.Text(), nullable=True),
-        sa.Column("source", sa.Text(), server_default=sa.text("''"), nullable=False),
-        sa.Column("type", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("phones", postgresql.JSONB(), server_default=sa.text("'[]'"), nullable=False),
+        sa.Column("emails", postgresql.JSONB(), server_default=sa.text("'[]'"), nullable=False),
+        sa.Column("aliases", postgresql.JSONB(), server_default=sa.text("'[]'"), nullable=False),
+        sa.Column("addresses", postgresql.JSONB(), server_default=sa.text("'[]'"), nullable=False),
+        sa.Column("level", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("tags", postgresql.ARRAY(sa.Text()), server_default=sa.text("'{}'"), nullable=False),
+        sa.Column("type", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("source", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("industry", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("lifecycle_stage", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("background", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("preferences", sa.Text(), server_default=sa.text("''"), nullable=False),
@@ -106,20 +111,26 @@ def upgrade() -> None:
         sa.Column("family_name", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("given_name", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("sex", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("birth", postgresql.JSONB(), nullable=True),
         sa.Column("hobbies", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("build", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("occupation", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("last_interaction_time", sa.DateTime(timezone=True), nullable=True),
         sa.Column("completeness", sa.Integer(), server_default=sa.text("0"), nullable=False),
-        sa.Column("phones", postgresql.JSONB(), server_default=sa.text("'[]'"), nullable=False),
-        sa.Column("emails", postgresql.JSONB(), server_default=sa.text("'[]'"), nullable=False),
-        sa.Column("aliases", postgresql.JSONB(), server_default=sa.text("'[]'"), nullable=False),
-        sa.Column("addresses", postgresql.JSONB(), server_default=sa.text("'[]'"), nullable=False),
         sa.Column("pin", postgresql.JSONB(), nullable=True),
-        sa.Column("level", sa.Text(), server_default=sa.text("''"), nullable=False),
-        sa.Column("birth", postgresql.JSONB(), nullable=True),
         sa.Column("employer", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("tax_id_status", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("pool", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("sea_due_time", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("sea_clause", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("sea_exemption", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("protected_until_time", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("protection_reason", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("owner_time", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("owner_how", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("collaborations", postgresql.JSONB(), server_default=sa.text("'[]'"), nullable=False),
+        sa.Column("merged_into", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("owner_from", sa.Text(), server_default="", nullable=False),
         sa.Column("number", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("owner", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("department", sa.Text(), server_default=sa.text("''"), nullable=False),
@@ -143,6 +154,12 @@ def upgrade() -> None:
         unique=False,
     )
     op.create_index(
+        "accounts_merged_into_index",
+        "accounts",
+        ["merged_into", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
         "accounts_number_key", "accounts", ["number"], unique=True, postgresql_where=sa.text("number != ''")
     )
     op.create_index(
@@ -150,6 +167,16 @@ def upgrade() -> None:
         "accounts",
         ["owner", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+    )
+    op.create_index(
+        "accounts_pool_index", "accounts", ["pool", sa.literal_column("update_time DESC"), "id"], unique=False
+    )
+    op.create_index(
+        "accounts_sea_due_time_index",
+        "accounts",
+        ["sea_due_time"],
+        unique=False,
+        postgresql_where=sa.text("sea_due_time IS NOT NULL"),
     )
     op.create_index(
         "accounts_update_time_index", "accounts", [sa.literal_column("update_time DESC"), "id"], unique=False
@@ -580,10 +607,10 @@ def upgrade() -> None:
         sa.Column("amendments", postgresql.JSONB(), server_default=sa.text("'[]'"), nullable=False),
         sa.Column("comments", postgresql.JSONB(), server_default=sa.text("'[]'"), nullable=False),
         sa.Column("forwards", postgresql.JSONB(), server_default=sa.text("'[]'"), nullable=False),
+        sa.Column("state", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("files", postgresql.ARRAY(sa.Text()), server_default=sa.text("'{}'"), nullable=False),
         sa.Column("contacts", postgresql.ARRAY(sa.Text()), server_default=sa.text("'{}'"), nullable=False),
         sa.Column("subjects", postgresql.ARRAY(sa.Text()), server_default=sa.text("'{}'"), nullable=False),
-        sa.Column("state", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("number", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("owner", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("department", sa.Text(), server_default=sa.text("''"), nullable=False),
@@ -637,6 +664,263 @@ def upgrade() -> None:
         sa.Column("account", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("contact", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.PrimaryKeyConstraint("lead", name=op.f("lead_resolutions_pkey")),
+    )
+    op.create_table(
+        "pool_claims",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("account", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("kind", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("from", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("employee", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("pool", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("rule", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("clause", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("time", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("reason", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("evidence", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("cause", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("actor", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("from_department", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("number", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("owner", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("department", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column(
+            "collaborators", postgresql.ARRAY(sa.Text()), server_default=sa.text("'{}'"), nullable=False
+        ),
+        sa.Column("pending_approval", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("create_time", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("update_time", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("creator", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column(
+            "custom", postgresql.JSONB(astext_type=sa.Text()), server_default=sa.text("'{}'"), nullable=False
+        ),
+        sa.Column("version", sa.Integer(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pool_claims_pkey")),
+    )
+    op.create_index(
+        "pool_claims_account_index",
+        "pool_claims",
+        ["account", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index("pool_claims_account_time_index", "pool_claims", ["account", "time"], unique=False)
+    op.create_index(
+        "pool_claims_department_update_time_index",
+        "pool_claims",
+        ["department", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "pool_claims_employee_index",
+        "pool_claims",
+        ["employee", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "pool_claims_employee_kind_index", "pool_claims", ["employee", "kind", "time"], unique=False
+    )
+    op.create_index(
+        "pool_claims_from_department_index",
+        "pool_claims",
+        ["from_department", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "pool_claims_from_index",
+        "pool_claims",
+        ["from", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index("pool_claims_from_kind_index", "pool_claims", ["from", "kind", "time"], unique=False)
+    op.create_index("pool_claims_kind_time_index", "pool_claims", ["kind", "time"], unique=False)
+    op.create_index(
+        "pool_claims_owner_update_time_index",
+        "pool_claims",
+        ["owner", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "pool_claims_pool_index",
+        "pool_claims",
+        ["pool", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "pool_claims_rule_index",
+        "pool_claims",
+        ["rule", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "pool_claims_update_time_index",
+        "pool_claims",
+        [sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_table(
+        "pool_items",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("display_name", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("account", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("account_number", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("pool", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("legal_name", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("industry", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("level", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("source", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("phone", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("email", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("website", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("address", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("pooled_time", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("how", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("last_interaction_time", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("number", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("owner", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("department", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column(
+            "collaborators", postgresql.ARRAY(sa.Text()), server_default=sa.text("'{}'"), nullable=False
+        ),
+        sa.Column("pending_approval", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("create_time", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("update_time", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("creator", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column(
+            "custom", postgresql.JSONB(astext_type=sa.Text()), server_default=sa.text("'{}'"), nullable=False
+        ),
+        sa.Column("version", sa.Integer(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pool_items_pkey")),
+    )
+    op.create_index(
+        "pool_items_account_index",
+        "pool_items",
+        ["account", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index("pool_items_account_key", "pool_items", ["account"], unique=True)
+    op.create_index(
+        "pool_items_pool_index",
+        "pool_items",
+        ["pool", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index("pool_items_pooled_time_index", "pool_items", ["pool", "pooled_time"], unique=False)
+    op.create_index(
+        "pool_items_update_time_index",
+        "pool_items",
+        [sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_table(
+        "pool_rules",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("display_name", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("pool", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("revision", sa.Integer(), server_default=sa.text("0"), nullable=False),
+        sa.Column("clauses", postgresql.JSONB(), server_default=sa.text("'[]'"), nullable=False),
+        sa.Column("claim", postgresql.JSONB(), nullable=True),
+        sa.Column("view_per_day", sa.Integer(), server_default=sa.text("0"), nullable=False),
+        sa.Column("capacity", postgresql.JSONB(), server_default=sa.text("'[]'"), nullable=False),
+        sa.Column("warn_days", postgresql.ARRAY(sa.Text()), server_default=sa.text("'{}'"), nullable=False),
+        sa.Column("grace_days", sa.Integer(), server_default=sa.text("0"), nullable=False),
+        sa.Column("digest", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("state", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("effective_time", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("retire_time", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("simulation", postgresql.JSONB(), nullable=True),
+        sa.Column("number", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("owner", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("department", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column(
+            "collaborators", postgresql.ARRAY(sa.Text()), server_default=sa.text("'{}'"), nullable=False
+        ),
+        sa.Column("pending_approval", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("create_time", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("update_time", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("creator", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column(
+            "custom", postgresql.JSONB(astext_type=sa.Text()), server_default=sa.text("'{}'"), nullable=False
+        ),
+        sa.Column("version", sa.Integer(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pool_rules_pkey")),
+    )
+    op.create_index(
+        "pool_rules_active_key",
+        "pool_rules",
+        ["pool"],
+        unique=True,
+        postgresql_where=sa.text("state = 'ACTIVE'"),
+    )
+    op.create_index(
+        "pool_rules_pool_index",
+        "pool_rules",
+        ["pool", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index("pool_rules_revision_key", "pool_rules", ["pool", "revision"], unique=True)
+    op.create_index(
+        "pool_rules_scheduled_key",
+        "pool_rules",
+        ["pool"],
+        unique=True,
+        postgresql_where=sa.text("state = 'SCHEDULED'"),
+    )
+    op.create_index(
+        "pool_rules_update_time_index",
+        "pool_rules",
+        [sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_table(
+        "pool_views",
+        sa.Column("employee", sa.Text(), nullable=False),
+        sa.Column("day", sa.Text(), nullable=False),
+        sa.Column("account", sa.Text(), nullable=False),
+        sa.Column("pool", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("employee", "day", "account", name=op.f("pool_views_pkey")),
+    )
+    op.create_table(
+        "pools",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("display_name", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column(
+            "member_departments", postgresql.ARRAY(sa.Text()), server_default=sa.text("'{}'"), nullable=False
+        ),
+        sa.Column(
+            "member_roles", postgresql.ARRAY(sa.Text()), server_default=sa.text("'{}'"), nullable=False
+        ),
+        sa.Column(
+            "member_employees", postgresql.ARRAY(sa.Text()), server_default=sa.text("'{}'"), nullable=False
+        ),
+        sa.Column("managers", postgresql.ARRAY(sa.Text()), server_default=sa.text("'{}'"), nullable=False),
+        sa.Column(
+            "hidden_fields", postgresql.ARRAY(sa.Text()), server_default=sa.text("'{}'"), nullable=False
+        ),
+        sa.Column("parent", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("parent_after_days", sa.Integer(), server_default=sa.text("0"), nullable=False),
+        sa.Column("state", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("audience", postgresql.ARRAY(sa.Text()), server_default="{}", nullable=False),
+        sa.Column("number", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("owner", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("department", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column(
+            "collaborators", postgresql.ARRAY(sa.Text()), server_default=sa.text("'{}'"), nullable=False
+        ),
+        sa.Column("pending_approval", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("create_time", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("update_time", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("creator", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column(
+            "custom", postgresql.JSONB(astext_type=sa.Text()), server_default=sa.text("'{}'"), nullable=False
+        ),
+        sa.Column("version", sa.Integer(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pools_pkey")),
+    )
+    op.create_index(
+        "pools_parent_index", "pools", ["parent", sa.literal_column("update_time DESC"), "id"], unique=False
+    )
+    op.create_index(
+        "pools_update_time_index", "pools", [sa.literal_column("update_time DESC"), "id"], unique=False
     )
     op.create_table(
         "profile_changes",
@@ -729,6 +1013,129 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("name", name=op.f("record_scopes_pkey")),
     )
     op.create_table(
+        "sea_records",
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("account", sa.Uuid(), nullable=False),
+        sa.Column("collection", sa.Text(), nullable=False),
+        sa.Column("version", sa.BigInteger(), nullable=False),
+        sa.Column("live", sa.Boolean(), nullable=False),
+        sa.Column("pending", sa.Boolean(), server_default="false", nullable=False),
+        sa.Column("time", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("day", sa.Date(), nullable=True),
+        sa.Column("amount", sa.Numeric(precision=20, scale=4), nullable=True),
+        sa.PrimaryKeyConstraint("name", name=op.f("sea_records_pkey")),
+    )
+    op.create_index(op.f("sea_records_account_index"), "sea_records", ["account"], unique=False)
+    op.create_table(
+        "sea_states",
+        sa.Column("account", sa.Uuid(), nullable=False),
+        sa.Column("from_time", sa.DateTime(timezone=True), nullable=False),
+        sa.Column(
+            "to_time", sa.DateTime(timezone=True), server_default=sa.text("'infinity'"), nullable=False
+        ),
+        sa.Column("state", sa.Text(), server_default="", nullable=False),
+        sa.Column("owner", sa.Text(), server_default="", nullable=False),
+        sa.Column("department", sa.Text(), server_default="", nullable=False),
+        sa.Column("departments", postgresql.ARRAY(sa.Text()), server_default="{}", nullable=False),
+        sa.Column("roles", postgresql.ARRAY(sa.Text()), server_default="{}", nullable=False),
+        sa.Column("zone", sa.Text(), server_default="Asia/Shanghai", nullable=False),
+        sa.Column("level", sa.Text(), server_default="", nullable=False),
+        sa.Column("type", sa.Text(), server_default="", nullable=False),
+        sa.Column("tags", postgresql.ARRAY(sa.Text()), server_default="{}", nullable=False),
+        sa.Column("divisions", postgresql.ARRAY(sa.Text()), server_default="{}", nullable=False),
+        sa.Column("source", sa.Text(), server_default="", nullable=False),
+        sa.Column("stage", sa.Text(), server_default="", nullable=False),
+        sa.Column("stage_time", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("owned_time", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("owned_how", sa.Text(), server_default="", nullable=False),
+        sa.Column("owned_from", sa.Text(), server_default="", nullable=False),
+        sa.Column("protected_until", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("key_account", sa.Boolean(), server_default="false", nullable=False),
+        sa.Column("follow_up", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("follow_ups", postgresql.JSONB(astext_type=sa.Text()), server_default="{}", nullable=False),
+        sa.Column("deal_time", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("order_time", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("contract_end", sa.Date(), nullable=True),
+        sa.Column("paused_until", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("running_contracts", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("open_opportunities", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("open_tickets", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("balance", sa.Numeric(precision=20, scale=4), server_default="0", nullable=False),
+        sa.PrimaryKeyConstraint("account", "from_time", name=op.f("sea_states_pkey")),
+    )
+    op.create_index("sea_states_from_time_index", "sea_states", ["from_time"], unique=False)
+    op.create_index(
+        "sea_states_present_key",
+        "sea_states",
+        ["account"],
+        unique=True,
+        postgresql_where=sa.text("to_time = 'infinity'"),
+    )
+    op.create_table(
+        "sea_warnings",
+        sa.Column("account", sa.Uuid(), nullable=False),
+        sa.Column("due_time", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("step", sa.Integer(), nullable=False),
+        sa.PrimaryKeyConstraint("account", "due_time", "step", name=op.f("sea_warnings_pkey")),
+    )
+    op.create_table(
+        "simulated_returns",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("rule", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("account", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("time", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("day", sa.Date(), nullable=True),
+        sa.Column("clause", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("difference", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("reason", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("tonight", sa.Boolean(), server_default=sa.text("false"), nullable=False),
+        sa.Column("number", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("owner", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("department", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column(
+            "collaborators", postgresql.ARRAY(sa.Text()), server_default=sa.text("'{}'"), nullable=False
+        ),
+        sa.Column("pending_approval", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("create_time", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("update_time", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("creator", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column(
+            "custom", postgresql.JSONB(astext_type=sa.Text()), server_default=sa.text("'{}'"), nullable=False
+        ),
+        sa.Column("version", sa.Integer(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("simulated_returns_pkey")),
+    )
+    op.create_index(
+        "simulated_returns_account_index",
+        "simulated_returns",
+        ["account", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "simulated_returns_department_update_time_index",
+        "simulated_returns",
+        ["department", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "simulated_returns_owner_update_time_index",
+        "simulated_returns",
+        ["owner", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "simulated_returns_rule_index",
+        "simulated_returns",
+        ["rule", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "simulated_returns_update_time_index",
+        "simulated_returns",
+        [sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_table(
         "timeline",
         sa.Column("id", sa.Uuid(), nullable=False),
         sa.Column("account", sa.Text(), server_default=sa.text("''"), nullable=False),
@@ -798,6 +1205,13 @@ def upgrade() -> None:
     )
     op.create_index(
         "timeline_facts_accounts_index", "timeline_facts", ["accounts"], unique=False, postgresql_using="gin"
+    )
+    op.create_table(
+        "working_days",
+        sa.Column("day", sa.Date(), nullable=False),
+        sa.Column("ordinal", sa.Integer(), nullable=False),
+        sa.PrimaryKeyConstraint("day", name=op.f("working_days_pkey")),
+        sa.UniqueConstraint("ordinal", name=op.f("working_days_ordinal_key")),
     )
     op.create_table(
         "account_pins",
@@ -1033,12 +1447,105 @@ def upgrade() -> None:
         sa.Column("account", sa.Uuid(), nullable=False),
         sa.Column("kind", sa.Text(), nullable=False),
         sa.Column("value", sa.Text(), nullable=False),
+        sa.Column("time", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
         sa.ForeignKeyConstraint(
             ["account"], ["accounts.id"], name=op.f("match_keys_account_fkey"), ondelete="CASCADE"
         ),
         sa.PrimaryKeyConstraint("account", "kind", "value", name=op.f("match_keys_pkey")),
     )
     op.create_index("match_keys_kind_value_index", "match_keys", ["kind", "value"], unique=False)
+    op.create_index("match_keys_time_index", "match_keys", ["time"], unique=False)
+    op.create_table(
+        "pool_items_search",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column(
+            "search_grams", postgresql.ARRAY(sa.Text(collation="C")), server_default="{}", nullable=False
+        ),
+        sa.Column("search_text", sa.Text(collation="C"), server_default="", nullable=False),
+        sa.Column(
+            "search_pinyin", postgresql.ARRAY(sa.Text(collation="C")), server_default="{}", nullable=False
+        ),
+        sa.ForeignKeyConstraint(
+            ["id"], ["pool_items.id"], name=op.f("pool_items_search_id_fkey"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pool_items_search_pkey")),
+    )
+    op.create_index(
+        "ix_pool_items_search_search_grams",
+        "pool_items_search",
+        ["search_grams"],
+        unique=False,
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "off"},
+    )
+    op.create_index(
+        "ix_pool_items_search_search_pinyin",
+        "pool_items_search",
+        [sa.literal_column("array_to_tsvector(search_pinyin)")],
+        unique=False,
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "off"},
+    )
+    op.create_table(
+        "pool_rules_search",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column(
+            "search_grams", postgresql.ARRAY(sa.Text(collation="C")), server_default="{}", nullable=False
+        ),
+        sa.Column("search_text", sa.Text(collation="C"), server_default="", nullable=False),
+        sa.Column(
+            "search_pinyin", postgresql.ARRAY(sa.Text(collation="C")), server_default="{}", nullable=False
+        ),
+        sa.ForeignKeyConstraint(
+            ["id"], ["pool_rules.id"], name=op.f("pool_rules_search_id_fkey"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pool_rules_search_pkey")),
+    )
+    op.create_index(
+        "ix_pool_rules_search_search_grams",
+        "pool_rules_search",
+        ["search_grams"],
+        unique=False,
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "off"},
+    )
+    op.create_index(
+        "ix_pool_rules_search_search_pinyin",
+        "pool_rules_search",
+        [sa.literal_column("array_to_tsvector(search_pinyin)")],
+        unique=False,
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "off"},
+    )
+    op.create_table(
+        "pools_search",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column(
+            "search_grams", postgresql.ARRAY(sa.Text(collation="C")), server_default="{}", nullable=False
+        ),
+        sa.Column("search_text", sa.Text(collation="C"), server_default="", nullable=False),
+        sa.Column(
+            "search_pinyin", postgresql.ARRAY(sa.Text(collation="C")), server_default="{}", nullable=False
+        ),
+        sa.ForeignKeyConstraint(["id"], ["pools.id"], name=op.f("pools_search_id_fkey"), ondelete="CASCADE"),
+        sa.PrimaryKeyConstraint("id", name=op.f("pools_search_pkey")),
+    )
+    op.create_index(
+        "ix_pools_search_search_grams",
+        "pools_search",
+        ["search_grams"],
+        unique=False,
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "off"},
+    )
+    op.create_index(
+        "ix_pools_search_search_pinyin",
+        "pools_search",
+        [sa.literal_column("array_to_tsvector(search_pinyin)")],
+        unique=False,
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "off"},
+    )
     op.create_table(
         "profile_changes_search",
         sa.Column("id", sa.Uuid(), nullable=False),
@@ -1102,6 +1609,46 @@ def downgrade() -> None:
         postgresql_with={"fastupdate": "off"},
     )
     op.drop_table("profile_changes_search")
+    op.drop_index(
+        "ix_pools_search_search_pinyin",
+        table_name="pools_search",
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "off"},
+    )
+    op.drop_index(
+        "ix_pools_search_search_grams",
+        table_name="pools_search",
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "off"},
+    )
+    op.drop_table("pools_search")
+    op.drop_index(
+        "ix_pool_rules_search_search_pinyin",
+        table_name="pool_rules_search",
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "off"},
+    )
+    op.drop_index(
+        "ix_pool_rules_search_search_grams",
+        table_name="pool_rules_search",
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "off"},
+    )
+    op.drop_table("pool_rules_search")
+    op.drop_index(
+        "ix_pool_items_search_search_pinyin",
+        table_name="pool_items_search",
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "off"},
+    )
+    op.drop_index(
+        "ix_pool_items_search_search_grams",
+        table_name="pool_items_search",
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "off"},
+    )
+    op.drop_table("pool_items_search")
+    op.drop_index("match_keys_time_index", table_name="match_keys")
     op.drop_index("match_keys_kind_value_index", table_name="match_keys")
     op.drop_table("match_keys")
     op.drop_index(
@@ -1197,6 +1744,7 @@ def downgrade() -> None:
     op.drop_table("accounts_search")
     op.drop_index("account_pins_cell_index", table_name="account_pins")
     op.drop_table("account_pins")
+    op.drop_table("working_days")
     op.drop_index("timeline_facts_accounts_index", table_name="timeline_facts", postgresql_using="gin")
     op.drop_table("timeline_facts")
     op.drop_index("timeline_update_time_index", table_name="timeline")
@@ -1206,6 +1754,20 @@ def downgrade() -> None:
     op.drop_index("timeline_account_occur_time_index", table_name="timeline")
     op.drop_index("timeline_account_index", table_name="timeline")
     op.drop_table("timeline")
+    op.drop_index("simulated_returns_update_time_index", table_name="simulated_returns")
+    op.drop_index("simulated_returns_rule_index", table_name="simulated_returns")
+    op.drop_index("simulated_returns_owner_update_time_index", table_name="simulated_returns")
+    op.drop_index("simulated_returns_department_update_time_index", table_name="simulated_returns")
+    op.drop_index("simulated_returns_account_index", table_name="simulated_returns")
+    op.drop_table("simulated_returns")
+    op.drop_table("sea_warnings")
+    op.drop_index(
+        "sea_states_present_key", table_name="sea_states", postgresql_where=sa.text("to_time = 'infinity'")
+    )
+    op.drop_index("sea_states_from_time_index", table_name="sea_states")
+    op.drop_table("sea_states")
+    op.drop_index(op.f("sea_records_account_index"), table_name="sea_records")
+    op.drop_table("sea_records")
     op.drop_table("record_scopes")
     op.drop_index("profile_changes_update_time_index", table_name="profile_changes")
     op.drop_index("profile_changes_owner_update_time_index", table_name="profile_changes")
@@ -1216,6 +1778,40 @@ def downgrade() -> None:
     op.drop_index("profile_changes_contact_index", table_name="profile_changes")
     op.drop_index("profile_changes_account_index", table_name="profile_changes")
     op.drop_table("profile_changes")
+    op.drop_index("pools_update_time_index", table_name="pools")
+    op.drop_index("pools_parent_index", table_name="pools")
+    op.drop_table("pools")
+    op.drop_table("pool_views")
+    op.drop_index("pool_rules_update_time_index", table_name="pool_rules")
+    op.drop_index(
+        "pool_rules_scheduled_key", table_name="pool_rules", postgresql_where=sa.text("state = 'SCHEDULED'")
+    )
+    op.drop_index("pool_rules_revision_key", table_name="pool_rules")
+    op.drop_index("pool_rules_pool_index", table_name="pool_rules")
+    op.drop_index(
+        "pool_rules_active_key", table_name="pool_rules", postgresql_where=sa.text("state = 'ACTIVE'")
+    )
+    op.drop_table("pool_rules")
+    op.drop_index("pool_items_update_time_index", table_name="pool_items")
+    op.drop_index("pool_items_pooled_time_index", table_name="pool_items")
+    op.drop_index("pool_items_pool_index", table_name="pool_items")
+    op.drop_index("pool_items_account_key", table_name="pool_items")
+    op.drop_index("pool_items_account_index", table_name="pool_items")
+    op.drop_table("pool_items")
+    op.drop_index("pool_claims_update_time_index", table_name="pool_claims")
+    op.drop_index("pool_claims_rule_index", table_name="pool_claims")
+    op.drop_index("pool_claims_pool_index", table_name="pool_claims")
+    op.drop_index("pool_claims_owner_update_time_index", table_name="pool_claims")
+    op.drop_index("pool_claims_kind_time_index", table_name="pool_claims")
+    op.drop_index("pool_claims_from_kind_index", table_name="pool_claims")
+    op.drop_index("pool_claims_from_index", table_name="pool_claims")
+    op.drop_index("pool_claims_from_department_index", table_name="pool_claims")
+    op.drop_index("pool_claims_employee_kind_index", table_name="pool_claims")
+    op.drop_index("pool_claims_employee_index", table_name="pool_claims")
+    op.drop_index("pool_claims_department_update_time_index", table_name="pool_claims")
+    op.drop_index("pool_claims_account_time_index", table_name="pool_claims")
+    op.drop_index("pool_claims_account_index", table_name="pool_claims")
+    op.drop_table("pool_claims")
     op.drop_table("lead_resolutions")
     op.drop_index("interactions_update_time_index", table_name="interactions")
     op.drop_index(
@@ -1268,8 +1864,15 @@ def downgrade() -> None:
     op.drop_index("care_occurrences_account_index", table_name="care_occurrences")
     op.drop_table("care_occurrences")
     op.drop_index("accounts_update_time_index", table_name="accounts")
+    op.drop_index(
+        "accounts_sea_due_time_index",
+        table_name="accounts",
+        postgresql_where=sa.text("sea_due_time IS NOT NULL"),
+    )
+    op.drop_index("accounts_pool_index", table_name="accounts")
     op.drop_index("accounts_owner_update_time_index", table_name="accounts")
     op.drop_index("accounts_number_key", table_name="accounts", postgresql_where=sa.text("number != ''"))
+    op.drop_index("accounts_merged_into_index", table_name="accounts")
     op.drop_index("accounts_department_update_time_index", table_name="accounts")
     op.drop_table("accounts")
     op.drop_index("account_relations_update_time_index", table_name="account_relations")
