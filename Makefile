@@ -84,6 +84,9 @@ chaos: setup ## Figures under faults
 chart: setup .local/bin/helm ## Check the Helm chart, what it renders, and the rules of observability
 	$(RUN) pytest deploy/helm deploy/observability $(T)
 
+sbom: setup ## What the image is made of, as CycloneDX: .local/sbom.json
+	$(RUN) python deploy/supply.py > .local/sbom.json
+
 backup: setup ## Back the running platform up (the first time: make backup-key KEY=/elsewhere/backup.key)
 	$(RUN) python -m local_platform.backup create $(ARGS)
 
@@ -127,4 +130,4 @@ $(STATE)/web: $(WEB)
 .local/uv/bin/uv:
 	@sh deploy/local/install_uv.sh
 
-.PHONY: backup backup-key restore restore-drill help setup run test matrix lint lint-rules lint-types lint-web lint-parts fmt proto e2e browser capabilities bench chaos chart secrets image docs clean
+.PHONY: sbom backup backup-key restore restore-drill help setup run test matrix lint lint-rules lint-types lint-web lint-parts fmt proto e2e browser capabilities bench chaos chart secrets image docs clean
