@@ -104,7 +104,9 @@ export interface Screen {
   /** Texts with an input of their own: a time on the wall, a recurrence. */
   kinds?: Additions["kinds"];
   /** What is told beside the form while one types: a clash of times, a customer that is there already. */
-  advice?: "times";
+  advice?: "times" | "collision";
+  /** Documents of a record, made by the server in a language. */
+  papers?: { key: string; path: (name: string, language: string) => string }[];
   /** Verbs that stand as buttons, by state; the rest is in the menu. */
   flow?: Record<string, string[]>;
   /** Fields that only make sense together with a value of another one. */
@@ -118,7 +120,7 @@ export interface Screen {
   /** A page for people outside, with the states in which it is there. */
   publicPage?: { path: (id: string) => string; states: string[]; label: string };
   /** A page written by hand in place of the generic one. */
-  detail?: "account" | "role";
+  detail?: "account" | "role" | "quote";
   /** A page of its own or a part of other pages; kept out of the generated menu entries. */
   hidden?: boolean;
   /** Records come from elsewhere than the generic form. */
@@ -145,6 +147,7 @@ export const SCREENS: Record<string, Screen> = {
       from: (account) => ({ account: account.name, ...SCREENS[collection]?.defaults?.() }),
     })),
     detail: "account",
+    advice: "collision",
     orderBy: "updateTime desc",
     flow: { ACTIVE: ["assign"], POOLED: ["assign"], ARCHIVED: ["unarchive"] },
     columns: [
@@ -266,11 +269,24 @@ export const SCREENS: Record<string, Screen> = {
       DRAFT: ["submit", "price"],
       APPROVED: ["send"],
       SENT: ["accept", "reject"],
-      REJECTED: ["newVersion"],
-      EXPIRED: ["newVersion"],
+      REJECTED: ["newVersion", "copy"],
+      EXPIRED: ["newVersion", "copy"],
     },
     defaults: yuan,
+    detail: "quote",
+    papers: ["zh", "en"].map((language) => ({
+      key: `quote-${language}`,
+      path: (name) => `/v1/${name}:render?language=${language}`,
+    })),
   },
+  productCategories: {
+    icon: "products",
+    tree: { parent: "parent", orderBy: "position", show: ["code"] },
+  },
+  bundles: { icon: "products", flow: { DRAFT: ["activate"], ACTIVE: ["newVersion"] } },
+  discountPolicies: { icon: "prices", flow: { DRAFT: ["activate"], ACTIVE: ["pause"] } },
+  creditProfiles: { icon: "balances" },
+  profileChanges: { icon: "contacts", orderBy: NEWEST },
   products: { icon: "products", flow: { DRAFT: ["activate"], ACTIVE: [], END_OF_SALE: ["retire"] } },
   priceBooks: { icon: "prices", flow: { DRAFT: ["activate"] }, defaults: yuan },
   competitors: { icon: "competitors", flow: { ACTIVE: [], ARCHIVED: ["unarchive"] } },
@@ -442,7 +458,7 @@ export const SCREENS: Record<string, Screen> = {
     flow: { ACTIVE: [] },
     detail: "role",
     columns: ["displayName", "code", "scope", "kind", "state"],
-    suggest: { permissions: "permissions" },
+    suggest: { permissions: "permissions", "grants.collection": "collections" },
   },
   dictionaries: { icon: "dictionaries" },
   customFields: {

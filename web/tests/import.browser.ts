@@ -34,10 +34,10 @@ describe("a file of customers", () => {
       .locator('input[type="file"]')
       .setInputFiles(
         csv([
-          "公司,电话,人数",
-          `导入一${mark}有限公司,13800138001,12`,
-          `导入二${mark}有限公司,13800138002,好多`,
-          `导入三${mark}有限公司,13800138003,30`,
+          "公司,电话,人数,客户类别",
+          `导入一${mark}有限公司,13800138001,12,企业`,
+          `导入二${mark}有限公司,13800138002,好多,企业`,
+          `导入三${mark}有限公司,13800138003,30,企业`,
         ]),
       );
     await page.getByRole("row").filter({ hasText: "人数" }).waitFor();
@@ -89,17 +89,15 @@ describe("a file of customers", () => {
 
 describe("any other collection", () => {
   it("comes in as a background job and stands in the tray", async () => {
-    await visit(page, "/import/products");
-    await page
-      .locator('input[type="file"]')
-      .setInputFiles(csv(["产品名称,产品编码,产品类型", `投影机${mark},P-${mark},GOODS`]));
+    await visit(page, "/import/competitors");
+    await page.locator('input[type="file"]').setInputFiles(csv(["名称,网站", `对手${mark},www.example.cn`]));
     // Columns that are called like their fields are mapped by themselves.
-    await page.locator("table.mapping .ant-select-content-has-value").nth(2).waitFor();
+    await page.locator("table.mapping .ant-select-content-has-value").nth(1).waitFor();
     await page.getByRole("button", { name: "上传并检查" }).click();
     await page.getByText("检查完成，尚未写入任何数据").waitFor();
     await page.getByRole("button", { name: /^导入 1 行/ }).click();
     await page.getByText("导入完成").waitFor();
-    expect(await found("products")).toHaveLength(1);
+    expect(await found("competitors")).toHaveLength(1);
     await page.getByRole("button", { name: /后台任务/ }).click();
     await page.locator(".jobs li").first().getByText("已完成").waitFor();
     await check(page, "jobs-tray");
@@ -107,7 +105,7 @@ describe("any other collection", () => {
   });
 
   it("goes out as a file in the background", async () => {
-    await visit(page, `/products?q=${encodeURIComponent(mark)}`);
+    await visit(page, `/competitors?q=${encodeURIComponent(mark)}`);
     await page.getByRole("button", { name: "导出" }).click();
     await check(page, "export");
     await page.getByRole("dialog").getByRole("button", { name: "导出" }).click();

@@ -60,7 +60,7 @@ describe("a list as one likes it", () => {
     const colleague = (employees as { displayName: string }[])[0]?.displayName ?? "";
     await page.keyboard.type(colleague, { delay: 40 });
     await page.locator(".ant-select-item-option").filter({ hasText: colleague }).click();
-    await page.keyboard.press("Tab");
+    await dialog.getByText("共享", { exact: false }).first().click();
     await check(page, "view-share");
     await dialog.getByRole("button", { name: "保存" }).click();
     await page.getByText("已更新共享").waitFor();

@@ -391,7 +391,11 @@ function readField(
       .map((value) => ({ value, label: labels[value] ?? textOf(value.toLowerCase()) })),
     fields:
       kind === "object"
-        ? readFields(inner.schema, schemas, depth + 1, { keyed: below(additions.keyed, name) })
+        ? readFields(inner.schema, schemas, depth + 1, {
+            keyed: below(additions.keyed, name),
+            suggest: below(additions.suggest, name),
+            kinds: below(additions.kinds, name),
+          })
         : [],
     maxLength: note.maxLength,
     keyed,
@@ -401,9 +405,9 @@ function readField(
 }
 
 /** What is said of the fields of an object by their path: `stageHistory.stage`. */
-const below = (keyed: Additions["keyed"], name: string): Record<string, Keyed> =>
+const below = <T>(said: Record<string, T> | undefined, name: string): Record<string, T> =>
   Object.fromEntries(
-    Object.entries(keyed ?? {}).flatMap(([path, value]) =>
+    Object.entries(said ?? {}).flatMap(([path, value]) =>
       path.startsWith(`${name}.`) ? [[path.slice(name.length + 1), value]] : [],
     ),
   );

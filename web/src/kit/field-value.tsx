@@ -83,6 +83,8 @@ function One({ field, value, links, chip = false }: OneProps) {
       const text = String(value);
       if (FACT.test(text)) return <FactName name={text} />;
       if (field.suggest) return <SuggestedLabel field={field} value={text} chip={chip} />;
+      // Words that the server keeps as codes: what the catalogue knows is said, the rest stands as it came.
+      if (CODE.test(text)) return <>{t(`code.${text}`, { defaultValue: text })}</>;
       if (chip) return <span className="tag tag-calm">{text}</span>;
       if (isName(text)) return <Reference name={text} link={links} />;
       return field.multiline ? <span className="prose">{text}</span> : <>{text}</>;
@@ -108,6 +110,7 @@ function RecurrenceText({ value }: { value: string }) {
   );
 }
 
+const CODE = /^[A-Z][A-Z_]{2,}$/;
 const FACT = /^crm\.\w+\.v1\.[A-Z]\w+$/;
 
 /** What happened, in words. */
@@ -159,7 +162,7 @@ function ObjectValue({
   return (
     <span className="pieces">
       {field.fields
-        .filter((inner) => !isBlank(value[inner.name]))
+        .filter((inner) => inner.name !== "digest" && !isBlank(value[inner.name]))
         .map((inner) => (
           <span key={inner.name}>
             <span className="faint">{label(inner.label)}</span>{" "}

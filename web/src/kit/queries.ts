@@ -83,7 +83,7 @@ export function useReference(name: string | undefined): RecordJson | null | unde
 }
 
 /** What several records are called, in their order; undefined until it is known. */
-export function useReferences(names: string[]): (string | undefined)[] {
+export function useReferences(names: string[], locale: string): (string | undefined)[] {
   const catalogue = useCatalogue();
   return useQueries({
     queries: names.map((name) => ({
@@ -92,13 +92,13 @@ export function useReferences(names: string[]): (string | undefined)[] {
       staleTime: 300_000,
     })),
   }).map(({ data }, index) =>
-    data ? titleOf(data, catalogue.find(splitName(names[index] ?? "").collection)) : undefined,
+    data ? titleOf(data, catalogue.find(splitName(names[index] ?? "").collection), locale) : undefined,
   );
 }
 
 /** True for the name of a record, which nobody should have to read. */
 export const isName = (value: unknown): value is string =>
-  typeof value === "string" && /^[a-z]\w*\/[\w-]{8,}$/i.test(value);
+  typeof value === "string" && /^(system\/\w+|[a-z]\w*\/[\w-]{8,})$/i.test(value);
 
 /** What people call the record: its title, else its number, else nothing better than its id. */
 export function titleOf(
@@ -111,6 +111,8 @@ export function titleOf(
   const field = resource?.fields.find((candidate) => candidate.name === resource.titleField);
   const choice = field?.choices.find((candidate) => candidate.value === value);
   if (choice) return locale.startsWith("zh") ? choice.label.zh : choice.label.en;
+  if (!locale.startsWith("zh") && typeof record["englishName"] === "string" && record["englishName"])
+    return record["englishName"];
   if (typeof value === "string" && value && value !== record.name) return value;
   if (typeof record["number"] === "string" && record["number"]) return record["number"];
   return splitName(record.name).id.slice(-8);

@@ -120,7 +120,14 @@ export function LineTables({ resource, record }: { resource: Resource; record: R
                           key={column.name}
                           className={column.kind === "money" || column.kind === "integer" ? "number" : ""}
                         >
-                          <FieldValue field={column} value={row[column.name]} />
+                          {column.kind === "object" && column.many ? (
+                            <Nested
+                              field={column}
+                              rows={(row[column.name] ?? []) as Record<string, unknown>[]}
+                            />
+                          ) : (
+                            <FieldValue field={column} value={row[column.name]} />
+                          )}
                         </td>
                       ))}
                     </tr>
@@ -132,5 +139,44 @@ export function LineTables({ resource, record }: { resource: Resource; record: R
         );
       })}
     </>
+  );
+}
+
+/** A list inside a line, such as the steps of its price: how many, and all of it when opened. */
+function Nested({ field, rows }: { field: Field; rows: Record<string, unknown>[] }) {
+  const { label } = useText();
+  if (rows.length === 0) return null;
+  const columns = field.fields.filter(
+    (column) => !UNASKED_KEYS.has(column.name) && rows.some((row) => !isBlank(row[column.name])),
+  );
+  return (
+    <details className="nested-rows">
+      <summary>
+        {label(field.label)} ({rows.length})
+      </summary>
+      <table className="plain">
+        <caption className="visually-hidden">{label(field.label)}</caption>
+        <thead>
+          <tr>
+            {columns.map((column) => (
+              <th key={column.name} scope="col">
+                {label(column.label)}
+              </th>
+            ))}
+          </tr>
+        </thead>
+        <tbody>
+          {rows.map((row, index) => (
+            <tr key={index}>
+              {columns.map((column) => (
+                <td key={column.name}>
+                  <FieldValue field={column} value={row[column.name]} />
+                </td>
+              ))}
+            </tr>
+          ))}
+        </tbody>
+      </table>
+    </details>
   );
 }

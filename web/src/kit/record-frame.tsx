@@ -81,6 +81,11 @@ export function RecordFrame({ resource, name, tabs, aside, banner, hide = [] }: 
   });
   const extra = [
     ...makes,
+    ...(screenOf(resource.collection).papers ?? []).map(({ key, path }) => ({
+      key,
+      label: t(`paper.${key}`),
+      run: () => void window.open(path(name, language), "_blank", "noopener"),
+    })),
     { key: "print", label: t("action.print"), run: () => window.print() },
     {
       key: "link",

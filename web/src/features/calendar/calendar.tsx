@@ -75,7 +75,7 @@ export function CalendarPage() {
     () => [...new Set((found.data ?? []).flatMap(({ employee }) => (employee ? [employee] : [])))],
     [found.data],
   );
-  const names = useReferences(shownPeople);
+  const names = useReferences(shownPeople, language);
   const several = team || people.length > 0;
 
   const events = (found.data ?? []).map((one): EventInput => {

@@ -36,7 +36,11 @@ export function wayFor(catalogue: Catalogue, collection: string): Way {
   return byBulkJobs(collection);
 }
 
-const columns = (mapping: Mapping) => Object.entries(mapping).map(([column, field]) => ({ column, field }));
+// The server names fields in a mapping as the protos do.
+const snake = (field: string) =>
+  field.startsWith("custom.") ? field : field.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
+const columns = (mapping: Mapping) =>
+  Object.entries(mapping).map(([column, field]) => ({ column, field: snake(field) }));
 const failedRows = (record: RecordJson) => Number(record["failed"] ?? 0) > 0;
 
 function byImports(kind: string, duplicates: Way["duplicates"]): Way {

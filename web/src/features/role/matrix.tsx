@@ -6,10 +6,19 @@ import { may } from "@/api/session";
 import { useText } from "@/i18n";
 import { MENU, MENU_ALIAS } from "@/resources";
 import { useCatalogue, useResource, useSession } from "@/kit/queries";
+import { same } from "@/kit/patch";
 import { ScrollBox } from "@/kit/scroll-box";
 import { tell } from "@/kit/toasts";
 import { messageOf } from "@/kit/verbs";
 import { grants } from "./patterns";
+
+interface Grant {
+  collection?: string;
+  action?: string;
+  level?: string;
+  departments?: string[];
+  rule?: string;
+}
 
 const STANDARD = ["read", "create", "update", "delete"] as const;
 
@@ -22,15 +31,27 @@ export function Matrix({ role }: { role: RecordJson }) {
   const declared = useResource("roles");
   const before = (role["permissions"] as string[] | undefined) ?? [];
   const [held, setHeld] = useState<readonly string[]>(before);
+  const [levels, setLevels] = useState<readonly Grant[]>(() => (role["grants"] as Grant[] | undefined) ?? []);
   const [saving, setSaving] = useState(false);
   const mayChange = may(session, declared.permissions.update);
-  const dirty = held.length !== before.length || held.some((permission) => !before.includes(permission));
+  const dirty =
+    held.length !== before.length ||
+    held.some((permission) => !before.includes(permission)) ||
+    !same(levels, role["grants"]);
+  const grantField = declared.fields.find(({ name }) => name === "grants");
+  const scopes = (grantField?.fields.find(({ name }) => name === "level")?.choices ?? []).filter(
+    ({ value }) => value !== "DEPARTMENTS",
+  );
   const patterns = held.filter((permission) => permission.includes("*"));
 
   const save = async () => {
     setSaving(true);
     try {
-      await update(role.name, { permissions: [...held] }, role.etag);
+      await update(
+        role.name,
+        { permissions: [...held], ...(grantField ? { grants: levels } : {}) },
+        role.etag,
+      );
       tell(t("role.kept"));
     } catch (error) {
       tell(messageOf(error), "bad");
@@ -59,6 +80,32 @@ export function Matrix({ role }: { role: RecordJson }) {
       </label>
     );
   };
+  /** How far the role goes with a collection where that differs from the role's own level. */
+  const level = (resource: Resource, action: "READ" | "WRITE", text: string) => {
+    const own = levels.find((grant) => grant.collection === resource.collection && grant.action === action);
+    if (own && (own.departments?.length || own.rule)) return <span className="faint">{t("role.ruled")}</span>;
+    return (
+      <select
+        className="matrix-level"
+        aria-label={text}
+        disabled={!mayChange}
+        value={own?.level ?? ""}
+        onChange={({ target }) =>
+          setLevels([
+            ...levels.filter((grant) => grant !== own),
+            ...(target.value ? [{ collection: resource.collection, action, level: target.value }] : []),
+          ])
+        }
+      >
+        <option value="">{t("role.asRole")}</option>
+        {scopes.map((choice) => (
+          <option key={choice.value} value={choice.value}>
+            {label(choice.label)}
+          </option>
+        ))}
+      </select>
+    );
+  };
   const groups = MENU.map(({ key, collections }) => ({
     key,
     resources: catalogue.resources.filter((resource) => groupOf(resource) === key),
@@ -71,7 +118,14 @@ export function Matrix({ role }: { role: RecordJson }) {
       <div className="card-head">
         <p className="faint grow">{t("role.text")}</p>
         {dirty && (
-          <button type="button" className="button" onClick={() => setHeld(before)}>
+          <button
+            type="button"
+            className="button"
+            onClick={() => {
+              setHeld(before);
+              setLevels((role["grants"] as Grant[] | undefined) ?? []);
+            }}
+          >
             {t("action.reset")}
           </button>
         )}
@@ -116,6 +170,8 @@ export function Matrix({ role }: { role: RecordJson }) {
                   {t(`role.${action}`)}
                 </th>
               ))}
+              {scopes.length > 0 && <th scope="col">{t("role.readLevel")}</th>}
+              {scopes.length > 0 && <th scope="col">{t("role.writeLevel")}</th>}
               <th scope="col">{t("role.more")}</th>
             </tr>
           </thead>
@@ -124,7 +180,7 @@ export function Matrix({ role }: { role: RecordJson }) {
               <Fragment key={key}>
                 {resources.length > 0 && (
                   <tr className="matrix-area">
-                    <th colSpan={STANDARD.length + 2} scope="colgroup">
+                    <th colSpan={STANDARD.length + 4} scope="colgroup">
                       {key ? t(`menu.${key}`) : t("role.others")}
                     </th>
                   </tr>
@@ -143,6 +199,12 @@ export function Matrix({ role }: { role: RecordJson }) {
                           </td>
                         );
                       })}
+                      {scopes.length > 0 && (
+                        <>
+                          <td>{level(resource, "READ", `${name} · ${t("role.readLevel")}`)}</td>
+                          <td>{level(resource, "WRITE", `${name} · ${t("role.writeLevel")}`)}</td>
+                        </>
+                      )}
                       <td className="matrix-more">
                         {actionsOf(resource)
                           .filter(({ permission }) => !taken.has(permission))

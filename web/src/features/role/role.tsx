@@ -12,7 +12,7 @@ export function RolePage({ name }: { name: string }) {
     <RecordFrame
       resource={resource}
       name={name}
-      hide={["permissions"]}
+      hide={["permissions", "grants"]}
       tabs={(record) => [
         { key: "matrix", label: t("role.matrix"), content: <Matrix key={record.etag} role={record} /> },
         {

@@ -1,0 +1,74 @@
+import type { Resource } from "@/api/catalogue";
+import type { RecordJson } from "@/api/client";
+import { may } from "@/api/session";
+import { useText } from "@/i18n";
+import { History } from "./history";
+import { useCatalogue, useSession } from "./queries";
+import { lineFields, LineTables } from "./record-fields";
+import { RecordFrame, type TabSpec } from "./record-frame";
+import { RelatedList } from "./related-list";
+
+interface Props {
+  resource: Resource;
+  name: string;
+  /** Tabs that stand before the history. */
+  more?: (record: RecordJson) => TabSpec[];
+}
+
+/** The record page that a declaration gives: lines, what refers to it, its history. */
+export function GenericRecord({ resource, name, more }: Props) {
+  const { t, plural, label } = useText();
+  const catalogue = useCatalogue();
+  const session = useSession();
+  const related = catalogue
+    .referring(resource.collection)
+    .filter(
+      ({ resource: other, field }) =>
+        may(session, other.permissions.read) &&
+        other.collection !== "auditEntries" &&
+        !["owner", "creator", "collaborators", "department"].includes(field.name),
+    );
+
+  return (
+    <RecordFrame
+      resource={resource}
+      name={name}
+      tabs={(record) => [
+        ...(lineFields(resource, record).length > 0
+          ? [
+              {
+                key: "lines",
+                label: t("record.lines"),
+                content: (
+                  <div className="stack">
+                    <LineTables resource={resource} record={record} />
+                  </div>
+                ),
+              },
+            ]
+          : []),
+        ...related.map(({ resource: other, field }) => ({
+          key: `${other.collection}.${field.name}`,
+          // Two fields of one collection may lead here: then the field tells them apart.
+          label:
+            related.filter(({ resource }) => resource === other).length > 1
+              ? `${plural(other.label)} · ${label(field.label)}`
+              : plural(other.label),
+          content: <RelatedList resource={other} field={field} name={name} />,
+        })),
+        ...(more?.(record) ?? []),
+        {
+          key: "history",
+          label: t("history.title"),
+          content: (
+            <section className="card">
+              <div className="card-body history-body">
+                <History resource={resource} name={name} />
+              </div>
+            </section>
+          ),
+        },
+      ]}
+    />
+  );
+}

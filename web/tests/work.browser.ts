@@ -1,0 +1,156 @@
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import type { BrowserContext, Page } from "playwright-core";
+import { open } from "./browser.ts";
+import { api, barriers, BASE, check, choose, save, visit } from "./pages.ts";
+import { signIn } from "./sign-in.ts";
+
+const mark = Date.now().toString(36);
+let context: BrowserContext;
+let page: Page;
+
+beforeAll(async () => {
+  context = await open({ width: 1440, height: 900 });
+  page = context.pages()[0] ?? (await context.newPage());
+  await signIn(page, BASE);
+});
+
+afterAll(() => context?.close());
+
+const FIRST: [string, string][] = [
+  ["zong", "待我审批"],
+  ["manager", "待我审批"],
+  ["sales1", "下一步"],
+  ["marketer", "进行中的市场活动"],
+  ["agent", "处理中的工单"],
+  ["service", "待我审批"],
+  ["finance", "待核销的收款"],
+  ["partner", "待响应的线索"],
+  ["customer", "进行中的订单"],
+];
+
+describe("what each role sees first", () => {
+  it.each(FIRST)("%s begins with %s", async (person, tile) => {
+    const theirs = await open({ width: 1440, height: 900 });
+    const home = theirs.pages()[0] ?? (await theirs.newPage());
+    await signIn(home, BASE, person);
+    await home.locator(".tile").first().waitFor();
+    expect(await home.locator(".tile h2").first().innerText()).toBe(tile);
+    await check(home, `home-${person}`);
+    expect(await home.locator(".tile [role=alert]").count()).toBe(0);
+    await theirs.close();
+  });
+});
+
+describe("a calendar", () => {
+  it("warns of a clash while one types, and shows the event in its week", async () => {
+    const day = "2027-03-08";
+    await api(page, "POST", "/v1/calendarEvents", {
+      displayName: `周会${mark}`,
+      start: `${day}T09:00`,
+      end: `${day}T10:00`,
+      timeZone: "Asia/Shanghai",
+    });
+    await visit(page, `/calendarEvents/new?start=${day}T09:30&end=${day}T10:30`);
+    await page.getByLabel("主题").fill(`撞车${mark}`);
+    await page
+      .locator(".advice-warn")
+      .filter({ hasText: `周会${mark}` })
+      .waitFor();
+    await choose(page, page.getByLabel("重复", { exact: true }), "每周");
+    await page.getByRole("button", { name: "周一" }).click();
+    await check(page, "event-form");
+    await visit(page, `/calendar?date=${day}`);
+    await page
+      .locator(".fc-event")
+      .filter({ hasText: `周会${mark}` })
+      .waitFor();
+    await check(page, "calendar-week");
+    await page.getByRole("button", { name: "月", exact: true }).click();
+    await page
+      .locator(".fc-daygrid-event")
+      .filter({ hasText: `周会${mark}` })
+      .waitFor();
+    await check(page, "calendar-month");
+  });
+});
+
+describe("settings without codes", () => {
+  it("asks for the action of an approval policy as a choice in words", async () => {
+    await visit(page, "/approvalPolicies/new");
+    await page.getByLabel("名称").first().fill(`合同审批${mark}`);
+    await choose(page, page.getByLabel("动作"), "合同 · 签署", "合同 · 签");
+    await page.getByLabel("上级级数").fill("1");
+    await check(page, "policy-form");
+    const path = await save(page);
+    await page.getByText("合同 · 签署").first().waitFor();
+    await api(page, "DELETE", `/v1${path}`);
+  });
+
+  it("shows departments as a tree that arrows walk", async () => {
+    await visit(page, "/departments");
+    await page.getByRole("treeitem").first().focus();
+    await page.keyboard.press("ArrowDown");
+    expect(await page.evaluate(() => document.activeElement?.getAttribute("aria-level"))).toBe("2");
+    await check(page, "departments");
+  });
+
+  it("changes what a role may do in its matrix", async () => {
+    const made = await api(page, "POST", "/v1/roles", {
+      code: `r_${mark}`,
+      displayName: `试用${mark}`,
+      scope: "OWN",
+    });
+    await visit(page, `/${String(made["name"])}`);
+    await page.getByRole("checkbox", { name: "线索 · 查看" }).check();
+    await page.getByLabel("线索 · 查看范围").selectOption({ label: "本部门" });
+    await check(page, "role-matrix");
+    await page.getByRole("button", { name: "保存", exact: true }).click();
+    await page.getByText("权限已保存").waitFor();
+    const kept = await api(page, "GET", `/v1/${String(made["name"])}`);
+    expect(kept["permissions"]).toEqual(["sales.leads.read"]);
+    expect(kept["grants"]).toEqual([expect.objectContaining({ collection: "leads", level: "DEPARTMENT" })]);
+  });
+
+  it("reads the audit in words", async () => {
+    await visit(page, "/auditEntries");
+    await page.getByRole("row").nth(3).waitFor();
+    expect(await page.locator(".grid-body").innerText()).not.toMatch(/\b[a-z]\w+\/[0-9a-f]{8}-/);
+    await check(page, "audit");
+  });
+});
+
+describe("on the way of a customer", () => {
+  it("says who is there already while the name is typed", async () => {
+    await api(page, "POST", "/v1/accounts", { displayName: `深圳市${mark}科技有限公司`, kind: "COMPANY" });
+    await visit(page, "/accounts/new");
+    await page.getByLabel("客户名称").fill(`深圳${mark}科技`);
+    await page
+      .locator(".advice-warn")
+      .filter({ hasText: `深圳市${mark}科技有限公司` })
+      .waitFor();
+    expect(await page.getByLabel("客户名称").inputValue()).toBe(`深圳${mark}科技`);
+    await check(page, "collision");
+  });
+
+  it("puts a record on paper without what one clicks", async () => {
+    const { contracts } = await api(page, "GET", "/v1/contracts?pageSize=1");
+    const [contract] = contracts as { name: string; displayName: string }[];
+    await visit(page, `/${contract?.name}`);
+    await page.emulateMedia({ media: "print" });
+    expect(await page.getByRole("navigation", { name: "主菜单" }).isVisible()).toBe(false);
+    expect(await page.getByRole("heading", { level: 1 }).isVisible()).toBe(true);
+    expect(await page.locator(".page-actions").isVisible()).toBe(false);
+    const sheet = await page.pdf({ preferCSSPageSize: true });
+    expect(sheet.subarray(0, 5).toString()).toBe("%PDF-");
+    await page.emulateMedia({ media: "screen" });
+  });
+
+  it("keeps a board of leads small, and asks what a move needs", async () => {
+    await visit(page, "/leads?view=board");
+    await page.locator(".board-card").first().waitFor();
+    expect(await page.locator(".board-card").count()).toBeLessThan(120);
+    await check(page, "lead-board");
+  });
+
+  it("was kept out nowhere", () => expect(barriers).toEqual([]));
+});
