@@ -35,7 +35,7 @@ _BY_COLLECTION = {described.collection: described for described in resources().v
 async def overview(account: Account, call: Call) -> pb.AccountOverview:
     """The account's figures, path, and tabs."""
     answer = pb.AccountOverview(name=account.name)
-    rows = [row for row in await _figures(account.name, call) if _readable(row, call)]
+    rows = [row for row in await _figures(account.name, call) if openable(row, call)]
     groups: dict[tuple[str, str], list[Figure]] = defaultdict(list)
     for row in rows:
         groups[row.collection, row.state].append(row)
@@ -64,7 +64,7 @@ async def _figures(account: str, call: Call) -> Any:
     return (await call.db.scalars(statement)).all()
 
 
-def _readable(row: Figure, call: Call) -> bool:
+def openable(row: Figure, call: Call) -> bool:
     """Whether the reader could open the record: its permission and the data scope, as its own service would say."""
     described = _BY_COLLECTION.get(row.collection)
     if described is None or not call.caller.may(described.permission("read")):

@@ -29,8 +29,10 @@ from customer.model.pool_rule import PoolRule, SimulatedReturn
 from customer.model.profile_change import ProfileChange
 from customer.model.relation import AccountRelation
 from customer.model.timeline import TimelineEntry
+from customer.model.trait import Trait
 from customer.orgchart import org_chart
 from customer.overview import overview
+from customer.persona import persona
 from customer.sea import claims, simulation
 from customer.sea import jobs as sea_jobs
 from customer.sea.states import open_deals
@@ -52,6 +54,7 @@ class CustomerService:
     imports = Standard(Import)
     profile_changes = Standard(ProfileChange)
     credit_profiles = Standard(CreditProfile)
+    traits = Standard(Trait)
     care_plans = Standard(CarePlan)
     care_occurrences = Standard(CareOccurrence)
     pools = Standard(Pool)
@@ -300,6 +303,10 @@ class CustomerService:
         occurrence = await call.load(CareOccurrence, request)
         occurrence.skip(request.reason)
         return occurrence
+
+    async def GetAccountPersona(self, request: pb.GetAccountPersonaRequest, call: Call) -> pb.Persona:
+        account = await call.load(Account, request.name, lock=False)
+        return await persona(account, request.contact, call)
 
     async def LeaveContact(self, request: pb.LeaveContactRequest, call: Call) -> Contact:
         contact = await call.load(Contact, request)

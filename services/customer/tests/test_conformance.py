@@ -13,6 +13,7 @@ class TestCustomer(Conformance):
     samples: ClassVar = {
         "consents": {"subject": "accounts/{accounts}", "source": "FORM"},
         "profileChanges": {"account": "accounts/{accounts}", "patch": {"website": "https://example.com"}},
+        "traits": {"account": "accounts/{accounts}", "origin": "DECLARED"},
         "carePlans": {"trigger": "BIRTHDAY", "channel": "SMS"},
     }
 

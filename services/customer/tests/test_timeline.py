@@ -120,7 +120,7 @@ async def test_an_entry_follows_its_source_and_a_rebuild_gives_the_same_entries(
     async def same() -> bool:
         return await rows(customer, account) == before
 
-    await customer.eventually(same)
+    await customer.eventually(same, 60)
     with pytest.raises(Refused) as refused:
         await customer.sales1.RebuildTimeline(account=account)
     assert refused.value.reason == "PERMISSION_DENIED"

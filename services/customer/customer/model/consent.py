@@ -58,4 +58,36 @@ class Consent(Resource, Base):
             )
             if latest == "WITHDRAWN":
                 raise FailedPrecondition("CONSENT_WITHDRAWN")
+        if self.purpose == "PROFILING" and self.decision == "WITHDRAWN":
+            await _forget_conclusions(self.subject, call)
         call.emit(events.ConsentChanged, consent=self)
+
+
+async def profiling_allowed(subject: str, call: Call) -> bool:
+    """Whether the person's latest decision lets us draw conclusions."""
+    latest = (
+        select(Consent.decision, Consent.expire_time)
+        .where(Consent.subject == subject, Consent.purpose == "PROFILING")
+        .order_by(Consent.time.desc(), Consent.id.desc())
+        .limit(1)
+    )
+    async with call.everybody():
+        found = (await call.db.execute(latest)).one_or_none()
+    if found is None or found[0] != "GRANTED":
+        return False
+    until: datetime | None = found[1]
+    return until is None or until > call.now
+
+
+async def _forget_conclusions(subject: str, call: Call) -> None:
+    from customer.model.trait import Trait
+
+    about = (
+        Trait.contact == subject
+        if subject.startswith("contacts/")
+        else (Trait.account == subject) & (Trait.contact == "")
+    )
+    async with call.everybody():
+        for trait in await call.db.scalars(select(Trait).where(about, Trait.origin == "INFERRED")):
+            await call.db.delete(trait)
+        await call.flush()

@@ -1207,6 +1207,59 @@ def upgrade() -> None:
         "timeline_facts_accounts_index", "timeline_facts", ["accounts"], unique=False, postgresql_using="gin"
     )
     op.create_table(
+        "traits",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("account", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("contact", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("key", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("value", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("origin", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("evidence", postgresql.JSONB(), server_default=sa.text("'[]'"), nullable=False),
+        sa.Column("time", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("number", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("owner", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("department", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column(
+            "collaborators", postgresql.ARRAY(sa.Text()), server_default=sa.text("'{}'"), nullable=False
+        ),
+        sa.Column("pending_approval", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("create_time", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("update_time", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("creator", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column(
+            "custom", postgresql.JSONB(astext_type=sa.Text()), server_default=sa.text("'{}'"), nullable=False
+        ),
+        sa.Column("version", sa.Integer(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("traits_pkey")),
+    )
+    op.create_index(
+        "traits_account_index",
+        "traits",
+        ["account", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "traits_contact_index",
+        "traits",
+        ["contact", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "traits_department_update_time_index",
+        "traits",
+        ["department", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "traits_owner_update_time_index",
+        "traits",
+        ["owner", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "traits_update_time_index", "traits", [sa.literal_column("update_time DESC"), "id"], unique=False
+    )
+    op.create_table(
         "working_days",
         sa.Column("day", sa.Date(), nullable=False),
         sa.Column("ordinal", sa.Integer(), nullable=False),
@@ -1745,6 +1798,12 @@ def downgrade() -> None:
     op.drop_index("account_pins_cell_index", table_name="account_pins")
     op.drop_table("account_pins")
     op.drop_table("working_days")
+    op.drop_index("traits_update_time_index", table_name="traits")
+    op.drop_index("traits_owner_update_time_index", table_name="traits")
+    op.drop_index("traits_department_update_time_index", table_name="traits")
+    op.drop_index("traits_contact_index", table_name="traits")
+    op.drop_index("traits_account_index", table_name="traits")
+    op.drop_table("traits")
     op.drop_index("timeline_facts_accounts_index", table_name="timeline_facts", postgresql_using="gin")
     op.drop_table("timeline_facts")
     op.drop_index("timeline_update_time_index", table_name="timeline")
