@@ -37,6 +37,10 @@ class Settings(BaseSettings):
     keycloak_realm: str = "guanxi"
     keycloak_admin_client: str = "guanxi-admin"
     keycloak_admin_secret: str = Field(default="", repr=False)
+    # How workspace sends mail and reads the answers to invitations: smtp://user:password@host:port, imap://….
+    smtp_url: str = Field(default="", repr=False)
+    imap_url: str = Field(default="", repr=False)
+    mail_from: str = "calendar@guanxi.invalid"
 
     @field_validator("secret_key")
     @classmethod

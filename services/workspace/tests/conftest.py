@@ -1,21 +1,55 @@
-from collections.abc import AsyncIterator
+import email
+import email.policy
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 from uuid import UUID
 
 import pytest
+from aiosmtpd.controller import Controller
 from crmkit.auth import Scope, system
-from crmkit.testing import Parts, Refused, Service
+from crmkit.testing import Parts, Refused, Service, free_port
 from local_platform.layout import PEOPLE
 from workspace.app import app
 from workspace.model.employee import Employee
 from workspace.model.role import Role
 
 
+class Postbox:
+    """A mail server: what it was given, and what it shall answer."""
+
+    def __init__(self) -> None:
+        self.got: list[Any] = []
+        self.answer = ""
+
+    async def handle_DATA(self, server: Any, session: Any, envelope: Any) -> str:
+        if self.answer:
+            return self.answer
+        self.got.append(email.message_from_bytes(envelope.content, policy=email.policy.default))
+        return "250 OK"
+
+    def of(self, address: str) -> list[Any]:
+        """The mails to an address, oldest first."""
+        return [message for message in list(self.got) if message["To"] == address]
+
+
 @pytest.fixture(scope="session")
-async def workspace(parts: Parts) -> AsyncIterator[Service]:
+def postbox() -> Iterator[Postbox]:
+    """A real SMTP server of this process."""
+    box = Postbox()
+    server = Controller(box, hostname="127.0.0.1", port=free_port())
+    server.start()
+    box.url = f"smtp://127.0.0.1:{server.port}"  # pyright: ignore[reportAttributeAccessIssue]
+    yield box
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+async def workspace(parts: Parts, postbox: Any) -> AsyncIterator[Service]:
     """The workspace service on real parts, with the demo company and the people of the conformance suite."""
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("SEED_COMPANY", str(PEOPLE))
+        environment.setenv("SMTP_URL", postbox.url)
+        environment.setenv("MAIL_FROM", "calendar@guanxi.example")
         async with parts.service(app()) as service:
             await _employ_the_testers(service)
             yield service

@@ -19,7 +19,7 @@ from icalendar.timezone.windows_to_olson import WINDOWS_TO_OLSON
 from sqlalchemy import select
 
 from workspace import recurrence
-from workspace.model.calendar import CalendarEvent, CalendarSlot
+from workspace.model.calendar import CalendarEvent, CalendarSlot, who
 from workspace.model.calendar_feed import CalendarFeed
 from workspace.recurrence import DEFAULT_ZONE
 
@@ -29,10 +29,7 @@ FEED_BACK = timedelta(days=90)
 FOLD = re.compile(r"\r?\n[ \t]")
 ZONES = re.compile(r"^BEGIN:VTIMEZONE\r?$.*?^END:VTIMEZONE\r?$\n?", re.DOTALL | re.MULTILINE | re.IGNORECASE)
 TZID = re.compile(r";TZID=(?P<zone>\"[^\"]*\"|[^:;]*)", re.IGNORECASE)
-PARTSTAT = {
-    "": "NEEDS-ACTION", "NEEDS_ACTION": "NEEDS-ACTION", "ACCEPTED": "ACCEPTED", "DECLINED": "DECLINED",
-    "TENTATIVE": "TENTATIVE",
-}  # fmt: skip
+PARTSTAT = {0: "NEEDS-ACTION", 1: "NEEDS-ACTION", 2: "ACCEPTED", 3: "DECLINED", 4: "TENTATIVE"}
 
 
 async def feed(feed: CalendarFeed, title: str, call: Call) -> str:
@@ -48,7 +45,12 @@ async def feed(feed: CalendarFeed, title: str, call: Call) -> str:
 
 
 def write(
-    rows: Iterable[CalendarEvent], method: str, title: str = "", organizer: str = "", busy_only: bool = False
+    rows: Iterable[CalendarEvent],
+    method: str,
+    title: str = "",
+    organizer: str = "",
+    busy_only: bool = False,
+    addressed: dict[str, str] | None = None,
 ) -> str:
     """The events as a calendar."""
     calendar = Calendar()
@@ -58,16 +60,18 @@ def write(
     if title:
         calendar.add("x-wr-calname", title)
     for row in rows:
-        for component in _components(row, organizer, busy_only, cancelled=method == "CANCEL"):
+        for component in _components(row, busy_only, cancelled=method == "CANCEL"):
+            if organizer:
+                _people(component, row, organizer, addressed or {})
             calendar.add_component(component)
     calendar.add_missing_timezones()
     return calendar.to_ical().decode()
 
 
-def _components(row: CalendarEvent, organizer: str, busy_only: bool, cancelled: bool) -> Iterable[Event]:
+def _components(row: CalendarEvent, busy_only: bool, cancelled: bool) -> Iterable[Event]:
     series, changes = row.series, row.changes()
     gone = [key for key, change in changes.items() if change.cancelled]
-    master = _component(row, series.start, series.end, organizer, busy_only, cancelled)
+    master = _component(row, series.start, series.end, busy_only, cancelled)
     if row.recurrence:
         master.add("rrule", vRecur.from_ical(_rule(row)))
     for start in series.extra:
@@ -84,7 +88,7 @@ def _components(row: CalendarEvent, organizer: str, busy_only: bool, cancelled: 
             begin, end = (
                 recurrence.parse(found, series.whole_days, "") for found in (change.start, change.end)
             )
-        component = _component(row, begin, end, organizer, busy_only, cancelled)
+        component = _component(row, begin, end, busy_only, cancelled)
         component.add("recurrence-id", _value(row, start))
         if change.display_name and not busy_only:
             component["SUMMARY"] = change.display_name
@@ -102,9 +106,7 @@ def _rule(row: CalendarEvent) -> str:
     return ";".join(f"{key}={value}" for key, value in parts.items())
 
 
-def _component(
-    row: CalendarEvent, start: datetime, end: datetime, organizer: str, busy_only: bool, cancelled: bool
-) -> Event:
+def _component(row: CalendarEvent, start: datetime, end: datetime, busy_only: bool, cancelled: bool) -> Event:
     component = Event()
     component.add("uid", row.uid)
     component.add("dtstamp", row.update_time.astimezone(UTC))
@@ -121,17 +123,20 @@ def _component(
         component.add("location", row.location)
     if row.agenda:
         component.add("description", row.agenda)
-    if organizer:
-        component.add("organizer", f"mailto:{organizer}")
-        for attendee in row.attendees:
-            if attendee.email:
-                role = "OPT-PARTICIPANT" if attendee.optional else "REQ-PARTICIPANT"
-                state = PARTSTAT[
-                    pb.CalendarEvent.Response.Name(attendee.response).removeprefix("RESPONSE_UNSPECIFIED")
-                ]
-                told = {"ROLE": role, "PARTSTAT": state, "RSVP": "TRUE"}
-                component.add("attendee", f"mailto:{attendee.email}", parameters=told)
     return component
+
+
+def _people(component: Event, row: CalendarEvent, organizer: str, addressed: dict[str, str]) -> None:
+    """Who invites, by the address that answers go to, and who of those outside is invited."""
+    component.add("organizer", f"mailto:{organizer}")
+    for attendee in row.attendees:
+        email = addressed.get(who(attendee)) or attendee.email
+        if email:
+            role = "OPT-PARTICIPANT" if attendee.optional else "REQ-PARTICIPANT"
+            state = PARTSTAT[attendee.response]
+            component.add(
+                "attendee", f"mailto:{email}", parameters={"ROLE": role, "PARTSTAT": state, "RSVP": "TRUE"}
+            )
 
 
 def _value(row: CalendarEvent, wall: datetime) -> date | datetime:

@@ -7,8 +7,8 @@ from uuid import UUID
 from crm.workspace.v1 import pb
 from crmkit.call import Call
 
-from workspace import recurrence
-from workspace.model.calendar import CalendarEvent
+from workspace import ical, mail, recurrence
+from workspace.model.calendar import CalendarEvent, who
 from workspace.model.work import notify
 
 
@@ -35,6 +35,52 @@ async def tell(
     await notify(
         call, gone, "calendar", key, told.name, f"日程取消：{title}（{when}）", f"Cancelled: {title} ({when})"
     )
+    if event is not None:
+        await _write(event, list(removed), zh, en, when, occurrence, cancelled, call)
+
+
+async def _write(
+    event: CalendarEvent,
+    removed: list[Any],
+    zh: str,
+    en: str,
+    when: str,
+    occurrence: str,
+    cancelled: bool,
+    call: Call,
+) -> None:
+    """Mail to those who are none of us, with the event in the form that their calendars read."""
+    organizer = call.running.settings.mail_from
+    gone = cancelled and not occurrence
+    for attendee in event.attendees:
+        address = await _address(attendee, call)
+        if address:
+            method = "CANCEL" if gone else "REQUEST"
+            calendar = ical.write([event], method, organizer=organizer, addressed={who(attendee): address})
+            key = f"calendar:{event.name}:{event.sequence}:{address}:{method}"
+            title = f"{zh} / {en}: {event.display_name} ({when})"
+            await mail.send(
+                call, key, address, title, f"{title}\n{event.location}\n\n{event.agenda}", calendar, method
+            )
+    for attendee in removed:
+        address = await _address(attendee, call)
+        if address:
+            calendar = ical.write([event], "CANCEL", organizer=organizer)
+            key = f"calendar:{event.name}:removed:{event.etag}:{address}"
+            title = f"日程取消 / Cancelled: {event.display_name} ({when})"
+            await mail.send(call, key, address, title, title, calendar, "CANCEL")
+
+
+async def _address(attendee: Any, call: Call) -> str:
+    """The mail address of somebody outside; a contact's is the first that its record has."""
+    if attendee.email:
+        return attendee.email
+    if not attendee.contact:
+        return ""
+    contact: dict[str, Any] = await call.copy(attendee.contact) or {}
+    emails: list[Any] = contact.get("emails") or []
+    first = emails[0] if emails else contact.get("email", "")
+    return str(first.get("address") or first.get("email") or "") if isinstance(first, dict) else str(first)
 
 
 def _when(told: pb.CalendarEvent) -> str:

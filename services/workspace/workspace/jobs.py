@@ -7,7 +7,7 @@ from crmkit.call import Call
 from crmkit.schedule import cron, every
 from sqlalchemy import select, text
 
-from workspace import identity, publishing, seals
+from workspace import identity, mail, publishing, reminders, replies, seals
 from workspace.model import calendar
 from workspace.model.api_key import ApiKey
 
@@ -57,7 +57,28 @@ async def seal_audit(as_of: datetime, call: Call) -> None:
     await seals.seal(call)
 
 
+@every("15s", collapse=True)
+async def send_waiting_mail(as_of: datetime, call: Call) -> None:
+    """Mail that a server has not taken is tried again."""
+    await mail.start_waiting(call)
+
+
+@every("30s", collapse=True)
+async def read_replies(as_of: datetime, call: Call) -> None:
+    """Answers to invitations are read from the calendar's mailbox."""
+    await replies.poll(call)
+
+
+@every("30s", collapse=True)
+async def remind(as_of: datetime, call: Call) -> None:
+    """Who has an event, a task or a note to be reminded of is reminded, once."""
+    await reminders.remind(call)
+
+
 SCHEDULES = [
+    remind,
+    send_waiting_mail,
+    read_replies,
     seal_audit,
     extend_series,
     reconcile_configuration,

@@ -834,6 +834,30 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("name", name=op.f("known_records_pkey")),
     )
     op.create_table(
+        "mails",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("key", sa.Text(), nullable=False),
+        sa.Column("recipient", sa.Text(), nullable=False),
+        sa.Column("subject", sa.Text(), nullable=False),
+        sa.Column("body", sa.Text(), nullable=False),
+        sa.Column("calendar", sa.Text(), nullable=False),
+        sa.Column("method", sa.Text(), nullable=False),
+        sa.Column("state", sa.Text(), nullable=False),
+        sa.Column("attempts", sa.Integer(), nullable=False),
+        sa.Column("error", sa.Text(), nullable=False),
+        sa.Column("create_time", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("next_time", sa.DateTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("mails_pkey")),
+    )
+    op.create_index("mails_key_key", "mails", ["key"], unique=True)
+    op.create_index(
+        "mails_waiting_index",
+        "mails",
+        ["next_time"],
+        unique=False,
+        postgresql_where=sa.text("state = 'WAITING'"),
+    )
+    op.create_table(
         "notes",
         sa.Column("id", sa.Uuid(), nullable=False),
         sa.Column("display_name", sa.Text(), server_default=sa.text("''"), nullable=False),
@@ -2232,6 +2256,9 @@ def downgrade() -> None:
     op.drop_index("notes_owner_update_time_index", table_name="notes")
     op.drop_index("notes_department_update_time_index", table_name="notes")
     op.drop_table("notes")
+    op.drop_index("mails_waiting_index", table_name="mails", postgresql_where=sa.text("state = 'WAITING'"))
+    op.drop_index("mails_key_key", table_name="mails")
+    op.drop_table("mails")
     op.drop_table("known_records")
     op.drop_index("files_update_time_index", table_name="files")
     op.drop_index("files_sha256_index", table_name="files")
