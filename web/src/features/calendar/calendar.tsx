@@ -80,7 +80,8 @@ export function CalendarPage() {
 
   const events = (found.data ?? []).map((one): EventInput => {
     const who = shownPeople.indexOf(one.employee ?? "");
-    const title = one.busy ? t("calendar.busy") : (one.displayName ?? "");
+    // Of those one may not look into, only that the time is taken is told.
+    const title = one.displayName || t("calendar.busy");
     return {
       id: `${one.event}@${one.occurrence}@${one.employee}`,
       title: several && names[who] ? `${names[who]} · ${title}` : title,
@@ -88,7 +89,7 @@ export function CalendarPage() {
       end: one.endDate || one.endTime || "",
       allDay: Boolean(one.startDate),
       color: COLOURS[Math.max(0, who) % COLOURS.length] ?? "",
-      classNames: one.state === "CANCELLED" ? ["event-off"] : one.busy ? ["event-busy"] : [],
+      classNames: one.state === "CANCELLED" ? ["event-off"] : !one.displayName ? ["event-busy"] : [],
       editable: Boolean(one.event) && one.employee === session.employee && one.state === "SCHEDULED",
       extendedProps: { event: one.event, occurrence: one.series ? one.occurrence : "" },
     };
