@@ -1,5 +1,6 @@
 """The restore drill: a backup is restored into fresh servers, compared, and read through the services."""
 
+import asyncio
 import json
 import os
 import shutil
@@ -9,8 +10,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import httpx
-from crmkit.map import POSTGRES_PORT, moved
+from crmkit.bus import Bus, stream_of
+from crmkit.map import NATS_PORT, POSTGRES_PORT, moved
+from nats.js.errors import NotFoundError
 
 from local_platform import backup, servers
 from local_platform.launcher import Platform, Running
@@ -21,6 +25,8 @@ SMOKE = (
     "accounts", "contacts", "opportunities", "quotes", "contracts", "orders", "invoices", "tickets", "tasks",
     "auditEntries",
 )  # fmt: skip
+
+REFILL_SECONDS = 120
 
 
 async def drill(folder: Path, key: Path, vault: backup.Vault, state: Path) -> int:
@@ -41,6 +47,7 @@ async def drill(folder: Path, key: Path, vault: backup.Vault, state: Path) -> in
             platform = Platform(state=scratch)
             async with platform.running() as running:
                 wrong += await _read(running, Secrets(scratch / "secrets.json"))
+                wrong += await _refilled(url, list(manifest["databases"]), _password(scratch))
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     proof: dict[str, Any] = {
@@ -58,6 +65,34 @@ async def drill(folder: Path, key: Path, vault: backup.Vault, state: Path) -> in
     )
     print("\n".join(f"  WRONG: {one}" for one in wrong) if wrong else "  nothing is wrong")
     return 1 if wrong else 0
+
+
+async def _refilled(url: str, databases: list[str], password: str) -> list[str]:
+    """Which streams of the fresh NATS lack facts that the restored outboxes have sent: the relays fill them again."""
+    published = (
+        "SELECT count(*) FROM outbox WHERE published_at > now() - interval '6 days'"
+        " AND published_at < now() - interval '5 minutes'"
+    )
+    nats = f"nats://guanxi:{password}@{servers.HOST}:{moved(NATS_PORT)}"
+    lacking: dict[str, str] = {}
+    async with Bus(nats, "drill") as bus:
+        js = await bus.connected()
+        for _ in range(REFILL_SECONDS):
+            lacking = {}
+            for database in databases:
+                connection = await asyncpg.connect(url, database=database)
+                sent = await connection.fetchval(published)
+                await connection.close()
+                try:
+                    held = (await js.stream_info(stream_of(database))).state.messages
+                except NotFoundError:
+                    held = 0
+                if held < sent:
+                    lacking[database] = f"the stream of {database} has {held} of {sent} facts"
+            if not lacking:
+                return []
+            await asyncio.sleep(1)
+    return list(lacking.values())
 
 
 async def _read(running: Running, secrets: Secrets) -> list[str]:
@@ -79,3 +114,7 @@ async def _read(running: Running, secrets: Secrets) -> list[str]:
                 break
             next_seq = found.get("nextSeq", 0)
     return wrong
+
+
+def _password(scratch: Path) -> str:
+    return (scratch / "nats" / "password").read_text()
