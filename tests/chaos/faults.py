@@ -256,6 +256,7 @@ def poison(world: World, load: Load) -> str:
     finally:
         world.query("workspace", "DROP FUNCTION refuse() CASCADE")
     owe(float(lag) < 5, f"others wait {float(lag):.1f} s")
+    owe("poison" in world.command("workspace", "dead-letters"), "the operator's list lacks it")
     for letter in world.query("workspace", statement, named, name):
         world.command("workspace", "replay", str(letter["id"]))
         world.command("workspace", "replay", str(letter["id"]))

@@ -1,6 +1,6 @@
 """An app: what a service serves, consumes, schedules and stores, and the process that runs it.
 
-`python -m <app> serve | migrate | check | replay <dead letter> | replay-outbox <from> <to>`
+`python -m <app> serve | migrate | check | dead-letters | replay <dead letter> | replay-outbox <from> <to>`
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from crmkit.catalog import codec, import_proto, permissions, resources
 from crmkit.config import Config
 from crmkit.describe import Described
 from crmkit.driver import keep_driver
-from crmkit.events import Consumers, Fact, Function
+from crmkit.events import Consumers, Fact, Function, dead_letters
 from crmkit.mapping import mapper
 from crmkit.metrics import Metrics
 from crmkit.outbox import Relay
@@ -341,6 +341,7 @@ def main(make: Callable[[], App]) -> None:
     commands.add_parser("check", help="compare models and migrations, proto and implementation")
     revise = commands.add_parser("revise", help="write the migration that changed models need")
     revise.add_argument("message")
+    commands.add_parser("dead-letters", help="list the facts that wait for a person")
     replay = commands.add_parser("replay", help="run the handler of a dead letter again")
     replay.add_argument("id", type=int)
     outbox = commands.add_parser("replay-outbox", help="send the facts of a time again")
@@ -367,6 +368,11 @@ async def _command(app: App, settings: Settings, arguments: argparse.Namespace) 
             from crmkit import migrate
 
             await migrate.revise(settings.database(app.name, owner=True), app.migrations, arguments.message)
+        case "dead-letters":
+            engine = open_engine(settings, app.name, size=1, overflow=0)
+            for letter in await dead_letters(engine):
+                print(json.dumps(letter, ensure_ascii=False))
+            await engine.dispose()
         case _:
             async with Running(app, settings) as running:
                 await running.bus.connected()

@@ -206,6 +206,14 @@ class _Arrival:
     done: asyncio.Future[bool]
 
 
+async def dead_letters(engine: AsyncEngine) -> list[dict[str, Any]]:
+    """The dead letters that wait for a person, oldest first: what an operator needs to decide."""
+    statement = "SELECT id, handler, subject, error, first_time FROM dead_letters WHERE resolved_at IS NULL"
+    async with engine.connect() as connection:
+        rows = (await connection.execute(text(f"{statement} ORDER BY id"))).mappings()
+        return [{**row, "first_time": row["first_time"].isoformat()} for row in rows]
+
+
 class Consumers:
     """Runs the handlers of an app over the streams of the areas they listen to.
 
