@@ -6,14 +6,24 @@ from crmkit.app import App
 
 from sales.consumers import (
     on_account_owner_changed,
+    on_allocation_reversed,
     on_contract_signed,
     on_form_submitted,
     on_lead_account_resolved,
     on_order_placed,
+    on_payment_allocated,
+    on_payout_paid,
     on_submission_discarded,
     on_submission_qualified,
 )
-from sales.jobs import expire_policies, expire_price_books, expire_quotes, replay_prices
+from sales.jobs import (
+    expire_policies,
+    expire_price_books,
+    expire_quotes,
+    list_incumbents,
+    replay_prices,
+    write_statements,
+)
 from sales.model.base import Base
 from sales.model.pipeline import seed_default_pipeline
 from sales.service import SalesService
@@ -34,7 +44,17 @@ def app() -> App:
             on_submission_discarded,
             on_contract_signed,
             on_order_placed,
+            on_payment_allocated,
+            on_allocation_reversed,
+            on_payout_paid,
         ],
-        schedules=[expire_quotes, expire_price_books, expire_policies, replay_prices],
+        schedules=[
+            expire_quotes,
+            expire_price_books,
+            expire_policies,
+            replay_prices,
+            list_incumbents,
+            write_statements,
+        ],
         on_start=[seed_default_pipeline],
     )

@@ -1,17 +1,24 @@
 """Facts that sales listens to. Each may come twice and in any order."""
 
 from decimal import Decimal
+from typing import Any
 
+from crm.billing.v1 import events_pb2 as billing_events
 from crm.common.v1 import common_pb2
 from crm.customer.v1 import events_pb2 as customer_events
 from crm.marketing.v1 import events_pb2 as marketing_events
 from crm.orders.v1 import events_pb2 as orders_events
 from crm.sales.v1 import pb
 from crmkit.call import Call
+from crmkit.company import today
 from crmkit.errors import NotFound
+from crmkit.events import Fact, listens
+from crmkit.mapping import read_date
 from crmkit.values import Money
 from sqlalchemy import exists, select
 
+from sales.model.commission_entry import Movement, enter, within
+from sales.model.commission_statement import CommissionStatement
 from sales.model.conversion import complete
 from sales.model.lead import Lead, LeadSource, uuid_of
 from sales.model.opportunity import Opportunity
@@ -103,6 +110,43 @@ async def on_order_placed(event: orders_events.OrderPlaced, call: Call) -> None:
         if item.product and item.net.amount
     ]
     await remember(order.name, order.number, order.account, order.owner, lines, call.now, call)
+
+
+async def on_payment_allocated(event: billing_events.PaymentAllocated, call: Call) -> None:
+    """Collected money earns; nothing else does."""
+    for target in event.targets:
+        await _money_moved(target, 1, "", call)
+
+
+async def on_allocation_reversed(event: billing_events.AllocationReversed, call: Call) -> None:
+    """What is taken back takes its commission back, within the months of the plan."""
+    for target in event.targets:
+        await _money_moved(target, -1, "#reversed", call)
+
+
+@listens("crm.billing.v1.PayoutPaid")
+async def on_payout_paid(event: Fact, call: Call) -> None:
+    """A paid payout of ours ends its statement."""
+    payout = event.payload.get("payout", {})
+    source = str(event.payload.get("source") or payout.get("source") or "")
+    if not source.startswith("commissionStatements/"):
+        return
+    statement = await call.find(CommissionStatement, CommissionStatement.id == uuid_of(source), lock=True)
+    if statement is not None and statement.state == "PAYING":
+        statement.paid()
+
+
+async def _money_moved(target: Any, sign: int, suffix: str, call: Call) -> None:
+    allocation = target.allocation
+    if not target.opportunity or not allocation.net.amount:
+        return
+    deal = await call.find(Opportunity, Opportunity.id == uuid_of(target.opportunity))
+    day = read_date(allocation.date) or today(call)
+    if deal is None or (sign < 0 and not within(day, today(call), 0)):
+        return
+    net = Money.of(allocation.net.amount, allocation.net.currency_code) * sign
+    undoes = allocation.name if sign < 0 else ""
+    await enter(Movement(f"{allocation.name}{suffix}", deal, net, day, undoes), call)
 
 
 async def _lead_of(submission: str, call: Call) -> Lead:

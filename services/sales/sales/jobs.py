@@ -9,10 +9,13 @@ from crmkit.schedule import cron, every
 from sqlalchemy import func, select
 
 from sales.engine import Given, run
+from sales.model.commission_statement import make_statements
 from sales.model.discount_policy import DiscountPolicy
+from sales.model.incumbency import AHEAD, Incumbency
 from sales.model.price_book import PriceBook
 from sales.model.quote import ACCEPTABLE, Quote
 from sales.model.quote_records import QuotePricing
+from sales.winning import notice_incumbents
 
 AT_ONCE = 500
 REPLAYED = 200
@@ -47,6 +50,28 @@ async def expire_policies(as_of: datetime, call: Call) -> None:
     )
     for policy in await call.db.scalars(over.limit(AT_ONCE).with_for_update(skip_locked=True)):
         policy.expire()
+
+
+@cron("0 8 * * *", zone="Asia/Shanghai", collapse=True)
+async def list_incumbents(as_of: datetime, call: Call) -> None:
+    """Puts customers of competitors on the attack list 180 days before their contracts end, once for each end."""
+    today = as_of.astimezone(ZONE).date()
+    rows = await call.db.scalars(
+        select(Incumbency)
+        .where(
+            Incumbency.contract_end_date.is_not(None),
+            Incumbency.contract_end_date <= today + AHEAD,
+            Incumbency.on_attack_list | (Incumbency.contract_end_date >= today),
+        )
+        .with_for_update(skip_locked=True)
+    )
+    await notice_incumbents([row for row in list(rows) if row.refresh(today)], call)
+
+
+@cron("0 4 5 * *", zone="Asia/Shanghai", collapse=True)
+async def write_statements(as_of: datetime, call: Call) -> None:
+    """Makes the commission statements of the month before, once for each person and month."""
+    await make_statements(as_of, call)
 
 
 @cron("30 2 * * *", zone="Asia/Shanghai", collapse=True)

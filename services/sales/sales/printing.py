@@ -20,6 +20,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Mapped, mapped_column
 
 from sales.model.base import Base
+from sales.model.competitor import Competitor
 from sales.model.quote import Quote
 
 _STYLE = """
@@ -187,3 +188,35 @@ def _money(amount: str) -> str:
 
 def _number(quantity: str) -> str:
     return f"{Decimal(quantity).normalize():f}"
+
+
+async def battle_card(competitor: Competitor, call: Call) -> pb.RenderQuoteResponse:
+    """What to know against a competitor, on paper."""
+    products = "".join(
+        f"<h3>{escape(one.display_name)}</h3><dl>{_facts(_strengths(one, call))}</dl>"
+        for one in competitor.products
+    )
+    news = "".join(
+        f"<li>{one.date.year}-{one.date.month:02}-{one.date.day:02} {escape(one.text)}"
+        f" <span class=sub>{escape(one.source)}</span></li>"
+        for one in competitor.news
+    )
+    card = f"<div class=terms>{escape(competitor.battle_card)}</div>"
+    body = f"<h1>{escape(competitor.display_name)}</h1>{card}{products}<ul>{news}</ul>"
+    html = f"<html><head><style>{_STYLE}</style></head><body>{body}</body></html>"
+    content = await asyncio.to_thread(_pdf, html)
+    return pb.RenderQuoteResponse(
+        content=content, file_name=f"{competitor.display_name}.pdf", media_type="application/pdf"
+    )
+
+
+def _strengths(product: Any, call: Call) -> list[tuple[str, str]]:
+    words = (
+        ("advantages", "优势", "Advantages"), ("weaknesses", "劣势", "Weaknesses"),
+        ("success_factors", "关键成功因素", "Success factors"), ("failure_factors", "关键失败因素", "Failure factors"),
+    )  # fmt: skip
+    return [(call.text(zh, en), getattr(product, name)) for name, zh, en in words]
+
+
+def _facts(pairs: list[tuple[str, str]]) -> str:
+    return "".join(f"<dt>{escape(label)}</dt><dd>{escape(text)}</dd>" for label, text in pairs if text)

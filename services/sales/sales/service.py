@@ -15,11 +15,18 @@ from crmkit.resource import parse_name
 from crmkit.standard import Standard
 from sqlalchemy import select
 
+from sales.forecast import forecast, outlook
+from sales.importing import brought_in
+from sales.model.assignment_rule import AssignmentRule, tested
 from sales.model.base import one_at_a_time
 from sales.model.bundle import Bundle
+from sales.model.commission_entry import CommissionEntry, estimate
+from sales.model.commission_plan import CommissionPlan
+from sales.model.commission_statement import CommissionStatement
 from sales.model.competitor import Competitor
 from sales.model.conversion import conversion_of
 from sales.model.discount_policy import DiscountPolicy
+from sales.model.incumbency import Incumbency
 from sales.model.lead import Lead, visible_to_caller
 from sales.model.opportunity import Opportunity
 from sales.model.pipeline import Pipeline
@@ -30,7 +37,8 @@ from sales.model.quote import Quote, changes
 from sales.model.quote_link import make_link, opened, revoke_links, shown
 from sales.model.quote_records import last_price
 from sales.offers import compared, configured, simulated, upgraded
-from sales.printing import printed
+from sales.printing import battle_card, printed
+from sales.winning import win_rates
 
 
 class SalesService:
@@ -46,6 +54,11 @@ class SalesService:
     product_categories = Standard(ProductCategory)
     bundles = Standard(Bundle)
     discount_policies = Standard(DiscountPolicy)
+    incumbencies = Standard(Incumbency)
+    assignment_rules = Standard(AssignmentRule)
+    commission_plans = Standard(CommissionPlan)
+    commission_entries = Standard(CommissionEntry)
+    commission_statements = Standard(CommissionStatement)
 
     async def CreateLead(self, request: Any, call: Call) -> Lead | pb.Lead:
         """What belongs to a known lead joins it. Whoever may not see that one gets back what he told, and no more."""
@@ -63,6 +76,71 @@ class SalesService:
         await call.check_references(request, "", ["owner"])
         lead.assign(request.owner, call)
         return lead
+
+    async def AllocateLead(self, request: pb.AllocateLeadRequest, call: Call) -> Lead:
+        lead = await call.load(Lead, request)
+        lead.allocate(request.segment, call)
+        return lead
+
+    async def CopyLead(self, request: Any, call: Call) -> Lead:
+        lead = await call.load(Lead, request, lock=False)
+        return await lead.copied(call)
+
+    async def ActivateAssignmentRule(self, request: Any, call: Call) -> AssignmentRule:
+        rule = await call.load(AssignmentRule, request)
+        rule.activate()
+        return rule
+
+    async def RetireAssignmentRule(self, request: Any, call: Call) -> AssignmentRule:
+        rule = await call.load(AssignmentRule, request)
+        rule.retire()
+        return rule
+
+    async def TestAssignment(
+        self, request: pb.TestAssignmentRequest, call: Call
+    ) -> pb.TestAssignmentResponse:
+        return await tested(await call.load(Lead, request.lead, lock=False), call)
+
+    async def ActivateCommissionPlan(self, request: Any, call: Call) -> CommissionPlan:
+        plan = await call.load(CommissionPlan, request)
+        await plan.activate(call)
+        return plan
+
+    async def RetireCommissionPlan(self, request: Any, call: Call) -> CommissionPlan:
+        plan = await call.load(CommissionPlan, request)
+        plan.retire(call)
+        return plan
+
+    async def NewCommissionPlanVersion(self, request: Any, call: Call) -> CommissionPlan:
+        plan = await call.load(CommissionPlan, request)
+        return await plan.new_version(call)
+
+    async def IssueCommissionStatement(self, request: Any, call: Call) -> CommissionStatement:
+        statement = await call.load(CommissionStatement, request)
+        statement.issue(call)
+        return statement
+
+    async def DisputeCommissionStatement(
+        self, request: pb.DisputeStatementRequest, call: Call
+    ) -> CommissionStatement:
+        statement = await call.load(CommissionStatement, request)
+        await statement.dispute(list(request.entries), request.reason, call)
+        return statement
+
+    async def ConfirmCommissionStatement(self, request: Any, call: Call) -> CommissionStatement:
+        statement = await call.load(CommissionStatement, request)
+        statement.confirm()
+        return statement
+
+    async def PayCommissionStatement(self, request: Any, call: Call) -> CommissionStatement:
+        statement = await call.load(CommissionStatement, request)
+        await statement.pay(call)
+        return statement
+
+    async def EstimateCommission(
+        self, request: pb.EstimateCommissionRequest, call: Call
+    ) -> pb.EstimateCommissionResponse:
+        return await estimate(await call.load(Opportunity, request.opportunity, lock=False), call)
 
     async def ClaimLead(self, request: Any, call: Call) -> Lead:
         """A lead that nobody owns can be taken by everybody who may claim, whatever their data scope."""
@@ -112,10 +190,38 @@ class SalesService:
         lead.cancel(request.reason, call)
         return lead
 
-    async def ActivatePipeline(self, request: Any, call: Call) -> Pipeline:
+    async def ActivatePipeline(self, request: pb.ActivatePipelineRequest, call: Call) -> Pipeline:
         pipeline = await call.load(Pipeline, request)
-        pipeline.activate()
+        await pipeline.activate(
+            {one.from_stage: one.to_stage for one in request.mappings}, request.move_deals, call
+        )
         return pipeline
+
+    async def NewPipelineVersion(self, request: Any, call: Call) -> Pipeline:
+        pipeline = await call.load(Pipeline, request)
+        return await pipeline.new_version(call)
+
+    async def ListWinRates(self, request: pb.ListWinRatesRequest, call: Call) -> pb.ListWinRatesResponse:
+        return await win_rates(read_date(request.from_date), read_date(request.to_date), call)
+
+    async def RenderBattleCard(
+        self, request: pb.RenderBattleCardRequest, call: Call
+    ) -> pb.RenderQuoteResponse:
+        return await battle_card(await call.load(Competitor, request.name, lock=False), call)
+
+    async def GetForecast(self, request: pb.GetForecastRequest, call: Call) -> pb.GetForecastResponse:
+        return await forecast(request, call)
+
+    async def GetOpportunityOutlook(
+        self, request: pb.GetOpportunityOutlookRequest, call: Call
+    ) -> pb.GetOpportunityOutlookResponse:
+        return await outlook(await call.load(Opportunity, request.name, lock=False), call)
+
+    async def ImportOpportunities(
+        self, request: pb.ImportOpportunitiesRequest, call: Call
+    ) -> pb.ImportOpportunitiesResponse:
+        await call.check_references(request, "", ["pipeline"])
+        return await brought_in(request, call)
 
     async def RetirePipeline(self, request: Any, call: Call) -> Pipeline:
         pipeline = await call.load(Pipeline, request)
@@ -317,8 +423,8 @@ class SalesService:
         """Whoever has the link speaks for the customer; one accepts, the others are told so."""
         quote = await opened(request.token, call)
         await one_at_a_time(call, [quote.root])
-        await call.db.refresh(quote, with_for_update=True)
         async with call.everybody():
+            await call.db.refresh(quote, with_for_update=True)
             await quote.accept(request.digest, request.person, request.consent, call)
             await call.flush()
         return await shown(quote, call)

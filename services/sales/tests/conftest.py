@@ -22,7 +22,7 @@ def account(sales: Service) -> Made:
     """Tells of a customer as the customer service would; gives its name."""
 
     async def tell(username: str = "sales1", **fields: Any) -> str:
-        return await _told(sales, "accounts", username, displayName="华东机械", **fields)
+        return await _told(sales, "accounts", username, **{"displayName": "华东机械", **fields})
 
     return tell
 

@@ -10,6 +10,9 @@ from sales.engine.given import Given, Line, Policy
 from sales.engine.reckoning import cents, percent_of, plain
 from sales.engine.result import Rejection
 
+# Of very many policies those are told that nearly fit, before those for other products and people.
+MOST_TOLD = 20
+_FAR = ("OTHER_PRODUCT", "OTHER_CUSTOMER")
 KINDS = ("PROMOTION", "VOLUME", "CUSTOMER_TYPE", "CASH")
 
 
@@ -59,7 +62,8 @@ def choose(
             fitting.append(_applied(policy, at))
     fitting.sort(key=lambda one: _rank(one))
     outranked = (Rejection(one.policy.name, one.policy.label, "OUTRANKED") for one in fitting[1:])
-    return (fitting[0] if fitting else None), (*rejected, *outranked)
+    told = sorted([*outranked, *rejected], key=lambda one: one.reason in _FAR)
+    return (fitting[0] if fitting else None), tuple(told[:MOST_TOLD])
 
 
 def next_threshold(policy: Policy, quantity: Decimal) -> Decimal | None:

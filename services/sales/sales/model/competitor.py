@@ -1,5 +1,7 @@
 """The competitor: somebody who sells against us."""
 
+from typing import Any
+
 from crm.sales.v1 import pb
 from crmkit.call import Call
 from crmkit.resource import Resource
@@ -13,6 +15,9 @@ class Competitor(Resource, Base):
     __message__ = pb.Competitor
 
     display_name: Mapped[str]
+    products: Mapped[Any]
+    news: Mapped[Any]
+    battle_card: Mapped[str]
     state: Mapped[str]
 
     async def creating(self, call: Call) -> None:

@@ -163,17 +163,19 @@ class DiscountPolicy(Resource, Base):
         if self.budget is not None:
             left = (self.budget - (self.budget_used or zero(self.budget.currency))).amount
         # An amount is in one currency, so the policy asks for that one.
-        money = self.budget or self.amount_off or self.fixed_price
+        money = next(
+            (one for one in (self.budget, self.amount_off, self.fixed_price) if one is not None), None
+        )
         return Policy(
             name=self.name, label=self.shown_as(), kind=self.kind, version=self.version_number, priority=self.priority,
             start=self.valid_from_date, end=self.valid_to_date, accounts=tuple(self.accounts),
             levels=tuple(self.account_levels), types=tuple(self.account_types), regions=tuple(self.regions),
             channels=tuple(self.channels), products=tuple(self.products), categories=tuple(self.categories),
-            currency=self.currency or (money.currency if money else ""), count=self.count or "LINE",
+            currency=self.currency or (money.currency if money is not None else ""), count=self.count or "LINE",
             min_quantity=self.min_quantity, max_quantity=self.max_quantity, min_amount=self.min_amount,
             max_amount=self.max_amount, coupon=self.coupon, percent=self.percent,
-            amount_off=self.amount_off.amount if self.amount_off else None,
-            fixed_price=self.fixed_price.amount if self.fixed_price else None, free_product=self.free_product,
+            amount_off=self.amount_off.amount if self.amount_off is not None else None,
+            fixed_price=self.fixed_price.amount if self.fixed_price is not None else None, free_product=self.free_product,
             free_description=free.display_name if free else "", free_unit=free.unit if free else "",
             free_quantity=self.free_quantity, free_per=self.free_per,
             tiers=tuple((Decimal(tier.from_quantity), Decimal(tier.percent)) for tier in self.tiers),

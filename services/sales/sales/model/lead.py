@@ -9,9 +9,10 @@ from uuid import UUID
 from crm.sales.v1 import events_pb2 as events
 from crm.sales.v1 import pb
 from crmkit.call import Call
-from crmkit.errors import FailedPrecondition, Validation, Violation
+from crmkit.errors import FailedPrecondition, PermissionDenied, Validation, Violation
 from crmkit.mapping import to_timestamp
 from crmkit.resource import Resource
+from sales.model.assignment_rule import assign_by_rule
 from sales.model.base import HANDOVER, Base, coming_from, one_at_a_time
 from sales.model.contact_keys import keys_of, normal_phone
 from sqlalchemy import ForeignKey, Index, Text, Uuid, delete, exists, select, text
@@ -20,6 +21,11 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 OPEN = ("NEW", "WORKING", "WAITING")
 SELLS = "sales.opportunities.create"
+ACROSS = "sales.leads.across"
+_COPIED = (
+    "display_name", "company_name", "person_name", "title", "phones", "emails", "wechat", "need", "interests", "channel",
+    "campaign", "industry", "division_code", "segment", "rating",
+)  # fmt: skip
 
 
 class LeadKey(Base):
@@ -69,6 +75,9 @@ class Lead(Resource, Base):
     campaign: Mapped[str]
     touches: Mapped[Any]
     industry: Mapped[str]
+    division_code: Mapped[str]
+    segment: Mapped[str]
+    rating: Mapped[str]
     wait_until_time: Mapped[datetime | None]
     claim_time: Mapped[datetime | None]
     channel_partner: Mapped[str]
@@ -97,6 +106,9 @@ class Lead(Resource, Base):
         call.emit(events.LeadCreated, lead=self)
         if self.owner and self.owner != call.caller.employee:
             self._tell_owner("", "ASSIGN", call)
+
+        if not self.owner:
+            await assign_by_rule(self, call)
 
     async def updating(self, call: Call, changed: frozenset[str]) -> None:
         """Only an open lead changes; a new owner works on it."""
@@ -151,8 +163,8 @@ class Lead(Resource, Base):
             setattr(self, name, getattr(self, name) or getattr(other, name))
         call.after_flush(lambda: self._write_keys(call))
 
-    def assign(self, owner: str, call: Call) -> None:
-        """Gives it to an employee, who then works on it."""
+    def assign(self, owner: str, call: Call, rule: str = "ASSIGN") -> None:
+        """Gives it to an employee, who then works on it; by hand or by a rule."""
         self.check_state(*OPEN)
         entry = call.config(f"employee.{owner.rpartition('/')[2]}") or {}
         if entry.get("disabled"):
@@ -160,7 +172,20 @@ class Lead(Resource, Base):
         before, self.owner = self.owner, owner
         self.department = entry.get("department") or self.department
         self._start(call)
-        self._tell_owner(before, "ASSIGN", call)
+        self._tell_owner(before, rule, call)
+
+    def allocate(self, segment: str, call: Call) -> None:
+        """Gives it to a business segment; to another one only the head office does."""
+        self.check_state(*OPEN)
+        if self.segment and segment != self.segment and not call.caller.may(ACROSS):
+            raise PermissionDenied("SEGMENT_CROSSING")
+        self.segment = segment
+
+    async def copied(self, call: Call) -> Lead:
+        """A new lead with the data of this one, which has ended."""
+        self.check_state("CONVERTED", "DISQUALIFIED", "CANCELLED")
+        copy = Lead(**{name: getattr(self, name) for name in _COPIED}, owner=call.caller.employee)
+        return await call.add(copy)
 
     def claim(self, call: Call) -> None:
         """Takes it; the first one gets it."""

@@ -31,6 +31,12 @@ class Opportunity(Resource, Base):
     __message__ = pb.Opportunity
     __table_args__ = (
         Index("opportunities_lead_key", "lead", unique=True, postgresql_where=text("lead <> ''")),
+        Index(
+            "opportunities_external_key",
+            "external_id",
+            unique=True,
+            postgresql_where=text("external_id <> ''"),
+        ),
     )
 
     display_name: Mapped[str]
@@ -58,6 +64,11 @@ class Opportunity(Resource, Base):
     close_time: Mapped[datetime | None]
     accepted_quote: Mapped[str]
     ordered: Mapped[bool]
+    competitors: Mapped[Any]
+    checked: Mapped[list[str]]
+    strategy_sheet: Mapped[Any]
+    external_id: Mapped[str]
+    credit: Mapped[Any]
     state: Mapped[str]
 
     async def creating(self, call: Call) -> None:
@@ -99,7 +110,7 @@ class Opportunity(Resource, Base):
         self.probability_source = "STAGE" if follows else self.probability_source or "MANUAL"
         await self._reckon(call, path)
         if missing := self._missing(pipeline, -1, pipeline.position(self.stage)):
-            raise Validation(*(required(f"{path}.{name}") for name in missing))
+            raise Validation(*(required(f"{path}.{name}") for name, _, _ in missing))
         return pipeline
 
     async def its_pipeline(self, call: Call) -> Pipeline:
@@ -160,6 +171,8 @@ class Opportunity(Resource, Base):
         whole = sum(splits, Decimal(0))
         if splits and whole != HUNDRED:
             raise FailedPrecondition("SPLIT_NOT_100", sum=f"{whole.normalize():f}")
+        alone = [pb.Opportunity.Member(employee=self.owner, split="100")]
+        self.credit = [member for member in self.team if member.split] or (alone if self.owner else [])
         self._close("WON", HUNDRED, "CLOSED", call)
 
     def lose(self, reason: str, competitor: str, call: Call) -> None:
@@ -177,7 +190,7 @@ class Opportunity(Resource, Base):
         if self.ordered:
             raise FailedPrecondition("ORDER_EXISTS")
         self.state, self.loss_reason, self.lost_to, self.close_time = "OPEN", "", "", None
-        self.probability_source = "STAGE"
+        self.probability_source, self.credit = "STAGE", []
         self._enter(await self.its_pipeline(call), self.stage, call)
         call.emit(events.OpportunityReopened, opportunity=self)
 
@@ -185,16 +198,42 @@ class Opportunity(Resource, Base):
         """Goes with its account to another owner; stage and state stay."""
         self.owner, self.department = owner, department or self.department
 
-    def _missing(self, pipeline: Pipeline, after: int, until: int) -> list[str]:
-        """Fields that the stages after one place, up to another, ask for and that are empty."""
-        wanted = [name for stage in pipeline.stages[after + 1 : until + 1] for name in stage.entry_fields]
-        return [name for name in dict.fromkeys(wanted) if getattr(self, name) in (None, "", [])]
+    def move_to(self, pipeline: Pipeline, target: str, call: Call) -> None:
+        """Goes over to another version of its pipeline; the visit of a stage that both have goes on."""
+        self.pipeline = pipeline.name
+        if target != self.stage:
+            self._move(pipeline, target, call)
 
-    def _criteria_missing(self, stage: Any, missing: list[str], call: Call) -> FailedPrecondition:
-        labels = [self.described.fields[name].rule.label for name in missing]
-        named = ", ".join(call.text(label.zh, label.en) for label in labels)
+    def _missing(self, pipeline: Pipeline, after: int, until: int) -> list[tuple[str, str, str]]:
+        """What the stages on the way ask for and is not there: field, and what it is called in both languages."""
+        found: dict[tuple[str, str], tuple[str, str, str]] = {}
+        for place, stage in enumerate(pipeline.stages[max(after, 0) : until + 1], start=max(after, 0)):
+            entered, left = place > after, place < until and after >= 0
+            for name in [*(stage.entry_fields if entered else ()), *(stage.exit_fields if left else ())]:
+                if getattr(self, name) in (None, "", []):
+                    label = self.described.fields[name].rule.label
+                    found[name, ""] = (name, label.zh, label.en)
+            for item in stage.checklist if left else ():
+                if f"{stage.key}/{item}" not in self.checked:
+                    found["checked", item] = ("checked", item, item)
+            if entered and self._lacks_strategy(stage):
+                found["strategy_sheet", ""] = ("strategy_sheet", "策略表", "the strategy sheet")
+        return list(found.values())
+
+    def _lacks_strategy(self, stage: Any) -> bool:
+        """Whether the deal is great enough to need a strategy sheet and has none."""
+        above = Money.parse(stage.strategy_above)
+        if above is None or self.amount is None or above.currency != self.amount.currency:
+            return False
+        sheet = self.strategy_sheet
+        return self.amount >= above and not (sheet and sheet.goal and sheet.power_map and sheet.next_steps)
+
+    def _criteria_missing(
+        self, stage: Any, missing: list[tuple[str, str, str]], call: Call
+    ) -> FailedPrecondition:
+        named = ", ".join(call.text(zh, en) for _, zh, en in missing)
         problem = FailedPrecondition("STAGE_CRITERIA_MISSING", stage=stage.display_name, missing=named)
-        problem.violations = [required(f"opportunity.{name}") for name in missing]
+        problem.violations = [required(f"opportunity.{name}") for name, _, _ in missing]
         return problem
 
     def _move(self, pipeline: Pipeline, target: str, call: Call, reason: str = "") -> None:

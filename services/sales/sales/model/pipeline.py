@@ -1,5 +1,7 @@
 """The pipeline: the stages that deals of one kind go through."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 from decimal import Decimal
 from typing import Any
@@ -22,6 +24,8 @@ class Pipeline(Resource, Base):
     __message__ = pb.Pipeline
     __table_args__ = (
         Index("pipelines_default_key", "is_default", unique=True, postgresql_where=text("is_default")),
+        Index("pipelines_one_draft_key", "root", unique=True, postgresql_where=text("state = 'DRAFT'")),
+        Index("pipelines_one_active_key", "root", unique=True, postgresql_where=text("state = 'ACTIVE'")),
     )
 
     display_name: Mapped[str]
@@ -29,10 +33,14 @@ class Pipeline(Resource, Base):
     stages: Mapped[Any]
     allow_skip: Mapped[bool]
     is_default: Mapped[bool]
+    root: Mapped[str]
+    version_number: Mapped[int]
     state: Mapped[str]
 
     async def creating(self, call: Call) -> None:
         """Completes the record."""
+        if not self.root:
+            self.root, self.version_number = self.name, 1
         self.state = self.state or "DRAFT"
         self.mode = self.mode or "STAGE_CENTRED"
         self._check_stages()
@@ -49,10 +57,47 @@ class Pipeline(Resource, Base):
         if self.is_default:
             raise FailedPrecondition("PIPELINE_IN_USE")
 
-    def activate(self) -> None:
-        """Lets deals in."""
+    async def activate(self, mappings: dict[str, str], move_deals: bool, call: Call) -> None:
+        """Lets deals in, in place of the version before, whose running deals stay with it or come along."""
         self.check_state("DRAFT", "RETIRED")
+        await one_at_a_time(call, [self.root])
+        before = await call.find(Pipeline, Pipeline.root == self.root, Pipeline.state == "ACTIVE", lock=True)
+        if before is not None:
+            if move_deals:
+                await self._take_over(before, mappings, call)
+            before.state, is_default = "RETIRED", before.is_default
+            before.is_default = False
+            await call.flush()
+            self.is_default = is_default
         self.state = "ACTIVE"
+
+    async def new_version(self, call: Call) -> Pipeline:
+        """A draft like this version."""
+        await one_at_a_time(call, [self.root])
+        numbers = select(Pipeline.version_number).where(Pipeline.root == self.root)
+        last = await call.db.scalar(numbers.order_by(Pipeline.version_number.desc()).limit(1))
+        names = ("display_name", "mode", "stages", "allow_skip")
+        copy = Pipeline(
+            **{name: getattr(self, name) for name in names}, root=self.root, version_number=(last or 0) + 1
+        )
+        return await call.add(copy)
+
+    async def _take_over(self, before: Pipeline, mappings: dict[str, str], call: Call) -> None:
+        """Moves the running deals of the version before; a stage that is gone needs a mapping (STAGE_IN_USE)."""
+        from sales.model.opportunity import Opportunity
+
+        running = select(Opportunity).where(
+            Opportunity.pipeline == before.name, Opportunity.state.in_(RUNNING)
+        )
+        async with call.everybody():
+            deals = list(await call.db.scalars(running.with_for_update()))
+            for deal in deals:
+                target = deal.stage if self.stage(deal.stage) else mappings.get(deal.stage, "")
+                if self.stage(target) is None:
+                    gone = before.stage(deal.stage)
+                    raise FailedPrecondition("STAGE_IN_USE", stage=gone.display_name if gone else deal.stage)
+                deal.move_to(self, target, call)
+            await call.flush()
 
     async def retire(self, call: Call) -> None:
         """Lets no more deals in."""
@@ -110,7 +155,7 @@ def _wrong(stage: pb.Pipeline.Stage, twice: bool, path: str) -> Iterator[Violati
         yield Violation(f"{path}.key", "DUPLICATE", "阶段代码重复", "Two stages have this key.")
     if Decimal(stage.probability or 0) > HUNDRED:
         yield Violation(f"{path}.probability", "TOO_LARGE", "不能大于 100", "At most 100.")
-    for name in stage.entry_fields:
+    for name in (*stage.entry_fields, *stage.exit_fields):
         if name not in pb.Opportunity.DESCRIPTOR.fields_by_name:
             zh, en = f"没有字段 {name}", f"There is no field {name}."
             yield Violation(f"{path}.entry_fields", "UNKNOWN_FIELD", zh, en)

@@ -143,17 +143,7 @@ class PriceBook(Resource, Base):
 
     def price(self, product: str, unit: str, quantity: Decimal) -> tuple[Money, Decimal] | None:
         """The price of one, and the quantity from which it holds; None where the book has none."""
-        reached = [
-            (Decimal(tier.from_quantity or 0), tier.price)
-            for entry in self.entries
-            if entry.product == product and entry.unit in ("", unit)
-            for tier in entry.tiers
-            if Decimal(tier.from_quantity or 0) <= quantity
-        ]
-        if not reached:
-            return None
-        start, price = max(reached, key=lambda found: found[0])
-        return Money.of(price.amount, price.currency_code), start
+        return Prices(self).price(product, unit, quantity)
 
     def _check(self) -> None:
         check_currency(self.currency, "price_book.currency")
@@ -201,6 +191,35 @@ class PriceBook(Resource, Base):
 
     def _audience(self) -> list[tuple[str, ...]]:
         return [tuple(sorted(getattr(self, name))) for name in _AUDIENCE]
+
+
+class Prices:
+    """The prices of a book by product, read once for a pricing of many lines."""
+
+    def __init__(self, book: PriceBook) -> None:
+        self.book = book
+        self._tiers: dict[str, list[tuple[str, Decimal, Money]]] = {}
+        for entry in book.entries:
+            self._tiers.setdefault(entry.product, []).extend(
+                (
+                    entry.unit,
+                    Decimal(tier.from_quantity or 0),
+                    Money.of(tier.price.amount, tier.price.currency_code),
+                )
+                for tier in entry.tiers
+            )
+
+    def price(self, product: str, unit: str, quantity: Decimal) -> tuple[Money, Decimal] | None:
+        """The price of one, and the quantity from which it holds; None where the book has none."""
+        reached = [
+            (start, price)
+            for each, start, price in self._tiers.get(product, ())
+            if each in ("", unit) and start <= quantity
+        ]
+        if not reached:
+            return None
+        start, price = max(reached, key=lambda found: found[0])
+        return price, start
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,11 @@ from crmkit.call import Call
 from crmkit.errors import InvalidArgument, Validation, Violation, required
 from crmkit.listing import ZONE
 from crmkit.values import Money, places, zero
+from sales.configuration import Shape
 from sales.engine import Given, Line, Party, Price, PricedLine, Result, TooMuchOff, run
 from sales.model.bundle import Bundle, bundles, invalid
 from sales.model.discount_policy import DiscountPolicy, limit_for, policies_around
-from sales.model.price_book import Buyer, PriceBook, books_for, buyer_of
+from sales.model.price_book import Buyer, PriceBook, Prices, books_for, buyer_of
 from sales.model.product import Product, products
 from sales.model.product_category import Tree, tree
 from sales.pricing import TOO_MUCH, extended, margin_percent, share, without_tax
@@ -69,14 +70,16 @@ class Shelf:
         known: dict[str, Product],
         categories: Tree,
     ) -> None:
-        self.currency, self.buyer, self.books = currency, buyer, books
+        self.currency, self.buyer = currency, buyer
+        self._prices = [Prices(book) for book in books]
+        self._shapes: dict[str, Shape] = {}
         self.known, self.categories = known, categories
 
     def price(self, product: Product, unit: str, quantity: Decimal, rate: Decimal) -> Price | None:
         """The price of one without tax: that of the first book that has one, else the list price."""
-        for book in self.books:
-            if hit := book.price(product.name, unit, quantity):
-                price, start = hit
+        for prices in self._prices:
+            if hit := prices.price(product.name, unit, quantity):
+                (price, start), book = hit, prices.book
                 if book.tax_included:
                     price = without_tax(price, rate)
                 return Price(price.amount, "PRICE_BOOK", book.name, book.etag, f"≥ {_plain(start)}")
@@ -85,6 +88,13 @@ class Shelf:
         if listed is not None and listed.currency == self.currency and not self.buyer.partner:
             return Price(listed.amount, "LIST_PRICE", product.name, product.etag)
         return None
+
+    def shape(self, bundle: Bundle) -> Shape:
+        """The rules of a bundle, read once."""
+        if bundle.name not in self._shapes:
+            labels = {name: product.display_name for name, product in self.known.items()}
+            self._shapes[bundle.name] = Shape(bundle, labels)
+        return self._shapes[bundle.name]
 
 
 async def price(quote: Quote, call: Call) -> Pricing:
@@ -102,7 +112,7 @@ async def price(quote: Quote, call: Call) -> Pricing:
     )
     _check_for_sale(quote, asked, known, offered)
     wanted = [
-        await _wanted(line, shelf, offered, f"quote.lines[{place}]", call)
+        _wanted(line, shelf, offered, f"quote.lines[{place}]", call)
         for place, line in enumerate(_keyed(asked))
     ]
     policies, limits = await policies_around(day, call)
@@ -144,16 +154,14 @@ def write(quote: Quote, pricing: Pricing) -> None:
             given_away = pricing.free.get(free.product)
             lines.append(_free_line(free, key, given_away, currency))
             unit_cost = given_away.cost if given_away else None
-            same = unit_cost is not None and unit_cost.currency == currency
-            whole_cost = (
-                whole_cost + extended(free.quantity, unit_cost) if same and unit_cost and whole_cost else None
-            )
+            given = _extended(free.quantity, unit_cost, currency)
+            whole_cost = whole_cost + given if whole_cost is not None and given is not None else None
     quote.lines, quote.line_costs, quote.below_floor = lines, costs, below
     _totals(quote, [priced for priced in result.lines if priced.steps])
     complete = len(result.lines) == sum(bool(priced.steps) for priced in result.lines)
-    quote.margin_percent = (
-        margin_percent(quote.net_total, whole_cost) if complete and whole_cost and quote.net_total else None
-    )
+    quote.margin_percent = None
+    if complete and whole_cost is not None and quote.net_total is not None:
+        quote.margin_percent = margin_percent(quote.net_total, whole_cost)
     quote.grounds = [_ground(priced.key, ground) for priced in result.lines for ground in priced.grounds]
     quote.hints = [
         pb.Quote.Hint(
@@ -185,7 +193,7 @@ def _totals(quote: Quote, lines: Sequence[PricedLine]) -> None:
     quote.discount_total, quote.gross_total = listed - net, net + tax
 
 
-async def _wanted(line: Any, shelf: Shelf, offered: dict[str, Bundle], path: str, call: Call) -> _Wanted:
+def _wanted(line: Any, shelf: Shelf, offered: dict[str, Bundle], path: str, call: Call) -> _Wanted:
     """The line as it is kept, still without amounts, and what the engine needs of it."""
     quantity, percent = _checked(line, path)
     typed = Money.parse(line.unit_price)
@@ -210,11 +218,11 @@ async def _wanted(line: Any, shelf: Shelf, offered: dict[str, Bundle], path: str
         if getattr(line, name).amount:
             getattr(kept, name).CopyFrom(getattr(line, name))
     base = Line(
-        key=line.key, quantity=quantity, typed=typed.amount if typed else None, manual_percent=percent,
-        manual_amount=manual.amount if manual else None,
+        key=line.key, quantity=quantity, typed=typed.amount if typed is not None else None, manual_percent=percent,
+        manual_amount=manual.amount if manual is not None else None,
     )  # fmt: skip
     if bundle is not None:
-        return await _of_bundle(base, kept, line, bundle, shelf, path, call)
+        return _of_bundle(base, kept, line, bundle, shelf, path, call)
     return _of_product(base, kept, line, product, shelf)
 
 
@@ -250,11 +258,11 @@ def _of_product(base: Line, kept: Any, line: Any, product: Product | None, shelf
     )  # fmt: skip
 
 
-async def _of_bundle(
+def _of_bundle(
     base: Line, kept: Any, line: Any, bundle: Bundle, shelf: Shelf, path: str, call: Call
 ) -> _Wanted:
     """A configured bundle: the sum of what was chosen, and then its own rule."""
-    shape = await bundle.shape(call)
+    shape = shelf.shape(bundle)
     chosen = shape.completed(line.choices)
     if broken := shape.broken(chosen):
         problem = invalid(shape, chosen, broken, call)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
+from statistics import median
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -15,7 +16,7 @@ from sales.model.base import Base
 from sales.model.discount_policy import DiscountPolicy
 from sales.model.quote_pricing import Pricing
 from sqlalchemy import DateTime, ForeignKey, Index, Integer, Numeric, Text, Uuid, select
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.dialects.postgresql import distinct_on, insert
 from sqlalchemy.orm import Mapped, mapped_column
 
 if TYPE_CHECKING:
@@ -155,9 +156,6 @@ async def last_price(account: str, product: str, currency: str, call: Call) -> A
 
 async def _middle(account: str, product: str, level: str, currency: str, call: Call) -> Decimal | None:
     """The middle of what at least three others paid within a year."""
-    from datetime import timedelta
-    from statistics import median
-
     others = (
         select(SoldPrice.account, SoldPrice.unit_price)
         .where(
@@ -165,7 +163,7 @@ async def _middle(account: str, product: str, level: str, currency: str, call: C
             SoldPrice.account != account, SoldPrice.time > call.now - timedelta(days=365),
         )
         .order_by(SoldPrice.account, SoldPrice.time.desc())
-        .distinct(SoldPrice.account)
+        .ext(distinct_on(SoldPrice.account))
     )  # fmt: skip
     paid = [row.unit_price for row in await call.db.execute(others)]
     return median(paid) if len(paid) >= 3 else None

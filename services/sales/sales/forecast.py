@@ -1,0 +1,185 @@
+"""What may come, and what past deals say about one that is open."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+from datetime import date, timedelta
+from decimal import Decimal
+from math import sqrt
+from statistics import median
+from typing import Any
+
+from crm.sales.v1 import pb
+from crmkit.call import Call
+from crmkit.company import today
+from crmkit.errors import Validation, required
+from crmkit.listing import ZONE
+from crmkit.mapping import read_date, to_date
+from crmkit.scope import predicate
+from crmkit.values import Money, zero
+from sqlalchemy import select
+
+from sales.model.opportunity import Opportunity
+from sales.model.pipeline import RUNNING
+
+FEWEST = 20
+# Of the normal distribution, for an interval that holds nine times in ten.
+Z = 1.6448536269514722
+
+
+@dataclass
+class _Sum:
+    deals: int = 0
+    amount: Decimal = Decimal(0)
+    weighted: Decimal = Decimal(0)
+
+    def add(self, amount: Money | None, weighted: Money | None) -> None:
+        self.deals += 1
+        self.amount += amount.amount if amount else Decimal(0)
+        # Weighted amounts are rounded deal by deal; the sum is never rounded again.
+        self.weighted += weighted.amount if weighted else Decimal(0)
+
+
+async def forecast(request: pb.GetForecastRequest, call: Call) -> pb.GetForecastResponse:
+    """Every open deal in exactly one bucket, and what was won in the period."""
+    start, end = read_date(request.from_date), read_date(request.to_date)
+    if start is None or end is None:
+        raise Validation(required("from_date" if start is None else "to_date"))
+    day = today(call)
+    statement = select(Opportunity).where(
+        Opportunity.state.in_((*RUNNING, "WON")), predicate(Opportunity, call.caller)
+    )
+    if request.department:
+        statement = statement.where(Opportunity.department.in_(below(request.department, call)))
+    buckets: dict[tuple[str, str], _Sum] = defaultdict(_Sum)
+    whole: dict[str, _Sum] = defaultdict(_Sum)
+    for deal in await call.db.scalars(statement):
+        category = _category(deal, start, end, day)
+        if not category:
+            continue
+        currency = deal.amount.currency if deal.amount else ""
+        buckets[category, currency].add(deal.amount, deal.weighted_amount)
+        if category != "CLOSED":
+            whole[currency].add(deal.amount, deal.weighted_amount)
+    reply = pb.GetForecastResponse(
+        buckets=[_bucket(category, currency, one) for (category, currency), one in sorted(buckets.items())],
+        open=[_bucket("", currency, one) for currency, one in sorted(whole.items())],
+    )
+    if request.currency:
+        _convert(reply, buckets, request.currency, call)
+    return reply
+
+
+def _category(deal: Opportunity, start: date, end: date, day: date) -> str:
+    """The one bucket of a deal; empty where it is none of the period's."""
+    if deal.state == "WON":
+        closed = deal.close_time.astimezone(ZONE).date() if deal.close_time else None
+        return "CLOSED" if closed and start <= closed <= end else ""
+    due = deal.expected_close_date
+    if due is None:
+        return "UNDATED"
+    if due < day:
+        return "SLIPPED"
+    if due > end:
+        return "LATER"
+    return "EARLIER" if due < start else deal.forecast_category or "PIPELINE"
+
+
+def below(department: str, call: Call) -> list[str]:
+    """A department and all beneath it."""
+    parents = {
+        f"departments/{key.partition('.')[2]}": entry.get("parent")
+        for key, entry in call.running.config.prefix("department.").items()
+    }
+    found = [department]
+    for name in found:
+        found += [child for child, parent in parents.items() if parent == name and child not in found]
+    return found
+
+
+def _bucket(category: str, currency: str, one: _Sum) -> Any:
+    told = pb.GetForecastResponse.Bucket(category=category, currency=currency, deals=one.deals)
+    if currency:
+        told.amount.CopyFrom(Money(one.amount, currency).message())
+        told.weighted.CopyFrom(Money(one.weighted, currency).message())
+    return told
+
+
+def _convert(
+    reply: pb.GetForecastResponse, buckets: dict[tuple[str, str], _Sum], currency: str, call: Call
+) -> None:
+    """Converts what is due in the period by the rates of the dictionary; what has no rate is left out and counted."""
+    known = rates(call)
+    amount, weighted, oldest = zero(currency), zero(currency), None
+    for (category, own), one in buckets.items():
+        if category not in ("PIPELINE", "BEST_CASE", "COMMIT") or not own:
+            continue
+        rate = (Decimal(1), None) if own == currency else known.get((own, currency))
+        if rate is None:
+            reply.unconverted += one.deals
+            continue
+        amount += Money(one.amount * rate[0], currency).rounded()
+        weighted += Money(one.weighted * rate[0], currency).rounded()
+        if rate[1] is not None:
+            oldest = min(filter(None, (oldest, rate[1])))
+    reply.converted_amount.CopyFrom(amount.message())
+    reply.converted_weighted.CopyFrom(weighted.message())
+    if oldest is not None:
+        reply.rate_date.CopyFrom(to_date(oldest))
+
+
+def rates(call: Call) -> dict[tuple[str, str], tuple[Decimal, date | None]]:
+    """The rates of the dictionary `currency_rates`: entries such as "USD/CNY" with the rate and the day as text."""
+    dictionary = call.config("dictionary.currency_rates") or {}
+    found: dict[tuple[str, str], tuple[Decimal, date | None]] = {}
+    for entry in dictionary.get("entries", []):
+        pair = str(entry.get("code", "")).split("/")
+        words = str(entry.get("zh") or entry.get("label", {}).get("zh", "")).split()
+        if len(pair) == 2 and words:
+            day = date.fromisoformat(words[1]) if len(words) > 1 else None
+            found[pair[0], pair[1]] = (Decimal(words[0]), day)
+    return found
+
+
+async def outlook(deal: Opportunity, call: Call) -> pb.GetOpportunityOutlookResponse:
+    """How long won deals of the pipeline still took from this stage, and how often they were won.
+
+    Everybody's deals count: the figures tell of nobody's.
+    """
+    closed = select(Opportunity.state, Opportunity.stage_history, Opportunity.close_time).where(
+        Opportunity.pipeline == deal.pipeline, Opportunity.state.in_(("WON", "LOST"))
+    )
+    days: list[int] = []
+    won = passed = 0
+    async with call.everybody():
+        for state, history, close_time in await call.db.execute(closed):
+            visit = next((visit for visit in history or () if visit.stage == deal.stage), None)
+            if visit is None or close_time is None:
+                continue
+            passed += 1
+            if state == "WON":
+                won += 1
+                entered = visit.enter_time.ToDatetime(close_time.tzinfo)
+                days.append(max((close_time - entered) // timedelta(days=1), 0))
+    last = deal.stage_history[-1].enter_time.ToDatetime(call.now.tzinfo) if deal.stage_history else call.now
+    reply = pb.GetOpportunityOutlookResponse(won=won, closed=passed, days_in_stage=(call.now - last).days)
+    if won >= FEWEST:
+        reply.basis, reply.days_needed = True, round(median(days))
+    if passed:
+        low, high = wilson(won, passed)
+        reply.win_percent = _percent(won / passed)
+        reply.lowest_percent, reply.highest_percent = _percent(low), _percent(high)
+    return reply
+
+
+def wilson(successes: int, trials: int) -> tuple[float, float]:
+    """The 90 % interval of a share."""
+    share = successes / trials
+    middle = (share + Z * Z / (2 * trials)) / (1 + Z * Z / trials)
+    half = Z * sqrt(share * (1 - share) / trials + Z * Z / (4 * trials * trials)) / (1 + Z * Z / trials)
+    return max(middle - half, 0.0), min(middle + half, 1.0)
+
+
+def _percent(share: float) -> str:
+    return f"{share * 100:.2f}"

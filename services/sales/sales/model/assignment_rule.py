@@ -1,0 +1,225 @@
+"""Who gets a lead that nobody owns: the first rule that fits, and in it the next person in turn."""
+
+from __future__ import annotations
+
+from datetime import date, datetime, timedelta
+from functools import partial
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from crm.sales.v1 import pb
+from crmkit.call import Call
+from crmkit.company import today
+from crmkit.errors import FailedPrecondition
+from crmkit.mapping import read_date
+from crmkit.resource import Resource
+from sales.engine.policies import covers
+from sales.model.base import Base
+from sqlalchemy import DateTime, ForeignKey, Index, Integer, Text, Uuid, func, select
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Mapped, mapped_column
+
+if TYPE_CHECKING:
+    from sales.model.lead import Lead
+
+MONTH = timedelta(days=30)
+
+
+class AssignmentTurn(Base):
+    """How far a member is from his next turn: the more, the sooner. Who is passed over gathers nothing."""
+
+    __tablename__ = "assignment_turns"
+
+    rule: Mapped[UUID] = mapped_column(
+        Uuid, ForeignKey("assignment_rules.id", ondelete="CASCADE"), primary_key=True
+    )
+    employee: Mapped[str] = mapped_column(Text, primary_key=True)
+    credit: Mapped[int] = mapped_column(Integer)
+
+
+class Assignment(Base):
+    """A lead that a rule gave to somebody, for limits by time."""
+
+    __tablename__ = "assignments"
+    __table_args__ = (Index("assignments_employee_time_index", "employee", "time"),)
+
+    lead: Mapped[UUID] = mapped_column(Uuid, ForeignKey("leads.id", ondelete="CASCADE"), primary_key=True)
+    employee: Mapped[str] = mapped_column(Text)
+    rule: Mapped[UUID] = mapped_column(Uuid)
+    time: Mapped[datetime] = mapped_column(DateTime(timezone=True))
+
+
+class AssignmentRule(Resource, Base):
+    """Which leads go to whom in turn."""
+
+    __message__ = pb.AssignmentRule
+
+    display_name: Mapped[str]
+    position: Mapped[int]
+    channels: Mapped[list[str]]
+    regions: Mapped[list[str]]
+    product_lines: Mapped[list[str]]
+    segments: Mapped[list[str]]
+    ratings: Mapped[list[str]]
+    method: Mapped[str]
+    members: Mapped[Any]
+    state: Mapped[str]
+
+    async def creating(self, call: Call) -> None:
+        """Completes the record."""
+        self.state, self.method = "DRAFT", self.method or "ROUND_ROBIN"
+
+    def activate(self) -> None:
+        """Lets it give leads."""
+        self.check_state("DRAFT", "RETIRED")
+        if not any(self._weight(member) for member in self.members):
+            raise FailedPrecondition("RULE_HAS_NO_MEMBER")
+        self.state = "ACTIVE"
+
+    def retire(self) -> None:
+        """Ends it."""
+        self.check_state("ACTIVE")
+        self.state = "RETIRED"
+
+    def misfit(self, lead: Lead) -> str:
+        """Why it is not for a lead; empty where it is."""
+        lines = {interest.product_line for interest in lead.interests}
+        tests = (
+            (self.channels, lead.channel in self.channels, "OTHER_CHANNEL"),
+            (
+                self.regions,
+                any(covers(region, lead.division_code) for region in self.regions),
+                "OTHER_REGION",
+            ),
+            (self.product_lines, bool(lines & set(self.product_lines)), "OTHER_PRODUCT"),
+            (self.segments, lead.segment in self.segments, "OTHER_SEGMENT"),
+            (self.ratings, lead.rating in self.ratings, "OTHER_RATING"),
+        )
+        return next((reason for wanted, fits, reason in tests if wanted and not fits), "")
+
+    async def passed_over(self, call: Call) -> dict[str, str]:
+        """The members who get nothing now, with the reason."""
+        day, found = today(call), dict[str, str]()
+        for member in self.members:
+            entry = call.config(f"employee.{member.employee.rpartition('/')[2]}")
+            if entry is None or entry.get("disabled"):
+                found[member.employee] = "INACTIVE"
+            elif _away(member, day):
+                found[member.employee] = "AWAY"
+            elif not self._weight(member):
+                found[member.employee] = "NO_WEIGHT"
+            elif await self._full(member, call):
+                found[member.employee] = "FULL"
+        return found
+
+    async def next_of(self, free: list[Any], call: Call) -> str:
+        """Whose turn it is, among the members who may get something; the turn is not taken yet."""
+        if self.method == "LEAST_OPEN":
+            counts = {member.employee: await _open_leads(member.employee, call) for member in free}
+            return min(free, key=lambda member: counts[member.employee]).employee
+        credit = await self._credits(call)
+        return max(free, key=lambda member: credit.get(member.employee, 0) + self._weight(member)).employee
+
+    async def take_turn(self, employee: str, free: list[Any], call: Call) -> None:
+        """Everybody in the round moves on by his weight; whoever got the lead pays the whole round."""
+        if self.method == "LEAST_OPEN":
+            return
+        credit, whole = await self._credits(call), sum(self._weight(member) for member in free)
+        rows = [
+            {
+                "rule": self.id, "employee": member.employee,
+                "credit": credit.get(member.employee, 0) + self._weight(member) - (whole if member.employee == employee else 0),
+            }
+            for member in free
+        ]  # fmt: skip
+        statement = insert(AssignmentTurn)
+        keys = [AssignmentTurn.rule, AssignmentTurn.employee]
+        await call.db.execute(
+            statement.on_conflict_do_update(index_elements=keys, set_={"credit": statement.excluded.credit}),
+            rows,
+        )
+
+    async def _credits(self, call: Call) -> dict[str, int]:
+        rows = await call.db.execute(
+            select(AssignmentTurn.employee, AssignmentTurn.credit).where(AssignmentTurn.rule == self.id)
+        )
+        return {row.employee: row.credit for row in rows}
+
+    def _weight(self, member: Any) -> int:
+        return member.weight if self.method == "WEIGHTED" else 1
+
+    async def _full(self, member: Any, call: Call) -> bool:
+        if member.max_open and await _open_leads(member.employee, call) >= member.max_open:
+            return True
+        if not member.max_30_days:
+            return False
+        given = select(func.count()).where(
+            Assignment.employee == member.employee, Assignment.time > call.now - MONTH
+        )
+        return (await call.db.scalar(given) or 0) >= member.max_30_days
+
+
+async def assign_by_rule(lead: Lead, call: Call) -> None:
+    """Gives a new lead to the person whose turn it is; it stays unowned where no rule fits or nobody is free."""
+    for rule in await rules(call, lock=True):
+        if rule.misfit(lead):
+            continue
+        busy = await rule.passed_over(call)
+        free = [member for member in rule.members if member.employee not in busy]
+        if not free:
+            continue
+        employee = await rule.next_of(free, call)
+        await rule.take_turn(employee, free, call)
+        lead.assign(employee, call, rule=rule.name)
+        row = {"lead": lead.id, "employee": employee, "rule": rule.id, "time": call.now}
+
+        call.after_flush(partial(_keep, row, call))
+        return
+
+
+async def _keep(row: dict[str, Any], call: Call) -> None:
+    await call.db.execute(insert(Assignment).values(**row))
+
+
+async def tested(lead: Lead, call: Call) -> pb.TestAssignmentResponse:
+    """Who would get a lead, and why not the others."""
+    reply = pb.TestAssignmentResponse()
+    for rule in await rules(call):
+        if reason := rule.misfit(lead):
+            reply.reasons.add(rule=rule.name, reason=reason)
+            continue
+        busy = await rule.passed_over(call)
+        free = [member for member in rule.members if member.employee not in busy]
+        for employee, reason in busy.items():
+            reply.reasons.add(rule=rule.name, employee=employee, reason=reason)
+        if free:
+            reply.rule, reply.employee = rule.name, await rule.next_of(free, call)
+            for member in free:
+                if member.employee != reply.employee:
+                    reply.reasons.add(rule=rule.name, employee=member.employee, reason="NOT_NEXT")
+            return reply
+    return reply
+
+
+async def rules(call: Call, lock: bool = False) -> list[AssignmentRule]:
+    """The rules in force, in their order; locked, so that two leads at once take two turns."""
+    statement = (
+        select(AssignmentRule)
+        .where(AssignmentRule.state == "ACTIVE")
+        .order_by(AssignmentRule.position, AssignmentRule.id)
+    )
+    async with call.everybody():
+        return list(await call.db.scalars(statement.with_for_update() if lock else statement))
+
+
+async def _open_leads(employee: str, call: Call) -> int:
+    from sales.model.lead import OPEN, Lead
+
+    async with call.everybody():
+        counted = select(func.count()).where(Lead.owner == employee, Lead.state.in_(OPEN))
+        return await call.db.scalar(counted) or 0
+
+
+def _away(member: Any, day: date) -> bool:
+    start, end = read_date(member.away_from), read_date(member.away_to)
+    return start is not None and start <= day <= (end or date.max)

@@ -1,0 +1,75 @@
+"""How deals ended where competitors were named."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
+from typing import Any
+
+from crm.common.v1 import common_pb2
+from crm.options.v1 import options_pb2
+from crm.sales.v1 import pb
+from crmkit.call import Call
+from crmkit.listing import ZONE
+from crmkit.scope import predicate
+from sqlalchemy import select
+
+from sales.model.competitor import Competitor
+from sales.model.opportunity import Opportunity
+
+FEW = 5
+
+
+async def win_rates(start: date | None, end: date | None, call: Call) -> pb.ListWinRatesResponse:
+    """Counts the closed deals that the caller sees, once for each competitor that they name."""
+    statement = select(
+        Opportunity.state, Opportunity.competitors, Opportunity.lost_to, Opportunity.loss_reason
+    ).where(Opportunity.state.in_(("WON", "LOST")), predicate(Opportunity, call.caller))
+    if start is not None:
+        statement = statement.where(Opportunity.close_time >= datetime.combine(start, time(), ZONE))
+    if end is not None:
+        statement = statement.where(
+            Opportunity.close_time < datetime.combine(end + timedelta(days=1), time(), ZONE)
+        )
+    deals, won, lost = Counter[str](), Counter[str](), Counter[str]()
+    reasons: dict[str, Counter[str]] = defaultdict(Counter)
+    for state, rivals, lost_to, reason in await call.db.execute(statement):
+        for name in {*(rival.competitor for rival in rivals or ()), *([lost_to] if lost_to else [])}:
+            deals[name] += 1
+            won[name] += state == "WON"
+            lost[name] += lost_to == name
+            if state == "LOST":
+                reasons[name][reason] += 1
+    known = {row.name: row.display_name for row in await call.db.scalars(select(Competitor))}
+    rates = [
+        pb.ListWinRatesResponse.WinRate(
+            competitor=name, display_name=known.get(name, ""), deals=count, won=won[name], lost_to_them=lost[name],
+            win_percent=_percent(won[name], count), few=count < FEW,
+            reasons=[
+                pb.ListWinRatesResponse.Reason(reason=reason, count=times) for reason, times in reasons[name].most_common()
+            ],
+        )
+        for name, count in sorted(deals.items(), key=lambda one: (-one[1], one[0]))
+    ]  # fmt: skip
+    return pb.ListWinRatesResponse(rates=rates)
+
+
+def _percent(part: int, whole: int) -> str:
+    return str((Decimal(part) * 100 / whole).quantize(Decimal("0.1")))
+
+
+async def notice_incumbents(rows: Any, call: Call) -> None:
+    """Tells the owners that it is time."""
+    for row in rows:
+        account = (await call.copy(row.account) or {}).get("displayName", row.account)
+        end = row.contract_end_date
+        text = options_pb2.Text(
+            zh=f"“{account}”与竞争对手的合同将于 {end} 到期",
+            en=f"{account}: the competitor's contract ends on {end}",
+        )
+        notice = common_pb2.NoticeRaised(
+            kind="incumbent", subjects=[row.name, row.account], employees=[row.owner], text=text,
+            dedupe_key=f"{row.name}:{row.contract_end_date}",
+        )  # fmt: skip
+        call.tell("crm.sales.v1.NoticeRaised", notice, row)

@@ -1,0 +1,361 @@
+"""Pipelines, forecasts, competitors and deals of another system, through the front door."""
+
+import csv
+import os
+from collections.abc import Awaitable, Callable
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from crm.sales.v1 import pb
+from crmkit.auth import system
+from crmkit.testing import Refused, Service
+from sales.forecast import wilson
+from sales.jobs import list_incumbents
+
+Made = Callable[..., Awaitable[Any]]
+DATA = Path(os.environ.get("SHARED_DATA", Path(__file__).parents[4] / "shared" / "data"))
+MAVEN = DATA / "crm-sales-opportunities"
+
+
+def cny(amount: str) -> dict[str, str]:
+    return {"currencyCode": "CNY", "amount": amount}
+
+
+def day(value: date) -> dict[str, int]:
+    return {"year": value.year, "month": value.month, "day": value.day}
+
+
+@pytest.fixture
+def pipeline(sales: Service) -> Made:
+    """A pipeline in use with three stages and gates."""
+
+    async def make(**fields: Any) -> Any:
+        stages = [
+            {"key": "A", "displayName": "接洽", "probability": "10", "forecastCategory": "PIPELINE", "exitFields": ["need"],
+             "checklist": ["确认预算", "确认决策人"], "method": "SPIN", "tools": ["提纲"], "guide": "先听"},
+            {"key": "B", "displayName": "方案", "probability": "25", "forecastCategory": "BEST_CASE", "entryFields": ["expected_close_date"],
+             "strategyAbove": cny("100000.00")},
+            {"key": "C", "displayName": "签约", "probability": "90", "forecastCategory": "COMMIT"},
+        ]  # fmt: skip
+        made = await sales.admin.CreatePipeline(
+            pipeline={"displayName": "大客户", "stages": stages, **fields}
+        )
+        return await sales.admin.ActivatePipeline(name=made.name)
+
+    return make
+
+
+@pytest.mark.capability("s.process")
+async def test_a_stage_is_left_when_everything_is_there_and_every_gap_is_told_at_once(
+    sales: Service, pipeline: Made, account: Made
+) -> None:
+    flow = await pipeline()
+    body = {
+        "displayName": "新线",
+        "account": await account(),
+        "pipeline": flow.name,
+        "amount": cny("100000.00"),
+    }
+    made = await sales.sales1.CreateOpportunity(opportunity=body)
+    with pytest.raises(Refused) as refused:
+        await sales.sales1.AdvanceOpportunity(name=made.name)
+    assert refused.value.reason == "STAGE_CRITERIA_MISSING"
+    named = refused.value.info.metadata["missing"]
+    for gap in ("需求", "确认预算", "确认决策人", "预计成交日期", "策略表"):
+        assert gap in named
+    assert set(refused.value.violations) == {
+        "opportunity.need", "opportunity.checked", "opportunity.expected_close_date", "opportunity.strategy_sheet",
+    }  # fmt: skip
+    assert (await sales.sales1.GetOpportunity(name=made.name)).stage == "A"
+    filled = {
+        "name": made.name, "need": "提速", "checked": ["A/确认预算", "A/确认决策人"], "expectedCloseDate": day(date(2027, 5, 1)),
+        "strategySheet": {"goal": "独家", "powerMap": "厂长决定", "nextSteps": ["试用"]},
+    }  # fmt: skip
+    await sales.sales1.UpdateOpportunity(
+        opportunity=filled, updateMask="need,checked,expectedCloseDate,strategySheet"
+    )
+    moved = await sales.sales1.AdvanceOpportunity(name=made.name)
+    assert (moved.stage, moved.probability) == ("B", "25")
+    await sales.sales1.UpdateOpportunity(
+        opportunity={"name": made.name, "probability": "40"}, updateMask="probability"
+    )
+    assert (await sales.sales1.AdvanceOpportunity(name=made.name)).probability == "40"
+    with pytest.raises(Refused) as refused:
+        await sales.sales1.RetreatOpportunity(name=made.name)
+    assert refused.value.violations == {"reason": "REQUIRED"}
+    back = await sales.sales1.RetreatOpportunity(name=made.name, reason="预算被砍")
+    assert [(visit.stage, visit.reason) for visit in back.stage_history] == [
+        ("A", ""), ("B", ""), ("C", ""), ("B", "预算被砍"),
+    ]  # fmt: skip
+    assert all(visit.HasField("leave_time") for visit in back.stage_history[:3])
+    follows = {"name": made.name, "probabilitySource": "STAGE"}
+    assert (
+        await sales.sales1.UpdateOpportunity(opportunity=follows, updateMask="probabilitySource")
+    ).probability == "25"
+    assert (await sales.sales1.WinOpportunity(name=made.name)).probability == "100"
+
+
+@pytest.mark.capability("s.process")
+async def test_a_new_version_leaves_running_deals_where_they_are_or_takes_them_along(
+    sales: Service, pipeline: Made, account: Made
+) -> None:
+    flow = await pipeline()
+    customer = await account()
+    body = {"displayName": "在途", "account": customer, "pipeline": flow.name}
+    stays = await sales.sales1.CreateOpportunity(opportunity=body)
+    second = await sales.admin.NewPipelineVersion(name=flow.name)
+    await sales.admin.ActivatePipeline(name=second.name)
+    assert (await sales.sales1.GetOpportunity(name=stays.name)).pipeline == flow.name
+    assert (await sales.admin.GetPipeline(name=flow.name)).state == pb.Pipeline.RETIRED
+    comes = await sales.sales1.CreateOpportunity(opportunity={**body, "pipeline": second.name})
+    third = await sales.admin.NewPipelineVersion(name=second.name)
+    stages = [
+        {"key": "X", "displayName": "商机", "probability": "15"},
+        {"key": "C", "displayName": "签约", "probability": "90"},
+    ]
+    await sales.admin.UpdatePipeline(pipeline={"name": third.name, "stages": stages}, updateMask="stages")
+    with pytest.raises(Refused) as refused:
+        await sales.admin.ActivatePipeline(name=third.name, moveDeals=True)
+    assert (refused.value.reason, refused.value.info.metadata["stage"]) == ("STAGE_IN_USE", "接洽")
+    mapping = [{"fromStage": "A", "toStage": "X"}]
+    await sales.admin.ActivatePipeline(name=third.name, moveDeals=True, mappings=mapping)
+    moved = await sales.sales1.GetOpportunity(name=comes.name)
+    assert (moved.pipeline, moved.stage, moved.probability) == (third.name, "X", "15")
+    assert [visit.stage for visit in moved.stage_history] == ["A", "X"]
+
+
+@pytest.mark.capability("s.process")
+async def test_in_a_customer_centred_process_a_quote_needs_no_opportunity(
+    sales: Service, pipeline: Made, account: Made, product: Made
+) -> None:
+    flow = await pipeline(mode="CUSTOMER_CENTRED")
+    assert flow.mode == pb.Pipeline.CUSTOMER_CENTRED
+    lines = [{"product": (await product()).name, "quantity": "1"}]
+    made = await sales.sales1.CreateQuote(
+        quote={"account": await account(), "currency": "CNY", "lines": lines}
+    )
+    await sales.sales1.SubmitQuote(name=made.name)
+    assert (await sales.sales1.AcceptQuote(name=made.name, digest=made.digest)).state == pb.Quote.ACCEPTED
+
+
+@pytest.mark.capability("s.compete")
+async def test_competitors_are_known_counted_and_attacked_in_time(
+    sales: Service, deal: Made, account: Made
+) -> None:
+    news = [{"text": "降价一成", "source": "行业周刊", "date": day(date(2026, 10, 1))}]
+    products = [{"displayName": "X9", "advantages": "便宜", "failureFactors": "交期"}]
+    rival = await sales.manager.CreateCompetitor(
+        competitor={
+            "displayName": f"竞品{uuid4().hex[:6]}",
+            "news": news,
+            "products": products,
+            "battleCard": "讲服务",
+        }
+    )
+    for place in range(5):
+        made = await deal(competitors=[{"competitor": rival.name, "price": cny("100.00")}])
+        if place < 3:
+            await sales.sales1.WinOpportunity(name=made.name)
+        else:
+            await sales.sales1.LoseOpportunity(name=made.name, reason="COMPETITOR", competitor=rival.name)
+    one = await sales.manager.CreateCompetitor(competitor={"displayName": f"小{uuid4().hex[:6]}"})
+    seldom = await deal(competitors=[{"competitor": one.name}])
+    await sales.sales1.WinOpportunity(name=seldom.name)
+    with pytest.raises(Refused) as refused:
+        await sales.sales1.LoseOpportunity(name=(await deal()).name, reason="COMPETITOR")
+    assert refused.value.violations == {"competitor": "REQUIRED"}
+    rates = {rate.competitor: rate for rate in (await sales.sales1.ListWinRates()).rates}
+    mine = rates[rival.name]
+    assert (mine.deals, mine.won, mine.lost_to_them, mine.win_percent, mine.few) == (5, 3, 2, "60.0", False)
+    assert [(reason.reason, reason.count) for reason in mine.reasons] == [("COMPETITOR", 2)]
+    assert (rates[one.name].deals, rates[one.name].few) == (1, True)
+    card = await sales.sales1.RenderBattleCard(name=rival.name)
+    assert card.content[:5] == b"%PDF-"
+    assert (await sales.sales1.GetCompetitor(name=rival.name)).news[0].source == "行业周刊"
+    today = datetime.now(UTC).date()
+    far = {
+        "account": await account(),
+        "competitor": rival.name,
+        "contractEndDate": day(today + timedelta(days=200)),
+    }
+    mark = await sales.admin.CreateIncumbency(incumbency=far)
+    assert not mark.on_attack_list
+
+    async def run(at: datetime) -> int:
+        async with sales.running.call("list_incumbents", system("sales")) as call:
+            await list_incumbents(at, call)
+            await call.flush()
+        return len(await sales.facts("crm.sales.v1.NoticeRaised", mark.name))
+
+    now = datetime.now(UTC)
+    assert await run(now) == 0
+    assert await run(now + timedelta(days=21)) == 1
+    assert await run(now + timedelta(days=22)) == 1
+    assert (await sales.admin.GetIncumbency(name=mark.name)).on_attack_list
+    await run(now + timedelta(days=210))
+    assert not (await sales.admin.GetIncumbency(name=mark.name)).on_attack_list
+
+
+async def test_every_open_deal_is_in_one_bucket_and_weighted_amounts_are_rounded_before_they_are_summed(
+    sales: Service, pipeline: Made, account: Made
+) -> None:
+    flow, customer = await pipeline(), await account()
+    today, sales2 = datetime.now(UTC).date(), sales.client("sales2")
+    customer2 = await account("sales2")
+    assert customer != customer2
+
+    async def deal(due: date, **fields: Any) -> Any:
+        body = {
+            "displayName": "预测",
+            "account": customer2,
+            "pipeline": flow.name,
+            "stage": "B",
+            "amount": cny("1234.50"),
+            "need": "x",
+        }
+        return await sales2.CreateOpportunity(
+            opportunity={
+                **body,
+                "checked": ["A/确认预算", "A/确认决策人"],
+                "expectedCloseDate": day(due),
+                **fields,
+            }
+        )
+
+    end = today + timedelta(days=30)
+    period = {"fromDate": day(today), "toDate": day(end)}
+    before = await _buckets(sales2, period)
+    for _ in range(2):
+        await deal(today + timedelta(days=3))
+    await deal(today - timedelta(days=2))
+    await deal(end + timedelta(days=2))
+    await deal(today + timedelta(days=3), amount={"currencyCode": "USD", "amount": "100.00"})
+    won = await deal(today)
+    await sales2.WinOpportunity(name=won.name)
+    after = await _buckets(sales2, period)
+    grown = {
+        key: tuple(now - then for now, then in zip(value, before.get(key, (0, 0, 0)), strict=True))
+        for key, value in after.items()
+    }
+    assert grown["BEST_CASE", "CNY"] == (2, Decimal("2469.00"), Decimal("617.26"))
+    assert grown["SLIPPED", "CNY"][0] == grown["LATER", "CNY"][0] == grown["CLOSED", "CNY"][0] == 1
+    assert grown["BEST_CASE", "USD"][0] == 1
+    reply = await sales2.GetForecast(**period, currency="CNY")
+    for whole in reply.open:
+        parts = [
+            bucket
+            for bucket in reply.buckets
+            if bucket.currency == whole.currency and bucket.category != "CLOSED"
+        ]
+        assert sum(part.deals for part in parts) == whole.deals
+        assert sum(Decimal(part.amount.amount or 0) for part in parts) == Decimal(whole.amount.amount or 0)
+    assert reply.unconverted >= 1
+
+
+async def _buckets(
+    client: Any, period: dict[str, Any]
+) -> dict[tuple[str, str], tuple[int, Decimal, Decimal]]:
+    reply = await client.GetForecast(**period)
+    return {
+        (one.category, one.currency): (
+            one.deals,
+            Decimal(one.amount.amount or 0),
+            Decimal(one.weighted.amount or 0),
+        )
+        for one in reply.buckets
+    }
+
+
+def test_the_interval_of_a_share_is_that_of_wilson() -> None:
+    low, high = wilson(4238, 6711)
+    assert (f"{low:.4f}", f"{high:.4f}") == ("0.6218", "0.6411")
+    assert wilson(0, 3)[0] == 0.0
+    assert wilson(3, 3)[1] == pytest.approx(1.0)
+
+
+@pytest.mark.skipif(not MAVEN.exists(), reason="the data are not here")
+@pytest.mark.capability("s.opp")
+async def test_the_maven_deals_come_in_with_their_totals_and_the_rest_with_reasons(
+    sales: Service, account: Made, pipeline: Made
+) -> None:
+    flow = await pipeline()
+    rows = _rows("sales_pipeline.csv")
+    run = uuid4().hex[:6]
+    for name in sorted({row["account"] for row in rows if row["account"]}):
+        await account("admin", displayName=name)
+    for row in _rows("products.csv"):
+        body = {
+            "displayName": row["product"],
+            "code": f"{run}-{row['product']}",
+            "listPrice": {"currencyCode": "USD", "amount": row["sales_price"]},
+        }
+        await sales.admin.CreateProduct(product=body)
+    named = {row["account"] for row in rows if row["account"]}
+
+    async def arrived() -> bool:
+        from crmkit.tables import Copy
+        from sqlalchemy import func, select
+
+        async with sales.running.sessions() as session:
+            title = Copy.payload["displayName"].astext
+            return await session.scalar(select(func.count(title.distinct())).where(title.in_(named))) == len(
+                named
+            )
+
+    await sales.eventually(arrived, 30)
+    sent = [_row(row, run) for row in rows]
+
+    async def bring(**mapping: Any) -> tuple[int, int, list[Any]]:
+        created = known = 0
+        refusals: list[Any] = []
+        for first in range(0, len(sent), 1000):
+            reply = await sales.admin.ImportOpportunities(
+                rows=sent[first : first + 1000],
+                currency="USD",
+                pipeline=flow.name,
+                firstLine=first + 2,
+                **mapping,
+            )
+            created, known = created + reply.created, known + reply.known
+            refusals += reply.refusals
+        return created, known, refusals
+
+    created, known, refusals = await bring()
+    assert (len(sent), created, known, len(refusals)) == (8800, 6117, 0, 2683)
+    without = [one for one in refusals if "ACCOUNT_MISSING" in one.reasons]
+    strange = [one for one in refusals if "PRODUCT_UNKNOWN" in one.reasons]
+    assert (len(without), len(strange), len([one for one in without if one in strange])) == (1425, 1480, 222)
+    assert {one.value for one in strange} == {"GTXPro"}
+    assert rows[refusals[0].line - 2]["opportunity_id"] == refusals[0].external_id.partition("-")[2]
+    created, known, refusals = await bring(products=[{"fromText": "GTXPro", "toText": "GTX Pro"}])
+    assert (created, known, len(refusals)) == (7375 - 6117, 6117, 1425)
+    assert (await bring(products=[{"fromText": "GTXPro", "toText": "GTX Pro"}]))[:2] == (0, 7375)
+    mine = f'pipeline = "{flow.name}"'
+    counted = await sales.admin.AggregateOpportunities(filter=mine, groupBy=["state"], sum=["amount"])
+    figures = {next(iter(row.group)): (int(row.count), dict(row.sums)) for row in counted.rows}
+    assert (figures["WON"][0], figures["LOST"][0]) == (4238, 2473)
+    assert Decimal(figures["WON"][1]["amount:USD"]) == Decimal(10005534)
+    probe = await sales.admin.ListOpportunities(filter=f'{mine} AND state = "OPEN"', pageSize=1)
+    seen = await sales.admin.GetOpportunityOutlook(name=probe.opportunities[0].name)
+    assert (seen.won, seen.closed, seen.win_percent, seen.basis) == (4238, 6711, "63.15", True)
+    assert (seen.lowest_percent, seen.highest_percent) == ("62.18", "64.11")
+
+
+def _row(row: dict[str, str], run: str) -> dict[str, Any]:
+    states = {"Won": "WON", "Lost": "LOST"}
+    told: dict[str, Any] = {
+        "externalId": f"{run}-{row['opportunity_id']}", "account": row["account"], "product": row["product"],
+        "state": states.get(row["deal_stage"], "OPEN"), "amount": row["close_value"], "agent": row["sales_agent"],
+    }  # fmt: skip
+    for field, column in (("openDate", "engage_date"), ("closeDate", "close_date")):
+        if row[column]:
+            told[field] = day(datetime.strptime(row[column], "%m/%d/%Y").replace(tzinfo=UTC).date())
+    return told
+
+
+def _rows(name: str) -> list[dict[str, str]]:
+    return list(csv.DictReader((MAVEN / name).read_text(encoding="utf-8").splitlines()))
