@@ -29,19 +29,38 @@ Z = 1.6448536269514722
 
 
 @dataclass
-class _Sum:
+class Sum:
+    """Deals, their amounts, and these weighted."""
+
     deals: int = 0
     amount: Decimal = Decimal(0)
     weighted: Decimal = Decimal(0)
 
+    def join(self, other: Sum) -> None:
+        """Takes in another sum."""
+        self.deals, self.amount = self.deals + other.deals, self.amount + other.amount
+        self.weighted += other.weighted
+
     def add(self, amount: Money | None, weighted: Money | None) -> None:
+        """Takes in a deal."""
         self.deals += 1
         self.amount += amount.amount if amount else Decimal(0)
         # Weighted amounts are rounded deal by deal; the sum is never rounded again.
         self.weighted += weighted.amount if weighted else Decimal(0)
 
 
-async def forecast(request: pb.GetForecastRequest, call: Call) -> pb.GetForecastResponse:
+async def sums(statement: Any, start: date, end: date, day: date, call: Call) -> dict[tuple[str, str], Sum]:
+    """The deals by category and currency, each in exactly one."""
+    buckets: dict[tuple[str, str], Sum] = defaultdict(Sum)
+    for deal in await call.db.scalars(statement):
+        if category := _category(deal, start, end, day):
+            buckets[category, deal.amount.currency if deal.amount else ""].add(
+                deal.amount, deal.weighted_amount
+            )
+    return buckets
+
+
+async def forecast(request: pb.EvaluateForecastRequest, call: Call) -> pb.EvaluateForecastResponse:
     """Every open deal in exactly one bucket, and what was won in the period."""
     start, end = read_date(request.from_date), read_date(request.to_date)
     if start is None or end is None:
@@ -52,17 +71,12 @@ async def forecast(request: pb.GetForecastRequest, call: Call) -> pb.GetForecast
     )
     if request.department:
         statement = statement.where(Opportunity.department.in_(below(request.department, call)))
-    buckets: dict[tuple[str, str], _Sum] = defaultdict(_Sum)
-    whole: dict[str, _Sum] = defaultdict(_Sum)
-    for deal in await call.db.scalars(statement):
-        category = _category(deal, start, end, day)
-        if not category:
-            continue
-        currency = deal.amount.currency if deal.amount else ""
-        buckets[category, currency].add(deal.amount, deal.weighted_amount)
+    buckets = await sums(statement, start, end, day, call)
+    whole: dict[str, Sum] = defaultdict(Sum)
+    for (category, currency), one in buckets.items():
         if category != "CLOSED":
-            whole[currency].add(deal.amount, deal.weighted_amount)
-    reply = pb.GetForecastResponse(
+            whole[currency].join(one)
+    reply = pb.EvaluateForecastResponse(
         buckets=[_bucket(category, currency, one) for (category, currency), one in sorted(buckets.items())],
         open=[_bucket("", currency, one) for currency, one in sorted(whole.items())],
     )
@@ -98,8 +112,8 @@ def below(department: str, call: Call) -> list[str]:
     return found
 
 
-def _bucket(category: str, currency: str, one: _Sum) -> Any:
-    told = pb.GetForecastResponse.Bucket(category=category, currency=currency, deals=one.deals)
+def _bucket(category: str, currency: str, one: Sum) -> Any:
+    told = pb.EvaluateForecastResponse.Bucket(category=category, currency=currency, deals=one.deals)
     if currency:
         told.amount.CopyFrom(Money(one.amount, currency).message())
         told.weighted.CopyFrom(Money(one.weighted, currency).message())
@@ -107,7 +121,7 @@ def _bucket(category: str, currency: str, one: _Sum) -> Any:
 
 
 def _convert(
-    reply: pb.GetForecastResponse, buckets: dict[tuple[str, str], _Sum], currency: str, call: Call
+    reply: pb.EvaluateForecastResponse, buckets: dict[tuple[str, str], Sum], currency: str, call: Call
 ) -> None:
     """Converts what is due in the period by the rates of the dictionary; what has no rate is left out and counted."""
     known = rates(call)

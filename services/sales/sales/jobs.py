@@ -11,10 +11,12 @@ from sqlalchemy import func, select
 from sales.engine import Given, run
 from sales.model.commission_statement import make_statements
 from sales.model.discount_policy import DiscountPolicy
+from sales.model.forecast_snapshot import take_snapshots
 from sales.model.incumbency import AHEAD, Incumbency
 from sales.model.price_book import PriceBook
 from sales.model.quote import ACCEPTABLE, Quote
 from sales.model.quote_records import QuotePricing
+from sales.model.visit import Visit
 from sales.winning import notice_incumbents
 
 AT_ONCE = 500
@@ -66,6 +68,21 @@ async def list_incumbents(as_of: datetime, call: Call) -> None:
         .with_for_update(skip_locked=True)
     )
     await notice_incumbents([row for row in list(rows) if row.refresh(today)], call)
+
+
+@cron("10 0 * * *", zone="Asia/Shanghai", collapse=True)
+async def miss_visits(as_of: datetime, call: Call) -> None:
+    """Visits of the days before that nobody checked in at are missed."""
+    midnight = as_of.astimezone(ZONE).replace(hour=0, minute=0, second=0, microsecond=0)
+    over = select(Visit).where(Visit.state == "PLANNED", Visit.planned_time < midnight)
+    for visit in await call.db.scalars(over.with_for_update(skip_locked=True)):
+        visit.miss()
+
+
+@cron("5 0 * * 1", zone="Asia/Shanghai", collapse=True)
+async def snapshot_forecasts(as_of: datetime, call: Call) -> None:
+    """Keeps what every department expects of the month, once a week."""
+    await take_snapshots(as_of, call)
 
 
 @cron("0 4 5 * *", zone="Asia/Shanghai", collapse=True)

@@ -13,6 +13,7 @@ from crmkit.errors import FailedPrecondition, NotFound
 from crmkit.mapping import WRITABLE_COMMON, mapper, read_date
 from crmkit.resource import parse_name
 from crmkit.standard import Standard
+from crmkit.values import Money
 from sqlalchemy import select
 
 from sales.forecast import forecast, outlook
@@ -26,6 +27,7 @@ from sales.model.commission_statement import CommissionStatement
 from sales.model.competitor import Competitor
 from sales.model.conversion import conversion_of
 from sales.model.discount_policy import DiscountPolicy
+from sales.model.forecast_snapshot import Forecast
 from sales.model.incumbency import Incumbency
 from sales.model.lead import Lead, visible_to_caller
 from sales.model.opportunity import Opportunity
@@ -36,6 +38,8 @@ from sales.model.product_category import ProductCategory
 from sales.model.quote import Quote, changes
 from sales.model.quote_link import make_link, opened, revoke_links, shown
 from sales.model.quote_records import last_price
+from sales.model.tip import Tip, beside, experts
+from sales.model.visit import Visit, route
 from sales.offers import compared, configured, simulated, upgraded
 from sales.printing import battle_card, printed
 from sales.winning import win_rates
@@ -59,6 +63,9 @@ class SalesService:
     commission_plans = Standard(CommissionPlan)
     commission_entries = Standard(CommissionEntry)
     commission_statements = Standard(CommissionStatement)
+    forecasts = Standard(Forecast)
+    visits = Standard(Visit)
+    tips = Standard(Tip)
 
     async def CreateLead(self, request: Any, call: Call) -> Lead | pb.Lead:
         """What belongs to a known lead joins it. Whoever may not see that one gets back what he told, and no more."""
@@ -142,6 +149,73 @@ class SalesService:
     ) -> pb.EstimateCommissionResponse:
         return await estimate(await call.load(Opportunity, request.opportunity, lock=False), call)
 
+    async def CheckInVisit(self, request: pb.CheckInVisitRequest, call: Call) -> Visit:
+        visit = await call.load(Visit, request)
+        visit.arrive(request, call)
+        return visit
+
+    async def CompleteVisit(self, request: pb.CompleteVisitRequest, call: Call) -> Visit:
+        visit = await call.load(Visit, request)
+        visit.complete(request, call)
+        return visit
+
+    async def CancelVisit(self, request: pb.CancelVisitRequest, call: Call) -> Visit:
+        visit = await call.load(Visit, request)
+        visit.cancel(request.reason, call)
+        return visit
+
+    async def ReviewVisit(self, request: pb.ReviewVisitRequest, call: Call) -> Visit:
+        visit = await call.load(Visit, request)
+        visit.comment(request.review, call)
+        return visit
+
+    async def PlanVisitRoute(
+        self, request: pb.PlanVisitRouteRequest, call: Call
+    ) -> pb.PlanVisitRouteResponse:
+        visits = [await call.load(Visit, name, lock=False) for name in list(request.visits)[:100]]
+        return route(visits, request.start)
+
+    async def CommentTip(self, request: pb.CommentTipRequest, call: Call) -> Tip:
+        tip = await call.load(Tip, request)
+        tip.comment(request.text, call)
+        return tip
+
+    async def MarkTip(self, request: Any, call: Call) -> Tip:
+        tip = await call.load(Tip, request)
+        tip.mark(call)
+        return tip
+
+    async def AcceptTipComment(self, request: pb.AcceptTipCommentRequest, call: Call) -> Tip:
+        tip = await call.load(Tip, request)
+        tip.accept(request.comment, call)
+        return tip
+
+    async def HideTip(self, request: pb.HideTipRequest, call: Call) -> Tip:
+        tip = await call.load(Tip, request)
+        tip.hide(request.reason)
+        return tip
+
+    async def ListExperts(self, request: pb.ListExpertsRequest, call: Call) -> pb.ListExpertsResponse:
+        return await experts(request.skill, call)
+
+    async def SuggestTips(self, request: pb.SuggestTipsRequest, call: Call) -> dict[str, Any]:
+        return {"tips": await beside(await call.load(Opportunity, request.name, lock=False), call)}
+
+    async def SubmitForecast(self, request: Any, call: Call) -> Forecast:
+        row = await call.load(Forecast, request)
+        row.submit()
+        return row
+
+    async def AdjustForecast(self, request: pb.AdjustForecastRequest, call: Call) -> Forecast:
+        row = await call.load(Forecast, request)
+        row.adjust(Money.of(request.amount.amount, request.amount.currency_code), request.note, call)
+        return row
+
+    async def GetForecastAccuracy(
+        self, request: pb.GetForecastAccuracyRequest, call: Call
+    ) -> pb.GetForecastAccuracyResponse:
+        return await (await call.load(Forecast, request.name, lock=False)).accuracy(call)
+
     async def ClaimLead(self, request: Any, call: Call) -> Lead:
         """A lead that nobody owns can be taken by everybody who may claim, whatever their data scope."""
         lead = await call.find(Lead, Lead.id == parse_name(request.name, "leads"), lock=True)
@@ -209,7 +283,9 @@ class SalesService:
     ) -> pb.RenderQuoteResponse:
         return await battle_card(await call.load(Competitor, request.name, lock=False), call)
 
-    async def GetForecast(self, request: pb.GetForecastRequest, call: Call) -> pb.GetForecastResponse:
+    async def EvaluateForecast(
+        self, request: pb.EvaluateForecastRequest, call: Call
+    ) -> pb.EvaluateForecastResponse:
         return await forecast(request, call)
 
     async def GetOpportunityOutlook(

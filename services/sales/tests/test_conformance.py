@@ -18,6 +18,7 @@ class TestSales(Conformance):
         },
         "priceBooks": {"currency": "CNY"},
         "quotes": {"currency": "CNY"},
+        "commissionPlans": {"currency": "CNY", "validFromDate": {"year": 2031, "month": 1, "day": 1}},
     }
 
     @pytest.fixture

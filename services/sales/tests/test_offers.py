@@ -647,6 +647,29 @@ async def test_a_partner_has_the_prices_of_his_own_books_alone(
     assert other.lines[0].price_source == pb.Quote.MISSING
 
 
+async def test_a_partner_reads_no_book_but_his_own(sales: Service, product: Made) -> None:
+    goods, who, seller = await product(), sales.person("partner"), sales.person("sales1")
+    name = who.account or ""
+    resource = {
+        "name": name,
+        "displayName": "伙伴",
+        "owner": seller.employee,
+        "department": seller.department,
+    }
+    payload = {"name": name, "action": "CREATED", "actor": "system/test", "resource": resource}
+    await sales.tell("crm.customer.v1.ResourceChanged", payload, name)
+    entries = [{"product": goods.name, "tiers": [{"price": cny("60.00")}]}]
+    body = {"displayName": "伙伴价", "currency": "CNY", "entries": entries}
+    theirs = await sales.manager.CreatePriceBook(priceBook={**body, "partners": [name]})
+    ours = await sales.manager.CreatePriceBook(priceBook=body)
+    partner = sales.client("partner")
+    assert (await partner.GetPriceBook(name=theirs.name)).name == theirs.name
+    with pytest.raises(Refused) as refused:
+        await partner.GetPriceBook(name=ours.name)
+    assert refused.value.reason == "NOT_FOUND"
+    assert [book.name for book in (await partner.ListPriceBooks(pageSize=100)).price_books] == [theirs.name]
+
+
 async def test_a_book_in_force_is_adjusted_by_a_draft_that_replaces_it(
     sales: Service, product: Made, account: Made
 ) -> None:

@@ -14,7 +14,7 @@ from crm.sales.v1 import pb
 from crmkit.auth import system
 from crmkit.testing import Refused, Service
 from sales.forecast import wilson
-from sales.jobs import list_incumbents
+from sales.jobs import list_incumbents, snapshot_forecasts
 
 Made = Callable[..., Awaitable[Any]]
 DATA = Path(os.environ.get("SHARED_DATA", Path(__file__).parents[4] / "shared" / "data"))
@@ -200,6 +200,7 @@ async def test_competitors_are_known_counted_and_attacked_in_time(
     assert not (await sales.admin.GetIncumbency(name=mark.name)).on_attack_list
 
 
+@pytest.mark.capability("s.forecast")
 async def test_every_open_deal_is_in_one_bucket_and_weighted_amounts_are_rounded_before_they_are_summed(
     sales: Service, pipeline: Made, account: Made
 ) -> None:
@@ -244,7 +245,7 @@ async def test_every_open_deal_is_in_one_bucket_and_weighted_amounts_are_rounded
     assert grown["BEST_CASE", "CNY"] == (2, Decimal("2469.00"), Decimal("617.26"))
     assert grown["SLIPPED", "CNY"][0] == grown["LATER", "CNY"][0] == grown["CLOSED", "CNY"][0] == 1
     assert grown["BEST_CASE", "USD"][0] == 1
-    reply = await sales2.GetForecast(**period, currency="CNY")
+    reply = await sales2.EvaluateForecast(**period, currency="CNY")
     for whole in reply.open:
         parts = [
             bucket
@@ -256,10 +257,60 @@ async def test_every_open_deal_is_in_one_bucket_and_weighted_amounts_are_rounded
     assert reply.unconverted >= 1
 
 
+@pytest.mark.capability("s.forecast")
+async def test_a_snapshot_is_adjusted_frozen_and_measured_by_what_came(
+    sales: Service, pipeline: Made, account: Made
+) -> None:
+    flow, customer = await pipeline(), await account()
+    body = {
+        "displayName": "快照", "account": customer, "pipeline": flow.name, "stage": "C", "amount": cny("500.00"), "need": "x",
+        "checked": ["A/确认预算", "A/确认决策人"], "expectedCloseDate": day(datetime.now(UTC).date() + timedelta(days=1)),
+    }  # fmt: skip
+    made = await sales.sales1.CreateOpportunity(opportunity=body)
+    now = datetime.now(UTC)
+    node = f'node = "{sales.person("sales1").department}"'
+
+    async def snapshot(at: datetime) -> list[Any]:
+        for _ in range(2):
+            async with sales.running.call("snapshot_forecasts", system("sales")) as call:
+                await snapshot_forecasts(at, call)
+                await call.flush()
+        return list((await sales.admin.ListForecasts(filter=node, orderBy="week_date desc")).forecasts)
+
+    [first] = await snapshot(now)
+    assert first.state == pb.Forecast.OPEN
+    adjusted = await sales.admin.AdjustForecast(name=first.name, amount=cny("-100.00"), note="客户在犹豫")
+    assert adjusted.adjustments[0].amount.amount == "-100.00"
+    assert (await sales.admin.SubmitForecast(name=first.name)).state == pb.Forecast.SUBMITTED
+    await sales.sales1.WinOpportunity(name=made.name)
+    later = await snapshot(now + timedelta(days=7))
+    assert len(later) == 2
+    frozen = await sales.admin.GetForecast(name=first.name)
+    assert (frozen.state, frozen.figures) == (pb.Forecast.FROZEN, first.figures)
+    for change in (
+        sales.admin.AdjustForecast(name=first.name, amount=cny("1.00"), note="x"),
+        sales.admin.SubmitForecast(name=first.name),
+    ):
+        with pytest.raises(Refused) as refused:
+            await change
+        assert refused.value.reason == "FORECAST_FROZEN"
+    [row] = [
+        one for one in (await sales.admin.GetForecastAccuracy(name=first.name)).rows if one.currency == "CNY"
+    ]
+    expected = sum(
+        Decimal(one.amount.amount)
+        for one in first.figures
+        if one.category in ("CLOSED", "COMMIT") and one.amount.currency_code == "CNY"
+    )
+    assert Decimal(row.expected.amount) == expected - 100
+    assert Decimal(row.actual.amount) >= 500
+    assert row.percent
+
+
 async def _buckets(
     client: Any, period: dict[str, Any]
 ) -> dict[tuple[str, str], tuple[int, Decimal, Decimal]]:
-    reply = await client.GetForecast(**period)
+    reply = await client.EvaluateForecast(**period)
     return {
         (one.category, one.currency): (
             one.deals,

@@ -429,6 +429,56 @@ def upgrade() -> None:
         unique=False,
     )
     op.create_table(
+        "forecasts",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("month", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("week_date", sa.Date(), nullable=True),
+        sa.Column("node", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("figures", postgresql.JSONB(), server_default=sa.text("'[]'"), nullable=False),
+        sa.Column("adjustments", postgresql.JSONB(), server_default=sa.text("'[]'"), nullable=False),
+        sa.Column("state", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("number", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("owner", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("department", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column(
+            "collaborators", postgresql.ARRAY(sa.Text()), server_default=sa.text("'{}'"), nullable=False
+        ),
+        sa.Column("pending_approval", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("create_time", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("update_time", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("creator", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column(
+            "custom", postgresql.JSONB(astext_type=sa.Text()), server_default=sa.text("'{}'"), nullable=False
+        ),
+        sa.Column("version", sa.Integer(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("forecasts_pkey")),
+    )
+    op.create_index(
+        "forecasts_department_update_time_index",
+        "forecasts",
+        ["department", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "forecasts_node_index",
+        "forecasts",
+        ["node", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "forecasts_owner_update_time_index",
+        "forecasts",
+        ["owner", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "forecasts_update_time_index",
+        "forecasts",
+        [sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index("forecasts_week_key", "forecasts", ["node", "week_date"], unique=True)
+    op.create_table(
         "incumbencies",
         sa.Column("id", sa.Uuid(), nullable=False),
         sa.Column("account", sa.Text(), server_default=sa.text("''"), nullable=False),
@@ -1092,6 +1142,117 @@ def upgrade() -> None:
         "sold_prices_level_index", "sold_prices", ["product", "level", "currency", "time"], unique=False
     )
     op.create_table(
+        "tips",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("display_name", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("kind", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("text", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("skills", postgresql.ARRAY(sa.Text()), server_default=sa.text("'{}'"), nullable=False),
+        sa.Column("stages", postgresql.ARRAY(sa.Text()), server_default=sa.text("'{}'"), nullable=False),
+        sa.Column("products", postgresql.ARRAY(sa.Text()), server_default=sa.text("'{}'"), nullable=False),
+        sa.Column("documents", postgresql.ARRAY(sa.Text()), server_default=sa.text("'{}'"), nullable=False),
+        sa.Column("comments", postgresql.JSONB(), server_default=sa.text("'[]'"), nullable=False),
+        sa.Column("marks", postgresql.ARRAY(sa.Text()), server_default=sa.text("'{}'"), nullable=False),
+        sa.Column("accepted_comment", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("accepted_author", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("hide_reason", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("state", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("number", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("owner", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("department", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column(
+            "collaborators", postgresql.ARRAY(sa.Text()), server_default=sa.text("'{}'"), nullable=False
+        ),
+        sa.Column("pending_approval", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("create_time", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("update_time", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("creator", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column(
+            "custom", postgresql.JSONB(astext_type=sa.Text()), server_default=sa.text("'{}'"), nullable=False
+        ),
+        sa.Column("version", sa.Integer(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("tips_pkey")),
+    )
+    op.create_index(
+        "tips_accepted_author_index",
+        "tips",
+        ["accepted_author", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "tips_update_time_index", "tips", [sa.literal_column("update_time DESC"), "id"], unique=False
+    )
+    op.create_table(
+        "visits",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("account", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("contacts", postgresql.ARRAY(sa.Text()), server_default=sa.text("'{}'"), nullable=False),
+        sa.Column("purpose", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("planned_time", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("duration_minutes", sa.Integer(), server_default=sa.text("0"), nullable=False),
+        sa.Column("position", postgresql.JSONB(), nullable=True),
+        sa.Column("companions", postgresql.ARRAY(sa.Text()), server_default=sa.text("'{}'"), nullable=False),
+        sa.Column("opportunity", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("route_position", sa.Integer(), server_default=sa.text("0"), nullable=False),
+        sa.Column("result", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("check_in", postgresql.JSONB(), nullable=True),
+        sa.Column("check_out", postgresql.JSONB(), nullable=True),
+        sa.Column("unplanned", sa.Boolean(), server_default=sa.text("false"), nullable=False),
+        sa.Column("end_reason", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("review", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("reviewer", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("start_time", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("state", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("number", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("owner", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("department", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column(
+            "collaborators", postgresql.ARRAY(sa.Text()), server_default=sa.text("'{}'"), nullable=False
+        ),
+        sa.Column("pending_approval", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("create_time", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("update_time", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("creator", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column(
+            "custom", postgresql.JSONB(astext_type=sa.Text()), server_default=sa.text("'{}'"), nullable=False
+        ),
+        sa.Column("version", sa.Integer(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("visits_pkey")),
+    )
+    op.create_index(
+        "visits_account_index",
+        "visits",
+        ["account", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "visits_department_update_time_index",
+        "visits",
+        ["department", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "visits_opportunity_index",
+        "visits",
+        ["opportunity", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "visits_owner_update_time_index",
+        "visits",
+        ["owner", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "visits_reviewer_index",
+        "visits",
+        ["reviewer", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "visits_update_time_index", "visits", [sa.literal_column("update_time DESC"), "id"], unique=False
+    )
+    op.create_table(
         "assignment_rules_search",
         sa.Column("id", sa.Uuid(), nullable=False),
         sa.Column(
@@ -1564,11 +1725,97 @@ def upgrade() -> None:
         postgresql_using="gin",
         postgresql_with={"fastupdate": "off"},
     )
+    op.create_table(
+        "tips_search",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column(
+            "search_grams", postgresql.ARRAY(sa.Text(collation="C")), server_default="{}", nullable=False
+        ),
+        sa.Column("search_text", sa.Text(collation="C"), server_default="", nullable=False),
+        sa.Column(
+            "search_pinyin", postgresql.ARRAY(sa.Text(collation="C")), server_default="{}", nullable=False
+        ),
+        sa.ForeignKeyConstraint(["id"], ["tips.id"], name=op.f("tips_search_id_fkey"), ondelete="CASCADE"),
+        sa.PrimaryKeyConstraint("id", name=op.f("tips_search_pkey")),
+    )
+    op.create_index(
+        "ix_tips_search_search_grams",
+        "tips_search",
+        ["search_grams"],
+        unique=False,
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "off"},
+    )
+    op.create_index(
+        "ix_tips_search_search_pinyin",
+        "tips_search",
+        [sa.literal_column("array_to_tsvector(search_pinyin)")],
+        unique=False,
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "off"},
+    )
+    op.create_table(
+        "visits_search",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column(
+            "search_grams", postgresql.ARRAY(sa.Text(collation="C")), server_default="{}", nullable=False
+        ),
+        sa.Column("search_text", sa.Text(collation="C"), server_default="", nullable=False),
+        sa.Column(
+            "search_pinyin", postgresql.ARRAY(sa.Text(collation="C")), server_default="{}", nullable=False
+        ),
+        sa.ForeignKeyConstraint(
+            ["id"], ["visits.id"], name=op.f("visits_search_id_fkey"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("visits_search_pkey")),
+    )
+    op.create_index(
+        "ix_visits_search_search_grams",
+        "visits_search",
+        ["search_grams"],
+        unique=False,
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "off"},
+    )
+    op.create_index(
+        "ix_visits_search_search_pinyin",
+        "visits_search",
+        [sa.literal_column("array_to_tsvector(search_pinyin)")],
+        unique=False,
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "off"},
+    )
     # ### end Alembic commands ###
 
 
 def downgrade() -> None:
     # ### commands auto generated by Alembic - please adjust! ###
+    op.drop_index(
+        "ix_visits_search_search_pinyin",
+        table_name="visits_search",
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "off"},
+    )
+    op.drop_index(
+        "ix_visits_search_search_grams",
+        table_name="visits_search",
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "off"},
+    )
+    op.drop_table("visits_search")
+    op.drop_index(
+        "ix_tips_search_search_pinyin",
+        table_name="tips_search",
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "off"},
+    )
+    op.drop_index(
+        "ix_tips_search_search_grams",
+        table_name="tips_search",
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "off"},
+    )
+    op.drop_table("tips_search")
     op.drop_index(
         "ix_quotes_search_search_pinyin",
         table_name="quotes_search",
@@ -1748,6 +1995,16 @@ def downgrade() -> None:
         postgresql_with={"fastupdate": "off"},
     )
     op.drop_table("assignment_rules_search")
+    op.drop_index("visits_update_time_index", table_name="visits")
+    op.drop_index("visits_reviewer_index", table_name="visits")
+    op.drop_index("visits_owner_update_time_index", table_name="visits")
+    op.drop_index("visits_opportunity_index", table_name="visits")
+    op.drop_index("visits_department_update_time_index", table_name="visits")
+    op.drop_index("visits_account_index", table_name="visits")
+    op.drop_table("visits")
+    op.drop_index("tips_update_time_index", table_name="tips")
+    op.drop_index("tips_accepted_author_index", table_name="tips")
+    op.drop_table("tips")
     op.drop_index("sold_prices_level_index", table_name="sold_prices")
     op.drop_index("sold_prices_account_index", table_name="sold_prices")
     op.drop_table("sold_prices")
@@ -1834,6 +2091,12 @@ def downgrade() -> None:
     op.drop_index("incumbencies_competitor_index", table_name="incumbencies")
     op.drop_index("incumbencies_account_index", table_name="incumbencies")
     op.drop_table("incumbencies")
+    op.drop_index("forecasts_week_key", table_name="forecasts")
+    op.drop_index("forecasts_update_time_index", table_name="forecasts")
+    op.drop_index("forecasts_owner_update_time_index", table_name="forecasts")
+    op.drop_index("forecasts_node_index", table_name="forecasts")
+    op.drop_index("forecasts_department_update_time_index", table_name="forecasts")
+    op.drop_table("forecasts")
     op.drop_index("discount_policies_update_time_index", table_name="discount_policies")
     op.drop_index(
         "discount_policies_one_live_key",

@@ -11,6 +11,7 @@ from typing import Any
 from crm.sales.v1 import events_pb2 as events
 from crm.sales.v1 import pb
 from crmkit.amounts import HUNDRED, check_currency
+from crmkit.auth import Caller
 from crmkit.call import Call
 from crmkit.errors import FailedPrecondition, InvalidArgument, Validation, Violation
 from crmkit.listing import ZONE
@@ -20,7 +21,7 @@ from sales.engine.policies import covers
 from sales.model.base import Base, one_at_a_time
 from sales.model.product import products
 from sales.pricing import share
-from sqlalchemy import or_, select
+from sqlalchemy import ColumnElement, or_, select
 from sqlalchemy.orm import Mapped
 
 _AUDIENCE = (
@@ -52,6 +53,11 @@ class PriceBook(Resource, Base):
     replaces: Mapped[str]
     entries: Mapped[Any]
     state: Mapped[str]
+
+    @classmethod
+    def readable(cls, caller: Caller) -> ColumnElement[bool] | None:
+        """A partner reads his own books and no others."""
+        return cls.partners.contains([caller.account]) if caller.account else None
 
     async def creating(self, call: Call) -> None:
         """Completes the record."""
