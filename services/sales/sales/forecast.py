@@ -103,7 +103,7 @@ def _category(deal: Opportunity, start: date, end: date, day: date) -> str:
 def below(department: str, call: Call) -> list[str]:
     """A department and all beneath it."""
     parents = {
-        f"departments/{key.partition('.')[2]}": entry.get("parent")
+        f"departments/{key}": entry.get("parent")
         for key, entry in call.running.config.prefix("department.").items()
     }
     found = [department]

@@ -144,8 +144,10 @@ async def test_in_a_customer_centred_process_a_quote_needs_no_opportunity(
 
 @pytest.mark.capability("s.compete")
 async def test_competitors_are_known_counted_and_attacked_in_time(
-    sales: Service, deal: Made, account: Made
+    sales: Service, deal: Made, account: Made, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # The first print of a process reads the fonts.
+    monkeypatch.setattr("crmkit.testing.DEADLINE", 90.0)
     news = [{"text": "降价一成", "source": "行业周刊", "date": day(date(2026, 10, 1))}]
     products = [{"displayName": "X9", "advantages": "便宜", "failureFactors": "交期"}]
     rival = await sales.manager.CreateCompetitor(
@@ -245,6 +247,10 @@ async def test_every_open_deal_is_in_one_bucket_and_weighted_amounts_are_rounded
     assert grown["BEST_CASE", "CNY"] == (2, Decimal("2469.00"), Decimal("617.26"))
     assert grown["SLIPPED", "CNY"][0] == grown["LATER", "CNY"][0] == grown["CLOSED", "CNY"][0] == 1
     assert grown["BEST_CASE", "USD"][0] == 1
+    mine = await sales2.EvaluateForecast(**period, department=sales.person("sales2").department)
+    assert {(one.category, one.currency): one.deals for one in mine.buckets} == {
+        key: value[0] for key, value in after.items()
+    }
     reply = await sales2.EvaluateForecast(**period, currency="CNY")
     for whole in reply.open:
         parts = [

@@ -101,7 +101,7 @@ async def take_snapshots(as_of: datetime, call: Call) -> None:
     first = monday.replace(day=1)
     last = (first + timedelta(days=32)).replace(day=1) - timedelta(days=1)
     for key, entry in call.running.config.prefix("department.").items():
-        node = f"departments/{key.partition('.')[2]}"
+        node = f"departments/{key}"
         if node in done:
             continue
         figures = await _figures(below(node, call), first, last, day, call)
