@@ -34,7 +34,6 @@ def permissions() -> tuple[str, ...]:
     found: set[str] = set()
     for file in crmprotos.load().file:
         for service in file.service:
-            found.update(option(service, options_pb2.permissions))
             for method in service.method:
                 found.add(option(method, options_pb2.permission))
         for message in file.message_type:
