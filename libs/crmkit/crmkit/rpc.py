@@ -378,7 +378,9 @@ def _database_problem(state: str) -> Problem:
 def _is_lost(error: DBAPIError | PostgresError | InterfaceError) -> bool:
     """True where the connection is gone, which the driver tells in a text where it notices by itself."""
     invalidated = isinstance(error, DBAPIError) and error.connection_invalidated
-    return invalidated or "connection is closed" in str(error)
+    return invalidated or any(
+        words in str(error) for words in ("connection is closed", "connection was closed")
+    )
 
 
 def _sqlstate(error: DBAPIError | PostgresError | InterfaceError) -> str:
