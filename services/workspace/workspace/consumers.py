@@ -14,13 +14,14 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from sqlalchemy import select
 
 from workspace import invitations, publishing
+from workspace.asking import ask
 from workspace.model import attendance, audit, known_record, work_record
+from workspace.model import audit, known_record, work_record
 from workspace.model.api_key import ApiKey
 from workspace.model.approval import (
     Approval,
     ApprovalPolicy,
-    administrators,
-    approvers_of,
+    changes,
     replace_approver,
 )
 from workspace.model.bulk_job import BulkJob
@@ -73,7 +74,7 @@ async def on_action_held(event: common.ActionHeld, call: Call) -> None:
         (found for found in resources().values() if found.collection == event.target.partition("/")[0]), None
     )
     facts = MessageToDict(event.facts)
-    facts.pop("_now", None)
+    now = facts.pop("_now", {})
     title = str(facts.get(described.title_field, "")) if described else ""
     title = str(facts.get("displayName") or facts.get("number") or title or event.target)
     requester = event.requester
@@ -81,17 +82,14 @@ async def on_action_held(event: common.ActionHeld, call: Call) -> None:
         target=event.target, action=event.action, request=MessageToDict(event.request), facts=facts,
         digest=event.digest, policy=policy.name if policy else "", held_action=event.held_action,
         requester=requester, mode=policy.mode if policy else "ANY", state="PENDING",
+        changes=changes(now, facts),
         owner=requester if requester.startswith("employees/") else "", creator=requester,
         display_name=f"{policy.display_name if policy else verb}：{title}"[:400],
     )  # fmt: skip
-    approvers = await approvers_of(policy, requester, call) if policy else {}
-    approvers = approvers or await administrators(requester, call)
-    approval.ask(approvers)
+    told = await approval.begin(policy, call)
     await call.add(approval)
-    if not approvers:
-        approval.close_unreachable(call)
     await call.flush()
-    await _ask(approval, list(approvers), call)
+    await ask(approval, told, call)
 
 
 async def on_held_action_ended(event: common.HeldActionEnded, call: Call) -> None:
@@ -270,15 +268,7 @@ async def _replace(leaver: str, call: Call) -> None:
     person = await call.find(Employee, Employee.id == UUID(leaver.partition("/")[2]))
     for approval in await replace_approver(person, call) if person else ():
         await call.flush()
-        await _ask(approval, [d.approver for d in approval.decisions if not d.vote], call)
-
-
-async def _ask(approval: Approval, people: list[str], call: Call) -> None:
-    title = approval.display_name
-    key = f"approval:{approval.name}"
-    await notify(
-        call, people, "approval", key, approval.name, f"待审批：{title}", f"Waits for your approval: {title}"
-    )
+        await ask(approval, [d.approver for d in approval.decisions if not d.vote], call)
 
 
 async def on_calendar_event_scheduled(event: events.CalendarEventScheduled, call: Call) -> None:

@@ -8,6 +8,7 @@ from crmkit.schedule import cron, every
 from sqlalchemy import select, text
 
 from workspace import identity, mail, publishing, reminders, replies, seals
+from workspace.asking import climb_ladders
 from workspace.model import calendar
 from workspace.model.api_key import ApiKey
 
@@ -75,7 +76,14 @@ async def remind(as_of: datetime, call: Call) -> None:
     await reminders.remind(call)
 
 
+@every("1m", collapse=True)
+async def climb_approval_ladders(as_of: datetime, call: Call) -> None:
+    """Who is waited for too long is reminded, or others decide."""
+    await climb_ladders(as_of, call)
+
+
 SCHEDULES = [
+    climb_approval_ladders,
     remind,
     send_waiting_mail,
     read_replies,

@@ -59,6 +59,7 @@ class Employee(Resource, Base):
     identity_error: Mapped[str]
     position: Mapped[str]
     temporary_roles: Mapped[Any]
+    delegations: Mapped[Any]
     leave_time: Mapped[datetime | None]
 
     async def creating(self, call: Call) -> None:
@@ -102,6 +103,24 @@ class Employee(Resource, Base):
             kept = [one for one in self.temporary_roles if one.role != request.role]
             self.temporary_roles = [*kept, given]
         await check_duties(self, call)
+
+    async def delegate(self, request: Any, call: Call) -> None:
+        """Lets somebody decide in the person's place for a time, or nobody any more."""
+        from workspace.model.deciders import check_delegation
+
+        self.check_state("ACTIVE", "FROZEN")
+        if not request.delegate:
+            self.delegations = []
+            return
+        given = pb.Employee.Delegation(delegate=request.delegate, reason=request.reason)
+        starts = request.from_time.ToDatetime(UTC) if request.HasField("from_time") else call.now
+        given.from_time.CopyFrom(to_timestamp(starts))
+        if request.HasField("until_time"):
+            if request.until_time.ToDatetime(UTC) <= max(starts, call.now):
+                raise FailedPrecondition("PERIOD_INVALID")
+            given.until_time.CopyFrom(request.until_time)
+        await check_delegation(self, request.delegate, call)
+        self.delegations = [given]
 
     async def revoke_role(self, code: str, call: Call) -> None:
         """Takes a role away, however it was given."""

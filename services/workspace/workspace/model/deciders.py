@@ -1,0 +1,167 @@
+"""Who decides a step of an approval: found in the tree, by role, by name or in the record, each with the reason why."""
+
+from collections.abc import AsyncIterator, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from crm.workspace.v1 import pb
+from crmkit.call import Call
+from crmkit.errors import FailedPrecondition
+from crmkit.filters.values import snake
+from crmkit.resource import parse_name
+from sqlalchemy import select
+
+from workspace.model.department import Department, ancestors
+from workspace.model.employee import Employee, superiors
+
+Policy = pb.ApprovalPolicy
+ADMINISTRATOR = "administrator"
+MOST_APPROVERS = 50
+LONGEST_DELEGATION = 3
+
+
+async def deciders(
+    step: Policy.Step, self_approval: int, requester: str, record: Mapping[str, Any], call: Call
+) -> dict[str, str]:
+    """Approvers with the reason why each of them is asked; empty where the step finds nobody."""
+    found: dict[str, str] = {}
+    async for person, why in _asked(step, requester, record, call):
+        able, reason = await _able(person, why, call)
+        if able is not None and requester in (able.name, person.name):
+            # The rule also holds where the requester would decide as somebody's delegate.
+            able, reason = await _instead(able, person, requester, self_approval, reason, call)
+        if able is not None and len(found) < MOST_APPROVERS:
+            found.setdefault(able.name, reason)
+    return found
+
+
+async def employee(name: str, call: Call) -> Employee | None:
+    """The employee of the name."""
+    if not name.startswith("employees/"):
+        return None
+    return await call.find(Employee, Employee.id == parse_name(name, "employees"))
+
+
+async def stand_in(person: Employee, call: Call) -> Employee | None:
+    """The nearest superior who works here now."""
+    chain = (await superiors(person.superior, call)) if person.superior else []
+    return next((superior for superior in chain if superior.state == "ACTIVE"), None)
+
+
+async def administrators(requester: str, call: Call) -> dict[str, str]:
+    """Who decides where nobody else can."""
+    holders = await call.db.scalars(
+        select(Employee).where(Employee.roles.contains([ADMINISTRATOR]), Employee.state == "ACTIVE").limit(50)
+    )
+    return {person.name: "nobody else can decide" for person in holders if person.name != requester}
+
+
+async def delegate_of(person: Employee, at: datetime, call: Call) -> Employee | None:
+    """Who decides for the person at that time, at the end of the line; None where nobody does."""
+    seen, now, found = {person.name}, person, None
+    for _ in range(LONGEST_DELEGATION):
+        given = next((one for one in now.delegations if _runs(one, at)), None)
+        following = await employee(given.delegate, call) if given is not None else None
+        if following is None or following.name in seen or following.state != "ACTIVE":
+            break
+        seen.add(following.name)
+        now = found = following
+    return found
+
+
+async def check_delegation(person: Employee, delegate: str, call: Call) -> None:
+    """Refuses a delegate who is away, and lines that come back or are too long."""
+    name, steps = delegate, 0
+    while name:
+        steps += 1
+        if name == person.name or steps > LONGEST_DELEGATION:
+            raise FailedPrecondition("DELEGATION_CYCLE", limit=LONGEST_DELEGATION)
+        following = await employee(name, call)
+        if following is None or following.state != "ACTIVE":
+            raise FailedPrecondition("EMPLOYEE_INACTIVE")
+        name = next((one.delegate for one in following.delegations if not _over(one, call.now)), "")
+
+
+async def _asked(
+    step: Policy.Step, requester: str, record: Mapping[str, Any], call: Call
+) -> AsyncIterator[tuple[Employee, str]]:
+    """Everybody whom the step names, in its order."""
+    chain = await superiors(requester, call) if requester.startswith("employees/") else []
+    for source in step.approvers:
+        level = source.level or 1
+        match source.source:
+            case Policy.EMPLOYEE:
+                people, why = [await employee(source.employee, call)], "named"
+            case Policy.SUPERIOR:
+                people, why = list[Employee | None](chain[level : level + 1]), f"superior {level}"
+            case Policy.CHAIN:
+                people, why = list[Employee | None](chain[1 : level + 1]), "superior"
+            case Policy.DEPARTMENT_HEAD:
+                people, why = [await _head(chain, level, call)], f"head of department {level}"
+            case Policy.ROLE:
+                people = list[Employee | None](await _holders(source.role, chain, call))
+                why = f"role {source.role}"
+            case Policy.FIELD:
+                people, why = [await employee(_value(record, source.field), call)], f"field {source.field}"
+            case _:
+                people, why = list[Employee | None](), ""
+        for person in people:
+            if person is not None:
+                yield person, why
+
+
+async def _able(person: Employee, why: str, call: Call) -> tuple[Employee | None, str]:
+    """The person, or who decides in the place of one who is away."""
+    if person.state == "ACTIVE":
+        delegate = await delegate_of(person, call.now, call)
+        return (person, why) if delegate is None else (delegate, f"{why}, for {person.display_name}")
+    other = await delegate_of(person, call.now, call) or await stand_in(person, call)
+    return other, f"{why}, in place of {person.display_name}"
+
+
+async def _instead(
+    able: Employee, person: Employee, requester: str, rule: int, why: str, call: Call
+) -> tuple[Employee | None, str]:
+    if rule == Policy.ALLOW:
+        return able, why
+    if rule != Policy.TO_SUPERIOR:
+        return None, ""
+    chain = (await superiors(person.superior, call)) if person.superior else []
+    fit = (one for one in chain if one.state == "ACTIVE" and one.name != requester)
+    return next(fit, None), f"{why}, in place of the requester"
+
+
+async def _head(chain: list[Employee], level: int, call: Call) -> Employee | None:
+    """The manager of the requester's department, or of the one `level - 1` above."""
+    above = await ancestors(chain[0].department, call) if chain and chain[0].department else []
+    return await employee(above[level - 1].manager, call) if len(above) >= level else None
+
+
+async def _holders(role: str, chain: list[Employee], call: Call) -> list[Employee]:
+    """Holders in the own department, else in the nearest one above that has any, else in the company."""
+    holders = list(
+        await call.db.scalars(
+            select(Employee)
+            .where(Employee.roles.contains([role]), Employee.state != "OFFBOARDED")
+            .order_by(Employee.display_name)
+            .limit(500)
+        )
+    )
+    above: list[Department] = await ancestors(chain[0].department, call) if chain else []
+    for department in above:
+        near = [one for one in holders if department.name in (one.department, *one.posts)]
+        if near:
+            return near[:MOST_APPROVERS]
+    return holders[:MOST_APPROVERS]
+
+
+def _value(record: Mapping[str, Any], field: str) -> str:
+    return str(next((value for key, value in record.items() if snake(key) == snake(field)), ""))
+
+
+def _over(given: Any, at: datetime) -> bool:
+    return given.HasField("until_time") and given.until_time.ToDatetime(UTC) <= at
+
+
+def _runs(given: Any, at: datetime) -> bool:
+    return given.from_time.ToDatetime(UTC) <= at and not _over(given, at)
