@@ -16,7 +16,6 @@ from sqlalchemy import select
 from workspace import invitations, publishing
 from workspace.asking import ask
 from workspace.model import attendance, audit, known_record, work_record
-from workspace.model import audit, known_record, work_record
 from workspace.model.api_key import ApiKey
 from workspace.model.approval import (
     Approval,
