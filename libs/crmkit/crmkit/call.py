@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from google.protobuf.message import Message
 from sqlalchemy import ColumnElement, ColumnExpressionArgument, Table, exists, inspect, select
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from crmkit import listing, numbering
@@ -129,9 +130,14 @@ class Call:
         self._everybody = True
         try:
             yield
-        finally:
+        except Exception:
             self._everybody = False
-            await enter(self.db, self.caller)
+            # A transaction that has failed takes nothing more, and what made it fail is what counts.
+            with suppress(DBAPIError):
+                await enter(self.db, self.caller)
+            raise
+        self._everybody = False
+        await enter(self.db, self.caller)
 
     async def find(
         self, model: type[R], *conditions: ColumnExpressionArgument[bool], lock: bool = False
