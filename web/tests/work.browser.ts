@@ -46,6 +46,7 @@ describe("a calendar", () => {
     const day = "2027-03-08";
     await api(page, "POST", "/v1/calendarEvents", {
       displayName: `周会${mark}`,
+      acceptConflicts: true,
       start: `${day}T09:00`,
       end: `${day}T10:00`,
       timeZone: "Asia/Shanghai",

@@ -1,3 +1,4 @@
+import { LeftOutlined, RightOutlined } from "@ant-design/icons";
 import type { DatesSetArg, EventDropArg, EventInput } from "@fullcalendar/core";
 import dayGrid from "@fullcalendar/daygrid";
 import interaction, { type EventResizeDoneArg } from "@fullcalendar/interaction";
@@ -5,7 +6,7 @@ import FullCalendar from "@fullcalendar/react";
 import timeGrid from "@fullcalendar/timegrid";
 import { useQuery, useQueryClient } from "@tanstack/react-query";
 import { Modal } from "antd";
-import { useCallback, useMemo, useState } from "react";
+import { useCallback, useMemo, useRef, useState } from "react";
 import { useNavigate, useSearchParams } from "react-router";
 import { act, get, request } from "@/api/client";
 import { ApiError } from "@/api/errors";
@@ -37,7 +38,6 @@ interface Move {
 const VIEWS: Record<string, string> = { day: "timeGridDay", week: "timeGridWeek", month: "dayGridMonth" };
 const PLUGINS = [dayGrid, timeGrid, interaction];
 const LOCALES = [zh, en];
-const TOOLBAR = { left: "prev,next today", center: "title", right: "" };
 const COLOURS = ["var(--chart-1)", "var(--chart-2)", "var(--chart-3)", "var(--chart-4)"];
 
 /** Day, week and month of oneself or the team: a drag moves, an empty place makes, a conflict asks first. */
@@ -50,6 +50,8 @@ export function CalendarPage() {
   const narrow = useNarrow();
   const [params, setParams] = useSearchParams();
   const [range, setRange] = useState<{ from: string; to: string }>();
+  const calendar = useRef<FullCalendar>(null);
+  const [title, setTitle] = useState("");
   const [people, setPeople] = useState<string[]>([]);
   const [asking, setAsking] = useState<{ move: Move; message: string }>();
   const view = params.get("view") ?? (narrow ? "day" : "week");
@@ -125,9 +127,11 @@ export function CalendarPage() {
     if (!event.start || !event.end) return revert();
     void move({ event: name, occurrence, start: event.start, end: event.end, revert });
   };
+  const go = (to: "prev" | "next" | "today") => calendar.current?.getApi()[to]();
   const shown = useCallback(
     (dates: DatesSetArg) => {
       const [from, to] = [dates.start.toISOString(), dates.end.toISOString()];
+      setTitle(dates.view.title);
       setRange((before) => (before?.from === from && before.to === to ? before : { from, to }));
       const day = wallTime(dates.view.currentStart, ownZone()).slice(0, 10);
       setParams((before) => (before.get("date") === day ? before : withKey(before, "date", day)), {
@@ -173,6 +177,17 @@ export function CalendarPage() {
       }
     >
       <div className="list-bar">
+        <button type="button" className="chip" aria-label={t("calendar.before")} onClick={() => go("prev")}>
+          <LeftOutlined />
+        </button>
+        <button type="button" className="chip" onClick={() => go("today")}>
+          {t("moment.today")}
+        </button>
+        <button type="button" className="chip" aria-label={t("calendar.after")} onClick={() => go("next")}>
+          <RightOutlined />
+        </button>
+        <h2 role="status">{title}</h2>
+        <span className="grow" />
         {leads(session) && (
           <button
             type="button"
@@ -216,7 +231,10 @@ export function CalendarPage() {
           locale={language === "en" ? "en-gb" : "zh-cn"}
           initialView={VIEWS[view] ?? "timeGridWeek"}
           {...(params.get("date") ? { initialDate: params.get("date") ?? "" } : {})}
-          headerToolbar={TOOLBAR}
+          ref={calendar}
+          headerToolbar={false}
+          // The cell would be called by its day alone, not by what stands in it.
+          dayCellDidMount={({ el }) => el.removeAttribute("aria-labelledby")}
           height="100%"
           nowIndicator
           selectable={mayCreate}
