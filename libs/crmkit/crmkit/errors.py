@@ -20,9 +20,10 @@ stands in the proto in Chinese and English. Anything else that is raised becomes
 # pyright: reportMissingTypeStubs=false
 # googleapis-common-protos has its types beside it and does not say so.
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import crmprotos
 import grpc
@@ -57,6 +58,8 @@ class Problem(Exception):
         self.reason = reason
         self.metadata = {key: str(value) for key, value in metadata.items()}
         self.violations: Sequence[Violation] = ()
+        # What the refused call leaves behind, done as its caller in a transaction of its own.
+        self.afterwards: Callable[[Any], Awaitable[None]] | None = None
 
     def text(self, locale: str) -> str:
         """The sentence in the locale."""

@@ -237,6 +237,11 @@ class Pipeline:
         for attempt in range(RETRIES):
             try:
                 return await self._transact(method, request, data, caller)
+            except Problem as problem:
+                if problem.afterwards is not None:
+                    async with self.running.call(method.name, caller) as call:
+                        await problem.afterwards(call)
+                raise
             except (DBAPIError, PostgresError) as error:
                 # Serialisation failure or deadlock: the whole transaction runs again.
                 if _sqlstate(error) not in {"40001", "40P01"} or attempt == RETRIES - 1:

@@ -8,6 +8,7 @@ from customer.care import care_of_the_day, on_send_ended
 from customer.consumers import on_contact_moment
 from customer.conversion import on_lead_conversion_requested
 from customer.credit import end_credit_of_yesterday
+from customer.disputes import keep_deadlines, on_lead_changed, scan
 from customer.figures import on_record_changed
 from customer.importing import RUNS as IMPORT_RUNS
 from customer.model.base import Base
@@ -33,6 +34,7 @@ def app() -> App:
             on_contact_moment,
             on_send_ended,
             on_business_changed,
+            on_lead_changed,
         ],
         schedules=[
             expire_profile_changes,
@@ -42,6 +44,8 @@ def app() -> App:
             sea.warn_owners,
             sea.keep_dates,
             sea.lengthen_calendar,
+            keep_deadlines,
+            scan,
         ],
         on_start=[sea.fill_working_days],
         runs={**IMPORT_RUNS, **TIMELINE_RUNS, **sea.RUNS, **simulation.RUNS},

@@ -49,7 +49,9 @@ async def _resolve(
         account = await _account(event, answer, call)
     except Problem as problem:
         answer.reason = problem.reason
-        answer.level = problem.metadata.get("level", "")
+        answer.level, answer.case = problem.metadata.get("level", ""), problem.metadata.get("case", "")
+        if problem.afterwards is not None:
+            await problem.afterwards(call)
         return
     if contact is not None and not event.contact:
         same = (Contact.account == account.name, Contact.display_name == contact.display_name)

@@ -8,12 +8,10 @@ from crmkit.call import Call
 from crmkit.errors import FailedPrecondition, InvalidArgument, NotFound
 from crmkit.mapping import mapper, read_date
 from crmkit.resource import parse_name
-from crmkit.scope import predicate
 from crmkit.standard import Standard
 from sqlalchemy import select
 
-from customer import ownership, places
-from customer.collision import find_hits
+from customer import collision, disputes, ownership, places
 from customer.contacts import card_of, from_cards
 from customer.credit import check_register, coverage
 from customer.hierarchy import hierarchy
@@ -22,6 +20,7 @@ from customer.model.care import CareOccurrence, CarePlan
 from customer.model.consent import Consent
 from customer.model.contact import Contact
 from customer.model.credit import CreditProfile
+from customer.model.duplicate_case import DuplicateCase
 from customer.model.importation import Import
 from customer.model.interaction import Interaction
 from customer.model.pool import Pool, PoolClaim, PoolItem
@@ -38,7 +37,6 @@ from customer.sea import jobs as sea_jobs
 from customer.sea.states import open_deals
 from customer.timeline import rebuild
 
-MASKED_HITS = 5
 AT_ONCE = 200
 
 
@@ -57,6 +55,7 @@ class CustomerService:
     traits = Standard(Trait)
     care_plans = Standard(CarePlan)
     care_occurrences = Standard(CareOccurrence)
+    duplicate_cases = Standard(DuplicateCase)
     pools = Standard(Pool)
     pool_items = Standard(PoolItem)
     pool_rules = Standard(PoolRule)
@@ -183,24 +182,50 @@ class CustomerService:
         names = ["display_name", "kind", "legal_name", "aliases", "tax_id", "phones", "emails", "website"]
         mapper(Account).assign(account, request.account, names, new=True, prefix="account")
         account.normalise()
-        hits = (await find_hits(account, account.identity(), call))[:MASKED_HITS]
-        ids = [hit.account.id for hit in hits]
-        visible = set(
-            await call.db.scalars(
-                select(Account.id).where(Account.id.in_(ids), predicate(Account, call.caller))
-            )
-        )
-        answer = []
-        for hit in hits:
-            masked = pb.CollisionHit(
-                level=hit.match.level.value,
-                matched_by=sorted(hit.match.kinds),
-                department=hit.account.department,
-            )
-            if hit.account.id in visible:
-                masked.account, masked.display_name = hit.account.name, hit.account.display_name
-            answer.append(masked)
-        return {"hits": answer}
+        return {"hits": await collision.check(account, call)}
+
+    async def ClaimCollision(self, request: pb.ClaimCollisionRequest, call: Call) -> Account:
+        return await claims.claim(collision.read_token(request.token, call)["account"], call)
+
+    async def RequestCollaboration(
+        self, request: pb.RequestCollaborationRequest, call: Call
+    ) -> DuplicateCase:
+        return await disputes.request_collaboration(request, call)
+
+    async def DisputeDuplicate(self, request: pb.DisputeDuplicateRequest, call: Call) -> DuplicateCase:
+        return await disputes.dispute(request, call)
+
+    async def RespondDuplicateCase(
+        self, request: pb.RespondDuplicateCaseRequest, call: Call
+    ) -> DuplicateCase:
+        case = await call.load(DuplicateCase, request)
+        await disputes.respond(case, request, call)
+        return case
+
+    async def DecideDuplicateCase(self, request: pb.DecideDuplicateCaseRequest, call: Call) -> DuplicateCase:
+        case = await call.load(DuplicateCase, request)
+        await disputes.decide(case, request, call)
+        return case
+
+    async def AppealDuplicateCase(self, request: pb.AppealDuplicateCaseRequest, call: Call) -> DuplicateCase:
+        case = await call.load(DuplicateCase, request)
+        await disputes.appeal(case, request.statement, call)
+        return case
+
+    async def BatchDecideDuplicateCases(
+        self, request: pb.BatchDecideDuplicateCasesRequest, call: Call
+    ) -> dict[str, Any]:
+        if len(request.names) > AT_ONCE:
+            raise InvalidArgument("MALFORMED", detail=f"names > {AT_ONCE}")
+        cases = {name: await call.load(DuplicateCase, name) for name in sorted(set(request.names))}
+        for case in cases.values():
+            await disputes.decide(case, request, call)
+        return {"duplicate_cases": [cases[name] for name in request.names]}
+
+    async def GetCollisionEvidence(
+        self, request: pb.GetCollisionEvidenceRequest, call: Call
+    ) -> pb.CollisionEvidence:
+        return await disputes.evidence(await call.load(DuplicateCase, request.name, lock=False), call)
 
     async def GetAccountOverview(self, request: Any, call: Call) -> pb.AccountOverview:
         return await overview(await call.load(Account, request.name, lock=False), call)

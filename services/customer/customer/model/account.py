@@ -94,6 +94,9 @@ class Account(Resource, Base):
     # The pool that the owner took it out of.
     owner_from: Mapped[str] = mapped_column(Text, server_default="")
 
+    # True where a verdict lets it be made although there is one like it; no column.
+    despite = False
+
     def __init__(self, **values: Any) -> None:
         super().__init__(**{"owner_from": "", **values})
 
@@ -101,6 +104,7 @@ class Account(Resource, Base):
         """Completes the record and refuses one that exists already."""
         self.complete()
         from customer.collision import refuse_collision
+        from customer.disputes import meet_leads
         from customer.ownership import begin_ownership
 
         if self.pool:
@@ -110,6 +114,8 @@ class Account(Resource, Base):
         await refuse_collision(self, call)
         call.emit(events.AccountCreated, account=self)
         await begin_ownership(self, call)
+        if self.owner:
+            await meet_leads(self, call)
 
     def complete(self) -> None:
         """Fills in what a new record starts with."""

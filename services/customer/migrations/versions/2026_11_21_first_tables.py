@@ -308,6 +308,29 @@ def upgrade() -> None:
         unique=False,
     )
     op.create_table(
+        "case_evidence",
+        sa.Column("case", sa.Uuid(), nullable=False),
+        sa.Column("evidence", postgresql.JSONB(astext_type=sa.Text()), nullable=False),
+        sa.Column("time", sa.DateTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("case", name=op.f("case_evidence_pkey")),
+    )
+    op.create_table(
+        "case_parties",
+        sa.Column("case", sa.Uuid(), nullable=False),
+        sa.Column("party", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("case", "party", name=op.f("case_parties_pkey")),
+    )
+    op.create_index(op.f("case_parties_party_index"), "case_parties", ["party"], unique=False)
+    op.create_table(
+        "collision_checks",
+        sa.Column("id", sa.BigInteger(), autoincrement=True, nullable=False),
+        sa.Column("actor", sa.Text(), nullable=False),
+        sa.Column("time", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
+        sa.Column("hits", sa.Integer(), server_default="0", nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("collision_checks_pkey")),
+    )
+    op.create_index("collision_checks_actor_time_index", "collision_checks", ["actor", "time"], unique=False)
+    op.create_table(
         "consents",
         sa.Column("id", sa.Uuid(), nullable=False),
         sa.Column("subject", sa.Text(), server_default=sa.text("''"), nullable=False),
@@ -502,6 +525,111 @@ def upgrade() -> None:
         unique=False,
     )
     op.create_table(
+        "duplicate_cases",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("display_name", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("kind", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("level", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("keys", postgresql.ARRAY(sa.Text()), server_default=sa.text("'{}'"), nullable=False),
+        sa.Column("candidate", postgresql.JSONB(), nullable=True),
+        sa.Column("claimant", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("other_department", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("situation", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("since_month", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("statement", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("waiting_for", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("deadline", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("state", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("verdict", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("splits", postgresql.JSONB(), server_default=sa.text("'[]'"), nullable=False),
+        sa.Column("answer", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("decide_time", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("appeal_until_time", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("rung", sa.Integer(), server_default=sa.text("0"), nullable=False),
+        sa.Column("account", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("access", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("until_date", sa.Date(), nullable=True),
+        sa.Column("pair", sa.Text(), server_default="", nullable=False),
+        sa.Column("number", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("owner", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("department", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column(
+            "collaborators", postgresql.ARRAY(sa.Text()), server_default=sa.text("'{}'"), nullable=False
+        ),
+        sa.Column("pending_approval", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("create_time", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("update_time", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("creator", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column(
+            "custom", postgresql.JSONB(astext_type=sa.Text()), server_default=sa.text("'{}'"), nullable=False
+        ),
+        sa.Column("version", sa.Integer(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("duplicate_cases_pkey")),
+    )
+    op.create_index(
+        "duplicate_cases_account_index",
+        "duplicate_cases",
+        ["account", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "duplicate_cases_claimant_index",
+        "duplicate_cases",
+        ["claimant", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "duplicate_cases_deadline_index",
+        "duplicate_cases",
+        ["deadline"],
+        unique=False,
+        postgresql_where=sa.text("state IN ('WAITING_OWNER', 'IN_ARBITRATION', 'APPEALED', 'DECIDED')"),
+    )
+    op.create_index(
+        "duplicate_cases_department_update_time_index",
+        "duplicate_cases",
+        ["department", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "duplicate_cases_number_key",
+        "duplicate_cases",
+        ["number"],
+        unique=True,
+        postgresql_where=sa.text("number != ''"),
+    )
+    op.create_index(
+        "duplicate_cases_other_department_index",
+        "duplicate_cases",
+        ["other_department", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "duplicate_cases_owner_update_time_index",
+        "duplicate_cases",
+        ["owner", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "duplicate_cases_pair_key",
+        "duplicate_cases",
+        ["pair"],
+        unique=True,
+        postgresql_where=sa.text("pair <> ''"),
+    )
+    op.create_index(
+        "duplicate_cases_update_time_index",
+        "duplicate_cases",
+        [sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "duplicate_cases_waiting_for_index",
+        "duplicate_cases",
+        ["waiting_for", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_table(
         "figures",
         sa.Column("source", sa.Text(), nullable=False),
         sa.Column("collection", sa.Text(), nullable=False),
@@ -658,6 +786,26 @@ def upgrade() -> None:
         [sa.literal_column("update_time DESC"), "id"],
         unique=False,
     )
+    op.create_table(
+        "lead_holders",
+        sa.Column("lead", sa.Text(), nullable=False),
+        sa.Column("version", sa.BigInteger(), nullable=False),
+        sa.Column("company_name", sa.Text(), nullable=False),
+        sa.Column("owner", sa.Text(), nullable=False),
+        sa.Column("department", sa.Text(), nullable=False),
+        sa.Column("live", sa.Boolean(), nullable=False),
+        sa.Column("account", sa.Text(), server_default="", nullable=False),
+        sa.Column("time", sa.DateTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("lead", name=op.f("lead_holders_pkey")),
+    )
+    op.create_table(
+        "lead_keys",
+        sa.Column("lead", sa.Text(), nullable=False),
+        sa.Column("kind", sa.Text(), nullable=False),
+        sa.Column("value", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("lead", "kind", "value", name=op.f("lead_keys_pkey")),
+    )
+    op.create_index("lead_keys_kind_value_index", "lead_keys", ["kind", "value"], unique=False)
     op.create_table(
         "lead_resolutions",
         sa.Column("lead", sa.Text(), nullable=False),
@@ -1013,6 +1161,12 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("name", name=op.f("record_scopes_pkey")),
     )
     op.create_table(
+        "scan_marks",
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("time", sa.DateTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("name", name=op.f("scan_marks_pkey")),
+    )
+    op.create_table(
         "sea_records",
         sa.Column("name", sa.Text(), nullable=False),
         sa.Column("account", sa.Uuid(), nullable=False),
@@ -1077,6 +1231,13 @@ def upgrade() -> None:
         sa.Column("due_time", sa.DateTime(timezone=True), nullable=False),
         sa.Column("step", sa.Integer(), nullable=False),
         sa.PrimaryKeyConstraint("account", "due_time", "step", name=op.f("sea_warnings_pkey")),
+    )
+    op.create_table(
+        "separate_pairs",
+        sa.Column("one", sa.Uuid(), nullable=False),
+        sa.Column("other", sa.Uuid(), nullable=False),
+        sa.Column("digest", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("one", "other", name=op.f("separate_pairs_pkey")),
     )
     op.create_table(
         "simulated_returns",
@@ -1434,6 +1595,37 @@ def upgrade() -> None:
         postgresql_with={"fastupdate": "off"},
     )
     op.create_table(
+        "duplicate_cases_search",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column(
+            "search_grams", postgresql.ARRAY(sa.Text(collation="C")), server_default="{}", nullable=False
+        ),
+        sa.Column("search_text", sa.Text(collation="C"), server_default="", nullable=False),
+        sa.Column(
+            "search_pinyin", postgresql.ARRAY(sa.Text(collation="C")), server_default="{}", nullable=False
+        ),
+        sa.ForeignKeyConstraint(
+            ["id"], ["duplicate_cases.id"], name=op.f("duplicate_cases_search_id_fkey"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("duplicate_cases_search_pkey")),
+    )
+    op.create_index(
+        "ix_duplicate_cases_search_search_grams",
+        "duplicate_cases_search",
+        ["search_grams"],
+        unique=False,
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "off"},
+    )
+    op.create_index(
+        "ix_duplicate_cases_search_search_pinyin",
+        "duplicate_cases_search",
+        [sa.literal_column("array_to_tsvector(search_pinyin)")],
+        unique=False,
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "off"},
+    )
+    op.create_table(
         "imports_search",
         sa.Column("id", sa.Uuid(), nullable=False),
         sa.Column(
@@ -1731,6 +1923,19 @@ def downgrade() -> None:
     )
     op.drop_table("imports_search")
     op.drop_index(
+        "ix_duplicate_cases_search_search_pinyin",
+        table_name="duplicate_cases_search",
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "off"},
+    )
+    op.drop_index(
+        "ix_duplicate_cases_search_search_grams",
+        table_name="duplicate_cases_search",
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "off"},
+    )
+    op.drop_table("duplicate_cases_search")
+    op.drop_index(
         "ix_credit_profiles_search_search_pinyin",
         table_name="credit_profiles_search",
         postgresql_using="gin",
@@ -1819,6 +2024,7 @@ def downgrade() -> None:
     op.drop_index("simulated_returns_department_update_time_index", table_name="simulated_returns")
     op.drop_index("simulated_returns_account_index", table_name="simulated_returns")
     op.drop_table("simulated_returns")
+    op.drop_table("separate_pairs")
     op.drop_table("sea_warnings")
     op.drop_index(
         "sea_states_present_key", table_name="sea_states", postgresql_where=sa.text("to_time = 'infinity'")
@@ -1827,6 +2033,7 @@ def downgrade() -> None:
     op.drop_table("sea_states")
     op.drop_index(op.f("sea_records_account_index"), table_name="sea_records")
     op.drop_table("sea_records")
+    op.drop_table("scan_marks")
     op.drop_table("record_scopes")
     op.drop_index("profile_changes_update_time_index", table_name="profile_changes")
     op.drop_index("profile_changes_owner_update_time_index", table_name="profile_changes")
@@ -1872,6 +2079,9 @@ def downgrade() -> None:
     op.drop_index("pool_claims_account_index", table_name="pool_claims")
     op.drop_table("pool_claims")
     op.drop_table("lead_resolutions")
+    op.drop_index("lead_keys_kind_value_index", table_name="lead_keys")
+    op.drop_table("lead_keys")
+    op.drop_table("lead_holders")
     op.drop_index("interactions_update_time_index", table_name="interactions")
     op.drop_index(
         "interactions_source_key", table_name="interactions", postgresql_where=sa.text("source_key <> ''")
@@ -1889,6 +2099,25 @@ def downgrade() -> None:
     op.drop_table("imports")
     op.drop_index("figures_account_index", table_name="figures")
     op.drop_table("figures")
+    op.drop_index("duplicate_cases_waiting_for_index", table_name="duplicate_cases")
+    op.drop_index("duplicate_cases_update_time_index", table_name="duplicate_cases")
+    op.drop_index(
+        "duplicate_cases_pair_key", table_name="duplicate_cases", postgresql_where=sa.text("pair <> ''")
+    )
+    op.drop_index("duplicate_cases_owner_update_time_index", table_name="duplicate_cases")
+    op.drop_index("duplicate_cases_other_department_index", table_name="duplicate_cases")
+    op.drop_index(
+        "duplicate_cases_number_key", table_name="duplicate_cases", postgresql_where=sa.text("number != ''")
+    )
+    op.drop_index("duplicate_cases_department_update_time_index", table_name="duplicate_cases")
+    op.drop_index(
+        "duplicate_cases_deadline_index",
+        table_name="duplicate_cases",
+        postgresql_where=sa.text("state IN ('WAITING_OWNER', 'IN_ARBITRATION', 'APPEALED', 'DECIDED')"),
+    )
+    op.drop_index("duplicate_cases_claimant_index", table_name="duplicate_cases")
+    op.drop_index("duplicate_cases_account_index", table_name="duplicate_cases")
+    op.drop_table("duplicate_cases")
     op.drop_index("credit_profiles_update_time_index", table_name="credit_profiles")
     op.drop_index("credit_profiles_owner_update_time_index", table_name="credit_profiles")
     op.drop_index("credit_profiles_one_key", table_name="credit_profiles")
@@ -1909,6 +2138,11 @@ def downgrade() -> None:
     op.drop_index("consents_department_update_time_index", table_name="consents")
     op.drop_index("consents_account_index", table_name="consents")
     op.drop_table("consents")
+    op.drop_index("collision_checks_actor_time_index", table_name="collision_checks")
+    op.drop_table("collision_checks")
+    op.drop_index(op.f("case_parties_party_index"), table_name="case_parties")
+    op.drop_table("case_parties")
+    op.drop_table("case_evidence")
     op.drop_index("care_plans_update_time_index", table_name="care_plans")
     op.drop_index("care_plans_owner_update_time_index", table_name="care_plans")
     op.drop_index("care_plans_department_update_time_index", table_name="care_plans")

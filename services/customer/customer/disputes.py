@@ -1,0 +1,440 @@
+"""Requests to work together, disputes and verdicts (COL-5 … COL-9)."""
+
+import json
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+from crm.customer.v1 import events_pb2 as events
+from crm.customer.v1 import pb
+from crmkit.call import Call
+from crmkit.driver import driver
+from crmkit.errors import FailedPrecondition, NotFound, Validation, Violation
+from crmkit.events import Fact, listens
+from crmkit.listing import ZONE
+from crmkit.mapping import mapper, read_date
+from crmkit.schedule import cron, every
+from google.protobuf import json_format
+from sqlalchemy import select
+from sqlalchemy.dialects.postgresql import insert
+
+from customer import collision, ownership
+from customer.collision import Hit
+from customer.identifiers import Phone
+from customer.matching import Identity, Level, Match, level
+from customer.model.account import Account
+from customer.model.duplicate_case import CaseEvidence, CaseParty, DuplicateCase, LeadHolder, ScanMark
+from customer.model.interaction import Interaction
+from customer.model.sea import WorkingDay
+
+ANSWER_DAYS = 2
+ARBITER_DAYS = 3
+APPEAL_DAYS = 5
+BACK_DATED = timedelta(hours=72)
+OVERLAP = timedelta(hours=1)
+_WAITING = ("WAITING_OWNER", "IN_ARBITRATION", "APPEALED")
+_CLOSED_LEADS = ("CONVERTED", "DISQUALIFIED", "CANCELLED")
+
+
+async def request_collaboration(request: pb.RequestCollaborationRequest, call: Call) -> DuplicateCase:
+    """Asks the owner behind a masked hit to share; silence goes up."""
+    token = collision.read_token(request.token, call)
+    case, account = await _case_of(token, "DISPUTE", call)
+    case.statement, case.access = request.statement, request.access if request.access == "READ" else "WORK"
+    case.until_date = read_date(request.until_date)
+    case.state = "WAITING_OWNER"
+    await _pass_to(case, account.owner, ANSWER_DAYS, call)
+    return case
+
+
+async def dispute(request: pb.DisputeDuplicateRequest, call: Call) -> DuplicateCase:
+    """Disputes who owns the customer. The evidence is frozen now."""
+    token = collision.read_token(request.token, call)
+    case, account = await _case_of(token, "DISPUTE", call)
+    case.statement, case.state = request.statement, "IN_ARBITRATION"
+    await _freeze(case, account, call)
+    await _pass_to(case, arbiter(case.claimant, account.owner, 0, call), ARBITER_DAYS, call)
+    return case
+
+
+async def respond(case: DuplicateCase, request: pb.RespondDuplicateCaseRequest, call: Call) -> None:
+    """The owner, or the superior after silence, lets the claimant in or not."""
+    case.check_state("WAITING_OWNER")
+    if call.caller.employee != case.waiting_for:
+        raise FailedPrecondition("NOT_ARBITER")
+    if not request.accept and not request.answer:
+        zh, en = "拒绝时请说明理由。", "Say why."
+        raise Validation(Violation("answer", "REQUIRED", zh, en))
+    account = await _account(case, call)
+    if request.accept:
+        access = request.access if request.access in ("READ", "WORK") else case.access
+        until = read_date(request.until_date) or case.until_date
+        ownership.share(account, case.claimant, access, until, case.name)
+        case.access, case.until_date, case.account = access, until, account.name
+    case.answer = request.answer
+    await _end(case, "ACCEPTED" if request.accept else "DECLINED", [account.name], call, final=True)
+
+
+async def decide(case: DuplicateCase, request: Any, call: Call) -> None:
+    """The arbiter's verdict, carried out at once."""
+    verdict = pb.DuplicateCase.Verdict.Name(request.verdict)
+    case.check_state("OPEN", "IN_ARBITRATION", "APPEALED")
+    parties = await _parties(case, call)
+    accounts = [name for name in parties if name.startswith("accounts/")]
+    owners = await _owners(accounts, call)
+    me = call.caller
+    # A case that nobody disputes is the administrator's.
+    chosen = me.employee == case.waiting_for if case.waiting_for else me.reach("accounts").everything
+    if not chosen or me.employee in {case.claimant, *owners}:
+        raise FailedPrecondition("NOT_ARBITER")
+    splits = list(getattr(request, "splits", ()))
+    if verdict == "SHARE" and (total := sum((Decimal(s.percent or "0") for s in splits), Decimal())) != 100:
+        raise FailedPrecondition("SPLIT_NOT_100", sum=total)
+    case.splits, case.answer = splits if verdict == "SHARE" else [], request.answer
+    account = await _account(case, call)
+    match verdict:
+        case "TRANSFER":
+            change = ownership.Change("VERDICT", cause=case.name, reason=request.answer)
+            await ownership.give(account, case.claimant, change, call)
+            case.account = account.name
+        case "SHARE":
+            ownership.share(account, case.claimant, "WORK", None, case.name)
+            case.account = account.name
+        case "SEPARATE" | "CREATE_ANYWAY":
+            await _apart(case, accounts, call)
+        case _:
+            if verdict != "KEEP":
+                raise FailedPrecondition("ILLEGAL_TRANSITION", state=verdict)
+    await _end(case, verdict, accounts, call, final=case.state == "APPEALED")
+
+
+async def appeal(case: DuplicateCase, statement: str, call: Call) -> None:
+    """Once, by a party, within five working days: the level above decides for good."""
+    case.check_state("DECIDED")
+    account = await _account(case, call)
+    if call.caller.employee not in (case.claimant, account.owner, *case.collaborators):
+        raise NotFound()
+    if case.appeal_until_time is None or call.now > case.appeal_until_time:
+        raise FailedPrecondition("APPEAL_TOO_LATE")
+    case.state, case.statement = "APPEALED", f"{case.statement}\n\n{statement}".strip()
+    case.appeal_until_time, case.rung = None, case.rung + 1
+    above = _superior(case.waiting_for, call) or arbiter(case.claimant, account.owner, case.rung, call)
+    await _pass_to(case, above, ARBITER_DAYS, call)
+
+
+async def evidence(case: DuplicateCase, call: Call) -> pb.CollisionEvidence:
+    """What each side did, for the one who decides."""
+    if call.caller.employee != case.waiting_for and not call.caller.reach("accounts").everything:
+        raise FailedPrecondition("NOT_ARBITER")
+    kept = await call.db.scalar(select(CaseEvidence.evidence).where(CaseEvidence.case == case.id))
+    if kept is None:
+        return await _gather(case, await _account(case, call), call)
+    return json_format.ParseDict(kept, pb.CollisionEvidence(), ignore_unknown_fields=True)
+
+
+@every("15m", collapse=True)
+async def keep_deadlines(as_of: datetime, call: Call) -> None:
+    """Silence goes up: from the owner to the superior, to arbitration, and level by level (COL-5, COL-6)."""
+    late = select(DuplicateCase).where(
+        DuplicateCase.state.in_([*_WAITING, "DECIDED"]), DuplicateCase.deadline <= call.now
+    )
+    for case in (await call.db.scalars(late.with_for_update(skip_locked=True))).all():
+        account = await _account(case, call)
+        if case.state == "DECIDED":
+            case.state, case.deadline = "CLOSED", None
+            continue
+        case.rung += 1
+        if case.state == "WAITING_OWNER" and case.rung == 1 and (above := _superior(account.owner, call)):
+            await _pass_to(case, above, ANSWER_DAYS, call, escalated=True)
+        elif case.state == "WAITING_OWNER":
+            case.state = "IN_ARBITRATION"
+            await _freeze(case, account, call)
+            await _pass_to(
+                case, arbiter(case.claimant, account.owner, 0, call), ARBITER_DAYS, call, escalated=True
+            )
+        else:
+            above = _superior(case.waiting_for, call)
+            await _pass_to(case, above or case.waiting_for, ARBITER_DAYS, call, escalated=True)
+
+
+@cron("30 2 * * *", collapse=True)
+async def scan(as_of: datetime, call: Call) -> None:
+    """Compares what changed since the last run with all the rest, by its keys alone: one case a pair (COL-9)."""
+    mark = await call.db.get(ScanMark, "keys")
+    # What was written before the last run may have been committed after it.
+    since = mark.time - OVERLAP if mark else datetime(2000, 1, 1, tzinfo=UTC)
+    connection = await driver(call.db)
+    changed = await connection.fetch(
+        "SELECT account, min(time) AS time FROM match_keys WHERE time > $1 AND time <= $2 GROUP BY account ORDER BY 2, 1",
+        since,
+        call.now,
+    )
+    for row in changed:
+        account = await call.find(Account, Account.id == row["account"])
+        if account is None or account.state in ("MERGED", "ARCHIVED"):
+            continue
+        for hit in await collision.find_hits(account, account.identity(), call):
+            if hit.match.level in (Level.CERTAIN, Level.STRONG):
+                await collision.open_pair(account, hit, "SCAN", call)
+                await call.flush()
+    statement = insert(ScanMark).values(name="keys", time=call.now)
+    await call.db.execute(statement.on_conflict_do_update(index_elements=["name"], set_={"time": call.now}))
+
+
+@listens("crm.sales.v1.ResourceChanged")
+async def on_lead_changed(event: Fact, call: Call) -> None:
+    """Keeps the keys of leads, and opens a case where a customer of somebody else has the same (COL-8)."""
+    if not event.aggregate.startswith("leads/"):
+        return
+    lead, connection = event.payload.get("resource") or {}, await driver(call.db)
+    live = event.payload.get("action") != "DELETED" and lead.get("state") not in _CLOSED_LEADS
+    name = event.aggregate
+    row = await connection.fetchval(
+        "INSERT INTO lead_holders AS known (lead, version, company_name, owner, department, live, account, time)"
+        " VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (lead) DO UPDATE SET version = excluded.version,"
+        " company_name = excluded.company_name, owner = excluded.owner, department = excluded.department,"
+        " live = excluded.live, account = excluded.account WHERE known.version < excluded.version RETURNING lead",
+        name, event.version or 0, lead.get("companyName", ""), lead.get("owner", ""), lead.get("department", ""),
+        live, lead.get("account", ""), event.time,
+    )  # fmt: skip
+    if row is None:
+        return
+    await connection.execute("DELETE FROM lead_keys WHERE lead = $1", name)
+    if not live:
+        return
+    identity = lead_identity(lead)
+    rows = [(name, key.kind.value, key.value) for key in identity.keys]
+    await connection.executemany("INSERT INTO lead_keys VALUES ($1, $2, $3) ON CONFLICT DO NOTHING", rows)
+    if not lead.get("owner") or lead.get("account"):
+        return
+    shadow = Account(display_name=lead.get("companyName") or lead.get("displayName") or name)
+    shadow.owner, shadow.department = lead["owner"], lead.get("department", "")
+    for hit in await collision.find_hits(shadow, identity, call):
+        if hit.match.level in (Level.CERTAIN, Level.STRONG) and hit.account.owner != shadow.owner:
+            await _lead_case(name, shadow, hit, call)
+
+
+async def meet_leads(account: Account, call: Call) -> None:
+    """A new customer that is somebody else's lead: a case, told to both (COL-8)."""
+    identity = account.identity()
+    keys = sorted(identity.keys)
+    found = await (await driver(call.db)).fetch(
+        "SELECT DISTINCT k.lead, h.company_name, h.owner, h.department FROM"
+        " unnest($1::text[], $2::text[]) AS w(kind, value) JOIN lead_keys k ON k.kind = w.kind AND k.value = w.value"
+        " JOIN lead_holders h ON h.lead = k.lead WHERE h.live AND h.owner <> '' AND h.owner <> $3 AND h.account = '' LIMIT 20",
+        [key.kind.value for key in keys], [key.value for key in keys], account.owner,
+    )  # fmt: skip
+    for row in found:
+        other = Identity.of([row["company_name"]])
+        match = level(identity, other)
+        if match.level in (Level.CERTAIN, Level.STRONG):
+            shadow = Account(
+                display_name=row["company_name"], owner=row["owner"], department=row["department"]
+            )
+            await _lead_case(row["lead"], shadow, Hit(account, match), call)
+
+
+def lead_identity(lead: dict[str, Any]) -> Identity:
+    """What tells who a lead is."""
+    name = lead.get("companyName") or lead.get("displayName") or ""
+    phones = [Phone.parse(phone.get("number", "")) for phone in lead.get("phones", ())]
+    emails = [email.get("address", "") for email in lead.get("emails", ())]
+    return Identity.of(
+        [name],
+        person=not lead.get("companyName"),
+        phones=phones,
+        emails=emails,
+        website=lead.get("website", ""),
+    )
+
+
+def arbiter(one: str, other: str, rung: int, call: Call) -> str:
+    """The lowest superior of both sides who is neither, so many levels up; empty: the administrators'."""
+    above = _chain(other, call)
+    common = [boss for boss in _chain(one, call) if boss in above and boss not in (one, other)]
+    return common[min(rung, len(common) - 1)] if common else ""
+
+
+async def _lead_case(lead: str, shadow: Account, hit: Hit, call: Call) -> None:
+    pair = f"{hit.account.id}/{lead}"
+    if await call.find(DuplicateCase, DuplicateCase.pair == pair) is not None:
+        return
+    case = collision.new_case(shadow, [hit], "LEAD", call)
+    case.pair, case.owner, case.claimant = pair, shadow.owner, shadow.owner
+    case.collaborators = [hit.account.owner] if hit.account.owner else []
+    await call.add(case)
+    collision.name_parties(case, [hit.account.name, lead], call)
+    call.emit(events.CollisionFound, case=case, waiting_for=case.waiting_for)
+
+
+async def _case_of(token: dict[str, Any], kind: str, call: Call) -> tuple[DuplicateCase, Account]:
+    """The kept case of the token, or a new one; CASE_EXISTS where one is under way about the same customer."""
+    account = await call.find(Account, Account.id == token["account"].rpartition("/")[2])
+    if account is None:
+        raise NotFound()
+    about = select(CaseParty.case).where(CaseParty.party == account.name)
+    mine = (DuplicateCase.claimant == call.caller.employee, DuplicateCase.id.in_(about))
+    running = await call.find(DuplicateCase, *mine, DuplicateCase.state.in_(_WAITING))
+    if running is not None:
+        raise FailedPrecondition("CASE_EXISTS", case=running.number)
+    kept = await call.find(DuplicateCase, *mine, DuplicateCase.state == "OPEN", lock=True)
+    if kept is not None:
+        return kept, account
+    claimant = Account(owner=call.caller.employee, department=call.caller.department, display_name="")
+    case = collision.new_case(claimant, [Hit(account, Match(Level.STRONG))], kind, call)
+    case.display_name = "撞单争议"
+    await call.add(case)
+    collision.name_parties(case, [account.name], call)
+    return case, account
+
+
+async def _pass_to(
+    case: DuplicateCase, employee: str, days: int, call: Call, *, escalated: bool = False
+) -> None:
+    case.waiting_for, case.deadline = employee, await working_days_after(call.now, days, call)
+    if employee and employee not in (case.owner, *case.collaborators):
+        case.collaborators = [*case.collaborators, employee]
+    call.emit(
+        events.CollisionFound, case=case, waiting_for=employee, deadline=case.deadline, escalated=escalated
+    )
+
+
+async def working_days_after(start: datetime, days: int, call: Call) -> datetime:
+    """The same time so many working days later."""
+    local = start.astimezone(ZONE)
+    later = select(WorkingDay.day).where(WorkingDay.day > local.date()).order_by(WorkingDay.day)
+    day = await call.db.scalar(later.offset(days - 1).limit(1))
+    return datetime.combine(day or local.date() + timedelta(days=days), local.timetz()).astimezone(UTC)
+
+
+async def _end(case: DuplicateCase, verdict: str, accounts: list[str], call: Call, *, final: bool) -> None:
+    case.verdict, case.decide_time = verdict, call.now
+    if final:
+        case.state, case.deadline, case.appeal_until_time = "CLOSED", None, None
+    else:
+        case.state = "DECIDED"
+        case.appeal_until_time = case.deadline = await working_days_after(call.now, APPEAL_DAYS, call)
+    leads = [name for name in await _parties(case, call) if name.startswith("leads/")]
+    call.emit(
+        events.CollisionDecided, case=case, verdict=verdict, splits=list(case.splits), accounts=accounts, leads=leads,
+        final=final, arbiter=call.caller.employee, time=call.now,
+    )  # fmt: skip
+
+
+async def _apart(case: DuplicateCase, accounts: list[str], call: Call) -> None:
+    """They are two: the kept candidate becomes a customer, and the pair is never raised again as it is."""
+    others = [await _load(name, call) for name in accounts]
+    if case.candidate is not None and not case.account:
+        made = Account(despite=True)
+        message = pb.Account()
+        message.CopyFrom(case.candidate)
+        message.ClearField("name")
+        names = [
+            name
+            for name, field in Account.described.fields.items()
+            if not field.output_only and name != "name"
+        ]
+        mapper(Account).assign(made, message, names, new=True, prefix="account")
+        made.owner, made.department, made.creator = case.claimant, case.department, case.claimant
+        made = await call.add(made)
+        await call.flush()
+        case.account = made.name
+        others = [made, *others]
+    first = others[0]
+    for other in others[1:]:
+        await collision.separate(first, other, call)
+
+
+async def _freeze(case: DuplicateCase, account: Account, call: Call) -> None:
+    found = await _gather(case, account, call)
+    body = json.loads(json_format.MessageToJson(found))
+    statement = insert(CaseEvidence).values(case=case.id, evidence=body, time=call.now)
+    await call.db.execute(statement.on_conflict_do_nothing())
+
+
+async def _gather(case: DuplicateCase, account: Account, call: Call) -> pb.CollisionEvidence:
+    """First touch and follow-ups of both sides, by the server's clock."""
+    found = pb.CollisionEvidence(case=case.name)
+    found.frozen_time.FromDatetime(call.now)
+    holder = found.sides.add(
+        party=account.name,
+        display_name=account.display_name,
+        owner=account.owner,
+        department=account.department,
+    )
+    _moment(holder, account.create_time, account.create_time, "CREATED", account.name, account.display_name)
+    for line in await ownership.history(account, call):
+        _moment(holder, line.time, line.time, f"OWNER_{line.kind}", account.name, line.employee)
+    claimant = found.sides.add(party=case.claimant, owner=case.claimant, department=case.department)
+    _moment(
+        claimant,
+        case.create_time or call.now,
+        case.create_time or call.now,
+        "CASE",
+        case.name,
+        case.statement,
+    )
+    async with call.everybody():
+        statement = (
+            select(Interaction).where(Interaction.account == account.name).order_by(Interaction.start_time)
+        )
+        for one in await call.db.scalars(statement.limit(500)):
+            side = claimant if one.owner == case.claimant else holder
+            _moment(side, one.start_time, one.create_time, "INTERACTION", one.name, one.summary)
+        leads = select(LeadHolder).where(LeadHolder.owner == case.claimant, LeadHolder.company_name != "")
+        core = account.identity()
+        for lead in await call.db.scalars(leads.limit(200)):
+            if level(core, Identity.of([lead.company_name])).level in (Level.CERTAIN, Level.STRONG):
+                _moment(claimant, lead.time, lead.time, "LEAD", lead.lead, lead.company_name)
+    for side in found.sides:
+        moments = sorted(side.moments, key=lambda m: m.time.ToDatetime())
+        del side.moments[:]
+        side.moments.extend(moments)
+    return found
+
+
+def _moment(side: Any, time: datetime, entered: datetime, kind: str, ref: str, what: str) -> None:
+    moment = side.moments.add(kind=kind, ref=ref, text=what[:200], back_dated=entered - time > BACK_DATED)
+    moment.time.FromDatetime(time)
+    moment.entry_time.FromDatetime(entered)
+
+
+async def _parties(case: DuplicateCase, call: Call) -> list[str]:
+    return list(
+        await call.db.scalars(
+            select(CaseParty.party).where(CaseParty.case == case.id).order_by(CaseParty.party)
+        )
+    )
+
+
+async def _account(case: DuplicateCase, call: Call) -> Account:
+    """The account that the other side has."""
+    names = [
+        name for name in await _parties(case, call) if name.startswith("accounts/") and name != case.account
+    ]
+    return await _load(names[0] if names else case.account, call)
+
+
+async def _load(name: str, call: Call) -> Account:
+    found = await call.find(Account, Account.id == name.rpartition("/")[2], lock=True)
+    if found is None:
+        raise NotFound()
+    return found
+
+
+async def _owners(names: list[str], call: Call) -> set[str]:
+    async with call.everybody():
+        ids = [name.rpartition("/")[2] for name in names]
+        return set(await call.db.scalars(select(Account.owner).where(Account.id.in_(ids)))) - {""}
+
+
+def _superior(employee: str, call: Call) -> str:
+    entry: dict[str, Any] = call.config(f"employee.{employee.rpartition('/')[2]}") or {}
+    return entry.get("superior") or ""
+
+
+def _chain(employee: str, call: Call) -> list[str]:
+    found: list[str] = []
+    while (employee := _superior(employee, call)) and employee not in found:
+        found.append(employee)
+    return found
