@@ -181,7 +181,7 @@ async def _initialise(data: Path, password: str, binaries: Path, run_as: list[st
 
 
 def _postgres_settings(port: int, backups: Path) -> list[str]:
-    """Settings for a machine that the whole platform shares: an eighth of memory, at most 2 GiB.
+    """Settings for a machine that the whole platform shares: few buffers, since the kernel caches files as well.
 
     Where backups have a key, finished WAL is archived for it, within a minute.
     """
@@ -191,7 +191,7 @@ def _postgres_settings(port: int, backups: Path) -> list[str]:
         "port": port,
         "unix_socket_directories": "",
         "max_connections": 200,
-        "shared_buffers": f"{min(memory // 8, 2048)}MB",
+        "shared_buffers": f"{min(memory // 16, 192)}MB",
         "effective_cache_size": f"{memory // 2}MB",
         "work_mem": "16MB",
         "maintenance_work_mem": "256MB",

@@ -1,6 +1,8 @@
 """Loops that run as long as the process."""
 
 import asyncio
+import contextlib
+import ctypes
 import gc
 import logging
 from collections.abc import Awaitable, Callable, Iterable
@@ -53,5 +55,8 @@ async def ended(tasks: Iterable[asyncio.Task[Any]]) -> None:
 def settle() -> None:
     """Spares the collector what was made at start and stays: it would walk over it again and again."""
     gc.collect()
+    with contextlib.suppress(OSError, AttributeError):
+        # What the start has needed and freed goes back to the system; other C libraries do so themselves.
+        ctypes.CDLL(None).malloc_trim(0)
     gc.freeze()
     gc.set_threshold(10_000, 20, 20)

@@ -6,15 +6,27 @@ behaviour uses are annotated (`state: Mapped[str]`), so that the type checker kn
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from datetime import datetime
-from functools import cache
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any, ClassVar
 from uuid import UUID
 
 import uuid_utils.compat as uuid_utils
 from google.protobuf.message import Message
-from sqlalchemy import Column, DateTime, ForeignKey, Index, Integer, MetaData, Table, Text, Uuid, text
+from sqlalchemy import (
+    Column,
+    DateTime,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    Table,
+    Text,
+    Uuid,
+    inspect,
+    text,
+)
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.orm import Mapped, declared_attr, mapped_column
 
@@ -85,12 +97,16 @@ class Resource:
             _add_indexes(cls)
 
     def __init__(self, **values: Any) -> None:
-        self.id = uuid_utils.uuid7()
-        for field in _own_fields(type(self)):
-            if field.name not in values:
-                setattr(self, field.name, empty_value(field))
-        self.number = self.owner = self.department = self.pending_approval = self.creator = ""
-        self.collaborators, self.custom, self.version = [], {}, 1
+        # A new row has no history, so its defaults need not pass the ORM's sixty setters.
+        state = self.__dict__
+        plain, made, others = _defaults(type(self))
+        state.update(plain)
+        for name, make in made:
+            state[name] = make()
+        state["id"] = uuid_utils.uuid7()
+        for name, make in others:
+            if name not in values:
+                setattr(self, name, make())
         for key, value in values.items():
             setattr(self, key, value)
 
@@ -181,6 +197,32 @@ def _own_fields(model: type[Resource]) -> tuple[Field, ...]:
         for field in model.described.fields.values()
         if field.name not in COMMON and field.name != "name" and _settable(model, field.name)
     )
+
+
+Makers = tuple[tuple[str, Callable[[], Any]], ...]
+
+
+@cache
+def _defaults(model: type[Resource]) -> tuple[dict[str, Any], Makers, Makers]:
+    """What a new row begins with: values that may be shared, makers of those that may not, and what is no column."""
+    plain: dict[str, Any] = dict.fromkeys(
+        ("number", "owner", "department", "pending_approval", "creator"), ""
+    )
+    plain["version"] = 1
+    made: list[tuple[str, Callable[[], Any]]] = [("collaborators", list), ("custom", dict)]
+    others: list[tuple[str, Callable[[], Any]]] = []
+    mapped: Any = inspect(model)
+    for field in _own_fields(model):
+        name, make = field.name, partial(empty_value, field)
+        if name in mapped.composites:
+            plain |= dict.fromkeys(attribute.key for attribute in mapped.composites[name].props)
+        elif name not in mapped.column_attrs:
+            others.append((name, make))
+        elif isinstance(make(), list | dict):
+            made.append((name, make))
+        else:
+            plain[name] = make()
+    return plain, tuple(made), tuple(others)
 
 
 def _settable(model: type[Resource], name: str) -> bool:

@@ -49,6 +49,7 @@ def clean_name(text: str) -> str:
     return text if text.isascii() else text.translate(_BIDI)
 
 
+@lru_cache(maxsize=2048)
 def fold(text: str) -> str:
     """The form in which texts are compared; folding twice changes nothing."""
     return _finish(_to_simplified(_flatten(text)))
@@ -145,8 +146,9 @@ def _converter() -> Callable[[str], str]:
 
 
 def _syllables(folded: str) -> Iterator[_Syllable]:
-    from pypinyin.seg.mmseg import seg  # 60 ms and 20 MB; who searches nothing should not pay
+    from crmkit.phrases import segmenter  # who searches nothing should not pay for the dictionary
 
+    seg = segmenter()
     for match in _HAN_OR_WORD.finditer(folded):
         position = match.start()
         if match.group(1) is None:
@@ -163,7 +165,7 @@ def _syllables(folded: str) -> Iterator[_Syllable]:
 @lru_cache(maxsize=20_000)
 def _readings(word: str) -> tuple[tuple[str, ...], ...]:
     """The toneless readings of each character of a word, the word's own reading first."""
-    from pypinyin import Style, pinyin
+    from crmkit.phrases import Style, pinyin
 
     found = pinyin(word, style=Style.NORMAL, heteronym=True, v_to_u=False)
     if len(found) != len(word):  # neighbours that the dictionary does not know come back as one
