@@ -12,6 +12,7 @@ from typing import Any
 from asyncpg import InterfaceError, PostgresError  # pyright: ignore[reportMissingTypeStubs]
 from sqlalchemy.dialects.postgresql.asyncpg import AsyncAdapt_asyncpg_dbapi
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
+from sqlalchemy.util import greenlet_spawn
 
 # Where a session that lives for one transaction alone keeps its connection.
 _KEPT = "crmkit.driver"
@@ -25,6 +26,9 @@ async def keep_driver(session: AsyncSession) -> None:
 async def driver(session: AsyncSession) -> Any:
     """The asyncpg connection of the session's open transaction."""
     if (kept := session.info.get(_KEPT)) is not None:
+        if session.in_nested_transaction():
+            # SQLAlchemy sets a savepoint with the first statement behind it that goes through itself.
+            await session.connection()
         return kept
     connection = await session.connection()
     found = await driver_of(connection)
@@ -71,7 +75,8 @@ async def transaction(engine: AsyncEngine, begin: str = "BEGIN") -> AsyncGenerat
         if not clean:
             # What state it is in nobody knows, as after a deadline in the middle of a statement.
             pooled.invalidate()
-        pooled.close()
+        # One that the pool has no room for is closed, which SQLAlchemy does as it does all its waiting.
+        await greenlet_spawn(pooled.close)
 
 
 @cache

@@ -1,6 +1,8 @@
 """A database that went away and came back costs nobody more than a 503."""
 
 import asyncio
+from contextlib import AsyncExitStack
+from typing import Any, cast
 
 import pytest
 from asyncpg import InterfaceError
@@ -9,6 +11,7 @@ from crmkit.rpc import problem_of
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.pool import QueuePool
 
 
 async def test_a_read_takes_a_fresh_connection_for_those_that_the_server_has_ended(
@@ -46,3 +49,12 @@ def test_a_connection_that_is_gone_is_no_defect_and_a_wrong_use_of_it_is() -> No
         assert problem_of(error).reason == "UNAVAILABLE"
     wrong = InterfaceError("cannot perform operation: another operation is in progress")
     assert problem_of(wrong).reason == "INTERNAL"
+
+
+async def test_a_connection_that_the_pool_has_no_room_for_is_closed(engine: AsyncEngine) -> None:
+    surplus = cast("QueuePool", engine.pool).size() + 1
+    connections: list[Any] = []
+    async with AsyncExitStack() as stack:
+        for _ in range(surplus):
+            connections.append(await stack.enter_async_context(transaction(engine)))
+    assert [connection.is_closed() for connection in connections].count(True) == 1
