@@ -8,6 +8,7 @@ import crmprotos
 import pytest
 import yaml
 from crm.options.v1 import options_pb2
+from crmkit.access import Scope
 from local_platform.layout import ROLES, ROOT
 
 # The generated stubs know extensions under another type.
@@ -48,7 +49,7 @@ def test_a_business_role_is_composed_of_what_its_patterns_match(realm: dict[str,
 def test_roles_have_both_labels_and_a_scope() -> None:
     for role in yaml.safe_load(ROLES.read_text()).values():
         assert role["label"].keys() == {"zh", "en"}
-        assert role["scope"] in {"OWN", "DEPARTMENT", "BELOW", "ALL"}
+        assert role["scope"] in set(Scope)
         assert role["permissions"]
 
 

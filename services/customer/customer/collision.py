@@ -146,7 +146,9 @@ async def open_pair(account: Account, hit: Hit, kind: str, call: Call) -> Duplic
     """A case about two accounts that are there; None where there was one before."""
     low, high = sorted([str(account.id), str(hit.account.id)])
     pair = f"{low}/{high}"
-    if await call.find(DuplicateCase, DuplicateCase.pair == pair) is not None:
+    # Another record of the same batch may have opened it, which the database has not been told yet.
+    opened = any(isinstance(row, DuplicateCase) and row.pair == pair for row in call.db.new)
+    if opened or await call.find(DuplicateCase, DuplicateCase.pair == pair) is not None:
         return None
     case = new_case(account, [hit], kind, call)
     case.pair, case.account = pair, account.name
