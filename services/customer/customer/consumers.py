@@ -51,7 +51,9 @@ async def on_contact_moment(event: Fact, call: Call) -> None:
     # Two that are told at once meet at the unique key, and the later one comes again.
     if await call.find(Interaction, Interaction.channel == channel, Interaction.source_key == key[:200]):
         return
-    moment = next((str(record[name]) for name in _TIMES if record.get(name)), "")
+    # A visit begins when somebody comes.
+    begun: dict[str, Any] = record.get("checkIn") or {}
+    moment = begun.get("serverTime") or next((str(record[name]) for name in _TIMES if record.get(name)), "")
     row = Interaction(
         account=account.name, channel=channel, direction=said if said in ("INBOUND", "OUTBOUND") else direction,
         start_time=datetime.fromisoformat(moment).astimezone(UTC) if moment else event.time,

@@ -18,7 +18,6 @@ from sqlalchemy import select
 State, Way = pb.CareOccurrence.State, pb.CareOccurrence.Way
 
 
-@pytest.mark.capability("c.care")
 def test_birthdays_fall_on_the_right_day_of_both_calendars() -> None:
     assert day_in_year("SOLAR", 2027, 2, 29) == date(2027, 2, 28)
     assert day_in_year("SOLAR", 2027, 2, 29, march=True) == date(2027, 3, 1)
@@ -75,7 +74,6 @@ async def people(customer: Service, tag: str, *births: dict[str, Any]) -> tuple[
     return account, names
 
 
-@pytest.mark.capability("c.care")
 async def test_one_occasion_for_each_person_and_day_however_often_the_night_comes(customer: Service) -> None:
     today = datetime.now(UTC).astimezone().date()
     soon = today + timedelta(days=20)
@@ -135,7 +133,6 @@ async def test_one_occasion_for_each_person_and_day_however_often_the_night_come
     assert customer.person("sales1").superior in notices[0]["employees"]
 
 
-@pytest.mark.capability("c.care")
 async def test_days_that_were_slept_through_are_made_up_but_not_sent(customer: Service) -> None:
     today = datetime.now(UTC).astimezone().date()
     _, (first, second) = await people(
@@ -149,7 +146,6 @@ async def test_days_that_were_slept_through_are_made_up_but_not_sent(customer: S
     assert by_person[second].HasField("told_time")
 
 
-@pytest.mark.capability("c.care")
 async def test_a_return_visit_runs_after_approval_and_asks_again_when_it_changes(customer: Service) -> None:
     await people(customer, "回访", birth(date(1980, 1, 1)))
 

@@ -80,7 +80,6 @@ BAD_MIDDLE = table(
 )
 
 
-@pytest.mark.capability("c.import")
 async def test_a_bad_row_in_the_middle_is_named_and_nothing_is_written(customer: Service) -> None:
     found = await checked(customer, customer.sales1, BAD_MIDDLE)
     assert State.Name(found.state) == "CHECKED", found.failure
@@ -97,7 +96,6 @@ async def test_a_bad_row_in_the_middle_is_named_and_nothing_is_written(customer:
     assert not await accounts(customer.sales1, "润丰")
 
 
-@pytest.mark.capability("c.import")
 async def test_the_good_rows_are_kept_only_if_asked(customer: Service) -> None:
     found = await checked(customer, customer.sales1, BAD_MIDDLE)
     done = await ran(customer, customer.sales1, found, skip_errors=True)
@@ -154,7 +152,6 @@ async def test_an_imported_account_is_like_one_typed_in(customer: Service) -> No
     assert refused.value.reason == "ACCOUNT_COLLISION"
 
 
-@pytest.mark.capability("c.import")
 async def test_the_same_file_again_creates_nothing(customer: Service) -> None:
     content = table(
         ("客户名称",), *((f"再来{n}号纺织有限公司",) for n in "甲乙丙丁"), ("再来甲号纺织有限责任公司",)
@@ -179,7 +176,6 @@ async def test_chinese_is_read_in_every_usual_encoding(customer: Service, encodi
     assert await accounts(customer.sales1, name[:-2]) == [name]
 
 
-@pytest.mark.capability("c.import")
 async def test_a_workbook_is_read_like_a_table(customer: Service) -> None:
     file = io.BytesIO()
     sheets.write_xlsx(file, ["客户名称", "员工人数"], [["簿册印务有限公司", 88], ["簿册包装有限公司", "x"]])
@@ -219,7 +215,6 @@ SECTORS = ("technology", "medical", "retail", "software", "entertainment", "mark
 
 
 @pytest.mark.skipif(not MAVEN.exists(), reason="the data of the Maven file is not here")
-@pytest.mark.capability("c.import")
 async def test_the_maven_accounts_come_in_with_their_parents_and_a_misspelt_sector_is_offered(
     customer: Service,
 ) -> None:
@@ -352,7 +347,6 @@ async def test_two_accounts_of_one_name_are_an_ambiguous_reference(customer: Ser
     assert "2" in found.errors[0].text
 
 
-@pytest.mark.capability("c.import")
 async def test_update_fills_in_what_the_row_says_and_revert_gives_the_old_values_back(
     customer: Service,
 ) -> None:
@@ -381,7 +375,6 @@ async def test_update_fills_in_what_the_row_says_and_revert_gives_the_old_values
     assert not await accounts(customer.sales1, "补齐新户")
 
 
-@pytest.mark.capability("c.import")
 async def test_a_record_in_use_or_touched_survives_the_revert(customer: Service) -> None:
     names = [f"留下{n}号广告有限公司" for n in "甲乙丙"]
     done = await ran(
@@ -432,7 +425,6 @@ async def test_a_file_that_cannot_be_read_fails_with_its_line_and_may_be_checked
     assert refused.value.reason == "ILLEGAL_TRANSITION"
 
 
-@pytest.mark.capability("c.import")
 async def test_a_file_over_the_limit_is_refused(customer: Service) -> None:
     file, person = f"files/{uuid4()}", customer.person("sales1")
     resource = {"name": file, "displayName": "大.csv", "sha256": "0" * 64, "size": str(201 << 20), "owner": person.employee,
@@ -445,7 +437,6 @@ async def test_a_file_over_the_limit_is_refused(customer: Service) -> None:
     assert refused.value.reason == "IMPORT_TOO_LARGE"
 
 
-@pytest.mark.capability("c.import")
 async def test_a_run_killed_in_the_middle_ends_as_if_nothing_had_happened(customer: Service) -> None:
     names = [f"断续第{n}号器械有限公司" for n in range(1, 2601)]
     rows = [(name, f"{n % 97}", names[n // 2] if n % 50 == 7 else "") for n, name in enumerate(names)]
@@ -515,7 +506,6 @@ async def test_an_equal_create_during_the_run_is_one_customer(customer: Service)
 
 
 @pytest.mark.slow
-@pytest.mark.capability("c.import")
 async def test_rows_come_in_at_the_pace_of_a_hundred_thousand_in_ten_minutes(
     customer: Service, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -536,7 +526,6 @@ async def test_rows_come_in_at_the_pace_of_a_hundred_thousand_in_ten_minutes(
     assert 6000 / seconds > 167
 
 
-@pytest.mark.capability("c.import")
 async def test_a_run_rests_when_told_and_goes_on_to_the_same_end(customer: Service) -> None:
     rows = [("客户名称", "背景"), *((f"停续{number:04}号钢构有限公司", "停续") for number in range(3000))]
     found = await checked(customer, customer.sales1, table(*rows))

@@ -78,7 +78,6 @@ async def refusal(call: Any) -> tuple[grpc.StatusCode, str]:
     return refused.value.code, refused.value.reason
 
 
-@pytest.mark.capability("a.scope")
 async def test_levels_segments_rules_and_sharing_hold_on_every_path(
     customer: Service, company: Company
 ) -> None:

@@ -320,7 +320,6 @@ async def test_two_hundred_configured_lines_of_thirty_options_are_priced_in_half
     assert priced.net_total.amount == f"{sum(range(1, 201)) * 3000}.00"
 
 
-@pytest.mark.capability("s.discount")
 async def test_policies_make_the_price_in_their_order_and_the_seller_sees_why(
     sales: Service, policy: Made, product: Made, account: Made
 ) -> None:
@@ -356,7 +355,6 @@ async def test_policies_make_the_price_in_their_order_and_the_seller_sees_why(
     assert with_coupon.lines[0].trace[1].adjustment.amount == "-600.00"
 
 
-@pytest.mark.capability("s.discount")
 async def test_a_budget_is_reserved_by_acceptance_and_never_overdrawn(
     sales: Service, policy: Made, product: Made, account: Made
 ) -> None:
@@ -384,7 +382,6 @@ async def test_a_budget_is_reserved_by_acceptance_and_never_overdrawn(
     assert why == ["BUDGET_USED_UP"]
 
 
-@pytest.mark.capability("s.discount")
 async def test_a_discount_above_the_limit_of_the_role_waits_for_an_approval_and_is_never_cut(
     sales: Service, policy: Made, product: Made, account: Made
 ) -> None:
@@ -422,7 +419,6 @@ async def test_a_discount_above_the_limit_of_the_role_waits_for_an_approval_and_
     await sales.eventually(approved)
 
 
-@pytest.mark.capability("s.discount")
 async def test_policies_that_contradict_each_other_or_themselves_do_not_come_into_force(
     sales: Service, policy: Made, product: Made, account: Made
 ) -> None:
@@ -458,7 +454,6 @@ async def test_policies_that_contradict_each_other_or_themselves_do_not_come_int
     assert (await sales.sales1.GetQuote(name=made.name)).net_total.amount == "90.00"
 
 
-@pytest.mark.capability("s.quote")
 async def test_a_quote_is_priced_changed_compared_printed_opened_by_link_and_accepted_once(
     sales: Service, policy: Made, product: Made, account: Made, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -570,7 +565,6 @@ async def test_a_quote_is_priced_changed_compared_printed_opened_by_link_and_acc
         assert await replayed(call) == []
 
 
-@pytest.mark.capability("s.quote")
 async def test_what_is_ours_alone_stays_with_us(
     sales: Service, product: Made, account: Made, policy: Made
 ) -> None:

@@ -49,7 +49,6 @@ def pipeline(sales: Service) -> Made:
     return make
 
 
-@pytest.mark.capability("s.process")
 async def test_a_stage_is_left_when_everything_is_there_and_every_gap_is_told_at_once(
     sales: Service, pipeline: Made, account: Made
 ) -> None:
@@ -99,7 +98,6 @@ async def test_a_stage_is_left_when_everything_is_there_and_every_gap_is_told_at
     assert (await sales.sales1.WinOpportunity(name=made.name)).probability == "100"
 
 
-@pytest.mark.capability("s.process")
 async def test_a_new_version_leaves_running_deals_where_they_are_or_takes_them_along(
     sales: Service, pipeline: Made, account: Made
 ) -> None:
@@ -128,7 +126,6 @@ async def test_a_new_version_leaves_running_deals_where_they_are_or_takes_them_a
     assert [visit.stage for visit in moved.stage_history] == ["A", "X"]
 
 
-@pytest.mark.capability("s.process")
 async def test_in_a_customer_centred_process_a_quote_needs_no_opportunity(
     sales: Service, pipeline: Made, account: Made, product: Made
 ) -> None:
@@ -142,7 +139,6 @@ async def test_in_a_customer_centred_process_a_quote_needs_no_opportunity(
     assert (await sales.sales1.AcceptQuote(name=made.name, digest=made.digest)).state == pb.Quote.ACCEPTED
 
 
-@pytest.mark.capability("s.compete")
 async def test_competitors_are_known_counted_and_attacked_in_time(
     sales: Service, deal: Made, account: Made, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -202,7 +198,6 @@ async def test_competitors_are_known_counted_and_attacked_in_time(
     assert not (await sales.admin.GetIncumbency(name=mark.name)).on_attack_list
 
 
-@pytest.mark.capability("s.forecast")
 async def test_every_open_deal_is_in_one_bucket_and_weighted_amounts_are_rounded_before_they_are_summed(
     sales: Service, pipeline: Made, account: Made
 ) -> None:
@@ -263,7 +258,6 @@ async def test_every_open_deal_is_in_one_bucket_and_weighted_amounts_are_rounded
     assert reply.unconverted >= 1
 
 
-@pytest.mark.capability("s.forecast")
 async def test_a_snapshot_is_adjusted_frozen_and_measured_by_what_came(
     sales: Service, pipeline: Made, account: Made
 ) -> None:
@@ -335,7 +329,6 @@ def test_the_interval_of_a_share_is_that_of_wilson() -> None:
 
 
 @pytest.mark.skipif(not MAVEN.exists(), reason="the data are not here")
-@pytest.mark.capability("s.opp")
 async def test_the_maven_deals_come_in_with_their_totals_and_the_rest_with_reasons(
     sales: Service, account: Made, pipeline: Made
 ) -> None:

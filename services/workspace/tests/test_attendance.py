@@ -30,7 +30,6 @@ def punch(kind: str = "FIELD", place: tuple[float, float] = OFFICE, **more: Any)
     return {"kind": kind, "lat": place[0], "lon": place[1], "accuracyM": 20, **more}
 
 
-@pytest.mark.capability("w.attend")
 @pytest.mark.parametrize(
     ("datum", "given", "true"),
     [
@@ -49,7 +48,6 @@ def test_places_of_chinese_maps_become_true_ones(
     assert distance(to_wgs84(*given, datum), true) <= 10
 
 
-@pytest.mark.capability("w.attend")
 async def test_what_is_hard_to_believe_is_marked_and_never_refused(workspace: Service, office: Any) -> None:
     now = datetime.now(UTC)
     _, client = await colleague(workspace, office)
@@ -88,7 +86,6 @@ async def test_what_is_hard_to_believe_is_marked_and_never_refused(workspace: Se
     assert await office.refusal(client.CreateAttendance(attendance=unsigned)) == "VALIDATION"
 
 
-@pytest.mark.capability("w.attend")
 async def test_the_rule_of_the_nearest_department_judges_and_a_correction_is_agreed_to(
     workspace: Service, office: Any
 ) -> None:
@@ -162,7 +159,6 @@ async def test_the_rule_of_the_nearest_department_judges_and_a_correction_is_agr
     assert found.verdict == pb.Attendance.NORMAL
 
 
-@pytest.mark.capability("w.attend")
 async def test_a_closed_month_stays_as_it_is_and_its_sheet_adds_up(workspace: Service, office: Any) -> None:
     person, client = await colleague(workspace, office)
     then = datetime(2025, 3, 10, 2, tzinfo=UTC)
@@ -170,7 +166,7 @@ async def test_a_closed_month_stays_as_it_is_and_its_sheet_adds_up(workspace: Se
     old = punch(offline=True, deviceTime=stamp(then), uptimeMs=0, sentUptimeMs=passed, signature="c2lnbmVk")
     made = await client.CreateAttendance(attendance=old)
     visit = f"visits/{uuid4()}"
-    told = {"name": visit, "owner": person, "startTime": "2025-03-11T02:00:00Z"}
+    told = {"name": visit, "owner": person, "checkIn": {"serverTime": "2025-03-11T02:00:00Z"}}
     for _ in range(2):
         await workspace.tell("crm.sales.v1.VisitCompleted", {"visit": told}, visit)
 
@@ -183,7 +179,8 @@ async def test_a_closed_month_stays_as_it_is_and_its_sheet_adds_up(workspace: Se
     assert (line.days, line.field, line.visits_without_punch) == (1, 1, 1)
     checked = f"visits/{uuid4()}"
     for _ in range(2):
-        fact = {"visit": {"name": checked, "owner": person, "place": {"lat": OFFICE[0], "lon": OFFICE[1]}}}
+        stamp_there = {"position": {"latitude": OFFICE[0], "longitude": OFFICE[1]}, "accuracy": 12}
+        fact = {"visit": {"name": checked, "owner": person, "checkIn": stamp_there}}
         await workspace.tell("crm.sales.v1.VisitCheckedIn", fact, checked)
 
     async def punched() -> Any:

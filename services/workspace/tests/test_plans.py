@@ -31,7 +31,7 @@ async def visited(workspace: Service, person: str, account: str, when: datetime)
         "name": name,
         "owner": person,
         "account": account,
-        "startTime": when.isoformat().replace("+00:00", "Z"),
+        "checkIn": {"serverTime": when.isoformat().replace("+00:00", "Z")},
     }
     for _ in range(2):
         await workspace.tell("crm.sales.v1.VisitCompleted", {"visit": visit}, name)

@@ -146,7 +146,6 @@ async def test_a_task_is_overdue_from_midnight_on_in_the_zone_of_who_has_it(
     assert found[late].today == today.isoformat()
 
 
-@pytest.mark.capability("w.notes")
 async def test_a_private_note_is_in_no_list_search_report_or_export_of_others(
     workspace: Service, office: Any
 ) -> None:
@@ -192,7 +191,6 @@ async def test_a_private_note_is_in_no_list_search_report_or_export_of_others(
     await workspace.sales1.CreateNote(note={"displayName": "刚好", "body": "x" * 65536})
 
 
-@pytest.mark.capability("w.notes")
 async def test_a_note_is_shared_taken_back_and_made_a_task(workspace: Service, office: Any) -> None:
     sales2 = workspace.person("sales2").employee
     note = await workspace.sales1.CreateNote(note={"displayName": "周五演示", "body": "带样品"})

@@ -248,13 +248,15 @@ async def close_month(month: str, call: Call) -> None:
 
 async def checked_in(visit: dict[str, Any], moment: datetime, call: Call) -> None:
     """A visit that was begun is a field punch, once."""
-    person, name = str(visit.get("employee") or visit.get("owner") or ""), str(visit.get("name", ""))
+    person, name = str(visit.get("owner", "")), str(visit.get("name", ""))
     if not person.startswith("employees/") or await call.find(Attendance, Attendance.source == name):
         return
-    place: dict[str, Any] = visit.get("place") or visit.get("checkInPlace") or {}
+    stamp: dict[str, Any] = visit.get("checkIn") or {}
+    place: dict[str, Any] = stamp.get("position") or {}
     punch = Attendance(
         kind="FIELD", owner=person, creator=person, place=name, source=name, device_time=moment, offline=False,
-        lat=float(place.get("lat") or 0), lon=float(place.get("lon") or 0), method="GPS" if place else "MANUAL",
+        lat=float(place.get("latitude") or 0), lon=float(place.get("longitude") or 0),
+        accuracy_m=float(stamp.get("accuracy") or 0), method="GPS" if place else "MANUAL",
     )  # fmt: skip
     await call.add(punch)
     punch.punch_time = moment

@@ -59,11 +59,9 @@ async def count(fact: Fact, call: Call) -> tuple[str, date] | None:
             return None
         measure = CHANNELS.get(str(record.get("channel", "")), "INTERACTIONS")
     zone = await zone_of(person, call)
-    happened = (
-        record.get("startTime") or record.get("checkInTime")
-        if place in {"interaction", "visit", "call"}
-        else None
-    )
+    # A visit happened when somebody came, another moment of the customer when it began.
+    begun: dict[str, Any] = record.get("checkIn") or {}
+    happened = begun.get("serverTime") or record.get("startTime")
     moment = datetime.fromisoformat(happened) if happened else fact.time
     day = recurrence.wall_clock(moment, zone).date()
     late = recurrence.wall_clock(fact.time, zone).date() > day
