@@ -222,6 +222,10 @@ class Access:
     organisation: Organisation
     areas: Mapping[str, str]
     _known: dict[tuple[str, str], Reach] = field(default_factory=dict[tuple[str, str], Reach])
+    # What the database is told of the reaches, by who asks and for which collections.
+    told: dict[tuple[str, str, tuple[str, ...]], str] = field(
+        default_factory=dict[tuple[str, str, tuple[str, ...]], str]
+    )
 
     def reach(self, collection: str, verb: str = "read") -> Reach:
         """How far the permission `<area>.<collection>.<verb>` reaches."""

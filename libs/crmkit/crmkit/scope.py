@@ -14,7 +14,7 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from crmkit import filters
-from crmkit.access import Reach
+from crmkit.access import Access, Reach
 from crmkit.auth import ZONE, Caller
 from crmkit.resource import Resource
 from crmkit.tables import Collaborator
@@ -124,7 +124,17 @@ def _account_branches(model: type[Resource], caller: Caller) -> list[ColumnEleme
 def settings(caller: Caller, collections: Iterable[str]) -> tuple[str, str, str, str]:
     """What the policies read: kind of caller, employee, reaches, account."""
     kind = "SYSTEM" if caller.is_system else "ACCOUNT" if caller.account else "STAFF"
-    return kind, caller.employee, _reaches(caller, collections), caller.account
+    return kind, caller.employee, _told(caller, tuple(collections)), caller.account
+
+
+def _told(caller: Caller, collections: tuple[str, ...]) -> str:
+    """The reaches as text, made once for as long as the roles of the caller reach the same."""
+    if caller.account or not isinstance(caller.access, Access):
+        return _reaches(caller, collections)
+    told, key = caller.access.told, (caller.actor, caller.employee, collections)
+    if key not in told:
+        told[key] = _reaches(caller, collections)
+    return told[key]
 
 
 def _reaches(caller: Caller, collections: Iterable[str]) -> str:

@@ -5,10 +5,9 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
-from chinese_calendar import is_workday
+from crmkit.workdays import SATURDAY, is_working_day
 
 HORIZON = timedelta(days=730)
-SATURDAY = 5
 
 Window = tuple[int, int]
 """Minutes of the day from and to, 1440 for its end."""
@@ -56,13 +55,7 @@ class WorkingTime:
                 yield self._instant(day, opens), self._instant(day, closes)
 
     def _works(self, day: date) -> bool:
-        if self.china:
-            try:
-                return is_workday(day)
-            except NotImplementedError:
-                # A year that is not announced yet.
-                pass
-        return day.weekday() < SATURDAY
+        return is_working_day(day) if self.china else day.weekday() < SATURDAY
 
     def _instant(self, day: date, minutes: int) -> datetime:
         """The instant of a wall-clock time; one that a change of clocks leaves out moves to the next that is."""

@@ -60,13 +60,7 @@ export function GenericRecord({ resource, name, more }: Props) {
         {
           key: "history",
           label: t("history.title"),
-          content: (
-            <section className="card">
-              <div className="card-body history-body">
-                <History resource={resource} name={name} />
-              </div>
-            </section>
-          ),
+          content: <History resource={resource} name={name} />,
         },
       ]}
     />

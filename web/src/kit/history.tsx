@@ -12,8 +12,18 @@ import { Empty, ErrorNote, Skeleton } from "./states";
 const PAGE = 20;
 const NOISE = new Set(["etag", "updateTime", "name", "createTime", "creator", "searchText"]);
 
-/** Who changed what when, from the audit entries, in sentences. */
+/** Who changed what when, from the audit entries, in sentences: a card for a tab of the record. */
 export function History({ resource, name }: { resource: Resource; name: string }) {
+  return (
+    <section className="card">
+      <div className="card-body history-body">
+        <Entries resource={resource} name={name} />
+      </div>
+    </section>
+  );
+}
+
+function Entries({ resource, name }: { resource: Resource; name: string }) {
   const { t, language, label } = useText();
   const audit = useCatalogue().find("auditEntries");
   const session = useSession();

@@ -4,7 +4,6 @@ from datetime import date, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from chinese_calendar import is_workday
 from crm.customer.v1 import events_pb2 as events
 from crm.customer.v1 import pb
 from crmkit.call import Call
@@ -12,6 +11,7 @@ from crmkit.driver import driver
 from crmkit.errors import FailedPrecondition, Problem
 from crmkit.runs import Kind, Run, start
 from crmkit.schedule import cron, every
+from crmkit.workdays import is_working_day
 from sqlalchemy import select, update
 
 from customer import ownership
@@ -247,7 +247,7 @@ async def fill_working_days(call: Call) -> None:
         return
     day, ordinal, rows = date(2015, 1, 1), 0, []
     while day <= until:
-        if _works(day):
+        if is_working_day(day):
             ordinal += 1
             rows.append((day, ordinal))
         day += timedelta(days=1)
@@ -261,13 +261,6 @@ async def fill_working_days(call: Call) -> None:
 async def lengthen_calendar(as_of: datetime, call: Call) -> None:
     """A service that runs for years never runs out of working days."""
     await fill_working_days(call)
-
-
-def _works(day: date) -> bool:
-    try:
-        return bool(is_workday(day))
-    except NotImplementedError:
-        return day.weekday() < 5
 
 
 RUNS = {RECKON: Kind(_reckon_all, _could_not)}

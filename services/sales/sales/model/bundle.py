@@ -14,7 +14,8 @@ from crmkit.errors import FailedPrecondition, InvalidArgument, Validation, Viola
 from crmkit.resource import Resource, parse_name
 from crmkit.values import Money
 from sales.configuration import Broken, Choices, Shape
-from sales.model.base import Base, one_at_a_time
+from sales.model import versions
+from sales.model.base import Base
 from sales.model.product import Product, products
 from sqlalchemy import Index, select, text
 from sqlalchemy.orm import Mapped
@@ -53,8 +54,7 @@ class Bundle(Resource, Base):
 
     async def creating(self, call: Call) -> None:
         """Completes the record."""
-        if not self.root:
-            self.root, self.version_number = self.name, 1
+        versions.begin(self)
         self.state, self.price_mode = "DRAFT", self.price_mode or "SUM"
         self._check()
 
@@ -94,18 +94,7 @@ class Bundle(Resource, Base):
 
     async def new_version(self, call: Call) -> Bundle:
         """A draft like this version."""
-        await one_at_a_time(call, [self.root])
-        last = await call.db.scalars(
-            select(Bundle.version_number)
-            .where(Bundle.root == self.root)
-            .order_by(Bundle.version_number.desc())
-        )
-        copy = Bundle(
-            **{name: getattr(self, name) for name in _COPIED},
-            root=self.root,
-            version_number=(last.first() or 0) + 1,
-        )
-        return await call.add(copy)
+        return await versions.next_version(self, _COPIED, call)
 
     async def for_sale(self, call: Call) -> Bundle | None:
         """The version of it that is for sale."""

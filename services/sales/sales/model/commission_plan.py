@@ -13,6 +13,7 @@ from crmkit.company import today
 from crmkit.errors import FailedPrecondition, Validation, Violation
 from crmkit.resource import Resource
 from sales.commission import tiers_wrong
+from sales.model import versions
 from sales.model.base import Base, one_at_a_time
 from sqlalchemy import Index, select, text
 from sqlalchemy.orm import Mapped
@@ -50,8 +51,7 @@ class CommissionPlan(Resource, Base):
 
     async def creating(self, call: Call) -> None:
         """Completes the record."""
-        if not self.root:
-            self.root, self.version_number = self.name, 1
+        versions.begin(self)
         self.state, self.mode = "DRAFT", self.mode or "MARGINAL"
         self._check()
 
@@ -87,11 +87,7 @@ class CommissionPlan(Resource, Base):
 
     async def new_version(self, call: Call) -> CommissionPlan:
         """A draft like this version."""
-        await one_at_a_time(call, [self.root])
-        numbers = select(CommissionPlan.version_number).where(CommissionPlan.root == self.root)
-        last = await call.db.scalar(numbers.order_by(CommissionPlan.version_number.desc()).limit(1))
-        kept = {name: getattr(self, name) for name in _COPIED}
-        return await call.add(CommissionPlan(**kept, root=self.root, version_number=(last or 0) + 1))
+        return await versions.next_version(self, _COPIED, call)
 
     def rates(self) -> list[tuple[Decimal, Decimal]]:
         """Its tiers: from which amount, what percentage."""

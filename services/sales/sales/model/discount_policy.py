@@ -15,6 +15,7 @@ from crmkit.resource import Resource
 from crmkit.values import Money, zero
 from sales.engine import Given, Line, Policy
 from sales.engine.policies import in_scope
+from sales.model import versions
 from sales.model.base import Base, one_at_a_time
 from sales.model.product import Product, products
 from sqlalchemy import Index, or_, select, text
@@ -88,8 +89,7 @@ class DiscountPolicy(Resource, Base):
 
     async def creating(self, call: Call) -> None:
         """Completes the record."""
-        if not self.root:
-            self.root, self.version_number = self.name, 1
+        versions.begin(self)
         self.state = "DRAFT"
         self._check()
 
@@ -131,18 +131,7 @@ class DiscountPolicy(Resource, Base):
 
     async def new_version(self, call: Call) -> DiscountPolicy:
         """A draft like this version."""
-        await one_at_a_time(call, [self.root])
-        last = await call.db.scalars(
-            select(DiscountPolicy.version_number)
-            .where(DiscountPolicy.root == self.root)
-            .order_by(DiscountPolicy.version_number.desc())
-        )
-        copy = DiscountPolicy(
-            **{name: getattr(self, name) for name in _COPIED},
-            root=self.root,
-            version_number=(last.first() or 0) + 1,
-        )
-        return await call.add(copy)
+        return await versions.next_version(self, _COPIED, call)
 
     def take(self, amount: Money) -> None:
         """Reserves so much of the budget; the row is locked."""

@@ -11,6 +11,7 @@ from crmkit.amounts import HUNDRED
 from crmkit.call import Call
 from crmkit.errors import FailedPrecondition, Validation, Violation
 from crmkit.resource import Resource
+from sales.model import versions
 from sales.model.base import Base, one_at_a_time
 from sqlalchemy import Index, exists, select, text
 from sqlalchemy.orm import Mapped
@@ -39,8 +40,7 @@ class Pipeline(Resource, Base):
 
     async def creating(self, call: Call) -> None:
         """Completes the record."""
-        if not self.root:
-            self.root, self.version_number = self.name, 1
+        versions.begin(self)
         self.state = self.state or "DRAFT"
         self.mode = self.mode or "STAGE_CENTRED"
         self._check_stages()
@@ -73,14 +73,7 @@ class Pipeline(Resource, Base):
 
     async def new_version(self, call: Call) -> Pipeline:
         """A draft like this version."""
-        await one_at_a_time(call, [self.root])
-        numbers = select(Pipeline.version_number).where(Pipeline.root == self.root)
-        last = await call.db.scalar(numbers.order_by(Pipeline.version_number.desc()).limit(1))
-        names = ("display_name", "mode", "stages", "allow_skip")
-        copy = Pipeline(
-            **{name: getattr(self, name) for name in names}, root=self.root, version_number=(last or 0) + 1
-        )
-        return await call.add(copy)
+        return await versions.next_version(self, ("display_name", "mode", "stages", "allow_skip"), call)
 
     async def _take_over(self, before: Pipeline, mappings: dict[str, str], call: Call) -> None:
         """Moves the running deals of the version before; a stage that is gone needs a mapping (STAGE_IN_USE)."""

@@ -72,14 +72,7 @@ export function AccountPage({ name }: { name: string }) {
         ...tab("interactions", lists(["interactions"])),
         ...tab("business", lists(BUSINESS)),
         ...tab("service", lists(SERVICE)),
-        ...tab(
-          "history",
-          <section className="card">
-            <div className="card-body history-body">
-              <History resource={resource} name={name} />
-            </div>
-          </section>,
-        ),
+        ...tab("history", <History resource={resource} name={name} />),
       ]}
     />
   );

@@ -18,13 +18,7 @@ export function RolePage({ name }: { name: string }) {
         {
           key: "history",
           label: t("history.title"),
-          content: (
-            <section className="card">
-              <div className="card-body history-body">
-                <History resource={resource} name={name} />
-              </div>
-            </section>
-          ),
+          content: <History resource={resource} name={name} />,
         },
       ]}
     />

@@ -1,0 +1,16 @@
+"""Working days of China: with the public holidays and the days that make up for them, as far as announced."""
+
+from datetime import date
+
+# The package tells no types.
+from chinese_calendar import is_workday  # pyright: ignore[reportMissingTypeStubs, reportUnknownVariableType]
+
+SATURDAY = 5
+
+
+def is_working_day(day: date) -> bool:
+    """True where China works; in a year that the State Council has not announced, Monday to Friday."""
+    try:
+        return bool(is_workday(day))
+    except NotImplementedError:
+        return day.weekday() < SATURDAY
