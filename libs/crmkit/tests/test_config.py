@@ -8,6 +8,8 @@ from typing import Any, Protocol
 import pytest
 from crmkit.bus import Bus
 from crmkit.config import BUCKET, Config
+from nats.js.errors import KeyNotFoundError
+from nats.js.kv import KeyValue
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -19,7 +21,7 @@ class OwnNats(Protocol):
     async def kill(self) -> None: ...
 
 
-async def until(condition: Callable[[], bool], seconds: float = 5) -> None:
+async def until(condition: Callable[[], bool], seconds: float = 30) -> None:
     async with asyncio.timeout(seconds):
         while not condition():  # noqa: ASYNC110 (the point is how soon it is seen)
             await asyncio.sleep(0.01)
@@ -84,12 +86,10 @@ async def test_an_app_starts_with_what_it_knew_last_while_nats_is_away(
     async with Bus(own_nats.url, "later") as bus, Config(engine, bus) as config:
         assert config.get("role.seller") == {"scope": "OWN"}
         await own_nats.start()
-        await until(lambda: bus.up and own_bus.up, 10)
+        await until(lambda: bus.up and own_bus.up)
         await workspace.delete("role.clerk")
         await workspace.put("role.seller", {"scope": "BELOW"})
-        await until(
-            lambda: config.get("role.seller") == {"scope": "BELOW"} and not config.get("role.clerk"), 10
-        )
+        await until(lambda: config.get("role.seller") == {"scope": "BELOW"} and not config.get("role.clerk"))
     assert await saved(engine) == {"role.seller": {"scope": "BELOW"}}
 
 
@@ -102,7 +102,7 @@ async def test_changes_are_seen_again_after_nats_was_killed(
     await asyncio.sleep(0.3)
     assert reader.get("role.seller") == {"scope": "OWN"}
     await own_nats.start()
-    await asyncio.wait_for(own_bus.connected(), 5)
+    await asyncio.wait_for(own_bus.connected(), 30)
     await workspace.put("role.seller", {"scope": "ALL"})
     await until(lambda: reader.get("role.seller") == {"scope": "ALL"})
 
@@ -126,6 +126,32 @@ async def test_the_owner_fills_a_lost_bucket_and_nobody_forgets(
     assert (await (await own_bus.js.key_value(BUCKET)).get("role.seller")).value == b'{"scope": "OWN"}'
     await workspace.put("role.seller", {"scope": "ALL"})
     await until(lambda: reader.get("role.seller") == {"scope": "ALL"})
+
+
+async def test_a_mark_of_the_end_that_comes_too_early_brings_nothing_back(
+    own_bus: Bus, engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await own_bus.connected()
+    async with Config(engine, own_bus, owner=True) as workspace:
+        await workspace.put("role.seller", {"scope": "OWN"})
+        await workspace.put("role.clerk", {"scope": "ALL"})
+        await until(lambda: len(workspace.prefix("role.")) == 2)
+    bucket = await own_bus.js.key_value(BUCKET)
+    await bucket.delete("role.clerk")
+    whole = KeyValue.watchall
+
+    async def early(bucket: KeyValue, **options: Any) -> KeyValue.KeyWatcher:
+        watcher = await whole(bucket, **options)
+        entries = [watcher._updates.get_nowait() for _ in range(watcher._updates.qsize())]
+        for entry in [None, *entries]:
+            watcher._updates.put_nowait(entry)
+        return watcher
+
+    monkeypatch.setattr(KeyValue, "watchall", early)
+    async with Config(engine, own_bus, owner=True) as later:
+        await until(lambda: later.prefix("role.") == {"seller": {"scope": "OWN"}})
+    with pytest.raises(KeyNotFoundError):
+        await bucket.get("role.clerk")
 
 
 async def test_a_value_that_cannot_be_sent_is_not_believed(
