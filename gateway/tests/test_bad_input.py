@@ -170,7 +170,7 @@ async def _raw(port: int, data: bytes, *, close: bool = False) -> bytes:
         writer.close()
         await writer.wait_closed()
         return b""
-    async with asyncio.timeout(3):
+    async with asyncio.timeout(30):
         answer = await reader.readuntil(b"\r\n")
     writer.close()
     await writer.wait_closed()

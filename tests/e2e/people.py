@@ -8,7 +8,7 @@ from uuid import uuid4
 
 import httpx
 
-PATIENCE = 20.0
+PATIENCE = 60.0
 
 
 class Refusal(Exception):

@@ -145,7 +145,7 @@ def test_one_foreign_record_refuses_the_whole_batch(
 
 
 @pytest.mark.parametrize(
-    "text", ["' OR 1=1--", "%", "_", "\\", "'; SELECT pg_sleep(5)--", '"; DROP TABLE accounts; --', "${7*7}"]
+    "text", ["' OR 1=1--", "%", "_", "\\", "'; SELECT pg_sleep(60)--", '"; DROP TABLE accounts; --', "${7*7}"]
 )
 def test_what_looks_like_a_query_is_only_text(person: SignIn, text: str) -> None:
     sales = person("sales1")
@@ -155,7 +155,7 @@ def test_what_looks_like_a_query_is_only_text(person: SignIn, text: str) -> None
     for query in ({"q": text}, {"filter": f'background = "{quoted}"'}):
         assert sales.ask("GET", "/v1/accounts", params=query).status_code in (200, 400, 422)
     assert sales.ask("GET", "/v1/accounts", params={"orderBy": text}).status_code == 400
-    assert perf_counter() - begun < 4
+    assert perf_counter() - begun < 50
     made = sales.create("accounts", displayName=f"{text}{uuid4().hex[:6]}")
     assert sales.read(made["name"])["displayName"] == made["displayName"]
     assert text in made["displayName"]

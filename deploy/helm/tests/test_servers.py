@@ -70,7 +70,7 @@ async def bus_url(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterat
 @asynccontextmanager
 async def bus_of(app: str, address: str) -> AsyncIterator[Bus]:
     async with Bus(f"nats://{app}:of-{app}@{address}", app, StreamLimits(max_bytes=1024 * 1024)) as bus:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await bus.connected()
         yield bus
 
@@ -99,7 +99,7 @@ async def test_configuration_written_by_workspace_is_seen_by_the_others(bus_url:
     ):
         read.changed("role.", lambda _key, _value: seen.set())
         await written.put("role.finance", {"scope": "ALL"})
-        await asyncio.wait_for(seen.wait(), 10)
+        await asyncio.wait_for(seen.wait(), 30)
         assert read.get("role.finance") == {"scope": "ALL"}
 
 
@@ -218,14 +218,14 @@ async def test_an_app_migrates_serves_and_stops_in_the_environment_that_the_char
                 assert not await serving_as("")
                 async with bus_of("workspace", bus_url) as bus, Config(None, bus) as config:
                     await config.put("role.administrator", {"permissions": ["*"], "scope": "ALL"})
-                async with asyncio.timeout(10):
+                async with asyncio.timeout(60):
                     while not await serving_as(""):  # noqa: ASYNC110
                         await asyncio.sleep(0.1)
             metrics = await asyncio.to_thread(urllib.request.urlopen, f"http://127.0.0.1:{port + 1}/metrics")
             text = metrics.read()
             for name in (b"crm_outbox_unpublished", b"crm_rpc_in_flight{", b"crm_db_pool_in_use{"):
                 assert name in text
-            async with bus_of("gateway", bus_url) as bus, asyncio.timeout(10):
+            async with bus_of("gateway", bus_url) as bus, asyncio.timeout(60):
                 while (await bus.js.streams_info()) == []:  # noqa: ASYNC110
                     await asyncio.sleep(0.1)
         finally:

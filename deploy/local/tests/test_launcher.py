@@ -166,7 +166,7 @@ def _pid(state: Path, name: str) -> int:
 
 async def _until(condition: object) -> None:
     assert callable(condition)
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while not condition():
         assert time.monotonic() < deadline
         await asyncio.sleep(0.1)

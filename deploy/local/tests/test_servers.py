@@ -160,7 +160,7 @@ def _start(*command: str) -> subprocess.Popen[bytes]:
 
 
 def _pid(file: Path) -> int:
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 30
     while not file.exists() and time.monotonic() < deadline:
         time.sleep(0.05)
     return int(file.read_text().split()[0])

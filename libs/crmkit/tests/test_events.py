@@ -76,7 +76,7 @@ async def count(engine: AsyncEngine, query: str) -> int:
         return (await connection.execute(text(f"SELECT count(*) FROM {query}"))).scalar_one()
 
 
-async def until(condition: Callable[[], Awaitable[bool]], seconds: float = 15) -> None:
+async def until(condition: Callable[[], Awaitable[bool]], seconds: float = 60) -> None:
     async with asyncio.timeout(seconds):
         while not await condition():  # noqa: ASYNC110 (what is waited for is in a database)
             await asyncio.sleep(0.02)
@@ -165,7 +165,7 @@ async def test_a_handler_gets_what_the_sender_said(
         actor="employees/1",
     )
     await write(engine, change)
-    async with running(relay, listen(everything, changes)), asyncio.timeout(5):
+    async with running(relay, listen(everything, changes)), asyncio.timeout(30):
         whole, message = await heard.get(), await heard.get()
     assert (whole.id, whole.aggregate, whole.version, whole.actor) == (
         change["event_id"],
@@ -292,7 +292,7 @@ async def _die_and_take_over(
 ) -> None:
     async with running(relay):
         dying = asyncio.create_task(first.run())
-        await asyncio.wait_for(stuck.wait(), 5)
+        await asyncio.wait_for(stuck.wait(), 30)
         async with running(second):
             await asyncio.sleep(2.5)  # longer than the acknowledgement is waited for
         for task in first._last.values():
@@ -607,7 +607,7 @@ async def test_a_stop_that_comes_together_with_work_still_stops(
         relay.wake()
         for part in parts:
             part.cancel()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await asyncio.wait(parts)
 
 

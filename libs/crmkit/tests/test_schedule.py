@@ -83,7 +83,7 @@ async def test_two_replicas_run_each_missed_time_once(
     job = every("1m")(note)
     await due_since(engine, "9 minutes")
     tasks = [asyncio.create_task(schedules(engine, open_call, metrics, job).run()) for _ in range(2)]
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while len(await effects(engine)) < 10:  # noqa: ASYNC110 (it is in a database)
             await asyncio.sleep(0.05)
     await asyncio.sleep(0.5)

@@ -56,7 +56,7 @@ async def test_what_is_used_follows_billing_and_nothing_else(customer: Service, 
             found = await customer.manager.GetCreditProfile(name=profile.name)
             return found if found.available.amount == amount else None
 
-        return await customer.eventually(look, 5)
+        return await customer.eventually(look)
 
     found = await available("600.00")
     assert found.used.amount == "400.00"

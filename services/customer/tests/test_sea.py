@@ -59,7 +59,7 @@ async def simulated(customer: Service, name: str, days: int = 90) -> Any:
         rule = await customer.admin.GetPoolRule(name=name)
         return rule if rule.simulation.state == pb.PoolRule.Simulation.DONE else None
 
-    return await customer.eventually(done, 6)
+    return await customer.eventually(done)
 
 
 def clause(key: str, tag: str, *clocks: dict[str, Any], **fields: Any) -> dict[str, Any]:

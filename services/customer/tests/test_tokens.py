@@ -252,7 +252,7 @@ async def test_a_changed_role_counts_within_five_seconds_whatever_the_token_says
                     return problem.code == grpc.StatusCode.PERMISSION_DENIED
                 return False
 
-            await customer.eventually(denied, 5)
+            await customer.eventually(denied)
         finally:
             await config.put(key, entry)
     await customer.eventually(lambda: _is_accepted(customer, token), 5)

@@ -65,7 +65,7 @@ async def ledger(sales: Service, deal: str, count: int) -> list[Any]:
         ).commission_entries
         return list(rows) if len(rows) >= count else []
 
-    return await sales.eventually(found, 20)
+    return await sales.eventually(found)
 
 
 async def test_collected_money_earns_by_slab_once_and_goes_back_from_the_top(

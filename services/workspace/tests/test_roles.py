@@ -25,11 +25,11 @@ async def test_a_role_for_a_time_counts_in_its_time_alone(workspace: Service, of
     assert await office.refusal(client.ListDepartments()) == "PERMISSION_DENIED"
 
     await workspace.admin.AssignEmployeeRole(
-        name=person.name, role=code, untilTime=instant(seconds=2), reason="代理一会儿"
+        name=person.name, role=code, untilTime=instant(seconds=6), reason="代理一会儿"
     )
     key = f"employee.{person.name.partition('/')[2]}"
     config = workspace.running.config
-    await workspace.eventually(lambda: code in (config.get(key) or {})["roles"], 5)
+    await workspace.eventually(lambda: code in (config.get(key) or {})["roles"])
     await client.ListDepartments()
 
     async def over() -> bool:

@@ -171,7 +171,7 @@ async def test_a_private_note_is_in_no_list_search_report_or_export_of_others(
         found = await workspace.admin.GetBulkJob(name=job.name)
         return found if found.state in (pb.BulkJob.DONE, pb.BulkJob.FAILED) else None
 
-    exported = await workspace.eventually(ended, 20)
+    exported = await workspace.eventually(ended)
     if exported.result_file:
         file = await workspace.admin.GetFile(name=exported.result_file)
         path = workspace.parts.directory / "files" / "sha256" / file.sha256[:2] / file.sha256

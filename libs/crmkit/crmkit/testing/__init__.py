@@ -208,7 +208,7 @@ class Service:
         }  # fmt: skip
         await js.publish(subject, json.dumps(payload).encode(), headers=headers)
 
-    async def eventually(self, check: Callable[[], Any], seconds: float = 10) -> Any:
+    async def eventually(self, check: Callable[[], Any], seconds: float = 30) -> Any:
         """Waits until the check, which may be a coroutine function, gives something true; returns that."""
         deadline = time.monotonic() + seconds
         while True:
