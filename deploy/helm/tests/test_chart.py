@@ -190,7 +190,7 @@ def test_an_app_gets_its_own_passwords_only() -> None:
             f"{name.upper()}_PASSWORD",
         }
         if name == "workspace":
-            own.add("GUANXI_ADMIN_SECRET")
+            own |= {"GUANXI_ADMIN_SECRET", "SMTP_URL", "IMAP_URL"}
         assert keys == (own - {"GATEWAY_PASSWORD"})
 
 

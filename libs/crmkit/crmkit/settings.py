@@ -41,6 +41,13 @@ class Settings(BaseSettings):
     smtp_url: str = Field(default="", repr=False)
     imap_url: str = Field(default="", repr=False)
     mail_from: str = "calendar@guanxi.invalid"
+    # Customer alone: who knows where an address is, what the register of companies says, and who takes short
+    # messages. The files stand in where no address is set; the modules that ask tell the contracts.
+    geocoder_url: str = ""
+    gazetteer_file: str = ""
+    register_url: str = ""
+    register_file: str = ""
+    messenger_url: str = ""
 
     @field_validator("secret_key")
     @classmethod

@@ -6,7 +6,6 @@ The register is an HTTP contract, `GET {REGISTER_URL}/companies?taxId=â€¦&name=â
 """
 
 import csv
-import os
 from datetime import datetime
 from decimal import ROUND_HALF_UP, Decimal
 from functools import lru_cache
@@ -21,6 +20,7 @@ from crmkit.company import today
 from crmkit.errors import FailedPrecondition, Unavailable
 from crmkit.schedule import cron
 from crmkit.scope import predicate
+from crmkit.settings import Settings
 from sqlalchemy import or_, select
 
 from customer.model.account import Account
@@ -81,15 +81,15 @@ async def check_register(profile: CreditProfile, request: Any, call: Call) -> No
         return
     account = await call.find(Account, Account.id == UUID(profile.account.partition("/")[2]))
     assert account is not None
-    found = await _ask(account)
+    found = await _ask(account, call.running.settings)
     if found is None:
         raise FailedPrecondition("REGISTER_UNKNOWN_COMPANY")
     profile.check("REGISTER", found["status"], found.get("evidence", ""), call)
 
 
-async def _ask(account: Account) -> dict[str, str] | None:
+async def _ask(account: Account, settings: Settings) -> dict[str, str] | None:
     name = account.legal_name or account.display_name
-    if url := os.environ.get("REGISTER_URL", ""):
+    if url := settings.register_url:
         query = {"taxId": account.tax_id, "name": name}
         try:
             async with httpx.AsyncClient(timeout=PATIENCE) as client:
@@ -99,7 +99,7 @@ async def _ask(account: Account) -> dict[str, str] | None:
                 return answer.raise_for_status().json()
         except (httpx.HTTPError, ValueError):
             raise Unavailable("UNAVAILABLE") from None
-    known = _register(os.environ.get("REGISTER_FILE", ""))
+    known = _register(settings.register_file)
     return known.get(account.tax_id) or known.get(name)
 
 

@@ -7,13 +7,14 @@ names a CSV of `code,latitude,longitude` by GB/T 2260 division code.
 
 import csv
 import math
-import os
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 
 import httpx
+from crm.common.v1.common_pb2 import Address
 from crmkit.errors import Unavailable
+from crmkit.settings import Settings
 
 EARTH = 6_371_008.8
 PATIENCE = 5.0
@@ -124,9 +125,10 @@ def _grid(south: float, west: float, north: float, east: float, characters: int)
             yield min(south + row * high, north), min(west + column * wide, east)
 
 
-async def geocode(text: str, division: str) -> tuple[float, float, str] | None:
+async def geocode(address: Address, settings: Settings) -> tuple[float, float, str] | None:
     """Latitude, longitude and precision of an address; None where nobody knows it."""
-    if url := os.environ.get("GEOCODER_URL", ""):
+    text, division = address.line, address.division_code
+    if url := settings.geocoder_url:
         try:
             async with httpx.AsyncClient(timeout=PATIENCE) as client:
                 answer = await client.get(f"{url.rstrip('/')}/search", params={"q": text, "format": "json"})
@@ -138,7 +140,7 @@ async def geocode(text: str, division: str) -> tuple[float, float, str] | None:
             return None
         best = found[0]
         return float(best["lat"]), float(best["lon"]), str(best.get("precision", "STREET")).upper()
-    known = gazetteer(os.environ.get("GAZETTEER_FILE", ""))
+    known = gazetteer(settings.gazetteer_file)
     for code, precision in (
         (division[:6], "DISTRICT"),
         (division[:4] + "00", "CITY"),

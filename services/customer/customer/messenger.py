@@ -6,7 +6,6 @@
 
 import io
 import json
-import os
 
 import httpx
 import obstore
@@ -20,7 +19,7 @@ PATIENCE = 10.0
 async def send(channel: str, to: str, content: str, call: Call) -> None:
     """Hands a message over; Unavailable where the other side does not take it."""
     body = {"channel": channel, "to": to, "text": content}
-    if url := os.environ.get("MESSENGER_URL", ""):
+    if url := call.running.settings.messenger_url:
         try:
             async with httpx.AsyncClient(timeout=PATIENCE) as client:
                 (await client.post(f"{url.rstrip('/')}/messages", json=body)).raise_for_status()

@@ -37,8 +37,7 @@ async def locate(account: Account, call: Call) -> Account:
     if account.pin is not None and account.pin.source == "MANUAL":
         raise FailedPrecondition("PIN_IS_MANUAL")
     address = next(iter(account.addresses), None)
-    found = await geo.geocode(address.line, address.division_code) if address is not None else None
-    if found is None:
+    if address is None or not (found := await geo.geocode(address, call.running.settings)):
         raise FailedPrecondition("ADDRESS_NOT_FOUND")
     latitude, longitude, precision = found
     _check(latitude, longitude)

@@ -134,7 +134,8 @@ async def test_holds_checks_and_days_decide_whether_a_grade_counts(
 
     register = tmp_path / "register.csv"
     register.write_text("taxId,name,status,evidence\n,信用丙矿业有限公司,吊销,公示系统 2026-11\n", "utf-8")
-    monkeypatch.setenv("REGISTER_FILE", str(register))
+    settings = customer.running.settings.model_copy(update={"register_file": str(register)})
+    monkeypatch.setattr(customer.running, "settings", settings)
     checked = await customer.manager.CheckCreditProfile(name=profile.name)
     assert (State.Name(checked.state), checked.checks[0].status) == ("UNDER_REVIEW", "吊销")
     assert checked.checks[0].HasField("time")

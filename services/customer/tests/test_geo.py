@@ -113,7 +113,8 @@ async def test_the_geocoder_pins_by_the_address_but_never_over_a_pin_by_hand(
 ) -> None:
     gazetteer = tmp_path / "gazetteer.csv"
     gazetteer.write_text("code,latitude,longitude\n310115,31.2214,121.5447\n3301,30.2741,120.1551\n", "utf-8")
-    monkeypatch.setenv("GAZETTEER_FILE", str(gazetteer))
+    settings = customer.running.settings.model_copy(update={"gazetteer_file": str(gazetteer)})
+    monkeypatch.setattr(customer.running, "settings", settings)
 
     async def account(name: str, code: str) -> str:
         address = {"country": "CN", "divisionCode": code, "line": "张江路 1 号"}
