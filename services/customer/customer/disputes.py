@@ -69,7 +69,7 @@ async def respond(case: DuplicateCase, request: pb.RespondDuplicateCaseRequest, 
     if request.accept:
         access = request.access if request.access in ("READ", "WORK") else case.access
         until = read_date(request.until_date) or case.until_date
-        ownership.share(account, case.claimant, access, until, case.name)
+        await ownership.share(account, case.claimant, access, until, case.name, call)
         case.access, case.until_date, case.account = access, until, account.name
     case.answer = request.answer
     await _end(case, "ACCEPTED" if request.accept else "DECLINED", [account.name], call, final=True)
@@ -98,7 +98,7 @@ async def decide(case: DuplicateCase, request: Any, call: Call) -> None:
             await ownership.give(account, case.claimant, change, call)
             case.account = account.name
         case "SHARE":
-            ownership.share(account, case.claimant, "WORK", None, case.name)
+            await ownership.share(account, case.claimant, "WORK", None, case.name, call)
             case.account = account.name
         case "SEPARATE" | "CREATE_ANYWAY":
             await _apart(case, accounts, call)

@@ -4,6 +4,7 @@ Claim, assign, release, recycling, handover, territory, verdict and merge all co
 same transaction, writes the only history, tells the fact and starts the clocks anew.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,7 +15,7 @@ from crmkit.auth import Caller, Scope
 from crmkit.call import Call
 from crmkit.errors import FailedPrecondition
 from crmkit.mapping import to_date
-from sqlalchemy import func, select
+from sqlalchemy import func, inspect, select
 
 from customer.model.account import Account
 from customer.model.contact import Contact
@@ -146,8 +147,8 @@ async def capacity_left(
     return tightest
 
 
-def share(account: Account, employee: str, access: str, until: Any, cause: str) -> None:
-    """Lets somebody read or work on the account, until a day or without end."""
+async def share(account: Account, employee: str, access: str, until: Any, cause: str, call: Call) -> None:
+    """Lets somebody read or work on the account and use its contacts, until a day or without end."""
     rest = [c for c in account.collaborations if c.employee != employee]
     one = pb.Account.Collaboration(employee=employee, access=access, cause=cause)
     if until:
@@ -155,12 +156,34 @@ def share(account: Account, employee: str, access: str, until: Any, cause: str) 
     account.collaborations = [*rest, one]
     if employee not in account.collaborators:
         account.collaborators = [*account.collaborators, employee]
+    await contacts_follow(account, call)
 
 
-def unshare(account: Account, employee: str) -> None:
+async def unshare(account: Account, employee: str, call: Call) -> None:
     """Ends that."""
     account.collaborations = [c for c in account.collaborations if c.employee != employee]
     account.collaborators = [one for one in account.collaborators if one != employee]
+    await contacts_follow(account, call)
+
+
+async def contacts_follow(account: Account, call: Call) -> None:
+    """Who works together on an account sees its contacts, and ceases to with the account."""
+    history = inspect(account).attrs.collaborators.history
+    if not history.has_changes():
+        return
+    before = set(history.deleted[0] if history.deleted else ())
+    now = list(account.collaborators)
+    for contact in await contacts_of(account, call):
+        own = [one for one in contact.collaborators if one not in before]
+        if (wanted := list(dict.fromkeys([*own, *now]))) != contact.collaborators:
+            contact.collaborators = wanted
+
+
+async def contacts_of(account: Account, call: Call) -> Sequence[Contact]:
+    """The account's contacts, locked, whoever may see them."""
+    async with call.everybody():
+        mine = select(Contact).where(Contact.account == account.name, Contact.state.in_(["ACTIVE", "LEFT"]))
+        return (await call.db.scalars(mine.order_by(Contact.id).with_for_update())).all()
 
 
 def works_on(account: Account, employee: str) -> bool:
@@ -193,14 +216,14 @@ async def _move(
     if account.state != "FROZEN" or not to:
         account.state = "ACTIVE" if to else "POOLED"
     if to:
-        unshare(account, to)
-    async with call.everybody():
-        mine = select(Contact).where(Contact.account == account.name, Contact.state.in_(["ACTIVE", "LEFT"]))
-        contacts = (await call.db.scalars(mine.with_for_update())).all()
-        if left:
+        await unshare(account, to, call)
+    else:
+        await contacts_follow(account, call)
+    if left:
+        async with call.everybody():
             for item in await call.db.scalars(select(PoolItem).where(PoolItem.account == account.name)):
                 await call.db.delete(item)
-    for contact in contacts:
+    for contact in await contacts_of(account, call):
         contact.owner, contact.department = to, department
     await _record(account, former, from_department, replace(change, pool=change.pool or left), call)
     if not to:

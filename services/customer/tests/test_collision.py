@@ -33,6 +33,7 @@ async def hit(customer: Service, core: str) -> Any:
     return answer.hits[0]
 
 
+@pytest.mark.capability("c.profile")
 async def test_a_refused_create_says_enough_and_no_more_and_keeps_what_was_typed(customer: Service) -> None:
     core = company()
     made = await customer.sales1.CreateAccount(

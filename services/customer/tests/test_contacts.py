@@ -61,6 +61,67 @@ async def test_a_title_typed_alone_stays_and_moves_with_the_account(customer: Se
     ]
 
 
+async def test_whoever_works_on_an_account_uses_its_people_and_they_move_with_it(customer: Service) -> None:
+    account = await customer.sales1.CreateAccount(account={"displayName": "同工轴承有限公司"})
+    one = await customer.sales1.CreateContact(contact={"displayName": "甲同工", "account": account.name})
+    guest = customer.person("sales2").employee
+    with pytest.raises(Refused):
+        await customer.sales2.GetContact(name=one.name)
+    await customer.manager.UpdateAccount(
+        account={"name": account.name, "collaborators": [guest]}, updateMask="collaborators"
+    )
+    later = await customer.sales1.CreateContact(contact={"displayName": "乙同工", "account": account.name})
+    seen = (await customer.sales2.ListContacts(filter=f'account = "{account.name}"')).contacts
+    assert {contact.name for contact in seen} == {one.name, later.name}
+    used = {
+        "account": account.name, "channel": "CALL", "summary": "协作人联系", "contacts": [one.name],
+        "startTime": "2026-11-20T02:00:00Z",
+    }  # fmt: skip
+    assert (await customer.sales2.CreateInteraction(interaction=used)).contacts == [one.name]
+    for refused in (
+        customer.sales2.UpdateContact(contact={"name": one.name, "title": "改"}, updateMask="title"),
+        customer.sales2.DeleteContact(name=later.name),
+    ):
+        with pytest.raises(Refused) as problem:
+            await refused
+        assert problem.value.reason == "READ_ONLY_COLLABORATOR"
+    # To another owner in one transaction: nobody is left behind, and the guest stays.
+    await customer.admin.AssignAccount(name=account.name, owner=customer.person("stranger").employee)
+    for contact in (one, later):
+        moved = await customer.admin.GetContact(name=contact.name)
+        assert (moved.owner, list(moved.collaborators)) == (customer.person("stranger").employee, [guest])
+    await customer.admin.UpdateAccount(
+        account={"name": account.name, "collaborators": []}, updateMask="collaborators"
+    )
+    with pytest.raises(Refused):
+        await customer.sales2.GetContact(name=one.name)
+
+
+async def test_who_changes_the_employer_leaves_what_was_said_where_it_was_said(customer: Service) -> None:
+    old = await customer.sales1.CreateAccount(account={"displayName": "旧东家机床有限公司"})
+    new = await customer.sales1.CreateAccount(account={"displayName": "新东家机床有限公司"})
+    person = await customer.sales1.CreateContact(
+        contact={"displayName": "蒋跳槽", "account": old.name, "title": "厂长"}
+    )
+    said = await customer.sales1.CreateInteraction(
+        interaction={
+            "account": old.name, "channel": "VISIT", "summary": "看了旧厂", "contacts": [person.name],
+            "startTime": "2026-11-20T02:00:00Z",
+        }
+    )  # fmt: skip
+    day = {"year": 2026, "month": 11, "day": 21}
+    left = await customer.sales1.LeaveContact(name=person.name, date=day, toAccount=new.name)
+    assert (left.account, left.state) == (new.name, pb.Contact.ACTIVE)
+    ends = {a.account: (a.to_date.day, a.from_date.day, a.primary) for a in left.affiliations}
+    assert ends == {old.name: (21, 0, False), new.name: (0, 21, True)}
+    assert (await customer.sales1.GetInteraction(name=said.name)).account == old.name
+    with pytest.raises(Refused) as refused:
+        await customer.sales1.LeaveContact(name=person.name, account=old.name, date=day)
+    assert refused.value.reason == "ALREADY_LEFT"
+    (fact,) = await customer.facts("crm.customer.v1.ContactLeft", person.name)
+    assert (fact["account"], fact["toAccount"]) == (old.name, new.name)
+
+
 def test_cards_of_every_version_are_read_and_a_broken_one_spoils_no_other() -> None:
     (gbk,) = read_cards(GBK)
     assert (gbk.display_name, gbk.family_name, gbk.given_name, gbk.organisation) == (

@@ -45,6 +45,7 @@ async def tonight(customer: Service) -> None:
         await end_credit_of_yesterday(datetime.now(UTC), call)
 
 
+@pytest.mark.capability("c.credit")
 async def test_what_is_used_follows_billing_and_nothing_else(customer: Service, told: Told) -> None:
     profile = await graded(customer, "信用甲钢材有限公司")
     assert (State.Name(profile.state), profile.score, profile.term_days) == ("ACTIVE", "76.2", 30)
@@ -88,6 +89,7 @@ async def test_what_is_used_follows_billing_and_nothing_else(customer: Service, 
     assert await refusal(customer.manager.GradeCreditProfile(name=profile.name, grade="B", limit=yuan("5.00", "USD"))) == "CREDIT_CURRENCY_LOCKED"  # fmt: skip
 
 
+@pytest.mark.capability("c.credit")
 async def test_a_raise_needs_proof_and_ends_with_its_last_day(customer: Service) -> None:
     profile = await graded(customer, "信用乙纸业有限公司")
     person, file = customer.person("manager"), f"files/{uuid4()}"
@@ -119,6 +121,7 @@ async def test_a_raise_needs_proof_and_ends_with_its_last_day(customer: Service)
     assert (found.available.amount, found.HasField("temporary_limit")) == ("1000.00", False)
 
 
+@pytest.mark.capability("c.credit")
 async def test_holds_checks_and_days_decide_whether_a_grade_counts(
     customer: Service, told: Told, monkeypatch: pytest.MonkeyPatch, tmp_path: Any
 ) -> None:

@@ -32,6 +32,7 @@ async def refusal(awaitable: Any) -> str:
     return refused.value.reason
 
 
+@pytest.mark.capability("c.interact")
 async def test_the_author_edits_for_a_day_then_both_texts_stay(customer: Service) -> None:
     account = (await customer.sales1.CreateAccount(account={"displayName": "跟进甲纺织有限公司"})).name
     made = await log(customer, account)
@@ -66,6 +67,7 @@ async def test_the_author_edits_for_a_day_then_both_texts_stay(customer: Service
     assert (await customer.sales1.GetInteraction(name=made.name)).amendments[0].HasField("time")
 
 
+@pytest.mark.capability("c.interact")
 async def test_passing_on_twice_tells_once_and_the_future_is_refused(customer: Service) -> None:
     account = (await customer.sales1.CreateAccount(account={"displayName": "跟进乙印染有限公司"})).name
     made = await log(customer, account, summary="客户抱怨交期太长，要求书面答复")
@@ -89,6 +91,7 @@ async def test_passing_on_twice_tells_once_and_the_future_is_refused(customer: S
     await log(customer, account, startTime=moment(-timedelta(minutes=9)))
 
 
+@pytest.mark.capability("c.interact")
 async def test_what_was_logged_offline_keeps_both_its_times_and_one_source_is_one_row(
     customer: Service,
 ) -> None:
@@ -100,6 +103,7 @@ async def test_what_was_logged_offline_keeps_both_its_times_and_one_source_is_on
     assert (await log(customer, account, sourceKey="pbx-1", channel="VISIT")).name != made.name
 
 
+@pytest.mark.capability("c.interact")
 @pytest.mark.parametrize(
     ("subject", "channel", "direction"),
     [

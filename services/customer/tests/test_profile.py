@@ -17,6 +17,7 @@ STRINGS = Path(__file__).parents[4] / "shared" / "data" / "blns" / "blns.json"
 LONG = ("background", "preferences", "needs", "hobbies")
 
 
+@pytest.mark.capability("c.profile")
 @pytest.mark.skipif(not STRINGS.exists(), reason="the big list of naughty strings is not here")
 async def test_every_naughty_string_comes_back_as_it_went_in(customer: Service) -> None:
     strings = [one for one in json.loads(STRINGS.read_text("utf-8")) if one]
@@ -63,6 +64,7 @@ def _json(name: str) -> str:
     return str(pb.Account.DESCRIPTOR.fields_by_name[name].json_name)
 
 
+@pytest.mark.capability("c.profile")
 async def test_two_words_are_enough_and_quick(customer: Service) -> None:
     took: list[float] = []
     for n in range(20):
@@ -76,6 +78,7 @@ async def test_two_words_are_enough_and_quick(customer: Service) -> None:
     assert min(took) < 0.3, took
 
 
+@pytest.mark.capability("c.profile")
 async def test_a_copy_has_nothing_that_belongs_to_one_alone(customer: Service) -> None:
     custom = Struct()
     original = await customer.sales1.CreateAccount(
@@ -106,6 +109,7 @@ async def test_a_copy_has_nothing_that_belongs_to_one_alone(customer: Service) -
     assert not count
 
 
+@pytest.mark.capability("c.profile")
 async def test_a_tax_id_is_checked_by_its_own_field(customer: Service) -> None:
     async def make(name: str, tax_id: str) -> Any:
         return await customer.sales1.CreateAccount(account={"displayName": name, "taxId": tax_id})

@@ -15,6 +15,7 @@ from orders.consumers import (
 )
 from orders.jobs import activate_effective_contracts
 from orders.model.base import Base
+from orders.model.credit import on_credit_profile_changed
 from orders.service import OrdersService
 
 
@@ -31,6 +32,7 @@ def app() -> App:
             on_invoice_voided,
             on_payment_allocated,
             on_allocation_reversed,
+            on_credit_profile_changed,
         ],
         schedules=[activate_effective_contracts],
         tables=Base.metadata,

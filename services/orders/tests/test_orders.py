@@ -8,6 +8,7 @@ import pytest
 from crm.orders.v1 import pb
 from crmkit.errors import FailedPrecondition
 from crmkit.testing import Service
+from orders.model.credit import check_credit
 from orders.model.order import MOVES, Order
 
 State = pb.Order.State
@@ -59,6 +60,46 @@ async def test_an_order_is_numbered_when_it_is_placed_and_told_once(orders: Serv
     assert (await desk.refused(orders.sales1.SubmitOrder(name=made.name))).reason == "ILLEGAL_TRANSITION"
     (fact,) = await orders.facts("crm.orders.v1.OrderPlaced", made.name)
     assert (fact["order"]["number"], fact["order"]["items"][0]["state"]) == (placed.number, "ACKNOWLEDGED")
+
+
+@pytest.mark.capability("c.credit")
+async def test_a_customer_whose_credit_is_on_hold_neither_orders_nor_signs(
+    orders: Service, desk: Any
+) -> None:
+    customer = await desk.account()
+    body = {"account": customer, "currency": "CNY", "items": desk.lines(("1", "25.00"))}
+    order, contract = (
+        await orders.sales1.CreateOrder(order=body),
+        await desk.contract(customer, lines=desk.lines(("1", "9.00"))),
+    )
+    profile = f"creditProfiles/{customer.partition('/')[2]}"
+
+    async def tell(hold: bool) -> None:
+        told = {"name": profile, "account": customer, "reason": "票据拒付" if hold else ""}
+        await orders.tell("crm.customer.v1.CreditProfileChanged", {"profile": told, "hold": hold}, profile)
+
+    async def refused() -> Any:
+        async with orders.running.system_call("test", None) as call:
+            try:
+                await check_credit(customer, call)
+            except FailedPrecondition as problem:
+                return problem.reason
+        return ""
+
+    await tell(True)
+    assert await orders.eventually(refused, 30) == "CREDIT_ON_HOLD"
+    problem = await desk.refused(orders.sales1.SubmitOrder(name=order.name))
+    assert (problem.reason, problem.info.metadata["reason"]) == ("CREDIT_ON_HOLD", "票据拒付")
+    assert (await desk.refused(orders.sales1.SubmitContract(name=contract.name))).reason == "CREDIT_ON_HOLD"
+    assert not (await orders.sales1.GetOrder(name=order.name)).number
+    await tell(False)
+
+    async def free() -> bool:
+        return not await refused()
+
+    await orders.eventually(free, 30)
+    assert (await orders.sales1.SubmitOrder(name=order.name)).number
+    assert (await orders.sales1.SubmitContract(name=contract.name)).number
 
 
 async def test_an_order_without_items_is_not_placed(orders: Service, desk: Any) -> None:

@@ -6,7 +6,9 @@ from crmkit.app import App
 
 from sales.consumers import (
     on_account_owner_changed,
+    on_account_returned_to_pool,
     on_allocation_reversed,
+    on_collision_decided,
     on_contract_signed,
     on_form_submitted,
     on_lead_account_resolved,
@@ -39,6 +41,8 @@ def app() -> App:
         consumes=[
             on_lead_account_resolved,
             on_account_owner_changed,
+            on_account_returned_to_pool,
+            on_collision_decided,
             on_form_submitted,
             on_submission_qualified,
             on_submission_discarded,

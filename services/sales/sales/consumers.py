@@ -25,6 +25,8 @@ from sales.model.opportunity import Opportunity
 from sales.model.pipeline import RUNNING
 from sales.model.quote_records import remember
 
+# The reason of a deal that ended because its customer went into the sea.
+RETURNED = "OTHER"
 # Answers of a form by the names that its fields map to.
 _FORM_FIELDS = {
     "companyName": "company_name", "personName": "person_name", "title": "title", "wechat": "wechat", "need": "need",
@@ -54,10 +56,39 @@ async def on_account_owner_changed(event: customer_events.AccountOwnerChanged, c
         Opportunity.state.in_(RUNNING),
         Opportunity.owner != event.to,
     )
-    if before:
-        statement = statement.where(Opportunity.owner == before)
+    # Deals that somebody kept when the customer went into the sea stay there; those handed over have no owner.
+    statement = statement.where(Opportunity.owner == before)
     for opportunity in await call.db.scalars(statement.with_for_update()):
         opportunity.follow(event.to, event.account.department)
+
+
+async def on_account_returned_to_pool(event: customer_events.AccountReturnedToPool, call: Call) -> None:
+    """Open deals of the owner before: kept, waiting with the customer for whoever claims it, or ended."""
+    if event.open_business not in ("HAND_OVER", "CLOSE"):
+        return
+    before = getattr(event, "from")  # a word of the language
+    statement = select(Opportunity).where(
+        Opportunity.account == event.account.name,
+        Opportunity.state.in_(RUNNING),
+        Opportunity.owner == before,
+    )
+    for opportunity in await call.db.scalars(statement.with_for_update()):
+        if event.open_business == "CLOSE":
+            opportunity.lose(RETURNED, "", call)
+        else:
+            opportunity.follow("", event.from_department)
+
+
+async def on_collision_decided(event: customer_events.CollisionDecided, call: Call) -> None:
+    """Who shares a customer by a verdict shares the credit of its open deals."""
+    if event.verdict != "SHARE" or not event.splits:
+        return
+    shares = {split.employee: split.percent for split in event.splits}
+    statement = select(Opportunity).where(
+        Opportunity.account.in_(list(event.accounts)), Opportunity.state.in_(RUNNING)
+    )
+    for opportunity in await call.db.scalars(statement.with_for_update()):
+        opportunity.split(shares)
 
 
 async def on_form_submitted(event: marketing_events.FormSubmitted, call: Call) -> None:

@@ -256,6 +256,94 @@ async def test_open_deals_follow_the_account_to_its_new_owner(
     assert (await sales.admin.GetOpportunity(name=won.name)).owner == old.employee
 
 
+async def test_only_who_works_at_the_customer_today_takes_part_in_the_deal(
+    sales: Service, deal: Made, account: Made, contact: Made
+) -> None:
+    name, other = await account(), await account()
+    works = {"account": name, "fromDate": {"year": 2020, "month": 1, "day": 1}, "primary": True}
+    here = await contact(affiliations=[works])
+    gone = {**works, "toDate": {"year": 2021, "month": 1, "day": 1}}
+    left = await contact(affiliations=[gone, {"account": other, "primary": True}])
+    made = await deal(account=name, contacts=[{"contact": here, "role": "DECIDER"}])
+    for wrong in (
+        deal(account=name, contacts=[{"contact": left}]),
+        deal(account=other, contacts=[{"contact": here}]),
+    ):
+        with pytest.raises(Refused) as refused:
+            await wrong
+        assert refused.value.reason == "CONTACT_NOT_OF_ACCOUNT"
+    with pytest.raises(Refused) as refused:
+        await sales.sales1.UpdateOpportunity(
+            opportunity={"name": made.name, "contacts": [{"contact": left}]}, updateMask="contacts"
+        )
+    assert refused.value.reason == "CONTACT_NOT_OF_ACCOUNT"
+
+
+async def test_deals_of_a_customer_in_the_sea_are_kept_handed_over_or_ended(
+    sales: Service, deal: Made, account: Made
+) -> None:
+    old, new = sales.person("sales1"), sales.person("sales2")
+    deals: dict[str, Any] = {}
+    for answer in ("KEEP", "HAND_OVER", "CLOSE"):
+        name = await account()
+        deals[answer] = await deal(account=name)
+        returned = {
+            "account": {"name": name}, "from": old.employee, "fromDepartment": old.department, "openBusiness": answer,
+        }  # fmt: skip
+        claimed = {
+            "account": {"name": name, "department": new.department},
+            "to": new.employee,
+            "how": "CLAIM",
+        }
+        for _ in range(2):
+            await sales.tell("crm.customer.v1.AccountReturnedToPool", returned, name)
+        if answer == "CLOSE":
+            continue
+
+        async def handed() -> bool:
+            owner = (await sales.admin.GetOpportunity(name=deals["HAND_OVER"].name)).owner
+            return owner == ""
+
+        if answer == "HAND_OVER":
+            await sales.eventually(handed, 30)
+        await sales.tell("crm.customer.v1.AccountOwnerChanged", claimed, name)
+
+    async def settled() -> Any:
+        found = {key: await sales.admin.GetOpportunity(name=one.name) for key, one in deals.items()}
+        over = found["CLOSE"].state == pb.Opportunity.LOST and found["HAND_OVER"].owner == new.employee
+        return found if over else None
+
+    found = await sales.eventually(settled, 30)
+    assert (found["KEEP"].owner, found["KEEP"].state) == (old.employee, pb.Opportunity.OPEN)
+    assert found["HAND_OVER"].state == pb.Opportunity.OPEN
+    assert len(await sales.facts("crm.sales.v1.OpportunityLost", deals["CLOSE"].name)) == 1
+
+
+async def test_a_verdict_that_shares_the_customer_shares_the_credit_of_its_open_deals(
+    sales: Service, deal: Made, account: Made
+) -> None:
+    name = await account()
+    one, two = sales.person("sales1").employee, sales.person("sales2").employee
+    made = await deal(
+        account=name, team=[{"employee": sales.person("manager").employee, "role": "BACKER", "split": "100"}]
+    )
+    splits = [{"employee": one, "percent": "60"}, {"employee": two, "percent": "40"}]
+    fact = {"case": {"name": "duplicateCases/1"}, "verdict": "SHARE", "splits": splits, "accounts": [name]}
+    for _ in range(2):
+        await sales.tell("crm.customer.v1.CollisionDecided", fact, "duplicateCases/1")
+
+    async def shared() -> Any:
+        found = await sales.admin.GetOpportunity(name=made.name)
+        return found if len(found.team) == 3 else None
+
+    found = await sales.eventually(shared, 30)
+    assert [(m.employee, m.split, m.role) for m in found.team] == [
+        (one, "60", ""), (two, "40", ""), (sales.person("manager").employee, "", "BACKER"),
+    ]  # fmt: skip
+    won = await sales.admin.WinOpportunity(name=made.name)
+    assert [(m.employee, m.split) for m in won.credit] == [(one, "60"), (two, "40")]
+
+
 async def test_a_stage_with_open_deals_stays(sales: Service, deal: Made) -> None:
     pipeline = await _gated(sales)
     await deal(pipeline=pipeline.name)

@@ -213,6 +213,7 @@ async def test_a_ticket_with_open_parts_is_not_solved(servicedesk: Service) -> N
     assert (await agent.ResolveTicket(name=whole.name, code="FIXED", text="好了")).state == pb.Ticket.RESOLVED
 
 
+@pytest.mark.capability("c.interact")
 async def test_a_forwarded_complaint_becomes_one_ticket_however_often_it_comes(servicedesk: Service) -> None:
     name, account = f"interactions/{uuid7()}", f"accounts/{uuid7()}"
     agent = servicedesk.person("agent")

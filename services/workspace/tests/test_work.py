@@ -73,6 +73,7 @@ async def test_notifications_are_of_one_person_and_speak_the_language_of_that_pe
     assert not (await workspace.sales2.ListNotifications(filter="NOT read_time:*")).notifications
 
 
+@pytest.mark.capability("c.interact")
 async def test_the_next_step_of_an_interaction_is_one_task(workspace: Service) -> None:
     name, account = f"interactions/{uuid4()}", f"accounts/{uuid4()}"
     step = {"text": "周五寄样品", "dueTime": "2026-12-04T02:00:00Z"}
@@ -100,6 +101,40 @@ async def test_the_next_step_of_an_interaction_is_one_task(workspace: Service) -
 
     await workspace.eventually(settled)
     assert len(await tasks()) == 1
+    # The interaction goes, the task stays and says so.
+    gone = {"name": name, "action": "DELETED", "resource": fact["interaction"]}
+    await workspace.tell("crm.customer.v1.ResourceChanged", gone, name, 9)
+
+    async def noted() -> bool:
+        (task,) = await tasks()
+        return task.description == "电话\n（所属的跟进记录已删除）"
+
+    await workspace.eventually(noted, 30)
+
+
+@pytest.mark.capability("c.interact")
+async def test_an_opinion_passed_on_is_one_notice_for_each_department(workspace: Service) -> None:
+    name, leader = f"interactions/{uuid4()}", workspace.person("manager")
+    department = await workspace.admin.CreateDepartment(
+        department={
+            "displayName": f"研发{uuid4().hex[:6]}", "parent": leader.department, "manager": leader.employee,
+            "code": uuid4().hex[:8].upper(), "kind": "DEPARTMENT",
+        }
+    )  # fmt: skip
+    fact = {
+        "interaction": {"name": name, "summary": "客户建议增加蓝色款"}, "departments": [department.name], "kind": "OPINION",
+    }  # fmt: skip
+    last = {**fact, "interaction": {"name": f"interactions/{uuid4()}", "summary": "之后"}}
+    for payload in (fact, fact, last):
+        await workspace.tell("crm.customer.v1.InteractionForwarded", payload, payload["interaction"]["name"])
+
+    async def told(target: str) -> Any:
+        mine = f'target = "{target}"'
+        return (await workspace.manager.ListNotifications(filter=mine)).notifications
+
+    await workspace.eventually(lambda: told(last["interaction"]["name"]), 30)
+    (notice,) = await told(name)
+    assert "客户建议增加蓝色款" in notice.display_name
 
 
 async def test_facts_of_other_services_tell_the_people_concerned_once(

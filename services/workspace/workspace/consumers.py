@@ -32,6 +32,9 @@ from workspace.model.task import Task, live_of
 from workspace.model.work import notify
 from workspace.notices import NOTICES
 
+# What a task says whose interaction is gone.
+GONE = "（所属的跟进记录已删除）"
+
 
 @listens("crm.*.v1.ResourceChanged", "crm.*.v1.AccessExplained", "crm.gateway.v1.>")
 async def on_anything_happened(events: list[Fact], call: Call) -> None:
@@ -170,6 +173,17 @@ async def on_interaction_logged(event: Fact, call: Call) -> None:
     await call.add(task)
 
 
+@listens("crm.customer.v1.ResourceChanged")
+async def on_interaction_deleted(event: Fact, call: Call) -> None:
+    """The task of its next step stays, with a note."""
+    name: str = event.payload["name"]
+    if event.payload.get("action") != "DELETED" or not name.startswith("interactions/"):
+        return
+    task = await call.find(Task, Task.source == name, lock=True)
+    if task is not None and GONE not in task.description:
+        task.description = f"{task.description}\n{GONE}".strip()[:5000]
+
+
 @listens(*work_record.COUNTED)
 async def on_work_done(event: Fact, call: Call) -> None:
     """Work that was done counts once, and fills the plans of that day."""
@@ -304,6 +318,7 @@ CONSUMERS = [
     on_employee_offboarded,
     on_task_assigned,
     on_interaction_logged,
+    on_interaction_deleted,
     on_worth_a_notice,
     on_interaction_forwarded,
     on_notice_raised,

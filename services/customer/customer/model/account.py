@@ -150,6 +150,7 @@ class Account(Resource, Base):
                 await ownership.show_in_pool(self, call)
         if "collaborators" in changed:
             self.collaborations = [c for c in self.collaborations if c.employee in self.collaborators]
+            await ownership.contacts_follow(self, call)
 
     def normalise(self) -> None:
         """Brings phones and tax id into their normal form and reckons what is filled."""

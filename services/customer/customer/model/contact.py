@@ -6,10 +6,10 @@ from typing import Any
 from crm.customer.v1 import events_pb2 as events
 from crm.customer.v1 import pb
 from crmkit.call import Call
-from crmkit.errors import FailedPrecondition
+from crmkit.errors import FailedPrecondition, PermissionDenied
 from crmkit.mapping import read_date, to_date
 from crmkit.resource import Resource
-from customer.model.account import normal_phone
+from customer.model.account import Account, normal_phone
 from customer.model.base import Base
 from sqlalchemy import ColumnElement, Index, text, type_coerce
 from sqlalchemy.dialects.postgresql import JSONB
@@ -55,6 +55,9 @@ class Contact(Resource, Base):
         """Completes the record."""
         self.complete()
         await self._check_chain(call)
+        account = await self._its_account(call)
+        if account is not None:
+            self.collaborators = list(dict.fromkeys([*self.collaborators, *account.collaborators]))
 
     def complete(self) -> None:
         """Fills in what a new record starts with."""
@@ -66,12 +69,35 @@ class Contact(Resource, Base):
 
     async def updating(self, call: Call, changed: frozenset[str]) -> None:
         """Keeps main account and affiliations in step."""
+        await self._refuse_guest(call)
         self.phones = [normal_phone(phone) for phone in self.phones]
         if "affiliations" not in changed and changed & {"account", "title"}:
             self._lead_primary(changed)
         self._follow_primary()
         if "reports_to" in changed:
             await self._check_chain(call)
+
+    async def deleting(self, call: Call) -> None:
+        """Only whoever has the customer deletes its people."""
+        await self._refuse_guest(call)
+
+    async def _refuse_guest(self, call: Call) -> None:
+        """Who works together on the account uses its contacts, and leaves them to whoever has it."""
+        me, reach = call.caller, call.caller.reach("contacts", "update")
+        if (
+            not me.employee
+            or self.owner == me.employee
+            or reach.everything
+            or self.department in reach.departments
+        ):
+            return
+        account = await self._its_account(call)
+        if account is not None and me.employee in account.collaborators and account.owner != me.employee:
+            raise PermissionDenied("READ_ONLY_COLLABORATOR")
+
+    async def _its_account(self, call: Call) -> Account | None:
+        key = self.account.rpartition("/")[2]
+        return await call.find(Account, Account.id == key) if key else None
 
     def leave(self, account: str, day: date, to_account: str, call: Call) -> None:
         """Ends the affiliation on the day; the old account keeps what was logged there."""

@@ -155,7 +155,7 @@ async def keep_dates(as_of: datetime, call: Call) -> None:
         for one in list(account.collaborations) if account else ():
             until = one.until_date
             if account and until.year and date(until.year, until.month, until.day) < today:
-                ownership.unshare(account, one.employee)
+                await ownership.unshare(account, one.employee, call)
 
 
 async def _second_recycling(pool: Pool, call: Call) -> None:

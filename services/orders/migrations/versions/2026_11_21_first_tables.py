@@ -145,6 +145,14 @@ def upgrade() -> None:
         unique=False,
     )
     op.create_table(
+        "credit_standings",
+        sa.Column("account", sa.Text(), nullable=False),
+        sa.Column("time", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("hold", sa.Boolean(), nullable=False),
+        sa.Column("reason", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("account", name=op.f("credit_standings_pkey")),
+    )
+    op.create_table(
         "deliveries",
         sa.Column("id", sa.Uuid(), nullable=False),
         sa.Column("display_name", sa.Text(), server_default=sa.text("''"), nullable=False),
@@ -493,6 +501,7 @@ def downgrade() -> None:
     op.drop_index("deliveries_department_update_time_index", table_name="deliveries")
     op.drop_index("deliveries_account_index", table_name="deliveries")
     op.drop_table("deliveries")
+    op.drop_table("credit_standings")
     op.drop_index("contracts_update_time_index", table_name="contracts")
     op.drop_index("contracts_signatory_index", table_name="contracts")
     op.drop_index(

@@ -15,6 +15,7 @@ from crmkit.errors import FailedPrecondition, Validation, Violation
 from crmkit.resource import Resource
 from crmkit.values import Money, zero
 from orders.model.base import Base
+from orders.model.credit import check_credit
 from orders.model.words import frozen, reason_of
 from sqlalchemy import Index, text
 from sqlalchemy.orm import Mapped
@@ -141,6 +142,7 @@ class Contract(Resource, Base):
         if not self.gross:
             raise FailedPrecondition("CONTRACT_EMPTY")
         check_sum(self.instalments, self.gross)
+        await check_credit(self.account, call)
         await call.number(self)
         self.state, self.reason = "IN_APPROVAL", ""
         call.emit(events.ContractSubmitted, contract=self)

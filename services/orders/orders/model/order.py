@@ -15,6 +15,7 @@ from crmkit.resource import Resource
 from crmkit.values import Money, zero
 from orders.model.base import Base
 from orders.model.contract import Contract
+from orders.model.credit import check_credit
 from orders.model.words import frozen, reason_of
 from sqlalchemy import Index, select, text
 from sqlalchemy.orm import Mapped
@@ -138,6 +139,7 @@ class Order(Resource, Base):
         self.check_state("DRAFT")
         if not self.items:
             raise FailedPrecondition("ORDER_EMPTY")
+        await check_credit(self.account, call)
         contract = await call.load(Contract, self.contract, lock=False) if self.contract else None
         if contract is not None:
             contract.check_orderable()

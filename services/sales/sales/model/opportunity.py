@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
@@ -10,6 +11,7 @@ from crm.sales.v1 import events_pb2 as events
 from crm.sales.v1 import pb
 from crmkit.amounts import HUNDRED
 from crmkit.call import Call
+from crmkit.company import today
 from crmkit.errors import FailedPrecondition, Validation, Violation, required
 from crmkit.mapping import to_timestamp
 from crmkit.resource import Resource
@@ -74,6 +76,8 @@ class Opportunity(Resource, Base):
     async def creating(self, call: Call) -> None:
         """Enters the pipeline."""
         pipeline = await self.enter_pipeline(call, "opportunity")
+        if not call.caller.is_system:
+            await self._check_contacts(call)
         self.state = "OPEN"
         self.channel_partner = self.channel_partner or call.caller.account
         self.origin = pb.Origin(
@@ -90,12 +94,21 @@ class Opportunity(Resource, Base):
         if changed <= HANDOVER:
             return
         self.check_state("OPEN", "SUSPENDED")
+        if changed & {"contacts", "account"}:
+            await self._check_contacts(call)
         if "probability_source" in changed and self.probability_source == "STAGE":
             stage = (await self.its_pipeline(call)).stage(self.stage)
             self.probability = Decimal(stage.probability or 0) if stage else self.probability
         elif "probability" in changed:
             self.probability_source = "MANUAL"
         await self._reckon(call, "opportunity")
+
+    async def _check_contacts(self, call: Call) -> None:
+        """CONTACT_NOT_OF_ACCOUNT for somebody who does not work at the account today."""
+        for participant in self.contacts:
+            contact = await call.copy(participant.contact) or {}
+            if not _belongs(contact, self.account, today(call)):
+                raise FailedPrecondition("CONTACT_NOT_OF_ACCOUNT", contact=contact.get("displayName", ""))
 
     async def enter_pipeline(self, call: Call, path: str) -> Pipeline:
         """Settles pipeline, stage and probability; Validation lists what the stages up to it ask for."""
@@ -198,6 +211,15 @@ class Opportunity(Resource, Base):
         """Goes with its account to another owner; stage and state stay."""
         self.owner, self.department = owner, department or self.department
 
+    def split(self, shares: Mapping[str, str]) -> None:
+        """The credit is shared as a verdict says; whoever else is in the team stays without a share."""
+        roles = {member.employee: member.role for member in self.team}
+        people = list(dict.fromkeys([*shares, *roles]))
+        self.team = [
+            pb.Opportunity.Member(employee=one, role=roles.get(one, ""), split=shares.get(one, ""))
+            for one in people
+        ]
+
     def move_to(self, pipeline: Pipeline, target: str, call: Call) -> None:
         """Goes over to another version of its pipeline; the visit of a stage that both have goes on."""
         self.pipeline = pipeline.name
@@ -298,6 +320,23 @@ class Opportunity(Resource, Base):
             self.weighted_amount = share(self.amount, self.probability or Decimal(0))
         else:
             self.weighted_amount = None
+
+
+def _belongs(contact: dict[str, Any], account: str, day: date) -> bool:
+    """Whether the person, as customer last told, works at the account on the day."""
+    affiliations = contact.get("affiliations", [])
+    if not affiliations:
+        return contact.get("account", "") == account
+    return any(
+        one.get("account") == account
+        and _day(one.get("fromDate"), date.min) <= day
+        and day < _day(one.get("toDate"), date.max)
+        for one in affiliations
+    )
+
+
+def _day(told: dict[str, int] | None, otherwise: date) -> date:
+    return date(told["year"], told["month"], told["day"]) if told else otherwise
 
 
 def _priced(line: Any, product: Product | None, path: str) -> Any:
