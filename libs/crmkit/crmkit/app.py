@@ -39,7 +39,7 @@ from crmkit.call import CONFIGURED, Call
 from crmkit.catalog import codec, import_proto, permissions, resources
 from crmkit.config import Config
 from crmkit.describe import Described
-from crmkit.driver import keep_driver
+from crmkit.driver import replace_closed
 from crmkit.events import Consumers, Fact, Function, dead_letters
 from crmkit.mapping import mapper
 from crmkit.metrics import Metrics
@@ -218,12 +218,14 @@ class Running:
         return ask
 
     @asynccontextmanager
-    async def call(self, method: str, caller: Caller, read_only: bool = False) -> AsyncGenerator[Call, None]:
+    async def call(
+        self, method: str, caller: Caller, read_only: bool = False, claim: scope.Claim | None = None
+    ) -> AsyncGenerator[Call, None]:
         """One call, one transaction: committed when left, rolled back by an exception."""
         async with self.sessions() as session, session.begin():
-            now = await scope.enter(session, caller, read_only)
-            await keep_driver(session)
+            now, claimed = await scope.begin(session, caller, read_only, claim)
             call = Call(self, session, caller, now, method)
+            call.claimed = claimed
             yield call
             await call.flush()
         if call.told:
@@ -260,7 +262,7 @@ class Running:
 
 def open_engine(settings: Settings, app: str, size: int = 0, overflow: int = 5) -> AsyncEngine:
     """The app's engine: bounded pool, bounded statements, no prepared surprises."""
-    return create_async_engine(
+    engine = create_async_engine(
         settings.database(app),
         pool_size=size or settings.db_pool_size,
         max_overflow=overflow,
@@ -281,6 +283,8 @@ def open_engine(settings: Settings, app: str, size: int = 0, overflow: int = 5) 
             },
         },
     )
+    replace_closed(engine)
+    return engine
 
 
 def _service_of(name: str) -> ServiceDescriptor:

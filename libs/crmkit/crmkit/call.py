@@ -19,11 +19,12 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from crmkit import listing, numbering
 from crmkit.auth import Caller, system, visible
 from crmkit.customfields import check_custom
-from crmkit.driver import driver
+from crmkit.driver import driver, together
 from crmkit.errors import FailedPrecondition, NotFound, PermissionDenied, Validation, Violation
+from crmkit.inserting import FEW, insertable, insertion, written
 from crmkit.listing import Page, Query
 from crmkit.mapping import mapper, references, to_date, to_timestamp
-from crmkit.outbox import emit_rows, new_fact
+from crmkit.outbox import new_fact, outbox_rows
 from crmkit.resource import Resource, parse_name, snake
 from crmkit.scope import enter, predicate
 from crmkit.search import search_columns
@@ -64,6 +65,9 @@ class Call:
         self._after_flush: list[Callable[[], Awaitable[None]]] = []
         self._everybody = False
         self.told = False
+        self._along: list[tuple[str, tuple[Any, ...]]] = []
+        # Whether the call's idempotency key is new, and whether its reply is written already.
+        self.claimed = self.reply_kept = False
         # What a repeated call gets in place of the reply, where the reply holds what is shown but once.
         self.remembered: Message | None = None
 
@@ -116,6 +120,14 @@ class Call:
     def after_flush(self, write: Callable[[], Awaitable[None]]) -> None:
         """Runs `write` once the rows themselves are written: for tables that refer to them."""
         self._after_flush.append(write)
+
+    def along(self, statement: str, *arguments: Any) -> None:
+        """Writes by text in the same round trip as the new rows; the statement sees nothing of theirs."""
+        self._along.append((statement, arguments))
+
+    def final(self, row: Resource) -> bool:
+        """Whether the row is new and will be written as it is: nothing runs after that."""
+        return row in self.db.sync_session.new and not self._after_flush and self.remembered is None
 
     @asynccontextmanager
     async def everybody(self) -> AsyncGenerator[None, None]:
@@ -267,11 +279,14 @@ class Call:
         for row, before in changes:
             if before:
                 row.update_time = self.now
-        await self._write(changes)
-        later, self._after_flush = self._after_flush, []
-        for write in later:
-            await write()
+        quick = bool(created) and not changes and not deleted and insertable(session.new)
+        if not quick:
+            await self._write(changes)
+            await self._write_later()
         changed = [(row, before) for row, before in changes if before]
+        if quick:
+            for row in created:
+                self.along(*insertion(row))
         await self._index([(row, None) for row in created] + changed)
         await self._unindex([*deleted])
         for row in created:
@@ -280,12 +295,30 @@ class Call:
             self._change_fact(row, "UPDATED", before)
         for row in deleted:
             self._change_fact(row, "DELETED", {})
+        await self._tell_all()
+        if quick:
+            written(session, created)
+            await self._write_later()
+            await self._tell_all()
+
+    async def _write_later(self) -> None:
+        later, self._after_flush = self._after_flush, []
+        for write in later:
+            await write()
+
+    async def _tell_all(self) -> None:
+        """Writes the facts, and in the same round trip what goes along."""
         emitted, self._emitted = self._emitted, []
         for fact in emitted:
             self.tell(fact.subject, self._event_message(fact), fact.about)
         if self._facts:
-            await emit_rows(self.db, self._facts)
+            self.along(*outbox_rows(self._facts))
             self._facts, self.told = [], True
+        if self._along:
+            along, self._along = self._along, []
+            statement = together(tuple(text for text, _ in along))
+            values = [value for _, arguments in along for value in arguments]
+            await (await driver(self.db)).execute(statement, *values)
 
     async def _write(self, changes: list[tuple[Resource, dict[str, Any]]]) -> None:
         """Writes the rows. PostgreSQL wants an updated row to stay visible, and a handover leaves the caller's scope."""
@@ -374,10 +407,12 @@ class Call:
             if row.collaborators if before is None else "collaborators" in before:
                 moved.append(row)
         for table, rows in found.items():
-            columns = list(rows[0])
-            await (await driver(self.db)).executemany(
-                _upsert(table.name, tuple(columns)), [tuple(row.values()) for row in rows]
-            )
+            statement = _upsert(table.name, tuple(rows[0]))
+            if len(rows) <= FEW:
+                for row in rows:
+                    self.along(statement, *row.values())
+            else:
+                await (await driver(self.db)).executemany(statement, [tuple(row.values()) for row in rows])
         await self._unindex(moved)
         people = [
             (employee, row.described.collection, row.id) for row in moved for employee in row.collaborators

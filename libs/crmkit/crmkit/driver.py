@@ -4,13 +4,16 @@ They run in the session's transaction and cost a tenth of what the same costs th
 no need of this.
 """
 
+import re
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, suppress
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 from asyncpg import InterfaceError, PostgresError  # pyright: ignore[reportMissingTypeStubs]
+from sqlalchemy import event
 from sqlalchemy.dialects.postgresql.asyncpg import AsyncAdapt_asyncpg_dbapi
+from sqlalchemy.exc import InvalidatePoolError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
 from sqlalchemy.util import greenlet_spawn
 
@@ -18,9 +21,64 @@ from sqlalchemy.util import greenlet_spawn
 _KEPT = "crmkit.driver"
 
 
-async def keep_driver(session: AsyncSession) -> None:
-    """Spares the session of one transaction the way to its connection at every statement."""
-    session.info[_KEPT] = await driver(session)
+class _Begun:
+    """A transaction that was begun by text, as SQLAlchemy's side of the driver ends one."""
+
+    def __init__(self, connection: Any) -> None:
+        self._connection = connection
+
+    async def commit(self) -> None:
+        """Keeps what was done."""
+        await self._connection.execute("COMMIT")
+
+    async def rollback(self) -> None:
+        """Takes back what was done."""
+        await self._connection.execute("ROLLBACK")
+
+
+async def begin(session: AsyncSession) -> Any:
+    """Begins the one transaction of a session, without the ORM's detours; gives the driver's connection.
+
+    `tests/test_driver.py` holds what this takes for granted of SQLAlchemy.
+    """
+    pooled: Any = await (await session.connection()).get_raw_connection()
+    connection, adapted = pooled.driver_connection, pooled.dbapi_connection
+    await connection.execute("BEGIN")
+    adapted._transaction = _Begun(connection)
+    session.info[_KEPT] = connection
+    return connection
+
+
+def replace_closed(engine: AsyncEngine) -> None:
+    """Lets the pool hand out no connection that the driver knows to be closed."""
+
+    def on_checkout(dbapi_connection: Any, record: Any, proxy: Any) -> None:
+        if dbapi_connection.driver_connection.is_closed():
+            raise InvalidatePoolError
+
+    event.listen(engine.sync_engine.pool, "checkout", on_checkout)
+
+
+@lru_cache(1024)
+def together(statements: tuple[str, ...]) -> str:
+    """One statement that does what several INSERT, UPDATE and DELETE do, with their arguments one behind the other.
+
+    All see the database as it was before: no row may be written by two of them.
+    """
+    parts: list[str] = []
+    count = 0
+    for statement in statements:
+        numbers = [int(number) for number in _PLACEHOLDER.findall(statement)]
+        parts.append(_PLACEHOLDER.sub(lambda found, shift=count: f"${int(found[1]) + shift}", statement))
+        count += max(numbers, default=0)
+    *others, last = parts
+    if not others:
+        return last
+    named = ", ".join(f"part{number} AS ({part})" for number, part in enumerate(others))
+    return f"WITH {named} {last}"
+
+
+_PLACEHOLDER = re.compile(r"\$(\d+)")
 
 
 async def driver(session: AsyncSession) -> Any:

@@ -76,8 +76,13 @@ def new_fact(
 async def emit_rows(session: AsyncSession, facts: Sequence[dict[str, Any]]) -> None:
     """Writes facts in the session's transaction, in one statement. Afterwards, wake the relay."""
     if facts:
-        columns = ([fact[name] for fact in facts] for name in _EMITTED)
-        await (await driver(session)).execute(_EMIT, *columns)
+        statement, *columns = outbox_rows(facts)
+        await (await driver(session)).execute(statement, *columns)
+
+
+def outbox_rows(facts: Sequence[dict[str, Any]]) -> tuple[Any, ...]:
+    """The statement that writes facts, and its arguments."""
+    return _EMIT, *([fact[name] for fact in facts] for name in _EMITTED)
 
 
 _EMITTED = {

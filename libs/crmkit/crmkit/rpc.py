@@ -15,7 +15,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, cast
@@ -55,6 +54,7 @@ from crmkit.listing import Record
 from crmkit.mapping import check_message, mapper
 from crmkit.options import has_option, option
 from crmkit.resource import Resource
+from crmkit.scope import Claim
 from crmkit.standard import Reader, Standard
 
 if TYPE_CHECKING:
@@ -68,10 +68,6 @@ RETRIES = 3
 PUBLIC = "public"
 ANYBODY = "*"
 
-_CLAIM = (
-    "INSERT INTO replays (principal, method, key, body_hash, reply) VALUES ($1, $2, $3, $4, '')"
-    " ON CONFLICT DO NOTHING RETURNING key"
-)
 _KNOWN = "SELECT body_hash, reply FROM replays WHERE principal = $1 AND method = $2 AND key = $3"
 _REMEMBER = "UPDATE replays SET reply = $4 WHERE principal = $1 AND method = $2 AND key = $3"
 
@@ -264,27 +260,33 @@ class Pipeline:
     async def _transact(
         self, method: Method, request: Any, data: bytes, caller: Caller
     ) -> tuple[bytes, bool]:
-        async with AsyncExitStack() as stack:
-            call = await stack.enter_async_context(
-                self.running.call(method.name, caller, read_only=method.read_only)
-            )
-            key = "" if method.read_only else getattr(request, "request_id", "")
-            if not key and method.key_required:
-                raise InvalidArgument("IDEMPOTENCY_KEY_REQUIRED")
-            if key and (known := await self._claim(call, method, key, data)) is not None:
-                return known, True
-            reply = await self.run(method, request, call)
-            if key:
+        key = "" if method.read_only else getattr(request, "request_id", "")
+        if not key and method.key_required:
+            raise InvalidArgument("IDEMPOTENCY_KEY_REQUIRED")
+        claim = _claim(caller, method, key, data) if key else None
+        async with self.running.call(method.name, caller, method.read_only, claim) as call:
+            if claim is None:
+                return await self.run(method, request, call), False
+            if not call.claimed:
+                return await _known_reply(call, claim), True
+            reply = await self.run(method, request, call, claim)
+            if not call.reply_kept:
                 kept = reply if call.remembered is None else call.remembered.SerializeToString()
-                arguments = (caller.principal, method.name, key, kept)
-                await (await driver(call.db)).execute(_REMEMBER, *arguments)
+                await (await driver(call.db)).execute(_REMEMBER, *claim[:3], kept)
         return reply, False
 
-    async def run(self, method: Method, request: Any, call: Call) -> bytes:
+    async def run(self, method: Method, request: Any, call: Call, claim: Claim | None = None) -> bytes:
         """Runs the handler, holds it where an approval policy says so, and gives the reply's bytes."""
         policies = approvals.policies_for(method, call) if method.verb and not method.read_only else []
         if not policies:
             result = await method.handler(request, call)
+            if claim is not None and isinstance(result, Resource) and call.final(result):
+                # A new record is as it will be: the replay goes along with it.
+                reply = reply_message(method.reply, result, call).SerializeToString()
+                call.along(_REMEMBER, *claim[:3], reply)
+                call.reply_kept = True
+                await call.flush()
+                return reply
             await call.flush()
             return reply_message(method.reply, result, call).SerializeToString()
         async with call.db.begin_nested() as attempt:
@@ -304,19 +306,19 @@ class Pipeline:
         await call.flush()
         return reply_message(method.reply, held, call).SerializeToString()
 
-    async def _claim(self, call: Call, method: Method, key: str, data: bytes) -> bytes | None:
-        """Takes the key for this call, or gives the reply that it already has."""
-        if len(key) > LONGEST_KEY or not key.isascii():
-            raise InvalidArgument("MALFORMED", detail="request_id")
-        digest = sha256(data).digest()
-        connection, row = await driver(call.db), (call.caller.principal, method.name, key)
-        # Another call with the key makes this one wait here until its transaction ends.
-        if await connection.fetchval(_CLAIM, *row, digest) is not None:
-            return None
-        body_hash, reply = await connection.fetchrow(_KNOWN, *row)
-        if body_hash != digest:
-            raise InvalidArgument("IDEMPOTENCY_KEY_REUSED")
-        return reply
+
+def _claim(caller: Caller, method: Method, key: str, data: bytes) -> Claim:
+    if len(key) > LONGEST_KEY or not key.isascii():
+        raise InvalidArgument("MALFORMED", detail="request_id")
+    return caller.principal, method.name, key, sha256(data).digest()
+
+
+async def _known_reply(call: Call, claim: Claim) -> bytes:
+    """The reply that the key already has."""
+    body_hash, reply = await (await driver(call.db)).fetchrow(_KNOWN, *claim[:3])
+    if body_hash != claim[3]:
+        raise InvalidArgument("IDEMPOTENCY_KEY_REUSED")
+    return reply
 
 
 def reply_message(reply: type[Message], result: Any, call: Call) -> Message:

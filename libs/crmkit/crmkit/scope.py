@@ -16,10 +16,14 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from crmkit import filters
 from crmkit.access import Access, Reach
 from crmkit.auth import ZONE, Caller
+from crmkit.driver import begin as transact
+from crmkit.driver import driver
 from crmkit.resource import Resource
 from crmkit.tables import Collaborator
 
 BRANCHES = 50
+Claim = tuple[str, str, str, bytes]
+"""A principal, a method, an idempotency key and the digest of the request that came with it."""
 
 
 def scoped_by(model: type[Resource]) -> str:
@@ -165,21 +169,35 @@ def _json(reach: Reach, caller: Caller) -> dict[str, Any]:
     return found
 
 
-async def enter(session: AsyncSession, caller: Caller, read_only: bool = False) -> Any:
-    """Tells the database who asks, for this transaction only; returns the database's time."""
-    connection = await session.connection()
-    values = settings(caller, session.info["collections"])
-    found = await connection.exec_driver_sql(_ENTER_READ_ONLY if read_only else _ENTER, values)
-    return found.one()[0]
+async def enter(session: AsyncSession, caller: Caller) -> None:
+    """Tells the database who asks, from here to the end of the transaction."""
+    await (await driver(session)).execute(_ENTER, *settings(caller, session.info["collections"]))
+
+
+async def begin(
+    session: AsyncSession, caller: Caller, read_only: bool = False, claim: Claim | None = None
+) -> tuple[datetime, bool]:
+    """Begins the session's transaction in the caller's scope: the database's time, and whether the claim is new."""
+    connection, values = await transact(session), settings(caller, session.info["collections"])
+    if claim is not None:
+        now, new, *_ = await connection.fetchrow(_CLAIM, *values, *claim)
+        return now, bool(new)
+    return await connection.fetchval(_BEGIN_READ_ONLY if read_only else _BEGIN, *values), False
 
 
 # SQL: the reaches that the transaction has been told of.
 KNOWN = "nullif(current_setting('crm.reach', true), '')::jsonb"
 SETTINGS = ("crm.scope", "crm.employee", "crm.reach", "crm.account")
-_ENTER = "SELECT now(), " + ", ".join(
-    f"set_config('{name}', ${number}, true)" for number, name in enumerate(SETTINGS, 1)
+_SET = ", ".join(f"set_config('{name}', ${number}, true)" for number, name in enumerate(SETTINGS, 1))
+_ENTER = f"SELECT {_SET}"
+_BEGIN = f"SELECT now(), {_SET}"
+_BEGIN_READ_ONLY = f"{_BEGIN}, set_config('transaction_read_only', 'on', true)"
+# Another call with the key makes this one wait here until its transaction ends.
+_CLAIM = (
+    "WITH claimed AS (INSERT INTO replays (principal, method, key, body_hash, reply)"
+    " VALUES ($5, $6, $7, $8, '') ON CONFLICT DO NOTHING RETURNING key)"
+    f" SELECT now(), EXISTS (SELECT 1 FROM claimed), {_SET}"
 )
-_ENTER_READ_ONLY = _ENTER + ", set_config('transaction_read_only', 'on', true)"
 
 
 def policy_statements(model: type[Resource]) -> list[str]:

@@ -97,9 +97,7 @@ class Standard:
         names = [n for n in self.described.fields if n not in COMMON or n in WRITABLE_COMMON]
         self.mapper.assign(row, message, names, new=True, prefix=self.singular)
         await call.check_references(message, self.singular, names)
-        await call.add(row)
-        await call.flush()
-        return row
+        return await call.add(row)
 
     async def update(self, request: Any, call: Call) -> Resource:
         message: Any = getattr(request, self.singular)

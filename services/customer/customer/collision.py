@@ -22,7 +22,7 @@ from crmkit.errors import AlreadyExists, FailedPrecondition, PermissionDenied, R
 from crmkit.scope import predicate
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from sqlalchemy import func, or_, select
+from sqlalchemy import func, inspect, or_, select
 from uuid_utils.compat import uuid7
 
 from customer.matching import COMMON_HOLDERS, Identity, Level, Match, MatchKey, level
@@ -81,7 +81,10 @@ async def refuse_collision(account: Account, call: Call) -> None:
     doubtful = [hit for hit in hits if hit.match.level is Level.POSSIBLE]
     if doubtful and not refusing and call.caller.employee and not account.despite:
         await open_pair(account, doubtful[0], "CREATE", call)
-    call.after_flush(lambda: account.write_keys(identity, call))
+    if inspect(account).persistent:
+        call.after_flush(lambda: account.write_keys(identity, call))
+    else:
+        account.hold_keys(identity, call)
 
 
 async def check(account: Account, call: Call) -> list[pb.CollisionHit]:

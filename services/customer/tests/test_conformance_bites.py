@@ -29,10 +29,13 @@ def everybody_sees_everything(patch: pytest.MonkeyPatch) -> None:
 
 
 def replays_run_again(patch: pytest.MonkeyPatch) -> None:
-    async def claim(*_: Any) -> None:
-        return None
+    transact = Pipeline._transact  # pyright: ignore[reportPrivateUsage]
 
-    patch.setattr(Pipeline, "_claim", claim)
+    async def without_key(pipeline: Pipeline, method: Any, request: Any, data: bytes, caller: Caller) -> Any:
+        request.request_id = ""
+        return await transact(pipeline, method, request, data, caller)
+
+    patch.setattr(Pipeline, "_transact", without_key)
 
 
 def tokens_fit_every_query(patch: pytest.MonkeyPatch) -> None:

@@ -217,6 +217,11 @@ class Account(Resource, Base):
             website=self.website,
         )
 
+    def hold_keys(self, identity: Identity, call: Call) -> None:
+        """Writes the match keys of a new account along with it."""
+        keys = sorted(identity.keys)
+        call.along(_HOLD, self.id, [key.kind.value for key in keys], [key.value for key in keys])
+
     async def write_keys(self, identity: Identity, call: Call) -> None:
         """Replaces the account's match keys."""
         connection, keys = await driver(call.db), sorted(identity.keys)

@@ -1,0 +1,85 @@
+"""New rows written by text on the driver's connection, in one round trip with what goes along with them.
+
+The ORM knows the rows afterwards as if it had written them itself. What it alone can write (rows beside resources,
+columns with defaults of its own, many rows at once) stays with it.
+"""
+
+import json
+from collections.abc import Callable, Collection, Sequence
+from functools import cache, lru_cache
+from typing import Any
+
+from sqlalchemy import Table, inspect
+from sqlalchemy.dialects.postgresql.asyncpg import PGDialect_asyncpg
+from sqlalchemy.orm import Session, make_transient_to_detached
+
+from crmkit.columns import MessageColumn
+from crmkit.resource import Resource
+
+FEW = 4
+_DIALECT = PGDialect_asyncpg()
+Plan = tuple[tuple[str, str, Callable[[Any], Any] | None], ...]
+"""Of each column: its attribute, its name, and what makes its value one of the driver's."""
+
+
+def insertable(rows: Collection[Any]) -> bool:
+    """Whether the rows can be written by text."""
+    return len(rows) <= FEW and all(isinstance(row, Resource) and _plain(type(row)) for row in rows)
+
+
+def insertion(row: Resource) -> tuple[Any, ...]:
+    """The statement that writes a new row, and its arguments."""
+    state, model = row.__dict__, type(row)
+    # A column that nobody has set gets the default of the table.
+    plan = _plan(model, frozenset(attribute for attribute, _, _ in _columns(model) if attribute in state))
+    values = (state[attribute] if bind is None else bind(state[attribute]) for attribute, _, bind in plan)
+    return _statement(model, plan), *values
+
+
+def written(session: Session, rows: Sequence[Resource]) -> None:
+    """Tells the ORM that the new rows stand in the database as they are."""
+    for row in rows:
+        session.expunge(row)
+        make_transient_to_detached(row)
+        session.add(row)
+
+
+@cache
+def _plain(model: type[Resource]) -> bool:
+    mapped: Any = inspect(model)
+    return not mapped.relationships and all(column.default is None for column in _table(model).columns)
+
+
+@cache
+def _columns(model: type[Resource]) -> Plan:
+    mapped: Any = inspect(model)
+    return tuple(
+        (mapped.get_property_by_column(column).key, column.name, _bind(column.type))
+        for column in _table(model).columns
+    )
+
+
+def _bind(kind: Any) -> Callable[[Any], Any] | None:
+    if isinstance(kind, MessageColumn):
+        return lambda value: (
+            None
+            if value is None
+            else json.dumps(kind.process_bind_param(value, _DIALECT), ensure_ascii=False)
+        )
+    return kind.dialect_impl(_DIALECT).bind_processor(_DIALECT)
+
+
+@lru_cache(1024)
+def _plan(model: type[Resource], present: frozenset[str]) -> Plan:
+    return tuple(column for column in _columns(model) if column[0] in present)
+
+
+@cache
+def _statement(model: type[Resource], plan: Plan) -> str:
+    names = ", ".join(f'"{name}"' for _, name, _ in plan)
+    values = ", ".join(f"${number}" for number in range(1, len(plan) + 1))
+    return f"INSERT INTO {_table(model).name} ({names}) VALUES ({values})"
+
+
+def _table(model: type[Resource]) -> Table:
+    return getattr(model, "__table__")  # noqa: B009

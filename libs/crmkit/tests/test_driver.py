@@ -1,0 +1,68 @@
+"""What the driver's own ways take for granted of SQLAlchemy, and that they are transactions."""
+
+import pytest
+from crmkit.driver import begin, driver, replace_closed, together, transaction
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
+
+
+async def marks(engine: AsyncEngine) -> list[str]:
+    async with transaction(engine) as connection:
+        return [
+            row["mark"] for row in await connection.fetch("SELECT note AS mark FROM effects ORDER BY note")
+        ]
+
+
+async def test_a_session_begun_by_text_commits_and_rolls_back_as_any_other(engine: AsyncEngine) -> None:
+    async with AsyncSession(engine) as session, session.begin():
+        await begin(session)
+        await session.execute(text("INSERT INTO effects (note) VALUES ('orm')"))
+        await (await driver(session)).execute("INSERT INTO effects (note) VALUES ('driver')")
+        async with session.begin_nested() as inner:
+            await (await driver(session)).execute("INSERT INTO effects (note) VALUES ('taken back')")
+            await inner.rollback()
+    assert await marks(engine) == ["driver", "orm"]
+    with pytest.raises(ValueError, match="refused"):
+        async with AsyncSession(engine) as session, session.begin():
+            await (await begin(session)).execute("INSERT INTO effects (note) VALUES ('never')")
+            raise ValueError("refused")
+    async with AsyncSession(engine) as session:
+        await (await begin(session)).execute("INSERT INTO effects (note) VALUES ('left')")
+    assert await marks(engine) == ["driver", "orm"]
+    async with engine.connect() as connection:
+        assert not await connection.scalar(text("SELECT pg_current_xact_id_if_assigned()"))
+
+
+async def test_a_transaction_of_its_own_is_kept_or_taken_back_whole(engine: AsyncEngine) -> None:
+    async with transaction(engine) as connection:
+        await connection.execute("INSERT INTO effects (note) VALUES ('kept')")
+    with pytest.raises(ValueError, match="refused"):
+        async with transaction(engine) as connection:
+            await connection.execute("INSERT INTO effects (note) VALUES ('never')")
+            raise ValueError("refused")
+    assert await marks(engine) == ["kept"]
+
+
+async def test_a_connection_that_was_closed_is_replaced(engine: AsyncEngine) -> None:
+    replace_closed(engine)
+    for _ in range(2):
+        async with transaction(engine) as connection:
+            closed = connection
+        closed.terminate()
+        async with AsyncSession(engine) as session, session.begin():
+            assert await (await begin(session)).fetchval("SELECT 1") == 1
+
+
+@pytest.mark.parametrize(
+    ("statements", "text"),
+    [
+        (("DELETE FROM a WHERE b = $1",), "DELETE FROM a WHERE b = $1"),
+        (
+            ("INSERT INTO a VALUES ($1, $2)", "UPDATE b SET c = $2 WHERE d = $1 OR e = $2", "DELETE FROM f"),
+            "WITH part0 AS (INSERT INTO a VALUES ($1, $2)),"
+            " part1 AS (UPDATE b SET c = $4 WHERE d = $3 OR e = $4) DELETE FROM f",
+        ),
+    ],
+)
+def test_statements_become_one(statements: tuple[str, ...], text: str) -> None:
+    assert together(statements) == text
