@@ -11,7 +11,7 @@ import shutil
 import time
 from pathlib import Path
 
-ROWS = "get,create,search,list,deal"
+ROWS = "get,create,search,list,deal,order"
 
 
 def arguments() -> argparse.Namespace:

@@ -53,6 +53,16 @@ ROWS = {
         Row("list page, sparse scope", "list", "sales2", "p99 60 ms", "p99 20 ms"),
         Row("list page, empty scope", "list", "marketer", "p99 60 ms", "p99 20 ms"),
     ],
+    "order": [
+        Row(
+            "order of 3 lines → delivered → invoice issued",
+            "order",
+            "admin",
+            "40/s, lag p99 1 s",
+            "100/s, lag p99 300 ms",
+            ("customer", "orders", "billing"),
+        )
+    ],
     "deal": [Row("deal: create, move, win", "deal", "sales1", "90/s", "200/s", ("customer", "sales"))],
 }
 
@@ -167,7 +177,7 @@ class Bench:
         )  # fmt: skip
         before = self.spent()
         output, _ = await driver.communicate(json.dumps(asdict(task)).encode())
-        if row.scenario in ("create", "deal"):
+        if row.scenario in ("create", "deal", "order"):
             # What follows by the bus belongs to the operation too.
             await asyncio.sleep(2)
         after = self.spent()

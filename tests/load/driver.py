@@ -110,6 +110,8 @@ async def drive(task: Task) -> Outcome:
             try:
                 request = next(steps)
                 while True:
+                    if request.pause:
+                        await asyncio.sleep(request.pause)
                     async with asyncio.timeout(TIMEOUT):
                         status, body = await connection.send(head, request)
                     if status >= 400:

@@ -55,6 +55,8 @@ class Request:
     path: str
     body: Any = None
     key: str = ""
+    pause: float = 0.0
+    """Seconds to wait before it is sent."""
 
 
 class Known(Protocol):
@@ -113,10 +115,47 @@ def deal(known: Known, chance: random.Random) -> Steps:
     yield Request("POST", f"/v1/{made['name']}:win", {}, _key(chance))
 
 
+def order(known: Known, chance: random.Random) -> Steps:
+    """An order of three lines up to its accepted delivery, and the invoice that follows by the bus, issued."""
+    account = chance.choice(known.names)
+    items = [
+        {
+            "description": f"产品{number}",
+            "quantity": "2",
+            "unit": "件",
+            "unitPrice": {"currencyCode": "CNY", "amount": str(chance.randrange(10, 1000))},
+            "taxRate": "13",
+        }
+        for number in range(3)
+    ]
+    asked = {"account": account, "currency": "CNY", "items": items}
+    made = json.loads((yield Request("POST", "/v1/orders", asked, _key(chance))))
+    yield Request("POST", f"/v1/{made['name']}:submit", {}, _key(chance))
+    yield Request("POST", f"/v1/{made['name']}:start", {}, _key(chance))
+    lines = [{"order": made["name"], "item": item["key"], "quantity": "2"} for item in made["items"]]
+    body = {"account": account, "lines": lines}
+    delivery = json.loads((yield Request("POST", "/v1/deliveries", body, _key(chance))))
+    for verb, said in (("ready", {}), ("ship", {"carrier": "顺丰"}), ("confirm", {"signatory": "钱进"})):
+        yield Request("POST", f"/v1/{delivery['name']}:{verb}", said, _key(chance))
+    wanted = _invoices(made["name"])
+    for _ in range(100):
+        found = json.loads((yield Request("GET", wanted, pause=0.1)))
+        if invoices := found.get("invoices"):
+            yield Request("POST", f"/v1/{invoices[0]['name']}:issue", {}, _key(chance))
+            return
+    raise ValueError("no invoice in ten seconds")
+
+
+def _invoices(order: str) -> str:
+    condition = quote(f'order = "{order}"')
+    return f"/v1/invoices?pageSize=1&filter={condition}"
+
+
 SCENARIOS: dict[str, Callable[[Known, random.Random], Steps]] = {
     "get": get,
     "create": create,
     "search": search,
     "list": page,
     "deal": deal,
+    "order": order,
 }

@@ -20,11 +20,13 @@ from sqlalchemy.dialects.postgresql.asyncpg import PGDialect_asyncpg
 from tests.load.scenarios import company
 
 BATCH = 2000
+# What is measured refers to accounts in these.
+_KEEP_COPIES = ("sales", "orders", "billing")
 _DIALECT = PGDialect_asyncpg()
 
 
 async def accounts(url: str, count: int, owners: Sequence[tuple[str, str]]) -> None:
-    """Fills the databases of customer and sales up to `count` accounts; the owners take turns.
+    """Fills the database of customer, and the copies of others, up to `count` accounts; the owners take turns.
 
     `owners` are employees with their departments.
     """
@@ -32,7 +34,7 @@ async def accounts(url: str, count: int, owners: Sequence[tuple[str, str]]) -> N
 
     customer = await asyncpg.connect(f"{url}/customer")
     there = await customer.fetchval("SELECT count(*) FROM accounts")
-    sales = await _connect_to_sales(url)
+    others = [found for app in _KEEP_COPIES if (found := await _connect(url, app)) is not None]
     chance, began = random.Random(there), datetime.now(UTC) - timedelta(days=900)
     for start in range(there, count, BATCH):
         rows: list[Any] = []
@@ -54,12 +56,12 @@ async def accounts(url: str, count: int, owners: Sequence[tuple[str, str]]) -> N
         await copy(customer, Account.__table__, map(values, rows))
         await copy(customer, Account.search_table, map(found_by, rows))
         await copy(customer, MatchKeyRow.__table__, keys)
-        if sales is not None:
-            await sales.copy_records_to_table(
+        for other in others:
+            await other.copy_records_to_table(
                 "copies", columns=["name", "collection", "payload", "version", "deleted"],
                 records=[(row.name, "accounts", told(row), 1, False) for row in rows],
             )  # fmt: skip
-    for connection in filter(None, (customer, sales)):
+    for connection in (customer, *others):
         await connection.execute("ANALYZE")
         await connection.close()
 
@@ -68,7 +70,7 @@ async def opportunities(url: str, count: int, names: Sequence[str], owner: tuple
     """Fills the database of sales up to `count` open deals."""
     from sales.model.opportunity import Opportunity
 
-    sales = await _connect_to_sales(url)
+    sales = await _connect(url, "sales")
     if sales is None:
         return
     there = await sales.fetchval("SELECT count(*) FROM opportunities")
@@ -121,8 +123,8 @@ def told(row: Resource) -> str:
     return json.dumps(MessageToDict(mapper(type(row)).message(row)), ensure_ascii=False)
 
 
-async def _connect_to_sales(url: str) -> Any:
+async def _connect(url: str, app: str) -> Any:
     try:
-        return await asyncpg.connect(f"{url}/sales")
+        return await asyncpg.connect(f"{url}/{app}")
     except asyncpg.InvalidCatalogNameError:
         return None

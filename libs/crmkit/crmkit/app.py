@@ -21,12 +21,14 @@ import grpc
 import grpc.aio
 import structlog
 import uvloop
+from asyncpg import PostgresError  # pyright: ignore[reportMissingTypeStubs]
 from google.protobuf import descriptor_pool
 from google.protobuf.descriptor import ServiceDescriptor
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from obstore.store import ObjectStore
 from prometheus_client import CollectorRegistry, start_http_server
 from sqlalchemy import MetaData, QueuePool, text
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine, async_sessionmaker, create_async_engine
 
 from crmkit import copies, scope, telemetry, transfer
@@ -244,9 +246,14 @@ class Running:
         inner = Call(self, outer.db, caller, outer.now, method)
         try:
             yield inner
-        finally:
+        except (DBAPIError, PostgresError):
+            # The transaction, or its part, is rolled back, and the scope of before comes back with it.
+            raise
+        except BaseException:
             await scope.enter(outer.db, outer.caller)
-            outer.told = outer.told or inner.told
+            raise
+        await scope.enter(outer.db, outer.caller)
+        outer.told = outer.told or inner.told
 
     @cached_property
     def store(self) -> ObjectStore:

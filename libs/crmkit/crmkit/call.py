@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
+from asyncpg import PostgresError  # pyright: ignore[reportMissingTypeStubs]
 from google.protobuf.message import Message
 from sqlalchemy import ColumnElement, ColumnExpressionArgument, Table, exists, inspect, select
 from sqlalchemy.exc import DBAPIError
@@ -145,7 +146,7 @@ class Call:
         except Exception:
             self._everybody = False
             # A transaction that has failed takes nothing more, and what made it fail is what counts.
-            with suppress(DBAPIError):
+            with suppress(DBAPIError, PostgresError):
                 await enter(self.db, self.caller)
             raise
         self._everybody = False

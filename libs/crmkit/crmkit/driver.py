@@ -43,8 +43,9 @@ async def begin(session: AsyncSession) -> Any:
     """
     pooled: Any = await (await session.connection()).get_raw_connection()
     connection, adapted = pooled.driver_connection, pooled.dbapi_connection
-    await connection.execute("BEGIN")
+    # Before it has begun: who is stopped while it begins must take it back.
     adapted._transaction = _Begun(connection)
+    await connection.execute("BEGIN")
     session.info[_KEPT] = connection
     return connection
 
