@@ -10,7 +10,7 @@ import asyncio
 import json
 import signal
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
@@ -246,11 +246,10 @@ class Running:
         inner = Call(self, outer.db, caller, outer.now, method)
         try:
             yield inner
-        except (DBAPIError, PostgresError):
-            # The transaction, or its part, is rolled back, and the scope of before comes back with it.
-            raise
-        except BaseException:
-            await scope.enter(outer.db, outer.caller)
+        except Exception:
+            # A transaction that has failed takes nothing more, and what made it fail is what counts.
+            with suppress(DBAPIError, PostgresError):
+                await scope.enter(outer.db, outer.caller)
             raise
         await scope.enter(outer.db, outer.caller)
         outer.told = outer.told or inner.told
