@@ -56,6 +56,7 @@ async def observe(call: Call, changes: Mapping[UUID, Mapping[str, Any]]) -> None
 
 async def _observe(call: Call, changes: Mapping[UUID, Mapping[str, Any]]) -> None:
     connection = await driver(call.db)
+    ended: list[tuple[Any, ...]] = []
     moved: list[tuple[Any, ...]] = []
     for row in await connection.fetch(_PRESENT, list(changes)):
         fresh = _fresh(row, changes[row["id"]], call)
@@ -64,8 +65,11 @@ async def _observe(call: Call, changes: Mapping[UUID, Mapping[str, Any]]) -> Non
             begin = max(call.now, row["from_time"] or call.now)
             values = [json.dumps(fresh[c]) if c == "follow_ups" else fresh[c] for c in _COLUMNS]
             moved.append((row["id"], begin, *values))
+            if row["from_time"] is not None:
+                ended.append((row["id"], begin))
+    if ended:
+        await connection.executemany(_END, ended)
     if moved:
-        await connection.executemany(_END, [(row[0], row[1]) for row in moved])
         await connection.executemany(_BEGIN, moved)
     await reckon(call, list(changes))
 
