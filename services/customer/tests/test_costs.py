@@ -15,6 +15,7 @@ from sqlalchemy import event
 FEW = 6
 # A create also asks seas, hierarchy and credit, each as everybody and back.
 OF_A_CREATE = 14
+OF_TYPES = ("typeinfo_tree", "set_config('jit'")
 _IN_REQUEST: ContextVar[bool] = ContextVar("in_request", default=False)
 
 
@@ -30,7 +31,7 @@ def round_trips(customer: Service, patch: pytest.MonkeyPatch) -> Iterator[list[s
 
     def by_driver(record: Any) -> None:
         # What a connection asks once, about types that it meets for the first time, is no part of a request.
-        if _IN_REQUEST.get() and "typeinfo_tree" not in record.query:
+        if _IN_REQUEST.get() and not any(sign in record.query for sign in OF_TYPES):
             said.append(record.query)
 
     def by_sqlalchemy(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
