@@ -1,5 +1,6 @@
 """Facts that sales listens to. Each may come twice and in any order."""
 
+from datetime import UTC
 from decimal import Decimal
 from typing import Any
 
@@ -9,6 +10,7 @@ from crm.customer.v1 import events_pb2 as customer_events
 from crm.marketing.v1 import events_pb2 as marketing_events
 from crm.orders.v1 import events_pb2 as orders_events
 from crm.sales.v1 import pb
+from crm.workspace.v1 import events_pb2 as workspace_events
 from crmkit.call import Call
 from crmkit.company import today
 from crmkit.errors import NotFound
@@ -20,6 +22,7 @@ from sqlalchemy import exists, select
 from sales.model.commission_entry import Movement, enter, within
 from sales.model.commission_statement import CommissionStatement
 from sales.model.conversion import complete
+from sales.model.gates import ACTIVITY, FILE, note
 from sales.model.lead import Lead, LeadSource, uuid_of
 from sales.model.opportunity import Opportunity
 from sales.model.pipeline import RUNNING
@@ -141,6 +144,18 @@ async def on_order_placed(event: orders_events.OrderPlaced, call: Call) -> None:
         if item.product and item.net.amount
     ]
     await remember(order.name, order.number, order.account, order.owner, lines, call.now, call)
+
+
+async def on_interaction_logged(event: customer_events.InteractionLogged, call: Call) -> None:
+    """A follow-up counts for the deals that it is about."""
+    talk = event.interaction
+    await note(ACTIVITY, talk.name, talk.subjects, talk.start_time.ToDatetime(UTC), call)
+
+
+async def on_file_uploaded(event: workspace_events.FileUploaded, call: Call) -> None:
+    """A file counts for the deals that it lies at."""
+    file = event.file
+    await note(FILE, file.name, file.attached_to, file.create_time.ToDatetime(UTC), call)
 
 
 async def on_payment_allocated(event: billing_events.PaymentAllocated, call: Call) -> None:

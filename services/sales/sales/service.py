@@ -11,7 +11,7 @@ from crmkit.call import Call
 from crmkit.describe import COMMON
 from crmkit.errors import FailedPrecondition, NotFound
 from crmkit.mapping import WRITABLE_COMMON, mapper, read_date
-from crmkit.resource import parse_name
+from crmkit.resource import Resource, parse_name
 from crmkit.standard import Standard
 from crmkit.values import Money
 from sqlalchemy import select
@@ -26,6 +26,7 @@ from sales.model.commission_plan import CommissionPlan
 from sales.model.commission_statement import CommissionStatement
 from sales.model.competitor import Competitor
 from sales.model.conversion import conversion_of
+from sales.model.course_completion import CourseCompletion
 from sales.model.discount_policy import DiscountPolicy
 from sales.model.forecast_snapshot import Forecast
 from sales.model.incumbency import Incumbency
@@ -42,7 +43,7 @@ from sales.model.tip import Tip, beside, experts
 from sales.model.visit import Visit, route
 from sales.offers import compared, configured, simulated, upgraded
 from sales.printing import battle_card, printed
-from sales.winning import win_rates
+from sales.winning import battle_cards, win_rates
 
 
 class SalesService:
@@ -66,6 +67,7 @@ class SalesService:
     forecasts = Standard(Forecast)
     visits = Standard(Visit)
     tips = Standard(Tip)
+    course_completions = Standard(CourseCompletion)
 
     async def CreateLead(self, request: Any, call: Call) -> Lead | pb.Lead:
         """What belongs to a known lead joins it. Whoever may not see that one gets back what he told, and no more."""
@@ -190,6 +192,10 @@ class SalesService:
         tip.accept(request.comment, call)
         return tip
 
+    async def FinishCourse(self, request: Any, call: Call) -> CourseCompletion:
+        tip = await call.load(Tip, request, lock=False)
+        return await tip.finish(call)
+
     async def HideTip(self, request: pb.HideTipRequest, call: Call) -> Tip:
         tip = await call.load(Tip, request)
         tip.hide(request.reason)
@@ -278,6 +284,11 @@ class SalesService:
     async def ListWinRates(self, request: pb.ListWinRatesRequest, call: Call) -> pb.ListWinRatesResponse:
         return await win_rates(read_date(request.from_date), read_date(request.to_date), call)
 
+    async def ListBattleCards(
+        self, request: pb.ListBattleCardsRequest, call: Call
+    ) -> pb.ListBattleCardsResponse:
+        return await battle_cards(request.digest, call)
+
     async def RenderBattleCard(
         self, request: pb.RenderBattleCardRequest, call: Call
     ) -> pb.RenderQuoteResponse:
@@ -306,7 +317,11 @@ class SalesService:
 
     async def AdvanceOpportunity(self, request: pb.AdvanceOpportunityRequest, call: Call) -> Opportunity:
         opportunity = await call.load(Opportunity, request)
-        await opportunity.advance(request.stage, call)
+        stage = await opportunity.advance(request.stage, call)
+        if stage.approval:
+            _must_be_held(
+                "AdvanceOpportunity", opportunity, call, "STAGE_NEEDS_APPROVAL", stage=stage.display_name
+            )
         return opportunity
 
     async def RetreatOpportunity(self, request: pb.RetreatOpportunityRequest, call: Call) -> Opportunity:
@@ -512,10 +527,8 @@ class SalesService:
         reason = (
             "MARGIN_BELOW_FLOOR" if quote.below_floor else "DISCOUNT_OVER_LIMIT" if quote.over_limit else ""
         )
-        if reason and not call.caller.approved:
-            policies = approvals.policies_for(call.running.pipeline.methods["SubmitQuote"], call)
-            if approvals.matching(policies, call.message_of(quote), call) is None:
-                raise FailedPrecondition(reason)
+        if reason:
+            _must_be_held("SubmitQuote", quote, call, reason)
         return quote
 
     async def SendQuote(self, request: pb.SendQuoteRequest, call: Call) -> Quote:
@@ -546,6 +559,15 @@ class SalesService:
     async def NewQuoteVersion(self, request: Any, call: Call) -> Quote:
         quote = await _version(request, call)
         return await quote.new_version(call)
+
+
+def _must_be_held(method: str, row: Resource, call: Call, reason: str, **metadata: Any) -> None:
+    """Refuses what nobody has approved and no policy holds for a decision."""
+    if call.caller.approved:
+        return
+    policies = approvals.policies_for(call.running.pipeline.methods[method], call)
+    if approvals.matching(policies, call.message_of(row), call) is None:
+        raise FailedPrecondition(reason, **metadata)
 
 
 async def _version(request: Any, call: Call) -> Quote:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
+from hashlib import sha256
 from typing import Any
 
 from crm.common.v1 import common_pb2
@@ -12,6 +13,7 @@ from crm.options.v1 import options_pb2
 from crm.sales.v1 import pb
 from crmkit.call import Call
 from crmkit.listing import ZONE
+from crmkit.mapping import read_date, to_timestamp
 from crmkit.scope import predicate
 from sqlalchemy import select
 
@@ -19,6 +21,8 @@ from sales.model.competitor import Competitor
 from sales.model.opportunity import Opportunity
 
 FEW = 5
+# What a card tells of the news.
+NEWS = 5
 
 
 async def win_rates(start: date | None, end: date | None, call: Call) -> pb.ListWinRatesResponse:
@@ -53,6 +57,22 @@ async def win_rates(start: date | None, end: date | None, call: Call) -> pb.List
         for name, count in sorted(deals.items(), key=lambda one: (-one[1], one[0]))
     ]  # fmt: skip
     return pb.ListWinRatesResponse(rates=rates)
+
+
+async def battle_cards(digest: str, call: Call) -> pb.ListBattleCardsResponse:
+    """The cards of all competitors in the market, unless the caller has them already."""
+    statement = select(Competitor).where(Competitor.state == "ACTIVE", predicate(Competitor, call.caller))
+    reply = pb.ListBattleCardsResponse()
+    for one in await call.db.scalars(statement.order_by(Competitor.display_name, Competitor.id)):
+        news = sorted(one.news, key=lambda said: read_date(said.date) or date.min, reverse=True)[:NEWS]
+        reply.cards.add(
+            competitor=one.name, display_name=one.display_name, battle_card=one.battle_card, products=one.products,
+            news=news, update_time=to_timestamp(one.update_time),
+        )  # fmt: skip
+    reply.digest = sha256(reply.SerializeToString(deterministic=True)).hexdigest()
+    if digest == reply.digest:
+        return pb.ListBattleCardsResponse(digest=digest, unchanged=True)
+    return reply
 
 
 def _percent(part: int, whole: int) -> str:

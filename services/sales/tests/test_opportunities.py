@@ -24,17 +24,30 @@ async def test_a_deal_enters_the_default_pipeline_at_its_first_stage(sales: Serv
     assert opened["opportunity"]["origin"]["opportunity"] == made.name
 
 
-async def test_the_first_stage_asks_for_need_close_date_and_amount(sales: Service, account: Made) -> None:
+@pytest.mark.capability("s.opp")
+async def test_the_first_stage_of_every_pipeline_asks_for_need_close_date_and_amount(
+    sales: Service, account: Made, deal: Made
+) -> None:
     with pytest.raises(Refused) as refused:
         await sales.sales1.CreateOpportunity(
             opportunity={"displayName": "空商机", "account": await account()}
         )
     assert refused.value.reason == "VALIDATION"
-    assert refused.value.violations == {
+    missing = {
         "opportunity.need": "REQUIRED", "opportunity.expected_close_date": "REQUIRED", "opportunity.amount": "REQUIRED",
     }  # fmt: skip
+    assert refused.value.violations == missing
+    with pytest.raises(Refused) as refused:
+        await deal(need="", amount={}, expectedCloseDate={}, pipeline=(await _gated(sales)).name)
+    assert refused.value.violations == missing
+    made = await deal()
+    empty = {"name": made.name, "need": "", "amount": {}, "expectedCloseDate": None}
+    with pytest.raises(Refused) as refused:
+        await sales.sales1.UpdateOpportunity(opportunity=empty, updateMask="need,amount,expectedCloseDate")
+    assert refused.value.violations == missing
 
 
+@pytest.mark.capability("s.opp")
 async def test_the_lines_make_the_amount_and_without_lines_it_is_typed(
     sales: Service, deal: Made, product: Made
 ) -> None:
@@ -135,6 +148,7 @@ async def test_a_typed_probability_stays_until_it_follows_the_stage_again(sales:
     ).probability == "30"
 
 
+@pytest.mark.capability("s.opp")
 async def test_fifty_at_once_win_a_deal_once(sales: Service, deal: Made) -> None:
     made = await deal()
     answers = await asyncio.gather(
@@ -156,7 +170,7 @@ async def test_fifty_at_once_win_a_deal_once(sales: Service, deal: Made) -> None
 
 
 async def test_an_empty_deal_is_not_won(sales: Service, deal: Made) -> None:
-    made = await deal(pipeline=(await _gated(sales)).name, amount={})
+    made = await deal(amount={"currencyCode": "CNY", "amount": "0.00"})
     with pytest.raises(Refused) as refused:
         await sales.sales1.WinOpportunity(name=made.name)
     assert refused.value.reason == "OPPORTUNITY_EMPTY"
@@ -225,6 +239,7 @@ async def test_a_resting_deal_is_neither_moved_nor_won(sales: Service, deal: Mad
     assert (await sales.sales1.ResumeOpportunity(name=made.name)).state == pb.Opportunity.OPEN
 
 
+@pytest.mark.capability("s.opp")
 async def test_open_deals_follow_the_account_to_its_new_owner(
     sales: Service, deal: Made, account: Made
 ) -> None:

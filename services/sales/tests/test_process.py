@@ -1,18 +1,23 @@
 """Pipelines, forecasts, competitors and deals of another system, through the front door."""
 
+import asyncio
 import csv
 import os
 from collections.abc import Awaitable, Callable
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
+from time import process_time
 from typing import Any
 from uuid import uuid4
 
 import pytest
 from crm.sales.v1 import pb
 from crmkit.auth import system
+from crmkit.schedule import Job
 from crmkit.testing import Refused, Service
+from sales import jobs
+from sales.app import app
 from sales.forecast import wilson
 from sales.jobs import list_incumbents, snapshot_forecasts
 
@@ -35,7 +40,7 @@ def pipeline(sales: Service) -> Made:
 
     async def make(**fields: Any) -> Any:
         stages = [
-            {"key": "A", "displayName": "接洽", "probability": "10", "forecastCategory": "PIPELINE", "exitFields": ["need"],
+            {"key": "A", "displayName": "接洽", "probability": "10", "forecastCategory": "PIPELINE", "exitFields": ["strategy"],
              "checklist": ["确认预算", "确认决策人"], "method": "SPIN", "tools": ["提纲"], "guide": "先听"},
             {"key": "B", "displayName": "方案", "probability": "25", "forecastCategory": "BEST_CASE", "entryFields": ["expected_close_date"],
              "strategyAbove": cny("100000.00")},
@@ -49,6 +54,7 @@ def pipeline(sales: Service) -> Made:
     return make
 
 
+@pytest.mark.capability("s.process")
 async def test_a_stage_is_left_when_everything_is_there_and_every_gap_is_told_at_once(
     sales: Service, pipeline: Made, account: Made
 ) -> None:
@@ -58,25 +64,25 @@ async def test_a_stage_is_left_when_everything_is_there_and_every_gap_is_told_at
         "account": await account(),
         "pipeline": flow.name,
         "amount": cny("100000.00"),
+        "need": "提速",
+        "expectedCloseDate": day(date(2027, 5, 1)),
     }
     made = await sales.sales1.CreateOpportunity(opportunity=body)
     with pytest.raises(Refused) as refused:
         await sales.sales1.AdvanceOpportunity(name=made.name)
     assert refused.value.reason == "STAGE_CRITERIA_MISSING"
     named = refused.value.info.metadata["missing"]
-    for gap in ("需求", "确认预算", "确认决策人", "预计成交日期", "策略表"):
+    for gap in ("销售策略", "确认预算", "确认决策人", "策略表"):
         assert gap in named
     assert set(refused.value.violations) == {
-        "opportunity.need", "opportunity.checked", "opportunity.expected_close_date", "opportunity.strategy_sheet",
+        "opportunity.strategy", "opportunity.checked", "opportunity.strategy_sheet",
     }  # fmt: skip
     assert (await sales.sales1.GetOpportunity(name=made.name)).stage == "A"
     filled = {
-        "name": made.name, "need": "提速", "checked": ["A/确认预算", "A/确认决策人"], "expectedCloseDate": day(date(2027, 5, 1)),
+        "name": made.name, "strategy": "先试用", "checked": ["A/确认预算", "A/确认决策人"],
         "strategySheet": {"goal": "独家", "powerMap": "厂长决定", "nextSteps": ["试用"]},
     }  # fmt: skip
-    await sales.sales1.UpdateOpportunity(
-        opportunity=filled, updateMask="need,checked,expectedCloseDate,strategySheet"
-    )
+    await sales.sales1.UpdateOpportunity(opportunity=filled, updateMask="strategy,checked,strategySheet")
     moved = await sales.sales1.AdvanceOpportunity(name=made.name)
     assert (moved.stage, moved.probability) == ("B", "25")
     await sales.sales1.UpdateOpportunity(
@@ -98,12 +104,93 @@ async def test_a_stage_is_left_when_everything_is_there_and_every_gap_is_told_at
     assert (await sales.sales1.WinOpportunity(name=made.name)).probability == "100"
 
 
+@pytest.mark.capability("s.process")
+async def test_files_follow_ups_courses_and_approvals_stand_at_the_gates(
+    sales: Service, pipeline: Made, deal: Made
+) -> None:
+    course = await sales.manager.CreateTip(tip={"displayName": "投标规范", "text": "必读", "kind": "COURSE"})
+    flow = await pipeline(
+        stages=[
+            {"key": "A", "displayName": "接洽", "leastFiles": 1, "leastActivities": 2},
+            {"key": "B", "displayName": "投标", "courses": [course.name]},
+            {"key": "C", "displayName": "签约", "approval": True},
+        ]
+    )
+    made = await deal(pipeline=flow.name)
+
+    async def refusal() -> Refused:
+        with pytest.raises(Refused) as refused:
+            await sales.sales1.AdvanceOpportunity(name=made.name)
+        return refused.value
+
+    all_gone = await refusal()
+    assert all_gone.info.metadata["missing"] == "1 个附件, 2 次跟进, 课程“投标规范”"
+    assert set(all_gone.violations) == {
+        "opportunity.files", "opportunity.activities", "opportunity.courses",
+    }  # fmt: skip
+    at = datetime.now(UTC) + timedelta(seconds=1)
+    for place in range(2):
+        talk = {
+            "name": f"interactions/{uuid4()}", "subjects": [made.name, "tickets/x"],
+            "startTime": (at - timedelta(days=30 * place)).isoformat().replace("+00:00", "Z"),
+        }  # fmt: skip
+        for _ in range(2):
+            await sales.tell("crm.customer.v1.InteractionLogged", {"interaction": talk}, talk["name"])
+    file = {
+        "name": f"files/{uuid4()}", "attachedTo": [made.name], "createTime": at.isoformat().replace("+00:00", "Z"),
+    }  # fmt: skip
+    await sales.tell("crm.workspace.v1.FileUploaded", {"file": file}, file["name"])
+    finished = await sales.sales1.FinishCourse(name=course.name)
+    assert (await sales.sales1.FinishCourse(name=course.name)).name == finished.name
+    assert finished.owner == sales.person("sales1").employee
+    with pytest.raises(Refused):
+        await sales.sales2.GetCourseCompletion(name=finished.name)
+
+    async def one_talk_is_missing() -> bool:
+        # The talk of last month was before the deal came into the stage.
+        return (await refusal()).info.metadata["missing"] == "1 次跟进"
+
+    await sales.eventually(one_talk_is_missing)
+    last = {
+        "name": f"interactions/{uuid4()}", "subjects": [made.name], "startTime": at.isoformat().replace("+00:00", "Z"),
+    }  # fmt: skip
+    await sales.tell("crm.customer.v1.InteractionLogged", {"interaction": last}, last["name"])
+
+    async def moved() -> str:
+        try:
+            return (await sales.sales1.AdvanceOpportunity(name=made.name)).stage
+        except Refused:
+            return ""
+
+    assert await sales.eventually(moved) == "B"
+    assert (await refusal()).reason == "STAGE_NEEDS_APPROVAL"
+    async with sales.parts.configuration() as config:
+        rule = {"action": "sales.opportunities.advance", "condition": 'stage = "C"', "priority": 1}
+        await config.put("approvalPolicy.stage", rule)
+        await sales.eventually(lambda: sales.running.config.get("approvalPolicy.stage"))
+        held = await sales.sales1.AdvanceOpportunity(name=made.name)
+        await config.delete("approvalPolicy.stage")
+        await sales.eventually(lambda: sales.running.config.get("approvalPolicy.stage") is None)
+    assert held.stage == "B"
+    approval = {"name": "approvals/s", "heldAction": held.pending_approval.partition("#")[2]}
+    await sales.tell("crm.workspace.v1.ApprovalApproved", {"approval": approval}, "approvals/s")
+
+    async def decided() -> bool:
+        return (await sales.sales1.GetOpportunity(name=made.name)).stage == "C"
+
+    await sales.eventually(decided)
+
+
+@pytest.mark.capability("s.process")
 async def test_a_new_version_leaves_running_deals_where_they_are_or_takes_them_along(
     sales: Service, pipeline: Made, account: Made
 ) -> None:
     flow = await pipeline()
     customer = await account()
-    body = {"displayName": "在途", "account": customer, "pipeline": flow.name}
+    body = {
+        "displayName": "在途", "account": customer, "pipeline": flow.name, "need": "x", "amount": cny("1.00"),
+        "expectedCloseDate": day(date(2027, 5, 1)),
+    }  # fmt: skip
     stays = await sales.sales1.CreateOpportunity(opportunity=body)
     second = await sales.admin.NewPipelineVersion(name=flow.name)
     await sales.admin.ActivatePipeline(name=second.name)
@@ -126,6 +213,65 @@ async def test_a_new_version_leaves_running_deals_where_they_are_or_takes_them_a
     assert [visit.stage for visit in moved.stage_history] == ["A", "X"]
 
 
+@pytest.mark.capability("s.process")
+async def test_the_path_of_a_deal_shows_the_stages_that_it_visited_and_its_end(
+    sales: Service, pipeline: Made, deal: Made
+) -> None:
+    flow = await pipeline(
+        allowSkip=True, stages=[{"key": key, "displayName": key, "probability": "20"} for key in "ABCD"]
+    )
+    made = await deal(pipeline=flow.name)
+    moved = await sales.sales1.AdvanceOpportunity(name=made.name, stage="C")
+    assert ([visit.stage for visit in moved.stage_history], moved.stage) == (["A", "C"], "C")
+    lost = await sales.sales1.LoseOpportunity(name=made.name, reason="PRICE")
+    assert [visit.stage for visit in lost.stage_history] == ["A", "C"]
+    assert all(visit.HasField("leave_time") for visit in lost.stage_history)
+    assert (lost.state, lost.probability, lost.HasField("close_time")) == (pb.Opportunity.LOST, "0", True)
+
+
+@pytest.mark.capability("s.opp")
+async def test_a_board_of_two_thousand_open_deals_shows_its_columns_page_by_page(
+    sales: Service, pipeline: Made, account: Made
+) -> None:
+    keys, customer = "ABCDE", f"看板客户{uuid4().hex[:6]}"
+    flow = await pipeline(stages=[{"key": key, "displayName": key} for key in keys])
+    await account("admin", displayName=customer)
+    rows = [
+        {"externalId": f"{flow.name}-{n}", "account": customer, "stage": keys[n % 5], "amount": "1.00"}
+        for n in range(2000)
+    ]
+    for some in (rows[:1000], rows[1000:]):
+
+        async def brought(some: list[Any] = some) -> int:
+            asked = {"rows": some, "currency": "CNY", "pipeline": flow.name}
+            return (await sales.admin.ImportOpportunities(**asked)).created
+
+        assert await sales.eventually(brought) == 1000
+    columns = [f'pipeline = "{flow.name}" AND state = "OPEN" AND stage = "{key}"' for key in keys]
+    spent: list[float] = []
+    for _ in range(3):
+        start = process_time()
+        pages = await asyncio.gather(
+            *(
+                sales.admin.ListOpportunities(filter=one, orderBy="updateTime desc", pageSize=50)
+                for one in columns
+            )
+        )
+        spent.append(process_time() - start)
+    assert [len(page.opportunities) for page in pages] == [50] * 5
+    assert min(spent) < 1
+    seen = {one.name for one in pages[0].opportunities}
+    more = await sales.admin.ListOpportunities(
+        filter=columns[0], orderBy="updateTime desc", pageSize=50, pageToken=pages[0].next_page_token
+    )
+    assert len(more.opportunities) == 50
+    assert not seen & {one.name for one in more.opportunities}
+    card = pages[0].opportunities[0]
+    moved = await sales.admin.AdvanceOpportunity(name=card.name)
+    assert (moved.stage, moved.state) == ("B", pb.Opportunity.OPEN)
+
+
+@pytest.mark.capability("s.process")
 async def test_in_a_customer_centred_process_a_quote_needs_no_opportunity(
     sales: Service, pipeline: Made, account: Made, product: Made
 ) -> None:
@@ -139,6 +285,7 @@ async def test_in_a_customer_centred_process_a_quote_needs_no_opportunity(
     assert (await sales.sales1.AcceptQuote(name=made.name, digest=made.digest)).state == pb.Quote.ACCEPTED
 
 
+@pytest.mark.capability("s.compete")
 async def test_competitors_are_known_counted_and_attacked_in_time(
     sales: Service, deal: Made, account: Made, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -174,6 +321,20 @@ async def test_competitors_are_known_counted_and_attacked_in_time(
     card = await sales.sales1.RenderBattleCard(name=rival.name)
     assert card.content[:5] == b"%PDF-"
     assert (await sales.sales1.GetCompetitor(name=rival.name)).news[0].source == "行业周刊"
+    cards = await sales.sales1.ListBattleCards()
+    [mine] = [one for one in cards.cards if one.competitor == rival.name]
+    assert (mine.battle_card, mine.products[0].display_name, mine.news[0].source) == (
+        "讲服务",
+        "X9",
+        "行业周刊",
+    )
+    same = await sales.sales1.ListBattleCards(digest=cards.digest)
+    assert (same.unchanged, len(same.cards)) == (True, 0)
+    await sales.manager.UpdateCompetitor(
+        competitor={"name": rival.name, "battleCard": "讲交期"}, updateMask="battleCard"
+    )
+    fresh = await sales.sales1.ListBattleCards(digest=cards.digest)
+    assert "讲交期" in {one.battle_card for one in fresh.cards}
     today = datetime.now(UTC).date()
     far = {
         "account": await account(),
@@ -329,6 +490,7 @@ def test_the_interval_of_a_share_is_that_of_wilson() -> None:
 
 
 @pytest.mark.skipif(not MAVEN.exists(), reason="the data are not here")
+@pytest.mark.capability("s.opp")
 async def test_the_maven_deals_come_in_with_their_totals_and_the_rest_with_reasons(
     sales: Service, account: Made, pipeline: Made
 ) -> None:
@@ -409,3 +571,7 @@ def _row(row: dict[str, str], run: str) -> dict[str, Any]:
 
 def _rows(name: str) -> list[dict[str, str]]:
     return list(csv.DictReader((MAVEN / name).read_text(encoding="utf-8").splitlines()))
+
+
+def test_all_timed_work_is_on_the_table_of_contents() -> None:
+    assert {work for work in vars(jobs).values() if isinstance(work, Job)} == set(app().schedules)

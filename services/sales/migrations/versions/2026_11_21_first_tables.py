@@ -338,6 +338,62 @@ def upgrade() -> None:
         unique=False,
     )
     op.create_table(
+        "course_completions",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("course", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("finish_time", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("number", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("owner", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("department", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column(
+            "collaborators", postgresql.ARRAY(sa.Text()), server_default=sa.text("'{}'"), nullable=False
+        ),
+        sa.Column("pending_approval", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("create_time", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("update_time", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("creator", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column(
+            "custom", postgresql.JSONB(astext_type=sa.Text()), server_default=sa.text("'{}'"), nullable=False
+        ),
+        sa.Column("version", sa.Integer(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("course_completions_pkey")),
+    )
+    op.create_index(
+        "course_completions_course_index",
+        "course_completions",
+        ["course", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "course_completions_department_update_time_index",
+        "course_completions",
+        ["department", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "course_completions_owner_course_key", "course_completions", ["owner", "course"], unique=True
+    )
+    op.create_index(
+        "course_completions_owner_update_time_index",
+        "course_completions",
+        ["owner", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "course_completions_update_time_index",
+        "course_completions",
+        [sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_table(
+        "deal_records",
+        sa.Column("deal", sa.Uuid(), nullable=False),
+        sa.Column("kind", sa.Text(), nullable=False),
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("time", sa.DateTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("deal", "kind", "name", name=op.f("deal_records_pkey")),
+    )
+    op.create_table(
         "discount_policies",
         sa.Column("id", sa.Uuid(), nullable=False),
         sa.Column("display_name", sa.Text(), server_default=sa.text("''"), nullable=False),
@@ -2110,6 +2166,13 @@ def downgrade() -> None:
     )
     op.drop_index("discount_policies_free_product_index", table_name="discount_policies")
     op.drop_table("discount_policies")
+    op.drop_table("deal_records")
+    op.drop_index("course_completions_update_time_index", table_name="course_completions")
+    op.drop_index("course_completions_owner_update_time_index", table_name="course_completions")
+    op.drop_index("course_completions_owner_course_key", table_name="course_completions")
+    op.drop_index("course_completions_department_update_time_index", table_name="course_completions")
+    op.drop_index("course_completions_course_index", table_name="course_completions")
+    op.drop_table("course_completions")
     op.drop_index("competitors_update_time_index", table_name="competitors")
     op.drop_table("competitors")
     op.drop_index("commission_statements_update_time_index", table_name="commission_statements")

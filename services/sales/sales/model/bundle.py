@@ -11,12 +11,13 @@ from crm.sales.v1 import pb
 from crmkit.amounts import HUNDRED
 from crmkit.call import Call
 from crmkit.errors import FailedPrecondition, InvalidArgument, Validation, Violation, required
-from crmkit.resource import Resource, parse_name
+from crmkit.resource import parse_name
 from crmkit.values import Money
 from sales.configuration import Broken, Choices, Shape
 from sales.model import versions
 from sales.model.base import Base
 from sales.model.product import Product, products
+from sales.model.versions import DraftOnly
 from sqlalchemy import Index, select, text
 from sqlalchemy.orm import Mapped
 
@@ -26,7 +27,7 @@ _COPIED = (
 )  # fmt: skip
 
 
-class Bundle(Resource, Base):
+class Bundle(DraftOnly, Base):
     """One version of a bundle. Only a draft changes; at most one version is for sale."""
 
     __message__ = pb.Bundle
@@ -56,16 +57,7 @@ class Bundle(Resource, Base):
         """Completes the record."""
         versions.begin(self)
         self.state, self.price_mode = "DRAFT", self.price_mode or "SUM"
-        self._check()
-
-    async def updating(self, call: Call, changed: frozenset[str]) -> None:
-        """Only a draft changes; its code stays where an earlier version has it."""
-        self.check_state("DRAFT")
-        self._check()
-
-    async def deleting(self, call: Call) -> None:
-        """Only a draft goes: quotes name the others."""
-        self.check_state("DRAFT")
+        self.check_content()
 
     async def activate(self, call: Call) -> None:
         """Puts it on sale, unless some option can never be chosen."""
@@ -123,7 +115,8 @@ class Bundle(Resource, Base):
             found += [pb.Quote.Choice(option=key) for key in chosen.options]
         return found
 
-    def _check(self) -> None:
+    def check_content(self) -> None:
+        """Refuses what can never be right."""
         violations = [*self._wrong_groups(), *self._wrong_rules(), *self._wrong_price()]
         if violations:
             raise Validation(*violations)

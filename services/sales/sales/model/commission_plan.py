@@ -11,10 +11,10 @@ from crmkit.amounts import check_currency
 from crmkit.call import Call
 from crmkit.company import today
 from crmkit.errors import FailedPrecondition, Validation, Violation
-from crmkit.resource import Resource
 from sales.commission import tiers_wrong
 from sales.model import versions
 from sales.model.base import Base, one_at_a_time
+from sales.model.versions import DraftOnly
 from sqlalchemy import Index, select, text
 from sqlalchemy.orm import Mapped
 
@@ -23,7 +23,7 @@ _COPIED = (
 )  # fmt: skip
 
 
-class CommissionPlan(Resource, Base):
+class CommissionPlan(DraftOnly, Base):
     """One version of a plan. Only a draft changes; each day has one version."""
 
     __message__ = pb.CommissionPlan
@@ -53,16 +53,7 @@ class CommissionPlan(Resource, Base):
         """Completes the record."""
         versions.begin(self)
         self.state, self.mode = "DRAFT", self.mode or "MARGINAL"
-        self._check()
-
-    async def updating(self, call: Call, changed: frozenset[str]) -> None:
-        """Only a draft changes: the ledger names the others."""
-        self.check_state("DRAFT")
-        self._check()
-
-    async def deleting(self, call: Call) -> None:
-        """Only a draft goes."""
-        self.check_state("DRAFT")
+        self.check_content()
 
     async def activate(self, call: Call) -> None:
         """Puts it in force from its first day on; the version before ends the day before."""
@@ -93,7 +84,8 @@ class CommissionPlan(Resource, Base):
         """Its tiers: from which amount, what percentage."""
         return [(Decimal(tier.from_amount or 0), Decimal(tier.percent)) for tier in self.tiers]
 
-    def _check(self) -> None:
+    def check_content(self) -> None:
+        """Refuses what can never be right."""
         check_currency(self.currency, "commission_plan.currency")
         if self.valid_from_date and self.valid_to_date and self.valid_to_date < self.valid_from_date:
             path, zh, en = (

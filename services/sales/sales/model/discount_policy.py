@@ -11,13 +11,13 @@ from crm.sales.v1 import pb
 from crmkit.amounts import HUNDRED, check_currency
 from crmkit.call import Call
 from crmkit.errors import FailedPrecondition, Validation, Violation, required
-from crmkit.resource import Resource
 from crmkit.values import Money, zero
 from sales.engine import Given, Line, Policy
 from sales.engine.policies import in_scope
 from sales.model import versions
 from sales.model.base import Base, one_at_a_time
 from sales.model.product import Product, products
+from sales.model.versions import DraftOnly
 from sqlalchemy import Index, or_, select, text
 from sqlalchemy.orm import Mapped
 
@@ -37,7 +37,7 @@ _LABELS = {"PROMOTION": "促销优惠", "VOLUME": "批量优惠", "CUSTOMER_TYPE
 _AROUND = timedelta(days=30)
 
 
-class DiscountPolicy(Resource, Base):
+class DiscountPolicy(DraftOnly, Base):
     """One version of a policy. Only a draft changes; at most one version is in force."""
 
     __message__ = pb.DiscountPolicy
@@ -91,16 +91,7 @@ class DiscountPolicy(Resource, Base):
         """Completes the record."""
         versions.begin(self)
         self.state = "DRAFT"
-        self._check()
-
-    async def updating(self, call: Call, changed: frozenset[str]) -> None:
-        """Only a draft changes: traces of quotes name the others."""
-        self.check_state("DRAFT")
-        self._check()
-
-    async def deleting(self, call: Call) -> None:
-        """Only a draft goes."""
-        self.check_state("DRAFT")
+        self.check_content()
 
     async def activate(self, call: Call) -> None:
         """Puts it in force, in place of the version before; a paused one comes back."""
@@ -172,7 +163,8 @@ class DiscountPolicy(Resource, Base):
             on_payment=self.cash_mode == "ON_PAYMENT", days=self.days, net_days=self.net_days,
         )  # fmt: skip
 
-    def _check(self) -> None:
+    def check_content(self) -> None:
+        """Refuses what can never be right."""
         violations = list(self._wrong())
         if violations:
             raise Validation(*violations)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from datetime import date, datetime
+from collections.abc import Iterator, Mapping
+from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any
 
@@ -14,13 +14,14 @@ from crmkit.call import Call
 from crmkit.company import today
 from crmkit.errors import FailedPrecondition, Validation, Violation, required
 from crmkit.mapping import to_timestamp
-from crmkit.resource import Resource
+from crmkit.resource import Resource, parse_name
 from crmkit.values import Money
 from sales.model.base import HANDOVER, Base, coming_from
-from sales.model.pipeline import Pipeline
+from sales.model.gates import Counted, counted
+from sales.model.pipeline import ALWAYS, Pipeline
 from sales.model.product import Product, products
 from sales.pricing import TOO_MUCH, extended, share
-from sqlalchemy import Index, text
+from sqlalchemy import Index, select, text
 from sqlalchemy.orm import Mapped
 
 # A lost deal to a competitor must say to whom.
@@ -90,12 +91,14 @@ class Opportunity(Resource, Base):
         call.emit(events.OpportunityOpened, opportunity=self)
 
     async def updating(self, call: Call, changed: frozenset[str]) -> None:
-        """Reckons anew; a closed deal changes hands only."""
+        """Reckons anew; a closed deal changes hands only, and what every deal must have stays."""
         if changed <= HANDOVER:
             return
         self.check_state("OPEN", "SUSPENDED")
         if changed & {"contacts", "account"}:
             await self._check_contacts(call)
+        if gone := [name for name in ALWAYS if name in changed and getattr(self, name) in (None, "")]:
+            raise Validation(*(required(f"opportunity.{name}") for name in gone))
         if "probability_source" in changed and self.probability_source == "STAGE":
             stage = (await self.its_pipeline(call)).stage(self.stage)
             self.probability = Decimal(stage.probability or 0) if stage else self.probability
@@ -122,7 +125,7 @@ class Opportunity(Resource, Base):
         follows = self.probability is None or self.probability_source == "STAGE"
         self.probability_source = "STAGE" if follows else self.probability_source or "MANUAL"
         await self._reckon(call, path)
-        if missing := self._missing(pipeline, -1, pipeline.position(self.stage)):
+        if missing := await self._missing(pipeline, -1, pipeline.position(self.stage), call):
             raise Validation(*(required(f"{path}.{name}") for name, _, _ in missing))
         return pipeline
 
@@ -138,7 +141,7 @@ class Opportunity(Resource, Base):
             raise Validation(required("opportunity.pipeline"))
         return pipeline
 
-    async def advance(self, target: str, call: Call) -> None:
+    async def advance(self, target: str, call: Call) -> pb.Pipeline.Stage:
         """Moves it forward, to the next stage unless another is named; every missing criterion is listed at once."""
         self.check_state("OPEN")
         pipeline = await self.its_pipeline(call)
@@ -150,9 +153,10 @@ class Opportunity(Resource, Base):
             raise FailedPrecondition("ILLEGAL_TRANSITION", state=self.stage)
         if there > here + 1 and not pipeline.allow_skip:
             raise FailedPrecondition("STAGE_SKIPPED", next=pipeline.stages[here + 1].display_name)
-        if missing := self._missing(pipeline, here, there):
+        if missing := await self._missing(pipeline, here, there, call):
             raise self._criteria_missing(stage, missing, call)
         self._move(pipeline, target, call)
+        return stage
 
     async def retreat(self, target: str, reason: str, call: Call) -> None:
         """Moves it back, to the stage before unless another is named."""
@@ -226,12 +230,17 @@ class Opportunity(Resource, Base):
         if target != self.stage:
             self._move(pipeline, target, call)
 
-    def _missing(self, pipeline: Pipeline, after: int, until: int) -> list[tuple[str, str, str]]:
+    async def _missing(
+        self, pipeline: Pipeline, after: int, until: int, call: Call
+    ) -> list[tuple[str, str, str]]:
         """What the stages on the way ask for and is not there: field, and what it is called in both languages."""
+        since = self.stage_history[-1].enter_time.ToDatetime(UTC) if self.stage_history else None
+        there = await counted(self.id, since, call.caller.employee, call)
         found: dict[tuple[str, str], tuple[str, str, str]] = {}
         for place, stage in enumerate(pipeline.stages[max(after, 0) : until + 1], start=max(after, 0)):
             entered, left = place > after, place < until and after >= 0
-            for name in [*(stage.entry_fields if entered else ()), *(stage.exit_fields if left else ())]:
+            names = [*(pipeline.entry_fields(place) if entered else ()), *(stage.exit_fields if left else ())]
+            for name in names:
                 if getattr(self, name) in (None, "", []):
                     label = self.described.fields[name].rule.label
                     found[name, ""] = (name, label.zh, label.en)
@@ -240,6 +249,11 @@ class Opportunity(Resource, Base):
                     found["checked", item] = ("checked", item, item)
             if entered and self._lacks_strategy(stage):
                 found["strategy_sheet", ""] = ("strategy_sheet", "策略表", "the strategy sheet")
+            if left:
+                for kind, zh, en in _too_few(stage, there):
+                    found[kind, ""] = (kind, zh, en)
+            for course in await _courses(set(stage.courses) - there.courses if entered else set(), call):
+                found["courses", course] = ("courses", f"课程“{course}”", f"the course {course}")
         return list(found.values())
 
     def _lacks_strategy(self, stage: Any) -> bool:
@@ -355,6 +369,24 @@ def _priced(line: Any, product: Product | None, path: str) -> Any:
     priced.unit_price.CopyFrom(price.message())
     priced.amount.CopyFrom(extended(Decimal(line.quantity), price).message())
     return priced
+
+
+def _too_few(stage: Any, there: Counted) -> Iterator[tuple[str, str, str]]:
+    """The records that a stage counts and that are too few to leave it."""
+    if lacking := max(stage.least_files - there.files, 0):
+        yield "files", f"{lacking} 个附件", f"{lacking} more files"
+    if lacking := max(stage.least_activities - there.activities, 0):
+        yield "activities", f"{lacking} 次跟进", f"{lacking} more follow-ups"
+
+
+async def _courses(names: set[str], call: Call) -> list[str]:
+    """The titles of courses."""
+    from sales.model.tip import Tip
+
+    if not names:
+        return []
+    keys = [parse_name(name, "tips") for name in names]
+    return list(await call.db.scalars(select(Tip.display_name).where(Tip.id.in_(keys)).order_by(Tip.id)))
 
 
 def _unknown_stage(path: str) -> Validation:

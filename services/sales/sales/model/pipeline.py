@@ -17,6 +17,8 @@ from sqlalchemy import Index, exists, select, text
 from sqlalchemy.orm import Mapped
 
 RUNNING = ("OPEN", "SUSPENDED")
+# What a company wants to know of every deal, whatever the first stage asks for beside.
+ALWAYS: tuple[str, ...] = ("need", "expected_close_date", "amount")
 
 
 class Pipeline(Resource, Base):
@@ -107,6 +109,11 @@ class Pipeline(Resource, Base):
         """Place of a stage from 0; a stage that is gone stands before the first."""
         return next((place for place, stage in enumerate(self.stages) if stage.key == key), -1)
 
+    def entry_fields(self, place: int) -> list[str]:
+        """The fields that must be filled to enter a stage."""
+        named = self.stages[place].entry_fields
+        return list(dict.fromkeys([*ALWAYS, *named] if place == 0 else named))
+
     def neighbour(self, key: str, step: int) -> str:
         """Key of the stage so many steps on, empty where there is none."""
         place = self.position(key) + step
@@ -170,8 +177,7 @@ async def seed_default_pipeline(call: Call) -> None:
 
 
 def _default_stages() -> list[pb.Pipeline.Stage]:
-    # The first stage asks for what the sales managers want to know of every deal.
-    first = ["need", "expected_close_date", "amount"]
+    first = list(ALWAYS)
     rows: list[tuple[str, str, str, str, str, int, list[str]]] = [
         ("CONTACT", "初步接洽", "First contact", "10", "PIPELINE", 30, first),
         ("NEEDS", "需求确认", "Needs confirmed", "30", "PIPELINE", 30, []),

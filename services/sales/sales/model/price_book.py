@@ -15,11 +15,11 @@ from crmkit.auth import Caller
 from crmkit.call import Call
 from crmkit.errors import FailedPrecondition, InvalidArgument, Validation, Violation
 from crmkit.listing import ZONE
-from crmkit.resource import Resource
 from crmkit.values import Money
 from sales.engine.policies import covers
 from sales.model.base import Base, one_at_a_time
 from sales.model.product import products
+from sales.model.versions import DraftOnly
 from sales.pricing import share
 from sqlalchemy import ColumnElement, or_, select
 from sqlalchemy.orm import Mapped
@@ -32,7 +32,7 @@ _COPIED = (
 )  # fmt: skip
 
 
-class PriceBook(Resource, Base):
+class PriceBook(DraftOnly, Base):
     """Prices in one currency. Only a draft changes; what must change later is a new book."""
 
     __message__ = pb.PriceBook
@@ -62,16 +62,7 @@ class PriceBook(Resource, Base):
     async def creating(self, call: Call) -> None:
         """Completes the record."""
         self.state = "DRAFT"
-        self._check()
-
-    async def updating(self, call: Call, changed: frozenset[str]) -> None:
-        """Only a draft changes."""
-        self.check_state("DRAFT")
-        self._check()
-
-    async def deleting(self, call: Call) -> None:
-        """Only a draft goes: the traces of quotes name the others."""
-        self.check_state("DRAFT")
+        self.check_content()
 
     async def activate(self, call: Call) -> None:
         """Puts it in force, unless two prices would hold for one thing."""
@@ -151,7 +142,8 @@ class PriceBook(Resource, Base):
         """The price of one, and the quantity from which it holds; None where the book has none."""
         return Prices(self).price(product, unit, quantity)
 
-    def _check(self) -> None:
+    def check_content(self) -> None:
+        """Refuses what can never be right."""
         check_currency(self.currency, "price_book.currency")
         if self.valid_from_date and self.valid_to_date and self.valid_to_date < self.valid_from_date:
             raise Validation(

@@ -11,7 +11,8 @@ from crmkit.call import Call
 from crmkit.errors import FailedPrecondition, NotFound, PermissionDenied
 from crmkit.mapping import to_timestamp
 from crmkit.resource import Resource
-from sales.model.base import Base
+from sales.model.base import Base, one_at_a_time
+from sales.model.course_completion import CourseCompletion
 from sales.model.opportunity import Opportunity
 from sqlalchemy import ColumnElement, cast, func, or_, select
 from sqlalchemy.dialects.postgresql import ARRAY
@@ -85,6 +86,17 @@ class Tip(Resource, Base):
         if comment is None:
             raise NotFound()
         self.accepted_comment, self.accepted_author = key, comment.author
+
+    async def finish(self, call: Call) -> CourseCompletion:
+        """Notes that the caller has finished the course; the first time counts."""
+        if self.kind != "COURSE":
+            raise FailedPrecondition("ILLEGAL_TRANSITION", state=self.kind)
+        self.check_state("PUBLISHED")
+        me = call.caller.employee
+        await one_at_a_time(call, [f"{self.name} {me}"])
+        mine = CourseCompletion.owner == me, CourseCompletion.course == self.name
+        known = await call.find(CourseCompletion, *mine)
+        return known or await call.add(CourseCompletion(course=self.name, owner=me, finish_time=call.now))
 
     def hide(self, reason: str) -> None:
         """Hides it, with a word to its author."""

@@ -11,6 +11,22 @@ from sqlalchemy import func, select
 V = TypeVar("V", bound=Resource)
 
 
+class DraftOnly(Resource):
+    """Only a draft changes or goes: other records name what was in force once."""
+
+    async def updating(self, call: Call, changed: frozenset[str]) -> None:
+        """Checks what a draft says now."""
+        self.check_state("DRAFT")
+        self.check_content()
+
+    async def deleting(self, call: Call) -> None:
+        """Leaves what others may name."""
+        self.check_state("DRAFT")
+
+    def check_content(self) -> None:
+        """Refuses what can never be right; a model says what that is."""
+
+
 def begin(row: Any) -> None:
     """Makes a new record the first of its versions, unless it follows another."""
     if not row.root:
