@@ -262,6 +262,15 @@ _WRITERS: dict[str, Callable[[Field], Writer]] = {
 }
 
 
+def read(fields: Iterable[Field], message: Message) -> dict[str, Any]:
+    """The fields' values as a row would keep them; Validation where one is wrong."""
+    violations: list[Violation] = []
+    values = {field.name: _read(field, message, field.name, violations) for field in fields}
+    if violations:
+        raise Validation(*violations)
+    return values
+
+
 def _read(field: Field, message: Message, path: str, violations: list[Violation]) -> Any:
     """The field's value as the row keeps it; what is wrong goes to `violations`."""
     value: Any = getattr(message, field.name)
@@ -410,7 +419,8 @@ def _few(items: Collection[Any], path: str, violations: list[Violation]) -> bool
 
 
 @cache
-def _nested_fields(descriptor: Descriptor) -> tuple[Field, ...]:
+def nested_fields(descriptor: Descriptor) -> tuple[Field, ...]:
+    """The fields of a request or of a message within a record; not those of kinds that records do not have."""
     return tuple(
         describe_field(field)
         for field in descriptor.fields
@@ -428,7 +438,7 @@ def _check_nested(
 
     if message.DESCRIPTOR.full_name.startswith("google."):
         return
-    for field in _nested_fields(message.DESCRIPTOR):
+    for field in nested_fields(message.DESCRIPTOR):
         path = f"{prefix}.{field.name}" if prefix else field.name
         inner = field.descriptor.message_type
         if skip_resources and inner is not None and has_option(inner, options_pb2.resource):
@@ -451,7 +461,7 @@ def _absent(value: Any) -> bool:
 def references(message: Message, names: Iterable[str] | None = None) -> list[tuple[str, str, str]]:
     """Every reference in the message, nested ones too: path, name, type referred to."""
     found: list[tuple[str, str, str]] = []
-    for field in _nested_fields(message.DESCRIPTOR):
+    for field in nested_fields(message.DESCRIPTOR):
         if names is not None and field.name not in names:
             continue
         value: Any = getattr(message, field.name)

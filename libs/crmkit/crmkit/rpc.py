@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, cast
@@ -55,7 +55,7 @@ from crmkit.mapping import check_message, mapper
 from crmkit.options import has_option, option
 from crmkit.resource import Resource
 from crmkit.scope import Claim
-from crmkit.standard import Reader, Standard
+from crmkit.standard import Handler, Reader, Standard
 
 if TYPE_CHECKING:
     from crmkit.app import Running
@@ -84,7 +84,7 @@ class Method:
     request: type[Message]
     reply: type[Message]
     permission: str
-    handler: Callable[[Any, Call], Awaitable[Any]]
+    handler: Handler
     reader: Reader | None
     read_only: bool
     key_required: bool
@@ -129,6 +129,8 @@ def _compile(method: MethodDescriptor, implementation: object, standards: Mappin
         found = next((s for s in standards.values() if s.described.collection == resource), None)
         if found:
             handler, reader = found.handler(standard), found.reader(standard, reply)
+    elif handler is None:
+        handler = _verb(method, standards)
     if handler is None:
         raise ValueError(f"{method.full_name} is not implemented")
     http = option(method, annotations_pb2.http)
@@ -143,6 +145,12 @@ def _compile(method: MethodDescriptor, implementation: object, standards: Mappin
         key_required=option(method, options_pb2.idempotency_key_required),
         verb=not standard,
     )
+
+
+def _verb(method: MethodDescriptor, standards: Mapping[str, Standard]) -> Handler | None:
+    """What the model of the resource that the permission names does by itself."""
+    collection = _standard_resource(method, option(method, options_pb2.permission))
+    return next((s.verb(method) for s in standards.values() if s.described.collection == collection), None)
 
 
 def _standard_resource(method: MethodDescriptor, permission: str) -> str:

@@ -1,16 +1,19 @@
 """The standard methods of a resource, declared: `accounts = Standard(Account)`.
 
-A service that needs one of them to be special writes a method of its name; the others stay here.
+A service that needs one of them to be special writes a method of its name; the others stay here. So do the verbs
+that are nothing but behaviour of the model.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from inspect import Parameter, isawaitable, signature
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from crm.common.v1 import common_pb2
 from crm.options.v1 import options_pb2
+from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.empty_pb2 import Empty
 from google.protobuf.message import Message
 from sqlalchemy import select
@@ -30,7 +33,7 @@ from crmkit.errors import (
     required,
 )
 from crmkit.listing import Query
-from crmkit.mapping import WRITABLE_COMMON, mapper
+from crmkit.mapping import WRITABLE_COMMON, mapper, nested_fields, read
 from crmkit.resource import Resource, parse_name, snake
 from crmkit.scope import predicate, scoped_by
 
@@ -80,6 +83,36 @@ class Standard:
 
         short: dict[int, Reader] = {options_pb2.GET: get, options_pb2.LIST: list}
         return short.get(standard)
+
+    def verb(self, method: MethodDescriptor) -> Handler | None:
+        """The handler of `HoldOrder`: the order, locked, and its `hold`; None where the model has no such method.
+
+        The model's method takes what it names: `call`, and fields of the request as a row would keep them. What it
+        returns is the reply; nothing means the row. ValueError where it names what the request does not have.
+        """
+        name = snake(method.name.replace(self.model.__message__.DESCRIPTOR.name, "", 1)).lstrip("_")
+        behaviour = getattr(self.model, name, None)
+        if name == method.name or not callable(behaviour):
+            return None
+        given = {field.name: field for field in nested_fields(method.input_type)}
+        wanted = list(signature(behaviour).parameters.values())[1:]
+        for one in wanted:
+            if one.name != "call" and one.name not in given and one.default is Parameter.empty:
+                raise ValueError(
+                    f"{method.full_name} has no field {one.name}, which {self.model.__name__}.{name} wants"
+                )
+        fields = [given[one.name] for one in wanted if one.name in given]
+        wants_call = any(one.name == "call" for one in wanted)
+
+        async def run(request: Any, call: Call) -> Any:
+            row = await call.load(self.model, request)
+            values = read(fields, request)
+            done = behaviour(row, **values, call=call) if wants_call else behaviour(row, **values)
+            if isawaitable(done):
+                done = await done
+            return row if done is None else done
+
+        return run
 
     async def get(self, request: Any, call: Call) -> Resource:
         return await call.load(self.model, request, lock=False)

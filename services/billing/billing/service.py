@@ -27,11 +27,6 @@ class BillingService:
     allocations = Standard(Allocation)
     account_balances = Standard(AccountBalance)
 
-    async def ActivatePaymentPlan(self, request: Any, call: Call) -> PaymentPlan:
-        plan = await call.load(PaymentPlan, request)
-        plan.activate(call)
-        return plan
-
     async def InvoicePaymentPlan(self, request: pb.InvoicePaymentPlanRequest, call: Call) -> Invoice:
         plan = await call.load(PaymentPlan, request)
         plan.check_state("ACTIVE")
@@ -101,8 +96,3 @@ class BillingService:
         payment = await call.load(Payment, allocation.payment)
         await undo(payment, [allocation], request.reason, call)
         return allocation
-
-    async def RecomputeAccountBalance(self, request: Any, call: Call) -> AccountBalance:
-        balance = await call.load(AccountBalance, request)
-        await balance.recompute(call)
-        return balance

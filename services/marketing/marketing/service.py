@@ -28,41 +28,6 @@ class MarketingService:
     forms = Standard(Form)
     submissions = Standard(Submission)
 
-    async def SubmitCampaign(self, request: Any, call: Call) -> Campaign:
-        campaign = await call.load(Campaign, request)
-        campaign.submit()
-        return campaign
-
-    async def LaunchCampaign(self, request: Any, call: Call) -> Campaign:
-        campaign = await call.load(Campaign, request)
-        await campaign.launch(call)
-        return campaign
-
-    async def PauseCampaign(self, request: Any, call: Call) -> Campaign:
-        campaign = await call.load(Campaign, request)
-        campaign.pause()
-        return campaign
-
-    async def ResumeCampaign(self, request: Any, call: Call) -> Campaign:
-        campaign = await call.load(Campaign, request)
-        campaign.resume()
-        return campaign
-
-    async def FinishCampaign(self, request: Any, call: Call) -> Campaign:
-        campaign = await call.load(Campaign, request)
-        await campaign.finish(call)
-        return campaign
-
-    async def EvaluateCampaign(self, request: pb.EvaluateCampaignRequest, call: Call) -> Campaign:
-        campaign = await call.load(Campaign, request)
-        campaign.evaluate(request.evaluation, call)
-        return campaign
-
-    async def CancelCampaign(self, request: pb.CancelCampaignRequest, call: Call) -> Campaign:
-        campaign = await call.load(Campaign, request)
-        await campaign.cancel(request.reason, call)
-        return campaign
-
     async def CopyCampaign(self, request: pb.CopyCampaignRequest, call: Call) -> Campaign:
         campaign = await call.load(Campaign, request, lock=False)
         return await call.add(campaign.copied(request.display_name, read_date(request.start_date)))
@@ -85,47 +50,10 @@ class MarketingService:
             await call.add(CampaignMember(campaign=campaign.name, display_name=display_name, **{of: name}))
         return campaign
 
-    async def RespondCampaignMember(
-        self, request: pb.RespondCampaignMemberRequest, call: Call
-    ) -> CampaignMember:
-        member = await call.load(CampaignMember, request)
-        await member.respond(request.response, call)
-        return member
-
     async def PreviewSegment(self, request: pb.PreviewSegmentRequest, call: Call) -> dict[str, Any]:
         segment = await call.load(Segment, request.name, lock=False)
         count, samples = await segment.preview(request.filter, call)
         return {"count": count, "samples": samples}
-
-    async def RebuildSegment(self, request: Any, call: Call) -> Segment:
-        segment = await call.load(Segment, request)
-        await segment.rebuild(call)
-        return segment
-
-    async def AddSegmentMembers(self, request: pb.SegmentMembersRequest, call: Call) -> Segment:
-        segment = await call.load(Segment, request)
-        await segment.add(list(request.members), call)
-        return segment
-
-    async def RemoveSegmentMembers(self, request: pb.SegmentMembersRequest, call: Call) -> Segment:
-        segment = await call.load(Segment, request)
-        await segment.remove(list(request.members), call)
-        return segment
-
-    async def ArchiveSegment(self, request: Any, call: Call) -> Segment:
-        segment = await call.load(Segment, request)
-        await segment.archive(call)
-        return segment
-
-    async def PublishForm(self, request: Any, call: Call) -> Form:
-        form = await call.load(Form, request)
-        form.publish()
-        return form
-
-    async def CloseForm(self, request: Any, call: Call) -> Form:
-        form = await call.load(Form, request)
-        form.close()
-        return form
 
     async def ViewForm(self, request: pb.ViewFormRequest, call: Call) -> pb.ViewFormResponse:
         form = await call.load(Form, request.name, lock=False)
@@ -149,19 +77,4 @@ class MarketingService:
         if form is None:
             raise FailedPrecondition("FORM_CLOSED")
         submission.release(form, call)
-        return submission
-
-    async def QualifySubmission(self, request: Any, call: Call) -> Submission:
-        submission = await call.load(Submission, request)
-        submission.qualify(call)
-        return submission
-
-    async def DiscardSubmission(self, request: pb.DiscardSubmissionRequest, call: Call) -> Submission:
-        submission = await call.load(Submission, request)
-        submission.discard(request.reason, call)
-        return submission
-
-    async def MarkSubmissionSpam(self, request: Any, call: Call) -> Submission:
-        submission = await call.load(Submission, request)
-        submission.mark_spam()
         return submission

@@ -135,23 +135,23 @@ class Segment(Resource, Base):
             if self.announce:
                 call.emit(events.SegmentChanged, segment=self, member=name, joined=wanted)
 
-    async def add(self, names: Sequence[str], call: Call) -> None:
+    async def add_members(self, members: Sequence[str], call: Call) -> None:
         """Puts records in by hand."""
         self._check_active()
-        records = await self._known(names, call)
+        records = await self._known(members, call)
         before = await self._members(call)
         await self._put(records, True, call)
-        inside = SegmentMember.segment == self.name, SegmentMember.member.in_(names)
+        inside = SegmentMember.segment == self.name, SegmentMember.member.in_(members)
         await call.db.execute(update(SegmentMember).where(*inside).values(by_hand=True, excluded=False))
         await self._tell(before, call)
 
-    async def remove(self, names: Sequence[str], call: Call) -> None:
+    async def remove_members(self, members: Sequence[str], call: Call) -> None:
         """Takes records out by hand; the filter does not bring them back."""
         self._check_active()
-        records = await self._known(names, call)
+        records = await self._known(members, call)
         before = await self._members(call)
         await self._put(records, False, call)
-        inside = SegmentMember.segment == self.name, SegmentMember.member.in_(names)
+        inside = SegmentMember.segment == self.name, SegmentMember.member.in_(members)
         await call.db.execute(update(SegmentMember).where(*inside).values(by_hand=False, excluded=True))
         await self._tell(before, call)
 

@@ -158,18 +158,18 @@ class Contract(Resource, Base):
         self.check_state("IN_APPROVAL")
         self.state = "AWAITING_SIGNATURE"
 
-    def sign(self, day: date | None, counterparty: str, call: Call) -> None:
+    def sign(self, sign_date: date | None, counterparty_signatory: str, call: Call) -> None:
         """Both sides have signed."""
         self.check_state("AWAITING_SIGNATURE")
-        if day is not None and day > today(call):
+        if sign_date is not None and sign_date > today(call):
             raise Validation(
                 Violation(
                     "sign_date", "DATE_IN_FUTURE", "签署日期不能晚于今天", "The date lies in the future."
                 )
             )
-        self.sign_date = day or today(call)
+        self.sign_date = sign_date or today(call)
         self.signatory = self.signatory or self.owner
-        self.counterparty_signatory = counterparty or self.counterparty_signatory
+        self.counterparty_signatory = counterparty_signatory or self.counterparty_signatory
         self.state = "SIGNED"
         call.emit(events.ContractSigned, contract=self)
 
@@ -208,10 +208,10 @@ class Contract(Resource, Base):
         self.state = "ACTIVE"
         call.emit(events.ContractResumed, contract=self)
 
-    def terminate(self, reason: str, day: date | None, call: Call) -> None:
+    def terminate(self, reason: str, date: date | None, call: Call) -> None:
         """Ends a running contract before its time."""
         self.check_state(*RUNNING)
-        last = day or today(call)
+        last = date or today(call)
         self.reason, self.end_date = reason_of(reason), last
         if self.effective_from and last < self.effective_from:
             raise FailedPrecondition("TERMINATION_DATE_INVALID", date=self.effective_from.isoformat())

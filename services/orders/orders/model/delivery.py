@@ -126,7 +126,7 @@ class Delivery(Resource, Base):
         call.emit(events.DeliveryShipped, delivery=self)
 
     async def confirm(
-        self, received: Sequence[Any], signatory: str, time: datetime | None, call: Call
+        self, received: Sequence[Any], signatory: str, signed_time: datetime | None, call: Call
     ) -> None:
         """What the customer took and refused. Lines that are not named were accepted whole."""
         self.check_state("SHIPPED")
@@ -138,7 +138,7 @@ class Delivery(Resource, Base):
         accepted_all = sum(number(line.accepted) for line in self.lines)
         whole = all(number(line.accepted) == number(line.quantity) for line in self.lines)
         self.state = "DELIVERED" if whole else "PARTLY_DELIVERED" if accepted_all else "REFUSED"
-        self.signatory, self.signed_time = signatory, time or call.now
+        self.signatory, self.signed_time = signatory, signed_time or call.now
         contracts = dict[str, Contract]()
         for order in orders.values():
             if order.contract and order.contract not in contracts:

@@ -89,21 +89,21 @@ class Ticket(Resource, Base):
             self.priority = self.priority or "P3"
             await self._promise(call)
 
-    async def assign(self, employee: str, call: Call) -> None:
+    async def assign(self, assignee: str, call: Call) -> None:
         """Gives it to an employee of its queue; who opened it goes on seeing it."""
         self.check_state(*OPEN)
-        entry = call.config(f"employee.{employee.rpartition('/')[2]}")
+        entry = call.config(f"employee.{assignee.rpartition('/')[2]}")
         if not entry or entry.get("disabled"):
             raise FailedPrecondition("EMPLOYEE_INACTIVE")
         queue = await self._queue(call)
         if queue:
-            queue.check_member(employee)
-        if self.owner and self.owner != employee and not self.assignee:
+            queue.check_member(assignee)
+        if self.owner and self.owner != assignee and not self.assignee:
             self.collaborators = [*dict.fromkeys([*self.collaborators, self.owner])]
         if not (queue and queue.department):
             self.department = entry.get("department", self.department)
-        self.owner = employee
-        self._give(employee, "ASSIGN", call)
+        self.owner = assignee
+        self._give(assignee, "ASSIGN", call)
 
     def release(self, call: Call) -> None:
         """Gives it back to its queue."""
@@ -136,18 +136,18 @@ class Ticket(Resource, Base):
         self.check_state(*RESTING)
         await self._move("IN_PROGRESS", call)
 
-    async def resolve(self, code: str, words: str, call: Call) -> None:
+    async def resolve(self, code: str, text: str, call: Call) -> None:
         """Solves it; the solution is said to the customer."""
         self.check_state("IN_PROGRESS")
-        if not code or not words:
+        if not code or not text:
             raise FailedPrecondition("RESOLUTION_REQUIRED")
         if step := next((step for step in self.steps if not step.HasField("time")), None):
             raise FailedPrecondition("COMPLAINT_STEP_OPEN", step=step.key)
         if children := await self._open_children(call):
             raise FailedPrecondition("CHILDREN_OPEN", count=children)
-        self.resolution = pb.Ticket.Resolution(code=code, text=words)
+        self.resolution = pb.Ticket.Resolution(code=code, text=text)
         self.resolve_time = call.now
-        self.messages = [*self.messages, _message(words, False, call)]
+        self.messages = [*self.messages, _message(text, False, call)]
         await self._move("RESOLVED", call, tell=False)
         call.emit(events.TicketResolved, ticket=self)
 
@@ -181,23 +181,23 @@ class Ticket(Resource, Base):
         self.check_state(*RUNNING, "PENDING")
         await self._end("CANCELLED", reason, call)
 
-    def complete_step(self, words: str, call: Call) -> None:
+    def complete_step(self, text: str, call: Call) -> None:
         """Notes that the next step of a complaint is done."""
         self.check_state(*OPEN)
         at = next((i for i, step in enumerate(self.steps) if not step.HasField("time")), None)
         if at is None:
             raise FailedPrecondition("STEP_NOT_OPEN")
         done = pb.Ticket.Step(
-            key=self.steps[at].key, actor=call.caller.actor, time=to_timestamp(call.now), text=words
+            key=self.steps[at].key, actor=call.caller.actor, time=to_timestamp(call.now), text=text
         )
         self.steps = [*self.steps[:at], done, *self.steps[at + 1 :]]
 
-    async def comment(self, words: str, internal: bool, from_customer: bool, call: Call) -> None:
+    async def comment(self, text: str, internal: bool, from_customer: bool, call: Call) -> None:
         """Adds a message or a note. A customer's words go on with what waits or was solved."""
         self.check_state(*OPEN, "RESOLVED")
         if call.caller.account:
             internal, from_customer = False, True
-        message = _message(words, from_customer, call)
+        message = _message(text, from_customer, call)
         if internal:
             self.notes = [*self.notes, message]
             return
@@ -207,7 +207,7 @@ class Ticket(Resource, Base):
         elif self.state == "PENDING":
             await self.resume(call)
         elif self.state == "RESOLVED":
-            await self.reopen(words[:1000], call)
+            await self.reopen(text[:1000], call)
 
     def escalate(self, as_of: datetime, call: Call) -> None:
         """Tells warnings and breaches that are due, the warning first, each once."""
