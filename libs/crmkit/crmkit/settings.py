@@ -48,6 +48,10 @@ class Settings(BaseSettings):
     register_url: str = ""
     register_file: str = ""
     messenger_url: str = ""
+    # Where workspace gives notices to the adapters of other ways, as signed JSON; empty: there is no such way.
+    sms_url: str = Field(default="", repr=False)
+    push_url: str = Field(default="", repr=False)
+    chat_bot_url: str = Field(default="", repr=False)
 
     @field_validator("secret_key")
     @classmethod

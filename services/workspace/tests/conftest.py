@@ -1,6 +1,9 @@
 import email
 import email.policy
+import json
+import threading
 from collections.abc import AsyncIterator, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from uuid import UUID
 
@@ -43,13 +46,58 @@ def postbox() -> Iterator[Postbox]:
     server.stop()
 
 
+class Adapter:
+    """The other side of text messages, push and chat robots: what it was given, and what it answers on a path."""
+
+    def __init__(self) -> None:
+        self.got: list[tuple[str, dict[str, Any], Any]] = []
+        self.answers: dict[str, int] = {}
+        adapter = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                adapter.got.append((self.path, body, self.headers))
+                self.send_response(adapter.answers.get(self.path, 200))
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+
+            def log_message(self, format: str, *args: Any) -> None:
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_port}"
+
+    def of(self, path: str, title: str) -> list[Any]:
+        """What was given on a path that has the title in it."""
+        return [
+            body
+            for where, body, _ in list(self.got)
+            if where == path and title in json.dumps(body, ensure_ascii=False)
+        ]
+
+
 @pytest.fixture(scope="session")
-async def workspace(parts: Parts, postbox: Any) -> AsyncIterator[Service]:
+def adapter() -> Iterator[Adapter]:
+    """A real HTTP server of this process."""
+    made = Adapter()
+    thread = threading.Thread(target=made.server.serve_forever, daemon=True)
+    thread.start()
+    yield made
+    made.server.shutdown()
+    thread.join()
+    made.server.server_close()
+
+
+@pytest.fixture(scope="session")
+async def workspace(parts: Parts, postbox: Any, adapter: Adapter) -> AsyncIterator[Service]:
     """The workspace service on real parts, with the demo company and the people of the conformance suite."""
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("SEED_COMPANY", str(PEOPLE))
         environment.setenv("SMTP_URL", postbox.url)
         environment.setenv("MAIL_FROM", "calendar@guanxi.example")
+        for name, path in (("SMS_URL", "sms"), ("PUSH_URL", "push"), ("CHAT_BOT_URL", "bot")):
+            environment.setenv(name, f"{adapter.url}/{path}")
         async with parts.service(app()) as service:
             await _employ_the_testers(service)
             yield service

@@ -246,8 +246,8 @@ async def test_the_ladder_reminds_and_hands_up_in_working_time_once_each(
     now = await later(7)
     assert (waiting(now), now.steps[0].rungs) == ([steps.top.name], 2)
     assert (await later(8)).steps[0].rungs == 2
-    told = await office.notices(await office.client_of(steps.boss), approval.name)
-    assert len(told) == 2  # asked, and reminded
+    (told,) = await office.notices(await office.client_of(steps.boss), approval.name)
+    assert told.count == 2  # asked, and reminded
     zone = ZoneInfo("Asia/Shanghai")
     friday = datetime(2026, 11, 20, 17, tzinfo=zone)
     assert working_hours(friday, datetime(2026, 11, 23, 10, 30, tzinfo=zone), zone) == 2.5

@@ -47,6 +47,7 @@ class TestWorkspace(Conformance):
                 "end": "2026-12-01T10:00",
                 "acceptConflicts": True,
             },
+            "notificationRules": {"collection": "accounts", "trigger": "SCHEDULE"},
             "bulkJobs": {"collection": "tasks", "mode": "EXPORT"},
         }
     )

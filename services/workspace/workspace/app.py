@@ -4,7 +4,7 @@ from pathlib import Path
 
 from crmkit.app import App
 
-from workspace import identity, mail, publishing
+from workspace import identity, mail, publishing, rules
 from workspace.consumers import CONSUMERS
 from workspace.jobs import SCHEDULES
 from workspace.model.base import Base
@@ -23,5 +23,5 @@ def app() -> App:
         migrations=Path(__file__).parent.parent / "migrations",
         on_start=[seed],
         ready=[publishing.people_told],
-        runs={**identity.RUNS, **mail.RUNS},
+        runs={**identity.RUNS, **mail.RUNS, **rules.RUNS},
     )

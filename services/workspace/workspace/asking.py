@@ -8,7 +8,7 @@ from sqlalchemy import select
 
 from workspace.model.approval import Approval
 from workspace.model.deciders import employee
-from workspace.model.work import notify
+from workspace.telling import notify
 
 # The usual day, where nothing else is said: Monday to Friday.
 OPENS, CLOSES, SATURDAY = time(9), time(18), 5

@@ -1,7 +1,8 @@
 """What workspace does when it hears of something."""
 
-from datetime import UTC
+from datetime import UTC, datetime
 from decimal import Decimal
+from typing import Any, cast
 from uuid import UUID
 
 from crm.common.v1 import common_pb2 as common
@@ -13,7 +14,7 @@ from google.protobuf.json_format import MessageToDict
 from google.protobuf.timestamp_pb2 import Timestamp
 from sqlalchemy import select
 
-from workspace import invitations, publishing
+from workspace import invitations, publishing, rules
 from workspace.asking import ask
 from workspace.model import attendance, audit, known_record, work_record
 from workspace.model.api_key import ApiKey
@@ -28,9 +29,9 @@ from workspace.model.department import Department, DepartmentVersion
 from workspace.model.employee import Employee
 from workspace.model.file import File
 from workspace.model.plan import fill_plans
-from workspace.model.task import Task, live_of
-from workspace.model.work import notify
-from workspace.notices import NOTICES
+from workspace.model.task import LIVE, Task, live_of
+from workspace.notices import NOTICES, OVER, TODOS, over
+from workspace.telling import Manner, notify
 
 # What a task says whose interaction is gone.
 GONE = "（所属的跟进记录已删除）"
@@ -46,6 +47,11 @@ async def on_anything_happened(events: list[Fact], call: Call) -> None:
 async def on_record_changed(events: list[Fact], call: Call) -> None:
     """What records are called and who may see them, for all that refers to them."""
     await known_record.learn(events, call)
+
+
+async def on_fact_for_rules(events: list[Fact], call: Call) -> None:
+    """Notification rules tell people of whatever any service says."""
+    await rules.on_facts(events, call)
 
 
 @listens("crm.workspace.v1.ResourceChanged")
@@ -187,6 +193,7 @@ async def on_interaction_deleted(event: Fact, call: Call) -> None:
 @listens(*work_record.COUNTED)
 async def on_work_done(event: Fact, call: Call) -> None:
     """Work that was done counts once, and fills the plans of that day."""
+    await known_record.touch(work_record.names(event), event.time, call)
     if (counted := await work_record.count(event, call)) is not None:
         await fill_plans(*counted, call)
 
@@ -203,7 +210,42 @@ async def on_worth_a_notice(event: Fact, call: Call) -> None:
     notice = NOTICES[event.subject]
     if (found := notice.of(event)) is not None:
         people, target, zh, en = found
-        await notify(call, people, notice.kind, f"fact:{event.id}", target, zh, en)
+        record = next((value for value in event.payload.values() if _is(value, target)), None)
+        manner = Manner(record=record, importance=notice.importance, seen=not notice.asked)
+        await notify(call, people, notice.kind, f"fact:{event.id}", target, zh, en, manner=manner)
+
+
+@listens(*TODOS)
+async def on_worth_a_task(event: Fact, call: Call) -> None:
+    """Who is to do something has one task of it; whom it has passed on from has none any more."""
+    asked = list(TODOS[event.subject].of(event))
+    if asked:
+        await _close(asked[0][0], [person for _, person, *_ in asked], call)
+    for source, person, title, due, links in asked:
+        mine = f"{source}#{person}"
+        if await call.find(Task, Task.source == mine):
+            continue
+        entry = call.config(f"employee.{person.partition('/')[2]}") or {}
+        await call.add(
+            Task(
+                display_name=title, owner=person, department=entry.get("department", ""), creator=event.actor, source=mine,
+                links=links, due_time=datetime.fromisoformat(due) if due else None,
+            )
+        )  # fmt: skip
+
+
+@listens(*OVER)
+async def on_to_do_over(event: Fact, call: Call) -> None:
+    """What was to be done has been decided."""
+    await _close(over(event), [], call)
+
+
+async def _close(source: str, kept: list[str], call: Call) -> None:
+    waiting = select(Task).where(Task.source.startswith(f"{source}#employees/", autoescape=True))
+    for task in list(
+        await call.db.scalars(waiting.where(Task.state.in_(LIVE), Task.owner.not_in(kept)).with_for_update())
+    ):
+        task.over(call)
 
 
 @listens("crm.customer.v1.InteractionForwarded")
@@ -273,6 +315,10 @@ async def _stored(stored: common.StoredFile, owner: str, call: Call) -> File:
     return await call.add(file)
 
 
+def _is(value: Any, name: str) -> bool:
+    return isinstance(value, dict) and cast("dict[str, Any]", value).get("name") == name
+
+
 async def _job(name: str, call: Call) -> BulkJob | None:
     return await call.find(BulkJob, BulkJob.id == UUID(name.partition("/")[2]), lock=True)
 
@@ -302,6 +348,9 @@ async def on_calendar_event_cancelled(event: events.CalendarEventCancelled, call
 
 
 CONSUMERS = [
+    on_worth_a_task,
+    on_to_do_over,
+    on_fact_for_rules,
     on_visit_checked_in,
     on_work_done,
     on_record_changed,

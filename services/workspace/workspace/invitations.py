@@ -9,7 +9,7 @@ from crmkit.call import Call
 
 from workspace import ical, mail, recurrence
 from workspace.model.calendar import CalendarEvent, who
-from workspace.model.work import notify
+from workspace.telling import notify
 
 
 async def tell(

@@ -7,10 +7,11 @@ from crmkit.call import Call
 from crmkit.schedule import cron, every
 from sqlalchemy import select, text
 
-from workspace import identity, mail, publishing, reminders, replies, seals
+from workspace import identity, mail, publishing, reminders, replies, rules, seals
 from workspace.asking import climb_ladders
 from workspace.model import calendar
 from workspace.model.api_key import ApiKey
+from workspace.model.notification import Notification
 
 MONTHS_AHEAD = 3
 
@@ -77,12 +78,28 @@ async def remind(as_of: datetime, call: Call) -> None:
 
 
 @every("1m", collapse=True)
+async def run_notification_rules(as_of: datetime, call: Call) -> None:
+    """Rules whose time of day has come look at their records."""
+    await rules.start_due(as_of, call)
+
+
+@every("1m", collapse=True)
+async def end_snoozes(as_of: datetime, call: Call) -> None:
+    """What somebody has put off until now is back."""
+    over = select(Notification).where(Notification.snooze_time <= as_of)
+    for notification in list(await call.db.scalars(over.with_for_update(skip_locked=True).limit(1000))):
+        notification.snooze_time, notification.create_time = None, call.now
+
+
+@every("1m", collapse=True)
 async def climb_approval_ladders(as_of: datetime, call: Call) -> None:
     """Who is waited for too long is reminded, or others decide."""
     await climb_ladders(as_of, call)
 
 
 SCHEDULES = [
+    run_notification_rules,
+    end_snoozes,
     climb_approval_ladders,
     remind,
     send_waiting_mail,

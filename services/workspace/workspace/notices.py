@@ -1,4 +1,4 @@
-"""Which facts of other services make a notice, for whom, and what it says.
+"""Which facts of other services make a notice or a task, for whom, and what it says.
 
 A fact is read as it came (JSON), so that a service that is not installed, or tells more, changes nothing here.
 """
@@ -23,6 +23,10 @@ class Notice:
     zh: str
     en: str
     only: tuple[str, tuple[str, ...]] = ("", ())
+    importance: str = "NORMAL"
+    # True where the fact itself says that these people are asked, or have just lost the record: they are told though
+    # they do not see it, or no more.
+    asked: bool = False
 
     def of(self, fact: Fact) -> "tuple[list[str], str, str, str] | None":
         """People, target and both sentences; None where the fact is none to tell. Nobody is told what he did."""
@@ -37,7 +41,84 @@ class Notice:
 NOTICES: dict[str, Notice] = {
     "crm.customer.v1.AccountOwnerChanged": Notice(
         "account", "account.name", ("from", "to"),
-        "客户“{account.displayName}”的负责人已变更", "Account {account.displayName} has another owner",
+        "客户“{account.displayName}”的负责人已变更", "Account {account.displayName} has another owner", asked=True,
+    ),
+    "crm.customer.v1.AccountReturnedToPool": Notice(
+        "account", "account.name", ("from",),
+        "客户“{account.displayName}”已进入公海", "Account {account.displayName} went back into the pool", asked=True,
+    ),
+    "crm.customer.v1.SeaDueSoon": Notice(
+        "sea", "account.name", ("owner",),
+        "客户“{account.displayName}”将在 {step} 天后进入公海",
+        "Account {account.displayName} goes into the pool in {step} days", importance="HIGH",
+    ),
+    "crm.customer.v1.ClaimLapsed": Notice(
+        "sea", "account.name", ("employee",),
+        "领取的客户“{account.displayName}”未及时跟进，已收回（30 天内第 {count} 次）",
+        "Account {account.displayName} went back: no first follow-up in time (number {count} in 30 days)", asked=True,
+    ),
+    "crm.customer.v1.CollisionDecided": Notice(
+        "collision", "case.name", ("case.requester", "case.owner"),
+        "撞单“{case.displayName}”已裁决", "Collision {case.displayName} was decided", asked=True,
+    ),
+    "crm.customer.v1.CareTaskDue": Notice(
+        "care", "occurrence.name", ("occurrence.owner",),
+        "客户关怀到期：{occurrence.displayName}", "Care is due: {occurrence.displayName}",
+    ),
+    "crm.customer.v1.ProfileChangeSubmitted": Notice(
+        "account", "change.name", ("change.owner",),
+        "客户申请变更资料：{change.displayName}", "A customer asks for a change: {change.displayName}",
+    ),
+    "crm.sales.v1.SupportRequested": Notice(
+        "support", "request.name", ("people", "request.helper", "request.assignee"),
+        "请求支持：{request.displayName}", "Help is asked for: {request.displayName}", asked=True,
+    ),
+    "crm.sales.v1.AppraisalPublished": Notice(
+        "appraisal", "appraisal.name", ("employee", "appraisal.employee"),
+        "考核“{appraisal.displayName}”已公布", "Appraisal {appraisal.displayName} was published",
+    ),
+    "crm.orders.v1.FulfilmentFailed": Notice(
+        "fulfilment", "productInstance.name", ("productInstance.owner",),
+        "开通失败：{productInstance.displayName}", "Fulfilment failed: {productInstance.displayName}", importance="HIGH",
+    ),
+    "crm.orders.v1.ObligationDue": Notice(
+        "obligation", "obligation.name", ("obligation.owner", "obligation.responsible"),
+        "履约事项“{obligation.displayName}”即将到期", "Obligation {obligation.displayName} is due",
+    ),
+    "crm.orders.v1.ObligationMissed": Notice(
+        "obligation", "obligation.name", ("obligation.owner", "obligation.responsible"),
+        "履约事项“{obligation.displayName}”已逾期", "Obligation {obligation.displayName} was missed", importance="HIGH",
+    ),
+    "crm.orders.v1.WorkOrderFinished": Notice(
+        "workOrder", "workOrder.name", ("workOrder.owner",),
+        "派工 {workOrder.number} 已完成", "Work order {workOrder.number} is finished",
+    ),
+    "crm.billing.v1.LoanOverdue": Notice(
+        "loan", "loan.name", ("loan.owner", "loan.employee"),
+        "借款 {loan.number} 已逾期", "Loan {loan.number} is overdue", importance="HIGH",
+    ),
+    "crm.billing.v1.ExpenseClaimPaid": Notice(
+        "expense", "expenseClaim.name", ("expenseClaim.owner",),
+        "报销单 {expenseClaim.number} 已付款", "Expense claim {expenseClaim.number} was paid",
+    ),
+    "crm.billing.v1.PayoutFailed": Notice(
+        "payout", "payout.name", ("payout.owner",),
+        "付款 {payout.number} 失败", "Payout {payout.number} has failed", importance="HIGH",
+    ),
+    "crm.billing.v1.TaxInvoiceFailed": Notice(
+        "invoice", "invoice.name", ("invoice.owner",),
+        "发票 {invoice.number} 开具失败", "Tax invoice {invoice.number} has failed", importance="HIGH",
+    ),
+    "crm.billing.v1.DunningFinished": Notice(
+        "dunning", "case.name", ("case.owner",), "催收 {case.number} 已结束", "Dunning {case.number} has ended",
+    ),
+    "crm.insight.v1.MetricAlertRaised": Notice(
+        "metric", "alert.name", ("alert.owner", "recipients"),
+        "指标预警：{alert.displayName}", "Metric alert: {alert.displayName}", importance="HIGH",
+    ),
+    "crm.insight.v1.ReportDelivered": Notice(
+        "report", "report.name", ("recipients", "report.owner"),
+        "报表“{report.displayName}”已生成", "Report {report.displayName} is ready",
     ),
     "crm.customer.v1.ImportFinished": Notice(
         "import", "import.name", ("import.owner",),
@@ -87,6 +168,52 @@ NOTICES: dict[str, Notice] = {
         "工单 {ticket.number} 已升级", "Ticket {ticket.number} was escalated",
     ),
 }  # fmt: skip
+
+
+@dataclass(frozen=True)
+class ToDo:
+    """A task made of one kind of fact: one for each source and person."""
+
+    source: str
+    people: tuple[str, ...]
+    zh: str
+    due: str = ""
+    links: tuple[str, ...] = ()
+    only: tuple[str, tuple[str, ...]] = ("", ())
+
+    def of(self, fact: Fact) -> Iterator[tuple[str, str, str, str, list[str]]]:
+        """Source, person, title, due time as text, and links of each."""
+        place, values = self.only
+        if place and not set(_at(fact.payload, place)) & set(values):
+            return
+        source = next(_at(fact.payload, self.source), "")
+        links = [source, *(name for path in self.links for name in _at(fact.payload, path))]
+        due = next(_at(fact.payload, self.due), "") if self.due else ""
+        for person in dict.fromkeys(name for path in self.people for name in _at(fact.payload, path)):
+            if source and person.startswith("employees/"):
+                yield source, person, _filled(self.zh, fact.payload)[:200], due, list(dict.fromkeys(links))
+
+
+TODOS: dict[str, ToDo] = {
+    "crm.customer.v1.CollisionFound": ToDo(
+        "case.name", ("waitingFor",), "处理撞单：{case.displayName}", due="deadline",
+    ),
+    "crm.customer.v1.CareTaskDue": ToDo(
+        "occurrence.name", ("occurrence.owner",), "客户关怀：{occurrence.displayName}",
+        links=("occurrence.account", "occurrence.contact"), only=("channel", ("CALL",)),
+    ),
+    "crm.sales.v1.SalesTaskAssigned": ToDo(
+        "task.name", ("people", "task.assignee", "task.owner"), "{task.displayName}", due="dueTime",
+    ),
+    "crm.billing.v1.AccountParked": ToDo("account.name", ("account.owner",), "计费失败：{account.displayName}"),
+}  # fmt: skip
+# What closes the to-dos of a source.
+OVER: dict[str, str] = {"crm.customer.v1.CollisionDecided": "case.name"}
+
+
+def over(fact: Fact) -> str:
+    """The source whose to-dos a fact closes; empty where it names none."""
+    return next(_at(fact.payload, OVER[fact.subject]), "")
 
 
 def _at(payload: Any, path: str) -> Iterator[str]:

@@ -10,7 +10,6 @@ from crmkit.errors import FailedPrecondition, PermissionDenied
 from crmkit.mapping import mapper
 from crmkit.standard import Standard
 from google.protobuf.json_format import MessageToDict
-from sqlalchemy import select
 
 from workspace import proof
 from workspace.asking import ask
@@ -28,14 +27,13 @@ from workspace.model.dictionary import Dictionary
 from workspace.model.employee import Employee, simulate
 from workspace.model.file import File
 from workspace.model.role import Role
-from workspace.model.work import Notification, SavedView
+from workspace.model.work import SavedView
+from workspace.notice_methods import NoticeMethods
 from workspace.plan_methods import PlanMethods
 from workspace.task_methods import TaskMethods
 
-MARKED_AT_ONCE = 500
 
-
-class WorkspaceService(CalendarMethods, TaskMethods, PlanMethods, AttendanceMethods):
+class WorkspaceService(CalendarMethods, TaskMethods, PlanMethods, AttendanceMethods, NoticeMethods):
     """Organisation, permission, approval, collaboration and audit."""
 
     departments = Standard(Department)
@@ -46,7 +44,6 @@ class WorkspaceService(CalendarMethods, TaskMethods, PlanMethods, AttendanceMeth
     custom_fields = Standard(CustomField)
     approval_policies = Standard(ApprovalPolicy)
     approvals = Standard(Approval)
-    notifications = Standard(Notification)
     files = Standard(File)
     audit_entries = Standard(AuditEntry)
     api_keys = Standard(ApiKey)
@@ -254,22 +251,6 @@ class WorkspaceService(CalendarMethods, TaskMethods, PlanMethods, AttendanceMeth
         approval = await call.load(Approval, request)
         approval.withdraw(call)
         return approval
-
-    async def MarkReadNotification(self, request: Any, call: Call) -> Notification:
-        notification = await call.load(Notification, request)
-        notification.mark_read(call)
-        return notification
-
-    async def MarkAllNotificationsRead(
-        self, request: pb.MarkAllNotificationsReadRequest, call: Call
-    ) -> dict[str, Any]:
-        unread = select(Notification).where(
-            Notification.owner == call.caller.employee, Notification.read_time.is_(None)
-        )
-        rows = list(await call.db.scalars(unread.limit(MARKED_AT_ONCE).with_for_update()))
-        for notification in rows:
-            notification.mark_read(call)
-        return {"marked": len(rows)}
 
     async def VerifyAuditEntries(self, request: pb.VerifyAuditEntriesRequest, call: Call) -> dict[str, Any]:
         return vars(await proof.prove(request.from_seq, request.limit, call))

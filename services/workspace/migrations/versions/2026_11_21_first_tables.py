@@ -843,6 +843,9 @@ def upgrade() -> None:
         sa.Column("deleted", sa.Boolean(), nullable=False),
         sa.Column("label", sa.Text(), nullable=False),
         sa.Column("scope", postgresql.JSONB(astext_type=sa.Text()), nullable=False),
+        sa.Column("record", postgresql.JSONB(astext_type=sa.Text()), nullable=False),
+        sa.Column("dates", postgresql.JSONB(astext_type=sa.Text()), nullable=False),
+        sa.Column("touch_time", sa.DateTime(timezone=True), nullable=False),
         sa.PrimaryKeyConstraint("name", name=op.f("known_records_pkey")),
     )
     op.create_table(
@@ -854,10 +857,15 @@ def upgrade() -> None:
         sa.Column("body", sa.Text(), nullable=False),
         sa.Column("calendar", sa.Text(), nullable=False),
         sa.Column("method", sa.Text(), nullable=False),
+        sa.Column("channel", sa.Text(), nullable=False),
+        sa.Column("person", sa.Text(), nullable=False),
+        sa.Column("rest", postgresql.ARRAY(sa.Text()), nullable=False),
+        sa.Column("told", postgresql.JSONB(astext_type=sa.Text()), nullable=False),
         sa.Column("state", sa.Text(), nullable=False),
         sa.Column("attempts", sa.Integer(), nullable=False),
         sa.Column("error", sa.Text(), nullable=False),
         sa.Column("create_time", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("begin_time", sa.DateTime(timezone=True), nullable=False),
         sa.Column("next_time", sa.DateTime(timezone=True), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("mails_pkey")),
     )
@@ -867,7 +875,7 @@ def upgrade() -> None:
         "mails",
         ["next_time"],
         unique=False,
-        postgresql_where=sa.text("state = 'WAITING'"),
+        postgresql_where=sa.text("state IN ('WAITING', 'DIGEST')"),
     )
     op.create_table(
         "notes",
@@ -911,6 +919,118 @@ def upgrade() -> None:
         "notes_update_time_index", "notes", [sa.literal_column("update_time DESC"), "id"], unique=False
     )
     op.create_table(
+        "notices_told",
+        sa.Column("owner", sa.Text(), nullable=False),
+        sa.Column("key", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("owner", "key", name=op.f("notices_told_pkey")),
+    )
+    op.create_table(
+        "notification_preferences",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("quiet_from", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("quiet_to", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("working_days_only", sa.Boolean(), server_default=sa.text("false"), nullable=False),
+        sa.Column("muted_kinds", postgresql.ARRAY(sa.Text()), server_default=sa.text("'{}'"), nullable=False),
+        sa.Column("channels", postgresql.ARRAY(sa.Text()), server_default=sa.text("'{}'"), nullable=False),
+        sa.Column("digest", sa.Boolean(), server_default=sa.text("false"), nullable=False),
+        sa.Column("digest_clock", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("time_zone", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("number", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("owner", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("department", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column(
+            "collaborators", postgresql.ARRAY(sa.Text()), server_default=sa.text("'{}'"), nullable=False
+        ),
+        sa.Column("pending_approval", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("create_time", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("update_time", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("creator", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column(
+            "custom", postgresql.JSONB(astext_type=sa.Text()), server_default=sa.text("'{}'"), nullable=False
+        ),
+        sa.Column("version", sa.Integer(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("notification_preferences_pkey")),
+    )
+    op.create_index(
+        "notification_preferences_department_update_time_index",
+        "notification_preferences",
+        ["department", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index("notification_preferences_owner_key", "notification_preferences", ["owner"], unique=True)
+    op.create_index(
+        "notification_preferences_owner_update_time_index",
+        "notification_preferences",
+        ["owner", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "notification_preferences_update_time_index",
+        "notification_preferences",
+        [sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_table(
+        "notification_rules",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("display_name", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("trigger", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("collection", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("fact", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("date_field", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("offset_days", sa.Integer(), server_default=sa.text("0"), nullable=False),
+        sa.Column("yearly", sa.Boolean(), server_default=sa.text("false"), nullable=False),
+        sa.Column("silent_days", sa.Integer(), server_default=sa.text("0"), nullable=False),
+        sa.Column("weekdays", postgresql.ARRAY(sa.Text()), server_default=sa.text("'{}'"), nullable=False),
+        sa.Column("clock", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("time_zone", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("condition", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("recipients", postgresql.JSONB(), server_default=sa.text("'[]'"), nullable=False),
+        sa.Column("channels", postgresql.ARRAY(sa.Text()), server_default=sa.text("'{}'"), nullable=False),
+        sa.Column("actions", postgresql.ARRAY(sa.Text()), server_default=sa.text("'{}'"), nullable=False),
+        sa.Column("title_zh", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("title_en", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("body_zh", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("body_en", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("importance", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("quiet_from", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("quiet_to", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("digest", sa.Boolean(), server_default=sa.text("false"), nullable=False),
+        sa.Column("repeat_days", sa.Integer(), server_default=sa.text("0"), nullable=False),
+        sa.Column("repeat_until", sa.Date(), nullable=True),
+        sa.Column("state", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("activate_time", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("covered_time", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("number", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("owner", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("department", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column(
+            "collaborators", postgresql.ARRAY(sa.Text()), server_default=sa.text("'{}'"), nullable=False
+        ),
+        sa.Column("pending_approval", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("create_time", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("update_time", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("creator", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column(
+            "custom", postgresql.JSONB(astext_type=sa.Text()), server_default=sa.text("'{}'"), nullable=False
+        ),
+        sa.Column("version", sa.Integer(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("notification_rules_pkey")),
+    )
+    op.create_index(
+        "notification_rules_active_index",
+        "notification_rules",
+        ["trigger", "collection"],
+        unique=False,
+        postgresql_where=sa.text("state = 'ACTIVE'"),
+    )
+    op.create_index(
+        "notification_rules_update_time_index",
+        "notification_rules",
+        [sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_table(
         "notifications",
         sa.Column("id", sa.Uuid(), nullable=False),
         sa.Column("display_name", sa.Text(), server_default=sa.text("''"), nullable=False),
@@ -919,6 +1039,13 @@ def upgrade() -> None:
         sa.Column("target", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("read_time", sa.DateTime(timezone=True), nullable=True),
         sa.Column("dedupe_key", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("importance", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("group_key", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("count", sa.Integer(), server_default=sa.text("0"), nullable=False),
+        sa.Column("snooze_time", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("archive_time", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("due_time", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("deliveries", postgresql.JSONB(), server_default=sa.text("'[]'"), nullable=False),
         sa.Column("number", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("owner", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("department", sa.Text(), server_default=sa.text("''"), nullable=False),
@@ -935,7 +1062,6 @@ def upgrade() -> None:
         sa.Column("version", sa.Integer(), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("notifications_pkey")),
     )
-    op.create_index("notifications_dedupe_key", "notifications", ["owner", "dedupe_key"], unique=True)
     op.create_index(
         "notifications_department_update_time_index",
         "notifications",
@@ -943,10 +1069,24 @@ def upgrade() -> None:
         unique=False,
     )
     op.create_index(
+        "notifications_group_index",
+        "notifications",
+        ["owner", "group_key"],
+        unique=False,
+        postgresql_where=sa.text("read_time IS NULL"),
+    )
+    op.create_index(
         "notifications_owner_update_time_index",
         "notifications",
         ["owner", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+    )
+    op.create_index(
+        "notifications_snoozed_index",
+        "notifications",
+        ["snooze_time"],
+        unique=False,
+        postgresql_where=sa.text("snooze_time IS NOT NULL"),
     )
     op.create_index(
         "notifications_unread_index",
@@ -997,6 +1137,12 @@ def upgrade() -> None:
         "number_rules",
         [sa.literal_column("update_time DESC"), "id"],
         unique=False,
+    )
+    op.create_table(
+        "reminder_marks",
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("covered_time", sa.DateTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("name", name=op.f("reminder_marks_pkey")),
     )
     op.create_table(
         "roles",
@@ -1727,6 +1873,40 @@ def upgrade() -> None:
         postgresql_with={"fastupdate": "off"},
     )
     op.create_table(
+        "notification_rules_search",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column(
+            "search_grams", postgresql.ARRAY(sa.Text(collation="C")), server_default="{}", nullable=False
+        ),
+        sa.Column("search_text", sa.Text(collation="C"), server_default="", nullable=False),
+        sa.Column(
+            "search_pinyin", postgresql.ARRAY(sa.Text(collation="C")), server_default="{}", nullable=False
+        ),
+        sa.ForeignKeyConstraint(
+            ["id"],
+            ["notification_rules.id"],
+            name=op.f("notification_rules_search_id_fkey"),
+            ondelete="CASCADE",
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("notification_rules_search_pkey")),
+    )
+    op.create_index(
+        "ix_notification_rules_search_search_grams",
+        "notification_rules_search",
+        ["search_grams"],
+        unique=False,
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "off"},
+    )
+    op.create_index(
+        "ix_notification_rules_search_search_pinyin",
+        "notification_rules_search",
+        [sa.literal_column("array_to_tsvector(search_pinyin)")],
+        unique=False,
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "off"},
+    )
+    op.create_table(
         "notifications_search",
         sa.Column("id", sa.Uuid(), nullable=False),
         sa.Column(
@@ -2036,6 +2216,19 @@ def downgrade() -> None:
     )
     op.drop_table("notifications_search")
     op.drop_index(
+        "ix_notification_rules_search_search_pinyin",
+        table_name="notification_rules_search",
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "off"},
+    )
+    op.drop_index(
+        "ix_notification_rules_search_search_grams",
+        table_name="notification_rules_search",
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "off"},
+    )
+    op.drop_table("notification_rules_search")
+    op.drop_index(
         "ix_notes_search_search_pinyin",
         table_name="notes_search",
         postgresql_using="gin",
@@ -2249,6 +2442,7 @@ def downgrade() -> None:
     op.drop_index("roles_update_time_index", table_name="roles")
     op.drop_index("roles_code_key", table_name="roles")
     op.drop_table("roles")
+    op.drop_table("reminder_marks")
     op.drop_index("number_rules_update_time_index", table_name="number_rules")
     op.drop_index(
         "number_rules_active_key", table_name="number_rules", postgresql_where=sa.text("state = 'ACTIVE'")
@@ -2260,15 +2454,39 @@ def downgrade() -> None:
         table_name="notifications",
         postgresql_where=sa.text("read_time IS NULL"),
     )
+    op.drop_index(
+        "notifications_snoozed_index",
+        table_name="notifications",
+        postgresql_where=sa.text("snooze_time IS NOT NULL"),
+    )
     op.drop_index("notifications_owner_update_time_index", table_name="notifications")
+    op.drop_index(
+        "notifications_group_index", table_name="notifications", postgresql_where=sa.text("read_time IS NULL")
+    )
     op.drop_index("notifications_department_update_time_index", table_name="notifications")
-    op.drop_index("notifications_dedupe_key", table_name="notifications")
     op.drop_table("notifications")
+    op.drop_index("notification_rules_update_time_index", table_name="notification_rules")
+    op.drop_index(
+        "notification_rules_active_index",
+        table_name="notification_rules",
+        postgresql_where=sa.text("state = 'ACTIVE'"),
+    )
+    op.drop_table("notification_rules")
+    op.drop_index("notification_preferences_update_time_index", table_name="notification_preferences")
+    op.drop_index("notification_preferences_owner_update_time_index", table_name="notification_preferences")
+    op.drop_index("notification_preferences_owner_key", table_name="notification_preferences")
+    op.drop_index(
+        "notification_preferences_department_update_time_index", table_name="notification_preferences"
+    )
+    op.drop_table("notification_preferences")
+    op.drop_table("notices_told")
     op.drop_index("notes_update_time_index", table_name="notes")
     op.drop_index("notes_owner_update_time_index", table_name="notes")
     op.drop_index("notes_department_update_time_index", table_name="notes")
     op.drop_table("notes")
-    op.drop_index("mails_waiting_index", table_name="mails", postgresql_where=sa.text("state = 'WAITING'"))
+    op.drop_index(
+        "mails_waiting_index", table_name="mails", postgresql_where=sa.text("state IN ('WAITING', 'DIGEST')")
+    )
     op.drop_index("mails_key_key", table_name="mails")
     op.drop_table("mails")
     op.drop_table("known_records")

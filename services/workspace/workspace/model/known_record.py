@@ -1,11 +1,12 @@
-"""What workspace knows of the records of all services: what they are called and who may see them.
+"""What workspace knows of the records of all services: what they are called, who may see them, and what rules ask of them.
 
 Fed by every change fact. Tasks, notices and files refer to records by name; whoever may not see a record is told no
 more of it than its label.
 """
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, date, datetime
 from functools import cache
 from typing import Any, cast
 
@@ -15,11 +16,15 @@ from crmkit.catalog import resources
 from crmkit.describe import Described
 from crmkit.driver import driver
 from crmkit.events import Fact
-from sqlalchemy import Boolean, Integer, Text, select
+from sqlalchemy import Boolean, DateTime, Integer, Text, func, select, update
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
 from workspace.model.base import Base
+
+# What comes by the million and has no day of its own that somebody could be reminded of.
+UNWATCHED = frozenset({"interactions", "notifications", "auditEntries", "calendarFeeds"})
+LONGEST_VALUE = 300
 
 
 class KnownRecord(Base):
@@ -33,6 +38,12 @@ class KnownRecord(Base):
     label: Mapped[str] = mapped_column(Text)
     # Whose it is, in the words of `crmkit.auth.visible`.
     scope: Mapped[dict[str, Any]] = mapped_column(JSONB)
+    # Its short fields as the change fact told them, without those that want a permission of their own.
+    record: Mapped[dict[str, Any]] = mapped_column(JSONB)
+    # Its days and times by the field's JSON name, as ISO text that sorts.
+    dates: Mapped[dict[str, Any]] = mapped_column(JSONB)
+    # When something was last heard of it: a change, a visit, a call, an interaction.
+    touch_time: Mapped[datetime] = mapped_column(DateTime(timezone=True))
 
 
 @cache
@@ -50,15 +61,51 @@ async def learn(events: Iterable[Fact], call: Call) -> None:
         if described is None:
             continue
         record = cast("dict[str, Any]", event.payload.get("resource") or {})
-        scope = {key: record[key] for key in ("owner", "department", "collaborators") if record.get(key)}
-        if described.rule.account_field:
-            field = described.fields[described.rule.account_field]
-            scope[field.name] = record.get(field.json_name, "")
+        scope = scope_of({**record, "name": name})
         title = described.fields[described.title_field].json_name
         label = str(record.get(title) or record.get("number") or "")[:200]
         gone = event.payload["action"] == "DELETED"
-        latest[name] = (name, event.version or 0, gone, label, json.dumps({"name": name, **scope}))
+        watched = {} if described.collection in UNWATCHED else record
+        latest[name] = (
+            name, event.version or 0, gone, label, json.dumps(scope),
+            json.dumps(_short(watched), ensure_ascii=False), json.dumps(_days(described, watched)), event.time,
+        )  # fmt: skip
     await (await driver(call.db)).executemany(_LEARN, [latest[name] for name in sorted(latest)])
+
+
+def _short(record: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        key: value
+        for key, value in record.items()
+        if not isinstance(value, str | list | dict) or len(json.dumps(value)) <= LONGEST_VALUE
+    }
+
+
+def _days(described: Described, record: Mapping[str, Any]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for field in described.fields.values():
+        if field.kind in {"date", "time"} and (told := iso(record.get(field.json_name))):
+            found[field.json_name] = told
+    return found
+
+
+def iso(value: Any) -> str:
+    """A day or an instant of a record as ISO text; empty where there is none."""
+    if isinstance(value, dict):
+        parts = cast("dict[str, Any]", value)
+        year, month, day = (int(parts.get(key) or 0) for key in ("year", "month", "day"))
+        return date(year, month, day).isoformat() if year and month and day else ""
+    if not isinstance(value, str) or not value:
+        return ""
+    return (
+        value if len(value) == 10 else f"{datetime.fromisoformat(value).astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
+    )
+
+
+async def touch(names: Sequence[str], moment: datetime, call: Call) -> None:
+    """Something was heard of these."""
+    rows = update(KnownRecord).where(KnownRecord.name.in_(sorted(names)), KnownRecord.touch_time < moment)
+    await call.db.execute(rows.values(touch_time=func.greatest(KnownRecord.touch_time, moment)))
 
 
 async def records(names: Sequence[str], call: Call) -> dict[str, KnownRecord]:
@@ -69,15 +116,32 @@ async def records(names: Sequence[str], call: Call) -> dict[str, KnownRecord]:
 
 def may_see(person: str, record: KnownRecord, call: Call) -> bool:
     """True where an employee may read the record: by permission and by data scope, as at a call."""
-    described = described_as(record.name.partition("/")[0])
+    return may_see_as(person, record.scope, call)
+
+
+def may_see_as(person: str, scope: Mapping[str, Any], call: Call) -> bool:
+    """The same for a record that is told by its own fields, `name` among them."""
+    described = described_as(str(scope.get("name", "")).partition("/")[0])
     caller = call.running.directory.explained(person)
     if described is None or caller is None or not caller.may(described.permission("read")):
         return False
-    return visible(caller, described.scope, record.scope, described.rule.account_field, described.collection)
+    return visible(caller, described.scope, scope, described.rule.account_field, described.collection)
+
+
+def scope_of(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Whose a record is, from its JSON, in the words of `crmkit.auth.visible`."""
+    described = described_as(str(record.get("name", "")).partition("/")[0])
+    found = {key: record[key] for key in ("name", "owner", "department", "collaborators") if record.get(key)}
+    if described is not None and described.rule.account_field:
+        field = described.fields[described.rule.account_field]
+        found[field.name] = record.get(field.json_name, "")
+    return found
 
 
 _LEARN = (
-    "INSERT INTO known_records AS known (name, version, deleted, label, scope) VALUES ($1, $2, $3, $4, $5)"
+    "INSERT INTO known_records AS known (name, version, deleted, label, scope, record, dates, touch_time)"
+    " VALUES ($1, $2, $3, $4, $5, $6, $7, $8)"
     " ON CONFLICT (name) DO UPDATE SET version = excluded.version, deleted = excluded.deleted,"
-    " label = excluded.label, scope = excluded.scope WHERE known.version < excluded.version"
+    " label = excluded.label, scope = excluded.scope, record = excluded.record, dates = excluded.dates,"
+    " touch_time = greatest(known.touch_time, excluded.touch_time) WHERE known.version < excluded.version"
 )

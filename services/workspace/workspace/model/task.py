@@ -222,6 +222,10 @@ class Task(Resource, Base):
         self.check_state(*LIVE)
         self.state, self.result, self.end_time = "CANCELLED", check_reason(reason), call.now
 
+    def over(self, call: Call) -> None:
+        """Ends it as not to be done any more: what it was made of has ended."""
+        self.state, self.result, self.end_time = "CANCELLED", "", call.now
+
     async def assign(self, owner: str, call: Call) -> None:
         """Gives it to somebody who works here."""
         self.check_state(*LIVE)

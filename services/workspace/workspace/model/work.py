@@ -1,6 +1,6 @@
-"""Daily work: notes, notifications, saved views."""
+"""Daily work: notes and saved views."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 
 from crm.workspace.v1 import pb
@@ -9,12 +9,10 @@ from crmkit.call import Call
 from crmkit.errors import InvalidArgument, PermissionDenied, Validation, Violation
 from crmkit.filters import FilterError
 from crmkit.resource import Resource
-from sqlalchemy import Index, select, text
 from sqlalchemy.orm import Mapped
 
 from workspace.model.base import Base
 from workspace.model.definitions import check_collection
-from workspace.model.employee import Employee
 from workspace.model.names import check_names
 from workspace.model.task import Task
 
@@ -70,27 +68,6 @@ class Note(Resource, Base):
         return known or await call.add(made)
 
 
-class Notification(Resource, Base):
-    """Something that one person should know, once."""
-
-    __message__ = pb.Notification
-    __table_args__ = (
-        Index("notifications_dedupe_key", "owner", "dedupe_key", unique=True),
-        Index("notifications_unread_index", "owner", postgresql_where=text("read_time IS NULL")),
-    )
-
-    display_name: Mapped[str]
-    body: Mapped[str]
-    kind: Mapped[str]
-    target: Mapped[str]
-    read_time: Mapped[datetime | None]
-    dedupe_key: Mapped[str]
-
-    def mark_read(self, call: Call) -> None:
-        """Marks it as read; the first time counts."""
-        self.read_time = self.read_time or call.now
-
-
 class SavedView(Resource, Base):
     """A list as its owner wants to see it again."""
 
@@ -115,33 +92,3 @@ class SavedView(Resource, Base):
         except FilterError as error:
             detail = call.text(error.detail_zh, error.detail_en)
             raise InvalidArgument("FILTER_INVALID", position=error.position + 1, detail=detail) from None
-
-
-async def notify(
-    call: Call, people: Iterable[str], kind: str, key: str, target: str, zh: str, en: str, body: str = ""
-) -> None:
-    """Tells each of the people once per key, in the person's language. Who has left is not told."""
-    for name in dict.fromkeys(people):
-        identity = name.removeprefix("employees/")
-        if identity == name:
-            continue
-        person = (
-            await call.db.scalars(
-                select(Employee).where(Employee.id == identity, Employee.state != "OFFBOARDED")
-            )
-        ).one_or_none()
-        told = select(Notification.id).where(Notification.owner == name, Notification.dedupe_key == key)
-        if person is None or await call.db.scalar(told):
-            continue
-        await call.add(
-            Notification(
-                owner=name,
-                department=person.department,
-                display_name=en if person.locale == "en" else zh,
-                body=body,
-                kind=kind,
-                target=target,
-                dedupe_key=key,
-            )
-        )
-        await call.flush()

@@ -65,16 +65,16 @@ async def count(fact: Fact, call: Call) -> tuple[str, date] | None:
     moment = datetime.fromisoformat(happened) if happened else fact.time
     day = recurrence.wall_clock(moment, zone).date()
     late = recurrence.wall_clock(fact.time, zone).date() > day
-    about = [str(record[key]) for key in ("account", "opportunity", "contact") if record.get(key)]
-    about += [str(name) for key in ("subjects", "links", "contacts") for name in record.get(key) or ()]
     row = {"source": record["name"], "employee": person, "measure": measure, "day": day, "late": late}
-    done = (
-        insert(_DONE)
-        .values(**row, about=[record["name"], *about])
-        .on_conflict_do_nothing()
-        .returning(_DONE.c.source)
-    )
+    done = insert(_DONE).values(**row, about=names(fact)).on_conflict_do_nothing().returning(_DONE.c.source)
     return (person, day) if await call.db.scalar(done) else None
+
+
+def names(fact: Fact) -> list[str]:
+    """The record of a fact that counts, and those that it is about."""
+    record: dict[str, Any] = fact.payload.get(COUNTED[fact.subject][0]) or {}
+    about = [str(record[key]) for key in ("name", "account", "opportunity", "contact") if record.get(key)]
+    return about + [str(name) for key in ("subjects", "links", "contacts") for name in record.get(key) or ()]
 
 
 async def counts(person: str, period: Span, call: Call) -> list[pb.WorkCount]:
