@@ -276,7 +276,8 @@ def _read(field: Field, message: Message, path: str, violations: list[Violation]
     value: Any = getattr(message, field.name)
     match field.kind:
         case "text" | "reference":
-            return _text(field, value, path, violations)
+            # Bytes are a file's, and no text.
+            return value if isinstance(value, bytes) else _text(field, value, path, violations)
         case "texts" | "references":
             items = [_text(field, item, f"{path}[{i}]", violations) for i, item in enumerate(value)]
             return list(dict.fromkeys(items)) if _few(items, path, violations) else []

@@ -141,7 +141,8 @@ class _Plan:
             found += self._name(row.number, values, names)
             if not found:
                 made = await self._create(row.number, values, call, writes, found)
-                if made is not None and writes:
+                # What joined a record that was there, or one that the caller may not see, is not taken back again.
+                if writes and isinstance(made, Resource) and made.create_time >= call.now:
                     kept.append({"run": self.run.id, "line": row.number, "part": 0, "action": "CREATED", "name": made.name,
                                  "detail": {"version": made.version}})  # fmt: skip
             problems += found
@@ -158,14 +159,14 @@ class _Plan:
 
     async def _create(
         self, line: int, values: Mapping[str, Any], call: Call, writes: bool, found: list[RowProblem]
-    ) -> Resource | None:
+    ) -> Any:
         request = self.method.request()
         message = getattr(request, self.field)
         message.SetInParent()
         for _, column, _ in self.mapped:
             if column.path in values:
                 column.write(message, values[column.path])
-        made: Resource | None = None
+        made: Any = None
         async with self.run.running.acting(call, call.caller, self.method.name) as inner:
             try:
                 async with call.db.begin_nested() as attempt:

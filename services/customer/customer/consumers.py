@@ -4,6 +4,8 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
+from crm.customer.v1 import pb
+from crm.sales.v1 import events_pb2 as sales
 from crmkit.call import Call
 from crmkit.events import Fact, listens
 
@@ -65,6 +67,31 @@ async def on_contact_moment(event: Fact, call: Call) -> None:
     )  # fmt: skip
     row.start_time = min(row.start_time, call.now)
     await call.add(row)
+
+
+async def on_lead_converted(event: sales.LeadConverted, call: Call) -> None:
+    """What was said while it was a lead becomes interactions of the account, each once."""
+    lead = event.lead
+    account = await _account([event.account], [], call)
+    if account is None:
+        return
+    for number, said in enumerate(lead.follow_ups):
+        key = f"{lead.name}#{number}"
+        known = said.channel in Interaction.described.fields["channel"].enum_numbers and said.channel
+        channel = said.channel if known else "OTHER"
+        if await call.find(Interaction, Interaction.source_key == key, Interaction.channel == channel):
+            continue
+        row = Interaction(
+            account=account.name, channel=channel, direction="OUTBOUND", start_time=said.time.ToDatetime(UTC),
+            summary=said.summary, subjects=[lead.name], contacts=[event.contact] if event.contact else [],
+            source_key=key, owner=said.employee or account.owner, creator=said.employee or account.owner,
+            department=lead.department or account.department,
+        )  # fmt: skip
+        if said.next_step:
+            row.next_step = pb.Interaction.NextStep(text=said.next_step)
+            if said.HasField("next_time"):
+                row.next_step.due_time.CopyFrom(said.next_time)
+        await call.add(row)
 
 
 async def _account(names: list[str], contacts: list[str], call: Call) -> Account | None:

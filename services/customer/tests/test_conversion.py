@@ -3,6 +3,7 @@
 from typing import Any
 from uuid import uuid4
 
+from crm.customer.v1 import pb
 from crmkit.testing import Service
 
 SUBJECT = "crm.sales.v1.LeadConversionRequested"
@@ -77,3 +78,35 @@ async def test_a_draft_that_cannot_be_an_account_is_answered_with_the_reason(cus
     wish = request(customer, accountDraft={"displayName": "税号不对有限公司", "taxId": "91310000MA1FL0000X"})
     await customer.tell(SUBJECT, wish, wish["lead"]["name"])
     assert (await resolved(customer, wish["lead"]["name"]))["reason"] == "VALIDATION"
+
+
+async def test_what_was_said_to_a_lead_becomes_interactions_of_its_account_once(customer: Service) -> None:
+    account = await customer.sales1.CreateAccount(account={"displayName": "跟进随行仪表有限公司"})
+    person = customer.person("sales1")
+    said = {"time": "2026-03-02T02:00:00Z", "employee": person.employee}
+    follow_ups = [
+        {**said, "channel": "CALL", "summary": "首次电话"},
+        {
+            **said,
+            "channel": "PIGEON",
+            "summary": "见面",
+            "nextStep": "寄样品",
+            "nextTime": "2026-03-09T02:00:00Z",
+        },
+    ]
+    lead = {"name": f"leads/{uuid4()}", "owner": person.employee, "department": person.department}
+    fact = {"lead": {**lead, "followUps": follow_ups}, "account": account.name}
+    for _ in range(2):
+        await customer.tell("crm.sales.v1.LeadConverted", fact, lead["name"])
+
+    async def logged() -> Any:
+        page = await customer.sales1.ListInteractions(filter=f'account = "{account.name}"', orderBy="summary")
+        return page.interactions if len(page.interactions) >= 2 else None
+
+    found = await customer.eventually(logged, 30)
+    assert sorted((one.summary, pb.Interaction.Channel.Name(one.channel)) for one in found) == [
+        ("见面", "OTHER"),
+        ("首次电话", "CALL"),
+    ]
+    assert {tuple(one.subjects) for one in found} == {(lead["name"],)}
+    assert {one.next_step.text for one in found} == {"", "寄样品"}

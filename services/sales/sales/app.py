@@ -7,6 +7,7 @@ from crmkit.app import App
 from sales.consumers import (
     on_account_owner_changed,
     on_account_returned_to_pool,
+    on_accounts_changed,
     on_allocation_reversed,
     on_collision_decided,
     on_contract_signed,
@@ -28,9 +29,11 @@ from sales.jobs import (
     miss_visits,
     replay_prices,
     snapshot_forecasts,
+    sweep_leads,
     write_statements,
 )
 from sales.model.base import Base
+from sales.model.lead_pool_rule import RUNS
 from sales.model.pipeline import seed_default_pipeline
 from sales.service import SalesService
 
@@ -47,6 +50,7 @@ def app() -> App:
             on_account_owner_changed,
             on_account_returned_to_pool,
             on_collision_decided,
+            on_accounts_changed,
             on_form_submitted,
             on_interaction_logged,
             on_file_uploaded,
@@ -59,6 +63,7 @@ def app() -> App:
             on_payout_paid,
         ],
         schedules=[
+            sweep_leads,
             expire_quotes,
             expire_price_books,
             expire_policies,
@@ -68,5 +73,6 @@ def app() -> App:
             snapshot_forecasts,
             write_statements,
         ],
+        runs=RUNS,
         on_start=[seed_default_pipeline],
     )

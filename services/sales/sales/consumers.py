@@ -9,6 +9,7 @@ from crm.common.v1 import common_pb2
 from crm.customer.v1 import events_pb2 as customer_events
 from crm.marketing.v1 import events_pb2 as marketing_events
 from crm.orders.v1 import events_pb2 as orders_events
+from crm.sales.v1 import events_pb2 as events_of_sales
 from crm.sales.v1 import pb
 from crm.workspace.v1 import events_pb2 as workspace_events
 from crmkit.call import Call
@@ -108,11 +109,28 @@ async def on_form_submitted(event: marketing_events.FormSubmitted, call: Call) -
     await lead.capture(call)
 
 
+@listens("crm.customer.v1.ResourceChanged")
+async def on_accounts_changed(events: list[Fact], call: Call) -> None:
+    """A lead whose account was deleted says so; what it knew can become a new lead."""
+    gone = [
+        event.payload["name"]
+        for event in events
+        if event.payload.get("action") == "DELETED"
+        and str(event.payload.get("name", "")).startswith("accounts/")
+    ]
+    if not gone:
+        return
+    lost = select(Lead).where(Lead.account.in_(gone), Lead.account_delete_time.is_(None))
+    for lead in await call.db.scalars(lost.with_for_update()):
+        lead.account_delete_time = call.now
+        call.emit(events_of_sales.LeadAccountDeleted, lead=lead)
+
+
 async def on_submission_qualified(event: marketing_events.SubmissionQualified, call: Call) -> None:
     """Marketing found the lead good; where sales has moved it already, the fact changes nothing."""
     lead = await _lead_of(event.submission.name, call)
     if lead.state == "NEW" and event.assignee:
-        lead.assign(event.assignee, call)
+        await lead.assign(event.assignee, call)
     elif lead.state == "NEW":
         lead.work(call)
 
@@ -121,7 +139,7 @@ async def on_submission_discarded(event: marketing_events.SubmissionDiscarded, c
     """Marketing found that it was none; where sales has moved it already, the fact changes nothing."""
     lead = await _lead_of(event.submission.name, call)
     if lead.state == "NEW":
-        lead.cancel(event.reason, call)
+        await lead.cancel(event.reason, call)
 
 
 async def on_contract_signed(event: orders_events.ContractSigned, call: Call) -> None:

@@ -13,6 +13,7 @@ from sales.model.commission_statement import make_statements
 from sales.model.discount_policy import DiscountPolicy
 from sales.model.forecast_snapshot import take_snapshots
 from sales.model.incumbency import AHEAD, Incumbency
+from sales.model.lead import Lead
 from sales.model.price_book import PriceBook
 from sales.model.quote import ACCEPTABLE, Quote
 from sales.model.quote_records import QuotePricing
@@ -32,6 +33,18 @@ async def expire_quotes(as_of: datetime, call: Call) -> None:
     over = select(Quote).where(Quote.state.in_(ACCEPTABLE), Quote.valid_until_date < today)
     for quote in await call.db.scalars(over.limit(AT_ONCE).with_for_update(skip_locked=True)):
         quote.expire(call)
+
+
+@every("5m", collapse=True)
+async def sweep_leads(as_of: datetime, call: Call) -> None:
+    """Goes up the ladder for leads that nobody has answered, and takes those back whose time in the pool's rule is over."""
+    late = select(Lead).where(Lead.next_response_time <= as_of).order_by(Lead.next_response_time)
+    for lead in await call.db.scalars(late.limit(AT_ONCE).with_for_update(skip_locked=True)):
+        await lead.escalate(as_of, call)
+    await call.flush()
+    soon = select(Lead).where(Lead.return_check_time <= as_of).order_by(Lead.return_check_time)
+    for lead in await call.db.scalars(soon.limit(AT_ONCE).with_for_update(skip_locked=True)):
+        await lead.sweep(as_of, call)
 
 
 @every("5m", collapse=True)

@@ -18,6 +18,7 @@ from sqlalchemy import select
 
 from sales.forecast import forecast, outlook
 from sales.importing import brought_in
+from sales.lead_methods import LeadMethods
 from sales.model.assignment_rule import AssignmentRule, tested
 from sales.model.base import one_at_a_time
 from sales.model.bundle import Bundle
@@ -30,7 +31,8 @@ from sales.model.course_completion import CourseCompletion
 from sales.model.discount_policy import DiscountPolicy
 from sales.model.forecast_snapshot import Forecast
 from sales.model.incumbency import Incumbency
-from sales.model.lead import Lead, visible_to_caller
+from sales.model.lead import Lead, seen_or_told, visible_to_caller
+from sales.model.lead_pool import pool_of
 from sales.model.opportunity import Opportunity
 from sales.model.pipeline import Pipeline
 from sales.model.price_book import PriceBook
@@ -46,7 +48,7 @@ from sales.printing import battle_card, printed
 from sales.winning import battle_cards, win_rates
 
 
-class SalesService:
+class SalesService(LeadMethods):
     """Leads, opportunities, products, prices and quotes."""
 
     leads = Standard(Lead)
@@ -75,15 +77,12 @@ class SalesService:
         names = [name for name in Lead.described.fields if name not in COMMON or name in WRITABLE_COMMON]
         mapper(Lead).assign(lead, request.lead, names, new=True, prefix="lead")
         await call.check_references(request.lead, "lead", names)
-        found = await lead.capture(call)
-        if found is lead or await call.db.scalar(visible_to_caller(found, call)):
-            return found
-        return pb.Lead(name=found.name, display_name=lead.display_name, department=found.department)
+        return await seen_or_told(lead, call)
 
     async def AssignLead(self, request: pb.AssignLeadRequest, call: Call) -> Lead:
         lead = await call.load(Lead, request)
         await call.check_references(request, "", ["owner"])
-        lead.assign(request.owner, call)
+        await lead.assign(request.owner, call)
         return lead
 
     async def AllocateLead(self, request: pb.AllocateLeadRequest, call: Call) -> Lead:
@@ -226,11 +225,13 @@ class SalesService:
         """A lead that nobody owns can be taken by everybody who may claim, whatever their data scope."""
         lead = await call.find(Lead, Lead.id == parse_name(request.name, "leads"), lock=True)
         claimable = lead is not None and (not lead.owner or lead.claim_time is not None)
+        if lead is not None and not lead.owner and (pool := await pool_of(lead.pool, call)) is not None:
+            claimable = pool.has_member(call.caller)
         if lead is None or (not claimable and not await call.db.scalar(visible_to_caller(lead, call))):
             raise NotFound()
         lead.check_etag(request.etag)
         async with call.everybody():
-            lead.claim(call)
+            await lead.claim(call)
             await call.flush()
         return lead
 
@@ -241,12 +242,12 @@ class SalesService:
 
     async def WaitLead(self, request: pb.WaitLeadRequest, call: Call) -> Lead:
         lead = await call.load(Lead, request)
-        lead.wait(request.until.ToDatetime(UTC), call)
+        await lead.wait(request.until.ToDatetime(UTC), call)
         return lead
 
     async def ResumeLead(self, request: Any, call: Call) -> Lead:
         lead = await call.load(Lead, request)
-        lead.resume(call)
+        await lead.resume(call)
         return lead
 
     async def ConvertLead(self, request: pb.ConvertLeadRequest, call: Call) -> Lead:
@@ -257,17 +258,17 @@ class SalesService:
 
     async def ReopenLead(self, request: Any, call: Call) -> Lead:
         lead = await call.load(Lead, request)
-        lead.reopen(call)
+        await lead.reopen(call)
         return lead
 
     async def DisqualifyLead(self, request: pb.DisqualifyLeadRequest, call: Call) -> Lead:
         lead = await call.load(Lead, request)
-        lead.disqualify(request.reason, call)
+        await lead.disqualify(request.reason, call)
         return lead
 
     async def CancelLead(self, request: pb.CancelLeadRequest, call: Call) -> Lead:
         lead = await call.load(Lead, request)
-        lead.cancel(request.reason, call)
+        await lead.cancel(request.reason, call)
         return lead
 
     async def ActivatePipeline(self, request: pb.ActivatePipelineRequest, call: Call) -> Pipeline:

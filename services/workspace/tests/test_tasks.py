@@ -1,6 +1,6 @@
 """Tasks that wait for each other, come again and are due by whoever's clock; notes that stay private."""
 
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 from uuid import uuid4
 from zoneinfo import ZoneInfo
@@ -208,3 +208,29 @@ async def test_a_note_is_shared_taken_back_and_made_a_task(workspace: Service, o
     assert person.employee in {
         found.name for found in (await workspace.sales2.ListEmployees(q=person.zh)).employees
     }
+
+
+async def test_tasks_dates_and_files_of_a_lead_go_along_when_it_is_converted(workspace: Service) -> None:
+    sales1, lead, account = workspace.sales1, f"leads/{uuid4()}", f"accounts/{uuid4()}"
+    task = await sales1.CreateTask(task={"displayName": "寄样品", "links": [lead]})
+    day = date.today() + timedelta(days=40)
+    event = await sales1.CreateCalendarEvent(
+        calendarEvent={
+            "displayName": "演示", "links": [lead],
+            "start": f"{day}T10:00", "end": f"{day}T11:00",
+        }
+    )  # fmt: skip
+    file = await sales1.CreateFile(
+        file={"displayName": "方案.pdf", "sha256": uuid4().hex * 2, "attachedTo": [lead], "size": "3"}
+    )
+    fact = {"lead": {"name": lead}, "account": account}
+    for _ in range(2):
+        await workspace.tell("crm.sales.v1.LeadConverted", fact, lead)
+
+    async def gone_along() -> Any:
+        found = await sales1.GetFile(name=file.name)
+        return found if account in found.attached_to else None
+
+    assert list((await workspace.eventually(gone_along, 30)).attached_to) == [lead, account]
+    assert list((await sales1.GetTask(name=task.name)).links) == [lead, account]
+    assert list((await sales1.GetCalendarEvent(name=event.name)).links) == [lead, account]

@@ -6,6 +6,7 @@ from typing import Any, cast
 from uuid import UUID
 
 from crm.common.v1 import common_pb2 as common
+from crm.sales.v1 import events_pb2 as sales
 from crm.workspace.v1 import events_pb2 as events
 from crmkit.call import Call
 from crmkit.catalog import resources
@@ -25,6 +26,7 @@ from workspace.model.approval import (
     replace_approver,
 )
 from workspace.model.bulk_job import BulkJob
+from workspace.model.calendar import CalendarEvent
 from workspace.model.department import Department, DepartmentVersion
 from workspace.model.employee import Employee
 from workspace.model.file import File
@@ -330,6 +332,21 @@ async def _replace(leaver: str, call: Call) -> None:
         await ask(approval, [d.approver for d in approval.decisions if not d.vote], call)
 
 
+async def on_lead_converted(event: sales.LeadConverted, call: Call) -> None:
+    """Tasks, dates and files of a lead go along to what it became."""
+    lead, made = event.lead.name, [name for name in (event.account, event.opportunity) if name]
+    for task in await call.db.scalars(select(Task).where(Task.links.contains([lead])).with_for_update()):
+        if missing := [name for name in made if name not in task.links]:
+            task.links = [*task.links, *missing]
+            await task.label_links(call)
+    dated = select(CalendarEvent).where(CalendarEvent.links.contains([lead])).with_for_update()
+    for date in await call.db.scalars(dated):
+        date.links = list(dict.fromkeys([*date.links, *made]))
+    attached = select(File).where(File.attached_to.contains([lead])).with_for_update()
+    for file in await call.db.scalars(attached):
+        file.attached_to = list(dict.fromkeys([*file.attached_to, *made]))
+
+
 async def on_calendar_event_scheduled(event: events.CalendarEventScheduled, call: Call) -> None:
     """Who is asked to come is told."""
     await invitations.tell(event.calendar_event, event.removed, "日程邀请", "Invitation", call)
@@ -354,6 +371,7 @@ CONSUMERS = [
     on_visit_checked_in,
     on_work_done,
     on_record_changed,
+    on_lead_converted,
     on_calendar_event_scheduled,
     on_calendar_event_moved,
     on_calendar_event_cancelled,

@@ -129,6 +129,24 @@ NOTICES: dict[str, Notice] = {
         "lead", "lead.name", ("to",),
         "线索“{lead.displayName}”已分配给您", "Lead {lead.displayName} was assigned to you",
     ),
+    "crm.sales.v1.LeadResponseOverdue": Notice(
+        "lead", "lead.name", ("recipients",),
+        "线索“{lead.displayName}”尚未响应", "Nobody has answered lead {lead.displayName} yet",
+    ),
+    "crm.sales.v1.LeadReturnWarned": Notice(
+        "lead", "lead.name", ("lead.owner",),
+        "线索“{lead.displayName}”将在 {days} 天后退回线索池",
+        "Lead {lead.displayName} goes back into its pool in {days} days",
+    ),
+    "crm.sales.v1.LeadReturnedToPool": Notice(
+        "lead", "lead.name", ("from",),
+        "线索“{lead.displayName}”已退回线索池", "Lead {lead.displayName} went back into its pool",
+    ),
+    "crm.sales.v1.LeadAccountDeleted": Notice(
+        "lead", "lead.name", ("lead.owner",),
+        "线索“{lead.displayName}”转化的客户已被删除，可复制为新线索",
+        "The account of lead {lead.displayName} was deleted; the lead can be copied into a new one",
+    ),
     "crm.orders.v1.DeliveryShipped": Notice(
         "delivery", "delivery.name", ("delivery.owner",),
         "发货单 {delivery.number} 已发货", "Delivery {delivery.number} has been shipped",

@@ -28,6 +28,8 @@ def upgrade() -> None:
         sa.Column("ratings", postgresql.ARRAY(sa.Text()), server_default=sa.text("'{}'"), nullable=False),
         sa.Column("method", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("members", postgresql.JSONB(), server_default=sa.text("'[]'"), nullable=False),
+        sa.Column("pool", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("min_score", sa.Integer(), server_default=sa.text("0"), nullable=False),
         sa.Column("state", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("number", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("owner", sa.Text(), server_default=sa.text("''"), nullable=False),
@@ -44,6 +46,12 @@ def upgrade() -> None:
         ),
         sa.Column("version", sa.Integer(), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("assignment_rules_pkey")),
+    )
+    op.create_index(
+        "assignment_rules_pool_index",
+        "assignment_rules",
+        ["pool", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
     )
     op.create_index(
         "assignment_rules_update_time_index",
@@ -591,6 +599,212 @@ def upgrade() -> None:
         unique=False,
     )
     op.create_table(
+        "lead_intakes",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("display_name", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("position", sa.Integer(), server_default=sa.text("0"), nullable=False),
+        sa.Column("channels", postgresql.ARRAY(sa.Text()), server_default=sa.text("'{}'"), nullable=False),
+        sa.Column("pool", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("lead_department", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("first_response_minutes", sa.Integer(), server_default=sa.text("0"), nullable=False),
+        sa.Column("superior_days", sa.Integer(), server_default=sa.text("0"), nullable=False),
+        sa.Column("reassign_days", sa.Integer(), server_default=sa.text("0"), nullable=False),
+        sa.Column("pool_days", sa.Integer(), server_default=sa.text("0"), nullable=False),
+        sa.Column("opens", sa.Numeric(precision=20, scale=6), nullable=True),
+        sa.Column("closes", sa.Numeric(precision=20, scale=6), nullable=True),
+        sa.Column("number", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("owner", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("department", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column(
+            "collaborators", postgresql.ARRAY(sa.Text()), server_default=sa.text("'{}'"), nullable=False
+        ),
+        sa.Column("pending_approval", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("create_time", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("update_time", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("creator", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column(
+            "custom", postgresql.JSONB(astext_type=sa.Text()), server_default=sa.text("'{}'"), nullable=False
+        ),
+        sa.Column("version", sa.Integer(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("lead_intakes_pkey")),
+    )
+    op.create_index(
+        "lead_intakes_lead_department_index",
+        "lead_intakes",
+        ["lead_department", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "lead_intakes_pool_index",
+        "lead_intakes",
+        ["pool", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "lead_intakes_update_time_index",
+        "lead_intakes",
+        [sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_table(
+        "lead_moments",
+        sa.Column("id", sa.Integer(), autoincrement=True, nullable=False),
+        sa.Column("lead", sa.Uuid(), nullable=False),
+        sa.Column("time", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("kind", sa.Text(), nullable=False),
+        sa.Column("employee", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("how", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("lead_moments_pkey")),
+    )
+    op.create_index("lead_moments_employee_index", "lead_moments", ["employee", "kind", "time"], unique=False)
+    op.create_index(op.f("lead_moments_lead_index"), "lead_moments", ["lead"], unique=False)
+    op.create_table(
+        "lead_pool_items",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("display_name", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("lead", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("pool", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("lead_number", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("company_name", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("person_name", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("phone", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("email", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("need", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("channel", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column(
+            "product_lines", postgresql.ARRAY(sa.Text()), server_default=sa.text("'{}'"), nullable=False
+        ),
+        sa.Column("rating", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("score", sa.Integer(), server_default=sa.text("0"), nullable=False),
+        sa.Column("pooled_time", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("how", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("number", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("owner", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("department", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column(
+            "collaborators", postgresql.ARRAY(sa.Text()), server_default=sa.text("'{}'"), nullable=False
+        ),
+        sa.Column("pending_approval", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("create_time", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("update_time", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("creator", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column(
+            "custom", postgresql.JSONB(astext_type=sa.Text()), server_default=sa.text("'{}'"), nullable=False
+        ),
+        sa.Column("version", sa.Integer(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("lead_pool_items_pkey")),
+    )
+    op.create_index("lead_pool_items_lead_key", "lead_pool_items", ["lead"], unique=True)
+    op.create_index(
+        "lead_pool_items_pool_index",
+        "lead_pool_items",
+        ["pool", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "lead_pool_items_pooled_time_index", "lead_pool_items", ["pool", "pooled_time"], unique=False
+    )
+    op.create_index(
+        "lead_pool_items_update_time_index",
+        "lead_pool_items",
+        [sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_table(
+        "lead_pool_rules",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("display_name", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("pool", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("revision", sa.Integer(), server_default=sa.text("0"), nullable=False),
+        sa.Column("clauses", postgresql.JSONB(), server_default=sa.text("'[]'"), nullable=False),
+        sa.Column("claims_per_day", sa.Integer(), server_default=sa.text("0"), nullable=False),
+        sa.Column("claims_per_month", sa.Integer(), server_default=sa.text("0"), nullable=False),
+        sa.Column("previous_owner_days", sa.Integer(), server_default=sa.text("0"), nullable=False),
+        sa.Column("max_open", sa.Integer(), server_default=sa.text("0"), nullable=False),
+        sa.Column("warn_days", postgresql.ARRAY(sa.Text()), server_default=sa.text("'{}'"), nullable=False),
+        sa.Column("grace_days", sa.Integer(), server_default=sa.text("0"), nullable=False),
+        sa.Column("digest", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("state", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("effective_time", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("simulation", postgresql.JSONB(), nullable=True),
+        sa.Column("number", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("owner", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("department", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column(
+            "collaborators", postgresql.ARRAY(sa.Text()), server_default=sa.text("'{}'"), nullable=False
+        ),
+        sa.Column("pending_approval", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("create_time", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("update_time", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("creator", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column(
+            "custom", postgresql.JSONB(astext_type=sa.Text()), server_default=sa.text("'{}'"), nullable=False
+        ),
+        sa.Column("version", sa.Integer(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("lead_pool_rules_pkey")),
+    )
+    op.create_index(
+        "lead_pool_rules_active_key",
+        "lead_pool_rules",
+        ["pool"],
+        unique=True,
+        postgresql_where=sa.text("state = 'ACTIVE'"),
+    )
+    op.create_index(
+        "lead_pool_rules_pool_index",
+        "lead_pool_rules",
+        ["pool", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index("lead_pool_rules_revision_key", "lead_pool_rules", ["pool", "revision"], unique=True)
+    op.create_index(
+        "lead_pool_rules_update_time_index",
+        "lead_pool_rules",
+        [sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_table(
+        "lead_pools",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("display_name", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column(
+            "member_departments", postgresql.ARRAY(sa.Text()), server_default=sa.text("'{}'"), nullable=False
+        ),
+        sa.Column(
+            "member_roles", postgresql.ARRAY(sa.Text()), server_default=sa.text("'{}'"), nullable=False
+        ),
+        sa.Column(
+            "member_employees", postgresql.ARRAY(sa.Text()), server_default=sa.text("'{}'"), nullable=False
+        ),
+        sa.Column("managers", postgresql.ARRAY(sa.Text()), server_default=sa.text("'{}'"), nullable=False),
+        sa.Column(
+            "hidden_fields", postgresql.ARRAY(sa.Text()), server_default=sa.text("'{}'"), nullable=False
+        ),
+        sa.Column("state", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("audience", postgresql.ARRAY(sa.Text()), server_default="{}", nullable=False),
+        sa.Column("number", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("owner", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("department", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column(
+            "collaborators", postgresql.ARRAY(sa.Text()), server_default=sa.text("'{}'"), nullable=False
+        ),
+        sa.Column("pending_approval", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("create_time", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("update_time", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("creator", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column(
+            "custom", postgresql.JSONB(astext_type=sa.Text()), server_default=sa.text("'{}'"), nullable=False
+        ),
+        sa.Column("version", sa.Integer(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("lead_pools_pkey")),
+    )
+    op.create_index(
+        "lead_pools_update_time_index",
+        "lead_pools",
+        [sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_table(
         "leads",
         sa.Column("id", sa.Uuid(), nullable=False),
         sa.Column("display_name", sa.Text(), server_default=sa.text("''"), nullable=False),
@@ -623,7 +837,26 @@ def upgrade() -> None:
         sa.Column("end_time", sa.DateTime(timezone=True), nullable=True),
         sa.Column("conversion_problem", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("collision_department", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("pool", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("score", sa.Integer(), server_default=sa.text("0"), nullable=False),
+        sa.Column("first_response_due_time", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("first_response_time", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("response_step", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("last_follow_up_time", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("follow_ups", postgresql.JSONB(), server_default=sa.text("'[]'"), nullable=False),
+        sa.Column("moves", postgresql.JSONB(), server_default=sa.text("'[]'"), nullable=False),
+        sa.Column("owner_time", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("return_due_time", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("merged_into", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("account_delete_time", sa.DateTime(timezone=True), nullable=True),
         sa.Column("state", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("next_response_time", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("response_start_time", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("state_time", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("return_clause", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("return_warned", sa.Integer(), server_default=sa.text("0"), nullable=False),
+        sa.Column("return_check_time", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("company_key", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("number", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("owner", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("department", sa.Text(), server_default=sa.text("''"), nullable=False),
@@ -662,12 +895,25 @@ def upgrade() -> None:
         unique=False,
     )
     op.create_index(
+        "leads_company_key_index",
+        "leads",
+        ["company_key"],
+        unique=False,
+        postgresql_where=sa.text("company_key <> ''"),
+    )
+    op.create_index(
         "leads_contact_index", "leads", ["contact", sa.literal_column("update_time DESC"), "id"], unique=False
     )
     op.create_index(
         "leads_department_update_time_index",
         "leads",
         ["department", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "leads_merged_into_index",
+        "leads",
+        ["merged_into", sa.literal_column("update_time DESC"), "id"],
         unique=False,
     )
     op.create_index(
@@ -684,6 +930,23 @@ def upgrade() -> None:
         "leads",
         ["owner", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+    )
+    op.create_index(
+        "leads_pool_index", "leads", ["pool"], unique=False, postgresql_where=sa.text("pool <> ''")
+    )
+    op.create_index(
+        "leads_response_index",
+        "leads",
+        ["next_response_time"],
+        unique=False,
+        postgresql_where=sa.text("next_response_time IS NOT NULL"),
+    )
+    op.create_index(
+        "leads_return_index",
+        "leads",
+        ["return_check_time"],
+        unique=False,
+        postgresql_where=sa.text("return_check_time IS NOT NULL"),
     )
     op.create_index(
         "leads_source_key",
@@ -1523,6 +1786,37 @@ def upgrade() -> None:
         postgresql_with={"fastupdate": "off"},
     )
     op.create_table(
+        "lead_intakes_search",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column(
+            "search_grams", postgresql.ARRAY(sa.Text(collation="C")), server_default="{}", nullable=False
+        ),
+        sa.Column("search_text", sa.Text(collation="C"), server_default="", nullable=False),
+        sa.Column(
+            "search_pinyin", postgresql.ARRAY(sa.Text(collation="C")), server_default="{}", nullable=False
+        ),
+        sa.ForeignKeyConstraint(
+            ["id"], ["lead_intakes.id"], name=op.f("lead_intakes_search_id_fkey"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("lead_intakes_search_pkey")),
+    )
+    op.create_index(
+        "ix_lead_intakes_search_search_grams",
+        "lead_intakes_search",
+        ["search_grams"],
+        unique=False,
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "off"},
+    )
+    op.create_index(
+        "ix_lead_intakes_search_search_pinyin",
+        "lead_intakes_search",
+        [sa.literal_column("array_to_tsvector(search_pinyin)")],
+        unique=False,
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "off"},
+    )
+    op.create_table(
         "lead_keys",
         sa.Column("value", sa.Text(), nullable=False),
         sa.Column("lead", sa.Uuid(), nullable=False),
@@ -1530,6 +1824,99 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("value", name=op.f("lead_keys_pkey")),
     )
     op.create_index(op.f("lead_keys_lead_index"), "lead_keys", ["lead"], unique=False)
+    op.create_table(
+        "lead_pool_items_search",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column(
+            "search_grams", postgresql.ARRAY(sa.Text(collation="C")), server_default="{}", nullable=False
+        ),
+        sa.Column("search_text", sa.Text(collation="C"), server_default="", nullable=False),
+        sa.Column(
+            "search_pinyin", postgresql.ARRAY(sa.Text(collation="C")), server_default="{}", nullable=False
+        ),
+        sa.ForeignKeyConstraint(
+            ["id"], ["lead_pool_items.id"], name=op.f("lead_pool_items_search_id_fkey"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("lead_pool_items_search_pkey")),
+    )
+    op.create_index(
+        "ix_lead_pool_items_search_search_grams",
+        "lead_pool_items_search",
+        ["search_grams"],
+        unique=False,
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "off"},
+    )
+    op.create_index(
+        "ix_lead_pool_items_search_search_pinyin",
+        "lead_pool_items_search",
+        [sa.literal_column("array_to_tsvector(search_pinyin)")],
+        unique=False,
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "off"},
+    )
+    op.create_table(
+        "lead_pool_rules_search",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column(
+            "search_grams", postgresql.ARRAY(sa.Text(collation="C")), server_default="{}", nullable=False
+        ),
+        sa.Column("search_text", sa.Text(collation="C"), server_default="", nullable=False),
+        sa.Column(
+            "search_pinyin", postgresql.ARRAY(sa.Text(collation="C")), server_default="{}", nullable=False
+        ),
+        sa.ForeignKeyConstraint(
+            ["id"], ["lead_pool_rules.id"], name=op.f("lead_pool_rules_search_id_fkey"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("lead_pool_rules_search_pkey")),
+    )
+    op.create_index(
+        "ix_lead_pool_rules_search_search_grams",
+        "lead_pool_rules_search",
+        ["search_grams"],
+        unique=False,
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "off"},
+    )
+    op.create_index(
+        "ix_lead_pool_rules_search_search_pinyin",
+        "lead_pool_rules_search",
+        [sa.literal_column("array_to_tsvector(search_pinyin)")],
+        unique=False,
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "off"},
+    )
+    op.create_table(
+        "lead_pools_search",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column(
+            "search_grams", postgresql.ARRAY(sa.Text(collation="C")), server_default="{}", nullable=False
+        ),
+        sa.Column("search_text", sa.Text(collation="C"), server_default="", nullable=False),
+        sa.Column(
+            "search_pinyin", postgresql.ARRAY(sa.Text(collation="C")), server_default="{}", nullable=False
+        ),
+        sa.ForeignKeyConstraint(
+            ["id"], ["lead_pools.id"], name=op.f("lead_pools_search_id_fkey"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("lead_pools_search_pkey")),
+    )
+    op.create_index(
+        "ix_lead_pools_search_search_grams",
+        "lead_pools_search",
+        ["search_grams"],
+        unique=False,
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "off"},
+    )
+    op.create_index(
+        "ix_lead_pools_search_search_pinyin",
+        "lead_pools_search",
+        [sa.literal_column("array_to_tsvector(search_pinyin)")],
+        unique=False,
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "off"},
+    )
     op.create_table(
         "lead_sources",
         sa.Column("channel", sa.Text(), nullable=False),
@@ -1968,8 +2355,60 @@ def downgrade() -> None:
     op.drop_table("leads_search")
     op.drop_index(op.f("lead_sources_lead_index"), table_name="lead_sources")
     op.drop_table("lead_sources")
+    op.drop_index(
+        "ix_lead_pools_search_search_pinyin",
+        table_name="lead_pools_search",
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "off"},
+    )
+    op.drop_index(
+        "ix_lead_pools_search_search_grams",
+        table_name="lead_pools_search",
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "off"},
+    )
+    op.drop_table("lead_pools_search")
+    op.drop_index(
+        "ix_lead_pool_rules_search_search_pinyin",
+        table_name="lead_pool_rules_search",
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "off"},
+    )
+    op.drop_index(
+        "ix_lead_pool_rules_search_search_grams",
+        table_name="lead_pool_rules_search",
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "off"},
+    )
+    op.drop_table("lead_pool_rules_search")
+    op.drop_index(
+        "ix_lead_pool_items_search_search_pinyin",
+        table_name="lead_pool_items_search",
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "off"},
+    )
+    op.drop_index(
+        "ix_lead_pool_items_search_search_grams",
+        table_name="lead_pool_items_search",
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "off"},
+    )
+    op.drop_table("lead_pool_items_search")
     op.drop_index(op.f("lead_keys_lead_index"), table_name="lead_keys")
     op.drop_table("lead_keys")
+    op.drop_index(
+        "ix_lead_intakes_search_search_pinyin",
+        table_name="lead_intakes_search",
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "off"},
+    )
+    op.drop_index(
+        "ix_lead_intakes_search_search_grams",
+        table_name="lead_intakes_search",
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "off"},
+    )
+    op.drop_table("lead_intakes_search")
     op.drop_index(
         "ix_discount_policies_search_search_pinyin",
         table_name="discount_policies_search",
@@ -2131,16 +2570,50 @@ def downgrade() -> None:
     op.drop_table("opportunities")
     op.drop_index("leads_update_time_index", table_name="leads")
     op.drop_index("leads_source_key", table_name="leads", postgresql_where=sa.text("external_id <> ''"))
+    op.drop_index(
+        "leads_return_index", table_name="leads", postgresql_where=sa.text("return_check_time IS NOT NULL")
+    )
+    op.drop_index(
+        "leads_response_index", table_name="leads", postgresql_where=sa.text("next_response_time IS NOT NULL")
+    )
+    op.drop_index("leads_pool_index", table_name="leads", postgresql_where=sa.text("pool <> ''"))
     op.drop_index("leads_owner_update_time_index", table_name="leads")
     op.drop_index("leads_opportunity_index", table_name="leads")
     op.drop_index("leads_number_key", table_name="leads", postgresql_where=sa.text("number != ''"))
+    op.drop_index("leads_merged_into_index", table_name="leads")
     op.drop_index("leads_department_update_time_index", table_name="leads")
     op.drop_index("leads_contact_index", table_name="leads")
+    op.drop_index(
+        "leads_company_key_index", table_name="leads", postgresql_where=sa.text("company_key <> ''")
+    )
     op.drop_index("leads_collision_department_index", table_name="leads")
     op.drop_index("leads_channel_partner_index", table_name="leads")
     op.drop_index("leads_campaign_index", table_name="leads")
     op.drop_index("leads_account_index", table_name="leads")
     op.drop_table("leads")
+    op.drop_index("lead_pools_update_time_index", table_name="lead_pools")
+    op.drop_table("lead_pools")
+    op.drop_index("lead_pool_rules_update_time_index", table_name="lead_pool_rules")
+    op.drop_index("lead_pool_rules_revision_key", table_name="lead_pool_rules")
+    op.drop_index("lead_pool_rules_pool_index", table_name="lead_pool_rules")
+    op.drop_index(
+        "lead_pool_rules_active_key",
+        table_name="lead_pool_rules",
+        postgresql_where=sa.text("state = 'ACTIVE'"),
+    )
+    op.drop_table("lead_pool_rules")
+    op.drop_index("lead_pool_items_update_time_index", table_name="lead_pool_items")
+    op.drop_index("lead_pool_items_pooled_time_index", table_name="lead_pool_items")
+    op.drop_index("lead_pool_items_pool_index", table_name="lead_pool_items")
+    op.drop_index("lead_pool_items_lead_key", table_name="lead_pool_items")
+    op.drop_table("lead_pool_items")
+    op.drop_index(op.f("lead_moments_lead_index"), table_name="lead_moments")
+    op.drop_index("lead_moments_employee_index", table_name="lead_moments")
+    op.drop_table("lead_moments")
+    op.drop_index("lead_intakes_update_time_index", table_name="lead_intakes")
+    op.drop_index("lead_intakes_pool_index", table_name="lead_intakes")
+    op.drop_index("lead_intakes_lead_department_index", table_name="lead_intakes")
+    op.drop_table("lead_intakes")
     op.drop_index("incumbencies_update_time_index", table_name="incumbencies")
     op.drop_index("incumbencies_owner_update_time_index", table_name="incumbencies")
     op.drop_index("incumbencies_department_update_time_index", table_name="incumbencies")
@@ -2216,5 +2689,6 @@ def downgrade() -> None:
     op.drop_index("bundles_category_index", table_name="bundles")
     op.drop_table("bundles")
     op.drop_index("assignment_rules_update_time_index", table_name="assignment_rules")
+    op.drop_index("assignment_rules_pool_index", table_name="assignment_rules")
     op.drop_table("assignment_rules")
     # ### end Alembic commands ###

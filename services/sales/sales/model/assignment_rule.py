@@ -63,6 +63,8 @@ class AssignmentRule(Resource, Base):
     ratings: Mapped[list[str]]
     method: Mapped[str]
     members: Mapped[Any]
+    pool: Mapped[str]
+    min_score: Mapped[int]
     state: Mapped[str]
 
     async def creating(self, call: Call) -> None:
@@ -72,7 +74,8 @@ class AssignmentRule(Resource, Base):
     def activate(self) -> None:
         """Lets it give leads."""
         self.check_state("DRAFT", "RETIRED")
-        if not any(self._weight(member) for member in self.members):
+        to_pool = self.method == "POOL" and self.pool
+        if not to_pool and not any(self._weight(member) for member in self.members):
             raise FailedPrecondition("RULE_HAS_NO_MEMBER")
         self.state = "ACTIVE"
 
@@ -94,6 +97,7 @@ class AssignmentRule(Resource, Base):
             (self.product_lines, bool(lines & set(self.product_lines)), "OTHER_PRODUCT"),
             (self.segments, lead.segment in self.segments, "OTHER_SEGMENT"),
             (self.ratings, lead.rating in self.ratings, "OTHER_RATING"),
+            (self.min_score, lead.score >= self.min_score, "LOW_SCORE"),
         )
         return next((reason for wanted, fits, reason in tests if wanted and not fits), "")
 
@@ -159,26 +163,32 @@ class AssignmentRule(Resource, Base):
         return (await call.db.scalar(given) or 0) >= member.max_30_days
 
 
-async def assign_by_rule(lead: Lead, call: Call) -> None:
-    """Gives a new lead to the person whose turn it is; it stays unowned where no rule fits or nobody is free."""
+async def assign_by_rule(lead: Lead, call: Call, besides: str = "") -> bool:
+    """Gives a lead to the person whose turn it is; it stays as it is where no rule fits or nobody is free."""
     for rule in await rules(call, lock=True):
         if rule.misfit(lead):
             continue
+        if rule.method == "POOL":
+            lead.pool = rule.pool
+            return False
         busy = await rule.passed_over(call)
-        free = [member for member in rule.members if member.employee not in busy]
+        free = [m for m in rule.members if m.employee not in busy and m.employee != besides]
         if not free:
             continue
         employee = await rule.next_of(free, call)
         await rule.take_turn(employee, free, call)
-        lead.assign(employee, call, rule=rule.name)
+        await lead.assign(employee, call, rule=rule.name)
         row = {"lead": lead.id, "employee": employee, "rule": rule.id, "time": call.now}
 
         call.after_flush(partial(_keep, row, call))
-        return
+        return True
+    return False
 
 
 async def _keep(row: dict[str, Any], call: Call) -> None:
-    await call.db.execute(insert(Assignment).values(**row))
+    statement = insert(Assignment).values(**row)
+    again = {key: row[key] for key in ("employee", "rule", "time")}
+    await call.db.execute(statement.on_conflict_do_update(index_elements=[Assignment.lead], set_=again))
 
 
 async def tested(lead: Lead, call: Call) -> pb.TestAssignmentResponse:
@@ -188,6 +198,9 @@ async def tested(lead: Lead, call: Call) -> pb.TestAssignmentResponse:
         if reason := rule.misfit(lead):
             reply.reasons.add(rule=rule.name, reason=reason)
             continue
+        if rule.method == "POOL":
+            reply.rule, reply.pool = rule.name, rule.pool
+            return reply
         busy = await rule.passed_over(call)
         free = [member for member in rule.members if member.employee not in busy]
         for employee, reason in busy.items():

@@ -1,11 +1,19 @@
 """Phones and mail addresses as they are compared, to find the open lead of the same person."""
 
 import re
+import unicodedata
 from collections.abc import Iterable
 from typing import Any
 
 import phonenumbers
+from crmkit.text import fold
 
+# Forms of companies, which say nothing about which company it is.
+_FORMS = re.compile(
+    r"(股份有限公司|有限责任公司|有限公司|股份公司|集团公司|集团|公司|\b(co|ltd|limited|inc|corp|llc|gmbh)\b)",
+    re.IGNORECASE,
+)
+_NO_WORD = re.compile(r"[\W_]+")
 _MAIL = re.compile(r"[^@\s]+@[^@\s]+\.[^@\s]+")
 
 
@@ -23,6 +31,20 @@ def normal_phone(phone: Any) -> Any:
         normal.extension = normal.extension or parsed.extension or ""
         normal.valid = True
     return normal
+
+
+def normal_email(email: Any) -> Any:
+    """The address as it is compared: without spaces and in small letters, full-width characters made narrow."""
+    normal = type(email)()
+    normal.CopyFrom(email)
+    normal.address = unicodedata.normalize("NFKC", email.address).strip().lower()
+    return normal
+
+
+def company_key(name: str) -> str:
+    """The company's name without its form, signs and ways of writing; empty where nothing is left."""
+    bare = _NO_WORD.sub("", _FORMS.sub("", unicodedata.normalize("NFKC", name)))
+    return fold(bare).replace(" ", "") if len(bare) > 1 else ""
 
 
 def keys_of(phones: Iterable[Any], emails: Iterable[Any]) -> list[str]:

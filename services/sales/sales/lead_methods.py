@@ -1,0 +1,83 @@
+"""The methods of pools, intakes and what is done with a lead before it is converted."""
+
+from typing import Any
+
+from crm.sales.v1 import pb
+from crmkit.call import Call
+from crmkit.errors import FailedPrecondition, InvalidArgument
+from crmkit.standard import Standard
+
+from sales.capture import lead_of_card, lead_of_mail
+from sales.model.lead import Lead, seen_or_told
+from sales.model.lead_pool import LeadIntake, LeadPool, LeadPoolItem
+from sales.model.lead_pool_rule import LeadPoolRule
+
+MERGED_AT_ONCE = 20
+LONGEST_PAST = 365
+
+
+class LeadMethods:
+    """Where leads come in, wait, are followed up and brought together."""
+
+    lead_intakes = Standard(LeadIntake)
+    lead_pools = Standard(LeadPool)
+    lead_pool_items = Standard(LeadPoolItem)
+    lead_pool_rules = Standard(LeadPoolRule)
+
+    async def ReleaseLead(self, request: pb.ReleaseLeadRequest, call: Call) -> Lead:
+        lead = await call.load(Lead, request)
+        name = request.pool or lead.pool
+        if not name:
+            raise FailedPrecondition("POOL_MISSING")
+        await lead.release(await call.load(LeadPool, name, lock=False), request.reason, call)
+        async with call.everybody():
+            await call.flush()
+        return lead
+
+    async def FollowUpLead(self, request: pb.FollowUpLeadRequest, call: Call) -> Lead:
+        lead = await call.load(Lead, request)
+        await lead.follow_up(request, call)
+        return lead
+
+    async def MergeLeads(self, request: pb.MergeLeadsRequest, call: Call) -> Lead:
+        if len(request.others) > MERGED_AT_ONCE:
+            raise InvalidArgument("MALFORMED", detail="others")
+        lead = await call.load(Lead, request)
+        others = [await call.load(Lead, name) for name in dict.fromkeys(request.others)]
+        await lead.merge(others, call)
+        return lead
+
+    async def ListLeadTwins(self, request: pb.ListLeadTwinsRequest, call: Call) -> pb.ListLeadTwinsResponse:
+        reply = pb.ListLeadTwinsResponse()
+        for lead, reason in await (await call.load(Lead, request.name, lock=False)).twins(call):
+            reply.twins.add(lead=lead.name, display_name=lead.display_name, reason=reason)
+        return reply
+
+    async def CaptureLeadMail(self, request: pb.CaptureLeadMailRequest, call: Call) -> Lead | pb.Lead:
+        await call.check_references(request, "", ["campaign"])
+        lead = lead_of_mail(request.content)
+        lead.campaign = request.campaign
+        return await seen_or_told(lead, call)
+
+    async def CaptureLeadCard(self, request: pb.CaptureLeadCardRequest, call: Call) -> Lead | pb.Lead:
+        await call.check_references(request, "", ["campaign"])
+        lead = lead_of_card(request.content)
+        lead.campaign, lead.need = request.campaign, request.need
+        return await seen_or_told(lead, call)
+
+    async def CloseLeadPool(self, request: Any, call: Call) -> LeadPool:
+        pool = await call.load(LeadPool, request)
+        await pool.close(call)
+        return pool
+
+    async def SimulateLeadPoolRule(self, request: pb.SimulateLeadPoolRuleRequest, call: Call) -> LeadPoolRule:
+        if request.days > LONGEST_PAST:
+            raise InvalidArgument("MALFORMED", detail="days")
+        rule = await call.load(LeadPoolRule, request)
+        await rule.simulate(request.days, call)
+        return rule
+
+    async def ActivateLeadPoolRule(self, request: Any, call: Call) -> LeadPoolRule:
+        rule = await call.load(LeadPoolRule, request)
+        await rule.activate(call)
+        return rule
