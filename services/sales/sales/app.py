@@ -20,6 +20,7 @@ from sales.consumers import (
     on_payout_paid,
     on_submission_discarded,
     on_submission_qualified,
+    on_tax_rate_changed,
 )
 from sales.jobs import (
     expire_policies,
@@ -27,6 +28,7 @@ from sales.jobs import (
     expire_quotes,
     list_incumbents,
     miss_visits,
+    print_quotes,
     replay_prices,
     snapshot_forecasts,
     sweep_leads,
@@ -61,10 +63,12 @@ def app() -> App:
             on_payment_allocated,
             on_allocation_reversed,
             on_payout_paid,
+            on_tax_rate_changed,
         ],
         schedules=[
             sweep_leads,
             expire_quotes,
+            print_quotes,
             expire_price_books,
             expire_policies,
             replay_prices,

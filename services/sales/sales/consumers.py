@@ -28,6 +28,7 @@ from sales.model.lead import Lead, LeadSource, uuid_of
 from sales.model.opportunity import Opportunity
 from sales.model.pipeline import RUNNING
 from sales.model.quote_records import remember
+from sales.model.tax_rates import learn
 
 # The reason of a deal that ended because its customer went into the sea.
 RETURNED = "OTHER"
@@ -186,6 +187,13 @@ async def on_allocation_reversed(event: billing_events.AllocationReversed, call:
     """What is taken back takes its commission back, within the months of the plan."""
     for target in event.targets:
         await _money_moved(target, -1, "#reversed", call)
+
+
+@listens("crm.billing.v1.TaxRateChanged")
+async def on_tax_rate_changed(event: Fact, call: Call) -> None:
+    """New quotes have the rate of billing; versions that are priced keep theirs."""
+    if told := event.payload.get("taxRate"):
+        await learn(told, call)
 
 
 @listens("crm.billing.v1.PayoutPaid")

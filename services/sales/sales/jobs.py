@@ -18,6 +18,7 @@ from sales.model.price_book import PriceBook
 from sales.model.quote import ACCEPTABLE, Quote
 from sales.model.quote_records import QuotePricing
 from sales.model.visit import Visit
+from sales.printing import print_unprinted
 from sales.winning import notice_incumbents
 
 AT_ONCE = 500
@@ -33,6 +34,12 @@ async def expire_quotes(as_of: datetime, call: Call) -> None:
     over = select(Quote).where(Quote.state.in_(ACCEPTABLE), Quote.valid_until_date < today)
     for quote in await call.db.scalars(over.limit(AT_ONCE).with_for_update(skip_locked=True)):
         quote.expire(call)
+
+
+@every("1m", collapse=True)
+async def print_quotes(as_of: datetime, call: Call) -> None:
+    """Keeps the PDF of what was submitted; whoever asks before gets the same, made at once."""
+    await print_unprinted(call)
 
 
 @every("5m", collapse=True)

@@ -134,7 +134,7 @@ def compared(before: Quote, after: Quote) -> pb.CompareQuoteResponse:
             kind = pb.CompareQuoteResponse.ADDED if one is None else pb.CompareQuoteResponse.REMOVED
             reply.lines.add(line=key, kind=kind, description=line.description)
             continue
-        fields = _differences(one, other, _LINE_FIELDS)
+        fields = differences(one, other, _LINE_FIELDS)
         steps = [
             pb.CompareQuoteResponse.Field(field=kind, before=first, after=second)
             for kind, first, second in _step_differences(one, other)
@@ -154,7 +154,8 @@ def compared(before: Quote, after: Quote) -> pb.CompareQuoteResponse:
     return reply
 
 
-def _differences(one: Any, other: Any, names: Sequence[str]) -> list[Any]:
+def differences(one: Any, other: Any, names: Sequence[str]) -> list[Any]:
+    """The fields of these names that differ, as texts."""
     found: list[Any] = []
     for name in names:
         first, second = _text(getattr(one, name)), _text(getattr(other, name))

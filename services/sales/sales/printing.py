@@ -15,7 +15,7 @@ from crmkit import blobs
 from crmkit.call import Call
 from crmkit.company import legal_entity
 from crmkit.values import Money
-from sqlalchemy import Boolean, Text, Uuid, select
+from sqlalchemy import Boolean, Text, Uuid, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -48,6 +48,9 @@ _WORDS = {
         "list_total": "List total", "discount_total": "Discounts", "draft": "Draft",
     },
 }  # fmt: skip
+BOTH = "+".join(_WORDS)
+_OFFERED = ("APPROVED", "SENT", "ACCEPTED", "REJECTED", "EXPIRED", "WITHDRAWN", "SUPERSEDED")
+AT_ONCE = 20
 
 
 class QuotePrint(Base):
@@ -82,6 +85,13 @@ async def printed(quote: Quote, language: str, without_prices: bool, call: Call)
     return pb.RenderQuoteResponse(content=content, file_name=name, media_type="application/pdf")
 
 
+async def print_unprinted(call: Call) -> None:
+    """Prints the versions that have left the draft and have no print yet, the oldest first."""
+    waiting = select(Quote).where(Quote.pdf == "", Quote.state.in_(_OFFERED)).order_by(Quote.id)
+    for quote in list(await call.db.scalars(waiting.limit(AT_ONCE))):
+        await printed(quote, "", False, call)
+
+
 async def page(quote: Quote, languages: list[str], without_prices: bool, call: Call) -> str:
     """The quote as HTML: what customers may see, and nothing else."""
     account = (await call.copy(quote.account) or {}).get("displayName", "")
@@ -106,6 +116,10 @@ async def _keep(quote: Quote, language: str, without_prices: bool, content: byte
         sha256=sha256,
         owner=quote.owner,
     )
+    if language == BOTH and not without_prices:
+        # The print follows from the version and is no change of it, so nobody's etag ends.
+        table: Any = Quote.__table__
+        await call.db.execute(update(table).where(table.c.id == quote.id).values(pdf=sha256))
     call.tell("crm.sales.v1.FileStored", common_pb2.FileStored(file=stored, about=quote.name), quote)
 
 

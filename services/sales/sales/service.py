@@ -45,6 +45,7 @@ from sales.model.tip import Tip, beside, experts
 from sales.model.visit import Visit, route
 from sales.offers import compared, configured, simulated, upgraded
 from sales.printing import battle_card, printed
+from sales.snapshot import estimated, snapshot, without_gifts
 from sales.winning import battle_cards, win_rates
 
 
@@ -482,6 +483,22 @@ class SalesService(LeadMethods):
     async def CopyQuote(self, request: Any, call: Call) -> Quote:
         quote = await call.load(Quote, request, lock=False)
         return await quote.copied(call)
+
+    async def GetPriceSnapshot(
+        self, request: pb.GetPriceSnapshotRequest, call: Call
+    ) -> pb.GetPriceSnapshotResponse:
+        await call.check_references(request, "", ["account", "channel_partner"])
+        return await snapshot(request, call)
+
+    async def SyncQuote(self, request: pb.SyncQuoteRequest, call: Call) -> pb.SyncQuoteResponse:
+        """The same as creating it; the answer says what the device reckoned otherwise."""
+        asked, gifts = without_gifts(request.quote)
+        made: Any = await self.quotes.create(pb.SyncQuoteRequest(quote=asked), call)
+        await call.flush()
+        reply = estimated(asked, gifts, made)
+        told: Any = mapper(Quote).message(made, call.caller.may)
+        reply.quote.CopyFrom(told)
+        return reply
 
     async def CompareQuote(self, request: pb.CompareQuoteRequest, call: Call) -> pb.CompareQuoteResponse:
         before = await call.load(Quote, request.name, lock=False)

@@ -324,6 +324,7 @@ async def test_two_hundred_configured_lines_of_thirty_options_are_priced_in_half
     assert priced.net_total.amount == f"{sum(range(1, 201)) * 3000}.00"
 
 
+@pytest.mark.capability("s.discount")
 async def test_policies_make_the_price_in_their_order_and_the_seller_sees_why(
     sales: Service, policy: Made, product: Made, account: Made
 ) -> None:
@@ -359,6 +360,7 @@ async def test_policies_make_the_price_in_their_order_and_the_seller_sees_why(
     assert with_coupon.lines[0].trace[1].adjustment.amount == "-600.00"
 
 
+@pytest.mark.capability("s.discount")
 async def test_a_budget_is_reserved_by_acceptance_and_never_overdrawn(
     sales: Service, policy: Made, product: Made, account: Made
 ) -> None:
@@ -386,6 +388,7 @@ async def test_a_budget_is_reserved_by_acceptance_and_never_overdrawn(
     assert why == ["BUDGET_USED_UP"]
 
 
+@pytest.mark.capability("s.discount")
 async def test_a_discount_above_the_limit_of_the_role_waits_for_an_approval_and_is_never_cut(
     sales: Service, policy: Made, product: Made, account: Made
 ) -> None:
@@ -423,6 +426,7 @@ async def test_a_discount_above_the_limit_of_the_role_waits_for_an_approval_and_
     await sales.eventually(approved)
 
 
+@pytest.mark.capability("s.discount")
 async def test_policies_that_contradict_each_other_or_themselves_do_not_come_into_force(
     sales: Service, policy: Made, product: Made, account: Made
 ) -> None:
@@ -569,6 +573,8 @@ async def test_a_quote_is_priced_changed_compared_printed_opened_by_link_and_acc
         assert await replayed(call) == []
 
 
+@pytest.mark.capability("s.discount")
+@pytest.mark.capability("s.quote")
 async def test_what_is_ours_alone_stays_with_us(
     sales: Service, product: Made, account: Made, policy: Made
 ) -> None:

@@ -1439,6 +1439,13 @@ def upgrade() -> None:
         unique=False,
     )
     op.create_index(
+        "quotes_unprinted_index",
+        "quotes",
+        ["id"],
+        unique=False,
+        postgresql_where=sa.text("pdf = '' AND state <> 'DRAFT'"),
+    )
+    op.create_index(
         "quotes_update_time_index", "quotes", [sa.literal_column("update_time DESC"), "id"], unique=False
     )
     op.create_table(
@@ -1460,6 +1467,17 @@ def upgrade() -> None:
     op.create_index(
         "sold_prices_level_index", "sold_prices", ["product", "level", "currency", "time"], unique=False
     )
+    op.create_table(
+        "tax_rates",
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("code", sa.Text(), nullable=False),
+        sa.Column("percent", sa.Numeric(), nullable=False),
+        sa.Column("start", sa.Date(), nullable=True),
+        sa.Column("end", sa.Date(), nullable=True),
+        sa.Column("state", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("name", name=op.f("tax_rates_pkey")),
+    )
+    op.create_index(op.f("tax_rates_code_index"), "tax_rates", ["code"], unique=False)
     op.create_table(
         "tips",
         sa.Column("id", sa.Uuid(), nullable=False),
@@ -2500,10 +2518,17 @@ def downgrade() -> None:
     op.drop_index("tips_update_time_index", table_name="tips")
     op.drop_index("tips_accepted_author_index", table_name="tips")
     op.drop_table("tips")
+    op.drop_index(op.f("tax_rates_code_index"), table_name="tax_rates")
+    op.drop_table("tax_rates")
     op.drop_index("sold_prices_level_index", table_name="sold_prices")
     op.drop_index("sold_prices_account_index", table_name="sold_prices")
     op.drop_table("sold_prices")
     op.drop_index("quotes_update_time_index", table_name="quotes")
+    op.drop_index(
+        "quotes_unprinted_index",
+        table_name="quotes",
+        postgresql_where=sa.text("pdf = '' AND state <> 'DRAFT'"),
+    )
     op.drop_index("quotes_shown_to_index", table_name="quotes")
     op.drop_index("quotes_root_version_key", table_name="quotes")
     op.drop_index("quotes_owner_update_time_index", table_name="quotes")

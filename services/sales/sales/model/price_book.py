@@ -207,6 +207,11 @@ class Prices:
                 for tier in entry.tiers
             )
 
+    def tiers(self, product: str, unit: str) -> list[tuple[Decimal, Money]]:
+        """All prices of one in a unit, by the quantity from which each holds."""
+        found = [(start, price) for each, start, price in self._tiers.get(product, ()) if each in ("", unit)]
+        return sorted(found, key=lambda one: one[0])
+
     def price(self, product: str, unit: str, quantity: Decimal) -> tuple[Money, Decimal] | None:
         """The price of one, and the quantity from which it holds; None where the book has none."""
         reached = [

@@ -29,6 +29,7 @@ class Product(Resource, Base):
     kind: Mapped[str]
     category: Mapped[str]
     unit: Mapped[str]
+    tax_category: Mapped[str]
     tax_rate: Mapped[Decimal | None]
     list_price: Mapped[Money | None]
     cost: Mapped[Money | None]

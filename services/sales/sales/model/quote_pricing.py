@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import date
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ from sales.model.discount_policy import DiscountPolicy, limit_for, policies_arou
 from sales.model.price_book import Buyer, PriceBook, Prices, books_for, buyer_of
 from sales.model.product import Product, products
 from sales.model.product_category import Tree, tree
+from sales.model.tax_rates import rates_of
 from sales.pricing import TOO_MUCH, extended, margin_percent, share, without_tax
 
 if TYPE_CHECKING:
@@ -69,8 +71,9 @@ class Shelf:
         books: Sequence[PriceBook],
         known: dict[str, Product],
         categories: Tree,
+        taxes: dict[str, Decimal],
     ) -> None:
-        self.currency, self.buyer = currency, buyer
+        self.currency, self.buyer, self._taxes = currency, buyer, taxes
         self._prices = [Prices(book) for book in books]
         self._shapes: dict[str, Shape] = {}
         self.known, self.categories = known, categories
@@ -89,12 +92,46 @@ class Shelf:
             return Price(listed.amount, "LIST_PRICE", product.name, product.etag)
         return None
 
+    def tiers(self, product: Product, rate: Decimal) -> tuple[str, list[tuple[Decimal, Money]]]:
+        """All prices of a product in its own unit, and where they come from: what `price` says of every quantity."""
+        found: list[tuple[Decimal, Money]] = []
+        source = ""
+        for prices in self._prices:
+            # A later book counts for the quantities that no book before has a price for.
+            least = min((start for start, _ in found), default=None)
+            for start, each in prices.tiers(product.name, product.unit):
+                if least is None or start < least:
+                    found.append((start, without_tax(each, rate) if prices.book.tax_included else each))
+            source = source or ("PRICE_BOOK" if found else "")
+        listed = product.list_price
+        direct = listed is not None and listed.currency == self.currency and not self.buyer.partner
+        if listed is not None and direct and all(start > 0 for start, _ in found):
+            found.append((Decimal(0), listed))
+            source = source or "LIST_PRICE"
+        return source or "MISSING", sorted(found, key=lambda one: one[0])
+
+    def tax(self, product: Product) -> Decimal | None:
+        """The tax rate in percent: that of billing's code, else the product's own; None where a code says nothing."""
+        if product.tax_category in self._taxes:
+            return self._taxes[product.tax_category]
+        return product.tax_rate if product.tax_rate is not None or product.tax_category else Decimal(0)
+
     def shape(self, bundle: Bundle) -> Shape:
         """The rules of a bundle, read once."""
         if bundle.name not in self._shapes:
             labels = {name: product.display_name for name, product in self.known.items()}
             self._shapes[bundle.name] = Shape(bundle, labels)
         return self._shapes[bundle.name]
+
+
+async def shelf_for(
+    account: str, channel: str, partner: str, currency: str, known: dict[str, Product], day: date, call: Call
+) -> Shelf:
+    """What is on offer to a buyer on a day."""
+    buyer = await buyer_of(account, channel, partner, call)
+    taxes = await rates_of((product.tax_category for product in known.values()), day, call)
+    books = await books_for(buyer, currency, call)
+    return Shelf(currency, buyer, books, known, await tree(call), taxes)
 
 
 async def price(quote: Quote, call: Call) -> Pricing:
@@ -106,10 +143,10 @@ async def price(quote: Quote, call: Call) -> Pricing:
         option.product for bundle in offered.values() for group in bundle.groups for option in group.options
     ]
     known = await products([*(line.product for line in asked), *parts], call)
-    buyer = await buyer_of(quote.account, quote.channel, quote.channel_partner, call)
-    shelf = Shelf(
-        quote.currency, buyer, await books_for(buyer, quote.currency, call), known, await tree(call)
+    shelf = await shelf_for(
+        quote.account, quote.channel, quote.channel_partner, quote.currency, known, day, call
     )
+    buyer = shelf.buyer
     _check_for_sale(quote, asked, known, offered)
     wanted = [
         _wanted(line, shelf, offered, f"quote.lines[{place}]", call)
@@ -223,7 +260,7 @@ def _wanted(line: Any, shelf: Shelf, offered: dict[str, Bundle], path: str, call
     )  # fmt: skip
     if bundle is not None:
         return _of_bundle(base, kept, line, bundle, shelf, path, call)
-    return _of_product(base, kept, line, product, shelf)
+    return _of_product(base, kept, line, product, shelf, path)
 
 
 def _checked(line: Any, path: str) -> tuple[Decimal, Decimal]:
@@ -238,8 +275,12 @@ def _checked(line: Any, path: str) -> tuple[Decimal, Decimal]:
     return quantity, discount
 
 
-def _of_product(base: Line, kept: Any, line: Any, product: Product | None, shelf: Shelf) -> _Wanted:
-    rate = Decimal(line.tax_rate) if line.tax_rate else (product.tax_rate if product else None) or Decimal(0)
+def _of_product(
+    base: Line, kept: Any, line: Any, product: Product | None, shelf: Shelf, path: str
+) -> _Wanted:
+    rate = Decimal(line.tax_rate) if line.tax_rate else shelf.tax(product) if product else Decimal(0)
+    if rate is None:
+        raise Validation(required(f"{path}.tax_rate"))
     kept.tax_rate = _plain(rate)
     if product is None:
         return _Wanted(kept, _with(base, tax_rate=rate))
@@ -275,7 +316,9 @@ def _of_bundle(
     known_cost, missing = True, False
     for key, quantity in ((key, chosen[key]) for key in shape.options if key in chosen):
         part = shelf.known[shape.options[key].product]
-        rate = part.tax_rate or Decimal(0)
+        rate = shelf.tax(part)
+        if rate is None:
+            raise Validation(required(f"{path}.tax_rate"))
         rates.append(rate)
         found = shelf.price(part, part.unit, quantity * base.quantity, rate)
         component = pb.Quote.Component(product=part.name, quantity=_plain(quantity), option=key)
