@@ -270,15 +270,24 @@ async def test_what_changes_after_it_was_submitted_for_approval_is_not_approved(
     known = await sales.manager.GetOpportunity(name=opportunity.name)
     assert known.competitors[0].price.amount == "79.00"
     cheaper = {"name": made.name, "lines": [{**line, "discountPercent": "30"}]}
-    await sales.sales1.UpdateQuote(quote=cheaper, updateMask="lines")
+    with pytest.raises(Refused) as refused:
+        await sales.sales1.UpdateQuote(quote=cheaper, updateMask="lines")
+    assert refused.value.reason == "PENDING_APPROVAL"
     approval = {"name": "approvals/v", "heldAction": held.pending_approval.partition("#")[2]}
+    await sales.tell("crm.workspace.v1.ApprovalReturned", {"approval": approval}, "approvals/v")
+
+    async def returned() -> bool:
+        return not (await sales.sales1.GetQuote(name=made.name)).pending_approval
+
+    await sales.eventually(returned)
+    changed = await sales.sales1.UpdateQuote(quote=cheaper, updateMask="lines")
+    assert changed.digest != made.digest
+    # What was submitted is no more: a yes to it is a yes to nothing.
     await sales.tell("crm.workspace.v1.ApprovalApproved", {"approval": approval}, "approvals/v")
-
-    async def decided() -> Any:
-        found = await sales.sales1.GetQuote(name=made.name)
-        return None if found.pending_approval else found
-
-    assert (await sales.eventually(decided)).state == pb.Quote.DRAFT
+    with pytest.raises(Refused) as refused:
+        await sales.sales1.SubmitQuote(name=made.name)
+    assert refused.value.reason == "MARGIN_BELOW_FLOOR"
+    assert (await sales.sales1.GetQuote(name=made.name)).state == pb.Quote.DRAFT
 
 
 @pytest.mark.capability("s.quote")
