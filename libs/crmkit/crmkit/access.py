@@ -221,6 +221,8 @@ class Access:
     roles: Sequence[Role]
     organisation: Organisation
     areas: Mapping[str, str]
+    # What the roles hold beside the permissions that the protos declare: of custom fields.
+    further: frozenset[str] = frozenset()
     _known: dict[tuple[str, str], Reach] = field(default_factory=dict[tuple[str, str], Reach])
     # What the database is told of the reaches, by who asks and for which collections.
     told: dict[tuple[str, str, tuple[str, ...]], str] = field(
@@ -244,7 +246,7 @@ class Access:
     @cached_property
     def permissions(self) -> frozenset[str]:
         """What any of the roles permits."""
-        return frozenset[str]().union(*(role.permissions for role in self.roles))
+        return self.further.union(*(role.permissions for role in self.roles))
 
     @property
     def scope(self) -> Scope:

@@ -40,6 +40,7 @@ from crmkit.bus import Bus, StreamLimits
 from crmkit.call import CONFIGURED, Call
 from crmkit.catalog import codec, import_proto, permissions, resources
 from crmkit.config import Config
+from crmkit.customfields import Nobody
 from crmkit.describe import Described
 from crmkit.driver import replace_closed
 from crmkit.events import Consumers, Fact, Function, dead_letters
@@ -139,6 +140,7 @@ class Running:
             Config(self.engine, self.bus, owner=app.name == "workspace")
         )
         self.directory = Directory(self.config, permissions())
+        self.nobody = Nobody(self.directory.custom)
         self.verifier = Verifier(
             settings.oidc_issuer,
             settings.oidc_audience,

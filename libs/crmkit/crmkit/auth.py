@@ -26,6 +26,7 @@ from crmkit import filters
 from crmkit.access import Access, Given, Grant, Organisation, People, Reach, Role
 from crmkit.access import Scope as Scope
 from crmkit.background import ended
+from crmkit.customfields import CustomFields
 from crmkit.errors import CHINESE, ENGLISH, Unauthenticated
 
 ALGORITHMS = ["RS256", "ES256", "PS256"]
@@ -60,6 +61,7 @@ class Caller:
     principal: str = ""
     approved: str = field(default="", compare=False)
     access: Access | Given | None = field(default=None, compare=False, repr=False)
+    custom: CustomFields | None = field(default=None, compare=False, repr=False)
 
     def may(self, permission: str) -> bool:
         """True where the caller holds the permission."""
@@ -115,7 +117,8 @@ class Directory:
         self._roles: dict[str, Role] = {}
         self._access: dict[tuple[Any, ...], Access] = {}
         self._organisation: Organisation | None = None
-        for prefix in ("role.", "department.", "employee."):
+        self.custom = CustomFields(config)
+        for prefix in ("role.", "department.", "employee.", "customField."):
             config.changed(prefix, self._forget)
 
     def caller(self, claims: Mapping[str, Any], locale: str, address: str) -> Caller:
@@ -131,7 +134,8 @@ class Directory:
         # Once workspace has published a person's roles they count, not those in a token of minutes ago.
         roles = tuple(entry.get("roles", claims.get("roles", ())))
         department = str(entry.get("department", ""))
-        access = self._accessed(employee, roles, (department, *entry.get("departments", ())))
+        posts = (department, *entry.get("departments", ()))
+        access = self._accessed(employee, roles, posts, staff=not account)
         return Caller(
             actor=employee or contact or f"users/{claims['sub']}",
             employee=employee,
@@ -146,6 +150,7 @@ class Directory:
             address=address,
             principal=f"{claims['iss']}|{claims['sub']}",
             access=access,
+            custom=self.custom,
         )
 
     def explained(self, employee: str) -> Caller | None:
@@ -189,18 +194,19 @@ class Directory:
     def _forget(self, key: str, value: Any) -> None:
         if key.startswith("role."):
             self._roles.pop(key.removeprefix("role."), None)
-        else:
+        elif not key.startswith("customField."):
             self._organisation = None
         self._access.clear()
 
-    def _accessed(self, employee: str, roles: Sequence[str], posts: Sequence[str]) -> Access:
+    def _accessed(self, employee: str, roles: Sequence[str], posts: Sequence[str], *, staff: bool) -> Access:
         own = tuple(sorted({post for post in posts if post}))
-        key = (employee, tuple(roles), own)
+        key = (employee, tuple(roles), own, staff)
         if key not in self._access:
             if len(self._access) > ACCESS_CACHE:
                 self._access.clear()
             known = [self._role(code) for code in roles]
-            self._access[key] = Access(employee, own, known, self.organisation, self._areas)
+            fields = self.custom.held_by(roles, staff)
+            self._access[key] = Access(employee, own, known, self.organisation, self._areas, fields)
         return self._access[key]
 
     def _role(self, code: str) -> Role:
@@ -220,18 +226,21 @@ class Directory:
         department = str(entry.get("department", ""))
         role = Role(key, permissions, Scope(claims.get("scope_level", "OWN")))
         posts = (department,) if department else ()
-        access = Access("", posts, [role], self.organisation, self._areas)
+        account = str(claims.get("account", ""))
+        fields = self.custom.held_by((), not account)
+        access = Access("", posts, [role], self.organisation, self._areas, fields)
         return Caller(
             actor=key,
-            permissions=permissions,
+            permissions=access.permissions,
             scope=access.scope,
-            account=str(claims.get("account", "")),
+            account=account,
             department=department,
             departments=access.departments,
             locale=locale,
             address=address,
             principal=key,
             access=access,
+            custom=self.custom,
         )
 
     def _expand(self, patterns: tuple[str, ...]) -> frozenset[str]:

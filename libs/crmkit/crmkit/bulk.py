@@ -16,6 +16,7 @@ from sqlalchemy.types import TypeDecorator
 
 from crmkit import numbering
 from crmkit.call import Call
+from crmkit.customfields import hold_many
 from crmkit.mapping import mapper
 from crmkit.outbox import new_fact
 from crmkit.resource import Resource
@@ -57,6 +58,7 @@ async def create_many(
     facts: list[dict[str, Any]] = []
     people: list[dict[str, Any]] = []
     search: list[dict[str, Any]] = []
+    custom = call.running.directory.custom
     described_json, mapping = call.running.codec.to_json, mapper(model)
     method, actor, now = call.method, call.caller.actor, call.now.isoformat().replace("+00:00", "Z")
     for row in rows:
@@ -70,9 +72,9 @@ async def create_many(
             "time": now,
             "method": method,
         }
-        if mapping.guarded:
+        if mapping.sets_apart(custom):
             apart: dict[str, Any] = {"resource": json.loads(told)}
-            mapping.set_apart(apart)
+            mapping.set_apart(apart, custom)
             told = json.dumps(apart.pop("resource"), ensure_ascii=False)
             change |= apart
         head = json.dumps(change, ensure_ascii=False)
@@ -87,9 +89,10 @@ async def create_many(
             {"employee": e, "collection": described.collection, "id": row.id} for e in row.collaborators
         ]
         if model.search_table is not None:
-            texts = row.search_texts()
+            texts = [*row.search_texts(), *custom.search_texts(described.collection, row.custom)]
             search.append({"id": row.id, **search_columns(texts, texts, phones=row.search_phones())})
     await insert_rows(call, _table(model), values)
+    await hold_many(rows, call)
     if model.search_table is not None:
         await insert_rows(call, model.search_table, search)
     await insert_rows(call, Collaborator.__table__, people)

@@ -17,9 +17,9 @@ from sqlalchemy import ColumnElement, ColumnExpressionArgument, Table, exists, i
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from crmkit import listing, numbering
+from crmkit import catalog, listing, numbering
 from crmkit.auth import Caller, system, visible
-from crmkit.customfields import check_custom
+from crmkit.customfields import check_custom, let_go
 from crmkit.driver import driver, together
 from crmkit.errors import FailedPrecondition, NotFound, PermissionDenied, Validation, Violation
 from crmkit.inserting import FEW, insertable, insertion, written
@@ -199,6 +199,16 @@ class Call:
                 problem.reason, problem.metadata = "UNKNOWN_REFERENCE", {"name": name[:100]}
                 raise problem
 
+    async def knows(self, name: str, collection: str) -> bool:
+        """Whether the name is of the collection and, where this service knows its records, of one the caller sees."""
+        kind = catalog.type_of(collection)
+        if kind in self.running.models_by_type or kind in CONFIGURED or kind in self.running.foreign:
+            return await self._known(name, kind)
+        try:
+            return bool(parse_name(name, collection))
+        except NotFound:
+            return False
+
     async def _known(self, name: str, kind: str) -> bool:
         model = self.running.models_by_type.get(kind)
         if model is not None:
@@ -237,7 +247,7 @@ class Call:
         described = row.described
         self.own(row)
         await row.creating(self)
-        check_custom(row, self)
+        await check_custom(row, self)
         if described.rule.number and not described.rule.number_later:
             await self.number(row)
         self.db.add(row)
@@ -290,6 +300,7 @@ class Call:
                 self.along(*insertion(row))
         await self._index([(row, None) for row in created] + changed)
         await self._unindex([*deleted])
+        await let_go(deleted, self)
         for row in created:
             self._change_fact(row, "CREATED", {})
         for row, before in changed:
@@ -348,7 +359,7 @@ class Call:
     def _open(self, value: Any) -> Any:
         """What a business fact tells of a value: it goes to everybody, so without guarded fields."""
         if isinstance(value, Resource):
-            return mapper(type(value)).message(value, lambda _: False)
+            return mapper(type(value)).message(value, self.running.nobody)
         return self.message_of(value)
 
     def message_of(self, value: Any) -> Any:
@@ -377,7 +388,7 @@ class Call:
         if before:
             changed["before"] = before
             changed["after"] = {key: resource.get(key) for key in before}
-        mapping.set_apart(changed)
+        mapping.set_apart(changed, self.running.directory.custom)
         payload = json.dumps(changed, ensure_ascii=False, separators=(",", ":"))
         self._record(f"crm.{described.area}.v1.ResourceChanged", payload, row, action == "DELETED")
 
@@ -402,7 +413,8 @@ class Call:
         for row, before in written:
             table = row.search_table
             if table is not None and (before is None or any(self._searched(row, key) for key in before)):
-                texts = row.search_texts()
+                custom = self.running.directory.custom.search_texts(row.described.collection, row.custom)
+                texts = [*row.search_texts(), *custom]
                 values = search_columns(texts, texts, phones=row.search_phones())
                 found.setdefault(table, []).append({"id": row.id, **values})
             if row.collaborators if before is None else "collaborators" in before:
@@ -423,7 +435,7 @@ class Call:
             await (await driver(self.db)).executemany(statement, people)
 
     def _searched(self, row: Resource, json_name: str) -> bool:
-        names = {*row.described.searchable, "number", "phones"}
+        names = {*row.described.searchable, "number", "phones", "custom"}
         return any(
             row.described.fields[name].json_name == json_name
             for name in names

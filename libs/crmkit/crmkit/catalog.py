@@ -62,6 +62,12 @@ def resources() -> Mapping[str, Described]:
 
 
 @cache
+def type_of(collection: str) -> str:
+    """The type of the records of a collection; empty where there is no such collection."""
+    return next((kind for kind, described in resources().items() if described.collection == collection), "")
+
+
+@cache
 def record_fields(described: Described) -> Mapping[str, FilterField]:
     """The fields that a filter over a record outside the database may name."""
     return {

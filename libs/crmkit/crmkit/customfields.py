@@ -1,71 +1,413 @@
-"""Fields that administrators define at run time, checked against their live definitions."""
+"""Fields that administrators define at run time, read from the live configuration and checked against it.
+
+Values lie in `custom` by key: texts, choices, references and files as text, days as `2026-03-05`, numbers as
+numbers or decimal texts, amounts as `{"currencyCode", "amount"}`, several choices as list. A field that names roles
+is read, written, filtered and exported by these alone; one that names none by all staff.
+"""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal, InvalidOperation
-from typing import TYPE_CHECKING, Any, cast
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any, Protocol, cast
+from uuid import UUID
+
+from crm.common.v1 import common_pb2
+from sqlalchemy import delete, select
+from sqlalchemy.dialects.postgresql import insert
 
 from crmkit.errors import Validation, Violation, required
+from crmkit.tables import CustomValue
+from crmkit.text import reject_bad_text
+from crmkit.values import Money
 
 if TYPE_CHECKING:
     from crmkit.call import Call
     from crmkit.resource import Resource
 
+# What every person of the company holds, and nobody of a customer or partner.
+STAFF = "custom.staff"
+TODAY = "today"
+MOST_CHOICES = 100
+_EMPTY: tuple[Any, ...] = (None, "", [])
 
-def check_custom(row: Resource, call: Call) -> None:
-    """Validates `custom` by the definitions of the collection; Validation where a value does not fit."""
-    entry: dict[str, Any] = call.config(f"customField.{row.described.collection}") or {}
-    definitions: list[dict[str, Any]] = entry.get("fields", [])
+
+class ConfigReader(Protocol):
+    """The part of the live configuration that fields need."""
+
+    def get(self, key: str) -> Any:
+        """The value of a key, None if absent."""
+        ...
+
+    def prefix(self, prefix: str) -> Mapping[str, Any]:
+        """All entries whose key begins so."""
+        ...
+
+    def changed(self, prefix: str, listener: Callable[[str, Any], None]) -> None:
+        """Calls the listener for every change of such a key."""
+        ...
+
+
+@dataclass(frozen=True)
+class Definition:
+    """One field of a collection, as it is now."""
+
+    collection: str
+    key: str
+    kind: str
+    label: tuple[str, str]
+    required: bool
+    unique: bool
+    searchable: bool
+    retired: bool
+    roles: tuple[str, ...]
+    choices: Mapping[str, tuple[str, str]]
+    dictionary: str
+    references: str
+    max_length: int
+    default: Any
+
+    @classmethod
+    def read(cls, collection: str, entry: Mapping[str, Any]) -> Definition:
+        """A field as the configuration tells it."""
+        label: dict[str, str] = entry.get("label") or {}
+        return cls(
+            collection, entry["key"], entry["kind"], (label.get("zh", ""), label.get("en", "")),
+            bool(entry.get("required")), bool(entry.get("unique")), bool(entry.get("searchable")),
+            bool(entry.get("retired")), tuple(entry.get("roles", ())), _choices(entry.get("choices", ())),
+            entry.get("dictionary", ""), entry.get("references", ""), int(entry.get("maxLength") or 2000),
+            entry.get("default"),
+        )  # fmt: skip
+
+    @property
+    def permission(self) -> str:
+        """What a caller must hold to read and write it; `Directory` gives it to the field's roles."""
+        return f"custom.{self.collection}.{self.key}" if self.roles else STAFF
+
+    @property
+    def path(self) -> str:
+        """How filters, orders and columns name it."""
+        return f"custom.{self.key}"
+
+
+def read_definitions(collection: str, entry: Any) -> dict[str, Definition]:
+    """The fields of a collection by key, from its entry in the configuration."""
+    told: dict[str, Any] = entry or {}
+    found: list[Mapping[str, Any]] = told.get("fields", [])
+    return {one["key"]: Definition.read(collection, one) for one in found}
+
+
+class CustomFields:
+    """The fields of every collection, as the live configuration tells them."""
+
+    def __init__(self, config: ConfigReader) -> None:
+        self._config = config
+        self._known: dict[str, Mapping[str, Definition]] = {}
+        config.changed("customField.", self._forget)
+
+    def _forget(self, key: str, value: Any) -> None:
+        self._known.pop(key.partition(".")[2], None)
+
+    def of(self, collection: str) -> Mapping[str, Definition]:
+        """The fields of the collection by key, retired ones too."""
+        known = self._known.get(collection)
+        if known is None:
+            known = read_definitions(collection, self._config.get(f"customField.{collection}"))
+            self._known[collection] = known
+        return known
+
+    def held_by(self, roles: Sequence[str], staff: bool) -> frozenset[str]:
+        """The permissions that somebody with these roles has for fields."""
+        held = {STAFF} if staff else set[str]()
+        for collection in self._config.prefix("customField."):
+            held.update(one.permission for one in self.of(collection).values() if {*one.roles} & {*roles})
+        return frozenset(held)
+
+    def dictionary(self, name: str) -> dict[str, dict[str, Any]]:
+        """The entries of a live dictionary by key."""
+        found: dict[str, Any] = self._config.get(f"dictionary.{name}") or {}
+        entries: list[dict[str, Any]] = found.get("entries", [])
+        return {entry["key"]: entry for entry in entries}
+
+    def choices(self, definition: Definition) -> dict[str, tuple[str, str]]:
+        """What may be chosen now, with its labels: the definition's own choices, or those of its dictionary."""
+        if not definition.dictionary:
+            return dict(definition.choices)
+        return {
+            key: (entry["label"].get("zh", ""), entry["label"].get("en", ""))
+            for key, entry in self.dictionary(definition.dictionary).items()
+            if not entry.get("retired")
+        }
+
+    def labels(self, definition: Definition) -> dict[str, str]:
+        """What the choices are called in Chinese, retired ones too."""
+        if not definition.dictionary:
+            return {key: zh or key for key, (zh, _) in definition.choices.items()}
+        entries = self.dictionary(definition.dictionary)
+        return {key: entry["label"].get("zh") or key for key, entry in entries.items()}
+
+    def search_texts(self, collection: str, values: Mapping[str, Any]) -> list[str]:
+        """What `q` finds a record by, beside its own fields."""
+        found: list[str] = []
+        for key, definition in self.of(collection).items():
+            value = values.get(key)
+            if definition.searchable and value not in _EMPTY:
+                found += cast("list[str]", value) if isinstance(value, list) else [str(value)]
+        return found
+
+
+@dataclass(frozen=True)
+class Nobody:
+    """Reads what everybody of the company may: whom business facts are written for."""
+
+    custom: CustomFields
+
+    def may(self, permission: str) -> bool:
+        """True for what all staff reads."""
+        return permission == STAFF
+
+
+class _Wrong(Exception):
+    """Why a value is not one of the field."""
+
+    def __init__(self, reason: str, zh: str, en: str) -> None:
+        self.reason, self.zh, self.en = reason, zh, en
+
+
+_TYPE = ("WRONG_TYPE", "值与字段类型不符", "The value does not fit the field.")
+
+
+async def check_custom(
+    row: Resource, call: Call, before: Mapping[str, Any] | None = None, *, hold: bool = True
+) -> None:
+    """Completes and checks `custom`; Validation where something does not fit. `before` is what an old row had.
+
+    Values of unique fields are taken at the next flush, unless `hold` says that `hold_many` will do it.
+    """
+    fields = call.running.directory.custom
+    definitions = fields.of(row.described.collection)
     if not definitions and not row.custom:
         return
-    known = {definition["key"]: definition for definition in definitions}
+    head, old, new = f"{row.described.singular}.custom", before or {}, before is None
+    values = {key: value for key, value in row.custom.items() if value not in _EMPTY}
     violations: list[Violation] = []
-    for key, value in row.custom.items():
-        path = f"{row.described.singular}.custom.{key}"
-        definition = known.get(key)
-        if definition is None:
-            violations.append(
-                Violation(path, "UNKNOWN_FIELD", "没有这个自定义字段", "There is no such custom field.")
-            )
-        elif value is not None and not _fits(definition, value):
-            violations.append(
-                Violation(path, "WRONG_TYPE", "值与字段类型不符", "The value does not fit the field.")
-            )
-    for key, definition in known.items():
-        if (
-            definition.get("required")
-            and not definition.get("retired")
-            and row.custom.get(key) in (None, "", [])
-        ):
-            violations.append(required(f"{row.described.singular}.custom.{key}"))
+    for key in [key for key in values if key not in definitions and values[key] != old.get(key)]:
+        violations.append(_unknown(f"{head}.{key}"))
+    for key, definition in definitions.items():
+        path, seen = f"{head}.{key}", call.caller.may(definition.permission)
+        if definition.retired or not seen:
+            # Who does not know of a value cannot mean to take it away.
+            if key in values and values[key] != old.get(key):
+                violations.append(
+                    Violation(path, "RETIRED", "该字段已停用", "The field is retired.")
+                    if seen
+                    else _unknown(path)
+                )
+            elif key in old:
+                values[key] = old[key]
+        if new and key not in values and definition.default is not None and not definition.retired:
+            values[key] = _default(definition, call)
+        if key not in values:
+            if definition.required and seen and not definition.retired and not call.caller.is_system:
+                violations.append(required(path))
+            continue
+        if values[key] == old.get(key):
+            continue
+        try:
+            values[key] = normal(definition, values[key], fields)
+            await _check_name(definition, values[key], call)
+        except _Wrong as wrong:
+            violations.append(Violation(path, wrong.reason, wrong.zh, wrong.en))
     if violations:
         raise Validation(*violations)
+    row.custom = values
+    keys = [key for key, one in definitions.items() if one.unique and values.get(key) != old.get(key)]
+    if keys and hold:
+        call.after_flush(lambda: _hold(row, [definitions[key] for key in keys], call))
 
 
-def _fits(definition: dict[str, Any], value: Any) -> bool:
-    choices = {
-        choice if isinstance(choice, str) else choice["key"] for choice in definition.get("choices", [])
-    }
-    match definition["kind"]:
-        case "NUMBER" | "MONEY":
-            try:
-                return not isinstance(value, bool) and Decimal(str(value)).is_finite()
-            except InvalidOperation:
-                return False
+def _unknown(path: str) -> Violation:
+    return Violation(path, "CUSTOM_FIELD_UNKNOWN", "没有这个自定义字段", "There is no such custom field.")
+
+
+def _default(definition: Definition, call: Call) -> Any:
+    from crmkit.auth import ZONE
+
+    if definition.kind == "DATE" and definition.default == TODAY:
+        return call.now.astimezone(ZONE).date().isoformat()
+    return definition.default
+
+
+async def _check_name(definition: Definition, value: Any, call: Call) -> None:
+    collection = "files" if definition.kind == "FILE" else definition.references
+    if definition.kind in {"REFERENCE", "FILE"} and not await call.knows(value, collection):
+        raise _Wrong("UNKNOWN_REFERENCE", "引用的记录不存在", "The referenced record does not exist.")
+
+
+def fits(definition: Definition, value: Any, fields: CustomFields) -> bool:
+    """Whether the value is one of the field."""
+    try:
+        normal(definition, value, fields)
+    except _Wrong:
+        return False
+    return True
+
+
+def normal(definition: Definition, value: Any, fields: CustomFields) -> Any:
+    """The value as records keep it; raises where it is none of the field."""
+    match definition.kind:
+        case "NUMBER":
+            return _number(value)
+        case "MONEY":
+            return _money(value)
         case "BOOL":
-            return isinstance(value, bool)
+            if isinstance(value, bool):
+                return value
         case "DATE":
             try:
-                return isinstance(value, str) and bool(date.fromisoformat(value))
+                if isinstance(value, str):
+                    return date.fromisoformat(value).isoformat()
             except ValueError:
-                return False
+                pass
         case "CHOICE":
-            return isinstance(value, str) and (not choices or value in choices)
+            return _choice(definition, value, fields)
         case "MULTI_CHOICE":
-            return isinstance(value, list) and all(
-                isinstance(item, str) and (not choices or item in choices)
-                for item in cast("list[Any]", value)
-            )
+            if isinstance(value, list) and len(cast("list[Any]", value)) <= MOST_CHOICES:
+                return [_choice(definition, item, fields) for item in dict.fromkeys(cast("list[Any]", value))]
         case _:
-            return isinstance(value, str) and len(value) <= int(definition.get("maxLength") or 2000)
+            if isinstance(value, str) and len(value) <= definition.max_length:
+                reject_bad_text(value)
+                return value
+    raise _Wrong(*_TYPE)
+
+
+def _number(value: Any) -> Any:
+    """Numbers stay numbers; a text that is one keeps all its digits."""
+    try:
+        number = Decimal(str(value)) if not isinstance(value, bool) else Decimal("NaN")
+    except InvalidOperation:
+        raise _Wrong(*_TYPE) from None
+    if not number.is_finite() or abs(number) >= Decimal(10) ** 18:
+        raise _Wrong(*_TYPE)
+    return format(number, "f") if isinstance(value, str) else value
+
+
+def _money(value: Any) -> dict[str, str]:
+    given = cast("dict[str, Any]", value) if isinstance(value, dict) else {}
+    amount, currency = given.get("amount"), given.get("currencyCode")
+    if set(given) != {"amount", "currencyCode"} or not isinstance(currency, str):
+        raise _Wrong(*_TYPE)
+    try:
+        money = Money.parse(common_pb2.Money(currency_code=currency, amount=str(amount)))
+    except ValueError:
+        raise _Wrong(*_TYPE) from None
+    if money is None:
+        raise _Wrong(*_TYPE)
+    return {"currencyCode": money.currency, "amount": format(money.amount, "f")}
+
+
+def _choice(definition: Definition, value: Any, fields: CustomFields) -> str:
+    if not isinstance(value, str):
+        raise _Wrong(*_TYPE)
+    choices = fields.choices(definition)
+    if value in choices or not (choices or definition.dictionary):
+        return value
+    if definition.dictionary and value in fields.dictionary(definition.dictionary):
+        raise _Wrong("DICTIONARY_ITEM_RETIRED", "该选项已停用，不能再选择", "The entry is retired.")
+    raise _Wrong(*_TYPE)
+
+
+async def _hold(row: Resource, fields: Sequence[Definition], call: Call) -> None:
+    """Takes the row's values of unique fields; Validation where another record holds one of them."""
+    keys = [field.key for field in fields]
+    await call.db.execute(delete(CustomValue).where(CustomValue.record == row.id, CustomValue.key.in_(keys)))
+    for entry in _entries([row], fields):
+        taking = insert(CustomValue).values(entry).on_conflict_do_nothing().returning(CustomValue.record)
+        if await call.db.scalar(taking) is None:
+            raise Validation(_taken(row, entry["key"]))
+
+
+async def taken_of(rows: Sequence[Resource], call: Call) -> dict[UUID, list[Violation]]:
+    """Of new rows, which values of unique fields another record or an earlier one of them has."""
+    found: dict[UUID, list[Violation]] = {}
+    entries = _entries(rows, _unique(rows, call))
+    if not entries:
+        return found
+    known = select(CustomValue.key, CustomValue.digest).where(
+        CustomValue.collection == rows[0].described.collection,
+        CustomValue.digest.in_([entry["digest"] for entry in entries]),
+    )
+    held = {(key, digest) for key, digest in await call.db.execute(known)}
+    by_id = {row.id: row for row in rows}
+    for entry in entries:
+        one = (entry["key"], entry["digest"])
+        if one in held:
+            record = entry["record"]
+            found.setdefault(record, []).append(_taken(by_id[record], entry["key"]))
+        held.add(one)
+    return found
+
+
+async def hold_many(rows: Sequence[Resource], call: Call) -> None:
+    """Takes the values of unique fields of new rows; ALREADY_EXISTS where somebody was quicker."""
+    entries = _entries(rows, _unique(rows, call))
+    if entries:
+        await call.db.execute(insert(CustomValue), entries)
+
+
+async def let_go(rows: Sequence[Resource], call: Call) -> None:
+    """Gives the values of deleted rows back."""
+    gone = [row.id for row in rows if _unique([row], call)]
+    if gone:
+        await call.db.execute(delete(CustomValue).where(CustomValue.record.in_(gone)))
+
+
+def _unique(rows: Sequence[Resource], call: Call) -> list[Definition]:
+    if not rows:
+        return []
+    fields = call.running.directory.custom.of(rows[0].described.collection)
+    return [definition for definition in fields.values() if definition.unique]
+
+
+def _entries(rows: Sequence[Resource], fields: Sequence[Definition]) -> list[dict[str, Any]]:
+    return [
+        {
+            "collection": field.collection,
+            "key": field.key,
+            "digest": _digest(field, row.custom[field.key]),
+            "record": row.id,
+        }
+        for row in rows
+        for field in fields
+        if field.key in row.custom
+    ]
+
+
+def _taken(row: Resource, key: str) -> Violation:
+    path = f"{row.described.singular}.custom.{key}"
+    return Violation(path, "NOT_UNIQUE", "已有记录使用了这个值", "Another record has this value.")
+
+
+def _digest(field: Definition, value: Any) -> str:
+    """The same for values that are the same to people: "A1" and "a1", 1 and 1.0."""
+    if field.kind == "NUMBER":
+        text = format(Decimal(str(value)).normalize(), "f")
+    else:
+        text = value.casefold() if isinstance(value, str) else json.dumps(value, sort_keys=True)
+    return sha256(text.encode()).hexdigest()
+
+
+def _choices(found: Sequence[Any]) -> dict[str, tuple[str, str]]:
+    """Choices with their labels; a bare text is its own label."""
+    choices: dict[str, tuple[str, str]] = {}
+    for choice in found:
+        if isinstance(choice, str):
+            choices[choice] = (choice, choice)
+        else:
+            label: dict[str, str] = choice.get("label") or {}
+            choices[choice["key"]] = (label.get("zh", ""), label.get("en", ""))
+    return choices

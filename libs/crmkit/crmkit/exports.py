@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import queue
 from collections.abc import Iterator, Sequence
-from datetime import UTC
+from datetime import UTC, date
 from decimal import Decimal
 from typing import Any, BinaryIO, cast
 
@@ -15,6 +15,7 @@ from google.protobuf.descriptor import EnumDescriptor
 
 from crmkit import sheets
 from crmkit.call import Call
+from crmkit.customfields import Definition
 from crmkit.describe import COMMON, Field
 from crmkit.errors import CHINESE
 from crmkit.jobs import finish, model_of, need, progress
@@ -28,6 +29,8 @@ from crmkit.scope import predicate
 
 EXPORT_PAGE = 200
 HOME_CURRENCY = "CNY"
+
+Shown = Field | Definition
 
 
 async def write_out(run: Run) -> None:
@@ -65,7 +68,7 @@ async def write_out(run: Run) -> None:
 
 
 async def _pages(
-    run: Run, model: type[Resource], shown: Sequence[Field], pages: Any, writing: asyncio.Task[Any]
+    run: Run, model: type[Resource], shown: Sequence[Shown], pages: Any, writing: asyncio.Task[Any]
 ) -> None:
     options = run.spec["options"]
     query = Query(options.get("filter", ""), options.get("orderBy", ""), options.get("q", ""))
@@ -77,7 +80,7 @@ async def _pages(
                 predicate(model, call.caller, "export"),
             )  # fmt: skip
             messages = [_message(row, call) for row in found.rows]
-            part = [[_cell(message, field) for field in shown] for message in messages]
+            part = [[_cell(message, field, call) for field in shown] for message in messages]
             run.position += len(part)
             run.tally["total"] = run.position
             await progress(run, call)
@@ -92,9 +95,10 @@ async def _pages(
             return
 
 
-def _exported(model: type[Resource], run: Run) -> list[Field]:
+def _exported(model: type[Resource], run: Run) -> list[Shown]:
     """The wanted fields that the owner may read; all of them where none are named."""
     # Of entries that want a permission each, an export has none.
+    custom = run.running.directory.custom.of(model.described.collection)
     caller, guarded = run.caller(), mapper(model).guarded
     fields = model.described.fields
     by_name = {**fields, **{field.json_name: field for field in fields.values()}}
@@ -102,18 +106,27 @@ def _exported(model: type[Resource], run: Run) -> list[Field]:
     usual = [
         "number",
         *(name for name in fields if name not in COMMON and name != "name"),
+        *(one.path for one in custom.values() if not one.retired),
         "owner",
         "create_time",
     ]
-    chosen = [
-        by_name[name]
-        for name in wanted or usual
-        if name in by_name and not by_name[name].rule.entry_permission
-    ]
-    return [field for field in chosen if field.name not in guarded or caller.may(guarded[field.name])]
+    known: dict[str, Shown] = {
+        **{
+            name: field
+            for name, field in by_name.items()
+            if not field.rule.entry_permission
+            and field.name != "custom"
+            and (field.name not in guarded or caller.may(guarded[field.name]))
+        },
+        **{one.path: one for one in custom.values() if caller.may(one.permission)},
+    }
+    return [known[name] for name in wanted or usual if name in known]
 
 
-def _label(field: Field, run: Run) -> str:
+def _label(field: Shown, run: Run) -> str:
+    if isinstance(field, Definition):
+        zh, en = field.label
+        return (zh if run.spec["locale"] == CHINESE else en) or field.key
     text = field.rule.label
     return (text.zh if run.spec["locale"] == CHINESE else text.en) or field.json_name
 
@@ -122,8 +135,10 @@ def _message(row: Any, call: Call) -> Any:
     return mapper(row.model).record_message(row.values) if isinstance(row, Record) else call.message_of(row)
 
 
-def _cell(message: Any, field: Field) -> Any:
+def _cell(message: Any, field: Shown, call: Call) -> Any:
     """A field's value as the import reads it again."""
+    if isinstance(field, Definition):
+        return _custom_cell(message, field, call)
     value: Any = getattr(message, field.name)
     match field.kind:
         case "enum":
@@ -147,8 +162,27 @@ def _cell(message: Any, field: Field) -> Any:
             return "；".join(_text(item) for item in value)
         case "message":
             return _text(value) if message.HasField(field.name) else None
-        case "struct":
-            return "；".join(f"{key}={each}" for key, each in json_format.MessageToDict(value).items())
+        case _:
+            return value
+
+
+def _custom_cell(message: Any, field: Definition, call: Call) -> Any:
+    if field.key not in message.custom:
+        return None
+    value: Any = json_format.MessageToDict(message.custom)[field.key]
+    labels = call.running.directory.custom.labels(field)
+    match field.kind:
+        case "NUMBER":
+            return Decimal(str(value))
+        case "MONEY":
+            home = value["currencyCode"] == HOME_CURRENCY
+            return Decimal(value["amount"]) if home else f"{value['currencyCode']} {value['amount']}"
+        case "DATE":
+            return date.fromisoformat(value)
+        case "CHOICE":
+            return labels.get(value) or value
+        case "MULTI_CHOICE":
+            return "；".join(labels.get(each) or each for each in cast("list[str]", value))
         case _:
             return value
 

@@ -16,9 +16,12 @@ from uuid import UUID
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from sqlalchemy import (
+    Boolean,
     ColumnElement,
     Date,
+    Numeric,
     Select,
+    Text,
     and_,
     bindparam,
     cast,
@@ -37,6 +40,7 @@ from crmkit import catalog, filters
 from crmkit.auth import ZONE as ZONE
 from crmkit.auth import Caller
 from crmkit.catalog import FILTER_KINDS
+from crmkit.customfields import Definition
 from crmkit.errors import CHINESE, InvalidArgument
 from crmkit.filters import FilterError, FilterField
 from crmkit.mapping import mapper
@@ -100,7 +104,8 @@ def where(model: type[Resource], text: str, caller: Caller, now: datetime) -> Co
         return true()
     try:
         node = filters.parse(text)
-        return filters.condition(node, _readable(model, caller), me=caller.actor, now=now, zone=ZONE)
+        fields = _readable(model, caller, custom="custom" in text)
+        return filters.condition(node, fields, me=caller.actor, now=now, zone=ZONE)
     except FilterError as error:
         raise _invalid(error, caller) from None
 
@@ -268,7 +273,7 @@ async def aggregate(
     """Figures of every group: its values, count, sums and averages; money by "field:CUR"."""
     if len(group_by) > 3:
         raise InvalidArgument("MALFORMED", detail="group_by > 3")
-    fields = _readable(model, caller)
+    fields = _readable(model, caller, custom=True)
     groups = [_group_column(fields, name) for name in group_by]
     condition = and_(where(model, query.filter, caller, now), predicate(model, caller))
     row = _row(model)
@@ -332,7 +337,10 @@ def order_of(model: type[Resource], order_by: str, caller: Caller) -> list[Order
     """Columns and directions, ending in the id so that the order is total."""
     row = _row(model)
     try:
-        fields = {**_readable(model, caller), **_custom_fields(model, order_by)}
+        custom = "custom." in order_by
+        fields = _readable(model, caller, custom=custom)
+        if custom and caller.custom is None:
+            fields = {**fields, **_keys_of_custom(model, order_by)}
         wanted = filters.parse_order(order_by, fields) if order_by.strip() else []
     except FilterError as error:
         raise InvalidArgument(
@@ -344,8 +352,8 @@ def order_of(model: type[Resource], order_by: str, caller: Caller) -> list[Order
     return [*order, (row.id, order[0][1])]
 
 
-def _custom_fields(model: type[Resource], order_by: str) -> dict[str, FilterField]:
-    """The keys of `custom` that an order names. JSON has an order of its own; what is absent comes first in it."""
+def _keys_of_custom(model: type[Resource], order_by: str) -> dict[str, FilterField]:
+    """The keys of `custom` that an order names, of which nothing is known. JSON has an order of its own."""
     custom: Any = _row(model).custom
     return {
         name: FilterField(name, "text", func.coalesce(custom[name.removeprefix("custom.")], _JSON_NULL))
@@ -353,11 +361,44 @@ def _custom_fields(model: type[Resource], order_by: str) -> dict[str, FilterFiel
     }
 
 
+def _defined(model: type[Resource], caller: Caller) -> tuple[dict[str, FilterField], bool]:
+    """The custom fields that the caller may read, and whether there are others."""
+    known = caller.custom.of(model.described.collection).values() if caller.custom else ()
+    seen = [one for one in known if caller.may(one.permission)]
+    return {one.path: _filter_field(model, one) for one in seen}, len(seen) < len(known)
+
+
+def _filter_field(model: type[Resource], field: Definition) -> FilterField:
+    # Keys have letters, digits and underscores alone. As text of the statement the index on one of them is found.
+    custom: Any = _row(model).custom
+    value = custom.op("->", return_type=JSONB())(literal_column(f"'{field.key}'", Text()))
+    text = custom.op("->>", return_type=Text())(literal_column(f"'{field.key}'", Text()))
+    match field.kind:
+        case "NUMBER":
+            return FilterField(field.path, "number", cast(text, Numeric()))
+        case "MONEY":
+            amount = value.op("->>", return_type=Text())(literal_column("'amount'", Text()))
+            currency = value.op("->>", return_type=Text())(literal_column("'currencyCode'", Text()))
+            return FilterField(field.path, "money", cast(amount, Numeric()), currency=currency)
+        case "BOOL":
+            return FilterField(field.path, "bool", cast(text, Boolean()))
+        case "DATE":
+            return FilterField(field.path, "date", cast(text, Date()))
+        case "MULTI_CHOICE":
+            return FilterField(field.path, "texts", value)
+        case "REFERENCE" | "FILE":
+            return FilterField(field.path, "reference", text)
+        case _:
+            return FilterField(field.path, "text", text)
+
+
 def _never_null(field: FilterField) -> ColumnElement[Any]:
     column = field.column
-    if not getattr(column, "nullable", False):
+    if not getattr(column, "nullable", field.name.startswith("custom.")):
         return column
     match field.kind:
+        case "bool":
+            return func.coalesce(column, false())
         case "time":
             return func.coalesce(column, cast(literal("-infinity"), TIMESTAMP(timezone=True)))
         case "date":
@@ -426,8 +467,17 @@ def open_token(token: str, digest: str, caller: Caller, secret: bytes) -> list[A
     return key
 
 
-def _readable(model: type[Resource], caller: Caller) -> Mapping[str, FilterField]:
-    """Fields that the caller may read; the others do not exist for filters and orders either."""
+def _readable(model: type[Resource], caller: Caller, *, custom: bool = False) -> Mapping[str, FilterField]:
+    """Fields that the caller may read, with custom ones where asked; the others do not exist for filters either."""
+    fields = _own_readable(model, caller)
+    if not custom:
+        return fields
+    defined, others = _defined(model, caller)
+    # Where some may not be read the object itself must not be asked for its keys.
+    return {**{name: field for name, field in fields.items() if not (others and name == "custom")}, **defined}
+
+
+def _own_readable(model: type[Resource], caller: Caller) -> Mapping[str, FilterField]:
     guarded = {n: f.rule.read_permission for n, f in model.described.fields.items() if f.rule.read_permission}
     by_entry = mapper(model).by_entry
     fields = {name: field for name, field in filter_fields(model).items() if name not in by_entry}
@@ -470,8 +520,6 @@ def _invalid(error: FilterError, caller: Caller) -> InvalidArgument:
 
 
 def _name_column(model: type[Resource]) -> ColumnElement[str]:
-    from sqlalchemy import Text
-
     return literal(f"{model.described.collection}/").concat(cast(_row(model).id, Text))
 
 

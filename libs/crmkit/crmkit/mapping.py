@@ -4,11 +4,13 @@ One `Mapper` per resource, compiled at start: attribute = proto field = JSON key
 fails there, not in a request.
 """
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from functools import cache
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from google.protobuf import json_format
 from google.protobuf.descriptor import Descriptor
@@ -25,8 +27,24 @@ from crmkit.resource import Resource
 from crmkit.text import clean_name, reject_bad_text
 from crmkit.values import Money, decimal
 
+if TYPE_CHECKING:
+    from crmkit.customfields import CustomFields, Definition
+
 WRITABLE_COMMON = frozenset(["owner", "department", "collaborators", "custom"])
 MAX_ITEMS = 1000
+
+
+class Reader(Protocol):
+    """Who reads a message: a caller, or nobody in particular."""
+
+    @property
+    def custom(self) -> CustomFields | None:
+        """The fields that administrators have defined; None where nothing is known of them."""
+        ...
+
+    def may(self, permission: str) -> bool:
+        """Whether what the permission guards is read."""
+        ...
 
 
 class Mapper:
@@ -55,19 +73,22 @@ class Mapper:
             field.name for field in self.described.fields.values() if field.rule.entry_permission
         ]
 
-    def message(self, row: Resource, may: Callable[[str], bool] | None = None) -> Message:
-        """The row as message; fields whose read permission `may` denies are left out."""
+    def message(self, row: Resource, reader: Reader | None = None) -> Message:
+        """The row as message; fields whose read permission the reader lacks are left out."""
         message = self._class()
         for name, write in self._writers:
             value = getattr(row, name)
             if value or isinstance(value, Money | Decimal):
                 write(message, name, value)
-        if may is not None:
-            self._hide(message, may)
+        if reader is not None:
+            self._hide(message, reader)
         return message
 
-    def _hide(self, message: Message, may: Callable[[str], bool]) -> None:
+    def _hide(self, message: Message, reader: Reader) -> None:
         """Takes out what the reader may not read."""
+        may = reader.may
+        if reader.custom is not None and message.HasField("custom"):
+            hide_custom(message, reader.custom.of(self.described.collection), may)
         for name, permission in self.guarded.items():
             if not may(permission):
                 message.ClearField(name)
@@ -78,7 +99,7 @@ class Mapper:
                     del entries[index]
 
     def record_message(
-        self, record: Sequence[Any], may: Callable[[str], bool] | None = None, into: Message | None = None
+        self, record: Sequence[Any], reader: Reader | None = None, into: Message | None = None
     ) -> Message:
         """The message of a record of `columns`, without a row in between: for reading alone."""
         message = self._class() if into is None else into
@@ -89,21 +110,27 @@ class Mapper:
                     write(message, name, Money(value, record[second]))
             elif value or isinstance(value, Decimal):
                 write(message, name, value)
-        if may is not None:
-            self._hide(message, may)
+        if reader is not None:
+            self._hide(message, reader)
         return message
 
-    def set_apart(self, changed: dict[str, Any]) -> None:
+    def sets_apart(self, custom: CustomFields) -> bool:
+        """Whether there is anything that only some may read."""
+        return bool(self.guarded) or any(one.roles for one in custom.of(self.described.collection).values())
+
+    def set_apart(self, changed: dict[str, Any], custom: CustomFields) -> None:
         """Moves what only some may read out of a change fact's objects into parts, one for each permission."""
         for name, permission in self.guarded.items():
             key = self.described.fields[name].json_name
             for where in ("before", "after", "resource"):
                 if key in changed.get(where, {}):
-                    parts: list[dict[str, Any]] = changed.setdefault("guarded", [])
-                    part = next((part for part in parts if part["permission"] == permission), None)
-                    if part is None:
-                        parts.append(part := {"permission": permission})
-                    part.setdefault(where, {})[key] = changed[where].pop(key)
+                    _part(changed, permission).setdefault(where, {})[key] = changed[where].pop(key)
+        for key, definition in custom.of(self.described.collection).items():
+            for where in ("before", "after", "resource") if definition.roles else ():
+                values: dict[str, Any] = changed.get(where, {}).get("custom") or {}
+                if key in values:
+                    part = _part(changed, definition.permission).setdefault(where, {})
+                    part.setdefault("custom", {})[key] = values.pop(key)
 
     def value_json(self, name: str, value: Any) -> Any:
         """One field's value as JSON value, for the before and after of change facts."""
@@ -146,6 +173,22 @@ class Mapper:
         if violations:
             raise Validation(*violations)
         return frozenset(changed)
+
+
+def _part(changed: dict[str, Any], permission: str) -> dict[str, Any]:
+    """The part of a change fact for readers with the permission."""
+    parts: list[dict[str, Any]] = changed.setdefault("guarded", [])
+    part = next((part for part in parts if part["permission"] == permission), None)
+    if part is None:
+        parts.append(part := {"permission": permission})
+    return part
+
+
+def hide_custom(message: Any, fields: Mapping[str, Definition], may: Callable[[str], bool]) -> None:
+    """Takes the custom fields out of a message that the reader may not read."""
+    for key, definition in fields.items():
+        if key in message.custom and not may(definition.permission):
+            del message.custom[key]
 
 
 def check_message(message: Message, prefix: str = "") -> None:

@@ -143,7 +143,7 @@ async def get(engine: AsyncEngine, model: type[Resource], name: str, caller: Cal
         record = await connection.fetchrow(statement.text, *statement.with_values({"key": key}))
     if record is None:
         raise NotFound()
-    return mapper(model).record_message(statement.read(record), caller.may)
+    return mapper(model).record_message(statement.read(record), caller)
 
 
 async def page(
@@ -180,7 +180,7 @@ async def page(
         records.pop()
     items, mapping = getattr(reply, field), mapper(model)
     for record in records:
-        mapping.record_message(statement.read(record), caller.may, items.add())
+        mapping.record_message(statement.read(record), caller, items.add())
     if more:
         behind = records[-1][-len(order) :] if offset is None else [offset + size]
         reply.next_page_token = listing.seal_token(

@@ -334,7 +334,7 @@ def reply_message(reply: type[Message], result: Any, call: Call) -> Message:
     if isinstance(result, Message):
         return result
     if isinstance(result, Resource):
-        return mapper(type(result)).message(result, call.caller.may)
+        return mapper(type(result)).message(result, call.caller)
     message = reply()
     fields: dict[str, Any] = result or {}
     for name, value in fields.items():
@@ -349,9 +349,9 @@ def reply_message(reply: type[Message], result: Any, call: Call) -> Message:
 
 def _shown(value: Any, call: Call) -> Any:
     if isinstance(value, Record):
-        return mapper(value.model).record_message(value.values, call.caller.may)
+        return mapper(value.model).record_message(value.values, call.caller)
     if isinstance(value, Resource):
-        return mapper(type(value)).message(value, call.caller.may)
+        return mapper(type(value)).message(value, call.caller)
     return call.message_of(value)
 
 

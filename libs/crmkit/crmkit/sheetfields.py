@@ -12,7 +12,9 @@ from crm.options.v1 import options_pb2
 from google.protobuf.descriptor import Descriptor, EnumDescriptor
 from google.protobuf.message import Message
 
+from crmkit.catalog import type_of
 from crmkit.convert import Amount, Refused, Target, convert
+from crmkit.customfields import Definition, read_definitions
 from crmkit.describe import COMMON, Described, Field
 from crmkit.listing import ZONE
 from crmkit.mapping import to_date
@@ -27,7 +29,7 @@ _TEXT_OF = {
     "crm.common.v1.Address": "line",
 }
 _CUSTOM: Mapping[str, Any] = {
-    "NUMBER": "decimal", "MONEY": "decimal", "BOOL": "bool", "DATE": "date", "CHOICE": "text", "MULTI_CHOICE": "text",
+    "NUMBER": "decimal", "MONEY": "money", "BOOL": "bool", "DATE": "date", "CHOICE": "enum", "MULTI_CHOICE": "enum",
 }  # fmt: skip
 
 Config = Callable[[str], Any]
@@ -46,11 +48,15 @@ class RowProblem:
 
 @dataclass(frozen=True)
 class Column:
-    """A field that a column may fill. `dictionary` has the choices of its live dictionary by key."""
+    """A field that a column may fill. `dictionary` has the choices of its live dictionary by key.
+
+    `references` is the type of the records that cells name.
+    """
 
     target: Target
     field: Field | None
     dictionary: Mapping[str, tuple[str, str]] | None = None
+    references: str = ""
 
     @property
     def path(self) -> str:
@@ -81,7 +87,7 @@ class Column:
         """Sets the field of the message."""
         name = self.path
         if self.field is None:
-            message.custom.update({name.partition(".")[2]: _plain(value)})  # type: ignore[attr-defined]
+            message.custom.update({name.partition(".")[2]: plain_custom(value)})  # type: ignore[attr-defined]
             return
         match self.field.kind:
             case "enum":
@@ -121,19 +127,24 @@ def columns(described: Described, config: Config) -> dict[str, Column]:
         column = _column(field, config)
         if column is not None:
             found[field.name] = column
-    custom: dict[str, Any] = config(f"customField.{described.collection}") or {}
-    definitions: list[dict[str, Any]] = custom.get("fields", [])
-    for definition in definitions:
-        if definition.get("retired"):
-            continue
-        label: dict[str, str] = definition.get("label") or {}
-        path = f"custom.{definition['key']}"
-        target = Target(
-            path, _CUSTOM.get(definition["kind"], "text"), label.get("zh", ""), label.get("en", ""),
-            repeated=definition["kind"] == "MULTI_CHOICE", max_length=int(definition.get("maxLength") or 2000),
-        )  # fmt: skip
-        found[path] = Column(target, None)
+    entry = config(f"customField.{described.collection}")
+    for definition in read_definitions(described.collection, entry).values():
+        if not definition.retired and definition.kind != "FILE":
+            found[definition.path] = custom_column(definition, config)
     return found
+
+
+def custom_column(definition: Definition, config: Config) -> Column:
+    """A custom field as column."""
+    kind, choices = _CUSTOM.get(definition.kind, "text"), dict(definition.choices)
+    if definition.dictionary:
+        choices = _entries(definition.dictionary, config)
+    target = Target(
+        definition.path, kind if kind != "enum" or choices else "text", *definition.label,
+        definition.kind == "MULTI_CHOICE", choices, definition.max_length,
+    )  # fmt: skip
+    references = type_of(definition.references) if definition.kind == "REFERENCE" else ""
+    return Column(target, None, references=references)
 
 
 def prefixed(found: Mapping[str, Column], prefix: str, zh: str, en: str) -> dict[str, Target]:
@@ -169,18 +180,20 @@ def _column(field: Field, config: Config) -> Column | None:
         field.name, kinds[field.kind], label.zh, label.en, repeated, choices,
         MAX_ITEM if field.kind in ("messages", "message") else field.max_length,
     )  # fmt: skip
-    return Column(target, field, _dictionary(field, config))
+    return Column(target, field, _dictionary(field, config), field.references)
 
 
 def _dictionary(field: Field, config: Config) -> dict[str, tuple[str, str]] | None:
     """The choices of the field's live dictionary; None where there is none."""
-    found: dict[str, Any] = (
-        config(f"dictionary.{field.rule.dictionary}") if field.rule.dictionary else None
-    ) or {}
+    return _entries(field.rule.dictionary, config) if field.rule.dictionary else None
+
+
+def _entries(dictionary: str, config: Config) -> dict[str, tuple[str, str]]:
+    found: dict[str, Any] = config(f"dictionary.{dictionary}") or {}
     all_entries: list[dict[str, Any]] = found.get("entries", [])
     entries = [entry for entry in all_entries if not entry.get("retired")]
     labels: dict[str, dict[str, str]] = {entry["key"]: entry.get("label") or {} for entry in entries}
-    return {key: (label.get("zh", ""), label.get("en", "")) for key, label in labels.items()} or None
+    return {key: (label.get("zh", ""), label.get("en", "")) for key, label in labels.items()}
 
 
 def _text_field(field: Field) -> str:
@@ -189,14 +202,15 @@ def _text_field(field: Field) -> str:
     return _TEXT_OF.get(message.full_name, "text" if "text" in message.fields_by_name else "")
 
 
-def _plain(value: Any) -> Any:
+def plain_custom(value: Any) -> Any:
+    """A cell's value as records keep it in `custom`."""
     match value:
         case Decimal():
-            return int(value) if value == int(value) else float(value)
+            return int(value) if value == int(value) else format(value, "f")
         case date() | datetime():
             return value.isoformat()
         case Amount():
-            return float(value.amount)
+            return {"currencyCode": value.currency_code, "amount": format(value.amount, "f")}
         case _:
             return value
 

@@ -13,6 +13,7 @@ from uuid import UUID
 
 from crm.common.v1 import common_pb2
 from crm.options.v1 import options_pb2
+from google.protobuf import json_format
 from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.empty_pb2 import Empty
 from google.protobuf.message import Message
@@ -74,7 +75,8 @@ class Standard:
             return await reading.get(running.engine, self.model, request.name, caller)
 
         async def list(request: Any, caller: Caller, running: Running) -> Message | None:
-            if request.filter.strip() or caller.reach(collection).rules:
+            # What custom fields are may change; their statements are not kept either.
+            if request.filter.strip() or "custom." in request.order_by or caller.reach(collection).rules:
                 return None
             page = reply()
             secret = running.settings.secret
@@ -245,14 +247,14 @@ class Standard:
         department_before = row.department
         changed = self.mapper.assign(row, message, names, new=False, prefix=self.singular)
         if custom_keys:
-            given = dict(row.custom)
+            given = json_format.MessageToDict(message.custom)
             row.custom = {**old_custom, **{key: given.get(key) for key in custom_keys}}
         if {"owner", "department"} & changed:
             await self._check_handover(row, department_before, changed, call)
         await call.check_references(message, self.singular, [name for name in names if name in changed])
         await row.updating(call, changed)
         if "custom" in changed or custom_keys:
-            check_custom(row, call)
+            await check_custom(row, call, old_custom)
 
     async def _check_handover(
         self, row: Resource, department_before: str, changed: frozenset[str], call: Call

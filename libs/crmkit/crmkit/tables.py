@@ -186,6 +186,17 @@ class NumberCounter(KitBase):
     last: Mapped[int] = mapped_column(BigInteger)
 
 
+class CustomValue(KitBase):
+    """Which record holds a value of a custom field that is unique."""
+
+    __tablename__ = "custom_values"
+
+    collection: Mapped[str] = mapped_column(primary_key=True)
+    key: Mapped[str] = mapped_column(primary_key=True)
+    digest: Mapped[str] = mapped_column(primary_key=True)
+    record: Mapped[UUID] = mapped_column(index=True)
+
+
 class HeldAction(KitBase):
     """A verb that waits for an approval, with all that is needed to run it later."""
 

@@ -192,14 +192,14 @@ class _Plan:
         """Puts resource names in the place of the texts that name records."""
         problems: list[RowProblem] = []
         for header, column, _ in self.mapped:
-            if not (column.field and column.field.references and column.path in values):
+            if not (column.references and column.path in values):
                 continue
             value: Any = values[column.path]
             several = column.target.repeated
             texts: list[str] = value if several else [value]
             found: list[str] = []
             for text in texts:
-                fits = names[column.field.references, text]
+                fits = names[column.references, text]
                 if len(fits) == 1:
                     found += fits
                 else:
@@ -210,12 +210,11 @@ class _Plan:
     async def _names(self, rows: Sequence[Mapping[str, Any]], call: Call) -> dict[tuple[str, str], list[str]]:
         wanted: set[tuple[str, str]] = set()
         for _, column, _ in self.mapped:
-            if column.field and column.field.references:
+            if column.references:
                 for values in rows:
                     value = values.get(column.path, [])
                     wanted |= {
-                        (column.field.references, text)
-                        for text in ([value] if isinstance(value, str) else value)
+                        (column.references, text) for text in ([value] if isinstance(value, str) else value)
                     }
         return {(kind, text): await named(kind, text, call) for kind, text in sorted(wanted)}
 

@@ -69,7 +69,7 @@ async def nearby(request: Any, call: Call) -> pb.FindNearbyAccountsResponse:
     for row in rows[:size]:
         account, latitude, longitude = row[0], float(row[1]), float(row[2])
         place = answer.places.add(distance=round(geo.metres(middle, (latitude, longitude)), 1))
-        shown: Any = mapper(Account).message(account, call.caller.may)
+        shown: Any = mapper(Account).message(account, call.caller)
         place.account.CopyFrom(shown)
         place.gcj_latitude, place.gcj_longitude = (
             round(x, geo.DECIMALS) for x in geo.to_gcj(latitude, longitude)

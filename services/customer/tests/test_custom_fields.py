@@ -39,7 +39,7 @@ async def create(customer: Service, mark: str = "", **custom: Any) -> pb.Account
 async def test_without_a_definition_nothing_is_taken(customer: Service) -> None:
     with pytest.raises(Refused) as refused:
         await create(customer, grade="A")
-    assert refused.value.violations == {"account.custom.grade": "UNKNOWN_FIELD"}
+    assert refused.value.violations == {"account.custom.grade": "CUSTOM_FIELD_UNKNOWN"}
 
 
 @pytest.mark.usefixtures("defined")
@@ -61,7 +61,7 @@ async def test_what_fits_is_kept_as_it_was_given(customer: Service) -> None:
 @pytest.mark.parametrize(
     ("key", "value", "reason"),
     [
-        ("other", 1, "UNKNOWN_FIELD"),
+        ("other", 1, "CUSTOM_FIELD_UNKNOWN"),
         ("grade", "C", "WRONG_TYPE"),
         ("grade", 1, "WRONG_TYPE"),
         ("seats", "many", "WRONG_TYPE"),

@@ -463,7 +463,7 @@ class SalesService(LeadMethods):
         mapper(Quote).assign(quote, request.quote, names, new=True, prefix="quote")
         await call.check_references(request.quote, "quote", names)
         await quote.complete(call)
-        return mapper(Quote).message(quote, call.caller.may)
+        return mapper(Quote).message(quote, call.caller)
 
     async def PriceQuote(self, request: Any, call: Call) -> Any:
         quote = await call.load(Quote, request, lock=False)

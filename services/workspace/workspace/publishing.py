@@ -16,10 +16,11 @@ from sqlalchemy import select
 
 from workspace.model.api_key import ApiKey
 from workspace.model.approval import ApprovalPolicy
-from workspace.model.definitions import CustomField, NumberRule
+from workspace.model.custom_field import CustomField
 from workspace.model.department import Department
 from workspace.model.dictionary import Dictionary
 from workspace.model.employee import Employee
+from workspace.model.number_rule import NumberRule
 from workspace.model.role import Role, level
 
 Value = Callable[[Sequence[Any], Call], Awaitable[dict[str, Any] | None]]
@@ -184,20 +185,8 @@ async def _number_rule(rows: Sequence[NumberRule], call: Call) -> dict[str, Any]
 
 async def _custom_fields(rows: Sequence[CustomField], call: Call) -> dict[str, Any] | None:
     fields = [
-        {
-            "key": field.key,
-            "kind": field.kind,
-            "label": {"zh": field.display_name, "en": field.english_name or field.display_name},
-            "required": field.required,
-            "choices": [
-                {"key": choice.key, "label": {"zh": choice.label.zh, "en": choice.label.en}}
-                for choice in field.choices
-            ],
-            "references": field.references,
-            "maxLength": field.max_length,
-            "retired": field.state == "RETIRED",
-        }
-        for field in sorted(rows, key=lambda field: field.id)
+        {**field.told(), "default": field.default(call)}
+        for field in sorted(rows, key=lambda field: (field.position, field.id))
         if field.state != "DRAFT"
     ]
     return {"fields": fields} if fields else None

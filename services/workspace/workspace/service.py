@@ -20,12 +20,13 @@ from workspace.model.approval import Approval, ApprovalPolicy, hand_to_delegate
 from workspace.model.approval import simulate as path_of
 from workspace.model.audit import AuditEntry
 from workspace.model.bulk_job import BulkJob
+from workspace.model.custom_field import CustomField
 from workspace.model.deciders import employee
-from workspace.model.definitions import CustomField, NumberRule
 from workspace.model.department import Department, tree_at
 from workspace.model.dictionary import Dictionary
 from workspace.model.employee import Employee, simulate
 from workspace.model.file import File
+from workspace.model.number_rule import NumberRule
 from workspace.model.role import Role
 from workspace.model.work import SavedView
 from workspace.notice_methods import NoticeMethods

@@ -73,7 +73,7 @@ async def _judge(
 ) -> None:
     _count_unknown(lines, rows, plan, findings)
     await judge.name_records(lines, plan, call)
-    judge.check_customs(lines, plan, call)
+    await judge.check_customs(lines, plan, call)
     good = [line for line in lines if not line.problems and line.identity is not None]
     twins = await duplicates.existing([line.identity for line in good if line.identity], call)
     seen = await judge.visible(twins, call)

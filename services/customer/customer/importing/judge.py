@@ -9,9 +9,10 @@ from typing import Any
 from uuid import UUID
 
 from crmkit.call import Call
-from crmkit.customfields import check_custom
+from crmkit.customfields import check_custom, taken_of
 from crmkit.errors import Validation
 from crmkit.errors import reasons as sentences
+from crmkit.resource import Resource
 from crmkit.scope import predicate
 from crmkit.sheetfields import RowProblem, violations
 from sqlalchemy import select
@@ -112,16 +113,22 @@ def problem(line: int, column: str, reason: str, **metadata: object) -> RowProbl
     return RowProblem(line, column, reason, zh, en)
 
 
-def check_customs(lines: Sequence[Line], plan: Plan, call: Call) -> None:
+async def check_customs(lines: Sequence[Line], plan: Plan, call: Call) -> None:
     """Checks custom fields by their live definitions."""
-    for line in lines:
-        for prefix, record in (("", line.account or line.interaction), ("contact.", line.contact)):
+    for prefix in ("", "contact."):
+        records: list[tuple[Line, Resource]] = []
+        for line in lines:
+            record = line.contact if prefix else line.account or line.interaction
             if record is None:
                 continue
             try:
-                check_custom(record, call)
+                await check_custom(record, call, hold=False)
+                records.append((line, record))
             except Validation as refused:
                 line.problems += violations(line.number, plan.headers, refused.violations, prefix)
+        taken = await taken_of([record for _, record in records], call)
+        for line, record in records:
+            line.problems += violations(line.number, plan.headers, taken.get(record.id, ()), prefix)
 
 
 async def visible(twins: Sequence[Twin | None], call: Call) -> set[UUID]:

@@ -86,7 +86,7 @@ async def _write_all(plan: Plan, sheet: Sheet, found: Import, run: Run) -> None:
 
 async def _write(lines: Sequence[Line], plan: Plan, policy: str, run: Run, call: Call) -> None:
     await judge.name_records(lines, plan, call)
-    judge.check_customs(lines, plan, call)
+    await judge.check_customs(lines, plan, call)
     kept: list[dict[str, Any]] = []
     if plan.kind in ("ACCOUNTS", "MIXED"):
         kept += await _write_accounts(lines, plan, policy, run, call)

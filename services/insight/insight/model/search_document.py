@@ -61,6 +61,7 @@ def _document(event: Fact, source: Described, call: Call) -> tuple[dict[str, Any
     record: dict[str, Any] = event.payload.get("resource", {})
     deleted = event.payload["action"] == "DELETED"
     title, keys, texts, phones = ("", [], [], []) if deleted else _words(record, source)
+    custom = call.running.directory.custom.search_texts(source.collection, record.get("custom") or {})
     return {
         "id": source_id(event.payload["name"]),
         "target": event.payload["name"],
@@ -68,7 +69,7 @@ def _document(event: Fact, source: Described, call: Call) -> tuple[dict[str, Any
         "area": source.area,
         "title": title,
         "keys": keys,
-        "texts": texts,
+        "texts": texts if deleted else [*texts, *custom],
         "state": record.get("state", ""),
         "account": account_of(record, source),
         "version": event.version or 0,

@@ -94,7 +94,7 @@ class Product(Resource, Base):
         """Emits the product as it is after the flush, without what only few may know."""
 
         async def emit() -> None:
-            call.emit(events.ProductChanged, self, product=mapper(Product).message(self, lambda _: False))
+            call.emit(events.ProductChanged, self, product=mapper(Product).message(self, call.running.nobody))
 
         call.after_flush(emit)
 

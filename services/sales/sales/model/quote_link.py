@@ -68,7 +68,7 @@ async def opened(token: str, call: Call) -> Quote:
 
 async def shown(quote: Quote, call: Call) -> pb.OpenQuoteLinkResponse:
     """What a buyer sees: nothing of what is ours alone, and the number of the version that counts."""
-    message: Any = mapper(Quote).message(quote, lambda _: False)
+    message: Any = mapper(Quote).message(quote, call.running.nobody)
     for name in _INTERNAL:
         message.ClearField(name)
     reply = pb.OpenQuoteLinkResponse(quote=message, acceptable=quote.acceptable(call.now))

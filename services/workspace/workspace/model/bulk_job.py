@@ -12,7 +12,7 @@ from crmkit.resource import Resource
 from sqlalchemy.orm import Mapped
 
 from workspace.model.base import Base
-from workspace.model.definitions import check_collection
+from workspace.model.custom_field import check_collection
 from workspace.model.file import File
 
 REVERT_DAYS = 30

@@ -24,7 +24,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 from workspace import recurrence
 from workspace.model import known_record
 from workspace.model.base import Base
-from workspace.model.definitions import check_collection
+from workspace.model.custom_field import check_collection
 from workspace.model.employee import Employee
 from workspace.model.notification import check_clocks
 

@@ -94,6 +94,15 @@ def upgrade() -> None:
     )
     op.create_index(op.f("copies_collection_index"), "copies", ["collection"], unique=False)
     op.create_table(
+        "custom_values",
+        sa.Column("collection", sa.Text(), nullable=False),
+        sa.Column("key", sa.Text(), nullable=False),
+        sa.Column("digest", sa.Text(), nullable=False),
+        sa.Column("record", sa.Uuid(), nullable=False),
+        sa.PrimaryKeyConstraint("collection", "key", "digest", name=op.f("custom_values_pkey")),
+    )
+    op.create_index(op.f("custom_values_record_index"), "custom_values", ["record"], unique=False)
+    op.create_table(
         "dead_letters",
         sa.Column("id", sa.BigInteger(), sa.Identity(always=True), nullable=False),
         sa.Column("handler", sa.Text(), nullable=False),
@@ -276,6 +285,8 @@ def downgrade() -> None:
     )
     op.drop_index("dead_letters_event_key", table_name="dead_letters")
     op.drop_table("dead_letters")
+    op.drop_index(op.f("custom_values_record_index"), table_name="custom_values")
+    op.drop_table("custom_values")
     op.drop_index(op.f("copies_collection_index"), table_name="copies")
     op.drop_table("copies")
     op.drop_table("config_entries")

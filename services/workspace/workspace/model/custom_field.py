@@ -1,0 +1,187 @@
+"""Fields that administrators add to the records of any service, while everything runs."""
+
+import re
+from typing import Any
+
+from crm.workspace.v1 import pb
+from crmkit.call import Call
+from crmkit.catalog import resources
+from crmkit.convert import Refused
+from crmkit.customfields import TODAY, Definition, fits
+from crmkit.describe import Described
+from crmkit.errors import FailedPrecondition, Validation, Violation, required
+from crmkit.resource import Resource
+from crmkit.sheetfields import custom_column, plain_custom
+from sqlalchemy import Index, func, select
+from sqlalchemy.orm import Mapped
+
+from workspace.model.base import Base
+from workspace.model.dictionary import Dictionary
+from workspace.model.role import Role
+
+MOST_FIELDS = 200
+LONGEST_TEXT = 20_000
+FIELD_KEY = re.compile(r"[a-z][a-z0-9_]{0,39}")
+CHOICES = frozenset(["CHOICE", "MULTI_CHOICE"])
+UNIQUE = frozenset(["TEXT", "NUMBER", "DATE", "REFERENCE"])
+SEARCHED = frozenset(["TEXT", "LONG_TEXT"])
+
+
+def check_collection(collection: str) -> Described:
+    """What a collection declares; refuses one that no service has."""
+    for described in resources().values():
+        if described.collection == collection:
+            return described
+    raise FailedPrecondition("COLLECTION_UNKNOWN", collection=collection)
+
+
+class CustomField(Resource, Base):
+    """A field that administrators add to a collection. Its key, kind and uniqueness never change."""
+
+    __message__ = pb.CustomField
+    __table_args__ = (Index("custom_fields_collection_key_key", "collection", "key", unique=True),)
+
+    collection: Mapped[str]
+    key: Mapped[str]
+    display_name: Mapped[str]
+    english_name: Mapped[str]
+    kind: Mapped[str]
+    required: Mapped[bool]
+    unique: Mapped[bool]
+    searchable: Mapped[bool]
+    choices: Mapped[Any]
+    dictionary: Mapped[str]
+    references: Mapped[str]
+    max_length: Mapped[int]
+    default_value: Mapped[str]
+    roles: Mapped[list[str]]
+    position: Mapped[int]
+    state: Mapped[str]
+
+    async def creating(self, call: Call) -> None:
+        """Begins as a draft."""
+        described = check_collection(self.collection)
+        self.state = "DRAFT"
+        if not FIELD_KEY.fullmatch(self.key):
+            raise FailedPrecondition("FIELD_KEY_INVALID")
+        same = (CustomField.collection == self.collection, CustomField.key == self.key)
+        if self.key in _taken(described) or await call.find(CustomField, *same) is not None:
+            raise FailedPrecondition("FIELD_KEY_TAKEN", collection=self.collection, key=self.key)
+        await self._check(described, call)
+
+    async def updating(self, call: Call, changed: frozenset[str]) -> None:
+        """Words, choices and duty may change at any time; key and kind never."""
+        self.check_state("DRAFT", "ACTIVE")
+        await self._check(check_collection(self.collection), call)
+
+    async def deleting(self, call: Call) -> None:
+        """Only what no record ever had goes."""
+        self.check_state("DRAFT")
+
+    async def activate(self, call: Call) -> None:
+        """Makes the field usable."""
+        self.check_state("DRAFT", "RETIRED")
+        active = select(func.count()).where(
+            CustomField.collection == self.collection, CustomField.state == "ACTIVE"
+        )
+        if (await call.db.scalar(active) or 0) >= MOST_FIELDS:
+            raise FailedPrecondition("FIELD_LIMIT", limit=MOST_FIELDS)
+        self.state = "ACTIVE"
+
+    def retire(self) -> None:
+        """Takes it out of use; values stay."""
+        self.check_state("ACTIVE")
+        self.state = "RETIRED"
+
+    def told(self) -> dict[str, Any]:
+        """The field as every service knows it, but for its default."""
+        return {
+            "key": self.key,
+            "kind": self.kind,
+            "label": {"zh": self.display_name, "en": self.english_name or self.display_name},
+            "required": self.required,
+            "unique": self.unique,
+            "searchable": self.searchable,
+            "choices": [
+                {"key": choice.key, "label": {"zh": choice.label.zh, "en": choice.label.en}}
+                for choice in self.choices
+            ],
+            "dictionary": self.dictionary,
+            "references": self.references,
+            "maxLength": self.max_length or (LONGEST_TEXT if self.kind == "LONG_TEXT" else 0),
+            "roles": list(self.roles),
+            "retired": self.state == "RETIRED",
+        }
+
+    def default(self, call: Call) -> Any:
+        """What new records start with, as they keep it; None where there is nothing, or nothing any more."""
+        found = self._default(call)
+        return None if isinstance(found, Refused) else found
+
+    def _default(self, call: Call) -> Any:
+        definition = Definition.read(self.collection, self.told())
+        if not self.default_value or (self.kind == "DATE" and self.default_value == TODAY):
+            return self.default_value or None
+        value = custom_column(definition, call.config).read(self.default_value)
+        if isinstance(value, Refused) or value is None:
+            return value
+        plain = plain_custom(value)
+        fields = call.running.directory.custom
+        return (
+            plain
+            if fits(definition, plain, fields)
+            else Refused("WRONG_TYPE", "值与字段类型不符", "does not fit")
+        )
+
+    async def _check(self, described: Described, call: Call) -> None:
+        if self.kind in CHOICES:
+            await self._check_choices(call)
+        if self.kind == "REFERENCE":
+            if not self.references:
+                raise Validation(required("custom_field.references"))
+            check_collection(self.references)
+        if self.max_length > LONGEST_TEXT:
+            raise _invalid(call, f"最大长度不能超过 {LONGEST_TEXT}", f"texts are at most {LONGEST_TEXT} long")
+        if self.unique and (self.kind not in UNIQUE or self.default_value):
+            raise _invalid(
+                call,
+                "该类型不能唯一，或唯一字段不能有默认值",
+                "this kind, or one with a default, cannot be unique",
+            )
+        if self.searchable and (self.kind not in SEARCHED or self.roles or not described.searchable):
+            raise _invalid(
+                call, "只有全员可见的文本字段可以被搜索", "only texts that everybody sees are searched"
+            )
+        for role in self.roles:
+            if await call.find(Role, Role.code == role, Role.state == "ACTIVE") is None:
+                raise FailedPrecondition("ROLE_UNKNOWN", role=role)
+        if isinstance(wrong := self._default(call), Refused):
+            raise Validation(
+                Violation("custom_field.default_value", wrong.reason, wrong.detail_zh, wrong.detail_en)
+            )
+
+    async def _check_choices(self, call: Call) -> None:
+        if self.dictionary:
+            if await call.find(Dictionary, Dictionary.key == self.dictionary) is None:
+                path = "custom_field.dictionary"
+                raise Validation(
+                    Violation(path, "UNKNOWN_REFERENCE", "没有这个字典", "There is no such dictionary.")
+                )
+            return
+        keys = [choice.key for choice in self.choices]
+        if not keys:
+            raise Validation(required("custom_field.choices"))
+        if len(set(keys)) < len(keys):
+            raise Validation(
+                Violation("custom_field.choices", "DUPLICATE", "选项代码重复", "A key occurs twice.")
+            )
+
+
+def _taken(described: Described) -> set[str]:
+    """The names that are built in, however they are written."""
+    names = {name for field in described.fields.values() for name in (field.name, field.json_name.lower())}
+    return names | {name.replace("_", "") for name in names} | {"id"}
+
+
+def _invalid(call: Call, zh: str, en: str) -> FailedPrecondition:
+    return FailedPrecondition("FIELD_INVALID", detail=call.text(zh, en))
