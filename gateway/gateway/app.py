@@ -22,6 +22,7 @@ from gateway.descriptors import Descriptors
 from gateway.edge import Edge
 from gateway.errors import Errors, Refusal
 from gateway.limits import Buckets, Shedder
+from gateway.livedocument import LiveDocument
 from gateway.principals import ApiKeys, Principals
 from gateway.rest import Rest
 from gateway.routes import feeds, files, health, session, stream, web
@@ -57,7 +58,8 @@ def create_app(settings: Settings, descriptor_set: bytes, around: Surroundings) 
         app.include_router(files.router(around, around.store, principals, codec))
     if "workspace" in settings.targets and descriptors.knows(feeds.READ):
         app.include_router(feeds.router(around, codec))
-    app.include_router(web.api_pages(openapi.document(descriptors, transcoder.routes)))
+    document = LiveDocument(openapi.document(descriptors, transcoder.routes))
+    app.include_router(web.api_pages(document, principals, around.authenticate))
     app.mount("/docs/assets", web.docs_assets())
     if settings.web_root is not None:
         app.mount("/", web.WebClient(settings.web_root))

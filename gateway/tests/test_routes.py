@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import grpc
 import httpx
 import pytest
+from crmkit.customfields import CustomFields
 from gateway.routes.stream import BUFFER, Change
 from gateway.testing import BEARER, BEARER_TOKEN, Echo, Gateway, caller, reason, serving, soon
 from openapi_spec_validator import validate
@@ -426,3 +428,51 @@ async def test_the_log_of_calls_holds_no_address_query_or_token(gateway: Gateway
     assert "/crm.echo.v1.EchoService/ListThings" in caplog.text
     for secret in ("13800138000", "aaa.bbb.ccc", "203.0.113.7"):
         assert secret not in caplog.text
+
+
+class Told:
+    """A configuration of one entry, as the bucket would tell it."""
+
+    def __init__(self, key: str, value: Any) -> None:
+        self.values = {key: value}
+
+    def get(self, key: str) -> Any:
+        return self.values.get(key)
+
+    def prefix(self, prefix: str) -> dict[str, Any]:
+        return {
+            key.removeprefix(prefix): value for key, value in self.values.items() if key.startswith(prefix)
+        }
+
+    def changed(self, prefix: str, listener: Any) -> None:
+        """Nothing changes here."""
+
+
+async def test_the_document_has_the_custom_fields_of_whoever_asks(gateway: Gateway) -> None:
+    fields = [
+        {"key": "size", "kind": "CHOICE", "label": {"zh": "尺码", "en": "Size"}, "choices": ["S", "L"], "required": True},
+        {"key": "since", "kind": "DATE", "label": {"zh": "自"}, "default": "today"},
+        {"key": "secret", "kind": "TEXT", "roles": ["head"]},
+        {"key": "old", "kind": "TEXT", "retired": True},
+        {"key": "worth", "kind": "MONEY"},
+    ]  # fmt: skip
+    custom = CustomFields(Told("customField.things", {"fields": fields}))
+    plain = (await gateway.client.get("/openapi.json")).json()
+    assert "properties" not in plain["components"]["schemas"]["echo.Thing"]["properties"].get("custom", {})
+    for permissions, keys in (
+        ({"custom.staff"}, ["size", "since", "worth"]),
+        ({"custom.staff", "custom.things.secret"}, ["size", "since", "secret", "worth"]),
+    ):
+        gateway.callers[BEARER_TOKEN] = replace(caller("employees/1", permissions=permissions), custom=custom)
+        headers = {"authorization": f"Bearer {BEARER_TOKEN}"}
+        document = (await gateway.client.get("/openapi.json", headers=headers)).json()
+        validate(document)
+        properties = document["components"]["schemas"]["echo.Thing"]["properties"]["custom"]["properties"]
+        assert list(properties) == keys
+        assert properties["size"] == {
+            "type": "string", "enum": ["S", "L"], "x-enum-labels": {"S": {"zh": "S", "en": "S"}, "L": {"zh": "L", "en": "L"}},
+            "x-label": {"zh": "尺码", "en": "Size"}, "x-required": True,
+        }  # fmt: skip
+        assert (properties["since"]["format"], properties["since"]["x-default"]) == ("date", "today")
+    stranger = {"authorization": "Bearer x.y.z"}
+    assert (await gateway.client.get("/openapi.json", headers=stranger)).json() == plain

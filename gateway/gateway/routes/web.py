@@ -1,16 +1,22 @@
 """The web client and the API's own pages. Every asset comes from here, none from elsewhere."""
 
 import secrets
+from contextlib import suppress
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from fastapi import APIRouter
+from crmkit.auth import Caller
+from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, Response
 from starlette.exceptions import HTTPException
 from starlette.staticfiles import StaticFiles
 
+from gateway.callers import Authenticate
 from gateway.edge import CSP
+from gateway.errors import Refusal
+from gateway.livedocument import LiveDocument
+from gateway.principals import Principals
 
 IMMUTABLE = "public, max-age=31536000, immutable"
 REVALIDATE = "no-cache"
@@ -44,13 +50,19 @@ fetch("/session").then((answer) => answer.json()).then((session) => { window.crm
 """
 
 
-def api_pages(document: bytes) -> APIRouter:
-    """/openapi.json and /docs."""
+def api_pages(document: LiveDocument, principals: Principals, authenticate: Authenticate) -> APIRouter:
+    """/openapi.json, with the custom fields that whoever asks may read, and /docs."""
     routes = APIRouter(include_in_schema=False)
 
     @routes.get("/openapi.json")
-    async def openapi() -> Response:
-        return Response(document, media_type="application/json", headers={"cache-control": REVALIDATE})
+    async def openapi(request: Request) -> Response:
+        caller: Caller | None = None
+        with suppress(Refusal):
+            principal = await principals.of(request.scope)
+            if principal.authorization:
+                caller = await authenticate(principal.authorization.removeprefix("Bearer "))
+        headers = {"cache-control": REVALIDATE, "vary": "cookie, authorization, x-api-key"}
+        return Response(document.of(caller), media_type="application/json", headers=headers)
 
     @routes.get("/docs")
     async def docs() -> Response:

@@ -120,10 +120,14 @@ class CustomFields:
             self._known[collection] = known
         return known
 
+    def collections(self) -> set[str]:
+        """The collections that have fields."""
+        return set(self._config.prefix("customField."))
+
     def held_by(self, roles: Sequence[str], staff: bool) -> frozenset[str]:
         """The permissions that somebody with these roles has for fields."""
         held = {STAFF} if staff else set[str]()
-        for collection in self._config.prefix("customField."):
+        for collection in self.collections():
             held.update(one.permission for one in self.of(collection).values() if {*one.roles} & {*roles})
         return frozenset(held)
 

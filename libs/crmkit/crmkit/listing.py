@@ -19,6 +19,7 @@ from sqlalchemy import (
     Boolean,
     ColumnElement,
     Date,
+    Integer,
     Numeric,
     Select,
     Text,
@@ -394,11 +395,12 @@ def _filter_field(model: type[Resource], field: Definition) -> FilterField:
 
 def _never_null(field: FilterField) -> ColumnElement[Any]:
     column = field.column
+    if field.kind == "bool":
+        # Truth values are compared with nothing but themselves; the place in the order is.
+        return cast(func.coalesce(column, false()), Integer)
     if not getattr(column, "nullable", field.name.startswith("custom.")):
         return column
     match field.kind:
-        case "bool":
-            return func.coalesce(column, false())
         case "time":
             return func.coalesce(column, cast(literal("-infinity"), TIMESTAMP(timezone=True)))
         case "date":

@@ -130,7 +130,9 @@ class Mapper:
                 values: dict[str, Any] = changed.get(where, {}).get("custom") or {}
                 if key in values:
                     part = _part(changed, definition.permission).setdefault(where, {})
-                    part.setdefault("custom", {})[key] = values.pop(key)
+                    part.setdefault("custom", {})[key] = values[key]
+                    # The resource and what it is after the change share their objects.
+                    changed[where]["custom"] = {k: value for k, value in values.items() if k != key}
 
     def value_json(self, name: str, value: Any) -> Any:
         """One field's value as JSON value, for the before and after of change facts."""

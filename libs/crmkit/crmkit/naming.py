@@ -26,9 +26,7 @@ async def named(kind: str, text: str, call: Call) -> list[str]:
     """Resource names of the records that a text names: by resource name, number or exact title."""
     if kind in CONFIGURED:
         collection, key = CONFIGURED[kind]
-        found = {
-            f"{collection}/{k.partition('.')[2]}": v for k, v in call.running.config.prefix(f"{key}.").items()
-        }
+        found = {f"{collection}/{k}": v for k, v in call.running.config.prefix(f"{key}.").items()}
         return [name for name, entry in found.items() if text in (name, entry.get("displayName"))]
     model = call.running.models_by_type.get(kind)
     if model is not None:

@@ -206,7 +206,9 @@ def plain_custom(value: Any) -> Any:
     """A cell's value as records keep it in `custom`."""
     match value:
         case Decimal():
-            return int(value) if value == int(value) else format(value, "f")
+            number = float(value)
+            # A text keeps the digits that a number of JSON has no room for.
+            return number if Decimal(repr(number)) == value else format(value, "f")
         case date() | datetime():
             return value.isoformat()
         case Amount():

@@ -6,53 +6,9 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from crmkit import blobs, sheets
+from crmkit import blobs
 from crmkit.testing import Service
-
-Table = list[tuple[str, ...]]
-
-
-async def job(
-    customer: Service, mode: str, rows: Table | None = None, who: str = "sales1", **fields: Any
-) -> dict[str, Any]:
-    """Asks for a job as workspace does, and waits for its end."""
-    name = f"bulkJobs/{uuid4()}"
-    options = [{"key": key, "value": value} for key, value in fields.pop("options", {}).items()]
-    payload: dict[str, Any] = {
-        "bulkJob": {
-            "name": name,
-            "mode": mode,
-            "owner": customer.person(who).employee,
-            "options": options,
-            **fields,
-        }
-    }
-    if rows is not None:
-        text = io.StringIO()
-        csv.writer(text).writerows(rows)
-        sha256, size = await blobs.keep(customer.running.store, io.BytesIO(text.getvalue().encode()))
-        payload["file"] = {
-            "name": f"files/{uuid4()}",
-            "displayName": "表.csv",
-            "sha256": sha256,
-            "size": str(size),
-        }
-    for _ in range(2):
-        await customer.tell("crm.workspace.v1.BulkRequested", payload, name)
-
-    async def ended() -> Any:
-        found = [f for f in await customer.facts("crm.customer.v1.BulkFinished") if f["job"] == name]
-        return found[0] if found else None
-
-    return {"total": 0, "failed": 0, **await customer.eventually(ended, 30)}
-
-
-async def lines(customer: Service, file: dict[str, Any]) -> list[list[str]]:
-    async with blobs.fetched(customer.running.store, file["sha256"]) as stored:
-        kind = "xlsx" if file["displayName"].endswith(".xlsx") else "csv"
-        sheet = sheets.rows(io.BytesIO(stored.read()), kind)
-        return [sheet.columns, *(row.values for row in sheet.rows)]
-
+from crmkit.testing.jobs import Table, job, lines
 
 CONTACTS: Table = [
     ("姓名", "客户", "职务", "态度"),

@@ -12,6 +12,8 @@ export type Kind =
   | "boolean"
   | "choice"
   | "date"
+  /** A day as text, `2026-03-05`. */
+  | "day"
   | "instant"
   | "money"
   | "reference"
@@ -237,7 +239,7 @@ export function readCatalogue(document: OpenApi, additions: (collection: string)
         titleField: note.titleField || "displayName",
         menu: note.menu ?? "",
         permissions: note.permissions ?? { read: "" },
-        fields: readFields(body, schemas, 0, additions(note.collection)),
+        fields: [...readFields(body, schemas, 0, additions(note.collection)), ...readCustom(body, schemas)],
         verbs: (note.verbs ?? []).map((verb) => ({
           name: verb.name,
           rpc: verb.rpc ?? verb.name,
@@ -355,6 +357,17 @@ function readFields(
   );
 }
 
+/** The fields that administrators have added, by the name that filters and orders have for them. */
+function readCustom(body: Schema, schemas: Record<string, Schema>): Field[] {
+  const custom = body.properties?.["custom"];
+  if (!custom) return [];
+  return readFields(custom, schemas, 1, {}).map((field) => ({
+    ...field,
+    name: `custom.${field.name}`,
+    quick: field.required,
+  }));
+}
+
 function readField(
   name: string,
   property: Schema,
@@ -424,7 +437,7 @@ function kindOf(schema: Schema, ref: string, note: Schema): Kind {
   if (note["x-reference"]) return "reference";
   if (schema.enum) return "choice";
   if (schema.format === "date-time") return "instant";
-  if (schema.format === "date") return "date";
+  if (schema.format === "date") return "day";
   if (isType(schema, "boolean")) return "boolean";
   if (isType(schema, "integer")) return "integer";
   if (isType(schema, "number")) return "decimal";

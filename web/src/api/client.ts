@@ -125,18 +125,35 @@ export function splitName(name: string): { collection: string; id: string } {
   return { collection: name.slice(0, slash), id: name.slice(slash + 1) };
 }
 
+/** Custom fields stand beside the others, as `custom.region`, the name that filters and orders have for them. */
+function flat(record: RecordJson): RecordJson {
+  const custom = record["custom"] as Json | undefined;
+  if (!custom) return record;
+  const own = Object.entries(custom).map(([key, value]) => [`custom.${key}`, value]);
+  return { ...record, ...(Object.fromEntries(own) as Json) };
+}
+
+/** A body as the server takes it: custom fields within `custom`. */
+function nested(body: Json): Json {
+  const own = Object.entries(body).filter(([name]) => name.startsWith("custom."));
+  if (own.length === 0) return body;
+  const rest = Object.entries(body).filter(([name]) => !name.startsWith("custom."));
+  const custom = Object.fromEntries(own.map(([name, value]) => [name.slice("custom.".length), value]));
+  return { ...Object.fromEntries(rest), custom };
+}
+
 export async function list(collection: string, query: ListQuery, signal?: AbortSignal): Promise<Page> {
   const data = await got(
     client.GET("/v1/{collection}", { params: { path: { collection }, query: present(query) }, signal }),
   );
   return {
-    records: (data[collection] as RecordJson[] | undefined) ?? [],
+    records: recordsOf(data, collection),
     nextPageToken: (data["nextPageToken"] as string | undefined) ?? "",
   };
 }
 
 export async function get(name: string, signal?: AbortSignal): Promise<RecordJson> {
-  return got(client.GET("/v1/{collection}/{id}", { params: { path: splitName(name) }, signal }));
+  return flat(await got(client.GET("/v1/{collection}/{id}", { params: { path: splitName(name) }, signal })));
 }
 
 export async function batchGet(collection: string, names: string[]): Promise<RecordJson[]> {
@@ -145,22 +162,29 @@ export async function batchGet(collection: string, names: string[]): Promise<Rec
       params: { path: { collection, verb: "batchGet" }, query: { names } },
     }),
   );
-  return (data[collection] as RecordJson[] | undefined) ?? [];
+  return recordsOf(data, collection);
 }
 
 export async function create(collection: string, body: Json, key?: string): Promise<RecordJson> {
-  return got(
-    client.POST("/v1/{collection}", { params: { path: { collection }, header: headers(key) }, body }),
+  return flat(
+    await got(
+      client.POST("/v1/{collection}", {
+        params: { path: { collection }, header: headers(key) },
+        body: nested(body),
+      }),
+    ),
   );
 }
 
 /** The keys of the body are the mask: what is not in it stays as it is, `null` clears. */
 export async function update(name: string, body: Json, etag?: string, key?: string): Promise<RecordJson> {
-  return got(
-    client.PATCH("/v1/{collection}/{id}", {
-      params: { path: splitName(name), header: headers(key, etag) },
-      body,
-    }),
+  return flat(
+    await got(
+      client.PATCH("/v1/{collection}/{id}", {
+        params: { path: splitName(name), header: headers(key, etag) },
+        body: nested(body),
+      }),
+    ),
   );
 }
 
@@ -179,11 +203,13 @@ export async function act(
   etag?: string,
   key?: string,
 ): Promise<RecordJson> {
-  return got(
-    client.POST("/v1/{collection}/{id}:{verb}", {
-      params: { path: { ...splitName(name), verb }, header: headers(key, etag) },
-      body,
-    }),
+  return flat(
+    await got(
+      client.POST("/v1/{collection}/{id}:{verb}", {
+        params: { path: { ...splitName(name), verb }, header: headers(key, etag) },
+        body,
+      }),
+    ),
   );
 }
 
@@ -194,7 +220,7 @@ export async function batchUpdate(
   singular: string,
 ): Promise<RecordJson[]> {
   const requests = changes.map(({ record, body }) => ({
-    [singular]: { name: record.name, etag: record.etag, ...body },
+    [singular]: { name: record.name, etag: record.etag, ...nested(body) },
     updateMask: Object.keys(body).join(","),
   }));
   const data = await got(
@@ -203,7 +229,7 @@ export async function batchUpdate(
       body: { requests },
     }),
   );
-  return (data[collection] as RecordJson[] | undefined) ?? [];
+  return recordsOf(data, collection);
 }
 
 export async function aggregate(
@@ -254,6 +280,9 @@ export async function request(path: string, init: RequestInit = {}): Promise<Res
   if (response.status === 401 && path !== "/session") context.onSignedOut();
   throw readError(response.status, await response.json().catch(() => null), context.message);
 }
+
+const recordsOf = (data: Json, collection: string) =>
+  ((data[collection] as RecordJson[] | undefined) ?? []).map(flat);
 
 function headers(key?: string, etag?: string) {
   return {

@@ -10,6 +10,7 @@ type Listener = (change: Change) => void;
 
 const listeners = new Set<Listener>();
 const QUIET_MS = 500;
+const TOLD_MS = 3_000;
 const LOST_MS = 45_000;
 const AGAIN_MS = 10_000;
 
@@ -97,4 +98,7 @@ function refresh(client: QueryClient, changes: Change[]) {
     void client.invalidateQueries({ queryKey: ["list", collection] });
     void client.invalidateQueries({ queryKey: ["aggregate", collection] });
   }
+  // What fields there are: the services hear of it a moment after the change itself.
+  if (collections.has("customFields"))
+    setTimeout(() => void client.invalidateQueries({ queryKey: ["catalogue"] }), TOLD_MS);
 }

@@ -17,7 +17,15 @@ interface Props {
 }
 
 /** Kinds whose value is taken as soon as it is chosen. */
-const CHOSEN = new Set<Field["kind"]>(["choice", "dictionary", "reference", "date", "instant", "boolean"]);
+const CHOSEN = new Set<Field["kind"]>([
+  "choice",
+  "dictionary",
+  "reference",
+  "date",
+  "day",
+  "instant",
+  "boolean",
+]);
 
 /** One value changed in the list: Enter and Tab save, Escape leaves all as it was, a refusal is told at the cell. */
 export function CellEditor({ resource, record, field, onLeave }: Props) {

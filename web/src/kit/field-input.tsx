@@ -48,7 +48,7 @@ export function FieldInput(props: InputProps) {
   if (field.many) return <TextsInput {...props} />;
   if (field.suggest) return <SuggestedInput {...props} />;
   if (field.kind === "money") return <MoneyInput {...props} />;
-  if (field.kind === "date" || field.kind === "instant") return <TimeInput {...props} />;
+  if (["date", "day", "instant"].includes(field.kind)) return <TimeInput {...props} />;
   if (field.kind === "localTime") return <LocalTimeInput {...props} />;
   if (field.kind === "recurrence")
     return (
@@ -258,7 +258,8 @@ function TextsInput({ id, field, value, disabled, invalid, onChange }: InputProp
 }
 
 function TimeInput({ id, field, value, disabled, invalid, describedBy, onChange }: InputProps) {
-  const day = field.kind === "date";
+  const day = field.kind !== "instant";
+  const dayOf = (iso: string) => (field.kind === "day" ? iso : fromIso(iso));
   const iso = day ? toIso(value as DateJson) : ((value as string | undefined) ?? "");
   return (
     <DatePicker
@@ -273,7 +274,7 @@ function TimeInput({ id, field, value, disabled, invalid, describedBy, onChange 
       status={status(invalid)}
       aria-describedby={describedBy}
       onChange={(next) =>
-        onChange(next ? (day ? fromIso(next.format("YYYY-MM-DD")) : next.toISOString()) : null)
+        onChange(next ? (day ? dayOf(next.format("YYYY-MM-DD")) : next.toISOString()) : null)
       }
     />
   );

@@ -50,6 +50,7 @@ function One({ field, value, links, chip = false }: OneProps) {
     case "money":
       return <span className="number">{formatMoney(value as Money, language)}</span>;
     case "date":
+    case "day":
       return <>{formatDate(value as DateJson, language)}</>;
     case "instant":
       return <time dateTime={String(value)}>{formatInstant(String(value), language)}</time>;

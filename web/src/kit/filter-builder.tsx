@@ -16,6 +16,7 @@ const OPERATORS: Partial<Record<Field["kind"], Operator[]>> = {
   money: ["is", "over", "atLeast", "under", "atMost", "empty", "notEmpty"],
   integer: ["is", "isNot", "over", "atLeast", "under", "atMost", "empty", "notEmpty"],
   decimal: ["is", "isNot", "over", "atLeast", "under", "atMost", "empty", "notEmpty"],
+  day: ["is", "atLeast", "under", "empty", "notEmpty"],
   date: ["is", "atLeast", "under", "empty", "notEmpty"],
   instant: ["atLeast", "under", "empty", "notEmpty"],
 };
@@ -180,7 +181,7 @@ function ConditionValue({
         onChange={onChange}
       />
     );
-  if (field.kind === "date" || field.kind === "instant")
+  if (["date", "day", "instant"].includes(field.kind))
     return (
       <span className="filter-time">
         <Select

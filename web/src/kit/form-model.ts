@@ -5,7 +5,7 @@ import { screenOf } from "@/resources";
 import { isBlank } from "./patch";
 
 export interface Section {
-  key: "main" | "more" | "texts" | "lists";
+  key: "main" | "more" | "texts" | "lists" | "custom";
   fields: Field[];
 }
 
@@ -34,8 +34,10 @@ export function isShown(resource: Resource, field: Field, values: Json): boolean
 }
 
 /** The sections of a long form: what matters first, then the rest, then texts and lists over the full width. */
-export function sectionsOf(fields: Field[]): Section[] {
+export function sectionsOf(all: Field[]): Section[] {
   const wide = (field: Field) => field.kind === "object" && field.many;
+  const custom = all.filter(isCustom);
+  const fields = all.filter((field) => !isCustom(field));
   const main = fields.filter(
     (field) => !wide(field) && !field.multiline && (field.required || field.quick || field.listed),
   );
@@ -45,9 +47,12 @@ export function sectionsOf(fields: Field[]): Section[] {
     { key: "more", fields: rest },
     { key: "texts", fields: fields.filter((field) => field.multiline) },
     { key: "lists", fields: fields.filter(wide) },
+    { key: "custom", fields: custom },
   ];
   return sections.filter((section) => section.fields.length > 0);
 }
+
+const isCustom = (field: Field) => field.name.startsWith("custom.");
 
 /** What can be told before asking the server. */
 export function missingFields(fields: Field[], values: Json): Field[] {
@@ -62,7 +67,9 @@ export function violationsByField(
   const byField: Record<string, string> = {};
   const others: string[] = [];
   for (const { field, description } of violations) {
-    const parts = field.split(/[.[]/).map(camel);
+    // Keys of custom fields are their authors' and stay as they are.
+    const custom = /custom\.[a-z0-9_]+/.exec(field)?.[0];
+    const parts = custom ? [custom] : field.split(/[.[]/).map(camel);
     const known = parts.find((part) => fields.some(({ name }) => name === part));
     const line = /\[(\d+)\]/.exec(field)?.[1];
     const text = line === undefined ? description : `${Number(line) + 1}: ${description}`;

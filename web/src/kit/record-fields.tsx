@@ -3,7 +3,6 @@ import { COMMON, type Field, type Resource } from "@/api/catalogue";
 import type { RecordJson } from "@/api/client";
 import { useText } from "@/i18n";
 import { UNASKED_KEYS } from "@/resources";
-import { useCustomFields } from "./custom-fields";
 import { FieldValue } from "./field-value";
 import { isShown } from "./form-model";
 import { isBlank } from "./patch";
@@ -47,8 +46,6 @@ export function RecordFields({
     (field) => !isBlank(record[field.name]) && !(field.readOnly && record[field.name] === 0),
   );
   const shown = all ? fields : filled;
-  const values = (record["custom"] as Record<string, unknown> | undefined) ?? {};
-  const custom = useCustomFields(resource.collection).filter((field) => !isBlank(values[field.name]));
   return (
     <>
       <dl className="pairs">
@@ -57,14 +54,6 @@ export function RecordFields({
             <dt>{label(field.label)}</dt>
             <dd>
               <FieldValue field={field} value={record[field.name]} />
-            </dd>
-          </div>
-        ))}
-        {custom.map((field) => (
-          <div key={field.name}>
-            <dt>{label(field.label)}</dt>
-            <dd>
-              <FieldValue field={field} value={values[field.name]} />
             </dd>
           </div>
         ))}

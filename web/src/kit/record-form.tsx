@@ -12,8 +12,7 @@ import { ConflictDialog } from "./conflict-dialog";
 import { dropDraft, readDraft, writeDraft, type Draft } from "./drafts";
 import { FieldInput } from "./field-input";
 import { editableFields, isShown, missingFields, sectionsOf, violationsByField } from "./form-model";
-import { useCustomFields } from "./custom-fields";
-import { formatRelative, toIso, type DateJson } from "./dates";
+import { formatRelative } from "./dates";
 import { LeaveDialog } from "./leave-dialog";
 import { bodyOf, patchOf, same } from "./patch";
 import { useSession } from "./queries";
@@ -41,8 +40,7 @@ export function RecordForm({ resource, record, initial, quick = false, onSaved, 
   const Advice = pieces[screenOf(resource.collection).advice ?? ""];
   const subject = record?.name ?? `${resource.collection}.new`;
   const fields = useMemo(() => editableFields(resource, creating), [resource, creating]);
-  const custom = useCustomFields(resource.collection);
-  const names = useMemo(() => [...fields.map((field) => field.name), "custom"], [fields]);
+  const names = useMemo(() => fields.map((field) => field.name), [fields]);
 
   const [base, setBase] = useState<Json>(() => record ?? {});
   const [values, setValues] = useState<Json>(() => ({ ...initial, ...record }));
@@ -79,9 +77,6 @@ export function RecordForm({ resource, record, initial, quick = false, onSaved, 
 
   const shown = fields.filter((field) => isShown(resource, field, values));
   const visible = short ? shown.filter((field) => field.quick || field.required) : shown;
-
-  const shownCustom = short ? custom.filter((field) => field.required) : custom;
-  const customValues = (values["custom"] as Json | undefined) ?? {};
 
   const showErrors = (next: Record<string, string>, rest: string[]) => {
     setErrors(next);
@@ -225,7 +220,7 @@ export function RecordForm({ resource, record, initial, quick = false, onSaved, 
       {sectionsOf(visible).map((section) => (
         <section key={section.key} className="form-section">
           {!short && <h2>{t(`form.section.${section.key}`)}</h2>}
-          <div className={section.key === "main" || section.key === "more" ? "form-grid" : "stack"}>
+          <div className={["main", "more", "custom"].includes(section.key) ? "form-grid" : "stack"}>
             {section.fields.map((field) => (
               <FormField
                 key={field.name}
@@ -239,29 +234,6 @@ export function RecordForm({ resource, record, initial, quick = false, onSaved, 
           </div>
         </section>
       ))}
-      {shownCustom.length > 0 && (
-        <section className="form-section">
-          {!short && <h2>{t("form.section.custom")}</h2>}
-          <div className="form-grid">
-            {shownCustom.map((field) => (
-              <FormField
-                key={field.name}
-                id={fieldId(subject, `custom-${field.name}`)}
-                field={field}
-                value={customValues[field.name]}
-                error={undefined}
-                onChange={(name, value) =>
-                  change("custom", {
-                    ...customValues,
-                    // A day is kept as its text, since the server knows no message for it here.
-                    [name]: field.kind === "date" ? toIso(value as DateJson | null) : value,
-                  })
-                }
-              />
-            ))}
-          </div>
-        </section>
-      )}
       {short && shown.length > visible.length && (
         <button type="button" className="link" onClick={() => setShort(false)}>
           {t("form.more")}

@@ -71,7 +71,7 @@ function ConditionText({ field, condition }: { field: Field | undefined; conditi
   if (choice) return <>{label(choice.label)}</>;
   if (field?.kind === "reference" && /\/./.test(value)) return <Reference name={value} link={false} />;
   if (field?.kind === "boolean") return <>{value === "true" ? t("value.yes") : t("value.no")}</>;
-  if (field?.kind === "date" || field?.kind === "instant")
+  if (["date", "day", "instant"].includes(field?.kind ?? ""))
     return <>{t(`moment.${value}`, { defaultValue: value })}</>;
   return <>{value}</>;
 }

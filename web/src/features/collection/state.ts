@@ -40,7 +40,7 @@ function viewOf(asked: string | null, screen: Screen): View {
   return "list";
 }
 
-const UNQUOTED = new Set(["integer", "decimal", "money", "boolean", "date", "instant"]);
+const UNQUOTED = new Set(["integer", "decimal", "money", "boolean", "date", "day", "instant"]);
 
 /** The whole state of a list stands in the address, so a link shows another person the same. */
 export function useListState(resource: Resource): ListState {

@@ -1,0 +1,101 @@
+"""The OpenAPI document as a caller has it: with the custom fields that the caller may read, as they are now."""
+
+import json
+from typing import Any
+
+from crmkit.auth import Caller
+from crmkit.customfields import TODAY, CustomFields, Definition
+
+KEPT = 32
+MONEY = "#/components/schemas/common.Money"
+
+
+class LiveDocument:
+    """The document of the protos, and one for every set of custom fields that somebody sees."""
+
+    def __init__(self, plain: bytes) -> None:
+        self._plain = plain
+        self._parsed: dict[str, Any] = json.loads(plain)
+        self._schemas: dict[str, str] = {
+            schema["x-resource"]["collection"]: name
+            for name, schema in self._parsed["components"]["schemas"].items()
+            if "x-resource" in schema
+        }
+        self._made: dict[str, bytes] = {}
+
+    def of(self, caller: Caller | None) -> bytes:
+        """The document for the caller; without one that of the protos."""
+        if caller is None or caller.custom is None:
+            return self._plain
+        found: dict[str, dict[str, Any]] = {}
+        for collection in sorted(caller.custom.collections() & self._schemas.keys()):
+            seen = {
+                key: _schema(definition, caller.custom)
+                for key, definition in caller.custom.of(collection).items()
+                if not definition.retired and caller.may(definition.permission)
+            }
+            if seen:
+                found[collection] = seen
+        if not found:
+            return self._plain
+        key = json.dumps(found, ensure_ascii=False)
+        if key not in self._made:
+            if len(self._made) >= KEPT:
+                self._made.pop(next(iter(self._made)))
+            self._made[key] = self._with(found)
+        return self._made[key]
+
+    def _with(self, found: dict[str, dict[str, Any]]) -> bytes:
+        components: dict[str, Any] = self._parsed["components"]
+        schemas: dict[str, Any] = dict(components["schemas"])
+        for collection, properties in found.items():
+            name = self._schemas[collection]
+            schema = schemas[name]
+            custom = {**schema["properties"].get("custom", {}), "type": "object", "properties": properties}
+            schemas[name] = {**schema, "properties": {**schema["properties"], "custom": custom}}
+        document = {**self._parsed, "components": {**components, "schemas": schemas}}
+        return json.dumps(document, ensure_ascii=False).encode()
+
+
+def _schema(field: Definition, fields: CustomFields) -> dict[str, Any]:
+    zh, en = field.label
+    schema = _value(field, fields)
+    schema["x-label"] = {"zh": zh or field.key, "en": en or zh or field.key}
+    if field.required:
+        schema["x-required"] = True
+    if field.default is not None:
+        # "today" is no day, so the standard's word would not be true.
+        schema["x-default" if field.default == TODAY else "default"] = field.default
+    return schema
+
+
+def _value(field: Definition, fields: CustomFields) -> dict[str, Any]:
+    match field.kind:
+        case "NUMBER":
+            return {"type": ["number", "string"], "format": "decimal"}
+        case "MONEY":
+            return {"allOf": [{"$ref": MONEY}]}
+        case "BOOL":
+            return {"type": "boolean"}
+        case "DATE":
+            return {"type": "string", "format": "date"}
+        case "CHOICE":
+            return _choice(field, fields)
+        case "MULTI_CHOICE":
+            return {"type": "array", "items": _choice(field, fields)}
+        case "REFERENCE":
+            return {"type": "string", "x-reference": [field.references]}
+        case "FILE":
+            return {"type": "string", "x-reference": ["files"]}
+        case "LONG_TEXT":
+            return {"type": "string", "maxLength": field.max_length, "x-multiline": True}
+        case _:
+            return {"type": "string", "maxLength": field.max_length}
+
+
+def _choice(field: Definition, fields: CustomFields) -> dict[str, Any]:
+    choices = fields.choices(field)
+    labels = {key: {"zh": zh or key, "en": en or zh or key} for key, (zh, en) in choices.items()}
+    return (
+        {"type": "string", "enum": list(choices), "x-enum-labels": labels} if choices else {"type": "string"}
+    )

@@ -1,0 +1,94 @@
+"""What a custom field may be, and what every service is told of it."""
+
+from typing import Any
+
+import pytest
+from crmkit.testing import Refused, Service
+
+
+async def test_a_field_that_cannot_be_is_refused_with_its_reason(workspace: Service, office: Any) -> None:
+    admin = workspace.admin
+
+    async def reason(key: str, kind: str = "TEXT", **more: Any) -> str:
+        field = {"collection": "accounts", "key": key, "displayName": "字段", "kind": kind, **more}
+        return await office.refusal(admin.CreateCustomField(customField=field))
+
+    # Whatever way it is written, a built-in name is not given away.
+    for taken in ("display_name", "displayname", "owner", "custom", "etag", "id", "phones", "number"):
+        assert await reason(taken) == "FIELD_KEY_TAKEN", taken
+    assert await reason("9lives") == "FIELD_KEY_INVALID"
+    assert await reason("a", "LONG_TEXT", unique=True) == "FIELD_INVALID"
+    assert await reason("a", unique=True, defaultValue="x") == "FIELD_INVALID"
+    assert await reason("a", "NUMBER", searchable=True) == "FIELD_INVALID"
+    assert await reason("a", searchable=True, roles=["sales_manager"]) == "FIELD_INVALID"
+    assert await reason("a", roles=["nobody_has_it"]) == "ROLE_UNKNOWN"
+    assert await reason("a", "REFERENCE", references="unicorns") == "COLLECTION_UNKNOWN"
+    assert await reason("a", maxLength=20001) == "FIELD_INVALID"
+    for wrong, path in (
+        ({"kind": "CHOICE"}, "choices"),
+        ({"kind": "CHOICE", "dictionary": "no_such"}, "dictionary"),
+        ({"kind": "REFERENCE"}, "references"),
+        ({"kind": "NUMBER", "defaultValue": "many"}, "default_value"),
+        ({"kind": "DATE", "defaultValue": "soon"}, "default_value"),
+        ({"kind": "CHOICE", "dictionary": "industries", "defaultValue": "没有这行业"}, "default_value"),
+    ):
+        with pytest.raises(Refused) as refused:
+            await admin.CreateCustomField(
+                customField={"collection": "accounts", "key": "b", "displayName": "字段", **wrong}
+            )
+        assert list(refused.value.violations) == [f"custom_field.{path}"], wrong
+
+
+async def test_every_service_is_told_all_of_a_field(workspace: Service, office: Any) -> None:
+    admin, config = workspace.admin, workspace.running.config
+    made: dict[str, Any] = {}
+    for position, (key, kind, more) in enumerate(
+        [
+            ("told_money", "MONEY", {"defaultValue": "USD 1,200.50"}),
+            ("told_date", "DATE", {"defaultValue": "today", "required": True}),
+            ("told_choice", "MULTI_CHOICE", {"dictionary": "industries"}),
+            ("told_secret", "TEXT", {"roles": ["sales_manager"], "englishName": "Secret"}),
+            ("told_unique", "TEXT", {"unique": True, "searchable": True}),
+        ]
+    ):
+        field = {
+            "collection": "leads",
+            "key": key,
+            "displayName": key,
+            "kind": kind,
+            "position": 9 - position,
+            **more,
+        }
+        made[key] = await admin.CreateCustomField(customField=field)
+        await admin.ActivateCustomField(name=made[key].name)
+    entry = await workspace.eventually(
+        lambda: (
+            len((config.get("customField.leads") or {"fields": []})["fields"]) == 5
+            and config.get("customField.leads")
+        ),
+        30,
+    )
+    by_key = {field["key"]: field for field in entry["fields"]}
+    assert list(by_key) == list(reversed(made))
+    assert by_key["told_money"]["default"] == {"currencyCode": "USD", "amount": "1200.50"}
+    assert (by_key["told_date"]["default"], by_key["told_date"]["required"]) == ("today", True)
+    assert by_key["told_choice"]["dictionary"] == "industries"
+    assert (by_key["told_secret"]["roles"], by_key["told_secret"]["label"]["en"]) == (
+        ["sales_manager"],
+        "Secret",
+    )
+    assert by_key["told_unique"]["unique"] and by_key["told_unique"]["searchable"]
+    twice = {"collection": "leads", "key": "told_money", "displayName": "再来", "kind": "TEXT"}
+    assert await office.refusal(admin.CreateCustomField(customField=twice)) == "FIELD_KEY_TAKEN"
+    with pytest.raises(Refused) as refused:
+        change = {"name": made["told_unique"].name, "unique": False}
+        await admin.UpdateCustomField(customField=change, updateMask="unique")
+    assert refused.value.violations == {"custom_field.unique": "IMMUTABLE"}
+    # The holder of a role has what the role's fields ask for; others, and customers, have not.
+    directory = workspace.running.directory
+    manager = directory.explained(workspace.person("manager").employee)
+    seller = directory.explained(workspace.person("sales1").employee)
+    assert manager and manager.may("custom.leads.told_secret") and manager.may("custom.staff")
+    assert seller and not seller.may("custom.leads.told_secret") and seller.may("custom.staff")
+    for one in made.values():
+        await admin.RetireCustomField(name=one.name)
