@@ -467,7 +467,7 @@ class SalesService(LeadMethods):
 
     async def PriceQuote(self, request: Any, call: Call) -> Any:
         quote = await call.load(Quote, request, lock=False)
-        return mapper(Quote).message(await quote.priced_today(call), call.caller.may)
+        return mapper(Quote).message(await quote.priced_today(call), call.caller)
 
     async def RepriceQuote(self, request: pb.RepriceQuoteRequest, call: Call) -> pb.RepriceQuoteResponse:
         quote = await call.load(Quote, request)
@@ -476,7 +476,7 @@ class SalesService(LeadMethods):
         if request.confirm:
             await quote.price(call)
             await call.flush()
-        told: Any = mapper(Quote).message(quote if request.confirm else today, call.caller.may)
+        told: Any = mapper(Quote).message(quote if request.confirm else today, call.caller)
         reply.quote.CopyFrom(told)
         return reply
 
