@@ -45,9 +45,9 @@ from crmkit.tables import DeadLetter
 
 AT_ONCE = 8
 TOGETHER = 64
-# Where the last list was this short ago, a list waits so long for more facts.
+# Where the last list was this short ago, a list that is not full waits so long for more facts.
 FLOW_SECONDS = 0.25
-LINGER = 0.03
+LINGER = 0.1
 # A fact that came more often than this is in no list: what takes a process down would take others along.
 TRUSTED = 2
 PULL = 64
@@ -438,7 +438,7 @@ class Consumers:
     async def _take_list(self) -> None:
         """Gives the facts that are there to the handlers that take lists."""
         await self._some.wait()
-        if time.monotonic() - self._listed < FLOW_SECONDS:
+        if time.monotonic() - self._listed < FLOW_SECONDS and len(self._arrived) < TOGETHER:
             # Facts are flowing, so more of them will share the transaction.
             await asyncio.sleep(LINGER)
         self._listed = time.monotonic()

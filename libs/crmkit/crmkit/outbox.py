@@ -35,7 +35,7 @@ LARGEST_PAYLOAD = 900_000
 FLIGHT = 128
 # Where the last flight was this short ago, the next one waits so long for more facts.
 FLOW_SECONDS = 0.25
-LINGER = 0.02
+LINGER = 0.05
 PUBLISH_TIMEOUT = 5.0
 POLL = 0.5
 RECONCILE_EVERY = 300.0

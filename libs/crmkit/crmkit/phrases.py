@@ -19,7 +19,7 @@ os.environ["PYPINYIN_NO_DICT_COPY"] = "1"
 from pypinyin import Style, constants, converter, pinyin
 from pypinyin.seg import mmseg
 
-__all__ = ["Phrases", "Style", "pinyin", "segmenter"]
+__all__ = ["Phrases", "Style", "phrases", "pinyin"]
 
 _ENTRY = re.compile(r'"([^"]+)":\s*\[((?:\s*\[[^]]*\],?)+)\s*\]')
 _READINGS = re.compile(r"\[([^]]*)\]")
@@ -38,10 +38,13 @@ class Phrases:
         for line in lines:
             self._starts.append(self._starts[-1] + len(line) + 1)
         self._text = "\n".join(lines)
-        # Between which lines the phrases with a first character stand.
+        # Between which lines the phrases with a first character stand, and which characters come second.
         self._places: dict[str, tuple[int, int]] = {}
+        seconds: dict[str, dict[str, None]] = {}
         for number, line in enumerate(lines):
             self._places[line[0]] = (self._places.get(line[0], (number, 0))[0], number + 1)
+            seconds.setdefault(line[0], {})[line[1]] = None
+        self._seconds = {first: "".join(follow) for first, follow in seconds.items()}
 
     def __len__(self) -> int:
         return len(self._starts) - 1
@@ -63,6 +66,26 @@ class Phrases:
         if len(word) == 1:
             return word in self._places
         return self._at(word).startswith(word)
+
+    def cut(self, text: str) -> Iterator[str]:
+        """The text as phrases, the longest first, and single characters: what pypinyin's segmenter makes of it."""
+        place, end = 0, len(text)
+        while place < end:
+            length = 1
+            if text[place + 1 : place + 2] in self._seconds.get(text[place], ""):
+                for upto in range(place + 2, end + 1):
+                    line = self._at(text[place:upto])
+                    if not line.startswith(text[place:upto]):
+                        break
+                    if line[upto - place] == "\t":
+                        length = upto - place
+                else:
+                    if length == 1:
+                        # All that is left begins a phrase and holds none.
+                        yield from text[place:]
+                        return
+            yield text[place : place + length]
+            place += length
 
     def readings(self, phrase: str) -> list[list[str]] | None:
         """The readings of each character of a phrase; None where there is no such phrase."""
@@ -88,20 +111,11 @@ class _Dictionary:
         return found
 
 
-class _Prefixes:
-    def __init__(self, phrases: Phrases) -> None:
-        self._phrases = phrases
-
-    def __contains__(self, word: str) -> bool:
-        return self._phrases.begins(word)
-
-
 @lru_cache(maxsize=1)
-def segmenter() -> Any:
-    """pypinyin's segmenter over the packed phrases; its `pinyin` knows them from now on too."""
-    phrases = Phrases((files("pypinyin") / "phrases_dict.json").read_text("utf-8"))
-    dictionary: Any = _Dictionary(phrases)
+def phrases() -> Phrases:
+    """The packed phrases; pypinyin's `pinyin` knows them from now on too."""
+    found = Phrases((files("pypinyin") / "phrases_dict.json").read_text("utf-8"))
+    dictionary: Any = _Dictionary(found)
     for module in (constants, converter, mmseg):
         vars(module)["PHRASES_DICT"] = dictionary
-    prefixes: Any = _Prefixes(phrases)
-    return mmseg.Seg(prefixes, no_non_phrases=True)
+    return found

@@ -146,32 +146,31 @@ def _converter() -> Callable[[str], str]:
 
 
 def _syllables(folded: str) -> Iterator[_Syllable]:
-    from crmkit.phrases import segmenter  # who searches nothing should not pay for the dictionary
+    from crmkit.phrases import phrases  # who searches nothing should not pay for the dictionary
 
-    seg = segmenter()
+    cut = phrases().cut
     for match in _HAN_OR_WORD.finditer(folded):
         position = match.start()
         if match.group(1) is None:
             yield _Syllable(position, (match.group(),), (match.group(),))
             continue
-        for word in seg.cut(match.group()):
-            for offset, readings in enumerate(_readings(word)):
+        for word in cut(match.group()):
+            for offset, (readings, initials) in enumerate(_readings(word)):
                 if readings:
-                    initials = tuple(dict.fromkeys(reading[0] for reading in readings))
                     yield _Syllable(position + offset, readings, initials)
             position += len(word)
 
 
 @lru_cache(maxsize=20_000)
-def _readings(word: str) -> tuple[tuple[str, ...], ...]:
-    """The toneless readings of each character of a word, the word's own reading first."""
+def _readings(word: str) -> tuple[tuple[tuple[str, ...], tuple[str, ...]], ...]:
+    """The toneless readings of each character of a word, the word's own reading first, and their initials."""
     from crmkit.phrases import Style, pinyin
 
     found = pinyin(word, style=Style.NORMAL, heteronym=True, v_to_u=False)
     if len(found) != len(word):  # neighbours that the dictionary does not know come back as one
         found = [pinyin(character, style=Style.NORMAL, heteronym=True)[0] for character in word]
     living = _polyphones()
-    return tuple(
+    chosen = [
         tuple(
             reading
             for place, reading in enumerate(dict.fromkeys(readings))
@@ -180,7 +179,8 @@ def _readings(word: str) -> tuple[tuple[str, ...], ...]:
             and (place == 0 or reading in living.get(character, ()))
         )
         for character, readings in zip(word, found, strict=True)
-    )
+    ]
+    return tuple((each, tuple(dict.fromkeys(reading[0] for reading in each))) for each in chosen)
 
 
 @lru_cache(maxsize=1)

@@ -2,9 +2,11 @@
 
 import itertools
 import timeit
+from typing import Any
 
 import pytest
 from crmkit import text
+from crmkit.phrases import mmseg, phrases
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -125,3 +127,15 @@ def test_the_derived_values_of_an_ordinary_company_name_cost_little() -> None:
 
     # 60 µs were measured; the allowance is for a busy machine, the alarm is for a change of order.
     assert min(timeit.repeat(derive, number=200, repeat=5)) / 200 < 600e-6
+
+
+def test_texts_are_cut_as_pypinyin_cuts_them() -> None:
+    packed = phrases()
+    beginnings: Any = type("Beginnings", (), {"__contains__": lambda _, word: packed.begins(word)})()
+    theirs = mmseg.Seg(beginnings, no_non_phrases=True)
+    known = list(packed)[::160]
+    texts = ["", "重庆长安汽车有限公司", *(one[:-1] for one in known)]
+    texts += [
+        one + other[: n % 3 + 1] + "有限公司" for n, (one, other) in enumerate(itertools.pairwise(known))
+    ]
+    assert [list(packed.cut(each)) for each in texts] == [list(theirs.cut(each)) for each in texts]

@@ -486,6 +486,28 @@ def _further(customer: Service, name: str, before: int) -> Any:
     return look
 
 
+async def test_a_column_that_is_to_fill_what_is_no_field_is_refused(customer: Service) -> None:
+    file = await upload(customer, table(("客户名称", "电话"), ("映射有限公司", "")))
+    for wrong in ("phonez", "contact.display_name", "state", "custom.nothing"):
+        mapping = [{"column": "客户名称", "field": "display_name"}, {"column": "电话", "field": wrong}]
+        with pytest.raises(Refused) as refused:
+            await customer.sales1.CreateImport(
+                **{"import": {"file": file, "kind": "ACCOUNTS", "mapping": mapping}}
+            )
+        assert refused.value.violations == {"import.mapping[1].field": "UNKNOWN_FIELD"}
+    made = await customer.sales1.CreateImport(**{"import": {"file": file, "kind": "MIXED"}})
+    mapping = [
+        {"column": "客户名称", "field": "display_name"},
+        {"column": "电话", "field": "contact.display_name"},
+    ]
+    asked = {"import": {"name": made.name, "mapping": mapping}, "updateMask": "mapping"}
+    assert len((await customer.sales1.UpdateImport(**asked)).mapping) == 2
+    mapping[0]["field"] = "displayName"
+    with pytest.raises(Refused) as refused:
+        await customer.sales1.UpdateImport(**asked)
+    assert refused.value.violations == {"import.mapping[0].field": "UNKNOWN_FIELD"}
+
+
 async def test_an_equal_create_during_the_run_is_one_customer(customer: Service) -> None:
     names = [f"争先第{n}号阀门有限公司" for n in range(600)]
     found = await checked(customer, customer.sales1, table(("客户名称",), *((n,) for n in names)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 from crm.customer.v1 import pb
@@ -131,17 +132,16 @@ class Plan:
         model = Contact if prefix == CONTACT else _MODELS[_FIRST[self.kind]]
         record, message, names = model(), model.__message__(), set[str]()
         at = f"{prefix}." if prefix else ""
+        writers = {column.path: column.write for _, column, _ in mapped}
         for path, value in values.items():
             if path in _NAMED or path == PARENT:
                 line.given[at + path] = value
                 continue
             if path == "phones":
                 line.problems += _eaten(line.number, self.headers.get(at + path, ""), value)
-            next(column for _, column, _ in mapped if column.path == path).write(message, value)
+            writers[path](message, value)
             names.add("custom" if path.startswith("custom.") else path)
-        names |= {
-            name for name, each in model.described.fields.items() if each.required and name != "account"
-        }
+        names |= _required(model)
         described = model.described.singular
         try:
             mapper(model).assign(record, message, names, new=True, prefix=described)
@@ -152,6 +152,20 @@ class Plan:
             found = violations(line.number, self.headers, problem.violations, at)
             line.problems += [each for each in found if (each.line, each.column) not in told]
         return record
+
+
+@cache
+def _required(model: type[Resource]) -> frozenset[str]:
+    """The fields that a new record must have, but for the account, which a line names in its own way."""
+    return frozenset(
+        name for name, field in model.described.fields.items() if field.required and name != "account"
+    )
+
+
+def paths(kind: str, config: Callable[[str], Any]) -> set[str]:
+    """Everything that a column of such an import may fill."""
+    records = _records(kind, config)
+    return {f"{prefix}.{path}" if prefix else path for prefix, found in records.items() for path in found}
 
 
 def propose(kind: str, file_columns: Sequence[str], config: Callable[[str], Any]) -> dict[str, str]:

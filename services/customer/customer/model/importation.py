@@ -56,12 +56,15 @@ class Import(Resource, Base):
         self.file_name = file.get("displayName", "")
         self.duplicate_policy = self.duplicate_policy or "SKIP"
         self.state = "UPLOADED"
+        self._refuse_unknown_fields(call)
 
     async def updating(self, call: Call, changed: frozenset[str]) -> None:
         """Another mapping or policy asks for another check."""
         if changed & {"mapping", "duplicate_policy", "encoding"}:
             self.check_state("UPLOADED", "CHECKED", "FAILED")
             self.state = "UPLOADED"
+        if changed & {"mapping", "kind"}:
+            self._refuse_unknown_fields(call)
 
     async def deleting(self, call: Call) -> None:
         """Goes only while nothing works on it."""
@@ -131,6 +134,29 @@ class Import(Resource, Base):
             for column in self.mapping
             if column.field
         }
+
+    def _refuse_unknown_fields(self, call: Call) -> None:
+        """A column that is said to fill what is no field would be lost without a word."""
+        from customer.importing.plan import paths
+
+        known = paths(self.kind, call.config)
+        wrong = [
+            (number, each.field)
+            for number, each in enumerate(self.mapping)
+            if each.field and each.field not in known
+        ]
+        if wrong:
+            raise Validation(
+                *(
+                    Violation(
+                        f"import.mapping[{number}].field",
+                        "UNKNOWN_FIELD",
+                        f"没有字段“{field[:100]}”，或它不能由文件填写。",
+                        f'There is no field "{field[:100]}", or no file fills it.',
+                    )
+                    for number, field in wrong
+                )
+            )
 
     async def _stored(self, call: Call) -> dict[str, Any]:
         file = await call.copy(self.file)
