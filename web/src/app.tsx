@@ -26,6 +26,11 @@ const client = new QueryClient({
   },
 });
 
+// How many answers are awaited, for whoever drives the page and must not act on what is about to change.
+client.getQueryCache().subscribe(() => {
+  document.documentElement.dataset["fetching"] = String(client.isFetching());
+});
+
 context.onSignedOut = () => client.setQueryData(["session-ended"], true);
 sessionNews.onmessage = (event) => {
   if (event.data === "signed-out") client.setQueryData(sessionQuery.queryKey, null);

@@ -56,6 +56,13 @@ export const TILES = {
     show: ["account", "grossTotal", "validUntilDate"],
     own: "owner",
   },
+  seaDue: {
+    collection: "accounts",
+    filter: "seaDueTime:* AND seaDueTime < now+7d",
+    orderBy: "seaDueTime",
+    show: ["seaClause", "seaDueTime"],
+    own: "owner",
+  },
   recent: {
     collection: "accounts",
     orderBy: "updateTime desc",
@@ -229,6 +236,7 @@ export const HOMES: HomeSpec[] = [
     tiles: [
       "nextSteps",
       "leadsToAnswer",
+      "seaDue",
       "openDeals",
       "funnel",
       "quotesOut",

@@ -15,7 +15,20 @@ export interface Group {
 }
 
 export const MENU: Group[] = [
-  { key: "customers", collections: ["accounts", "contacts", "interactions", "imports"] },
+  {
+    key: "customers",
+    collections: [
+      "accounts",
+      "contacts",
+      "interactions",
+      "duplicateCases",
+      "creditProfiles",
+      "profileChanges",
+      "carePlans",
+      "imports",
+    ],
+    pages: [{ key: "sea", path: "/sea", icon: "sea", needs: "poolItems" }],
+  },
   {
     key: "sales",
     collections: ["leads", "opportunities", "quotes", "products", "priceBooks", "competitors"],
@@ -44,6 +57,8 @@ export const MENU: Group[] = [
       "customFields",
       "numberRules",
       "pipelines",
+      "pools",
+      "poolRules",
       "approvalPolicies",
       "notificationRules",
       "bulkJobs",
@@ -110,6 +125,8 @@ export interface Screen {
   papers?: { key: string; path: (name: string, language: string) => string }[];
   /** Verbs that stand as buttons, by state; the rest is in the menu. */
   flow?: Record<string, string[]>;
+  /** Verbs that are for one person alone: the one whom this field of the record names. */
+  reserved?: Record<string, string>;
   /** Fields that only make sense together with a value of another one. */
   showWhen?: Record<string, { field: string; is: string[] }>;
   /** Fields that no form asks for. */
@@ -121,7 +138,7 @@ export interface Screen {
   /** A page for people outside, with the states in which it is there. */
   publicPage?: { path: (id: string) => string; states: string[]; label: string };
   /** A page written by hand in place of the generic one. */
-  detail?: "account" | "role" | "quote";
+  detail?: "account" | "role" | "quote" | "poolRule" | "collision";
   /** A page of its own or a part of other pages; kept out of the generated menu entries. */
   hidden?: boolean;
   /** Records come from elsewhere than the generic form. */
@@ -150,7 +167,7 @@ export const SCREENS: Record<string, Screen> = {
     detail: "account",
     advice: "collision",
     orderBy: "updateTime desc",
-    flow: { ACTIVE: ["assign"], POOLED: ["assign"], ARCHIVED: ["unarchive"] },
+    flow: { ACTIVE: ["assign"], POOLED: ["claim", "assign"], ARCHIVED: ["unarchive"] },
     columns: [
       "displayName",
       "number",
@@ -160,6 +177,7 @@ export const SCREENS: Record<string, Screen> = {
       "source",
       "owner",
       "lastInteractionTime",
+      "seaDueTime",
     ],
     defaults: () => ({ kind: "COMPANY" }),
     showWhen: {
@@ -190,6 +208,34 @@ export const SCREENS: Record<string, Screen> = {
     unasked: ["sourceKey"],
   },
   accountRelations: { icon: "relations" },
+  pools: {
+    icon: "sea",
+    flow: { OPEN: ["assignItems"] },
+    suggest: { memberRoles: { collection: "roles", value: "code" } },
+  },
+  poolItems: { icon: "sea", hidden: true, flow: {} },
+  poolClaims: { hidden: true },
+  simulatedReturns: { hidden: true },
+  poolRules: {
+    icon: "sea",
+    orderBy: NEWEST,
+    flow: { DRAFT: ["simulate", "activate"], ACTIVE: ["simulate"] },
+    suggest: { "clauses.when.roles": { collection: "roles", value: "code" } },
+    detail: "poolRule",
+  },
+  duplicateCases: {
+    icon: "collision",
+    orderBy: NEWEST,
+    columns: ["displayName", "number", "kind", "level", "state", "claimant", "waitingFor", "deadline"],
+    flow: {
+      WAITING_OWNER: ["respond"],
+      IN_ARBITRATION: ["decide"],
+      DECIDED: ["appeal"],
+      APPEALED: ["decide"],
+    },
+    reserved: { respond: "waitingFor", decide: "waitingFor", appeal: "claimant" },
+    detail: "collision",
+  },
   imports: { icon: "imports", orderBy: NEWEST, noForm: true, flow: { CHECKED: ["run"], DONE: ["revert"] } },
   consents: { icon: "consents" },
   leads: {

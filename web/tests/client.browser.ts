@@ -3,6 +3,7 @@ import { createRequire } from "node:module";
 import type { BrowserContext, Page } from "playwright-core";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { open } from "./browser.ts";
+import { settled } from "./pages.ts";
 import { signIn } from "./sign-in.ts";
 
 const BASE = process.env["CRM_URL"] ?? "http://127.0.0.1:8080";
@@ -30,7 +31,7 @@ afterAll(() => context?.close());
 const visit = async (path: string) => {
   await page.goto(BASE + path);
   await page.locator("h1").first().waitFor();
-  await page.waitForLoadState("networkidle").catch(() => undefined);
+  await settled(page);
 };
 
 async function newCustomer(name: string): Promise<string> {
@@ -57,7 +58,12 @@ describe("a person at a desk", () => {
     await page.keyboard.press("Control+k");
     await page.getByRole("dialog").getByRole("combobox").waitFor();
     await page.keyboard.type(name);
-    await page.getByRole("option", { name }).waitFor();
+    // The customer comes before the first task with it, once both are known.
+    await page
+      .locator('[role="option"][aria-selected="true"]')
+      .filter({ hasText: name })
+      .filter({ hasText: "正常" })
+      .waitFor();
     await page.keyboard.press("Enter");
     await page.getByRole("heading", { level: 1, name }).waitFor();
   });
@@ -92,7 +98,9 @@ describe("a person at a desk", () => {
     const path = await newCustomer(unique());
     await visit(`${path}/edit`);
     await page.getByLabel("背景").fill("还没保存的话");
-    await page.waitForTimeout(1_500);
+    await page.waitForFunction(() =>
+      Object.values(localStorage).some((kept) => kept.includes("还没保存的话")),
+    );
     const second = await context.newPage();
     await second.goto(`${BASE}${path}/edit`);
     await second.getByRole("button", { name: "恢复草稿" }).click();
@@ -182,7 +190,7 @@ describe("accessibility", () => {
   ])
     it(`has no violation on ${path}`, async () => {
       await visit(path);
-      await page.waitForTimeout(800);
+      await settled(page);
       expect(await violations(page)).toEqual([]);
     });
 
@@ -190,11 +198,11 @@ describe("accessibility", () => {
     await newCustomer(unique());
     expect(await violations(page)).toEqual([]);
     await page.getByRole("button", { name: "深色界面" }).click();
-    await page.waitForTimeout(300);
+    await settled(page);
     expect(await violations(page)).toEqual([]);
     await page.keyboard.press("Control+k");
     await page.getByRole("combobox").first().waitFor();
-    await page.waitForTimeout(500);
+    await settled(page);
     expect(await violations(page)).toEqual([]);
     await page.keyboard.press("Escape");
     await page.getByRole("button", { name: "浅色界面" }).click();

@@ -1,4 +1,4 @@
-import type { BrowserContext, Page } from "playwright-core";
+import type { BrowserContext, Locator, Page } from "playwright-core";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { open } from "./browser.ts";
 import { barriers, BASE, check, choose, field, pickDay, press, save, settled, visit } from "./pages.ts";
@@ -27,6 +27,26 @@ afterAll(() => context?.close());
 async function become(username: string): Promise<void> {
   await context.clearCookies();
   await signIn(page, BASE, username);
+}
+
+const titleOf = async (column: Locator) => (await column.getAttribute("aria-label")) ?? "";
+
+/** Lifts a card by keyboard and puts it down in the next column, each step after the one before was told. */
+async function carry(handle: Locator, to: string): Promise<void> {
+  const told = page.locator("[id^=DndLiveRegion]");
+  await handle.focus();
+  await page.keyboard.press("Space");
+  await told.filter({ hasText: /./ }).waitFor({ state: "attached" });
+  await expect
+    .poll(
+      async () => {
+        await page.keyboard.press("ArrowRight");
+        return told.innerText();
+      },
+      { timeout: 10_000, interval: 300 },
+    )
+    .toContain(to);
+  await page.keyboard.press("Space");
 }
 
 /** The newest record of a collection about the customer; what comes by facts takes a moment. */
@@ -83,17 +103,8 @@ describe("from the first call to the money", () => {
     await page.mouse.up();
     await columns.nth(1).getByRole("link", { name: DEAL }).waitFor();
     await page.getByText("推进：已完成").first().waitFor();
-    // The lists come again after the change and once more when the stream tells of it.
-    await page.waitForTimeout(2_500);
-    await columns
-      .nth(1)
-      .getByRole("button", { name: `拖动 ${DEAL}` })
-      .focus();
-    await page.keyboard.press("Space");
-    await page.waitForTimeout(300);
-    await page.keyboard.press("ArrowRight");
-    await page.waitForTimeout(300);
-    await page.keyboard.press("Space");
+    await settled(page);
+    await carry(columns.nth(1).getByRole("button", { name: `拖动 ${DEAL}` }), await titleOf(columns.nth(2)));
     await columns.nth(2).getByRole("link", { name: DEAL }).waitFor();
     await check(page, "board");
   });
@@ -122,6 +133,7 @@ describe("from the first call to the money", () => {
   it("hands over the contract, which the manager approves and signs", async () => {
     await openNewest("contracts");
     await page.getByRole("link", { name: "编辑" }).click();
+    await settled(page);
     const lines = page.locator(".lines").filter({ hasText: "触发条件" });
     if ((await lines.count()) === 0) {
       await page.locator(".form-field").filter({ hasText: "付款约定" }).getByRole("button").click();

@@ -18,14 +18,32 @@ export async function visit(page: Page, path: string): Promise<void> {
   await settled(page);
 }
 
+/** Waits until nothing is fetched, nothing is grey, nothing moves, and that for a while. */
 export async function settled(page: Page): Promise<void> {
-  await page.waitForLoadState("networkidle", { timeout: 3_000 }).catch(() => undefined);
+  await page.waitForFunction(
+    async (quietMs) => {
+      const still = () =>
+        document.readyState === "complete" &&
+        (document.documentElement.dataset["fetching"] ?? "0") === "0" &&
+        !document.querySelector(".skeleton") &&
+        !document
+          .getAnimations()
+          .some((one) => one.playState === "running" && one.effect?.getTiming().iterations !== Infinity);
+      const since = performance.now();
+      while (performance.now() - since < quietMs) {
+        if (!still()) return false;
+        await new Promise((resolve) => setTimeout(resolve, 50));
+      }
+      return true;
+    },
+    250,
+    { timeout: 30_000, polling: 100 },
+  );
 }
 
 /** Notes what would keep people out of the page as it stands; a picture of it goes to SHOTS, where that is set. */
 export async function check(page: Page, name: string): Promise<void> {
   await settled(page);
-  await page.waitForTimeout(400);
   if (SHOTS) {
     mkdirSync(SHOTS, { recursive: true });
     await page.screenshot({ path: join(SHOTS, `${String(++shots).padStart(2, "0")}-${name}.png`) });

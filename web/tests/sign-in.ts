@@ -7,7 +7,8 @@ export async function signIn(page: Page, base: string, username = "admin"): Prom
   );
   await page.goto(base);
   const signInLink = page.getByRole("link", { name: "登录", exact: true });
-  const home = page.getByRole("navigation", { name: "主菜单" });
+  // On a phone the menu is the bar at the foot.
+  const home = page.getByRole("navigation", { name: /^(主菜单|手机导航)$/ }).filter({ visible: true });
   await signInLink.or(home).first().waitFor();
   if (await signInLink.isVisible()) {
     await signInLink.click();

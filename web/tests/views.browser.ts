@@ -39,7 +39,7 @@ describe("a list as one likes it", () => {
     await page.getByText("已保存").waitFor();
     await visit(page, "/contacts");
     await page.locator(".list-bar").getByRole("button", { name }).waitFor();
-    expect(await page.getByRole("columnheader").count()).toBe(3);
+    await expect.poll(() => page.getByRole("columnheader").count()).toBe(3);
     await page.getByRole("columnheader", { name: "职务" }).getByRole("button").click();
     await page.locator(".list-bar").getByText("已修改").waitFor();
     await viewsMenu().click();

@@ -7,9 +7,10 @@ import { fromIso, toIso, type DateJson } from "./dates";
 import { useKeyed } from "./keyed";
 import { useSuggestions } from "./suggestions";
 import { useDictionary } from "./dictionary";
-import { LinesEditor } from "./lines-editor";
+import { isDeep, LinesEditor } from "./lines-editor";
 import { formatMoney, parseAmount, type Money } from "./money";
 import { collectionOfValue, ReferencePicker } from "./reference-picker";
+import { StackEditor } from "./stack-editor";
 
 const RecurrenceInput = lazy(async () => ({ default: (await import("./recurrence")).RecurrenceInput }));
 
@@ -26,7 +27,10 @@ export interface InputProps {
 /** The control for a field, by what it holds. */
 export function FieldInput(props: InputProps) {
   const { field } = props;
-  if (field.kind === "object") return field.many ? <LinesEditor {...props} /> : <ObjectInput {...props} />;
+  if (field.kind === "object") {
+    if (!field.many) return <ObjectInput {...props} />;
+    return isDeep(field) ? <StackEditor {...props} /> : <LinesEditor {...props} />;
+  }
   if (field.kind === "reference") {
     const { id, value, disabled, invalid, onChange } = props;
     return (

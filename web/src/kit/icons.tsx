@@ -40,6 +40,8 @@ import {
   FormOutlined,
   WalletOutlined,
   FireOutlined,
+  GlobalOutlined,
+  SplitCellsOutlined,
 } from "@ant-design/icons";
 import type { ComponentType } from "react";
 
@@ -85,6 +87,8 @@ const ICONS: Record<string, ComponentType> = {
   fields: FormOutlined,
   balances: WalletOutlined,
   competitors: FireOutlined,
+  sea: GlobalOutlined,
+  collision: SplitCellsOutlined,
   files: ProfileOutlined,
 };
 

@@ -13,19 +13,27 @@ import { addAmounts, formatMoney, multiply, placesOf, type Money } from "./money
 
 type Line = Record<string, unknown>;
 
+/** Whether a person fills it in, as opposed to what the platform writes or what only ties a line to its origin. */
+export const isAsked = (field: Field) =>
+  (field.required || !UNASKED_KEYS.has(field.name)) && !field.readOnly && field.kind !== "free";
+
+const isPriced = (field: Field) =>
+  field.fields.some((column) => column.name === "quantity") &&
+  field.fields.some((column) => column.kind === "money" && isAsked(column));
+
+const isList = (field: Field) => field.kind === "object" && field.many;
+
+/** Whether the items of a list are too much for a row: they hold lists. What has a price stays a row of a grid. */
+export const isDeep = (field: Field) =>
+  field.fields.some((inner) => isList(inner) && isAsked(inner)) &&
+  !field.fields.some((inner) => inner.kind === "money");
+
 /** A list of messages as a grid: Tab moves on, Enter goes down, rows come from a spreadsheet by paste. */
 export function LinesEditor({ id, field, value, disabled, onChange }: InputProps) {
   const { t, label } = useText();
   const lines = (value as Line[] | null | undefined) ?? [];
-  const columns = field.fields.filter(
-    (inner) =>
-      (inner.required || !UNASKED_KEYS.has(inner.name)) &&
-      !inner.readOnly &&
-      !(inner.kind === "object" && inner.many) &&
-      inner.kind !== "free",
-  );
-  const priced =
-    columns.some((column) => column.name === "quantity") && columns.some((column) => column.kind === "money");
+  const columns = field.fields.filter((inner) => isAsked(inner) && !isList(inner));
+  const priced = isPriced(field);
 
   const put = (row: number, name: string, next: unknown) =>
     onChange(lines.map((line, index) => (index === row ? { ...line, [name]: next } : line)));

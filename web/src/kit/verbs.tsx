@@ -34,8 +34,14 @@ export function VerbBar({ resource, record, extra = [], children }: Props) {
   const session = useSession();
   const run = useVerb(resource);
   const [open, setOpen] = useState<Verb>();
-  const verbs = resource.verbs.filter((verb) => verb.onRecord && may(session, verb.permission));
-  const flow = screenOf(resource.collection).flow;
+  const { flow, reserved } = screenOf(resource.collection);
+  const isFor = (verb: Verb) => {
+    const field = reserved?.[verb.name];
+    return field === undefined || record[field] === session.employee;
+  };
+  const verbs = resource.verbs.filter(
+    (verb) => verb.onRecord && may(session, verb.permission) && isFor(verb),
+  );
   const first = flow?.[String(record["state"] ?? "")] ?? [];
   const buttons = flow
     ? first.flatMap((name) => verbs.find((verb) => verb.name === name) ?? [])

@@ -9,6 +9,8 @@ import { quote } from "@/kit/filter";
 import { RecordFrame, type TabSpec } from "@/kit/record-frame";
 import { RelatedList } from "@/kit/related-list";
 import { LogInteraction } from "./log-interaction";
+import { Owners } from "./owners";
+import { SeaNote } from "./sea-note";
 import { Timeline } from "./timeline";
 
 const BUSINESS = [
@@ -56,7 +58,13 @@ export function AccountPage({ name }: { name: string }) {
     <RecordFrame
       resource={resource}
       name={name}
-      banner={() => <Figures name={name} />}
+      hide={["seaDueTime", "seaClause", "seaExemption", "pool"]}
+      banner={(record) => (
+        <>
+          <SeaNote record={record} />
+          <Figures name={name} />
+        </>
+      )}
       aside={(record) => <Reach record={record} />}
       tabs={() => [
         ...tab(
@@ -72,6 +80,7 @@ export function AccountPage({ name }: { name: string }) {
         ...tab("interactions", lists(["interactions"])),
         ...tab("business", lists(BUSINESS)),
         ...tab("service", lists(SERVICE)),
+        ...tab("owners", catalogue.find("poolClaims") ? <Owners account={name} /> : null),
         ...tab("history", <History resource={resource} name={name} />),
       ]}
     />

@@ -6,6 +6,7 @@ import type { Schema } from "@/api/schema";
 import { useText } from "@/i18n";
 import { Reference } from "@/kit/field-value";
 import { useSettled } from "@/kit/settled";
+import { HitActions } from "./hit-actions";
 
 const ASKED = [
   "displayName",
@@ -59,10 +60,10 @@ export function CollisionAdvice({ values }: AdviceProps) {
             ) : (
               t("collision.hidden")
             )}
-            {hit.department && (
+            {(hit.departmentName || hit.department) && (
               <>
                 {" · "}
-                <Reference name={hit.department} link={false} />
+                {hit.departmentName || <Reference name={hit.department ?? ""} link={false} />}
               </>
             )}{" "}
             <span className={`tag tag-${hit.level === "CERTAIN" ? "bad" : "warn"}`}>
@@ -74,6 +75,19 @@ export function CollisionAdvice({ values }: AdviceProps) {
                 .filter(Boolean)
                 .join("、")}
             </span>
+            {hit.token && (
+              <>
+                <p className="faint">
+                  {[
+                    t(`collision.situation.${hit.situation}`, { defaultValue: "" }),
+                    hit.sinceMonth && t("collision.since", { month: hit.sinceMonth }),
+                  ]
+                    .filter(Boolean)
+                    .join(" · ")}
+                </p>
+                <HitActions key={hit.account || hit.situation} hit={hit} />
+              </>
+            )}
           </li>
         ))}
       </ul>

@@ -32,12 +32,19 @@ interface Hit {
   detail: string;
   icon: string | undefined;
   group: string;
+  collection: string;
 }
 
-/** Hits of one kind side by side; the kind of the best hit first. */
+/**
+ * Hits of one kind side by side; the kind of the best hit first. Of those that are called the same the customer comes
+ * before what belongs to it.
+ */
 function grouped(hits: Hit[]): Hit[] {
-  const groups = [...new Set(hits.map((hit) => hit.group))];
-  return groups.flatMap((group) => hits.filter((hit) => hit.group === group));
+  const first = (hit: Hit) => hits.findIndex(({ title }) => title === hit.title);
+  const rank = (hit: Hit) => SEARCHED.indexOf(hit.collection) + 1 || SEARCHED.length + 1;
+  const ordered = hits.toSorted((a, b) => first(a) - first(b) || rank(a) - rank(b));
+  const groups = [...new Set(ordered.map((hit) => hit.group))];
+  return groups.flatMap((group) => ordered.filter((hit) => hit.group === group));
 }
 
 /** Ctrl+K: finds records from two characters on, and pages by their name. */
@@ -77,6 +84,7 @@ export function Palette({ onClose }: { onClose: () => void }) {
       detail: "",
       icon: entry.icon,
       group: t("search.page"),
+      collection: "",
     }))
     .filter((hit) => typed.trim() === "" || hit.title.toLowerCase().includes(typed.trim().toLowerCase()));
   const documentHits: Hit[] = (asks ? (found.data?.records ?? []) : []).map((document) => {
@@ -91,6 +99,7 @@ export function Palette({ onClose }: { onClose: () => void }) {
       detail: choice ? label(choice.label) : "",
       icon: screenOf(String(document["collection"])).icon,
       group: resource ? plural(resource.label) : String(document["collection"]),
+      collection: String(document["collection"]),
     };
   });
   const records: Hit[] = answers.flatMap((answer, index) => {
@@ -103,6 +112,7 @@ export function Palette({ onClose }: { onClose: () => void }) {
       detail: String(record["number"] ?? ""),
       icon: screenOf(resource.collection).icon,
       group: plural(resource.label),
+      collection: resource.collection,
     }));
   });
   const hits = grouped([...documentHits, ...records, ...pages]).slice(0, 40);

@@ -1,0 +1,86 @@
+import { useText } from "@/i18n";
+import { ScrollBox } from "./scroll-box";
+
+export interface Bar {
+  key: string;
+  label: string;
+  /** One height for each series. */
+  values: number[];
+}
+
+interface Props {
+  title: string;
+  /** What each value of a bar stands for. */
+  series: string[];
+  bars: Bar[];
+  /** How a value is written; the number itself where nothing is said. */
+  format?: (value: number) => string;
+}
+
+/** Standing bars, one on another for each series; the same figures stand below as a table. */
+export function Bars({ title, series, bars, format = String }: Props) {
+  const { t } = useText();
+  const most = Math.max(1, ...bars.map((bar) => sum(bar.values)));
+  return (
+    <figure className="bars">
+      <figcaption className="bars-legend">
+        {series.length > 1 &&
+          series.map((name, index) => (
+            <span key={name}>
+              <i className={`bars-${index}`} aria-hidden="true" /> {name}
+            </span>
+          ))}
+        <span className="faint">{t("bars.most", { value: format(most) })}</span>
+      </figcaption>
+      <div className="bars-plot" aria-hidden="true">
+        {bars.map((bar) => (
+          <div key={bar.key} className="bars-bar" title={`${bar.label}: ${format(sum(bar.values))}`}>
+            {bar.values.map((value, index) => (
+              <span
+                key={index}
+                className={`bars-${index}`}
+                style={{ height: `${(Math.max(0, value) / most) * 100}%` }}
+              />
+            ))}
+          </div>
+        ))}
+      </div>
+      <div className="bars-ends faint" aria-hidden="true">
+        <span>{bars[0]?.label}</span>
+        <span>{bars.length > 1 && bars.at(-1)?.label}</span>
+      </div>
+      <details className="nested-rows">
+        <summary>{t("bars.table")}</summary>
+        <ScrollBox label={title}>
+          <table className="plain">
+            <caption className="visually-hidden">{title}</caption>
+            <thead>
+              <tr>
+                <th scope="col">{title}</th>
+                {series.map((name) => (
+                  <th key={name} scope="col" className="number">
+                    {name}
+                  </th>
+                ))}
+              </tr>
+            </thead>
+            <tbody>
+              {bars.map((bar) => (
+                <tr key={bar.key}>
+                  <th scope="row">{bar.label}</th>
+                  {bar.values.map((value, index) => (
+                    <td key={index} className="number">
+                      {format(value)}
+                    </td>
+                  ))}
+                </tr>
+              ))}
+            </tbody>
+          </table>
+        </ScrollBox>
+      </details>
+    </figure>
+  );
+}
+
+const sum = (values: number[]) => values.reduce((total, value) => total + value, 0);
