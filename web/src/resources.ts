@@ -32,7 +32,11 @@ export const MENU: Group[] = [
   {
     key: "sales",
     collections: ["leads", "opportunities", "quotes", "products", "priceBooks", "competitors"],
-    pages: [{ key: "funnel", path: "/funnel", icon: "funnel", needs: "opportunities" }],
+    pages: [
+      { key: "funnel", path: "/funnel", icon: "funnel", needs: "opportunities" },
+      { key: "forecast", path: "/forecast", icon: "forecast", needs: "forecasts" },
+      { key: "winRates", path: "/win-rates", icon: "competitors", needs: "competitors" },
+    ],
   },
   { key: "contracts", collections: ["contracts", "orders", "deliveries"] },
   { key: "money", collections: ["paymentPlans", "invoices", "payments", "allocations", "accountBalances"] },
@@ -138,7 +142,7 @@ export interface Screen {
   /** A page for people outside, with the states in which it is there. */
   publicPage?: { path: (id: string) => string; states: string[]; label: string };
   /** A page written by hand in place of the generic one. */
-  detail?: "account" | "role" | "quote" | "poolRule" | "collision";
+  detail?: "account" | "role" | "quote" | "poolRule" | "collision" | "opportunity";
   /** A page of its own or a part of other pages; kept out of the generated menu entries. */
   hidden?: boolean;
   /** Records come from elsewhere than the generic form. */
@@ -273,6 +277,7 @@ export const SCREENS: Record<string, Screen> = {
   },
   opportunities: {
     icon: "opportunities",
+    detail: "opportunity",
     orderBy: "updateTime desc",
     columns: ["displayName", "number", "account", "amount", "stage", "state", "expectedCloseDate", "owner"],
     keyed: { stage, "stageHistory.stage": stage },

@@ -19,6 +19,8 @@ export const router = createBrowserRouter(
       children: [
         page("", async () => (await import("@/features/home/home")).HomePage),
         page("funnel", async () => (await import("@/features/funnel/funnel")).FunnelPage),
+        page("forecast", async () => (await import("@/features/forecast/forecast")).ForecastPage),
+        page("win-rates", async () => (await import("@/features/win-rates/win-rates")).WinRatesPage),
         page("sea", async () => (await import("@/features/sea/sea")).SeaPage),
         page("calendar", async () => (await import("@/features/calendar/calendar")).CalendarPage),
         page("approvals", async () => (await import("@/features/approvals/approvals")).ApprovalsPage),

@@ -3,6 +3,9 @@ import type { ComponentType } from "react";
 /** Record pages written by hand, by the `detail` of their screen. */
 export const SPECIAL_PAGES: Record<string, () => Promise<{ default: ComponentType<{ name: string }> }>> = {
   account: async () => ({ default: (await import("@/features/account/account")).AccountPage }),
+  opportunity: async () => ({
+    default: (await import("@/features/opportunity/opportunity")).OpportunityPage,
+  }),
   poolRule: async () => ({ default: (await import("@/features/pool-rule/pool-rule")).PoolRulePage }),
   collision: async () => ({ default: (await import("@/features/collision/collision")).CollisionPage }),
   quote: async () => ({ default: (await import("@/features/quote/quote")).QuotePage }),

@@ -1,3 +1,4 @@
+import type { ReactNode } from "react";
 import type { Resource } from "@/api/catalogue";
 import type { RecordJson } from "@/api/client";
 import { may } from "@/api/session";
@@ -13,10 +14,12 @@ interface Props {
   name: string;
   /** Tabs that stand before the history. */
   more?: (record: RecordJson) => TabSpec[];
+  banner?: (record: RecordJson) => ReactNode;
+  aside?: (record: RecordJson) => ReactNode;
 }
 
 /** The record page that a declaration gives: lines, what refers to it, its history. */
-export function GenericRecord({ resource, name, more }: Props) {
+export function GenericRecord({ resource, name, more, banner, aside }: Props) {
   const { t, plural, label } = useText();
   const catalogue = useCatalogue();
   const session = useSession();
@@ -33,6 +36,8 @@ export function GenericRecord({ resource, name, more }: Props) {
     <RecordFrame
       resource={resource}
       name={name}
+      {...(banner ? { banner } : {})}
+      {...(aside ? { aside } : {})}
       tabs={(record) => [
         ...(lineFields(resource, record).length > 0
           ? [

@@ -41,6 +41,7 @@ import {
   WalletOutlined,
   FireOutlined,
   GlobalOutlined,
+  LineChartOutlined,
   SplitCellsOutlined,
 } from "@ant-design/icons";
 import type { ComponentType } from "react";
@@ -87,6 +88,7 @@ const ICONS: Record<string, ComponentType> = {
   fields: FormOutlined,
   balances: WalletOutlined,
   competitors: FireOutlined,
+  forecast: LineChartOutlined,
   sea: GlobalOutlined,
   collision: SplitCellsOutlined,
   files: ProfileOutlined,

@@ -8,7 +8,10 @@ import { aggregateQuery, useCatalogue, useResource, useSession } from "@/kit/que
 import { quote } from "@/kit/filter";
 import { RecordFrame, type TabSpec } from "@/kit/record-frame";
 import { RelatedList } from "@/kit/related-list";
+import { Credit } from "./credit";
+import { Hierarchy } from "./hierarchy";
 import { LogInteraction } from "./log-interaction";
+import { OrgChart } from "./org-chart";
 import { Owners } from "./owners";
 import { SeaNote } from "./sea-note";
 import { Timeline } from "./timeline";
@@ -39,6 +42,10 @@ export function AccountPage({ name }: { name: string }) {
         may(session, other.permissions.read) &&
         (field.name === "account" || other.collection === "accountRelations"),
     );
+  const can = (collection: string) => {
+    const other = catalogue.find(collection);
+    return other !== undefined && may(session, other.permissions.read);
+  };
   const lists = (collections: string[], compact = false) => {
     const found = collections.flatMap(
       (collection) => referring.find((other) => other.resource.collection === collection) ?? [],
@@ -65,7 +72,12 @@ export function AccountPage({ name }: { name: string }) {
           <Figures name={name} />
         </>
       )}
-      aside={(record) => <Reach record={record} />}
+      aside={(record) => (
+        <>
+          <Reach record={record} />
+          {can("creditProfiles") && <Credit account={name} />}
+        </>
+      )}
       tabs={() => [
         ...tab(
           "timeline",
@@ -76,10 +88,21 @@ export function AccountPage({ name }: { name: string }) {
             </div>
           ) : null,
         ),
-        ...tab("contacts", lists(["contacts", "accountRelations"])),
+        ...tab("contacts", lists(["contacts"])),
+        ...tab("orgChart", can("contacts") ? <OrgChart account={name} /> : null),
+        ...tab(
+          "group",
+          can("accountRelations") ? (
+            <div className="stack">
+              <Hierarchy account={name} />
+              {lists(["accountRelations"])}
+            </div>
+          ) : null,
+        ),
         ...tab("interactions", lists(["interactions"])),
         ...tab("business", lists(BUSINESS)),
         ...tab("service", lists(SERVICE)),
+        ...tab("care", lists(["careOccurrences", "visits"])),
         ...tab("owners", catalogue.find("poolClaims") ? <Owners account={name} /> : null),
         ...tab("history", <History resource={resource} name={name} />),
       ]}

@@ -7,6 +7,7 @@ import { useText } from "@/i18n";
 import { formatInstant } from "@/kit/dates";
 import { FactName, Reference } from "@/kit/field-value";
 import { gotQuery } from "@/kit/got";
+import { isName } from "@/kit/queries";
 import { Empty, ErrorNote, Skeleton } from "@/kit/states";
 
 type Found = Schema<"customer.CollisionEvidence">;
@@ -83,7 +84,13 @@ export function Evidence({ record }: { record: RecordJson }) {
                           <FactName name={moment.kind ?? ""} />
                         )}
                       </strong>{" "}
-                      {moment.ref ? <Link to={`/${moment.ref}`}>{moment.text}</Link> : moment.text}
+                      {isName(moment.text) ? (
+                        <Reference name={moment.text} />
+                      ) : moment.ref ? (
+                        <Link to={`/${moment.ref}`}>{moment.text}</Link>
+                      ) : (
+                        moment.text
+                      )}
                       {moment.backDated && (
                         <>
                           {" "}

@@ -1,0 +1,25 @@
+import { useText } from "@/i18n";
+import { GenericRecord } from "@/kit/generic-record";
+import { useResource } from "@/kit/queries";
+import { Outlook } from "./outlook";
+import { StagePath } from "./stage-path";
+import { Tips } from "./tips";
+
+/** A deal with its path through the stages, what deals like it say of its future, and advice for its stage. */
+export function OpportunityPage({ name }: { name: string }) {
+  const { t } = useText();
+  const resource = useResource("opportunities");
+  return (
+    <GenericRecord
+      resource={resource}
+      name={name}
+      banner={(record) => <StagePath record={record} />}
+      aside={(record) => record["state"] === "OPEN" && <Outlook name={name} />}
+      more={(record) =>
+        record["state"] === "OPEN"
+          ? [{ key: "tips", label: t("opportunity.tips"), content: <Tips name={name} /> }]
+          : []
+      }
+    />
+  );
+}
