@@ -46,7 +46,7 @@ describe("the catalogues of texts", () => {
     const families = [...sources.matchAll(/\bt\(\s*`([a-zA-Z.]+)\.\$\{/g)].map(
       (match) => `${match[1] ?? ""}.`,
     );
-    const quoted = new Set([...sources.matchAll(/"([^"\s]+)"/g)].map((match) => match[1]));
+    const quoted = new Set([...sources.matchAll(/"(?=([^"\s]+)")/g)].map((match) => match[1]));
     const unused = keys(zh).filter(
       (key) => !quoted.has(key) && !families.some((family) => key.startsWith(family)),
     );
