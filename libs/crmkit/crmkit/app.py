@@ -32,7 +32,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine, async_sessionmaker, create_async_engine
 
 from crmkit import copies, scope, telemetry, transfer
-from crmkit.approvals import on_approval_ended
+from crmkit.approvals import Policies
 from crmkit.auth import Caller, Directory, Verifier, system
 from crmkit.background import ended, settle
 from crmkit.blobs import open_store
@@ -41,6 +41,7 @@ from crmkit.call import CONFIGURED, Call
 from crmkit.catalog import codec, import_proto, permissions, resources
 from crmkit.config import Config
 from crmkit.customfields import Nobody
+from crmkit.decided import on_approval_ended, on_approval_revised
 from crmkit.describe import Described
 from crmkit.driver import replace_closed
 from crmkit.events import Consumers, Fact, Function, dead_letters
@@ -163,7 +164,13 @@ class Running:
 
     async def work(self) -> None:
         """Starts the relay, the consumers and the timed work in the background."""
-        functions = [*self.app.consumes, on_approval_ended, on_bulk_requested, on_bulk_cancelled]
+        functions = [
+            *self.app.consumes,
+            on_approval_ended,
+            on_approval_revised,
+            on_bulk_requested,
+            on_bulk_cancelled,
+        ]
         if keeper := copies.keeper(self.foreign):
             functions.append(keeper)
         areas = sorted({described.area for described in resources().values()} | {"gateway"})
@@ -255,6 +262,11 @@ class Running:
             raise
         await scope.enter(outer.db, outer.caller)
         outer.told = outer.told or inner.told
+
+    @cached_property
+    def policies(self) -> Policies:
+        """The approval policies in force."""
+        return Policies(self.config)
 
     @cached_property
     def store(self) -> ObjectStore:

@@ -14,9 +14,10 @@ from google.protobuf.message import Message
 from sqlalchemy import Table, text
 from sqlalchemy.types import TypeDecorator
 
-from crmkit import numbering
+from crmkit import approvals, numbering
 from crmkit.call import Call
 from crmkit.customfields import hold_many
+from crmkit.errors import FailedPrecondition
 from crmkit.mapping import mapper
 from crmkit.outbox import new_fact
 from crmkit.resource import Resource
@@ -37,16 +38,26 @@ async def insert_rows(call: Call, table: Any, rows: Sequence[dict[str, Any]]) ->
     await call.db.execute(statement, {"rows": json.dumps(rows, ensure_ascii=False, default=_plain)})
 
 
+def _refuse_gated(call: Call, rows: Sequence[Resource]) -> None:
+    """What a policy holds comes one by one: many at once do not go around the gate."""
+    policies = call.running.policies.over(rows[0].described.permission("create"))
+    for row in rows if policies and not call.caller.is_system else ():
+        if approvals.matching(policies, call.message_of(row), call) is not None:
+            raise FailedPrecondition("APPROVAL_NEEDED")
+
+
 async def create_many(
     call: Call, rows: Sequence[Resource], event: type[Message] | None = None, field: str = ""
 ) -> None:
     """Writes new rows that have checked and completed themselves, and tells for each its change and, in the field, the event.
 
-    The same as `call.add` and the flush for every row, but for `creating`, which is the caller's.
+    The same as `call.add` and the flush for every row, but for `creating`, which is the caller's. APPROVAL_NEEDED
+    where a policy would hold one of them.
     """
     if not rows:
         return
     model = type(rows[0])
+    _refuse_gated(call, rows)
     for row in rows:
         call.own(row)
     described = model.described

@@ -77,11 +77,13 @@ class Call:
         first = next((value for value in fields.values() if isinstance(value, Resource)), None)
         self._emitted.append(_Emitted(event, fields, event.DESCRIPTOR.full_name, about or first))
 
-    async def load(self, model: type[R], request: Message | str, *, lock: bool = True) -> R:
+    async def load(
+        self, model: type[R], request: Message | str, *, lock: bool = True, held: bool = False
+    ) -> R:
         """The row a request names, visible to the caller, in the version the caller saw, locked for the change.
 
         NotFound where it is absent or invisible; ETAG_MISMATCH where the request's etag is stale;
-        PENDING_APPROVAL where a held verb waits for a decision.
+        PENDING_APPROVAL where a held verb waits for a decision, unless the caller of `load` looks to that (`held`).
         """
         name = request if isinstance(request, str) else getattr(request, "name")  # noqa: B009
         statement = select(model).where(
@@ -96,7 +98,7 @@ class Call:
             await self._check_reached(row)
         if not isinstance(request, str):
             row.check_etag(getattr(request, "etag", ""))
-            if lock and row.pending_approval and not self.caller.approved:
+            if lock and not held and row.pending_approval and not self.caller.approved:
                 raise FailedPrecondition("PENDING_APPROVAL")
         return row
 

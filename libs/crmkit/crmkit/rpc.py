@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, cast
@@ -50,9 +50,9 @@ from crmkit.errors import (
     Unauthenticated,
     Unavailable,
 )
-from crmkit.listing import Record
-from crmkit.mapping import check_message, mapper
+from crmkit.mapping import check_message
 from crmkit.options import has_option, option
+from crmkit.replies import reply_message
 from crmkit.resource import Resource
 from crmkit.scope import Claim
 from crmkit.standard import Handler, Reader, Standard
@@ -88,12 +88,17 @@ class Method:
     reader: Reader | None
     read_only: bool
     key_required: bool
-    verb: bool
+    standard: int
 
     @property
     def name(self) -> str:
         """Its short name, such as "WinOpportunity"."""
         return self.descriptor.name
+
+    @property
+    def verb(self) -> bool:
+        """True where the protos declare it themselves."""
+        return not self.standard
 
 
 def compile_service(service: ServiceDescriptor, implementation: object) -> list[Method]:
@@ -143,7 +148,7 @@ def _compile(method: MethodDescriptor, implementation: object, standards: Mappin
         reader=reader,
         read_only=http.WhichOneof("pattern") == "get",
         key_required=option(method, options_pb2.idempotency_key_required),
-        verb=not standard,
+        standard=standard,
     )
 
 
@@ -284,9 +289,8 @@ class Pipeline:
         return reply, False
 
     async def run(self, method: Method, request: Any, call: Call, claim: Claim | None = None) -> bytes:
-        """Runs the handler, holds it where an approval policy says so, and gives the reply's bytes."""
-        policies = approvals.policies_for(method, call) if method.verb and not method.read_only else []
-        if not policies:
+        """Runs the handler, or holds it where an approval policy says so, and gives the reply's bytes."""
+        if method.read_only or not approvals.policies_for(method, call):
             result = await method.handler(request, call)
             if claim is not None and isinstance(result, Resource) and call.final(result):
                 # A new record is as it will be: the replay goes along with it.
@@ -296,23 +300,9 @@ class Pipeline:
                 await call.flush()
                 return reply
             await call.flush()
-            return reply_message(method.reply, result, call).SerializeToString()
-        async with call.db.begin_nested() as attempt:
-            result = await method.handler(request, call)
-            await call.flush()
-            # A policy decides on the whole record, also on what the requester may not read, such as a margin.
-            whole = (
-                call.message_of(result)
-                if isinstance(result, Resource)
-                else reply_message(method.reply, result, call)
-            )
-            policy = approvals.matching(policies, whole, call)
-            if policy is None:
-                return reply_message(method.reply, result, call).SerializeToString()
-            await attempt.rollback()
-        held = await approvals.hold(method, request, whole, policy, call)
-        await call.flush()
-        return reply_message(method.reply, held, call).SerializeToString()
+        else:
+            result = await approvals.gated(method, request, call)
+        return reply_message(method.reply, result, call).SerializeToString()
 
 
 def _claim(caller: Caller, method: Method, key: str, data: bytes) -> Claim:
@@ -327,32 +317,6 @@ async def _known_reply(call: Call, claim: Claim) -> bytes:
     if body_hash != claim[3]:
         raise InvalidArgument("IDEMPOTENCY_KEY_REUSED")
     return reply
-
-
-def reply_message(reply: type[Message], result: Any, call: Call) -> Message:
-    """What a handler returned, as its reply: a row, a message, or the reply's fields."""
-    if isinstance(result, Message):
-        return result
-    if isinstance(result, Resource):
-        return mapper(type(result)).message(result, call.caller)
-    message = reply()
-    fields: dict[str, Any] = result or {}
-    for name, value in fields.items():
-        if isinstance(value, list | tuple):
-            getattr(message, name).extend(_shown(item, call) for item in cast("Sequence[Any]", value))
-        elif isinstance(shown := _shown(value, call), Message):
-            getattr(message, name).CopyFrom(shown)
-        else:
-            setattr(message, name, shown)
-    return message
-
-
-def _shown(value: Any, call: Call) -> Any:
-    if isinstance(value, Record):
-        return mapper(value.model).record_message(value.values, call.caller)
-    if isinstance(value, Resource):
-        return mapper(type(value)).message(value, call.caller)
-    return call.message_of(value)
 
 
 def problem_of(error: BaseException) -> Problem:

@@ -21,7 +21,7 @@ from sqlalchemy import select
 
 from crmkit import explain, listing, reading
 from crmkit.auth import Caller
-from crmkit.call import Call
+from crmkit.call import Call, changed_fields
 from crmkit.customfields import check_custom
 from crmkit.describe import COMMON, Described
 from crmkit.errors import (
@@ -33,6 +33,7 @@ from crmkit.errors import (
     Violation,
     required,
 )
+from crmkit.held import check_watched
 from crmkit.listing import Query
 from crmkit.mapping import WRITABLE_COMMON, mapper, nested_fields, read
 from crmkit.resource import Resource, parse_name, snake
@@ -136,7 +137,7 @@ class Standard:
 
     async def update(self, request: Any, call: Call) -> Resource:
         message: Any = getattr(request, self.singular)
-        row = await call.load(self.model, message)
+        row = await call.load(self.model, message, held=True)
         await self._apply(row, message, request.update_mask.paths, call)
         return row
 
@@ -165,7 +166,7 @@ class Standard:
         # Locked in one order, so that two batches over the same rows cannot wait for each other.
         for index in sorted(range(len(messages)), key=lambda i: messages[i].name):
             try:
-                rows[index] = await call.load(self.model, messages[index])
+                rows[index] = await call.load(self.model, messages[index], held=True)
             except NotFound:
                 raise NotFound(index=index) from None
         for index, one in enumerate(request.requests):
@@ -255,6 +256,8 @@ class Standard:
         await row.updating(call, changed)
         if "custom" in changed or custom_keys:
             await check_custom(row, call, old_custom)
+        if row.pending_approval and not call.caller.approved:
+            await check_watched(row, {snake(name) for name in changed_fields(row)}, call)
 
     async def _check_handover(
         self, row: Resource, department_before: str, changed: frozenset[str], call: Call

@@ -17,7 +17,7 @@ from sqlalchemy import (
     func,
     text,
 )
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 kit_metadata = MetaData(
@@ -209,6 +209,11 @@ class HeldAction(KitBase):
     caller: Mapped[dict[str, Any]]
     digest: Mapped[str]
     policy: Mapped[str]
+    policy_version: Mapped[int]
+    # The fields whose change makes a decision stale and is refused meanwhile; every field where empty.
+    watched: Mapped[list[str]] = mapped_column(ARRAY(Text))
+    # Counted up each time that the content is changed and submitted anew.
+    revision: Mapped[int]
     approval: Mapped[str | None]
     state: Mapped[str]
     create_time: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())

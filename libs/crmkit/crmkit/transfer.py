@@ -13,6 +13,7 @@ from uuid import UUID
 from sqlalchemy import select
 
 from crmkit import runs
+from crmkit.approvals import gated
 from crmkit.bulk import insert_rows
 from crmkit.call import Call
 from crmkit.convert import propose_mapping
@@ -145,9 +146,13 @@ class _Plan:
                 if writes and isinstance(made, Resource) and made.create_time >= call.now:
                     kept.append({"run": self.run.id, "line": row.number, "part": 0, "action": "CREATED", "name": made.name,
                                  "detail": {"version": made.version}})  # fmt: skip
+                elif writes and not isinstance(made, Resource) and getattr(made, "pending_approval", ""):
+                    # It is no record yet, only the message of what it would be.
+                    kept.append({"run": self.run.id, "line": row.number, "part": 0, "action": "HELD", "name": made.name,
+                                 "detail": {}})  # fmt: skip
             problems += found
         await insert_rows(call, BulkRow.__table__, kept)
-        self.run.count(created=len(kept))
+        self.run.count(created=sum(one["action"] == "CREATED" for one in kept))
         return problems
 
     def _read(self, row: Row) -> tuple[dict[str, Any], list[RowProblem]]:
@@ -160,6 +165,7 @@ class _Plan:
     async def _create(
         self, line: int, values: Mapping[str, Any], call: Call, writes: bool, found: list[RowProblem]
     ) -> Any:
+        """The row, or what is held of it; None where it has a problem."""
         request = self.method.request()
         message = getattr(request, self.field)
         message.SetInParent()
@@ -170,7 +176,7 @@ class _Plan:
         async with self.run.running.acting(call, call.caller, self.method.name) as inner:
             try:
                 async with call.db.begin_nested() as attempt:
-                    made = await self.method.handler(request, inner)
+                    made = await gated(self.method, request, inner)
                     await inner.flush()
                     if not writes:
                         await attempt.rollback()

@@ -9,7 +9,7 @@ import pytest
 from crm.workspace.v1 import pb
 from crmkit.auth import system
 from crmkit.testing import Service
-from workspace.asking import climb_ladders, working_hours
+from workspace.asking import WorkingTime, climb_ladders
 
 DECIDER = "general_manager"
 
@@ -250,7 +250,13 @@ async def test_the_ladder_reminds_and_hands_up_in_working_time_once_each(
     assert told.count == 2  # asked, and reminded
     zone = ZoneInfo("Asia/Shanghai")
     friday = datetime(2026, 11, 20, 17, tzinfo=zone)
-    assert working_hours(friday, datetime(2026, 11, 23, 10, 30, tzinfo=zone), zone) == 2.5
+    monday = datetime(2026, 11, 23, 10, 30, tzinfo=zone)
+    assert WorkingTime(zone).hours(friday, monday) == 2.5
+    # The shifts of the department, and no work on a public holiday: 1 to 7 October 2025 are the National Day.
+    late = pb.AttendanceRule.Shift(weekdays="1234567", to="22:00", **{"from": "14:00"})
+    assert WorkingTime(zone, [late]).hours(friday, monday) == 5 + 8 + 8 - 16
+    before, after = datetime(2025, 9, 30, 18, tzinfo=zone), datetime(2025, 10, 9, 10, tzinfo=zone)
+    assert WorkingTime(zone).hours(before, after) == 1
 
 
 async def test_who_is_frozen_in_the_middle_is_replaced(workspace: Service, office: Any, steps: Steps) -> None:

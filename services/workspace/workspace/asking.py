@@ -1,24 +1,32 @@
 """Telling approvers that they are waited for, and what happens when they are waited for too long."""
 
+from collections.abc import Sequence
 from datetime import UTC, date, datetime, time, timedelta
+from typing import Any
 from zoneinfo import ZoneInfo
 
 from crmkit.call import Call
+from crmkit.workdays import SATURDAY, is_working_day
 from sqlalchemy import select
 
-from workspace.model.approval import Approval
+from workspace.model.approval import Approval, hand_back
+from workspace.model.attendance import AttendanceRule
 from workspace.model.deciders import employee
+from workspace.model.department import ancestors
 from workspace.telling import notify
 
-# The usual day, where nothing else is said: Monday to Friday.
-OPENS, CLOSES, SATURDAY = time(9), time(18), 5
+# The usual day, where no shift is set.
+OPENS, CLOSES = time(9), time(18)
 USUAL_ZONE = "Asia/Shanghai"
 AT_ONCE = 5000
 
 
 async def ask(approval: Approval, people: list[str], call: Call, again: str = "") -> None:
     """Tells the people that an approval waits for them."""
-    title, key = approval.display_name, f"approval:{approval.name}:{approval.current}{again}"
+    title, key = (
+        approval.display_name,
+        f"approval:{approval.name}:{approval.current}:{approval.revision}{again}",
+    )
     zh, en = f"待审批：{title}", f"Waits for your approval: {title}"
     await notify(call, people, "approval", key, approval.name, zh, en)
 
@@ -34,8 +42,8 @@ async def climb_ladders(as_of: datetime, call: Call) -> None:
         rungs = sorted(progress.step.ladder, key=lambda rung: rung.after_hours)
         if progress.rungs >= len(rungs):
             continue
-        zone = await _zone(approval, call)
-        waited = working_hours(progress.start_time.ToDatetime(UTC), as_of, zone)
+        working = await working_time(approval, call)
+        waited = working.hours(progress.start_time.ToDatetime(UTC), as_of)
         while progress.rungs < len(rungs) and waited >= rungs[progress.rungs].after_hours:
             told = await approval.climb(rungs[progress.rungs], call)
             await ask(approval, told, call, f":rung{progress.rungs}")
@@ -44,22 +52,57 @@ async def climb_ladders(as_of: datetime, call: Call) -> None:
             progress = approval.steps[index]
 
 
-def working_hours(start: datetime, end: datetime, zone: ZoneInfo) -> float:
-    """Hours of working time between two instants, as the clocks of the zone say."""
-    day, last, hours = start.astimezone(zone).date(), end.astimezone(zone).date(), 0.0
-    while day <= last:
-        if day.weekday() < SATURDAY:
-            opens, closes = _at(day, OPENS, zone), _at(day, CLOSES, zone)
-            hours += max((min(end, closes) - max(start, opens)).total_seconds(), 0) / 3600
-        day += timedelta(days=1)
-    return hours
+class WorkingTime:
+    """When somebody works: the shifts of the own department or of the nearest above, on the working days of China."""
+
+    def __init__(self, zone: ZoneInfo, shifts: Sequence[Any] = ()) -> None:
+        self.zone = zone
+        self.shifts = [(shift.weekdays, _clock(getattr(shift, "from")), _clock(shift.to)) for shift in shifts]
+
+    def hours(self, start: datetime, end: datetime) -> float:
+        """Hours of working time between two instants, as the clocks of the zone say."""
+        day, last, hours = start.astimezone(self.zone).date(), end.astimezone(self.zone).date(), 0.0
+        while day <= last:
+            for opens, closes in self._of(day):
+                begins, ends = _at(day, opens, self.zone), _at(day, closes, self.zone)
+                hours += max((min(end, ends) - max(start, begins)).total_seconds(), 0) / 3600
+            day += timedelta(days=1)
+        return hours
+
+    def _of(self, day: date) -> list[tuple[time, time]]:
+        if not is_working_day(day):
+            return []
+        if not self.shifts:
+            return [(OPENS, CLOSES)]
+        # A Saturday that makes up for a holiday is worked like a Monday.
+        weekday = str(day.isoweekday() if day.weekday() < SATURDAY else 1)
+        wanted = [
+            (opens, closes) for weekdays, opens, closes in self.shifts if str(day.isoweekday()) in weekdays
+        ]
+        return wanted or [(opens, closes) for weekdays, opens, closes in self.shifts if weekday in weekdays]
+
+
+def _clock(text: str) -> time:
+    return time.fromisoformat(text)
 
 
 def _at(day: date, clock: time, zone: ZoneInfo) -> datetime:
     return datetime.combine(day, clock, zone).astimezone(UTC)
 
 
-async def _zone(approval: Approval, call: Call) -> ZoneInfo:
+async def working_time(approval: Approval, call: Call) -> WorkingTime:
+    """The working time of who is waited for."""
     waiting = approval.open_decisions()
     person = await employee(waiting[0].approver, call) if waiting else None
-    return ZoneInfo(person.time_zone if person is not None and person.time_zone else USUAL_ZONE)
+    zone = ZoneInfo(person.time_zone if person is not None and person.time_zone else USUAL_ZONE)
+    for department in await ancestors(person.department, call) if person is not None else ():
+        rule = await call.find(AttendanceRule, AttendanceRule.department_ref == department.name)
+        if rule is not None and rule.shifts:
+            return WorkingTime(zone, rule.shifts)
+    return WorkingTime(zone)
+
+
+async def return_delegated(call: Call) -> None:
+    """Whose delegation has ended decides again what waits still, and is told."""
+    for approval in await hand_back(call):
+        await ask(approval, [one.approver for one in approval.open_decisions()], call, ":back")

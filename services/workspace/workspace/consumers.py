@@ -19,18 +19,14 @@ from workspace import invitations, publishing, rules
 from workspace.asking import ask
 from workspace.model import attendance, audit, known_record, work_record
 from workspace.model.api_key import ApiKey
-from workspace.model.approval import (
-    Approval,
-    ApprovalPolicy,
-    changes,
-    replace_approver,
-)
+from workspace.model.approval import Approval, changes, replace_approver, since_approved
 from workspace.model.bulk_job import BulkJob
 from workspace.model.calendar import CalendarEvent
 from workspace.model.department import Department, DepartmentVersion
 from workspace.model.employee import Employee
 from workspace.model.file import File
 from workspace.model.plan import fill_plans
+from workspace.model.policy import Policy, policy_of
 from workspace.model.task import LIVE, Task, live_of
 from workspace.notices import NOTICES, OVER, TODOS, over
 from workspace.telling import Manner, notify
@@ -73,40 +69,71 @@ async def on_department_told(event: Fact, call: Call) -> None:
 
 
 async def on_action_held(event: common.ActionHeld, call: Call) -> None:
-    """A verb waits: asks those whom its policy names."""
-    if await call.find(Approval, Approval.held_action == event.held_action):
+    """An action waits: asks those whom its policy names; again where what is asked for has changed."""
+    known = await call.find(Approval, Approval.held_action == event.held_action, lock=True)
+    if known is not None and event.revision <= known.revision:
         return
-    policy = (
-        await call.find(ApprovalPolicy, ApprovalPolicy.id == UUID(event.policy)) if event.policy else None
-    )
-    verb = event.action.rpartition(".")[2]
-    described = next(
-        (found for found in resources().values() if found.collection == event.target.partition("/")[0]), None
-    )
-    facts = MessageToDict(event.facts)
-    now = facts.pop("_now", {})
-    title = str(facts.get(described.title_field, "")) if described else ""
-    title = str(facts.get("displayName") or facts.get("number") or title or event.target)
+    policy = await policy_of(event.policy, event.policy_version, call)
+    facts, now = MessageToDict(event.facts), MessageToDict(event.now)
+    title = _title(event.target, facts)
+    verb = policy.display_name if policy is not None else event.action.rpartition(".")[2]
+    told_of = {
+        "request": MessageToDict(event.request),
+        "facts": facts,
+        "digest": event.digest,
+        "policy": f"approvalPolicies/{event.policy}" if policy is not None else "",
+        "policy_edition": event.policy_version,
+        "revision": event.revision or 1,
+        "changes": changes(now, facts),
+        "since_approved": await since_approved(event.target, event.action, facts, call),
+        "display_name": f"{verb}：{title}"[:400],
+    }
+    if known is not None:
+        for field, value in told_of.items():
+            setattr(known, field, value)
+        told = await known.renew(policy, call)
+        await call.flush()
+        await ask(known, told, call, f":r{known.revision}")
+        return
     requester = event.requester
     approval = Approval(
-        target=event.target, action=event.action, request=MessageToDict(event.request), facts=facts,
-        digest=event.digest, policy=policy.name if policy else "", held_action=event.held_action,
-        requester=requester, mode=policy.mode if policy else "ANY", state="PENDING",
-        changes=changes(now, facts),
-        owner=requester if requester.startswith("employees/") else "", creator=requester,
-        display_name=f"{policy.display_name if policy else verb}：{title}"[:400],
+        target=event.target, action=event.action, held_action=event.held_action, requester=requester,
+        mode=Policy.Mode.Name(policy.mode) if policy is not None and policy.mode else "ANY", state="PENDING",
+        owner=requester if requester.startswith("employees/") else "", creator=requester, decisions=[], **told_of,
     )  # fmt: skip
     told = await approval.begin(policy, call)
     await call.add(approval)
     await call.flush()
     await ask(approval, told, call)
+    if approval.copied:
+        zh, en = f"抄送审批：{approval.display_name}", f"For your information: {approval.display_name}"
+        await notify(call, approval.copied, "approval", f"copied:{approval.name}", approval.name, zh, en)
+
+
+def _title(target: str, facts: dict[str, Any]) -> str:
+    collection = target.partition("/")[0]
+    described = next((found for found in resources().values() if found.collection == collection), None)
+    title = str(facts.get(described.title_field, "")) if described else ""
+    return str(facts.get("displayName") or facts.get("number") or title or target)
 
 
 async def on_held_action_ended(event: common.HeldActionEnded, call: Call) -> None:
-    """The held verb ran, failed or was stale: the approval and its requester know."""
+    """The held action ran, failed or was stale: the approval knows; where it failed both sides are told."""
     approval = await call.find(Approval, Approval.held_action == event.held_action, lock=True)
-    if approval is not None:
-        approval.executed(event.outcome, event.reason)
+    if approval is None or not approval.executed(event.outcome, event.reason, call):
+        return
+    if event.outcome in ("FAILED", "STALE", "UNCHANGED"):
+        people = [approval.requester, *(one.approver for one in approval.decisions if one.vote)]
+        title, key = approval.display_name, f"approval:{approval.name}:{event.outcome}:{call.now.isoformat()}"
+        words = {
+            "FAILED": ("审批后执行失败", "Failed after approval"),
+            "STALE": ("审批已失效", "Approval out of date"),
+            "UNCHANGED": ("审批内容修改未生效", "The change of the request has no effect"),
+        }
+        zh, en = words[event.outcome]
+        await notify(
+            call, people, "approval", key, approval.name, f"{zh}：{title}", f"{en}: {title}", event.reason
+        )
 
 
 @listens(
@@ -123,7 +150,7 @@ async def on_approval_decided(event: Fact, call: Call) -> None:
         "ApprovalRejected": ("已拒绝", "refused"),
         "ApprovalReturned": ("已退回", "given back"),
     }[event.subject.rpartition(".")[2]]
-    key = f"approval:{name}:{event.subject.rpartition('.')[2]}"
+    key = f"approval:{name}:{approval.get('revision', 1)}:{event.subject.rpartition('.')[2]}"
     body = approval.get("outcome", "")
     await notify(
         call, [approval["requester"]], "approval", key, name, f"审批{zh}：{title}", f"{title}: {en}", body

@@ -8,7 +8,7 @@ from crmkit.schedule import cron, every
 from sqlalchemy import select, text
 
 from workspace import identity, mail, publishing, reminders, replies, rules, seals
-from workspace.asking import climb_ladders
+from workspace.asking import climb_ladders, return_delegated
 from workspace.model import calendar
 from workspace.model.api_key import ApiKey
 from workspace.model.notification import Notification
@@ -97,9 +97,16 @@ async def climb_approval_ladders(as_of: datetime, call: Call) -> None:
     await climb_ladders(as_of, call)
 
 
+@every("1m", collapse=True)
+async def end_delegations(as_of: datetime, call: Call) -> None:
+    """What waits for a delegate returns at the end of the delegation."""
+    await return_delegated(call)
+
+
 SCHEDULES = [
     run_notification_rules,
     end_snoozes,
+    end_delegations,
     climb_approval_ladders,
     remind,
     send_waiting_mail,

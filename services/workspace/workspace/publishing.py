@@ -15,12 +15,12 @@ from crmkit.resource import Resource, parse_name
 from sqlalchemy import select
 
 from workspace.model.api_key import ApiKey
-from workspace.model.approval import ApprovalPolicy
 from workspace.model.custom_field import CustomField
 from workspace.model.department import Department
 from workspace.model.dictionary import Dictionary
 from workspace.model.employee import Employee
 from workspace.model.number_rule import NumberRule
+from workspace.model.policy import ApprovalPolicy
 from workspace.model.role import Role, level
 
 Value = Callable[[Sequence[Any], Call], Awaitable[dict[str, Any] | None]]
@@ -196,7 +196,7 @@ async def _policy(rows: Sequence[ApprovalPolicy], call: Call) -> dict[str, Any] 
     policy = rows[0]
     if policy.state != "ACTIVE":
         return None
-    return {"action": policy.action, "condition": policy.condition, "priority": policy.priority}
+    return policy.entry()
 
 
 async def _key(rows: Sequence[ApiKey], call: Call) -> dict[str, Any]:

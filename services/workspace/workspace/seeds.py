@@ -6,23 +6,27 @@ it adds is published like every other change.
 
 from pathlib import Path
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid5
 
 import yaml
 from crm.options.v1 import options_pb2 as options
 from crm.workspace.v1 import pb
 from crmkit.call import Call
+from crmkit.mapping import mapper
 from google.protobuf import json_format
 from sqlalchemy import select, text
 
 from workspace.model.department import Department
 from workspace.model.dictionary import Dictionary
 from workspace.model.employee import Employee
+from workspace.model.policy import ApprovalPolicy
 from workspace.model.role import Role
 
 DATA = Path(__file__).parent
 # The role that nobody may edit away.
 FIXED = ("administrator",)
+# Shipped policies keep their ids, whatever they are called later.
+POLICIES = UUID("6f0d3f1e-6d0e-5a43-9d0b-0d8a4a8a2c55")
 
 
 async def seed(call: Call) -> None:
@@ -30,6 +34,7 @@ async def seed(call: Call) -> None:
     await call.db.execute(text("SELECT pg_advisory_xact_lock(hashtext('workspace.seed'))"))
     await _roles(call)
     await _dictionaries(call)
+    await _policies(call)
     if path := call.running.settings.seed_company:
         await _company(yaml.safe_load(path.read_text()), call)
 
@@ -72,6 +77,32 @@ async def _dictionaries(call: Call) -> None:
         row.publish(call)
         await call.add(row)
     await call.flush()
+
+
+async def _policies(call: Call) -> None:
+    """Policies that come with the platform, in force or as drafts to be switched on."""
+    shipped: dict[str, Any] = yaml.safe_load((DATA / "policies.yaml").read_text())
+    known = set(await call.db.scalars(select(ApprovalPolicy.id)))
+    for key, policy in shipped.items():
+        identity, active = uuid5(POLICIES, key), policy.pop("active")
+        if identity in known:
+            continue
+        message = json_format.ParseDict(policy, pb.ApprovalPolicy())
+        row = ApprovalPolicy(id=identity)
+        mapper(ApprovalPolicy).assign(
+            row, message, list(policy_fields(message)), new=True, prefix="approval_policy"
+        )
+        await call.add(row)
+        await call.flush()
+        if active:
+            await row.keep_edition(call)
+            row.state = "ACTIVE"
+    await call.flush()
+
+
+def policy_fields(message: Any) -> list[str]:
+    """The fields that a shipped policy says."""
+    return [field.name for field, _ in message.ListFields()]
 
 
 async def _company(document: dict[str, Any], call: Call) -> None:

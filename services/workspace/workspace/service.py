@@ -6,22 +6,17 @@ from typing import Any
 from crm.workspace.v1 import pb
 from crmkit.call import Call
 from crmkit.catalog import permissions, resources
-from crmkit.errors import FailedPrecondition, PermissionDenied
 from crmkit.mapping import mapper
 from crmkit.standard import Standard
-from google.protobuf.json_format import MessageToDict
 
 from workspace import proof
-from workspace.asking import ask
+from workspace.approval_methods import ApprovalMethods
 from workspace.attendance_methods import AttendanceMethods
 from workspace.calendar_methods import CalendarMethods
 from workspace.model.api_key import ApiKey
-from workspace.model.approval import Approval, ApprovalPolicy, hand_to_delegate
-from workspace.model.approval import simulate as path_of
 from workspace.model.audit import AuditEntry
 from workspace.model.bulk_job import BulkJob
 from workspace.model.custom_field import CustomField
-from workspace.model.deciders import employee
 from workspace.model.department import Department, tree_at
 from workspace.model.dictionary import Dictionary
 from workspace.model.employee import Employee, simulate
@@ -34,7 +29,9 @@ from workspace.plan_methods import PlanMethods
 from workspace.task_methods import TaskMethods
 
 
-class WorkspaceService(CalendarMethods, TaskMethods, PlanMethods, AttendanceMethods, NoticeMethods):
+class WorkspaceService(
+    ApprovalMethods, CalendarMethods, TaskMethods, PlanMethods, AttendanceMethods, NoticeMethods
+):
     """Organisation, permission, approval, collaboration and audit."""
 
     departments = Standard(Department)
@@ -43,8 +40,6 @@ class WorkspaceService(CalendarMethods, TaskMethods, PlanMethods, AttendanceMeth
     dictionaries = Standard(Dictionary)
     number_rules = Standard(NumberRule)
     custom_fields = Standard(CustomField)
-    approval_policies = Standard(ApprovalPolicy)
-    approvals = Standard(Approval)
     files = Standard(File)
     audit_entries = Standard(AuditEntry)
     api_keys = Standard(ApiKey)
@@ -176,82 +171,6 @@ class WorkspaceService(CalendarMethods, TaskMethods, PlanMethods, AttendanceMeth
         field = await call.load(CustomField, request)
         field.retire()
         return field
-
-    async def ActivateApprovalPolicy(self, request: Any, call: Call) -> ApprovalPolicy:
-        policy = await call.load(ApprovalPolicy, request)
-        await policy.activate(call)
-        return policy
-
-    async def RetireApprovalPolicy(self, request: Any, call: Call) -> ApprovalPolicy:
-        policy = await call.load(ApprovalPolicy, request)
-        policy.retire()
-        return policy
-
-    async def ApproveApproval(self, request: pb.ApproveApprovalRequest, call: Call) -> Approval:
-        approval = await call.load(Approval, request)
-        await ask(approval, await approval.approve(request.digest, request.comment, call), call)
-        return approval
-
-    async def ReassignApproval(self, request: pb.ReassignApprovalRequest, call: Call) -> Approval:
-        approval = await call.load(Approval, request)
-        approval.reassign(await self._decider(request, call), call)
-        await ask(approval, [request.approver], call)
-        return approval
-
-    async def AddApprovalSigner(self, request: pb.AddApprovalSignerRequest, call: Call) -> Approval:
-        approval = await call.load(Approval, request)
-        approval.add_signer(await self._decider(request, call), request.before, call)
-        await ask(approval, [request.approver], call)
-        return approval
-
-    async def _decider(self, request: Any, call: Call) -> Employee:
-        await call.check_references(request, "", ["approver"])
-        person = await employee(request.approver, call)
-        if person is None:
-            raise FailedPrecondition("EMPLOYEE_INACTIVE")
-        return person
-
-    async def CommentApproval(self, request: pb.CommentApprovalRequest, call: Call) -> Approval:
-        approval = await call.load(Approval, request)
-        approval.remark(request.text, call)
-        return approval
-
-    async def RemindApproval(self, request: Any, call: Call) -> Approval:
-        approval = await call.load(Approval, request)
-        await ask(approval, approval.remind(call), call, f":{call.now.isoformat()}")
-        return approval
-
-    async def SimulateApprovalPolicy(
-        self, request: pb.SimulateApprovalPolicyRequest, call: Call
-    ) -> pb.SimulateApprovalPolicyResponse:
-        policy = await call.load(ApprovalPolicy, request, lock=False)
-        await call.check_references(request, "", ["requester"])
-        return await path_of(policy, request.requester, MessageToDict(request.record), call)
-
-    async def DelegateEmployee(self, request: pb.DelegateEmployeeRequest, call: Call) -> Employee:
-        if request.name != call.caller.employee and not call.caller.may("workspace.employees.update"):
-            raise PermissionDenied("PERMISSION_DENIED", permission="workspace.employees.update")
-        person = await call.load(Employee, request)
-        await call.check_references(request, "", ["delegate"] if request.delegate else [])
-        await person.delegate(request, call)
-        for approval in await hand_to_delegate(person, call):
-            await ask(approval, [one.approver for one in approval.open_decisions()], call)
-        return person
-
-    async def RejectApproval(self, request: pb.ReasonRequest, call: Call) -> Approval:
-        approval = await call.load(Approval, request)
-        approval.reject(request.reason, call)
-        return approval
-
-    async def ReturnApproval(self, request: pb.ReasonRequest, call: Call) -> Approval:
-        approval = await call.load(Approval, request)
-        approval.give_back(request.reason, call)
-        return approval
-
-    async def WithdrawApproval(self, request: Any, call: Call) -> Approval:
-        approval = await call.load(Approval, request)
-        approval.withdraw(call)
-        return approval
 
     async def VerifyAuditEntries(self, request: pb.VerifyAuditEntriesRequest, call: Call) -> dict[str, Any]:
         return vars(await proof.prove(request.from_seq, request.limit, call))

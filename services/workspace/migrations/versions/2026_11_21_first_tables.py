@@ -81,6 +81,12 @@ def upgrade() -> None:
         sa.Column("self_approval", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("duplicates", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("withdrawal", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column(
+            "watched_fields", postgresql.ARRAY(sa.Text()), server_default=sa.text("'{}'"), nullable=False
+        ),
+        sa.Column("resubmission", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("edition", sa.Integer(), server_default=sa.text("0"), nullable=False),
+        sa.Column("copied", postgresql.JSONB(), server_default=sa.text("'[]'"), nullable=False),
         sa.Column("number", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("owner", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("department", sa.Text(), server_default=sa.text("''"), nullable=False),
@@ -102,6 +108,13 @@ def upgrade() -> None:
         "approval_policies",
         [sa.literal_column("update_time DESC"), "id"],
         unique=False,
+    )
+    op.create_table(
+        "approval_policy_editions",
+        sa.Column("policy", sa.Uuid(), nullable=False),
+        sa.Column("edition", sa.Integer(), nullable=False),
+        sa.Column("definition", postgresql.JSONB(astext_type=sa.Text()), nullable=False),
+        sa.PrimaryKeyConstraint("policy", "edition", name=op.f("approval_policy_editions_pkey")),
     )
     op.create_table(
         "approvals",
@@ -131,6 +144,12 @@ def upgrade() -> None:
         sa.Column("self_approval", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("duplicates", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("withdrawal", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("policy_edition", sa.Integer(), server_default=sa.text("0"), nullable=False),
+        sa.Column("revision", sa.Integer(), server_default=sa.text("0"), nullable=False),
+        sa.Column("since_approved", postgresql.JSONB(), server_default=sa.text("'[]'"), nullable=False),
+        sa.Column("outcome_time", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("resubmission", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("copied", postgresql.ARRAY(sa.Text()), server_default=sa.text("'{}'"), nullable=False),
         sa.Column("number", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("owner", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("department", sa.Text(), server_default=sa.text("''"), nullable=False),
@@ -2587,6 +2606,7 @@ def downgrade() -> None:
     op.drop_index("approvals_held_action_key", table_name="approvals")
     op.drop_index("approvals_department_update_time_index", table_name="approvals")
     op.drop_table("approvals")
+    op.drop_table("approval_policy_editions")
     op.drop_index("approval_policies_update_time_index", table_name="approval_policies")
     op.drop_table("approval_policies")
     op.drop_index("api_keys_update_time_index", table_name="api_keys")

@@ -1,150 +1,32 @@
-"""Approvals: which verb waits for whose decision, and what was decided."""
+"""Approvals: what was held, and what was decided."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from datetime import datetime, timedelta
-from functools import lru_cache
 from math import ceil
 from typing import Any
 
-import crmprotos
-from crm.options.v1 import options_pb2
 from crm.workspace.v1 import events_pb2 as events
 from crm.workspace.v1 import pb
-from crmkit import filters
-from crmkit.auth import ZONE
 from crmkit.call import Call
-from crmkit.catalog import resources
 from crmkit.errors import FailedPrecondition, PermissionDenied
-from crmkit.filters import And, Comparison, FilterError, Not, Or
-from crmkit.filters.values import snake
 from crmkit.mapping import to_timestamp
-from crmkit.options import option
 from crmkit.resource import Resource
-from google.api import annotations_pb2
-from sqlalchemy import Index, select
+from google.protobuf import json_format
+from sqlalchemy import Index, select, text
 from sqlalchemy.orm import Mapped
 
 from workspace.model.base import Base
 from workspace.model.deciders import administrators, deciders, delegate_of, employee, stand_in
 from workspace.model.employee import Employee, check_reason
+from workspace.model.policy import Policy, fits, path_of
 
 VOTES: tuple[Any, ...] = tuple(pb.Approval.Vote.Value(vote) for vote in ("AGREED", "REFUSED", "GAVE_BACK"))
 AGREED, REFUSED, GAVE_BACK = VOTES
-Policy = pb.ApprovalPolicy
-MOST_STEPS = 20
-MOST_SIGNERS = 50
+MOST_SIGNERS, DEEPEST_SIGNER = 50, 3
+RETRY_HOURS = 72
 REMIND_HOURS = 4
-# Nobody decides these for himself, and no clock does.
-GRAVE = ("billing.", "pay", "refund", "delete", "export", "role", "Role")
 SILENT = frozenset(["etag", "updateTime", "pendingApproval"])
-
-
-class ApprovalPolicy(Resource, Base):
-    """A policy over one verb. In force it must be readable and reach somebody."""
-
-    __message__ = pb.ApprovalPolicy
-
-    display_name: Mapped[str]
-    action: Mapped[str]
-    condition: Mapped[str]
-    priority: Mapped[int]
-    superior_levels: Mapped[int]
-    roles: Mapped[list[str]]
-    approvers: Mapped[list[str]]
-    mode: Mapped[str]
-    state: Mapped[str]
-    steps: Mapped[Any]
-    self_approval: Mapped[str]
-    duplicates: Mapped[str]
-    withdrawal: Mapped[str]
-
-    async def creating(self, call: Call) -> None:
-        """Begins as a draft that can be read."""
-        self.state = "DRAFT"
-        self.mode = self.mode or "ANY"
-        self._check(call)
-
-    async def updating(self, call: Call, changed: frozenset[str]) -> None:
-        """A policy in force is retired before it is changed: open approvals must stay explainable."""
-        self.check_state("DRAFT", "RETIRED")
-        self.mode = self.mode or "ANY"
-        self._check(call)
-
-    async def deleting(self, call: Call) -> None:
-        """Only what was never in force goes."""
-        self.check_state("DRAFT")
-
-    async def activate(self, call: Call) -> None:
-        """Lets it hold its action."""
-        self.check_state("DRAFT", "RETIRED")
-        self._check(call)
-        for step in self.path():
-            if not await self._reaches_somebody(step, call):
-                raise FailedPrecondition("POLICY_NO_APPROVER")
-        self.state = "ACTIVE"
-
-    def retire(self) -> None:
-        """Takes it out of force."""
-        self.check_state("ACTIVE")
-        self.state = "RETIRED"
-
-    def path(self) -> list[Any]:
-        """The steps; a policy without any is one step of superiors, roles and named people."""
-        if self.steps:
-            return list(self.steps)
-        ways = (
-            [Policy.Approver(source=Policy.CHAIN, level=self.superior_levels)] if self.superior_levels else []
-        )
-        ways += [Policy.Approver(source=Policy.ROLE, role=role) for role in self.roles]
-        ways += [Policy.Approver(source=Policy.EMPLOYEE, employee=name) for name in self.approvers]
-        return [Policy.Step(approvers=ways, mode=self.mode)]
-
-    async def _reaches_somebody(self, step: Any, call: Call) -> bool:
-        """Whom a requester's place or the record decides is known later; the others must be there now."""
-        if any(way.source not in (Policy.EMPLOYEE, Policy.ROLE) for way in step.approvers):
-            return True
-        return bool(step.approvers and await deciders(step, Policy.ALLOW, "", {}, call))
-
-    def _check(self, call: Call) -> None:
-        self._check_steps()
-        collection = verbs().get(self.action)
-        if collection is None or self.action.startswith("workspace.approvals."):
-            raise FailedPrecondition("POLICY_INVALID", detail=self.action)
-        try:
-            node = filters.parse(self.condition) if self.condition.strip() else None
-        except FilterError as error:
-            raise FailedPrecondition(
-                "POLICY_INVALID", detail=call.text(error.detail_zh, error.detail_en)
-            ) from None
-        described = next((found for found in resources().values() if found.collection == collection), None)
-        for field in _fields(node) if node else ():
-            # The gate compares names with what is there: a misspelt one would never hold anything.
-            if described is None or snake(field) not in described.fields:
-                raise FailedPrecondition("POLICY_INVALID", detail=field)
-
-    def _check_steps(self) -> None:
-        grave = any(word in self.action for word in GRAVE)
-        if len(self.steps) > MOST_STEPS or (grave and self.self_approval == "ALLOW"):
-            raise FailedPrecondition("POLICY_INVALID", detail="self_approval" if grave else "steps")
-        for index, step in enumerate(self.steps):
-            at = f"steps[{index}]"
-            quorum = step.mode == Policy.QUORUM
-            if quorum != bool(step.quorum or step.quorum_percent) or step.quorum_percent > 100:
-                raise FailedPrecondition("POLICY_INVALID", detail=f"{at}.quorum")
-            if grave and any(rung.act == Policy.APPROVE for rung in step.ladder):
-                raise FailedPrecondition("POLICY_INVALID", detail=f"{at}.ladder")
-            for way in step.approvers:
-                needs = {
-                    Policy.ROLE: way.role, Policy.EMPLOYEE: way.employee, Policy.FIELD: way.field
-                }  # fmt: skip
-                if not way.source or not needs.get(way.source, "x"):
-                    raise FailedPrecondition("POLICY_INVALID", detail=f"{at}.approvers")
-            try:
-                if step.condition.strip():
-                    filters.parse(step.condition)
-            except FilterError:
-                raise FailedPrecondition("POLICY_INVALID", detail=f"{at}.condition") from None
 
 
 class Approval(Resource, Base):
@@ -174,37 +56,133 @@ class Approval(Resource, Base):
     self_approval: Mapped[str]
     duplicates: Mapped[str]
     withdrawal: Mapped[str]
+    policy_edition: Mapped[int]
+    revision: Mapped[int]
+    since_approved: Mapped[Any]
+    outcome_time: Mapped[datetime | None]
+    resubmission: Mapped[str]
+    copied: Mapped[list[str]]
 
-    async def begin(self, policy: ApprovalPolicy | None, call: Call) -> list[str]:
-        """Takes the policy's path as it is now, and its first step; returns whom to tell."""
-        path = policy.path() if policy else [Policy.Step(mode=Policy.ANY)]
-        self.steps = [pb.Approval.Progress(step=step, state="WAITING") for step in path]
-        self.decisions = []
+    async def begin(self, policy: Any, call: Call) -> list[str]:
+        """Takes the path of the policy's edition, and its first step; returns whom to tell."""
+        path = path_of(policy) if policy is not None else [Policy.Step(mode=Policy.ANY)]
+        self.decisions = [one for one in self.decisions if one.vote]
+        self.steps = [
+            pb.Approval.Progress(step=step, state="WAITING", from_revision=self.revision) for step in path
+        ]
         if policy is not None:
-            self.self_approval, self.duplicates = policy.self_approval, policy.duplicates
-            self.withdrawal = policy.withdrawal
+            self.self_approval = (
+                Policy.SelfApproval.Name(policy.self_approval) if policy.self_approval else ""
+            )
+            self.duplicates = Policy.Duplicates.Name(policy.duplicates) if policy.duplicates else ""
+            self.withdrawal = Policy.Withdrawal.Name(policy.withdrawal) if policy.withdrawal else ""
+            self.resubmission = Policy.Resubmission.Name(policy.resubmission) if policy.resubmission else ""
+            readers = Policy.Step(approvers=policy.copied)
+            found = await deciders(
+                readers, Policy.SKIP, self.requester, self.facts, call, every_candidate=True
+            )
+            self.copied = list(found)
+            self.collaborators = list(dict.fromkeys([*self.collaborators, *found]))
         return await self.advance(call)
+
+    async def renew(self, policy: Any, call: Call) -> list[str]:
+        """Goes on with the changed request; what was decided about the one before counts as the policy says."""
+        open_now = self.state == "PENDING"
+        returned = next((i for i, one in enumerate(self.steps) if one.state == "RETURNED"), None)
+        self.state, self.outcome, self.end_time = "PENDING", "", None
+        if open_now:
+            if self.current >= 0 and self.steps[self.current].step.reconfirm_on_edit:
+                self._open_again(0)
+                return await self.advance(call)
+            return []
+        if self.resubmission == "FROM_RETURNED" and returned is not None:
+            self._open_again(returned)
+            return await self.advance(call)
+        return await self.begin(policy, call)
+
+    def _open_again(self, first: int) -> None:
+        """Steps from this one on are decided anew."""
+        self.decisions = [one for one in self.decisions if one.vote or one.step < first]
+        self.steps = [
+            pb.Approval.Progress(step=one.step, state="WAITING", from_revision=self.revision)
+            if place >= first
+            else one
+            for place, one in enumerate(self.steps)
+        ]
+
+    def choose(self, people: list[str], call: Call) -> None:
+        """The requester says who decides the step that waits for that."""
+        self._check_requester(call)
+        index = next((i for i, one in enumerate(self.steps) if one.state == "CHOOSING"), None)
+        if self.state != "PENDING" or index is None:
+            raise FailedPrecondition("APPROVAL_CLOSED")
+        candidates = {name for way in self.steps[index].step.approvers for name in way.candidates}
+        if not people or not candidates.issuperset(people):
+            raise FailedPrecondition("NOT_A_CANDIDATE")
+        progress = pb.Approval.Progress()
+        progress.CopyFrom(self.steps[index])
+        progress.state, progress.chosen[:] = "WAITING", people
+        self.steps = [progress if i == index else one for i, one in enumerate(self.steps)]
+
+    def _check_requester(self, call: Call) -> None:
+        if self.requester != call.caller.actor:
+            raise PermissionDenied("NOT_THE_REQUESTER")
+
+    def revise(self, content: Any, call: Call) -> None:
+        """Who decides changes what the step lets him; nothing holds before the owner of the record has tried it."""
+        mine = self._mine(call)
+        editable = set(self.steps[mine.step].step.editable)
+        for field in _leaves(content):
+            if field not in editable:
+                raise FailedPrecondition("FIELD_NOT_EDITABLE", field=field)
+        call.emit(events.ApprovalRevised, approval=self, content=content, revision=self.revision + 1)
+
+    def resubmit(self, content: Any, call: Call) -> None:
+        """The requester asks again, with or without changes."""
+        self._check_requester(call)
+        if self.state in ("PENDING", "APPROVED"):
+            raise FailedPrecondition("APPROVAL_OPEN")
+        self.check_state("RETURNED", "STALE", "FAILED")
+        call.emit(events.ApprovalRevised, approval=self, content=content, revision=self.revision + 1)
+
+    def retry(self, call: Call) -> None:
+        """Has the failed action tried again."""
+        self._check_requester(call)
+        self.check_state("FAILED")
+        failed = self.outcome_time or self.end_time or call.now
+        if call.now - failed > timedelta(hours=RETRY_HOURS):
+            raise FailedPrecondition("RETRY_TOO_LATE", limit=RETRY_HOURS)
+        self.state = "APPROVED"
+        call.emit(events.ApprovalRetried, approval=self)
 
     async def advance(self, call: Call) -> list[str]:
         """Goes to the next step that somebody must decide, or to the end; returns whom to tell."""
         while self.state == "PENDING":
-            index = next((i for i, one in enumerate(self.steps) if one.state == "WAITING"), None)
+            index = next(
+                (i for i, one in enumerate(self.steps) if one.state in ("WAITING", "CHOOSING")), None
+            )
             if index is None:
                 self._end("APPROVED", "", call)
                 call.emit(events.ApprovalApproved, approval=self)
                 break
             asked = await self._enter(index, call)
+            if self.state == "PENDING" and self.steps[index].state == "CHOOSING":
+                return [self.requester]
             if self.state == "PENDING" and self.steps[index].state == "ACTIVE":
                 return asked
         return []
 
     async def _enter(self, index: int, call: Call) -> list[str]:
         step = self.steps[index].step
-        if step.condition.strip() and not _fits(step.condition, self.facts, call):
+        if step.condition.strip() and not fits(step.condition, self.facts, call):
             self._step(index, state="PASSED", why="condition")
             return []
         rule = Policy.SelfApproval.Value(self.self_approval) if self.self_approval else 0
-        found = await deciders(step, rule, self.requester, self.facts, call)
+        chosen = list(self.steps[index].chosen)
+        if not chosen and any(way.source == Policy.CHOICE for way in step.approvers):
+            self._step(index, state="CHOOSING")
+            return []
+        found = await deciders(step, rule, self.requester, self.facts, call, chosen)
         if not found and step.nobody == Policy.PASS:
             self._step(index, state="PASSED", why="nobody found")
             return []
@@ -214,7 +192,10 @@ class Approval(Resource, Base):
             self.close_unreachable(call)
             return []
         earlier = self._agreed_before(index)
-        asked = [pb.Approval.Decision(approver=name, why=why, step=index) for name, why in found.items()]
+        asked = [
+            pb.Approval.Decision(approver=name, why=why, step=index, revision=self.revision)
+            for name, why in found.items()
+        ]
         for decision in asked:
             if decision.approver in earlier:
                 decision.vote, decision.repeated_vote = AGREED, True
@@ -229,7 +210,16 @@ class Approval(Resource, Base):
         if self.duplicates == "EVERY":
             return set()
         steps = {index - 1} if self.duplicates == "CONSECUTIVE" else set(range(index))
-        return {one.approver for one in self.decisions if one.step in steps and one.vote == AGREED}
+        # What was decided about another content stands for nothing here.
+        agreed = (one for one in self.decisions if one.vote == AGREED and one.revision == self.revision)
+        return {one.approver for one in agreed if one.step in steps}
+
+    def _of(self, index: int) -> list[Any]:
+        """The decisions that count for a step."""
+        if index < 0:
+            return []
+        since = self.steps[index].from_revision
+        return [one for one in self.decisions if one.step == index and one.revision >= since]
 
     @property
     def current(self) -> int:
@@ -239,14 +229,14 @@ class Approval(Resource, Base):
     def open_decisions(self) -> list[Any]:
         """The decisions of the step under way that are waited for now."""
         index = self.current
-        waiting = [one for one in self.decisions if one.step == index and not one.vote]
+        waiting = [one for one in self._of(index) if not one.vote]
         sequence = index >= 0 and self.steps[index].step.mode == Policy.SEQUENCE
         return waiting[:1] if sequence else waiting
 
     def _settle(self, index: int, comment: str, call: Call) -> None:
         """Ends the step, or the whole, as soon as the votes decide it."""
         step = self.steps[index].step
-        votes = [one.vote for one in self.decisions if one.step == index]
+        votes = [one.vote for one in self._of(index)]
         agreed, refused = votes.count(AGREED), votes.count(REFUSED)
         needed = len(votes)
         if step.mode in (Policy.ANY, Policy.MODE_UNSPECIFIED):
@@ -273,18 +263,23 @@ class Approval(Resource, Base):
         """Gives one's decision to somebody else."""
         mine = self._mine(call)
         given = pb.Approval.Decision(
-            approver=self._new_approver(person), why="reassigned", replaced=mine.approver, step=mine.step
-        )
+            approver=self._new_approver(person), why="reassigned", replaced=mine.approver, step=mine.step,
+            revision=mine.revision, depth=mine.depth,
+        )  # fmt: skip
         self.decisions = [given if one is mine else one for one in self.decisions]
 
     def add_signer(self, person: Employee, before: bool, call: Call) -> None:
         """Asks somebody more in one's own step, in front of oneself or behind."""
         mine = self._mine(call)
-        here = [one for one in self.decisions if one.step == mine.step]
-        if len(here) >= MOST_SIGNERS:
+        if len(self._of(mine.step)) >= MOST_SIGNERS:
             raise FailedPrecondition("SIGNER_LIMIT", limit=MOST_SIGNERS)
+        if mine.depth >= DEEPEST_SIGNER:
+            raise FailedPrecondition("SIGNER_LIMIT", limit=DEEPEST_SIGNER)
         name = self._new_approver(person)
-        given = pb.Approval.Decision(approver=name, why=f"asked by {mine.approver}", step=mine.step)
+        given = pb.Approval.Decision(
+            approver=name, why=f"asked by {mine.approver}", step=mine.step, revision=mine.revision,
+            depth=mine.depth + 1,
+        )  # fmt: skip
         place = self.decisions.index(mine) + (0 if before else 1)
         self.decisions = [*self.decisions[:place], given, *self.decisions[place:]]
 
@@ -296,8 +291,7 @@ class Approval(Resource, Base):
 
     def remind(self, call: Call) -> list[str]:
         """Whom the requester reminds, once in a while."""
-        if self.requester != call.caller.actor:
-            raise PermissionDenied("NOT_THE_REQUESTER")
+        self._check_requester(call)
         if self.state != "PENDING":
             raise FailedPrecondition("APPROVAL_CLOSED")
         if self.remind_time is not None and call.now - self.remind_time < timedelta(hours=REMIND_HOURS):
@@ -327,7 +321,7 @@ class Approval(Resource, Base):
         for decision in waiting:
             person = await employee(decision.approver, call)
             superior = await stand_in(person, call) if person else None
-            asked = {one.approver for one in self.decisions if one.step == decision.step}
+            asked = {one.approver for one in self._of(decision.step)}
             if superior is None or superior.name in asked or superior.name == self.requester:
                 continue
             given = pb.Approval.Decision(
@@ -335,6 +329,7 @@ class Approval(Resource, Base):
                 why="timeout",
                 replaced=decision.approver,
                 step=decision.step,
+                revision=decision.revision,
             )
             kept = [one for one in self.decisions if not (instead and one is decision)]
             self.decisions = [*kept, given]
@@ -342,7 +337,7 @@ class Approval(Resource, Base):
         return told
 
     def _new_approver(self, person: Employee) -> str:
-        asked = {one.approver for one in self.decisions if one.step == self.current}
+        asked = {one.approver for one in self._of(self.current)}
         if person.state != "ACTIVE" or person.name in asked or person.name == self.requester:
             raise FailedPrecondition("EMPLOYEE_INACTIVE")
         self.collaborators = list(dict.fromkeys([*self.collaborators, person.name]))
@@ -365,15 +360,23 @@ class Approval(Resource, Base):
         raise FailedPrecondition("ALREADY_DECIDED")
 
     async def approve(self, digest: str, comment: str, call: Call) -> list[str]:
-        """Agrees. The verb runs when the last step has; returns whom to tell next."""
+        """Agrees. The action runs when the last step has; returns whom to tell next."""
+        self._mine(call)
+        self.check_seen(digest)
         index = self._vote(AGREED, comment, call)
-        if digest and digest != self.digest:
-            raise FailedPrecondition("SNAPSHOT_STALE")
         self._settle(index, comment, call)
         if self.steps[index].state == "AGREED":
             return await self.advance(call)
         sequence = self.steps[index].step.mode == Policy.SEQUENCE
         return [one.approver for one in self.open_decisions()] if sequence else []
+
+    def check_seen(self, digest: str) -> None:
+        """Refuses a decision about an older content, and says what the content is now."""
+        if digest and digest != self.digest:
+            now = [json_format.MessageToDict(one) for one in self.changes]
+            raise FailedPrecondition(
+                "SNAPSHOT_STALE", digest=self.digest, changes=json.dumps(now, ensure_ascii=False)
+            )
 
     def reject(self, reason: str, call: Call) -> None:
         """Refuses. It is refused as a whole as soon as nobody can make up for it."""
@@ -381,14 +384,14 @@ class Approval(Resource, Base):
 
     def give_back(self, reason: str, call: Call) -> None:
         """Gives it back to be changed."""
-        self._vote(GAVE_BACK, check_reason(reason), call)
+        index = self._vote(GAVE_BACK, check_reason(reason), call)
+        self._step(index, state="RETURNED")
         self._end("RETURNED", reason, call)
         call.emit(events.ApprovalReturned, approval=self)
 
     def withdraw(self, call: Call) -> None:
         """The requester takes it back before anybody has decided."""
-        if self.requester != call.caller.actor:
-            raise PermissionDenied("NOT_THE_REQUESTER")
+        self._check_requester(call)
         if self.state != "PENDING":
             raise FailedPrecondition("APPROVAL_CLOSED")
         decided = any(decision.vote for decision in self.decisions)
@@ -402,28 +405,41 @@ class Approval(Resource, Base):
         self._end("REJECTED", "没有可以审批的人 / nobody is left to decide", call)
         call.emit(events.ApprovalRejected, approval=self)
 
-    def executed(self, outcome: str, reason: str) -> None:
-        """What became of the held verb. Facts may come twice."""
-        if self.state == "APPROVED" and outcome in {"EXECUTED", "FAILED", "STALE"}:
-            self.state = outcome
-            self.outcome = reason or self.outcome
+    def executed(self, outcome: str, reason: str, call: Call) -> bool:
+        """What became of the held action; True where that is news. Facts may come twice."""
+        if outcome == "UNCHANGED":
+            # A change that would not work: what was asked for stays, and everybody can read why.
+            self.outcome = reason
+            return True
+        if self.state != "APPROVED" or outcome not in {"EXECUTED", "FAILED", "STALE"}:
+            return False
+        self.state, self.outcome, self.outcome_time = outcome, reason, call.now
+        return True
 
-    def replace(self, leaver: str, approvers: dict[str, str]) -> None:
+    def replace(self, leaver: str, approvers: dict[str, str], delegated: bool = False) -> None:
         """Others decide in place of somebody who cannot; a vote that was given stays."""
         index = self.current
-        asked = {one.approver for one in self.decisions if one.step == index}
+        asked = {one.approver for one in self._of(index)}
         kept = [one for one in self.decisions if one.approver != leaver or one.vote]
         new = [
-            pb.Approval.Decision(approver=name, why=why, replaced=leaver, step=index)
+            pb.Approval.Decision(
+                approver=name,
+                why=why,
+                replaced=leaver,
+                step=index,
+                revision=self.revision,
+                delegated=delegated,
+            )
             for name, why in approvers.items()
             if name not in asked
         ]
         self.decisions = [*kept, *new]
-        self.collaborators = list(dict.fromkeys(decision.approver for decision in self.decisions))
+        deciding = [decision.approver for decision in self.decisions]
+        self.collaborators = list(dict.fromkeys([*deciding, *self.copied]))
 
     def waits_for(self, employee: str) -> bool:
         """True where this person has yet to vote."""
-        return any(decision.approver == employee and not decision.vote for decision in self.decisions)
+        return any(one.approver == employee and not one.vote for one in self._of(self.current))
 
     def _vote(self, vote: Any, comment: str, call: Call) -> int:
         """Keeps the caller's vote; returns its step."""
@@ -437,6 +453,20 @@ class Approval(Resource, Base):
 
     def _end(self, state: str, outcome: str, call: Call) -> None:
         self.state, self.outcome, self.end_time = state, outcome, call.now
+
+
+async def since_approved(target: str, action: str, facts: Mapping[str, Any], call: Call) -> list[Any]:
+    """What differs from the record as it was approved the last time; nothing where it never was."""
+    earlier = (
+        select(Approval)
+        .where(
+            Approval.target == target, Approval.action == action, Approval.state.in_(["APPROVED", "EXECUTED"])
+        )
+        .order_by(Approval.end_time.desc())
+        .limit(1)
+    )
+    last = await call.db.scalar(earlier)
+    return changes(last.facts, facts) if last is not None else []
 
 
 async def replace_approver(leaver: Employee, call: Call) -> list[Approval]:
@@ -472,9 +502,35 @@ async def hand_to_delegate(person: Employee, call: Call) -> list[Approval]:
     for approval in found:
         mine = any(one.approver == person.name for one in approval.open_decisions())
         if mine and delegate.name != approval.requester:
-            approval.replace(person.name, {delegate.name: f"for {person.display_name}"})
+            approval.replace(person.name, {delegate.name: f"for {person.display_name}"}, delegated=True)
             moved.append(approval)
     return moved
+
+
+async def hand_back(call: Call) -> list[Approval]:
+    """What went to a delegate and waits still returns once the time of the delegation is over."""
+    waiting = select(Approval).where(
+        Approval.state == "PENDING", text("jsonb_path_exists(decisions, '$[*] ? (@.delegated == true)')")
+    )
+    back: list[Approval] = []
+    for approval in list(await call.db.scalars(waiting.with_for_update(skip_locked=True).limit(500))):
+        for decision in [one for one in approval.open_decisions() if one.delegated]:
+            person = await employee(decision.replaced, call)
+            if person is None or person.state != "ACTIVE":
+                continue
+            if await delegate_of(person, call.now, call) is None:
+                approval.replace(decision.approver, {person.name: "delegation ended"})
+                back.append(approval)
+    return back
+
+
+def _leaves(content: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """The paths of all that a change says, such as "quote.terms"."""
+    found: list[str] = []
+    for key, value in content.items():
+        path = f"{prefix}{key}"
+        found += _leaves(value, f"{path}.") if isinstance(value, Mapping) else [path]
+    return found
 
 
 def changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Any]:
@@ -488,53 +544,3 @@ def changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Any]:
         )
         for name in names
     ]
-
-
-def _fits(condition: str, record: Mapping[str, Any], call: Call) -> bool:
-    """Whether the step is taken; a condition that cannot be read leaves no step out."""
-    try:
-        return filters.matches(
-            filters.parse(condition), record, me=call.caller.actor, now=call.now, zone=ZONE
-        )
-    except FilterError:
-        return True
-
-
-async def simulate(
-    policy: ApprovalPolicy, requester: str, record: Mapping[str, Any], call: Call
-) -> pb.SimulateApprovalPolicyResponse:
-    """The path that a request would take, and why."""
-    answer = pb.SimulateApprovalPolicyResponse()
-    rule = Policy.SelfApproval.Value(policy.self_approval) if policy.self_approval else 0
-    for step in policy.path():
-        taken = not step.condition.strip() or _fits(step.condition, record, call)
-        found = await deciders(step, rule, requester, record, call) if taken else {}
-        answer.steps.add(label=step.label, taken=taken, approvers=list(found), why=list(found.values()))
-    return answer
-
-
-@lru_cache(maxsize=1)
-def verbs() -> dict[str, str]:
-    """Every permission that a verb asks for, with the collection that the verb is on."""
-    found: dict[str, str] = {}
-    for file in crmprotos.load().file:
-        for service in file.service:
-            for method in service.method:
-                http = option(method, annotations_pb2.http)
-                permission: str = option(method, options_pb2.permission)
-                if not option(method, options_pb2.standard) and "/{name=" in http.post:
-                    found[permission] = http.post.partition("{name=")[2].partition("/")[0]
-    return found
-
-
-def _fields(node: Any) -> Iterator[str]:
-    match node:
-        case Comparison(path):
-            yield path[0]
-        case Not(inner):
-            yield from _fields(inner)
-        case And(parts) | Or(parts):
-            for part in parts:
-                yield from _fields(part)
-        case _:
-            return

@@ -1,7 +1,8 @@
 """Who decides a step of an approval: found in the tree, by role, by name or in the record, each with the reason why."""
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping
 from datetime import UTC, datetime
+from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from crm.workspace.v1 import pb
@@ -16,16 +17,25 @@ from workspace.model.employee import Employee, superiors
 
 Policy = pb.ApprovalPolicy
 ADMINISTRATOR = "administrator"
+CHOSEN = "chosen by the requester"
 MOST_APPROVERS = 50
 LONGEST_DELEGATION = 3
 
 
 async def deciders(
-    step: Policy.Step, self_approval: int, requester: str, record: Mapping[str, Any], call: Call
+    step: Policy.Step,
+    self_approval: int,
+    requester: str,
+    record: Mapping[str, Any],
+    call: Call,
+    chosen: Collection[str] = (),
+    every_candidate: bool = False,
 ) -> dict[str, str]:
     """Approvers with the reason why each of them is asked; empty where the step finds nobody."""
     found: dict[str, str] = {}
     async for person, why in _asked(step, requester, record, call):
+        if why == CHOSEN and not every_candidate and person.name not in chosen:
+            continue
         able, reason = await _able(person, why, call)
         if able is not None and requester in (able.name, person.name):
             # The rule also holds where the requester would decide as somebody's delegate.
@@ -95,7 +105,7 @@ async def _asked(
             case Policy.SUPERIOR:
                 people, why = list[Employee | None](chain[level : level + 1]), f"superior {level}"
             case Policy.CHAIN:
-                people, why = list[Employee | None](chain[1 : level + 1]), "superior"
+                people, why = list[Employee | None](_climb(chain[1:], source, record)), "superior"
             case Policy.DEPARTMENT_HEAD:
                 people, why = [await _head(chain, level, call)], f"head of department {level}"
             case Policy.ROLE:
@@ -103,6 +113,10 @@ async def _asked(
                 why = f"role {source.role}"
             case Policy.FIELD:
                 people, why = [await employee(_value(record, source.field), call)], f"field {source.field}"
+            case Policy.CHOICE:
+                people, why = [await employee(name, call) for name in source.candidates], CHOSEN
+            case Policy.PARTNER_MANAGER:
+                people, why = [await _partner_manager(chain, call)], "partner manager"
             case _:
                 people, why = list[Employee | None](), ""
         for person in people:
@@ -129,6 +143,41 @@ async def _instead(
     chain = (await superiors(person.superior, call)) if person.superior else []
     fit = (one for one in chain if one.state == "ACTIVE" and one.name != requester)
     return next(fit, None), f"{why}, in place of the requester"
+
+
+def _climb(superiors: list[Employee], source: Any, record: Mapping[str, Any]) -> list[Employee]:
+    """The chain up to its level, to the first who may decide the amount alone, or to the first with the role."""
+    steps = source.level or (len(superiors) if source.limits or source.role else 1)
+    if source.limits:
+        amount = _amount(record, source.field)
+        able = next(
+            (place for place, limit in enumerate(source.limits) if Decimal(limit) >= amount),
+            len(source.limits),
+        )
+        steps = min(steps, able + 1)
+    if source.role:
+        holder = next(
+            (place for place, one in enumerate(superiors) if source.role in one.roles), len(superiors)
+        )
+        steps = min(steps, holder + 1)
+    return superiors[:steps]
+
+
+def _amount(record: Mapping[str, Any], field: str) -> Decimal:
+    """The amount in a field of the record; endless where it cannot be read, so that nobody decides more than he may."""
+    found: Any = next((value for key, value in record.items() if snake(key) == snake(field)), None)
+    text = found.get("amount") if isinstance(found, Mapping) else found
+    try:
+        return Decimal(str(text))
+    except InvalidOperation:
+        return Decimal("Infinity")
+
+
+async def _partner_manager(chain: list[Employee], call: Call) -> Employee | None:
+    """Who owns the partner's account, else the superior of the partner's person."""
+    account = chain[0].account if chain else ""
+    owner = str((await call.copy(account) or {}).get("owner", "")) if account else ""
+    return await employee(owner, call) or (chain[1] if account and len(chain) > 1 else None)
 
 
 async def _head(chain: list[Employee], level: int, call: Call) -> Employee | None:

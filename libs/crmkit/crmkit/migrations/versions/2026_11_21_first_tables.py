@@ -144,6 +144,9 @@ def upgrade() -> None:
         sa.Column("caller", postgresql.JSONB(astext_type=sa.Text()), nullable=False),
         sa.Column("digest", sa.Text(), nullable=False),
         sa.Column("policy", sa.Text(), nullable=False),
+        sa.Column("policy_version", sa.Integer(), nullable=False),
+        sa.Column("watched", postgresql.ARRAY(sa.Text()), nullable=False),
+        sa.Column("revision", sa.Integer(), nullable=False),
         sa.Column("approval", sa.Text(), nullable=True),
         sa.Column("state", sa.Text(), nullable=False),
         sa.Column(

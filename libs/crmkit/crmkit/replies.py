@@ -1,0 +1,39 @@
+"""What a handler returned, as the reply that its caller gets."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, cast
+
+from google.protobuf.message import Message
+
+from crmkit.call import Call
+from crmkit.listing import Record
+from crmkit.mapping import mapper
+from crmkit.resource import Resource
+
+
+def reply_message(reply: type[Message], result: Any, call: Call) -> Message:
+    """What a handler returned, as its reply: a row, a message, or the reply's fields."""
+    if isinstance(result, Message):
+        return result
+    if isinstance(result, Resource):
+        return mapper(type(result)).message(result, call.caller)
+    message = reply()
+    fields: dict[str, Any] = result or {}
+    for name, value in fields.items():
+        if isinstance(value, list | tuple):
+            getattr(message, name).extend(_shown(item, call) for item in cast("Sequence[Any]", value))
+        elif isinstance(shown := _shown(value, call), Message):
+            getattr(message, name).CopyFrom(shown)
+        else:
+            setattr(message, name, shown)
+    return message
+
+
+def _shown(value: Any, call: Call) -> Any:
+    if isinstance(value, Record):
+        return mapper(value.model).record_message(value.values, call.caller)
+    if isinstance(value, Resource):
+        return mapper(type(value)).message(value, call.caller)
+    return call.message_of(value)

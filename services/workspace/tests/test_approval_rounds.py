@@ -1,0 +1,348 @@
+"""What is held, how it changes on its way, and what is decided about which edition of the policy and the request."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from crm.workspace.v1 import pb
+from crmkit.auth import system
+from crmkit.testing import Refused, Service
+from workspace.asking import return_delegated
+
+REASON = "请补充说明后再提交"
+
+
+class Rounds:
+    """Policies over departments whose code begins with the mark, and two who decide."""
+
+    def __init__(self, workspace: Service, office: Any) -> None:
+        self.workspace, self.office, self.mark = workspace, office, f"R{uuid4().hex[:6]}"
+        self.first, self.second = workspace.client("zong"), workspace.client("finance")
+        names = [workspace.person(one).employee for one in ("zong", "finance")]
+        self.step, self.next = ({"approvers": [{"source": "EMPLOYEE", "employee": one}]} for one in names)
+
+    async def policy(self, action: str, *steps: Any, **fields: Any) -> Any:
+        body = {
+            "displayName": f"{action} {self.mark}",
+            "action": action,
+            "condition": f'code = "{self.mark}*"',
+            "steps": list(steps or [self.step]),
+            **fields,
+        }
+        made = await self.workspace.admin.CreateApprovalPolicy(approvalPolicy=body)
+        active = await self.workspace.admin.ActivateApprovalPolicy(name=made.name)
+        await self.known(active)
+        return active
+
+    async def known(self, policy: Any) -> None:
+        key, config = f"approvalPolicy.{policy.name.partition('/')[2]}", self.workspace.running.config
+        await self.workspace.eventually(lambda: (config.get(key) or {}).get("version") == policy.edition)
+
+    async def department(self, name: str = "") -> Any:
+        body = {"displayName": name or uuid4().hex, "code": f"{self.mark}-{uuid4().hex[:8]}"}
+        return await self.workspace.admin.CreateDepartment(department=body)
+
+    async def approval(self, target: str) -> Any:
+        async def found() -> Any:
+            page = await self.workspace.admin.ListApprovals(filter=f'target = "{target}"')
+            return page.approvals[0] if page.approvals else None
+
+        return await self.workspace.eventually(found)
+
+    async def until(self, approval: Any, fits: Any) -> Any:
+        async def there() -> Any:
+            now = await self.workspace.admin.GetApproval(name=approval.name)
+            return now if fits(now) else None
+
+        return await self.workspace.eventually(there)
+
+    async def ends(self, approval: Any, state: int) -> Any:
+        return await self.until(approval, lambda now: now.state == state)
+
+
+@pytest.fixture
+def rounds(workspace: Service, office: Any) -> Rounds:
+    return Rounds(workspace, office)
+
+
+async def test_creating_waits_and_nothing_exists_before(
+    workspace: Service, office: Any, rounds: Rounds
+) -> None:
+    await rounds.policy("workspace.departments.create")
+    answered = await rounds.department()
+    assert answered.pending_approval.startswith("workspace.departments.create#")
+    assert await office.refusal(workspace.admin.GetDepartment(name=answered.name)) == "NOT_FOUND"
+    approval = await rounds.approval(answered.name)
+    # Seen by who asked and who decides, and by no colleague.
+    assert (await rounds.first.GetApproval(name=approval.name)).facts["code"] == answered.code
+    assert await office.refusal(workspace.sales2.GetApproval(name=approval.name)) == "NOT_FOUND"
+    await rounds.first.ApproveApproval(name=approval.name, digest=approval.digest)
+    await rounds.ends(approval, pb.Approval.EXECUTED)
+    assert (await workspace.admin.GetDepartment(name=answered.name)).code == answered.code
+
+
+async def test_changes_of_some_fields_wait_one_by_one_and_others_go_on(
+    workspace: Service, office: Any, rounds: Rounds
+) -> None:
+    await rounds.policy("workspace.departments.update:kind", watchedFields=["kind", "manager"])
+    one, two = await rounds.department(), await rounds.department()
+    admin = workspace.admin
+
+    async def change(mask: str, **fields: Any) -> Any:
+        return await admin.UpdateDepartment(department={"name": one.name, **fields}, updateMask=mask)
+
+    assert (await change("englishName", englishName="Plain")).english_name == "Plain"
+    before = await admin.GetDepartment(name=one.name)
+    requests = [
+        {"department": {"name": one.name, "kind": "TEAM"}, "updateMask": "kind"},
+        {"department": {"name": two.name, "englishName": "Two"}, "updateMask": "englishName"},
+    ]
+    done = (await admin.BatchUpdateDepartments(requests=requests)).departments
+    assert [(bool(row.pending_approval), row.english_name) for row in done] == [
+        (True, "Plain"),
+        (False, "Two"),
+    ]
+    # What is watched stays as it is, the rest may change; a second such action is refused.
+    assert (
+        await office.refusal(change("manager", manager=workspace.person("zong").employee))
+        == "PENDING_APPROVAL"
+    )
+    assert await office.refusal(change("kind", kind="TEAM")) == "PENDING_APPROVAL"
+    approval = await rounds.approval(one.name)
+    assert [(c.field, c.before, c.after) for c in approval.changes] == [("kind", '"DEPARTMENT"', '"TEAM"')]
+    await rounds.first.RejectApproval(name=approval.name, reason=REASON)
+
+    async def free() -> Any:
+        now = await admin.GetDepartment(name=one.name)
+        return None if now.pending_approval else now
+
+    # Byte for byte what it was: version and times too.
+    assert (await workspace.eventually(free)).SerializeToString() == before.SerializeToString()
+    await change("kind", kind="TEAM")
+    await change("englishName", englishName="Meanwhile")
+
+    async def waiting() -> Any:
+        found = await admin.ListApprovals(filter=f'target = "{one.name}" AND state = PENDING')
+        return found.approvals[0] if found.approvals else None
+
+    again = await workspace.eventually(waiting)
+    await rounds.first.ApproveApproval(name=again.name, digest=again.digest)
+    await rounds.ends(again, pb.Approval.EXECUTED)
+    now = await admin.GetDepartment(name=one.name)
+    assert (now.kind, now.english_name) == (pb.Department.TEAM, "Meanwhile")
+
+
+async def test_a_deletion_waits_and_says_so(workspace: Service, office: Any, rounds: Rounds) -> None:
+    await rounds.policy("workspace.departments.delete")
+    made = await rounds.department()
+    assert await office.refusal(workspace.admin.DeleteDepartment(name=made.name)) == "HELD_FOR_APPROVAL"
+    assert (await workspace.admin.GetDepartment(name=made.name)).pending_approval
+    approval = await rounds.approval(made.name)
+    await rounds.first.ApproveApproval(name=approval.name)
+    await rounds.ends(approval, pb.Approval.EXECUTED)
+    assert await office.refusal(workspace.admin.GetDepartment(name=made.name)) == "NOT_FOUND"
+
+
+async def test_a_running_approval_keeps_the_edition_of_its_policy(
+    workspace: Service, office: Any, rounds: Rounds
+) -> None:
+    policy = await rounds.policy("workspace.departments.close", rounds.step, rounds.next)
+    old = await rounds.department()
+    await workspace.admin.CloseDepartment(name=old.name)
+    running = await rounds.approval(old.name)
+    changed = await workspace.admin.UpdateApprovalPolicy(
+        approvalPolicy={"name": policy.name, "steps": [rounds.next]}, updateMask="steps"
+    )
+    assert (policy.edition, changed.edition, changed.state) == (1, 2, pb.ApprovalPolicy.ACTIVE)
+    await rounds.known(changed)
+    new = await rounds.department()
+    await workspace.admin.CloseDepartment(name=new.name)
+    later = await rounds.approval(new.name)
+    assert [(len(one.steps), one.policy_edition) for one in (running, later)] == [(2, 1), (1, 2)]
+    unheld = {"name": policy.name, "steps": [{"approvers": [{"source": "ROLE", "role": "no_such_role"}]}]}
+    broken = workspace.admin.UpdateApprovalPolicy(approvalPolicy=unheld, updateMask="steps")
+    assert await office.refusal(broken) == "POLICY_NO_APPROVER"
+    # Two decided at once: what one cannot decide keeps nobody from deciding the other.
+    items = [{"name": later.name, "digest": later.digest}, {"name": running.name}]
+    told = (await rounds.second.BatchDecideApprovals(items=items, vote="AGREED")).items
+    assert [(one.reason, one.state) for one in told] == [
+        ("", pb.Approval.APPROVED), ("NOT_FOUND", pb.Approval.STATE_UNSPECIFIED)
+    ]  # fmt: skip
+    await rounds.first.ApproveApproval(name=running.name)
+    assert (await rounds.second.ApproveApproval(name=running.name)).state == pb.Approval.APPROVED
+
+
+async def test_what_is_given_back_is_changed_and_submitted_again(
+    workspace: Service, office: Any, rounds: Rounds
+) -> None:
+    await rounds.policy(
+        "workspace.departments.update:display_name", rounds.step, rounds.next, resubmission="FROM_RETURNED"
+    )
+    made, admin = await rounds.department(), workspace.admin
+    body = {"name": made.name, "displayName": f"一{rounds.mark}"}
+    await admin.UpdateDepartment(department=body, updateMask="displayName")
+    approval = await rounds.approval(made.name)
+    early = admin.ResubmitApproval(name=approval.name)
+    assert await office.refusal(early) == "APPROVAL_OPEN"
+    await rounds.first.ApproveApproval(name=approval.name)
+    await rounds.second.ReturnApproval(name=approval.name, reason=REASON)
+    foreign = rounds.first.ResubmitApproval(name=approval.name)
+    assert await office.refusal(foreign) == "NOT_THE_REQUESTER"
+    # A change that would fail is told, and changes nothing.
+    await admin.ResubmitApproval(name=approval.name, content={"department": {"displayName": ""}})
+    failed = await rounds.until(approval, lambda now: now.outcome == "VALIDATION")
+    assert (failed.state, failed.revision) == (pb.Approval.RETURNED, 1)
+    await admin.ResubmitApproval(
+        name=approval.name, content={"department": {"displayName": f"二{rounds.mark}"}}
+    )
+    again = await rounds.until(approval, lambda now: now.revision == 2)
+    # It goes on where it was given back; what was decided about the first content stands.
+    assert (again.state, [one.state for one in again.steps]) == (pb.Approval.PENDING, ["AGREED", "ACTIVE"])
+    assert again.facts["displayName"] == f"二{rounds.mark}"
+    with pytest.raises(Refused) as refused:
+        await rounds.second.ApproveApproval(name=approval.name, digest=approval.digest)
+    assert refused.value.reason == "SNAPSHOT_STALE"
+    assert f"二{rounds.mark}" in refused.value.info.metadata["changes"]
+    await rounds.second.ApproveApproval(name=approval.name, digest=again.digest)
+    await rounds.ends(approval, pb.Approval.EXECUTED)
+    assert (await admin.GetDepartment(name=made.name)).display_name == f"二{rounds.mark}"
+    # The next request says what differs from what was approved.
+    body["displayName"] = f"三{rounds.mark}"
+    await admin.UpdateDepartment(department=body, updateMask="displayName")
+
+    async def next_one() -> Any:
+        page = await admin.ListApprovals(filter=f'target = "{made.name}" AND state = PENDING')
+        return page.approvals[0] if page.approvals else None
+
+    later = await workspace.eventually(next_one)
+    assert {one.field for one in later.since_approved} >= {"displayName"}
+
+
+async def test_who_decides_changes_what_the_step_allows_and_those_before_confirm(
+    workspace: Service, office: Any, rounds: Rounds
+) -> None:
+    editing = {**rounds.next, "editable": ["department.englishName"], "reconfirmOnEdit": True}
+    await rounds.policy("workspace.departments.update:kind", rounds.step, editing)
+    made = await rounds.department()
+    body = {"name": made.name, "kind": "STORE", "englishName": "Before"}
+    await workspace.admin.UpdateDepartment(department=body, updateMask="kind,englishName")
+    approval = await rounds.approval(made.name)
+    await rounds.first.ApproveApproval(name=approval.name, digest=approval.digest)
+    hidden = rounds.second.ReviseApproval(name=approval.name, content={"department": {"kind": "TEAM"}})
+    assert await office.refusal(hidden) == "FIELD_NOT_EDITABLE"
+    await rounds.second.ReviseApproval(name=approval.name, content={"department": {"englishName": "After"}})
+    again = await rounds.until(approval, lambda now: now.revision == 2)
+    assert [one.state for one in again.steps] == ["ACTIVE", "WAITING"]
+    await rounds.first.ApproveApproval(name=approval.name, digest=again.digest)
+    await rounds.second.ApproveApproval(name=approval.name, digest=again.digest)
+    await rounds.ends(approval, pb.Approval.EXECUTED)
+    now = await workspace.admin.GetDepartment(name=made.name)
+    assert (now.kind, now.english_name) == (pb.Department.STORE, "After")
+
+
+async def test_what_fails_after_the_decision_is_told_and_tried_again(
+    workspace: Service, office: Any, rounds: Rounds
+) -> None:
+    await rounds.policy("workspace.departments.close")
+    made, admin = await rounds.department(), workspace.admin
+    await admin.CloseDepartment(name=made.name)
+    approval = await rounds.approval(made.name)
+    child = await admin.CreateDepartment(department={"displayName": uuid4().hex, "parent": made.name})
+    await rounds.first.ApproveApproval(name=approval.name)
+    failed = await rounds.ends(approval, pb.Approval.FAILED)
+    assert failed.outcome == "DEPARTMENT_NOT_EMPTY"
+
+    async def both_told() -> bool:
+        for client in (admin, rounds.first):
+            told = (await client.ListNotifications(filter=f'target = "{approval.name}"')).notifications
+            if not any("执行失败" in one.display_name for one in told):
+                return False
+        return True
+
+    await workspace.eventually(both_told)
+    assert await office.refusal(rounds.first.RetryApproval(name=approval.name)) == "NOT_THE_REQUESTER"
+    await admin.DeleteDepartment(name=child.name)
+    await admin.RetryApproval(name=approval.name)
+    await rounds.ends(approval, pb.Approval.EXECUTED)
+    assert (await admin.GetDepartment(name=made.name)).state == pb.Department.CLOSED
+
+
+async def test_the_requester_chooses_limits_end_a_chain_and_some_read_along(
+    workspace: Service, office: Any, rounds: Rounds
+) -> None:
+    people = [await office.hire(f"c{uuid4().hex[:6]}", ["general_manager"]) for _ in range(2)]
+    choice = {"source": "CHOICE", "candidates": [one.name for one in people]}
+    reader = {"source": "EMPLOYEE", "employee": workspace.person("finance").employee}
+    await rounds.policy("workspace.departments.close", {"approvers": [choice]}, copied=[reader])
+    made, admin = await rounds.department(), workspace.admin
+    await admin.CloseDepartment(name=made.name)
+    approval = await rounds.approval(made.name)
+    assert (approval.steps[0].state, list(approval.copied)) == ("CHOOSING", [reader["employee"]])
+    assert (await rounds.second.GetApproval(name=approval.name)).name == approval.name
+    assert await office.refusal(rounds.second.ApproveApproval(name=approval.name)) == "NOT_AN_APPROVER"
+    zong = admin.ChooseApprovers(name=approval.name, approvers=[workspace.person("zong").employee])
+    assert await office.refusal(zong) == "NOT_A_CANDIDATE"
+    chosen = await admin.ChooseApprovers(name=approval.name, approvers=[people[1].name])
+    assert [one.approver for one in chosen.decisions] == [people[1].name]
+
+    top = await office.hire(f"t{uuid4().hex[:6]}", ["general_manager"])
+    middle = await office.hire(f"m{uuid4().hex[:6]}", ["general_manager"], superior=top.name)
+    asker = await office.hire(f"a{uuid4().hex[:6]}", ["sales_representative"], superior=middle.name)
+    chain = {"source": "CHAIN", "field": "amount", "limits": ["1000", "50000"]}
+    draft = await admin.CreateApprovalPolicy(
+        approvalPolicy={
+            "displayName": "额度",
+            "action": "sales.quotes.submit",
+            "steps": [{"approvers": [chain]}],
+        }
+    )
+    reached = []
+    for amount in ("1000.00", "1000.01", "99999"):
+        path = await admin.SimulateApprovalPolicy(
+            name=draft.name,
+            requester=asker.name,
+            record={"amount": {"amount": amount, "currencyCode": "CNY"}},
+        )
+        reached.append(len(path.steps[0].approvers))
+    assert reached == [1, 2, 2]
+
+
+async def test_what_went_to_a_delegate_returns_when_the_delegation_ends(
+    workspace: Service, office: Any, rounds: Rounds
+) -> None:
+    boss, deputy = [await office.hire(f"d{uuid4().hex[:6]}", ["general_manager"]) for _ in range(2)]
+    await rounds.policy(
+        "workspace.departments.close", {"approvers": [{"source": "EMPLOYEE", "employee": boss.name}]}
+    )
+    made = await rounds.department()
+    await workspace.admin.CloseDepartment(name=made.name)
+    approval = await rounds.approval(made.name)
+    client = await office.client_of(boss)
+    until = (datetime.now(UTC) + timedelta(hours=1)).isoformat().replace("+00:00", "Z")
+    await client.DelegateEmployee(name=boss.name, delegate=deputy.name, untilTime=until, reason="出差")
+
+    async def open_for() -> list[str]:
+        now = await workspace.admin.GetApproval(name=approval.name)
+        return [one.approver for one in now.decisions if not one.vote]
+
+    assert await open_for() == [deputy.name]
+    await client.DelegateEmployee(name=boss.name)
+    async with workspace.running.call("test", system("workspace")) as call:
+        await return_delegated(call)
+    assert await open_for() == [boss.name]
+
+
+async def test_the_shipped_policies_are_there(workspace: Service) -> None:
+    found = (
+        await workspace.admin.ListApprovalPolicies(filter='action = "sales.quotes.submit" AND state = ACTIVE')
+    ).approval_policies
+    assert [one.condition for one in found] == ["below_floor = true OR over_limit = true"]
+    drafts = {
+        one.action for one in (await workspace.admin.ListApprovalPolicies(pageSize=200)).approval_policies
+    }
+    assert {
+        "orders.contracts.approve",
+        "customer.accounts.update:owner",
+        "workspace.employees.assignRole",
+    } <= drafts

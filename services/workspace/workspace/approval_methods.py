@@ -1,0 +1,152 @@
+"""Methods of approval policies and approvals."""
+
+from typing import Any
+
+from crm.workspace.v1 import pb
+from crmkit.call import Call
+from crmkit.errors import FailedPrecondition, InvalidArgument, PermissionDenied, Problem
+from crmkit.standard import Standard
+from google.protobuf.json_format import MessageToDict
+
+from workspace.asking import ask
+from workspace.model.approval import Approval, hand_to_delegate
+from workspace.model.deciders import employee
+from workspace.model.employee import Employee
+from workspace.model.policy import ApprovalPolicy
+from workspace.model.policy import simulate as path_of
+
+MOST_AT_ONCE = 100
+
+
+class ApprovalMethods:
+    """What waits for whose decision, and what was decided."""
+
+    approval_policies = Standard(ApprovalPolicy)
+    approvals = Standard(Approval)
+
+    async def ActivateApprovalPolicy(self, request: Any, call: Call) -> ApprovalPolicy:
+        policy = await call.load(ApprovalPolicy, request)
+        await policy.activate(call)
+        return policy
+
+    async def RetireApprovalPolicy(self, request: Any, call: Call) -> ApprovalPolicy:
+        policy = await call.load(ApprovalPolicy, request)
+        policy.retire()
+        return policy
+
+    async def ApproveApproval(self, request: pb.ApproveApprovalRequest, call: Call) -> Approval:
+        approval = await call.load(Approval, request)
+        await ask(approval, await approval.approve(request.digest, request.comment, call), call)
+        return approval
+
+    async def BatchDecideApprovals(
+        self, request: pb.BatchDecideApprovalsRequest, call: Call
+    ) -> pb.BatchDecideApprovalsResponse:
+        if not 0 < len(request.items) <= MOST_AT_ONCE:
+            raise InvalidArgument("MALFORMED", detail=f"items: 1 to {MOST_AT_ONCE}")
+        answer = pb.BatchDecideApprovalsResponse()
+        for item in request.items:
+            try:
+                async with call.db.begin_nested():
+                    approval = await call.load(Approval, item)
+                    await self._decide(approval, item.digest, request, call)
+                    await call.flush()
+                answer.items.add(name=item.name, state=approval.state)
+            except Problem as problem:
+                answer.items.add(name=item.name, reason=problem.reason)
+        return answer
+
+    async def _decide(self, approval: Approval, digest: str, request: Any, call: Call) -> None:
+        match request.vote:
+            case pb.Approval.AGREED:
+                await ask(approval, await approval.approve(digest, request.reason, call), call)
+            case pb.Approval.REFUSED:
+                approval.check_seen(digest)
+                approval.reject(request.reason, call)
+            case pb.Approval.GAVE_BACK:
+                approval.check_seen(digest)
+                approval.give_back(request.reason, call)
+            case _:
+                raise InvalidArgument("MALFORMED", detail="vote")
+
+    async def ResubmitApproval(self, request: pb.ReviseApprovalRequest, call: Call) -> Approval:
+        approval = await call.load(Approval, request)
+        approval.resubmit(MessageToDict(request.content), call)
+        return approval
+
+    async def ReviseApproval(self, request: pb.ReviseApprovalRequest, call: Call) -> Approval:
+        approval = await call.load(Approval, request)
+        approval.revise(MessageToDict(request.content), call)
+        return approval
+
+    async def RetryApproval(self, request: Any, call: Call) -> Approval:
+        approval = await call.load(Approval, request)
+        approval.retry(call)
+        return approval
+
+    async def ChooseApprovers(self, request: pb.ChooseApproversRequest, call: Call) -> Approval:
+        approval = await call.load(Approval, request)
+        approval.choose(list(request.approvers), call)
+        await ask(approval, await approval.advance(call), call)
+        return approval
+
+    async def ReassignApproval(self, request: pb.ReassignApprovalRequest, call: Call) -> Approval:
+        approval = await call.load(Approval, request)
+        approval.reassign(await self._decider(request, call), call)
+        await ask(approval, [request.approver], call)
+        return approval
+
+    async def AddApprovalSigner(self, request: pb.AddApprovalSignerRequest, call: Call) -> Approval:
+        approval = await call.load(Approval, request)
+        approval.add_signer(await self._decider(request, call), request.before, call)
+        await ask(approval, [request.approver], call)
+        return approval
+
+    async def _decider(self, request: Any, call: Call) -> Employee:
+        await call.check_references(request, "", ["approver"])
+        person = await employee(request.approver, call)
+        if person is None:
+            raise FailedPrecondition("EMPLOYEE_INACTIVE")
+        return person
+
+    async def CommentApproval(self, request: pb.CommentApprovalRequest, call: Call) -> Approval:
+        approval = await call.load(Approval, request)
+        approval.remark(request.text, call)
+        return approval
+
+    async def RemindApproval(self, request: Any, call: Call) -> Approval:
+        approval = await call.load(Approval, request)
+        await ask(approval, approval.remind(call), call, f":{call.now.isoformat()}")
+        return approval
+
+    async def SimulateApprovalPolicy(
+        self, request: pb.SimulateApprovalPolicyRequest, call: Call
+    ) -> pb.SimulateApprovalPolicyResponse:
+        policy = await call.load(ApprovalPolicy, request, lock=False)
+        await call.check_references(request, "", ["requester"])
+        return await path_of(policy, request.requester, MessageToDict(request.record), call)
+
+    async def DelegateEmployee(self, request: pb.DelegateEmployeeRequest, call: Call) -> Employee:
+        if request.name != call.caller.employee and not call.caller.may("workspace.employees.update"):
+            raise PermissionDenied("PERMISSION_DENIED", permission="workspace.employees.update")
+        person = await call.load(Employee, request)
+        await call.check_references(request, "", ["delegate"] if request.delegate else [])
+        await person.delegate(request, call)
+        for approval in await hand_to_delegate(person, call):
+            await ask(approval, [one.approver for one in approval.open_decisions()], call)
+        return person
+
+    async def RejectApproval(self, request: pb.ReasonRequest, call: Call) -> Approval:
+        approval = await call.load(Approval, request)
+        approval.reject(request.reason, call)
+        return approval
+
+    async def ReturnApproval(self, request: pb.ReasonRequest, call: Call) -> Approval:
+        approval = await call.load(Approval, request)
+        approval.give_back(request.reason, call)
+        return approval
+
+    async def WithdrawApproval(self, request: Any, call: Call) -> Approval:
+        approval = await call.load(Approval, request)
+        approval.withdraw(call)
+        return approval
