@@ -90,8 +90,8 @@ class Standard:
     def verb(self, method: MethodDescriptor) -> Handler | None:
         """The handler of `HoldOrder`: the order, locked, and its `hold`; None where the model has no such method.
 
-        The model's method takes what it names: `call`, and fields of the request as a row would keep them. What it
-        returns is the reply; nothing means the row. ValueError where it names what the request does not have.
+        The model's method takes what it names: `call`, the `request`, and fields of it as a row would keep them. What
+        it returns is the reply; nothing means the row. ValueError where it names what the request does not have.
         """
         name = snake(method.name.replace(self.model.__message__.DESCRIPTOR.name, "", 1)).lstrip("_")
         behaviour = getattr(self.model, name, None)
@@ -100,17 +100,17 @@ class Standard:
         given = {field.name: field for field in nested_fields(method.input_type)}
         wanted = list(signature(behaviour).parameters.values())[1:]
         for one in wanted:
-            if one.name != "call" and one.name not in given and one.default is Parameter.empty:
+            if one.name not in {*given, "call", "request"} and one.default is Parameter.empty:
                 raise ValueError(
                     f"{method.full_name} has no field {one.name}, which {self.model.__name__}.{name} wants"
                 )
         fields = [given[one.name] for one in wanted if one.name in given]
-        wants_call = any(one.name == "call" for one in wanted)
+        names = {one.name for one in wanted}
 
         async def run(request: Any, call: Call) -> Any:
             row = await call.load(self.model, request)
-            values = read(fields, request)
-            done = behaviour(row, **values, call=call) if wants_call else behaviour(row, **values)
+            own = {"call": call, "request": request}
+            done = behaviour(row, **read(fields, request), **{name: own[name] for name in names & own.keys()})
             if isawaitable(done):
                 done = await done
             return row if done is None else done

@@ -165,16 +165,6 @@ class CustomerService:
         account = await call.load(Account, request, lock=False)
         return await call.add(account.copied(request.display_name))
 
-    async def ArchiveAccount(self, request: Any, call: Call) -> Account:
-        account = await call.load(Account, request)
-        account.archive()
-        return account
-
-    async def UnarchiveAccount(self, request: Any, call: Call) -> Account:
-        account = await call.load(Account, request)
-        account.unarchive()
-        return account
-
     async def CheckAccountCollision(
         self, request: pb.CheckAccountCollisionRequest, call: Call
     ) -> dict[str, Any]:
@@ -251,28 +241,6 @@ class CustomerService:
     ) -> pb.FindNearbyAccountsResponse:
         return await places.nearby(request, call)
 
-    async def ApplyProfileChange(self, request: Any, call: Call) -> ProfileChange:
-        change = await call.load(ProfileChange, request)
-        await change.apply(call)
-        return change
-
-    async def RejectProfileChange(self, request: pb.RejectProfileChangeRequest, call: Call) -> ProfileChange:
-        change = await call.load(ProfileChange, request)
-        change.reject(request.reason, call)
-        return change
-
-    async def ConfirmProfileChange(
-        self, request: pb.ConfirmProfileChangeRequest, call: Call
-    ) -> ProfileChange:
-        change = await call.load(ProfileChange, request)
-        await change.confirm(request.address, request.code, call)
-        return change
-
-    async def ResendProfileChange(self, request: Any, call: Call) -> ProfileChange:
-        change = await call.load(ProfileChange, request)
-        change.resend(call)
-        return change
-
     async def GradeCreditProfile(self, request: pb.GradeCreditProfileRequest, call: Call) -> CreditProfile:
         profile = await call.load(CreditProfile, request)
         await profile.give_grade(request, call)
@@ -284,16 +252,6 @@ class CustomerService:
         await profile.raise_limit(request, call)
         return profile
 
-    async def HoldCreditProfile(self, request: pb.HoldCreditProfileRequest, call: Call) -> CreditProfile:
-        profile = await call.load(CreditProfile, request)
-        profile.hold(request.reason, call)
-        return profile
-
-    async def ReleaseCreditProfile(self, request: Any, call: Call) -> CreditProfile:
-        profile = await call.load(CreditProfile, request)
-        profile.release(call)
-        return profile
-
     async def CheckCreditProfile(self, request: pb.CheckCreditProfileRequest, call: Call) -> CreditProfile:
         profile = await call.load(CreditProfile, request)
         await check_register(profile, request, call)
@@ -301,33 +259,6 @@ class CustomerService:
 
     async def GetCreditCoverage(self, request: Any, call: Call) -> pb.CreditCoverage:
         return await coverage(call)
-
-    async def ActivateCarePlan(self, request: Any, call: Call) -> CarePlan:
-        plan = await call.load(CarePlan, request)
-        await plan.activate(call)
-        return plan
-
-    async def PauseCarePlan(self, request: Any, call: Call) -> CarePlan:
-        plan = await call.load(CarePlan, request)
-        plan.pause()
-        return plan
-
-    async def EndCarePlan(self, request: Any, call: Call) -> CarePlan:
-        plan = await call.load(CarePlan, request)
-        plan.end()
-        return plan
-
-    async def CompleteCareOccurrence(
-        self, request: pb.CompleteCareOccurrenceRequest, call: Call
-    ) -> CareOccurrence:
-        occurrence = await call.load(CareOccurrence, request)
-        occurrence.complete(request.result, request.satisfaction)
-        return occurrence
-
-    async def SkipCareOccurrence(self, request: pb.SkipCareOccurrenceRequest, call: Call) -> CareOccurrence:
-        occurrence = await call.load(CareOccurrence, request)
-        occurrence.skip(request.reason)
-        return occurrence
 
     async def GetAccountPersona(self, request: pb.GetAccountPersonaRequest, call: Call) -> pb.Persona:
         account = await call.load(Account, request.name, lock=False)
@@ -365,31 +296,6 @@ class CustomerService:
         interaction = await call.load(Interaction, request)
         interaction.comment(request.text, call)
         return interaction
-
-    async def CheckImport(self, request: Any, call: Call) -> Import:
-        found = await call.load(Import, request)
-        await found.check(call)
-        return found
-
-    async def RunImport(self, request: pb.RunImportRequest, call: Call) -> Import:
-        found = await call.load(Import, request)
-        await found.run(request.skip_errors, call)
-        return found
-
-    async def PauseImport(self, request: Any, call: Call) -> Import:
-        found = await call.load(Import, request)
-        await found.pause(call)
-        return found
-
-    async def ResumeImport(self, request: Any, call: Call) -> Import:
-        found = await call.load(Import, request)
-        await found.resume(call)
-        return found
-
-    async def RevertImport(self, request: Any, call: Call) -> Import:
-        found = await call.load(Import, request)
-        await found.revert(call)
-        return found
 
 
 async def _managed(request: Any, call: Call) -> Pool:

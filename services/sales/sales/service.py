@@ -86,64 +86,20 @@ class SalesService(LeadMethods):
         await lead.assign(request.owner, call)
         return lead
 
-    async def AllocateLead(self, request: pb.AllocateLeadRequest, call: Call) -> Lead:
-        lead = await call.load(Lead, request)
-        lead.allocate(request.segment, call)
-        return lead
-
     async def CopyLead(self, request: Any, call: Call) -> Lead:
         lead = await call.load(Lead, request, lock=False)
         return await lead.copied(call)
-
-    async def ActivateAssignmentRule(self, request: Any, call: Call) -> AssignmentRule:
-        rule = await call.load(AssignmentRule, request)
-        rule.activate()
-        return rule
-
-    async def RetireAssignmentRule(self, request: Any, call: Call) -> AssignmentRule:
-        rule = await call.load(AssignmentRule, request)
-        rule.retire()
-        return rule
 
     async def TestAssignment(
         self, request: pb.TestAssignmentRequest, call: Call
     ) -> pb.TestAssignmentResponse:
         return await tested(await call.load(Lead, request.lead, lock=False), call)
 
-    async def ActivateCommissionPlan(self, request: Any, call: Call) -> CommissionPlan:
-        plan = await call.load(CommissionPlan, request)
-        await plan.activate(call)
-        return plan
-
-    async def RetireCommissionPlan(self, request: Any, call: Call) -> CommissionPlan:
-        plan = await call.load(CommissionPlan, request)
-        plan.retire(call)
-        return plan
-
-    async def NewCommissionPlanVersion(self, request: Any, call: Call) -> CommissionPlan:
-        plan = await call.load(CommissionPlan, request)
-        return await plan.new_version(call)
-
-    async def IssueCommissionStatement(self, request: Any, call: Call) -> CommissionStatement:
-        statement = await call.load(CommissionStatement, request)
-        statement.issue(call)
-        return statement
-
     async def DisputeCommissionStatement(
         self, request: pb.DisputeStatementRequest, call: Call
     ) -> CommissionStatement:
         statement = await call.load(CommissionStatement, request)
         await statement.dispute(list(request.entries), request.reason, call)
-        return statement
-
-    async def ConfirmCommissionStatement(self, request: Any, call: Call) -> CommissionStatement:
-        statement = await call.load(CommissionStatement, request)
-        statement.confirm()
-        return statement
-
-    async def PayCommissionStatement(self, request: Any, call: Call) -> CommissionStatement:
-        statement = await call.load(CommissionStatement, request)
-        await statement.pay(call)
         return statement
 
     async def EstimateCommission(
@@ -154,16 +110,6 @@ class SalesService(LeadMethods):
     async def CheckInVisit(self, request: pb.CheckInVisitRequest, call: Call) -> Visit:
         visit = await call.load(Visit, request)
         visit.arrive(request, call)
-        return visit
-
-    async def CompleteVisit(self, request: pb.CompleteVisitRequest, call: Call) -> Visit:
-        visit = await call.load(Visit, request)
-        visit.complete(request, call)
-        return visit
-
-    async def CancelVisit(self, request: pb.CancelVisitRequest, call: Call) -> Visit:
-        visit = await call.load(Visit, request)
-        visit.cancel(request.reason, call)
         return visit
 
     async def ReviewVisit(self, request: pb.ReviewVisitRequest, call: Call) -> Visit:
@@ -177,16 +123,6 @@ class SalesService(LeadMethods):
         visits = [await call.load(Visit, name, lock=False) for name in list(request.visits)[:100]]
         return route(visits, request.start)
 
-    async def CommentTip(self, request: pb.CommentTipRequest, call: Call) -> Tip:
-        tip = await call.load(Tip, request)
-        tip.comment(request.text, call)
-        return tip
-
-    async def MarkTip(self, request: Any, call: Call) -> Tip:
-        tip = await call.load(Tip, request)
-        tip.mark(call)
-        return tip
-
     async def AcceptTipComment(self, request: pb.AcceptTipCommentRequest, call: Call) -> Tip:
         tip = await call.load(Tip, request)
         tip.accept(request.comment, call)
@@ -196,21 +132,11 @@ class SalesService(LeadMethods):
         tip = await call.load(Tip, request, lock=False)
         return await tip.finish(call)
 
-    async def HideTip(self, request: pb.HideTipRequest, call: Call) -> Tip:
-        tip = await call.load(Tip, request)
-        tip.hide(request.reason)
-        return tip
-
     async def ListExperts(self, request: pb.ListExpertsRequest, call: Call) -> pb.ListExpertsResponse:
         return await experts(request.skill, call)
 
     async def SuggestTips(self, request: pb.SuggestTipsRequest, call: Call) -> dict[str, Any]:
         return {"tips": await beside(await call.load(Opportunity, request.name, lock=False), call)}
-
-    async def SubmitForecast(self, request: Any, call: Call) -> Forecast:
-        row = await call.load(Forecast, request)
-        row.submit()
-        return row
 
     async def AdjustForecast(self, request: pb.AdjustForecastRequest, call: Call) -> Forecast:
         row = await call.load(Forecast, request)
@@ -236,19 +162,9 @@ class SalesService(LeadMethods):
             await call.flush()
         return lead
 
-    async def WorkLead(self, request: Any, call: Call) -> Lead:
-        lead = await call.load(Lead, request)
-        lead.work(call)
-        return lead
-
     async def WaitLead(self, request: pb.WaitLeadRequest, call: Call) -> Lead:
         lead = await call.load(Lead, request)
         await lead.wait(request.until.ToDatetime(UTC), call)
-        return lead
-
-    async def ResumeLead(self, request: Any, call: Call) -> Lead:
-        lead = await call.load(Lead, request)
-        await lead.resume(call)
         return lead
 
     async def ConvertLead(self, request: pb.ConvertLeadRequest, call: Call) -> Lead:
@@ -257,31 +173,12 @@ class SalesService(LeadMethods):
         lead.request_conversion(await conversion_of(lead, request, call), call)
         return lead
 
-    async def ReopenLead(self, request: Any, call: Call) -> Lead:
-        lead = await call.load(Lead, request)
-        await lead.reopen(call)
-        return lead
-
-    async def DisqualifyLead(self, request: pb.DisqualifyLeadRequest, call: Call) -> Lead:
-        lead = await call.load(Lead, request)
-        await lead.disqualify(request.reason, call)
-        return lead
-
-    async def CancelLead(self, request: pb.CancelLeadRequest, call: Call) -> Lead:
-        lead = await call.load(Lead, request)
-        await lead.cancel(request.reason, call)
-        return lead
-
     async def ActivatePipeline(self, request: pb.ActivatePipelineRequest, call: Call) -> Pipeline:
         pipeline = await call.load(Pipeline, request)
         await pipeline.activate(
             {one.from_stage: one.to_stage for one in request.mappings}, request.move_deals, call
         )
         return pipeline
-
-    async def NewPipelineVersion(self, request: Any, call: Call) -> Pipeline:
-        pipeline = await call.load(Pipeline, request)
-        return await pipeline.new_version(call)
 
     async def ListWinRates(self, request: pb.ListWinRatesRequest, call: Call) -> pb.ListWinRatesResponse:
         return await win_rates(read_date(request.from_date), read_date(request.to_date), call)
@@ -312,11 +209,6 @@ class SalesService(LeadMethods):
         await call.check_references(request, "", ["pipeline"])
         return await brought_in(request, call)
 
-    async def RetirePipeline(self, request: Any, call: Call) -> Pipeline:
-        pipeline = await call.load(Pipeline, request)
-        await pipeline.retire(call)
-        return pipeline
-
     async def AdvanceOpportunity(self, request: pb.AdvanceOpportunityRequest, call: Call) -> Opportunity:
         opportunity = await call.load(Opportunity, request)
         stage = await opportunity.advance(request.stage, call)
@@ -336,11 +228,6 @@ class SalesService(LeadMethods):
         opportunity.suspend(read_date(request.until))
         return opportunity
 
-    async def ResumeOpportunity(self, request: Any, call: Call) -> Opportunity:
-        opportunity = await call.load(Opportunity, request)
-        opportunity.resume()
-        return opportunity
-
     async def WinOpportunity(self, request: Any, call: Call) -> Opportunity:
         opportunity = await call.load(Opportunity, request)
         opportunity.win(call)
@@ -356,45 +243,11 @@ class SalesService(LeadMethods):
         opportunity.lose(request.reason, request.competitor, call)
         return opportunity
 
-    async def ReopenOpportunity(self, request: Any, call: Call) -> Opportunity:
-        opportunity = await call.load(Opportunity, request)
-        await opportunity.reopen(call)
-        return opportunity
-
-    async def ArchiveCompetitor(self, request: Any, call: Call) -> Competitor:
-        competitor = await call.load(Competitor, request)
-        competitor.archive()
-        return competitor
-
-    async def UnarchiveCompetitor(self, request: Any, call: Call) -> Competitor:
-        competitor = await call.load(Competitor, request)
-        competitor.unarchive()
-        return competitor
-
-    async def ActivateProduct(self, request: Any, call: Call) -> Product:
-        product = await call.load(Product, request)
-        await product.activate(call)
-        return product
-
     async def EndProductSale(self, request: pb.EndProductSaleRequest, call: Call) -> Product:
         product = await call.load(Product, request)
         await call.check_references(request, "", ["successor"])
         product.end_sale(request.successor, call)
         return product
-
-    async def RetireProduct(self, request: Any, call: Call) -> Product:
-        product = await call.load(Product, request)
-        product.retire(call)
-        return product
-
-    async def ActivatePriceBook(self, request: Any, call: Call) -> PriceBook:
-        book = await call.load(PriceBook, request)
-        await book.activate(call)
-        return book
-
-    async def NewPriceBookVersion(self, request: Any, call: Call) -> PriceBook:
-        book = await call.load(PriceBook, request)
-        return await book.new_version(call)
 
     async def AdjustPriceBook(self, request: pb.AdjustPriceBookRequest, call: Call) -> dict[str, Any]:
         """A preview changes a copy that nobody stores."""
@@ -408,20 +261,6 @@ class SalesService(LeadMethods):
         changed = book.adjust(Decimal(request.percent or 0), list(request.products))
         return {"price_book": book, "changes": changed}
 
-    async def ActivateBundle(self, request: Any, call: Call) -> Bundle:
-        bundle = await call.load(Bundle, request)
-        await bundle.activate(call)
-        return bundle
-
-    async def RetireBundle(self, request: Any, call: Call) -> Bundle:
-        bundle = await call.load(Bundle, request)
-        bundle.retire()
-        return bundle
-
-    async def NewBundleVersion(self, request: Any, call: Call) -> Bundle:
-        bundle = await call.load(Bundle, request)
-        return await bundle.new_version(call)
-
     async def ConfigureBundle(
         self, request: pb.ConfigureBundleRequest, call: Call
     ) -> pb.ConfigureBundleResponse:
@@ -434,20 +273,6 @@ class SalesService(LeadMethods):
     ) -> pb.UpgradeConfigurationResponse:
         bundle = await call.load(Bundle, request.name, lock=False)
         return await upgraded(bundle, list(request.choices), call)
-
-    async def ActivateDiscountPolicy(self, request: Any, call: Call) -> DiscountPolicy:
-        policy = await call.load(DiscountPolicy, request)
-        await policy.activate(call)
-        return policy
-
-    async def PauseDiscountPolicy(self, request: Any, call: Call) -> DiscountPolicy:
-        policy = await call.load(DiscountPolicy, request)
-        policy.pause()
-        return policy
-
-    async def NewDiscountPolicyVersion(self, request: Any, call: Call) -> DiscountPolicy:
-        policy = await call.load(DiscountPolicy, request)
-        return await policy.new_version(call)
 
     async def SimulateDiscountPolicy(
         self, request: pb.SimulatePolicyRequest, call: Call

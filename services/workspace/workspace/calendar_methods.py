@@ -60,10 +60,6 @@ class CalendarMethods:
         await event.move(request.occurrence, request.start, request.end, request.accept_conflicts, call)
         return event
 
-    async def SplitCalendarEvent(self, request: pb.SplitCalendarEventRequest, call: Call) -> CalendarEvent:
-        event = await call.load(CalendarEvent, request)
-        return await event.split(request.occurrence, call)
-
     async def CompleteCalendarEvent(
         self, request: pb.CompleteCalendarEventRequest, call: Call
     ) -> CalendarEvent:

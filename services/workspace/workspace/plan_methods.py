@@ -25,39 +25,10 @@ class PlanMethods:
     work_plans = Standard(WorkPlan)
     work_summaries = Standard(WorkSummary)
 
-    async def SubmitWorkPlan(self, request: Any, call: Call) -> WorkPlan:
-        plan = await call.load(WorkPlan, request)
-        await plan.submit(call)
-        return plan
-
-    async def ApproveWorkPlan(self, request: pb.ApproveWorkPlanRequest, call: Call) -> WorkPlan:
-        plan = await call.load(WorkPlan, request)
-        plan.approve(request.remark, call)
-        return plan
-
     async def ReturnWorkPlan(self, request: pb.ReasonRequest, call: Call) -> WorkPlan:
         plan = await call.load(WorkPlan, request)
         plan.give_back(request.reason, call)
         return plan
-
-    async def CloseWorkPlan(self, request: Any, call: Call) -> WorkPlan:
-        plan = await call.load(WorkPlan, request)
-        plan.close(call)
-        return plan
-
-    async def CarryOverWorkPlan(self, request: Any, call: Call) -> WorkPlan:
-        plan = await call.load(WorkPlan, request)
-        return await plan.carry_over(call)
-
-    async def SubmitWorkSummary(self, request: Any, call: Call) -> WorkSummary:
-        summary = await call.load(WorkSummary, request)
-        await summary.submit(call)
-        return summary
-
-    async def ReviewWorkSummary(self, request: pb.ReviewWorkSummaryRequest, call: Call) -> WorkSummary:
-        summary = await call.load(WorkSummary, request)
-        summary.review(request.score, request.comment, call)
-        return summary
 
     async def ReturnWorkSummary(self, request: pb.ReasonRequest, call: Call) -> WorkSummary:
         summary = await call.load(WorkSummary, request)

@@ -52,16 +52,6 @@ class WorkspaceService(
         await department.move(request.parent, call)
         return department
 
-    async def CloseDepartment(self, request: Any, call: Call) -> Department:
-        department = await call.load(Department, request)
-        await department.close(call)
-        return department
-
-    async def ReopenDepartment(self, request: Any, call: Call) -> Department:
-        department = await call.load(Department, request)
-        await department.reopen(call)
-        return department
-
     async def MergeDepartment(self, request: pb.MergeDepartmentRequest, call: Call) -> Department:
         department = await call.load(Department, request)
         await call.check_references(request, "", ["into"])
@@ -80,38 +70,14 @@ class WorkspaceService(
     ) -> pb.ListDepartmentsAsOfResponse:
         return pb.ListDepartmentsAsOfResponse(departments=await tree_at(request.time.ToDatetime(UTC), call))
 
-    async def AssignEmployeeRole(self, request: pb.AssignRoleRequest, call: Call) -> Employee:
-        employee = await call.load(Employee, request)
-        await employee.assign_role(request, call)
-        return employee
-
     async def RevokeEmployeeRole(self, request: pb.RevokeRoleRequest, call: Call) -> Employee:
         employee = await call.load(Employee, request)
         await employee.revoke_role(request.role, call)
         return employee
 
-    async def ReinstateEmployee(self, request: Any, call: Call) -> Employee:
-        employee = await call.load(Employee, request)
-        await employee.reinstate(call)
-        return employee
-
-    async def CopyRole(self, request: pb.CopyRoleRequest, call: Call) -> Role:
-        role = await call.load(Role, request)
-        return await role.copy(request.code, request.display_name, call)
-
     async def SimulateRole(self, request: pb.SimulateRoleRequest, call: Call) -> pb.SimulateRoleResponse:
         role = await call.load(Role, request, lock=False)
         return await simulate(role, list(request.permissions), call)
-
-    async def FreezeEmployee(self, request: pb.ReasonRequest, call: Call) -> Employee:
-        employee = await call.load(Employee, request)
-        await employee.freeze(request.reason, call)
-        return employee
-
-    async def UnfreezeEmployee(self, request: Any, call: Call) -> Employee:
-        employee = await call.load(Employee, request)
-        employee.unfreeze()
-        return employee
 
     async def OffboardEmployee(self, request: pb.OffboardEmployeeRequest, call: Call) -> Employee:
         employee = await call.load(Employee, request)
@@ -123,11 +89,6 @@ class WorkspaceService(
         employee = await call.load(Employee, request)
         await employee.ask_for_account(call)
         return employee
-
-    async def RetireRole(self, request: Any, call: Call) -> Role:
-        role = await call.load(Role, request)
-        await role.retire(call)
-        return role
 
     async def ListPermissions(self, request: pb.ListPermissionsRequest, call: Call) -> dict[str, Any]:
         labels = {(found.area, found.collection): found.rule.label for found in resources().values()}
@@ -142,35 +103,11 @@ class WorkspaceService(
             )
         return {"permissions": listed}
 
-    async def PublishDictionary(self, request: Any, call: Call) -> Dictionary:
-        dictionary = await call.load(Dictionary, request)
-        dictionary.publish(call)
-        return dictionary
-
     async def RetireDictionaryEntry(self, request: pb.RetireDictionaryEntryRequest, call: Call) -> Dictionary:
         dictionary = await call.load(Dictionary, request)
         dictionary.retire(request.key)
         return dictionary
 
-    async def ActivateNumberRule(self, request: Any, call: Call) -> NumberRule:
-        rule = await call.load(NumberRule, request)
-        await rule.activate(call)
-        return rule
-
-    async def RetireNumberRule(self, request: Any, call: Call) -> NumberRule:
-        rule = await call.load(NumberRule, request)
-        rule.retire()
-        return rule
-
-    async def ActivateCustomField(self, request: Any, call: Call) -> CustomField:
-        field = await call.load(CustomField, request)
-        await field.activate(call)
-        return field
-
-    async def RetireCustomField(self, request: Any, call: Call) -> CustomField:
-        field = await call.load(CustomField, request)
-        field.retire()
-        return field
 
     async def VerifyAuditEntries(self, request: pb.VerifyAuditEntriesRequest, call: Call) -> dict[str, Any]:
         return vars(await proof.prove(request.from_seq, request.limit, call))
@@ -181,16 +118,6 @@ class WorkspaceService(
         answer: Any = mapper(ApiKey).message(key)
         answer.secret = key.shown
         return answer
-
-    async def RevokeApiKey(self, request: Any, call: Call) -> ApiKey:
-        key = await call.load(ApiKey, request)
-        key.revoke(call)
-        return key
-
-    async def CancelBulkJob(self, request: Any, call: Call) -> BulkJob:
-        job = await call.load(BulkJob, request)
-        job.cancel(call)
-        return job
 
     async def RevertBulkJob(self, request: Any, call: Call) -> BulkJob:
         job = await call.load(BulkJob, request)

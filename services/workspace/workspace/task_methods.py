@@ -22,36 +22,6 @@ class TaskMethods:
         await task.assign(request.owner, call)
         return task
 
-    async def StartTask(self, request: Any, call: Call) -> Task:
-        task = await call.load(Task, request)
-        task.start(call)
-        return task
-
-    async def BlockTask(self, request: pb.ReasonRequest, call: Call) -> Task:
-        task = await call.load(Task, request)
-        task.block(request.reason)
-        return task
-
-    async def CompleteTask(self, request: pb.CompleteTaskRequest, call: Call) -> Task:
-        task = await call.load(Task, request)
-        await task.complete(request.result, call)
-        return task
-
-    async def ReopenTask(self, request: Any, call: Call) -> Task:
-        task = await call.load(Task, request)
-        task.reopen()
-        return task
-
-    async def DeclineTask(self, request: pb.ReasonRequest, call: Call) -> Task:
-        task = await call.load(Task, request)
-        task.decline(request.reason, call)
-        return task
-
-    async def CancelTask(self, request: pb.ReasonRequest, call: Call) -> Task:
-        task = await call.load(Task, request)
-        task.cancel(request.reason, call)
-        return task
-
     async def ReadMyDay(self, request: pb.ReadMyDayRequest, call: Call) -> dict[str, Any]:
         today, overdue, due, coming = await my_day(call.caller.employee, call)
         return {"today": today.isoformat(), "overdue": overdue, "due_today": due, "coming": coming}
