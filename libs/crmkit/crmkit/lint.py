@@ -1,16 +1,18 @@
 """`python -m crmkit.lint`: the mistakes that would cost data, found in the code of the services.
 
 The rules are those of taste 3 to 9 and 12 that no linter knows: no commit, no `db.add` behind the kit, no `try` or HTTP
-in a service method, no engine in a module, no unknown error reason, no NATS client outside the kit, no patching of our
-own parts in tests.
+in a service method, no engine in a module, no layer that only passes on, no unknown error reason, no NATS client
+outside the kit, no patching of our own parts in tests.
 """
 
 import ast
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 from crmkit.errors import reasons
+from crmkit.resource import snake
 
 ROOT = Path(__file__).parents[3]
 PROBLEMS = {
@@ -45,6 +47,11 @@ def check(path: Path) -> Iterator[tuple[int, str]]:
                 n.name.split(".")[0] == "nats" for n in names
             ):
                 yield node.lineno, "facts go through the outbox, not through the NATS client"
+            case ast.AsyncFunctionDef() if in_service and not is_test and _only_passes_on(node):
+                yield (
+                    node.lineno,
+                    "what the model's method of the verb's name does alone needs no service method",
+                )
             case ast.ImportFrom(module=str(module)) if (
                 not _may_speak_nats(path) and module.split(".")[0] == "nats"
             ):
@@ -58,6 +65,21 @@ def check(path: Path) -> Iterator[tuple[int, str]]:
             function = ast.unparse(statement.value.func)
             if function.endswith(("create_engine", "create_async_engine", "async_sessionmaker", "Settings")):
                 yield statement.lineno, "no state in modules: what is needed is passed"
+
+
+def _only_passes_on(method: ast.AsyncFunctionDef) -> bool:
+    """Whether it loads a row, calls the method that bears the verb's name, and returns the row."""
+    match [ast.unparse(statement) for statement in method.body]:
+        case [loads, calls, returns]:
+            pass
+        case _:
+            return False
+    loaded = re.fullmatch(r"(\w+)(?:: \w+)? = await call\.load\((\w+), request\)", loads)
+    if loaded is None or returns != f"return {loaded[1]}":
+        return False
+    verb = snake(method.name.replace(loaded[2], "", 1)).lstrip("_")
+    argument = r"(call|request|request\.\w+|list\(request\.\w+\))"
+    return bool(re.fullmatch(rf"(await )?{loaded[1]}\.{verb}\(({argument}(, {argument})*)?\)", calls))
 
 
 def _may_speak_nats(path: Path) -> bool:

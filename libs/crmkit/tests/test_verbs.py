@@ -1,7 +1,10 @@
 """Verbs that the model does by itself."""
 
+from pathlib import Path
+
 import pytest
 from crm.servicedesk.v1 import servicedesk_pb2
+from crmkit.lint import check
 from crmkit.rpc import compile_service
 from crmkit.standard import Standard
 from servicedesk.model.queue import Queue
@@ -30,3 +33,18 @@ def test_a_verb_that_nobody_does_does_not_start() -> None:
 
     with pytest.raises(ValueError, match="LogTicket is not implemented"):
         compile_service(SERVICE, Desk())
+
+
+@pytest.mark.parametrize(
+    ("verb", "refused"),
+    [("await ticket.hold(request.reason, call)", True), ("ticket.hold(request.until.seconds)", False)],
+)
+def test_a_service_method_that_only_passes_on_is_refused(tmp_path: Path, verb: str, refused: bool) -> None:
+    path = tmp_path / "services" / "service.py"
+    path.parent.mkdir()
+    path.write_text(
+        "class Desk:\n"
+        "    async def HoldTicket(self, request: Any, call: Call) -> Ticket:\n"
+        f"        ticket = await call.load(Ticket, request)\n        {verb}\n        return ticket\n"
+    )
+    assert [line for line, _ in check(path)] == ([2] if refused else [])

@@ -281,20 +281,10 @@ class CustomerService:
         relation.end(read_date(request.date) or call.now.date(), call)
         return relation
 
-    async def AmendInteraction(self, request: pb.AmendInteractionRequest, call: Call) -> Interaction:
-        interaction = await call.load(Interaction, request)
-        interaction.amend(request.text, call)
-        return interaction
-
     async def ForwardInteraction(self, request: pb.ForwardInteractionRequest, call: Call) -> Interaction:
         interaction = await call.load(Interaction, request)
         await call.check_references(request, "", ["departments"])
         interaction.forward(list(request.departments), pb.Interaction.ForwardKind.Name(request.kind), call)
-        return interaction
-
-    async def CommentInteraction(self, request: pb.CommentInteractionRequest, call: Call) -> Interaction:
-        interaction = await call.load(Interaction, request)
-        interaction.comment(request.text, call)
         return interaction
 
 

@@ -95,13 +95,6 @@ class SalesService(LeadMethods):
     ) -> pb.TestAssignmentResponse:
         return await tested(await call.load(Lead, request.lead, lock=False), call)
 
-    async def DisputeCommissionStatement(
-        self, request: pb.DisputeStatementRequest, call: Call
-    ) -> CommissionStatement:
-        statement = await call.load(CommissionStatement, request)
-        await statement.dispute(list(request.entries), request.reason, call)
-        return statement
-
     async def EstimateCommission(
         self, request: pb.EstimateCommissionRequest, call: Call
     ) -> pb.EstimateCommissionResponse:
@@ -216,16 +209,6 @@ class SalesService(LeadMethods):
             _must_be_held(
                 "AdvanceOpportunity", opportunity, call, "STAGE_NEEDS_APPROVAL", stage=stage.display_name
             )
-        return opportunity
-
-    async def RetreatOpportunity(self, request: pb.RetreatOpportunityRequest, call: Call) -> Opportunity:
-        opportunity = await call.load(Opportunity, request)
-        await opportunity.retreat(request.stage, request.reason, call)
-        return opportunity
-
-    async def SuspendOpportunity(self, request: pb.SuspendOpportunityRequest, call: Call) -> Opportunity:
-        opportunity = await call.load(Opportunity, request)
-        opportunity.suspend(read_date(request.until))
         return opportunity
 
     async def WinOpportunity(self, request: Any, call: Call) -> Opportunity:

@@ -50,23 +50,6 @@ class CalendarMethods:
         await event.respond(call.caller.employee, request.response, request.comment, call)
         return event
 
-    async def CancelCalendarEvent(self, request: pb.CancelCalendarEventRequest, call: Call) -> CalendarEvent:
-        event = await call.load(CalendarEvent, request)
-        await event.cancel(request.range, request.occurrence, request.reason, call)
-        return event
-
-    async def MoveCalendarEvent(self, request: pb.MoveCalendarEventRequest, call: Call) -> CalendarEvent:
-        event = await call.load(CalendarEvent, request)
-        await event.move(request.occurrence, request.start, request.end, request.accept_conflicts, call)
-        return event
-
-    async def CompleteCalendarEvent(
-        self, request: pb.CompleteCalendarEventRequest, call: Call
-    ) -> CalendarEvent:
-        event = await call.load(CalendarEvent, request)
-        await event.complete(request.minutes, request.action_items, call)
-        return event
-
     async def CheckConflicts(self, request: pb.CheckConflictsRequest, call: Call) -> dict[str, Any]:
         event = await _draft(request.calendar_event, call)
         until = (call.now + AHEAD).replace(tzinfo=None)

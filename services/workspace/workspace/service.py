@@ -70,11 +70,6 @@ class WorkspaceService(
     ) -> pb.ListDepartmentsAsOfResponse:
         return pb.ListDepartmentsAsOfResponse(departments=await tree_at(request.time.ToDatetime(UTC), call))
 
-    async def RevokeEmployeeRole(self, request: pb.RevokeRoleRequest, call: Call) -> Employee:
-        employee = await call.load(Employee, request)
-        await employee.revoke_role(request.role, call)
-        return employee
-
     async def SimulateRole(self, request: pb.SimulateRoleRequest, call: Call) -> pb.SimulateRoleResponse:
         role = await call.load(Role, request, lock=False)
         return await simulate(role, list(request.permissions), call)

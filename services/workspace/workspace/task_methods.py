@@ -32,11 +32,6 @@ class TaskMethods:
         note.share(request.employees, call)
         return note
 
-    async def UnshareNote(self, request: pb.ShareRequest, call: Call) -> Note:
-        note = await call.load(Note, request)
-        note.unshare(request.employees, call)
-        return note
-
     async def MakeTaskOfNote(self, request: Any, call: Call) -> Task:
         note = await call.load(Note, request)
         return await note.task(call)

@@ -84,14 +84,14 @@ class Interaction(Resource, Base):
         if call.now - self.create_time > EDITABLE:
             raise FailedPrecondition("INTERACTION_LOCKED")
 
-    def amend(self, addition: str, call: Call) -> None:
+    def amend(self, text: str, call: Call) -> None:
         """Adds to the text; both stay."""
-        self.amendments = [*self.amendments, _note(addition, call)]
+        self.amendments = [*self.amendments, _note(text, call)]
         self.state = "AMENDED"
 
-    def comment(self, remark: str, call: Call) -> None:
+    def comment(self, text: str, call: Call) -> None:
         """Adds a comment."""
-        self.comments = [*self.comments, _note(remark, call)]
+        self.comments = [*self.comments, _note(text, call)]
 
     def forward(self, departments: list[str], kind: str, call: Call) -> None:
         """Tells departments; those that were told of this kind before are left out."""

@@ -158,16 +158,16 @@ class Opportunity(Resource, Base):
         self._move(pipeline, target, call)
         return stage
 
-    async def retreat(self, target: str, reason: str, call: Call) -> None:
+    async def retreat(self, stage: str, reason: str, call: Call) -> None:
         """Moves it back, to the stage before unless another is named."""
         self.check_state("OPEN")
         pipeline = await self.its_pipeline(call)
-        target = target or pipeline.neighbour(self.stage, -1)
-        if target and pipeline.stage(target) is None:
+        stage = stage or pipeline.neighbour(self.stage, -1)
+        if stage and pipeline.stage(stage) is None:
             raise _unknown_stage("stage")
-        if not target or pipeline.position(target) >= pipeline.position(self.stage):
+        if not stage or pipeline.position(stage) >= pipeline.position(self.stage):
             raise FailedPrecondition("ILLEGAL_TRANSITION", state=self.stage)
-        self._move(pipeline, target, call, reason)
+        self._move(pipeline, stage, call, reason)
 
     def suspend(self, until: date | None) -> None:
         """Lets it rest."""

@@ -395,16 +395,16 @@ class CalendarEvent(Resource, Base):
         self.attendees = answered
         await self.put_into_calendars(call, check=False)
 
-    async def cancel(self, scope: int, occurrence: str, reason: str, call: Call) -> None:
+    async def cancel(self, range: str, occurrence: str, reason: str, call: Call) -> None:
         """Takes all dates, one, or one and those behind it out."""
         self.check_organizer(call)
         self.check_open()
-        if scope == pb.ONE and self.repeats:
+        if range == "ONE" and self.repeats:
             await self._change_one(
                 occurrence, pb.CalendarEvent.Override(occurrence=occurrence, cancelled=True), call
             )
             call.emit(events.CalendarEventCancelled, self, calendar_event=self.told(), occurrence=occurrence)
-        elif scope == pb.FOLLOWING and self.repeats and occurrence != self.series.key(self.series.start):
+        elif range == "FOLLOWING" and self.repeats and occurrence != self.series.key(self.series.start):
             self._end_before(occurrence)
             self.sequence += 1
             await self.put_into_calendars(call, check=False)
@@ -415,11 +415,11 @@ class CalendarEvent(Resource, Base):
             await self._clear(call)
             call.emit(events.CalendarEventCancelled, self, calendar_event=self.told())
 
-    async def move(self, occurrence: str, start: str, end: str, accept: bool, call: Call) -> None:
+    async def move(self, occurrence: str, start: str, end: str, accept_conflicts: bool, call: Call) -> None:
         """Moves all, or one date alone; the others of the series stay where they are."""
         self.check_organizer(call)
         self.check_open()
-        self.accept_conflicts = accept
+        self.accept_conflicts = accept_conflicts
         if occurrence and self.repeats:
             moved = pb.CalendarEvent.Override(occurrence=occurrence, start=start, end=end)
             await self._change_one(occurrence, moved, call)
@@ -526,12 +526,12 @@ class CalendarEvent(Resource, Base):
         call.emit(events.CalendarEventMoved, self, calendar_event=self.told())
         return await call.add(new)
 
-    async def complete(self, minutes: str, actions: Sequence[Any], call: Call) -> None:
+    async def complete(self, minutes: str, action_items: Sequence[Any], call: Call) -> None:
         """Has taken place; what is to be done becomes tasks."""
         self.check_organizer(call)
         self.check_state("SCHEDULED")
         self.state, self.minutes = "DONE", minutes or self.minutes
-        for action in actions:
+        for action in action_items:
             due = action.due_time.ToDatetime(UTC) if action.HasField("due_time") else None
             owner = action.owner or call.caller.employee
             await call.add(

@@ -122,12 +122,12 @@ class Employee(Resource, Base):
         await check_delegation(self, request.delegate, call)
         self.delegations = [given]
 
-    async def revoke_role(self, code: str, call: Call) -> None:
+    async def revoke_role(self, role: str, call: Call) -> None:
         """Takes a role away, however it was given."""
-        if code not in (*self.roles, *(one.role for one in self.temporary_roles)):
-            raise FailedPrecondition("ROLE_UNKNOWN", role=code)
-        self.roles = [one for one in self.roles if one != code]
-        self.temporary_roles = [one for one in self.temporary_roles if one.role != code]
+        if role not in (*self.roles, *(one.role for one in self.temporary_roles)):
+            raise FailedPrecondition("ROLE_UNKNOWN", role=role)
+        self.roles = [one for one in self.roles if one != role]
+        self.temporary_roles = [one for one in self.temporary_roles if one.role != role]
         await check_administrator_left(call)
 
     def held(self, at: datetime) -> list[str]:

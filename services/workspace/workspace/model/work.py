@@ -55,10 +55,10 @@ class Note(Resource, Base):
         self.check_owner(call)
         self.collaborators = list(dict.fromkeys([*self.collaborators, *people]))
 
-    def unshare(self, people: Sequence[str], call: Call) -> None:
+    def unshare(self, employees: Sequence[str], call: Call) -> None:
         """Shows it to these no more; to nobody where none are named."""
         self.check_owner(call)
-        self.collaborators = [name for name in self.collaborators if people and name not in people]
+        self.collaborators = [name for name in self.collaborators if employees and name not in employees]
 
     async def task(self, call: Call) -> Task:
         """The task that is made of it, once."""
