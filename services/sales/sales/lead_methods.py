@@ -1,7 +1,5 @@
 """The methods of pools, intakes and what is done with a lead before it is converted."""
 
-from typing import Any
-
 from crm.sales.v1 import pb
 from crmkit.call import Call
 from crmkit.errors import FailedPrecondition, InvalidArgument
@@ -34,11 +32,6 @@ class LeadMethods:
             await call.flush()
         return lead
 
-    async def FollowUpLead(self, request: pb.FollowUpLeadRequest, call: Call) -> Lead:
-        lead = await call.load(Lead, request)
-        await lead.follow_up(request, call)
-        return lead
-
     async def MergeLeads(self, request: pb.MergeLeadsRequest, call: Call) -> Lead:
         if len(request.others) > MERGED_AT_ONCE:
             raise InvalidArgument("MALFORMED", detail="others")
@@ -65,19 +58,9 @@ class LeadMethods:
         lead.campaign, lead.need = request.campaign, request.need
         return await seen_or_told(lead, call)
 
-    async def CloseLeadPool(self, request: Any, call: Call) -> LeadPool:
-        pool = await call.load(LeadPool, request)
-        await pool.close(call)
-        return pool
-
     async def SimulateLeadPoolRule(self, request: pb.SimulateLeadPoolRuleRequest, call: Call) -> LeadPoolRule:
         if request.days > LONGEST_PAST:
             raise InvalidArgument("MALFORMED", detail="days")
         rule = await call.load(LeadPoolRule, request)
         await rule.simulate(request.days, call)
-        return rule
-
-    async def ActivateLeadPoolRule(self, request: Any, call: Call) -> LeadPoolRule:
-        rule = await call.load(LeadPoolRule, request)
-        await rule.activate(call)
         return rule

@@ -30,11 +30,6 @@ class NoticeMethods:
     notification_rules = Standard(NotificationRule)
     notification_preferences = Standard(NotificationPreference)
 
-    async def MarkReadNotification(self, request: Any, call: Call) -> Notification:
-        notification = await call.load(Notification, request)
-        notification.mark_read(call)
-        return notification
-
     async def MarkAllNotificationsRead(
         self, request: pb.MarkAllNotificationsReadRequest, call: Call
     ) -> dict[str, Any]:
@@ -53,25 +48,10 @@ class NoticeMethods:
         notification.snooze(request.until.ToDatetime(UTC), call)
         return notification
 
-    async def ArchiveNotification(self, request: Any, call: Call) -> Notification:
-        notification = await call.load(Notification, request)
-        notification.archive(call)
-        return notification
-
     async def SetNotificationPreference(
         self, request: pb.SetNotificationPreferenceRequest, call: Call
     ) -> NotificationPreference:
         return await NotificationPreference.set(request, call)
-
-    async def ActivateNotificationRule(self, request: Any, call: Call) -> NotificationRule:
-        rule = await call.load(NotificationRule, request)
-        await rule.activate(call)
-        return rule
-
-    async def PauseNotificationRule(self, request: Any, call: Call) -> NotificationRule:
-        rule = await call.load(NotificationRule, request)
-        rule.pause()
-        return rule
 
     async def TestNotificationRule(
         self, request: pb.TestNotificationRuleRequest, call: Call
