@@ -24,16 +24,6 @@ class ApprovalMethods:
     approval_policies = Standard(ApprovalPolicy)
     approvals = Standard(Approval)
 
-    async def ActivateApprovalPolicy(self, request: Any, call: Call) -> ApprovalPolicy:
-        policy = await call.load(ApprovalPolicy, request)
-        await policy.activate(call)
-        return policy
-
-    async def RetireApprovalPolicy(self, request: Any, call: Call) -> ApprovalPolicy:
-        policy = await call.load(ApprovalPolicy, request)
-        policy.retire()
-        return policy
-
     async def ApproveApproval(self, request: pb.ApproveApprovalRequest, call: Call) -> Approval:
         approval = await call.load(Approval, request)
         await ask(approval, await approval.approve(request.digest, request.comment, call), call)
@@ -77,11 +67,6 @@ class ApprovalMethods:
     async def ReviseApproval(self, request: pb.ReviseApprovalRequest, call: Call) -> Approval:
         approval = await call.load(Approval, request)
         approval.revise(MessageToDict(request.content), call)
-        return approval
-
-    async def RetryApproval(self, request: Any, call: Call) -> Approval:
-        approval = await call.load(Approval, request)
-        approval.retry(call)
         return approval
 
     async def ChooseApprovers(self, request: pb.ChooseApproversRequest, call: Call) -> Approval:
@@ -136,17 +121,7 @@ class ApprovalMethods:
             await ask(approval, [one.approver for one in approval.open_decisions()], call)
         return person
 
-    async def RejectApproval(self, request: pb.ReasonRequest, call: Call) -> Approval:
-        approval = await call.load(Approval, request)
-        approval.reject(request.reason, call)
-        return approval
-
     async def ReturnApproval(self, request: pb.ReasonRequest, call: Call) -> Approval:
         approval = await call.load(Approval, request)
         approval.give_back(request.reason, call)
-        return approval
-
-    async def WithdrawApproval(self, request: Any, call: Call) -> Approval:
-        approval = await call.load(Approval, request)
-        approval.withdraw(call)
         return approval

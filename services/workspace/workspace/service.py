@@ -103,7 +103,6 @@ class WorkspaceService(
         dictionary.retire(request.key)
         return dictionary
 
-
     async def VerifyAuditEntries(self, request: pb.VerifyAuditEntriesRequest, call: Call) -> dict[str, Any]:
         return vars(await proof.prove(request.from_seq, request.limit, call))
 
