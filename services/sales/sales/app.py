@@ -4,6 +4,7 @@ from pathlib import Path
 
 from crmkit.app import App
 
+from sales.achievements import HANDLERS
 from sales.consumers import (
     on_account_owner_changed,
     on_account_returned_to_pool,
@@ -26,6 +27,7 @@ from sales.jobs import (
     expire_policies,
     expire_price_books,
     expire_quotes,
+    follow_targets,
     list_incumbents,
     miss_visits,
     print_quotes,
@@ -64,9 +66,11 @@ def app() -> App:
             on_allocation_reversed,
             on_payout_paid,
             on_tax_rate_changed,
+            *HANDLERS,
         ],
         schedules=[
             sweep_leads,
+            follow_targets,
             expire_quotes,
             print_quotes,
             expire_price_books,

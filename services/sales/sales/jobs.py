@@ -17,6 +17,7 @@ from sales.model.lead import Lead
 from sales.model.price_book import PriceBook
 from sales.model.quote import ACCEPTABLE, Quote
 from sales.model.quote_records import QuotePricing
+from sales.model.target import Target
 from sales.model.visit import Visit
 from sales.printing import print_unprinted
 from sales.winning import notice_incumbents
@@ -52,6 +53,18 @@ async def sweep_leads(as_of: datetime, call: Call) -> None:
     soon = select(Lead).where(Lead.return_check_time <= as_of).order_by(Lead.return_check_time)
     for lead in await call.db.scalars(soon.limit(AT_ONCE).with_for_update(skip_locked=True)):
         await lead.sweep(as_of, call)
+
+
+@cron("0 7 * * *", zone="Asia/Shanghai", collapse=True)
+async def follow_targets(as_of: datetime, call: Call) -> None:
+    """Counts targets anew, keeps on Mondays how they stand, and reminds of periods that nobody has reviewed."""
+    day = as_of.astimezone(ZONE).date()
+    running = select(Target).where(Target.state == "RUNNING", Target.from_date <= day).order_by(Target.id)
+    for target in await call.db.scalars(running.with_for_update(skip_locked=True)):
+        await target.recount(call)
+        if day.weekday() == 0:
+            await target.look(min(day, target.to_date or day), call)
+        target.remind(day, call)
 
 
 @every("5m", collapse=True)

@@ -46,10 +46,11 @@ from sales.model.visit import Visit, route
 from sales.offers import compared, configured, simulated, upgraded
 from sales.printing import battle_card, printed
 from sales.snapshot import estimated, snapshot, without_gifts
+from sales.target_methods import TargetMethods
 from sales.winning import battle_cards, win_rates
 
 
-class SalesService(LeadMethods):
+class SalesService(LeadMethods, TargetMethods):
     """Leads, opportunities, products, prices and quotes."""
 
     leads = Standard(Lead)

@@ -18,6 +18,7 @@ class TestSales(Conformance):
         },
         "priceBooks": {"currency": "CNY"},
         "quotes": {"currency": "CNY"},
+        "targets": {"currency": "CNY", "actions": [{"text": "每周复盘"}]},
         "commissionPlans": {"currency": "CNY", "validFromDate": {"year": 2031, "month": 1, "day": 1}},
     }
 

@@ -147,6 +147,10 @@ NOTICES: dict[str, Notice] = {
         "线索“{lead.displayName}”转化的客户已被删除，可复制为新线索",
         "The account of lead {lead.displayName} was deleted; the lead can be copied into a new one",
     ),
+    "crm.sales.v1.TargetReviewOverdue": Notice(
+        "target", "target.name", ("recipients",),
+        "目标“{target.displayName}”的周期已结束，请检查", "The period of target {target.displayName} is over; review it",
+    ),
     "crm.orders.v1.DeliveryShipped": Notice(
         "delivery", "delivery.name", ("delivery.owner",),
         "发货单 {delivery.number} 已发货", "Delivery {delivery.number} has been shipped",

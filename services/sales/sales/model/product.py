@@ -28,6 +28,7 @@ class Product(Resource, Base):
     code: Mapped[str]
     kind: Mapped[str]
     category: Mapped[str]
+    line: Mapped[str]
     unit: Mapped[str]
     tax_category: Mapped[str]
     tax_rate: Mapped[Decimal | None]

@@ -1,0 +1,34 @@
+"""What concerns more than one target: its parts, its facts, how it stands."""
+
+from typing import Any
+
+from crm.sales.v1 import pb
+from crmkit.call import Call
+from crmkit.company import today
+from crmkit.mapping import read_date
+from crmkit.standard import Standard
+
+from sales.model.target import Target, TargetFact
+
+
+class TargetMethods:
+    """Targets and what was achieved."""
+
+    targets = Standard(Target)
+    target_facts = Standard(TargetFact)
+
+    async def DistributeTarget(self, request: pb.DistributeTargetRequest, call: Call) -> dict[str, Any]:
+        target = await call.load(Target, request)
+        period = pb.Target.Period.Name(request.period) if request.period else ""
+        method = pb.DistributeTargetRequest.Method.Name(request.method)
+        parts = await target.distribute(period, list(request.subjects), method, list(request.weights), call)
+        return {"targets": parts}
+
+    async def CheckTarget(self, request: pb.CheckTargetRequest, call: Call) -> pb.Target.Standing:
+        target = await call.load(Target, request.name, lock=False)
+        return await target.standing(read_date(request.day) or today(call), call)
+
+    async def ListAchievements(self, request: pb.ListAchievementsRequest, call: Call) -> dict[str, Any]:
+        target = await call.load(Target, request.name, lock=False)
+        page = await call.page(TargetFact, request, *target.measured_by(call))
+        return {"target_facts": page.rows, "next_page_token": page.next_page_token}

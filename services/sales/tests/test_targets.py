@@ -1,0 +1,306 @@
+"""Targets as plan, do, check and act; through the front door and by facts of other services."""
+
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from crm.sales.v1 import pb
+from crmkit.auth import system
+from crmkit.testing import Refused, Service
+from sales.jobs import follow_targets
+from sales.model.target import span, working_days
+from uuid_utils.compat import uuid7
+
+
+def day(value: date) -> dict[str, int]:
+    return {"year": value.year, "month": value.month, "day": value.day}
+
+
+def today() -> date:
+    from crmkit.listing import ZONE
+
+    return datetime.now(ZONE).date()
+
+
+def plan(sales: Service, **fields: Any) -> dict[str, Any]:
+    """A target of sales1 for the month, in money, with something to be done for it."""
+    return {
+        "subject": sales.person("sales1").employee, "period": "MONTH", "fromDate": day(today()), "metric": "COLLECTED",
+        "currency": "CNY", "base": "100000.00", "actions": [{"text": "每周拜访五家"}], **fields,
+    }  # fmt: skip
+
+
+async def paid(
+    sales: Service, amount: str, employee: str, when: date, subject: str = "PaymentAllocated", **more: Any
+) -> str:
+    """Money comes in, or goes back, as billing tells."""
+    name = more.pop("name", f"allocations/{uuid7()}")
+    allocation = {"name": name, "net": {"currencyCode": "CNY", "amount": amount}, "date": day(when)}
+    entry = sales.running.config.get(f"employee.{employee.partition('/')[2]}")
+    invoice = {"name": f"invoices/{uuid7()}", "owner": employee, "department": entry["department"], **more}
+    fact = {"targets": [{"allocation": allocation, "invoice": invoice}]}
+    for _ in range(2):
+        await sales.tell(f"crm.billing.v1.{subject}", fact, name)
+    return name
+
+
+def test_periods_and_their_working_days() -> None:
+    assert span("QUARTER", date(2026, 5, 9)) == (date(2026, 4, 1), date(2026, 6, 30))
+    assert span("YEAR", date(2026, 5, 9)) == (date(2026, 1, 1), date(2026, 12, 31))
+    assert span("MONTH", date(2028, 2, 9)) == (date(2028, 2, 1), date(2028, 2, 29))
+    assert working_days(date(2026, 3, 2), date(2026, 3, 8)) == 5
+
+
+async def test_months_add_up_to_quarters_and_the_year_to_the_cent(sales: Service) -> None:
+    first = {"year": 2035, "month": 1, "day": 1}
+    year = await sales.manager.CreateTarget(
+        target=plan(sales, period="YEAR", fromDate=first, base="1000000.01", stretch="1200000.00")
+    )
+    assert (year.state, year.to_date.month, year.display_name[-1]) == (pb.Target.DRAFT, 12, "年")
+    quarters = (await sales.manager.DistributeTarget(name=year.name, period="QUARTER", method="WEIGHTS",
+                                                     weights=["1", "2", "3", "1"])).targets  # fmt: skip
+    months = (await sales.manager.DistributeTarget(name=year.name, period="MONTH")).targets
+    assert (len(quarters), len(months)) == (4, 12)
+    for parts in (quarters, months):
+        assert sum(Decimal(part.base) for part in parts) == Decimal("1000000.01")
+        assert sum(Decimal(part.stretch) for part in parts) == Decimal("1200000.00")
+    assert quarters[2].base == "428571.43"
+    people = [sales.person(name).employee for name in ("sales1", "sales2", "manager")]
+    shared = (await sales.manager.DistributeTarget(name=months[0].name, subjects=people)).targets
+    assert sum(Decimal(part.base) for part in shared) == Decimal(months[0].base)
+    with pytest.raises(Refused) as refused:
+        await sales.manager.DistributeTarget(name=year.name, period="MONTH", method="WEIGHTS", weights=["1"])
+    assert refused.value.violations == {"weights": "OUT_OF_RANGE"}
+
+    assert (await sales.manager.ApproveTarget(name=year.name)).state == pb.Target.RUNNING
+    assert len(await sales.facts("crm.sales.v1.TargetChanged", year.name)) == 1
+    # A part that is changed no longer fits, and says by how much; over-allocation is allowed where it is ticked.
+    actions = [{"text": "新客活动"}]
+    more = {"name": quarters[0].name, "base": "150000.00", "actions": actions}
+    await sales.manager.UpdateTarget(
+        target=more | {"stretch": "200000.00"}, updateMask="base,stretch,actions"
+    )
+    with pytest.raises(Refused) as refused:
+        await sales.manager.ApproveTarget(name=quarters[0].name)
+    assert (refused.value.reason, refused.value.info.metadata["difference"]) == (
+        "TARGET_SUM_MISMATCH",
+        "7142.85",
+    )
+    await sales.manager.UpdateTarget(
+        target={"name": year.name, "overAllocated": True}, updateMask="overAllocated"
+    )
+    assert (await sales.manager.ApproveTarget(name=quarters[0].name)).state == pb.Target.RUNNING
+    with pytest.raises(Refused) as refused:
+        await sales.manager.ApproveTarget(name=quarters[1].name)
+    assert refused.value.reason == "TARGET_ACTION_MISSING"
+
+
+async def test_the_actual_is_the_sum_of_facts_for_person_department_and_company(sales: Service) -> None:
+    me, other = (sales.person(name).employee or "" for name in ("sales1", "sales2"))
+    mine = await sales.manager.CreateTarget(target=plan(sales))
+    department = sales.person("manager").department
+    whole = await sales.admin.CreateTarget(target=plan(sales, subject=""))
+    branch = await sales.admin.CreateTarget(target=plan(sales, subject=department))
+    for target in (mine, whole, branch):
+        await sales.admin.ApproveTarget(name=target.name)
+
+    async def actual(name: str) -> Decimal:
+        return Decimal((await sales.admin.GetTarget(name=name)).actual)
+
+    start = {name: await actual(name) for name in (mine.name, whole.name, branch.name)}
+    first = await paid(sales, "60000.00", me, today())
+    await paid(sales, "5000.00", other, today())
+    await paid(sales, "7.00", me, mine_before(mine))
+    await paid(sales, "10000.00", me, today(), "AllocationReversed", name=first)
+
+    async def grown() -> bool:
+        return (await actual(mine.name) - start[mine.name], await actual(whole.name) - start[whole.name]) == (
+            Decimal("50000.00"),
+            Decimal("55000.00"),
+        )
+
+    await sales.eventually(grown, 30)
+    assert await actual(branch.name) - start[branch.name] in (Decimal("50000.00"), Decimal("55000.00"))
+    # Looking into it adds up, page by page.
+    found, token = list[Any](), ""
+    while True:
+        page = await sales.admin.ListAchievements(name=mine.name, pageSize=2, pageToken=token)
+        found, token = [*found, *page.target_facts], page.next_page_token
+        if not token:
+            break
+    assert sum(Decimal(fact.value) for fact in found) == await actual(mine.name)
+    assert {fact.employee for fact in found} == {me}
+    # Whoever sees only his own sees his own.
+    assert {t.name for t in (await sales.sales1.ListTargets(pageSize=200)).targets} >= {mine.name}
+    with pytest.raises(Refused):
+        await sales.sales2.GetTarget(name=mine.name)
+
+
+def mine_before(target: Any) -> date:
+    return date(target.from_date.year, target.from_date.month, 1) - timedelta(days=1)
+
+
+async def test_every_metric_counts_what_its_facts_tell(sales: Service) -> None:
+    me = sales.person("sales1").employee or ""
+    line = f"L{uuid4().hex[:6]}"
+    product = await sales.manager.CreateProduct(
+        product={
+            "displayName": "传感器",
+            "code": uuid4().hex[:12],
+            "unit": "件",
+            "taxRate": "13",
+            "line": line,
+        }
+    )
+    wanted = {
+        "ORDERED": {"productLine": line}, "SIGNED": {"productLine": line}, "NEW_CUSTOMERS": {}, "CALLS": {}, "VISITS": {},
+        "QUOTES": {},
+    }  # fmt: skip
+    targets = {}
+    for metric, fields in wanted.items():
+        money = {"currency": "CNY", "base": "1000.00"} if fields else {"currency": "", "base": "10"}
+        made = await sales.manager.CreateTarget(target=plan(sales, metric=metric, **money, **fields))
+        targets[metric] = (await sales.manager.ApproveTarget(name=made.name)).name
+    before = {
+        metric: Decimal((await sales.admin.GetTarget(name=name)).actual) for metric, name in targets.items()
+    }
+    own = {"owner": me, "department": sales.person("sales1").department, "account": f"accounts/{uuid7()}"}
+    items = [
+        {"key": "1", "product": product.name, "net": {"currencyCode": "CNY", "amount": "300.00"}},
+        {"key": "2", "net": {"currencyCode": "CNY", "amount": "50.00"}},
+    ]
+    order = {"name": f"orders/{uuid7()}", "items": items, **own}
+    later = {**order, "name": f"orders/{uuid7()}"}
+    contract = {"name": f"contracts/{uuid7()}", "lines": items, "currency": "CNY", **own}
+    said = {"name": f"interactions/{uuid7()}", "channel": "CALL", **own}
+    for subject, payload in (
+        ("orders.v1.OrderPlaced", {"order": order}), ("orders.v1.OrderPlaced", {"order": later}),
+        ("orders.v1.OrderCancelled", {"order": later, "reason": "不要了"}), ("orders.v1.ContractSigned", {"contract": contract}),
+        ("customer.v1.AccountCreated", {"account": {"name": own["account"], "owner": me}}),
+        ("customer.v1.InteractionLogged", {"interaction": said}),
+        ("customer.v1.InteractionLogged", {"interaction": {**said, "name": f"interactions/{uuid7()}", "channel": "EMAIL"}}),
+        ("sales.v1.VisitCompleted", {"visit": {"name": f"visits/{uuid7()}", **own}}),
+        ("sales.v1.QuoteSent", {"quote": {"name": f"quotes/{uuid7()}", **own}}),
+    ):  # fmt: skip
+        for _ in range(2):
+            await sales.tell(f"crm.{subject}", payload, next(iter(payload.values()))["name"])  # type: ignore[index]
+
+    async def grown() -> dict[str, Decimal]:
+        now = {
+            metric: Decimal((await sales.admin.GetTarget(name=name)).actual)
+            for metric, name in targets.items()
+        }
+        return {metric: now[metric] - before[metric] for metric in targets}
+
+    wanted_growth = {
+        "ORDERED": Decimal(300),
+        "SIGNED": Decimal(300),
+        **dict.fromkeys(("NEW_CUSTOMERS", "CALLS", "VISITS", "QUOTES"), Decimal(1)),
+    }
+
+    async def all_grown() -> bool:
+        return await grown() == wanted_growth
+
+    await sales.eventually(all_grown, 30)
+    with pytest.raises(Refused) as refused:
+        await sales.manager.CreateTarget(target=plan(sales, metric="VISITS", base="3"))
+    assert refused.value.violations == {"target.currency": "OUT_OF_RANGE"}
+    with pytest.raises(Refused) as refused:
+        await sales.manager.CreateTarget(target=plan(sales, stretch="5.00"))
+    assert refused.value.violations == {"target.stretch": "OUT_OF_RANGE"}
+
+
+async def _fact_on(sales: Service, name: str, amount: str, when: date) -> None:
+    """Money of that day, once the target has counted it."""
+    before = Decimal((await sales.admin.GetTarget(name=name)).actual)
+    await paid(sales, amount, sales.person("sales2").employee or "", when)
+
+    async def counted() -> bool:
+        return Decimal((await sales.admin.GetTarget(name=name)).actual) == before + Decimal(amount)
+
+    await sales.eventually(counted, 30)
+
+
+async def test_a_month_is_checked_against_its_line_reviewed_acted_upon_and_frozen(sales: Service) -> None:
+    """The month is March 2025, whose money no other test counts; the clock is passed where time decides."""
+    march = {"year": 2025, "month": 3, "day": 15}
+    body = plan(
+        sales, subject=sales.person("sales2").employee, fromDate=march, base="210000.00", metric="COLLECTED"
+    )
+    made = await sales.admin.CreateTarget(target=body)
+    await sales.admin.ApproveTarget(name=made.name)
+    # 21 working days: 10,000 a day.
+    at = {"year": 2025, "month": 3, "day": 14}
+    await _fact_on(sales, made.name, "70000.00", date(2025, 3, 12))
+    standing = await sales.admin.CheckTarget(name=made.name, day=at)
+    assert (standing.plan_line, standing.actual, standing.percent) == ("100000", "70000", "70")
+    assert (standing.light, standing.needed_per_day) == (pb.Target.RED, "12727.27")
+    assert (standing.forecast, standing.gap) == ("147000", "63000")
+    await _fact_on(sales, made.name, "10000.00", date(2025, 3, 13))
+    assert (await sales.admin.CheckTarget(name=made.name, day=at)).light == pb.Target.AMBER
+    # A red target needs an action with its effect.
+    with pytest.raises(Refused) as refused:
+        await sales.admin.ReviewTarget(name=made.name, cause="DELAY", text="两家延期付款")
+    assert refused.value.reason == "REVIEW_ACTION_MISSING"
+    with pytest.raises(Refused) as refused:
+        await sales.admin.CloseTarget(name=made.name)
+    assert refused.value.reason == "REVIEW_MISSING"
+
+    # Weekly lines, and reminders: the owner after five working days, then the superior, once each.
+    async def morning(when: datetime) -> None:
+        async with sales.running.call("test", system("sales")) as call:
+            await follow_targets(when, call)
+
+    for when in ((2025, 3, 17), (2025, 3, 17), (2025, 4, 9), (2025, 4, 10), (2025, 4, 21)):
+        await morning(datetime(*when, 1, tzinfo=UTC))
+    seen = await sales.admin.GetTarget(name=made.name)
+    assert [one.day.day for one in seen.standings] == [17, 31]
+    told = await sales.facts("crm.sales.v1.TargetReviewOverdue", made.name)
+    assert [fact["step"] for fact in told] == ["OWNER", "SUPERIOR"]
+
+    action = {"text": "每周对账催款", "expectedEffect": "50000.00"}
+    reviewed = await sales.admin.ReviewTarget(
+        name=made.name, cause="DELAY", text="两家延期付款", actions=[action]
+    )
+    assert (reviewed.state, reviewed.reviews[0].cause) == (pb.Target.CHECKED, "DELAY")
+    [_, todo] = reviewed.actions
+    done = await sales.admin.FinishTargetAction(name=made.name, action=todo.key, realEffect="42000.00")
+    assert done.actions[1].done
+    again = await sales.admin.ReviewTarget(name=made.name, cause="OTHER", text="复查", actions=[action])
+    assert [(one.expected, one.real) for one in again.reviews[1].effects] == [("50000.00", "42000")]
+    closed = await sales.admin.CloseTarget(name=made.name)
+    assert (closed.state, closed.actual) == (pb.Target.CLOSED, "80000")
+    # What is told later stands beside it.
+    await paid(sales, "1234.00", sales.person("sales2").employee or "", date(2025, 3, 31))
+
+    async def beside() -> bool:
+        found = await sales.admin.GetTarget(name=made.name)
+        return (found.actual, found.after_closing) == ("80000", "1234")
+
+    await sales.eventually(beside, 30)
+    # The next plan opens with what was not finished.
+    april = {"year": 2025, "month": 4, "day": 1}
+    following = await sales.admin.CreateTarget(target=body | {"fromDate": april, "actions": []})
+    assert [(one.text, one.carried_from) for one in following.actions] == [
+        ("每周拜访五家", made.name),
+        ("每周对账催款", made.name),
+    ]
+
+
+async def test_a_revision_keeps_the_values_before(sales: Service) -> None:
+    made = await sales.manager.CreateTarget(target=plan(sales, metric="MARGIN"))
+    await sales.manager.ApproveTarget(name=made.name)
+    with pytest.raises(Refused) as refused:
+        await sales.manager.UpdateTarget(target={"name": made.name, "base": "1.00"}, updateMask="base")
+    assert refused.value.reason == "ILLEGAL_TRANSITION"
+    with pytest.raises(Refused) as refused:
+        await sales.manager.CloseTarget(name=made.name)
+    assert refused.value.reason == "TARGET_PERIOD_RUNS"
+    revised = await sales.manager.ReviseTarget(name=made.name, reason="市场变化", base="80000.00")
+    assert (revised.revision, revised.base, revised.versions[0].base) == (2, "80000", "100000")
+    assert revised.versions[0].reason == "市场变化"
+    with pytest.raises(Refused) as refused:
+        await sales.sales1.ReviseTarget(name=made.name, reason="太多", base="1.00")
+    assert refused.value.code.name == "PERMISSION_DENIED"
