@@ -932,7 +932,7 @@ def upgrade() -> None:
         unique=False,
     )
     op.create_index(
-        "leads_pool_index", "leads", ["pool"], unique=False, postgresql_where=sa.text("pool <> ''")
+        "leads_pool_index", "leads", ["pool", sa.literal_column("update_time DESC"), "id"], unique=False
     )
     op.create_index(
         "leads_response_index",
@@ -1466,6 +1466,136 @@ def upgrade() -> None:
     op.create_index("sold_prices_account_index", "sold_prices", ["account", "product", "time"], unique=False)
     op.create_index(
         "sold_prices_level_index", "sold_prices", ["product", "level", "currency", "time"], unique=False
+    )
+    op.create_table(
+        "target_facts",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("metric", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("day", sa.Date(), nullable=True),
+        sa.Column("value", sa.Numeric(precision=20, scale=6), nullable=True),
+        sa.Column("currency", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("employee", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("fact_department", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("partner", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("product_line", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("region", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("source", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("key", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("account", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("number", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("owner", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("department", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column(
+            "collaborators", postgresql.ARRAY(sa.Text()), server_default=sa.text("'{}'"), nullable=False
+        ),
+        sa.Column("pending_approval", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("create_time", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("update_time", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("creator", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column(
+            "custom", postgresql.JSONB(astext_type=sa.Text()), server_default=sa.text("'{}'"), nullable=False
+        ),
+        sa.Column("version", sa.Integer(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("target_facts_pkey")),
+    )
+    op.create_index("target_facts_day_index", "target_facts", ["metric", "day"], unique=False)
+    op.create_index(
+        "target_facts_department_update_time_index",
+        "target_facts",
+        ["department", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "target_facts_employee_index",
+        "target_facts",
+        ["employee", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "target_facts_fact_department_index",
+        "target_facts",
+        ["fact_department", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index("target_facts_key_key", "target_facts", ["metric", "key"], unique=True)
+    op.create_index(
+        "target_facts_owner_update_time_index",
+        "target_facts",
+        ["owner", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "target_facts_update_time_index",
+        "target_facts",
+        [sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_table(
+        "targets",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("display_name", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("subject", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("period", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("from_date", sa.Date(), nullable=True),
+        sa.Column("to_date", sa.Date(), nullable=True),
+        sa.Column("metric", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("currency", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("product_line", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("region", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("base", sa.Numeric(precision=20, scale=6), nullable=True),
+        sa.Column("stretch", sa.Numeric(precision=20, scale=6), nullable=True),
+        sa.Column("challenge", sa.Numeric(precision=20, scale=6), nullable=True),
+        sa.Column("parent", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("over_allocated", sa.Boolean(), server_default=sa.text("false"), nullable=False),
+        sa.Column("actions", postgresql.JSONB(), server_default=sa.text("'[]'"), nullable=False),
+        sa.Column("actual", sa.Numeric(precision=20, scale=6), nullable=True),
+        sa.Column("after_closing", sa.Numeric(precision=20, scale=6), nullable=True),
+        sa.Column("revision", sa.Integer(), server_default=sa.text("0"), nullable=False),
+        sa.Column("versions", postgresql.JSONB(), server_default=sa.text("'[]'"), nullable=False),
+        sa.Column("standings", postgresql.JSONB(), server_default=sa.text("'[]'"), nullable=False),
+        sa.Column("reviews", postgresql.JSONB(), server_default=sa.text("'[]'"), nullable=False),
+        sa.Column("light", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("amber_percent", sa.Numeric(precision=20, scale=6), nullable=True),
+        sa.Column("red_percent", sa.Numeric(precision=20, scale=6), nullable=True),
+        sa.Column("review_step", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("state", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("number", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("owner", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("department", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column(
+            "collaborators", postgresql.ARRAY(sa.Text()), server_default=sa.text("'{}'"), nullable=False
+        ),
+        sa.Column("pending_approval", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("create_time", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("update_time", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("creator", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column(
+            "custom", postgresql.JSONB(astext_type=sa.Text()), server_default=sa.text("'{}'"), nullable=False
+        ),
+        sa.Column("version", sa.Integer(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("targets_pkey")),
+    )
+    op.create_index(
+        "targets_department_update_time_index",
+        "targets",
+        ["department", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "targets_owner_update_time_index",
+        "targets",
+        ["owner", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "targets_parent_index",
+        "targets",
+        ["parent", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index("targets_period_index", "targets", ["metric", "from_date", "to_date"], unique=False)
+    op.create_index(
+        "targets_update_time_index", "targets", [sa.literal_column("update_time DESC"), "id"], unique=False
     )
     op.create_table(
         "tax_rates",
@@ -2187,6 +2317,37 @@ def upgrade() -> None:
         postgresql_with={"fastupdate": "off"},
     )
     op.create_table(
+        "targets_search",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column(
+            "search_grams", postgresql.ARRAY(sa.Text(collation="C")), server_default="{}", nullable=False
+        ),
+        sa.Column("search_text", sa.Text(collation="C"), server_default="", nullable=False),
+        sa.Column(
+            "search_pinyin", postgresql.ARRAY(sa.Text(collation="C")), server_default="{}", nullable=False
+        ),
+        sa.ForeignKeyConstraint(
+            ["id"], ["targets.id"], name=op.f("targets_search_id_fkey"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("targets_search_pkey")),
+    )
+    op.create_index(
+        "ix_targets_search_search_grams",
+        "targets_search",
+        ["search_grams"],
+        unique=False,
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "off"},
+    )
+    op.create_index(
+        "ix_targets_search_search_pinyin",
+        "targets_search",
+        [sa.literal_column("array_to_tsvector(search_pinyin)")],
+        unique=False,
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "off"},
+    )
+    op.create_table(
         "tips_search",
         sa.Column("id", sa.Uuid(), nullable=False),
         sa.Column(
@@ -2277,6 +2438,19 @@ def downgrade() -> None:
         postgresql_with={"fastupdate": "off"},
     )
     op.drop_table("tips_search")
+    op.drop_index(
+        "ix_targets_search_search_pinyin",
+        table_name="targets_search",
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "off"},
+    )
+    op.drop_index(
+        "ix_targets_search_search_grams",
+        table_name="targets_search",
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "off"},
+    )
+    op.drop_table("targets_search")
     op.drop_index(
         "ix_quotes_search_search_pinyin",
         table_name="quotes_search",
@@ -2520,6 +2694,20 @@ def downgrade() -> None:
     op.drop_table("tips")
     op.drop_index(op.f("tax_rates_code_index"), table_name="tax_rates")
     op.drop_table("tax_rates")
+    op.drop_index("targets_update_time_index", table_name="targets")
+    op.drop_index("targets_period_index", table_name="targets")
+    op.drop_index("targets_parent_index", table_name="targets")
+    op.drop_index("targets_owner_update_time_index", table_name="targets")
+    op.drop_index("targets_department_update_time_index", table_name="targets")
+    op.drop_table("targets")
+    op.drop_index("target_facts_update_time_index", table_name="target_facts")
+    op.drop_index("target_facts_owner_update_time_index", table_name="target_facts")
+    op.drop_index("target_facts_key_key", table_name="target_facts")
+    op.drop_index("target_facts_fact_department_index", table_name="target_facts")
+    op.drop_index("target_facts_employee_index", table_name="target_facts")
+    op.drop_index("target_facts_department_update_time_index", table_name="target_facts")
+    op.drop_index("target_facts_day_index", table_name="target_facts")
+    op.drop_table("target_facts")
     op.drop_index("sold_prices_level_index", table_name="sold_prices")
     op.drop_index("sold_prices_account_index", table_name="sold_prices")
     op.drop_table("sold_prices")
@@ -2601,7 +2789,7 @@ def downgrade() -> None:
     op.drop_index(
         "leads_response_index", table_name="leads", postgresql_where=sa.text("next_response_time IS NOT NULL")
     )
-    op.drop_index("leads_pool_index", table_name="leads", postgresql_where=sa.text("pool <> ''"))
+    op.drop_index("leads_pool_index", table_name="leads")
     op.drop_index("leads_owner_update_time_index", table_name="leads")
     op.drop_index("leads_opportunity_index", table_name="leads")
     op.drop_index("leads_number_key", table_name="leads", postgresql_where=sa.text("number != ''"))
