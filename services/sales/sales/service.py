@@ -305,7 +305,7 @@ class SalesService(LeadMethods, TargetMethods):
         made: Any = await self.quotes.create(pb.SyncQuoteRequest(quote=asked), call)
         await call.flush()
         reply = estimated(asked, gifts, made)
-        told: Any = mapper(Quote).message(made, call.caller.may)
+        told: Any = mapper(Quote).message(made, call.caller)
         reply.quote.CopyFrom(told)
         return reply
 
