@@ -34,6 +34,7 @@ export const MENU: Group[] = [
     collections: ["leads", "opportunities", "quotes", "products", "priceBooks", "competitors"],
     pages: [
       { key: "funnel", path: "/funnel", icon: "funnel", needs: "opportunities" },
+      { key: "visitDay", path: "/visit-day", icon: "visits", needs: "visits" },
       { key: "forecast", path: "/forecast", icon: "forecast", needs: "forecasts" },
       { key: "winRates", path: "/win-rates", icon: "competitors", needs: "competitors" },
     ],
@@ -124,7 +125,7 @@ export interface Screen {
   /** Texts with an input of their own: a time on the wall, a recurrence. */
   kinds?: Additions["kinds"];
   /** What is told beside the form while one types: a clash of times, a customer that is there already. */
-  advice?: "times" | "collision";
+  advice?: "times" | "collision" | "prices";
   /** Documents of a record, made by the server in a language. */
   papers?: { key: string; path: (name: string, language: string) => string }[];
   /** Verbs that stand as buttons, by state; the rest is in the menu. */
@@ -142,7 +143,8 @@ export interface Screen {
   /** A page for people outside, with the states in which it is there. */
   publicPage?: { path: (id: string) => string; states: string[]; label: string };
   /** A page written by hand in place of the generic one. */
-  detail?: "account" | "role" | "quote" | "poolRule" | "collision" | "opportunity";
+  detail?:
+    "account" | "role" | "quote" | "poolRule" | "collision" | "opportunity" | "visit" | "policy" | "bundle";
   /** A page of its own or a part of other pages; kept out of the generated menu entries. */
   hidden?: boolean;
   /** Records come from elsewhere than the generic form. */
@@ -326,6 +328,7 @@ export const SCREENS: Record<string, Screen> = {
     },
     defaults: yuan,
     detail: "quote",
+    advice: "prices",
     papers: ["zh", "en"].map((language) => ({
       key: `quote-${language}`,
       path: (name) => `/v1/${name}:render?language=${language}`,
@@ -335,8 +338,17 @@ export const SCREENS: Record<string, Screen> = {
     icon: "products",
     tree: { parent: "parent", orderBy: "position", show: ["code"] },
   },
-  bundles: { icon: "products", flow: { DRAFT: ["activate"], ACTIVE: ["newVersion"] } },
-  discountPolicies: { icon: "prices", flow: { DRAFT: ["activate"], ACTIVE: ["pause"] } },
+  bundles: { icon: "products", detail: "bundle", flow: { DRAFT: ["activate"], ACTIVE: ["newVersion"] } },
+  discountPolicies: { icon: "prices", detail: "policy", flow: { DRAFT: ["activate"], ACTIVE: ["pause"] } },
+  visits: {
+    icon: "visits",
+    detail: "visit",
+    orderBy: "plannedTime desc",
+    columns: ["purpose", "account", "plannedTime", "state", "owner"],
+    flow: { PLANNED: [], CHECKED_IN: ["complete"], COMPLETED: ["review"] },
+    unasked: ["routePosition"],
+  },
+  tips: { icon: "tips", orderBy: NEWEST, flow: { PUBLISHED: ["mark", "comment"] } },
   creditProfiles: { icon: "balances" },
   profileChanges: { icon: "contacts", orderBy: NEWEST },
   products: { icon: "products", flow: { DRAFT: ["activate"], ACTIVE: [], END_OF_SALE: ["retire"] } },

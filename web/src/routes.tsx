@@ -21,6 +21,7 @@ export const router = createBrowserRouter(
         page("funnel", async () => (await import("@/features/funnel/funnel")).FunnelPage),
         page("forecast", async () => (await import("@/features/forecast/forecast")).ForecastPage),
         page("win-rates", async () => (await import("@/features/win-rates/win-rates")).WinRatesPage),
+        page("visit-day", async () => (await import("@/features/visit/visit-day")).VisitDayPage),
         page("sea", async () => (await import("@/features/sea/sea")).SeaPage),
         page("calendar", async () => (await import("@/features/calendar/calendar")).CalendarPage),
         page("approvals", async () => (await import("@/features/approvals/approvals")).ApprovalsPage),

@@ -6,6 +6,9 @@ export const SPECIAL_PAGES: Record<string, () => Promise<{ default: ComponentTyp
   opportunity: async () => ({
     default: (await import("@/features/opportunity/opportunity")).OpportunityPage,
   }),
+  visit: async () => ({ default: (await import("@/features/visit/visit")).VisitPage }),
+  policy: async () => ({ default: (await import("@/features/policy/policy")).PolicyPage }),
+  bundle: async () => ({ default: (await import("@/features/bundle/bundle")).BundlePage }),
   poolRule: async () => ({ default: (await import("@/features/pool-rule/pool-rule")).PoolRulePage }),
   collision: async () => ({ default: (await import("@/features/collision/collision")).CollisionPage }),
   quote: async () => ({ default: (await import("@/features/quote/quote")).QuotePage }),

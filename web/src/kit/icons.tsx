@@ -41,6 +41,8 @@ import {
   WalletOutlined,
   FireOutlined,
   GlobalOutlined,
+  EnvironmentOutlined,
+  BulbOutlined,
   LineChartOutlined,
   SplitCellsOutlined,
 } from "@ant-design/icons";
@@ -88,6 +90,8 @@ const ICONS: Record<string, ComponentType> = {
   fields: FormOutlined,
   balances: WalletOutlined,
   competitors: FireOutlined,
+  visits: EnvironmentOutlined,
+  tips: BulbOutlined,
   forecast: LineChartOutlined,
   sea: GlobalOutlined,
   collision: SplitCellsOutlined,

@@ -10,6 +10,7 @@ import { quote as quoted } from "@/kit/filter";
 import { firstPageQuery, useResource } from "@/kit/queries";
 import { GenericRecord } from "@/kit/generic-record";
 import { Empty, ErrorNote, Skeleton } from "@/kit/states";
+import { PriceTable, type Quote } from "./price-table";
 
 type Compared = Schema<"sales.CompareQuoteResponse">;
 type Difference = Schema<"sales.CompareQuoteResponse.Field">;
@@ -23,6 +24,15 @@ export function QuotePage({ name }: { name: string }) {
       resource={resource}
       name={name}
       more={(record) => [
+        {
+          key: "prices",
+          label: t("price.tab"),
+          content: (
+            <section className="card card-body">
+              <PriceTable quote={record as unknown as Quote} />
+            </section>
+          ),
+        },
         {
           key: "versions",
           label: t("quote.versions"),
