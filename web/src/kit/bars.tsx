@@ -17,6 +17,9 @@ interface Props {
   format?: (value: number) => string;
 }
 
+/** So many bars have their names below them; of more only the first and the last. */
+const NAMED = 10;
+
 /** Standing bars, one on another for each series; the same figures stand below as a table. */
 export function Bars({ title, series, bars, format = String }: Props) {
   const { t } = useText();
@@ -45,10 +48,20 @@ export function Bars({ title, series, bars, format = String }: Props) {
           </div>
         ))}
       </div>
-      <div className="bars-ends faint" aria-hidden="true">
-        <span>{bars[0]?.label}</span>
-        <span>{bars.length > 1 && bars.at(-1)?.label}</span>
-      </div>
+      {bars.length <= NAMED ? (
+        <div className="bars-names faint" aria-hidden="true">
+          {bars.map((bar) => (
+            <span key={bar.key} className="cut">
+              {bar.label}
+            </span>
+          ))}
+        </div>
+      ) : (
+        <div className="bars-ends faint" aria-hidden="true">
+          <span>{bars[0]?.label}</span>
+          <span>{bars.at(-1)?.label}</span>
+        </div>
+      )}
       <details className="nested-rows">
         <summary>{t("bars.table")}</summary>
         <ScrollBox label={title}>

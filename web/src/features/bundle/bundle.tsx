@@ -11,9 +11,11 @@ export function BundlePage({ name }: { name: string }) {
     <GenericRecord
       resource={resource}
       name={name}
-      more={(record) => [
-        { key: "configure", label: t("bundle.configure"), content: <Configurator bundle={record} /> },
-      ]}
+      more={(record) =>
+        record["state"] === "ACTIVE"
+          ? [{ key: "configure", label: t("bundle.configure"), content: <Configurator bundle={record} /> }]
+          : []
+      }
     />
   );
 }
