@@ -1,7 +1,7 @@
 import type { BrowserContext, Page } from "playwright-core";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { open } from "./browser.ts";
-import { api, barriers, BASE, check, choose, field, settled, visit } from "./pages.ts";
+import { api, barriers, BASE, check, choose, settled, visit } from "./pages.ts";
 import { signIn } from "./sign-in.ts";
 
 const stamp = Date.now().toString(36);
