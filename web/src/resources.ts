@@ -47,6 +47,8 @@ export const MENU: Group[] = [
     key: "work",
     collections: ["tasks", "notes", "files"],
     pages: [
+      { key: "myDay", path: "/my-day", icon: "plans", needs: "tasks" },
+      { key: "punch", path: "/punch", icon: "home", needs: "attendance" },
       { key: "calendar", path: "/calendar", icon: "calendar", needs: "calendarEvents" },
       { key: "approvals", path: "/approvals", icon: "approvals", needs: "approvals" },
     ],
@@ -561,6 +563,12 @@ export const SCREENS: Record<string, Screen> = {
   },
   notifications: { hidden: true },
   notificationPreferences: { hidden: true },
+  attendance: {
+    icon: "plans",
+    orderBy: "punchTime desc",
+    unasked: ["uptimeMs", "sentUptimeMs", "signature", "device", "offline", "mockLocation", "datum"],
+  },
+  attendanceDevices: { hidden: true },
   notificationRules: {
     icon: "notifications",
     flow: { DRAFT: ["activate", "test"], ACTIVE: ["test", "pause"], PAUSED: ["activate", "test"] },

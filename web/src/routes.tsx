@@ -24,6 +24,8 @@ export const router = createBrowserRouter(
         page("visit-day", async () => (await import("@/features/visit/visit-day")).VisitDayPage),
         page("sea", async () => (await import("@/features/sea/sea")).SeaPage),
         page("calendar", async () => (await import("@/features/calendar/calendar")).CalendarPage),
+        page("my-day", async () => (await import("@/features/my-day/my-day")).MyDayPage),
+        page("punch", async () => (await import("@/features/punch/punch")).PunchPage),
         page("approvals", async () => (await import("@/features/approvals/approvals")).ApprovalsPage),
         page(
           "notifications",

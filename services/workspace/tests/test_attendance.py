@@ -1,12 +1,20 @@
 """Punches: where, when, and how far they are to be believed."""
 
+from base64 import b64encode
 from datetime import UTC, datetime, timedelta
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 from crm.workspace.v1 import pb
+from crmkit.auth import system
 from crmkit.testing import Service
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from sqlalchemy import text
+from workspace.model.attendance_device import content_of
 from workspace.places import distance, to_wgs84
 
 OFFICE = (31.2304, 121.4737)
@@ -26,10 +34,40 @@ async def colleague(workspace: Service, office: Any, **more: Any) -> tuple[str, 
     return made.name, await office.client_of(made)
 
 
+class Phone:
+    """A device whose key signs what is punched without a network."""
+
+    def __init__(self) -> None:
+        self.key = ec.generate_private_key(ec.SECP256R1())
+        self.name = ""
+
+    async def register(self, workspace: Service, client: Any, since: datetime) -> "Phone":
+        spki = self.key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+        made = await client.CreateAttendanceDevice(
+            attendanceDevice={"displayName": "手机", "publicKey": b64encode(spki).decode()}
+        )
+        self.name = made.name
+        async with workspace.running.call("test", system("workspace")) as call:
+            await call.db.execute(
+                text("UPDATE attendance_devices SET create_time = :since WHERE id = :id"),
+                {"since": since, "id": UUID(made.name.partition("/")[2])},
+            )
+        return self
+
+    def sign(self, body: dict[str, Any]) -> dict[str, Any]:
+        """The punch with the signature that WebCrypto would give: r and s, not DER."""
+        moment = datetime.fromisoformat(body["deviceTime"])
+        content = content_of(body["kind"], "WGS84", moment, body["lat"], body["lon"], body["uptimeMs"])
+        r, s = decode_dss_signature(self.key.sign(content, ec.ECDSA(SHA256())))
+        raw = r.to_bytes(32, "big") + s.to_bytes(32, "big")
+        return {**body, "device": self.name, "signature": b64encode(raw).decode()}
+
+
 def punch(kind: str = "FIELD", place: tuple[float, float] = OFFICE, **more: Any) -> dict[str, Any]:
     return {"kind": kind, "lat": place[0], "lon": place[1], "accuracyM": 20, **more}
 
 
+@pytest.mark.capability("w.attend")
 @pytest.mark.parametrize(
     ("datum", "given", "true"),
     [
@@ -48,6 +86,7 @@ def test_places_of_chinese_maps_become_true_ones(
     assert distance(to_wgs84(*given, datum), true) <= 10
 
 
+@pytest.mark.capability("w.attend")
 async def test_what_is_hard_to_believe_is_marked_and_never_refused(workspace: Service, office: Any) -> None:
     now = datetime.now(UTC)
     _, client = await colleague(workspace, office)
@@ -69,23 +108,37 @@ async def test_what_is_hard_to_believe_is_marked_and_never_refused(workspace: Se
     # Offline: the device's time counts, and its monotonic clock says whether that was set back meanwhile.
     _, client = await colleague(workspace, office)
     then = now - timedelta(hours=2)
-    away = punch(
-        offline=True,
-        deviceTime=stamp(then),
-        uptimeMs=1000,
-        sentUptimeMs=1000 + 2 * 3600 * 1000,
-        signature="c2lnbmVk",
+    phone = await Phone().register(workspace, client, then - timedelta(days=1))
+    away = phone.sign(
+        punch(offline=True, deviceTime=stamp(then), uptimeMs=1000, sentUptimeMs=1000 + 2 * 3600 * 1000)
     )
     kept = await client.CreateAttendance(attendance=away)
-    assert (kept.verdict, kept.signature, kept.uptime_ms) == (pb.Attendance.NORMAL, "c2lnbmVk", 1000)
+    assert (kept.verdict, kept.signature, kept.uptime_ms) == (pb.Attendance.NORMAL, away["signature"], 1000)
     assert abs(kept.punch_time.ToDatetime(UTC) - then) < timedelta(seconds=1)
     assert kept.server_time.ToDatetime(UTC) > then + timedelta(hours=1)
     forged = await client.CreateAttendance(attendance={**away, "sentUptimeMs": 1000 + 60_000})
     assert (forged.verdict, forged.remark) == (pb.Attendance.SUSPECT, "CLOCK_SKEW")
+    # What was signed cannot be changed, nor signed by another's device, by one made later, or by one out of use.
+    moved = await client.CreateAttendance(attendance={**away, "lat": 31.2305})
+    assert (moved.verdict, moved.remark) == (pb.Attendance.SUSPECT, "SIGNATURE_INVALID")
+    for broken in ("c2lnbmVk", "***"):
+        found = await client.CreateAttendance(attendance={**away, "signature": broken})
+        assert (found.verdict, found.remark) == (pb.Attendance.SUSPECT, "SIGNATURE_INVALID")
+    _, other = await colleague(workspace, office)
+    assert await office.refusal(other.CreateAttendance(attendance=away)) == "UNKNOWN_REFERENCE"
+    young = await Phone().register(workspace, client, now)
+    found = await client.CreateAttendance(attendance=young.sign(away))
+    assert (found.verdict, found.remark) == (pb.Attendance.SUSPECT, "DEVICE_TOO_NEW")
+    await client.RevokeAttendanceDevice(name=phone.name)
+    found = await client.CreateAttendance(attendance=away)
+    assert (found.verdict, found.remark) == (pb.Attendance.SUSPECT, "DEVICE_UNKNOWN")
+    weak = {"displayName": "假", "publicKey": "c2lnbmVk"}
+    assert await office.refusal(client.CreateAttendanceDevice(attendanceDevice=weak)) == "DEVICE_KEY_INVALID"
     unsigned = {**away, "signature": ""}
     assert await office.refusal(client.CreateAttendance(attendance=unsigned)) == "VALIDATION"
 
 
+@pytest.mark.capability("w.attend")
 async def test_the_rule_of_the_nearest_department_judges_and_a_correction_is_agreed_to(
     workspace: Service, office: Any
 ) -> None:
@@ -112,7 +165,7 @@ async def test_the_rule_of_the_nearest_department_judges_and_a_correction_is_agr
     bad = {**rule, "sites": [{"label": "太小", "lat": 1, "lon": 1, "radiusM": 10}]}
     assert await office.refusal(admin.CreateAttendanceRule(attendanceRule=bad)) == "VALIDATION"
     await admin.CreateAttendanceRule(attendanceRule=rule)
-    person, client = await colleague(workspace, office, department=team.name)
+    _, client = await colleague(workspace, office, department=team.name)
     late = await client.CreateAttendance(attendance=punch("IN"))
     assert (late.site, late.verdict) == ("人民广场", pb.Attendance.LATE)
     early = await client.CreateAttendance(attendance=punch("OUT"))
@@ -121,17 +174,12 @@ async def test_the_rule_of_the_nearest_department_judges_and_a_correction_is_agr
     assert outside.verdict in {pb.Attendance.OUTSIDE, pb.Attendance.SUSPECT}
     assert 1000 < outside.distance_m < 1300
 
-    policy = await admin.CreateApprovalPolicy(
-        approvalPolicy={
-            "displayName": "考勤更正",
-            "action": "workspace.attendance.correct",
-            "superiorLevels": 1,
-            "condition": f'owner = "{person}"',
-        }
-    )
-    await admin.ActivateApprovalPolicy(name=policy.name)
+    # The company begins with a policy for it: the superior decides.
+    shipped = await admin.ListApprovalPolicies(filter='action = "workspace.attendance.correct"')
+    (policy,) = shipped.approval_policies
+    assert policy.state == pb.ApprovalPolicy.ACTIVE
     key = f"approvalPolicy.{policy.name.partition('/')[2]}"
-    await workspace.eventually(lambda: workspace.running.config.get(key))
+    await workspace.eventually(lambda: workspace.running.config.get(key), 30)
     before = late.punch_time.ToDatetime(UTC)
     true_time = before.replace(hour=16, minute=0, second=0, microsecond=0) - timedelta(days=1)
     assert (
@@ -159,11 +207,13 @@ async def test_the_rule_of_the_nearest_department_judges_and_a_correction_is_agr
     assert found.verdict == pb.Attendance.NORMAL
 
 
+@pytest.mark.capability("w.attend")
 async def test_a_closed_month_stays_as_it_is_and_its_sheet_adds_up(workspace: Service, office: Any) -> None:
     person, client = await colleague(workspace, office)
     then = datetime(2025, 3, 10, 2, tzinfo=UTC)
     passed = (datetime.now(UTC) - then).total_seconds() * 1000
-    old = punch(offline=True, deviceTime=stamp(then), uptimeMs=0, sentUptimeMs=passed, signature="c2lnbmVk")
+    phone = await Phone().register(workspace, client, then - timedelta(days=1))
+    old = phone.sign(punch(offline=True, deviceTime=stamp(then), uptimeMs=0, sentUptimeMs=passed))
     made = await client.CreateAttendance(attendance=old)
     visit = f"visits/{uuid4()}"
     told = {"name": visit, "owner": person, "checkIn": {"serverTime": "2025-03-11T02:00:00Z"}}

@@ -269,7 +269,8 @@ async def test_who_is_invited_is_told_and_answers(workspace: Service, office: An
     assert moved.attendees[0].response == pb.CalendarEvent.NEEDS_ACTION
 
     async def told(count: int) -> bool:
-        return len(await office.notices(workspace.manager, event.name)) == count
+        # Unread ones about one event show as one.
+        return [one.count for one in await office.notices(workspace.manager, event.name)] == [count]
 
     await workspace.eventually(lambda: told(2))
     await workspace.manager.RespondCalendarEvent(name=event.name, response="DECLINED")
@@ -458,3 +459,50 @@ async def test_a_feed_is_read_by_its_secret_until_it_is_deleted(workspace: Servi
     await workspace.eventually(lambda: workspace.running.config.get(key)["disabled"])
     late = busy.path.removeprefix("/feeds/").removesuffix(".ics")
     assert await office.refusal(nobody.ReadCalendarFeed(secret=late)) == "NOT_FOUND"
+
+
+async def test_a_planned_visit_stands_in_the_calendar_moves_and_goes(workspace: Service) -> None:
+    owner, friend = workspace.person("sales1").employee, workspace.person("manager").employee
+    visit = {
+        "name": f"visits/{uuid4()}", "owner": owner, "companions": [friend], "account": f"accounts/{uuid4()}",
+        "plannedTime": "2027-06-07T06:00:00Z", "durationMinutes": 45, "state": "PLANNED",
+    }  # fmt: skip
+
+    async def told(**more: Any) -> None:
+        visit.update(more)
+        for _ in range(2):
+            await workspace.tell("crm.sales.v1.VisitPlanned", {"visit": visit}, str(visit["name"]))
+
+    async def found(client: Any) -> Any:
+        return (await client.ListCalendarEvents(filter=f'source = "{visit["name"]}"')).calendar_events
+
+    await told()
+    (event,) = await workspace.eventually(lambda: found(workspace.sales1), 30)
+    assert (event.start, event.end, event.kind) == (
+        "2027-06-07T14:00",
+        "2027-06-07T14:45",
+        pb.CalendarEvent.VISIT,
+    )
+    assert [one.name for one in await found(workspace.manager)] == [event.name]
+    await told(plannedTime="2027-06-08T01:30:00Z")
+
+    async def moved() -> bool:
+        return (await found(workspace.sales1))[0].start == "2027-06-08T09:30"
+
+    await workspace.eventually(moved, 30)
+    await told(state="CANCELLED", endReason="客户出差")
+
+    async def gone() -> bool:
+        return (await found(workspace.sales1))[0].state == pb.CalendarEvent.CANCELLED
+
+    await workspace.eventually(gone, 30)
+    call = {"name": f"calls/{uuid4()}", "agent": owner}
+    fact = {"call": call, "agent": owner, "time": "2027-06-09T02:00:00Z", "note": "报价"}
+    await workspace.tell("crm.sales.v1.CallbackScheduled", fact, call["name"])
+
+    async def promised() -> Any:
+        where = f'source = "{call["name"]}"'
+        return (await workspace.sales1.ListCalendarEvents(filter=where)).calendar_events
+
+    (back,) = await workspace.eventually(promised, 30)
+    assert (back.display_name, back.end) == ("回拨 报价", "2027-06-09T10:15")

@@ -39,6 +39,9 @@ class TestWorkspace(Conformance):
             "apiKeys": {"permissions": ["workspace.tasks.read"], "scope": "OWN"},
             "savedViews": {"collection": "tasks"},
             "attendance": {"kind": "IN", "lat": 31.23, "lon": 121.47},
+            "attendanceDevices": {
+                "publicKey": "MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEjlM7b6C/e0YluzBmfAH7YH75+LioD+9bMAYocDGHsqNz6x294DMYNm0Gn4Om9ZAAU8c2M8sEGyHFXhqGwfQAtA=="
+            },
             "attendanceRules": {"departmentRef": "departments/{departments}"},
             "workPlans": {"period": "DAY", "startDate": "{day}"},
             "workSummaries": {"period": "DAY", "startDate": "{day}"},

@@ -9,6 +9,7 @@ from crmkit.standard import Standard
 from sqlalchemy import select
 
 from workspace.model.attendance import Attendance, AttendanceMonth, AttendanceRule, close_month
+from workspace.model.attendance_device import AttendanceDevice
 from workspace.model.calendar import oversees
 from workspace.model.work_record import WorkDone
 from workspace.periods import read_day, span
@@ -19,6 +20,12 @@ class AttendanceMethods:
 
     attendance = Standard(Attendance)
     attendance_rules = Standard(AttendanceRule)
+    attendance_devices = Standard(AttendanceDevice)
+
+    async def RevokeAttendanceDevice(self, request: Any, call: Call) -> AttendanceDevice:
+        device = await call.load(AttendanceDevice, request)
+        device.revoke()
+        return device
 
     async def CorrectAttendance(self, request: pb.CorrectAttendanceRequest, call: Call) -> Attendance:
         punch = await call.load(Attendance, request)

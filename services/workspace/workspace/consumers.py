@@ -15,7 +15,7 @@ from google.protobuf.json_format import MessageToDict
 from google.protobuf.timestamp_pb2 import Timestamp
 from sqlalchemy import select
 
-from workspace import invitations, publishing, rules
+from workspace import invitations, publishing, rules, visits
 from workspace.asking import ask
 from workspace.model import attendance, audit, known_record, work_record
 from workspace.model.api_key import ApiKey
@@ -233,6 +233,18 @@ async def on_visit_checked_in(event: Fact, call: Call) -> None:
     await attendance.checked_in(event.payload.get("visit") or {}, event.time, call)
 
 
+@listens("crm.sales.v1.VisitPlanned")
+async def on_visit_planned(event: Fact, call: Call) -> None:
+    """A visit stands in the calendar, moves in it, and leaves it."""
+    await visits.planned(event.payload.get("visit") or {}, call)
+
+
+@listens("crm.sales.v1.CallbackScheduled")
+async def on_callback_scheduled(event: Fact, call: Call) -> None:
+    """A promised call stands in the calendar."""
+    await visits.call_back(event.payload, call)
+
+
 @listens(*NOTICES)
 async def on_worth_a_notice(event: Fact, call: Call) -> None:
     """Tells the people concerned, once per fact."""
@@ -392,6 +404,8 @@ async def on_calendar_event_cancelled(event: events.CalendarEventCancelled, call
 
 
 CONSUMERS = [
+    on_visit_planned,
+    on_callback_scheduled,
     on_worth_a_task,
     on_to_do_over,
     on_fact_for_rules,

@@ -5,7 +5,7 @@ from typing import Any
 
 from crm.workspace.v1 import pb
 from crmkit.call import Call
-from crmkit.errors import NotFound, Validation, Violation
+from crmkit.errors import NotFound, PermissionDenied, Validation, Violation
 from crmkit.mapping import to_timestamp
 from crmkit.standard import Standard
 from sqlalchemy import select
@@ -51,6 +51,8 @@ class NoticeMethods:
     async def SetNotificationPreference(
         self, request: pb.SetNotificationPreferenceRequest, call: Call
     ) -> NotificationPreference:
+        if not call.caller.employee:
+            raise PermissionDenied("PERMISSION_DENIED", permission="workspace.notificationPreferences.set")
         return await NotificationPreference.set(request, call)
 
     async def TestNotificationRule(
@@ -86,6 +88,8 @@ class NoticeMethods:
     ) -> pb.PreviewRemindersResponse:
         days = min(max(request.days or DAYS, 1), MOST_DAYS)
         until, me = call.now + timedelta(days=days), call.caller.employee
+        if not me:
+            return pb.PreviewRemindersResponse()
         found: list[tuple[datetime, str, str, str]] = []
         mine = (Task.owner == me) | Task.assignees.contains([me])
         due = Task.due_time.between(call.now + reminders.TASK_AHEAD, until + reminders.TASK_AHEAD)

@@ -29,7 +29,7 @@ class TaskMethods:
     async def ShareNote(self, request: pb.ShareRequest, call: Call) -> Note:
         note = await call.load(Note, request)
         await call.check_references(request, "", ["employees"])
-        note.share(request.employees, call)
+        await note.share(request.employees, call)
         return note
 
     async def MakeTaskOfNote(self, request: Any, call: Call) -> Task:

@@ -219,6 +219,7 @@ def upgrade() -> None:
         sa.Column("verdict", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("remark", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("work_day", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("device", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("corrections", postgresql.JSONB(), server_default=sa.text("'[]'"), nullable=False),
         sa.Column("source", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("number", sa.Text(), server_default=sa.text("''"), nullable=False),
@@ -241,6 +242,12 @@ def upgrade() -> None:
         "attendance_department_update_time_index",
         "attendance",
         ["department", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "attendance_device_index",
+        "attendance",
+        ["device", sa.literal_column("update_time DESC"), "id"],
         unique=False,
     )
     op.create_index("attendance_owner_punch_time_index", "attendance", ["owner", "punch_time"], unique=False)
@@ -266,6 +273,46 @@ def upgrade() -> None:
     op.create_index(
         "attendance_update_time_index",
         "attendance",
+        [sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_table(
+        "attendance_devices",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("display_name", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("public_key", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("state", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("number", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("owner", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("department", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column(
+            "collaborators", postgresql.ARRAY(sa.Text()), server_default=sa.text("'{}'"), nullable=False
+        ),
+        sa.Column("pending_approval", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("create_time", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("update_time", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("creator", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column(
+            "custom", postgresql.JSONB(astext_type=sa.Text()), server_default=sa.text("'{}'"), nullable=False
+        ),
+        sa.Column("version", sa.Integer(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("attendance_devices_pkey")),
+    )
+    op.create_index(
+        "attendance_devices_department_update_time_index",
+        "attendance_devices",
+        ["department", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "attendance_devices_owner_update_time_index",
+        "attendance_devices",
+        ["owner", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "attendance_devices_update_time_index",
+        "attendance_devices",
         [sa.literal_column("update_time DESC"), "id"],
         unique=False,
     )
@@ -825,6 +872,7 @@ def upgrade() -> None:
         sa.Column("storage_key", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("attached_to", postgresql.ARRAY(sa.Text()), server_default=sa.text("'{}'"), nullable=False),
         sa.Column("account", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("private", sa.Boolean(), server_default=sa.text("false"), nullable=False),
         sa.Column("number", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("owner", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("department", sa.Text(), server_default=sa.text("''"), nullable=False),
@@ -911,6 +959,7 @@ def upgrade() -> None:
         sa.Column("pinned", sa.Boolean(), server_default=sa.text("false"), nullable=False),
         sa.Column("colour", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("links", postgresql.ARRAY(sa.Text()), server_default=sa.text("'{}'"), nullable=False),
+        sa.Column("files", postgresql.ARRAY(sa.Text()), server_default=sa.text("'{}'"), nullable=False),
         sa.Column("remind_time", sa.DateTime(timezone=True), nullable=True),
         sa.Column("number", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("owner", sa.Text(), server_default=sa.text("''"), nullable=False),
@@ -2592,11 +2641,16 @@ def downgrade() -> None:
     op.drop_index("attendance_rules_department_key", table_name="attendance_rules")
     op.drop_table("attendance_rules")
     op.drop_table("attendance_months")
+    op.drop_index("attendance_devices_update_time_index", table_name="attendance_devices")
+    op.drop_index("attendance_devices_owner_update_time_index", table_name="attendance_devices")
+    op.drop_index("attendance_devices_department_update_time_index", table_name="attendance_devices")
+    op.drop_table("attendance_devices")
     op.drop_index("attendance_update_time_index", table_name="attendance")
     op.drop_index("attendance_source_key", table_name="attendance", postgresql_where=sa.text("source <> ''"))
     op.drop_index("attendance_photo_index", table_name="attendance")
     op.drop_index("attendance_owner_update_time_index", table_name="attendance")
     op.drop_index("attendance_owner_punch_time_index", table_name="attendance")
+    op.drop_index("attendance_device_index", table_name="attendance")
     op.drop_index("attendance_department_update_time_index", table_name="attendance")
     op.drop_table("attendance")
     op.drop_index("approvals_update_time_index", table_name="approvals")

@@ -15,6 +15,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Mapped, mapped_column
 
 from workspace import recurrence
+from workspace.model.attendance_device import content_of, signed
 from workspace.model.base import Base
 from workspace.model.employee import check_reason
 from workspace.model.names import check_names
@@ -95,6 +96,7 @@ class Attendance(Resource, Base):
     uptime_ms: Mapped[float]
     sent_uptime_ms: Mapped[float]
     signature: Mapped[str]
+    device: Mapped[str]
     mock_location: Mapped[bool]
     site: Mapped[str]
     distance_m: Mapped[int]
@@ -123,12 +125,23 @@ class Attendance(Resource, Base):
             raise Validation(
                 required("attendance.signature" if self.device_time else "attendance.device_time")
             )
+        unsigned = await self._check_signature(call) if self.offline else ""
         self.lat, self.lon = to_wgs84(self.lat, self.lon, self.datum)
         self.datum, self.server_time = "WGS84", call.now
         self.punch_time = self.device_time if self.offline and self.device_time else call.now
         await self.judge(call)
+        if unsigned:
+            self.verdict, self.remark = "SUSPECT", unsigned
         await self.check_month(call)
         call.emit(events.AttendanceRecorded, attendance=self)
+
+    async def _check_signature(self, call: Call) -> str:
+        """Why the device's signature does not count; a punch is marked for it and never refused."""
+        assert self.device_time is not None
+        content = content_of(
+            self.kind, self.datum or "WGS84", self.device_time, self.lat, self.lon, self.uptime_ms
+        )
+        return await signed(self.device, self.owner, self.device_time, content, self.signature, call)
 
     async def judge(self, call: Call) -> None:
         """What clocks, places and the rule say to it. Nothing that is hard to believe is refused; it is marked."""

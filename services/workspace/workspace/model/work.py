@@ -8,11 +8,13 @@ from crmkit import filters
 from crmkit.call import Call
 from crmkit.errors import InvalidArgument, PermissionDenied, Validation, Violation
 from crmkit.filters import FilterError
-from crmkit.resource import Resource
+from crmkit.resource import Resource, parse_name
+from sqlalchemy import or_, select
 from sqlalchemy.orm import Mapped
 
 from workspace.model.base import Base
 from workspace.model.custom_field import check_collection
+from workspace.model.file import File
 from workspace.model.names import check_names
 from workspace.model.task import Task
 
@@ -27,18 +29,21 @@ class Note(Resource, Base):
     display_name: Mapped[str]
     body: Mapped[str]
     links: Mapped[list[str]]
+    files: Mapped[list[str]]
     remind_time: Mapped[datetime | None]
 
     async def creating(self, call: Call) -> None:
         """Nobody writes notes into the notebook of somebody else."""
         self.owner = call.caller.employee
         self._check()
+        await self._open_files(call)
 
     async def updating(self, call: Call, changed: frozenset[str]) -> None:
         """Only its owner shows it to others."""
         self._check()
         if changed & {"collaborators", "owner"}:
             self.check_owner(call)
+        await self._open_files(call)
 
     def _check(self) -> None:
         check_names(self.links, "note.links")
@@ -50,15 +55,33 @@ class Note(Resource, Base):
         if not call.caller.is_system and call.caller.employee != self.owner:
             raise PermissionDenied("NOT_THE_OWNER")
 
-    def share(self, people: Sequence[str], call: Call) -> None:
+    async def share(self, people: Sequence[str], call: Call) -> None:
         """Shows it to these too."""
         self.check_owner(call)
         self.collaborators = list(dict.fromkeys([*self.collaborators, *people]))
+        await self._open_files(call)
 
-    def unshare(self, employees: Sequence[str], call: Call) -> None:
+    async def unshare(self, employees: Sequence[str], call: Call) -> None:
         """Shows it to these no more; to nobody where none are named."""
         self.check_owner(call)
         self.collaborators = [name for name in self.collaborators if employees and name not in employees]
+        await self._open_files(call)
+
+    async def _open_files(self, call: Call) -> None:
+        """Whoever reads the note reads its files, and no longer than that. Files of others are theirs to show."""
+        keys = [parse_name(name, "files") for name in self.files]
+        held = or_(File.id.in_(keys), File.attached_to.contains([self.name]))
+        for file in list(
+            await call.db.scalars(select(File).where(held, File.owner == self.owner).with_for_update())
+        ):
+            here = file.name in self.files
+            beside = select(Note.collaborators).where(
+                Note.owner == self.owner, Note.files.contains([file.name]), Note.id != self.id
+            )
+            people = [name for found in await call.db.scalars(beside) for name in found]
+            file.collaborators = list(dict.fromkeys([*people, *(self.collaborators if here else ())]))
+            others = [name for name in file.attached_to if name != self.name]
+            file.attach([*others, self.name] if here else others)
 
     async def task(self, call: Call) -> Task:
         """The task that is made of it, once."""
