@@ -16,7 +16,6 @@ from crmkit.mapping import mapper
 from google.protobuf import json_format
 from sqlalchemy import select, text
 
-from workspace.model.approval import ApprovalPolicy
 from workspace.model.department import Department
 from workspace.model.dictionary import Dictionary
 from workspace.model.employee import Employee

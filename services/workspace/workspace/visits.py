@@ -20,7 +20,7 @@ async def planned(visit: dict[str, Any], call: Call) -> None:
     event = await call.find(CalendarEvent, CalendarEvent.source == name, lock=True)
     if visit.get("state") == "CANCELLED":
         if event is not None and event.state == "SCHEDULED":
-            await event.cancel(pb.EVERY, "", str(visit.get("endReason") or ""), call)
+            await event.cancel("EVERY", "", str(visit.get("endReason") or ""), call)
         return
     if not person.startswith("employees/") or not begins:
         return
