@@ -11,7 +11,7 @@ import shutil
 import time
 from pathlib import Path
 
-ROWS = "get,create,search,list,deal,order"
+ROWS = "get,create,search,list,deal,order,import"
 
 
 def arguments() -> argparse.Namespace:
@@ -29,6 +29,7 @@ def arguments() -> argparse.Namespace:
     )
     parser.add_argument("--accounts", type=int, default=50_000)
     parser.add_argument("--opportunities", type=int, default=20_000)
+    parser.add_argument("--lines", type=int, default=0, help="lines of the imported file (default 20,000)")
     parser.add_argument("--apps", default="", help="which apps run (default all)")
     parser.add_argument(
         "--state", type=Path, default=Path(".local/bench"), help="where the platform's data lies"
@@ -40,6 +41,7 @@ def arguments() -> argparse.Namespace:
     found = parser.parse_args()
     found.connections = found.connections or ("16" if found.quick else "1,16,64")
     found.runs = found.runs or (1 if found.quick else 5)
+    found.lines = found.lines or (3000 if found.quick else 20_000)
     found.seconds = found.seconds or (4 if found.quick else 10)
     return found
 
@@ -74,6 +76,8 @@ async def main() -> None:
         )
         for connections in map(int, asked.connections.split(",")):
             await bench.table(connections)
+        if "import" in asked.rows.split(","):
+            await bench.bring_in()
         bench.memory()
         if asked.hold:
             print(f"held at {running.url}; Ctrl-C ends it")

@@ -5,6 +5,7 @@ import asyncio
 import contextlib
 import json
 import os
+import random
 import statistics
 import sys
 from collections.abc import Iterator, Sequence
@@ -23,7 +24,7 @@ from crmkit.map import NATS_PORT, POSTGRES_PORT, moved
 from local_platform.layout import ROLES, ROOT
 from local_platform.people import load
 
-from tests.load import seed
+from tests.load import importing, seed
 from tests.load.driver import Task
 
 # Who owns the seeded accounts: the representative's lists are sparse, the marketer's empty.
@@ -196,6 +197,24 @@ class Bench:
             why=next(iter(answer["errors"]), ""),
             cpu=cpu,
         )
+
+    async def bring_in(self) -> None:
+        """Prints the row of the import: one file, once, with what each process spent for a line."""
+        if not self.apps.issuperset({"customer", "workspace"}):
+            print("left out: import of customers (needs customer and workspace)")
+            return
+        before, lines = self.spent(), self.asked.lines
+        token = await self.token("manager")
+        check, run, wrong = await importing.bring_in(self.url, token, lines, random.Random())
+        spent = _between(before, self.spent())
+        parts = " + ".join(f"{name} {s / lines * 1e6:.0f}" for name, s in spent.items() if s > lines * 2e-5)
+        print(
+            f"\nimport of {lines} customers from CSV: {lines / run if run else 0:.0f} rows/s (first 3,000, goal 10,000),"
+            f" its check {lines / check:.0f}; load average {os.getloadavg()[0]:.1f};"
+            f" CPU µs a row {sum(spent.values()) / lines * 1e6:.0f} = {parts}"
+        )
+        if wrong:
+            print(f"  import: {wrong}")
 
     async def token(self, username: str) -> str:
         """A fresh access token."""

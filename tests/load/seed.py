@@ -52,7 +52,11 @@ async def accounts(url: str, count: int, owners: Sequence[tuple[str, str]]) -> N
             row.normalise()
             rows.append(row)
         identities = [(row, row.identity()) for row in rows]
-        keys = [(row.id, key.kind.value, key.value) for row, identity in identities for key in identity.keys]
+        keys = [
+            (row.id, key.kind.value, key.value, began)
+            for row, identity in identities
+            for key in identity.keys
+        ]
         await copy(customer, Account.__table__, map(values, rows))
         await copy(customer, Account.search_table, map(found_by, rows))
         await copy(customer, MatchKeyRow.__table__, keys)

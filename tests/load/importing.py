@@ -1,0 +1,64 @@
+"""Customers from a file, through the gateway: uploaded, checked, run; how many lines a second."""
+
+import asyncio
+import csv
+import io
+import random
+import time
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import quote
+from uuid import uuid4
+
+import httpx
+
+from tests.load.scenarios import company
+
+HEADERS = ("客户名称", "员工人数", "电话")
+PATIENCE = 900.0
+
+
+async def bring_in(url: str, token: str, lines: int, chance: random.Random) -> tuple[float, float, str]:
+    """Seconds of the check and of the run, and what went wrong."""
+    text = io.StringIO()
+    writer = csv.writer(text)
+    writer.writerow(HEADERS)
+    writer.writerows(
+        (company(chance), chance.randrange(1, 5000), f"13{chance.randrange(10**9):09}") for _ in range(lines)
+    )
+    headers = {"Authorization": f"Bearer {token}", "Accept-Language": "en"}
+    async with httpx.AsyncClient(base_url=url, headers=headers, trust_env=False, timeout=60) as client:
+
+        async def post(path: str, body: Any) -> Any:
+            answer = await client.post(path, json=body, headers={"Idempotency-Key": str(uuid4())})
+            return answer.raise_for_status().json()
+
+        async def settled(name: str, reached: Callable[[str], bool]) -> Any:
+            until = time.monotonic() + PATIENCE
+            while time.monotonic() < until:
+                found = (await client.get(f"/v1/{name}")).raise_for_status().json()
+                if reached(found["state"]):
+                    return found
+                await asyncio.sleep(0.2)
+            raise TimeoutError(f"{name} has not ended in {PATIENCE:.0f} s")
+
+        stored = await client.post(
+            "/v1/files",
+            content=text.getvalue().encode(),
+            headers={"X-File-Name": quote("客户.csv"), "Content-Type": "text/csv"},
+        )
+        body = {"file": stored.raise_for_status().json()["name"], "kind": "ACCOUNTS"}
+        made = await post("/v1/imports", body)
+        begun = time.monotonic()
+        await post(f"/v1/{made['name']}:check", {})
+        checked = await settled(made["name"], lambda state: state in ("CHECKED", "FAILED"))
+        between = time.monotonic()
+        if checked["state"] == "FAILED" or checked.get("failed"):
+            return between - begun, 0.0, str(checked.get("failure") or checked.get("errors"))[:300]
+        await post(f"/v1/{made['name']}:run", {})
+        done = await settled(made["name"], lambda state: state in ("DONE", "FAILED"))
+        ended = time.monotonic()
+        wrong = "" if done["state"] == "DONE" else str(done.get("failure"))[:300]
+        if not wrong and done.get("created", 0) + done.get("skipped", 0) != lines:
+            wrong = f"{lines} lines, {done.get('created')} made, {done.get('skipped')} left out"
+        return between - begun, ended - between, wrong
