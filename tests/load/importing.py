@@ -36,9 +36,12 @@ async def bring_in(url: str, token: str, lines: int, chance: random.Random) -> t
         async def settled(name: str, reached: Callable[[str], bool]) -> Any:
             until = time.monotonic() + PATIENCE
             while time.monotonic() < until:
-                found = (await client.get(f"/v1/{name}")).raise_for_status().json()
-                if reached(found["state"]):
-                    return found
+                answer = await client.get(f"/v1/{name}")
+                # A machine that is busy with the import may be late with an answer about it.
+                if answer.status_code not in (503, 504):
+                    found = answer.raise_for_status().json()
+                    if reached(found["state"]):
+                        return found
                 await asyncio.sleep(0.2)
             raise TimeoutError(f"{name} has not ended in {PATIENCE:.0f} s")
 

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from crmkit.map import APPS, ISSUER_PORT, KEYCLOAK_PORT, NATS_PORT, POSTGRES_PORT, AppEntry, moved
 
-from local_platform import people, servers
+from local_platform import migrations, people, servers
 from local_platform.app import App
 from local_platform.child import Child, StartFailed
 from local_platform.issuer import CLIENT, issuer
@@ -66,7 +66,7 @@ class Platform:
                 admin_url, nats_url, issuer_url = await self._start_servers(stack)
                 environments = await self._environments(admin_url, nats_url, issuer_url)
                 say("databases ready, migrating")
-                await self._migrate(environments)
+                await self._migrate(admin_url, environments)
                 say("starting the apps")
                 await self._start_apps(stack, environments)
                 try:
@@ -184,12 +184,15 @@ class Platform:
             return settings
         return settings | {"WEB_ROOT": str(web)}
 
-    async def _migrate(self, environments: dict[str, dict[str, str]]) -> None:
+    async def _migrate(self, admin_url: str, environments: dict[str, dict[str, str]]) -> None:
         """Bring every database to the version of the code."""
-        apps = {app.name: environments[app.name] for app in self.apps if app.database}
-        if apps:
-            environment = {**os.environ, "MIGRATIONS": json.dumps(apps)}
+        code = migrations.digest()
+        behind = await migrations.behind(admin_url, [app.name for app in self.apps if app.database], code)
+        if behind:
+            own = {app: environments[app] for app in behind}
+            environment = {**os.environ, "MIGRATIONS": json.dumps(own)}
             await self._finish(self._python("local_platform.migrations", None, environment))
+            await migrations.note(admin_url, behind, code)
 
     async def _finish(self, child: Child) -> None:
         """Run a process to its end; a failure of it is a `StartFailed`."""
