@@ -1,6 +1,6 @@
 """Facts that sales listens to. Each may come twice and in any order."""
 
-from datetime import UTC
+from datetime import UTC, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -28,10 +28,13 @@ from sales.model.lead import Lead, LeadSource, uuid_of
 from sales.model.opportunity import Opportunity
 from sales.model.pipeline import RUNNING
 from sales.model.quote_records import remember
+from sales.model.sales_task import SalesTask
 from sales.model.tax_rates import learn
 
 # The reason of a deal that ended because its customer went into the sea.
 RETURNED = "OTHER"
+# Until when the first task for a new customer is due.
+FIRST_CONTACT = timedelta(days=7)
 # Answers of a form by the names that its fields map to.
 _FORM_FIELDS = {
     "companyName": "company_name", "personName": "person_name", "title": "title", "wechat": "wechat", "need": "need",
@@ -125,6 +128,20 @@ async def on_accounts_changed(events: list[Fact], call: Call) -> None:
     for lead in await call.db.scalars(lost.with_for_update()):
         lead.account_delete_time = call.now
         call.emit(events_of_sales.LeadAccountDeleted, lead=lead)
+
+
+async def on_customer_created(event: customer_events.AccountCreated, call: Call) -> None:
+    """Whoever has a new customer gets the first task for it, once."""
+    account = event.account
+    if not account.owner or await call.find(SalesTask, SalesTask.source == account.name) is not None:
+        return
+    superior = (call.config(f"employee.{account.owner.partition('/')[2]}") or {}).get("superior")
+    task = SalesTask(
+        display_name=f"首次联系：{account.display_name}"[:200], about=account.name, source=account.name,
+        executors=[account.owner], supervisor=superior or account.owner, owner=account.owner,
+        department=account.department, creator=account.owner, due_time=call.now + FIRST_CONTACT,
+    )  # fmt: skip
+    (await call.add(task)).hand_out(call)
 
 
 async def on_submission_qualified(event: marketing_events.SubmissionQualified, call: Call) -> None:

@@ -6,7 +6,7 @@ from datetime import datetime
 from crmkit.call import Call
 from crmkit.listing import ZONE
 from crmkit.schedule import cron, every
-from sqlalchemy import func, select
+from sqlalchemy import and_, func, or_, select
 
 from sales.engine import Given, run
 from sales.model.commission_statement import make_statements
@@ -17,6 +17,8 @@ from sales.model.lead import Lead
 from sales.model.price_book import PriceBook
 from sales.model.quote import ACCEPTABLE, Quote
 from sales.model.quote_records import QuotePricing
+from sales.model.sales_task import DUE_BEFORE, SalesTask
+from sales.model.sales_task import OPEN as TASK_OPEN
 from sales.model.target import Target
 from sales.model.visit import Visit
 from sales.printing import print_unprinted
@@ -53,6 +55,22 @@ async def sweep_leads(as_of: datetime, call: Call) -> None:
     soon = select(Lead).where(Lead.return_check_time <= as_of).order_by(Lead.return_check_time)
     for lead in await call.db.scalars(soon.limit(AT_ONCE).with_for_update(skip_locked=True)):
         await lead.sweep(as_of, call)
+
+
+@every("5m", collapse=True)
+async def remind_of_tasks(as_of: datetime, call: Call) -> None:
+    """Tells of sales tasks that are due within a day, and of those that are over, once for each step."""
+    due = select(SalesTask).where(
+        SalesTask.state.in_(TASK_OPEN),
+        or_(
+            and_(SalesTask.due_time <= as_of, SalesTask.notice_step != "OVERDUE"),
+            and_(SalesTask.due_time <= as_of + DUE_BEFORE, SalesTask.notice_step == ""),
+        ),
+    )
+    for task in await call.db.scalars(
+        due.order_by(SalesTask.due_time).limit(AT_ONCE).with_for_update(skip_locked=True)
+    ):
+        task.remind(as_of, call)
 
 
 @cron("0 7 * * *", zone="Asia/Shanghai", collapse=True)

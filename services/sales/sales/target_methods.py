@@ -8,11 +8,14 @@ from crmkit.company import today
 from crmkit.mapping import read_date
 from crmkit.standard import Standard
 
+from sales.model.sales_task import SalesTask
 from sales.model.target import Target, TargetFact
 
 
 class TargetMethods:
-    """Targets and what was achieved."""
+    """Targets, what was achieved, and the tasks that serve them."""
+
+    sales_tasks = Standard(SalesTask)
 
     targets = Standard(Target)
     target_facts = Standard(TargetFact)
@@ -32,3 +35,8 @@ class TargetMethods:
         target = await call.load(Target, request.name, lock=False)
         page = await call.page(TargetFact, request, *target.measured_by(call))
         return {"target_facts": page.rows, "next_page_token": page.next_page_token}
+
+    async def ReturnSalesTask(self, request: pb.SalesTaskReasonRequest, call: Call) -> SalesTask:
+        task = await call.load(SalesTask, request)
+        task.give_back(request.reason, call)
+        return task

@@ -151,6 +151,18 @@ NOTICES: dict[str, Notice] = {
         "target", "target.name", ("recipients",),
         "目标“{target.displayName}”的周期已结束，请检查", "The period of target {target.displayName} is over; review it",
     ),
+    "crm.sales.v1.SalesTaskAssigned": Notice(
+        "sales_task", "salesTask.name", ("people",),
+        "销售任务“{salesTask.displayName}”已下达给您", "Sales task {salesTask.displayName} is yours",
+    ),
+    "crm.sales.v1.SalesTaskFinished": Notice(
+        "sales_task", "salesTask.name", ("salesTask.supervisor",),
+        "销售任务“{salesTask.displayName}”待您验收", "Sales task {salesTask.displayName} waits for your acceptance",
+    ),
+    "crm.sales.v1.SalesTaskDue": Notice(
+        "sales_task", "salesTask.name", ("people",),
+        "销售任务“{salesTask.displayName}”即将到期或已逾期", "Sales task {salesTask.displayName} is due or overdue",
+    ),
     "crm.orders.v1.DeliveryShipped": Notice(
         "delivery", "delivery.name", ("delivery.owner",),
         "发货单 {delivery.number} 已发货", "Delivery {delivery.number} has been shipped",

@@ -932,7 +932,7 @@ def upgrade() -> None:
         unique=False,
     )
     op.create_index(
-        "leads_pool_index", "leads", ["pool", sa.literal_column("update_time DESC"), "id"], unique=False
+        "leads_pool_index", "leads", ["pool"], unique=False, postgresql_where=sa.text("pool <> ''")
     )
     op.create_index(
         "leads_response_index",
@@ -1449,6 +1449,84 @@ def upgrade() -> None:
         "quotes_update_time_index", "quotes", [sa.literal_column("update_time DESC"), "id"], unique=False
     )
     op.create_table(
+        "sales_tasks",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("display_name", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("kind", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("description", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("supervisor", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("project_lead", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("executors", postgresql.ARRAY(sa.Text()), server_default=sa.text("'{}'"), nullable=False),
+        sa.Column("about", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("plan", postgresql.JSONB(), server_default=sa.text("'[]'"), nullable=False),
+        sa.Column("due_time", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("progress", sa.Integer(), server_default=sa.text("0"), nullable=False),
+        sa.Column("result", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("reports", postgresql.JSONB(), server_default=sa.text("'[]'"), nullable=False),
+        sa.Column("notice_step", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("source", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("state", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("number", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("owner", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("department", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column(
+            "collaborators", postgresql.ARRAY(sa.Text()), server_default=sa.text("'{}'"), nullable=False
+        ),
+        sa.Column("pending_approval", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("create_time", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("update_time", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("creator", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column(
+            "custom", postgresql.JSONB(astext_type=sa.Text()), server_default=sa.text("'{}'"), nullable=False
+        ),
+        sa.Column("version", sa.Integer(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("sales_tasks_pkey")),
+    )
+    op.create_index(
+        "sales_tasks_department_update_time_index",
+        "sales_tasks",
+        ["department", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "sales_tasks_due_index",
+        "sales_tasks",
+        ["due_time"],
+        unique=False,
+        postgresql_where=sa.text("due_time IS NOT NULL"),
+    )
+    op.create_index(
+        "sales_tasks_owner_update_time_index",
+        "sales_tasks",
+        ["owner", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "sales_tasks_project_lead_index",
+        "sales_tasks",
+        ["project_lead", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "sales_tasks_source_key",
+        "sales_tasks",
+        ["source"],
+        unique=True,
+        postgresql_where=sa.text("source <> ''"),
+    )
+    op.create_index(
+        "sales_tasks_supervisor_index",
+        "sales_tasks",
+        ["supervisor", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "sales_tasks_update_time_index",
+        "sales_tasks",
+        [sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_table(
         "sold_prices",
         sa.Column("document", sa.Text(), nullable=False),
         sa.Column("line", sa.Text(), nullable=False),
@@ -1506,10 +1584,7 @@ def upgrade() -> None:
         unique=False,
     )
     op.create_index(
-        "target_facts_employee_index",
-        "target_facts",
-        ["employee", sa.literal_column("update_time DESC"), "id"],
-        unique=False,
+        "target_facts_employee_index", "target_facts", ["metric", "employee", "day"], unique=False
     )
     op.create_index(
         "target_facts_fact_department_index",
@@ -2317,6 +2392,37 @@ def upgrade() -> None:
         postgresql_with={"fastupdate": "off"},
     )
     op.create_table(
+        "sales_tasks_search",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column(
+            "search_grams", postgresql.ARRAY(sa.Text(collation="C")), server_default="{}", nullable=False
+        ),
+        sa.Column("search_text", sa.Text(collation="C"), server_default="", nullable=False),
+        sa.Column(
+            "search_pinyin", postgresql.ARRAY(sa.Text(collation="C")), server_default="{}", nullable=False
+        ),
+        sa.ForeignKeyConstraint(
+            ["id"], ["sales_tasks.id"], name=op.f("sales_tasks_search_id_fkey"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("sales_tasks_search_pkey")),
+    )
+    op.create_index(
+        "ix_sales_tasks_search_search_grams",
+        "sales_tasks_search",
+        ["search_grams"],
+        unique=False,
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "off"},
+    )
+    op.create_index(
+        "ix_sales_tasks_search_search_pinyin",
+        "sales_tasks_search",
+        [sa.literal_column("array_to_tsvector(search_pinyin)")],
+        unique=False,
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "off"},
+    )
+    op.create_table(
         "targets_search",
         sa.Column("id", sa.Uuid(), nullable=False),
         sa.Column(
@@ -2451,6 +2557,19 @@ def downgrade() -> None:
         postgresql_with={"fastupdate": "off"},
     )
     op.drop_table("targets_search")
+    op.drop_index(
+        "ix_sales_tasks_search_search_pinyin",
+        table_name="sales_tasks_search",
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "off"},
+    )
+    op.drop_index(
+        "ix_sales_tasks_search_search_grams",
+        table_name="sales_tasks_search",
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "off"},
+    )
+    op.drop_table("sales_tasks_search")
     op.drop_index(
         "ix_quotes_search_search_pinyin",
         table_name="quotes_search",
@@ -2711,6 +2830,18 @@ def downgrade() -> None:
     op.drop_index("sold_prices_level_index", table_name="sold_prices")
     op.drop_index("sold_prices_account_index", table_name="sold_prices")
     op.drop_table("sold_prices")
+    op.drop_index("sales_tasks_update_time_index", table_name="sales_tasks")
+    op.drop_index("sales_tasks_supervisor_index", table_name="sales_tasks")
+    op.drop_index(
+        "sales_tasks_source_key", table_name="sales_tasks", postgresql_where=sa.text("source <> ''")
+    )
+    op.drop_index("sales_tasks_project_lead_index", table_name="sales_tasks")
+    op.drop_index("sales_tasks_owner_update_time_index", table_name="sales_tasks")
+    op.drop_index(
+        "sales_tasks_due_index", table_name="sales_tasks", postgresql_where=sa.text("due_time IS NOT NULL")
+    )
+    op.drop_index("sales_tasks_department_update_time_index", table_name="sales_tasks")
+    op.drop_table("sales_tasks")
     op.drop_index("quotes_update_time_index", table_name="quotes")
     op.drop_index(
         "quotes_unprinted_index",
@@ -2789,7 +2920,7 @@ def downgrade() -> None:
     op.drop_index(
         "leads_response_index", table_name="leads", postgresql_where=sa.text("next_response_time IS NOT NULL")
     )
-    op.drop_index("leads_pool_index", table_name="leads")
+    op.drop_index("leads_pool_index", table_name="leads", postgresql_where=sa.text("pool <> ''"))
     op.drop_index("leads_owner_update_time_index", table_name="leads")
     op.drop_index("leads_opportunity_index", table_name="leads")
     op.drop_index("leads_number_key", table_name="leads", postgresql_where=sa.text("number != ''"))
