@@ -932,7 +932,7 @@ def upgrade() -> None:
         unique=False,
     )
     op.create_index(
-        "leads_pool_index", "leads", ["pool", sa.literal_column("update_time DESC"), "id"], unique=False
+        "leads_pool_index", "leads", ["pool"], unique=False, postgresql_where=sa.text("pool <> ''")
     )
     op.create_index(
         "leads_response_index",
@@ -2920,7 +2920,7 @@ def downgrade() -> None:
     op.drop_index(
         "leads_response_index", table_name="leads", postgresql_where=sa.text("next_response_time IS NOT NULL")
     )
-    op.drop_index("leads_pool_index", table_name="leads")
+    op.drop_index("leads_pool_index", table_name="leads", postgresql_where=sa.text("pool <> ''"))
     op.drop_index("leads_owner_update_time_index", table_name="leads")
     op.drop_index("leads_opportunity_index", table_name="leads")
     op.drop_index("leads_number_key", table_name="leads", postgresql_where=sa.text("number != ''"))
