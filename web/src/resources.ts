@@ -128,6 +128,8 @@ export interface Screen {
   kinds?: Additions["kinds"];
   /** What is told beside the form while one types: a clash of times, a customer that is there already. */
   advice?: "times" | "collision" | "prices";
+  /** The advice is about the lines, so it stands below them. */
+  adviceBelow?: true;
   /** Documents of a record, made by the server in a language. */
   papers?: { key: string; path: (name: string, language: string) => string }[];
   /** Verbs that stand as buttons, by state; the rest is in the menu. */
@@ -331,6 +333,7 @@ export const SCREENS: Record<string, Screen> = {
     defaults: yuan,
     detail: "quote",
     advice: "prices",
+    adviceBelow: true,
     papers: ["zh", "en"].map((language) => ({
       key: `quote-${language}`,
       path: (name) => `/v1/${name}:render?language=${language}`,

@@ -154,6 +154,13 @@ export function RecordForm({ resource, record, initial, quick = false, onSaved, 
     return () => removeEventListener("keydown", press);
   }, []);
 
+  const adviceBelow = screenOf(resource.collection).adviceBelow === true;
+  const advice = Advice && (
+    <Suspense fallback={null}>
+      <Advice values={values} />
+    </Suspense>
+  );
+
   return (
     <form
       ref={form}
@@ -212,11 +219,7 @@ export function RecordForm({ resource, record, initial, quick = false, onSaved, 
           </ul>
         </div>
       )}
-      {Advice && (
-        <Suspense fallback={null}>
-          <Advice values={values} />
-        </Suspense>
-      )}
+      {!adviceBelow && advice}
       {sectionsOf(visible).map((section) => (
         <section key={section.key} className="form-section">
           {!short && <h2>{t(`form.section.${section.key}`)}</h2>}
@@ -234,6 +237,7 @@ export function RecordForm({ resource, record, initial, quick = false, onSaved, 
           </div>
         </section>
       ))}
+      {adviceBelow && advice}
       {short && shown.length > visible.length && (
         <button type="button" className="link" onClick={() => setShort(false)}>
           {t("form.more")}
