@@ -11,9 +11,11 @@ from statistics import median
 from typing import Any
 
 from crm.sales.v1 import pb
+from crmkit.amounts import check_currency
 from crmkit.call import Call
 from crmkit.company import today
 from crmkit.errors import Validation, required
+from crmkit.exchange import rate_of
 from crmkit.listing import ZONE
 from crmkit.mapping import read_date, to_date
 from crmkit.scope import predicate
@@ -123,37 +125,24 @@ def _bucket(category: str, currency: str, one: Sum) -> Any:
 def _convert(
     reply: pb.EvaluateForecastResponse, buckets: dict[tuple[str, str], Sum], currency: str, call: Call
 ) -> None:
-    """Converts what is due in the period by the rates of the dictionary; what has no rate is left out and counted."""
-    known = rates(call)
+    """Converts what is due in the period by the rates of today; what has no rate is left out and counted."""
+    check_currency(currency, "currency")
     amount, weighted, oldest = zero(currency), zero(currency), None
     for (category, own), one in buckets.items():
         if category not in ("PIPELINE", "BEST_CASE", "COMMIT") or not own:
             continue
-        rate = (Decimal(1), None) if own == currency else known.get((own, currency))
+        rate = rate_of(own, currency, today(call), call)
         if rate is None:
             reply.unconverted += one.deals
             continue
-        amount += Money(one.amount * rate[0], currency).rounded()
-        weighted += Money(one.weighted * rate[0], currency).rounded()
-        if rate[1] is not None:
-            oldest = min(filter(None, (oldest, rate[1])))
+        amount += Money(one.amount * rate.value, currency).rounded()
+        weighted += Money(one.weighted * rate.value, currency).rounded()
+        if rate.day is not None:
+            oldest = min(filter(None, (oldest, rate.day)))
     reply.converted_amount.CopyFrom(amount.message())
     reply.converted_weighted.CopyFrom(weighted.message())
     if oldest is not None:
         reply.rate_date.CopyFrom(to_date(oldest))
-
-
-def rates(call: Call) -> dict[tuple[str, str], tuple[Decimal, date | None]]:
-    """The rates of the dictionary `currency_rates`: entries such as "USD/CNY" with the rate and the day as text."""
-    dictionary = call.config("dictionary.currency_rates") or {}
-    found: dict[tuple[str, str], tuple[Decimal, date | None]] = {}
-    for entry in dictionary.get("entries", []):
-        pair = str(entry.get("code", "")).split("/")
-        words = str(entry.get("zh") or entry.get("label", {}).get("zh", "")).split()
-        if len(pair) == 2 and words:
-            day = date.fromisoformat(words[1]) if len(words) > 1 else None
-            found[pair[0], pair[1]] = (Decimal(words[0]), day)
-    return found
 
 
 async def outlook(deal: Opportunity, call: Call) -> pb.GetOpportunityOutlookResponse:

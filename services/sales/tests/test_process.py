@@ -359,6 +359,7 @@ async def test_competitors_are_known_counted_and_attacked_in_time(
     assert not (await sales.admin.GetIncumbency(name=mark.name)).on_attack_list
 
 
+@pytest.mark.capability("s.forecast")
 async def test_every_open_deal_is_in_one_bucket_and_weighted_amounts_are_rounded_before_they_are_summed(
     sales: Service, pipeline: Made, account: Made
 ) -> None:
@@ -419,6 +420,50 @@ async def test_every_open_deal_is_in_one_bucket_and_weighted_amounts_are_rounded
     assert reply.unconverted >= 1
 
 
+@pytest.mark.capability("s.forecast")
+async def test_sums_of_several_currencies_are_converted_by_the_rates_of_the_day(
+    sales: Service, pipeline: Made, account: Made
+) -> None:
+    flow, customer, today = await pipeline(), await account("sales2"), datetime.now(UTC).date()
+    sales2 = sales.client("sales2")
+
+    async def deal(currency: str, amount: str) -> Any:
+        body = {
+            "displayName": "外币", "account": customer, "pipeline": flow.name, "need": "x",
+            "amount": {"currencyCode": currency, "amount": amount}, "expectedCloseDate": day(today + timedelta(days=2)),
+        }  # fmt: skip
+        return await sales2.CreateOpportunity(opportunity=body)
+
+    open_deal = await deal("CHF", "100.00")
+    await deal("NOK", "23.00")
+    await deal("ISK", "5000")
+    rates = {
+        "CHF-SEK": [["2020-01-01", "9"], [(today - timedelta(days=3)).isoformat(), "11.5"], ["2999-01-01", "99"]],
+        "SEK-NOK": [["2020-01-01", "0.92"]],
+    }  # fmt: skip
+    async with sales.parts.configuration() as bucket:
+        for pair, known in rates.items():
+            await bucket.put(f"currencyRate.{pair}", {"rates": known})
+        await sales.eventually(
+            lambda: all(sales.running.config.get(f"currencyRate.{pair}") for pair in rates)
+        )
+        period = {"fromDate": day(today - timedelta(days=1)), "toDate": day(today + timedelta(days=5))}
+        reply = await sales2.EvaluateForecast(**period, currency="SEK")
+        for pair in rates:
+            await bucket.delete(f"currencyRate.{pair}")
+    # 100.00 CHF at 11.5 are 1,150.00 SEK; 23.00 NOK at 1/0.92 are 25.00 SEK.
+    assert (reply.converted_amount.amount, reply.converted_weighted.amount) == ("1175.00", "117.50")
+    assert (reply.rate_date.year, reply.rate_date.month, reply.rate_date.day) == (2020, 1, 1)
+    due = {"PIPELINE", "BEST_CASE", "COMMIT"}
+    left_out = [
+        one for one in reply.buckets if one.category in due and one.currency not in ("CHF", "NOK", "SEK", "")
+    ]
+    assert reply.unconverted == sum(one.deals for one in left_out) >= 1
+    seen = await sales2.GetOpportunityOutlook(name=open_deal.name)
+    assert (seen.basis, seen.won, seen.closed, seen.days_needed) == (False, 0, 0, 0)
+
+
+@pytest.mark.capability("s.forecast")
 async def test_a_snapshot_is_adjusted_frozen_and_measured_by_what_came(
     sales: Service, pipeline: Made, account: Made
 ) -> None:
@@ -482,6 +527,7 @@ async def _buckets(
     }
 
 
+@pytest.mark.capability("s.forecast")
 def test_the_interval_of_a_share_is_that_of_wilson() -> None:
     low, high = wilson(4238, 6711)
     assert (f"{low:.4f}", f"{high:.4f}") == ("0.6218", "0.6411")
@@ -491,6 +537,7 @@ def test_the_interval_of_a_share_is_that_of_wilson() -> None:
 
 @pytest.mark.skipif(not MAVEN.exists(), reason="the data are not here")
 @pytest.mark.capability("s.opp")
+@pytest.mark.capability("s.forecast")
 async def test_the_maven_deals_come_in_with_their_totals_and_the_rest_with_reasons(
     sales: Service, account: Made, pipeline: Made
 ) -> None:

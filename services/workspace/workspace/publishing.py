@@ -7,6 +7,7 @@ do no harm. A reconciliation compares bucket and tables and mends what differs.
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC
+from decimal import Decimal
 from typing import Any
 
 from crm.workspace.v1 import pb
@@ -15,6 +16,7 @@ from crmkit.resource import Resource, parse_name
 from sqlalchemy import select
 
 from workspace.model.api_key import ApiKey
+from workspace.model.currency_rate import CurrencyRate
 from workspace.model.custom_field import CustomField
 from workspace.model.department import Department
 from workspace.model.dictionary import Dictionary
@@ -178,6 +180,13 @@ async def _dictionary(rows: Sequence[Dictionary], call: Call) -> dict[str, Any] 
     return {"label": label, "entries": entries} if dictionary.publish_time else None
 
 
+async def _rates(rows: Sequence[CurrencyRate], call: Call) -> dict[str, Any] | None:
+    """The rates of a pair, each with the day from which it counts, the oldest first."""
+    return {
+        "rates": sorted([str(row.rate_date), f"{(row.rate or Decimal(0)).normalize():f}"] for row in rows)
+    }
+
+
 async def _number_rule(rows: Sequence[NumberRule], call: Call) -> dict[str, Any] | None:
     active = [rule for rule in rows if rule.state == "ACTIVE"]
     return {"pattern": active[0].pattern, "gapFree": active[0].gap_free} if active else None
@@ -243,6 +252,7 @@ FAMILIES = (
     Family("department.", Department, "id", _department),
     _EMPLOYEE,
     Family("dictionary.", Dictionary, "key", _dictionary),
+    Family("currencyRate.", CurrencyRate, "pair", _rates),
     Family("numberRule.", NumberRule, "collection", _number_rule),
     Family("customField.", CustomField, "collection", _custom_fields),
     Family("approvalPolicy.", ApprovalPolicy, "id", _policy),

@@ -16,6 +16,7 @@ from workspace.calendar_methods import CalendarMethods
 from workspace.model.api_key import ApiKey
 from workspace.model.audit import AuditEntry
 from workspace.model.bulk_job import BulkJob
+from workspace.model.currency_rate import CurrencyRate
 from workspace.model.custom_field import CustomField
 from workspace.model.department import Department, tree_at
 from workspace.model.dictionary import Dictionary
@@ -38,6 +39,7 @@ class WorkspaceService(
     employees = Standard(Employee)
     roles = Standard(Role)
     dictionaries = Standard(Dictionary)
+    currency_rates = Standard(CurrencyRate)
     number_rules = Standard(NumberRule)
     custom_fields = Standard(CustomField)
     files = Standard(File)

@@ -9,11 +9,11 @@ from typing import Any
 
 from crm.sales.v1 import pb
 from crmkit.call import Call
+from crmkit.exchange import rate_of
 from crmkit.resource import Resource
 from crmkit.values import Money, places, zero
 from sales.commission import earn, split
 from sales.engine.reckoning import cents, percent_of, plain
-from sales.forecast import rates
 from sales.model.base import Base, one_at_a_time
 from sales.model.commission_plan import CommissionPlan, plan_for
 from sales.model.opportunity import Opportunity
@@ -76,7 +76,7 @@ async def enter(movement: Movement, call: Call) -> None:
 async def _enter(
     movement: Movement, plan: CommissionPlan, employee: str, share: Decimal, part: Money, call: Call
 ) -> None:
-    rate = _rate(part.currency, plan.currency, call)
+    rate = _rate(part.currency, plan.currency, movement.day, call)
     base = Money(cents(part.amount * rate, places(plan.currency)), plan.currency)
     before = await collected(employee, plan, movement.day.year, call)
     found = earn(plan.mode, plan.rates(), before, base.amount, places(plan.currency))
@@ -146,7 +146,7 @@ async def estimate(deal: Opportunity, call: Call) -> pb.EstimateCommissionRespon
     if plan is None or deal.amount is None:
         return reply
     part = percent_of(deal.amount.amount, share, places(deal.amount.currency))
-    base = cents(part * _rate(deal.amount.currency, plan.currency, call), places(plan.currency))
+    base = cents(part * _rate(deal.amount.currency, plan.currency, today(call), call), places(plan.currency))
     before = await collected(call.caller.employee, plan, today(call).year, call)
     found = earn(plan.mode, plan.rates(), before, base, places(plan.currency))
     reply.base.CopyFrom(Money(base, plan.currency).message())
@@ -176,14 +176,12 @@ async def _earlier(movement: Movement, employee: str, call: Call) -> str:
     return entry.name if entry else ""
 
 
-def _rate(own: str, wanted: str, call: Call) -> Decimal:
-    """The rate of the dictionary; money without one cannot be counted, and the fact waits for it."""
-    if own == wanted:
-        return Decimal(1)
-    found = rates(call).get((own, wanted))
+def _rate(own: str, wanted: str, day: date, call: Call) -> Decimal:
+    """The rate of a day; money without one cannot be counted, and the fact waits for it."""
+    found = rate_of(own, wanted, day, call)
     if found is None:
-        raise LookupError(f"no rate {own}/{wanted} in the dictionary currency_rates")
-    return found[0]
+        raise LookupError(f"no rate {own}-{wanted} for {day}")
+    return found.value
 
 
 def _superior(employee: str, level: int, call: Call) -> str:

@@ -634,6 +634,38 @@ def upgrade() -> None:
     )
     op.create_index("calendar_slots_person_index", "calendar_slots", ["person", "end_time"], unique=False)
     op.create_table(
+        "currency_rates",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("from_currency", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("to_currency", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("rate_date", sa.Date(), nullable=True),
+        sa.Column("rate", sa.Numeric(precision=20, scale=6), nullable=True),
+        sa.Column("source", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("pair", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("number", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("owner", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("department", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column(
+            "collaborators", postgresql.ARRAY(sa.Text()), server_default=sa.text("'{}'"), nullable=False
+        ),
+        sa.Column("pending_approval", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("create_time", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("update_time", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("creator", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column(
+            "custom", postgresql.JSONB(astext_type=sa.Text()), server_default=sa.text("'{}'"), nullable=False
+        ),
+        sa.Column("version", sa.Integer(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("currency_rates_pkey")),
+    )
+    op.create_index("currency_rates_pair_date_key", "currency_rates", ["pair", "rate_date"], unique=True)
+    op.create_index(
+        "currency_rates_update_time_index",
+        "currency_rates",
+        [sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_table(
         "custom_fields",
         sa.Column("id", sa.Uuid(), nullable=False),
         sa.Column("collection", sa.Text(), server_default=sa.text("''"), nullable=False),
@@ -1765,6 +1797,37 @@ def upgrade() -> None:
         postgresql_with={"fastupdate": "off"},
     )
     op.create_table(
+        "currency_rates_search",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column(
+            "search_grams", postgresql.ARRAY(sa.Text(collation="C")), server_default="{}", nullable=False
+        ),
+        sa.Column("search_text", sa.Text(collation="C"), server_default="", nullable=False),
+        sa.Column(
+            "search_pinyin", postgresql.ARRAY(sa.Text(collation="C")), server_default="{}", nullable=False
+        ),
+        sa.ForeignKeyConstraint(
+            ["id"], ["currency_rates.id"], name=op.f("currency_rates_search_id_fkey"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("currency_rates_search_pkey")),
+    )
+    op.create_index(
+        "ix_currency_rates_search_search_grams",
+        "currency_rates_search",
+        ["search_grams"],
+        unique=False,
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "off"},
+    )
+    op.create_index(
+        "ix_currency_rates_search_search_pinyin",
+        "currency_rates_search",
+        [sa.literal_column("array_to_tsvector(search_pinyin)")],
+        unique=False,
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "off"},
+    )
+    op.create_table(
         "custom_fields_search",
         sa.Column("id", sa.Uuid(), nullable=False),
         sa.Column(
@@ -2381,6 +2444,19 @@ def downgrade() -> None:
     )
     op.drop_table("custom_fields_search")
     op.drop_index(
+        "ix_currency_rates_search_search_pinyin",
+        table_name="currency_rates_search",
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "off"},
+    )
+    op.drop_index(
+        "ix_currency_rates_search_search_grams",
+        table_name="currency_rates_search",
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "off"},
+    )
+    op.drop_table("currency_rates_search")
+    op.drop_index(
         "ix_calendar_feeds_search_search_pinyin",
         table_name="calendar_feeds_search",
         postgresql_using="gin",
@@ -2602,6 +2678,9 @@ def downgrade() -> None:
     op.drop_index("custom_fields_update_time_index", table_name="custom_fields")
     op.drop_index("custom_fields_collection_key_key", table_name="custom_fields")
     op.drop_table("custom_fields")
+    op.drop_index("currency_rates_update_time_index", table_name="currency_rates")
+    op.drop_index("currency_rates_pair_date_key", table_name="currency_rates")
+    op.drop_table("currency_rates")
     op.drop_index("calendar_slots_person_index", table_name="calendar_slots")
     op.drop_table("calendar_slots")
     op.drop_index("calendar_instances_time_index", table_name="calendar_instances")
