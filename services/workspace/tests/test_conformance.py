@@ -16,13 +16,11 @@ class Samples(dict[str, Any]):
 
     def get(self, key: str, default: Any = None) -> Any:
         body = super().get(key, default)
-        if isinstance(body, dict) and "startDate" in body and "period" in body:
-            Samples.day += timedelta(days=1)
-            return {
-                **body,
-                "startDate": {"year": self.day.year, "month": self.day.month, "day": self.day.day},
-            }
-        return body
+        field = {"workPlans": "startDate", "workSummaries": "startDate", "currencyRates": "rateDate"}.get(key)
+        if field is None:
+            return body
+        Samples.day += timedelta(days=1)
+        return {**body, field: {"year": self.day.year, "month": self.day.month, "day": self.day.day}}
 
 
 class TestWorkspace(Conformance):
@@ -32,6 +30,7 @@ class TestWorkspace(Conformance):
             "employees": {"department": "departments/{departments}"},
             "roles": {"code": "r{unique}", "permissions": ["workspace.tasks.read"]},
             "dictionaries": {"key": "d{unique}"},
+            "currencyRates": {"fromCurrency": "USD", "toCurrency": "CNY"},
             "numberRules": {"collection": "accounts", "pattern": "X-{seq:5}"},
             "customFields": {"collection": "accounts", "key": "f{unique}", "kind": "TEXT"},
             "approvalPolicies": {"action": "customer.accounts.archive"},
