@@ -244,12 +244,17 @@ async def test_a_board_of_two_thousand_open_deals_shows_its_columns_page_by_page
 
         async def brought(some: list[Any] = some) -> int:
             asked = {"rows": some, "currency": "CNY", "pipeline": flow.name}
-            return (await sales.admin.ImportOpportunities(**asked)).created
+            try:
+                reply = await sales.admin.ImportOpportunities(**asked)
+            except Refused:
+                # On a slow machine the answer may come too late; what was taken in is known then.
+                return 0
+            return reply.created + reply.known
 
-        assert await sales.eventually(brought) == 1000
+        assert await sales.eventually(brought, 90) == 1000
     columns = [f'pipeline = "{flow.name}" AND state = "OPEN" AND stage = "{key}"' for key in keys]
     spent: list[float] = []
-    for _ in range(3):
+    for _ in range(5):
         start = process_time()
         pages = await asyncio.gather(
             *(
