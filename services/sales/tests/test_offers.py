@@ -574,7 +574,6 @@ async def test_a_quote_is_priced_changed_compared_printed_opened_by_link_and_acc
 
 
 @pytest.mark.capability("s.discount")
-@pytest.mark.capability("s.quote")
 async def test_what_is_ours_alone_stays_with_us(
     sales: Service, product: Made, account: Made, policy: Made
 ) -> None:

@@ -71,7 +71,6 @@ def estimate(told: pb.GetPriceSnapshotResponse, account: str, product: str, quan
     )  # fmt: skip
 
 
-@pytest.mark.capability("s.quote")
 async def test_a_device_estimates_from_a_snapshot_and_the_server_lists_what_differs(
     sales: Service, policy: Made, product: Made, account: Made
 ) -> None:
@@ -135,7 +134,6 @@ async def test_a_device_estimates_from_a_snapshot_and_the_server_lists_what_diff
     await sales.sales1.SubmitQuote(name=synced.quote.name)
 
 
-@pytest.mark.capability("s.quote")
 @pytest.mark.capability("s.discount")
 async def test_the_rate_of_a_tax_code_is_that_of_billing_on_the_day_and_stays_with_the_version(
     sales: Service, product: Made, account: Made
@@ -176,7 +174,6 @@ async def test_the_rate_of_a_tax_code_is_that_of_billing_on_the_day_and_stays_wi
     assert (await sales.sales1.CreateQuote(quote=typed)).tax_total.amount == "6.00"
 
 
-@pytest.mark.capability("s.quote")
 async def test_a_submitted_version_has_its_print_and_ended_links_name_the_one_that_counts(
     sales: Service, product: Made, account: Made, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -223,7 +220,6 @@ async def test_a_submitted_version_has_its_print_and_ended_links_name_the_one_th
     assert refused.value.reason == "LINK_INVALID"
 
 
-@pytest.mark.capability("s.quote")
 def test_a_quote_ends_at_midnight_of_its_last_day_in_the_sellers_zone() -> None:
     shanghai = ZoneInfo("Asia/Shanghai")
     quote = Quote(state="SENT", valid_until_date=date(2026, 11, 30))
@@ -232,7 +228,6 @@ def test_a_quote_ends_at_midnight_of_its_last_day_in_the_sellers_zone() -> None:
     assert not quote.acceptable(datetime(2026, 11, 30, 16, 0, 0, tzinfo=UTC))
 
 
-@pytest.mark.capability("s.quote")
 @pytest.mark.capability("s.discount")
 async def test_what_changes_after_it_was_submitted_for_approval_is_not_approved(
     sales: Service, product: Made, deal: Made
@@ -290,7 +285,6 @@ async def test_what_changes_after_it_was_submitted_for_approval_is_not_approved(
     assert (await sales.sales1.GetQuote(name=made.name)).state == pb.Quote.DRAFT
 
 
-@pytest.mark.capability("s.quote")
 async def test_the_last_price_comes_from_orders_too_and_says_who_sold_it(
     sales: Service, product: Made, account: Made
 ) -> None:
