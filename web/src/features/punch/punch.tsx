@@ -57,6 +57,8 @@ export function PunchPage() {
   }, [client]);
 
   const punch = useMutation({
+    // Without a network it must be signed and kept now, not asked for later.
+    networkMode: "always",
     mutationFn: async (kind: (typeof KINDS)[number]) => {
       const { coords } = await position();
       const body: Punch = {
