@@ -148,7 +148,16 @@ export interface Screen {
   publicPage?: { path: (id: string) => string; states: string[]; label: string };
   /** A page written by hand in place of the generic one. */
   detail?:
-    "account" | "role" | "quote" | "poolRule" | "collision" | "opportunity" | "visit" | "policy" | "bundle";
+    | "account"
+    | "role"
+    | "quote"
+    | "poolRule"
+    | "collision"
+    | "opportunity"
+    | "visit"
+    | "policy"
+    | "bundle"
+    | "approvalPolicy";
   /** A page of its own or a part of other pages; kept out of the generated menu entries. */
   hidden?: boolean;
   /** Records come from elsewhere than the generic form. */
@@ -542,6 +551,7 @@ export const SCREENS: Record<string, Screen> = {
   },
   approvalPolicies: {
     icon: "approvals",
+    detail: "approvalPolicy",
     flow: { DRAFT: ["activate"], ACTIVE: [] },
     suggest: { action: "actions", roles: { collection: "roles", value: "code" } },
   },
@@ -562,7 +572,12 @@ export const SCREENS: Record<string, Screen> = {
   approvals: {
     hidden: true,
     suggest: { action: "actions" },
-    flow: { PENDING: ["approve", "reject", "return"] },
+    flow: {
+      PENDING: ["approve", "reject", "return"],
+      RETURNED: ["resubmit"],
+      STALE: ["resubmit"],
+      FAILED: ["retry"],
+    },
   },
   notifications: { hidden: true },
   notificationPreferences: { hidden: true },

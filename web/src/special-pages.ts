@@ -12,5 +12,8 @@ export const SPECIAL_PAGES: Record<string, () => Promise<{ default: ComponentTyp
   poolRule: async () => ({ default: (await import("@/features/pool-rule/pool-rule")).PoolRulePage }),
   collision: async () => ({ default: (await import("@/features/collision/collision")).CollisionPage }),
   quote: async () => ({ default: (await import("@/features/quote/quote")).QuotePage }),
+  approvalPolicy: async () => ({
+    default: (await import("@/features/approval-policy/approval-policy")).ApprovalPolicyPage,
+  }),
   role: async () => ({ default: (await import("@/features/role/role")).RolePage }),
 };

@@ -6,9 +6,12 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from crm.customer.v1 import pb
 from crmkit import blobs
+from crmkit.tables import HeldAction
 from crmkit.testing import Service
 from crmkit.testing.jobs import Table, job, lines
+from sqlalchemy import select
 
 CONTACTS: Table = [
     ("姓名", "客户", "职务", "态度"),
@@ -54,6 +57,32 @@ async def test_rows_with_errors_keep_all_out_unless_they_are_skipped(customer: S
     back = await job(customer, "REVERT", collection="contacts", reverts=done["job"])
     assert (back["state"], back["failed"]) == ("DONE_WITH_ERRORS", 1)
     assert await names(customer) == [made.display_name]
+
+
+async def test_rows_that_a_policy_holds_wait_like_those_from_the_screen(
+    customer: Service, account: Any
+) -> None:
+    key, config = f"approvalPolicy.{uuid4()}", customer.running.config
+    rule = {"action": "customer.contacts.create", "condition": 'title = "厂长"', "priority": 1}
+    async with customer.parts.configuration() as bucket:
+        await bucket.put(key, rule)
+        await customer.eventually(lambda: config.get(key) is not None)
+        company = CONTACTS[1][1]
+        rows: Table = [CONTACTS[0], ("七号批量甲", company, "厂长", ""), ("七号批量乙", company, "会计", "")]
+        done = await job(customer, "IMPORT", rows, collection="contacts")
+        typed = await customer.sales1.CreateContact(
+            contact={"displayName": "七号批量丙", "account": account.name, "title": "厂长"}
+        )
+        await bucket.delete(key)
+        await customer.eventually(lambda: config.get(key) is None)
+    assert done["state"] == "DONE"
+    assert typed.pending_approval.startswith("customer.contacts.create#")
+    found = await customer.sales1.ListContacts(q="七号批量")
+    assert [one.display_name for one in found.contacts] == ["七号批量乙"]
+    async with customer.running.sessions() as session:
+        waiting = select(HeldAction).where(HeldAction.method == "CreateContact", HeldAction.state == "HELD")
+        held = [pb.CreateContactRequest.FromString(one.request) for one in await session.scalars(waiting)]
+    assert {one.contact.display_name for one in held} == {"七号批量甲", "七号批量丙"}
 
 
 async def test_the_owner_of_the_job_decides_what_comes_in_and_goes_out(

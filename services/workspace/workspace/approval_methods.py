@@ -12,8 +12,10 @@ from workspace.asking import ask
 from workspace.model.approval import Approval, hand_to_delegate
 from workspace.model.deciders import employee
 from workspace.model.employee import Employee
+from workspace.model.offline_decision import check_signature, register
 from workspace.model.policy import ApprovalPolicy
 from workspace.model.policy import simulate as path_of
+from workspace.telling import notify
 
 MOST_AT_ONCE = 100
 
@@ -47,17 +49,58 @@ class ApprovalMethods:
         return answer
 
     async def _decide(self, approval: Approval, digest: str, request: Any, call: Call) -> None:
-        match request.vote:
-            case pb.Approval.AGREED:
+        vote = request.vote if isinstance(request.vote, str) else pb.Approval.Vote.Name(request.vote)
+        match vote:
+            case "AGREED":
                 await ask(approval, await approval.approve(digest, request.reason, call), call)
-            case pb.Approval.REFUSED:
+            case "REFUSED":
                 approval.check_seen(digest)
                 approval.reject(request.reason, call)
-            case pb.Approval.GAVE_BACK:
+            case "GAVE_BACK":
                 approval.check_seen(digest)
                 approval.give_back(request.reason, call)
             case _:
                 raise InvalidArgument("MALFORMED", detail="vote")
+
+    async def RegisterDecisionKey(
+        self, request: pb.RegisterDecisionKeyRequest, call: Call
+    ) -> pb.RegisterDecisionKeyResponse:
+        return pb.RegisterDecisionKeyResponse(key=await register(request.public_key, request.device, call))
+
+    async def ReplayDecisions(
+        self, request: pb.ReplayDecisionsRequest, call: Call
+    ) -> pb.ReplayDecisionsResponse:
+        if not 0 < len(request.items) <= MOST_AT_ONCE:
+            raise InvalidArgument("MALFORMED", detail=f"items: 1 to {MOST_AT_ONCE}")
+        answer = pb.ReplayDecisionsResponse()
+        for item in request.items:
+            try:
+                async with call.db.begin_nested():
+                    time = await check_signature(item, call)
+                    approval = await call.load(Approval, item.name)
+                    await self._decide(approval, item.digest, item, call)
+                    approval.signed_offline(time, call)
+                    await call.flush()
+                answer.items.add(name=item.name, counted=True)
+            except Problem as problem:
+                answer.items.add(name=item.name, reason=problem.reason)
+                if problem.reason not in ("SIGNATURE_INVALID", "NOT_FOUND", "NOT_AN_APPROVER"):
+                    await self._too_late(item, problem.reason, call)
+        return answer
+
+    async def _too_late(self, item: Any, reason: str, call: Call) -> None:
+        """A signed decision that counts no more is kept as a comment, and its author is told."""
+        approval = await call.load(Approval, item.name)
+        await call.db.refresh(approval)
+        words = f"{item.time} {item.vote} ({reason}) {item.reason}"[:1000]
+        approval.remark(words, call)
+        await call.flush()
+        zh, en = (
+            f"离线审批未生效：{approval.display_name}",
+            f"Your offline decision came too late: {approval.display_name}",
+        )
+        key = f"offline:{item.name}:{item.time}"
+        await notify(call, [call.caller.employee], "approval", key, approval.name, zh, en, words)
 
     async def ResubmitApproval(self, request: pb.ReviseApprovalRequest, call: Call) -> Approval:
         approval = await call.load(Approval, request)

@@ -708,6 +708,16 @@ def upgrade() -> None:
         unique=False,
     )
     op.create_table(
+        "decision_keys",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("employee", sa.Text(), nullable=False),
+        sa.Column("device", sa.Text(), nullable=False),
+        sa.Column("public_key", sa.LargeBinary(), nullable=False),
+        sa.Column("create_time", sa.DateTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("decision_keys_pkey")),
+    )
+    op.create_index(op.f("decision_keys_employee_index"), "decision_keys", ["employee"], unique=False)
+    op.create_table(
         "department_versions",
         sa.Column("department", sa.Text(), nullable=False),
         sa.Column("version", sa.BigInteger(), nullable=False),
@@ -2675,6 +2685,8 @@ def downgrade() -> None:
     op.drop_index("departments_code_key", table_name="departments", postgresql_where=sa.text("code <> ''"))
     op.drop_table("departments")
     op.drop_table("department_versions")
+    op.drop_index(op.f("decision_keys_employee_index"), table_name="decision_keys")
+    op.drop_table("decision_keys")
     op.drop_index("custom_fields_update_time_index", table_name="custom_fields")
     op.drop_index("custom_fields_collection_key_key", table_name="custom_fields")
     op.drop_table("custom_fields")

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from math import ceil
 from typing import Any
 
@@ -369,6 +369,18 @@ class Approval(Resource, Base):
             return await self.advance(call)
         sequence = self.steps[index].step.mode == Policy.SEQUENCE
         return [one.approver for one in self.open_decisions()] if sequence else []
+
+    def signed_offline(self, time: datetime, call: Call) -> None:
+        """The caller's decision was made then, on a device."""
+        mine = max(
+            (one for one in self.decisions if one.approver == call.caller.employee and one.vote),
+            key=lambda one: one.time.ToDatetime(UTC),
+        )
+        signed = pb.Approval.Decision()
+        signed.CopyFrom(mine)
+        signed.offline = True
+        signed.time.CopyFrom(to_timestamp(time))
+        self.decisions = [signed if one is mine else one for one in self.decisions]
 
     def check_seen(self, digest: str) -> None:
         """Refuses a decision about an older content, and says what the content is now."""

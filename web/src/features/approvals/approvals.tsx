@@ -17,6 +17,7 @@ const TABS = {
   todo: 'state = "PENDING" AND NOT requester = me',
   mine: "requester = me",
   done: 'NOT state = "PENDING"',
+  copied: "copied:me",
 } as const;
 type Tab = keyof typeof TABS;
 
@@ -27,7 +28,8 @@ export function ApprovalsPage() {
   const session = useSession();
   const resource = useResource("approvals");
   const [params, setParams] = useSearchParams();
-  const tab: Tab = params.get("tab") === "mine" ? "mine" : params.get("tab") === "done" ? "done" : "todo";
+  const asked = params.get("tab") ?? "";
+  const tab: Tab = Object.hasOwn(TABS, asked) ? (asked as Tab) : "todo";
   const pages = useInfiniteQuery(
     pagesQuery("approvals", {
       filter: TABS[tab],

@@ -22,6 +22,11 @@ interface Vote {
   replaced?: string;
 }
 
+interface Step {
+  step?: { label?: string };
+  state?: string;
+}
+
 /** One request with all that a decision needs: what would change, the whole record, who decides, what was said. */
 export function Decision({ resource, record }: { resource: Resource; record: RecordJson }) {
   const { t, language } = useText();
@@ -56,6 +61,7 @@ export function Decision({ resource, record }: { resource: Resource; record: Rec
           </div>
         )}
         {subject && facts && <Changes subject={subject} name={target} facts={facts} />}
+        {subject && <Since subject={subject} record={record} />}
         <Path resource={resource} record={record} />
         {subject && facts ? (
           <section>
@@ -109,13 +115,48 @@ function Changes({ subject, name, facts }: { subject: Resource; name: string; fa
   );
 }
 
-/** Who decides and what they said, in their order. */
+/** What differs from the content that was approved the last time. */
+function Since({ subject, record }: { subject: Resource; record: RecordJson }) {
+  const { t, label } = useText();
+  const changes = (record["sinceApproved"] ?? []) as { field: string; before: string; after: string }[];
+  if (changes.length === 0) return null;
+  return (
+    <section>
+      <h3>{t("approvals.since")}</h3>
+      <ul className="changes">
+        {changes.map((change) => {
+          const field = subject.fields.find(({ name }) => name === change.field);
+          if (!field) return null;
+          return (
+            <li key={change.field}>
+              <span className="faint">{label(field.label)}</span>{" "}
+              <del>
+                <FieldValue field={field} value={parsed(change.before)} links={false} />
+              </del>
+              <span aria-label={t("history.became")}> → </span>
+              <ins>
+                <FieldValue field={field} value={parsed(change.after)} links={false} />
+              </ins>
+            </li>
+          );
+        })}
+      </ul>
+    </section>
+  );
+}
+
+const parsed = (text: string): unknown => (text ? (JSON.parse(text) as unknown) : undefined);
+
+/** Who decides and what they said, in their order; then the steps that are ahead. */
 function Path({ resource, record }: { resource: Resource; record: RecordJson }) {
   const { t, language } = useText();
   const field = resource.fields.find(({ name }) => name === "decisions");
   const votes = (record["decisions"] ?? []) as Vote[];
   const choice = field?.fields.find(({ name }) => name === "vote");
-  if (votes.length === 0) return null;
+  const ahead = ((record["steps"] ?? []) as Step[])
+    .map((step, index) => ({ ...step, title: step.step?.label || `${index + 1}` }))
+    .filter(({ state }) => state === "WAITING" || state === "CHOOSING" || state === "PASSED");
+  if (votes.length === 0 && ahead.length === 0) return null;
   return (
     <section>
       <h3>{t("approvals.path")}</h3>
@@ -142,6 +183,23 @@ function Path({ resource, record }: { resource: Resource; record: RecordJson }) 
                 </time>
               )}
             </div>
+          </li>
+        ))}
+        {ahead.map(({ title, state }) => (
+          <li key={`ahead ${title}`}>
+            <span className="feed-dot feed-dot-open" aria-hidden="true" />
+            <p>
+              {title}{" "}
+              <span className="faint">
+                {t(
+                  state === "CHOOSING"
+                    ? "approvals.choosing"
+                    : state === "PASSED"
+                      ? "approvals.passed"
+                      : "approvals.ahead",
+                )}
+              </span>
+            </p>
           </li>
         ))}
       </ol>

@@ -6,6 +6,7 @@ import { Page } from "@/kit/page";
 import { recordQuery, titleOf, useResource } from "@/kit/queries";
 import { RecordForm } from "@/kit/record-form";
 import { ErrorNote, Skeleton } from "@/kit/states";
+import { tell } from "@/kit/toasts";
 import { screenOf } from "@/resources";
 
 export function NewPage() {
@@ -27,7 +28,13 @@ export function NewPage() {
       <RecordForm
         resource={resource}
         initial={{ ...screenOf(collection).defaults?.(), ...given, ...taken }}
-        onSaved={(record) => void navigate(`/${record.name}`, { replace: true })}
+        onSaved={(record) => {
+          if (record["pendingApproval"]) {
+            // It is no record before the decision: what there is to see is the request.
+            tell(t("approvals.submitted"), "good", { detail: t("approvals.submittedText") });
+            void navigate("/approvals?tab=mine", { replace: true });
+          } else void navigate(`/${record.name}`, { replace: true });
+        }}
         onCancel={() => void navigate(-1)}
       />
     </Page>
