@@ -31,7 +31,7 @@ from sqlalchemy import MetaData, QueuePool, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine, async_sessionmaker, create_async_engine
 
-from crmkit import copies, scope, telemetry, transfer
+from crmkit import copies, dictionaries, scope, telemetry, transfer
 from crmkit.approvals import Policies
 from crmkit.auth import Caller, Directory, Verifier, system
 from crmkit.background import ended, settle
@@ -43,6 +43,7 @@ from crmkit.config import Config
 from crmkit.customfields import Nobody
 from crmkit.decided import on_approval_ended, on_approval_revised
 from crmkit.describe import Described
+from crmkit.dictionaries import on_dictionary_item_merged
 from crmkit.driver import replace_closed
 from crmkit.events import Consumers, Fact, Function, dead_letters
 from crmkit.mapping import mapper
@@ -153,7 +154,7 @@ class Running:
         self.readiness = Readiness(
             aside, self.verifier, self.config, self.bus, app.migrations, [self._further(q) for q in app.ready]
         )
-        self.runs = Runs(self, {**transfer.KINDS, **app.runs})
+        self.runs = Runs(self, {**transfer.KINDS, **dictionaries.KINDS, **app.runs})
         self._tasks: list[asyncio.Task[None]] = []
         return self
 
@@ -170,6 +171,7 @@ class Running:
             on_approval_revised,
             on_bulk_requested,
             on_bulk_cancelled,
+            on_dictionary_item_merged,
         ]
         if keeper := copies.keeper(self.foreign):
             functions.append(keeper)

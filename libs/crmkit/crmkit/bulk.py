@@ -62,7 +62,8 @@ async def create_many(
         call.own(row)
     described = model.described
     if described.rule.number:
-        numbers = await numbering.draw_many(call, described, sum(not row.number for row in rows))
+        without = [row.department for row in rows if not row.number]
+        numbers = await numbering.draw_many(call, described, without)
         for row in rows:
             row.number = row.number or numbers.pop(0)
     values: list[dict[str, Any]] = []

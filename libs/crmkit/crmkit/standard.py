@@ -24,6 +24,7 @@ from crmkit.auth import Caller
 from crmkit.call import Call, changed_fields
 from crmkit.customfields import check_custom
 from crmkit.describe import COMMON, Described
+from crmkit.dictionaries import check_choices
 from crmkit.errors import (
     FailedPrecondition,
     InvalidArgument,
@@ -132,6 +133,7 @@ class Standard:
             row.id = self._given(given)
         names = [n for n in self.described.fields if n not in COMMON or n in WRITABLE_COMMON]
         self.mapper.assign(row, message, names, new=True, prefix=self.singular)
+        check_choices(row, names, call)
         await call.check_references(message, self.singular, names)
         return await call.add(row)
 
@@ -252,6 +254,7 @@ class Standard:
             row.custom = {**old_custom, **{key: given.get(key) for key in custom_keys}}
         if {"owner", "department"} & changed:
             await self._check_handover(row, department_before, changed, call)
+        check_choices(row, changed, call)
         await call.check_references(message, self.singular, [name for name in names if name in changed])
         await row.updating(call, changed)
         if "custom" in changed or custom_keys:

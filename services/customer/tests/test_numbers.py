@@ -3,11 +3,13 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
 
 from crmkit.app import Running
 from crmkit.auth import system
+from crmkit.numbering import Counting, valid
 from crmkit.testing import Refused, Service
 from customer.model.account import Account
 
@@ -85,3 +87,42 @@ async def test_a_refused_create_gives_its_number_back(customer: Service) -> None
             assert refused.reason == "ACCOUNT_COLLISION"
         second = await customer.sales1.CreateAccount(account={"displayName": name()})
     assert (first.number[-3:], second.number[-3:]) == ("001", "002")
+
+
+async def test_a_rule_counts_by_department_and_begins_where_it_says(customer: Service) -> None:
+    """A counter of its own for each department and year, wider than its places where it must be."""
+    person, mark = customer.person("sales1"), uuid4().hex[:6].upper()
+    entry = customer.running.config.get(f"department.{person.department.rpartition('/')[2]}")
+    async with customer.parts.configuration() as bucket:
+        key = f"department.{person.department.rpartition('/')[2]}"
+        await bucket.put(key, {**entry, "code": "E7"})
+        await customer.eventually(lambda: customer.running.config.get(key).get("code") == "E7", 30)
+        rule = {"pattern": f"{mark}-{{dept}}-{{yyyy}}-{{seq:2}}", "gapFree": True, "start": 98}
+        async with number_rule(customer, rule):
+            made = [
+                (await customer.sales1.CreateAccount(account={"displayName": name()})).number
+                for _ in range(3)
+            ]
+            other = (await customer.sales2.CreateAccount(account={"displayName": name()})).number
+        await bucket.put(key, entry)
+        await customer.eventually(lambda: customer.running.config.get(key) == entry, 30)
+    assert [number.removeprefix(f"{mark}-E7-")[5:] for number in made] == ["98", "99", "100"]
+    assert other.startswith(f"{mark}-00-") and other.endswith("-98")
+
+
+def test_a_counter_begins_anew_as_its_rule_says() -> None:
+    just_before = datetime(2026, 12, 31, 15, 59, 59, 999_999, UTC)
+    after = datetime(2026, 12, 31, 16, 0, tzinfo=UTC)
+    # Midnight is that of Shanghai.
+    for reset, pattern, same in (
+        ("YEAR", "A{yyyy}{seq:3}", False),
+        ("MONTH", "A{yyyyMM}{seq:3}", False),
+        ("DAY", "A{yyyyMMdd}{seq:3}", False),
+        ("NEVER", "A{yyyyMMdd}{seq:3}", True),
+        ("", "A{yy}{seq:3}", False),
+    ):
+        periods = [Counting(pattern, True, reset, 1, "00", at).period for at in (just_before, after)]
+        assert (periods[0] == periods[1]) is same, reset
+        assert valid(pattern, reset)
+    assert not valid("A{seq:3}", "YEAR") and not valid("A{yyyy}{seq}", "MONTH")
+    assert not valid("A{MM}{yyyy}{seq}", "DAY")

@@ -133,6 +133,7 @@ async def _department(rows: Sequence[Department], call: Call) -> dict[str, Any]:
         "displayName": department.display_name,
         "kind": department.kind,
         "legalEntity": department.legal_entity,
+        "code": department.code,
     }
 
 
@@ -172,6 +173,7 @@ async def _dictionary(rows: Sequence[Dictionary], call: Call) -> dict[str, Any] 
             "default": entry.default,
             "colour": entry.colour,
             "externalCode": entry.external_code,
+            **({"mergedInto": entry.merged_into} if entry.merged_into else {}),
         }
         for entry in dictionary.entries
         if entry.published
@@ -189,7 +191,10 @@ async def _rates(rows: Sequence[CurrencyRate], call: Call) -> dict[str, Any] | N
 
 async def _number_rule(rows: Sequence[NumberRule], call: Call) -> dict[str, Any] | None:
     active = [rule for rule in rows if rule.state == "ACTIVE"]
-    return {"pattern": active[0].pattern, "gapFree": active[0].gap_free} if active else None
+    if not active:
+        return None
+    rule = active[0]
+    return {"pattern": rule.pattern, "gapFree": rule.gap_free, "reset": rule.reset, "start": rule.start}
 
 
 async def _custom_fields(rows: Sequence[CustomField], call: Call) -> dict[str, Any] | None:

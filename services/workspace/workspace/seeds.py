@@ -69,8 +69,8 @@ async def _dictionaries(call: Call) -> None:
         if key in known:
             continue
         entries = [
-            pb.Dictionary.Entry(key=entry, label=options.Text(zh=zh, en=en))
-            for entry, (zh, en) in dictionary["entries"].items()
+            pb.Dictionary.Entry(key=entry, label=options.Text(zh=zh, en=en), parent=parent)
+            for entry, (zh, en, parent) in _with_parents(dictionary["entries"])
         ]
         zh, en = dictionary["label"]
         row = Dictionary(key=key, display_name=zh, english_name=en, kind="SYSTEM", entries=entries)
@@ -103,6 +103,11 @@ async def _policies(call: Call) -> None:
 def policy_fields(message: Any) -> list[str]:
     """The fields that a shipped policy says."""
     return [field.name for field, _ in message.ListFields()]
+
+
+def _with_parents(entries: dict[str, list[str]]) -> list[tuple[str, tuple[str, str, str]]]:
+    """Key, words and the entry above, which comes third where there is one."""
+    return [(key, (said[0], said[1], said[2] if len(said) > 2 else "")) for key, said in entries.items()]
 
 
 async def _company(document: dict[str, Any], call: Call) -> None:

@@ -105,6 +105,11 @@ class WorkspaceService(
         dictionary.retire(request.key)
         return dictionary
 
+    async def MergeDictionaryEntry(self, request: pb.MergeDictionaryEntryRequest, call: Call) -> Dictionary:
+        dictionary = await call.load(Dictionary, request)
+        dictionary.merge(request.key, request.into, call)
+        return dictionary
+
     async def VerifyAuditEntries(self, request: pb.VerifyAuditEntriesRequest, call: Call) -> dict[str, Any]:
         return vars(await proof.prove(request.from_seq, request.limit, call))
 

@@ -4,6 +4,7 @@ import re
 from datetime import datetime
 from typing import Any
 
+from crm.workspace.v1 import events_pb2 as events
 from crm.workspace.v1 import pb
 from crmkit.call import Call
 from crmkit.errors import FailedPrecondition, Validation, Violation, required
@@ -56,9 +57,14 @@ class Dictionary(Resource, Base):
         self._check()
 
     async def deleting(self, call: Call) -> None:
-        """Fields refer to those that came with the platform."""
+        """Fields refer to those that came with the platform; what was a choice once may stand in any record."""
+        from workspace.model.custom_field import CustomField
+
         if self.kind == "SYSTEM":
             raise FailedPrecondition("DICTIONARY_IS_SYSTEM")
+        user = await call.find(CustomField, CustomField.dictionary == self.key)
+        if self.publish_time or user is not None:
+            raise FailedPrecondition("DICTIONARY_IN_USE", field=user.display_name if user else "—")
 
     def publish(self, call: Call) -> None:
         """Makes the entries the choices."""
@@ -70,6 +76,34 @@ class Dictionary(Resource, Base):
         if key not in {entry.key for entry in self.entries}:
             raise FailedPrecondition("DICTIONARY_ITEM_UNKNOWN", key=key)
         self.entries = [_copy(entry, retired=True) if entry.key == key else entry for entry in self.entries]
+
+    def merge(self, key: str, into: str, call: Call) -> None:
+        """Retires an entry in favour of another one, which takes what hung beneath it and became it before."""
+        entries = {entry.key: entry for entry in self.entries}
+        for one in (key, into):
+            if one not in entries:
+                raise FailedPrecondition("DICTIONARY_ITEM_UNKNOWN", key=one)
+        if entries[into].retired:
+            raise FailedPrecondition("DICTIONARY_ITEM_RETIRED", key=into)
+        if entries[key].merged_into:
+            raise FailedPrecondition("DICTIONARY_ITEM_RETIRED", key=key)
+        above = into
+        while above:
+            if above == key:
+                raise FailedPrecondition("DICTIONARY_ITEM_CYCLE", key=key)
+            above = entries[above].parent
+        changed: list[Any] = []
+        for entry in self.entries:
+            if entry.key == key:
+                changed.append(_copy(entry, retired=True, merged_into=into))
+            elif entry.parent == key or entry.merged_into == key:
+                hung = {"parent": into} if entry.parent == key else {}
+                became = {"merged_into": into} if entry.merged_into == key else {}
+                changed.append(_copy(entry, **hung, **became))
+            else:
+                changed.append(entry)
+        self.entries = changed
+        call.emit(events.DictionaryItemMerged, self, dictionary=self.key, entry=key, into=into)
 
     def _check(self) -> None:
         violations: list[Violation] = []
@@ -95,10 +129,15 @@ class Dictionary(Resource, Base):
 
 def _like(entry: Any, before: Any) -> Any:
     """The entry with the flags that only verbs set."""
-    return _copy(entry, published=bool(before and before.published), retired=bool(before and before.retired))
+    return _copy(
+        entry,
+        published=bool(before and before.published),
+        retired=bool(before and before.retired),
+        merged_into=before.merged_into if before else "",
+    )
 
 
-def _copy(entry: Any, **flags: bool) -> Any:
+def _copy(entry: Any, **flags: bool | str) -> Any:
     copy = pb.Dictionary.Entry()
     copy.CopyFrom(entry)
     for name, value in flags.items():

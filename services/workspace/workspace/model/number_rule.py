@@ -11,6 +11,8 @@ from sqlalchemy.orm import Mapped
 from workspace.model.base import Base
 from workspace.model.custom_field import check_collection
 
+SHOWN_NUMBERS = 10
+
 
 class NumberRule(Resource, Base):
     """How the human numbers of a collection are made. One rule per collection is in force."""
@@ -26,6 +28,9 @@ class NumberRule(Resource, Base):
     pattern: Mapped[str]
     gap_free: Mapped[bool]
     example: Mapped[str]
+    examples: Mapped[list[str]]
+    reset: Mapped[str]
+    start: Mapped[int]
     state: Mapped[str]
 
     async def creating(self, call: Call) -> None:
@@ -60,6 +65,10 @@ class NumberRule(Resource, Base):
         self.state = "RETIRED"
 
     def _check(self, call: Call) -> None:
-        if not numbering.valid(self.pattern):
+        if not numbering.valid(self.pattern, self.reset):
             raise FailedPrecondition("NUMBER_PATTERN_INVALID")
         self.example = numbering.example(self.pattern, call.now)
+        first = self.start or 1
+        self.examples = [
+            numbering.example(self.pattern, call.now, first + step) for step in range(SHOWN_NUMBERS)
+        ]
