@@ -22,11 +22,6 @@ class AttendanceMethods:
     attendance_rules = Standard(AttendanceRule)
     attendance_devices = Standard(AttendanceDevice)
 
-    async def RevokeAttendanceDevice(self, request: Any, call: Call) -> AttendanceDevice:
-        device = await call.load(AttendanceDevice, request)
-        device.revoke()
-        return device
-
     async def CorrectAttendance(self, request: pb.CorrectAttendanceRequest, call: Call) -> Attendance:
         punch = await call.load(Attendance, request)
         await punch.correct(request.time.ToDatetime(UTC), request.reason, call)
