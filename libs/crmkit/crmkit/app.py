@@ -31,7 +31,7 @@ from sqlalchemy import MetaData, QueuePool, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine, async_sessionmaker, create_async_engine
 
-from crmkit import copies, dictionaries, scope, telemetry, transfer
+from crmkit import copies, dictionaries, merging, scope, telemetry, transfer
 from crmkit.approvals import Policies
 from crmkit.auth import Caller, Directory, Verifier, system
 from crmkit.background import ended, settle
@@ -76,6 +76,8 @@ class App:
     # What the app itself must have done before it can serve: each says why not, or nothing.
     ready: Sequence[Callable[[Call], Awaitable[str]]] = ()
     runs: Mapping[str, Kind] = field(default_factory=dict[str, Kind])
+    # What the app does beside moving references when records were merged, or are their own again.
+    merged: Sequence[merging.After] = ()
 
     @property
     def descriptor(self) -> ServiceDescriptor:
@@ -141,6 +143,7 @@ class Running:
         self.config = await self._stack.enter_async_context(
             Config(self.engine, self.bus, owner=app.name == "workspace")
         )
+        self.redirects = merging.Redirects(self)
         self.directory = Directory(self.config, permissions())
         self.nobody = Nobody(self.directory.custom)
         self.verifier = Verifier(
@@ -154,7 +157,7 @@ class Running:
         self.readiness = Readiness(
             aside, self.verifier, self.config, self.bus, app.migrations, [self._further(q) for q in app.ready]
         )
-        self.runs = Runs(self, {**transfer.KINDS, **dictionaries.KINDS, **app.runs})
+        self.runs = Runs(self, {**transfer.KINDS, **dictionaries.KINDS, **merging.KINDS, **app.runs})
         self._tasks: list[asyncio.Task[None]] = []
         return self
 
@@ -172,13 +175,15 @@ class Running:
             on_bulk_requested,
             on_bulk_cancelled,
             on_dictionary_item_merged,
+            *merging.HANDLERS,
         ]
         if keeper := copies.keeper(self.foreign):
             functions.append(keeper)
         areas = sorted({described.area for described in resources().values()} | {"gateway"})
         consumers = Consumers(
-            self.app.name, areas, functions, self.system_call, self.engine, self.bus, self.metrics
-        )
+            self.app.name, areas, functions, self.system_call, self.engine, self.bus, self.metrics,
+            resolve=self.redirects.fact,
+        )  # fmt: skip
         self.consumers = consumers
         schedules = Schedules(
             self.app.name, list(self.app.schedules), self.system_call, self.engine, self.metrics

@@ -58,6 +58,7 @@ async def create_many(
         return
     model = type(rows[0])
     _refuse_gated(call, rows)
+    call.running.redirects.rows(rows)
     for row in rows:
         call.own(row)
     described = model.described

@@ -277,6 +277,7 @@ class Call:
     async def flush(self) -> None:
         """Writes what changed: rows, their search and collaborator entries, change facts, emitted facts."""
         session = self.db.sync_session
+        self.running.redirects.rows([*session.new, *session.dirty])
         created = [row for row in session.new if isinstance(row, Resource)]
         deleted = [row for row in session.deleted if isinstance(row, Resource)]
         changes = [

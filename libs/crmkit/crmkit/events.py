@@ -233,6 +233,7 @@ class Consumers:
         metrics: Metrics,
         ack_wait: float = ACK_WAIT,
         back_off: Sequence[float] = BACK_OFF,
+        resolve: Callable[[Fact], Fact] = lambda fact: fact,
     ) -> None:
         self.handlers = [handler_of(function) for function in functions]
         if len({handler.name for handler in self.handlers}) != len(self.handlers):
@@ -245,6 +246,8 @@ class Consumers:
         self._metrics = metrics
         self._ack_wait = ack_wait
         self._back_off = back_off
+        # Names of merged records are read as their survivors'.
+        self._resolve = resolve
         self._slots = asyncio.Semaphore(AT_ONCE)
         self._concerned: dict[str, tuple[list[Handler], list[Handler]]] = {}
         # What waits for the next list, and whether anything does.
@@ -333,7 +336,7 @@ class Consumers:
         What only lists take needs no slot: one transaction is under way however many wait for it.
         """
         try:
-            fact = _fact(message.subject, message.headers or {}, message.data)
+            fact = self._resolve(_fact(message.subject, message.headers or {}, message.data))
         except (KeyError, ValueError) as error:
             log.error("what no outbox has sent is not a fact: %r", error, extra={"subject": message.subject})
             await message.term()

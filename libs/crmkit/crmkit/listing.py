@@ -102,13 +102,25 @@ def record_fields(model: type[Resource]) -> Mapping[str, FilterField]:
 def where(model: type[Resource], text: str, caller: Caller, now: datetime) -> ColumnElement[bool]:
     """The condition of a filter text; FILTER_INVALID names the character where it is wrong."""
     if not text.strip():
-        return true()
+        return shown(model)
     try:
         node = filters.parse(text)
         fields = _readable(model, caller, custom="custom" in text)
-        return filters.condition(node, fields, me=caller.actor, now=now, zone=ZONE)
+        found = filters.condition(node, fields, me=caller.actor, now=now, zone=ZONE)
+        return and_(found, shown(model, text)) if model.unlisted else found
     except FilterError as error:
         raise _invalid(error, caller) from None
+
+
+_NAMED = re.compile(r"(?<!\w)name(?!\w)")
+
+
+def shown(model: type[Resource], text: str = "") -> ColumnElement[bool]:
+    """True for rows in states that lists show: those of `unlisted` only where the filter names one of them, or a record."""
+    if not model.unlisted or _NAMED.search(text) or any(state in text for state in model.unlisted):
+        return true()
+    column: Any = getattr(model, "__table__").c.state  # noqa: B009
+    return and_(*(column != state for state in model.unlisted))
 
 
 async def page(

@@ -13,7 +13,7 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from google.protobuf.message import Message
-from sqlalchemy import Float, Select, bindparam, select, true
+from sqlalchemy import Float, Select, and_, bindparam, select
 from sqlalchemy.dialects.postgresql.asyncpg import PGDialect_asyncpg
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -194,7 +194,9 @@ def _listed(model: type[Resource], seen: Seen, order_by: str, size: int, followi
     caller = seen.caller()
     order = listing.order_of(model, order_by, caller)
     keys = [bindparam(f"key{number}", type_=column.type) for number, (column, _) in enumerate(order)]
-    condition = listing.after(order, keys) if following else true()
+    condition = listing.shown(model)
+    if following:
+        condition = and_(condition, listing.after(order, keys))
     statement = listing.page_statement(model, condition, order, size, caller)
     return compiled(statement.add_columns(*(column.label(f"_key{n}") for n, (column, _) in enumerate(order))))
 
@@ -203,4 +205,4 @@ def _listed(model: type[Resource], seen: Seen, order_by: str, size: int, followi
 def _found(model: type[Resource], seen: Seen, order_by: str, shape: SearchTerm, size: int) -> Statement:
     caller = seen.caller()
     order = listing.order_of(model, order_by, caller) if order_by else []
-    return compiled(listing.search_statement(model, shape, true(), order, size, 0, caller))
+    return compiled(listing.search_statement(model, shape, listing.shown(model), order, size, 0, caller))

@@ -63,6 +63,11 @@ class Resource:
     search_table: ClassVar[Table | None]
     # The collection whose reach decides who sees the rows, where it is not their own.
     scoped_by: ClassVar[str] = ""
+    # False where references stay with a merged record; and texts that name records of any kind, so that they follow.
+    follows_merges: ClassVar[bool] = True
+    refers_by: ClassVar[tuple[str, ...]] = ()
+    # States that lists, search and figures leave out unless their filter names one.
+    unlisted: ClassVar[tuple[str, ...]] = ()
 
     id: Mapped[UUID] = mapped_column(Uuid, primary_key=True, sort_order=-10)
     number: Mapped[str] = mapped_column(Text, server_default=text("''"), sort_order=90)

@@ -257,3 +257,19 @@ class BulkRow(KitBase):
     detail: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'"))
 
     __table_args__ = (Index("bulk_rows_action_index", "run", "action", "line", "part"),)
+
+
+class Repoint(KitBase):
+    """A reference that a merge brought to the survivor, as it was before: what undoing it needs."""
+
+    __tablename__ = "repoints"
+
+    merge: Mapped[str] = mapped_column(primary_key=True)
+    table: Mapped[str] = mapped_column(primary_key=True)
+    row: Mapped[str] = mapped_column(primary_key=True)
+    column: Mapped[str] = mapped_column(primary_key=True)
+    old: Mapped[Any] = mapped_column(JSONB)
+    # Of the record, once it was changed.
+    version: Mapped[int] = mapped_column(BigInteger)
+    # MOVED; KEPT where the survivor has the same already; LEFT where undoing found it changed; BACK.
+    state: Mapped[str] = mapped_column(server_default=text("'MOVED'"))

@@ -13,6 +13,7 @@ from billing.consumers import (
     on_order_placed,
 )
 from billing.jobs import follow_instalments
+from billing.model.balance import after_merge
 from billing.model.base import Base
 from billing.service import BillingService
 
@@ -31,6 +32,7 @@ def app() -> App:
             on_order_placed,
         ],
         schedules=[follow_instalments],
+        merged=[after_merge],
         tables=Base.metadata,
         migrations=Path(__file__).parent.parent / "migrations",
     )

@@ -11,6 +11,13 @@ from customer.credit import end_credit_of_yesterday
 from customer.disputes import keep_deadlines, on_lead_changed, scan
 from customer.figures import on_record_changed
 from customer.importing import RUNS as IMPORT_RUNS
+from customer.merges import (
+    after_merge,
+    on_merge_decided,
+    on_merge_previewed,
+    on_merge_repointed,
+    watch_merges,
+)
 from customer.model.base import Base
 from customer.profile import expire_profile_changes, on_profile_code_requested
 from customer.sea import jobs as sea
@@ -36,6 +43,9 @@ def app() -> App:
             on_send_ended,
             on_business_changed,
             on_lead_changed,
+            on_merge_previewed,
+            on_merge_repointed,
+            on_merge_decided,
         ],
         schedules=[
             expire_profile_changes,
@@ -47,8 +57,10 @@ def app() -> App:
             sea.lengthen_calendar,
             keep_deadlines,
             scan,
+            watch_merges,
         ],
         on_start=[sea.fill_working_days],
+        merged=[after_merge],
         runs={**IMPORT_RUNS, **TIMELINE_RUNS, **sea.RUNS, **simulation.RUNS},
         tables=Base.metadata,
         migrations=Path(__file__).parent.parent / "migrations",

@@ -25,6 +25,7 @@ from customer.matching import Identity, Level, Match, level
 from customer.model.account import Account
 from customer.model.duplicate_case import CaseEvidence, CaseParty, DuplicateCase, LeadHolder, ScanMark
 from customer.model.interaction import Interaction
+from customer.model.merge import Merge
 from customer.model.sea import WorkingDay
 
 ANSWER_DAYS = 2
@@ -99,6 +100,14 @@ async def decide(case: DuplicateCase, request: Any, call: Call) -> None:
             case.account = account.name
         case "SHARE":
             await ownership.share(account, case.claimant, "WORK", None, case.name, call)
+            case.account = account.name
+        case "MERGE":
+            others = [name for name in accounts if name != account.name]
+            if not others:
+                raise FailedPrecondition("ILLEGAL_TRANSITION", state=verdict)
+            draft = Merge(survivor=account.name, losers=others, reason=request.answer)
+            draft.owner, draft.department = me.employee, me.department
+            await call.add(draft)
             case.account = account.name
         case "SEPARATE" | "CREATE_ANYWAY":
             await _apart(case, accounts, call)

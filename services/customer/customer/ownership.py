@@ -72,6 +72,8 @@ async def history(account: Account, call: Call) -> list[PoolClaim]:
 
 async def give(account: Account, to: str, change: Change, call: Call, *, before: str | None = None) -> None:
     """Makes an employee the owner. `before` is the owner before where the row has the new one already."""
+    if change.how != "MERGE":
+        account.check_settled()
     entry = check_active(to, call)
     department = entry.get("department") or account.department
     await check_capacity(to, call, besides=account)
@@ -90,6 +92,7 @@ async def put_into_pool(
     account: Account, pool: Pool, change: Change, call: Call, *, keep_read: bool = False
 ) -> None:
     """Clears the owner: the customer waits in the pool for the next one."""
+    account.check_settled()
     pool.check_open()
     change = replace(change, pool=pool.name)
     department = account.department

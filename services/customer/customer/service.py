@@ -11,7 +11,7 @@ from crmkit.resource import parse_name
 from crmkit.standard import Standard
 from sqlalchemy import select
 
-from customer import collision, disputes, ownership, places
+from customer import collision, disputes, merges, ownership, places
 from customer.contacts import card_of, from_cards
 from customer.credit import check_register, coverage
 from customer.hierarchy import hierarchy
@@ -23,6 +23,7 @@ from customer.model.credit import CreditProfile
 from customer.model.duplicate_case import DuplicateCase
 from customer.model.importation import Import
 from customer.model.interaction import Interaction
+from customer.model.merge import Merge
 from customer.model.pool import Pool, PoolClaim, PoolItem
 from customer.model.pool_rule import PoolRule, SimulatedReturn
 from customer.model.profile_change import ProfileChange
@@ -61,6 +62,7 @@ class CustomerService:
     pool_rules = Standard(PoolRule)
     simulated_returns = Standard(SimulatedReturn)
     pool_claims = Standard(PoolClaim)
+    merges = Standard(Merge)
 
     async def AssignAccount(self, request: pb.AssignAccountRequest, call: Call) -> Account:
         account = await call.load(Account, request)
@@ -216,6 +218,26 @@ class CustomerService:
         self, request: pb.GetCollisionEvidenceRequest, call: Call
     ) -> pb.CollisionEvidence:
         return await disputes.evidence(await call.load(DuplicateCase, request.name, lock=False), call)
+
+    async def PreviewMerge(self, request: Any, call: Call) -> Merge:
+        merge = await call.load(Merge, request)
+        await merges.preview(merge, call)
+        return merge
+
+    async def RunMerge(self, request: Any, call: Call) -> Merge:
+        merge = await call.load(Merge, request)
+        await merges.run(merge, call)
+        return merge
+
+    async def UndoMerge(self, request: Any, call: Call) -> Merge:
+        merge = await call.load(Merge, request)
+        await merges.undo(merge, call)
+        return merge
+
+    async def ResumeMerge(self, request: Any, call: Call) -> Merge:
+        merge = await call.load(Merge, request)
+        await merges.resume(merge, call)
+        return merge
 
     async def GetAccountOverview(self, request: Any, call: Call) -> pb.AccountOverview:
         return await overview(await call.load(Account, request.name, lock=False), call)

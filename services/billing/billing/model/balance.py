@@ -1,5 +1,6 @@
 """What a customer owes one legal entity in one currency."""
 
+from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
 
@@ -22,6 +23,8 @@ class AccountBalance(Resource, Base):
     """balance = issued − allocated; money that is tied to nothing stands apart as unapplied."""
 
     __message__ = pb.AccountBalance
+    # Reckoned anew from the documents, which follow.
+    follows_merges = False
     __table_args__ = (Index("account_balances_key", "account", "own_entity", "currency", unique=True),)
 
     display_name: Mapped[str]
@@ -75,6 +78,32 @@ class AccountBalance(Resource, Base):
         for name, value in zip(("issued", "allocated", "balance", "unapplied"), found, strict=True):
             if getattr(self, name) != value:
                 setattr(self, name, value)
+
+
+async def after_merge(call: Call, merge: str, redirects: Mapping[str, str], undone: bool) -> None:
+    """The balances of all accounts of the merge, from the documents that are theirs now."""
+    names = sorted({*redirects, *redirects.values()})
+    rows = list(await call.db.scalars(select(AccountBalance).where(AccountBalance.account.in_(names))))
+    known = {(row.account, row.own_entity, row.currency) for row in rows}
+    for row in list(rows):
+        survivor = redirects.get(row.account, "")
+        key = (survivor, row.own_entity, row.currency)
+        if undone or not survivor or key in known:
+            continue
+        known.add(key)
+        nothing, copy = zero(row.currency), await call.copy(survivor) or {}
+        made = AccountBalance(
+            account=survivor, own_entity=row.own_entity, currency=row.currency, issued=nothing, allocated=nothing,
+            balance=nothing, unapplied=nothing, advances=nothing, display_name=copy.get("displayName", ""),
+            owner=copy.get("owner", "") or row.owner, department=copy.get("department", "") or row.department,
+        )  # fmt: skip
+        rows.append(await call.add(made))
+    await call.flush()
+    for row in rows:
+        before = row.balance
+        await row.recompute(call)
+        if row.balance != before:
+            call.emit(events.BalanceChanged, balance=row)
 
 
 async def post(

@@ -53,6 +53,7 @@ class Account(Resource, Base):
     """A company or a person we deal with."""
 
     __message__ = pb.Account
+    unlisted = ("MERGED",)
     __table_args__ = (
         Index(
             "accounts_sea_due_time_index", "sea_due_time", postgresql_where=text("sea_due_time IS NOT NULL")
@@ -93,12 +94,15 @@ class Account(Resource, Base):
     merged_into: Mapped[str]
     # The pool that the owner took it out of.
     owner_from: Mapped[str] = mapped_column(Text, server_default="")
+    # The merge that is under way with it.
+    merging: Mapped[str] = mapped_column(Text, server_default="")
 
+    refers_by = ("source",)
     # True where a verdict lets it be made although there is one like it; no column.
     despite = False
 
     def __init__(self, **values: Any) -> None:
-        super().__init__(**{"owner_from": "", **values})
+        super().__init__(**{"owner_from": "", "merging": "", **values})
 
     async def creating(self, call: Call) -> None:
         """Completes the record and refuses one that exists already."""
@@ -127,6 +131,7 @@ class Account(Resource, Base):
     async def updating(self, call: Call, changed: frozenset[str]) -> None:
         """Keeps derived fields and keys right, and tells a change of owner."""
         self.check_state("ACTIVE", "POOLED", "FROZEN")
+        self.check_settled()
         self.normalise()
         if changed & _KEYED:
             from customer.collision import refuse_collision
@@ -171,6 +176,11 @@ class Account(Resource, Base):
         else:
             self.tax_id_status = ""
         self.completeness = sum(weight for name, weight in _COMPLETENESS.items() if getattr(self, name))
+
+    def check_settled(self) -> None:
+        """ACCOUNT_MERGING while references are on their way."""
+        if self.merging:
+            raise FailedPrecondition("ACCOUNT_MERGING")
 
     def protect(self, until: datetime, reason: str, call: Call) -> None:
         """Keeps it out of the sea until then; a time that has passed ends the protection."""

@@ -18,6 +18,7 @@ class Consent(Resource, Base):
     """A consent given or withdrawn."""
 
     __message__ = pb.Consent
+    refers_by = ("subject",)
     __table_args__ = (Index("consents_subject_index", "subject", "channel", "purpose", "time"),)
 
     subject: Mapped[str]
@@ -25,6 +26,7 @@ class Consent(Resource, Base):
     purpose: Mapped[str]
     decision: Mapped[str]
     source: Mapped[str]
+    evidence: Mapped[str]
     time: Mapped[datetime | None]
     account: Mapped[str]
     expire_time: Mapped[datetime | None]

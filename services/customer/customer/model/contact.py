@@ -29,6 +29,7 @@ class Contact(Resource, Base):
     """A person at one account or more."""
 
     __message__ = pb.Contact
+    unlisted = ("MERGED",)
 
     display_name: Mapped[str]
     account: Mapped[str]
@@ -40,6 +41,8 @@ class Contact(Resource, Base):
     worries: Mapped[str]
     preferences: Mapped[str]
     counterpart: Mapped[str]
+    merged_into: Mapped[str]
+    emails: Mapped[Any]
     affiliations: Mapped[Any]
     phones: Mapped[Any]
 

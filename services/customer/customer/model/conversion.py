@@ -11,5 +11,5 @@ class LeadResolution(Base):
     __tablename__ = "lead_resolutions"
 
     lead: Mapped[str] = mapped_column(Text, primary_key=True)
-    account: Mapped[str] = mapped_column(Text, server_default=text("''"))
-    contact: Mapped[str] = mapped_column(Text, server_default=text("''"))
+    account: Mapped[str] = mapped_column(Text, server_default=text("''"), info={"refers": True})
+    contact: Mapped[str] = mapped_column(Text, server_default=text("''"), info={"refers": True})

@@ -108,6 +108,11 @@ class CreditProfile(Resource, Base):
             self.state = "EXPIRED" if over else "ACTIVE"
         self._tell(call)
 
+    def review(self, held: bool, call: Call) -> None:
+        """Another customer has come to it: the grade is looked at anew, and a hold of either stays."""
+        self.state, self.reason = ("ON_HOLD" if held else "UNDER_REVIEW"), "MERGE"
+        self._tell(call)
+
     def check(self, source: str, status: str, evidence: str, call: Call) -> None:
         """Keeps what a register said; a company that is no more asks for a review."""
         one = pb.CreditProfile.Check(

@@ -62,7 +62,7 @@ class CaseParty(Base):
     __tablename__ = "case_parties"
 
     case: Mapped[UUID] = mapped_column(Uuid, primary_key=True)
-    party: Mapped[str] = mapped_column(Text, primary_key=True, index=True)
+    party: Mapped[str] = mapped_column(Text, primary_key=True, index=True, info={"refers": True})
 
 
 class CaseEvidence(Base):
@@ -121,7 +121,7 @@ class LeadHolder(Base):
     owner: Mapped[str] = mapped_column(Text)
     department: Mapped[str] = mapped_column(Text)
     live: Mapped[bool]
-    account: Mapped[str] = mapped_column(Text, server_default="")
+    account: Mapped[str] = mapped_column(Text, server_default="", info={"refers": True})
     time: Mapped[datetime] = mapped_column(DateTime(timezone=True))
 
 

@@ -17,7 +17,7 @@ class Figure(Base):
 
     source: Mapped[str] = mapped_column(Text, primary_key=True)
     collection: Mapped[str] = mapped_column(Text)
-    account: Mapped[str] = mapped_column(Text)
+    account: Mapped[str] = mapped_column(Text, info={"refers": True})
     state: Mapped[str] = mapped_column(Text, server_default=text("''"))
     amount: Mapped[Decimal | None] = mapped_column(Numeric(20, 4))
     currency: Mapped[str] = mapped_column(Text, server_default=text("''"))

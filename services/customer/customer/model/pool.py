@@ -92,6 +92,7 @@ class PoolItem(Resource, Base):
     """A customer's stay in a pool as the members see it; what the pool hides is not in the row."""
 
     __message__ = pb.PoolItem
+    follows_merges = False
     __table_args__ = (
         Index("pool_items_pooled_time_index", "pool", "pooled_time"),
         Index("pool_items_account_key", "account", unique=True),

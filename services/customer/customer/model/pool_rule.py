@@ -126,6 +126,7 @@ class SimulatedReturn(Resource, Base):
     """One return that a simulation found; owner and department are those of the account at that time."""
 
     __message__ = pb.SimulatedReturn
+    follows_merges = False
 
     rule: Mapped[str]
     account: Mapped[str]

@@ -25,6 +25,8 @@ class TimelineEntry(Resource, Base):
     """
 
     __message__ = pb.TimelineEntry
+    # Written anew from the facts, whose accounts follow.
+    follows_merges = False
     __table_args__ = (
         Index("timeline_account_occur_time_index", "account", "occur_time", "id"),
         Index("timeline_follows_index", "follows"),
@@ -74,6 +76,6 @@ class TimelineFact(Base):
     aggregate: Mapped[str] = mapped_column(Text)
     version: Mapped[int | None] = mapped_column(Integer)
     payload: Mapped[dict[str, Any]] = mapped_column(JSONB)
-    accounts: Mapped[list[str]] = mapped_column(ARRAY(Text))
+    accounts: Mapped[list[str]] = mapped_column(ARRAY(Text), info={"refers": True})
 
     __table_args__ = (Index("timeline_facts_accounts_index", "accounts", postgresql_using="gin"),)

@@ -59,8 +59,13 @@ async def on_business_changed(events: list[Fact], call: Call) -> None:
         if event.aggregate.partition("/")[0] in HEARD and (row := _row(event)):
             rows.append(row)
     if rows:
-        await (await driver(call.db)).executemany(_KEEP, sorted(rows, key=lambda row: row[0]))
-        await count(sorted({row[1] for row in rows}), call)
+        connection = await driver(call.db)
+        # A record that moves to another account counts there, and no more where it was.
+        left = await connection.fetch(
+            "SELECT DISTINCT account FROM sea_records WHERE name = ANY ($1)", [row[0] for row in rows]
+        )
+        await connection.executemany(_KEEP, sorted(rows, key=lambda row: row[0]))
+        await count(sorted({row[1] for row in rows} | {row["account"] for row in left}), call)
 
 
 async def count(accounts: Sequence[Any], call: Call) -> None:

@@ -131,6 +131,7 @@ def upgrade() -> None:
         sa.Column("collaborations", postgresql.JSONB(), server_default=sa.text("'[]'"), nullable=False),
         sa.Column("merged_into", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("owner_from", sa.Text(), server_default="", nullable=False),
+        sa.Column("merging", sa.Text(), server_default="", nullable=False),
         sa.Column("number", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("owner", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("department", sa.Text(), server_default=sa.text("''"), nullable=False),
@@ -341,8 +342,8 @@ def upgrade() -> None:
         sa.Column("text_version", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("evidence", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("time", sa.DateTime(timezone=True), nullable=True),
-        sa.Column("account", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("expire_time", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("account", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("number", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("owner", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("department", sa.Text(), server_default=sa.text("''"), nullable=False),
@@ -391,7 +392,6 @@ def upgrade() -> None:
         sa.Column("given_name", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("account", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("title", sa.Text(), server_default=sa.text("''"), nullable=False),
-        sa.Column("emails", postgresql.JSONB(), server_default=sa.text("'[]'"), nullable=False),
         sa.Column("wechat", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("qq", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("birth", postgresql.JSONB(), nullable=True),
@@ -404,6 +404,8 @@ def upgrade() -> None:
         sa.Column("counterpart", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("preferred_channel", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("state", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("merged_into", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("emails", postgresql.JSONB(), server_default=sa.text("'[]'"), nullable=False),
         sa.Column("affiliations", postgresql.JSONB(), server_default=sa.text("'[]'"), nullable=False),
         sa.Column("phones", postgresql.JSONB(), server_default=sa.text("'[]'"), nullable=False),
         sa.Column("number", sa.Text(), server_default=sa.text("''"), nullable=False),
@@ -445,6 +447,12 @@ def upgrade() -> None:
         "contacts_department_update_time_index",
         "contacts",
         ["department", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "contacts_merged_into_index",
+        "contacts",
+        ["merged_into", sa.literal_column("update_time DESC"), "id"],
         unique=False,
     )
     op.create_index(
@@ -812,6 +820,83 @@ def upgrade() -> None:
         sa.Column("account", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("contact", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.PrimaryKeyConstraint("lead", name=op.f("lead_resolutions_pkey")),
+    )
+    op.create_table(
+        "merge_snapshots",
+        sa.Column("merge", sa.Text(), nullable=False),
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("before", postgresql.JSONB(astext_type=sa.Text()), nullable=False),
+        sa.Column("after", postgresql.JSONB(astext_type=sa.Text()), nullable=False),
+        sa.PrimaryKeyConstraint("merge", "name", name=op.f("merge_snapshots_pkey")),
+    )
+    op.create_table(
+        "merges",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("display_name", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("survivor", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("losers", postgresql.ARRAY(sa.Text()), server_default=sa.text("'{}'"), nullable=False),
+        sa.Column("choices", postgresql.JSONB(), server_default=sa.text("'[]'"), nullable=False),
+        sa.Column("contact_pairs", postgresql.JSONB(), server_default=sa.text("'[]'"), nullable=False),
+        sa.Column("proposed_pairs", postgresql.JSONB(), server_default=sa.text("'[]'"), nullable=False),
+        sa.Column("reason", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("state", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("preview", postgresql.JSONB(), server_default=sa.text("'[]'"), nullable=False),
+        sa.Column("blockers", postgresql.JSONB(), server_default=sa.text("'[]'"), nullable=False),
+        sa.Column("acknowledgements", postgresql.JSONB(), server_default=sa.text("'[]'"), nullable=False),
+        sa.Column("moved", postgresql.JSONB(), server_default=sa.text("'[]'"), nullable=False),
+        sa.Column("left", postgresql.JSONB(), server_default=sa.text("'[]'"), nullable=False),
+        sa.Column("preview_time", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("digest", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("run_time", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("undo_until_time", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("lifted", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("number", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("owner", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("department", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column(
+            "collaborators", postgresql.ARRAY(sa.Text()), server_default=sa.text("'{}'"), nullable=False
+        ),
+        sa.Column("pending_approval", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("create_time", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("update_time", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("creator", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column(
+            "custom", postgresql.JSONB(astext_type=sa.Text()), server_default=sa.text("'{}'"), nullable=False
+        ),
+        sa.Column("version", sa.Integer(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("merges_pkey")),
+    )
+    op.create_index(
+        "merges_department_update_time_index",
+        "merges",
+        ["department", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index("merges_losers_index", "merges", ["losers"], unique=False, postgresql_using="gin")
+    op.create_index(
+        "merges_number_key", "merges", ["number"], unique=True, postgresql_where=sa.text("number != ''")
+    )
+    op.create_index(
+        "merges_owner_update_time_index",
+        "merges",
+        ["owner", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "merges_survivor_index",
+        "merges",
+        ["survivor", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "merges_update_time_index", "merges", [sa.literal_column("update_time DESC"), "id"], unique=False
+    )
+    op.create_index(
+        "merges_waiting_index",
+        "merges",
+        ["update_time"],
+        unique=False,
+        postgresql_where=sa.text("state IN ('RUNNING', 'UNDOING')"),
     )
     op.create_table(
         "pool_claims",
@@ -1701,6 +1786,37 @@ def upgrade() -> None:
     op.create_index("match_keys_kind_value_index", "match_keys", ["kind", "value"], unique=False)
     op.create_index("match_keys_time_index", "match_keys", ["time"], unique=False)
     op.create_table(
+        "merges_search",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column(
+            "search_grams", postgresql.ARRAY(sa.Text(collation="C")), server_default="{}", nullable=False
+        ),
+        sa.Column("search_text", sa.Text(collation="C"), server_default="", nullable=False),
+        sa.Column(
+            "search_pinyin", postgresql.ARRAY(sa.Text(collation="C")), server_default="{}", nullable=False
+        ),
+        sa.ForeignKeyConstraint(
+            ["id"], ["merges.id"], name=op.f("merges_search_id_fkey"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("merges_search_pkey")),
+    )
+    op.create_index(
+        "ix_merges_search_search_grams",
+        "merges_search",
+        ["search_grams"],
+        unique=False,
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "off"},
+    )
+    op.create_index(
+        "ix_merges_search_search_pinyin",
+        "merges_search",
+        [sa.literal_column("array_to_tsvector(search_pinyin)")],
+        unique=False,
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "off"},
+    )
+    op.create_table(
         "pool_items_search",
         sa.Column("id", sa.Uuid(), nullable=False),
         sa.Column(
@@ -1893,6 +2009,19 @@ def downgrade() -> None:
         postgresql_with={"fastupdate": "off"},
     )
     op.drop_table("pool_items_search")
+    op.drop_index(
+        "ix_merges_search_search_pinyin",
+        table_name="merges_search",
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "off"},
+    )
+    op.drop_index(
+        "ix_merges_search_search_grams",
+        table_name="merges_search",
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "off"},
+    )
+    op.drop_table("merges_search")
     op.drop_index("match_keys_time_index", table_name="match_keys")
     op.drop_index("match_keys_kind_value_index", table_name="match_keys")
     op.drop_table("match_keys")
@@ -2078,6 +2207,19 @@ def downgrade() -> None:
     op.drop_index("pool_claims_account_time_index", table_name="pool_claims")
     op.drop_index("pool_claims_account_index", table_name="pool_claims")
     op.drop_table("pool_claims")
+    op.drop_index(
+        "merges_waiting_index",
+        table_name="merges",
+        postgresql_where=sa.text("state IN ('RUNNING', 'UNDOING')"),
+    )
+    op.drop_index("merges_update_time_index", table_name="merges")
+    op.drop_index("merges_survivor_index", table_name="merges")
+    op.drop_index("merges_owner_update_time_index", table_name="merges")
+    op.drop_index("merges_number_key", table_name="merges", postgresql_where=sa.text("number != ''"))
+    op.drop_index("merges_losers_index", table_name="merges", postgresql_using="gin")
+    op.drop_index("merges_department_update_time_index", table_name="merges")
+    op.drop_table("merges")
+    op.drop_table("merge_snapshots")
     op.drop_table("lead_resolutions")
     op.drop_index("lead_keys_kind_value_index", table_name="lead_keys")
     op.drop_table("lead_keys")
@@ -2127,6 +2269,7 @@ def downgrade() -> None:
     op.drop_index("contacts_update_time_index", table_name="contacts")
     op.drop_index("contacts_reports_to_index", table_name="contacts")
     op.drop_index("contacts_owner_update_time_index", table_name="contacts")
+    op.drop_index("contacts_merged_into_index", table_name="contacts")
     op.drop_index("contacts_department_update_time_index", table_name="contacts")
     op.drop_index("contacts_counterpart_index", table_name="contacts")
     op.drop_index("contacts_affiliations_index", table_name="contacts", postgresql_using="gin")

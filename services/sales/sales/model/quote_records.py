@@ -45,7 +45,7 @@ class SoldPrice(Base):
 
     document: Mapped[str] = mapped_column(Text, primary_key=True)
     line: Mapped[str] = mapped_column(Text, primary_key=True)
-    account: Mapped[str] = mapped_column(Text)
+    account: Mapped[str] = mapped_column(Text, info={"refers": True})
     product: Mapped[str] = mapped_column(Text)
     level: Mapped[str] = mapped_column(Text)
     time: Mapped[datetime] = mapped_column(DateTime(timezone=True))

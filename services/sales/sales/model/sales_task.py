@@ -25,6 +25,7 @@ class SalesTask(Resource, Base):
     """Work that somebody supervises. What was reported of it stays."""
 
     __message__ = pb.SalesTask
+    refers_by = ("about",)
     __table_args__ = (
         Index("sales_tasks_source_key", "source", unique=True, postgresql_where=text("source <> ''")),
         Index("sales_tasks_due_index", "due_time", postgresql_where=text("due_time IS NOT NULL")),

@@ -442,6 +442,7 @@ class TargetFact(Resource, Base):
     """One thing that was achieved. Never changed; a correction is another one."""
 
     __message__ = pb.TargetFact
+    follows_merges = False
     __table_args__ = (
         Index("target_facts_key_key", "metric", "key", unique=True),
         Index("target_facts_employee_index", "metric", "employee", "day"),

@@ -28,6 +28,7 @@ class Ticket(Resource, Base):
     """One request of a customer. Its department is that of its queue; its owner has it in hand."""
 
     __message__ = pb.Ticket
+    refers_by = ("related",)
     __table_args__ = (
         Index("tickets_source_key", "source", unique=True, postgresql_where=text("source <> ''")),
         Index("tickets_next_escalation_time_index", "next_escalation_time"),

@@ -110,6 +110,7 @@ class CalendarEvent(Resource, Base):
     """Something that takes place. Who invites owns it; who comes collaborates."""
 
     __message__ = pb.CalendarEvent
+    refers_by = ("links",)
     __table_args__ = (
         Index("calendar_events_uid_key", "owner", "uid", unique=True),
         Index("calendar_events_source_key", "source", unique=True, postgresql_where=text("source <> ''")),

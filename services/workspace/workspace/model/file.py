@@ -24,6 +24,7 @@ class File(Resource, Base):
     """An uploaded file. Its content never changes: another content is another file."""
 
     __message__ = pb.File
+    refers_by = ("attached_to",)
     __table_args__ = (
         Index("files_attached_to_index", "attached_to", postgresql_using="gin"),
         Index("files_sha256_index", "sha256"),

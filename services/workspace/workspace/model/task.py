@@ -30,6 +30,7 @@ class Task(Resource, Base):
     """Something that its owner is to do."""
 
     __message__ = pb.Task
+    refers_by = ("links", "link_labels")
     __table_args__ = (
         Index("tasks_source_key", "source", unique=True, postgresql_where=text("source <> ''")),
         Index("tasks_links_index", "links", postgresql_using="gin"),

@@ -25,6 +25,7 @@ class Note(Resource, Base):
     """A memo of its owner."""
 
     __message__ = pb.Note
+    refers_by = ("links",)
 
     display_name: Mapped[str]
     body: Mapped[str]

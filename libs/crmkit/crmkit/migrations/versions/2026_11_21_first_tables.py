@@ -248,6 +248,17 @@ def upgrade() -> None:
     )
     op.create_index(op.f("replays_create_time_index"), "replays", ["create_time"], unique=False)
     op.create_table(
+        "repoints",
+        sa.Column("merge", sa.Text(), nullable=False),
+        sa.Column("table", sa.Text(), nullable=False),
+        sa.Column("row", sa.Text(), nullable=False),
+        sa.Column("column", sa.Text(), nullable=False),
+        sa.Column("old", postgresql.JSONB(astext_type=sa.Text()), nullable=False),
+        sa.Column("version", sa.BigInteger(), nullable=False),
+        sa.Column("state", sa.Text(), server_default=sa.text("'MOVED'"), nullable=False),
+        sa.PrimaryKeyConstraint("merge", "table", "row", "column", name=op.f("repoints_pkey")),
+    )
+    op.create_table(
         "schedules",
         sa.Column("name", sa.Text(), nullable=False),
         sa.Column("next_time", sa.DateTime(timezone=True), nullable=False),
@@ -261,6 +272,7 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     op.drop_table("schedules")
+    op.drop_table("repoints")
     op.drop_index(op.f("replays_create_time_index"), table_name="replays")
     op.drop_table("replays")
     op.drop_index(

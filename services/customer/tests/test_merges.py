@@ -1,0 +1,427 @@
+"""Merges over all eight services, and back: nothing is lost, and nothing is left behind."""
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from importlib import import_module
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from crm.customer.v1 import pb
+from crmkit.map import APPS
+from crmkit.tables import HeldAction
+from crmkit.testing import Parts, Refused, Service
+from customer import merges
+from local_platform.layout import PEOPLE
+from sqlalchemy import select, text
+
+State = pb.Merge.State
+DAY = {"year": 2026, "month": 1, "day": 1}
+# Ledgers and readings of the merge itself, and what says how often a row was written.
+_LEDGERS = {
+    "merges",
+    "pool_claims",
+    "audit_entries",
+    "notifications",
+    "facts",
+    "findings",
+    "search_documents",
+}
+_VOLATILE = {"version", "update_time", "etag", "last_interaction_time", "tally"}
+
+
+@dataclass(frozen=True)
+class World:
+    """All services, and who works with them."""
+
+    services: Mapping[str, Service]
+
+    def __getattr__(self, name: str) -> Service:
+        return self.services[name]
+
+    async def contents(self) -> dict[str, Any]:
+        """Every row of every resource in eight databases."""
+        found: dict[str, Any] = {}
+        for name, service in self.services.items():
+            for model in service.running.app.models:
+                table = model.__tablename__
+                if table in _LEDGERS:
+                    continue
+                async with service.running.system_call("test", None) as call:
+                    rows = await call.db.execute(text(f"SELECT * FROM {table}"))
+                    for row in rows.mappings():
+                        kept = {k: v for k, v in row.items() if k not in _VOLATILE}
+                        if table == "timeline" and "erge" in row["kind"]:
+                            continue
+                        found[f"{name}.{table}/{row['id']}"] = kept
+        return found
+
+    async def refers(self, name: str) -> set[str]:
+        """Columns of all services that still name the record, ledgers and the record's own life aside."""
+        found: set[str] = set()
+        for service in self.services.values():
+            for model in service.running.app.models:
+                table = model.__tablename__
+                if table in _LEDGERS | {"timeline"}:
+                    continue
+                for column in model.__table__.columns:  # type: ignore[attr-defined]
+                    async with service.running.system_call("test", None) as call:
+                        statement = f'SELECT count(*) FROM {table} WHERE "{column.name}"::text LIKE :name'
+                        if await call.db.scalar(text(statement), {"name": f"%{name}%"}):
+                            found.add(f"{table}.{column.name}")
+        return found
+
+
+@pytest.fixture(scope="module")
+async def world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World]:
+    """The eight services on parts of their own: workspace changes who there is."""
+    async with AsyncExitStack() as stack:
+        environment = stack.enter_context(pytest.MonkeyPatch.context())
+        environment.setenv("SEED_COMPANY", str(PEOPLE))
+        parts = await stack.enter_async_context(Parts(tmp_path_factory.mktemp("everywhere")))
+        services: dict[str, Service] = {}
+        for entry in APPS:
+            if entry.database:
+                app = import_module(f"{entry.name}.app").app()
+                services[entry.name] = await stack.enter_async_context(parts.service(app))
+        yield World(services)
+
+
+async def reached(service: Service, merge: str, state: int) -> Any:
+    async def look() -> Any:
+        found = await service.admin.GetMerge(name=merge)
+        return found if found.state == state else None
+
+    return await service.eventually(look, 60)
+
+
+async def previewed(service: Service, survivor: str, *losers: str, **fields: Any) -> Any:
+    made = await service.admin.CreateMerge(merge={"survivor": survivor, "losers": list(losers), **fields})
+    await service.admin.PreviewMerge(name=made.name)
+    return await reached(service, made.name, State.PREVIEWED)
+
+
+async def merged(service: Service, survivor: str, *losers: str, **fields: Any) -> Any:
+    made = await previewed(service, survivor, *losers, **fields)
+    await service.admin.RunMerge(name=made.name, requestId=uuid4().hex)
+    return await reached(service, made.name, State.DONE)
+
+
+async def refusal(awaitable: Any) -> str:
+    with pytest.raises(Refused) as refused:
+        await awaitable
+    return refused.value.reason
+
+
+async def customer_with_business(world: World, name: str, owner: str = "sales1") -> dict[str, str]:
+    """A customer that every service knows: people, follow-up, consents, deal, contract, invoice, ticket, task."""
+    sales = world.customer.client(owner)
+    account = (
+        await sales.CreateAccount(
+            account={
+                "displayName": name,
+                "industry": "机械",
+                "emails": [{"address": f"{uuid4().hex}@a.example"}],
+            }
+        )
+    ).name
+    contact = (
+        await sales.CreateContact(
+            contact={"displayName": "冯同人", "account": account, "phones": [{"number": "13911223344"}]}
+        )
+    ).name
+    interaction = {
+        "account": account, "contacts": [contact], "channel": "CALL", "startTime": "2026-11-20T02:00:00Z",
+        "subjects": [account], "summary": "谈了备件的年度框架协议和价格", "result": "有意向",
+    }  # fmt: skip
+    await sales.CreateInteraction(interaction=interaction)
+    deal = await world.sales.client(owner).CreateOpportunity(
+        opportunity={
+            "displayName": "备件框架", "account": account, "need": "备件", "contacts": [{"contact": contact}],
+            "amount": {"currencyCode": "CNY", "amount": "5000.00"},
+            "expectedCloseDate": {"year": 2027, "month": 3, "day": 31},
+        }
+    )  # fmt: skip
+    line = {
+        "description": "备件",
+        "quantity": "1",
+        "unitPrice": {"currencyCode": "CNY", "amount": "100.00"},
+        "taxRate": "0",
+    }
+    contract = await world.orders.client(owner).CreateContract(
+        contract={
+            "displayName": "备件合同", "account": account, "contact": contact, "currency": "CNY", "effectiveFrom": DAY,
+            "lines": [line],
+        }
+    )  # fmt: skip
+    finance = world.billing.client("finance")
+    invoice = await finance.CreateInvoice(invoice={"account": account, "currency": "CNY", "lines": [line]})
+    await finance.IssueInvoice(name=invoice.name)
+    ticket = await world.servicedesk.client("agent").CreateTicket(
+        ticket={
+            "displayName": "漏油",
+            "description": "接头漏油",
+            "type": "COMPLAINT",
+            "severity": "MAJOR",
+            "channel": "PHONE",
+            "account": account,
+            "contact": contact,
+            "related": [account],
+        }
+    )
+    task = await world.workspace.client(owner).CreateTask(
+        task={"displayName": "寄样品", "links": [account, contact]}
+    )
+    return {
+        "account": account, "contact": contact, "deal": deal.name, "contract": contract.name, "invoice": invoice.name,
+        "ticket": ticket.name, "task": task.name,
+    }  # fmt: skip
+
+
+async def settled(world: World) -> None:
+    """Waits until every service has handled what it was told."""
+
+    async def idle() -> bool:
+        for service in world.services.values():
+            async with service.running.system_call("test", None) as call:
+                if await call.db.scalar(text("SELECT count(*) FROM outbox WHERE published_at IS NULL")):
+                    return False
+                if await call.db.scalar(
+                    text("SELECT count(*) FROM bulk_runs WHERE state IN ('QUEUED', 'RUNNING')")
+                ):
+                    return False
+        js = await world.customer.running.bus.connected()
+        for area in world.services:
+            for consumer in await js.consumers_info(f"crm-{area}"):
+                if consumer.num_pending or consumer.num_ack_pending:
+                    return False
+        return True
+
+    quiet = 0
+    while quiet < 3:
+        await world.customer.eventually(idle, 60)
+        quiet += 1
+
+
+def difference(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:
+    """What is not the same in both."""
+    found: dict[str, Any] = {}
+    for key in before.keys() | after.keys():
+        one, other = before.get(key), after.get(key)
+        if one != other:
+            found[key] = (
+                {k: (one[k], other[k]) for k in one if one[k] != other.get(k)}
+                if one and other
+                else (one, other)
+            )
+    return found
+
+
+async def test_everything_of_the_merged_customer_is_the_survivors_in_all_services_and_comes_back(
+    world: World,
+) -> None:
+    stays = await customer_with_business(world, "合并甲机床有限公司")
+    goes = await customer_with_business(world, "合流乙锻压股份公司", "sales2")
+    customer = world.customer
+    yes = {"subject": stays["account"], "channel": "EMAIL", "purpose": "MARKETING", "source": "FORM"}
+    await customer.admin.CreateConsent(consent={**yes, "subject": goes["account"], "decision": "WITHDRAWN"})
+    await customer.admin.CreateConsent(consent={**yes, "decision": "GRANTED"})
+    await settled(world)
+    before = await world.contents()
+
+    merge = await previewed(customer, stays["account"], goes["account"])
+    counted = {
+        (one.service, one.collection, one.field) for one in merge.preview if one.name == goes["account"]
+    }
+    assert {
+        ("customer", "contacts", "account"), ("customer", "interactions", "account"), ("sales", "opportunities", "account"),
+        ("orders", "contracts", "account"), ("billing", "invoices", "account"), ("servicedesk", "tickets", "account"),
+    } <= counted  # fmt: skip
+    assert [(pair.survivor, pair.loser) for pair in merge.proposed_pairs] == [
+        (stays["contact"], goes["contact"])
+    ]
+    pair = {"survivor": stays["contact"], "loser": goes["contact"]}
+    await customer.admin.UpdateMerge(
+        merge={"name": merge.name, "contactPairs": [pair]}, updateMask="contactPairs"
+    )
+    assert (
+        await refusal(customer.admin.RunMerge(name=merge.name, requestId=uuid4().hex))
+        == "MERGE_PREVIEW_INCOMPLETE"
+    )
+    await customer.admin.PreviewMerge(name=merge.name)
+    await reached(customer, merge.name, State.PREVIEWED)
+    await customer.admin.RunMerge(name=merge.name, requestId=uuid4().hex)
+    done = await reached(customer, merge.name, State.DONE)
+    await settled(world)
+
+    loser = await customer.admin.GetAccount(name=goes["account"])
+    assert (pb.Account.State.Name(loser.state), loser.merged_into) == ("MERGED", stays["account"])
+    survivor = await customer.admin.GetAccount(name=stays["account"])
+    assert [alias.text for alias in survivor.aliases] == ["合流乙锻压股份公司"] and len(survivor.emails) == 2
+    assert customer.person("sales2").employee in survivor.collaborators
+    found = (await customer.admin.ListAccounts(q="合流乙")).accounts
+    assert [account.name for account in found] == [stays["account"]]
+    assert (await world.sales.admin.GetOpportunity(name=goes["deal"])).account == stays["account"]
+    assert (await world.sales.admin.GetOpportunity(name=goes["deal"])).contacts[0].contact == stays["contact"]
+    assert (await world.orders.admin.GetContract(name=goes["contract"])).account == stays["account"]
+    assert (await world.servicedesk.admin.GetTicket(name=goes["ticket"])).related == [stays["account"]]
+    task = await world.workspace.sales2.GetTask(name=goes["task"])
+    assert list(task.links) == [stays["account"], stays["contact"]]
+    balances = (
+        await world.billing.admin.ListAccountBalances(filter=f'account = "{stays["account"]}"')
+    ).account_balances
+    assert [balance.balance.amount for balance in balances] == ["200.00"]
+    decisions = (
+        await customer.admin.ListConsents(filter=f'subject = "{stays["account"]}"', orderBy="time desc")
+    ).consents
+    assert pb.Consent.Decision.Name(decisions[0].decision) == "WITHDRAWN" and len(decisions) == 3
+    lines = (
+        await customer.admin.ListTimeline(filter=f'account = "{stays["account"]}"', pageSize=200)
+    ).timeline
+    assert {goes["deal"], goes["ticket"], stays["deal"]} <= {line.ref for line in lines}
+    # What still names the merged ones says so on purpose, or is what the merged record itself is.
+    names = await world.refers(goes["account"].partition("/")[2])
+    ledger = {"target_facts.account", "target_facts.key", "target_facts.source", "sales_tasks.source"}
+    assert names <= {"accounts.id", "account_balances.account", "duplicate_cases.pair", *ledger}, names
+    moved = {(one.service, one.collection): one.count for one in done.moved if one.field == "account"}
+    assert moved["sales", "opportunities"] == moved["billing", "invoices"] == 1
+    # What comes late with the old name is the survivor's.
+    late = await world.sales.sales2.CreateOpportunity(
+        opportunity={
+            "displayName": "迟到商机", "account": goes["account"], "need": "x",
+            "amount": {"currencyCode": "CNY", "amount": "1.00"},
+            "expectedCloseDate": {"year": 2027, "month": 3, "day": 31},
+        }
+    )  # fmt: skip
+    assert late.account == stays["account"]
+    await world.sales.sales2.DeleteOpportunity(name=late.name)
+
+    await customer.admin.UndoMerge(name=merge.name, requestId=uuid4().hex)
+    undone = await reached(customer, merge.name, State.UNDONE)
+    assert not undone.left
+    await settled(world)
+    after = await world.contents()
+    # The entries and figures of the late deal are new since.
+    new = {key for key in after.keys() - before.keys() if "timeline" in key or "迟到商机" in str(after[key])}
+    assert not difference(before, {key: value for key, value in after.items() if key not in new})
+
+
+async def test_what_a_person_changed_since_stays_and_is_listed_and_later_merges_come_first(
+    world: World,
+) -> None:
+    customer = world.customer
+    names = [
+        (await customer.sales1.CreateAccount(account={"displayName": name})).name
+        for name in ("先并铸造有限公司", "次并冶炼股份公司", "末并矿业集团")
+    ]
+    deals = [
+        await world.sales.sales1.CreateOpportunity(
+            opportunity={
+                "displayName": "炉料", "account": names[1], "need": "x", "amount": {"currencyCode": "CNY", "amount": "1.00"},
+                "expectedCloseDate": {"year": 2027, "month": 3, "day": 31},
+            }
+        )
+        for _ in range(2)
+    ]  # fmt: skip
+    assert (
+        await refusal(customer.admin.CreateMerge(merge={"survivor": names[0], "losers": names[:1]}))
+        == "VALIDATION"
+    )
+    stale = await previewed(customer, names[0], names[1])
+    await customer.sales1.UpdateAccount(account={"name": names[1], "needs": "焦炭"}, updateMask="needs")
+    assert await refusal(customer.admin.RunMerge(name=stale.name, requestId=uuid4().hex)) == "PREVIEW_STALE"
+    await customer.admin.CancelMerge(name=stale.name)
+
+    first = await merged(customer, names[0], names[1])
+    # Told twice the fact changes nothing.
+    (fact,) = await customer.facts("crm.customer.v1.AccountMerged", first.name)
+    for _ in range(2):
+        await customer.tell("crm.customer.v1.AccountMerged", fact, first.name)
+    await settled(world)
+    again = await customer.admin.GetMerge(name=first.name)
+    assert (again.moved, again.acknowledgements) == (first.moved, first.acknowledgements)
+    assert (await customer.sales1.GetAccount(name=names[0])).needs == "焦炭"
+    assert (
+        await refusal(
+            customer.sales1.UpdateAccount(account={"name": names[1], "needs": "x"}, updateMask="needs")
+        )
+        == "ILLEGAL_TRANSITION"
+    )
+    for deal in deals:
+        assert (await world.sales.sales1.GetOpportunity(name=deal.name)).account == names[0]
+    change = {"name": deals[0].name, "displayName": "炉料改过"}
+    await world.sales.sales1.UpdateOpportunity(opportunity=change, updateMask="displayName")
+    await customer.sales1.UpdateAccount(account={"name": names[0], "needs": "生铁"}, updateMask="needs")
+
+    second = await merged(customer, names[2], names[0])
+    assert (await customer.admin.GetAccount(name=names[1])).merged_into == names[2]
+    assert (await world.sales.sales1.GetOpportunity(name=deals[1].name)).account == names[2]
+    undo_first = customer.admin.UndoMerge(name=first.name, requestId=uuid4().hex)
+    assert await refusal(undo_first) == "MERGE_HAS_LATER_MERGE"
+    await customer.admin.UndoMerge(name=second.name, requestId=uuid4().hex)
+    await reached(customer, second.name, State.UNDONE)
+    await customer.admin.UndoMerge(name=first.name, requestId=uuid4().hex)
+    undone = await reached(customer, first.name, State.UNDONE)
+    assert [(one.service, one.name, one.reason) for one in undone.left] == [
+        ("sales", deals[0].name, "CHANGED")
+    ]
+    assert (await world.sales.sales1.GetOpportunity(name=deals[0].name)).account == names[0]
+    assert (await world.sales.sales1.GetOpportunity(name=deals[1].name)).account == names[1]
+    # What somebody wrote into the survivor since is not undone.
+    assert (await customer.sales1.GetAccount(name=names[0])).needs == "生铁"
+    assert (await customer.sales1.GetAccount(name=names[1])).needs == "焦炭"
+    async with customer.running.system_call("test", None) as call:
+        await call.db.execute(text("UPDATE merges SET undo_until_time = now(), state = 'DONE'"))
+    assert await refusal(customer.admin.UndoMerge(name=first.name, requestId=uuid4().hex)) == "UNDO_EXPIRED"
+
+
+async def test_a_merge_waits_for_its_approval_and_for_services_that_keep_silent(customer: Service) -> None:
+    one = await customer.sales1.CreateAccount(account={"displayName": "静候甲仪表有限公司"})
+    other = await customer.sales1.CreateAccount(account={"displayName": "肃立乙电缆有限公司"})
+    made = await customer.admin.CreateMerge(merge={"survivor": one.name, "losers": [other.name]})
+    await customer.admin.PreviewMerge(name=made.name)
+
+    async def answer(subject: str, **fields: Any) -> None:
+        for service in merges.SERVICES - {"customer"}:
+            body = {"merge": made.name, "service": service, **fields}
+            await customer.tell(f"crm.{service}.v1.{subject}", body)
+
+    assert (
+        await refusal(customer.admin.RunMerge(name=made.name, requestId=uuid4().hex))
+        == "MERGE_PREVIEW_INCOMPLETE"
+    )
+    digest = (await customer.admin.GetMerge(name=made.name)).digest
+    await answer("MergePreviewed", digest="of another request")
+    await answer("MergePreviewed", digest=digest)
+    await reached(customer, made.name, State.PREVIEWED)
+    key = f"approvalPolicy.{uuid4()}"
+    async with customer.parts.configuration() as bucket:
+        await bucket.put(key, {"action": "customer.merges.run", "condition": "", "priority": 1})
+        await customer.eventually(lambda: customer.running.config.get(key) is not None)
+        held = await customer.admin.RunMerge(name=made.name, requestId=uuid4().hex)
+        assert held.pending_approval and held.state == State.PREVIEWED
+        assert (await customer.sales1.GetAccount(name=other.name)).state == pb.Account.ACTIVE
+        async with customer.running.sessions() as session:
+            waiting = (await session.scalars(select(HeldAction).where(HeldAction.target == made.name))).one()
+        approval = {"name": f"approvals/{uuid4()}", "heldAction": str(waiting.id)}
+        await customer.tell("crm.workspace.v1.ApprovalApproved", {"approval": approval}, approval["name"])
+        await reached(customer, made.name, State.RUNNING)
+        await bucket.delete(key)
+    assert (
+        await refusal(
+            customer.sales1.UpdateAccount(account={"name": one.name, "needs": "x"}, updateMask="needs")
+        )
+        == "ACCOUNT_MERGING"
+    )
+    # Nobody answers: a quarter of an hour later it is told again.
+    async with customer.running.system_call("test", None) as call:
+        call.now = datetime.now(UTC) + timedelta(minutes=16)
+        await merges.watch_merges(call.now, call)
+    assert len(await customer.facts("crm.customer.v1.AccountMerged", made.name)) == 2
+    await answer("MergeRepointed", direction="RUN")
+    await reached(customer, made.name, State.DONE)
+    assert (
+        await customer.sales1.UpdateAccount(account={"name": one.name, "needs": "x"}, updateMask="needs")
+    ).needs == "x"
