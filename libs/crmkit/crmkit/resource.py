@@ -255,6 +255,9 @@ def _add_indexes(cls: type[Resource]) -> None:
     for name, field in cls.described.fields.items():
         if field.kind == "reference" and name not in COMMON:
             Index(f"{table_name}_{name}_index", table.c[name], table.c.update_time.desc(), table.c.id)
+    names = [str(index.name) for index in table.indexes]
+    if twice := {name for name in names if names.count(name) > 1}:
+        raise ValueError(f"{cls.__name__} declares indexes that the kit adds: {', '.join(sorted(twice))}")
     cls.search_table = _search_table(table) if cls.described.searchable else None
 
 

@@ -932,7 +932,7 @@ def upgrade() -> None:
         unique=False,
     )
     op.create_index(
-        "leads_pool_index", "leads", ["pool"], unique=False, postgresql_where=sa.text("pool <> ''")
+        "leads_pool_index", "leads", ["pool", sa.literal_column("update_time DESC"), "id"], unique=False
     )
     op.create_index(
         "leads_response_index",
@@ -1584,7 +1584,10 @@ def upgrade() -> None:
         unique=False,
     )
     op.create_index(
-        "target_facts_employee_index", "target_facts", ["metric", "employee", "day"], unique=False
+        "target_facts_employee_index",
+        "target_facts",
+        ["employee", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
     )
     op.create_index(
         "target_facts_fact_department_index",
@@ -1593,6 +1596,9 @@ def upgrade() -> None:
         unique=False,
     )
     op.create_index("target_facts_key_key", "target_facts", ["metric", "key"], unique=True)
+    op.create_index(
+        "target_facts_metric_employee_index", "target_facts", ["metric", "employee", "day"], unique=False
+    )
     op.create_index(
         "target_facts_owner_update_time_index",
         "target_facts",
@@ -2821,6 +2827,7 @@ def downgrade() -> None:
     op.drop_table("targets")
     op.drop_index("target_facts_update_time_index", table_name="target_facts")
     op.drop_index("target_facts_owner_update_time_index", table_name="target_facts")
+    op.drop_index("target_facts_metric_employee_index", table_name="target_facts")
     op.drop_index("target_facts_key_key", table_name="target_facts")
     op.drop_index("target_facts_fact_department_index", table_name="target_facts")
     op.drop_index("target_facts_employee_index", table_name="target_facts")
@@ -2920,7 +2927,7 @@ def downgrade() -> None:
     op.drop_index(
         "leads_response_index", table_name="leads", postgresql_where=sa.text("next_response_time IS NOT NULL")
     )
-    op.drop_index("leads_pool_index", table_name="leads", postgresql_where=sa.text("pool <> ''"))
+    op.drop_index("leads_pool_index", table_name="leads")
     op.drop_index("leads_owner_update_time_index", table_name="leads")
     op.drop_index("leads_opportunity_index", table_name="leads")
     op.drop_index("leads_number_key", table_name="leads", postgresql_where=sa.text("number != ''"))

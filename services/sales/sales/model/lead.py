@@ -86,7 +86,6 @@ class Lead(Resource, Base):
         Index(
             "leads_return_index", "return_check_time", postgresql_where=text("return_check_time IS NOT NULL")
         ),
-        Index("leads_pool_index", "pool", postgresql_where=text("pool <> ''")),
     )
 
     display_name: Mapped[str]

@@ -445,7 +445,7 @@ class TargetFact(Resource, Base):
     follows_merges = False
     __table_args__ = (
         Index("target_facts_key_key", "metric", "key", unique=True),
-        Index("target_facts_employee_index", "metric", "employee", "day"),
+        Index("target_facts_metric_employee_index", "metric", "employee", "day"),
         Index("target_facts_day_index", "metric", "day"),
     )
 
