@@ -112,7 +112,11 @@ class Directory:
     def __init__(self, config: ConfigReader, known_permissions: Sequence[str]) -> None:
         self._config = config
         self._known = tuple(known_permissions)
-        self._areas = {parts[1]: parts[0] for one in self._known if len(parts := one.split(".")) > 2}
+        self._areas: dict[str, str] = {}
+        for parts in (one.split(".") for one in self._known if one.count(".") > 1):
+            # How far a role reaches is asked by the collection alone.
+            if self._areas.setdefault(parts[1], parts[0]) != parts[0]:
+                raise ValueError(f"permissions of two areas speak of {parts[1]}")
         self._expanded: dict[tuple[str, ...], frozenset[str]] = {}
         self._roles: dict[str, Role] = {}
         self._access: dict[tuple[Any, ...], Access] = {}
