@@ -7,8 +7,6 @@ from typing import Any
 import pytest
 from gateway.testing import BEARER, Echo, Gateway, reason, serving, violations
 
-pytestmark = pytest.mark.capability("a.security")
-
 JSON = {**BEARER, "content-type": "application/json"}
 MALFORMED = {
     "NUL in a text": b'{"displayName": "a\\u0000b"}',

@@ -15,8 +15,6 @@ from gateway.testing import BEARER, Echo, Gateway, reason
 from joserfc import jwt
 from joserfc.jwk import KeySet
 
-pytestmark = pytest.mark.capability("p.integrate")
-
 
 def known_key(gateway: Gateway, **changed: Any) -> ApiKey:
     """A key that the configuration knows."""

@@ -11,8 +11,6 @@ from gateway.descriptors import Descriptors
 from gateway.testing import BEARER, INCLUDES, Echo, Gateway, compile_protos, reason, violations
 from gateway.transcoder import Transcoder, UnsupportedBinding
 
-pytestmark = pytest.mark.capability("p.integrate")
-
 
 async def test_a_name_in_the_path_becomes_the_request(gateway: Gateway, echo: Echo) -> None:
     response = await gateway.client.get("/v1/things/42", headers=BEARER)

@@ -8,8 +8,6 @@ import grpc
 import pytest
 from gateway.testing import BEARER, Echo, Gateway, reason
 
-pytestmark = pytest.mark.capability("p.arch")
-
 
 async def test_reads_have_two_seconds_and_writes_five(gateway: Gateway, echo: Echo) -> None:
     await gateway.client.get("/v1/things/1", headers=BEARER)
