@@ -20,25 +20,27 @@ export async function visit(page: Page, path: string): Promise<void> {
 
 /** Waits until nothing is fetched, nothing is grey, nothing moves, and that for a while. */
 export async function settled(page: Page): Promise<void> {
-  await page.waitForFunction(
-    async (quietMs) => {
+  const stays = await page.evaluate(
+    async ({ quietMs, longestMs }) => {
       const still = () =>
         document.readyState === "complete" &&
         (document.documentElement.dataset["fetching"] ?? "0") === "0" &&
-        !document.querySelector(".skeleton") &&
+        !document.querySelector(".skeleton, [class*='-leave'], [class*='-enter'], [class*='-appear']") &&
         !document
           .getAnimations()
           .some((one) => one.playState === "running" && one.effect?.getTiming().iterations !== Infinity);
-      const since = performance.now();
+      const begun = performance.now();
+      let since = begun;
       while (performance.now() - since < quietMs) {
-        if (!still()) return false;
-        await new Promise((resolve) => setTimeout(resolve, 50));
+        await new Promise((resolve) => setTimeout(resolve, 25));
+        if (!still()) since = performance.now();
+        if (performance.now() - begun > longestMs) return false;
       }
       return true;
     },
-    250,
-    { timeout: 30_000, polling: 100 },
+    { quietMs: 250, longestMs: 30_000 },
   );
+  if (!stays) throw new Error(`${page.url()} does not come to rest`);
 }
 
 /** Notes what would keep people out of the page as it stands; a picture of it goes to SHOTS, where that is set. */

@@ -12,6 +12,8 @@ beforeAll(async () => {
   context = await open({ width: 1440, height: 900 });
   page = context.pages()[0] ?? (await context.newPage());
   await signIn(page, BASE, "sales1");
+  const account = await api(page, "POST", "/v1/accounts", { displayName: `${name}公司`, kind: "COMPANY" });
+  await api(page, "POST", "/v1/contacts", { displayName: `${name}联系人`, account: account["name"] });
 });
 
 afterAll(() => context?.close());
@@ -39,7 +41,7 @@ describe("a list as one likes it", () => {
     await page.getByText("已保存").waitFor();
     await visit(page, "/contacts");
     await page.locator(".list-bar").getByRole("button", { name }).waitFor();
-    await expect.poll(() => page.getByRole("columnheader").count()).toBe(3);
+    await expect.poll(() => page.getByRole("columnheader").count(), { timeout: 15_000 }).toBe(3);
     await page.getByRole("columnheader", { name: "职务" }).getByRole("button").click();
     await page.locator(".list-bar").getByText("已修改").waitFor();
     await viewsMenu().click();

@@ -102,8 +102,8 @@ describe("settings without codes", () => {
       scope: "OWN",
     });
     await visit(page, `/${String(made["name"])}`);
-    await page.getByRole("checkbox", { name: "线索 · 查看" }).check();
-    await page.getByLabel("线索 · 查看范围").selectOption({ label: "本部门" });
+    await page.getByRole("checkbox", { name: "线索 · 查看", exact: true }).check();
+    await page.getByLabel("线索 · 查看范围", { exact: true }).selectOption({ label: "本部门" });
     await check(page, "role-matrix");
     await page.getByRole("button", { name: "保存", exact: true }).click();
     await page.getByText("权限已保存").waitFor();
