@@ -3,22 +3,17 @@
 from datetime import datetime, time, timedelta
 
 from crmkit.listing import ZONE
-from crmkit.workdays import is_working_day
+from crmkit.worktime import Unreachable, WorkingTime
 
 OPENS, CLOSES = 9.0, 18.0
-FURTHEST = 400
+FURTHEST = timedelta(days=400)
 
 
 def later(start: datetime, minutes: float, opens: float = OPENS, closes: float = CLOSES) -> datetime:
-    """The instant when so many working minutes have passed since the start."""
-    moment, left = start.astimezone(ZONE), timedelta(minutes=minutes)
-    for _ in range(FURTHEST):
-        day = moment.date()
-        first, last = (datetime.combine(day, time.min, ZONE) + timedelta(hours=h) for h in (opens, closes))
-        moment = max(moment, first)
-        if is_working_day(day) and moment < last:
-            if moment + left <= last:
-                return (moment + left).astimezone(start.tzinfo)
-            left -= last - moment
-        moment = datetime.combine(day + timedelta(days=1), time.min, ZONE)
+    """The instant when so many working minutes have passed since the start; at the latest in 400 days."""
+    day = WorkingTime(ZONE, [(int(opens * 60), int(closes * 60))])
+    try:
+        moment = day.after(start, minutes * 60, FURTHEST)
+    except Unreachable:
+        moment = datetime.combine(start.astimezone(ZONE).date() + FURTHEST, time.min, ZONE)
     return moment.astimezone(start.tzinfo)

@@ -5,8 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 from crm.servicedesk.v1 import pb
 from crmkit.mapping import to_timestamp
-
-from servicedesk.worktime import WorkingTime
+from crmkit.worktime import WorkingTime
 
 Clock = pb.Ticket.Clock
 

@@ -8,10 +8,10 @@ import pytest
 from crm.servicedesk.v1 import pb
 from crmkit.auth import system
 from crmkit.testing import Refused, Service
+from crmkit.worktime import WorkingTime
 from servicedesk import clocks
 from servicedesk.jobs import close_resolved, escalate
 from servicedesk.model.ticket import Ticket
-from servicedesk.worktime import WorkingTime
 
 ZONE = ZoneInfo("Asia/Shanghai")
 WORK = WorkingTime(ZONE, ((540, 1020),), china=False)

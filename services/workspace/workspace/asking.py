@@ -1,12 +1,14 @@
 """Telling approvers that they are waited for, and what happens when they are waited for too long."""
 
 from collections.abc import Sequence
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, date, datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from crmkit import worktime
 from crmkit.call import Call
-from crmkit.workdays import SATURDAY, is_working_day
+from crmkit.workdays import SATURDAY
+from crmkit.worktime import Window, minutes_of
 from sqlalchemy import select
 
 from workspace.model.approval import Approval, hand_back
@@ -16,7 +18,7 @@ from workspace.model.department import ancestors
 from workspace.telling import notify
 
 # The usual day, where no shift is set.
-OPENS, CLOSES = time(9), time(18)
+USUAL = ((9 * 60, 18 * 60),)
 USUAL_ZONE = "Asia/Shanghai"
 AT_ONCE = 5000
 
@@ -52,42 +54,27 @@ async def climb_ladders(as_of: datetime, call: Call) -> None:
             progress = approval.steps[index]
 
 
-class WorkingTime:
+class WorkingTime(worktime.WorkingTime):
     """When somebody works: the shifts of the own department or of the nearest above, on the working days of China."""
 
     def __init__(self, zone: ZoneInfo, shifts: Sequence[Any] = ()) -> None:
-        self.zone = zone
-        self.shifts = [(shift.weekdays, _clock(getattr(shift, "from")), _clock(shift.to)) for shift in shifts]
+        super().__init__(zone, USUAL)
+        self.shifts = [
+            (shift.weekdays, (minutes_of(getattr(shift, "from")), minutes_of(shift.to))) for shift in shifts
+        ]
 
     def hours(self, start: datetime, end: datetime) -> float:
         """Hours of working time between two instants, as the clocks of the zone say."""
-        day, last, hours = start.astimezone(self.zone).date(), end.astimezone(self.zone).date(), 0.0
-        while day <= last:
-            for opens, closes in self._of(day):
-                begins, ends = _at(day, opens, self.zone), _at(day, closes, self.zone)
-                hours += max((min(end, ends) - max(start, begins)).total_seconds(), 0) / 3600
-            day += timedelta(days=1)
-        return hours
+        return self.between(start, end) / 3600
 
-    def _of(self, day: date) -> list[tuple[time, time]]:
-        if not is_working_day(day):
-            return []
+    def windows_of(self, day: date) -> Sequence[Window]:
+        """Those of the shifts of the day, where there are shifts."""
         if not self.shifts:
-            return [(OPENS, CLOSES)]
+            return self.windows
         # A Saturday that makes up for a holiday is worked like a Monday.
         weekday = str(day.isoweekday() if day.weekday() < SATURDAY else 1)
-        wanted = [
-            (opens, closes) for weekdays, opens, closes in self.shifts if str(day.isoweekday()) in weekdays
-        ]
-        return wanted or [(opens, closes) for weekdays, opens, closes in self.shifts if weekday in weekdays]
-
-
-def _clock(text: str) -> time:
-    return time.fromisoformat(text)
-
-
-def _at(day: date, clock: time, zone: ZoneInfo) -> datetime:
-    return datetime.combine(day, clock, zone).astimezone(UTC)
+        wanted = [window for weekdays, window in self.shifts if str(day.isoweekday()) in weekdays]
+        return wanted or [window for weekdays, window in self.shifts if weekday in weekdays]
 
 
 async def working_time(approval: Approval, call: Call) -> WorkingTime:

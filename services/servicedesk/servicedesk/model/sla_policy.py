@@ -11,8 +11,8 @@ from crmkit.errors import FailedPrecondition, InvalidArgument
 from crmkit.filters import FilterError
 from crmkit.listing import ZONE, filter_fields
 from crmkit.resource import Resource
+from crmkit.worktime import Unreachable, Window, WorkingTime, minutes_of
 from servicedesk.model.base import Base
-from servicedesk.worktime import Unreachable, Window, WorkingTime, minutes_of
 from sqlalchemy import Index, text
 from sqlalchemy.orm import Mapped
 

@@ -14,21 +14,25 @@ Window = tuple[int, int]
 
 
 class Unreachable(Exception):
-    """There is not enough working time within two years."""
+    """There is not enough working time within the horizon."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class WorkingTime:
     """The windows of working days in a zone. `china` takes the holidays and make-up days of the State Council."""
 
     zone: ZoneInfo
     windows: Sequence[Window]
-    china: bool
+    china: bool = True
 
-    def after(self, start: datetime, seconds: int) -> datetime:
-        """The instant at which so much working time has passed since the start."""
+    def windows_of(self, day: date) -> Sequence[Window]:
+        """The windows of a working day."""
+        return self.windows
+
+    def after(self, start: datetime, seconds: float, horizon: timedelta = HORIZON) -> datetime:
+        """The instant at which so much working time has passed since the start; Unreachable beyond the horizon."""
         left = timedelta(seconds=seconds)
-        for opens, closes in self._open(start, start + HORIZON):
+        for opens, closes in self._open(start, start + horizon):
             if left <= closes - opens:
                 return opens + left
             left -= closes - opens
@@ -51,7 +55,7 @@ class WorkingTime:
 
     def _windows(self, day: date) -> Iterator[tuple[datetime, datetime]]:
         if self._works(day):
-            for opens, closes in self.windows:
+            for opens, closes in self.windows_of(day):
                 yield self._instant(day, opens), self._instant(day, closes)
 
     def _works(self, day: date) -> bool:

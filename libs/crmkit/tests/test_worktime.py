@@ -4,7 +4,7 @@ from datetime import UTC, date, datetime
 from zoneinfo import ZoneInfo
 
 import pytest
-from servicedesk.worktime import Unreachable, WorkingTime, minutes_of
+from crmkit.worktime import Unreachable, WorkingTime, minutes_of
 
 SHANGHAI = ZoneInfo("Asia/Shanghai")
 TWO_WINDOWS = WorkingTime(SHANGHAI, ((510, 720), (810, 1080)), china=True)
