@@ -4,6 +4,11 @@ The folder `gateway/` and the package in it share a name: the package is importe
 module.
 """
 
-import gateway  # noqa: F401  # pyright: ignore[reportUnusedImport]
+import os
+
+# A stalled machine is no fault of what is tested: it waits longer for locks and connections than production does.
+os.environ.setdefault("PATIENCE", "10")
+
+import gateway  # noqa: E402, F401  # pyright: ignore[reportUnusedImport]
 
 pytest_plugins = ["crmkit.testing.fixtures"]

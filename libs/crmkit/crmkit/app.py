@@ -293,7 +293,7 @@ def open_engine(settings: Settings, app: str, size: int = 0, overflow: int = 5) 
         settings.database(app),
         pool_size=size or settings.db_pool_size,
         max_overflow=overflow,
-        pool_timeout=1.5,
+        pool_timeout=1.5 * settings.patience,
         pool_pre_ping=False,
         pool_recycle=1800,
         connect_args={
@@ -301,8 +301,8 @@ def open_engine(settings: Settings, app: str, size: int = 0, overflow: int = 5) 
             "command_timeout": 30,
             "server_settings": {
                 "application_name": app,
-                "lock_timeout": "1000",
-                "statement_timeout": "10000",
+                "lock_timeout": str(int(1000 * settings.patience)),
+                "statement_timeout": str(int(10000 * settings.patience)),
                 "idle_in_transaction_session_timeout": "10000",
                 "jit": "off",
                 # The scope is set by a literal, see crmkit.reading.

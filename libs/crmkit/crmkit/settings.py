@@ -30,6 +30,8 @@ class Settings(BaseSettings):
     log_level: str = "INFO"
     environment: str = "local"
     db_pool_size: int = 10
+    # Multiplies how long a call waits for a connection, a lock and a statement; more than 1 on a machine that stalls.
+    patience: float = 1.0
     max_concurrent_calls: int = 200
     # Workspace alone: the company that an empty database begins with, and the Keycloak that follows its people.
     seed_company: Path | None = None

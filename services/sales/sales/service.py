@@ -1,6 +1,5 @@
 """Implements crm.sales.v1.SalesService."""
 
-from datetime import UTC
 from decimal import Decimal
 from typing import Any
 
@@ -154,11 +153,6 @@ class SalesService(LeadMethods, TargetMethods):
         async with call.everybody():
             await lead.claim(call)
             await call.flush()
-        return lead
-
-    async def WaitLead(self, request: pb.WaitLeadRequest, call: Call) -> Lead:
-        lead = await call.load(Lead, request)
-        await lead.wait(request.until.ToDatetime(UTC), call)
         return lead
 
     async def ConvertLead(self, request: pb.ConvertLeadRequest, call: Call) -> Lead:

@@ -102,16 +102,6 @@ class ApprovalMethods:
         key = f"offline:{item.name}:{item.time}"
         await notify(call, [call.caller.employee], "approval", key, approval.name, zh, en, words)
 
-    async def ResubmitApproval(self, request: pb.ReviseApprovalRequest, call: Call) -> Approval:
-        approval = await call.load(Approval, request)
-        approval.resubmit(MessageToDict(request.content), call)
-        return approval
-
-    async def ReviseApproval(self, request: pb.ReviseApprovalRequest, call: Call) -> Approval:
-        approval = await call.load(Approval, request)
-        approval.revise(MessageToDict(request.content), call)
-        return approval
-
     async def ChooseApprovers(self, request: pb.ChooseApproversRequest, call: Call) -> Approval:
         approval = await call.load(Approval, request)
         approval.choose(list(request.approvers), call)

@@ -1,6 +1,5 @@
 """The methods of attendance."""
 
-from datetime import UTC
 from typing import Any
 
 from crm.workspace.v1 import pb
@@ -21,11 +20,6 @@ class AttendanceMethods:
     attendance = Standard(Attendance)
     attendance_rules = Standard(AttendanceRule)
     attendance_devices = Standard(AttendanceDevice)
-
-    async def CorrectAttendance(self, request: pb.CorrectAttendanceRequest, call: Call) -> Attendance:
-        punch = await call.load(Attendance, request)
-        await punch.correct(request.time.ToDatetime(UTC), request.reason, call)
-        return punch
 
     async def CloseAttendanceMonth(
         self, request: pb.CloseAttendanceMonthRequest, call: Call

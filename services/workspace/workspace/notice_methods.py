@@ -1,6 +1,6 @@
 """The methods of notifications and of the rules that make them."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from crm.workspace.v1 import pb
@@ -42,11 +42,6 @@ class NoticeMethods:
         for notification in rows:
             notification.mark_read(call)
         return {"marked": len(rows)}
-
-    async def SnoozeNotification(self, request: pb.SnoozeNotificationRequest, call: Call) -> Notification:
-        notification = await call.load(Notification, request)
-        notification.snooze(request.until.ToDatetime(UTC), call)
-        return notification
 
     async def SetNotificationPreference(
         self, request: pb.SetNotificationPreferenceRequest, call: Call

@@ -654,6 +654,7 @@ def upgrade() -> None:
         sa.Column("kind", sa.Text(), nullable=False),
         sa.Column("employee", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("how", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("pool", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("lead_moments_pkey")),
     )
     op.create_index("lead_moments_employee_index", "lead_moments", ["employee", "kind", "time"], unique=False)

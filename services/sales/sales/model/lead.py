@@ -545,7 +545,16 @@ class Lead(Resource, Base):
         rows: list[dict[str, Any]] = kept.setdefault("_moments", [])
         if not rows:
             call.after_flush(lambda: self._write_moments(call))
-        rows.append({"lead": self.id, "time": call.now, "kind": kind, "employee": employee, "how": how})
+        rows.append(
+            {
+                "lead": self.id,
+                "time": call.now,
+                "kind": kind,
+                "employee": employee,
+                "how": how,
+                "pool": self.pool,
+            }
+        )
 
     async def _write_moments(self, call: Call) -> None:
         kept: Any = self.__dict__

@@ -197,6 +197,8 @@ class LeadMoment(Base):
     # Who got it; for FREE who lost it.
     employee: Mapped[str] = mapped_column(Text, server_default=text("''"))
     how: Mapped[str] = mapped_column(Text, server_default=text("''"))
+    # The pool that it was in then, or last.
+    pool: Mapped[str] = mapped_column(Text, server_default=text("''"))
 
 
 async def put_into_pool(lead: Lead, pool: LeadPool, how: str, reason: str, call: Call) -> None:

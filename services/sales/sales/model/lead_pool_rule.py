@@ -172,7 +172,9 @@ class LeadPoolRule(Resource, Base):
         """Refuses whoever has claimed or works on enough, or has just had it."""
         local = call.now.astimezone(ZONE)
         midnight = local.replace(hour=0, minute=0, second=0, microsecond=0)
-        claimed = select(func.count()).where(LeadMoment.employee == employee, LeadMoment.how == "CLAIM")
+        claimed = select(func.count()).where(
+            LeadMoment.employee == employee, LeadMoment.how == "CLAIM", LeadMoment.pool == lead.pool
+        )
         async with call.everybody():
             if self.previous_owner_days:
                 lost = select(func.max(LeadMoment.time)).where(

@@ -219,18 +219,18 @@ class Attendance(Resource, Base):
         if await call.db.scalar(select(AttendanceMonth.month).where(AttendanceMonth.month == month)):
             raise FailedPrecondition("ATTENDANCE_LOCKED", month=month)
 
-    async def correct(self, moment: datetime, reason: str, call: Call) -> None:
+    async def correct(self, time: datetime, reason: str, call: Call) -> None:
         """Says when it really was. What stood there stays readable."""
         check_reason(reason)
         await self.check_month(call)
         assert self.punch_time is not None
-        if moment > call.now:
+        if time > call.now:
             raise _wrong("time", "不能晚于现在", "It cannot be in the future.")
         entry = pb.Attendance.Correction(
             before=to_timestamp(self.punch_time), requester=call.caller.employee, reason=reason, time=to_timestamp(call.now)
         )  # fmt: skip
         self.corrections = [*self.corrections, entry]
-        self.punch_time, kept = moment, (self.verdict, self.remark)
+        self.punch_time, kept = time, (self.verdict, self.remark)
         await self.judge(call)
         if kept[0] == "SUSPECT":
             self.verdict, self.remark = kept

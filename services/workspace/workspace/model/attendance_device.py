@@ -1,24 +1,18 @@
 """Devices whose keys sign the punches that are made without a network."""
 
-from base64 import b64decode
 from datetime import UTC, datetime
 
 from crm.workspace.v1 import pb
 from crmkit.call import Call
 from crmkit.errors import FailedPrecondition
 from crmkit.resource import Resource, parse_name
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.serialization import load_der_public_key
 from sqlalchemy import func, select
 from sqlalchemy.orm import Mapped
 
+from workspace import signatures
 from workspace.model.base import Base
 
 MOST_DEVICES = 20
-HALF = 32
 
 
 class AttendanceDevice(Resource, Base):
@@ -33,7 +27,10 @@ class AttendanceDevice(Resource, Base):
     async def creating(self, call: Call) -> None:
         """Belongs to who registers it. DEVICE_KEY_INVALID, DEVICE_LIMIT."""
         self.owner, self.state = call.caller.employee, "ACTIVE"
-        _key(self.public_key)
+        try:
+            signatures.public_key(self.public_key)
+        except ValueError:
+            raise FailedPrecondition("DEVICE_KEY_INVALID") from None
         mine = select(func.count()).where(
             AttendanceDevice.owner == self.owner, AttendanceDevice.state == "ACTIVE"
         )
@@ -60,13 +57,7 @@ async def signed(
     # A key that was not known then may have been made for the purpose.
     if row.create_time > moment:
         return "DEVICE_TOO_NEW"
-    try:
-        raw = b64decode(signature, validate=True)
-        whole = encode_dss_signature(int.from_bytes(raw[:HALF], "big"), int.from_bytes(raw[HALF:], "big"))
-        _key(row.public_key).verify(whole, content, ec.ECDSA(SHA256()))
-    except (ValueError, InvalidSignature):
-        return "SIGNATURE_INVALID"
-    return ""
+    return "" if signatures.signs(row.public_key, content, signature) else "SIGNATURE_INVALID"
 
 
 def content_of(kind: str, datum: str, moment: datetime, lat: float, lon: float, uptime_ms: float) -> bytes:
@@ -74,14 +65,3 @@ def content_of(kind: str, datum: str, moment: datetime, lat: float, lon: float, 
     told = moment.astimezone(UTC)
     stamp = f"{told:%Y-%m-%dT%H:%M:%S}.{told.microsecond // 1000:03}Z"
     return "\n".join([kind, datum, stamp, f"{lat:.6f}", f"{lon:.6f}", f"{uptime_ms:.0f}"]).encode()
-
-
-def _key(text: str) -> ec.EllipticCurvePublicKey:
-    try:
-        der = b64decode(text, validate=True)
-        key = load_der_public_key(der)
-    except (ValueError, UnsupportedAlgorithm):
-        raise FailedPrecondition("DEVICE_KEY_INVALID") from None
-    if not isinstance(key, ec.EllipticCurvePublicKey) or key.curve.name != "secp256r1":
-        raise FailedPrecondition("DEVICE_KEY_INVALID")
-    return key
