@@ -9,6 +9,6 @@ import os
 # A stalled machine is no fault of what is tested: it waits longer for locks and connections than production does.
 os.environ.setdefault("PATIENCE", "10")
 
-import gateway  # noqa: E402, F401  # pyright: ignore[reportUnusedImport]
+import gateway  # noqa: F401  # pyright: ignore[reportUnusedImport]
 
 pytest_plugins = ["crmkit.testing.fixtures"]
