@@ -16,7 +16,7 @@ import httpx
 import uvicorn
 import uvloop
 from crmkit import telemetry
-from crmkit.background import settle
+from crmkit.background import ended, settle
 from crmkit.blobs import open_store
 from crmkit.bus import Bus
 from crmkit.config import Config
@@ -35,6 +35,7 @@ from gateway.settings import Settings
 from gateway.surroundings import Surroundings
 from gateway.transcoder import Transcoder
 from gateway.upstream import Upstream
+from gateway.witness import Witness
 
 CHANGES = "crm.*.v1.ResourceChanged"
 # Longer than the longest deadline, so that what has begun is answered.
@@ -110,6 +111,7 @@ async def running(settings: Settings, registry: CollectorRegistry) -> AsyncItera
         stack.push_async_callback(callers.close)
         upstream = Upstream(settings.targets)
         stack.push_async_callback(upstream.close)
+        witness = Witness()
         around = Surroundings(
             lookup=config.get,
             authenticate=callers.authenticate,
@@ -119,11 +121,13 @@ async def running(settings: Settings, registry: CollectorRegistry) -> AsyncItera
             upstream=upstream,
             tracer=trace.get_tracer("gateway") if settings.otel_exporter_otlp_endpoint else None,
             store=open_store(settings.files_url) if settings.files_url else None,
+            witness=witness,
             registry=registry,
         )
         app = create_app(settings, data, around)
         listening = asyncio.create_task(_listen(bus, app.state.changes))
         stack.callback(listening.cancel)
+        stack.push_async_callback(ended, [asyncio.create_task(witness.run(bus))])
         yield app
 
 

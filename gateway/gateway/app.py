@@ -42,7 +42,7 @@ def create_app(settings: Settings, descriptor_set: bytes, around: Surroundings) 
     transcoder = Transcoder(descriptors, codec, settings.targets)
     keys = ApiKeys(around.lookup, settings.secret_key, settings.oidc_audience)
     sessions = Sessions(settings, Issuer(settings, around.client))
-    principals = Principals(sessions, keys, Buckets(), settings.rate_limit)
+    principals = Principals(sessions, keys, Buckets(), settings.rate_limit, around.witness)
     changes = stream.Changes(descriptors, around.authenticate, around.visible)
 
     off: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False}
@@ -52,7 +52,7 @@ def create_app(settings: Settings, descriptor_set: bytes, around: Surroundings) 
     app.add_exception_handler(HTTPException, _refuse_plainly)
     app.add_exception_handler(RequestValidationError, _refuse_parameters)
     app.include_router(health.routes)
-    app.include_router(session.router(sessions, keys, around.authenticate, settings))
+    app.include_router(session.router(sessions, keys, around.authenticate, around.witness, settings))
     app.include_router(stream.router(changes, principals))
     if around.store is not None and "workspace" in settings.targets and descriptors.knows(files.FILE):
         app.include_router(files.router(around, around.store, principals, codec))
@@ -81,6 +81,7 @@ def create_app(settings: Settings, descriptor_set: bytes, around: Surroundings) 
         shedder=Shedder(settings.max_in_flight, settings.max_queue),
         registry=around.registry,
         tracer=around.tracer,
+        witness=around.witness,
         secure=settings.secure_cookies,
     )
     return app

@@ -1,6 +1,7 @@
 """The outermost ring, as one pure ASGI application: trace, limits, headers, errors, figures, log."""
 
 import asyncio
+import json
 import logging
 import secrets
 import time
@@ -15,6 +16,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from gateway.errors import Errors, Refusal, language_of
 from gateway.limits import Shedder, check_size
+from gateway.witness import Witness
 
 log = logging.getLogger("gateway")
 propagator = TraceContextTextMapPropagator()
@@ -50,6 +52,8 @@ class Exchange:
     label: str = ""
     status: int = 0
     started: bool = False
+    # What the services were given to know the caller by; empty while nobody is known.
+    authorization: str = ""
     extra_headers: list[tuple[bytes, bytes]] = field(default_factory=list[tuple[bytes, bytes]])
 
 
@@ -64,12 +68,14 @@ class Edge:
         shedder: Shedder,
         registry: CollectorRegistry,
         tracer: trace.Tracer | None,
+        witness: Witness,
         secure: bool,
     ) -> None:
         self._app = app
         self._errors = errors
         self._shedder = shedder
         self._tracer = tracer
+        self._witness = witness
         self._headers = [*SECURITY_HEADERS, HSTS] if secure else SECURITY_HEADERS
         self._seconds = Histogram(
             "http_request_seconds",
@@ -128,7 +134,7 @@ class Edge:
         except Exception as error:
             if exchange.started:
                 raise
-            await self._refuse(error, exchange, send_with_headers)
+            await self._refuse(error, exchange, scope, send_with_headers)
         finally:
             self._record(scope, exchange, perf_counter() - began)
             if span is not None:
@@ -136,7 +142,7 @@ class Edge:
                 span.set_attribute("http.response.status_code", exchange.status)
                 span.end()
 
-    async def _refuse(self, error: Exception, exchange: Exchange, send: Any) -> None:
+    async def _refuse(self, error: Exception, exchange: Exchange, scope: Any, send: Any) -> None:
         if isinstance(error, grpc.aio.AioRpcError):
             status, headers, body = self._errors.rpc(error, exchange.language, exchange.trace_id)
         else:
@@ -145,6 +151,11 @@ class Edge:
                 error = Refusal("INTERNAL", "INTERNAL")
             self._refused.labels(error.reason).inc()
             status, headers, body = self._errors.refusal(error, exchange.language, exchange.trace_id)
+        if status in (401, 403) and (exchange.authorization or _brings_credentials(scope["header_map"])):
+            reason = next((d["reason"] for d in json.loads(body)["error"]["details"] if "reason" in d), "")
+            address = scope["client"][0] if scope["client"] else ""
+            route = exchange.label or scope["path"][:200]
+            self._witness.refused(exchange.authorization, route, reason, address, believed=status == 403)
         await respond(send, status, body, headers)
 
     def _record(self, scope: Any, exchange: Exchange, seconds: float) -> None:
@@ -181,6 +192,10 @@ async def respond(send: Any, status: int, body: bytes, headers: list[tuple[bytes
     headers.append((b"content-length", str(len(body)).encode()))
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
+
+
+def _brings_credentials(headers: dict[bytes, bytes]) -> bool:
+    return b"authorization" in headers or b"x-api-key" in headers
 
 
 def _span(tracer: trace.Tracer, incoming: bytes) -> tuple[trace.Span, str, str]:

@@ -23,6 +23,7 @@ from joserfc.jwk import ECKey
 from gateway.errors import Refusal
 from gateway.limits import Buckets
 from gateway.sessions import Sessions
+from gateway.witness import Witness
 
 ISSUER = "guanxi-gateway"
 TOKEN_SECONDS = 60
@@ -51,15 +52,21 @@ class Principal:
 class Principals:
     """Finds the principal of a request."""
 
-    def __init__(self, sessions: Sessions, keys: "ApiKeys", buckets: Buckets, rate: float) -> None:
+    def __init__(
+        self, sessions: Sessions, keys: "ApiKeys", buckets: Buckets, rate: float, witness: Witness
+    ) -> None:
         self._sessions = sessions
         self._keys = keys
         self._buckets = buckets
         self._rate = rate
+        self._witness = witness
 
     async def of(self, scope: Any) -> Principal:
         """The principal, its quota charged; without authorization where there are no credentials at all."""
         principal = await self._found(scope)
+        scope["exchange"].authorization = principal.authorization
+        if principal.bucket.startswith("apiKeys/"):
+            self._witness.called(principal.bucket, principal.address)
         self._buckets.take(principal.bucket, principal.rate)
         return principal
 

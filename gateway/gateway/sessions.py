@@ -179,8 +179,8 @@ class Sessions:
         endpoint = (await self._issuer.discovered())["authorization_endpoint"]
         return f"{endpoint}?{urlencode(query)}", [cookie]
 
-    async def complete(self, scope: Any, code: str, state: str) -> tuple[str, list[tuple[bytes, bytes]]]:
-        """Where the browser goes on to, signed in, and its cookies."""
+    async def complete(self, scope: Any, code: str, state: str) -> tuple[str, list[tuple[bytes, bytes]], str]:
+        """Where the browser goes on to, signed in, its cookies, and the access token."""
         sealed = _cookie(scope["header_map"], SIGN_IN_COOKIE)
         pending = self._seal.open(SIGN_IN_COOKIE, sealed) if sealed else None
         if (
@@ -204,7 +204,8 @@ class Sessions:
         ):
             raise Refusal("UNAUTHENTICATED", "SIGN_IN_FAILED")
         session = _session(answer, began=time.time(), csrf=secrets.token_urlsafe(24))
-        return pending["return_to"], [*self.cookies(session), self._set_cookie(SIGN_IN_COOKIE, "", 0)]
+        cookies = [*self.cookies(session), self._set_cookie(SIGN_IN_COOKIE, "", 0)]
+        return pending["return_to"], cookies, session.access_token
 
     async def end(self, scope: Any) -> list[tuple[bytes, bytes]]:
         """Ends the session here and at the provider; the cookies that make the browser forget it."""

@@ -11,6 +11,7 @@ from prometheus_client import CollectorRegistry
 from gateway.callers import Authenticate, Visible
 from gateway.principals import Lookup
 from gateway.upstream import Upstream
+from gateway.witness import Witness
 
 
 @dataclass(frozen=True)
@@ -25,4 +26,5 @@ class Surroundings:
     upstream: Upstream
     tracer: trace.Tracer | None
     store: ObjectStore | None
+    witness: Witness
     registry: CollectorRegistry

@@ -19,6 +19,7 @@ from crmkit.json import JsonCodec
 from grpc_tools import protoc
 
 from gateway.settings import Settings
+from gateway.witness import Witness
 
 ROOT = Path(__file__).parents[2]
 INCLUDES = (
@@ -112,6 +113,7 @@ class Gateway:
     settings: Settings
     issuer: Any
     callers: dict[str, Any]
+    witness: Witness
 
 
 class FakeIssuerAnswers:

@@ -27,6 +27,7 @@ from gateway.testing import (
     compile_protos,
 )
 from gateway.upstream import Upstream
+from gateway.witness import Witness
 from obstore.store import MemoryStore
 from prometheus_client import CollectorRegistry
 
@@ -91,6 +92,7 @@ async def gateway(
         return caller(claims["employee"], *claims.get("roles", ()), name=claims.get("name", ""))
 
     upstream = Upstream(settings.targets)
+    witness = Witness()
     async with httpx.AsyncClient(transport=httpx.MockTransport(issuer)) as outgoing:
         around = Surroundings(
             lookup=config.get,
@@ -101,10 +103,11 @@ async def gateway(
             upstream=upstream,
             tracer=None,
             store=MemoryStore(),
+            witness=witness,
             registry=CollectorRegistry(),
         )
         app = create_app(settings, descriptor_set, around)
         transport = httpx.ASGITransport(app, client=("203.0.113.7", 4711))
         async with httpx.AsyncClient(transport=transport, base_url="http://crm.test") as client:
-            yield Gateway(app, client, config, settings, issuer, callers)
+            yield Gateway(app, client, config, settings, issuer, callers, witness)
     await upstream.close()

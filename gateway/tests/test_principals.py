@@ -135,6 +135,8 @@ async def signed_in(gateway: Gateway, lifetime: float = 300) -> dict[str, Any]:
     gateway.issuer.token_answer = answer
     back = await gateway.client.get(f"/session/callback?code=c0de&state={query['state']}")
     assert (back.status_code, back.headers["location"]) == (303, "/customers")
+    opened = gateway.witness.waiting[-1]
+    assert (opened.message.DESCRIPTOR.name, opened.actor) == ("SignedIn", "employees/1")
     assert gateway.issuer.tokens[-1]["code"] == "c0de"
     for cookie in back.headers.get_list("set-cookie"):
         assert "HttpOnly" in cookie and "SameSite=Lax" in cookie

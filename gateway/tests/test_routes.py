@@ -57,6 +57,7 @@ async def test_a_file_comes_back_whole_or_in_part(gateway: Gateway, echo: Echo) 
     keeping(echo)
     await upload(gateway)
     whole = await gateway.client.get("/v1/files/1:download", headers=BEARER)
+    assert gateway.witness.waiting[-1].about == "files/1"
     assert whole.content == CONTENT and whole.status_code == 200
     assert whole.headers["content-disposition"] == "attachment; filename*=UTF-8''%E5%90%88%E5%90%8C.pdf"
     assert whole.headers["x-content-type-options"] == "nosniff"

@@ -91,6 +91,9 @@ def router(around: Surroundings, store: ObjectStore, principals: Principals, cod
         if status == 206:
             headers["content-range"] = f"bytes {start}-{end - 1}/{size}"
         media_type = file.get("mediaType") or "application/octet-stream"
+        if start == 0:
+            token = principal.authorization.removeprefix("Bearer ")
+            around.witness.downloaded(token, f"files/{file_id}", request.scope)
         if start == end:
             return Response(b"", media_type=media_type, headers=headers)
         found = await obstore.get_async(store, storage_key(file["sha256"]), options={"range": (start, end)})

@@ -6,12 +6,16 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, RedirectResponse, Response
 
 from gateway.callers import Authenticate
+from gateway.errors import Refusal
 from gateway.principals import ApiKeys
 from gateway.sessions import Sessions
 from gateway.settings import Settings
+from gateway.witness import Witness
 
 
-def router(sessions: Sessions, keys: ApiKeys, authenticate: Authenticate, settings: Settings) -> APIRouter:
+def router(
+    sessions: Sessions, keys: ApiKeys, authenticate: Authenticate, witness: Witness, settings: Settings
+) -> APIRouter:
     """The routes below /session."""
     routes = APIRouter(prefix="/session")
 
@@ -50,14 +54,22 @@ def router(sessions: Sessions, keys: ApiKeys, authenticate: Authenticate, settin
     @routes.get("/callback")
     async def callback(request: Request, code: str = "", state: str = "") -> Response:
         """The provider sends the browser here with a code."""
-        path, cookies = await sessions.complete(request.scope, code, state)
+        try:
+            path, cookies, token = await sessions.complete(request.scope, code, state)
+        except Refusal as refusal:
+            witness.sign_in_refused("", refusal.reason, request.scope)
+            raise
+        witness.signed_in(token, request.scope)
         return _redirect(path, cookies)
 
     @routes.post("/sign-out")
     async def sign_out(request: Request) -> Response:
         """Ends the session here and at the provider."""
         response = _json({"signedIn": False})
+        session = await sessions.of(request.scope)
         response.raw_headers.extend(await sessions.end(request.scope))
+        if session is not None:
+            witness.signed_out(session.access_token, request.scope)
         return response
 
     @routes.get("/jwks")

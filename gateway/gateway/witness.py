@@ -1,0 +1,184 @@
+"""What the gateway alone sees, told as facts: who signed in, who was refused, which key called, which file left.
+
+    tell / count → waiting facts → JetStream, acknowledged → workspace's audit
+
+The gateway has no database, so what waits is kept in memory: while NATS is away up to `MOST_WAITING` facts, and with
+the process they end. Nobody waits for it: an audit that is away never keeps anybody from signing in.
+"""
+
+# pyright: reportUnknownMemberType=false
+# The NATS client tells the types of some of its methods only in part.
+
+import asyncio
+import logging
+from collections import deque
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+from crm.gateway.v1 import gateway_pb2 as pb
+from crmkit.background import forever
+from crmkit.bus import Bus
+from google.protobuf.json_format import MessageToJson
+from google.protobuf.message import Message
+from nats.errors import Error as NatsError
+from uuid_utils.compat import uuid7
+
+from gateway.sessions import claims_of
+
+COUNT_SECONDS = 60.0
+SEND_SECONDS = 0.2
+END_SECONDS = 3.0
+MOST_WAITING = 20_000
+MOST_COUNTED = 5_000
+LONGEST_DEVICE = 200
+# What is no try to get at something: a session that has run out, a page opened before signing in.
+COMMON = frozenset({"SESSION_EXPIRED"})
+
+log = logging.getLogger("gateway.witness")
+
+
+class Told(NamedTuple):
+    """A fact that waits to be sent."""
+
+    message: Message
+    about: str
+    actor: str
+    time: datetime
+    id: str
+
+
+class Witness:
+    """Collects the facts of one gateway process, and sends them while `run` runs."""
+
+    def __init__(self) -> None:
+        self.waiting: deque[Told] = deque()
+        self._counts: dict[tuple[str, ...], tuple[int, datetime]] = {}
+        # The connection on which the stream was last seen to.
+        self._stream_on = 0
+
+    def tell(self, message: Message, about: str, actor: str) -> None:
+        """Has the fact sent as soon as may be."""
+        if len(self.waiting) >= MOST_WAITING:
+            log.error("a fact of the gateway is lost: too many wait to be sent")
+            return
+        self.waiting.append(Told(message, about, actor, datetime.now(UTC), str(uuid7())))
+
+    def signed_in(self, token: str, scope: Any) -> None:
+        """A session was opened."""
+        person = actor_of(token)
+        self.tell(pb.SignedIn(person=person, method="browser", **_place(scope)), person, person)
+
+    def sign_in_refused(self, token: str, reason: str, scope: Any) -> None:
+        """A session was not opened."""
+        person = actor_of(token)
+        fact = pb.SignInRefused(person=person, method="browser", reason=reason, **_place(scope))
+        self.tell(fact, person, person)
+
+    def signed_out(self, token: str, scope: Any) -> None:
+        """A session was ended."""
+        person = actor_of(token)
+        self.tell(pb.SignedOut(person=person, method="browser", **_place(scope)), person, person)
+
+    def downloaded(self, token: str, file: str, scope: Any) -> None:
+        """The bytes of a file are given out."""
+        person = actor_of(token)
+        self.tell(pb.FileDownloaded(caller=person, file=file, **_place(scope)), file, person)
+
+    def refused(self, authorization: str, method: str, reason: str, address: str, believed: bool) -> None:
+        """A call was refused. Where the credentials themselves were, nobody is named: anybody may forge a name."""
+        if reason not in COMMON:
+            caller = actor_of(authorization.removeprefix("Bearer ")) if believed else ""
+            self._count("refused", caller, method, reason, address)
+
+    def called(self, key: str, address: str) -> None:
+        """A key has called."""
+        self._count("called", key, address)
+
+    def settle(self) -> None:
+        """Makes facts of what was counted."""
+        counts, self._counts = self._counts, {}
+        for (kind, caller, *rest), (count, first) in counts.items():
+            if kind == "called":
+                fact: Any = pb.KeyCalled(caller=caller, address=rest[0], count=count)
+            else:
+                method, reason, address = rest
+                fact = pb.AccessRefused(
+                    caller=caller, method=method, reason=reason, address=address, count=count
+                )
+            fact.first_time.FromDatetime(first)
+            self.tell(fact, caller, caller)
+
+    async def run(self, bus: Bus) -> None:
+        """Sends until cancelled; then what is left, as long as it takes, but not for ever."""
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(forever(self._count_up, COUNT_SECONDS))
+                tasks.create_task(forever(lambda: self._send(bus), SEND_SECONDS))
+        finally:
+            self.settle()
+            if bus.up:
+                with suppress(TimeoutError, NatsError):
+                    async with asyncio.timeout(END_SECONDS):
+                        while self.waiting:
+                            await self._send_one(bus)
+
+    async def _count_up(self) -> None:
+        self.settle()
+
+    async def _send(self, bus: Bus) -> None:
+        if not self.waiting:
+            return
+        await bus.connected()
+        if self._stream_on != (connection := bus.connections):
+            await bus.ensure_stream("gateway")
+            self._stream_on = connection
+        while self.waiting:
+            await self._send_one(bus)
+
+    async def _send_one(self, bus: Bus) -> None:
+        """Sends the first; it stays the first until it is acknowledged, and the broker drops what comes twice."""
+        told = self.waiting[0]
+        subject = told.message.DESCRIPTOR.full_name
+        headers = {
+            "Nats-Msg-Id": told.id,
+            "ce-specversion": "1.0",
+            "ce-id": told.id,
+            "ce-type": subject,
+            "ce-source": "crm/gateway",
+            "ce-time": told.time.isoformat(),
+            "ce-subject": told.about,
+            "crm-actor": told.actor,
+            "crm-version": "",
+            "crm-schema-version": "1",
+        }
+        body = MessageToJson(told.message, indent=None, ensure_ascii=False).encode()
+        await bus.js.publish(subject, body, headers=headers)
+        if self.waiting and self.waiting[0] is told:
+            self.waiting.popleft()
+
+    def _count(self, *key: str) -> None:
+        count, first = self._counts.get(key, (0, datetime.now(UTC)))
+        if count or len(self._counts) < MOST_COUNTED:
+            self._counts[key] = count + 1, first
+        else:
+            # A flood from very many places: it is still told, together.
+            rest = (key[0], "", *[""] * (len(key) - 2))
+            count, first = self._counts.get(rest, (0, datetime.now(UTC)))
+            self._counts[rest] = count + 1, first
+
+
+def actor_of(token: str) -> str:
+    """Who a good token stands for, as the services name the caller."""
+    claims = claims_of(token)
+    subject = str(claims.get("sub", ""))
+    if subject.startswith("apiKeys/"):
+        return subject
+    named = claims.get("employee") or claims.get("contact")
+    return str(named or (f"users/{subject}" if subject else ""))
+
+
+def _place(scope: Any) -> dict[str, str]:
+    headers: dict[bytes, bytes] = scope["header_map"]
+    device = headers.get(b"user-agent", b"").decode("latin-1")[:LONGEST_DEVICE]
+    return {"address": scope["client"][0] if scope["client"] else "", "device": device}
