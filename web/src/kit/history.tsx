@@ -8,6 +8,7 @@ import { quote } from "./filter";
 import { same } from "./patch";
 import { pagesQuery, useCatalogue, useSession } from "./queries";
 import { Empty, ErrorNote, Skeleton } from "./states";
+import { MorePages } from "./more-pages";
 
 const PAGE = 20;
 const NOISE = new Set(["etag", "updateTime", "name", "createTime", "creator", "searchText"]);
@@ -87,11 +88,7 @@ function Entries({ resource, name }: { resource: Resource; name: string }) {
           );
         })}
       </ol>
-      {pages.hasNextPage && (
-        <button type="button" className="link" onClick={() => void pages.fetchNextPage()}>
-          {t("list.more")}
-        </button>
-      )}
+      <MorePages pages={pages} />
     </div>
   );
 }

@@ -12,6 +12,7 @@ import { FieldValue } from "./field-value";
 import { encodeFilter, quote } from "./filter";
 import { pagesQuery, titleOf, useSession } from "./queries";
 import { ErrorNote, Skeleton } from "./states";
+import { MorePages } from "./more-pages";
 
 interface Props {
   resource: Resource;
@@ -109,11 +110,7 @@ export function RelatedList({ resource, field, name, compact = false }: Props) {
             </tbody>
           </table>
         )}
-        {pages.hasNextPage && (
-          <button type="button" className="link" onClick={() => void pages.fetchNextPage()}>
-            {t("list.more")}
-          </button>
-        )}
+        <MorePages pages={pages} />
       </div>
     </section>
   );

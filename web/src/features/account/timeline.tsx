@@ -12,6 +12,7 @@ import { Empty, ErrorNote, Skeleton } from "@/kit/states";
 import { useStored } from "@/kit/stored";
 import { screenOf } from "@/resources";
 import { useState } from "react";
+import { MorePages } from "@/kit/more-pages";
 
 const PAGE = 30;
 
@@ -104,11 +105,7 @@ export function Timeline({ account }: { account: string }) {
             </ol>
           </section>
         ))}
-        {pages.hasNextPage && (
-          <button type="button" className="button" onClick={() => void pages.fetchNextPage()}>
-            {t("list.more")}
-          </button>
-        )}
+        <MorePages pages={pages} className="button" />
       </div>
     </section>
   );

@@ -11,6 +11,7 @@ import { Empty, ErrorNote, Skeleton } from "@/kit/states";
 import { tell } from "@/kit/toasts";
 import { messageOf } from "@/kit/verbs";
 import { Decision } from "./decision";
+import { MorePages } from "@/kit/more-pages";
 
 const PAGE = 30;
 const TABS = {
@@ -140,9 +141,7 @@ export function ApprovalsPage() {
             ))}
             {pages.hasNextPage && (
               <li>
-                <button type="button" className="link" onClick={() => void pages.fetchNextPage()}>
-                  {t("list.more")}
-                </button>
+                <MorePages pages={pages} />
               </li>
             )}
           </ul>

@@ -11,6 +11,7 @@ import { formatShort, type Money } from "@/kit/money";
 import { pagesQuery, useResource } from "@/kit/queries";
 import { ScrollBox } from "@/kit/scroll-box";
 import { Empty, ErrorNote, Skeleton } from "@/kit/states";
+import { MorePages } from "@/kit/more-pages";
 
 type Accuracy = Schema<"sales.GetForecastAccuracyResponse">;
 
@@ -56,11 +57,7 @@ export function Snapshots({ department }: { department: string }) {
           </tbody>
         </table>
       </ScrollBox>
-      {pages.hasNextPage && (
-        <button type="button" className="link" onClick={() => void pages.fetchNextPage()}>
-          {t("list.more")}
-        </button>
-      )}
+      <MorePages pages={pages} />
     </section>
   );
 }

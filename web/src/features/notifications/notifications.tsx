@@ -13,6 +13,7 @@ import { Empty, ErrorNote, Skeleton } from "@/kit/states";
 import { tell } from "@/kit/toasts";
 import { messageOf } from "@/kit/verbs";
 import { Preferences } from "./preferences";
+import { MorePages } from "@/kit/more-pages";
 
 const PAGE = 30;
 const NOW = "NOT snoozeTime:* AND NOT archiveTime:*";
@@ -143,11 +144,7 @@ export function NotificationsPage() {
             ))}
           </ul>
         )}
-        {pages.hasNextPage && (
-          <button type="button" className="link inbox-more" onClick={() => void pages.fetchNextPage()}>
-            {t("list.more")}
-          </button>
-        )}
+        <MorePages pages={pages} className="link inbox-more" />
       </section>
       <Coming />
       {asking && <Preferences onClose={() => setAsking(false)} />}

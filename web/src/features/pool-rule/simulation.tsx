@@ -10,6 +10,7 @@ import { allOf, quote } from "@/kit/filter";
 import { aggregateQuery, pagesQuery, recordQuery, useResource } from "@/kit/queries";
 import { ScrollBox } from "@/kit/scroll-box";
 import { Empty, ErrorNote, Skeleton } from "@/kit/states";
+import { MorePages } from "@/kit/more-pages";
 
 type Result = Schema<"customer.PoolRule.Simulation">;
 
@@ -154,11 +155,7 @@ function Returns({ filter }: { filter: string }) {
           </table>
         </ScrollBox>
       )}
-      {pages.hasNextPage && (
-        <button type="button" className="link" onClick={() => void pages.fetchNextPage()}>
-          {t("list.more")}
-        </button>
-      )}
+      <MorePages pages={pages} />
     </section>
   );
 }

@@ -7,6 +7,7 @@ import { FieldValue } from "@/kit/field-value";
 import { pagesQuery, titleOf, useResource } from "@/kit/queries";
 import { ScrollBox } from "@/kit/scroll-box";
 import { Empty, ErrorNote, Skeleton } from "@/kit/states";
+import { MorePages } from "@/kit/more-pages";
 
 const PAGE = 50;
 
@@ -65,11 +66,7 @@ export function Due() {
           </table>
         </ScrollBox>
       )}
-      {pages.hasNextPage && (
-        <button type="button" className="link" onClick={() => void pages.fetchNextPage()}>
-          {t("list.more")}
-        </button>
-      )}
+      <MorePages pages={pages} />
     </section>
   );
 }

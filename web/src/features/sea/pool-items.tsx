@@ -16,6 +16,7 @@ import { Empty, ErrorNote, Skeleton } from "@/kit/states";
 import { tell } from "@/kit/toasts";
 import { messageOf, VerbDialog } from "@/kit/verbs";
 import { quotaQuery } from "./quota";
+import { MorePages } from "@/kit/more-pages";
 
 const PAGE = 30;
 const SHOWN = ["industry", "level", "source", "how", "pooledTime", "lastInteractionTime"];
@@ -203,11 +204,7 @@ export function PoolItems({ pool }: { pool: RecordJson }) {
             </table>
           </ScrollBox>
         )}
-        {pages.hasNextPage && (
-          <button type="button" className="link" onClick={() => void pages.fetchNextPage()}>
-            {t("list.more")}
-          </button>
-        )}
+        <MorePages pages={pages} />
       </div>
       {opened && (
         <Drawer
