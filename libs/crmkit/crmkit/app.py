@@ -31,7 +31,7 @@ from sqlalchemy import MetaData, QueuePool, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine, async_sessionmaker, create_async_engine
 
-from crmkit import copies, dictionaries, merging, scope, telemetry, transfer
+from crmkit import copies, departments, dictionaries, merging, scope, telemetry, transfer
 from crmkit.approvals import Policies
 from crmkit.auth import Caller, Directory, Verifier, system
 from crmkit.background import ended, settle
@@ -157,7 +157,9 @@ class Running:
         self.readiness = Readiness(
             aside, self.verifier, self.config, self.bus, app.migrations, [self._further(q) for q in app.ready]
         )
-        self.runs = Runs(self, {**transfer.KINDS, **dictionaries.KINDS, **merging.KINDS, **app.runs})
+        self.runs = Runs(
+            self, {**transfer.KINDS, **dictionaries.KINDS, **departments.KINDS, **merging.KINDS, **app.runs}
+        )
         self._tasks: list[asyncio.Task[None]] = []
         return self
 
@@ -175,6 +177,7 @@ class Running:
             on_bulk_requested,
             on_bulk_cancelled,
             on_dictionary_item_merged,
+            departments.on_department_merged,
             *merging.HANDLERS,
         ]
         if keeper := copies.keeper(self.foreign):

@@ -66,6 +66,8 @@ class Resource:
     # False where references stay with a merged record; and texts that name records of any kind, so that they follow.
     follows_merges: ClassVar[bool] = True
     refers_by: ClassVar[tuple[str, ...]] = ()
+    # False where rows tell of the past, and so stay with a department that was merged into another one.
+    follows_departments: ClassVar[bool] = True
     # States that lists, search and figures leave out unless their filter names one.
     unlisted: ClassVar[tuple[str, ...]] = ()
 

@@ -217,6 +217,30 @@ async def test_why_somebody_sees_a_record_and_why_another_does_not(
     ] == "NOT_FOUND"
 
 
+@pytest.mark.capability("a.org")
+async def test_records_follow_a_department_that_was_merged(customer: Service, company: Company) -> None:
+    seller = await company.role(["customer.*"], "OWN")
+    heads = await company.role(["customer.*"], "DEPARTMENT")
+    old, goes_on = company.teams[:2]
+    _, client = await company.person(old, seller)
+    _, head = await company.person(goes_on, heads)
+    made = [await account(client) for _ in range(3)]
+    assert await names(head) == set()
+    # The people have followed in workspace already.
+    for name in (old, company.segments[0]):
+        await customer.tell(
+            "crm.workspace.v1.DepartmentMerged", {"department": {"name": name}, "into": goes_on}, name
+        )
+
+    async def followed() -> bool:
+        return await names(head) == {one.name for one in made}
+
+    await customer.eventually(followed, 60)
+    assert {(await head.GetAccount(name=one.name)).department for one in made} == {goes_on}
+    changes = await customer.facts("crm.customer.v1.ResourceChanged", made[0].name)
+    assert (changes[-1]["before"]["department"], changes[-1]["actor"]) == (old, "system/customer")
+
+
 async def test_five_hundred_departments_are_one_argument_and_no_walk_over_the_table(
     customer: Service,
 ) -> None:

@@ -6,8 +6,11 @@ from functools import cache
 from typing import Any
 from uuid import NAMESPACE_URL, UUID, uuid5
 
+from crmkit.call import Call
 from crmkit.catalog import resources
 from crmkit.describe import Described
+
+DEEPEST = 12
 
 
 @cache
@@ -30,6 +33,16 @@ def seen_by(record: Mapping[str, Any], source: Described) -> dict[str, Any]:
         "requires": source.permission("read"),
         "source_scope": source.scope,
     }
+
+
+def department_path(department: str, call: Call) -> str:
+    """Names from the company down to the department, as the tree is now."""
+    names: list[str] = []
+    while department and len(names) < DEEPEST:
+        entry: Mapping[str, Any] = call.config(f"department.{department.partition('/')[2]}") or {}
+        names.append(str(entry.get("displayName", "")))
+        department = entry.get("parent") or ""
+    return "/".join(name for name in reversed(names) if name)
 
 
 def account_of(record: Mapping[str, Any], source: Described) -> str:

@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
 
+import pytest
 from crmkit.testing import Client
 from uuid_utils.compat import uuid7
 
@@ -158,3 +159,47 @@ async def test_facts_lie_in_the_table_of_their_month(insight: Any) -> None:
     table = "SELECT tableoid::regclass::text FROM facts WHERE title = :mark"
     found = await insight.eventually(lambda: insight.scalar(table, mark=mark))
     assert found == f"facts_{datetime.now(UTC):%Y_%m}"
+
+
+@pytest.mark.capability("a.org")
+async def test_a_report_of_the_past_shows_the_structure_of_the_past(insight: Any) -> None:
+    mark, names = uuid4().hex[:8], [f"departments/{uuid4()}" for _ in range(4)]
+    company, north, south, team = names
+
+    async def hang(config: Any, name: str, title: str, parent: str | None) -> None:
+        key, value = (
+            f"department.{name.partition('/')[2]}",
+            {"parent": parent, "displayName": f"{title}{mark}"},
+        )
+        await config.put(key, value)
+        await insight.eventually(lambda: insight.running.config.get(key) == value, 30)
+
+    async def won(count: int) -> None:
+        name = f"opportunities/{uuid7()}"
+        owner = {"owner": insight.person("sales1").employee, "department": team}
+        opportunity = {"name": name, "displayName": mark, "state": "WON", **owner}
+        await insight.tell("crm.sales.v1.OpportunityWon", {"opportunity": opportunity}, name)
+
+        async def there() -> bool:
+            figures = await insight.admin.AggregateFacts(filter=f'title = "{mark}"')
+            return [row.count for row in figures.rows] == [str(count)]
+
+        await insight.eventually(there, 30)
+
+    async with insight.parts.configuration() as config:
+        await hang(config, company, "集团", None)
+        await hang(config, north, "北", company)
+        await hang(config, south, "南", company)
+        await hang(config, team, "队", north)
+        await won(1)
+        await hang(config, team, "队", south)
+        await won(2)
+        # The team becomes part of another one: what happened before stays where it happened.
+        ended = {"department": {"name": team}, "into": south}
+        await insight.tell("crm.workspace.v1.DepartmentMerged", ended, team)
+        await hang(config, team, "散", company)
+        await won(3)
+    figures = await insight.admin.AggregateFacts(filter=f'title = "{mark}"', groupBy=["departmentPath"])
+    assert {row.group[0].replace(mark, ""): row.count for row in figures.rows} == {
+        "集团/北/队": "1", "集团/南/队": "1", "集团/散": "1"
+    }  # fmt: skip

@@ -12,7 +12,7 @@ from crmkit.driver import driver, inserting
 from crmkit.values import Money
 from insight.model.base import Base
 from insight.model.seen import SeenAsSource
-from insight.sources import account_of, moment, seen_by, sources
+from insight.sources import account_of, department_path, moment, seen_by, sources
 from sqlalchemy import DateTime, Index
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -26,6 +26,8 @@ class Fact(SeenAsSource, Base):
     """One business fact; its id is that of the fact, so that twice is once. Partitioned by month."""
 
     __message__ = pb.Fact
+    # Reports of the past show the tree of the past.
+    follows_departments = False
     __table_args__ = (
         Index("facts_kind_occur_time_index", "kind", "occur_time"),
         Index("facts_account_occur_time_index", "account", "occur_time"),
@@ -69,6 +71,7 @@ def _row(event: events.Fact, call: Call) -> dict[str, Any]:
         "update_time": moment(record.get("updateTime")) or event.time,
         "creator": event.actor,
         "version": 1,
+        "department_path": department_path(str(record.get("department", "")), call),
         **(seen_by(record, source) if source else NOBODYS),
     }
 

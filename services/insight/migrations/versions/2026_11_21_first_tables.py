@@ -32,6 +32,7 @@ def upgrade() -> None:
         sa.Column("state_to", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("requires", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("source_scope", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("department_path", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("number", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("owner", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("department", sa.Text(), server_default=sa.text("''"), nullable=False),

@@ -735,9 +735,11 @@ def upgrade() -> None:
         sa.Column("kind", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("parent", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("manager", sa.Text(), server_default=sa.text("''"), nullable=False),
-        sa.Column("path", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("order", sa.Integer(), server_default=sa.text("0"), nullable=False),
+        sa.Column("path", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("legal_entity", sa.Boolean(), server_default=sa.text("false"), nullable=False),
+        sa.Column("deputies", postgresql.ARRAY(sa.Text()), server_default=sa.text("'{}'"), nullable=False),
+        sa.Column("merged_into", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("state", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("number", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("owner", sa.Text(), server_default=sa.text("''"), nullable=False),
@@ -762,6 +764,12 @@ def upgrade() -> None:
         "departments_manager_index",
         "departments",
         ["manager", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "departments_merged_into_index",
+        "departments",
+        ["merged_into", sa.literal_column("update_time DESC"), "id"],
         unique=False,
     )
     op.create_index(
@@ -962,6 +970,13 @@ def upgrade() -> None:
         sa.Column("dates", postgresql.JSONB(astext_type=sa.Text()), nullable=False),
         sa.Column("touch_time", sa.DateTime(timezone=True), nullable=False),
         sa.PrimaryKeyConstraint("name", name=op.f("known_records_pkey")),
+    )
+    op.create_index(
+        "known_records_department_index",
+        "known_records",
+        [sa.literal_column("(scope ->> 'department')")],
+        unique=False,
+        postgresql_where=sa.text("NOT deleted"),
     )
     op.create_table(
         "mails",
@@ -2652,6 +2667,9 @@ def downgrade() -> None:
     )
     op.drop_index("mails_key_key", table_name="mails")
     op.drop_table("mails")
+    op.drop_index(
+        "known_records_department_index", table_name="known_records", postgresql_where=sa.text("NOT deleted")
+    )
     op.drop_table("known_records")
     op.drop_index("files_update_time_index", table_name="files")
     op.drop_index("files_sha256_index", table_name="files")
@@ -2684,6 +2702,7 @@ def downgrade() -> None:
     )
     op.drop_index("departments_root_key", table_name="departments", postgresql_where=sa.text("parent = ''"))
     op.drop_index("departments_parent_index", table_name="departments")
+    op.drop_index("departments_merged_into_index", table_name="departments")
     op.drop_index("departments_manager_index", table_name="departments")
     op.drop_index("departments_code_key", table_name="departments", postgresql_where=sa.text("code <> ''"))
     op.drop_table("departments")

@@ -33,6 +33,7 @@ class AuditEntry(Resource, Base):
     """One thing that happened; its id is the fact's. A table of months that grows without end."""
 
     __message__ = pb.AuditEntry
+    follows_departments = False
     __table_args__ = (
         Index("audit_entries_seq_index", "seq"),
         Index("audit_entries_resource_index", "resource", "time"),

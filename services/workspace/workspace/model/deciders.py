@@ -181,9 +181,16 @@ async def _partner_manager(chain: list[Employee], call: Call) -> Employee | None
 
 
 async def _head(chain: list[Employee], level: int, call: Call) -> Employee | None:
-    """The manager of the requester's department, or of the one `level - 1` above."""
+    """Who leads the requester's department, or the one `level - 1` above: its manager, else a deputy who is there."""
     above = await ancestors(chain[0].department, call) if chain and chain[0].department else []
-    return await employee(above[level - 1].manager, call) if len(above) >= level else None
+    if len(above) < level:
+        return None
+    manager = await employee(above[level - 1].manager, call)
+    for deputy in above[level - 1].deputies if manager is None or manager.state != "ACTIVE" else ():
+        there = await employee(deputy, call)
+        if there is not None and there.state == "ACTIVE":
+            return there
+    return manager
 
 
 async def _holders(role: str, chain: list[Employee], call: Call) -> list[Employee]:

@@ -3,18 +3,22 @@
 from datetime import datetime
 from typing import Any
 
+from crm.workspace.v1 import events_pb2 as events
 from crm.workspace.v1 import pb
 from crmkit.call import Call
-from crmkit.errors import FailedPrecondition
+from crmkit.errors import FailedPrecondition, PermissionDenied, Validation, Violation
 from crmkit.resource import Resource, parse_name
 from google.protobuf import json_format
-from sqlalchemy import BigInteger, Boolean, DateTime, Index, Text, func, select, text
+from sqlalchemy import BigInteger, Boolean, DateTime, Index, Text, func, inspect, select, text
 from sqlalchemy.dialects.postgresql import JSONB, distinct_on, insert
 from sqlalchemy.orm import Mapped, mapped_column
 
 from workspace.model.base import Base
 
 DEEPEST = 12
+MOST_DEPUTIES = 5
+# Who hangs what lies in one segment into another one.
+RESTRUCTURE = "workspace.departments.restructure"
 
 
 class Department(Resource, Base):
@@ -38,6 +42,8 @@ class Department(Resource, Base):
     kind: Mapped[str]
     parent: Mapped[str]
     manager: Mapped[str]
+    deputies: Mapped[list[str]]
+    merged_into: Mapped[str]
     path: Mapped[str]
     legal_entity: Mapped[bool]
     state: Mapped[str]
@@ -48,11 +54,15 @@ class Department(Resource, Base):
         self.kind = self.kind or "DEPARTMENT"
         if not self.parent and (root := await call.find(Department, Department.parent == "")):
             self.parent = root.name
+        self._check_deputies()
         await self._place(call)
 
     async def updating(self, call: Call, changed: frozenset[str]) -> None:
         """A new name is in the paths of all beneath."""
         self.check_state("ACTIVE")
+        self._check_deputies()
+        if "kind" in changed and "SEGMENT" in (self.kind, *(inspect(self).attrs.kind.history.deleted or ())):
+            self._check_restructures(call)
         if "display_name" in changed:
             await self._place_children(call, await self._place(call))
 
@@ -65,11 +75,12 @@ class Department(Resource, Base):
         self.check_state("ACTIVE")
         # One move at a time: two moves that are right alone can make a cycle together.
         await call.db.execute(text("SELECT pg_advisory_xact_lock(hashtext('workspace.departments'))"))
+        await self._check_segment(self.parent, parent, call)
         self.parent = parent
         await self._place_children(call, await self._place(call))
 
     async def merge(self, into: str, call: Call) -> None:
-        """Puts people and children into another department and ends."""
+        """Puts people and children into another department and ends; records follow, service by service."""
         from workspace.model.employee import Employee
 
         self.check_state("ACTIVE")
@@ -79,6 +90,9 @@ class Department(Resource, Base):
             raise FailedPrecondition("DEPARTMENT_CYCLE")
         if above[0].state == "CLOSED":
             raise FailedPrecondition("DEPARTMENT_CLOSED")
+        if self.legal_entity:
+            raise FailedPrecondition("DEPARTMENT_IS_LEGAL_ENTITY")
+        await self._check_segment(self.name, into, call)
         for child in list(await call.db.scalars(select(Department).where(Department.parent == self.name))):
             child.parent = into
             await child._place_children(call, await child._place(call))
@@ -88,12 +102,17 @@ class Department(Resource, Base):
             posts = [into if post == self.name else post for post in person.posts]
             person.posts = list(dict.fromkeys(post for post in posts if post != person.department))
         await call.flush()
-        self.state = "CLOSED"
+        # Beneath the other one, whoever reads that and below sees the records before they have followed.
+        self.state, self.merged_into, self.parent = "CLOSED", into, into
+        self.path = f"{above[0].path}/{self.display_name}"
+        call.emit(events.DepartmentMerged, department=self, into=into)
 
     async def preview(self, target: str, call: Call) -> pb.PreviewDepartmentResponse:
         """What hanging it elsewhere would concern."""
         from workspace.model.approval import Approval
         from workspace.model.employee import Employee
+        from workspace.model.known_record import KnownRecord
+        from workspace.model.role import Role
 
         organisation = call.running.directory.organisation
         inside = organisation.below([self.name])
@@ -103,12 +122,20 @@ class Department(Resource, Base):
         waiting = select(func.count()).where(
             Approval.state == "PENDING", Approval.collaborators.overlap(names)
         )
+        lying = select(func.count()).where(
+            KnownRecord.scope["department"].astext.in_(inside), ~KnownRecord.deleted
+        )
         async with call.everybody():
             approvals = await call.db.scalar(waiting) if names else 0
-        before, after = organisation.segment(self.name), organisation.segment(target)
+        roles = [
+            role
+            for role in await call.db.scalars(select(Role).where(Role.state == "ACTIVE"))
+            if any(set(inside) & set(grant.departments) for grant in role.grants)
+        ]
+        crosses = await _segment(self.parent, call) != await _segment(target, call)
         return pb.PreviewDepartmentResponse(
-            departments=len(inside), people=len(people), approvals=approvals or 0,
-            crosses_segment=before not in (after, self.name),
+            departments=len(inside), people=len(people), approvals=approvals or 0, crosses_segment=crosses,
+            records=await call.db.scalar(lying) or 0, roles=len(roles),
         )  # fmt: skip
 
     async def close(self, call: Call) -> None:
@@ -121,7 +148,24 @@ class Department(Resource, Base):
         """Takes it back into use."""
         self.check_state("CLOSED")
         await self._place(call)
-        self.state = "ACTIVE"
+        self.state, self.merged_into = "ACTIVE", ""
+
+    def _check_deputies(self) -> None:
+        if len(self.deputies) > MOST_DEPUTIES:
+            raise Validation(
+                Violation(
+                    "department.deputies", "TOO_MANY", f"最多 {MOST_DEPUTIES} 个", f"At most {MOST_DEPUTIES}."
+                )
+            )
+
+    async def _check_segment(self, before: str, after: str, call: Call) -> None:
+        """From one segment to another, or into one or out of one, only head office hangs departments."""
+        if await _segment(before, call) != await _segment(after, call):
+            self._check_restructures(call)
+
+    def _check_restructures(self, call: Call) -> None:
+        if not call.caller.is_system and not call.caller.may(RESTRUCTURE):
+            raise PermissionDenied("SEGMENT_CROSSING")
 
     async def _place(self, call: Call) -> int:
         """Checks the place and writes the path; returns the depth."""
@@ -165,6 +209,11 @@ async def ancestors(name: str, call: Call) -> list[Department]:
         found.append(above)
         name = above.parent
     return found
+
+
+async def _segment(name: str, call: Call) -> str:
+    """The nearest segment at or above the department, as the table has it."""
+    return next((one.name for one in await ancestors(name, call) if one.kind == "SEGMENT"), "")
 
 
 class DepartmentVersion(Base):

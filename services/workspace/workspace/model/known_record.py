@@ -16,7 +16,7 @@ from crmkit.catalog import resources
 from crmkit.describe import Described
 from crmkit.driver import driver
 from crmkit.events import Fact
-from sqlalchemy import Boolean, DateTime, Integer, Text, func, select, update
+from sqlalchemy import Boolean, DateTime, Index, Integer, Text, func, select, text, update
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -31,6 +31,13 @@ class KnownRecord(Base):
     """A record of any service."""
 
     __tablename__ = "known_records"
+    __table_args__ = (
+        Index(
+            "known_records_department_index",
+            text("(scope ->> 'department')"),
+            postgresql_where=text("NOT deleted"),
+        ),
+    )
 
     name: Mapped[str] = mapped_column(Text, primary_key=True)
     version: Mapped[int] = mapped_column(Integer)
