@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import pytest
 from crm.orders.v1 import pb
 from crmkit.testing import Service
 from uuid_utils.compat import uuid7
@@ -78,6 +79,7 @@ async def test_a_won_deal_makes_one_contract_draft_held_by_its_owner(orders: Ser
     assert (await orders.sales1.SubmitContract(name=contract.name)).number
 
 
+@pytest.mark.capability("s.quote")
 async def test_the_accepted_quote_is_the_contract_field_by_field_in_either_order(
     orders: Service, desk: Any
 ) -> None:
@@ -108,6 +110,7 @@ async def test_the_accepted_quote_is_the_contract_field_by_field_in_either_order
         assert not (await orders.manager.ListOrders(filter=f'quote = "{offer["name"]}"')).orders
 
 
+@pytest.mark.capability("s.quote")
 async def test_a_quote_without_a_deal_makes_one_draft_order(orders: Service, desk: Any) -> None:
     customer, seen = await desk.account(), await before(orders, "on_quote_accepted")
     offer = quote(orders, customer)

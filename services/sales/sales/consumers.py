@@ -2,7 +2,6 @@
 
 from datetime import UTC, timedelta
 from decimal import Decimal
-from typing import Any
 
 from crm.billing.v1 import events_pb2 as billing_events
 from crm.common.v1 import common_pb2
@@ -16,11 +15,10 @@ from crmkit.call import Call
 from crmkit.company import today
 from crmkit.errors import NotFound
 from crmkit.events import Fact, listens
-from crmkit.mapping import read_date
 from crmkit.values import Money
 from sqlalchemy import exists, select
 
-from sales.model.commission_entry import Movement, enter, within
+from sales.commission_work import enter_waiting, money_moved, money_went_back, signed, unsigned
 from sales.model.commission_statement import CommissionStatement
 from sales.model.conversion import complete
 from sales.model.gates import ACTIVITY, FILE, note
@@ -68,6 +66,9 @@ async def on_account_owner_changed(event: customer_events.AccountOwnerChanged, c
     statement = statement.where(Opportunity.owner == before)
     for opportunity in await call.db.scalars(statement.with_for_update()):
         opportunity.follow(event.to, event.account.department)
+    won = select(Opportunity).where(Opportunity.account == event.account.name, Opportunity.state == "WON")
+    for opportunity in await call.db.scalars(won.with_for_update()):
+        opportunity.hand_over(before, event.to, today(call))
 
 
 async def on_account_returned_to_pool(event: customer_events.AccountReturnedToPool, call: Call) -> None:
@@ -161,8 +162,9 @@ async def on_submission_discarded(event: marketing_events.SubmissionDiscarded, c
 
 
 async def on_contract_signed(event: orders_events.ContractSigned, call: Call) -> None:
-    """A deal with a signed contract is not reopened."""
+    """A deal with a signed contract is not reopened; signing may earn."""
     await _ordered(event.contract.opportunity, call)
+    await signed(event.contract, call)
 
 
 async def on_order_placed(event: orders_events.OrderPlaced, call: Call) -> None:
@@ -195,15 +197,25 @@ async def on_file_uploaded(event: workspace_events.FileUploaded, call: Call) -> 
 
 
 async def on_payment_allocated(event: billing_events.PaymentAllocated, call: Call) -> None:
-    """Collected money earns; nothing else does."""
+    """Collected money earns."""
     for target in event.targets:
-        await _money_moved(target, 1, "", call)
+        await money_moved(target, call)
 
 
 async def on_allocation_reversed(event: billing_events.AllocationReversed, call: Call) -> None:
     """What is taken back takes its commission back, within the months of the plan."""
     for target in event.targets:
-        await _money_moved(target, -1, "#reversed", call)
+        await money_went_back(target, call)
+
+
+async def on_contract_terminated(event: orders_events.ContractTerminated, call: Call) -> None:
+    """What was earned by signing is taken back."""
+    await unsigned(event.contract, call)
+
+
+async def on_opportunity_won(event: events_of_sales.OpportunityWon, call: Call) -> None:
+    """Money that came in before counts from now on."""
+    await enter_waiting(event.opportunity.name, call)
 
 
 @listens("crm.billing.v1.TaxRateChanged")
@@ -223,19 +235,6 @@ async def on_payout_paid(event: Fact, call: Call) -> None:
     statement = await call.find(CommissionStatement, CommissionStatement.id == uuid_of(source), lock=True)
     if statement is not None and statement.state == "PAYING":
         statement.paid()
-
-
-async def _money_moved(target: Any, sign: int, suffix: str, call: Call) -> None:
-    allocation = target.allocation
-    if not target.opportunity or not allocation.net.amount:
-        return
-    deal = await call.find(Opportunity, Opportunity.id == uuid_of(target.opportunity))
-    day = read_date(allocation.date) or today(call)
-    if deal is None or (sign < 0 and not within(day, today(call), 0)):
-        return
-    net = Money.of(allocation.net.amount, allocation.net.currency_code) * sign
-    undoes = allocation.name if sign < 0 else ""
-    await enter(Movement(f"{allocation.name}{suffix}", deal, net, day, undoes), call)
 
 
 async def _lead_of(submission: str, call: Call) -> Lead:

@@ -8,6 +8,7 @@ from crmkit.listing import ZONE
 from crmkit.schedule import cron, every
 from sqlalchemy import and_, func, or_, select
 
+from sales.commission_work import differing
 from sales.engine import Given, run
 from sales.model.commission_statement import make_statements
 from sales.model.discount_policy import DiscountPolicy
@@ -149,6 +150,16 @@ async def replay_prices(as_of: datetime, call: Call) -> None:
     if different:
         log.error("accepted prices replay differently", extra={"quotes": different})
         raise RuntimeError(f"{len(different)} accepted prices replay differently: {', '.join(different[:5])}")
+
+
+@cron("40 2 * * *", zone="Asia/Shanghai", collapse=True)
+async def replay_commissions(as_of: datetime, call: Call) -> None:
+    """Reckons the commissions of this year and the one before anew; a difference means that the ledger is wrong."""
+    year = as_of.astimezone(ZONE).year
+    for wrong in (await differing(call, year - 1), await differing(call, year)):
+        if wrong:
+            log.error("the ledger of commissions is not the reckoning", extra={"people": sorted(wrong)[:20]})
+            raise RuntimeError(f"{len(wrong)} commissions differ from the reckoning")
 
 
 async def replayed(call: Call) -> list[str]:

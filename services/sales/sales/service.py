@@ -15,13 +15,14 @@ from crmkit.standard import Standard
 from crmkit.values import Money
 from sqlalchemy import select
 
+from sales import commission_work
 from sales.forecast import forecast, outlook
 from sales.importing import brought_in
 from sales.lead_methods import LeadMethods
 from sales.model.assignment_rule import AssignmentRule, tested
 from sales.model.base import one_at_a_time
 from sales.model.bundle import Bundle
-from sales.model.commission_entry import CommissionEntry, estimate
+from sales.model.commission_entry import CommissionEntry
 from sales.model.commission_plan import CommissionPlan
 from sales.model.commission_statement import CommissionStatement
 from sales.model.competitor import Competitor
@@ -98,7 +99,23 @@ class SalesService(LeadMethods, TargetMethods):
     async def EstimateCommission(
         self, request: pb.EstimateCommissionRequest, call: Call
     ) -> pb.EstimateCommissionResponse:
-        return await estimate(await call.load(Opportunity, request.opportunity, lock=False), call)
+        return await commission_work.estimate(
+            await call.load(Opportunity, request.opportunity, lock=False), call
+        )
+
+    async def SimulateCommissionPlan(
+        self, request: pb.SimulateCommissionPlanRequest, call: Call
+    ) -> pb.SimulateCommissionPlanResponse:
+        return await commission_work.simulated(
+            await call.load(CommissionPlan, request.name, lock=False), request.months, call
+        )
+
+    async def CorrectCommissionEntry(
+        self, request: pb.CorrectCommissionEntryRequest, call: Call
+    ) -> CommissionEntry:
+        entry = await call.load(CommissionEntry, request)
+        _must_be_held("CorrectCommissionEntry", entry, call, "CORRECTION_NEEDS_APPROVAL")
+        return await entry.correct(Decimal(request.amount or 0), request.note, call)
 
     async def CheckInVisit(self, request: pb.CheckInVisitRequest, call: Call) -> Visit:
         visit = await call.load(Visit, request)

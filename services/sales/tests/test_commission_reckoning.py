@@ -1,10 +1,23 @@
 """What collected money earns, without any I/O."""
 
 from decimal import Decimal
+from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sales.commission import earn, marginal, rate_at, split, tiers_wrong, whole
+from sales.commission import (
+    Item,
+    Rule,
+    Terms,
+    Total,
+    earn,
+    marginal,
+    rate_at,
+    split,
+    tiers_wrong,
+    whole,
+    worth,
+)
 
 D = Decimal
 THREE = ((D(0), D(3)), (D(100000), D(5)), (D(300000), D(8)))
@@ -76,3 +89,49 @@ def test_no_cent_is_lost_between_people(base: Decimal, shares: list[Decimal]) ->
     full = [*shares, D(100) - sum(shares, D(0))]
     assert sum(split(base, full, 2), D(0)) == base
     assert rate_at(TWO, D(100000)) == D(5)
+
+
+paid = st.tuples(st.decimals("0.01", "200000", places=2), st.sampled_from(["a", "b", ""]), st.booleans())
+
+
+@settings(max_examples=120, deadline=None)
+@given(
+    st.lists(paid, min_size=1, max_size=6),
+    st.sampled_from([None, D("5000")]),
+    st.randoms(use_true_random=False),
+)
+def test_in_whatever_order_facts_come_and_go_the_sums_are_the_same(
+    history: Any, cap: Any, order: Any
+) -> None:
+    terms = Terms("COLLECTED", "MARGINAL", THREE, [Rule(D("1.25"), products=frozenset("a"))], cap, 2)
+    facts = [Item(amount, product=product) for amount, product, _ in history]
+    gone = [Item(-amount, product=product) for amount, product, back in history if back]
+    shares = [D("33.33"), D("66.67")]
+
+    def booked(items: list[Item]) -> list[D]:
+        totals = {0: Total(), 1: Total()}
+        sums = [D(0), D(0)]
+        for item in items:
+            for place, found in worth(terms, [item], "", False, shares, totals).items():
+                before = totals[place]
+                totals[place] = Total(before.tier_base + found.tier_base, before.earned + found.before_cap)
+                sums[place] += found.amount + found.true_up
+        return sums
+
+    shuffled = [*facts, *gone]
+    order.shuffle(shuffled)
+    assert booked(shuffled) == booked([*facts, *gone])
+    kept = [fact for fact, (_, _, back) in zip(facts, history, strict=True) if not back]
+    assert booked([*facts, *gone]) == booked(kept)
+    assert cap is None or max(booked(kept)) <= cap
+
+
+@given(st.decimals("0.01", "9999", places=2), st.lists(st.integers(1, 50), min_size=2, max_size=5))
+def test_shares_of_a_flat_rate_are_the_rate_of_the_whole(base: D, weights: list[int]) -> None:
+    whole = sum(weights)
+    shares = [D(weight * 100) / D(whole) for weight in weights[:-1]]
+    shares = [share.quantize(D("0.01")) for share in shares]
+    shares.append(D(100) - sum(shares, D(0)))
+    terms = Terms("COLLECTED", "MARGINAL", ((D(0), D(3)),), [], None, 2)
+    found = worth(terms, [Item(base)], "", False, shares, {place: Total() for place in range(len(shares))})
+    assert sum(one.amount for one in found.values()) == (base * 3 / 100).quantize(D("0.01"), "ROUND_HALF_UP")

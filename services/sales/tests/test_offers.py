@@ -462,6 +462,7 @@ async def test_policies_that_contradict_each_other_or_themselves_do_not_come_int
     assert (await sales.sales1.GetQuote(name=made.name)).net_total.amount == "90.00"
 
 
+@pytest.mark.capability("s.quote")
 async def test_a_quote_is_priced_changed_compared_printed_opened_by_link_and_accepted_once(
     sales: Service, policy: Made, product: Made, account: Made, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -174,6 +174,7 @@ async def test_the_rate_of_a_tax_code_is_that_of_billing_on_the_day_and_stays_wi
     assert (await sales.sales1.CreateQuote(quote=typed)).tax_total.amount == "6.00"
 
 
+@pytest.mark.capability("s.quote")
 async def test_a_submitted_version_has_its_print_and_ended_links_name_the_one_that_counts(
     sales: Service, product: Made, account: Made, monkeypatch: pytest.MonkeyPatch
 ) -> None:

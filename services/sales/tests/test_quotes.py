@@ -161,6 +161,7 @@ async def test_a_book_with_tax_gives_prices_without(
     assert (made.lines[0].unit_list_price.amount, made.gross_total.amount) == ("100.00", "226.00")
 
 
+@pytest.mark.capability("s.quote")
 async def test_a_line_without_a_price_blocks_the_submission(
     sales: Service, offer: Made, product: Made
 ) -> None:
@@ -200,6 +201,7 @@ async def test_what_is_no_longer_sold_is_not_offered_anew(sales: Service, offer:
     assert (await sales.sales1.NewQuoteVersion(name=old.name)).lines[0].product == goods.name
 
 
+@pytest.mark.capability("s.quote")
 async def test_below_the_lowest_price_it_needs_an_approval(
     sales: Service, offer: Made, product: Made
 ) -> None:
@@ -325,6 +327,7 @@ async def test_a_quote_belongs_to_the_account_of_its_opportunity(deal: Made, off
     assert refused.value.violations == {"quote.opportunity": "OTHER_ACCOUNT"}
 
 
+@pytest.mark.capability("s.quote")
 async def test_a_version_stays_acceptable_until_the_next_is_approved(sales: Service, sent: Made) -> None:
     first = await sent()
     second = await sales.sales1.NewQuoteVersion(name=first.name)
@@ -350,6 +353,7 @@ async def test_accepting_a_version_ends_the_open_draft(sales: Service, sent: Mad
     assert refused.value.reason == "QUOTE_ACCEPTED"
 
 
+@pytest.mark.capability("s.quote")
 async def test_of_accepting_one_version_and_approving_the_next_exactly_one_succeeds(
     sales: Service, sent: Made
 ) -> None:
@@ -375,6 +379,7 @@ async def test_twenty_acceptances_at_once_are_one_fact(sales: Service, sent: Mad
     assert len(await sales.facts("crm.sales.v1.QuoteAccepted", made.name)) == 1
 
 
+@pytest.mark.capability("s.quote")
 async def test_after_its_last_day_a_quote_is_not_accepted_and_the_job_says_so(
     sales: Service, sent: Made
 ) -> None:
@@ -417,3 +422,30 @@ async def test_pricing_again_takes_the_price_of_today(sales: Service, offer: Mad
         "330.00",
         Decimal(110),
     )
+
+
+@pytest.mark.capability("s.quote")
+async def test_the_last_price_comes_from_an_order_too_and_by_an_index(
+    sales: Service, account: Made, product: Made
+) -> None:
+    customer, goods = await account(), await product()
+    item = {"key": "1", "product": goods.name, "quantity": "4", "net": cny("380.00")}
+    order = {
+        "name": f"orders/{uuid4()}", "number": "DD-1", "account": customer, "owner": sales.person("sales2").employee,
+        "items": [item],
+    }  # fmt: skip
+    await sales.tell("crm.orders.v1.OrderPlaced", {"order": order}, order["name"])
+
+    async def found() -> Any:
+        [last] = (await sales.sales1.ListLastPrices(account=customer, products=[goods.name])).prices
+        return last if last.found else None
+
+    last = await sales.eventually(found, 30)
+    assert (last.net_unit_price.amount, last.quantity, last.employee) == ("95.00", "4", order["owner"])
+    assert (last.document, last.number, last.time.seconds > 0) == (order["name"], "DD-1", True)
+    async with sales.running.call("test", system("sales")) as call:
+        await call.db.execute(text("SET LOCAL enable_seqscan = off"))
+        asked = "EXPLAIN SELECT * FROM sold_prices WHERE account = 'a' AND product = 'p' ORDER BY time DESC LIMIT 100"
+        plan = "\n".join(await call.db.scalars(text(asked)))
+    assert "sold_prices_account_index" in plan
+    assert "Sort" not in plan

@@ -134,6 +134,8 @@ def upgrade() -> None:
         sa.Column("reverses", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("statement", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("note", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("tier_base", sa.Numeric(precision=20, scale=6), nullable=True),
+        sa.Column("before_cap", sa.Numeric(precision=20, scale=6), nullable=True),
         sa.Column("number", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("owner", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("department", sa.Text(), server_default=sa.text("''"), nullable=False),
@@ -199,6 +201,30 @@ def upgrade() -> None:
         unique=False,
     )
     op.create_table(
+        "commission_movements",
+        sa.Column("cause", sa.Text(), nullable=False),
+        sa.Column("undoes", sa.Text(), nullable=False),
+        sa.Column("basis", sa.Text(), nullable=False),
+        sa.Column("opportunity", sa.Text(), nullable=False),
+        sa.Column("day", sa.Date(), nullable=False),
+        sa.Column("sign", sa.Integer(), nullable=False),
+        sa.Column("currency", sa.Text(), nullable=False),
+        sa.Column("items", postgresql.JSONB(astext_type=sa.Text()), nullable=False),
+        sa.Column("account_type", sa.Text(), nullable=False),
+        sa.Column("repeat", sa.Boolean(), nullable=False),
+        sa.Column("credit", postgresql.JSONB(astext_type=sa.Text()), nullable=False),
+        sa.Column("entered", sa.Boolean(), nullable=False),
+        sa.PrimaryKeyConstraint("cause", name=op.f("commission_movements_pkey")),
+    )
+    op.create_index("commission_movements_day_index", "commission_movements", ["day"], unique=False)
+    op.create_index(
+        "commission_movements_waiting_index",
+        "commission_movements",
+        ["opportunity"],
+        unique=False,
+        postgresql_where="NOT entered",
+    )
+    op.create_table(
         "commission_plans",
         sa.Column("id", sa.Uuid(), nullable=False),
         sa.Column("display_name", sa.Text(), server_default=sa.text("''"), nullable=False),
@@ -210,6 +236,13 @@ def upgrade() -> None:
         sa.Column("valid_from_date", sa.Date(), nullable=True),
         sa.Column("valid_to_date", sa.Date(), nullable=True),
         sa.Column("clawback_months", sa.Integer(), server_default=sa.text("0"), nullable=False),
+        sa.Column("basis", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("rates", postgresql.JSONB(), server_default=sa.text("'[]'"), nullable=False),
+        sa.Column("spiffs", postgresql.JSONB(), server_default=sa.text("'[]'"), nullable=False),
+        sa.Column("cap", sa.Numeric(precision=20, scale=6), nullable=True),
+        sa.Column("referral_percent", sa.Numeric(precision=20, scale=6), nullable=True),
+        sa.Column("after_handover", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("handover_months", sa.Integer(), server_default=sa.text("0"), nullable=False),
         sa.Column("version_number", sa.Integer(), server_default=sa.text("0"), nullable=False),
         sa.Column("root", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("state", sa.Text(), server_default=sa.text("''"), nullable=False),
@@ -266,6 +299,7 @@ def upgrade() -> None:
         ),
         sa.Column("dispute_reason", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("issue_time", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("leaver", sa.Boolean(), server_default=sa.text("false"), nullable=False),
         sa.Column("state", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("number", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("owner", sa.Text(), server_default=sa.text("''"), nullable=False),
@@ -995,6 +1029,7 @@ def upgrade() -> None:
         sa.Column("strategy_sheet", postgresql.JSONB(), nullable=True),
         sa.Column("external_id", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("credit", postgresql.JSONB(), server_default=sa.text("'[]'"), nullable=False),
+        sa.Column("handovers", postgresql.JSONB(), server_default=sa.text("'[]'"), nullable=False),
         sa.Column("state", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("number", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("owner", sa.Text(), server_default=sa.text("''"), nullable=False),
@@ -3022,6 +3057,13 @@ def downgrade() -> None:
         postgresql_where=sa.text("state = 'ACTIVE'"),
     )
     op.drop_table("commission_plans")
+    op.drop_index(
+        "commission_movements_waiting_index",
+        table_name="commission_movements",
+        postgresql_where="NOT entered",
+    )
+    op.drop_index("commission_movements_day_index", table_name="commission_movements")
+    op.drop_table("commission_movements")
     op.drop_index("commission_entries_update_time_index", table_name="commission_entries")
     op.drop_index("commission_entries_statement_index", table_name="commission_entries")
     op.drop_index("commission_entries_reverses_index", table_name="commission_entries")

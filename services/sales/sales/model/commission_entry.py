@@ -6,21 +6,23 @@ from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
 from typing import Any
+from uuid import uuid4
 
 from crm.sales.v1 import pb
 from crmkit.call import Call
-from crmkit.exchange import rate_of
+from crmkit.company import today
+from crmkit.errors import Validation, Violation, required
+from crmkit.mapping import read_date
 from crmkit.resource import Resource
 from crmkit.values import Money, places, zero
-from sales.commission import earn, split
+from sales.commission import NOTHING, Item, Total, Worth, worth
 from sales.engine.reckoning import cents, percent_of, plain
 from sales.model.base import Base, one_at_a_time
-from sales.model.commission_plan import CommissionPlan, plan_for
-from sales.model.opportunity import Opportunity
+from sales.model.commission_movement import CommissionMovement, plans_of
+from sales.model.commission_plan import CommissionPlan
+from sales.model.opportunity import REFERRER
 from sqlalchemy import Index, extract, func, select
 from sqlalchemy.orm import Mapped
-
-CLAWBACK_MONTHS = 12
 
 
 class CommissionEntry(Resource, Base):
@@ -45,149 +47,163 @@ class CommissionEntry(Resource, Base):
     reverses: Mapped[str]
     statement: Mapped[str]
     note: Mapped[str]
+    tier_base: Mapped[Decimal | None]
+    before_cap: Mapped[Decimal | None]
+
+    async def correct(self, amount: Decimal, note: str, call: Call) -> CommissionEntry:
+        """A line that puts this one right; it comes on the next statement."""
+        if self.amount is None or not amount:
+            raise Validation(required("amount"))
+        if amount != cents(amount, places(self.amount.currency)):
+            text = "小数位过多。", "Too many decimal places."
+            raise Validation(Violation("amount", "OUT_OF_RANGE", *text))
+        return await call.add(
+            CommissionEntry(
+                kind="CORRECTION", plan=self.plan, cause=f"{self.name}#{uuid4().hex[:8]}", opportunity=self.opportunity,
+                amount=Money(amount, self.amount.currency), date=today(call), reverses=self.name, note=note, owner=self.owner,
+                department=self.department,
+            )
+        )  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Movement:
-    """Money that came in for a deal, or, below nothing, went back."""
-
-    cause: str
-    deal: Opportunity
-    net: Money
-    day: date
-    # The cause that it undoes.
-    undoes: str = ""
-
-
-async def enter(movement: Movement, call: Call) -> None:
-    """Writes what a movement is worth to everybody who has credit of the deal. Twice is once."""
-    credit = [(member.employee, Decimal(member.split)) for member in movement.deal.credit]
-    await one_at_a_time(call, [f"commission:{employee}" for employee, _ in credit])
-    done = await call.db.scalar(select(func.count()).where(CommissionEntry.cause == movement.cause))
-    if done or not credit:
-        return
-    parts = split(movement.net.amount, [share for _, share in credit], places(movement.net.currency))
-    for (employee, share), part in zip(credit, parts, strict=True):
-        plan = await plan_for(employee, movement.day, call)
-        if plan is not None and part:
-            await _enter(movement, plan, employee, share, Money(part, movement.net.currency), call)
-
-
-async def _enter(
-    movement: Movement, plan: CommissionPlan, employee: str, share: Decimal, part: Money, call: Call
-) -> None:
-    rate = _rate(part.currency, plan.currency, movement.day, call)
-    base = Money(cents(part.amount * rate, places(plan.currency)), plan.currency)
-    before = await collected(employee, plan, movement.day.year, call)
-    found = earn(plan.mode, plan.rates(), before, base.amount, places(plan.currency))
-    kind = "EARN" if part.amount > 0 else "CLAWBACK"
-    common = {
-        "plan": plan.name, "cause": movement.cause, "opportunity": movement.deal.name, "split": share, "date": movement.day,
-        "exchange_rate": rate if part.currency != plan.currency else None,
-    }  # fmt: skip
-    slices = [
-        pb.CommissionEntry.Slice(base=plain(size), percent=plain(percent)) for size, percent in found.slices
-    ]
-    amount = Money(found.amount, plan.currency)
-    earlier = await _earlier(movement, employee, call)
-    await _write(
-        employee,
-        {**common, "kind": kind, "base": base, "amount": amount, "slices": slices, "reverses": earlier},
-        call,
-    )
-    if found.true_up:
-        true_up = Money(found.true_up, plan.currency)
-        await _write(
-            employee, {**common, "kind": "TRUE_UP", "base": zero(plan.currency), "amount": true_up}, call
-        )
-    for override in plan.overrides:
-        superior = _superior(employee, override.level, call)
-        percent = Decimal(override.percent)
-        worth = Money(percent_of(base.amount, percent, places(plan.currency)), plan.currency)
-        if superior and worth:
-            slices = [pb.CommissionEntry.Slice(base=plain(base.amount), percent=plain(percent))]
-            # The same superior may stand above several of the team: one line for each of them.
-            cause = f"{movement.cause}#{employee}"
-            over = {
-                **common,
-                "cause": cause,
-                "kind": "OVERRIDE",
-                "base": base,
-                "amount": worth,
-                "slices": slices,
-            }
-            await _write(superior, over, call)
+async def enter(movement: CommissionMovement, call: Call) -> None:
+    """Writes what a movement is worth to everybody who has credit of the deal. Once it is written, it stays."""
+    team = movement.credit
+    await one_at_a_time(call, [f"commission:{one['employee']}" for one in team])
+    plans = await plans_of([movement], call)
+    shares = [Decimal(one["share"]) for one in team]
+    for name, plan in plans.items():
+        mine = {place: one for place, one in enumerate(team) if one["plan"] == name}
+        items = movement.parts(plan.currency, Decimal(next(iter(mine.values()))["rate"]))
+        earning = {place: one for place, one in mine.items() if not one["role"]}
+        totals = {
+            place: await total(one["employee"], plan, movement.day.year, call)
+            for place, one in earning.items()
+        }
+        found = worth(plan.terms(), items, movement.account_type, movement.repeat, shares, totals)
+        for place, one in mine.items():
+            writer = _Writer(movement, plan, one, call)
+            if place in found:
+                await writer.earned(found[place], plan.basis == "MARGIN" and not _margins_known(items))
+            for extra in extras(plan, one, items, movement.day):
+                await writer.extra(extra)
     await call.flush()
 
 
-async def collected(employee: str, plan: CommissionPlan, year: int, call: Call) -> Decimal:
-    """What was collected for a person in a calendar year, under all versions of a plan."""
+async def total(employee: str, plan: CommissionPlan, year: int, call: Call) -> Total:
+    """What a person has in a calendar year under all versions of a plan."""
     versions = select(CommissionPlan.id).where(CommissionPlan.root == plan.root)
     names = [f"commissionPlans/{key}" for key in await call.db.scalars(versions)]
-    whole = select(func.sum(CommissionEntry.base_amount)).where(  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType, reportUnknownArgumentType]
+    sums = select(func.sum(CommissionEntry.tier_base), func.sum(CommissionEntry.before_cap)).where(
         CommissionEntry.owner == employee, CommissionEntry.plan.in_(names), CommissionEntry.kind.in_(("EARN", "CLAWBACK")),
         extract("year", CommissionEntry.date) == year,
     )  # fmt: skip
-    return await call.db.scalar(whole) or Decimal(0)
+    tier_base, earned = (await call.db.execute(sums)).one()
+    return Total(tier_base or NOTHING, earned or NOTHING)
 
 
-async def estimate(deal: Opportunity, call: Call) -> pb.EstimateCommissionResponse:
-    """What the caller would earn if the deal were paid today."""
-    from crmkit.company import today
+@dataclass(frozen=True)
+class Extra:
+    """What is paid on top: to whom, why, of what and how much."""
 
-    team = {member.employee: Decimal(member.split) for member in (deal.credit or deal.team) if member.split}
-    share = (
-        team.get(call.caller.employee, Decimal(0))
-        if team
-        else Decimal(100 if deal.owner == call.caller.employee else 0)
-    )
-    plan = await plan_for(call.caller.employee, today(call), call)
-    reply = pb.EstimateCommissionResponse(split=plain(share), plan=plan.name if plan else "")
-    if plan is None or deal.amount is None:
-        return reply
-    part = percent_of(deal.amount.amount, share, places(deal.amount.currency))
-    base = cents(part * _rate(deal.amount.currency, plan.currency, today(call), call), places(plan.currency))
-    before = await collected(call.caller.employee, plan, today(call).year, call)
-    found = earn(plan.mode, plan.rates(), before, base, places(plan.currency))
-    reply.base.CopyFrom(Money(base, plan.currency).message())
-    reply.amount.CopyFrom(Money(found.amount + found.true_up, plan.currency).message())
-    return reply
+    owner: str
+    kind: str
+    rule: str
+    base: Decimal
+    percent: Decimal
+    amount: Decimal
 
 
-def within(original: date, day: date, months: int) -> bool:
-    """Whether money that came in on one day may still be taken back on another."""
-    return (day.year - original.year) * 12 + day.month - original.month <= (months or CLAWBACK_MONTHS)
+def extras(plan: CommissionPlan, one: dict[str, Any], items: list[Item], day: date) -> list[Extra]:
+    """Bonuses, the referrer's part and what superiors get, for one person's share of a movement."""
+    digits, terms, found = places(plan.currency), plan.terms(), list[Extra]()
+    base = sum((item.amount for item in items), NOTHING)
+    employee = one["employee"]
+    if one["role"] == REFERRER:
+        percent = plan.referral_percent or NOTHING
+        return [Extra(employee, "SPIFF", "REFERRAL", base, percent, percent_of(base, percent, digits))]
+    share = Decimal(one["share"])
+    for spiff in plan.spiffs:
+        units = sum((item.units for item in items if item.product == spiff.product), NOTHING)
+        first, last = read_date(spiff.from_date), read_date(spiff.to_date)
+        if (first is None or day >= first) and (last is None or day <= last):
+            mine, each = units * share.scaleb(-2), Decimal(spiff.per_unit)
+            found.append(Extra(employee, "SPIFF", "SPIFF", mine, each, cents(mine * each, digits)))
+    counted = sum((terms.counted(item) for item in items), NOTHING) if terms.basis == "MARGIN" else base
+    part = cents(counted * share.scaleb(-2), digits)
+    for superior, percent in one["over"]:
+        amount = percent_of(part, Decimal(percent), digits)
+        found.append(Extra(superior, "OVERRIDE", "OVERRIDE", part, Decimal(percent), amount))
+    return found
 
 
-async def _write(employee: str, values: dict[str, Any], call: Call) -> None:
-    await call.add(CommissionEntry(**values, owner=employee))
+class _Writer:
+    """Writes the entries of one person for one movement."""
 
+    def __init__(
+        self, movement: CommissionMovement, plan: CommissionPlan, one: dict[str, Any], call: Call
+    ) -> None:
+        self.movement, self.plan, self.one, self.call = movement, plan, one, call
 
-async def _earlier(movement: Movement, employee: str, call: Call) -> str:
-    """The entry that a movement takes back."""
-    if not movement.undoes:
-        return ""
-    mine = (
-        CommissionEntry.cause == movement.undoes,
-        CommissionEntry.owner == employee,
-        CommissionEntry.kind == "EARN",
-    )
-    entry = await call.find(CommissionEntry, *mine)
-    return entry.name if entry else ""
+    async def earned(self, found: Worth, margin_unknown: bool) -> None:
+        """What he earns, or what is taken back from him, and the true-up of what was before."""
+        if not found.base and not margin_unknown:
+            return
+        kind = "EARN" if self.movement.sign > 0 else "CLAWBACK"
+        slices = [
+            pb.CommissionEntry.Slice(base=plain(size), percent=plain(percent), rule=rule)
+            for size, percent, rule in found.slices
+        ]
+        base = None if self.plan.basis == "UNITS" else self._money(found.base)
+        await self._write(
+            kind=kind, owner=self.one["employee"], base=base, amount=self._money(found.amount), slices=slices,
+            tier_base=found.tier_base, before_cap=found.before_cap, reverses=await self._earlier("EARN"),
+            note="成本未知，按毛利不计提 / the cost is unknown, no margin counts" if margin_unknown else "",
+        )  # fmt: skip
+        if found.true_up:
+            await self._write(
+                kind="TRUE_UP", owner=self.one["employee"], base=zero(self.plan.currency), amount=self._money(found.true_up),
+                reverses=await self._earlier("TRUE_UP"),
+            )  # fmt: skip
 
+    async def extra(self, extra: Extra) -> None:
+        """What is paid on top; nothing is not written."""
+        if not extra.amount:
+            return
+        # The same superior may stand above several of the team, and a person have several bonuses.
+        suffix = f"#{self.one['employee']}" if extra.kind == "OVERRIDE" else f"#{extra.rule.lower()}"
+        slices = [
+            pb.CommissionEntry.Slice(
+                base=plain(abs(extra.base)), percent=plain(extra.percent), rule=extra.rule
+            )
+        ]
+        await self._write(
+            kind=extra.kind, owner=extra.owner, cause=f"{self.movement.cause}{suffix}", amount=self._money(extra.amount),
+            base=None if extra.rule == "SPIFF" else self._money(extra.base), slices=slices,
+            reverses=await self._earlier(extra.kind, suffix, extra.owner),
+        )  # fmt: skip
 
-def _rate(own: str, wanted: str, day: date, call: Call) -> Decimal:
-    """The rate of a day; money without one cannot be counted, and the fact waits for it."""
-    found = rate_of(own, wanted, day, call)
-    if found is None:
-        raise LookupError(f"no rate {own}-{wanted} for {day}")
-    return found.value
+    def _money(self, amount: Decimal) -> Money:
+        return Money(amount, self.plan.currency)
 
+    async def _write(self, **values: Any) -> None:
+        common = {
+            "plan": self.plan.name, "cause": self.movement.cause, "opportunity": self.movement.opportunity,
+            "split": Decimal(self.one["share"]), "date": self.movement.day,
+            "exchange_rate": Decimal(self.one["rate"]) if self.movement.currency != self.plan.currency else None,
+        }  # fmt: skip
+        await self.call.add(CommissionEntry(**(common | values)))
 
-def _superior(employee: str, level: int, call: Call) -> str:
-    for _ in range(level):
-        entry = call.config(f"employee.{employee.rpartition('/')[2]}") or {}
-        employee = entry.get("superior") or ""
-        if not employee:
+    async def _earlier(self, kind: str, suffix: str = "", owner: str = "") -> str:
+        """The entry that a movement takes back."""
+        if not self.movement.undoes:
             return ""
-    return employee
+        entry = await self.call.find(
+            CommissionEntry, CommissionEntry.cause == f"{self.movement.undoes}{suffix}", CommissionEntry.kind == kind,
+            CommissionEntry.owner == (owner or self.one["employee"]), CommissionEntry.plan == self.plan.name,
+        )  # fmt: skip
+        return entry.name if entry else ""
+
+
+def _margins_known(items: list[Item]) -> bool:
+    return all(item.margin_percent is not None for item in items)

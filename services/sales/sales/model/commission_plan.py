@@ -7,11 +7,12 @@ from decimal import Decimal
 from typing import Any
 
 from crm.sales.v1 import pb
-from crmkit.amounts import check_currency
+from crmkit.amounts import HUNDRED, check_currency
 from crmkit.call import Call
 from crmkit.company import today
 from crmkit.errors import FailedPrecondition, Validation, Violation
-from sales.commission import tiers_wrong
+from crmkit.values import places
+from sales.commission import Rule, Terms, tiers_wrong
 from sales.model import versions
 from sales.model.base import Base, one_at_a_time
 from sales.model.versions import DraftOnly
@@ -20,6 +21,7 @@ from sqlalchemy.orm import Mapped
 
 _COPIED = (
     "display_name", "currency", "mode", "tiers", "overrides", "employees", "valid_from_date", "valid_to_date", "clawback_months",
+    "basis", "rates", "spiffs", "cap", "referral_percent", "after_handover", "handover_months",
 )  # fmt: skip
 
 
@@ -45,6 +47,13 @@ class CommissionPlan(DraftOnly, Base):
     valid_from_date: Mapped[date | None]
     valid_to_date: Mapped[date | None]
     clawback_months: Mapped[int]
+    basis: Mapped[str]
+    rates: Mapped[Any]
+    spiffs: Mapped[Any]
+    cap: Mapped[Decimal | None]
+    referral_percent: Mapped[Decimal | None]
+    after_handover: Mapped[str]
+    handover_months: Mapped[int]
     version_number: Mapped[int]
     root: Mapped[str]
     state: Mapped[str]
@@ -52,13 +61,15 @@ class CommissionPlan(DraftOnly, Base):
     async def creating(self, call: Call) -> None:
         """Completes the record."""
         versions.begin(self)
-        self.state, self.mode = "DRAFT", self.mode or "MARGINAL"
+        self.state, self.mode, self.basis = "DRAFT", self.mode or "MARGINAL", self.basis or "COLLECTED"
         self.check_content()
 
     async def activate(self, call: Call) -> None:
         """Puts it in force from its first day on; the version before ends the day before."""
         self.check_state("DRAFT")
-        if wrong := tiers_wrong(self.rates()):
+        terms = self.terms()
+        # Rates of their own are enough.
+        if (terms.tiers or not terms.rules) and (wrong := tiers_wrong(terms.tiers, terms.basis == "UNITS")):
             raise FailedPrecondition("TIERS_INVALID", detail=wrong)
         await one_at_a_time(call, [self.root])
         before = await call.find(
@@ -80,20 +91,30 @@ class CommissionPlan(DraftOnly, Base):
         """A draft like this version."""
         return await versions.next_version(self, _COPIED, call)
 
-    def rates(self) -> list[tuple[Decimal, Decimal]]:
-        """Its tiers: from which amount, what percentage."""
-        return [(Decimal(tier.from_amount or 0), Decimal(tier.percent)) for tier in self.tiers]
+    def terms(self) -> Terms:
+        """Its rules, to reckon with."""
+        return Terms(
+            self.basis, self.mode, [(Decimal(tier.from_amount or 0), Decimal(tier.percent)) for tier in self.tiers],
+            [
+                Rule(
+                    Decimal(rate.percent), frozenset(rate.products), frozenset(rate.categories), frozenset(rate.account_types),
+                    pb.CommissionPlan.Deals.Name(rate.deals) if rate.deals else "",
+                )
+                for rate in self.rates
+            ],
+            self.cap, places(self.currency),
+        )  # fmt: skip
 
     def check_content(self) -> None:
         """Refuses what can never be right."""
         check_currency(self.currency, "commission_plan.currency")
         if self.valid_from_date and self.valid_to_date and self.valid_to_date < self.valid_from_date:
-            path, zh, en = (
-                "commission_plan.valid_to_date",
-                "不能早于生效日期",
-                "This lies before the first day.",
-            )
-            raise Validation(Violation(path, "BEFORE_START", zh, en))
+            text = "不能早于生效日期", "This lies before the first day."
+            raise Validation(Violation("commission_plan.valid_to_date", "BEFORE_START", *text))
+        for place, rate in enumerate(self.rates if self.basis != "UNITS" else ()):
+            if Decimal(rate.percent) > HUNDRED:
+                path = f"commission_plan.rates[{place}].percent"
+                raise Validation(Violation(path, "TOO_LARGE", "不能大于 100", "At most 100."))
 
 
 async def plan_for(employee: str, day: date, call: Call) -> CommissionPlan | None:

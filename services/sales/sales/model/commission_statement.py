@@ -37,6 +37,7 @@ class CommissionStatement(Resource, Base):
     payable: Mapped[Money | None]
     disputed_entries: Mapped[list[str]]
     dispute_reason: Mapped[str]
+    leaver: Mapped[bool]
     issue_time: Mapped[datetime | None]
     state: Mapped[str]
 
@@ -44,6 +45,16 @@ class CommissionStatement(Resource, Base):
         """Completes the record."""
         self.state = "DRAFT"
         self._sum()
+        entry = call.config(f"employee.{self.owner.rpartition('/')[2]}") or {}
+        self.leaver = bool(entry.get("disabled") and self.payable and self.payable.amount < 0)
+
+    def add(self, further: Money) -> bool:
+        """Takes further entries while nobody has seen it; False where it was issued."""
+        if self.state != "DRAFT":
+            return False
+        self.entries_total = (self.entries_total or zero(further.currency)) + further
+        self._sum()
+        return True
 
     def issue(self, call: Call) -> None:
         """Shows it to its person."""
@@ -95,7 +106,7 @@ class CommissionStatement(Resource, Base):
         self.state = "PAID"
 
     def _currency(self) -> str:
-        return self.entries_total.currency if self.entries_total else ""
+        return self.entries_total.currency if self.entries_total is not None else ""
 
     def _sum(self) -> None:
         nothing = zero(self._currency())
@@ -117,21 +128,28 @@ async def make_statements(as_of: datetime, call: Call) -> None:
         if entry.amount is not None:
             entries[entry.owner, entry.amount.currency].append(entry)
     for (owner, currency), rows in entries.items():
-        made: Any = await _statement(owner, month, currency, rows, call)
+        made = await _statement(owner, month, currency, rows, call)
         for row in rows:
-            row.statement = made.name
+            row.statement = made.name if made is not None else ""
 
 
 async def _statement(
     owner: str, month: str, currency: str, rows: list[CommissionEntry], call: Call
-) -> CommissionStatement:
+) -> CommissionStatement | None:
+    """The month's statement with these entries; None where it is issued already, and they wait for the next."""
+    there = await call.find(
+        CommissionStatement, CommissionStatement.owner == owner, CommissionStatement.month == month,
+        CommissionStatement.entries_total_currency == currency, lock=True,  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType, reportUnknownArgumentType]
+    )  # fmt: skip
+    total = sum((row.amount.amount for row in rows if row.amount is not None), Decimal(0))
+    if there is not None:
+        return there if there.add(Money(total, currency)) else None
     before = await call.find(
         CommissionStatement, CommissionStatement.owner == owner, CommissionStatement.month < month,
         CommissionStatement.entries_total_currency == currency,  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType, reportUnknownArgumentType]
         CommissionStatement.id == _latest(owner, month, currency),
     )  # fmt: skip
     carried = before.payable if before and before.payable and before.payable.amount < 0 else zero(currency)
-    total = sum((row.amount.amount for row in rows if row.amount), Decimal(0))
     statement = CommissionStatement(
         month=month,
         owner=owner,

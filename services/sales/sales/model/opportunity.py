@@ -13,7 +13,7 @@ from crmkit.amounts import HUNDRED
 from crmkit.call import Call
 from crmkit.company import today
 from crmkit.errors import FailedPrecondition, Validation, Violation, required
-from crmkit.mapping import to_timestamp
+from crmkit.mapping import to_date, to_timestamp
 from crmkit.resource import Resource, parse_name
 from crmkit.values import Money
 from sales.model.base import HANDOVER, Base, coming_from
@@ -26,6 +26,8 @@ from sqlalchemy.orm import Mapped
 
 # A lost deal to a competitor must say to whom.
 TO_COMPETITOR = "COMPETITOR"
+# Who brought the deal and has no share of the credit.
+REFERRER = "REFERRER"
 
 
 class Opportunity(Resource, Base):
@@ -72,6 +74,7 @@ class Opportunity(Resource, Base):
     strategy_sheet: Mapped[Any]
     external_id: Mapped[str]
     credit: Mapped[Any]
+    handovers: Mapped[Any]
     state: Mapped[str]
 
     async def creating(self, call: Call) -> None:
@@ -189,7 +192,8 @@ class Opportunity(Resource, Base):
         if splits and whole != HUNDRED:
             raise FailedPrecondition("SPLIT_NOT_100", sum=f"{whole.normalize():f}")
         alone = [pb.Opportunity.Member(employee=self.owner, split="100")]
-        self.credit = [member for member in self.team if member.split] or (alone if self.owner else [])
+        shares = [member for member in self.team if member.split] or (alone if self.owner else [])
+        self.credit = [*shares, *(one for one in self.team if one.role == REFERRER and not one.split)]
         self._close("WON", HUNDRED, "CLOSED", call)
 
     def lose(self, reason: str, competitor: str, call: Call) -> None:
@@ -207,13 +211,19 @@ class Opportunity(Resource, Base):
         if self.ordered:
             raise FailedPrecondition("ORDER_EXISTS")
         self.state, self.loss_reason, self.lost_to, self.close_time = "OPEN", "", "", None
-        self.probability_source, self.credit = "STAGE", []
+        self.probability_source, self.credit, self.handovers = "STAGE", [], []
         self._enter(await self.its_pipeline(call), self.stage, call)
         call.emit(events.OpportunityReopened, opportunity=self)
 
     def follow(self, owner: str, department: str) -> None:
         """Goes with its account to another owner; stage and state stay."""
         self.owner, self.department = owner, department or self.department
+
+    def hand_over(self, before: str, after: str, day: date) -> None:
+        """Notes who has the customer of a won deal now; what that means for the credit is said by the plans."""
+        told = pb.Opportunity.Handover(from_employee=before, to_employee=after, date=to_date(day))
+        if told not in self.handovers:
+            self.handovers = [*self.handovers, told]
 
     def split(self, shares: Mapping[str, str]) -> None:
         """The credit is shared as a verdict says; whoever else is in the team stays without a share."""
