@@ -222,7 +222,7 @@ def upgrade() -> None:
         "commission_movements",
         ["opportunity"],
         unique=False,
-        postgresql_where="NOT entered",
+        postgresql_where=sa.text("NOT entered"),
     )
     op.create_table(
         "commission_plans",
@@ -3060,7 +3060,7 @@ def downgrade() -> None:
     op.drop_index(
         "commission_movements_waiting_index",
         table_name="commission_movements",
-        postgresql_where="NOT entered",
+        postgresql_where=sa.text("NOT entered"),
     )
     op.drop_index("commission_movements_day_index", table_name="commission_movements")
     op.drop_table("commission_movements")
