@@ -55,6 +55,7 @@ from crmkit.rpc import LARGEST_MESSAGE, Pipeline, compile_service
 from crmkit.runs import Kind, Runs
 from crmkit.schedule import Job, Schedules
 from crmkit.settings import Settings
+from crmkit.tally import tell_facts
 from crmkit.transfer import on_bulk_cancelled, on_bulk_requested
 
 GRACE_SECONDS = 20
@@ -189,7 +190,7 @@ class Running:
         )  # fmt: skip
         self.consumers = consumers
         schedules = Schedules(
-            self.app.name, list(self.app.schedules), self.system_call, self.engine, self.metrics
+            self.app.name, [*self.app.schedules, tell_facts], self.system_call, self.engine, self.metrics
         )
         for function in self.app.on_start:
             async with self.call(getattr(function, "__name__", "start"), system(self.app.name)) as call:

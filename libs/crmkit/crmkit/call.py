@@ -66,6 +66,8 @@ class Call:
         self._after_flush: list[Callable[[], Awaitable[None]]] = []
         self._everybody = False
         self.told = False
+        # Why, in the caller's words, where the request says so.
+        self.reason = ""
         self._along: list[tuple[str, tuple[Any, ...]]] = []
         # Whether the call's idempotency key is new, and whether its reply is written already.
         self.claimed = self.reply_kept = False
@@ -388,6 +390,8 @@ class Call:
             "method": self.method,
             "address": self.caller.address,
         }
+        if self.reason:
+            changed["reason"] = self.reason
         if before:
             changed["before"] = before
             changed["after"] = {key: resource.get(key) for key in before}

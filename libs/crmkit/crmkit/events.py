@@ -74,6 +74,8 @@ class Fact:
     aggregate: str
     version: int | None
     payload: dict[str, Any]
+    # The trace of the request that it came of, as W3C traceparent.
+    trace: str = ""
 
     @property
     def message(self) -> Message:
@@ -633,6 +635,7 @@ def _fact(subject: str, headers: Mapping[str, str], data: bytes) -> Fact:
         aggregate=headers["ce-subject"],
         version=int(version) if version else None,
         payload=json.loads(data),
+        trace=headers.get("traceparent", ""),
     )
 
 

@@ -139,7 +139,9 @@ class Redirects:
         payload = substituted(fact.payload, self.names)
         if payload == fact.payload:
             return fact
-        return Fact(fact.subject, fact.id, fact.time, fact.actor, fact.aggregate, fact.version, payload)
+        return Fact(
+            fact.subject, fact.id, fact.time, fact.actor, fact.aggregate, fact.version, payload, fact.trace
+        )
 
     def rows(self, rows: Iterable[Any]) -> None:
         """Brings new references of rows that are about to be written to the survivors."""

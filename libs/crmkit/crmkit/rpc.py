@@ -290,6 +290,8 @@ class Pipeline:
 
     async def run(self, method: Method, request: Any, call: Call, claim: Claim | None = None) -> bytes:
         """Runs the handler, or holds it where an approval policy says so, and gives the reply's bytes."""
+        if isinstance(reason := getattr(request, "reason", ""), str):
+            call.reason = reason
         if method.read_only or not approvals.policies_for(method, call):
             result = await method.handler(request, call)
             if claim is not None and isinstance(result, Resource) and call.final(result):

@@ -17,7 +17,7 @@ from sqlalchemy import select
 
 from workspace import invitations, publishing, rules, visits
 from workspace.asking import ask
-from workspace.model import attendance, audit, known_record, work_record
+from workspace.model import attendance, audit, audit_tally, audit_told, known_record, work_record
 from workspace.model.api_key import ApiKey
 from workspace.model.approval import Approval, changes, replace_approver, since_approved
 from workspace.model.bulk_job import BulkJob
@@ -39,6 +39,18 @@ GONE = "（所属的跟进记录已删除）"
 async def on_anything_happened(events: list[Fact], call: Call) -> None:
     """Every change and every fact of the gateway stands in the audit, once."""
     await audit.append(events, call)
+
+
+@listens("crm.*.v1.FactsTold")
+async def on_facts_told(events: list[Fact], call: Call) -> None:
+    """What services say they have sent is held against what has come."""
+    await audit_tally.keep(events, call)
+
+
+@listens("crm.customer.v1.PersonalDataErased")
+async def on_personal_data_erased(event: Fact, call: Call) -> None:
+    """Nobody reads an erased person's values in the audit any more."""
+    await audit_told.destroy_key(str(event.payload.get("person") or event.aggregate), call)
 
 
 @listens("crm.*.v1.ResourceChanged")
@@ -417,6 +429,8 @@ CONSUMERS = [
     on_calendar_event_moved,
     on_calendar_event_cancelled,
     on_anything_happened,
+    on_facts_told,
+    on_personal_data_erased,
     on_definition_changed,
     on_department_told,
     on_action_held,

@@ -3,13 +3,14 @@
 from datetime import datetime, timedelta
 
 import structlog
+from crm.workspace.v1 import events_pb2 as events
 from crmkit.call import Call
 from crmkit.schedule import cron, every
 from sqlalchemy import select, text
 
-from workspace import identity, mail, publishing, reminders, replies, rules, seals
+from workspace import alerts, identity, mail, publishing, reminders, replies, rules, seals
 from workspace.asking import climb_ladders, return_delegated
-from workspace.model import calendar
+from workspace.model import audit_tally, calendar
 from workspace.model.api_key import ApiKey
 from workspace.model.notification import Notification
 
@@ -57,6 +58,15 @@ async def extend_series(as_of: datetime, call: Call) -> None:
 async def seal_audit(as_of: datetime, call: Call) -> None:
     """The end of the audit chain is signed and kept where the database cannot reach."""
     await seals.seal(call)
+
+
+@every("1m", collapse=True)
+async def look_for_audit_gaps(as_of: datetime, call: Call) -> None:
+    """What services have sent and the audit does not have is told to who may prove the audit."""
+    for area, count, ids in await audit_tally.look(call):
+        call.emit(events.AuditGapFound, area=area, missing=count, ids=ids, time=call.now)
+        zh, en = f"审计日志缺少 {area} 的 {count} 条记录", f"The audit lacks {count} facts of {area}"
+        await alerts.raise_alert("AUDIT_GAP", area, zh, en, call)
 
 
 @every("15s", collapse=True)
@@ -112,6 +122,7 @@ SCHEDULES = [
     send_waiting_mail,
     read_replies,
     seal_audit,
+    look_for_audit_gaps,
     extend_series,
     reconcile_configuration,
     reconcile_identity,

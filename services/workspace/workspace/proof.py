@@ -5,6 +5,7 @@ from dataclasses import replace
 from crmkit.call import Call
 from sqlalchemy import select
 
+from workspace.model import audit_tally
 from workspace.model.audit import AuditEntry, Proof
 from workspace.model.audit import prove as prove_chain
 from workspace.seals import seals
@@ -19,7 +20,8 @@ async def prove(from_seq: int, limit: int, call: Call) -> Proof:
     seal that still fits is named then.
     """
     found = await prove_chain(from_seq, limit, call)
-    first = max(from_seq, 1)
+    found = replace(found, missing_facts=await audit_tally.missing(call))
+    first = max(from_seq, found.archived_seq + 1)
     last = found.next_seq - 1 if found.next_seq else 10**11
     fits, sealed = first - 1, 0
     async for seal in seals(call, first, last):

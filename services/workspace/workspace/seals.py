@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from obstore.exceptions import AlreadyExistsError
 from sqlalchemy import select
 
-from workspace.model.audit import AuditHead
+from workspace.model import audit
 
 FOLDER = "audit-seals"
 
@@ -39,7 +39,9 @@ async def seal(call: Call) -> bool:
     """Writes a seal of the head; False where the head is sealed already. A second run changes nothing."""
     settings = call.running.settings
     head = (
-        await call.db.execute(select(AuditHead.seq, AuditHead.hash).where(AuditHead.chain == "main"))
+        await call.db.execute(
+            select(audit.AuditHead.seq, audit.AuditHead.hash).where(audit.AuditHead.chain == "main")
+        )
     ).one_or_none()
     if head is None or not settings.files_url:
         return False
@@ -80,6 +82,20 @@ async def seals(call: Call, first: int, last: int) -> AsyncIterator[Seal]:
             yield claimed if _path(claimed.seq) == path else Seal(_seq(path), "", "", False)
         except InvalidSignature:
             yield Seal(_seq(path), claimed.hash, claimed.time, False)
+
+
+def sign(body: dict[str, Any], call: Call) -> str:
+    """The signature over a body, in hex, by the key of the seals."""
+    return _key(call.running.settings.secret).sign(_content(body)).hex()
+
+
+def signed(body: dict[str, Any], signature: str, call: Call) -> bool:
+    """Whether the signature over a body is ours."""
+    try:
+        _key(call.running.settings.secret).public_key().verify(bytes.fromhex(signature), _content(body))
+    except (InvalidSignature, ValueError):
+        return False
+    return True
 
 
 def _key(secret: bytes) -> Ed25519PrivateKey:

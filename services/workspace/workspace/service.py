@@ -9,12 +9,11 @@ from crmkit.catalog import permissions, resources
 from crmkit.mapping import mapper
 from crmkit.standard import Standard
 
-from workspace import proof
 from workspace.approval_methods import ApprovalMethods
 from workspace.attendance_methods import AttendanceMethods
+from workspace.audit_methods import AuditMethods
 from workspace.calendar_methods import CalendarMethods
 from workspace.model.api_key import ApiKey
-from workspace.model.audit import AuditEntry
 from workspace.model.bulk_job import BulkJob
 from workspace.model.currency_rate import CurrencyRate
 from workspace.model.custom_field import CustomField
@@ -31,7 +30,7 @@ from workspace.task_methods import TaskMethods
 
 
 class WorkspaceService(
-    ApprovalMethods, CalendarMethods, TaskMethods, PlanMethods, AttendanceMethods, NoticeMethods
+    ApprovalMethods, CalendarMethods, TaskMethods, PlanMethods, AttendanceMethods, NoticeMethods, AuditMethods
 ):
     """Organisation, permission, approval, collaboration and audit."""
 
@@ -43,7 +42,6 @@ class WorkspaceService(
     number_rules = Standard(NumberRule)
     custom_fields = Standard(CustomField)
     files = Standard(File)
-    audit_entries = Standard(AuditEntry)
     api_keys = Standard(ApiKey)
     saved_views = Standard(SavedView)
     bulk_jobs = Standard(BulkJob)
@@ -109,9 +107,6 @@ class WorkspaceService(
         dictionary = await call.load(Dictionary, request)
         dictionary.merge(request.key, request.into, call)
         return dictionary
-
-    async def VerifyAuditEntries(self, request: pb.VerifyAuditEntriesRequest, call: Call) -> dict[str, Any]:
-        return vars(await proof.prove(request.from_seq, request.limit, call))
 
     async def CreateApiKey(self, request: pb.CreateApiKeyRequest, call: Call) -> Any:
         key: Any = await self.api_keys.create(request, call)

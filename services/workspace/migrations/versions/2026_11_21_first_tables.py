@@ -359,6 +359,43 @@ def upgrade() -> None:
         unique=False,
     )
     op.create_table(
+        "audit_archives",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("month", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("state", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("first_seq", sa.Integer(), server_default=sa.text("0"), nullable=False),
+        sa.Column("last_seq", sa.Integer(), server_default=sa.text("0"), nullable=False),
+        sa.Column("before_hash", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("last_hash", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("sha256", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("size", sa.Numeric(precision=20, scale=6), nullable=True),
+        sa.Column("signature", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("verify_time", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("drop_time", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("number", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("owner", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("department", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column(
+            "collaborators", postgresql.ARRAY(sa.Text()), server_default=sa.text("'{}'"), nullable=False
+        ),
+        sa.Column("pending_approval", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("create_time", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("update_time", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("creator", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column(
+            "custom", postgresql.JSONB(astext_type=sa.Text()), server_default=sa.text("'{}'"), nullable=False
+        ),
+        sa.Column("version", sa.Integer(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("audit_archives_pkey")),
+    )
+    op.create_index("audit_archives_month_key", "audit_archives", ["month"], unique=True)
+    op.create_index(
+        "audit_archives_update_time_index",
+        "audit_archives",
+        [sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_table(
         "audit_entries",
         sa.Column("id", sa.Uuid(), nullable=False),
         sa.Column("time", sa.DateTime(timezone=True), nullable=False),
@@ -371,9 +408,14 @@ def upgrade() -> None:
         sa.Column("before", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("after", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("subject", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("guarded", postgresql.JSONB(), server_default=sa.text("'[]'"), nullable=False),
+        sa.Column("reason", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("origin", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("request", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("device", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("on_behalf_of", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("prev_hash", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("hash", sa.Text(), server_default=sa.text("''"), nullable=False),
-        sa.Column("guarded", postgresql.JSONB(), server_default=sa.text("'[]'"), nullable=False),
         sa.Column("number", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("owner", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("department", sa.Text(), server_default=sa.text("''"), nullable=False),
@@ -406,6 +448,28 @@ def upgrade() -> None:
         sa.Column("seq", sa.Integer(), nullable=False),
         sa.Column("hash", sa.Text(), nullable=False),
         sa.PrimaryKeyConstraint("chain", name=op.f("audit_heads_pkey")),
+    )
+    op.create_table(
+        "audit_keys",
+        sa.Column("subject", sa.Text(), nullable=False),
+        sa.Column("wrapped", sa.LargeBinary(), nullable=True),
+        sa.PrimaryKeyConstraint("subject", name=op.f("audit_keys_pkey")),
+    )
+    op.create_table(
+        "audit_tallies",
+        sa.Column("area", sa.Text(), nullable=False),
+        sa.Column("number", sa.Integer(), nullable=False),
+        sa.Column("told_time", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("missing", postgresql.ARRAY(sa.Text()), nullable=False),
+        sa.Column("raised", sa.Boolean(), server_default=sa.text("false"), nullable=False),
+        sa.PrimaryKeyConstraint("area", "number", name=op.f("audit_tallies_pkey")),
+    )
+    op.create_index(
+        "audit_tallies_open_index",
+        "audit_tallies",
+        ["told_time"],
+        unique=False,
+        postgresql_where=sa.text("missing <> '{}'"),
     )
     op.create_table(
         "bulk_jobs",
@@ -2743,12 +2807,20 @@ def downgrade() -> None:
     op.drop_index("bulk_jobs_error_file_index", table_name="bulk_jobs")
     op.drop_index("bulk_jobs_department_update_time_index", table_name="bulk_jobs")
     op.drop_table("bulk_jobs")
+    op.drop_index(
+        "audit_tallies_open_index", table_name="audit_tallies", postgresql_where=sa.text("missing <> '{}'")
+    )
+    op.drop_table("audit_tallies")
+    op.drop_table("audit_keys")
     op.drop_table("audit_heads")
     op.drop_index("audit_entries_update_time_index", table_name="audit_entries")
     op.drop_index("audit_entries_seq_index", table_name="audit_entries")
     op.drop_index("audit_entries_resource_index", table_name="audit_entries")
     op.drop_index("audit_entries_actor_index", table_name="audit_entries")
     op.drop_table("audit_entries")
+    op.drop_index("audit_archives_update_time_index", table_name="audit_archives")
+    op.drop_index("audit_archives_month_key", table_name="audit_archives")
+    op.drop_table("audit_archives")
     op.drop_index("attendance_rules_update_time_index", table_name="attendance_rules")
     op.drop_index("attendance_rules_department_ref_index", table_name="attendance_rules")
     op.drop_index("attendance_rules_department_key", table_name="attendance_rules")

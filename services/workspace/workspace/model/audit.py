@@ -11,20 +11,22 @@ from uuid import UUID
 import rfc8785
 from crm.workspace.v1 import pb
 from crmkit.call import Call
-from crmkit.catalog import resources
 from crmkit.driver import driver
 from crmkit.events import Fact
 from crmkit.resource import Resource
 from sqlalchemy import DateTime, Index, Integer, Text, select
 from sqlalchemy.orm import Mapped, mapped_column
 
+from workspace.model.audit_archive import AuditArchive
+from workspace.model.audit_told import keys_for, told
 from workspace.model.base import Base
 
 BEGINNING = "0" * 64
 PROVEN_AT_ONCE = 20_000
 CHUNK = 2000
 SEALED = (
-    "seq", "time", "actor", "address", "method", "resource", "action", "before", "after", "subject", "guarded"
+    "seq", "time", "actor", "address", "method", "resource", "action", "before", "after", "subject", "guarded",
+    "reason", "origin", "request", "device", "on_behalf_of",
 )  # fmt: skip
 _PART = ("permission", "before", "after")
 
@@ -52,6 +54,11 @@ class AuditEntry(Resource, Base):
     after: Mapped[str]
     subject: Mapped[str]
     guarded: Mapped[Any]
+    reason: Mapped[str]
+    origin: Mapped[str]
+    request: Mapped[str]
+    device: Mapped[str]
+    on_behalf_of: Mapped[str]
     prev_hash: Mapped[str]
     hash: Mapped[str]
 
@@ -77,6 +84,8 @@ class Proof:
     first_break: int = 0
     kind: str = ""
     sealed_seq: int = 0
+    archived_seq: int = 0
+    missing_facts: int = 0
 
 
 async def append(facts: Sequence[Fact], call: Call) -> None:
@@ -89,13 +98,14 @@ async def append(facts: Sequence[Fact], call: Call) -> None:
     times = [fact.time for fact in facts]
     found = await connection.fetch(_KNOWN, [fact.id for fact in facts], min(times), max(times))
     known = {row["id"] for row in found}
+    keys = await keys_for(facts, call)
     rows: list[list[Any]] = []
     for fact in facts:
         if fact.id in known:
             continue
         known.add(fact.id)
         seq += 1
-        entry = {"seq": seq, **_told(fact)}
+        entry = {"seq": seq, **told(fact, keys)}
         sealed = seal(head, fact.id, entry)
         values = {**entry, "id": fact.id, "at": fact.time, "prev_hash": head, "hash": sealed}
         values["guarded"] = json.dumps(entry["guarded"], ensure_ascii=False)
@@ -123,15 +133,16 @@ async def prove(from_seq: int, limit: int, call: Call) -> Proof:
         await call.db.execute(select(AuditHead.seq, AuditHead.hash).where(AuditHead.chain == "main"))
     ).one_or_none()
     head_seq, head_hash = (head.seq, head.hash) if head else (0, BEGINNING)
-    expected, verified = max(from_seq, 1), 0
-    previous = BEGINNING
-    if expected > 1:
+    archived, archived_hash = await AuditArchive.dropped_until(call)
+    expected, verified = max(from_seq, archived + 1), 0
+    previous = archived_hash or BEGINNING
+    if expected > archived + 1:
         before = select(AuditEntry.hash).where(AuditEntry.seq == expected - 1).limit(1)
         previous = await call.db.scalar(before) or ""
     limit = min(limit or PROVEN_AT_ONCE, PROVEN_AT_ONCE)
 
     def broken(kind: str) -> Proof:
-        return Proof(verified, 0, head_seq, head_hash, expected, kind)
+        return Proof(verified, 0, head_seq, head_hash, expected, kind, archived_seq=archived)
 
     while verified < limit:
         size = min(CHUNK, limit - verified)
@@ -154,14 +165,16 @@ async def prove(from_seq: int, limit: int, call: Call) -> Proof:
             return broken("CHANGED")
         if await call.db.scalar(select(AuditEntry.seq).where(AuditEntry.seq > head_seq).limit(1)):
             return broken("INSERTED")
-    return Proof(verified, expected if expected <= head_seq else 0, head_seq, head_hash)
+    return Proof(
+        verified, expected if expected <= head_seq else 0, head_seq, head_hash, archived_seq=archived
+    )
 
 
 _LOCKED_END = "SELECT seq, hash FROM audit_heads WHERE chain = 'main' FOR UPDATE"
 _BEGIN_CHAIN = "INSERT INTO audit_heads (chain, seq, hash) VALUES ('main', 0, $1) ON CONFLICT DO NOTHING"
 _KNOWN = "SELECT id FROM audit_entries WHERE id = ANY($1::uuid[]) AND time BETWEEN $2 AND $3"
 _WRITTEN = ("id", "at", "seq", "time", "actor", "address", "method", "resource", "action", "before", "after",
-            "subject", "guarded", "prev_hash", "hash")  # fmt: skip
+            "subject", "guarded", "reason", "origin", "request", "device", "on_behalf_of", "prev_hash", "hash")  # fmt: skip
 _INSERT = (
     "INSERT INTO audit_entries (id, create_time, update_time, version, "
     + ", ".join(_WRITTEN[2:])
@@ -173,47 +186,3 @@ _MOVE_END = "UPDATE audit_heads SET seq = $1, hash = $2 WHERE chain = 'main'"
 _ENTRIES = select(
     AuditEntry.id, AuditEntry.prev_hash, AuditEntry.hash, *(getattr(AuditEntry, n) for n in SEALED)
 )
-
-
-def _told(fact: Fact) -> dict[str, Any]:
-    """What the entry says of the fact. Of what is private it says that it happened, not what was written."""
-    payload = fact.payload
-    if not fact.subject.endswith(".ResourceChanged"):
-        after = json.dumps(payload, ensure_ascii=False, sort_keys=True)
-        return _entry(fact, fact.aggregate, fact.subject.rpartition(".")[2], "", after)
-    name, action = str(payload.get("name", fact.aggregate)), str(payload.get("action", ""))
-    if name.partition("/")[0] in _private():
-        return _entry(fact, name, action, "", "")
-    parts = [
-        {"permission": part["permission"], "before": before, "after": after}
-        for part in payload.get("guarded", [])
-        for before, after in [_change(part, action)]
-        if before or after
-    ]
-    return _entry(fact, name, action, *_change(payload, action), parts)
-
-
-def _change(told: Mapping[str, Any], action: str) -> tuple[str, str]:
-    """Before and after as JSON: of what was made all is new, of what was deleted all is old."""
-    before, after = told.get("before"), told.get("after")
-    if action == "CREATED":
-        after = told.get("resource")
-    elif action == "DELETED":
-        before = told.get("resource")
-    old, new = (json.dumps(v, ensure_ascii=False, sort_keys=True) if v else "" for v in (before, after))
-    return old, new
-
-
-def _entry(
-    fact: Fact, resource: str, action: str, before: str, after: str, guarded: Sequence[Any] = ()
-) -> dict[str, Any]:
-    payload = fact.payload
-    return {
-        "time": fact.time, "actor": fact.actor, "address": str(payload.get("address", "")),
-        "method": str(payload.get("method", "")), "resource": resource, "action": action,
-        "before": before, "after": after, "subject": fact.subject, "guarded": list(guarded),
-    }  # fmt: skip
-
-
-def _private() -> frozenset[str]:
-    return frozenset(found.collection for found in resources().values() if found.scope == "PRIVATE")

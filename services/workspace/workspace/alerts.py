@@ -1,0 +1,28 @@
+"""What administrators must know at once."""
+
+from crm.workspace.v1 import events_pb2 as events
+from crmkit.auth import Directory
+from crmkit.call import Call
+
+from workspace.telling import Manner, notify
+
+# Who may prove the audit is who looks after the platform's safety.
+PERMISSION = "workspace.auditEntries.verify"
+MOST_TOLD = 50
+
+
+async def raise_alert(kind: str, subject: str, zh: str, en: str, call: Call, key: str = "") -> None:
+    """Tells everybody who may prove the audit, and the world by a fact; once for each `key`, if one is given."""
+    call.emit(events.SecurityAlertRaised, kind=kind, subject=subject, zh=zh, en=en)
+    people = wardens(call.running.directory, call)
+    key = key or f"{subject}:{call.now.isoformat()}"
+    await notify(
+        call, people, "security", f"alert:{kind}:{key}", "", zh, en, manner=Manner(importance="CRITICAL")
+    )
+
+
+def wardens(directory: Directory, call: Call) -> list[str]:
+    """The employees who look after the platform's safety."""
+    people = (f"employees/{key}" for key in call.running.config.prefix("employee."))
+    found = (one for one in people if (caller := directory.explained(one)) and caller.may(PERMISSION))
+    return sorted(found)[:MOST_TOLD]
