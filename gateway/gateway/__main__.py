@@ -37,7 +37,7 @@ from gateway.transcoder import Transcoder
 from gateway.upstream import Upstream
 from gateway.witness import Witness
 
-CHANGES = "crm.*.v1.ResourceChanged"
+CHANGES = "crm.*.v1.ResourceChanged.>"
 # Longer than the longest deadline, so that what has begun is answered.
 DRAIN_SECONDS = 20
 DOCUMENT = Path(__file__).parents[1] / "openapi.json"

@@ -66,8 +66,10 @@ async def test_changes_come_over_nats_to_whom_they_concern(served: Any, parts: P
         }
         headers = {"Nats-Msg-Id": "e-1", "ce-id": "e-1", "crm-version": "1"}
         payload = httpx.Response(200, json=fact).content
-        await js.publish("crm.customer.v1.ResourceChanged", payload, headers=headers)
-        await js.publish("crm.customer.v1.ResourceChanged", b"no json", headers={"Nats-Msg-Id": "e-2"})
+        await js.publish("crm.customer.v1.ResourceChanged.accounts.UPDATED", payload, headers=headers)
+        await js.publish(
+            "crm.customer.v1.ResourceChanged.accounts.UPDATED", b"no json", headers={"Nats-Msg-Id": "e-2"}
+        )
         await soon(lambda: "accounts/1" in texts["sales1"] and "accounts/1" in texts["admin"])
     await asyncio.sleep(0.2)
     assert "accounts/1" not in texts["sales2"]

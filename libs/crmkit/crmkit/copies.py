@@ -41,9 +41,11 @@ def keeper(foreign: Mapping[str, Described]) -> Function | None:
     collections = {described.collection for described in foreign.values()}
     if not collections:
         return None
-    areas = sorted({described.area for described in foreign.values()})
+    heard = {
+        f"crm.{described.area}.v1.ResourceChanged.{described.collection}" for described in foreign.values()
+    }
 
-    @listens(*(f"crm.{area}.v1.ResourceChanged" for area in areas))
+    @listens(*sorted(heard))
     async def keep_copies(events: list[Fact], call: Call) -> None:
         await keep(events, call, collections)
 

@@ -5,7 +5,8 @@
 A fact may be delivered twice, late or out of order, never not at all; the inbox row makes its effect
 happen once. A fact that a handler refuses too often becomes a dead letter and the others flow on.
 
-A handler that hears very many facts takes those that are there as a list, in one transaction.
+Facts that are there together share transactions: one for all handlers that take lists, and one for those that take
+facts one by one. Where such a transaction fails its parts are tried again, down to one handler with one fact.
 """
 
 # pyright: reportUnknownMemberType=false
@@ -43,7 +44,10 @@ from crmkit.driver import driver
 from crmkit.metrics import Metrics
 from crmkit.tables import DeadLetter
 
-AT_ONCE = 8
+# How many facts are under way in handlers that take them one by one, and how many of them share a transaction: few
+# enough to hold locks for a moment only.
+AT_ONCE = 64
+ONE_BY_ONE = 16
 TOGETHER = 64
 # Where the last list was this short ago, a list that is not full waits so long for more facts.
 FLOW_SECONDS = 0.25
@@ -58,6 +62,8 @@ BACK_OFF = (1.0, 2.0, 5.0, 10.0)
 # A fact whose handler takes the process down never fails in Python: its deliveries give it away.
 DELIVERIES = 10
 STOP_SECONDS = 15.0
+# What a change fact says has been done.
+ACTIONS = ("CREATED", "UPDATED", "DELETED")
 
 log = logging.getLogger(__name__)
 tracer = trace.get_tracer("crmkit.events")
@@ -138,7 +144,11 @@ class Handler:
 
 
 def listens(*patterns: str) -> Callable[[F], F]:
-    """Says which subjects a handler hears, where the annotation of its event does not say it all."""
+    """Says which subjects a handler hears, where the annotation of its event does not say it all.
+
+    `crm.sales.v1.ResourceChanged` are all changes of an area, `….ResourceChanged.leads` those of one collection and
+    `….ResourceChanged.leads.DELETED` (or `….*.DELETED`) of one kind: what nobody hears is not delivered.
+    """
 
     def mark(function: F) -> F:
         function.__dict__["listens"] = patterns
@@ -165,7 +175,13 @@ def handler_of(function: Function) -> Handler:
         # Messages of crm.common are sent by every area under its own name.
         full_name = cast("type[Message]", takes).DESCRIPTOR.full_name
         patterns = (full_name.replace("crm.common.", "crm.*.", 1),)
-    return Handler(name, function, patterns, takes, together)
+    return Handler(name, function, tuple(map(_of_changes, patterns)), takes, together)
+
+
+def _of_changes(pattern: str) -> str:
+    """Changes are sent as `crm.<area>.v1.ResourceChanged.<collection>.<action>`; what is not said means all."""
+    tokens = pattern.split(".")
+    return f"{pattern}{'.*' * (6 - len(tokens))}" if tokens[3:4] == ["ResourceChanged"] else pattern
 
 
 def covers(pattern: str, subject: str) -> bool:
@@ -180,7 +196,7 @@ def covers(pattern: str, subject: str) -> bool:
 
 
 def filters(handlers: Sequence[Handler], area: str) -> list[str]:
-    """The subjects of one area that the handlers hear, none within another, as JetStream wants it."""
+    """The subjects of one area that the handlers hear, no two with a fact in common, as JetStream wants it."""
     found: set[str] = set()
     for pattern in (pattern for handler in handlers for pattern in handler.patterns):
         tokens = pattern.split(".")
@@ -188,7 +204,16 @@ def filters(handlers: Sequence[Handler], area: str) -> list[str]:
             found.add(f"crm.{area}.v1.>")
         elif tokens[1] in ("*", area):
             found.add(".".join(("crm", area, *tokens[2:])))
+    if any(".ResourceChanged.*." in one for one in found):
+        # All changes of one collection, and one kind of change of all, have facts in common: told apart by action.
+        found = {part for one in found for part in _by_action(one)}
     return sorted(one for one in found if not any(covers(other, one) for other in found - {one}))
+
+
+def _by_action(pattern: str) -> list[str]:
+    head, _, action = pattern.rpartition(".")
+    apart = action == "*" and ".ResourceChanged." in head and not head.endswith(".*")
+    return [f"{head}.{one}" for one in ACTIONS] if apart else [pattern]
 
 
 _FIRST_TIMES = (
@@ -200,12 +225,22 @@ _Work = list[tuple["Handler", list["_Arrival"]]]
 
 @dataclass(frozen=True, slots=True)
 class _Arrival:
-    """A fact on its way through the handlers that take lists; `done` says whether all are done with it."""
+    """A fact on its way through handlers of one kind; `done` says whether all are done with it."""
 
     message: Msg
     fact: Fact
     deliveries: int
     done: asyncio.Future[bool]
+
+
+class _Lane:
+    """Facts that wait for the next transaction of handlers of one kind, and when the last one was."""
+
+    def __init__(self, together: bool, most: int) -> None:
+        self.together, self.most = together, most
+        self.arrived: deque[_Arrival] = deque()
+        self.some = asyncio.Event()
+        self.listed = -FLOW_SECONDS
 
 
 async def dead_letters(engine: AsyncEngine) -> list[dict[str, Any]]:
@@ -252,17 +287,20 @@ class Consumers:
         self._resolve = resolve
         self._slots = asyncio.Semaphore(AT_ONCE)
         self._concerned: dict[str, tuple[list[Handler], list[Handler]]] = {}
-        # What waits for the next list, and whether anything does.
-        self._arrived: deque[_Arrival] = deque()
-        self._some = asyncio.Event()
-        self._listed = -FLOW_SECONDS
+        self._lists = _Lane(together=True, most=TOGETHER)
+        self._singles = _Lane(together=False, most=ONE_BY_ONE)
         self._answers: set[asyncio.Task[None]] = set()
         # The last fact of each aggregate that is under way.
         self._last: dict[str, asyncio.Future[Any]] = {}
 
     async def run(self) -> None:
         """Listens until cancelled; then finishes what it has begun and gives the rest back."""
-        lists = asyncio.create_task(forever(self._take_list, 0), name=f"{self._app} lists of facts")
+        lanes = [
+            asyncio.create_task(
+                forever(lambda lane=lane: self._take_list(lane), 0), name=f"{self._app} facts"
+            )
+            for lane in (self._lists, self._singles)
+        ]
         try:
             async with asyncio.TaskGroup() as tasks:
                 for area in self._filters:
@@ -272,7 +310,7 @@ class Consumers:
                 _, late = await asyncio.wait(begun, timeout=STOP_SECONDS)
                 for task in late:
                     task.cancel()
-            await ended([lists])
+            await ended(lanes)
             await asyncio.gather(*self._answers, return_exceptions=True)
 
     async def replay(self, id: int) -> None:
@@ -282,7 +320,7 @@ class Consumers:
                 await connection.execute(text("SELECT * FROM dead_letters WHERE id = :id"), {"id": id})
             ).one()
         handler = next(handler for handler in self.handlers if handler.name == letter.handler)
-        await self._effect(handler, [_fact(letter.subject, letter.headers, letter.payload.encode())])
+        await self._effect(handler, [_fact(letter.headers, letter.payload.encode())])
         async with self._engine.begin() as connection:
             await connection.execute(
                 text("UPDATE dead_letters SET resolved_at = clock_timestamp() WHERE id = :id"), {"id": id}
@@ -338,12 +376,12 @@ class Consumers:
         What only lists take needs no slot: one transaction is under way however many wait for it.
         """
         try:
-            fact = self._resolve(_fact(message.subject, message.headers or {}, message.data))
+            fact = self._resolve(_fact(message.headers or {}, message.data))
         except (KeyError, ValueError) as error:
             log.error("what no outbox has sent is not a fact: %r", error, extra={"subject": message.subject})
             await message.term()
             return
-        _, singles = self._concern(fact.subject)
+        _, singles = self._concern(message.subject)
         # A fact about nothing in particular waits for no other.
         aggregate = fact.aggregate or str(fact.id)
         before = self._last.get(aggregate)
@@ -352,7 +390,7 @@ class Consumers:
         if singles or isinstance(before, asyncio.Task):
             under_way = asyncio.create_task(self._take(message, fact, before))
         else:
-            under_way = self._join(message, fact)
+            under_way = self._join(self._lists, message, fact)
             under_way.add_done_callback(lambda done: self._answer_later(message, done))
         self._last[aggregate] = under_way
 
@@ -375,11 +413,11 @@ class Consumers:
             self._concerned[subject] = found
         return found
 
-    def _join(self, message: Msg, fact: Fact) -> asyncio.Future[bool]:
+    def _join(self, lane: _Lane, message: Msg, fact: Fact) -> asyncio.Future[bool]:
         """Puts a fact into the next list."""
         done: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        self._arrived.append(_Arrival(message, fact, message.metadata.num_delivered, done))
-        self._some.set()
+        lane.arrived.append(_Arrival(message, fact, message.metadata.num_delivered, done))
+        lane.some.set()
         return done
 
     def _answer_later(self, message: Msg, done: asyncio.Future[bool]) -> None:
@@ -400,10 +438,11 @@ class Consumers:
         """Gives a fact to every handler that hears it, and acknowledges it after their commits."""
         if before:
             await asyncio.wait([before])
-        lists, singles = self._concern(fact.subject)
-        finished = await self._join(message, fact) if lists else True
-        for handler in singles:
-            finished &= await self._handle(handler, fact, message, message.metadata.num_delivered)
+        lists, singles = self._concern(message.subject)
+        finished = True
+        for lane, handlers in ((self._lists, lists), (self._singles, singles)):
+            if handlers:
+                finished &= await self._join(lane, message, fact)
         await self._answer(message, finished)
 
     async def _handle(self, handler: Handler, fact: Fact, message: Msg, deliveries: int) -> bool:
@@ -440,17 +479,18 @@ class Consumers:
                     time.monotonic() - begun
                 )
 
-    async def _take_list(self) -> None:
-        """Gives the facts that are there to the handlers that take lists."""
-        await self._some.wait()
-        if time.monotonic() - self._listed < FLOW_SECONDS and len(self._arrived) < TOGETHER:
+    async def _take_list(self, lane: _Lane) -> None:
+        """Gives the facts that are there to the handlers of the lane."""
+        await lane.some.wait()
+        if time.monotonic() - lane.listed < FLOW_SECONDS and len(lane.arrived) < lane.most:
             # Facts are flowing, so more of them will share the transaction.
             await asyncio.sleep(LINGER)
-        self._listed = time.monotonic()
-        batch = self._next_list()
+        lane.listed = time.monotonic()
+        batch = self._next_list(lane)
         heard: dict[Handler, list[_Arrival]] = {}
         for arrival in batch:
-            for handler in self._concern(arrival.fact.subject)[0]:
+            lists, singles = self._concern(arrival.message.subject)
+            for handler in lists if lane.together else singles:
                 heard.setdefault(handler, []).append(arrival)
         try:
             unfinished = await self._settle(list(heard.items()))
@@ -465,13 +505,13 @@ class Consumers:
             if not arrival.done.done():
                 arrival.done.set_result(arrival.fact.id not in unfinished)
 
-    def _next_list(self) -> list[_Arrival]:
+    def _next_list(self, lane: _Lane) -> list[_Arrival]:
         """Takes what waits, at most one fact of each aggregate. What came several times already comes alone."""
         taken: list[_Arrival] = []
         left: deque[_Arrival] = deque()
         aggregates: set[str] = set()
-        while self._arrived and len(taken) < TOGETHER:
-            arrival = self._arrived.popleft()
+        while lane.arrived and len(taken) < lane.most:
+            arrival = lane.arrived.popleft()
             if arrival.done.done():
                 continue
             aggregate, alone = arrival.fact.aggregate or str(arrival.fact.id), arrival.deliveries > TRUSTED
@@ -482,13 +522,13 @@ class Consumers:
                 if alone:
                     break
             aggregates.add(aggregate)
-        self._arrived.extendleft(reversed(left))
-        if not self._arrived:
-            self._some.clear()
+        lane.arrived.extendleft(reversed(left))
+        if not lane.arrived:
+            lane.some.clear()
         return taken
 
     async def _settle(self, work: _Work) -> set[UUID]:
-        """Has every handler of a list take its facts; gives the facts that some handler is not done with.
+        """Has every handler take its facts; gives the facts that some handler is not done with.
 
         Where the list fails its parts are tried, down to one handler with one fact, so that one fails alone.
         """
@@ -526,13 +566,22 @@ class Consumers:
             seen = await connection.fetch(_FIRST_TIMES, [id for id, _ in pairs], [name for _, name in pairs])
             new = {(row[0], row[1]) for row in seen}
             for handler, taken in work:
-                if fresh := [arrival for arrival in taken if (arrival.fact.id, handler.name) in new]:
+                fresh = [arrival for arrival in taken if (arrival.fact.id, handler.name) in new]
+                call.method = handler.name
+                if not handler.together:
+                    for arrival in fresh:
+                        parent = _trace_of(arrival.message)
+                        with tracer.start_as_current_span(handler.name, parent, trace.SpanKind.CONSUMER):
+                            await handler([arrival.fact], call)
+                            await call.flush()
+                        # The next one reads for itself, as in a transaction of its own.
+                        call.db.expunge_all()
+                elif fresh:
                     with tracer.start_as_current_span(handler.name, kind=trace.SpanKind.CONSUMER) as span:
                         if span.is_recording():
                             for arrival in fresh:
                                 found = trace.get_current_span(_trace_of(arrival.message))
                                 span.add_link(found.get_span_context())
-                        call.method = handler.name
                         await handler([arrival.fact for arrival in fresh], call)
                         await call.flush()
         return new
@@ -625,10 +674,10 @@ def _trace_of(message: Msg) -> Context:
     return propagate.extract({"traceparent": (message.headers or {}).get("traceparent", "")})
 
 
-def _fact(subject: str, headers: Mapping[str, str], data: bytes) -> Fact:
+def _fact(headers: Mapping[str, str], data: bytes) -> Fact:
     version = headers.get("crm-version")
     return Fact(
-        subject=subject,
+        subject=headers["ce-type"],
         id=UUID(headers["ce-id"]),
         time=datetime.fromisoformat(headers["ce-time"]),
         actor=headers["crm-actor"],

@@ -11,6 +11,7 @@ id; what the stream has lost is found and sent again.
 
 import asyncio
 import contextlib
+import json
 import logging
 import time
 from collections.abc import Sequence
@@ -288,7 +289,8 @@ async def _publish(
     for row in rows:
         try:
             headers = _headers(row, area, repetition)
-            sent.append(await js.publish_async(row["type"], row["payload"].encode(), headers=headers))
+            subject = subject_of(row["type"], row["aggregate_type"], row["payload"])
+            sent.append(await js.publish_async(subject, row["payload"].encode(), headers=headers))
         except NatsError as error:
             broken = error
             break
@@ -298,6 +300,13 @@ async def _publish(
             acknowledgement.set_exception(TimeoutError("no acknowledgement"))
     outcomes = [acknowledgement.exception() or acknowledgement.result() for acknowledgement in sent]
     return [*outcomes, *([broken] * (len(rows) - len(sent)) if broken else [])]
+
+
+def subject_of(type: str, collection: str, payload: str) -> str:
+    """Where a fact is sent: changes by collection and action, so that who does not hear them is not sent them."""
+    if not type.endswith(".ResourceChanged"):
+        return type
+    return f"{type}.{collection}.{json.loads(payload)['action']}"
 
 
 def _headers(row: Any, area: str, repetition: str) -> dict[str, str]:

@@ -190,11 +190,9 @@ async def scan(as_of: datetime, call: Call) -> None:
     await call.db.execute(statement.on_conflict_do_update(index_elements=["name"], set_={"time": call.now}))
 
 
-@listens("crm.sales.v1.ResourceChanged")
+@listens("crm.sales.v1.ResourceChanged.leads")
 async def on_lead_changed(event: Fact, call: Call) -> None:
     """Keeps the keys of leads, and opens a case where a customer of somebody else has the same (COL-8)."""
-    if not event.aggregate.startswith("leads/"):
-        return
     lead, connection = event.payload.get("resource") or {}, await driver(call.db)
     live = event.payload.get("action") != "DELETED" and lead.get("state") not in _CLOSED_LEADS
     name = event.aggregate

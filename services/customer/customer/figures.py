@@ -6,6 +6,7 @@ from decimal import Decimal
 from typing import Any
 
 from crmkit.call import Call
+from crmkit.catalog import resources
 from crmkit.events import Fact, listens
 from sqlalchemy import case, select, update
 from sqlalchemy.dialects.postgresql import insert
@@ -30,15 +31,16 @@ _KEPT = (
     "effectiveTo", "endDate", "type", "severity", "stage", "score", "maximum", "currency", "lines", "payment", "breached",
 )  # fmt: skip
 _SCOPE = ("owner", "department", "collaborators")
+_AREAS = ("sales", "orders", "billing", "servicedesk", "marketing", "customer", "workspace")
 
 
 @listens(
     *(
-        f"crm.{area}.v1.ResourceChanged"
-        for area in ("sales", "orders", "billing", "servicedesk", "marketing")
+        f"crm.{found.area}.v1.ResourceChanged.{found.collection}"
+        for found in resources().values()
+        if found.collection in _COUNTED
     ),
-    "crm.customer.v1.ResourceChanged",
-    "crm.workspace.v1.ResourceChanged",
+    *(f"crm.{area}.v1.ResourceChanged.*.{action}" for area in _AREAS for action in ("UPDATED", "DELETED")),
 )
 async def on_record_changed(events: list[Fact], call: Call) -> None:
     """Takes the changes of records that count for an account, and of who may open a record."""

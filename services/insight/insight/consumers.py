@@ -10,11 +10,13 @@ from insight.model.figures import FIGURES
 from insight.model.search_document import SearchDocument, is_found
 from insight.sources import sources
 
+_KEPT = [source for source in sources().values() if is_found(source) or source.collection in FIGURES]
 
-@listens("crm.*.v1.ResourceChanged")
+
+@listens(*(f"crm.{source.area}.v1.ResourceChanged.{source.collection}" for source in _KEPT))
 async def on_resource_changed(facts: list[events.Fact], call: Call) -> None:
     """Keeps the search documents and the figures of the records."""
-    known = [(fact, source) for fact in facts if (source := sources().get(_collection(fact)))]
+    known = [(fact, sources()[_collection(fact)]) for fact in facts]
     await SearchDocument.keep([one for one in known if is_found(one[1])], call)
     for fact, source in sorted(known, key=lambda one: one[0].payload["name"]):
         if figure := FIGURES.get(source.collection):

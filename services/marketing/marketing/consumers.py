@@ -21,14 +21,10 @@ from marketing.model.segment import MEMBERSHIP_SHARED, Segment, SegmentMember
 AUDIENCES = {"accounts": "ACCOUNTS", "contacts": "CONTACTS"}
 
 
-@listens("crm.customer.v1.ResourceChanged")
+@listens(*(f"crm.customer.v1.ResourceChanged.{collection}" for collection in AUDIENCES))
 async def on_people_changed(events: list[Fact], call: Call) -> None:
     """Lets accounts and contacts join and leave segments, by what is known of them now."""
-    names = sorted(
-        {name for event in events if (name := event.payload["name"]).partition("/")[0] in AUDIENCES}
-    )
-    if not names:
-        return
+    names = sorted({event.payload["name"] for event in events})
     # The copies may be newer than these facts: facts come in any order.
     await copies.keep(events, call, set(AUDIENCES))
     await call.db.execute(MEMBERSHIP_SHARED)

@@ -114,17 +114,10 @@ async def on_form_submitted(event: marketing_events.FormSubmitted, call: Call) -
     await lead.capture(call)
 
 
-@listens("crm.customer.v1.ResourceChanged")
+@listens("crm.customer.v1.ResourceChanged.accounts.DELETED")
 async def on_accounts_changed(events: list[Fact], call: Call) -> None:
     """A lead whose account was deleted says so; what it knew can become a new lead."""
-    gone = [
-        event.payload["name"]
-        for event in events
-        if event.payload.get("action") == "DELETED"
-        and str(event.payload.get("name", "")).startswith("accounts/")
-    ]
-    if not gone:
-        return
+    gone = [event.payload["name"] for event in events]
     lost = select(Lead).where(Lead.account.in_(gone), Lead.account_delete_time.is_(None))
     for lead in await call.db.scalars(lost.with_for_update()):
         lead.account_delete_time = call.now

@@ -182,12 +182,13 @@ async def found(workspace: Service) -> tuple[int, str]:
 
 async def quiet(workspace: Service) -> Any:
     """The proof, once nothing is on its way into the chain any more."""
-    seen = [0]
+    seen = [0] * 10
 
     async def settled() -> Any:
+        # Longer than facts wait for more of them.
         proof = await verify(workspace)
-        before, seen[0] = seen[0], proof.head_seq
-        return proof if before == proof.head_seq else None
+        seen[:] = [*seen[1:], proof.head_seq]
+        return proof if set(seen) == {proof.head_seq} else None
 
     return await workspace.eventually(settled)
 

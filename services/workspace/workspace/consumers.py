@@ -64,20 +64,18 @@ async def on_fact_for_rules(events: list[Fact], call: Call) -> None:
     await rules.on_facts(events, call)
 
 
-@listens("crm.workspace.v1.ResourceChanged")
+@listens(*(f"crm.workspace.v1.ResourceChanged.{collection}" for collection in publishing.COLLECTIONS))
 async def on_definition_changed(event: Fact, call: Call) -> None:
     """Tells all services by the configuration bucket; repeated until the bucket has it."""
     name: str = event.payload["name"]
-    if name.partition("/")[0] in publishing.COLLECTIONS:
-        await publishing.publish_changed(name, event.payload.get("resource", {}), call)
+    await publishing.publish_changed(name, event.payload.get("resource", {}), call)
 
 
-@listens("crm.workspace.v1.ResourceChanged")
+@listens("crm.workspace.v1.ResourceChanged.departments")
 async def on_department_told(event: Fact, call: Call) -> None:
     """Keeps every version of the tree."""
     name: str = event.payload["name"]
-    if name.startswith("departments/"):
-        await DepartmentVersion.keep(name, event.version or 0, event.payload, event.time, call)
+    await DepartmentVersion.keep(name, event.version or 0, event.payload, event.time, call)
 
 
 async def on_action_held(event: common.ActionHeld, call: Call) -> None:
@@ -220,12 +218,10 @@ async def on_interaction_logged(event: Fact, call: Call) -> None:
     await call.add(task)
 
 
-@listens("crm.customer.v1.ResourceChanged")
+@listens("crm.customer.v1.ResourceChanged.interactions.DELETED")
 async def on_interaction_deleted(event: Fact, call: Call) -> None:
     """The task of its next step stays, with a note."""
     name: str = event.payload["name"]
-    if event.payload.get("action") != "DELETED" or not name.startswith("interactions/"):
-        return
     task = await call.find(Task, Task.source == name, lock=True)
     if task is not None and GONE not in task.description:
         task.description = f"{task.description}\n{GONE}".strip()[:5000]

@@ -38,11 +38,11 @@ API_CLIENT = "crm-api"
 MODELS = {"departments": Department, "employees": Employee, "roles": Role}
 
 
-@listens("crm.workspace.v1.ResourceChanged")
+@listens(*(f"crm.workspace.v1.ResourceChanged.{collection}" for collection in MODELS))
 async def on_organisation_changed(event: Fact, call: Call) -> None:
     """Queues the synchronisation of what changed."""
     name: str = event.payload["name"]
-    if name.partition("/")[0] in MODELS and event.payload["action"] != "DELETED":
+    if event.payload["action"] != "DELETED":
         await queue(name, call)
 
 

@@ -197,6 +197,8 @@ class Service:
 
         from uuid_utils.compat import uuid7
 
+        from crmkit.outbox import subject_of
+
         area = subject.split(".")[1]
         js = await self.running.bus.connected()
         await self.running.bus.ensure_stream(area)
@@ -206,7 +208,10 @@ class Service:
             "ce-time": datetime.now(UTC).isoformat(), "ce-subject": aggregate, "crm-actor": "system/test",
             "crm-version": str(version),
         }  # fmt: skip
-        await js.publish(subject, json.dumps(payload).encode(), headers=headers)
+        body = json.dumps(payload)
+        await js.publish(
+            subject_of(subject, aggregate.partition("/")[0], body), body.encode(), headers=headers
+        )
 
     async def eventually(self, check: Callable[[], Any], seconds: float = 30) -> Any:
         """Waits until the check, which may be a coroutine function, gives something true; returns that."""

@@ -24,7 +24,13 @@ _SUBMITTED = ("IN_APPROVAL", "AWAITING_SIGNATURE", "SIGNED")
 _OVER = ("CLOSED", "TERMINATED")
 _UNPLACED = ("", "DRAFT", "CANCELLED", "REJECTED", "FAILED")
 _TICKETS_OVER = ("CLOSED", "REJECTED", "CANCELLED")
-HEARD = frozenset(["opportunities", "contracts", "orders", "tickets", "accountBalances"])
+HEARD = {
+    "opportunities": "sales",
+    "contracts": "orders",
+    "orders": "orders",
+    "tickets": "servicedesk",
+    "accountBalances": "billing",
+}
 _KEEP = (
     "INSERT INTO sea_records AS known (name, account, collection, version, live, pending, time, day, amount)"
     " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT (name) DO UPDATE SET account = excluded.account,"
@@ -46,17 +52,12 @@ _COUNT = (
 )
 
 
-@listens(
-    "crm.sales.v1.ResourceChanged",
-    "crm.orders.v1.ResourceChanged",
-    "crm.servicedesk.v1.ResourceChanged",
-    "crm.billing.v1.ResourceChanged",
-)
+@listens(*(f"crm.{area}.v1.ResourceChanged.{collection}" for collection, area in HEARD.items()))
 async def on_business_changed(events: list[Fact], call: Call) -> None:
     """Starts, stops and pauses the clocks of the accounts that the records are about."""
     rows: list[tuple[Any, ...]] = []
     for event in events:
-        if event.aggregate.partition("/")[0] in HEARD and (row := _row(event)):
+        if row := _row(event):
             rows.append(row)
     if rows:
         connection = await driver(call.db)
