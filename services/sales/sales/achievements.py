@@ -13,6 +13,7 @@ from crm.orders.v1 import events_pb2 as orders
 from crm.sales.v1 import events_pb2 as sales
 from crmkit.call import Call
 from crmkit.company import today
+from crmkit.events import Fact, listens
 from crmkit.mapping import read_date
 from sqlalchemy import select
 
@@ -25,10 +26,19 @@ from sales.model.target import TargetFact, achieve
 HUNDRED = Decimal(100)
 
 
-async def on_account_created(event: customer.AccountCreated, call: Call) -> None:
-    """A new customer."""
-    account = event.account
-    await _one("NEW_CUSTOMERS", account.name, account.owner, account.name, call)
+@listens("crm.customer.v1.AccountCreated")
+async def on_account_created(events: list[Fact], call: Call) -> None:
+    """New customers."""
+    accounts: list[dict[str, Any]] = [event.payload["account"] for event in events]
+    facts = [
+        TargetFact(
+            metric="NEW_CUSTOMERS", day=today(call), value=Decimal(1), employee=account["owner"], source=account["name"],
+            key=account["name"], region=_division(account), account=account["name"],
+        )
+        for account in accounts
+        if account.get("owner")
+    ]  # fmt: skip
+    await achieve(facts, call)
 
 
 async def on_call_logged(event: customer.InteractionLogged, call: Call) -> None:
@@ -131,14 +141,16 @@ async def _money(
     metric: str, source: str, suffix: str, record: Any, shares: dict[str, Decimal], currency: str, day: date, call: Call
 ) -> None:  # fmt: skip
     region = await _region(record.account, call)
-    for line, value in shares.items():
-        if value:
-            fact = TargetFact(
-                metric=metric, day=day, value=value, currency=currency, employee=record.owner, source=source,
-                fact_department=record.department, product_line=line, region=region, account=record.account,
-                partner=getattr(record, "channel_partner", ""), key=f"{source}{suffix}#{line}",
-            )  # fmt: skip
-            await achieve(fact, call)
+    facts = [
+        TargetFact(
+            metric=metric, day=day, value=value, currency=currency, employee=record.owner, source=source,
+            fact_department=record.department, product_line=line, region=region, account=record.account,
+            partner=getattr(record, "channel_partner", ""), key=f"{source}{suffix}#{line}",
+        )
+        for line, value in shares.items()
+        if value
+    ]  # fmt: skip
+    await achieve(facts, call)
 
 
 async def _one(metric: str, source: str, employee: str, account: str, call: Call) -> None:
@@ -147,7 +159,7 @@ async def _one(metric: str, source: str, employee: str, account: str, call: Call
             metric=metric, day=today(call), value=Decimal(1), employee=employee, source=source, key=source,
             region=await _region(account, call), account=account,
         )  # fmt: skip
-        await achieve(fact, call)
+        await achieve([fact], call)
 
 
 async def _by_line(items: Iterable[Any], call: Call) -> dict[str, Decimal]:
@@ -163,5 +175,8 @@ async def _by_line(items: Iterable[Any], call: Call) -> dict[str, Decimal]:
 
 
 async def _region(account: str, call: Call) -> str:
-    known = await call.copy(account) if account else None
-    return next((a["divisionCode"] for a in (known or {}).get("addresses", []) if a.get("divisionCode")), "")
+    return _division(await call.copy(account) or {}) if account else ""
+
+
+def _division(account: dict[str, Any]) -> str:
+    return next((a["divisionCode"] for a in account.get("addresses", []) if a.get("divisionCode")), "")

@@ -11,6 +11,7 @@ from crm.orders.v1 import events_pb2 as orders_events
 from crm.sales.v1 import events_pb2 as events_of_sales
 from crm.sales.v1 import pb
 from crm.workspace.v1 import events_pb2 as workspace_events
+from crmkit.bulk import create_many
 from crmkit.call import Call
 from crmkit.company import today
 from crmkit.errors import NotFound
@@ -124,18 +125,36 @@ async def on_accounts_changed(events: list[Fact], call: Call) -> None:
         call.emit(events_of_sales.LeadAccountDeleted, lead=lead)
 
 
-async def on_customer_created(event: customer_events.AccountCreated, call: Call) -> None:
-    """Whoever has a new customer gets the first task for it, once."""
-    account = event.account
-    if not account.owner or await call.find(SalesTask, SalesTask.source == account.name) is not None:
-        return
-    superior = (call.config(f"employee.{account.owner.partition('/')[2]}") or {}).get("superior")
+@listens("crm.customer.v1.AccountCreated")
+async def on_customer_created(events: list[Fact], call: Call) -> None:
+    """Whoever has a new customer gets the first task for it, once; what an import brings in is nobody's to call."""
+    accounts = {
+        account["name"]: account
+        for account in (event.payload["account"] for event in events)
+        if account.get("owner") and account.get("ownerHow") == "CREATE"
+    }
+    known = await call.db.scalars(select(SalesTask.source).where(SalesTask.source.in_(accounts)))
+    for name in list(known):
+        del accounts[name]
+    tasks = [await _first_contact(account, call) for account in accounts.values()]
+    await create_many(call, tasks)
+    for task in tasks:
+        # Who has made the customer need not be told of it.
+        if task.owner != accounts[task.source].get("creator"):
+            task.tell_executors(call)
+
+
+async def _first_contact(account: dict[str, Any], call: Call) -> SalesTask:
+    owner: str = account["owner"]
+    superior = (call.config(f"employee.{owner.partition('/')[2]}") or {}).get("superior")
     task = SalesTask(
-        display_name=f"首次联系：{account.display_name}"[:200], about=account.name, source=account.name,
-        executors=[account.owner], supervisor=superior or account.owner, owner=account.owner,
-        department=account.department, creator=account.owner, due_time=call.now + FIRST_CONTACT,
+        display_name=f"首次联系：{account.get('displayName', '')}"[:200], about=account["name"], source=account["name"],
+        executors=[owner], supervisor=superior or owner, owner=owner,
+        department=account.get("department", ""), creator=owner, due_time=call.now + FIRST_CONTACT,
     )  # fmt: skip
-    (await call.add(task)).hand_out(call)
+    await task.creating(call)
+    task.state = "ASSIGNED"
+    return task
 
 
 async def on_submission_qualified(event: marketing_events.SubmissionQualified, call: Call) -> None:

@@ -112,7 +112,12 @@ async def test_a_new_customer_told_twice_makes_one_task_which_is_reminded_of_onc
     sales: Service,
 ) -> None:
     me, account = employee(sales, "sales1"), f"accounts/{uuid7()}"
-    own = {"owner": me, "department": sales.person("sales1").department, "displayName": "新客机械"}
+    own = {
+        "owner": me,
+        "department": sales.person("sales1").department,
+        "displayName": "新客机械",
+        "ownerHow": "CREATE",
+    }
     for _ in range(3):
         await sales.tell("crm.customer.v1.AccountCreated", {"account": {"name": account, **own}}, account)
 
@@ -149,3 +154,29 @@ async def test_a_new_customer_told_twice_makes_one_task_which_is_reminded_of_onc
         ("DUE", [me]),
         ("OVERDUE", [me, task.supervisor]),
     ]
+
+
+@pytest.mark.capability("s.task")
+async def test_an_import_gives_nobody_a_first_task_and_who_made_a_customer_is_not_told_of_his(
+    sales: Service,
+) -> None:
+    me = employee(sales, "sales1")
+    given, imported, mine = (f"accounts/{uuid7()}" for _ in range(3))
+    own = {"owner": me, "department": sales.person("sales1").department, "displayName": "新客电子"}
+    for name, more in (
+        (given, {"ownerHow": "CREATE", "creator": employee(sales, "manager")}),
+        (imported, {"creator": me}),
+        (mine, {"ownerHow": "CREATE", "creator": me}),
+    ):
+        await sales.tell("crm.customer.v1.AccountCreated", {"account": {"name": name, **own, **more}}, name)
+
+    async def tasks(account: str) -> Any:
+        return list((await sales.sales1.ListSalesTasks(filter=f'source = "{account}"')).sales_tasks)
+
+    await sales.eventually(lambda: tasks(mine), 30)
+    await sales.eventually(lambda: tasks(given), 30)
+    [own_task], [given_task] = await tasks(mine), await tasks(given)
+    assert not await tasks(imported)
+    [told] = await sales.facts("crm.sales.v1.SalesTaskAssigned", given_task.name)
+    assert told["people"] == [me]
+    assert not await sales.facts("crm.sales.v1.SalesTaskAssigned", own_task.name)

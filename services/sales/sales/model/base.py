@@ -5,13 +5,14 @@ from typing import Any
 
 from crmkit.call import Call
 from crmkit.columns import COLUMN_TYPES
+from crmkit.driver import driver
 from crmkit.resource import service_metadata
-from sqlalchemy import text
 from sqlalchemy.orm import DeclarativeBase
 
 # Changes that leave the content of a record alone, so that a closed one takes them too.
 HANDOVER = frozenset(["owner", "department", "collaborators"])
-_LOCK = text("SELECT pg_advisory_xact_lock(hashtextextended(:key, 0))")
+# One after the other in the order of the keys, so that two cannot wait for each other.
+_LOCK = "SELECT pg_advisory_xact_lock(hashtextextended(key, 0)) FROM unnest($1::text[]) AS key"
 
 
 class Base(DeclarativeBase):
@@ -23,8 +24,7 @@ class Base(DeclarativeBase):
 
 async def one_at_a_time(call: Call, keys: Iterable[str]) -> None:
     """Lets one transaction at a time go on that asks for any of the keys: for rules over rows that may not exist."""
-    for key in sorted(set(keys)):
-        await call.db.execute(_LOCK, {"key": key})
+    await (await driver(call.db)).execute(_LOCK, sorted(set(keys)))
 
 
 def coming_from(before: str) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
+from crm.sales.v1 import pb
 from crmkit.call import Call
 from crmkit.resource import parse_name
 from crmkit.tables import Copy
@@ -35,9 +36,9 @@ class DealRecord(Base):
 class Counted:
     """How much there is of a deal."""
 
-    files: int
-    activities: int
-    courses: frozenset[str]
+    files: int = 0
+    activities: int = 0
+    courses: frozenset[str] = frozenset()
 
 
 async def note(kind: str, name: str, about: Iterable[str], time: datetime, call: Call) -> None:
@@ -46,6 +47,11 @@ async def note(kind: str, name: str, about: Iterable[str], time: datetime, call:
     if deals:
         rows = [{"deal": deal, "kind": kind, "name": name, "time": time} for deal in deals]
         await call.db.execute(insert(DealRecord).values(rows).on_conflict_do_nothing())
+
+
+def counts(stages: Iterable[pb.Pipeline.Stage]) -> bool:
+    """Whether any of the stages asks for what is counted."""
+    return any(stage.least_files or stage.least_activities or stage.courses for stage in stages)
 
 
 async def counted(deal: UUID, since: datetime | None, employee: str, call: Call) -> Counted:

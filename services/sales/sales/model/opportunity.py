@@ -17,7 +17,7 @@ from crmkit.mapping import to_date, to_timestamp
 from crmkit.resource import Resource, parse_name
 from crmkit.values import Money
 from sales.model.base import HANDOVER, Base, coming_from
-from sales.model.gates import Counted, counted
+from sales.model.gates import Counted, counted, counts
 from sales.model.pipeline import ALWAYS, Pipeline
 from sales.model.product import Product, products
 from sales.pricing import TOO_MUCH, extended, share
@@ -245,9 +245,11 @@ class Opportunity(Resource, Base):
     ) -> list[tuple[str, str, str]]:
         """What the stages on the way ask for and is not there: field, and what it is called in both languages."""
         since = self.stage_history[-1].enter_time.ToDatetime(UTC) if self.stage_history else None
-        there = await counted(self.id, since, call.caller.employee, call)
+        stages, there = pipeline.stages[max(after, 0) : until + 1], Counted()
+        if counts(stages):
+            there = await counted(self.id, since, call.caller.employee, call)
         found: dict[tuple[str, str], tuple[str, str, str]] = {}
-        for place, stage in enumerate(pipeline.stages[max(after, 0) : until + 1], start=max(after, 0)):
+        for place, stage in enumerate(stages, start=max(after, 0)):
             entered, left = place > after, place < until and after >= 0
             names = [*(pipeline.entry_fields(place) if entered else ()), *(stage.exit_fields if left else ())]
             for name in names:

@@ -130,6 +130,10 @@ class SalesTask(Resource, Base):
     def hand_out(self, call: Call) -> None:
         """The executors have it from now on."""
         self.state = "ASSIGNED"
+        self.tell_executors(call)
+
+    def tell_executors(self, call: Call) -> None:
+        """Says who has it to do."""
         call.emit(events.SalesTaskAssigned, sales_task=self, people=self.executors)
 
     def _give(self, call: Call) -> None:

@@ -12,8 +12,10 @@ from uuid import UUID, uuid4
 from crm.sales.v1 import events_pb2 as events
 from crm.sales.v1 import pb
 from crmkit.amounts import check_currency, split
+from crmkit.bulk import create_many
 from crmkit.call import Call
 from crmkit.company import today
+from crmkit.driver import driver
 from crmkit.errors import FailedPrecondition, NotFound, Validation, Violation, required
 from crmkit.mapping import to_date, to_timestamp
 from crmkit.resource import Resource
@@ -463,36 +465,44 @@ class TargetFact(Resource, Base):
     account: Mapped[str]
 
 
-async def achieve(fact: TargetFact, call: Call) -> bool:
-    """Writes a fact once and brings every target up to date that it counts for; False where it was known."""
-    await one_at_a_time(call, [f"targetFacts:{fact.metric}:{fact.key}"])
-    if await call.find(TargetFact, TargetFact.metric == fact.metric, TargetFact.key == fact.key) is not None:
-        return False
-    entry: dict[str, Any] = call.config(f"employee.{fact.employee.rpartition('/')[2]}") or {}
-    fact.fact_department = fact.fact_department or entry.get("department") or ""
-    fact.owner, fact.department = fact.employee, fact.fact_department
-    await call.add(fact)
-    await call.flush()
-    for target in await call.db.scalars(_touched(fact).with_for_update()):
+async def achieve(facts: Sequence[TargetFact], call: Call) -> None:
+    """Writes facts, each once, and brings every target up to date that they count for."""
+    if not facts:
+        return
+    await one_at_a_time(call, [f"targetFacts:{fact.metric}:{fact.key}" for fact in facts])
+    connection = await driver(call.db)
+    known = await connection.fetch(_KNOWN, [fact.metric for fact in facts], [fact.key for fact in facts])
+    told = {(row["metric"], row["key"]) for row in known}
+    fresh = {(fact.metric, fact.key): fact for fact in facts if (fact.metric, fact.key) not in told}
+    for fact in fresh.values():
+        entry: dict[str, Any] = call.config(f"employee.{fact.employee.rpartition('/')[2]}") or {}
+        fact.fact_department = fact.fact_department or entry.get("department") or ""
+        fact.owner, fact.department = fact.employee, fact.fact_department
+    await create_many(call, [*fresh.values()])
+    for target in await call.db.scalars(_touched([*fresh.values()]).with_for_update()) if fresh else ():
         await target.recount(call)
-    return True
 
 
-def _touched(fact: TargetFact) -> Any:
-    mine = [Target.subject == "", Target.subject.startswith("departments/"), Target.subject == fact.employee]
-    if fact.partner:
-        mine.append(Target.subject == fact.partner)
+def _touched(facts: Sequence[TargetFact]) -> Any:
+    people = {fact.employee for fact in facts} | {fact.partner for fact in facts}
+    days = [fact.day for fact in facts if fact.day is not None]
     return (
         select(Target)
         .where(
-            Target.metric == fact.metric,
+            Target.metric.in_({fact.metric for fact in facts}),
             Target.state.in_(LIVE),
-            Target.from_date <= fact.day,
-            Target.to_date >= fact.day,
+            Target.from_date <= max(days),
+            Target.to_date >= min(days),
         )
-        .where(or_(*mine))
+        .where(or_(Target.subject.startswith("departments/"), Target.subject.in_({*people, ""})))
         .order_by(Target.id)
     )
+
+
+_KNOWN = (
+    "SELECT metric, key FROM target_facts JOIN unnest($1::text[], $2::text[]) AS told(metric, key)"
+    " USING (metric, key)"
+)
 
 
 def span(period: str, day: date) -> tuple[date, date]:
