@@ -2,6 +2,7 @@
 
 from datetime import UTC, timedelta
 from decimal import Decimal
+from typing import Any
 
 from crm.billing.v1 import events_pb2 as billing_events
 from crm.common.v1 import common_pb2
