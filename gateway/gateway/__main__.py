@@ -4,7 +4,6 @@ import argparse
 import asyncio
 import json
 import logging
-import ssl
 import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -12,10 +11,9 @@ from pathlib import Path
 from types import FrameType
 
 import crmprotos
-import httpx
 import uvicorn
 import uvloop
-from crmkit import telemetry
+from crmkit import http, telemetry
 from crmkit.background import ended, settle
 from crmkit.blobs import open_store
 from crmkit.bus import Bus
@@ -101,11 +99,8 @@ async def running(settings: Settings, registry: CollectorRegistry) -> AsyncItera
     async with AsyncExitStack() as stack:
         bus = await stack.enter_async_context(Bus(settings.nats_url, "gateway"))
         config = await stack.enter_async_context(Config(None, bus))
-        # The machine's authorities, or those of SSL_CERT_FILE: an issuer inside a company has its own.
-        authorities = ssl.create_default_context()
-        client = await stack.enter_async_context(
-            httpx.AsyncClient(timeout=5, trust_env=False, verify=authorities)
-        )
+        # SSL_CERT_FILE where an issuer inside a company has its own authorities.
+        client = await stack.enter_async_context(http.client(timeout=5, trust_env=False))
         data = crmprotos.load_bytes()
         callers = Callers(settings, config, Descriptors(data))
         stack.push_async_callback(callers.close)

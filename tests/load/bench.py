@@ -10,7 +10,6 @@ import statistics
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
-from itertools import cycle
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -224,12 +223,18 @@ class Bench:
 
     def processes(self) -> Iterator[tuple[str, psutil.Process]]:
         """Every process of the platform by the name of what it belongs to."""
+        named: dict[str, psutil.Process] = {}
         for file in sorted(Path(self.asked.state).glob("*/*.pid")):
-            try:
-                process = psutil.Process(int(file.read_text().split()[0]))
-                yield from zip(cycle([file.stem]), [process, *process.children(recursive=True)])
-            except (psutil.NoSuchProcess, ValueError, IndexError):
-                continue
+            with contextlib.suppress(psutil.NoSuchProcess, ValueError, IndexError):
+                named[file.stem] = psutil.Process(int(file.read_text().split()[0]))
+        # The apps are children of the one that forks them, and counted under their own names.
+        seen = set(named.values())
+        for name, process in named.items():
+            yield name, process
+            with contextlib.suppress(psutil.NoSuchProcess):
+                for child in set(process.children(recursive=True)) - seen:
+                    seen.add(child)
+                    yield name, child
 
     def spent(self) -> Spent:
         """CPU seconds so far, by name and process."""

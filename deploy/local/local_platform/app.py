@@ -8,6 +8,7 @@ from typing import Any
 
 import grpc.aio
 import httpx
+from crmkit import http
 from crmkit.map import AppEntry, moved
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
@@ -48,7 +49,7 @@ async def healthy(entry: AppEntry) -> bool:
     target = f"127.0.0.1:{moved(entry.port)}"
     if entry.name == "gateway":
         try:
-            async with httpx.AsyncClient(timeout=2, trust_env=False) as client:
+            async with http.client(timeout=2, trust_env=False) as client:
                 return (await client.get(f"http://{target}/readyz")).status_code == 200
         except httpx.HTTPError:
             return False

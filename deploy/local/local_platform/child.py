@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import IO, Protocol
 
 import psutil
 
@@ -16,6 +17,17 @@ RESTART_AFTER = (0.5, 1.0, 2.0, 5.0, 10.0)
 
 class StartFailed(Exception):
     """A server did not become ready; the text ends with the last lines of its log."""
+
+
+class Process(Protocol):
+    """What is asked of a process, however it was started."""
+
+    @property
+    def pid(self) -> int: ...
+    @property
+    def returncode(self) -> int | None: ...
+    async def wait(self) -> int: ...
+    def send_signal(self, signal: int, /) -> None: ...
 
 
 class Child:
@@ -34,7 +46,7 @@ class Child:
     ) -> None:
         self.name, self.log, self.pid_file = name, log, pid_file
         self._command, self._env, self._cwd, self._stop_signal = command, env, cwd, stop_signal
-        self._process: asyncio.subprocess.Process | None = None
+        self._process: Process | None = None
 
     async def start(self) -> None:
         """Start the process after ending what a killed launcher left of it."""
@@ -42,18 +54,21 @@ class Child:
         self.log.parent.mkdir(parents=True, exist_ok=True)
         self.pid_file.parent.mkdir(parents=True, exist_ok=True)
         with self.log.open("ab") as log:
-            self._process = await asyncio.create_subprocess_exec(
-                *map(str, self._command),
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                env=dict(self._env) if self._env is not None else None,
-                cwd=self._cwd,
-                start_new_session=True,
-            )
+            self._process = await self._launch(log)
         # A pid alone is not enough to know a process again: pids are reused.
         with contextlib.suppress(psutil.NoSuchProcess):
             self.pid_file.write_text(f"{self.pid} {psutil.Process(self.pid).create_time()}")
+
+    async def _launch(self, log: IO[bytes]) -> Process:
+        return await asyncio.create_subprocess_exec(
+            *map(str, self._command),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            env=dict(self._env) if self._env is not None else None,
+            cwd=self._cwd,
+            start_new_session=True,
+        )
 
     @property
     def pid(self) -> int:

@@ -11,7 +11,6 @@ import hashlib
 import json
 import os
 import signal
-import sys
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager
@@ -24,6 +23,7 @@ from crmkit.map import APPS, ISSUER_PORT, KEYCLOAK_PORT, NATS_PORT, POSTGRES_POR
 from local_platform import migrations, people, servers
 from local_platform.app import App
 from local_platform.child import Child, StartFailed
+from local_platform.forks import ForkedChild, Forks
 from local_platform.issuer import CLIENT, issuer
 from local_platform.keycloak import keycloak
 from local_platform.layout import PEOPLE, ROOT, STATE
@@ -56,6 +56,12 @@ class Platform:
     ) -> None:
         self.identity, self.apps, self.state, self.one_process = identity, apps, state, one_process
         self.secrets = Secrets(state / "secrets.json")
+        self.forks = Forks(
+            [] if one_process else [app.name for app in apps],
+            log=state / "logs" / "forks.log",
+            pid_file=state / "run" / "forks.pid",
+            cwd=ROOT,
+        )
         self.url = f"http://127.0.0.1:{moved(next(app.port for app in APPS if app.name == GATEWAY))}"
 
     @asynccontextmanager
@@ -63,6 +69,8 @@ class Platform:
         """Start everything and yield once every app is ready; stop it in reverse on the way out."""
         with self._alone():
             async with AsyncExitStack() as stack:
+                # First, since it imports for longer than the servers take.
+                await stack.enter_async_context(self.forks.running())
                 admin_url, nats_url, issuer_url = await self._start_servers(stack)
                 environments = await self._environments(admin_url, nats_url, issuer_url)
                 say("databases ready, migrating")
@@ -208,9 +216,11 @@ class Platform:
         log = self.state / "logs" / f"{name}.log"
         if log.exists() and log.stat().st_size > LOG_LIMIT:
             log.replace(log.with_suffix(".log.1"))
-        return Child(
+        return ForkedChild(
+            self.forks,
             name,
-            [sys.executable, "-m", module, *([command] if command else [])],
+            module,
+            [command] if command else [],
             log=log,
             pid_file=self.state / "run" / f"{name}.pid",
             env=environment,

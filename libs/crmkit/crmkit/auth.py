@@ -22,7 +22,7 @@ from joserfc.errors import JoseError
 from joserfc.jwk import KeySet
 from joserfc.jws import JWSRegistry
 
-from crmkit import filters
+from crmkit import filters, http
 from crmkit.access import Access, Given, Grant, Organisation, People, Reach, Role
 from crmkit.access import Scope as Scope
 from crmkit.background import ended
@@ -370,7 +370,7 @@ class _KeySource:
 
     async def _fetch(self) -> None:
         try:
-            async with httpx.AsyncClient(timeout=5, follow_redirects=False) as client:
+            async with http.client(timeout=5) as client:
                 if not self._jwks:
                     discovery = await client.get(self._discovery)
                     discovery.raise_for_status()
