@@ -137,7 +137,7 @@ def _card(component: Component) -> Card:
         department=department[:100],
         wechat=_unescape(_value(component, "x-wechat"))[:100],
         qq=_unescape(_value(component, "x-qq"))[:20],
-        birth=_birth(_value(component, "bday")),
+        birth=_birth(next(iter(_lines(component, "bday")), None)),
         phones=[phone for line in _lines(component, "tel") if (phone := _phone(line)).number],
         emails=[email for email in emails if "@" in email.address],
     )
@@ -182,11 +182,14 @@ def _email(line: ContentLine) -> Any:
     return common_pb2.Email(address=address[:320], primary="PREF" in _types(line))
 
 
-def _birth(value: str) -> Any:
-    match = _DAY.fullmatch(value.strip())
-    if match is None or not (1 <= int(match[2]) <= 12 and 1 <= int(match[3]) <= 31):
+def _birth(line: ContentLine | None) -> Any:
+    match = _DAY.fullmatch(str(line.value).strip()) if line is not None else None
+    if line is None or match is None or not (1 <= int(match[2]) <= 12 and 1 <= int(match[3]) <= 31):
         return None
-    return pb.Account.Birth(calendar="SOLAR", year=int(match[1] or 0), month=int(match[2]), day=int(match[3]))
+    params: dict[str, list[str]] = line.params
+    # Telephones that cannot say a day without a year name the year that means none.
+    year = "" if match[1] in params.get("X-APPLE-OMIT-YEAR", ()) else match[1]
+    return pb.Account.Birth(calendar="SOLAR", year=int(year or 0), month=int(match[2]), day=int(match[3]))
 
 
 def _is_han(text: str) -> bool:

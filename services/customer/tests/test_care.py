@@ -74,6 +74,7 @@ async def people(customer: Service, tag: str, *births: dict[str, Any]) -> tuple[
     return account, names
 
 
+@pytest.mark.capability("c.care")
 async def test_one_occasion_for_each_person_and_day_however_often_the_night_comes(customer: Service) -> None:
     today = datetime.now(UTC).astimezone().date()
     soon = today + timedelta(days=20)
@@ -146,6 +147,7 @@ async def test_days_that_were_slept_through_are_made_up_but_not_sent(customer: S
     assert by_person[second].HasField("told_time")
 
 
+@pytest.mark.capability("c.care")
 async def test_a_return_visit_runs_after_approval_and_asks_again_when_it_changes(customer: Service) -> None:
     await people(customer, "回访", birth(date(1980, 1, 1)))
 

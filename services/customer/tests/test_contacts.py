@@ -34,6 +34,48 @@ NESTED = (
 )
 
 
+# As the programs of the day write them: version, what is odd about it, and what has to be read all the same.
+DIALECTS = {
+    "Outlook 2.1": (
+        "BEGIN:VCARD\r\nVERSION:2.1\r\nX-MS-SIGNATURE:YES\r\nN;LANGUAGE=en-us:Reed;Anna;;Ms.;Jr.\r\nFN:Ms. Anna Reed Jr.\r\n"
+        "NOTE;ENCODING=QUOTED-PRINTABLE:a note\t\r\n=0D=0A=\r\nthat goes on=0D=0A=\r\n\r\nTEL;CELL;VOICE:(111) 555-4444\r\n"
+        "ADR;WORK;PREF;ENCODING=QUOTED-PRINTABLE:;;2 Broad=0D=0AHouse 2;NY;NY;99999;USA\r\nKEY;X509;ENCODING=BASE64:\r\n TWlj\r\n\r\n"
+        "BDAY;VALUE=DATE:19800322\r\nEMAIL;PREF;INTERNET:anna@example.com\r\nEND:VCARD\r\n",
+        ("Ms. Anna Reed Jr.", "Reed", "(111) 555-4444", "anna@example.com", (1980, 3, 22)),
+    ),
+    "Android 2.1": (
+        "BEGIN:VCARD\r\nVERSION:2.1\r\nN;CHARSET=UTF-8;ENCODING=QUOTED-PRINTABLE:=E7=8E=8B;=E5=B0=8F=E6=98=8E;;;\r\n"
+        "FN;CHARSET=UTF-8;ENCODING=QUOTED-PRINTABLE:=E7=8E=8B=E5=B0=8F=E6=98=8E\r\nTEL;CELL;PREF:13800138000\r\n"
+        "X-ANDROID-CUSTOM:vnd.android.cursor.item/nickname;ming;1;;;;;;;;;;;;;\r\nEND:VCARD\r\n",
+        ("王小明", "王", "13800138000", "", (0, 0, 0)),
+    ),
+    "iOS 3.0": (
+        "BEGIN:VCARD\nVERSION:3.0\nPRODID:-//Apple Inc.//iOS 17.0//EN\nN:陈;雨;;;\nFN:陈雨\n"
+        "item1.EMAIL;type=INTERNET;type=pref:chen@example.com\nitem1.X-ABLabel:_$!<Work>!$_\n"
+        "BDAY;X-APPLE-OMIT-YEAR=1604;value=date:1604-10-12\nX-SOCIALPROFILE;type=wechat;x-user=cy:x-apple:cy\nEND:VCARD\n",
+        ("陈雨", "陈", "", "chen@example.com", (0, 10, 12)),
+    ),
+    "macOS 3.0": (
+        "BEGIN:VCARD\nVERSION:3.0\nN:Reed;Anna;May\\,Lou;Ms.;\nFN:Ms. Anna May\\,Lou Reed\nTEL;type=WORK;type=pref:905-777-1234\n"
+        "item1.TEL:905-222-1234\nitem1.X-ABLabel:AssistantPhone\nEMAIL;type=INTERNET;type=WORK:a@example.com\n"
+        "BDAY;value=date:2012-06-06\nPHOTO;BASE64:\n  /9j/4AAQ\n  SkZJRg==\nEND:VCARD",
+        ("Ms. Anna May,Lou Reed", "Reed", "905-777-1234", "a@example.com", (2012, 6, 6)),
+    ),
+    "Evolution 3.0": (
+        'BEGIN:VCARD\nVERSION:3.0\nX-COUCHDB-APPLICATION-ANNOTATIONS:{"Evolution":{"revision":"2012-03-05T13:3\n 2:54Z"}}\n'
+        'TEL;X-COUCHDB-UUID="c2fa1caa";TYPE=CELL:905-666\n -1234\nN:Reed;Anna;;;\nFN:Anna Reed\nORG:IBM;Accounting;Cellar\n'
+        'EMAIL;TYPE=WORK;X-COUCHDB-UUID="83a75a5d":anna.\n reed@example.com\nBDAY:1980-03-22\nEND:VCARD',
+        ("Anna Reed", "Reed", "905-666-1234", "anna.reed@example.com", (1980, 3, 22)),
+    ),
+    "RFC 6350 4.0": (
+        "BEGIN:VCARD\nVERSION:4.0\nFN:Simone Perret\nN:Perret;Simone;;;ing. jr,M.Sc.\nBDAY:--0203\nLANG;PREF=1:fr\n"
+        'TEL;VALUE=uri;TYPE="work,voice";PREF=1:tel:+1-418-656-9254;ext=102\nADR;TYPE=work:;Suite D2;2875 Laurier;\n Quebec;QC;;CA\n'
+        "GEO;TYPE=work:geo:46.772673,-71.282945\nEMAIL;TYPE=work:s@example.com\nKEY;VALUE=uri:\n http://example.com/s.asc\nEND:VCARD\n",
+        ("Simone Perret", "Perret", "+1-418-656-9254", "s@example.com", (0, 2, 3)),
+    ),
+}  # fmt: skip
+
+
 async def test_a_title_typed_alone_stays_and_moves_with_the_account(customer: Service) -> None:
     one = await customer.sales1.CreateAccount(account={"displayName": "职务甲轴承有限公司"})
     other = await customer.sales1.CreateAccount(account={"displayName": "职务乙轴承有限公司"})
@@ -61,6 +103,7 @@ async def test_a_title_typed_alone_stays_and_moves_with_the_account(customer: Se
     ]
 
 
+@pytest.mark.capability("c.contacts")
 async def test_whoever_works_on_an_account_uses_its_people_and_they_move_with_it(customer: Service) -> None:
     account = await customer.sales1.CreateAccount(account={"displayName": "同工轴承有限公司"})
     one = await customer.sales1.CreateContact(contact={"displayName": "甲同工", "account": account.name})
@@ -97,6 +140,7 @@ async def test_whoever_works_on_an_account_uses_its_people_and_they_move_with_it
         await customer.sales2.GetContact(name=one.name)
 
 
+@pytest.mark.capability("c.contacts")
 async def test_who_changes_the_employer_leaves_what_was_said_where_it_was_said(customer: Service) -> None:
     old = await customer.sales1.CreateAccount(account={"displayName": "旧东家机床有限公司"})
     new = await customer.sales1.CreateAccount(account={"displayName": "新东家机床有限公司"})
@@ -122,6 +166,20 @@ async def test_who_changes_the_employer_leaves_what_was_said_where_it_was_said(c
     assert (fact["account"], fact["toAccount"]) == (old.name, new.name)
 
 
+@pytest.mark.parametrize("program", DIALECTS)
+def test_cards_of_every_program_are_read(program: str) -> None:
+    text, expected = DIALECTS[program]
+    (card,) = read_cards(text.encode())
+    birth = (card.birth.year, card.birth.month, card.birth.day) if card.birth else (0, 0, 0)
+    phone = next((phone.number for phone in card.phones), "")
+    email = next((email.address for email in card.emails), "")
+    assert (card.display_name, card.family_name, phone, email, birth) == expected
+    # Whatever is cut off or bent in the middle: no exception, and the next card is read.
+    for cut in range(0, len(text), 7):
+        *_, last = read_cards((text[:cut] + "\nEND:VCARD\n" + FOUR).encode())
+        assert last.display_name
+
+
 def test_cards_of_every_version_are_read_and_a_broken_one_spoils_no_other() -> None:
     (gbk,) = read_cards(GBK)
     assert (gbk.display_name, gbk.family_name, gbk.given_name, gbk.organisation) == (
@@ -142,6 +200,7 @@ def test_cards_of_every_version_are_read_and_a_broken_one_spoils_no_other() -> N
     assert not list(read_cards(b"END:VCARD\n\x00\xff no card"))
 
 
+@pytest.mark.capability("c.contacts")
 async def test_a_card_file_makes_contacts_once_and_a_contact_goes_out_as_it_came(customer: Service) -> None:
     account = await customer.sales1.CreateAccount(account={"displayName": "名片电子"})
     sha256, size = await blobs.keep(

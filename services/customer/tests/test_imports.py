@@ -96,6 +96,7 @@ async def test_a_bad_row_in_the_middle_is_named_and_nothing_is_written(customer:
     assert not await accounts(customer.sales1, "润丰")
 
 
+@pytest.mark.capability("c.import")
 async def test_the_good_rows_are_kept_only_if_asked(customer: Service) -> None:
     found = await checked(customer, customer.sales1, BAD_MIDDLE)
     done = await ran(customer, customer.sales1, found, skip_errors=True)
@@ -152,6 +153,7 @@ async def test_an_imported_account_is_like_one_typed_in(customer: Service) -> No
     assert refused.value.reason == "ACCOUNT_COLLISION"
 
 
+@pytest.mark.capability("c.import")
 async def test_the_same_file_again_creates_nothing(customer: Service) -> None:
     content = table(
         ("客户名称",), *((f"再来{n}号纺织有限公司",) for n in "甲乙丙丁"), ("再来甲号纺织有限责任公司",)
@@ -167,6 +169,7 @@ async def test_the_same_file_again_creates_nothing(customer: Service) -> None:
     assert len(await accounts(customer.sales1, "再来")) == 4
 
 
+@pytest.mark.capability("c.import")
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "gb18030", "utf-16"])
 async def test_chinese_is_read_in_every_usual_encoding(customer: Service, encoding: str) -> None:
     name = f"编码{encoding.replace('-', '')}仪表有限公司"
@@ -347,6 +350,7 @@ async def test_two_accounts_of_one_name_are_an_ambiguous_reference(customer: Ser
     assert "2" in found.errors[0].text
 
 
+@pytest.mark.capability("c.import")
 async def test_update_fills_in_what_the_row_says_and_revert_gives_the_old_values_back(
     customer: Service,
 ) -> None:
@@ -437,6 +441,7 @@ async def test_a_file_over_the_limit_is_refused(customer: Service) -> None:
     assert refused.value.reason == "IMPORT_TOO_LARGE"
 
 
+@pytest.mark.capability("c.import")
 async def test_a_run_killed_in_the_middle_ends_as_if_nothing_had_happened(customer: Service) -> None:
     names = [f"断续第{n}号器械有限公司" for n in range(1, 2601)]
     rows = [(name, f"{n % 97}", names[n // 2] if n % 50 == 7 else "") for n, name in enumerate(names)]
