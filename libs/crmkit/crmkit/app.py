@@ -31,7 +31,7 @@ from sqlalchemy import MetaData, QueuePool, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine, async_sessionmaker, create_async_engine
 
-from crmkit import copies, departments, dictionaries, merging, scope, telemetry, transfer
+from crmkit import copies, departments, dictionaries, handing, merging, scope, telemetry, transfer
 from crmkit.approvals import Policies
 from crmkit.auth import Caller, Directory, Verifier, system
 from crmkit.background import ended, settle
@@ -159,7 +159,15 @@ class Running:
             aside, self.verifier, self.config, self.bus, app.migrations, [self._further(q) for q in app.ready]
         )
         self.runs = Runs(
-            self, {**transfer.KINDS, **dictionaries.KINDS, **departments.KINDS, **merging.KINDS, **app.runs}
+            self,
+            {
+                **transfer.KINDS,
+                **dictionaries.KINDS,
+                **departments.KINDS,
+                **merging.KINDS,
+                **handing.KINDS,
+                **app.runs,
+            },  # fmt: skip
         )
         self._tasks: list[asyncio.Task[None]] = []
         return self
@@ -180,6 +188,7 @@ class Running:
             on_dictionary_item_merged,
             departments.on_department_merged,
             *merging.HANDLERS,
+            *handing.HANDLERS,
         ]
         if keeper := copies.keeper(self.foreign):
             functions.append(keeper)

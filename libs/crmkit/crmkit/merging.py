@@ -429,7 +429,7 @@ async def _bring_back(
             await _bring_private_back(known[table, entry.column], entry, redirects, call)
         return
     row = await call.db.get(model, key, with_for_update=True)
-    if row is None or (moved and await _touched(row, moved[0].version, call)):
+    if row is None or (moved and await touched(row, moved[0].version, call)):
         for entry in moved:
             entry.state = "LEFT"
         return
@@ -453,7 +453,7 @@ async def _bring_private_back(place: Place, entry: Repoint, redirects: Mapping[s
         entry.state = "LEFT"
 
 
-async def _touched(row: Resource, version: int, call: Call) -> bool:
+async def touched(row: Resource, version: int, call: Call) -> bool:
     """Whether a person has changed the record since; changes of the services themselves do not count."""
     if row.version == version:
         return False

@@ -70,6 +70,8 @@ class Resource:
     follows_departments: ClassVar[bool] = True
     # States that lists, search and figures leave out unless their filter names one.
     unlisted: ClassVar[tuple[str, ...]] = ()
+    # False where records stay with their owner when the owner's work is handed over.
+    handed_over: ClassVar[bool] = True
 
     id: Mapped[UUID] = mapped_column(Uuid, primary_key=True, sort_order=-10)
     number: Mapped[str] = mapped_column(Text, server_default=text("''"), sort_order=90)
@@ -121,6 +123,12 @@ class Resource:
     def name(self) -> str:
         """Resource name, such as "accounts/0190…"."""
         return f"{self.described.collection}/{self.id}"
+
+    async def pass_on(self, to: str, department: str, cause: str, call: Any) -> None:
+        """Goes to another owner in the handover `cause`; everything else stays."""
+        self.owner, self.department = to, department or self.department
+        if to in self.collaborators:
+            self.collaborators = [one for one in self.collaborators if one != to]
 
     @property
     def etag(self) -> str:

@@ -26,6 +26,15 @@ from customer.sea.records import on_business_changed
 from customer.service import CustomerService
 from customer.timeline import RUNS as TIMELINE_RUNS
 from customer.timeline import on_any_fact
+from customer.transfers import RUNS as TRANSFER_RUNS
+from customer.transfers import (
+    on_employee_changed,
+    on_employee_frozen,
+    on_employee_offboarded,
+    on_transfer_applied,
+    on_transfer_previewed,
+    watch_transfers,
+)
 
 
 def app() -> App:
@@ -46,6 +55,11 @@ def app() -> App:
             on_merge_previewed,
             on_merge_repointed,
             on_merge_decided,
+            on_transfer_previewed,
+            on_transfer_applied,
+            on_employee_frozen,
+            on_employee_offboarded,
+            on_employee_changed,
         ],
         schedules=[
             expire_profile_changes,
@@ -58,10 +72,11 @@ def app() -> App:
             keep_deadlines,
             scan,
             watch_merges,
+            watch_transfers,
         ],
         on_start=[sea.fill_working_days],
         merged=[after_merge],
-        runs={**IMPORT_RUNS, **TIMELINE_RUNS, **sea.RUNS, **simulation.RUNS},
+        runs={**IMPORT_RUNS, **TIMELINE_RUNS, **sea.RUNS, **simulation.RUNS, **TRANSFER_RUNS},
         tables=Base.metadata,
         migrations=Path(__file__).parent.parent / "migrations",
     )

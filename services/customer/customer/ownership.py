@@ -7,6 +7,7 @@ same transaction, writes the only history, tells the fact and starts the clocks 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
+from uuid import UUID
 
 from crm.customer.v1 import events_pb2 as events
 from crm.customer.v1 import pb
@@ -21,6 +22,7 @@ from customer.model.account import Account
 from customer.model.contact import Contact
 from customer.model.pool import Pool, PoolClaim, PoolItem
 from customer.model.pool_rule import PoolRule
+from customer.model.transfer import Transfer
 from customer.sea.states import watch
 
 POOLED_BY = {"CREATE", "RELEASE", "RECYCLE", "IDLE", "POOL", "TRANSFER"}
@@ -38,6 +40,7 @@ class Change:
     reason: str = ""
     evidence: str = ""
     open_business: str = ""
+    actor: str = ""
 
 
 def check_active(employee: str, call: Call) -> dict[str, Any]:
@@ -114,6 +117,33 @@ async def put_into_pool(
             "time": call.now, "from_department": department,
         },
     )  # fmt: skip
+
+
+async def hand_over(account: Account, to: str, pool: str, cause: str, call: Call) -> None:
+    """Goes to another owner, or into a pool, by a handover; whoever had it may read it for a while."""
+    transfer = await call.db.get(Transfer, UUID(cause.partition("/")[2]))
+    assert transfer is not None
+    former = account.owner
+    change = Change(
+        "TRANSFER", cause=cause, reason=transfer.number, actor=transfer.actor, open_business="KEEP"
+    )
+    if not to:
+        target = await call.find(Pool, Pool.id == pool.rpartition("/")[2])
+        if target is None:
+            raise FailedPrecondition("POOL_NOT_ALLOWED")
+        await put_into_pool(account, target, change, call)
+        return
+    await give(account, to, change, call)
+    if former and (until := transfer.reads_until(call.now)) is not None:
+        await share(account, former, "READ", until.date(), cause, call)
+
+
+async def thaw(account: Account, call: Call) -> None:
+    """The customer has somebody again: whoever stood in meanwhile does no more."""
+    account.state = "ACTIVE"
+    for one in list(account.collaborations):
+        if one.cause.startswith("transfers/") and one.access == "WORK":
+            await unshare(account, one.employee, call)
 
 
 async def check_capacity(employee: str, call: Call, *, besides: Account | None = None, more: int = 1) -> None:
@@ -216,8 +246,9 @@ async def _move(
     account.owner_time, account.owner_how = call.now, change.how
     account.owner_from = left
     account.pool = "" if to else change.pool
-    if account.state != "FROZEN" or not to:
-        account.state = "ACTIVE" if to else "POOLED"
+    if account.state == "FROZEN":
+        await thaw(account, call)
+    account.state = "ACTIVE" if to else "POOLED"
     if to:
         await unshare(account, to, call)
     else:
@@ -259,7 +290,7 @@ async def _record(account: Account, former: str, department: str, change: Change
     line = PoolClaim(
         account=account.name, kind=change.how, employee=account.owner, pool=change.pool, rule=change.rule,
         clause=change.clause, time=call.now, reason=change.reason, evidence=change.evidence, cause=change.cause,
-        actor=call.caller.actor, from_department=department, owner=account.owner or former,
+        actor=change.actor or call.caller.actor, from_department=department, owner=account.owner or former,
         department=account.department or department,
     )  # fmt: skip
     setattr(line, "from", former)

@@ -11,7 +11,7 @@ from crmkit.resource import parse_name
 from crmkit.standard import Standard
 from sqlalchemy import select
 
-from customer import collision, disputes, merges, ownership, places
+from customer import collision, disputes, merges, ownership, places, transfers
 from customer.contacts import card_of, from_cards
 from customer.credit import check_register, coverage
 from customer.hierarchy import hierarchy
@@ -30,6 +30,7 @@ from customer.model.profile_change import ProfileChange
 from customer.model.relation import AccountRelation
 from customer.model.timeline import TimelineEntry
 from customer.model.trait import Trait
+from customer.model.transfer import Transfer, TransferItem
 from customer.orgchart import org_chart
 from customer.overview import overview
 from customer.persona import persona
@@ -63,6 +64,8 @@ class CustomerService:
     simulated_returns = Standard(SimulatedReturn)
     pool_claims = Standard(PoolClaim)
     merges = Standard(Merge)
+    transfers = Standard(Transfer)
+    transfer_items = Standard(TransferItem)
 
     async def AssignAccount(self, request: pb.AssignAccountRequest, call: Call) -> Account:
         account = await call.load(Account, request)
@@ -238,6 +241,36 @@ class CustomerService:
         merge = await call.load(Merge, request)
         await merges.resume(merge, call)
         return merge
+
+    async def PreviewTransfer(self, request: Any, call: Call) -> Transfer:
+        transfer = await call.load(Transfer, request)
+        await transfers.preview(transfer, call)
+        return transfer
+
+    async def RunTransfer(self, request: Any, call: Call) -> Transfer:
+        transfer = await call.load(Transfer, request)
+        await transfers.run(transfer, call)
+        return transfer
+
+    async def AcceptTransfer(self, request: pb.AcceptTransferRequest, call: Call) -> Transfer:
+        transfer = await call.load(Transfer, request)
+        await transfers.accept(transfer, list(request.items), call)
+        return transfer
+
+    async def DeclineTransfer(self, request: pb.DeclineTransferRequest, call: Call) -> Transfer:
+        transfer = await call.load(Transfer, request)
+        await transfers.decline(transfer, list(request.items), request.reason, call)
+        return transfer
+
+    async def UndoTransfer(self, request: Any, call: Call) -> Transfer:
+        transfer = await call.load(Transfer, request)
+        await transfers.undo(transfer, call)
+        return transfer
+
+    async def ListUnattendedAccounts(
+        self, request: pb.ListUnattendedAccountsRequest, call: Call
+    ) -> dict[str, Any]:
+        return await transfers.unattended(request, call)
 
     async def GetAccountOverview(self, request: Any, call: Call) -> pb.AccountOverview:
         return await overview(await call.load(Account, request.name, lock=False), call)

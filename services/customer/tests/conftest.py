@@ -1,15 +1,166 @@
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from importlib import import_module
 from typing import Any
 from uuid import uuid4
 
 import pytest
+from crmkit.map import APPS
 from crmkit.testing import Parts, Service
 from customer.app import app
+from local_platform.layout import PEOPLE
+from sqlalchemy import text
 
 AREAS = {
     "opportunities": "sales", "quotes": "sales", "orders": "orders", "contracts": "orders", "allocations": "billing",
     "accountBalances": "billing", "paymentRefunds": "billing", "tickets": "servicedesk", "surveyResponses": "servicedesk",
 }  # fmt: skip
+
+DAY = {"year": 2026, "month": 1, "day": 1}
+# Ledgers and readings of the merge itself, and what says how often a row was written.
+_LEDGERS = {
+    "merges",
+    "pool_claims",
+    "audit_entries",
+    "notifications",
+    "facts",
+    "findings",
+    "search_documents",
+}
+_VOLATILE = {"version", "update_time", "etag", "last_interaction_time", "tally"}
+
+
+@dataclass(frozen=True)
+class World:
+    """All services, and who works with them."""
+
+    services: Mapping[str, Service]
+
+    def __getattr__(self, name: str) -> Service:
+        return self.services[name]
+
+    async def contents(self) -> dict[str, Any]:
+        """Every row of every resource in eight databases."""
+        found: dict[str, Any] = {}
+        for name, service in self.services.items():
+            for model in service.running.app.models:
+                table = model.__tablename__
+                if table in _LEDGERS:
+                    continue
+                async with service.running.system_call("test", None) as call:
+                    rows = await call.db.execute(text(f"SELECT * FROM {table}"))
+                    for row in rows.mappings():
+                        kept = {k: v for k, v in row.items() if k not in _VOLATILE}
+                        if table == "timeline" and "erge" in row["kind"]:
+                            continue
+                        found[f"{name}.{table}/{row['id']}"] = kept
+        return found
+
+    async def refers(self, name: str) -> set[str]:
+        """Columns of all services that still name the record, ledgers and the record's own life aside."""
+        found: set[str] = set()
+        for service in self.services.values():
+            for model in service.running.app.models:
+                table = model.__tablename__
+                if table in _LEDGERS | {"timeline"}:
+                    continue
+                for column in model.__table__.columns:  # type: ignore[attr-defined]
+                    async with service.running.system_call("test", None) as call:
+                        statement = f'SELECT count(*) FROM {table} WHERE "{column.name}"::text LIKE :name'
+                        if await call.db.scalar(text(statement), {"name": f"%{name}%"}):
+                            found.add(f"{table}.{column.name}")
+        return found
+
+    async def business(self, name: str, owner: str = "sales1") -> dict[str, str]:
+        """A customer that every service knows: people, follow-up, consents, deal, contract, invoice, ticket, task."""
+        sales = self.customer.client(owner)
+        account = (
+            await sales.CreateAccount(
+                account={
+                    "displayName": name,
+                    "industry": "机械",
+                    "emails": [{"address": f"{uuid4().hex}@a.example"}],
+                }
+            )
+        ).name
+        contact = (
+            await sales.CreateContact(
+                contact={"displayName": "冯同人", "account": account, "phones": [{"number": "13911223344"}]}
+            )
+        ).name
+        interaction = {
+            "account": account, "contacts": [contact], "channel": "CALL", "startTime": "2026-11-20T02:00:00Z",
+            "subjects": [account], "summary": "谈了备件的年度框架协议和价格", "result": "有意向",
+        }  # fmt: skip
+        await sales.CreateInteraction(interaction=interaction)
+        deal = await self.sales.client(owner).CreateOpportunity(
+            opportunity={
+                "displayName": "备件框架", "account": account, "need": "备件", "contacts": [{"contact": contact}],
+                "amount": {"currencyCode": "CNY", "amount": "5000.00"},
+                "expectedCloseDate": {"year": 2027, "month": 3, "day": 31},
+            }
+        )  # fmt: skip
+        line = {
+            "description": "备件",
+            "quantity": "1",
+            "unitPrice": {"currencyCode": "CNY", "amount": "100.00"},
+            "taxRate": "0",
+        }
+        contract = await self.orders.client(owner).CreateContract(
+            contract={
+                "displayName": "备件合同", "account": account, "contact": contact, "currency": "CNY", "effectiveFrom": DAY,
+                "lines": [line],
+            }
+        )  # fmt: skip
+        finance = self.billing.client("finance")
+        invoice = await finance.CreateInvoice(
+            invoice={"account": account, "currency": "CNY", "lines": [line]}
+        )
+        await finance.IssueInvoice(name=invoice.name)
+        ticket = await self.servicedesk.client("agent").CreateTicket(
+            ticket={
+                "displayName": "漏油",
+                "description": "接头漏油",
+                "type": "COMPLAINT",
+                "severity": "MAJOR",
+                "channel": "PHONE",
+                "account": account,
+                "contact": contact,
+                "related": [account],
+            }
+        )
+        task = await self.workspace.client(owner).CreateTask(
+            task={"displayName": "寄样品", "links": [account, contact]}
+        )
+        return {
+            "account": account, "contact": contact, "deal": deal.name, "contract": contract.name, "invoice": invoice.name,
+            "ticket": ticket.name, "task": task.name,
+        }  # fmt: skip
+
+    async def settled(self) -> None:
+        """Waits until every service has handled what it was told."""
+
+        async def idle() -> bool:
+            for service in self.services.values():
+                async with service.running.system_call("test", None) as call:
+                    if await call.db.scalar(text("SELECT count(*) FROM outbox WHERE published_at IS NULL")):
+                        return False
+                    if await call.db.scalar(
+                        text("SELECT count(*) FROM bulk_runs WHERE state IN ('QUEUED', 'RUNNING')")
+                    ):
+                        return False
+            js = await self.customer.running.bus.connected()
+            for area in self.services:
+                for consumer in await js.consumers_info(f"crm-{area}"):
+                    if consumer.num_pending or consumer.num_ack_pending:
+                        return False
+            return True
+
+        quiet = 0
+        while quiet < 3:
+            await self.customer.eventually(idle, 60)
+            quiet += 1
 
 
 @pytest.fixture(scope="session")
@@ -38,3 +189,18 @@ def told(customer: Service) -> Callable[..., Awaitable[str]]:
         return name
 
     return tell
+
+
+@pytest.fixture(scope="session")
+async def world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World]:
+    """The eight services on parts of their own: workspace changes who there is."""
+    async with AsyncExitStack() as stack:
+        environment = stack.enter_context(pytest.MonkeyPatch.context())
+        environment.setenv("SEED_COMPANY", str(PEOPLE))
+        parts = await stack.enter_async_context(Parts(tmp_path_factory.mktemp("everywhere")))
+        services: dict[str, Service] = {}
+        for entry in APPS:
+            if entry.database:
+                app = import_module(f"{entry.name}.app").app()
+                services[entry.name] = await stack.enter_async_context(parts.service(app))
+        yield World(services)

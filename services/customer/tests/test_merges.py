@@ -1,92 +1,18 @@
 """Merges over all eight services, and back: nothing is lost, and nothing is left behind."""
 
-from collections.abc import AsyncIterator, Mapping
-from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
-from importlib import import_module
 from typing import Any
 from uuid import uuid4
 
 import pytest
 from crm.customer.v1 import pb
-from crmkit.map import APPS
 from crmkit.tables import HeldAction
-from crmkit.testing import Parts, Refused, Service
+from crmkit.testing import Refused, Service
 from customer import merges
-from local_platform.layout import PEOPLE
 from sqlalchemy import select, text
 
 State = pb.Merge.State
-DAY = {"year": 2026, "month": 1, "day": 1}
-# Ledgers and readings of the merge itself, and what says how often a row was written.
-_LEDGERS = {
-    "merges",
-    "pool_claims",
-    "audit_entries",
-    "notifications",
-    "facts",
-    "findings",
-    "search_documents",
-}
-_VOLATILE = {"version", "update_time", "etag", "last_interaction_time", "tally"}
-
-
-@dataclass(frozen=True)
-class World:
-    """All services, and who works with them."""
-
-    services: Mapping[str, Service]
-
-    def __getattr__(self, name: str) -> Service:
-        return self.services[name]
-
-    async def contents(self) -> dict[str, Any]:
-        """Every row of every resource in eight databases."""
-        found: dict[str, Any] = {}
-        for name, service in self.services.items():
-            for model in service.running.app.models:
-                table = model.__tablename__
-                if table in _LEDGERS:
-                    continue
-                async with service.running.system_call("test", None) as call:
-                    rows = await call.db.execute(text(f"SELECT * FROM {table}"))
-                    for row in rows.mappings():
-                        kept = {k: v for k, v in row.items() if k not in _VOLATILE}
-                        if table == "timeline" and "erge" in row["kind"]:
-                            continue
-                        found[f"{name}.{table}/{row['id']}"] = kept
-        return found
-
-    async def refers(self, name: str) -> set[str]:
-        """Columns of all services that still name the record, ledgers and the record's own life aside."""
-        found: set[str] = set()
-        for service in self.services.values():
-            for model in service.running.app.models:
-                table = model.__tablename__
-                if table in _LEDGERS | {"timeline"}:
-                    continue
-                for column in model.__table__.columns:  # type: ignore[attr-defined]
-                    async with service.running.system_call("test", None) as call:
-                        statement = f'SELECT count(*) FROM {table} WHERE "{column.name}"::text LIKE :name'
-                        if await call.db.scalar(text(statement), {"name": f"%{name}%"}):
-                            found.add(f"{table}.{column.name}")
-        return found
-
-
-@pytest.fixture(scope="module")
-async def world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World]:
-    """The eight services on parts of their own: workspace changes who there is."""
-    async with AsyncExitStack() as stack:
-        environment = stack.enter_context(pytest.MonkeyPatch.context())
-        environment.setenv("SEED_COMPANY", str(PEOPLE))
-        parts = await stack.enter_async_context(Parts(tmp_path_factory.mktemp("everywhere")))
-        services: dict[str, Service] = {}
-        for entry in APPS:
-            if entry.database:
-                app = import_module(f"{entry.name}.app").app()
-                services[entry.name] = await stack.enter_async_context(parts.service(app))
-        yield World(services)
 
 
 async def reached(service: Service, merge: str, state: int) -> Any:
@@ -115,96 +41,6 @@ async def refusal(awaitable: Any) -> str:
     return refused.value.reason
 
 
-async def customer_with_business(world: World, name: str, owner: str = "sales1") -> dict[str, str]:
-    """A customer that every service knows: people, follow-up, consents, deal, contract, invoice, ticket, task."""
-    sales = world.customer.client(owner)
-    account = (
-        await sales.CreateAccount(
-            account={
-                "displayName": name,
-                "industry": "机械",
-                "emails": [{"address": f"{uuid4().hex}@a.example"}],
-            }
-        )
-    ).name
-    contact = (
-        await sales.CreateContact(
-            contact={"displayName": "冯同人", "account": account, "phones": [{"number": "13911223344"}]}
-        )
-    ).name
-    interaction = {
-        "account": account, "contacts": [contact], "channel": "CALL", "startTime": "2026-11-20T02:00:00Z",
-        "subjects": [account], "summary": "谈了备件的年度框架协议和价格", "result": "有意向",
-    }  # fmt: skip
-    await sales.CreateInteraction(interaction=interaction)
-    deal = await world.sales.client(owner).CreateOpportunity(
-        opportunity={
-            "displayName": "备件框架", "account": account, "need": "备件", "contacts": [{"contact": contact}],
-            "amount": {"currencyCode": "CNY", "amount": "5000.00"},
-            "expectedCloseDate": {"year": 2027, "month": 3, "day": 31},
-        }
-    )  # fmt: skip
-    line = {
-        "description": "备件",
-        "quantity": "1",
-        "unitPrice": {"currencyCode": "CNY", "amount": "100.00"},
-        "taxRate": "0",
-    }
-    contract = await world.orders.client(owner).CreateContract(
-        contract={
-            "displayName": "备件合同", "account": account, "contact": contact, "currency": "CNY", "effectiveFrom": DAY,
-            "lines": [line],
-        }
-    )  # fmt: skip
-    finance = world.billing.client("finance")
-    invoice = await finance.CreateInvoice(invoice={"account": account, "currency": "CNY", "lines": [line]})
-    await finance.IssueInvoice(name=invoice.name)
-    ticket = await world.servicedesk.client("agent").CreateTicket(
-        ticket={
-            "displayName": "漏油",
-            "description": "接头漏油",
-            "type": "COMPLAINT",
-            "severity": "MAJOR",
-            "channel": "PHONE",
-            "account": account,
-            "contact": contact,
-            "related": [account],
-        }
-    )
-    task = await world.workspace.client(owner).CreateTask(
-        task={"displayName": "寄样品", "links": [account, contact]}
-    )
-    return {
-        "account": account, "contact": contact, "deal": deal.name, "contract": contract.name, "invoice": invoice.name,
-        "ticket": ticket.name, "task": task.name,
-    }  # fmt: skip
-
-
-async def settled(world: World) -> None:
-    """Waits until every service has handled what it was told."""
-
-    async def idle() -> bool:
-        for service in world.services.values():
-            async with service.running.system_call("test", None) as call:
-                if await call.db.scalar(text("SELECT count(*) FROM outbox WHERE published_at IS NULL")):
-                    return False
-                if await call.db.scalar(
-                    text("SELECT count(*) FROM bulk_runs WHERE state IN ('QUEUED', 'RUNNING')")
-                ):
-                    return False
-        js = await world.customer.running.bus.connected()
-        for area in world.services:
-            for consumer in await js.consumers_info(f"crm-{area}"):
-                if consumer.num_pending or consumer.num_ack_pending:
-                    return False
-        return True
-
-    quiet = 0
-    while quiet < 3:
-        await world.customer.eventually(idle, 60)
-        quiet += 1
-
-
 def difference(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:
     """What is not the same in both."""
     found: dict[str, Any] = {}
@@ -220,15 +56,15 @@ def difference(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str,
 
 
 async def test_everything_of_the_merged_customer_is_the_survivors_in_all_services_and_comes_back(
-    world: World,
+    world: Any,
 ) -> None:
-    stays = await customer_with_business(world, "合并甲机床有限公司")
-    goes = await customer_with_business(world, "合流乙锻压股份公司", "sales2")
+    stays = await world.business("合并甲机床有限公司")
+    goes = await world.business("合流乙锻压股份公司", "sales2")
     customer = world.customer
     yes = {"subject": stays["account"], "channel": "EMAIL", "purpose": "MARKETING", "source": "FORM"}
     await customer.admin.CreateConsent(consent={**yes, "subject": goes["account"], "decision": "WITHDRAWN"})
     await customer.admin.CreateConsent(consent={**yes, "decision": "GRANTED"})
-    await settled(world)
+    await world.settled()
     before = await world.contents()
 
     merge = await previewed(customer, stays["account"], goes["account"])
@@ -254,7 +90,7 @@ async def test_everything_of_the_merged_customer_is_the_survivors_in_all_service
     await reached(customer, merge.name, State.PREVIEWED)
     await customer.admin.RunMerge(name=merge.name, requestId=uuid4().hex)
     done = await reached(customer, merge.name, State.DONE)
-    await settled(world)
+    await world.settled()
 
     loser = await customer.admin.GetAccount(name=goes["account"])
     assert (pb.Account.State.Name(loser.state), loser.merged_into) == ("MERGED", stays["account"])
@@ -301,7 +137,7 @@ async def test_everything_of_the_merged_customer_is_the_survivors_in_all_service
     await customer.admin.UndoMerge(name=merge.name, requestId=uuid4().hex)
     undone = await reached(customer, merge.name, State.UNDONE)
     assert not undone.left
-    await settled(world)
+    await world.settled()
     after = await world.contents()
     # The entries and figures of the late deal are new since.
     new = {key for key in after.keys() - before.keys() if "timeline" in key or "迟到商机" in str(after[key])}
@@ -309,7 +145,7 @@ async def test_everything_of_the_merged_customer_is_the_survivors_in_all_service
 
 
 async def test_what_a_person_changed_since_stays_and_is_listed_and_later_merges_come_first(
-    world: World,
+    world: Any,
 ) -> None:
     customer = world.customer
     names = [
@@ -339,7 +175,7 @@ async def test_what_a_person_changed_since_stays_and_is_listed_and_later_merges_
     (fact,) = await customer.facts("crm.customer.v1.AccountMerged", first.name)
     for _ in range(2):
         await customer.tell("crm.customer.v1.AccountMerged", fact, first.name)
-    await settled(world)
+    await world.settled()
     again = await customer.admin.GetMerge(name=first.name)
     assert (again.moved, again.acknowledgements) == (first.moved, first.acknowledgements)
     assert (await customer.sales1.GetAccount(name=names[0])).needs == "焦炭"

@@ -56,7 +56,8 @@ async def on_lead_account_resolved(event: customer_events.LeadAccountResolved, c
 
 async def on_account_owner_changed(event: customer_events.AccountOwnerChanged, call: Call) -> None:
     """Open business of the owner before goes along; stage, state and follow-ups stay."""
-    if not event.to:
+    # A handover says itself what goes to whom.
+    if not event.to or event.how == "TRANSFER":
         return
     before = getattr(event, "from")  # a word of the language
     statement = select(Opportunity).where(

@@ -192,6 +192,12 @@ class Account(Resource, Base):
         self.protection_reason = reason if until > call.now else ""
         watch(self, call)
 
+    async def pass_on(self, to: str, department: str, cause: str, call: Call) -> None:
+        """Goes to another owner in a handover; without one `department` is the pool that takes it."""
+        from customer import ownership
+
+        await ownership.hand_over(self, to, department, cause, call)
+
     def archive(self) -> None:
         """Takes the account out of daily work."""
         self.check_state("ACTIVE", "POOLED")

@@ -26,6 +26,7 @@ class Import(Resource, Base):
     """One file of customers being brought in; the work itself is a run of the kit."""
 
     __message__ = pb.Import
+    handed_over = False
 
     file: Mapped[str]
     file_name: Mapped[str]

@@ -24,6 +24,7 @@ class Interaction(Resource, Base):
     """One contact moment with a customer."""
 
     __message__ = pb.Interaction
+    handed_over = False
     refers_by = ("subjects",)
     __table_args__ = (
         Index(

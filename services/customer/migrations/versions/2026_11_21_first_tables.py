@@ -1506,6 +1506,150 @@ def upgrade() -> None:
         "traits_update_time_index", "traits", [sa.literal_column("update_time DESC"), "id"], unique=False
     )
     op.create_table(
+        "transfer_items",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("transfer", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("item", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("collection", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("from", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("to", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("state", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("reason", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("batch", sa.Integer(), server_default=sa.text("0"), nullable=False),
+        sa.Column("declined_by", sa.Text(), server_default="", nullable=False),
+        sa.Column("number", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("owner", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("department", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column(
+            "collaborators", postgresql.ARRAY(sa.Text()), server_default=sa.text("'{}'"), nullable=False
+        ),
+        sa.Column("pending_approval", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("create_time", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("update_time", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("creator", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column(
+            "custom", postgresql.JSONB(astext_type=sa.Text()), server_default=sa.text("'{}'"), nullable=False
+        ),
+        sa.Column("version", sa.Integer(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("transfer_items_pkey")),
+    )
+    op.create_index(
+        "transfer_items_department_update_time_index",
+        "transfer_items",
+        ["department", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "transfer_items_from_index",
+        "transfer_items",
+        ["from", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index("transfer_items_item_key", "transfer_items", ["transfer", "item"], unique=True)
+    op.create_index(
+        "transfer_items_owner_update_time_index",
+        "transfer_items",
+        ["owner", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "transfer_items_to_index",
+        "transfer_items",
+        ["to", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "transfer_items_transfer_index",
+        "transfer_items",
+        ["transfer", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "transfer_items_update_time_index",
+        "transfer_items",
+        [sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_table(
+        "transfers",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("display_name", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("from", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("reason", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("plan", postgresql.JSONB(), server_default=sa.text("'[]'"), nullable=False),
+        sa.Column("notes", postgresql.JSONB(), server_default=sa.text("'[]'"), nullable=False),
+        sa.Column("effective_time", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("afterglow_days", sa.Integer(), server_default=sa.text("0"), nullable=False),
+        sa.Column("state", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("preview", postgresql.JSONB(), server_default=sa.text("'[]'"), nullable=False),
+        sa.Column("acknowledgements", postgresql.JSONB(), server_default=sa.text("'[]'"), nullable=False),
+        sa.Column("moved", sa.Integer(), server_default=sa.text("0"), nullable=False),
+        sa.Column("left", postgresql.JSONB(), server_default=sa.text("'[]'"), nullable=False),
+        sa.Column("preview_time", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("run_time", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("accept_until_time", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("undo_until_time", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("successor", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("batches", sa.Integer(), server_default=sa.text("0"), nullable=False),
+        sa.Column("deadline", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("actor", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("number", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("owner", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("department", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column(
+            "collaborators", postgresql.ARRAY(sa.Text()), server_default=sa.text("'{}'"), nullable=False
+        ),
+        sa.Column("pending_approval", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("create_time", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("update_time", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("creator", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column(
+            "custom", postgresql.JSONB(astext_type=sa.Text()), server_default=sa.text("'{}'"), nullable=False
+        ),
+        sa.Column("version", sa.Integer(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("transfers_pkey")),
+    )
+    op.create_index(
+        "transfers_department_update_time_index",
+        "transfers",
+        ["department", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "transfers_from_index",
+        "transfers",
+        ["from", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "transfers_number_key", "transfers", ["number"], unique=True, postgresql_where=sa.text("number != ''")
+    )
+    op.create_index(
+        "transfers_owner_update_time_index",
+        "transfers",
+        ["owner", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "transfers_successor_index",
+        "transfers",
+        ["successor", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "transfers_update_time_index",
+        "transfers",
+        [sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "transfers_waiting_index",
+        "transfers",
+        ["state"],
+        unique=False,
+        postgresql_where=sa.text("state NOT IN ('DONE', 'UNDONE', 'CANCELLED')"),
+    )
+    op.create_table(
         "working_days",
         sa.Column("day", sa.Date(), nullable=False),
         sa.Column("ordinal", sa.Integer(), nullable=False),
@@ -1951,11 +2095,55 @@ def upgrade() -> None:
         ),
         sa.PrimaryKeyConstraint("change", "address", name=op.f("profile_codes_pkey")),
     )
+    op.create_table(
+        "transfers_search",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column(
+            "search_grams", postgresql.ARRAY(sa.Text(collation="C")), server_default="{}", nullable=False
+        ),
+        sa.Column("search_text", sa.Text(collation="C"), server_default="", nullable=False),
+        sa.Column(
+            "search_pinyin", postgresql.ARRAY(sa.Text(collation="C")), server_default="{}", nullable=False
+        ),
+        sa.ForeignKeyConstraint(
+            ["id"], ["transfers.id"], name=op.f("transfers_search_id_fkey"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("transfers_search_pkey")),
+    )
+    op.create_index(
+        "ix_transfers_search_search_grams",
+        "transfers_search",
+        ["search_grams"],
+        unique=False,
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "off"},
+    )
+    op.create_index(
+        "ix_transfers_search_search_pinyin",
+        "transfers_search",
+        [sa.literal_column("array_to_tsvector(search_pinyin)")],
+        unique=False,
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "off"},
+    )
     # ### end Alembic commands ###
 
 
 def downgrade() -> None:
     # ### commands auto generated by Alembic - please adjust! ###
+    op.drop_index(
+        "ix_transfers_search_search_pinyin",
+        table_name="transfers_search",
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "off"},
+    )
+    op.drop_index(
+        "ix_transfers_search_search_grams",
+        table_name="transfers_search",
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "off"},
+    )
+    op.drop_table("transfers_search")
     op.drop_table("profile_codes")
     op.drop_index(
         "ix_profile_changes_search_search_pinyin",
@@ -2132,6 +2320,26 @@ def downgrade() -> None:
     op.drop_index("account_pins_cell_index", table_name="account_pins")
     op.drop_table("account_pins")
     op.drop_table("working_days")
+    op.drop_index(
+        "transfers_waiting_index",
+        table_name="transfers",
+        postgresql_where=sa.text("state NOT IN ('DONE', 'UNDONE', 'CANCELLED')"),
+    )
+    op.drop_index("transfers_update_time_index", table_name="transfers")
+    op.drop_index("transfers_successor_index", table_name="transfers")
+    op.drop_index("transfers_owner_update_time_index", table_name="transfers")
+    op.drop_index("transfers_number_key", table_name="transfers", postgresql_where=sa.text("number != ''"))
+    op.drop_index("transfers_from_index", table_name="transfers")
+    op.drop_index("transfers_department_update_time_index", table_name="transfers")
+    op.drop_table("transfers")
+    op.drop_index("transfer_items_update_time_index", table_name="transfer_items")
+    op.drop_index("transfer_items_transfer_index", table_name="transfer_items")
+    op.drop_index("transfer_items_to_index", table_name="transfer_items")
+    op.drop_index("transfer_items_owner_update_time_index", table_name="transfer_items")
+    op.drop_index("transfer_items_item_key", table_name="transfer_items")
+    op.drop_index("transfer_items_from_index", table_name="transfer_items")
+    op.drop_index("transfer_items_department_update_time_index", table_name="transfer_items")
+    op.drop_table("transfer_items")
     op.drop_index("traits_update_time_index", table_name="traits")
     op.drop_index("traits_owner_update_time_index", table_name="traits")
     op.drop_index("traits_department_update_time_index", table_name="traits")

@@ -26,6 +26,7 @@ class CommissionStatement(Resource, Base):
     """A month of one person in one currency. What is below nothing is carried, never paid."""
 
     __message__ = pb.CommissionStatement
+    handed_over = False
     __table_args__ = (
         Index("commission_statements_month_key", "owner", "month", "entries_total_currency", unique=True),
     )

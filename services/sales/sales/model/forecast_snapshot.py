@@ -28,6 +28,7 @@ class Forecast(Resource, Base):
     """A snapshot. Its figures never change; while the week lasts, people may say what they think differently."""
 
     __message__ = pb.Forecast
+    handed_over = False
     __table_args__ = (Index("forecasts_week_key", "node", "week_date", unique=True),)
 
     month: Mapped[str]

@@ -42,6 +42,7 @@ class Target(Resource, Base):
     """What somebody should achieve in a period. In force its values change by a revision alone."""
 
     __message__ = pb.Target
+    handed_over = False
     __table_args__ = (Index("targets_period_index", "metric", "from_date", "to_date"),)
 
     display_name: Mapped[str]

@@ -25,6 +25,7 @@ class ApiKey(Resource, Base):
     """A key. Its secret is shown once and kept as a hash; it never reaches further than its maker."""
 
     __message__ = pb.ApiKey
+    handed_over = False
     __table_args__ = (Index("api_keys_key_id_key", "key_id", unique=True),)
 
     display_name: Mapped[str]

@@ -33,6 +33,7 @@ class Approval(Resource, Base):
     """A held verb and the votes on it. It is decided once."""
 
     __message__ = pb.Approval
+    handed_over = False
     __table_args__ = (Index("approvals_held_action_key", "held_action", unique=True),)
 
     display_name: Mapped[str]

@@ -24,6 +24,7 @@ class BulkJob(Resource, Base):
     """One job. It runs as its owner in the service that owns the collection."""
 
     __message__ = pb.BulkJob
+    handed_over = False
 
     collection: Mapped[str]
     mode: Mapped[str]

@@ -30,6 +30,7 @@ class WorkPlan(Resource, Base):
     """What its owner means to do in a period. One for each person and period."""
 
     __message__ = pb.WorkPlan
+    handed_over = False
     __table_args__ = (Index("work_plans_period_key", "owner", "period", "start_date", unique=True),)
 
     display_name: Mapped[str]
@@ -183,6 +184,7 @@ class WorkSummary(Resource, Base):
     """What its owner has done in a period."""
 
     __message__ = pb.WorkSummary
+    handed_over = False
     __table_args__ = (Index("work_summaries_period_key", "owner", "period", "start_date", unique=True),)
 
     display_name: Mapped[str]
