@@ -167,7 +167,7 @@ class Running:
                 **merging.KINDS,
                 **handing.KINDS,
                 **app.runs,
-            },  # fmt: skip
+            },
         )
         self._tasks: list[asyncio.Task[None]] = []
         return self

@@ -39,6 +39,7 @@ ACCEPT_DAYS = 3
 FREEZE_DAYS = 5
 PATIENCE = timedelta(minutes=15)
 AT_ONCE = 200
+_FOREVER: Any = literal_column("'infinity'::timestamptz")
 _CUSTOMERS, _FREEZE, _THAW = "HandOverCustomers", "FreezeCustomers", "ThawCustomers"
 
 
@@ -412,7 +413,9 @@ async def _check_customers(transfer: Transfer, call: Call) -> None:
             mine = and_(Account.owner == transfer.leaver, step.condition, *(not_(one) for one in taken))
             taken.append(step.condition)
             key = exists().where(
-                SeaState.account == Account.id, SeaState.to_time == literal_column("'infinity'::timestamptz"), SeaState.key_account
+                SeaState.account == Account.id,
+                SeaState.to_time == literal_column("'infinity'::timestamptz"),
+                SeaState.key_account,
             )
             noted = [UUID(name.partition("/")[2]) for name in notes]
             bare = await call.find(Account, mine, key, Account.id.not_in(noted))

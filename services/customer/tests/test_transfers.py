@@ -31,7 +31,9 @@ async def refusal(awaitable: Any) -> str:
 
 
 async def items(service: Service, transfer: str, **wanted: str) -> dict[str, Any]:
-    found = (await service.admin.ListTransferItems(filter=f'transfer = "{transfer}"', pageSize=200)).transfer_items
+    found = (
+        await service.admin.ListTransferItems(filter=f'transfer = "{transfer}"', pageSize=200)
+    ).transfer_items
     return {one.item: one for one in found if all(getattr(one, k) == v for k, v in wanted.items())}
 
 
@@ -50,10 +52,15 @@ async def test_everything_of_a_leaver_goes_to_others_in_all_services_and_comes_b
     leaver, one, two = (customer.person(who).employee for who in ("sales1", "sales2", "manager"))
     told = await world.business("交接精密轴承有限公司")
     shanghai = await customer.sales1.CreateAccount(
-        account={"displayName": "交接沪上仪表有限公司", "addresses": [{"line": "徐汇1号", "divisionCode": "310104"}]}
+        account={
+            "displayName": "交接沪上仪表有限公司",
+            "addresses": [{"line": "徐汇1号", "divisionCode": "310104"}],
+        }
     )
     contact = await customer.sales1.CreateContact(contact={"displayName": "沪某", "account": shanghai.name})
-    lead = await world.sales.client("sales1").CreateLead(lead={"displayName": "交接线索", "companyName": "交接线索科技"})
+    lead = await world.sales.client("sales1").CreateLead(
+        lead={"displayName": "交接线索", "companyName": "交接线索科技"}
+    )
     await world.settled()
     made = await customer.manager.CreateTransfer(
         transfer={
@@ -113,7 +120,9 @@ async def test_everything_of_a_leaver_goes_to_others_in_all_services_and_comes_b
         accepted = await client.AcceptTransfer(name=made.name)
     assert accepted.state == State.DONE
     # Taken back as far as nobody has changed it since.
-    await world.sales.client("manager").UpdateLead(lead={"name": lead.name, "need": "改过"}, updateMask="need")
+    await world.sales.client("manager").UpdateLead(
+        lead={"name": lead.name, "need": "改过"}, updateMask="need"
+    )
     await world.settled()
     await customer.manager.UndoTransfer(name=made.name, requestId=uuid4().hex)
     undone = await reached(customer, made.name, State.UNDONE)
@@ -123,4 +132,208 @@ async def test_everything_of_a_leaver_goes_to_others_in_all_services_and_comes_b
     assert (await world.sales.admin.GetOpportunity(name=told["deal"])).owner == leaver
     back = changes(before, await world.contents())
     mine = {k: c & {"owner", "department"} for k, c in back.items() if k != f"sales.{lead.name}"}
-    assert not {k for k, c in mine.items() if c and not k.startswith(("customer.timeline", "customer.transfer"))}
+    assert not {
+        k for k, c in mine.items() if c and not k.startswith(("customer.timeline", "customer.transfer"))
+    }
+
+
+async def answered(customer: Service, name: str, kind: str, **payload: Any) -> None:
+    """The seven other services answer: they have nothing of the person."""
+    for service in sorted(transfers.SERVICES - {"customer"}):
+        body = {"transfer": name, "service": service, **payload}
+        await customer.tell(f"crm.{service}.v1.{kind}", body)
+
+
+async def previewed(customer: Service, leaver: str, **fields: Any) -> Any:
+    made = await customer.admin.CreateTransfer(transfer={"from": leaver, "reason": "REBALANCE", **fields})
+    asked = await customer.admin.PreviewTransfer(name=made.name)
+    await answered(customer, made.name, "TransferPreviewed", time=asked.preview_time.ToJsonString())
+    return await reached(customer, made.name, State.PREVIEWED)
+
+
+async def at(customer: Service, now: datetime) -> None:
+    async with customer.running.system_call("test", None) as call:
+        call.now = now
+        await transfers.watch_transfers(now, call)
+
+
+async def put(customer: Service, who: str, **fields: Any) -> None:
+    """An entry of the configuration, as workspace publishes it."""
+    key = f"employee.{who.rpartition('/')[2]}"
+    async with customer.parts.configuration() as bucket:
+        await bucket.put(key, fields)
+    await customer.eventually(lambda: customer.running.config.get(key) == fields)
+
+
+@pytest.mark.capability("c.handover")
+async def test_what_stands_against_a_handover_is_said_before_anything_moves(customer: Service) -> None:
+    leaver, gone = f"employees/{uuid4()}", f"employees/{uuid4()}"
+    place = customer.person("sales1").department
+    await put(customer, leaver, department=place, disabled=False, roles=[], displayName="走之前", superior="")
+    await put(customer, gone, department=place, disabled=True, roles=[], displayName="已走")
+    to = customer.person("everything").employee
+    client = customer.admin
+    tag = uuid4().hex
+    made = [(await client.CreateAccount(account={"displayName": f"阻碍{n}{tag}", "tags": [tag], "owner": leaver})).name for n in range(3)]  # fmt: skip
+    draft = await client.CreateTransfer(transfer={"from": leaver, "reason": "LEAVE"})
+    run = client.RunTransfer
+    assert await refusal(run(name=draft.name, requestId=uuid4().hex)) == "TRANSFER_PREVIEW_INCOMPLETE"
+    empty = await previewed(customer, leaver)
+    assert await refusal(run(name=empty.name, requestId=uuid4().hex)) == "TRANSFER_PLAN_EMPTY"
+    late = await previewed(customer, leaver, plan=[{"to": [gone]}])
+    assert await refusal(run(name=late.name, requestId=uuid4().hex)) == "EMPLOYEE_INACTIVE"
+    assert await refusal(customer.sales1.PreviewTransfer(name=late.name)) == "PERMISSION_DENIED"
+    for wrong in ({"to": [leaver]}, {}, {"to": [to], "filter": "level = A"}):
+        assert await refusal(client.CreateTransfer(transfer={"from": leaver, "reason": "MOVE", "plan": [wrong]})) == "VALIDATION"  # fmt: skip
+    plan = [{"collections": ["accounts"], "filter": f'tags:"{tag}"', "to": [to]}]
+    ready = await previewed(customer, leaver, plan=plan)
+    # A key account without a note.
+    async with customer.running.system_call("test", None) as call:
+        key = {"id": made[0].partition("/")[2]}
+        await call.db.execute(
+            text("UPDATE sea_states SET key_account = true WHERE account = CAST(:id AS uuid)"), key
+        )
+    assert await refusal(run(name=ready.name, requestId=uuid4().hex)) == "HANDOVER_NOTE_MISSING"
+    note = {
+        "account": made[0],
+        "state": "年框谈判中",
+        "promises": "三月前报价",
+        "people": "王总",
+        "nextStep": "约见",
+    }
+    await client.UpdateTransfer(transfer={"name": ready.name, "notes": [note]}, updateMask="notes")
+    rule = await client.CreatePoolRule(
+        poolRule={"capacity": [{"scope": to, "limit": 2, "countWhen": f'tags:"{tag}"'}]}
+    )
+    await client.SimulatePoolRule(name=rule.name, days=1)
+
+    async def simulated() -> bool:
+        return (await client.GetPoolRule(name=rule.name)).simulation.state == pb.PoolRule.Simulation.DONE
+
+    await customer.eventually(simulated, 60)
+    await client.ActivatePoolRule(name=rule.name)
+    assert await refusal(run(name=ready.name, requestId=uuid4().hex)) == "CAPACITY_EXCEEDED"
+    async with customer.running.system_call("test", None) as call:
+        old = {"id": rule.name.partition("/")[2]}
+        await call.db.execute(
+            text("UPDATE pool_rules SET state = 'RETIRED' WHERE id = CAST(:id AS uuid)"), old
+        )
+    assert {(await client.GetAccount(name=name)).owner for name in made} == {leaver}
+    # At its time, evenly, and silence is yes.
+    other = customer.person("stranger").employee
+    later = datetime.now(UTC) + timedelta(hours=1)
+    fields = {
+        "plan": [{**plan[0], "to": [to, other]}],
+        "effectiveTime": later.isoformat().replace("+00:00", "Z"),
+    }
+    await client.UpdateTransfer(transfer={"name": ready.name, **fields}, updateMask="plan,effectiveTime")
+    scheduled = await run(name=ready.name, requestId=uuid4().hex)
+    assert scheduled.state == State.SCHEDULED
+    another = await previewed(customer, leaver, plan=plan)
+    assert await refusal(run(name=another.name, requestId=uuid4().hex)) == "TRANSFER_RUNNING"
+    await at(customer, later - timedelta(minutes=1))
+    assert (await client.GetTransfer(name=ready.name)).state == State.SCHEDULED
+    await at(customer, later + timedelta(minutes=1))
+
+    async def told() -> Any:
+        return await customer.facts("crm.customer.v1.TransferStarted", ready.name)
+
+    (fact,) = await customer.eventually(told, 60)
+    assert sorted(len(one["accounts"]) for one in fact["customers"]) in ([1, 2], [3])
+    await answered(customer, ready.name, "TransferApplied", batch=1, direction="RUN", last=True)
+    waiting = await reached(customer, ready.name, State.AWAITING_ACCEPTANCE)
+    assert waiting.moved == 3
+    assert await refusal(client.AcceptTransfer(name=ready.name)) == "NOT_RECEIVER"
+    until = waiting.accept_until_time.ToDatetime(UTC)
+    for _ in range(2):
+        await at(customer, until + timedelta(seconds=1))
+    assert (await client.GetTransfer(name=ready.name)).state == State.DONE
+    assert {one.state for one in (await items(customer, ready.name)).values()} == {Item.SILENT}
+    async with customer.running.system_call("test", None) as call:
+        past = {"id": ready.name.partition("/")[2]}
+        await call.db.execute(
+            text("UPDATE transfers SET undo_until_time = now() WHERE id = CAST(:id AS uuid)"), past
+        )
+    assert await refusal(client.UndoTransfer(name=ready.name, requestId=uuid4().hex)) == "UNDO_EXPIRED"
+
+
+@pytest.mark.capability("c.handover")
+async def test_who_loses_access_leaves_customers_that_somebody_looks_after(customer: Service) -> None:
+    leaver, heir = f"employees/{uuid4()}", customer.person("everything").employee
+    boss, place = customer.person("manager"), customer.person("sales1").department
+    here = {"department": place, "roles": [], "displayName": "冻结人", "superior": boss.employee}
+    await put(customer, leaver, disabled=False, **here)
+    account = await customer.admin.CreateAccount(
+        account={"displayName": f"冻结{uuid4().hex}", "owner": leaver}
+    )
+    pool = await customer.admin.CreatePool(
+        pool={"displayName": f"交接公海{uuid4().hex[:6]}", "memberDepartments": [place]}
+    )
+    pooled = await customer.admin.CreateAccount(
+        account={"displayName": f"入海{uuid4().hex}", "owner": leaver}
+    )
+    employee = {"name": leaver, "department": place, "superior": boss.employee, "displayName": "冻结人"}
+
+    async def frozen() -> Any:
+        found = await customer.admin.GetAccount(name=account.name)
+        return found if found.state == pb.Account.FROZEN else None
+
+    async def draft() -> Any:
+        found = (await customer.admin.ListTransfers(filter=f'from = "{leaver}" AND state = DRAFT')).transfers
+        return found[0] if found else None
+
+    now = datetime.now(UTC).isoformat().replace("+00:00", "Z")
+    for _ in range(2):
+        await customer.tell("crm.workspace.v1.EmployeeFrozen", {"employee": employee, "time": now}, leaver)
+    held = await customer.eventually(frozen, 30)
+    assert held.sea_exemption in ("FROZEN", "") and not held.HasField("sea_due_time")
+    assert [(c.employee, c.access) for c in held.collaborations] == [(boss.employee, "WORK")]
+    first = await customer.eventually(draft)
+    assert (first.owner, first.HasField("deadline")) == (boss.employee, True)
+    # Back again: the draft is given up, the customers thaw.
+    thawed = {"name": leaver, "action": "UPDATED", "resource": {**employee, "state": "ACTIVE"}}
+    await customer.tell("crm.workspace.v1.ResourceChanged", thawed, leaver, 5)
+
+    async def active() -> bool:
+        found = await customer.admin.GetAccount(name=account.name)
+        return found.state == pb.Account.ACTIVE and not found.collaborations
+
+    await customer.eventually(active, 30)
+    assert (await customer.admin.GetTransfer(name=first.name)).state == State.CANCELLED
+    # For good: not handed over in time it is said every day, and in the end the plan wins and the heir fills it.
+    await customer.tell("crm.workspace.v1.EmployeeFrozen", {"employee": employee, "time": now}, leaver)
+    await customer.eventually(frozen, 30)
+    second = await customer.eventually(draft)
+    for _ in range(2):
+        await at(customer, second.deadline.ToDatetime(UTC) + timedelta(minutes=1))
+    notices = [
+        n for n in await customer.facts("crm.customer.v1.NoticeRaised") if second.name in n["subjects"]
+    ]
+    assert {n["dedupeKey"] for n in notices if "late" in n["dedupeKey"]} and boss.employee in notices[0][
+        "employees"
+    ]
+    await customer.admin.UpdateTransfer(
+        transfer={"name": second.name, "plan": [{"items": [pooled.name], "pool": pool.name}]},
+        updateMask="plan",
+    )
+    await put(customer, leaver, disabled=True, **here)
+    unattended = (await customer.admin.ListUnattendedAccounts()).accounts
+    assert {account.name, pooled.name} <= {one.name for one in unattended}
+    for _ in range(2):
+        await customer.tell(
+            "crm.workspace.v1.EmployeeOffboarded",
+            {"employee": employee, "successor": heir, "time": now},
+            leaver,
+        )
+
+    async def taken() -> Any:
+        found = await customer.admin.GetAccount(name=account.name)
+        return found if found.owner == heir else None
+
+    found = await customer.eventually(taken, 60)
+    assert (found.state, list(found.collaborations)) == (pb.Account.ACTIVE, [])
+    assert (await customer.admin.GetAccount(name=pooled.name)).pool == pool.name
+    unattended = (await customer.admin.ListUnattendedAccounts()).accounts
+    assert not {account.name, pooled.name} & {one.name for one in unattended}
+    runs = (await customer.admin.ListTransfers(filter=f'from = "{leaver}" AND state = RUNNING')).transfers
+    assert [(one.name, one.successor) for one in runs] == [(second.name, heir)]

@@ -100,7 +100,11 @@ class Transfer(Resource, Base):
             if rule.filter and len(rule.collections) != 1:
                 zh, en = "筛选条件须指定一个对象。", "A filter is about exactly one collection."
                 wrong.append(Violation(f"{path}.collections", "REQUIRED", zh, en))
-            model = call.running.models_by_collection.get(rule.collections[0]) if rule.filter else None
+            model = (
+                call.running.models_by_collection.get(rule.collections[0])
+                if rule.filter and rule.collections
+                else None
+            )
             if model is not None:
                 listing.where(model, rule.filter, call.caller, call.now)
         if wrong:
