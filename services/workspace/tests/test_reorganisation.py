@@ -184,3 +184,60 @@ async def test_a_deputy_decides_while_the_head_is_away(
     )  # fmt: skip
     path = await admin.SimulateApprovalPolicy(name=policy.name, requester=asker.name, record={})
     assert [list(one.approvers) for one in path.steps] == [[names[2]]]
+
+
+@pytest.mark.capability("a.org")
+async def test_an_organisation_is_taken_over_from_a_table_all_or_nothing(
+    workspace: Service, office: Any, structure: Structure
+) -> None:
+    admin, mark = workspace.admin, structure.mark
+    head = await office.hire(f"leads.{mark}", [])
+
+    def row(code: str, name: str, parent: str = "", **more: Any) -> dict[str, Any]:
+        above = f"{parent}-{mark}" if parent else ""
+        return {"code": f"{code}-{mark}", "displayName": f"{name}{mark}", "parentCode": above, **more}
+
+    # Children may stand before their parents.
+    rows = [
+        row("T1", "一队", "E", kind="TEAM"),
+        row("E", "东区", "G", managerUsername=head.username),
+        row("G", "集团", kind="BRANCH", legalEntity=True),
+        row("W", "西区", "G"),
+    ]
+    tried = await admin.ImportDepartments(rows=rows, dryRun=True)
+    assert (tried.created, tried.written, list(tried.problems)) == (4, False, [])
+    made = await admin.ImportDepartments(rows=rows)
+    assert (made.created, made.written) == (4, True)
+
+    async def found(code: str) -> Any:
+        return (await admin.ListDepartments(filter=f'code = "{code}-{mark}"')).departments[0]
+
+    team, east = await found("T1"), await found("E")
+    assert (team.parent, team.kind, east.manager) == (east.name, pb.Department.TEAM, head.name)
+    assert team.path.endswith(f"集团{mark}/东区{mark}/一队{mark}")
+
+    # The table again, with a move and a new name: only what differs is done.
+    rows[0]["parentCode"], rows[3]["displayName"] = f"W-{mark}", f"西部{mark}"
+    again = await admin.ImportDepartments(rows=rows)
+    assert (again.created, again.moved, again.changed, again.unchanged) == (0, 1, 1, 2)
+    assert (await found("T1")).path.endswith(f"西部{mark}/一队{mark}")
+
+    async def problems(*wrong: dict[str, Any]) -> list[tuple[int, str]]:
+        answer = await admin.ImportDepartments(rows=[row("N", "新", "W"), *wrong])
+        assert not answer.written
+        assert not (await admin.ListDepartments(filter=f'code = "N-{mark}"')).departments
+        return [(one.row, one.reason) for one in answer.problems]
+
+    assert await problems(row("X", "甲", "Y"), row("Y", "乙", "X")) == [
+        (1, "DEPARTMENT_CYCLE"), (2, "DEPARTMENT_CYCLE")
+    ]  # fmt: skip
+    assert await problems(row("X", "甲", "没有")) == [(1, "UNKNOWN_REFERENCE")]
+    assert await problems(row("X", "甲", managerUsername="no.such.user")) == [(1, "UNKNOWN_REFERENCE")]
+    assert await problems(row("N", "同码", "W")) == [(1, "DUPLICATE")]
+    assert await problems(row("X", "同名", "W"), row("Z", "同名", "W")) == [(2, "ALREADY_EXISTS")]
+    # An old department under one that stands beneath it.
+    assert await problems(row("G", "集团", "T1", kind="BRANCH", legalEntity=True)) == [
+        (1, "DEPARTMENT_CYCLE")
+    ]
+    deep = [row(f"D{level}", "深", f"D{level - 1}" if level else "W") for level in range(10)]
+    assert (10, "DEPARTMENT_TOO_DEEP") in await problems(*deep)

@@ -26,6 +26,7 @@ from workspace.model.role import Role
 from workspace.model.work import SavedView
 from workspace.notice_methods import NoticeMethods
 from workspace.plan_methods import PlanMethods
+from workspace.reshaping import reshape
 from workspace.task_methods import TaskMethods
 
 
@@ -64,6 +65,11 @@ class WorkspaceService(
         department = await call.load(Department, request, lock=False)
         await call.check_references(request, "", ["target"])
         return await department.preview(request.target, call)
+
+    async def ImportDepartments(
+        self, request: pb.ImportDepartmentsRequest, call: Call
+    ) -> pb.ImportDepartmentsResponse:
+        return await reshape(request.rows, request.dry_run, call)
 
     async def ListDepartmentsAsOf(
         self, request: pb.ListDepartmentsAsOfRequest, call: Call
