@@ -51,11 +51,36 @@ async def test_cost_never_leaves_without_its_permission(sales: Service, product:
     await sales.admin.UpdateProduct(product={"name": made.name, "cost": cny("62.00")}, updateMask="cost")
     created, *_, updated = await sales.facts("crm.sales.v1.ResourceChanged", made.name)
     for change in (created, updated):
-        [part] = change.pop("guarded")
-        assert part["permission"] == "sales.products.read_cost"
+        parts = {part["permission"]: part for part in change.pop("guarded")}
+        part = parts["sales.products.read_cost"]
         assert part["resource"]["cost"]["amount"] in {"61.00", "62.00"}
         assert "cost" not in str(change) and "minPrice" not in str(change)
     assert (part["before"]["cost"]["amount"], part["after"]["cost"]["amount"]) == ("61.00", "62.00")
+
+
+async def test_partners_and_customers_see_no_list_price(sales: Service, product: Made) -> None:
+    made = await product(displayName=f"标准价{uuid4().hex}", listPrice=cny("77.00"))
+    portal = [sales.client(one) for one in sales.parts.people if sales.person(one).account]
+    shown = [await client.GetProduct(name=made.name) for client in portal if await _may_read(client)]
+    assert shown and not [one for one in shown if one.HasField("list_price") or one.HasField("cost")]
+    for client in portal:
+        for path in (
+            client.ListProducts(filter="list_price > 1"),
+            client.ListProducts(orderBy="listPrice"),
+            client.AggregateProducts(sum=["listPrice"]),
+        ):
+            with pytest.raises(Refused) as refused:
+                await path
+            assert refused.value.reason in {"FILTER_INVALID", "ORDER_BY_INVALID", "PERMISSION_DENIED"}
+    assert (await sales.sales1.GetProduct(name=made.name)).list_price.amount == "77.00"
+
+
+async def _may_read(client: Any) -> bool:
+    try:
+        return bool(await client.ListProducts(pageSize=1))
+    except Refused as refused:
+        assert refused.reason == "PERMISSION_DENIED"
+        return False
 
 
 async def test_a_used_product_is_not_deleted(sales: Service, product: Made, deal: Made) -> None:

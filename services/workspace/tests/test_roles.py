@@ -173,3 +173,173 @@ async def test_somebody_who_left_comes_back_without_the_roles_of_before(
     back = await workspace.admin.ReinstateEmployee(name=leaver.name)
     assert (list(back.roles), back.successor, back.HasField("leave_time")) == ([], "", False)
     assert await office.refusal(workspace.admin.ReinstateEmployee(name=leaver.name)) == "ILLEGAL_TRANSITION"
+
+
+async def test_two_roles_beside_each_other_and_what_a_person_may_do(workspace: Service, office: Any) -> None:
+    admin, mark = workspace.admin, uuid4().hex[:6]
+    grant = {"collection": "workspace.tasks", "action": "READ", "level": "ALL", "rule": 'state = "OPEN"'}
+    first = await role(
+        workspace,
+        f"first_{mark}",
+        ["workspace.tasks.*", "workspace.files.read"],
+        scope="DEPARTMENT",
+        grants=[grant],
+    )
+    second = await role(
+        workspace, f"second_{mark}", ["workspace.tasks.read", "workspace.notes.read"], scope="OWN"
+    )
+    answer = await admin.CompareRoles(name=first.name, other=second.name)
+    assert (list(answer.both), list(answer.only_second)) == (
+        ["workspace.tasks.read"],
+        ["workspace.notes.read"],
+    )
+    assert {"workspace.files.read", "workspace.tasks.create"} <= set(answer.only_first)
+    [reach] = answer.reaches
+    assert (reach.collection, list(reach.first), list(reach.second)) == (
+        "workspace.tasks", ['ALL WHERE state = "OPEN"'], ["OWN"]
+    )  # fmt: skip
+
+    brought = await role(workspace, f"post_{mark}", ["workspace.departments.read"], positions=["ENGINEER"])
+    person = await office.hire(f"effective.{mark}", [first.code], position="ENGINEER")
+    await admin.AssignEmployeeRole(name=person.name, role=second.code, untilTime=instant(days=3))
+    await admin.AssignEmployeeRole(
+        name=person.name, role="finance", fromTime=instant(days=1), untilTime=instant(days=3)
+    )
+    found = await admin.ListEmployeePermissions(name=person.name)
+    held = {one.role: (one.source, one.HasField("until_time")) for one in found.roles}
+    assert held == {
+        first.code: ("GIVEN", False), second.code: ("TEMPORARY", True), brought.code: ("POSITION", False)
+    }  # fmt: skip
+    by_name = {one.permission: (list(one.roles), list(one.levels)) for one in found.permissions}
+    assert by_name["workspace.tasks.read"] == (
+        [first.code, second.code], ['ALL WHERE state = "OPEN"', "OWN"]
+    )  # fmt: skip
+    assert by_name["workspace.tasks.create"] == ([first.code], ["DEPARTMENT"])
+    assert by_name["workspace.departments.read"] == ([brought.code], [])
+    assert not [one for one in by_name if one.startswith("billing.")]
+    await admin.FreezeEmployee(name=person.name, reason="暂时停用账号")
+    frozen = await admin.ListEmployeePermissions(name=person.name)
+    assert (frozen.active, len(frozen.permissions)) == (False, 0)
+    denied = workspace.sales1.ListEmployeePermissions(name=person.name)
+    assert await office.refusal(denied) == "PERMISSION_DENIED"
+
+
+async def test_a_role_that_is_given_waits_for_approval_on_every_way(workspace: Service, office: Any) -> None:
+    admin, mark = workspace.admin, uuid4().hex[:6]
+    given = await role(workspace, f"held_{mark}", ["workspace.departments.read"])
+    person = await office.hire(f"waits.{mark}", [])
+    body = {
+        "displayName": f"授予{mark}", "action": "workspace.employees.assignRole", "condition": f'username = "waits.{mark}"',
+        "steps": [{"approvers": [{"source": "EMPLOYEE", "employee": workspace.person("zong").employee}]}],
+    }  # fmt: skip
+    policy = await admin.ActivateApprovalPolicy(
+        name=(await admin.CreateApprovalPolicy(approvalPolicy=body)).name
+    )
+    key, config = f"approvalPolicy.{policy.name.partition('/')[2]}", workspace.running.config
+    await workspace.eventually(lambda: config.get(key))
+    try:
+        held = await admin.AssignEmployeeRole(name=person.name, role=given.code)
+        assert held.pending_approval and list(held.roles) == []
+        around = {"name": person.name, "roles": [given.code]}
+        assert await office.refusal(admin.UpdateEmployee(employee=around, updateMask="roles")) in {
+            "ROLE_NEEDS_APPROVAL", "PENDING_APPROVAL"
+        }  # fmt: skip
+        assert await office.refusal(office.hire(f"new.{mark}", [given.code])) == "ROLE_NEEDS_APPROVAL"
+
+        async def asked() -> Any:
+            found = (await admin.ListApprovals(filter=f'target = "{person.name}"')).approvals
+            return found[0] if found else None
+
+        approval = await workspace.eventually(asked)
+        await workspace.client("zong").ApproveApproval(name=approval.name, digest=approval.digest)
+
+        async def done() -> bool:
+            return list((await admin.GetEmployee(name=person.name)).roles) == [given.code]
+
+        await workspace.eventually(done)
+    finally:
+        await admin.RetireApprovalPolicy(name=policy.name)
+        await workspace.eventually(lambda: not config.get(key))
+
+
+async def test_who_keeps_people_gives_no_roles_by_the_way(workspace: Service, office: Any) -> None:
+    mark = uuid4().hex[:6]
+    keeps = ["workspace.employees.read", "workspace.employees.create", "workspace.employees.update"]
+    await role(workspace, f"keeps_{mark}", keeps, scope="ALL")
+    await role(workspace, f"small_{mark}", ["workspace.employees.read"])
+    client = await office.client_of(await office.hire(f"keeper.{mark}", [f"keeps_{mark}"]))
+    person = await office.hire(f"kept.{mark}", [])
+    update = {"name": person.name, "phone": "13800000000"}
+    assert (await client.UpdateEmployee(employee=update, updateMask="phone")).phone == "13800000000"
+    update = {"name": person.name, "roles": [f"small_{mark}"]}
+    assert (
+        await office.refusal(client.UpdateEmployee(employee=update, updateMask="roles"))
+        == "PERMISSION_DENIED"
+    )
+
+
+async def test_a_role_change_counts_in_another_service_with_the_token_of_before(
+    workspace: Service, office: Any
+) -> None:
+    from insight.app import app as insight
+
+    admin, mark = workspace.admin, uuid4().hex[:6]
+    changing = await role(workspace, f"changes_{mark}", ["workspace.departments.read"])
+    person = await office.hire(f"changing.{mark}", [changing.code])
+    await office.client_of(person)
+    async with workspace.parts.service(insight()) as other:
+        # One token, signed once, with the roles of then in it.
+        claims = {"employee": person.name, "sub": person.subject, "roles": [changing.code]}
+        clients = (workspace.client("sales1", **claims), other.client("sales1", **claims))
+
+        async def may() -> list[bool]:
+            found: list[bool] = []
+            for path in (clients[0].ListDepartments, clients[1].ListSearchDocuments):
+                try:
+                    found.append(bool(await path(pageSize=1) is not None))
+                except Refused as refused:
+                    assert refused.reason in {"PERMISSION_DENIED", "UNAUTHENTICATED"}
+                    found.append(False)
+            return found
+
+        async def becomes(wanted: list[bool]) -> None:
+            async def there() -> bool:
+                return await may() == wanted
+
+            await workspace.eventually(there, 30)
+
+        await becomes([True, False])
+        wider = {"name": changing.name, "permissions": ["insight.searchDocuments.read"]}
+        await admin.UpdateRole(role=wider, updateMask="permissions")
+        await becomes([False, True])
+        await admin.RevokeEmployeeRole(name=person.name, role=changing.code)
+        await becomes([False, False])
+        await admin.AssignEmployeeRole(name=person.name, role=changing.code)
+        await becomes([False, True])
+        await admin.FreezeEmployee(name=person.name, reason="试试多快生效")
+        await becomes([False, False])
+
+
+async def test_no_role_change_takes_away_the_last_who_may_do_everything(
+    workspace: Service, office: Any
+) -> None:
+    admin, mark = workspace.admin, uuid4().hex[:6]
+    almighty = await role(workspace, f"almighty_{mark}", ["*"])
+    second = await office.hire(f"almighty.{mark}", [almighty.code])
+    client = await office.client_of(second)
+    first = workspace.person("admin").employee
+    await client.FreezeEmployee(name=first, reason="只剩另一位管理员")
+    try:
+        less = {"name": almighty.name, "permissions": ["workspace.*"]}
+        for change in (
+            client.UpdateRole(role=less, updateMask="permissions"),
+            client.RevokeEmployeeRole(name=second.name, role=almighty.code),
+            client.FreezeEmployee(name=second.name, reason="谁都进不来了"),
+        ):
+            assert await office.refusal(change) == "LAST_ADMINISTRATOR"
+        assert await office.refusal(client.RetireRole(name=almighty.name)) == "ROLE_IN_USE"
+    finally:
+        await client.UnfreezeEmployee(name=first)
+        key = f"employee.{first.partition('/')[2]}"
+        await workspace.eventually(lambda: not workspace.running.config.get(key)["disabled"])
+    await admin.FreezeEmployee(name=second.name, reason="测试已经结束")

@@ -1,6 +1,7 @@
 """A whole organisation taken over from a table: what is to be made, moved and changed, all or nothing."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from crm.workspace.v1 import pb
@@ -21,25 +22,33 @@ async def reshape(rows: Sequence[Row], dry_run: bool, call: Call) -> pb.ImportDe
     if not 0 < len(rows) <= LARGEST:
         raise InvalidArgument("MALFORMED", detail=f"rows 1–{LARGEST}")
     answer = pb.ImportDepartmentsResponse()
-    async with call.db.begin_nested() as attempt:
-        table = await _Table.read(rows, call)
-        for place in table.wrong(call):
-            answer.problems.append(place)
-        for index in table.order() if not answer.problems else ():
-            try:
-                async with call.db.begin_nested():
-                    for what in await table.take(rows[index], call):
-                        setattr(answer, what, getattr(answer, what) + 1)
-            except Exception as error:
-                answer.problems.append(_problem(index, problem_of(error), call))
-                # What hangs beneath would be refused for that alone.
-                break
-        if dry_run or answer.problems:
-            await attempt.rollback()
-            call.db.expunge_all()
-        else:
+    with suppress(_Undone):
+        async with call.db.begin_nested():
+            await _bring(rows, answer, call)
+            if dry_run or answer.problems:
+                raise _Undone
             answer.written = True
+    if not answer.written:
+        call.db.expunge_all()
     return answer
+
+
+class _Undone(Exception):
+    """Takes back what was tried."""
+
+
+async def _bring(rows: Sequence[Row], answer: pb.ImportDepartmentsResponse, call: Call) -> None:
+    table = await _Table.read(rows, call)
+    answer.problems.extend(table.wrong(call))
+    for index in table.order() if not answer.problems else ():
+        try:
+            async with call.db.begin_nested():
+                for what in await table.take(rows[index], call):
+                    setattr(answer, what, getattr(answer, what) + 1)
+        except Exception as error:
+            answer.problems.append(_problem(index, problem_of(error), call))
+            # What hangs beneath would be refused for that alone.
+            break
 
 
 class _Table:

@@ -13,6 +13,7 @@ from workspace.approval_methods import ApprovalMethods
 from workspace.attendance_methods import AttendanceMethods
 from workspace.audit_methods import AuditMethods
 from workspace.calendar_methods import CalendarMethods
+from workspace.effective import compare, effective
 from workspace.model.api_key import ApiKey
 from workspace.model.bulk_job import BulkJob
 from workspace.model.currency_rate import CurrencyRate
@@ -79,6 +80,15 @@ class WorkspaceService(
     async def SimulateRole(self, request: pb.SimulateRoleRequest, call: Call) -> pb.SimulateRoleResponse:
         role = await call.load(Role, request, lock=False)
         return await simulate(role, list(request.permissions), call)
+
+    async def CompareRoles(self, request: pb.CompareRolesRequest, call: Call) -> pb.CompareRolesResponse:
+        first = await call.load(Role, request, lock=False)
+        return compare(first, await call.load(Role, request.other, lock=False))
+
+    async def ListEmployeePermissions(
+        self, request: pb.ListEmployeePermissionsRequest, call: Call
+    ) -> pb.ListEmployeePermissionsResponse:
+        return await effective(await call.load(Employee, request, lock=False), call)
 
     async def OffboardEmployee(self, request: pb.OffboardEmployeeRequest, call: Call) -> Employee:
         employee = await call.load(Employee, request)

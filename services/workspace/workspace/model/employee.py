@@ -8,7 +8,7 @@ from typing import Any
 from crm.workspace.v1 import events_pb2 as events
 from crm.workspace.v1 import pb
 from crmkit.call import Call
-from crmkit.errors import FailedPrecondition, Validation, Violation, required
+from crmkit.errors import FailedPrecondition, PermissionDenied, Validation, Violation, required
 from crmkit.mapping import to_timestamp
 from crmkit.resource import Resource, parse_name
 from sqlalchemy import Index, exists, inspect, select, text
@@ -23,6 +23,8 @@ USERNAME = re.compile(r"[a-z0-9][a-z0-9._@-]*")
 SHORTEST_REASON = 5
 MOST_POSTS = 5
 REINSTATE_DAYS = 90
+# Who gives roles; where a policy holds that, they are given in no other way.
+ASSIGN = "workspace.employees.assignRole"
 
 
 class Employee(Resource, Base):
@@ -70,6 +72,8 @@ class Employee(Resource, Base):
         self.subject = str(self.id)
         self.state = self.state or ("INVITED" if call.running.settings.keycloak_url else "ACTIVE")
         await self._check(frozenset(["username", "department", "posts", "superior"]), call)
+        if self.roles:
+            check_may_assign(call)
         await check_roles(self.roles, call)
         await check_duties(self, call)
 
@@ -78,6 +82,7 @@ class Employee(Resource, Base):
         self.check_state("INVITED", "ACTIVE", "FROZEN")
         await self._check(changed, call)
         if "roles" in changed:
+            check_may_assign(call)
             history = inspect(self).attrs.roles.history
             await check_roles(set(self.roles) - set(history.deleted[0] if history.deleted else ()), call)
             await check_duties(self, call)
@@ -233,6 +238,16 @@ def check_reason(reason: str) -> str:
     if len(reason.strip()) < SHORTEST_REASON:
         raise FailedPrecondition("REASON_REQUIRED", minimum=SHORTEST_REASON)
     return reason.strip()
+
+
+def check_may_assign(call: Call) -> None:
+    """Refuses roles that come with something else from who may not give any, and where giving them waits for approval."""
+    if call.caller.is_system:
+        return
+    if not call.caller.may(ASSIGN):
+        raise PermissionDenied("PERMISSION_DENIED", permission=ASSIGN)
+    if call.running.policies.over(ASSIGN) and not call.caller.approved:
+        raise FailedPrecondition("ROLE_NEEDS_APPROVAL")
 
 
 async def check_roles(codes: Collection[str], call: Call) -> None:
