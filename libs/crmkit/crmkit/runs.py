@@ -12,6 +12,7 @@ import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -31,13 +32,15 @@ if TYPE_CHECKING:
 LEASE_SECONDS = 30
 POLL_SECONDS = 1.0
 ATTEMPTS = 5
+# How many runs wait for servers of others at once.
+ASIDE = 4
 
 log = logging.getLogger(__name__)
 
 _CLAIM = text(
     "UPDATE bulk_runs SET state = 'RUNNING', attempts = attempts + 1,"
     " lease_until = clock_timestamp() + make_interval(secs => :lease)"
-    " WHERE id = (SELECT id FROM bulk_runs WHERE state IN ('QUEUED', 'RUNNING')"
+    " WHERE id = (SELECT id FROM bulk_runs WHERE state IN ('QUEUED', 'RUNNING') AND kind = ANY(:kinds)"
     " AND lease_until <= clock_timestamp()"
     " AND NOT EXISTS (SELECT 1 FROM bulk_rows WHERE run = bulk_runs.id AND action = 'PAUSE')"
     " ORDER BY create_time LIMIT 1 FOR UPDATE SKIP LOCKED)"
@@ -114,10 +117,14 @@ class Run:
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of work: what does it to its end, and what is told when it cannot go on."""
+    """A kind of work: what does it to its end, and what is told when it cannot go on.
+
+    What waits for servers of others is done `aside`, several at once, so that nothing else waits for them.
+    """
 
     work: Callable[[Run], Awaitable[None]]
     fail: Callable[[Run, Problem, Any], Awaitable[None]]
+    aside: bool = False
 
 
 async def start(call: Call, kind: str, about: str, spec: dict[str, Any], requester: str = "") -> UUID:
@@ -173,12 +180,18 @@ class Runs:
 
     async def run(self) -> None:
         """Works until cancelled."""
-        await forever(self._step, 0)
+        mine = [name for name, kind in self._kinds.items() if not kind.aside]
+        aside = [name for name, kind in self._kinds.items() if kind.aside]
+        lanes = [mine, *([aside] * ASIDE if aside else [])]
+        async with asyncio.TaskGroup() as group:
+            for kinds in lanes:
+                group.create_task(forever(partial(self._step, kinds), 0))
 
-    async def _step(self) -> None:
+    async def _step(self, kinds: list[str]) -> None:
         self._work.clear()
         async with self._running.engine.begin() as connection:
-            claimed = (await connection.execute(_CLAIM, {"lease": LEASE_SECONDS})).mappings().one_or_none()
+            found = await connection.execute(_CLAIM, {"lease": LEASE_SECONDS, "kinds": kinds})
+            claimed = found.mappings().one_or_none()
         if claimed is None:
             try:
                 await asyncio.wait_for(self._work.wait(), POLL_SECONDS)

@@ -5,7 +5,7 @@ from pathlib import Path
 from crmkit.app import App
 
 from customer.care import care_of_the_day, on_send_ended
-from customer.consumers import on_contact_moment, on_lead_converted
+from customer.consumers import on_contact_moment, on_lead_converted, on_mail_record_changed
 from customer.conversion import on_lead_conversion_requested
 from customer.credit import end_credit_of_yesterday
 from customer.disputes import keep_deadlines, on_lead_changed, scan
@@ -49,6 +49,7 @@ def app() -> App:
             on_profile_code_requested,
             on_contact_moment,
             on_lead_converted,
+            on_mail_record_changed,
             on_send_ended,
             on_business_changed,
             on_lead_changed,

@@ -6,12 +6,17 @@ from uuid import UUID
 
 from crm.customer.v1 import pb
 from crm.sales.v1 import events_pb2 as sales
+from crm.workspace.v1 import events_pb2 as workspace
 from crmkit.call import Call
 from crmkit.events import Fact, listens
+from google.protobuf.json_format import MessageToDict
+from sqlalchemy import select
 
+from customer import timeline
 from customer.model.account import Account
 from customer.model.contact import Contact
 from customer.model.interaction import Interaction
+from customer.model.timeline import TimelineFact
 from customer.timeline import names_in
 
 # Fact → channel and direction; a record that says its own channel or direction is believed.
@@ -20,6 +25,8 @@ _MOMENTS = {
     "crm.sales.v1.VisitCompleted": ("VISIT", "OUTBOUND"),
     "crm.servicedesk.v1.MessageReceived": ("EMAIL", "INBOUND"),
     "crm.servicedesk.v1.MessageSent": ("EMAIL", "OUTBOUND"),
+    "crm.workspace.v1.MailReceived": ("EMAIL", "INBOUND"),
+    "crm.workspace.v1.MailSent": ("EMAIL", "OUTBOUND"),
     "crm.servicedesk.v1.CallEnded": ("CALL", ""),
     "crm.servicedesk.v1.ChatEnded": ("CHAT", "INBOUND"),
     "crm.servicedesk.v1.FieldJobCompleted": ("VISIT", "OUTBOUND"),
@@ -34,6 +41,9 @@ _TEXTS = ("summary", "text", "subject", "displayName", "result", "description")
 _TIMES = ("startTime", "occurTime", "receiveTime", "sendTime", "endTime", "createTime")
 # A call that desk and sales both tell of has one key: that of the exchange.
 _KEYS = ("sourceKey", "providerCall", "externalId")
+
+# What the log says of mail whose subject is not shared, or that is shared no more.
+UNTITLED, WITHDRAWN = "（邮件）", "（私人邮件）"
 
 
 @listens(*_MOMENTS)
@@ -56,17 +66,44 @@ async def on_contact_moment(event: Fact, call: Call) -> None:
     # A visit begins when somebody comes.
     begun: dict[str, Any] = record.get("checkIn") or {}
     moment = begun.get("serverTime") or next((str(record[name]) for name in _TIMES if record.get(name)), "")
+    untold = UNTITLED if usual == "EMAIL" else event.subject.rpartition(".")[2]
     row = Interaction(
         account=account.name, channel=channel, direction=said if said in ("INBOUND", "OUTBOUND") else direction,
         start_time=datetime.fromisoformat(moment).astimezone(UTC) if moment else event.time,
         duration_seconds=int(record.get("durationSeconds") or 0),
-        summary=next((str(record[name])[:5000] for name in _TEXTS if record.get(name)), event.subject.rpartition(".")[2]),
+        summary=next((str(record[name])[:5000] for name in _TEXTS if record.get(name)), untold),
         contacts=contacts, subjects=[str(record["name"])] if record.get("name") else [], source_key=key[:200],
         owner=str(record.get("owner", "")) or account.owner, creator=event.actor,
         department=str(record.get("department", "")) or account.department,
     )  # fmt: skip
     row.start_time = min(row.start_time, call.now)
     await call.add(row)
+
+
+async def on_mail_record_changed(event: workspace.MailRecordChanged, call: Call) -> None:
+    """What a mailbox shares no more is taken out of the log and off the time line; both say when and with whom.
+
+    Waits, by coming again, until both have what was shared before.
+    """
+    record = event.mail_record
+    said = record.display_name or (WITHDRAWN if event.withdrawn else UNTITLED)
+    row = await call.find(
+        Interaction, Interaction.channel == "EMAIL", Interaction.source_key == record.name, lock=True
+    )
+    told = select(TimelineFact.id).where(TimelineFact.accounts.contains([record.account]))
+    if row is None and await _account([record.account], [], call) is not None:
+        raise LookupError(f"{record.name} is not logged yet")
+    for name in [record.name, *([row.name] if row is not None else [])]:
+        if await call.db.scalar(told.where(TimelineFact.aggregate == name).limit(1)) is None:
+            raise LookupError(f"{name} is not on the time line yet")
+    if row is not None:
+        row.summary, row.contacts = said, [] if event.withdrawn else row.contacts
+        await timeline.retell(row.account, row.name, "interaction", {"summary": said}, said, call)
+    shared = {
+        key: MessageToDict(record).get(key, empty)
+        for key, empty in (("displayName", ""), ("body", ""), ("files", []))
+    }
+    await timeline.retell(record.account, record.name, "mailRecord", shared, record.display_name, call)
 
 
 async def on_lead_converted(event: sales.LeadConverted, call: Call) -> None:

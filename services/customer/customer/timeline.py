@@ -16,7 +16,7 @@ from crmkit.driver import driver
 from crmkit.events import Fact, listens
 from crmkit.runs import Kind, Run, start
 from crmkit.values import Money
-from sqlalchemy import delete, select
+from sqlalchemy import delete, select, update
 
 from customer.figures import apply_scopes
 from customer.model.account import Account
@@ -33,6 +33,7 @@ _SILENT = (
     "crm.customer.v1.ImportFinished",
     "crm.customer.v1.LeadAccountResolved",
     "crm.customer.v1.ProfileCodeRequested",
+    "crm.workspace.v1.MailRecordChanged",
 )
 _NAME = re.compile(r"(accounts|contacts)/[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _PHASES = {
@@ -94,6 +95,20 @@ async def rebuild(account: str, call: Call) -> int:
     facts = (await call.db.scalars(statement)).all()
     await _write([(_fact(row), [account]) for row in facts], call)
     return len(facts)
+
+
+async def retell(
+    account: str, ref: str, field: str, values: dict[str, Any], summary: str, call: Call
+) -> None:
+    """What the time line says of a record that tells less than it did, now and whenever it is rebuilt."""
+    entries = update(TimelineEntry).where(TimelineEntry.account == account, TimelineEntry.ref == ref)
+    await call.db.execute(entries.values(summary=summary[:500]))
+    facts = select(TimelineFact).where(
+        TimelineFact.accounts.contains([account]), TimelineFact.aggregate == ref
+    )
+    for fact in await call.db.scalars(facts.with_for_update()):
+        if isinstance(fact.payload.get(field), dict):
+            fact.payload = {**fact.payload, field: {**fact.payload[field], **values}}
 
 
 async def rebuild_all(run: Run) -> None:

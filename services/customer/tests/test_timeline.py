@@ -183,3 +183,46 @@ async def test_ten_thousand_entries_are_paged_at_once_and_stay_in_place_while_ot
 
 async def _all(customer: Service, account: str, at_least: int) -> bool:
     return len(await rows(customer, account)) >= at_least
+
+
+async def test_mail_stands_with_the_customer_as_far_as_its_mailbox_shares_it(customer: Service) -> None:
+    account = await customer.sales1.CreateAccount(account={"displayName": f"邮件客户{uuid4().hex[:6]}"})
+    secret, name = f"机密报价{uuid4().hex[:6]}", f"mailRecords/{uuid4()}"
+    me = customer.person("sales1")
+    record = {
+        "name": name, "displayName": secret, "sharing": "SUBJECT", "direction": "INBOUND", "account": account.name,
+        "occurTime": "2026-11-16T02:00:00Z", "owner": me.employee, "department": me.department,
+        "sender": {"address": "w@example.com"},
+    }  # fmt: skip
+    await customer.tell("crm.workspace.v1.MailReceived", {"mailRecord": record}, name)
+    where = f'account = "{account.name}"'
+
+    async def shown() -> tuple[list[str], list[str]]:
+        log = (await customer.sales1.ListInteractions(filter=where)).interactions
+        lines = await entries(customer.sales1, account.name)
+        mail = [entry.summary for entry in lines if "Mail" in entry.kind or "Interaction" in entry.kind]
+        return [one.summary for one in log], mail
+
+    async def told() -> bool:
+        return await shown() == ([secret], [secret, secret])
+
+    await customer.eventually(told)
+    less = {**record, "displayName": "", "sharing": "METADATA"}
+    await customer.tell("crm.workspace.v1.MailRecordChanged", {"mailRecord": less}, name, version=2)
+
+    async def reduced() -> bool:
+        log, lines = await shown()
+        return log == ["（邮件）"] and sorted(lines) == ["", "（邮件）"]
+
+    await customer.eventually(reduced)
+    await customer.admin.RebuildTimeline(account=account.name)
+    assert secret not in str(await shown()) and secret not in str(
+        await entries(customer.sales1, account.name)
+    )
+    gone = {"mailRecord": {"name": name, "account": account.name}, "withdrawn": True}
+    await customer.tell("crm.workspace.v1.MailRecordChanged", gone, name, version=3)
+
+    async def withdrawn() -> bool:
+        return (await shown())[0] == ["（私人邮件）"]
+
+    await customer.eventually(withdrawn)

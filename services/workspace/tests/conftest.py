@@ -1,9 +1,16 @@
 import email
 import email.policy
 import json
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
 import threading
+import time
 from collections.abc import AsyncIterator, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -44,6 +51,59 @@ def postbox() -> Iterator[Postbox]:
     box.url = f"smtp://127.0.0.1:{server.port}"  # pyright: ignore[reportAttributeAccessIssue]
     yield box
     server.stop()
+
+
+@pytest.fixture
+def dovecot() -> Iterator[tuple[str, Path]]:
+    """Debian's IMAP server with one mailbox; its address and the folder into which mail is delivered."""
+    if shutil.which("dovecot") is None or os.getuid() != 0:
+        pytest.skip(
+            "dovecot is not installed"
+        )  # reason: the logic is proved without it; this proves the protocol
+    home, port = Path(tempfile.mkdtemp(prefix="dovecot")), free_port()
+    home.chmod(0o755)
+    inbox = home / "mail" / "calendar"
+    for folder in ("new", "cur", "tmp"):
+        (inbox / folder).mkdir(parents=True)
+    for path in [home / "mail", *(home / "mail").rglob("*")]:
+        os.chown(path, 65534, 65534)
+    (home / "dovecot.conf").write_text(f"""
+protocols = imap
+base_dir = {home}/run
+state_dir = {home}/state
+log_path = {home}/log
+listen = 127.0.0.1
+ssl = no
+disable_plaintext_auth = no
+first_valid_uid = 1
+mail_location = maildir:{home}/mail/%u
+passdb {{
+  driver = static
+  args = password=secret
+}}
+userdb {{
+  driver = static
+  args = uid=65534 gid=65534 home={home}/mail/%u
+}}
+service imap-login {{
+  inet_listener imap {{
+    port = {port}
+  }}
+  inet_listener imaps {{
+    port = 0
+  }}
+}}
+""")
+    server = subprocess.Popen(["dovecot", "-F", "-c", str(home / "dovecot.conf")])
+    for _ in range(100):
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                break
+        time.sleep(0.05)
+    yield f"imap://calendar:secret@127.0.0.1:{port}", inbox / "new"
+    server.terminate()
+    server.wait(10)
+    shutil.rmtree(home, ignore_errors=True)
 
 
 class Adapter:

@@ -44,6 +44,13 @@ class TestWorkspace(Conformance):
             "attendanceRules": {"departmentRef": "departments/{departments}"},
             "workPlans": {"period": "DAY", "startDate": "{day}"},
             "workSummaries": {"period": "DAY", "startDate": "{day}"},
+            "mailAccounts": {
+                "address": "m{unique}@example.com",
+                "imapHost": "imap.example.com",
+                "smtpHost": "smtp.example.com",
+            },
+            "mailMessages": {"mailbox": "mailAccounts/{mailAccounts}"},
+            "mailTemplates": {"subject": "{unique}", "body": "您好"},
             "calendarEvents": {
                 "start": "2026-12-01T09:00",
                 "end": "2026-12-01T10:00",

@@ -2,21 +2,14 @@
 
 import asyncio
 import os
-import shutil
-import socket
-import subprocess
-import tempfile
-import time
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-import pytest
 from crm.workspace.v1 import pb
 from crmkit.auth import system
-from crmkit.testing import Service, free_port
+from crmkit.testing import Service
 from icalendar import Calendar
 from sqlalchemy import text
 from workspace import mail, reminders, replies
@@ -111,59 +104,6 @@ async def test_an_answer_counts_from_whom_it_comes_and_for_the_newest_version(wo
             await answered(broken)
         except Exception as error:
             assert "CALENDAR_UNREADABLE" in str(error)
-
-
-@pytest.fixture
-def dovecot() -> Iterator[tuple[str, Path]]:
-    """Debian's IMAP server with one mailbox; its address and the folder into which mail is delivered."""
-    if shutil.which("dovecot") is None or os.getuid() != 0:
-        pytest.skip(
-            "dovecot is not installed"
-        )  # reason: the logic is proved without it; this proves the protocol
-    home, port = Path(tempfile.mkdtemp(prefix="dovecot")), free_port()
-    home.chmod(0o755)
-    inbox = home / "mail" / "calendar"
-    for folder in ("new", "cur", "tmp"):
-        (inbox / folder).mkdir(parents=True)
-    for path in [home / "mail", *(home / "mail").rglob("*")]:
-        os.chown(path, 65534, 65534)
-    (home / "dovecot.conf").write_text(f"""
-protocols = imap
-base_dir = {home}/run
-state_dir = {home}/state
-log_path = {home}/log
-listen = 127.0.0.1
-ssl = no
-disable_plaintext_auth = no
-first_valid_uid = 1
-mail_location = maildir:{home}/mail/%u
-passdb {{
-  driver = static
-  args = password=secret
-}}
-userdb {{
-  driver = static
-  args = uid=65534 gid=65534 home={home}/mail/%u
-}}
-service imap-login {{
-  inet_listener imap {{
-    port = {port}
-  }}
-  inet_listener imaps {{
-    port = 0
-  }}
-}}
-""")
-    server = subprocess.Popen(["dovecot", "-F", "-c", str(home / "dovecot.conf")])
-    for _ in range(100):
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                break
-        time.sleep(0.05)
-    yield f"imap://calendar:secret@127.0.0.1:{port}", inbox / "new"
-    server.terminate()
-    server.wait(10)
-    shutil.rmtree(home, ignore_errors=True)
 
 
 async def test_answers_are_read_from_a_mailbox(workspace: Service, dovecot: tuple[str, Path]) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from crmkit.app import App
 
-from workspace import identity, mail, publishing, rules
+from workspace import filing, identity, mail, mailboxes, posting, publishing, rules
 from workspace.consumers import CONSUMERS
 from workspace.jobs import SCHEDULES
 from workspace.model.base import Base
@@ -17,11 +17,11 @@ def app() -> App:
     return App(
         name="workspace",
         serves=WorkspaceService(),
-        consumes=[*CONSUMERS, identity.on_organisation_changed],
+        consumes=[*CONSUMERS, identity.on_organisation_changed, filing.on_customer_changed],
         schedules=SCHEDULES,
         tables=Base.metadata,
         migrations=Path(__file__).parent.parent / "migrations",
         on_start=[seed],
         ready=[publishing.people_told],
-        runs={**identity.RUNS, **mail.RUNS, **rules.RUNS},
+        runs={**identity.RUNS, **mail.RUNS, **rules.RUNS, **filing.RUNS, **mailboxes.RUNS, **posting.RUNS},
     )

@@ -8,7 +8,7 @@ from crmkit.call import Call
 from crmkit.schedule import cron, every
 from sqlalchemy import select, text
 
-from workspace import alerts, identity, mail, publishing, reminders, replies, rules, seals
+from workspace import alerts, identity, mail, mailboxes, posting, publishing, reminders, replies, rules, seals
 from workspace.asking import climb_ladders, return_delegated
 from workspace.model import audit_tally, calendar
 from workspace.model.api_key import ApiKey
@@ -73,6 +73,13 @@ async def look_for_audit_gaps(as_of: datetime, call: Call) -> None:
 async def send_waiting_mail(as_of: datetime, call: Call) -> None:
     """Mail that a server has not taken is tried again."""
     await mail.start_waiting(call)
+    await posting.start_waiting(call)
+
+
+@every("15s", collapse=True)
+async def read_mailboxes(as_of: datetime, call: Call) -> None:
+    """Mailboxes of people and teams are read when their time has come."""
+    await mailboxes.start_due(call)
 
 
 @every("30s", collapse=True)
@@ -121,6 +128,7 @@ SCHEDULES = [
     remind,
     send_waiting_mail,
     read_replies,
+    read_mailboxes,
     seal_audit,
     look_for_audit_gaps,
     extend_series,

@@ -14,6 +14,7 @@ from workspace.attendance_methods import AttendanceMethods
 from workspace.audit_methods import AuditMethods
 from workspace.calendar_methods import CalendarMethods
 from workspace.effective import compare, effective
+from workspace.mail_methods import MailMethods
 from workspace.model.api_key import ApiKey
 from workspace.model.bulk_job import BulkJob
 from workspace.model.currency_rate import CurrencyRate
@@ -32,7 +33,14 @@ from workspace.task_methods import TaskMethods
 
 
 class WorkspaceService(
-    ApprovalMethods, CalendarMethods, TaskMethods, PlanMethods, AttendanceMethods, NoticeMethods, AuditMethods
+    ApprovalMethods,
+    CalendarMethods,
+    TaskMethods,
+    PlanMethods,
+    AttendanceMethods,
+    NoticeMethods,
+    AuditMethods,
+    MailMethods,
 ):
     """Organisation, permission, approval, collaboration and audit."""
 

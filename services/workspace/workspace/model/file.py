@@ -37,12 +37,12 @@ class File(Resource, Base):
     storage_key: Mapped[str]
     attached_to: Mapped[list[str]]
     account: Mapped[str]
-    # True where it hangs on nothing but private notes.
+    # True where it hangs on nothing but private notes and mails.
     private: Mapped[bool] = mapped_column(Boolean, server_default=text("false"))
 
     @classmethod
     def readable(cls, caller: Caller) -> ColumnElement[bool] | None:
-        """What hangs on a private note is read by those who read the note, whatever a reader's scope."""
+        """What hangs on a private note or mail is read by those who read that, whatever a reader's scope."""
         if caller.is_system:
             return None
         return or_(~cls.private, cls.owner == caller.employee, cls.collaborators.contains([caller.employee]))
@@ -50,7 +50,7 @@ class File(Resource, Base):
     def attach(self, names: Sequence[str]) -> None:
         """Hangs it on these records."""
         self.attached_to = list(names)
-        self.private = bool(names) and all(name.startswith("notes/") for name in names)
+        self.private = bool(names) and all(name.startswith(("notes/", "mailMessages/")) for name in names)
 
     async def creating(self, call: Call) -> None:
         """Belongs to who uploads it; what a portal user uploads belongs to the account too."""

@@ -1,0 +1,50 @@
+"""The methods of mail that concern more than the one mail."""
+
+from typing import Any
+
+from crm.workspace.v1 import pb
+from crmkit.call import Call
+from crmkit.standard import Standard
+
+from workspace import filing, mime, posting
+from workspace.model.mail_account import MailAccount
+from workspace.model.mail_message import MailBody, MailMessage, MailRecord, MailTemplate
+from workspace.model.names import check_names
+
+
+class MailMethods:
+    """Mailboxes, mails, what is shared of them, and templates."""
+
+    mail_accounts = Standard(MailAccount)
+    mail_messages = Standard(MailMessage)
+    mail_records = Standard(MailRecord)
+    mail_templates = Standard(MailTemplate)
+
+    async def TestMailAccount(self, request: Any, call: Call) -> MailAccount:
+        box = await call.load(MailAccount, request, lock=False)
+        await posting.test(box, call.running.settings)
+        return box
+
+    async def FileMailMessage(self, request: pb.FileMailMessageRequest, call: Call) -> MailMessage:
+        message = await call.load(MailMessage, request)
+        await call.check_references(request, "", ["account", "contact"])
+        check_names(request.links, "links")
+        await filing.file_by_hand(message, request.account, request.contact, list(request.links), call)
+        return message
+
+    async def HideMailMessage(self, request: Any, call: Call) -> MailMessage:
+        message = await call.load(MailMessage, request)
+        await filing.hide(message, call)
+        return message
+
+    async def ReadMailMessage(
+        self, request: pb.ReadMailMessageRequest, call: Call
+    ) -> pb.ReadMailMessageResponse:
+        message = await call.load(MailMessage, request.name, lock=False)
+        body = await call.db.get(MailBody, message.id)
+        if body is None:
+            return pb.ReadMailMessageResponse()
+        html, blocked = mime.safe_html(body.html, request.show_images)
+        return pb.ReadMailMessageResponse(
+            text=body.text, quote=body.quote, html=html, blocked_images=blocked, references=body.references
+        )
