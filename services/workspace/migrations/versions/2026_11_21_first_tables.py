@@ -472,6 +472,14 @@ def upgrade() -> None:
         postgresql_where=sa.text("missing <> '{}'"),
     )
     op.create_table(
+        "bounced_addresses",
+        sa.Column("address", sa.Text(), nullable=False),
+        sa.Column("code", sa.Text(), nullable=False),
+        sa.Column("detail", sa.Text(), nullable=False),
+        sa.Column("time", sa.DateTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("address", name=op.f("bounced_addresses_pkey")),
+    )
+    op.create_table(
         "bulk_jobs",
         sa.Column("id", sa.Uuid(), nullable=False),
         sa.Column("collection", sa.Text(), server_default=sa.text("''"), nullable=False),
@@ -1041,6 +1049,306 @@ def upgrade() -> None:
         [sa.literal_column("(scope ->> 'department')")],
         unique=False,
         postgresql_where=sa.text("NOT deleted"),
+    )
+    op.create_table(
+        "mail_accounts",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("display_name", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("address", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("user_name", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("password_time", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("imap_host", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("imap_port", sa.Integer(), server_default=sa.text("0"), nullable=False),
+        sa.Column("imap_security", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("smtp_host", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("smtp_port", sa.Integer(), server_default=sa.text("0"), nullable=False),
+        sa.Column("smtp_security", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("folders", postgresql.ARRAY(sa.Text()), server_default=sa.text("'{}'"), nullable=False),
+        sa.Column("signature", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("sharing", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("first_days", sa.Integer(), server_default=sa.text("0"), nullable=False),
+        sa.Column("state", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("problem", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("sync_time", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("secret", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("next_time", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("failures", sa.Integer(), server_default=sa.text("0"), nullable=False),
+        sa.Column("failing_since", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("number", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("owner", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("department", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column(
+            "collaborators", postgresql.ARRAY(sa.Text()), server_default=sa.text("'{}'"), nullable=False
+        ),
+        sa.Column("pending_approval", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("create_time", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("update_time", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("creator", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column(
+            "custom", postgresql.JSONB(astext_type=sa.Text()), server_default=sa.text("'{}'"), nullable=False
+        ),
+        sa.Column("version", sa.Integer(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("mail_accounts_pkey")),
+    )
+    op.create_index("mail_accounts_address_key", "mail_accounts", ["address"], unique=True)
+    op.create_index(
+        "mail_accounts_department_update_time_index",
+        "mail_accounts",
+        ["department", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "mail_accounts_due_index",
+        "mail_accounts",
+        ["next_time"],
+        unique=False,
+        postgresql_where=sa.text("state = 'ACTIVE'"),
+    )
+    op.create_index(
+        "mail_accounts_owner_update_time_index",
+        "mail_accounts",
+        ["owner", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "mail_accounts_update_time_index",
+        "mail_accounts",
+        [sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_table(
+        "mail_addresses",
+        sa.Column("address", sa.Text(), nullable=False),
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("account", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("address", "name", name=op.f("mail_addresses_pkey")),
+    )
+    op.create_index("mail_addresses_name_index", "mail_addresses", ["name"], unique=False)
+    op.create_table(
+        "mail_bodies",
+        sa.Column("message", sa.Uuid(), nullable=False),
+        sa.Column("text", sa.Text(), nullable=False),
+        sa.Column("quote", sa.Text(), nullable=False),
+        sa.Column("html", sa.Text(), nullable=False),
+        sa.Column("references", postgresql.ARRAY(sa.Text()), nullable=False),
+        sa.PrimaryKeyConstraint("message", name=op.f("mail_bodies_pkey")),
+    )
+    op.create_table(
+        "mail_folders",
+        sa.Column("mailbox", sa.Uuid(), nullable=False),
+        sa.Column("folder", sa.Text(), nullable=False),
+        sa.Column("uid_validity", sa.BigInteger(), nullable=False),
+        sa.Column("last_uid", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("mailbox", "folder", name=op.f("mail_folders_pkey")),
+    )
+    op.create_table(
+        "mail_messages",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("display_name", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("mailbox", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("direction", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("state", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("sender", postgresql.JSONB(), nullable=True),
+        sa.Column("to", postgresql.JSONB(), server_default=sa.text("'[]'"), nullable=False),
+        sa.Column("cc", postgresql.JSONB(), server_default=sa.text("'[]'"), nullable=False),
+        sa.Column("bcc", postgresql.JSONB(), server_default=sa.text("'[]'"), nullable=False),
+        sa.Column("occur_time", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("preview", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("thread", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("message_id", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("read", sa.Boolean(), server_default=sa.text("false"), nullable=False),
+        sa.Column("files", postgresql.ARRAY(sa.Text()), server_default=sa.text("'{}'"), nullable=False),
+        sa.Column("account", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("contact", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("links", postgresql.ARRAY(sa.Text()), server_default=sa.text("'{}'"), nullable=False),
+        sa.Column("filing", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("candidates", postgresql.ARRAY(sa.Text()), server_default=sa.text("'{}'"), nullable=False),
+        sa.Column("template", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("reply_to", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("problem", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("accept_bounced", sa.Boolean(), server_default=sa.text("false"), nullable=False),
+        sa.Column("message_key", sa.Text(), nullable=False),
+        sa.Column("base_subject", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("digest", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("attempts", sa.Integer(), server_default=sa.text("0"), nullable=False),
+        sa.Column("next_time", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("number", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("owner", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("department", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column(
+            "collaborators", postgresql.ARRAY(sa.Text()), server_default=sa.text("'{}'"), nullable=False
+        ),
+        sa.Column("pending_approval", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("create_time", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("update_time", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("creator", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column(
+            "custom", postgresql.JSONB(astext_type=sa.Text()), server_default=sa.text("'{}'"), nullable=False
+        ),
+        sa.Column("version", sa.Integer(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("mail_messages_pkey")),
+    )
+    op.create_index(
+        "mail_messages_account_index",
+        "mail_messages",
+        ["account", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "mail_messages_contact_index",
+        "mail_messages",
+        ["contact", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "mail_messages_department_update_time_index",
+        "mail_messages",
+        ["department", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "mail_messages_mailbox_index",
+        "mail_messages",
+        ["mailbox", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index("mail_messages_message_id_key", "mail_messages", ["mailbox", "message_key"], unique=True)
+    op.create_index(
+        "mail_messages_owner_update_time_index",
+        "mail_messages",
+        ["owner", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "mail_messages_reply_to_index",
+        "mail_messages",
+        ["reply_to", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "mail_messages_sent_index",
+        "mail_messages",
+        ["message_id"],
+        unique=False,
+        postgresql_where=sa.text("direction = 'OUTBOUND'"),
+    )
+    op.create_index(
+        "mail_messages_subject_index",
+        "mail_messages",
+        ["mailbox", "base_subject", "occur_time"],
+        unique=False,
+    )
+    op.create_index(
+        "mail_messages_template_index",
+        "mail_messages",
+        ["template", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "mail_messages_thread_index", "mail_messages", ["mailbox", "thread", "occur_time"], unique=False
+    )
+    op.create_index(
+        "mail_messages_update_time_index",
+        "mail_messages",
+        [sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "mail_messages_waiting_index",
+        "mail_messages",
+        ["next_time"],
+        unique=False,
+        postgresql_where=sa.text("state = 'QUEUED'"),
+    )
+    op.create_table(
+        "mail_records",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("display_name", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("message", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("sharing", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("direction", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("occur_time", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("sender", postgresql.JSONB(), nullable=True),
+        sa.Column("people", postgresql.JSONB(), server_default=sa.text("'[]'"), nullable=False),
+        sa.Column("body", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("files", postgresql.ARRAY(sa.Text()), server_default=sa.text("'{}'"), nullable=False),
+        sa.Column("account", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("contact", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("links", postgresql.ARRAY(sa.Text()), server_default=sa.text("'{}'"), nullable=False),
+        sa.Column("number", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("owner", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("department", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column(
+            "collaborators", postgresql.ARRAY(sa.Text()), server_default=sa.text("'{}'"), nullable=False
+        ),
+        sa.Column("pending_approval", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("create_time", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("update_time", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("creator", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column(
+            "custom", postgresql.JSONB(astext_type=sa.Text()), server_default=sa.text("'{}'"), nullable=False
+        ),
+        sa.Column("version", sa.Integer(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("mail_records_pkey")),
+    )
+    op.create_index(
+        "mail_records_account_index",
+        "mail_records",
+        ["account", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "mail_records_contact_index",
+        "mail_records",
+        ["contact", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "mail_records_department_update_time_index",
+        "mail_records",
+        ["department", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index("mail_records_message_key", "mail_records", ["message"], unique=True)
+    op.create_index(
+        "mail_records_owner_update_time_index",
+        "mail_records",
+        ["owner", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "mail_records_update_time_index",
+        "mail_records",
+        [sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_table(
+        "mail_templates",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("display_name", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("subject", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("body", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("number", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("owner", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("department", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column(
+            "collaborators", postgresql.ARRAY(sa.Text()), server_default=sa.text("'{}'"), nullable=False
+        ),
+        sa.Column("pending_approval", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("create_time", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("update_time", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("creator", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column(
+            "custom", postgresql.JSONB(astext_type=sa.Text()), server_default=sa.text("'{}'"), nullable=False
+        ),
+        sa.Column("version", sa.Integer(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("mail_templates_pkey")),
+    )
+    op.create_index(
+        "mail_templates_update_time_index",
+        "mail_templates",
+        [sa.literal_column("update_time DESC"), "id"],
+        unique=False,
     )
     op.create_table(
         "mails",
@@ -2073,6 +2381,130 @@ def upgrade() -> None:
         postgresql_with={"fastupdate": "off"},
     )
     op.create_table(
+        "mail_accounts_search",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column(
+            "search_grams", postgresql.ARRAY(sa.Text(collation="C")), server_default="{}", nullable=False
+        ),
+        sa.Column("search_text", sa.Text(collation="C"), server_default="", nullable=False),
+        sa.Column(
+            "search_pinyin", postgresql.ARRAY(sa.Text(collation="C")), server_default="{}", nullable=False
+        ),
+        sa.ForeignKeyConstraint(
+            ["id"], ["mail_accounts.id"], name=op.f("mail_accounts_search_id_fkey"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("mail_accounts_search_pkey")),
+    )
+    op.create_index(
+        "ix_mail_accounts_search_search_grams",
+        "mail_accounts_search",
+        ["search_grams"],
+        unique=False,
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "off"},
+    )
+    op.create_index(
+        "ix_mail_accounts_search_search_pinyin",
+        "mail_accounts_search",
+        [sa.literal_column("array_to_tsvector(search_pinyin)")],
+        unique=False,
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "off"},
+    )
+    op.create_table(
+        "mail_messages_search",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column(
+            "search_grams", postgresql.ARRAY(sa.Text(collation="C")), server_default="{}", nullable=False
+        ),
+        sa.Column("search_text", sa.Text(collation="C"), server_default="", nullable=False),
+        sa.Column(
+            "search_pinyin", postgresql.ARRAY(sa.Text(collation="C")), server_default="{}", nullable=False
+        ),
+        sa.ForeignKeyConstraint(
+            ["id"], ["mail_messages.id"], name=op.f("mail_messages_search_id_fkey"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("mail_messages_search_pkey")),
+    )
+    op.create_index(
+        "ix_mail_messages_search_search_grams",
+        "mail_messages_search",
+        ["search_grams"],
+        unique=False,
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "off"},
+    )
+    op.create_index(
+        "ix_mail_messages_search_search_pinyin",
+        "mail_messages_search",
+        [sa.literal_column("array_to_tsvector(search_pinyin)")],
+        unique=False,
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "off"},
+    )
+    op.create_table(
+        "mail_records_search",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column(
+            "search_grams", postgresql.ARRAY(sa.Text(collation="C")), server_default="{}", nullable=False
+        ),
+        sa.Column("search_text", sa.Text(collation="C"), server_default="", nullable=False),
+        sa.Column(
+            "search_pinyin", postgresql.ARRAY(sa.Text(collation="C")), server_default="{}", nullable=False
+        ),
+        sa.ForeignKeyConstraint(
+            ["id"], ["mail_records.id"], name=op.f("mail_records_search_id_fkey"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("mail_records_search_pkey")),
+    )
+    op.create_index(
+        "ix_mail_records_search_search_grams",
+        "mail_records_search",
+        ["search_grams"],
+        unique=False,
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "off"},
+    )
+    op.create_index(
+        "ix_mail_records_search_search_pinyin",
+        "mail_records_search",
+        [sa.literal_column("array_to_tsvector(search_pinyin)")],
+        unique=False,
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "off"},
+    )
+    op.create_table(
+        "mail_templates_search",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column(
+            "search_grams", postgresql.ARRAY(sa.Text(collation="C")), server_default="{}", nullable=False
+        ),
+        sa.Column("search_text", sa.Text(collation="C"), server_default="", nullable=False),
+        sa.Column(
+            "search_pinyin", postgresql.ARRAY(sa.Text(collation="C")), server_default="{}", nullable=False
+        ),
+        sa.ForeignKeyConstraint(
+            ["id"], ["mail_templates.id"], name=op.f("mail_templates_search_id_fkey"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("mail_templates_search_pkey")),
+    )
+    op.create_index(
+        "ix_mail_templates_search_search_grams",
+        "mail_templates_search",
+        ["search_grams"],
+        unique=False,
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "off"},
+    )
+    op.create_index(
+        "ix_mail_templates_search_search_pinyin",
+        "mail_templates_search",
+        [sa.literal_column("array_to_tsvector(search_pinyin)")],
+        unique=False,
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "off"},
+    )
+    op.create_table(
         "notes_search",
         sa.Column("id", sa.Uuid(), nullable=False),
         sa.Column(
@@ -2471,6 +2903,58 @@ def downgrade() -> None:
     )
     op.drop_table("notes_search")
     op.drop_index(
+        "ix_mail_templates_search_search_pinyin",
+        table_name="mail_templates_search",
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "off"},
+    )
+    op.drop_index(
+        "ix_mail_templates_search_search_grams",
+        table_name="mail_templates_search",
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "off"},
+    )
+    op.drop_table("mail_templates_search")
+    op.drop_index(
+        "ix_mail_records_search_search_pinyin",
+        table_name="mail_records_search",
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "off"},
+    )
+    op.drop_index(
+        "ix_mail_records_search_search_grams",
+        table_name="mail_records_search",
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "off"},
+    )
+    op.drop_table("mail_records_search")
+    op.drop_index(
+        "ix_mail_messages_search_search_pinyin",
+        table_name="mail_messages_search",
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "off"},
+    )
+    op.drop_index(
+        "ix_mail_messages_search_search_grams",
+        table_name="mail_messages_search",
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "off"},
+    )
+    op.drop_table("mail_messages_search")
+    op.drop_index(
+        "ix_mail_accounts_search_search_pinyin",
+        table_name="mail_accounts_search",
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "off"},
+    )
+    op.drop_index(
+        "ix_mail_accounts_search_search_grams",
+        table_name="mail_accounts_search",
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "off"},
+    )
+    op.drop_table("mail_accounts_search")
+    op.drop_index(
         "ix_files_search_search_pinyin",
         table_name="files_search",
         postgresql_using="gin",
@@ -2731,6 +3215,49 @@ def downgrade() -> None:
     )
     op.drop_index("mails_key_key", table_name="mails")
     op.drop_table("mails")
+    op.drop_index("mail_templates_update_time_index", table_name="mail_templates")
+    op.drop_table("mail_templates")
+    op.drop_index("mail_records_update_time_index", table_name="mail_records")
+    op.drop_index("mail_records_owner_update_time_index", table_name="mail_records")
+    op.drop_index("mail_records_message_key", table_name="mail_records")
+    op.drop_index("mail_records_department_update_time_index", table_name="mail_records")
+    op.drop_index("mail_records_contact_index", table_name="mail_records")
+    op.drop_index("mail_records_account_index", table_name="mail_records")
+    op.drop_table("mail_records")
+    op.drop_index(
+        "mail_messages_waiting_index",
+        table_name="mail_messages",
+        postgresql_where=sa.text("state = 'QUEUED'"),
+    )
+    op.drop_index("mail_messages_update_time_index", table_name="mail_messages")
+    op.drop_index("mail_messages_thread_index", table_name="mail_messages")
+    op.drop_index("mail_messages_template_index", table_name="mail_messages")
+    op.drop_index("mail_messages_subject_index", table_name="mail_messages")
+    op.drop_index(
+        "mail_messages_sent_index",
+        table_name="mail_messages",
+        postgresql_where=sa.text("direction = 'OUTBOUND'"),
+    )
+    op.drop_index("mail_messages_reply_to_index", table_name="mail_messages")
+    op.drop_index("mail_messages_owner_update_time_index", table_name="mail_messages")
+    op.drop_index("mail_messages_message_id_key", table_name="mail_messages")
+    op.drop_index("mail_messages_mailbox_index", table_name="mail_messages")
+    op.drop_index("mail_messages_department_update_time_index", table_name="mail_messages")
+    op.drop_index("mail_messages_contact_index", table_name="mail_messages")
+    op.drop_index("mail_messages_account_index", table_name="mail_messages")
+    op.drop_table("mail_messages")
+    op.drop_table("mail_folders")
+    op.drop_table("mail_bodies")
+    op.drop_index("mail_addresses_name_index", table_name="mail_addresses")
+    op.drop_table("mail_addresses")
+    op.drop_index("mail_accounts_update_time_index", table_name="mail_accounts")
+    op.drop_index("mail_accounts_owner_update_time_index", table_name="mail_accounts")
+    op.drop_index(
+        "mail_accounts_due_index", table_name="mail_accounts", postgresql_where=sa.text("state = 'ACTIVE'")
+    )
+    op.drop_index("mail_accounts_department_update_time_index", table_name="mail_accounts")
+    op.drop_index("mail_accounts_address_key", table_name="mail_accounts")
+    op.drop_table("mail_accounts")
     op.drop_index(
         "known_records_department_index", table_name="known_records", postgresql_where=sa.text("NOT deleted")
     )
@@ -2807,6 +3334,7 @@ def downgrade() -> None:
     op.drop_index("bulk_jobs_error_file_index", table_name="bulk_jobs")
     op.drop_index("bulk_jobs_department_update_time_index", table_name="bulk_jobs")
     op.drop_table("bulk_jobs")
+    op.drop_table("bounced_addresses")
     op.drop_index(
         "audit_tallies_open_index", table_name="audit_tallies", postgresql_where=sa.text("missing <> '{}'")
     )
