@@ -22,6 +22,7 @@ export const MENU: Group[] = [
       "contacts",
       "interactions",
       "duplicateCases",
+      "merges",
       "creditProfiles",
       "profileChanges",
       "carePlans",
@@ -144,6 +145,15 @@ export interface Screen {
   defaults?: () => Record<string, unknown>;
   /** What is made of a record next, and what the new one takes from it. */
   makes?: { collection: string; states: string[]; from: (record: RecordJson) => Record<string, unknown> }[];
+  /** What is made of several chosen records together, of so many at the most. */
+  together?: {
+    collection: string;
+    most: number;
+    label: string;
+    from: (names: string[]) => Record<string, unknown>;
+  };
+  /** Verbs without parameters that ask before they act. */
+  asksFirst?: string[];
   /** A page for people outside, with the states in which it is there. */
   publicPage?: { path: (id: string) => string; states: string[]; label: string };
   /** A page written by hand in place of the generic one. */
@@ -153,6 +163,7 @@ export interface Screen {
     | "quote"
     | "poolRule"
     | "collision"
+    | "merge"
     | "opportunity"
     | "visit"
     | "policy"
@@ -183,6 +194,12 @@ export const SCREENS: Record<string, Screen> = {
       states: ["ACTIVE"],
       from: (account) => ({ account: account.name, ...SCREENS[collection]?.defaults?.() }),
     })),
+    together: {
+      collection: "merges",
+      most: 10,
+      label: "merge.together",
+      from: ([survivor, ...losers]) => ({ survivor, losers }),
+    },
     detail: "account",
     advice: "collision",
     orderBy: "updateTime desc",
@@ -241,6 +258,21 @@ export const SCREENS: Record<string, Screen> = {
     flow: { DRAFT: ["simulate", "activate"], ACTIVE: ["simulate"] },
     suggest: { "clauses.when.roles": { collection: "roles", value: "code" } },
     detail: "poolRule",
+  },
+  merges: {
+    icon: "collision",
+    orderBy: NEWEST,
+    columns: ["displayName", "number", "survivor", "losers", "state", "runTime", "owner"],
+    flow: {
+      DRAFT: ["preview"],
+      PREVIEWED: ["run", "preview"],
+      RUNNING: ["resume"],
+      DONE: ["undo"],
+      UNDOING: ["resume"],
+    },
+    asksFirst: ["run", "undo"],
+    unasked: ["choices", "contactPairs"],
+    detail: "merge",
   },
   duplicateCases: {
     icon: "collision",

@@ -11,6 +11,7 @@ export const SPECIAL_PAGES: Record<string, () => Promise<{ default: ComponentTyp
   bundle: async () => ({ default: (await import("@/features/bundle/bundle")).BundlePage }),
   poolRule: async () => ({ default: (await import("@/features/pool-rule/pool-rule")).PoolRulePage }),
   collision: async () => ({ default: (await import("@/features/collision/collision")).CollisionPage }),
+  merge: async () => ({ default: (await import("@/features/merge/merge")).MergePage }),
   quote: async () => ({ default: (await import("@/features/quote/quote")).QuotePage }),
   approvalPolicy: async () => ({
     default: (await import("@/features/approval-policy/approval-policy")).ApprovalPolicyPage,

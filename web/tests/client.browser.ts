@@ -1,13 +1,9 @@
-import { readFileSync } from "node:fs";
-import { createRequire } from "node:module";
 import type { BrowserContext, Page } from "playwright-core";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { open } from "./browser.ts";
-import { settled } from "./pages.ts";
+import { api, BASE, settled, violations } from "./pages.ts";
 import { signIn } from "./sign-in.ts";
 
-const BASE = process.env["CRM_URL"] ?? "http://127.0.0.1:8080";
-const AXE = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
 const unique = () => `测试客户${Date.now().toString(36)}`;
 
 let context: BrowserContext;
@@ -147,7 +143,7 @@ describe("a person at a desk", () => {
   it("moves a deal to the next stage by drag and drop", async () => {
     const title = unique();
     const account = (await newCustomer(unique())).slice(1);
-    await api("POST", "/v1/opportunities", {
+    await api(page, "POST", "/v1/opportunities", {
       displayName: title,
       account,
       need: "展厅改造",
@@ -209,48 +205,5 @@ describe("accessibility", () => {
   });
 });
 
-async function violations(on: Page): Promise<string[]> {
-  await on.evaluate(AXE);
-  return on.evaluate(async () => {
-    const axe = (
-      window as unknown as { axe: { run: (target: unknown, options: unknown) => Promise<AxeResult> } }
-    ).axe;
-    const result = await axe.run(document, {
-      runOnly: { type: "tag", values: ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"] },
-    });
-    return result.violations.map(
-      (rule) =>
-        `${rule.id}: ${rule.nodes
-          .map((node) => node.target.join(" "))
-          .slice(0, 3)
-          .join(" | ")}`,
-    );
-  });
-}
-
-interface AxeResult {
-  violations: { id: string; nodes: { target: string[] }[] }[];
-}
-
 /** The change of another session. */
-const other = (path: string, body: Record<string, unknown>) => api("PATCH", `/v1${path}`, body);
-
-/** Through the API, with the cookie of this session. */
-async function api(method: string, path: string, body: Record<string, unknown>): Promise<void> {
-  await page.evaluate(
-    async ([verb, address, change]) => {
-      const session = (await (await fetch("/session")).json()) as { csrf: string };
-      const answer = await fetch(address, {
-        method: verb,
-        headers: {
-          "Content-Type": "application/json",
-          "X-CSRF": session.csrf,
-          "Idempotency-Key": crypto.randomUUID(),
-        },
-        body: JSON.stringify(change),
-      });
-      if (!answer.ok) throw new Error(await answer.text());
-    },
-    [method, path, body] as const,
-  );
-}
+const other = (path: string, body: Record<string, unknown>) => api(page, "PATCH", `/v1${path}`, body);

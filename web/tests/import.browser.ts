@@ -46,9 +46,7 @@ describe("a file of customers", () => {
       ["电话", "电话"],
       ["人数", "员工人数"],
     ] as const) {
-      const cell = page
-        .locator("table.mapping tr")
-        .filter({ has: page.getByRole("rowheader", { name: column }) });
+      const cell = page.locator(".mapping tr").filter({ has: page.getByRole("rowheader", { name: column }) });
       if (await cell.locator(".ant-select-content-has-value").isVisible()) continue;
       await cell.getByRole("combobox").click();
       await page.keyboard.type(field, { delay: 20 });
@@ -92,7 +90,7 @@ describe("any other collection", () => {
     await visit(page, "/import/competitors");
     await page.locator('input[type="file"]').setInputFiles(csv(["名称,网站", `对手${mark},www.example.cn`]));
     // Columns that are called like their fields are mapped by themselves.
-    await page.locator("table.mapping .ant-select-content-has-value").nth(1).waitFor();
+    await page.locator(".mapping .ant-select-content-has-value").nth(1).waitFor();
     await page.getByRole("button", { name: "上传并检查" }).click();
     await page.getByText("检查完成，尚未写入任何数据").waitFor();
     await page.getByRole("button", { name: /^导入 1 行/ }).click();

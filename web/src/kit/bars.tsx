@@ -1,5 +1,5 @@
 import { useText } from "@/i18n";
-import { ScrollBox } from "./scroll-box";
+import { PlainTable } from "./plain-table";
 
 export interface Bar {
   key: string;
@@ -64,33 +64,20 @@ export function Bars({ title, series, bars, format = String }: Props) {
       )}
       <details className="nested-rows">
         <summary>{t("bars.table")}</summary>
-        <ScrollBox label={title}>
-          <table className="plain">
-            <caption className="visually-hidden">{title}</caption>
-            <thead>
-              <tr>
-                <th scope="col">{title}</th>
-                {series.map((name) => (
-                  <th key={name} scope="col" className="number">
-                    {name}
-                  </th>
-                ))}
-              </tr>
-            </thead>
-            <tbody>
-              {bars.map((bar) => (
-                <tr key={bar.key}>
-                  <th scope="row">{bar.label}</th>
-                  {bar.values.map((value, index) => (
-                    <td key={index} className="number">
-                      {format(value)}
-                    </td>
-                  ))}
-                </tr>
-              ))}
-            </tbody>
-          </table>
-        </ScrollBox>
+        <PlainTable
+          caption={title}
+          rows={bars}
+          keyOf={({ key }) => key}
+          columns={[
+            { key: "", title, row: true, cell: ({ label }) => label },
+            ...series.map((name, index) => ({
+              key: name,
+              title: name,
+              number: true,
+              cell: ({ values }: Bar) => format(values[index] ?? 0),
+            })),
+          ]}
+        />
       </details>
     </figure>
   );

@@ -24,6 +24,7 @@ import type { Resource, Verb } from "@/api/catalogue";
 import { ApiError } from "@/api/errors";
 import type { RecordJson } from "@/api/client";
 import { useText } from "@/i18n";
+import { fieldsNamed } from "./columns";
 import { screenOf, type Board as BoardSpec } from "@/resources";
 import { may } from "@/api/session";
 import { FieldValue } from "./field-value";
@@ -33,7 +34,7 @@ import { columnKeyboard } from "./board-keyboard";
 import { formatShort } from "./money";
 import { MenuButton } from "./menu-button";
 import { isBlank } from "./patch";
-import { aggregateQuery, firstPageQuery, pagesQuery, titleOf, useSession } from "./queries";
+import { aggregateQuery, firstPageQuery, pagesQuery, recordsOf, titleOf, useSession } from "./queries";
 import { ErrorNote, Skeleton } from "./states";
 import { tell } from "./toasts";
 import { messageOf, useVerb, VerbDialog } from "./verbs";
@@ -248,9 +249,7 @@ function BoardColumn({ resource, board, column, columns, q, filter, moved, movab
     formatShort(amount, key.split(":")[1] ?? "CNY", language),
   );
 
-  const shown = (pages.data?.pages.flatMap((page) => page.records) ?? []).filter(
-    (record) => (moved[record.name] ?? column.key) === column.key,
-  );
+  const shown = recordsOf(pages).filter((record) => (moved[record.name] ?? column.key) === column.key);
   const arriving = Object.entries(moved)
     .filter(([name, to]) => to === column.key && !shown.some((record) => record.name === name))
     .flatMap(
@@ -334,9 +333,7 @@ function BoardCard({ resource, board, record, column, columns, movable, onMove }
     disabled: !movable,
   });
   const title = titleOf(record, resource, language);
-  const fields = board.card
-    .flatMap((name) => resource.fields.find((field) => field.name === name) ?? [])
-    .filter((field) => !isBlank(record[field.name]));
+  const fields = fieldsNamed(resource.fields, board.card).filter((field) => !isBlank(record[field.name]));
   return (
     <article ref={setNodeRef} className={`board-card ${isDragging ? "board-card-ghost" : ""}`} {...listeners}>
       <div className="board-card-head">

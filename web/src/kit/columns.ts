@@ -3,6 +3,12 @@ import { screenOf } from "@/resources";
 
 const AT_MOST = 8;
 
+export const isNumber = (field: Field) => !field.many && ["money", "integer", "decimal"].includes(field.kind);
+
+/** The declared ones of these fields, in the order in which they are named. */
+export const fieldsNamed = (fields: Field[], names: readonly string[]): Field[] =>
+  names.flatMap((name) => fields.find((field) => field.name === name) ?? []);
+
 /** Every field that a column can show. */
 export const possibleColumns = (resource: Resource): Field[] =>
   resource.fields.filter(
@@ -12,7 +18,7 @@ export const possibleColumns = (resource: Resource): Field[] =>
 /** The columns that a list shows until somebody chooses: declared here, else marked as listed in the proto. */
 export function defaultColumns(resource: Resource): Field[] {
   const byName = new Map(resource.fields.map((field) => [field.name, field]));
-  const declared = (screenOf(resource.collection).columns ?? []).flatMap((name) => byName.get(name) ?? []);
+  const declared = fieldsNamed(resource.fields, screenOf(resource.collection).columns ?? []);
   if (declared.length > 0) return declared;
   const title = byName.get(resource.titleField);
   const listed = resource.fields.filter((field) => field.listed && field !== title);

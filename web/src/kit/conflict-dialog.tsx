@@ -1,10 +1,11 @@
 import { Modal, Radio } from "antd";
 import { useState } from "react";
 import type { Json } from "@/api/client";
-import type { Resource } from "@/api/catalogue";
+import type { Field, Resource } from "@/api/catalogue";
 import { useText } from "@/i18n";
 import type { Conflict } from "./conflict";
 import { FieldValue } from "./field-value";
+import { PlainTable } from "./plain-table";
 
 interface Props {
   resource: Resource;
@@ -44,44 +45,35 @@ export function ConflictDialog({ resource, conflicts, onResolve, onEdit }: Props
           {t("conflict.takeTheirs")}
         </button>
       </div>
-      <div className="lines-scroll">
-        <table className="plain">
-          <caption className="visually-hidden">{t("conflict.title")}</caption>
-          <thead>
-            <tr>
-              <th scope="col">{t("conflict.field")}</th>
-              <th scope="col">{t("conflict.base")}</th>
-              <th scope="col">{t("conflict.mine")}</th>
-              <th scope="col">{t("conflict.theirs")}</th>
-            </tr>
-          </thead>
-          <tbody>
-            {conflicts.map((conflict) => {
-              const field = resource.fields.find(({ name }) => name === conflict.field);
-              if (!field) return null;
-              return (
-                <tr key={conflict.field}>
-                  <th scope="row">{label(field.label)}</th>
-                  <td>
-                    <FieldValue field={field} value={conflict.base} links={false} />
-                  </td>
-                  {(["mine", "theirs"] as const).map((side) => (
-                    <td key={side}>
-                      <Radio
-                        checked={sideOf(conflict) === side}
-                        onChange={() => setSides({ ...sides, [conflict.field]: side })}
-                        aria-label={`${label(field.label)} ${t(`conflict.${side}`)}`}
-                      >
-                        <FieldValue field={field} value={conflict[side]} links={false} />
-                      </Radio>
-                    </td>
-                  ))}
-                </tr>
-              );
-            })}
-          </tbody>
-        </table>
-      </div>
+      <PlainTable
+        caption={t("conflict.title")}
+        rows={conflicts.flatMap((conflict) => {
+          const field = resource.fields.find(({ name }) => name === conflict.field);
+          return field ? [{ conflict, field }] : [];
+        })}
+        keyOf={({ field }) => field.name}
+        columns={[
+          { key: "field", title: t("conflict.field"), row: true, cell: ({ field }) => label(field.label) },
+          {
+            key: "base",
+            title: t("conflict.base"),
+            cell: ({ conflict, field }) => <FieldValue field={field} value={conflict.base} links={false} />,
+          },
+          ...(["mine", "theirs"] as const).map((side) => ({
+            key: side,
+            title: t(`conflict.${side}`),
+            cell: ({ conflict, field }: { conflict: Conflict; field: Field }) => (
+              <Radio
+                checked={sideOf(conflict) === side}
+                onChange={() => setSides({ ...sides, [conflict.field]: side })}
+                aria-label={`${label(field.label)} ${t(`conflict.${side}`)}`}
+              >
+                <FieldValue field={field} value={conflict[side]} links={false} />
+              </Radio>
+            ),
+          })),
+        ]}
+      />
     </Modal>
   );
 }

@@ -6,9 +6,10 @@ import { Link, useNavigate } from "react-router";
 import type { Field, Resource } from "@/api/catalogue";
 import type { RecordJson } from "@/api/client";
 import { useText } from "@/i18n";
-import { FieldValue } from "./field-value";
+import { isNumber } from "./columns";
+import { FieldValue, Title } from "./field-value";
 import { isComposing } from "./keyboard";
-import { isName, titleOf } from "./queries";
+import { titleOf } from "./queries";
 
 const CellEditor = lazy(async () => ({ default: (await import("./cell-editor")).CellEditor }));
 
@@ -231,8 +232,8 @@ export function DataGrid(props: Props) {
                     </Suspense>
                   ) : index === 0 ? (
                     <Link to={`/${record.name}`} tabIndex={-1} className="cut grid-title">
-                      {column.name === resource.titleField && !isName(record[column.name]) ? (
-                        titleOf(record, resource, language)
+                      {column.name === resource.titleField ? (
+                        <Title record={record} resource={resource} />
                       ) : (
                         <FieldValue field={column} value={record[column.name]} links={false} />
                       )}
@@ -261,8 +262,6 @@ const cellClass = (column: Field, index: number, editing: boolean) =>
     isNumber(column) ? "number" : "",
     editing ? "grid-editing" : "",
   ].join(" ");
-
-export const isNumber = (field: Field) => !field.many && ["money", "integer", "decimal"].includes(field.kind);
 
 const isSortable = (field: Field) => !field.many && !["object", "free", "reference"].includes(field.kind);
 

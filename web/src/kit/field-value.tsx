@@ -1,6 +1,6 @@
 import { Link } from "react-router";
-import type { Field } from "@/api/catalogue";
-import { splitName } from "@/api/client";
+import type { Field, Resource } from "@/api/catalogue";
+import { splitName, type RecordJson } from "@/api/client";
 import { useText } from "@/i18n";
 import { formatDate, formatInstant, type DateJson } from "./dates";
 import { useDictionary } from "./dictionary";
@@ -137,7 +137,7 @@ function KeyedLabel({ field, value }: { field: Field; value: string }) {
 
 /** Shows the title of the record, never its id, and nothing of one that the person may not see. */
 export function Reference({ name, link = true }: { name: string; link?: boolean }) {
-  const { t, language } = useText();
+  const { t } = useText();
   const record = useReference(name);
   const resource = useCatalogue().find(splitName(name).collection);
   if (record === undefined && resource) return <span className="faint">…</span>;
@@ -145,8 +145,15 @@ export function Reference({ name, link = true }: { name: string; link?: boolean 
     return (
       <span className="faint">{name.startsWith("system/") ? t("value.system") : t("value.hidden")}</span>
     );
-  const title = titleOf(record, resource, language);
-  return link ? <Link to={`/${name}`}>{title}</Link> : <>{title}</>;
+  const title = <Title record={record} resource={resource} />;
+  return link ? <Link to={`/${name}`}>{title}</Link> : title;
+}
+
+/** What people call the record; one whose title is another record is called by that. */
+export function Title({ record, resource }: { record: RecordJson; resource: Resource | undefined }) {
+  const { language } = useText();
+  const value = record[resource?.titleField ?? ""];
+  return isName(value) ? <Reference name={value} link={false} /> : <>{titleOf(record, resource, language)}</>;
 }
 
 /** A nested message as small pairs of label and value. */

@@ -79,4 +79,5 @@ export function violationsByField(
   return { byField, others };
 }
 
-const camel = (part: string) => part.replace(/_([a-z])/g, (_, letter: string) => letter.toUpperCase());
+/** The name in JSON of what the proto calls otherwise: `displayName` for `display_name`. */
+export const camel = (part: string) => part.replace(/_([a-z])/g, (_, letter: string) => letter.toUpperCase());

@@ -49,6 +49,10 @@ export const pagesQuery = (collection: string, spec: ListSpec) =>
     getNextPageParam: (page) => page.nextPageToken || undefined,
   });
 
+/** All that a paged list has brought so far. */
+export const recordsOf = ({ data }: { data: { pages: { records: RecordJson[] }[] } | undefined }) =>
+  data?.pages.flatMap((page) => page.records) ?? [];
+
 export const firstPageQuery = (collection: string, spec: ListSpec) =>
   queryOptions({
     queryKey: ["list", collection, "first", spec],
@@ -100,7 +104,7 @@ export function useReferences(names: string[], locale: string): (string | undefi
 export const isName = (value: unknown): value is string =>
   typeof value === "string" && /^(system\/\w+|[a-z]\w*\/[\w-]{8,})$/i.test(value);
 
-/** What people call the record: its title, else its number, else nothing better than its id. */
+/** What people call the record: its title, its number, its kind where another record is its title, or a part of its id. */
 export function titleOf(
   record: RecordJson | null | undefined,
   resource: Resource | undefined,
@@ -113,8 +117,9 @@ export function titleOf(
   if (choice) return locale.startsWith("zh") ? choice.label.zh : choice.label.en;
   if (!locale.startsWith("zh") && typeof record["englishName"] === "string" && record["englishName"])
     return record["englishName"];
-  if (typeof value === "string" && value && value !== record.name) return value;
+  if (typeof value === "string" && value && !isName(value)) return value;
   if (typeof record["number"] === "string" && record["number"]) return record["number"];
+  if (isName(value) && resource) return locale.startsWith("zh") ? resource.label.zh : resource.label.en;
   return splitName(record.name).id.slice(-8);
 }
 

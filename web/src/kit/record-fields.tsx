@@ -1,12 +1,12 @@
 import { useState } from "react";
 import { COMMON, type Field, type Resource } from "@/api/catalogue";
-import type { RecordJson } from "@/api/client";
+import type { Json, RecordJson } from "@/api/client";
 import { useText } from "@/i18n";
 import { UNASKED_KEYS } from "@/resources";
 import { FieldValue } from "./field-value";
 import { isShown } from "./form-model";
 import { isBlank } from "./patch";
-import { ScrollBox } from "./scroll-box";
+import { columnOf, PlainTable } from "./plain-table";
 
 const isLines = (field: Field) =>
   field.kind === "object" &&
@@ -73,7 +73,7 @@ export function LineTables({ resource, record }: { resource: Resource; record: R
   return (
     <>
       {lineFields(resource, record).map((field) => {
-        const rows = record[field.name] as Record<string, unknown>[];
+        const rows = record[field.name] as Json[];
         const columns = field.fields.filter(
           (column) =>
             (column.required || !UNASKED_KEYS.has(column.name)) &&
@@ -85,45 +85,23 @@ export function LineTables({ resource, record }: { resource: Resource; record: R
               <h2>{label(field.label)}</h2>
               <span className="faint">{rows.length}</span>
             </div>
-            <ScrollBox className="card-body" label={label(field.label)}>
-              <table className="plain">
-                <caption className="visually-hidden">{label(field.label)}</caption>
-                <thead>
-                  <tr>
-                    {columns.map((column) => (
-                      <th
-                        key={column.name}
-                        scope="col"
-                        className={column.kind === "money" || column.kind === "integer" ? "number" : ""}
-                      >
-                        {label(column.label)}
-                      </th>
-                    ))}
-                  </tr>
-                </thead>
-                <tbody>
-                  {rows.map((row, index) => (
-                    <tr key={index}>
-                      {columns.map((column) => (
-                        <td
-                          key={column.name}
-                          className={column.kind === "money" || column.kind === "integer" ? "number" : ""}
-                        >
-                          {column.kind === "object" && column.many ? (
-                            <Nested
-                              field={column}
-                              rows={(row[column.name] ?? []) as Record<string, unknown>[]}
-                            />
-                          ) : (
-                            <FieldValue field={column} value={row[column.name]} />
-                          )}
-                        </td>
-                      ))}
-                    </tr>
-                  ))}
-                </tbody>
-              </table>
-            </ScrollBox>
+            <div className="card-body">
+              <PlainTable
+                caption={label(field.label)}
+                rows={rows}
+                keyOf={(_, index) => index}
+                columns={columns.map((column) =>
+                  column.kind === "object" && column.many
+                    ? {
+                        ...columnOf(column, label),
+                        cell: (row: Json) => (
+                          <Nested field={column} rows={(row[column.name] ?? []) as Json[]} />
+                        ),
+                      }
+                    : columnOf(column, label),
+                )}
+              />
+            </div>
           </section>
         );
       })}
@@ -132,7 +110,7 @@ export function LineTables({ resource, record }: { resource: Resource; record: R
 }
 
 /** A list inside a line, such as the steps of its price: how many, and all of it when opened. */
-function Nested({ field, rows }: { field: Field; rows: Record<string, unknown>[] }) {
+function Nested({ field, rows }: { field: Field; rows: Json[] }) {
   const { label } = useText();
   if (rows.length === 0) return null;
   const columns = field.fields.filter(
@@ -143,29 +121,12 @@ function Nested({ field, rows }: { field: Field; rows: Record<string, unknown>[]
       <summary>
         {label(field.label)} ({rows.length})
       </summary>
-      <table className="plain">
-        <caption className="visually-hidden">{label(field.label)}</caption>
-        <thead>
-          <tr>
-            {columns.map((column) => (
-              <th key={column.name} scope="col">
-                {label(column.label)}
-              </th>
-            ))}
-          </tr>
-        </thead>
-        <tbody>
-          {rows.map((row, index) => (
-            <tr key={index}>
-              {columns.map((column) => (
-                <td key={column.name}>
-                  <FieldValue field={column} value={row[column.name]} />
-                </td>
-              ))}
-            </tr>
-          ))}
-        </tbody>
-      </table>
+      <PlainTable
+        caption={label(field.label)}
+        rows={rows}
+        keyOf={(_, index) => index}
+        columns={columns.map((column) => columnOf(column, label))}
+      />
     </details>
   );
 }

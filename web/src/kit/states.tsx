@@ -59,6 +59,30 @@ export function Skeleton({ lines = 5 }: { lines?: number }) {
   );
 }
 
+/** As much of a query as one needs to show what it brings. */
+export interface Question<T> {
+  isPending: boolean;
+  isError: boolean;
+  error: unknown;
+  data: T | undefined;
+  refetch: () => unknown;
+}
+
+/** What a query brings; what went wrong, or grey lines, where it has brought nothing. */
+export function Loaded<T>({
+  query,
+  lines = 5,
+  children,
+}: {
+  query: Question<T>;
+  lines?: number;
+  children: (data: T) => ReactNode;
+}) {
+  if (query.isError) return <ErrorNote error={query.error} onRetry={() => void query.refetch()} />;
+  if (query.isPending || query.data === undefined) return <Skeleton lines={lines} />;
+  return children(query.data);
+}
+
 interface BoundaryProps {
   children: ReactNode;
   /** When it changes, the part gets another chance. */

@@ -13,11 +13,12 @@ import { useQuery, useQueryClient } from "@tanstack/react-query";
 import { Modal } from "antd";
 import { useState, type KeyboardEvent } from "react";
 import { Link } from "react-router";
-import type { Field, Resource } from "@/api/catalogue";
+import type { Resource } from "@/api/catalogue";
 import { act, list, update, type RecordJson } from "@/api/client";
 import { may } from "@/api/session";
 import { useText } from "@/i18n";
 import type { Tree as TreeSpec } from "@/resources";
+import { fieldsNamed } from "./columns";
 import { FieldValue } from "./field-value";
 import { isBlank } from "./patch";
 import { titleOf, useSession } from "./queries";
@@ -201,9 +202,7 @@ function Node({ resource, tree, node, depth, movable, open, below, onToggle }: N
     disabled: !movable,
   });
   const { setNodeRef: setDropRef, isOver } = useDroppable({ id: node.name });
-  const fields = tree.show
-    .flatMap((name) => resource.fields.find((field) => field.name === name) ?? [])
-    .filter((field: Field) => !isBlank(node[field.name]));
+  const fields = fieldsNamed(resource.fields, tree.show).filter((field) => !isBlank(node[field.name]));
   const press = (event: KeyboardEvent) => {
     if (event.target !== event.currentTarget) return;
     if (event.key === "ArrowRight" && open === false) onToggle(true);

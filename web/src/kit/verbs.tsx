@@ -34,7 +34,7 @@ export function VerbBar({ resource, record, extra = [], children }: Props) {
   const session = useSession();
   const run = useVerb(resource);
   const [open, setOpen] = useState<Verb>();
-  const { flow, reserved } = screenOf(resource.collection);
+  const { flow, reserved, asksFirst } = screenOf(resource.collection);
   const isFor = (verb: Verb) => {
     const field = reserved?.[verb.name];
     return field === undefined || record[field] === session.employee;
@@ -49,7 +49,7 @@ export function VerbBar({ resource, record, extra = [], children }: Props) {
   const rest = verbs.filter((verb) => !buttons.includes(verb));
 
   const start = (verb: Verb) => {
-    if (verb.fields.length > 0 || FINAL.test(verb.name)) setOpen(verb);
+    if (verb.fields.length > 0 || FINAL.test(verb.name) || asksFirst?.includes(verb.name)) setOpen(verb);
     else run(record, verb, {}).catch((error: unknown) => tell(messageOf(error), "bad"));
   };
 

@@ -2,6 +2,7 @@ import { MailOutlined, PhoneOutlined } from "@ant-design/icons";
 import { useQuery } from "@tanstack/react-query";
 import { may } from "@/api/session";
 import { useText } from "@/i18n";
+import { Figure } from "@/kit/figure";
 import { History } from "@/kit/history";
 import { formatShort } from "@/kit/money";
 import { aggregateQuery, useCatalogue, useResource, useSession } from "@/kit/queries";
@@ -123,7 +124,7 @@ function Figures({ name }: { name: string }) {
   return (
     <div className="figures">
       {can("opportunities") && (
-        <Figure
+        <Tally
           label={t("account.openDeals")}
           collection="opportunities"
           filter={`${account} AND state = "OPEN"`}
@@ -131,16 +132,16 @@ function Figures({ name }: { name: string }) {
         />
       )}
       {can("opportunities") && (
-        <Figure
+        <Tally
           label={t("account.won")}
           collection="opportunities"
           filter={`${account} AND state = "WON"`}
           sum="amount"
         />
       )}
-      {can("contacts") && <Figure label={t("account.contacts")} collection="contacts" filter={account} />}
+      {can("contacts") && <Tally label={t("account.contacts")} collection="contacts" filter={account} />}
       {can("tickets") && (
-        <Figure
+        <Tally
           label={t("account.tickets")}
           collection="tickets"
           filter={`${account} AND NOT state = "CLOSED" AND NOT state = "RESOLVED"`}
@@ -150,7 +151,7 @@ function Figures({ name }: { name: string }) {
   );
 }
 
-function Figure({
+function Tally({
   label,
   collection,
   filter,
@@ -168,13 +169,9 @@ function Figure({
     formatShort(amount, key.split(":")[1] ?? "CNY", language),
   );
   return (
-    <div className="card figure">
-      <span className="faint">{label}</span>
-      <strong>
-        {rows.isError ? "—" : sum && money.length > 0 ? money.join(" + ") : (row?.count ?? "0")}
-      </strong>
-      {sum && <span className="faint">× {row?.count ?? 0}</span>}
-    </div>
+    <Figure label={label} note={sum && <span className="faint">× {row?.count ?? 0}</span>}>
+      {rows.isError ? "—" : sum && money.length > 0 ? money.join(" + ") : (row?.count ?? "0")}
+    </Figure>
   );
 }
 

@@ -7,7 +7,7 @@ import { FactName, Reference } from "@/kit/field-value";
 import { allOf, quote } from "@/kit/filter";
 import { Icon } from "@/kit/icons";
 import { formatMoney, type Money } from "@/kit/money";
-import { pagesQuery, useResource } from "@/kit/queries";
+import { pagesQuery, recordsOf, useResource } from "@/kit/queries";
 import { Empty, ErrorNote, Skeleton } from "@/kit/states";
 import { useStored } from "@/kit/stored";
 import { screenOf } from "@/resources";
@@ -27,7 +27,7 @@ export function Timeline({ account }: { account: string }) {
   const pages = useInfiniteQuery(
     pagesQuery("timeline", { filter, orderBy: "occurTime desc", pageSize: PAGE }),
   );
-  const entries = pages.data?.pages.flatMap((page) => page.records) ?? [];
+  const entries = recordsOf(pages);
 
   const days = Object.entries(
     groupBy(entries, (entry) =>

@@ -1,12 +1,13 @@
+import { useAddress } from "@/kit/address";
 import { useInfiniteQuery, useQueryClient } from "@tanstack/react-query";
 import { useState } from "react";
-import { useSearchParams } from "react-router";
 import { act, type RecordJson } from "@/api/client";
 import { useText } from "@/i18n";
 import { formatRelative } from "@/kit/dates";
 import { Reference } from "@/kit/field-value";
 import { Page } from "@/kit/page";
-import { pagesQuery, titleOf, useResource, useSession } from "@/kit/queries";
+import { pagesQuery, recordsOf, titleOf, useResource, useSession } from "@/kit/queries";
+import { Segmented } from "@/kit/segmented";
 import { Empty, ErrorNote, Skeleton } from "@/kit/states";
 import { tell } from "@/kit/toasts";
 import { messageOf } from "@/kit/verbs";
@@ -28,7 +29,7 @@ export function ApprovalsPage() {
   const client = useQueryClient();
   const session = useSession();
   const resource = useResource("approvals");
-  const [params, setParams] = useSearchParams();
+  const [params, go] = useAddress();
   const asked = params.get("tab") ?? "";
   const tab: Tab = Object.hasOwn(TABS, asked) ? (asked as Tab) : "todo";
   const pages = useInfiniteQuery(
@@ -38,7 +39,7 @@ export function ApprovalsPage() {
       pageSize: PAGE,
     }),
   );
-  const records = pages.data?.pages.flatMap((page) => page.records) ?? [];
+  const records = recordsOf(pages);
   const [chosen, setChosen] = useState<string>();
   const [picked, setPicked] = useState<ReadonlySet<string>>(new Set());
   const [busy, setBusy] = useState(false);
@@ -64,21 +65,15 @@ export function ApprovalsPage() {
     <Page
       title={t("page.approvals")}
       actions={
-        <span className="segmented" role="group" aria-label={t("page.approvals")}>
-          {(Object.keys(TABS) as Tab[]).map((key) => (
-            <button
-              key={key}
-              type="button"
-              aria-pressed={tab === key}
-              onClick={() => {
-                setParams(key === "todo" ? {} : { tab: key }, { replace: true });
-                setPicked(new Set());
-              }}
-            >
-              {t(`approvals.${key}`)}
-            </button>
-          ))}
-        </span>
+        <Segmented
+          label={t("page.approvals")}
+          value={tab}
+          options={(Object.keys(TABS) as Tab[]).map((key) => ({ key, title: t(`approvals.${key}`) }))}
+          onChange={(key) => {
+            go({ tab: key === "todo" ? "" : key });
+            setPicked(new Set());
+          }}
+        />
       }
     >
       {picked.size > 0 && (

@@ -17,6 +17,7 @@ import { send } from "@/kit/commands";
 import { Page } from "@/kit/page";
 import { useReferences, useResource, useSession } from "@/kit/queries";
 import { ReferencePicker } from "@/kit/reference-picker";
+import { Segmented } from "@/kit/segmented";
 import { ErrorNote } from "@/kit/states";
 import { tell } from "@/kit/toasts";
 import { messageOf } from "@/kit/verbs";
@@ -157,13 +158,12 @@ export function CalendarPage() {
       fill
       actions={
         <>
-          <span className="segmented" role="group" aria-label={t("list.views")}>
-            {Object.keys(VIEWS).map((key) => (
-              <button key={key} type="button" aria-pressed={view === key} onClick={() => put("view", key)}>
-                {t(`calendar.${key}`)}
-              </button>
-            ))}
-          </span>
+          <Segmented
+            label={t("list.views")}
+            value={view}
+            options={Object.keys(VIEWS).map((key) => ({ key, title: t(`calendar.${key}`) }))}
+            onChange={(key) => put("view", key)}
+          />
           {mayCreate && (
             <button
               type="button"

@@ -3,9 +3,8 @@ import { Link } from "react-router";
 import type { Field, Resource } from "@/api/catalogue";
 import type { RecordJson } from "@/api/client";
 import { useText } from "@/i18n";
-import { FieldValue } from "@/kit/field-value";
+import { FieldValue, Title } from "@/kit/field-value";
 import { isBlank } from "@/kit/patch";
-import { titleOf } from "@/kit/queries";
 
 interface Props {
   resource: Resource;
@@ -20,7 +19,7 @@ const SHOWN = 5;
 
 /** The list on a phone: one card per record with its first filled-in columns. */
 export function Cards({ resource, columns, records, hasMore, loading, onMore }: Props) {
-  const { t, language, label } = useText();
+  const { t, label } = useText();
   const end = useRef<HTMLDivElement>(null);
   useEffect(() => {
     const watcher = new IntersectionObserver((entries) => {
@@ -37,7 +36,9 @@ export function Cards({ resource, columns, records, hasMore, loading, onMore }: 
           <li key={record.name}>
             <Link to={`/${record.name}`} className="card list-card">
               <span className="list-card-head">
-                <strong>{titleOf(record, resource, language)}</strong>
+                <strong>
+                  <Title record={record} resource={resource} />
+                </strong>
                 {state && !isBlank(record["state"]) && (
                   <FieldValue field={state} value={record["state"]} links={false} />
                 )}

@@ -23,7 +23,8 @@ import { NO_FILTER } from "@/kit/filter";
 import { inlineFields, isShown } from "@/kit/form-model";
 import { useShortcuts } from "@/kit/keyboard";
 import { Page } from "@/kit/page";
-import { aggregateQuery, pagesQuery, useResource, useSession } from "@/kit/queries";
+import { aggregateQuery, pagesQuery, recordsOf, useResource, useSession } from "@/kit/queries";
+import { Segmented } from "@/kit/segmented";
 import { Empty, ErrorBoundary, ErrorNote, Skeleton } from "@/kit/states";
 import { useNarrow } from "@/kit/viewport";
 import { screenOf } from "@/resources";
@@ -67,7 +68,7 @@ function Collection({ collection }: { collection: string }) {
 
   const spec = { q: state.q, filter: state.filterText, orderBy: state.orderBy, pageSize: PAGE };
   const pages = useInfiniteQuery({ ...pagesQuery(collection, spec), placeholderData: (before) => before });
-  const records = pages.data?.pages.flatMap((page) => page.records) ?? [];
+  const records = recordsOf(pages);
   const { fetchNextPage } = pages;
   const more = useCallback(() => void fetchNextPage(), [fetchNextPage]);
   const newer = useNewer(collection);
@@ -92,21 +93,20 @@ function Collection({ collection }: { collection: string }) {
       actions={
         <>
           {kinds.length > 1 && (
-            <span className="segmented" role="group" aria-label={t("list.views")}>
-              {kinds.map((kind) => {
+            <Segmented
+              label={t("list.views")}
+              value={state.view}
+              options={kinds.map((kind) => {
                 const KindIcon = KIND_ICONS[kind];
-                return (
-                  <button
-                    key={kind}
-                    type="button"
-                    aria-pressed={state.view === kind}
-                    onClick={() => state.set({ view: kind })}
-                  >
+                const title = (
+                  <>
                     <KindIcon aria-hidden="true" /> {t(`list.${kind}`)}
-                  </button>
+                  </>
                 );
+                return { key: kind, title };
               })}
-            </span>
+              onChange={(view) => state.set({ view })}
+            />
           )}
           {mayCreate && resource.menu !== "settings" && (
             <Link className="button wide" to={`/import/${collection}`}>

@@ -7,10 +7,13 @@ import { useText } from "@/i18n";
 import { formatInstant } from "@/kit/dates";
 import { FactName, Reference } from "@/kit/field-value";
 import { gotQuery } from "@/kit/got";
+import { PlainTable } from "@/kit/plain-table";
 import { isName } from "@/kit/queries";
 import { Empty, ErrorNote, Skeleton } from "@/kit/states";
 
 type Found = Schema<"customer.CollisionEvidence">;
+
+type Moment = Schema<"customer.CollisionEvidence.Moment">;
 
 const CLOSED = new Set(["NOT_ARBITER", "PERMISSION_DENIED", "NOT_FOUND"]);
 
@@ -47,66 +50,65 @@ export function Evidence({ record }: { record: RecordJson }) {
         {evidence.data.frozenTime &&
           t("collision.frozen", { time: formatInstant(evidence.data.frozenTime, language) })}
       </p>
-      <table className="plain evidence">
-        <caption className="visually-hidden">{t("collision.evidence")}</caption>
-        <thead>
-          <tr>
-            <th scope="col">{t("collision.when")}</th>
-            {sides.map((side) => (
-              <th key={side.party} scope="col">
-                {side.displayName}
-                <br />
-                <span className="faint">
-                  {side.owner && <Reference name={side.owner} link={false} />}
-                  {side.department && (
-                    <>
-                      {" · "}
-                      <Reference name={side.department} link={false} />
-                    </>
-                  )}
-                </span>
-              </th>
-            ))}
-          </tr>
-        </thead>
-        <tbody>
-          {moments.map(({ moment, index }, row) => (
-            <tr key={row}>
-              <th scope="row">
-                <time dateTime={moment.time}>{formatInstant(moment.time, language)}</time>
-              </th>
-              {sides.map((side, column) => (
-                <td key={side.party} data-label={column === index ? side.displayName : undefined}>
-                  {column === index && (
-                    <>
-                      <strong>
-                        {t(`collision.moment.${moment.kind ?? ""}`, { defaultValue: "" }) || (
-                          <FactName name={moment.kind ?? ""} />
-                        )}
-                      </strong>{" "}
-                      {isName(moment.text) ? (
-                        <Reference name={moment.text} />
-                      ) : moment.ref ? (
-                        <Link to={`/${moment.ref}`}>{moment.text}</Link>
-                      ) : (
-                        moment.text
-                      )}
-                      {moment.backDated && (
-                        <>
-                          {" "}
-                          <span className="tag tag-warn">
-                            {t("collision.backDated", { time: formatInstant(moment.entryTime, language) })}
-                          </span>
-                        </>
-                      )}
-                    </>
-                  )}
-                </td>
-              ))}
-            </tr>
-          ))}
-        </tbody>
-      </table>
+      <PlainTable
+        caption={t("collision.evidence")}
+        className="evidence"
+        rows={moments}
+        keyOf={(_, row) => row}
+        columns={[
+          {
+            key: "when",
+            title: t("collision.when"),
+            row: true,
+            cell: ({ moment }) => <time dateTime={moment.time}>{formatInstant(moment.time, language)}</time>,
+          },
+          ...sides.map((side, column) => ({
+            key: side.party ?? "",
+            title: side.displayName ?? "",
+            note: (
+              <p className="faint">
+                {side.owner && <Reference name={side.owner} link={false} />}
+                {side.department && (
+                  <>
+                    {" · "}
+                    <Reference name={side.department} link={false} />
+                  </>
+                )}
+              </p>
+            ),
+            cell: ({ moment, index }: (typeof moments)[number]) =>
+              column === index && <MomentText moment={moment} />,
+          })),
+        ]}
+      />
     </section>
+  );
+}
+
+function MomentText({ moment }: { moment: Moment }) {
+  const { t, language } = useText();
+  return (
+    <>
+      <strong>
+        {t(`collision.moment.${moment.kind ?? ""}`, { defaultValue: "" }) || (
+          <FactName name={moment.kind ?? ""} />
+        )}
+      </strong>{" "}
+      {isName(moment.text) ? (
+        <Reference name={moment.text} />
+      ) : moment.ref ? (
+        <Link to={`/${moment.ref}`}>{moment.text}</Link>
+      ) : (
+        moment.text
+      )}
+      {moment.backDated && (
+        <>
+          {" "}
+          <span className="tag tag-warn">
+            {t("collision.backDated", { time: formatInstant(moment.entryTime, language) })}
+          </span>
+        </>
+      )}
+    </>
   );
 }

@@ -1,16 +1,18 @@
 import { useQuery } from "@tanstack/react-query";
 import { Select } from "antd";
-import { useSearchParams } from "react-router";
 import type { Schema } from "@/api/schema";
 import { useText } from "@/i18n";
+import { useAddress } from "@/kit/address";
 import { Bars } from "@/kit/bars";
 import { formatDate } from "@/kit/dates";
+import { Figure } from "@/kit/figure";
 import { gotQuery } from "@/kit/got";
 import { formatMoney, formatShort, type Money } from "@/kit/money";
 import { Page } from "@/kit/page";
+import { PlainTable } from "@/kit/plain-table";
 import { ReferencePicker } from "@/kit/reference-picker";
-import { ScrollBox } from "@/kit/scroll-box";
-import { Empty, ErrorNote, Skeleton } from "@/kit/states";
+import { Segmented } from "@/kit/segmented";
+import { Empty, Loaded } from "@/kit/states";
 import { Snapshots } from "./snapshots";
 
 type Found = Schema<"sales.EvaluateForecastResponse">;
@@ -39,17 +41,10 @@ const asQuery = (field: string, iso: string) => {
 /** What the open deals are worth in a period by category, and what was foretold before. */
 export function ForecastPage() {
   const { t, language } = useText();
-  const [params, setParams] = useSearchParams();
+  const [params, go] = useAddress();
   const period = params.get("period") ?? "quarter";
   const department = params.get("department") ?? "";
   const history = params.get("tab") === "history";
-  const set = (key: string, value: string) =>
-    setParams((before) => {
-      const next = new URLSearchParams(before);
-      if (value) next.set(key, value);
-      else next.delete(key);
-      return next;
-    });
   const [from, to] = spanOf(period);
   const path = [
     `/v1/opportunities:forecast?${asQuery("fromDate", from)}&${asQuery("toDate", to)}`,
@@ -69,18 +64,15 @@ export function ForecastPage() {
         </p>
       }
       actions={
-        <span className="segmented" role="group" aria-label={t("page.forecast")}>
-          {["", "history"].map((tab) => (
-            <button
-              key={tab}
-              type="button"
-              aria-pressed={history === (tab === "history")}
-              onClick={() => set("tab", tab)}
-            >
-              {t(tab ? "forecast.history" : "forecast.now")}
-            </button>
-          ))}
-        </span>
+        <Segmented
+          label={t("page.forecast")}
+          value={history ? "history" : ""}
+          options={[
+            { key: "", title: t("forecast.now") },
+            { key: "history", title: t("forecast.history") },
+          ]}
+          onChange={(tab) => go({ tab })}
+        />
       }
     >
       <div className="list-bar">
@@ -90,7 +82,7 @@ export function ForecastPage() {
             value={period}
             style={{ minWidth: 130 }}
             options={PERIODS.map((value) => ({ value, label: t(`forecast.periods.${value}`) }))}
-            onChange={(value) => set("period", value)}
+            onChange={(value) => go({ period: value })}
           />
         )}
         <label className="row">
@@ -101,34 +93,36 @@ export function ForecastPage() {
               collection="departments"
               value={department || undefined}
               hint={t("forecast.whole")}
-              onChange={(value) => set("department", typeof value === "string" ? value : "")}
+              onChange={(value) => go({ department: typeof value === "string" ? value : "" })}
             />
           </span>
         </label>
       </div>
       {history ? (
         <Snapshots department={department} />
-      ) : found.isError ? (
-        <ErrorNote error={found.error} onRetry={() => void found.refetch()} />
-      ) : found.isPending ? (
-        <Skeleton lines={8} />
-      ) : (found.data.buckets ?? []).length === 0 ? (
-        <section className="card">
-          <Empty title={t("forecast.none")} text={t("forecast.noneText")} />
-        </section>
       ) : (
-        <>
-          <div className="figures">
-            <Sum label={t("forecast.amount")} money={found.data.convertedAmount} />
-            <Sum label={t("forecast.weighted")} money={found.data.convertedWeighted} />
-          </div>
-          <p className="faint sea-note">
-            {found.data.rateDate && t("forecast.rates", { day: formatDate(found.data.rateDate, language) })}{" "}
-            {(found.data.unconverted ?? 0) > 0 &&
-              t("forecast.unconverted", { count: found.data.unconverted ?? 0 })}
-          </p>
-          <Buckets buckets={found.data.buckets ?? []} />
-        </>
+        <Loaded query={found} lines={8}>
+          {(forecast) =>
+            (forecast.buckets ?? []).length === 0 ? (
+              <section className="card">
+                <Empty title={t("forecast.none")} text={t("forecast.noneText")} />
+              </section>
+            ) : (
+              <>
+                <div className="figures">
+                  <Sum label={t("forecast.amount")} money={forecast.convertedAmount} />
+                  <Sum label={t("forecast.weighted")} money={forecast.convertedWeighted} />
+                </div>
+                <p className="faint sea-note">
+                  {forecast.rateDate && t("forecast.rates", { day: formatDate(forecast.rateDate, language) })}{" "}
+                  {(forecast.unconverted ?? 0) > 0 &&
+                    t("forecast.unconverted", { count: forecast.unconverted ?? 0 })}
+                </p>
+                <Buckets buckets={forecast.buckets ?? []} />
+              </>
+            )
+          }
+        </Loaded>
       )}
     </Page>
   );
@@ -137,12 +131,9 @@ export function ForecastPage() {
 function Sum({ label, money }: { label: string; money: Partial<Money> | undefined }) {
   const { language } = useText();
   return (
-    <div className="card figure">
-      <span className="faint">{label}</span>
-      <strong title={formatMoney(money, language)}>
-        {money?.amount ? formatShort(money.amount, money.currencyCode ?? "CNY", language) : "—"}
-      </strong>
-    </div>
+    <Figure label={label} exact={formatMoney(money, language)}>
+      {money?.amount ? formatShort(money.amount, money.currencyCode ?? "CNY", language) : "—"}
+    </Figure>
   );
 }
 
@@ -173,35 +164,32 @@ function Buckets({ buckets }: { buckets: Bucket[] }) {
               }))}
               format={(value) => formatShort(String(value), currency, language)}
             />
-            <ScrollBox label={`${t("page.forecast")} ${currency}`}>
-              <table className="plain">
-                <caption className="visually-hidden">{t("page.forecast")}</caption>
-                <thead>
-                  <tr>
-                    <th scope="col">{t("forecast.kind")}</th>
-                    <th scope="col" className="number">
-                      {t("forecast.deals")}
-                    </th>
-                    <th scope="col" className="number">
-                      {t("forecast.amount")}
-                    </th>
-                    <th scope="col" className="number">
-                      {t("forecast.weighted")}
-                    </th>
-                  </tr>
-                </thead>
-                <tbody>
-                  {own.map((bucket) => (
-                    <tr key={bucket.category}>
-                      <th scope="row">{name(bucket.category)}</th>
-                      <td className="number">{bucket.deals ?? 0}</td>
-                      <td className="number">{formatMoney(bucket.amount, language)}</td>
-                      <td className="number">{formatMoney(bucket.weighted, language)}</td>
-                    </tr>
-                  ))}
-                </tbody>
-              </table>
-            </ScrollBox>
+            <PlainTable
+              caption={`${t("page.forecast")} ${currency}`}
+              rows={own}
+              keyOf={({ category }) => category ?? ""}
+              columns={[
+                {
+                  key: "kind",
+                  title: t("forecast.kind"),
+                  row: true,
+                  cell: ({ category }) => name(category),
+                },
+                { key: "deals", title: t("forecast.deals"), number: true, cell: ({ deals }) => deals ?? 0 },
+                {
+                  key: "amount",
+                  title: t("forecast.amount"),
+                  number: true,
+                  cell: ({ amount }) => formatMoney(amount, language),
+                },
+                {
+                  key: "weighted",
+                  title: t("forecast.weighted"),
+                  number: true,
+                  cell: ({ weighted }) => formatMoney(weighted, language),
+                },
+              ]}
+            />
           </section>
         );
       })}

@@ -1,17 +1,17 @@
 import { PlusOutlined, SearchOutlined } from "@ant-design/icons";
 import { useQuery } from "@tanstack/react-query";
 import { Link } from "react-router";
-import type { Resource } from "@/api/catalogue";
 import type { RecordJson } from "@/api/client";
 import { leads, may } from "@/api/session";
 import { useText } from "@/i18n";
 import { send } from "@/kit/commands";
 import { dated, formatRelative } from "@/kit/dates";
-import { FieldValue, Reference } from "@/kit/field-value";
+import { fieldsNamed } from "@/kit/columns";
+import { FieldValue, Reference, Title } from "@/kit/field-value";
 import { allOf, encodeFilter, parseFilter } from "@/kit/filter";
 import { FunnelBars, useFunnel } from "@/kit/funnel";
 import { Page } from "@/kit/page";
-import { firstPageQuery, isName, titleOf, useCatalogue, useSession } from "@/kit/queries";
+import { firstPageQuery, titleOf, useCatalogue, useSession } from "@/kit/queries";
 import { Empty } from "@/kit/states";
 import { Tile } from "@/kit/tile";
 import { homeOf, TILES, type TileKey, type TileSpec } from "@/homes";
@@ -114,7 +114,7 @@ function RecordsTile({ tile: key, team }: { tile: Exclude<TileKey, "funnel" | "n
     firstPageQuery(collection, { filter: filterOf(tile, team), orderBy: tile.orderBy, pageSize: ROWS }),
   );
   if (!resource) return null;
-  const fields = tile.show.flatMap((name) => resource.fields.find((field) => field.name === name) ?? []);
+  const fields = fieldsNamed(resource.fields, tile.show);
   return (
     <Tile title={t(`tile.${key}`)} all={addressOf(key, team)} query={page}>
       {({ records }) =>
@@ -154,13 +154,6 @@ function RecordsTile({ tile: key, team }: { tile: Exclude<TileKey, "funnel" | "n
       }
     </Tile>
   );
-}
-
-/** An entry that is about a record is called by that record. */
-function Title({ record, resource }: { record: RecordJson; resource: Resource }) {
-  const { language } = useText();
-  const value = record[resource.titleField];
-  return isName(value) ? <Reference name={value} link={false} /> : <>{titleOf(record, resource, language)}</>;
 }
 
 function FirstValue({

@@ -7,8 +7,8 @@ import { downloadUrl, upload } from "@/api/files";
 import { useText } from "@/i18n";
 import { editableFields } from "@/kit/form-model";
 import { Page } from "@/kit/page";
+import { PlainTable } from "@/kit/plain-table";
 import { recordQuery, useCatalogue, useResource } from "@/kit/queries";
-import { ScrollBox } from "@/kit/scroll-box";
 import { ErrorNote } from "@/kit/states";
 import { wayFor, type Phase } from "./jobs";
 import { guessMapping, type Mapping } from "./mapping";
@@ -255,36 +255,33 @@ function MappingTable({ columns, fields, mapping, onChange }: MappingProps) {
   return (
     <>
       {columns.length === 0 && <p className="faint">{t("import.serverReads")}</p>}
-      <table className="plain mapping">
-        <caption className="visually-hidden">{t("import.step.mapping")}</caption>
-        <thead>
-          <tr>
-            <th scope="col">{t("import.column")}</th>
-            <th scope="col">{t("import.field")}</th>
-          </tr>
-        </thead>
-        <tbody>
-          {columns.map((column) => (
-            <tr key={column}>
-              <th scope="row">{column}</th>
-              <td>
-                <Select
-                  aria-label={column}
-                  allowClear
-                  showSearch={{ optionFilterProp: "label" }}
-                  placeholder={t("import.ignored")}
-                  value={mapping[column]}
-                  options={fields.map((field) => ({ value: field.name, label: label(field.label) }))}
-                  onChange={(field?: string) => {
-                    const { [column]: _, ...rest } = mapping;
-                    onChange(field ? { ...rest, [column]: field } : rest);
-                  }}
-                />
-              </td>
-            </tr>
-          ))}
-        </tbody>
-      </table>
+      <PlainTable
+        caption={t("import.step.mapping")}
+        className="mapping"
+        rows={columns}
+        keyOf={(column) => column}
+        columns={[
+          { key: "column", title: t("import.column"), row: true, cell: (column) => column },
+          {
+            key: "field",
+            title: t("import.field"),
+            cell: (column) => (
+              <Select
+                aria-label={column}
+                allowClear
+                showSearch={{ optionFilterProp: "label" }}
+                placeholder={t("import.ignored")}
+                value={mapping[column]}
+                options={fields.map((field) => ({ value: field.name, label: label(field.label) }))}
+                onChange={(field?: string) => {
+                  const { [column]: _, ...rest } = mapping;
+                  onChange(field ? { ...rest, [column]: field } : rest);
+                }}
+              />
+            ),
+          },
+        ]}
+      />
       {missing.length > 0 && (
         <p className="note note-info">
           {t("import.missing", { fields: missing.map((field) => label(field.label)).join("、") })}
@@ -307,28 +304,18 @@ function RowErrors({ record }: { record: RecordJson }) {
   const errors = (record["errors"] as RowError[] | undefined) ?? [];
   if (errors.length === 0) return null;
   return (
-    <ScrollBox label={t("import.errors")}>
-      <table className="plain">
-        <caption>{t("import.errors")}</caption>
-        <thead>
-          <tr>
-            <th scope="col" className="number">
-              {t("import.line")}
-            </th>
-            <th scope="col">{t("import.column")}</th>
-            <th scope="col">{t("import.reason")}</th>
-          </tr>
-        </thead>
-        <tbody>
-          {errors.slice(0, SHOWN).map((error, index) => (
-            <tr key={index}>
-              <td className="number">{error.line}</td>
-              <td>{error.column}</td>
-              <td>{error.text}</td>
-            </tr>
-          ))}
-        </tbody>
-      </table>
-    </ScrollBox>
+    <>
+      <h3>{t("import.errors")}</h3>
+      <PlainTable
+        caption={t("import.errors")}
+        rows={errors.slice(0, SHOWN)}
+        keyOf={(_, index) => index}
+        columns={[
+          { key: "line", title: t("import.line"), number: true, cell: ({ line }) => line },
+          { key: "column", title: t("import.column"), cell: ({ column }) => column },
+          { key: "reason", title: t("import.reason"), cell: ({ text }) => text },
+        ]}
+      />
+    </>
   );
 }

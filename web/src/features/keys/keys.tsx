@@ -6,11 +6,11 @@ import type { RecordJson } from "@/api/client";
 import { may } from "@/api/session";
 import { useText } from "@/i18n";
 import { defaultColumns } from "@/kit/columns";
-import { FieldValue } from "@/kit/field-value";
 import { Page } from "@/kit/page";
+import { columnOf, PagedTable } from "@/kit/plain-table";
 import { pagesQuery, useResource, useSession } from "@/kit/queries";
 import { RecordForm } from "@/kit/record-form";
-import { Empty, ErrorNote, Skeleton } from "@/kit/states";
+import { Empty } from "@/kit/states";
 import { tell } from "@/kit/toasts";
 import { VerbBar } from "@/kit/verbs";
 
@@ -24,8 +24,6 @@ export function KeysPage() {
   const pages = useInfiniteQuery(pagesQuery("apiKeys", { orderBy: "createTime desc", pageSize: 50 }));
   const [creating, setCreating] = useState(false);
   const [made, setMade] = useState<RecordJson>();
-  const records = pages.data?.pages.flatMap((page) => page.records) ?? [];
-  const columns = defaultColumns(resource).filter((column) => !SECRET_FIELDS.includes(column.name));
   const secret =
     made &&
     SECRET_FIELDS.map((field) => made[field]).find((value) => typeof value === "string" && value !== "");
@@ -42,46 +40,27 @@ export function KeysPage() {
         ) : null
       }
     >
-      <section className="card card-body lines-scroll">
-        {pages.isError ? (
-          <ErrorNote error={pages.error} onRetry={() => void pages.refetch()} />
-        ) : pages.isPending ? (
-          <Skeleton />
-        ) : records.length === 0 ? (
-          <Empty title={t("keys.none")} />
-        ) : (
-          <table className="plain">
-            <caption className="visually-hidden">{t("page.keys")}</caption>
-            <thead>
-              <tr>
-                {columns.map((column) => (
-                  <th key={column.name} scope="col">
-                    {label(column.label)}
-                  </th>
-                ))}
-                <th scope="col">
-                  <span className="visually-hidden">{t("action.more")}</span>
-                </th>
-              </tr>
-            </thead>
-            <tbody>
-              {records.map((record) => (
-                <tr key={record.name}>
-                  {columns.map((column) => (
-                    <td key={column.name}>
-                      <FieldValue field={column} value={record[column.name]} />
-                    </td>
-                  ))}
-                  <td>
-                    <span className="row">
-                      <VerbBar resource={resource} record={record} />
-                    </span>
-                  </td>
-                </tr>
-              ))}
-            </tbody>
-          </table>
-        )}
+      <section className="card card-body">
+        <PagedTable
+          caption={t("page.keys")}
+          pages={pages}
+          none={<Empty title={t("keys.none")} />}
+          columns={[
+            ...defaultColumns(resource)
+              .filter((field) => !SECRET_FIELDS.includes(field.name))
+              .map((field) => columnOf(field, label)),
+            {
+              key: "verbs",
+              title: t("action.more"),
+              hidden: true,
+              cell: (record) => (
+                <span className="row">
+                  <VerbBar resource={resource} record={record} />
+                </span>
+              ),
+            },
+          ]}
+        />
       </section>
       {creating && (
         <Drawer

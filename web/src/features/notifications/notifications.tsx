@@ -1,6 +1,6 @@
 import { useInfiniteQuery, useQuery, useQueryClient } from "@tanstack/react-query";
 import { useState } from "react";
-import { Link, useSearchParams } from "react-router";
+import { Link } from "react-router";
 import { act, request, type Json, type RecordJson } from "@/api/client";
 import type { Schema } from "@/api/schema";
 import { useText } from "@/i18n";
@@ -8,7 +8,9 @@ import { formatInstant, formatRelative } from "@/kit/dates";
 import { Reference } from "@/kit/field-value";
 import { MenuButton } from "@/kit/menu-button";
 import { Page } from "@/kit/page";
-import { aggregateQuery, pagesQuery, titleOf, useResource } from "@/kit/queries";
+import { aggregateQuery, pagesQuery, recordsOf, titleOf, useResource } from "@/kit/queries";
+import { Segmented } from "@/kit/segmented";
+import { useAddress } from "@/kit/address";
 import { Empty, ErrorNote, Skeleton } from "@/kit/states";
 import { tell } from "@/kit/toasts";
 import { messageOf } from "@/kit/verbs";
@@ -30,26 +32,16 @@ const MORNING = 9;
 export function NotificationsPage() {
   const { t } = useText();
   const client = useQueryClient();
-  const [params, setParams] = useSearchParams();
+  const [params, go] = useAddress();
   const [asking, setAsking] = useState(false);
   const tab = params.get("tab") ?? "unread";
   const kind = params.get("kind") ?? "";
-  const put = (key: string, value: string) =>
-    setParams(
-      (before) => {
-        const after = new URLSearchParams(before);
-        if (value) after.set(key, value);
-        else after.delete(key);
-        return after;
-      },
-      { replace: true },
-    );
   const filter = [TABS[tab], kind && `kind = "${kind}"`].filter(Boolean).join(" AND ");
   const pages = useInfiniteQuery(
     pagesQuery("notifications", { filter, orderBy: "createTime desc", pageSize: PAGE }),
   );
   const kinds = useQuery(aggregateQuery("notifications", { filter: TABS[tab], groupBy: ["kind"] }));
-  const records = pages.data?.pages.flatMap((page) => page.records) ?? [];
+  const records = recordsOf(pages);
   const unread = records.filter((record) => !record["readTime"]);
   const refresh = () => client.invalidateQueries({ queryKey: ["list", "notifications"] });
 
@@ -98,24 +90,18 @@ export function NotificationsPage() {
       }
     >
       <div className="list-bar">
-        <span className="segmented" role="group" aria-label={t("page.notifications")}>
-          {Object.keys(TABS).map((key) => (
-            <button
-              key={key}
-              type="button"
-              aria-pressed={tab === key}
-              onClick={() => put("tab", key === "unread" ? "" : key)}
-            >
-              {t(`notifications.tab.${key}`)}
-            </button>
-          ))}
-        </span>
+        <Segmented
+          label={t("page.notifications")}
+          value={tab}
+          options={Object.keys(TABS).map((key) => ({ key, title: t(`notifications.tab.${key}`) }))}
+          onChange={(key) => go({ tab: key === "unread" ? "" : key })}
+        />
         <span className="grow" />
         <select
           className="input"
           value={kind}
           aria-label={t("notifications.kind.label")}
-          onChange={(event) => put("kind", event.target.value)}
+          onChange={(event) => go({ kind: event.target.value })}
         >
           <option value="">{t("notifications.kind.all")}</option>
           {(kinds.data ?? []).map((row) => {

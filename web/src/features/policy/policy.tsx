@@ -5,14 +5,17 @@ import { Link } from "react-router";
 import type { RecordJson } from "@/api/client";
 import type { Schema } from "@/api/schema";
 import { useText } from "@/i18n";
+import { Figure } from "@/kit/figure";
 import { GenericRecord } from "@/kit/generic-record";
 import { post } from "@/kit/got";
 import { formatMoney } from "@/kit/money";
+import { PlainTable } from "@/kit/plain-table";
 import { useResource } from "@/kit/queries";
-import { ScrollBox } from "@/kit/scroll-box";
-import { Empty, ErrorNote, Skeleton } from "@/kit/states";
+import { Empty, Loaded } from "@/kit/states";
 
 type Outcome = Schema<"sales.SimulatePolicyResponse">;
+
+type Difference = Schema<"sales.SimulatePolicyResponse.Difference">;
 
 const DAYS = 90;
 
@@ -64,58 +67,41 @@ function Simulation({ record }: { record: RecordJson }) {
       </form>
       {asked === 0 ? (
         <Empty title={t("poolRule.notSimulated")} text={t("policy.text")} />
-      ) : outcome.isError ? (
-        <ErrorNote error={outcome.error} onRetry={() => void outcome.refetch()} />
-      ) : outcome.isPending ? (
-        <Skeleton lines={4} />
       ) : (
-        <>
-          <div className="figures" role="status">
-            <div className="card figure">
-              <span className="faint">{t("policy.quotes")}</span>
-              <strong>{outcome.data.quotes ?? 0}</strong>
-            </div>
-            <div className="card figure">
-              <span className="faint">{t("policy.changed")}</span>
-              <strong>{outcome.data.changed ?? 0}</strong>
-            </div>
-            <div className="card figure">
-              <span className="faint">{t("policy.cost")}</span>
-              <strong>
-                {(outcome.data.cost ?? []).map((one) => formatMoney(one, language)).join(" + ") || "—"}
-              </strong>
-            </div>
-          </div>
-          {(outcome.data.differences ?? []).length > 0 && (
-            <ScrollBox label={t("policy.changed")}>
-              <table className="plain">
-                <caption className="visually-hidden">{t("policy.changed")}</caption>
-                <thead>
-                  <tr>
-                    <th scope="col">{t("policy.quote")}</th>
-                    <th scope="col" className="number">
-                      {t("quote.before")}
-                    </th>
-                    <th scope="col" className="number">
-                      {t("quote.after")}
-                    </th>
-                  </tr>
-                </thead>
-                <tbody>
-                  {(outcome.data.differences ?? []).map((one) => (
-                    <tr key={one.quote}>
-                      <th scope="row">
-                        <Link to={`/${one.quote}`}>{one.number}</Link>
-                      </th>
-                      <td className="number">{formatMoney(one.before, language)}</td>
-                      <td className="number">{formatMoney(one.after, language)}</td>
-                    </tr>
-                  ))}
-                </tbody>
-              </table>
-            </ScrollBox>
+        <Loaded query={outcome} lines={4}>
+          {(found) => (
+            <>
+              <div className="figures" role="status">
+                <Figure label={t("policy.quotes")}>{found.quotes ?? 0}</Figure>
+                <Figure label={t("policy.changed")}>{found.changed ?? 0}</Figure>
+                <Figure label={t("policy.cost")}>
+                  {(found.cost ?? []).map((one) => formatMoney(one, language)).join(" + ") || "—"}
+                </Figure>
+              </div>
+              {(found.differences ?? []).length > 0 && (
+                <PlainTable
+                  caption={t("policy.changed")}
+                  rows={found.differences ?? []}
+                  keyOf={({ quote }) => quote ?? ""}
+                  columns={[
+                    {
+                      key: "quote",
+                      title: t("policy.quote"),
+                      row: true,
+                      cell: (one) => <Link to={`/${one.quote}`}>{one.number}</Link>,
+                    },
+                    ...(["before", "after"] as const).map((key) => ({
+                      key,
+                      title: t(`quote.${key}`),
+                      number: true,
+                      cell: (one: Difference) => formatMoney(one[key], language),
+                    })),
+                  ]}
+                />
+              )}
+            </>
           )}
-        </>
+        </Loaded>
       )}
     </section>
   );

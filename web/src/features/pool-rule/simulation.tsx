@@ -4,19 +4,20 @@ import type { RecordJson } from "@/api/client";
 import type { Schema } from "@/api/schema";
 import { useText } from "@/i18n";
 import { Bars } from "@/kit/bars";
+import { fieldsNamed } from "@/kit/columns";
 import { formatDate, formatInstant } from "@/kit/dates";
-import { FieldValue } from "@/kit/field-value";
+import { Figure } from "@/kit/figure";
 import { allOf, quote } from "@/kit/filter";
+import { columnOf, PagedTable } from "@/kit/plain-table";
 import { aggregateQuery, pagesQuery, recordQuery, useResource } from "@/kit/queries";
-import { ScrollBox } from "@/kit/scroll-box";
 import { Empty, ErrorNote, Skeleton } from "@/kit/states";
-import { MorePages } from "@/kit/more-pages";
 
 type Result = Schema<"customer.PoolRule.Simulation">;
 
 const POLL_MS = 1_500;
 const PAGE = 50;
 const FIGURES = ["accounts", "returns", "tonight", "onlyHere", "onlyActive"] as const;
+const SHOWN = ["account", "owner", "time", "clause", "difference", "reason"];
 const PARTS = ["ONLY_HERE", "ONLY_ACTIVE", "SAME"] as const;
 
 /** What the version would have done in the days gone by: per day, against the version in force, one by one. */
@@ -50,10 +51,9 @@ export function Simulation({ rule }: { rule: RecordJson }) {
         <>
           <div className="figures">
             {FIGURES.map((key) => (
-              <div key={key} className="card figure">
-                <span className="faint">{t(`poolRule.figure.${key}`)}</span>
-                <strong>{new Intl.NumberFormat(language).format(result[key] ?? 0)}</strong>
-              </div>
+              <Figure key={key} label={t(`poolRule.figure.${key}`)}>
+                {new Intl.NumberFormat(language).format(result[key] ?? 0)}
+              </Figure>
             ))}
           </div>
           <PerDay rule={rule.name} />
@@ -114,48 +114,17 @@ function PerDay({ rule }: { rule: string }) {
 
 function Returns({ filter }: { filter: string }) {
   const { t, label } = useText();
-  const resource = useResource("simulatedReturns");
+  const { fields } = useResource("simulatedReturns");
   const pages = useInfiniteQuery(pagesQuery("simulatedReturns", { filter, orderBy: "time", pageSize: PAGE }));
-  const fields = ["account", "owner", "time", "clause", "difference", "reason"].flatMap(
-    (name) => resource.fields.find((field) => field.name === name) ?? [],
-  );
-  const records = pages.data?.pages.flatMap((page) => page.records) ?? [];
   return (
     <section className="card card-body" aria-label={t("poolRule.list")}>
-      {pages.isError ? (
-        <ErrorNote error={pages.error} onRetry={() => void pages.refetch()} />
-      ) : pages.isPending ? (
-        <Skeleton lines={5} />
-      ) : records.length === 0 ? (
-        <Empty title={t("poolRule.none")} />
-      ) : (
-        <ScrollBox label={t("poolRule.list")} className="stacked">
-          <table className="plain">
-            <caption className="visually-hidden">{t("poolRule.list")}</caption>
-            <thead>
-              <tr>
-                {fields.map((field) => (
-                  <th key={field.name} scope="col">
-                    {label(field.label)}
-                  </th>
-                ))}
-              </tr>
-            </thead>
-            <tbody>
-              {records.map((record) => (
-                <tr key={record.name}>
-                  {fields.map((field) => (
-                    <td key={field.name} data-label={label(field.label)}>
-                      <FieldValue field={field} value={record[field.name]} />
-                    </td>
-                  ))}
-                </tr>
-              ))}
-            </tbody>
-          </table>
-        </ScrollBox>
-      )}
-      <MorePages pages={pages} />
+      <PagedTable
+        caption={t("poolRule.list")}
+        pages={pages}
+        none={<Empty title={t("poolRule.none")} />}
+        stacked
+        columns={fieldsNamed(fields, SHOWN).map((field) => columnOf(field, label))}
+      />
     </section>
   );
 }

@@ -10,6 +10,7 @@ import { useText } from "@/i18n";
 import { formatInstant } from "@/kit/dates";
 import { FieldValue, Reference } from "@/kit/field-value";
 import { Page } from "@/kit/page";
+import { PlainTable } from "@/kit/plain-table";
 import { firstPageQuery, useResource, useSession } from "@/kit/queries";
 import { ReferencePicker } from "@/kit/reference-picker";
 import { Empty } from "@/kit/states";
@@ -192,6 +193,8 @@ function Mine() {
   );
 }
 
+type Line = Schema<"workspace.AttendanceLine">;
+
 const COLUMNS = ["days", "late", "early", "outside", "suspect", "field", "visitsWithoutPunch"] as const;
 
 /** The month of the person and of those whom the person answers for. */
@@ -225,34 +228,27 @@ function Sheet() {
         (sheet.lines ?? []).length === 0 ? (
           <Empty title={t("punch.none")} />
         ) : (
-          <div className="lines-scroll">
+          <>
             {sheet.closed && <p className="faint">{t("punch.closed")}</p>}
-            <table className="plain">
-              <caption className="visually-hidden">{t("punch.sheet")}</caption>
-              <thead>
-                <tr>
-                  <th scope="col">{t("punch.person")}</th>
-                  {COLUMNS.map((column) => (
-                    <th key={column} scope="col">
-                      {t(`punch.column.${column}`)}
-                    </th>
-                  ))}
-                </tr>
-              </thead>
-              <tbody>
-                {(sheet.lines ?? []).map((line) => (
-                  <tr key={line.employee}>
-                    <th scope="row">
-                      <Reference name={line.employee ?? ""} />
-                    </th>
-                    {COLUMNS.map((column) => (
-                      <td key={column}>{line[column] ?? 0}</td>
-                    ))}
-                  </tr>
-                ))}
-              </tbody>
-            </table>
-          </div>
+            <PlainTable
+              caption={t("punch.sheet")}
+              rows={sheet.lines ?? []}
+              keyOf={({ employee }) => employee ?? ""}
+              columns={[
+                {
+                  key: "person",
+                  title: t("punch.person"),
+                  row: true,
+                  cell: ({ employee }) => <Reference name={employee ?? ""} />,
+                },
+                ...COLUMNS.map((key) => ({
+                  key,
+                  title: t(`punch.column.${key}`),
+                  cell: (line: Line) => line[key] ?? 0,
+                })),
+              ]}
+            />
+          </>
         )
       }
     </Tile>

@@ -2,8 +2,8 @@ import type { Schema } from "@/api/schema";
 import { useText } from "@/i18n";
 import { FieldValue, Reference } from "@/kit/field-value";
 import { formatMoney, type Money } from "@/kit/money";
+import { PlainTable } from "@/kit/plain-table";
 import { useResource } from "@/kit/queries";
-import { ScrollBox } from "@/kit/scroll-box";
 
 export type Quote = Schema<"sales.Quote">;
 type Line = Schema<"sales.Quote.Line">;
@@ -17,78 +17,67 @@ export function PriceTable({ quote }: { quote: Quote }) {
   const money = (value: Partial<Money> | undefined) => formatMoney(value, language) || "—";
   return (
     <>
-      <ScrollBox label={t("price.title")}>
-        <table className="plain">
-          <caption className="visually-hidden">{t("price.title")}</caption>
-          <thead>
-            <tr>
-              <th scope="col">{t("quote.line")}</th>
-              <th scope="col">{t("price.source")}</th>
-              {["list", "discount", "net", "gross"].map((key) => (
-                <th key={key} scope="col" className="number">
-                  {t(`price.${key}`)}
-                </th>
-              ))}
-            </tr>
-          </thead>
-          <tbody>
-            {(quote.lines ?? []).map((line, index) => {
-              const cost = (quote.lineCosts ?? []).find((one) => one.line === line.key);
-              const hints = (quote.hints ?? []).filter((one) => one.line === line.key);
-              return (
-                <tr key={line.key ?? index}>
-                  <th scope="row">
-                    {line.description || (line.product && <Reference name={line.product} link={false} />)}
-                    {line.quantity && <span className="faint"> × {Number(line.quantity)}</span>}
-                    {cost?.belowFloor && (
-                      <>
-                        {" "}
-                        <span className="tag tag-bad">{t("price.belowFloor")}</span>
-                      </>
-                    )}
-                    {cost?.marginPercent && (
-                      <span className="faint">
-                        {" "}
-                        {t("price.margin", { percent: Number(cost.marginPercent) })}
-                      </span>
-                    )}
-                    {hints.map((hint) => (
-                      <p key={hint.label} className="price-hint">
-                        {t("price.hint", {
-                          quantity: Number(hint.addQuantity),
-                          saving: money(hint.saving),
-                          label: hint.label,
-                        })}
-                      </p>
-                    ))}
-                    <Why line={line} quote={quote} />
-                  </th>
-                  <td>
-                    {sources && line.priceSource && <FieldValue field={sources} value={line.priceSource} />}
-                  </td>
-                  <td className="number">{money(line.listAmount)}</td>
-                  <td className="number">{money(line.discountAmount)}</td>
-                  <td className="number">{money(line.netAmount)}</td>
-                  <td className="number">{money(line.grossAmount)}</td>
-                </tr>
-              );
-            })}
-          </tbody>
-          <tfoot>
-            <tr>
-              <th scope="row" colSpan={2}>
-                {t("form.total")}
-              </th>
-              <td className="number">{money(quote.listTotal)}</td>
-              <td className="number">{money(quote.discountTotal)}</td>
-              <td className="number">{money(quote.netTotal)}</td>
-              <td className="number">{money(quote.grossTotal)}</td>
-            </tr>
-          </tfoot>
-        </table>
-      </ScrollBox>
+      <PlainTable
+        caption={t("price.title")}
+        rows={quote.lines ?? []}
+        keyOf={({ key }, index) => key ?? index}
+        columns={[
+          {
+            key: "line",
+            title: t("quote.line"),
+            row: true,
+            cell: (line) => <LineText line={line} quote={quote} />,
+            total: t("form.total"),
+          },
+          {
+            key: "source",
+            title: t("price.source"),
+            cell: ({ priceSource }) =>
+              sources && priceSource && <FieldValue field={sources} value={priceSource} />,
+          },
+          ...(["list", "discount", "net", "gross"] as const).map((key) => ({
+            key,
+            title: t(`price.${key}`),
+            number: true,
+            cell: (line: Line) => money(line[`${key}Amount`]),
+            total: money(quote[`${key}Total`]),
+          })),
+        ]}
+      />
       {quote.belowFloor && <p className="note note-bad">{t("price.floorText")}</p>}
       {quote.overLimit && <p className="note">{t("price.limitText")}</p>}
+    </>
+  );
+}
+
+/** What is sold, what is too cheap in it, what would make it cheaper, and why it costs so much. */
+function LineText({ line, quote }: { line: Line; quote: Quote }) {
+  const { t, language } = useText();
+  const cost = (quote.lineCosts ?? []).find((one) => one.line === line.key);
+  const hints = (quote.hints ?? []).filter((one) => one.line === line.key);
+  return (
+    <>
+      {line.description || (line.product && <Reference name={line.product} link={false} />)}
+      {line.quantity && <span className="faint"> × {Number(line.quantity)}</span>}
+      {cost?.belowFloor && (
+        <>
+          {" "}
+          <span className="tag tag-bad">{t("price.belowFloor")}</span>
+        </>
+      )}
+      {cost?.marginPercent && (
+        <span className="faint"> {t("price.margin", { percent: Number(cost.marginPercent) })}</span>
+      )}
+      {hints.map((hint) => (
+        <p key={hint.label} className="price-hint">
+          {t("price.hint", {
+            quantity: Number(hint.addQuantity),
+            saving: formatMoney(hint.saving, language),
+            label: hint.label,
+          })}
+        </p>
+      ))}
+      <Why line={line} quote={quote} />
     </>
   );
 }

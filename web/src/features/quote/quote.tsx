@@ -7,7 +7,9 @@ import type { Schema } from "@/api/schema";
 import { useText } from "@/i18n";
 import { formatMoney } from "@/kit/money";
 import { quote as quoted } from "@/kit/filter";
+import { PlainTable } from "@/kit/plain-table";
 import { firstPageQuery, useResource } from "@/kit/queries";
+import { camel } from "@/kit/form-model";
 import { GenericRecord } from "@/kit/generic-record";
 import { Empty, ErrorNote, Skeleton } from "@/kit/states";
 import { PriceTable, type Quote } from "./price-table";
@@ -106,8 +108,7 @@ function Comparison({ resource, name, other }: { resource: Resource; name: strin
   if (compared.isPending) return <Skeleton lines={4} />;
   const lines = resource.fields.find((field) => field.name === "lines")?.fields ?? [];
   const said = (path: string, among = resource.fields) => {
-    const name = path.replace(/_([a-z])/g, (_, letter: string) => letter.toUpperCase());
-    const field = among.find((candidate) => candidate.name === name);
+    const field = among.find((candidate) => candidate.name === camel(path));
     return field ? label(field.label) : path;
   };
   const row = (where: string, kind: string, among: Field[], field?: Difference) => ({
@@ -127,26 +128,21 @@ function Comparison({ resource, name, other }: { resource: Resource; name: strin
   ];
   if (rows.length === 0) return <p className="faint">{t("quote.same")}</p>;
   return (
-    <table className="plain">
-      <caption className="visually-hidden">{t("quote.versions")}</caption>
-      <thead>
-        <tr>
-          <th scope="col">{t("quote.line")}</th>
-          <th scope="col">{t("quote.field")}</th>
-          <th scope="col">{t("quote.before")}</th>
-          <th scope="col">{t("quote.after")}</th>
-        </tr>
-      </thead>
-      <tbody>
-        {rows.map(({ where, kind, field, among }, index) => (
-          <tr key={index}>
-            <td>{where || t("quote.whole")}</td>
-            <td>{field ? said(field.field ?? "", among) : t(`quote.kind.${kind}`)}</td>
-            <td>{field?.before}</td>
-            <td>{field?.after}</td>
-          </tr>
-        ))}
-      </tbody>
-    </table>
+    <PlainTable
+      caption={t("quote.versions")}
+      rows={rows}
+      keyOf={(_, index) => index}
+      columns={[
+        { key: "line", title: t("quote.line"), cell: ({ where }) => where || t("quote.whole") },
+        {
+          key: "field",
+          title: t("quote.field"),
+          cell: ({ field, among, kind }) =>
+            field ? said(field.field ?? "", among) : t(`quote.kind.${kind}`),
+        },
+        { key: "before", title: t("quote.before"), cell: ({ field }) => field?.before },
+        { key: "after", title: t("quote.after"), cell: ({ field }) => field?.after },
+      ]}
+    />
   );
 }

@@ -5,18 +5,17 @@ import { useNavigate } from "react-router";
 import { act, type RecordJson } from "@/api/client";
 import { may } from "@/api/session";
 import { useText } from "@/i18n";
+import { fieldsNamed } from "@/kit/columns";
 import { formatRelative } from "@/kit/dates";
-import { FieldValue } from "@/kit/field-value";
 import { allOf, quote } from "@/kit/filter";
+import { columnOf, PagedTable, type Column } from "@/kit/plain-table";
 import { pagesQuery, titleOf, useResource, useSession } from "@/kit/queries";
 import { RecordFields } from "@/kit/record-fields";
-import { ScrollBox } from "@/kit/scroll-box";
 import { useSettled } from "@/kit/settled";
-import { Empty, ErrorNote, Skeleton } from "@/kit/states";
+import { Empty } from "@/kit/states";
 import { tell } from "@/kit/toasts";
 import { messageOf, VerbDialog } from "@/kit/verbs";
 import { quotaQuery } from "./quota";
-import { MorePages } from "@/kit/more-pages";
 
 const PAGE = 30;
 const SHOWN = ["industry", "level", "source", "how", "pooledTime", "lastInteractionTime"];
@@ -48,8 +47,6 @@ export function PoolItems({ pool }: { pool: RecordJson }) {
   const [picked, setPicked] = useState<ReadonlySet<string>>(new Set());
   const [asking, setAsking] = useState<string>();
 
-  const items = pages.data?.pages.flatMap((page) => page.records) ?? [];
-  const fields = SHOWN.flatMap((name) => resource.fields.find((field) => field.name === name) ?? []);
   const claim = accounts.verbs.find((verb) => verb.name === "claim" && verb.onRecord);
   const mayClaim = claim !== undefined && may(session, claim.permission) && quota?.member === true;
   const managing = ((pool["managers"] as string[] | undefined) ?? []).includes(session.employee ?? "");
@@ -95,6 +92,66 @@ export function PoolItems({ pool }: { pool: RecordJson }) {
       void client.invalidateQueries({ queryKey: ["record", pool.name] });
     }
   };
+  const title = (item: RecordJson) => titleOf(item, resource, language);
+  const pick = (account: string) =>
+    setPicked((before) => {
+      const next = new Set(before);
+      if (!next.delete(account)) next.add(account);
+      return next;
+    });
+  const columns: Column<RecordJson>[] = [
+    {
+      key: "customer",
+      title: t("sea.customer"),
+      row: true,
+      cell: (item) => (
+        <>
+          <button type="button" className="link" onClick={() => void look(item)}>
+            {title(item)}
+          </button>
+          {refused[item.name] && <p className="field-error">{refused[item.name]}</p>}
+        </>
+      ),
+    },
+    ...fieldsNamed(resource.fields, SHOWN).map((field) => {
+      const column = columnOf(field, label);
+      if (field.kind !== "instant") return column;
+      const ago = (item: RecordJson) => formatRelative(String(item[field.name]), language);
+      return { ...column, cell: (item: RecordJson) => (item[field.name] ? ago(item) : "—") };
+    }),
+    {
+      key: "claim",
+      title: t("action.more"),
+      hidden: true,
+      number: true,
+      cell: (item) =>
+        mayClaim && (
+          <button
+            type="button"
+            className="button"
+            aria-label={t("sea.claimOne", { title: title(item) })}
+            disabled={busy === item.name}
+            onClick={() => void take(item)}
+          >
+            {t("sea.claim")}
+          </button>
+        ),
+    },
+  ];
+  if (verbs.length > 0)
+    columns.unshift({
+      key: "pick",
+      title: t("list.selection"),
+      hidden: true,
+      cell: (item) => (
+        <input
+          type="checkbox"
+          aria-label={t("sea.pick", { title: title(item) })}
+          checked={picked.has(String(item["account"]))}
+          onChange={() => pick(String(item["account"]))}
+        />
+      ),
+    });
 
   return (
     <section className="card" aria-label={t("sea.waiting")}>
@@ -122,89 +179,14 @@ export function PoolItems({ pool }: { pool: RecordJson }) {
         ))}
       </div>
       <div className="card-body">
-        {pages.isError ? (
-          <ErrorNote error={pages.error} onRetry={() => void pages.refetch()} />
-        ) : pages.isPending ? (
-          <Skeleton lines={8} />
-        ) : items.length === 0 ? (
-          <Empty title={t(q ? "list.noneFiltered" : "sea.empty")} />
-        ) : (
-          <ScrollBox label={t("sea.waiting")} className="stacked">
-            <table className="plain">
-              <caption className="visually-hidden">{t("sea.waiting")}</caption>
-              <thead>
-                <tr>
-                  {verbs.length > 0 && (
-                    <th scope="col">
-                      <span className="visually-hidden">{t("sea.customer")}</span>
-                    </th>
-                  )}
-                  <th scope="col">{t("sea.customer")}</th>
-                  {fields.map((field) => (
-                    <th key={field.name} scope="col">
-                      {label(field.label)}
-                    </th>
-                  ))}
-                  <th scope="col">
-                    <span className="visually-hidden">{t("action.more")}</span>
-                  </th>
-                </tr>
-              </thead>
-              <tbody>
-                {items.map((item) => {
-                  const title = titleOf(item, resource, language);
-                  return (
-                    <tr key={item.name}>
-                      {verbs.length > 0 && (
-                        <td>
-                          <input
-                            type="checkbox"
-                            aria-label={t("sea.pick", { title })}
-                            checked={picked.has(String(item["account"]))}
-                            onChange={() => {
-                              const next = new Set(picked);
-                              if (!next.delete(String(item["account"]))) next.add(String(item["account"]));
-                              setPicked(next);
-                            }}
-                          />
-                        </td>
-                      )}
-                      <th scope="row">
-                        <button type="button" className="link" onClick={() => void look(item)}>
-                          {title}
-                        </button>
-                        {refused[item.name] && <p className="field-error">{refused[item.name]}</p>}
-                      </th>
-                      {fields.map((field) => (
-                        <td key={field.name} data-label={label(field.label)}>
-                          {field.kind === "instant" && item[field.name] ? (
-                            formatRelative(String(item[field.name]), language)
-                          ) : (
-                            <FieldValue field={field} value={item[field.name]} />
-                          )}
-                        </td>
-                      ))}
-                      <td className="number">
-                        {mayClaim && (
-                          <button
-                            type="button"
-                            className="button"
-                            aria-label={t("sea.claimOne", { title })}
-                            disabled={busy === item.name}
-                            onClick={() => void take(item)}
-                          >
-                            {t("sea.claim")}
-                          </button>
-                        )}
-                      </td>
-                    </tr>
-                  );
-                })}
-              </tbody>
-            </table>
-          </ScrollBox>
-        )}
-        <MorePages pages={pages} />
+        <PagedTable
+          caption={t("sea.waiting")}
+          pages={pages}
+          lines={8}
+          none={<Empty title={t(q ? "list.noneFiltered" : "sea.empty")} />}
+          stacked
+          columns={columns}
+        />
       </div>
       {opened && (
         <Drawer

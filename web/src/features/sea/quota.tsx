@@ -2,6 +2,7 @@ import { useQuery } from "@tanstack/react-query";
 import type { Schema } from "@/api/schema";
 import { useText } from "@/i18n";
 import { formatInstant } from "@/kit/dates";
+import { Figure } from "@/kit/figure";
 import { gotQuery } from "@/kit/got";
 
 type PoolQuota = Schema<"customer.PoolQuota">;
@@ -30,10 +31,9 @@ export function Quota({ pool }: { pool: string }) {
       )}
       <div className="figures">
         {FIGURES.map((key) => (
-          <div key={key} className="card figure">
-            <span className="faint">{t(`sea.quota.${key}`)}</span>
-            <strong>{(quota[key] ?? 0) < 0 ? t("sea.unlimited") : (quota[key] ?? 0)}</strong>
-          </div>
+          <Figure key={key} label={t(`sea.quota.${key}`)}>
+            {(quota[key] ?? 0) < 0 ? t("sea.unlimited") : (quota[key] ?? 0)}
+          </Figure>
         ))}
       </div>
     </>

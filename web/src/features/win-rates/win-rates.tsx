@@ -5,9 +5,9 @@ import { useText } from "@/i18n";
 import { useDictionary } from "@/kit/dictionary";
 import { gotQuery } from "@/kit/got";
 import { Page } from "@/kit/page";
+import { PlainTable } from "@/kit/plain-table";
 import { aggregateQuery, useResource } from "@/kit/queries";
-import { ScrollBox } from "@/kit/scroll-box";
-import { Empty, ErrorNote, Skeleton } from "@/kit/states";
+import { Empty, Loaded } from "@/kit/states";
 
 type Rates = Schema<"sales.ListWinRatesResponse">;
 
@@ -22,15 +22,15 @@ export function WinRatesPage() {
       <div className="stack">
         <section className="card card-body">
           <h2>{t("winRates.competitors")}</h2>
-          {rates.isError ? (
-            <ErrorNote error={rates.error} onRetry={() => void rates.refetch()} />
-          ) : rates.isPending ? (
-            <Skeleton lines={5} />
-          ) : (rates.data.rates ?? []).length === 0 ? (
-            <Empty title={t("winRates.none")} text={t("winRates.noneText")} />
-          ) : (
-            <Competitors rates={rates.data.rates ?? []} />
-          )}
+          <Loaded query={rates}>
+            {({ rates: found = [] }) =>
+              found.length === 0 ? (
+                <Empty title={t("winRates.none")} text={t("winRates.noneText")} />
+              ) : (
+                <Competitors rates={found} />
+              )
+            }
+          </Loaded>
         </section>
         <Reasons />
       </div>
@@ -42,46 +42,41 @@ function Competitors({ rates }: { rates: NonNullable<Rates["rates"]> }) {
   const { t } = useText();
   const reason = useReasonLabel();
   return (
-    <ScrollBox label={t("winRates.competitors")}>
-      <table className="plain">
-        <caption className="visually-hidden">{t("winRates.competitors")}</caption>
-        <thead>
-          <tr>
-            <th scope="col">{t("winRates.competitor")}</th>
-            <th scope="col">{t("winRates.rate")}</th>
-            {["deals", "won", "lost"].map((key) => (
-              <th key={key} scope="col" className="number">
-                {t(`winRates.${key}`)}
-              </th>
-            ))}
-            <th scope="col">{t("winRates.reasons")}</th>
-          </tr>
-        </thead>
-        <tbody>
-          {rates.map((rate) => (
-            <tr key={rate.competitor} className={rate.few ? "faint" : ""}>
-              <th scope="row">
-                <Link to={`/${rate.competitor}`}>{rate.displayName}</Link>
-              </th>
-              <td>
-                <span className="funnel-bar" aria-hidden="true">
-                  <span style={{ width: `${Number(rate.winPercent ?? 0)}%` }} />
-                </span>{" "}
-                {rate.winPercent ? `${rate.winPercent} %` : "—"} {rate.few && t("winRates.few")}
-              </td>
-              <td className="number">{rate.deals ?? 0}</td>
-              <td className="number">{rate.won ?? 0}</td>
-              <td className="number">{rate.lostToThem ?? 0}</td>
-              <td>
-                {(rate.reasons ?? [])
-                  .map((one) => `${reason(one.reason ?? "")} ${one.count ?? 0}`)
-                  .join("、") || "—"}
-              </td>
-            </tr>
-          ))}
-        </tbody>
-      </table>
-    </ScrollBox>
+    <PlainTable
+      caption={t("winRates.competitors")}
+      rows={rates}
+      keyOf={({ competitor }) => competitor ?? ""}
+      rowProps={({ few }) => ({ className: few ? "faint" : "" })}
+      columns={[
+        {
+          key: "competitor",
+          title: t("winRates.competitor"),
+          row: true,
+          cell: (rate) => <Link to={`/${rate.competitor}`}>{rate.displayName}</Link>,
+        },
+        {
+          key: "rate",
+          title: t("winRates.rate"),
+          cell: ({ winPercent, few }) => (
+            <>
+              <span className="funnel-bar" aria-hidden="true">
+                <span style={{ width: `${Number(winPercent ?? 0)}%` }} />
+              </span>{" "}
+              {winPercent ? `${winPercent} %` : "—"} {few && t("winRates.few")}
+            </>
+          ),
+        },
+        { key: "deals", title: t("winRates.deals"), number: true, cell: ({ deals }) => deals ?? 0 },
+        { key: "won", title: t("winRates.won"), number: true, cell: ({ won }) => won ?? 0 },
+        { key: "lost", title: t("winRates.lost"), number: true, cell: ({ lostToThem }) => lostToThem ?? 0 },
+        {
+          key: "reasons",
+          title: t("winRates.reasons"),
+          cell: ({ reasons = [] }) =>
+            reasons.map((one) => `${reason(one.reason ?? "")} ${one.count ?? 0}`).join("、") || "—",
+        },
+      ]}
+    />
   );
 }
 
@@ -106,26 +101,26 @@ function Reasons() {
   return (
     <section className="card card-body" aria-label={title}>
       <h2>{title}</h2>
-      {rows.isError ? (
-        <ErrorNote error={rows.error} onRetry={() => void rows.refetch()} />
-      ) : rows.isPending ? (
-        <Skeleton lines={4} />
-      ) : rows.data.length === 0 ? (
-        <Empty title={t("winRates.noneEnded")} />
-      ) : (
-        <ul className="funnel-bars">
-          {rows.data.map((row) => (
-            <li key={row.group[0]}>
-              <span className="cut">{name(row.group[0] ?? "")}</span>
-              <span className="funnel-bar" aria-hidden="true">
-                <span style={{ width: `${(Number(row.count) / most) * 100}%` }} />
-              </span>
-              <span className="number">{row.count}</span>
-              <span />
-            </li>
-          ))}
-        </ul>
-      )}
+      <Loaded query={rows} lines={4}>
+        {(found) =>
+          found.length === 0 ? (
+            <Empty title={t("winRates.noneEnded")} />
+          ) : (
+            <ul className="funnel-bars">
+              {found.map((row) => (
+                <li key={row.group[0]}>
+                  <span className="cut">{name(row.group[0] ?? "")}</span>
+                  <span className="funnel-bar" aria-hidden="true">
+                    <span style={{ width: `${(Number(row.count) / most) * 100}%` }} />
+                  </span>
+                  <span className="number">{row.count}</span>
+                  <span />
+                </li>
+              ))}
+            </ul>
+          )
+        }
+      </Loaded>
     </section>
   );
 }
