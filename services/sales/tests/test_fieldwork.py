@@ -34,6 +34,7 @@ def visit(sales: Service, account: Made) -> Made:
     return make
 
 
+@pytest.mark.capability("s.visit")
 async def test_a_visit_is_checked_in_once_told_about_and_reviewed(sales: Service, visit: Made) -> None:
     made = await visit(
         plannedTime=stamp(NOW + timedelta(hours=1)), companions=[sales.person("sales2").employee]
@@ -68,6 +69,7 @@ async def test_a_visit_is_checked_in_once_told_about_and_reviewed(sales: Service
     assert reviewed.reviewer == sales.person("manager").employee
 
 
+@pytest.mark.capability("s.visit")
 async def test_what_looks_odd_is_flagged_and_never_refused(sales: Service, visit: Made) -> None:
     for fields, flags in (
         ({"position": BUND, "accuracy": 20}, ["FAR"]),
@@ -79,9 +81,14 @@ async def test_what_looks_odd_is_flagged_and_never_refused(sales: Service, visit
         assert made.unplanned
         there = await sales.sales1.CheckInVisit(name=made.name, device="p", **fields)
         assert (there.state, list(there.check_in.flags)) == (pb.Visit.CHECKED_IN, flags)
+    nowhere = await visit()
+    with pytest.raises(Refused) as refused:
+        await sales.sales1.CheckInVisit(name=nowhere.name, device="p")
+    assert refused.value.violations == {"no_position_reason": "REQUIRED"}
     assert 1600 < metres(pb.Visit.Position(**SQUARE), pb.Visit.Position(**BUND)) < 2000
 
 
+@pytest.mark.capability("s.visit")
 async def test_a_visit_that_nobody_checked_in_at_is_missed_once(sales: Service, visit: Made) -> None:
     yesterday = await visit(plannedTime=stamp(NOW - timedelta(days=2)))
     later = await visit(plannedTime=stamp(NOW + timedelta(days=2)))
@@ -94,6 +101,7 @@ async def test_a_visit_that_nobody_checked_in_at_is_missed_once(sales: Service, 
     assert (await sales.sales1.CancelVisit(name=later.name, reason="改期")).end_reason == "改期"
 
 
+@pytest.mark.capability("s.visit")
 async def test_the_way_goes_to_the_nearest_next_and_overlaps_are_named(sales: Service, visit: Made) -> None:
     near = {"latitude": 31.2310, "longitude": 121.4750}
     places = [BUND, near, {"latitude": 31.3, "longitude": 121.6}]

@@ -10,7 +10,7 @@ from typing import Any
 from crm.sales.v1 import events_pb2 as events
 from crm.sales.v1 import pb
 from crmkit.call import Call
-from crmkit.errors import FailedPrecondition
+from crmkit.errors import FailedPrecondition, Validation, required
 from crmkit.mapping import to_timestamp
 from crmkit.resource import Resource
 from sales.model.base import HANDOVER, Base
@@ -67,6 +67,8 @@ class Visit(Resource, Base):
                 return
             raise FailedPrecondition("ALREADY_CHECKED_IN")
         self.check_state("PLANNED", "MISSED")
+        if not _known(request.position) and not request.no_position_reason.strip():
+            raise Validation(required("no_position_reason"))
         self.check_in = self._stamp(request, call)
         self.check_in.photo, self.check_in.no_position_reason = request.photo, request.no_position_reason
         self.state, self.start_time = "CHECKED_IN", call.now
