@@ -55,6 +55,9 @@ class Settings(BaseSettings):
     push_url: str = Field(default="", repr=False)
     chat_bot_url: str = Field(default="", repr=False)
 
+    # The exchange that dials for telesales: POST {cti_url}/calls; empty: agents dial by themselves.
+    cti_url: str = ""
+
     @field_validator("secret_key")
     @classmethod
     def _is_a_key(cls, value: str) -> str:

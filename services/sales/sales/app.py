@@ -45,6 +45,8 @@ from sales.model.base import Base
 from sales.model.lead_pool_rule import RUNS
 from sales.model.pipeline import seed_default_pipeline
 from sales.service import SalesService
+from sales.telesales import HANDLERS as TELESALES
+from sales.telesales import mind_calls
 
 
 def app() -> App:
@@ -75,9 +77,11 @@ def app() -> App:
             on_payout_paid,
             on_tax_rate_changed,
             *HANDLERS,
+            *TELESALES,
         ],
         schedules=[
             sweep_leads,
+            mind_calls,
             follow_targets,
             remind_of_tasks,
             expire_quotes,

@@ -47,10 +47,11 @@ from sales.offers import compared, configured, simulated, upgraded
 from sales.printing import battle_card, printed
 from sales.snapshot import estimated, snapshot, without_gifts
 from sales.target_methods import TargetMethods
+from sales.telesales import TelesalesMethods
 from sales.winning import battle_cards, win_rates
 
 
-class SalesService(LeadMethods, TargetMethods):
+class SalesService(LeadMethods, TargetMethods, TelesalesMethods):
     """Leads, opportunities, products, prices and quotes."""
 
     leads = Standard(Lead)

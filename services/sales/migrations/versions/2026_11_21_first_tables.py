@@ -117,6 +117,249 @@ def upgrade() -> None:
         "bundles_update_time_index", "bundles", [sa.literal_column("update_time DESC"), "id"], unique=False
     )
     op.create_table(
+        "call_entries",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("display_name", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("call_list", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("subject", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("number_called", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("score", sa.Integer(), server_default=sa.text("0"), nullable=False),
+        sa.Column("next_time", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("note", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("attempts", sa.Integer(), server_default=sa.text("0"), nullable=False),
+        sa.Column("locked_by", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("lock_until_time", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("locked_from", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("skip_reason", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("last_disposition", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("notice_step", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("state", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("number", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("owner", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("department", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column(
+            "collaborators", postgresql.ARRAY(sa.Text()), server_default=sa.text("'{}'"), nullable=False
+        ),
+        sa.Column("pending_approval", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("create_time", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("update_time", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("creator", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column(
+            "custom", postgresql.JSONB(astext_type=sa.Text()), server_default=sa.text("'{}'"), nullable=False
+        ),
+        sa.Column("version", sa.Integer(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("call_entries_pkey")),
+    )
+    op.create_index(
+        "call_entries_call_list_index",
+        "call_entries",
+        ["call_list", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "call_entries_department_update_time_index",
+        "call_entries",
+        ["department", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "call_entries_due_index",
+        "call_entries",
+        ["next_time"],
+        unique=False,
+        postgresql_where=sa.text("state = 'CALLBACK'"),
+    )
+    op.create_index("call_entries_list_index", "call_entries", ["call_list", "state", "owner"], unique=False)
+    op.create_index(
+        "call_entries_locked_by_index",
+        "call_entries",
+        ["locked_by", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "call_entries_open_number_key",
+        "call_entries",
+        ["number_called"],
+        unique=True,
+        postgresql_where=sa.text("state IN ('NEW', 'LOCKED', 'CALLBACK', 'RETRY')"),
+    )
+    op.create_index(
+        "call_entries_owner_update_time_index",
+        "call_entries",
+        ["owner", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "call_entries_update_time_index",
+        "call_entries",
+        [sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_table(
+        "call_lists",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("display_name", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("lead_filter", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("subjects", postgresql.ARRAY(sa.Text()), server_default=sa.text("'{}'"), nullable=False),
+        sa.Column("numbers", postgresql.JSONB(), server_default=sa.text("'[]'"), nullable=False),
+        sa.Column("script", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("members", postgresql.JSONB(), server_default=sa.text("'[]'"), nullable=False),
+        sa.Column("from_hour", sa.Integer(), server_default=sa.text("0"), nullable=False),
+        sa.Column("to_hour", sa.Integer(), server_default=sa.text("0"), nullable=False),
+        sa.Column("max_attempts", sa.Integer(), server_default=sa.text("0"), nullable=False),
+        sa.Column("state", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("number", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("owner", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("department", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column(
+            "collaborators", postgresql.ARRAY(sa.Text()), server_default=sa.text("'{}'"), nullable=False
+        ),
+        sa.Column("pending_approval", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("create_time", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("update_time", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("creator", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column(
+            "custom", postgresql.JSONB(astext_type=sa.Text()), server_default=sa.text("'{}'"), nullable=False
+        ),
+        sa.Column("version", sa.Integer(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("call_lists_pkey")),
+    )
+    op.create_index(
+        "call_lists_department_update_time_index",
+        "call_lists",
+        ["department", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "call_lists_owner_update_time_index",
+        "call_lists",
+        ["owner", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "call_lists_script_index",
+        "call_lists",
+        ["script", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "call_lists_update_time_index",
+        "call_lists",
+        [sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_table(
+        "call_scripts",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("display_name", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("nodes", postgresql.JSONB(), server_default=sa.text("'[]'"), nullable=False),
+        sa.Column("faq", postgresql.JSONB(), server_default=sa.text("'[]'"), nullable=False),
+        sa.Column("version_number", sa.Integer(), server_default=sa.text("0"), nullable=False),
+        sa.Column("root", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("state", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("number", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("owner", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("department", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column(
+            "collaborators", postgresql.ARRAY(sa.Text()), server_default=sa.text("'{}'"), nullable=False
+        ),
+        sa.Column("pending_approval", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("create_time", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("update_time", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("creator", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column(
+            "custom", postgresql.JSONB(astext_type=sa.Text()), server_default=sa.text("'{}'"), nullable=False
+        ),
+        sa.Column("version", sa.Integer(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("call_scripts_pkey")),
+    )
+    op.create_index(
+        "call_scripts_one_active_key",
+        "call_scripts",
+        ["root"],
+        unique=True,
+        postgresql_where=sa.text("state = 'ACTIVE'"),
+    )
+    op.create_index(
+        "call_scripts_update_time_index",
+        "call_scripts",
+        [sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_table(
+        "calls",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("direction", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("from_number", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("to_number", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("entry", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("subject", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("start_time", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("answer_time", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("end_time", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("duration_seconds", sa.Integer(), server_default=sa.text("0"), nullable=False),
+        sa.Column("cause", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("recording", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("provider_call", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("disposition", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("summary", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("answers", postgresql.JSONB(), server_default=sa.text("'[]'"), nullable=False),
+        sa.Column("callback_time", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("script", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("state", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("number", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("owner", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("department", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column(
+            "collaborators", postgresql.ARRAY(sa.Text()), server_default=sa.text("'{}'"), nullable=False
+        ),
+        sa.Column("pending_approval", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("create_time", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("update_time", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("creator", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column(
+            "custom", postgresql.JSONB(astext_type=sa.Text()), server_default=sa.text("'{}'"), nullable=False
+        ),
+        sa.Column("version", sa.Integer(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("calls_pkey")),
+    )
+    op.create_index(
+        "calls_department_update_time_index",
+        "calls",
+        ["department", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "calls_entry_index", "calls", ["entry", sa.literal_column("update_time DESC"), "id"], unique=False
+    )
+    op.create_index(
+        "calls_live_index",
+        "calls",
+        ["owner"],
+        unique=False,
+        postgresql_where=sa.text("state IN ('DIALLING', 'CONNECTED', 'ENDED')"),
+    )
+    op.create_index("calls_number_index", "calls", ["to_number", "start_time"], unique=False)
+    op.create_index(
+        "calls_owner_update_time_index",
+        "calls",
+        ["owner", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "calls_provider_key",
+        "calls",
+        ["provider_call"],
+        unique=True,
+        postgresql_where=sa.text("provider_call <> ''"),
+    )
+    op.create_index(
+        "calls_script_index", "calls", ["script", sa.literal_column("update_time DESC"), "id"], unique=False
+    )
+    op.create_index(
+        "calls_update_time_index", "calls", [sa.literal_column("update_time DESC"), "id"], unique=False
+    )
+    op.create_table(
         "commission_entries",
         sa.Column("id", sa.Uuid(), nullable=False),
         sa.Column("kind", sa.Text(), server_default=sa.text("''"), nullable=False),
@@ -525,6 +768,11 @@ def upgrade() -> None:
         "discount_policies",
         [sa.literal_column("update_time DESC"), "id"],
         unique=False,
+    )
+    op.create_table(
+        "do_not_call",
+        sa.Column("key", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("key", name=op.f("do_not_call_pkey")),
     )
     op.create_table(
         "forecasts",
@@ -1921,6 +2169,128 @@ def upgrade() -> None:
         postgresql_with={"fastupdate": "off"},
     )
     op.create_table(
+        "call_entries_search",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column(
+            "search_grams", postgresql.ARRAY(sa.Text(collation="C")), server_default="{}", nullable=False
+        ),
+        sa.Column("search_text", sa.Text(collation="C"), server_default="", nullable=False),
+        sa.Column(
+            "search_pinyin", postgresql.ARRAY(sa.Text(collation="C")), server_default="{}", nullable=False
+        ),
+        sa.ForeignKeyConstraint(
+            ["id"], ["call_entries.id"], name=op.f("call_entries_search_id_fkey"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("call_entries_search_pkey")),
+    )
+    op.create_index(
+        "ix_call_entries_search_search_grams",
+        "call_entries_search",
+        ["search_grams"],
+        unique=False,
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "off"},
+    )
+    op.create_index(
+        "ix_call_entries_search_search_pinyin",
+        "call_entries_search",
+        [sa.literal_column("array_to_tsvector(search_pinyin)")],
+        unique=False,
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "off"},
+    )
+    op.create_table(
+        "call_lists_search",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column(
+            "search_grams", postgresql.ARRAY(sa.Text(collation="C")), server_default="{}", nullable=False
+        ),
+        sa.Column("search_text", sa.Text(collation="C"), server_default="", nullable=False),
+        sa.Column(
+            "search_pinyin", postgresql.ARRAY(sa.Text(collation="C")), server_default="{}", nullable=False
+        ),
+        sa.ForeignKeyConstraint(
+            ["id"], ["call_lists.id"], name=op.f("call_lists_search_id_fkey"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("call_lists_search_pkey")),
+    )
+    op.create_index(
+        "ix_call_lists_search_search_grams",
+        "call_lists_search",
+        ["search_grams"],
+        unique=False,
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "off"},
+    )
+    op.create_index(
+        "ix_call_lists_search_search_pinyin",
+        "call_lists_search",
+        [sa.literal_column("array_to_tsvector(search_pinyin)")],
+        unique=False,
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "off"},
+    )
+    op.create_table(
+        "call_scripts_search",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column(
+            "search_grams", postgresql.ARRAY(sa.Text(collation="C")), server_default="{}", nullable=False
+        ),
+        sa.Column("search_text", sa.Text(collation="C"), server_default="", nullable=False),
+        sa.Column(
+            "search_pinyin", postgresql.ARRAY(sa.Text(collation="C")), server_default="{}", nullable=False
+        ),
+        sa.ForeignKeyConstraint(
+            ["id"], ["call_scripts.id"], name=op.f("call_scripts_search_id_fkey"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("call_scripts_search_pkey")),
+    )
+    op.create_index(
+        "ix_call_scripts_search_search_grams",
+        "call_scripts_search",
+        ["search_grams"],
+        unique=False,
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "off"},
+    )
+    op.create_index(
+        "ix_call_scripts_search_search_pinyin",
+        "call_scripts_search",
+        [sa.literal_column("array_to_tsvector(search_pinyin)")],
+        unique=False,
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "off"},
+    )
+    op.create_table(
+        "calls_search",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column(
+            "search_grams", postgresql.ARRAY(sa.Text(collation="C")), server_default="{}", nullable=False
+        ),
+        sa.Column("search_text", sa.Text(collation="C"), server_default="", nullable=False),
+        sa.Column(
+            "search_pinyin", postgresql.ARRAY(sa.Text(collation="C")), server_default="{}", nullable=False
+        ),
+        sa.ForeignKeyConstraint(["id"], ["calls.id"], name=op.f("calls_search_id_fkey"), ondelete="CASCADE"),
+        sa.PrimaryKeyConstraint("id", name=op.f("calls_search_pkey")),
+    )
+    op.create_index(
+        "ix_calls_search_search_grams",
+        "calls_search",
+        ["search_grams"],
+        unique=False,
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "off"},
+    )
+    op.create_index(
+        "ix_calls_search_search_pinyin",
+        "calls_search",
+        [sa.literal_column("array_to_tsvector(search_pinyin)")],
+        unique=False,
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "off"},
+    )
+    op.create_table(
         "commission_plans_search",
         sa.Column("id", sa.Uuid(), nullable=False),
         sa.Column(
@@ -2815,6 +3185,58 @@ def downgrade() -> None:
     )
     op.drop_table("commission_plans_search")
     op.drop_index(
+        "ix_calls_search_search_pinyin",
+        table_name="calls_search",
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "off"},
+    )
+    op.drop_index(
+        "ix_calls_search_search_grams",
+        table_name="calls_search",
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "off"},
+    )
+    op.drop_table("calls_search")
+    op.drop_index(
+        "ix_call_scripts_search_search_pinyin",
+        table_name="call_scripts_search",
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "off"},
+    )
+    op.drop_index(
+        "ix_call_scripts_search_search_grams",
+        table_name="call_scripts_search",
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "off"},
+    )
+    op.drop_table("call_scripts_search")
+    op.drop_index(
+        "ix_call_lists_search_search_pinyin",
+        table_name="call_lists_search",
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "off"},
+    )
+    op.drop_index(
+        "ix_call_lists_search_search_grams",
+        table_name="call_lists_search",
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "off"},
+    )
+    op.drop_table("call_lists_search")
+    op.drop_index(
+        "ix_call_entries_search_search_pinyin",
+        table_name="call_entries_search",
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "off"},
+    )
+    op.drop_index(
+        "ix_call_entries_search_search_grams",
+        table_name="call_entries_search",
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "off"},
+    )
+    op.drop_table("call_entries_search")
+    op.drop_index(
         "ix_bundles_search_search_pinyin",
         table_name="bundles_search",
         postgresql_using="gin",
@@ -3013,6 +3435,7 @@ def downgrade() -> None:
     op.drop_index("forecasts_node_index", table_name="forecasts")
     op.drop_index("forecasts_department_update_time_index", table_name="forecasts")
     op.drop_table("forecasts")
+    op.drop_table("do_not_call")
     op.drop_index("discount_policies_update_time_index", table_name="discount_policies")
     op.drop_index(
         "discount_policies_one_live_key",
@@ -3074,6 +3497,44 @@ def downgrade() -> None:
     op.drop_index("commission_entries_once_key", table_name="commission_entries")
     op.drop_index("commission_entries_department_update_time_index", table_name="commission_entries")
     op.drop_table("commission_entries")
+    op.drop_index("calls_update_time_index", table_name="calls")
+    op.drop_index("calls_script_index", table_name="calls")
+    op.drop_index("calls_provider_key", table_name="calls", postgresql_where=sa.text("provider_call <> ''"))
+    op.drop_index("calls_owner_update_time_index", table_name="calls")
+    op.drop_index("calls_number_index", table_name="calls")
+    op.drop_index(
+        "calls_live_index",
+        table_name="calls",
+        postgresql_where=sa.text("state IN ('DIALLING', 'CONNECTED', 'ENDED')"),
+    )
+    op.drop_index("calls_entry_index", table_name="calls")
+    op.drop_index("calls_department_update_time_index", table_name="calls")
+    op.drop_table("calls")
+    op.drop_index("call_scripts_update_time_index", table_name="call_scripts")
+    op.drop_index(
+        "call_scripts_one_active_key", table_name="call_scripts", postgresql_where=sa.text("state = 'ACTIVE'")
+    )
+    op.drop_table("call_scripts")
+    op.drop_index("call_lists_update_time_index", table_name="call_lists")
+    op.drop_index("call_lists_script_index", table_name="call_lists")
+    op.drop_index("call_lists_owner_update_time_index", table_name="call_lists")
+    op.drop_index("call_lists_department_update_time_index", table_name="call_lists")
+    op.drop_table("call_lists")
+    op.drop_index("call_entries_update_time_index", table_name="call_entries")
+    op.drop_index("call_entries_owner_update_time_index", table_name="call_entries")
+    op.drop_index(
+        "call_entries_open_number_key",
+        table_name="call_entries",
+        postgresql_where=sa.text("state IN ('NEW', 'LOCKED', 'CALLBACK', 'RETRY')"),
+    )
+    op.drop_index("call_entries_locked_by_index", table_name="call_entries")
+    op.drop_index("call_entries_list_index", table_name="call_entries")
+    op.drop_index(
+        "call_entries_due_index", table_name="call_entries", postgresql_where=sa.text("state = 'CALLBACK'")
+    )
+    op.drop_index("call_entries_department_update_time_index", table_name="call_entries")
+    op.drop_index("call_entries_call_list_index", table_name="call_entries")
+    op.drop_table("call_entries")
     op.drop_index("bundles_update_time_index", table_name="bundles")
     op.drop_index("bundles_one_draft_key", table_name="bundles", postgresql_where=sa.text("state = 'DRAFT'"))
     op.drop_index(

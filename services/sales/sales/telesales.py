@@ -1,0 +1,200 @@
+"""Selling by telephone: what concerns more than one record, and the exchange."""
+
+from __future__ import annotations
+
+import hmac
+import json
+import logging
+from datetime import UTC, datetime
+from typing import Any
+
+import httpx
+from crm.common.v1 import common_pb2
+from crm.customer.v1 import events_pb2 as customer_events
+from crm.customer.v1 import pb as customer_pb
+from crm.options.v1 import options_pb2
+from crm.sales.v1 import events_pb2 as events
+from crm.sales.v1 import pb
+from crm.workspace.v1 import events_pb2 as workspace_events
+from crmkit.call import Call
+from crmkit.errors import NotFound
+from crmkit.mapping import to_timestamp
+from crmkit.schedule import every
+from crmkit.standard import Standard
+from sqlalchemy import select
+
+from sales.model.base import one_at_a_time
+from sales.model.call_list import SUPERVISOR, CallEntry, CallList, agents_left, allow, refuse
+from sales.model.call_script import CallScript
+from sales.model.lead import uuid_of
+from sales.model.phone_call import LOST, PhoneCall, check_wrapped_up, dial, incoming
+
+AT_ONCE = 500
+ANSWERS_WITHIN = 5.0
+
+log = logging.getLogger(__name__)
+
+
+class TelesalesMethods:
+    """Call lists, their entries, calls and scripts."""
+
+    call_lists = Standard(CallList)
+    call_entries = Standard(CallEntry)
+    calls = Standard(PhoneCall)
+    call_scripts = Standard(CallScript)
+
+    async def GenerateCallList(
+        self, request: pb.GenerateCallListRequest, call: Call
+    ) -> pb.GenerateCallListResponse:
+        book = await call.load(CallList, request)
+        return await book.generate(request.preview, call)
+
+    async def DistributeCallList(
+        self, request: pb.DistributeCallListRequest, call: Call
+    ) -> pb.DistributeCallListResponse:
+        book = await call.load(CallList, request)
+        method = pb.DistributeCallListRequest.Method.Name(request.method)
+        reply = pb.DistributeCallListResponse()
+        for employee, entries in await book.distribute(method, request.again, call):
+            reply.shares.add(employee=employee, entries=entries)
+        return reply
+
+    async def NextCallEntry(self, request: Any, call: Call) -> CallEntry:
+        """Agents see the list that they are members of, whoever owns it."""
+        await check_wrapped_up(call)
+        return await (await _list_of_member(request.name, call)).take_next(call)
+
+    async def DialCallEntry(self, request: Any, call: Call) -> PhoneCall:
+        """One call at a time for each agent, also where he presses twice."""
+        await one_at_a_time(call, [f"calls:{call.caller.employee}"])
+        async with call.everybody():
+            entry = await call.find(CallEntry, CallEntry.id == uuid_of(request.name), lock=True)
+        if entry is None:
+            raise NotFound()
+        await _list_of_member(entry.call_list, call)
+        return await dial(entry, call)
+
+    async def ReportCall(self, request: pb.ReportCallRequest, call: Call) -> PhoneCall:
+        """An exchange has no scope of its own: it names the call, or the key that it gave it."""
+        await one_at_a_time(call, [f"calls:{request.provider_call}"])
+        when = request.time.ToDatetime(UTC)
+        async with call.everybody():
+            known = await call.find(PhoneCall, PhoneCall.provider_call == request.provider_call, lock=True)
+            if known is None and request.call:
+                known = await call.find(PhoneCall, PhoneCall.id == uuid_of(request.call), lock=True)
+                if known is None:
+                    raise NotFound()
+                known.provider_call = known.provider_call or request.provider_call
+            if known is None:
+                known = await incoming(request, when, call)
+            known.told(pb.ReportCallRequest.Event.Name(request.event), when, request.cause, request.recording)
+            await call.flush()
+        return known
+
+
+async def on_call_requested(event: events.CallRequested, call: Call) -> None:
+    """Asks the exchange to dial. Nothing is locked while it thinks; where there is none, the agent dials himself."""
+    settings = call.running.settings
+    if not settings.cti_url:
+        return
+    asked = {
+        "call": event.call.name, "from": event.call.from_number, "to": event.call.to_number, "agent": event.call.owner,
+    }  # fmt: skip
+    body = json.dumps(asked).encode()
+    signature = hmac.new(settings.secret, body, "sha256").hexdigest()
+    headers = {
+        "Content-Type": "application/json", "Idempotency-Key": event.call.name, "X-Guanxi-Signature": f"sha256={signature}",
+    }  # fmt: skip
+    provider, failed = "", False
+    try:
+        async with httpx.AsyncClient(timeout=ANSWERS_WITHIN, follow_redirects=False) as client:
+            answer = await client.post(f"{settings.cti_url}/calls", content=body, headers=headers)
+        failed = not answer.is_success
+        provider = "" if failed else str(answer.json().get("providerCall") or "")
+    except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout):
+        failed = True
+    except (httpx.HTTPError, ValueError):
+        # It may dial: its reports will say so, and without any the call is closed as lost.
+        log.warning("the exchange gave no answer", extra={"call": event.call.name})
+    row = await call.find(PhoneCall, PhoneCall.id == uuid_of(event.call.name), lock=True)
+    if row is not None and failed:
+        await row.fail(call)
+    elif row is not None and provider:
+        row.provider_call = row.provider_call or provider
+
+
+async def on_consent_changed(event: customer_events.ConsentChanged, call: Call) -> None:
+    """Who withdraws his consent to calls is called no more, who gives it again is."""
+    consent = event.consent
+    if consent.channel != customer_pb.Interaction.CALL or consent.purpose != customer_pb.Consent.MARKETING:
+        return
+    if consent.decision == customer_pb.Consent.WITHDRAWN:
+        await refuse([consent.subject], call)
+    else:
+        await allow(consent.subject, call)
+
+
+async def on_agent_frozen(event: workspace_events.EmployeeFrozen, call: Call) -> None:
+    """What he promised goes to the supervisors of the lists."""
+    await agents_left(event.employee.name, call)
+
+
+async def on_agent_offboarded(event: workspace_events.EmployeeOffboarded, call: Call) -> None:
+    """What he promised goes to the supervisors of the lists."""
+    await agents_left(event.employee.name, call)
+
+
+@every("1m", collapse=True)
+async def mind_calls(as_of: datetime, call: Call) -> None:
+    """Tells of promised calls at their minute and of those an hour late; gives locks back, closes calls without an end."""
+    late = as_of - SUPERVISOR
+    due = select(CallEntry).where(
+        CallEntry.state == "CALLBACK", CallEntry.next_time <= as_of,
+        (CallEntry.notice_step == "") | ((CallEntry.notice_step == "DUE") & (CallEntry.next_time <= late)),
+    )  # fmt: skip
+    for entry in await call.db.scalars(
+        due.order_by(CallEntry.next_time).limit(AT_ONCE).with_for_update(skip_locked=True)
+    ):
+        entry.notice_step = "LATE" if entry.next_time is not None and entry.next_time <= late else "DUE"
+        await _notice(entry, call)
+    left = select(CallEntry).where(CallEntry.state == "LOCKED", CallEntry.lock_until_time <= as_of)
+    for entry in await call.db.scalars(left.limit(AT_ONCE).with_for_update(skip_locked=True)):
+        busy = PhoneCall.state.in_(("DIALLING", "CONNECTED", "ENDED"))
+        if await call.find(PhoneCall, PhoneCall.entry == entry.name, busy) is None:
+            entry.put_back()
+    lost = select(PhoneCall).where(
+        PhoneCall.state.in_(("DIALLING", "CONNECTED")), PhoneCall.start_time <= as_of - LOST
+    )
+    for row in await call.db.scalars(lost.limit(AT_ONCE).with_for_update(skip_locked=True)):
+        row.close_lost(as_of)
+
+
+HANDLERS = [on_call_requested, on_consent_changed, on_agent_frozen, on_agent_offboarded]
+
+
+async def _notice(entry: CallEntry, call: Call) -> None:
+    people = [entry.owner]
+    if entry.notice_step == "LATE":
+        book = await call.find(CallList, CallList.id == uuid_of(entry.call_list))
+        people.append(book.owner if book else "")
+    late = entry.notice_step == "LATE"
+    text = options_pb2.Text(
+        zh=f"约定回电{'已超过一小时' if late else '时间到'}：{entry.display_name} {entry.note}".strip(),
+        en=f"{'An hour late' if late else 'Promised now'}: call {entry.display_name} {entry.note}".strip(),
+    )
+    notice = common_pb2.NoticeRaised(
+        kind="callback", subjects=[entry.name], employees=list(dict.fromkeys(filter(None, people))), text=text,
+        rung=int(late), dedupe_key=f"{entry.name}:{entry.next_time}:{entry.notice_step}",
+        due_time=to_timestamp(entry.next_time) if entry.next_time else None,
+    )  # fmt: skip
+    call.tell("crm.sales.v1.NoticeRaised", notice, entry)
+
+
+async def _list_of_member(name: str, call: Call) -> CallList:
+    """A list that the caller calls from: its members do, whoever owns it. Others see none."""
+    async with call.everybody():
+        found = await call.find(CallList, CallList.id == uuid_of(name))
+    me = call.caller.employee
+    if found is None or me not in (found.owner, *(member.employee for member in found.members)):
+        raise NotFound()
+    return found
