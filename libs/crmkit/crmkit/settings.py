@@ -54,6 +54,8 @@ class Settings(BaseSettings):
     sms_url: str = Field(default="", repr=False)
     push_url: str = Field(default="", repr=False)
     chat_bot_url: str = Field(default="", repr=False)
+    # The fax machine: hylafax:/usr/bin/sendfax (the command of HylaFAX) or file:///folder (where another one looks).
+    fax_url: str = ""
 
     # The exchange that dials for telesales: POST {cti_url}/calls; empty: agents dial by themselves.
     cti_url: str = ""

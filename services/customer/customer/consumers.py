@@ -27,6 +27,8 @@ _MOMENTS = {
     "crm.servicedesk.v1.MessageSent": ("EMAIL", "OUTBOUND"),
     "crm.workspace.v1.MailReceived": ("EMAIL", "INBOUND"),
     "crm.workspace.v1.MailSent": ("EMAIL", "OUTBOUND"),
+    "crm.workspace.v1.FaxReceived": ("FAX", "INBOUND"),
+    "crm.workspace.v1.FaxSent": ("FAX", "OUTBOUND"),
     "crm.servicedesk.v1.CallEnded": ("CALL", ""),
     "crm.servicedesk.v1.ChatEnded": ("CHAT", "INBOUND"),
     "crm.servicedesk.v1.FieldJobCompleted": ("VISIT", "OUTBOUND"),

@@ -34,7 +34,7 @@ class TestWorkspace(Conformance):
             "numberRules": {"collection": "accounts", "pattern": "X-{seq:5}"},
             "customFields": {"collection": "accounts", "key": "f{unique}", "kind": "TEXT"},
             "approvalPolicies": {"action": "customer.accounts.archive"},
-            "files": {"sha256": "ab" * 32},
+            "files": {"sha256": "ab" * 32, "mediaType": "application/pdf"},
             "apiKeys": {"permissions": ["workspace.tasks.read"], "scope": "OWN"},
             "savedViews": {"collection": "tasks"},
             "attendance": {"kind": "IN", "lat": 31.23, "lon": 121.47},
@@ -50,6 +50,7 @@ class TestWorkspace(Conformance):
                 "smtpHost": "smtp.example.com",
             },
             "mailMessages": {"mailbox": "mailAccounts/{mailAccounts}"},
+            "faxes": {"faxNumber": "02155550100", "file": "files/{files}"},
             "mailTemplates": {"subject": "{unique}", "body": "您好"},
             "calendarEvents": {
                 "start": "2026-12-01T09:00",

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from crmkit.app import App
 
-from workspace import filing, identity, mail, mailboxes, posting, publishing, rules
+from workspace import faxes, filing, identity, mail, mailboxes, posting, publishing, rules
 from workspace.consumers import CONSUMERS
 from workspace.jobs import SCHEDULES
 from workspace.model.base import Base
@@ -23,5 +23,13 @@ def app() -> App:
         migrations=Path(__file__).parent.parent / "migrations",
         on_start=[seed],
         ready=[publishing.people_told],
-        runs={**identity.RUNS, **mail.RUNS, **rules.RUNS, **filing.RUNS, **mailboxes.RUNS, **posting.RUNS},
+        runs={
+            **identity.RUNS,
+            **mail.RUNS,
+            **rules.RUNS,
+            **filing.RUNS,
+            **mailboxes.RUNS,
+            **posting.RUNS,
+            **faxes.RUNS,
+        },
     )

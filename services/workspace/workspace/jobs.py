@@ -8,7 +8,19 @@ from crmkit.call import Call
 from crmkit.schedule import cron, every
 from sqlalchemy import select, text
 
-from workspace import alerts, identity, mail, mailboxes, posting, publishing, reminders, replies, rules, seals
+from workspace import (
+    alerts,
+    faxes,
+    identity,
+    mail,
+    mailboxes,
+    posting,
+    publishing,
+    reminders,
+    replies,
+    rules,
+    seals,
+)
 from workspace.asking import climb_ladders, return_delegated
 from workspace.model import audit_tally, calendar
 from workspace.model.api_key import ApiKey
@@ -74,6 +86,7 @@ async def send_waiting_mail(as_of: datetime, call: Call) -> None:
     """Mail that a server has not taken is tried again."""
     await mail.start_waiting(call)
     await posting.start_waiting(call)
+    await faxes.start_waiting(call)
 
 
 @every("15s", collapse=True)

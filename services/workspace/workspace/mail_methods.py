@@ -4,9 +4,11 @@ from typing import Any
 
 from crm.workspace.v1 import pb
 from crmkit.call import Call
+from crmkit.errors import NotFound
 from crmkit.standard import Standard
 
 from workspace import filing, mime, posting
+from workspace.model.fax import Fax
 from workspace.model.mail_account import MailAccount
 from workspace.model.mail_message import MailBody, MailMessage, MailRecord, MailTemplate
 from workspace.model.names import check_names
@@ -19,6 +21,20 @@ class MailMethods:
     mail_messages = Standard(MailMessage)
     mail_records = Standard(MailRecord)
     mail_templates = Standard(MailTemplate)
+    faxes = Standard(Fax)
+
+    async def ReportFax(self, request: pb.ReportFaxRequest, call: Call) -> Fax:
+        fax = await call.find(Fax, Fax.job == request.job, lock=True)
+        if fax is None:
+            raise NotFound()
+        await fax.report(request.arrived, request.reason, call)
+        return fax
+
+    async def ReceiveFax(self, request: pb.ReceiveFaxRequest, call: Call) -> Fax:
+        await call.check_references(request, "", ["file", "owner", "account"])
+        fax = Fax(display_name=request.fax_number, fax_number=request.fax_number, file=request.file)
+        fax.owner, fax.account, fax.state = request.owner, request.account, "RECEIVED"
+        return await call.add(fax)
 
     async def TestMailAccount(self, request: Any, call: Call) -> MailAccount:
         box = await call.load(MailAccount, request, lock=False)

@@ -82,13 +82,13 @@ async def start_due(call: Call) -> None:
             due.with_for_update(skip_locked=True).order_by(MailAccount.next_time).limit(200)
         )
     ):
-        # Should the process die, it is due again once the run's lease is over for sure.
-        box.next_time = call.now + timedelta(minutes=5)
         under_way = exists().where(
             BulkRun.about == box.name, BulkRun.kind == RUN, BulkRun.state.in_(["QUEUED", "RUNNING"])
         )
         if await call.db.scalar(select(under_way)):
             continue
+        # Should the process die, it is due again once the run's lease is over for sure.
+        box.next_time = call.now + timedelta(minutes=5)
         await runs.start(call, RUN, box.name, {}, requester="system/workspace")
 
 

@@ -985,6 +985,65 @@ def upgrade() -> None:
         postgresql_where=sa.text("username <> ''"),
     )
     op.create_table(
+        "faxes",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("display_name", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("fax_number", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("file", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("account", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("links", postgresql.ARRAY(sa.Text()), server_default=sa.text("'{}'"), nullable=False),
+        sa.Column("state", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("job", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("attempts", sa.Integer(), server_default=sa.text("0"), nullable=False),
+        sa.Column("problem", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("occur_time", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("next_time", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("number", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("owner", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("department", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column(
+            "collaborators", postgresql.ARRAY(sa.Text()), server_default=sa.text("'{}'"), nullable=False
+        ),
+        sa.Column("pending_approval", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("create_time", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("update_time", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("creator", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column(
+            "custom", postgresql.JSONB(astext_type=sa.Text()), server_default=sa.text("'{}'"), nullable=False
+        ),
+        sa.Column("version", sa.Integer(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("faxes_pkey")),
+    )
+    op.create_index(
+        "faxes_account_index", "faxes", ["account", sa.literal_column("update_time DESC"), "id"], unique=False
+    )
+    op.create_index(
+        "faxes_department_update_time_index",
+        "faxes",
+        ["department", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "faxes_file_index", "faxes", ["file", sa.literal_column("update_time DESC"), "id"], unique=False
+    )
+    op.create_index("faxes_job_key", "faxes", ["job"], unique=True, postgresql_where=sa.text("job <> ''"))
+    op.create_index(
+        "faxes_owner_update_time_index",
+        "faxes",
+        ["owner", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "faxes_update_time_index", "faxes", [sa.literal_column("update_time DESC"), "id"], unique=False
+    )
+    op.create_index(
+        "faxes_waiting_index",
+        "faxes",
+        ["next_time"],
+        unique=False,
+        postgresql_where=sa.text("state = 'QUEUED'"),
+    )
+    op.create_table(
         "files",
         sa.Column("id", sa.Uuid(), nullable=False),
         sa.Column("display_name", sa.Text(), server_default=sa.text("''"), nullable=False),
@@ -2352,6 +2411,35 @@ def upgrade() -> None:
         postgresql_with={"fastupdate": "off"},
     )
     op.create_table(
+        "faxes_search",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column(
+            "search_grams", postgresql.ARRAY(sa.Text(collation="C")), server_default="{}", nullable=False
+        ),
+        sa.Column("search_text", sa.Text(collation="C"), server_default="", nullable=False),
+        sa.Column(
+            "search_pinyin", postgresql.ARRAY(sa.Text(collation="C")), server_default="{}", nullable=False
+        ),
+        sa.ForeignKeyConstraint(["id"], ["faxes.id"], name=op.f("faxes_search_id_fkey"), ondelete="CASCADE"),
+        sa.PrimaryKeyConstraint("id", name=op.f("faxes_search_pkey")),
+    )
+    op.create_index(
+        "ix_faxes_search_search_grams",
+        "faxes_search",
+        ["search_grams"],
+        unique=False,
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "off"},
+    )
+    op.create_index(
+        "ix_faxes_search_search_pinyin",
+        "faxes_search",
+        [sa.literal_column("array_to_tsvector(search_pinyin)")],
+        unique=False,
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "off"},
+    )
+    op.create_table(
         "files_search",
         sa.Column("id", sa.Uuid(), nullable=False),
         sa.Column(
@@ -2968,6 +3056,19 @@ def downgrade() -> None:
     )
     op.drop_table("files_search")
     op.drop_index(
+        "ix_faxes_search_search_pinyin",
+        table_name="faxes_search",
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "off"},
+    )
+    op.drop_index(
+        "ix_faxes_search_search_grams",
+        table_name="faxes_search",
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "off"},
+    )
+    op.drop_table("faxes_search")
+    op.drop_index(
         "ix_employees_search_search_pinyin",
         table_name="employees_search",
         postgresql_using="gin",
@@ -3269,6 +3370,14 @@ def downgrade() -> None:
     op.drop_index("files_attached_to_index", table_name="files", postgresql_using="gin")
     op.drop_index("files_account_index", table_name="files")
     op.drop_table("files")
+    op.drop_index("faxes_waiting_index", table_name="faxes", postgresql_where=sa.text("state = 'QUEUED'"))
+    op.drop_index("faxes_update_time_index", table_name="faxes")
+    op.drop_index("faxes_owner_update_time_index", table_name="faxes")
+    op.drop_index("faxes_job_key", table_name="faxes", postgresql_where=sa.text("job <> ''"))
+    op.drop_index("faxes_file_index", table_name="faxes")
+    op.drop_index("faxes_department_update_time_index", table_name="faxes")
+    op.drop_index("faxes_account_index", table_name="faxes")
+    op.drop_table("faxes")
     op.drop_index(
         "employees_username_key", table_name="employees", postgresql_where=sa.text("username <> ''")
     )

@@ -170,7 +170,10 @@ class MailAccount(Resource, Base):
     def read_well(self, pause: timedelta, call: Call) -> None:
         """Has been read."""
         self.failures, self.failing_since, self.problem = 0, None, ""
-        self.sync_time, self.next_time = call.now, call.now + pause
+        self.sync_time = call.now
+        # Whoever has asked meanwhile is not put off.
+        if self.next_time is None or self.next_time > call.now:
+            self.next_time = call.now + pause
 
     @property
     def members(self) -> list[str]:
