@@ -27,7 +27,7 @@ from prometheus_client import CollectorRegistry, ProcessCollector, start_http_se
 from gateway import openapi
 from gateway.app import create_app
 from gateway.callers import Callers
-from gateway.descriptors import Descriptors
+from gateway.descriptors import Descriptors, descriptors_of
 from gateway.routes.stream import Change, Changes
 from gateway.settings import Settings
 from gateway.surroundings import Surroundings
@@ -102,7 +102,7 @@ async def running(settings: Settings, registry: CollectorRegistry) -> AsyncItera
         # SSL_CERT_FILE where an issuer inside a company has its own authorities.
         client = await stack.enter_async_context(http.client(timeout=5, trust_env=False))
         data = crmprotos.load_bytes()
-        callers = Callers(settings, config, Descriptors(data))
+        callers = Callers(settings, config, descriptors_of(data))
         stack.push_async_callback(callers.close)
         upstream = Upstream(settings.targets)
         stack.push_async_callback(upstream.close)

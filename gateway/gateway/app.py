@@ -9,7 +9,7 @@ FastAPI       session, files, stream, health, pages
 
 from typing import Any
 
-from crmkit.json import JsonCodec
+from crmkit.json import codec_of
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from fastapi.telemetry import TelemetryConfig
@@ -18,7 +18,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.middleware.gzip import GZipMiddleware
 
 from gateway import openapi
-from gateway.descriptors import Descriptors
+from gateway.descriptors import descriptors_of
 from gateway.edge import Edge
 from gateway.errors import Errors, Refusal
 from gateway.limits import Buckets, Shedder
@@ -37,8 +37,8 @@ NOT_COMPRESSED = ("/v1/files", "/v1/stream")
 
 def create_app(settings: Settings, descriptor_set: bytes, around: Surroundings) -> FastAPI:
     """The ASGI application. Raises at once where a binding is not supported."""
-    descriptors = Descriptors(descriptor_set)
-    codec = JsonCodec(descriptor_set)
+    descriptors = descriptors_of(descriptor_set)
+    codec = codec_of(descriptor_set)
     transcoder = Transcoder(descriptors, codec, settings.targets)
     keys = ApiKeys(around.lookup, settings.secret_key, settings.oidc_audience)
     sessions = Sessions(settings, Issuer(settings, around.client))

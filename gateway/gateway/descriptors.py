@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
@@ -120,6 +120,12 @@ class Descriptors:
                 if location.leading_comments and (name := _declared(file, list(location.path))):
                     found[name] = " ".join(location.leading_comments.split())
         return found
+
+
+@lru_cache(maxsize=1)
+def descriptors_of(descriptor_set: bytes) -> Descriptors:
+    """The descriptors of a set, read once."""
+    return Descriptors(descriptor_set)
 
 
 def _declared(file: Any, path: list[int]) -> str:

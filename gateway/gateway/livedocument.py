@@ -1,6 +1,7 @@
 """The OpenAPI document as a caller has it: with the custom fields that the caller may read, as they are now."""
 
 import json
+from functools import cached_property
 from typing import Any
 
 from crmkit.auth import Caller
@@ -15,20 +16,28 @@ class LiveDocument:
 
     def __init__(self, plain: bytes) -> None:
         self._plain = plain
-        self._parsed: dict[str, Any] = json.loads(plain)
-        self._schemas: dict[str, str] = {
+        self._made: dict[str, bytes] = {}
+
+    @cached_property
+    def _parsed(self) -> dict[str, Any]:
+        # Parsed it is 11 MB, which nobody needs who has no custom fields.
+        return json.loads(self._plain)
+
+    @cached_property
+    def _schemas(self) -> dict[str, str]:
+        return {
             schema["x-resource"]["collection"]: name
             for name, schema in self._parsed["components"]["schemas"].items()
             if "x-resource" in schema
         }
-        self._made: dict[str, bytes] = {}
 
     def of(self, caller: Caller | None) -> bytes:
         """The document for the caller; without one that of the protos."""
         if caller is None or caller.custom is None:
             return self._plain
         found: dict[str, dict[str, Any]] = {}
-        for collection in sorted(caller.custom.collections() & self._schemas.keys()):
+        defined = caller.custom.collections()
+        for collection in sorted(defined & self._schemas.keys()) if defined else ():
             seen = {
                 key: _schema(definition, caller.custom)
                 for key, definition in caller.custom.of(collection).items()

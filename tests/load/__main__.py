@@ -78,7 +78,7 @@ async def main() -> None:
             await bench.table(connections)
         if "import" in asked.rows.split(","):
             await bench.bring_in()
-        bench.memory()
+        await bench.memory()
         if asked.hold:
             print(f"held at {running.url}; Ctrl-C ends it")
             await asyncio.Event().wait()

@@ -28,6 +28,7 @@ from tests.load.driver import Task
 
 # Who owns the seeded accounts: the representative's lists are sparse, the marketer's empty.
 SPARSE = 8
+REST = 45
 
 
 @dataclass(frozen=True)
@@ -245,8 +246,13 @@ class Bench:
                 found[name, process.pid] = times.user + times.system
         return found
 
-    def memory(self) -> None:
-        """Prints the proportional set size of every process."""
+    async def memory(self) -> None:
+        """Prints the proportional set size of every process, at once and when the database has let idle sessions go."""
+        self._sizes("right after")
+        await asyncio.sleep(REST)
+        self._sizes(f"after {REST} s of rest")
+
+    def _sizes(self, when: str) -> None:
         sizes: dict[str, float] = {}
         for name, process in self.processes():
             try:
@@ -254,7 +260,7 @@ class Bench:
             except psutil.NoSuchProcess:
                 continue
         parts = ", ".join(f"{name} {size:.0f}" for name, size in sizes.items())
-        print(f"\nmemory (PSS): {sum(sizes.values()):.0f} MB = {parts} (first 900 MB, goal 600 MB)")
+        print(f"\nmemory (PSS) {when}: {sum(sizes.values()):.0f} MB = {parts} (first 900 MB, goal 600 MB)")
 
 
 def _between(before: Spent, after: Spent) -> dict[str, float]:

@@ -20,6 +20,7 @@ import runpy
 import select
 import signal
 import socket
+import ssl
 import sys
 import threading
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -106,6 +107,8 @@ class _Server(Child):
                 stdin=its.fileno(),
                 stdout=log,
                 stderr=log,
+                # Each thread would fill an arena of its own, and the apps have more threads than cores.
+                env={**os.environ, "MALLOC_ARENA_MAX": "1"},
                 cwd=self._cwd,
                 start_new_session=True,
             )
@@ -190,6 +193,8 @@ def prepare(apps: Sequence[str]) -> None:
                 _rehearse(module.app())
     for name in _LATER:
         importlib.import_module(name)
+    # What OpenSSL sets up with its first use is 5 MB.
+    ssl.create_default_context()
     gc.collect()
     # Collections of the forks do not write to what they share.
     gc.freeze()

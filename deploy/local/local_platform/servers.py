@@ -79,6 +79,8 @@ jetstream {{
         [_nats_binary(), "--config", config],
         log=directory / "nats.log",
         pid_file=directory / "nats.pid",
+        # It collects more often before it grows beyond that; it is no limit to what it may need.
+        env={**os.environ, "GOMEMLIMIT": "24MiB"},
     )
     await _run_until_listening(server, port, first_bytes=b"INFO ")
     async with server.kept():
@@ -191,7 +193,7 @@ def _postgres_settings(port: int, backups: Path) -> list[str]:
         "port": port,
         "unix_socket_directories": "",
         "max_connections": 200,
-        "shared_buffers": f"{min(memory // 16, 192)}MB",
+        "shared_buffers": f"{min(memory // 16, 64)}MB",
         "effective_cache_size": f"{memory // 2}MB",
         "work_mem": "16MB",
         "maintenance_work_mem": "256MB",
@@ -205,6 +207,8 @@ def _postgres_settings(port: int, backups: Path) -> list[str]:
         # Compiling costs more than it saves in statements of a few milliseconds.
         "jit": "off",
         "idle_in_transaction_session_timeout": "60s",
+        # A backend that has served has 4 to 8 MB of its own, and the apps' pools put up with its end.
+        "idle_session_timeout": "30s",
         "log_min_duration_statement": "500ms",
         "timezone": "UTC",
         "log_timezone": "UTC",

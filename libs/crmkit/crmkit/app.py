@@ -308,6 +308,8 @@ def open_engine(settings: Settings, app: str, size: int = 0, overflow: int = 5) 
         max_overflow=overflow,
         pool_timeout=1.5 * settings.patience,
         pool_pre_ping=False,
+        # Connections that are seldom needed stay idle, so a server with `idle_session_timeout` ends them.
+        pool_use_lifo=True,
         pool_recycle=1800,
         connect_args={
             "timeout": 5,

@@ -11,7 +11,7 @@ from sqlalchemy import null
 
 from crmkit.describe import Described, describe
 from crmkit.filters import FilterField, Kind
-from crmkit.json import JsonCodec
+from crmkit.json import JsonCodec, codec_of
 from crmkit.options import has_option, option
 
 # What the fields of a message are to a filter.
@@ -25,7 +25,7 @@ FILTER_KINDS: Mapping[str, Kind] = {
 @lru_cache(maxsize=1)
 def codec() -> JsonCodec:
     """JSON of every message of the platform."""
-    return JsonCodec(crmprotos.load_bytes())
+    return codec_of(crmprotos.load_bytes())
 
 
 @lru_cache(maxsize=1)

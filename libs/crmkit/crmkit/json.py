@@ -16,6 +16,7 @@ import json
 import math
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, NoReturn, cast
 
 from google.protobuf import descriptor_pb2
@@ -119,6 +120,12 @@ class JsonCodec:
                 raise KeyError(full_name)
             found = self._types[full_name] = described.type
         return found
+
+
+@lru_cache(maxsize=1)
+def codec_of(descriptor_set: bytes) -> JsonCodec:
+    """The codec of a descriptor set, made once: its classes are 20 MB."""
+    return JsonCodec(descriptor_set)
 
 
 def read_json(text: bytes) -> Any:

@@ -9,7 +9,7 @@ from crmkit.access import Reach
 from crmkit.auth import Caller
 from crmkit.resource import Resource
 from crmkit.rpc import Pipeline
-from crmkit.testing import Refused, Service
+from crmkit.testing import Refused, Service, plans
 from crmkit.testing.conformance import At, Conformance
 from customer.model.account import Account
 
@@ -46,6 +46,20 @@ def tokens_fit_every_query(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(listing, "seal_token", lambda key, _, __, secret: seal(key, "", anyone, secret))
 
 
+def nothing_is_indexed(patch: pytest.MonkeyPatch) -> None:
+    let_repeat = plans.let_repeat
+
+    async def without_indexes(connection: Any, table: str) -> None:
+        await let_repeat(connection, table)
+        others = (
+            "SELECT indexrelid::regclass FROM pg_index WHERE indrelid = $1::regclass AND NOT indisprimary"
+        )
+        for (index,) in await connection.fetch(others, table):
+            await connection.execute(f"DROP INDEX {index}")
+
+    patch.setattr(plans, "let_repeat", without_indexes)
+
+
 @pytest.mark.parametrize(
     ("broken", "check"),
     [
@@ -53,6 +67,7 @@ def tokens_fit_every_query(patch: pytest.MonkeyPatch) -> None:
         (everybody_may_everything, Conformance.test_without_permission_nothing_answers),
         (everybody_sees_everything, Conformance.test_an_invisible_record_does_not_exist_on_any_path),
         (replays_run_again, Conformance.test_the_same_key_gives_the_same_reply_and_another_body_is_refused),
+        (nothing_is_indexed, Conformance.test_a_list_and_a_search_read_little_more_than_they_show),
         (tokens_fit_every_query, Conformance.test_a_page_token_belongs_to_its_query_and_caller),
     ],
     ids=lambda given: given.__name__,

@@ -15,7 +15,7 @@ import json
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, ClassVar
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import grpc
 import pytest
@@ -29,7 +29,7 @@ from crmkit.auth import system
 from crmkit.catalog import resources
 from crmkit.describe import COMMON, Field, describe_field
 from crmkit.resource import Resource, snake
-from crmkit.testing import Client, Refused, Service, matrix
+from crmkit.testing import Client, Refused, Service, matrix, plans
 
 OVER_MANY = {"List", "BatchGet", "BatchUpdate", "Aggregate"}
 
@@ -89,6 +89,21 @@ class Conformance:
             other = at.service.client("everything2")
             await at.call("List", other, filter=filter_text, pageSize=1, pageToken=token)
         assert refused.value.reason == "PAGE_TOKEN_INVALID"
+
+    async def test_a_list_and_a_search_read_little_more_than_they_show(self, at: At) -> None:
+        made = await at.create()
+        key, parts = UUID(made.name.rpartition("/")[2]), at.service.parts
+        async with plans.multiplied(
+            parts.admin_url, at.service.running.app.name, at.model, key
+        ) as connection:
+            most = 0
+            for who, caller in plans.callers():
+                for what, statement in plans.statements(at.model, caller):
+                    read, shown, plan = await plans.read_and_shown(connection, at.model, statement, caller)
+                    assert read <= plans.READ_FOR_ONE * max(shown, 1), (who, what, read, shown, plan)
+                    most = max(most, shown)
+            # A page, and the one behind it that says there is more.
+            assert most == plans.PAGE + 1
 
     async def test_a_wrong_filter_or_order_names_what_is_wrong(self, at: At) -> None:
         with pytest.raises(Refused) as refused:
