@@ -23,6 +23,7 @@ from gateway.edge import Edge
 from gateway.errors import Errors, Refusal
 from gateway.limits import Buckets, Shedder
 from gateway.livedocument import LiveDocument
+from gateway.paging import Pages
 from gateway.principals import ApiKeys, Principals
 from gateway.rest import Rest
 from gateway.routes import feeds, files, health, session, stream, web
@@ -65,7 +66,10 @@ def create_app(settings: Settings, descriptor_set: bytes, around: Surroundings) 
         app.mount("/", web.WebClient(settings.web_root))
 
     # Added from the inside out.
-    app.add_middleware(Rest, transcoder=transcoder, upstream=around.upstream, principals=principals)
+    pages = Pages(around.authenticate)
+    app.add_middleware(
+        Rest, transcoder=transcoder, upstream=around.upstream, principals=principals, pages=pages
+    )
     app.add_middleware(Compression, minimum_size=MIN_COMPRESSED, compresslevel=5)
     if settings.cors_origins:
         app.add_middleware(

@@ -5,6 +5,7 @@ from typing import Any
 from gateway.edge import Exchange, respond
 from gateway.errors import LOCALES, Refusal
 from gateway.limits import read_body
+from gateway.paging import Pages
 from gateway.principals import Principals
 from gateway.transcoder import Route, Transcoder
 from gateway.upstream import Upstream
@@ -29,11 +30,13 @@ class Rest:
         transcoder: Transcoder,
         upstream: Upstream,
         principals: Principals,
+        pages: Pages,
     ) -> None:
         self._app = app
         self._transcoder = transcoder
         self._upstream = upstream
         self._principals = principals
+        self._pages = pages
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] != "http" or not scope["path"].startswith("/v1/") or _is_own(scope):
@@ -46,6 +49,9 @@ class Rest:
         principal = await self._principals.of(scope)
         if not principal.authorization and route.method.permission != PUBLIC:
             raise Refusal("UNAUTHENTICATED", "UNAUTHENTICATED")
+        paging = b"pageToken=" in scope["query_string"] and bool(principal.authorization)
+        if paging:
+            await self._pages.check(principal)
         body = await _json_body(headers, receive) if route.body else b""
         key = idempotency_key(headers)
         request = self._transcoder.request(route, segments, scope["query_string"], body)
@@ -63,6 +69,8 @@ class Rest:
             _timeout(headers, READ_SECONDS if route.verb == "GET" else WRITE_SECONDS),
             repeatable=route.verb == "GET" or bool(key and route.request_id),
         )
+        if paging:
+            self._pages.count(principal, reply)
         text, etag = self._transcoder.reply(route, reply)
         answer = [JSON, NO_STORE]
         if etag:
@@ -75,7 +83,8 @@ class Rest:
 def _is_own(scope: Any) -> bool:
     path: str = scope["path"]
     return (scope["method"], path) in OWN_ROUTES or (
-        path.startswith("/v1/files/") and path.endswith(":download")
+        path.endswith(":download")
+        and (path.startswith("/v1/files/") or (scope["method"] == "GET" and path.startswith("/v1/exports/")))
     )
 
 

@@ -99,6 +99,7 @@ TYPES = {
     "WinThing": ("crm.common.v1.VerbRequest", "crm.echo.v1.Thing"),
     "GetFile": ("crm.workspace.v1.GetFileRequest", "crm.workspace.v1.File"),
     "CreateFile": ("crm.workspace.v1.CreateFileRequest", "crm.workspace.v1.File"),
+    "DownloadExport": ("crm.common.v1.VerbRequest", "crm.workspace.v1.Export"),
     "BatchGetThings": ("crm.echo.v1.BatchGetThingsRequest", "crm.echo.v1.ListThingsResponse"),
 }
 

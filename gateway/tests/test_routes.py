@@ -53,6 +53,26 @@ async def test_an_upload_becomes_a_file_with_hash_and_size(gateway: Gateway, ech
     assert echo.last.metadata["authorization"] == BEARER["authorization"]
 
 
+async def test_the_file_of_an_export_comes_with_each_download_noted(gateway: Gateway, echo: Echo) -> None:
+    keeping(echo)
+    await upload(gateway)
+
+    async def export(request: dict[str, Any], context: Any) -> dict[str, Any]:
+        file = {"fileName": "客户.csv", "mediaType": "text/csv", "size": str(len(CONTENT)), "sha256": DIGEST}
+        return {"name": request["name"], **file}
+
+    echo.answers["DownloadExport"] = export
+    got = await gateway.client.get("/v1/exports/7:download", headers=BEARER)
+    assert (got.status_code, got.content, got.headers["content-type"]) == (
+        200,
+        CONTENT,
+        "text/csv; charset=utf-8",
+    )
+    assert echo.last.request["name"] == "exports/7"
+    assert gateway.witness.waiting[-1].about == "exports/7"
+    assert (await gateway.client.get("/v1/exports/7:download")).status_code == 401
+
+
 async def test_a_file_comes_back_whole_or_in_part(gateway: Gateway, echo: Echo) -> None:
     keeping(echo)
     await upload(gateway)

@@ -106,12 +106,20 @@ describe("any other collection", () => {
     await visit(page, `/competitors?q=${encodeURIComponent(mark)}`);
     await page.getByRole("button", { name: "导出" }).click();
     await check(page, "export");
-    await page.getByRole("dialog").getByRole("button", { name: "导出" }).click();
-    await page.getByText("导出已开始").waitFor();
-    await page.getByRole("button", { name: /后台任务/ }).click();
+    const dialog = page.getByRole("dialog");
+    await dialog.getByRole("combobox").first().click();
+    await page
+      .locator(".ant-select-dropdown:visible .ant-select-item-option")
+      .filter({ hasText: "统计分析" })
+      .click();
+    await dialog.getByLabel(/^用途说明/).fill("竞争对手名单，用于季度分析");
+    await dialog.getByRole("button", { name: "申请导出" }).click();
+    await page.getByText("已提交导出申请").waitFor();
+    await page.getByRole("button", { name: "导出" }).click();
+    const ready = page.getByRole("dialog").getByRole("listitem").first().getByRole("link");
     const [file] = await Promise.all([
-      page.waitForEvent("download", { timeout: 20_000 }),
-      page.locator(".jobs li").first().getByRole("link", { name: "下载结果" }).click({ timeout: 20_000 }),
+      page.waitForEvent("download", { timeout: 30_000 }),
+      ready.click({ timeout: 30_000 }),
     ]);
     expect(file.suggestedFilename()).toMatch(/\.xlsx$/);
     await page.keyboard.press("Escape");

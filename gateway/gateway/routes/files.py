@@ -1,4 +1,4 @@
-"""Files: bytes go straight to the blob store, under the hash of their content; all else is a resource
+"""Files and exports: bytes go straight to the blob store, under the hash of their content; all else is a resource
 of workspace. Who may read a file's record may read its bytes.
 """
 
@@ -40,9 +40,9 @@ BIDI = dict.fromkeys([*range(0x202A, 0x202F), *range(0x2066, 0x206A), 0x200E, 0x
 
 def router(around: Surroundings, store: ObjectStore, principals: Principals, codec: JsonCodec) -> APIRouter:
     """The two routes of files that carry bytes."""
-    routes = APIRouter(prefix="/v1/files")
+    routes = APIRouter(prefix="/v1")
 
-    @routes.post("")
+    @routes.post("/files")
     async def upload(request: Request) -> Response:
         """Stores the body, at most 200 MB; its name comes in `X-File-Name`, percent-encoded."""
         principal = await _caller(request)
@@ -69,13 +69,29 @@ def router(around: Surroundings, store: ObjectStore, principals: Principals, cod
         reply = await _call(request, principal, "CreateFile", made, WRITE_SECONDS)
         return Response(codec.to_json(FILE, reply), media_type="application/json")
 
-    @routes.get("/{file_id}:download")
+    @routes.get("/files/{file_id}:download")
     async def download(request: Request, file_id: str, disposition: str = "attachment") -> Response:
         """The bytes of a file that the caller may see; a part of them where `Range` asks for it."""
         principal = await _caller(request)
         asked = codec.from_value(f"{MESSAGES}.GetFileRequest", {"name": f"files/{file_id}"})
         reply = await _call(request, principal, "GetFile", asked, READ_SECONDS)
         file: dict[str, Any] = json.loads(codec.to_json(FILE, reply))
+        return await _send(request, principal, file, f"files/{file_id}", disposition)
+
+    @routes.get("/exports/{export_id}:download")
+    async def download_export(request: Request, export_id: str) -> Response:
+        """The file of an export, for who asked for it; each time counts."""
+        principal = await _caller(request)
+        asked = codec.from_value("crm.common.v1.VerbRequest", {"name": f"exports/{export_id}"})
+        reply = await _call(request, principal, "DownloadExport", asked, WRITE_SECONDS)
+        export: dict[str, Any] = json.loads(codec.to_json(f"{MESSAGES}.Export", reply))
+        file = {**export, "displayName": export.get("fileName", "")}
+        return await _send(request, principal, file, f"exports/{export_id}", "attachment")
+
+    async def _send(
+        request: Request, principal: Principal, file: dict[str, Any], name: str, disposition: str
+    ) -> Response:
+        """The bytes that a record tells of, or the part that is asked for."""
         size, etag = int(file.get("size", 0)), f'"{file["sha256"]}"'
         headers = {
             "etag": etag,
@@ -93,7 +109,7 @@ def router(around: Surroundings, store: ObjectStore, principals: Principals, cod
         media_type = file.get("mediaType") or "application/octet-stream"
         if start == 0:
             token = principal.authorization.removeprefix("Bearer ")
-            around.witness.downloaded(token, f"files/{file_id}", request.scope)
+            around.witness.downloaded(token, name, request.scope)
         if start == end:
             return Response(b"", media_type=media_type, headers=headers)
         found = await obstore.get_async(store, storage_key(file["sha256"]), options={"range": (start, end)})

@@ -25,6 +25,8 @@ from crmkit.tables import CustomValue
 from crmkit.text import reject_bad_text
 from crmkit.values import Money
 
+NOT_CHOSEN = ("该选项已停用或不在有效期内，不能选择", "The entry is retired or not valid today.")
+
 if TYPE_CHECKING:
     from crmkit.call import Call
     from crmkit.resource import Resource
@@ -223,6 +225,7 @@ async def check_custom(
             continue
         try:
             values[key] = normal(definition, values[key], fields)
+            _check_day(definition, values[key], call)
             await _check_name(definition, values[key], call)
         except _Wrong as wrong:
             violations.append(Violation(path, wrong.reason, wrong.zh, wrong.en))
@@ -244,6 +247,25 @@ def _default(definition: Definition, call: Call) -> Any:
     if definition.kind == "DATE" and definition.default == TODAY:
         return call.now.astimezone(ZONE).date().isoformat()
     return definition.default
+
+
+def choosable(entry: Mapping[str, Any], day: date) -> bool:
+    """Whether an entry of a dictionary may be chosen on a day."""
+    first, last = entry.get("validFrom") or "", entry.get("validTo") or "9999"
+    return not entry.get("retired") and first <= day.isoformat() <= last
+
+
+def _check_day(definition: Definition, value: Any, call: Call) -> None:
+    """Refuses what is a choice, but not today."""
+    from crmkit.auth import ZONE
+
+    if not definition.dictionary:
+        return
+    today = call.now.astimezone(ZONE).date()
+    entries = call.running.directory.custom.dictionary(definition.dictionary)
+    for one in cast("list[str]", value) if isinstance(value, list) else [str(value)]:
+        if one in entries and not choosable(entries[one], today):
+            raise _Wrong("DICTIONARY_ITEM_RETIRED", *NOT_CHOSEN)
 
 
 async def _check_name(definition: Definition, value: Any, call: Call) -> None:

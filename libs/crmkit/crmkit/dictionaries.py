@@ -10,6 +10,8 @@ from sqlalchemy import select
 
 from crmkit import runs
 from crmkit.auth import system
+from crmkit.company import today
+from crmkit.customfields import NOT_CHOSEN, choosable
 from crmkit.describe import Field, describe_field
 from crmkit.errors import Problem, Validation, Violation
 from crmkit.events import Fact, listens
@@ -23,8 +25,9 @@ if TYPE_CHECKING:
 
 
 def check_choices(row: Resource, names: Collection[str], call: Call) -> None:
-    """Refuses an entry that was taken out of its dictionary, in the fields that are new or have changed."""
+    """Refuses an entry that is no choice any more, or not today, in the fields that are new or have changed."""
     fields, violations = call.running.directory.custom, list[Violation]()
+    day = today(call)
     for name in names:
         field = row.described.fields.get(name)
         if field is None or not field.rule.dictionary:
@@ -32,10 +35,9 @@ def check_choices(row: Resource, names: Collection[str], call: Call) -> None:
         found: Any = getattr(row, name) or []
         entries = fields.dictionary(field.rule.dictionary)
         for value in [found] if isinstance(found, str) else cast("list[str]", found):
-            if entries.get(value, {}).get("retired"):
+            if value in entries and not choosable(entries[value], day):
                 path = f"{row.described.singular}.{name}"
-                zh, en = "该选项已停用，不能再选择", "The entry is retired and not chosen any more."
-                violations.append(Violation(path, "DICTIONARY_ITEM_RETIRED", zh, en))
+                violations.append(Violation(path, "DICTIONARY_ITEM_RETIRED", *NOT_CHOSEN))
     if violations:
         raise Validation(*violations)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import queue
+import re
 from collections.abc import Iterator, Sequence
 from datetime import UTC, date
 from decimal import Decimal
@@ -17,9 +18,9 @@ from crmkit import sheets
 from crmkit.call import Call
 from crmkit.customfields import Definition
 from crmkit.describe import COMMON, Field
-from crmkit.errors import CHINESE
+from crmkit.errors import CHINESE, FailedPrecondition
 from crmkit.jobs import finish, model_of, need, progress
-from crmkit.listing import ZONE, Query, Record, page
+from crmkit.listing import ZONE, Query, Record, aggregate, page
 from crmkit.mapping import mapper, read_date
 from crmkit.options import option
 from crmkit.resource import Resource
@@ -29,6 +30,10 @@ from crmkit.scope import predicate
 
 EXPORT_PAGE = 200
 HOME_CURRENCY = "CNY"
+IN_CLEAR = "workspace.exports.readSensitive"
+SHOWN_ENDS = 3
+_SENSITIVE = re.compile(r"(^|_)(phones?|mobile|identity|id_number|bank|iban|card_number|bank_account)(_|$)")
+_UNNAMED = re.compile(r'[\\/:*?"<>|\s]+')
 
 Shown = Field | Definition
 
@@ -42,6 +47,7 @@ async def write_out(run: Run) -> None:
     options = run.spec["options"]
     shown = _exported(model, run)
     ending = "xlsx" if options.get("format", "").upper() == "XLSX" else "csv"
+    mark = str(options.get("mark", ""))
     pages: queue.Queue[list[list[Any]] | None] = queue.Queue(2)
 
     def rows() -> Iterator[list[Any]]:
@@ -49,14 +55,19 @@ async def write_out(run: Run) -> None:
             yield from part
 
     def write(file: BinaryIO) -> None:
-        to = sheets.write_xlsx if ending == "xlsx" else sheets.write_csv
-        to(cast("Any", file), [_label(field, run) for field in shown], rows())
+        columns = [_label(field, run) for field in shown]
+        if ending == "xlsx":
+            sheets.write_xlsx(cast("Any", file), columns, rows(), mark)
+        else:
+            sheets.write_csv(file, columns, rows())
 
     async with run.chunk():
         run.next_phase("")
         run.tally = {}
     label = model.described.rule.label.zh or model.described.collection
-    writing = asyncio.create_task(store(run, f"{label}.{ending}", run.requester, write))
+    # Plain text has no pages to mark: who asked for it and when stands in its name.
+    name = f"{label} {_UNNAMED.sub('-', mark)}" if mark else label
+    writing = asyncio.create_task(store(run, f"{name}.{ending}", run.requester, write))
     try:
         await _pages(run, model, shown, pages, writing)
     finally:
@@ -65,6 +76,41 @@ async def write_out(run: Run) -> None:
     async with run.chunk() as call:
         await finish(run, call, "DONE", result_file=stored)
         run.next_phase("ENDED")
+
+
+async def count(run: Run) -> None:
+    """Says how many rows an export would have."""
+    if run.phase == "ENDED":
+        return
+    model, options = model_of(run), run.spec["options"]
+    need(run, model, "read")
+    query = Query(filter=options.get("filter", ""), q=options.get("q", ""))
+    async with run.chunk() as call:
+        reached = predicate(model, call.caller, "export")
+        found = await aggregate(
+            call.db, model, query, (), (), (), call.caller, call.now, within=reached
+        )  # fmt: skip
+        run.tally["total"] = found[0][1] if found else 0
+        await finish(run, call, "DONE")
+        run.next_phase("ENDED")
+
+
+def sensitive(field: Field) -> bool:
+    """Whether a field's values are masked for who may not export them in clear: telephone, identity, bank."""
+    return bool(_SENSITIVE.search(field.name)) and field.kind not in {"enum", "bool", "time", "date"}
+
+
+def masked(value: Any) -> Any:
+    """The ends of a text, so that who knows it knows it again."""
+    if not isinstance(value, str) or not value:
+        return None if value is None else "****" if value != "" else value
+    return "；".join(_mask(one) for one in value.split("；"))
+
+
+def _mask(text: str) -> str:
+    if len(text) <= SHOWN_ENDS * 2:
+        return "*" * len(text)
+    return text[:SHOWN_ENDS] + "*" * (len(text) - 2 * SHOWN_ENDS) + text[-SHOWN_ENDS:]
 
 
 async def _pages(
@@ -80,8 +126,19 @@ async def _pages(
                 predicate(model, call.caller, "export"),
             )  # fmt: skip
             messages = [_message(row, call) for row in found.rows]
-            part = [[_cell(message, field, call) for field in shown] for message in messages]
+            clear = call.caller.may(IN_CLEAR)
+            part = [
+                [
+                    masked(_cell(message, field, call))
+                    if not clear and isinstance(field, Field) and sensitive(field)
+                    else _cell(message, field, call)
+                    for field in shown
+                ]
+                for message in messages
+            ]
             run.position += len(part)
+            if 0 < int(options.get("limit") or 0) < run.position:
+                raise FailedPrecondition("EXPORT_TOO_LARGE", rows=run.position, limit=options["limit"])
             run.tally["total"] = run.position
             await progress(run, call)
         while not writing.done():

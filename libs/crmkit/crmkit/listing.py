@@ -282,6 +282,7 @@ async def aggregate(
     averages: Sequence[str],
     caller: Caller,
     now: datetime,
+    within: ColumnElement[bool] | None = None,
 ) -> list[tuple[list[str], int, dict[str, str], dict[str, str]]]:
     """Figures of every group: its values, count, sums and averages; money by "field:CUR"."""
     if len(group_by) > 3:
@@ -289,6 +290,8 @@ async def aggregate(
     fields = _readable(model, caller, custom=True)
     groups = [_group_column(fields, name) for name in group_by]
     condition = and_(where(model, query.filter, caller, now), predicate(model, caller))
+    if within is not None:
+        condition = and_(condition, within)
     row = _row(model)
     if query.q.strip():
         term = SearchTerm.parse(query.q)

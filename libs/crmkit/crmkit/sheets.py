@@ -364,8 +364,12 @@ def write_csv(file: BinaryIO, columns: Sequence[str], rows: Iterable[Sequence[Ce
     return count
 
 
-def write_xlsx(file: IO[bytes], columns: Sequence[str], rows: Iterable[Sequence[Cell]]) -> int:
+def write_xlsx(
+    file: IO[bytes], columns: Sequence[str], rows: Iterable[Sequence[Cell]], mark: str = ""
+) -> int:
     """Write a workbook of one sheet in constant memory and return the number of rows.
+
+    `mark` stands above and below every printed page.
 
     Instants are written as the wall time of the zone that they carry. Raises SheetError for more rows, or
     longer texts, than a worksheet holds.
@@ -382,6 +386,12 @@ def write_xlsx(file: IO[bytes], columns: Sequence[str], rows: Iterable[Sequence[
             datetime: book.add_format({"num_format": "yyyy-mm-dd hh:mm:ss"}),
         }
         sheet.freeze_panes(1, 0)
+        if mark:
+            # An ampersand begins a code there.
+            line = mark.replace("&", "&&")[:200]
+            sheet.set_header(f"&R{line}")
+            sheet.set_footer(f"&L{line}&R&P / &N")
+            book.set_properties({"comments": mark})
         for place, name in enumerate(columns):
             sheet.write_string(0, place, _safe(name), bold)
         for count, row in enumerate(rows, 1):

@@ -19,7 +19,7 @@ from crmkit.call import Call
 from crmkit.convert import propose_mapping
 from crmkit.errors import CHINESE, FailedPrecondition, Problem, reasons
 from crmkit.events import Fact, listens
-from crmkit.exports import write_out
+from crmkit.exports import count, write_out
 from crmkit.jobs import UNDO, finish, model_of, need, progress
 from crmkit.naming import named, unnamed
 from crmkit.resource import Resource
@@ -50,19 +50,22 @@ async def on_bulk_requested(event: Fact, call: Call) -> None:
     job: dict[str, Any] = event.payload["bulkJob"]
     if job["collection"] not in call.running.models_by_collection:
         return
-    known = await call.db.scalar(select(BulkRun.id).where(BulkRun.about == job["name"]))
-    if known is not None:
+    kind = {"EXPORT": "BulkExport", "REVERT": "BulkRevert"}.get(job["mode"], "BulkImport")
+    options = {each["key"]: each.get("value", "") for each in job.get("options", [])}
+    if options.get("count"):
+        kind = "BulkCount"
+    known = select(BulkRun.id).where(BulkRun.about == job["name"], BulkRun.kind == kind)
+    if await call.db.scalar(known) is not None:
         return
     file: dict[str, Any] = event.payload.get("file") or {}
     name = str(file.get("displayName", ""))
     spec = {
         "job": job["name"], "collection": job["collection"], "mode": job["mode"], "reverts": job.get("reverts", ""),
         "mapping": {each["column"]: each.get("field", "") for each in job.get("mapping", [])},
-        "options": {each["key"]: each.get("value", "") for each in job.get("options", [])},
+        "options": options,
         "digest": file.get("sha256", ""), "fileName": name,
         "format": FORMATS.get(name.rpartition(".")[2].lower(), "csv"), "locale": CHINESE,
     }  # fmt: skip
-    kind = {"EXPORT": "BulkExport", "REVERT": "BulkRevert"}.get(job["mode"], "BulkImport")
     await runs.start(call, kind, job["name"], spec, job["owner"])
 
 
@@ -300,6 +303,7 @@ async def undo(run: Run) -> None:
 
 KINDS = {
     "BulkImport": Kind(bring_in, fail),
+    "BulkCount": Kind(count, fail),
     "BulkExport": Kind(write_out, fail),
     "BulkRevert": Kind(take_back, fail),
     UNDO: Kind(undo, fail),

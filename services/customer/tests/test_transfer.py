@@ -109,7 +109,10 @@ async def test_what_goes_out_comes_in_again_and_no_formula_runs(customer: Servic
         "filter": f'display_name = "{name}"', "format": format,
         "fields": "number,displayName,kind,phones,tags,annualRevenue,employeeCount",
     }  # fmt: skip
+    # Telephones in clear want a permission of their own.
     done = await job(customer, "EXPORT", collection="accounts", options=options)
+    assert (await lines(customer, done["resultFile"]))[1][3] == "+86********111"
+    done = await job(customer, "EXPORT", who="admin", collection="accounts", options=options)
     assert (done["state"], done["total"]) == ("DONE", 1)
     head, row = await lines(customer, done["resultFile"])
     assert head == ["编号", "客户名称", "客户类别", "电话", "标签", "年营业额", "员工人数"]

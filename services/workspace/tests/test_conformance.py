@@ -58,7 +58,8 @@ class TestWorkspace(Conformance):
                 "acceptConflicts": True,
             },
             "notificationRules": {"collection": "accounts", "trigger": "SCHEDULE"},
-            "bulkJobs": {"collection": "tasks", "mode": "EXPORT"},
+            "bulkJobs": {"collection": "tasks", "mode": "DRY_RUN", "file": "files/{files}"},
+            "exports": {"collection": "tasks", "purpose": "REPORT", "purposeText": "conformance of exports"},
         }
     )
 

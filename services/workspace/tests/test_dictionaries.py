@@ -1,9 +1,13 @@
 """Dictionaries: what ships, what merges, what stays."""
 
+from datetime import datetime, timedelta
 from typing import Any
 
+import pytest
+from crmkit.auth import ZONE
 from crmkit.catalog import resources
-from crmkit.testing import Service
+from crmkit.testing import Refused, Service
+from google.protobuf.json_format import MessageToDict
 
 
 async def test_every_dictionary_that_a_field_names_is_there(workspace: Service) -> None:
@@ -72,3 +76,53 @@ async def test_a_dictionary_that_a_field_chooses_from_stays(workspace: Service, 
     assert await office.refusal(admin.DeleteDictionary(name=made.name)) == "DICTIONARY_IN_USE"
     await admin.DeleteCustomField(name=user.name)
     await admin.DeleteDictionary(name=made.name)
+
+
+async def test_an_entry_is_chosen_only_while_it_is_valid_and_stays_on_old_records(
+    workspace: Service, office: Any
+) -> None:
+    today = datetime.now(ZONE).date()
+
+    def day(days: int) -> dict[str, int]:
+        found = today + timedelta(days=days)
+        return {"year": found.year, "month": found.month, "day": found.day}
+
+    admin = workspace.admin
+    dictionary = next(
+        one
+        for one in (await admin.ListDictionaries(pageSize=200)).dictionaries
+        if one.key == "export_purposes"
+    )
+    before = [MessageToDict(entry) for entry in dictionary.entries]
+    more = [
+        {"key": "PAST", "label": {"zh": "过去"}, "validTo": day(-1)},
+        {"key": "TO_COME", "label": {"zh": "将来"}, "validFrom": day(1)},
+        {"key": "TODAY", "label": {"zh": "今天"}, "validFrom": day(0), "validTo": day(0)},
+    ]
+
+    async def change(entries: list[Any]) -> Any:
+        body = {"name": dictionary.name, "entries": entries}
+        return await admin.UpdateDictionary(dictionary=body, updateMask="entries")
+
+    twisted = {"key": "TWISTED", "label": {"zh": "反"}, "validFrom": day(2), "validTo": day(1)}
+    assert await office.refusal(change([*before, twisted])) == "VALIDATION"
+    await change([*before, *more])
+    await admin.PublishDictionary(name=dictionary.name)
+    await workspace.eventually(
+        lambda: any(
+            entry["key"] == "TODAY"
+            for entry in workspace.running.config.get("dictionary.export_purposes")["entries"]
+        )
+    )
+    export = {"collection": "tasks", "purposeText": "季度销售分析会使用的材料"}
+    for key in ("PAST", "TO_COME"):
+        with pytest.raises(Refused) as refused:
+            await workspace.sales1.CreateExport(export={**export, "purpose": key})
+        assert refused.value.violations == {"export.purpose": "DICTIONARY_ITEM_RETIRED"}
+    made = await workspace.sales1.CreateExport(export={**export, "purpose": "TODAY"})
+    # What has been published once may stand in any record, so it does not go; it ends.
+    assert await office.refusal(change(before)) == "DICTIONARY_ITEM_PUBLISHED"
+    await change([*before, *more[:2], {**more[2], "validFrom": day(-9), "validTo": day(-1)}])
+    assert (await workspace.sales1.GetExport(name=made.name)).purpose == "TODAY"
+    page = await workspace.sales1.ListExports(filter='purpose = "TODAY"')
+    assert [one.name for one in page.exports] == [made.name]

@@ -163,18 +163,16 @@ async def test_a_private_note_is_in_no_list_search_report_or_export_of_others(
         assert await office.refusal(other.GetNote(name=note.name)) == "NOT_FOUND"
         assert not (await other.ListNotes(q=secret)).notes
         assert not [row for row in (await other.AggregateNotes(q=secret)).rows if row.count != "0"]
-    job = await workspace.admin.CreateBulkJob(
-        bulkJob={"collection": "notes", "mode": "EXPORT"}, requestId=uuid4().hex
-    )
+    purpose = {"purpose": "OTHER", "purposeText": "看看别人的便签里写了什么", "format": "CSV"}
+    export = await workspace.admin.CreateExport(export={"collection": "notes", **purpose})
 
     async def ended() -> Any:
-        found = await workspace.admin.GetBulkJob(name=job.name)
-        return found if found.state in (pb.BulkJob.DONE, pb.BulkJob.FAILED) else None
+        found = await workspace.admin.GetExport(name=export.name)
+        return found if found.state in (pb.Export.READY, pb.Export.FAILED) else None
 
     exported = await workspace.eventually(ended)
-    if exported.result_file:
-        file = await workspace.admin.GetFile(name=exported.result_file)
-        path = workspace.parts.directory / "files" / "sha256" / file.sha256[:2] / file.sha256
+    if exported.sha256:
+        path = workspace.parts.directory / "files" / "sha256" / exported.sha256[:2] / exported.sha256
         assert secret not in path.read_text("utf-8", errors="replace")
     # Two characters find it.
     assert [

@@ -15,7 +15,7 @@ from google.protobuf.json_format import MessageToDict
 from google.protobuf.timestamp_pb2 import Timestamp
 from sqlalchemy import select
 
-from workspace import invitations, publishing, rules, visits
+from workspace import exporting, invitations, publishing, rules, visits
 from workspace.asking import ask
 from workspace.model import attendance, audit, audit_tally, audit_told, known_record, work_record
 from workspace.model.api_key import ApiKey
@@ -154,6 +154,8 @@ async def on_held_action_ended(event: common.HeldActionEnded, call: Call) -> Non
 async def on_approval_decided(event: Fact, call: Call) -> None:
     """The requester is told."""
     approval = event.payload["approval"]
+    if event.subject.endswith("ApprovalRejected") and approval.get("target", "").startswith("exports/"):
+        await exporting.rejected(approval, call)
     name, title = approval["name"], approval.get("displayName", "")
     zh, en = {
         "ApprovalApproved": ("已同意", "agreed"),
@@ -326,6 +328,9 @@ async def on_notice_raised(event: common.NoticeRaised, call: Call) -> None:
 
 async def on_bulk_progressed(event: common.BulkProgressed, call: Call) -> None:
     """How far a job is."""
+    if event.job.startswith("exports/"):
+        await exporting.progressed(event, call)
+        return
     job = await _job(event.job, call)
     if job is not None:
         job.progressed(event.total, event.done, event.failed)
@@ -333,6 +338,9 @@ async def on_bulk_progressed(event: common.BulkProgressed, call: Call) -> None:
 
 async def on_bulk_finished(event: common.BulkFinished, call: Call) -> None:
     """How a job ended: its files get their records, its owner is told."""
+    if event.job.startswith("exports/"):
+        await exporting.finished(event, call)
+        return
     job = await _job(event.job, call)
     if job is None or not job.finished(event, call):
         return

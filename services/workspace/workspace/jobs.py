@@ -10,6 +10,7 @@ from sqlalchemy import select, text
 
 from workspace import (
     alerts,
+    exporting,
     faxes,
     identity,
     mail,
@@ -81,6 +82,12 @@ async def look_for_audit_gaps(as_of: datetime, call: Call) -> None:
         await alerts.raise_alert("AUDIT_GAP", area, zh, en, call)
 
 
+@every("1h", collapse=True)
+async def expire_exports(as_of: datetime, call: Call) -> None:
+    """Files of exports whose time is over go."""
+    await exporting.expire(as_of, call)
+
+
 @every("15s", collapse=True)
 async def send_waiting_mail(as_of: datetime, call: Call) -> None:
     """Mail that a server has not taken is tried again."""
@@ -144,6 +151,7 @@ SCHEDULES = [
     read_mailboxes,
     seal_audit,
     look_for_audit_gaps,
+    expire_exports,
     extend_series,
     reconcile_configuration,
     reconcile_identity,

@@ -19,7 +19,7 @@ from workspace.model.api_key import ApiKey
 from workspace.model.currency_rate import CurrencyRate
 from workspace.model.custom_field import CustomField
 from workspace.model.department import Department
-from workspace.model.dictionary import Dictionary
+from workspace.model.dictionary import Dictionary, validity
 from workspace.model.employee import Employee
 from workspace.model.number_rule import NumberRule
 from workspace.model.policy import ApprovalPolicy
@@ -174,6 +174,7 @@ async def _dictionary(rows: Sequence[Dictionary], call: Call) -> dict[str, Any] 
             "colour": entry.colour,
             "externalCode": entry.external_code,
             **({"mergedInto": entry.merged_into} if entry.merged_into else {}),
+            **{key: day.isoformat() for key, day in validity(entry).items() if day},
         }
         for entry in dictionary.entries
         if entry.published

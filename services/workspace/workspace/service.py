@@ -15,6 +15,7 @@ from workspace.audit_methods import AuditMethods
 from workspace.calendar_methods import CalendarMethods
 from workspace.effective import compare, effective
 from workspace.mail_methods import MailMethods
+from workspace.export_methods import ExportMethods
 from workspace.model.api_key import ApiKey
 from workspace.model.bulk_job import BulkJob
 from workspace.model.currency_rate import CurrencyRate
@@ -41,6 +42,7 @@ class WorkspaceService(
     NoticeMethods,
     AuditMethods,
     MailMethods,
+    ExportMethods,
 ):
     """Organisation, permission, approval, collaboration and audit."""
 

@@ -1,16 +1,11 @@
 import { expect, it } from "vitest";
-import { csvOf, readCsv } from "./csv";
+import { readCsv } from "./csv";
 
-it("reads what it writes, with quotes, commas and line breaks inside cells", () => {
-  const rows = [
+it("reads quotes, commas and line breaks inside cells", () => {
+  expect(readCsv('\uFEFF名称,备注\r\n"引""号","一,二\n三"\r\n')).toEqual([
     ["名称", "备注"],
     ['引"号', "一,二\n三"],
-  ];
-  expect(readCsv(csvOf(rows))).toEqual(rows);
-});
-
-it("disarms formulas but leaves numbers alone", () => {
-  expect(csvOf([["=1+1", "-5.20", "+86"]])).toBe("\uFEFF'=1+1,-5.20,+86\r\n");
+  ]);
 });
 
 it("reads files with other line ends, empty lines and a last line without an end", () => {

@@ -1,16 +1,3 @@
-// A cell that begins like a formula is run by spreadsheets; the quote in front keeps it a text.
-const FORMULA = /^[=+\-@\t\r]/;
-const NUMBER = /^[+-]?\d+(\.\d+)?$/;
-
-/** Comma-separated values with the mark by which spreadsheets know UTF-8. */
-export function csvOf(rows: readonly (readonly string[])[]): string {
-  const quote = (text: string) => {
-    const safe = FORMULA.test(text) && !NUMBER.test(text) ? `'${text}` : text;
-    return /[",\r\n]/.test(safe) ? `"${safe.replaceAll('"', '""')}"` : safe;
-  };
-  return `\uFEFF${rows.map((row) => row.map(quote).join(",")).join("\r\n")}\r\n`;
-}
-
 /** Reads the first rows of a file that was not read by the server yet, to show its columns. */
 export function readCsv(text: string, limit = Infinity): string[][] {
   const rows: string[][] = [];

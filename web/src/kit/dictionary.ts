@@ -1,6 +1,7 @@
 import { useQuery } from "@tanstack/react-query";
 import { list } from "@/api/client";
 import { useText } from "@/i18n";
+import { toIso, type DateJson } from "./dates";
 import { useCatalogue } from "./queries";
 
 export interface Entry {
@@ -20,8 +21,14 @@ export function useDictionary(name: string): Entry[] {
   });
   const dictionary = page.data?.records.find((record) => record["key"] === name);
   const entries = (dictionary?.["entries"] as DictionaryEntry[] | undefined) ?? [];
+  const today = new Date().toLocaleDateString("sv-SE");
   return entries
-    .filter((entry) => !entry.retired)
+    .filter(
+      (entry) =>
+        !entry.retired &&
+        toIso(entry.validFrom) <= today &&
+        (entry.validTo === undefined || today <= toIso(entry.validTo)),
+    )
     .map(({ key, label }) => ({
       value: key,
       label: (language === "en" ? label?.en : label?.zh) || label?.zh || key,
@@ -32,4 +39,6 @@ interface DictionaryEntry {
   key: string;
   label?: { zh?: string; en?: string };
   retired?: boolean;
+  validFrom?: DateJson;
+  validTo?: DateJson;
 }

@@ -16,7 +16,7 @@ from workspace.model.custom_field import check_collection
 from workspace.model.file import File
 
 REVERT_DAYS = 30
-NEEDED = {"IMPORT": "create", "DRY_RUN": "create", "EXPORT": "read"}
+NEEDED = {"IMPORT": "create", "DRY_RUN": "create"}
 OPEN = ("QUEUED", "RUNNING")
 
 
@@ -46,6 +46,8 @@ class BulkJob(Resource, Base):
         """Asks for the job. Nobody asks for what he may not do record by record."""
         check_collection(self.collection)
         self.state, self.owner = "QUEUED", call.caller.employee
+        if self.mode == "EXPORT":
+            raise FailedPrecondition("EXPORT_REQUIRED")
         action = NEEDED.get(self.mode)
         if action is None and not self.reverts:
             raise FailedPrecondition("ILLEGAL_TRANSITION", state=self.mode)

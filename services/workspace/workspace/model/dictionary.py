@@ -1,13 +1,14 @@
 """Dictionaries: selectable values in two languages."""
 
 import re
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any
 
 from crm.workspace.v1 import events_pb2 as events
 from crm.workspace.v1 import pb
 from crmkit.call import Call
 from crmkit.errors import FailedPrecondition, Validation, Violation, required
+from crmkit.mapping import read_date
 from crmkit.resource import Resource
 from sqlalchemy import Index, inspect
 from sqlalchemy.orm import Mapped
@@ -112,6 +113,13 @@ class Dictionary(Resource, Base):
             path = f"dictionary.entries[{index}]"
             if not entry.label.zh and not entry.label.en:
                 violations.append(required(f"{path}.label"))
+            first, last = validity(entry).values()
+            if first and last and last < first:
+                violations.append(
+                    Violation(
+                        f"{path}.validTo", "OUT_OF_RANGE", "失效日期早于生效日期", "It ends before it begins."
+                    )
+                )
         if len(parents) < len(self.entries):
             violations.append(
                 Violation("dictionary.entries", "DUPLICATE", "条目代码重复", "A key occurs twice.")
@@ -125,6 +133,14 @@ class Dictionary(Resource, Base):
                     raise FailedPrecondition("DICTIONARY_ITEM_CYCLE", key=key)
                 seen.add(at)
                 at = parents[at]
+
+
+def validity(entry: Any) -> dict[str, date | None]:
+    """From when to when an entry may be chosen; None where that is open."""
+    return {
+        "validFrom": read_date(entry.valid_from) if entry.HasField("valid_from") else None,
+        "validTo": read_date(entry.valid_to) if entry.HasField("valid_to") else None,
+    }
 
 
 def _like(entry: Any, before: Any) -> Any:

@@ -1,14 +1,12 @@
-import { useQueryClient } from "@tanstack/react-query";
-import { Modal, Progress, Select } from "antd";
+import { useQuery, useQueryClient } from "@tanstack/react-query";
+import { Input, Modal, Select } from "antd";
 import { useState } from "react";
 import type { Field, Resource } from "@/api/catalogue";
-import { create, list, type RecordJson } from "@/api/client";
+import { create, list } from "@/api/client";
+import { downloadUrl } from "@/api/files";
 import { may } from "@/api/session";
 import { useText } from "@/i18n";
-import { csvOf } from "@/kit/csv";
-import { toIso, type DateJson } from "@/kit/dates";
-import { summaryOf } from "@/kit/field-value";
-import type { Money } from "@/kit/money";
+import { useDictionary } from "@/kit/dictionary";
 import { useCatalogue, useSession, type ListSpec } from "@/kit/queries";
 import { ErrorNote } from "@/kit/states";
 import { tell } from "@/kit/toasts";
@@ -20,97 +18,67 @@ interface Props {
   onClose: () => void;
 }
 
-const PAGE = 200;
-const LIMIT = 50_000;
+const RECENT = 5;
+const REFRESH = 3000;
 
-/** The rows that the list shows, with its columns, as a file that spreadsheets read. */
+/** Asks for the rows that the list shows, with its columns, for a purpose; and gives out what is ready. */
 export function ExportDialog({ resource, columns, spec, onClose }: Props) {
   const { t, label, plural } = useText();
-  const [count, setCount] = useState<number>();
   const [error, setError] = useState<unknown>();
+  const [format, setFormat] = useState("XLSX");
+  const [purpose, setPurpose] = useState<string>();
+  const [words, setWords] = useState("");
+  const [asking, setAsking] = useState(false);
+  const purposes = useDictionary("export_purposes");
   const client = useQueryClient();
   const session = useSession();
-  const jobs = useCatalogue().find("bulkJobs");
-  const inBackground = jobs !== undefined && may(session, jobs.permissions.create);
-  const [format, setFormat] = useState(inBackground ? "XLSX" : "NOW");
+  const exports = useCatalogue().find("exports");
+  const allowed = exports !== undefined && may(session, exports.permissions.create);
+  const query = {
+    filter: `collection = "${resource.collection}" AND owner = me`,
+    orderBy: "createTime desc",
+    pageSize: RECENT,
+  };
+  const mine = useQuery({
+    queryKey: ["list", "exports", "mine", resource.collection],
+    queryFn: ({ signal }) => list("exports", query, signal),
+    enabled: allowed,
+    refetchInterval: REFRESH,
+  });
 
-  /** The server writes the file: all rows, logged, there to fetch later. */
+  /** The server writes the file: all rows that one may export, once they are counted and, where need be, decided. */
   const start = async () => {
-    const options = {
-      filter: spec.filter,
-      q: spec.q,
-      orderBy: spec.orderBy,
-      fields: columns.map((column) => column.name).join(","),
-      format,
-    };
+    setError(undefined);
+    setAsking(true);
     try {
-      await create("bulkJobs", {
+      await create("exports", {
         collection: resource.collection,
-        mode: "EXPORT",
-        options: Object.entries(options).flatMap(([key, value]) => (value ? [{ key, value }] : [])),
+        filter: spec.filter,
+        q: spec.q,
+        orderBy: spec.orderBy,
+        fields: columns.map((column) => column.name),
+        format,
+        purpose,
+        purposeText: words,
       });
     } catch (failure) {
       return setError(failure);
+    } finally {
+      setAsking(false);
     }
-    void client.invalidateQueries({ queryKey: ["list", "bulkJobs"] });
+    void client.invalidateQueries({ queryKey: ["list", "exports"] });
     tell(t("export.started"), "info", { detail: t("export.startedText") });
     onClose();
   };
 
-  const run = async () => {
-    setError(undefined);
-    const rows: RecordJson[] = [];
-    try {
-      let pageToken = "";
-      do {
-        const page = await list(resource.collection, { ...spec, pageSize: PAGE, pageToken });
-        rows.push(...page.records);
-        pageToken = page.nextPageToken;
-        setCount(rows.length);
-      } while (pageToken && rows.length < LIMIT);
-    } catch (failure) {
-      setCount(undefined);
-      return setError(failure);
-    }
-    const money = new Set(
-      columns.filter((column) => column.kind === "money" && !column.many).map((column) => column.name),
-    );
-    const head = columns.flatMap((column) =>
-      money.has(column.name)
-        ? [label(column.label), `${label(column.label)} ${t("form.currency")}`]
-        : [label(column.label)],
-    );
-    const cells = rows.map((row) =>
-      columns.flatMap((column) => {
-        const value = row[column.name];
-        if (money.has(column.name))
-          return [
-            (value as Money | undefined)?.amount ?? "",
-            (value as Money | undefined)?.currencyCode ?? "",
-          ];
-        return [cell(column, value, label)];
-      }),
-    );
-    const address = URL.createObjectURL(
-      new Blob([csvOf([head, ...cells])], { type: "text/csv;charset=utf-8" }),
-    );
-    const link = document.createElement("a");
-    link.href = address;
-    link.download = `${resource.collection}-${new Date().toISOString().slice(0, 10)}.csv`;
-    link.click();
-    URL.revokeObjectURL(address);
-    onClose();
-  };
-
-  const running = count !== undefined;
   return (
     <Modal
       open
       title={t("action.export")}
       okText={t("export.run")}
       cancelText={t("action.cancel")}
-      okButtonProps={{ loading: running }}
-      onOk={() => void (format === "NOW" ? run() : start())}
+      okButtonProps={{ loading: asking, disabled: !allowed || purpose === undefined }}
+      onOk={() => void start()}
       onCancel={onClose}
     >
       <div className="stack">
@@ -120,38 +88,51 @@ export function ExportDialog({ resource, columns, spec, onClose }: Props) {
             columns: columns.map((column) => label(column.label)).join("、"),
           })}
         </p>
-        {inBackground && (
-          <div className="form-field">
-            <label htmlFor="export-format">{t("export.format")}</label>
-            <Select
-              id="export-format"
-              value={format}
-              onChange={setFormat}
-              options={["XLSX", "CSV", "NOW"].map((value) => ({
-                value,
-                label: t(`export.as.${value}`),
-              }))}
-            />
-          </div>
-        )}
-        {running && (
-          <p role="status">
-            <Progress percent={99} status="active" showInfo={false} /> {t("export.rows", { count })}
-          </p>
-        )}
+        <div className="form-field">
+          <label htmlFor="export-purpose">{t("export.purpose")}</label>
+          <Select id="export-purpose" value={purpose} onChange={setPurpose} options={purposes} />
+        </div>
+        <div className="form-field">
+          <label htmlFor="export-words">{t("export.words")}</label>
+          <Input.TextArea
+            id="export-words"
+            value={words}
+            maxLength={500}
+            rows={2}
+            onChange={(event) => setWords(event.target.value)}
+          />
+        </div>
+        <div className="form-field">
+          <label htmlFor="export-format">{t("export.format")}</label>
+          <Select
+            id="export-format"
+            value={format}
+            onChange={setFormat}
+            options={["XLSX", "CSV"].map((value) => ({ value, label: t(`export.as.${value}`) }))}
+          />
+        </div>
         {error !== undefined && <ErrorNote error={error} />}
+        {mine.data !== undefined && mine.data.records.length > 0 && (
+          <ul aria-label={t("export.mine")}>
+            {mine.data.records.map((one) => (
+              <li key={one.name}>
+                {one["state"] === "READY" ? (
+                  <a href={downloadUrl(one.name)}>{String(one["fileName"])}</a>
+                ) : (
+                  <span>{`${String(one["number"] ?? "")} ${stateOf(one["state"])}`}</span>
+                )}
+              </li>
+            ))}
+          </ul>
+        )}
       </div>
     </Modal>
   );
-}
 
-function cell(field: Field, value: unknown, label: (text: { zh: string; en: string }) => string): string {
-  if (value === null || value === undefined) return "";
-  if (Array.isArray(value))
-    return value.map((item) => cell({ ...field, many: false }, item, label)).join("; ");
-  const choice = field.choices.find((candidate) => candidate.value === value);
-  if (choice) return label(choice.label);
-  if (field.kind === "date") return toIso(value as DateJson);
-  if (field.kind === "object") return summaryOf(field, value as Record<string, unknown>);
-  return typeof value === "object" ? JSON.stringify(value) : String(value);
+  function stateOf(state: unknown): string {
+    const choice = exports?.fields
+      .find((field) => field.name === "state")
+      ?.choices.find((one) => one.value === state);
+    return choice ? label(choice.label) : "";
+  }
 }
