@@ -14,8 +14,8 @@ from workspace.attendance_methods import AttendanceMethods
 from workspace.audit_methods import AuditMethods
 from workspace.calendar_methods import CalendarMethods
 from workspace.effective import compare, effective
-from workspace.mail_methods import MailMethods
 from workspace.export_methods import ExportMethods
+from workspace.mail_methods import MailMethods
 from workspace.model.api_key import ApiKey
 from workspace.model.bulk_job import BulkJob
 from workspace.model.currency_rate import CurrencyRate
