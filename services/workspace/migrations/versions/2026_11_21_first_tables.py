@@ -985,6 +985,66 @@ def upgrade() -> None:
         postgresql_where=sa.text("username <> ''"),
     )
     op.create_table(
+        "exports",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("collection", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("filter", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("q", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("order_by", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("fields", postgresql.ARRAY(sa.Text()), server_default=sa.text("'{}'"), nullable=False),
+        sa.Column("format", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("purpose", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("purpose_text", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("state", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("area", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("estimated_rows", sa.Integer(), server_default=sa.text("0"), nullable=False),
+        sa.Column("counted", sa.Boolean(), server_default=sa.text("false"), nullable=False),
+        sa.Column("rows", sa.Integer(), server_default=sa.text("0"), nullable=False),
+        sa.Column(
+            "sensitive_fields", postgresql.ARRAY(sa.Text()), server_default=sa.text("'{}'"), nullable=False
+        ),
+        sa.Column("file_name", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("media_type", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("size", sa.Numeric(precision=20, scale=6), nullable=True),
+        sa.Column("sha256", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("expire_time", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("downloads", postgresql.JSONB(), server_default=sa.text("'[]'"), nullable=False),
+        sa.Column("reason", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("number", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("owner", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("department", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column(
+            "collaborators", postgresql.ARRAY(sa.Text()), server_default=sa.text("'{}'"), nullable=False
+        ),
+        sa.Column("pending_approval", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("create_time", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("update_time", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("creator", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column(
+            "custom", postgresql.JSONB(astext_type=sa.Text()), server_default=sa.text("'{}'"), nullable=False
+        ),
+        sa.Column("version", sa.Integer(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("exports_pkey")),
+    )
+    op.create_index(
+        "exports_department_update_time_index",
+        "exports",
+        ["department", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "exports_number_key", "exports", ["number"], unique=True, postgresql_where=sa.text("number != ''")
+    )
+    op.create_index(
+        "exports_owner_update_time_index",
+        "exports",
+        ["owner", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "exports_update_time_index", "exports", [sa.literal_column("update_time DESC"), "id"], unique=False
+    )
+    op.create_table(
         "faxes",
         sa.Column("id", sa.Uuid(), nullable=False),
         sa.Column("display_name", sa.Text(), server_default=sa.text("''"), nullable=False),
@@ -2411,6 +2471,37 @@ def upgrade() -> None:
         postgresql_with={"fastupdate": "off"},
     )
     op.create_table(
+        "exports_search",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column(
+            "search_grams", postgresql.ARRAY(sa.Text(collation="C")), server_default="{}", nullable=False
+        ),
+        sa.Column("search_text", sa.Text(collation="C"), server_default="", nullable=False),
+        sa.Column(
+            "search_pinyin", postgresql.ARRAY(sa.Text(collation="C")), server_default="{}", nullable=False
+        ),
+        sa.ForeignKeyConstraint(
+            ["id"], ["exports.id"], name=op.f("exports_search_id_fkey"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("exports_search_pkey")),
+    )
+    op.create_index(
+        "ix_exports_search_search_grams",
+        "exports_search",
+        ["search_grams"],
+        unique=False,
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "off"},
+    )
+    op.create_index(
+        "ix_exports_search_search_pinyin",
+        "exports_search",
+        [sa.literal_column("array_to_tsvector(search_pinyin)")],
+        unique=False,
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "off"},
+    )
+    op.create_table(
         "faxes_search",
         sa.Column("id", sa.Uuid(), nullable=False),
         sa.Column(
@@ -3069,6 +3160,19 @@ def downgrade() -> None:
     )
     op.drop_table("faxes_search")
     op.drop_index(
+        "ix_exports_search_search_pinyin",
+        table_name="exports_search",
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "off"},
+    )
+    op.drop_index(
+        "ix_exports_search_search_grams",
+        table_name="exports_search",
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "off"},
+    )
+    op.drop_table("exports_search")
+    op.drop_index(
         "ix_employees_search_search_pinyin",
         table_name="employees_search",
         postgresql_using="gin",
@@ -3378,6 +3482,11 @@ def downgrade() -> None:
     op.drop_index("faxes_department_update_time_index", table_name="faxes")
     op.drop_index("faxes_account_index", table_name="faxes")
     op.drop_table("faxes")
+    op.drop_index("exports_update_time_index", table_name="exports")
+    op.drop_index("exports_owner_update_time_index", table_name="exports")
+    op.drop_index("exports_number_key", table_name="exports", postgresql_where=sa.text("number != ''"))
+    op.drop_index("exports_department_update_time_index", table_name="exports")
+    op.drop_table("exports")
     op.drop_index(
         "employees_username_key", table_name="employees", postgresql_where=sa.text("username <> ''")
     )
