@@ -44,7 +44,7 @@ from crmkit.customfields import Nobody
 from crmkit.decided import on_approval_ended, on_approval_revised
 from crmkit.describe import Described
 from crmkit.dictionaries import on_dictionary_item_merged
-from crmkit.driver import replace_closed
+from crmkit.driver import KeptPool, replace_closed
 from crmkit.events import Consumers, Fact, Function, dead_letters
 from crmkit.mapping import mapper
 from crmkit.metrics import Metrics
@@ -304,8 +304,10 @@ def open_engine(settings: Settings, app: str, size: int = 0, overflow: int = 5) 
     """The app's engine: bounded pool, bounded statements, no prepared surprises."""
     engine = create_async_engine(
         settings.database(app),
-        pool_size=size or settings.db_pool_size,
-        max_overflow=overflow,
+        poolclass=KeptPool,
+        pool_size=(size or settings.db_pool_size) + overflow,
+        max_overflow=0,
+        pool_use_lifo=True,
         pool_timeout=1.5 * settings.patience,
         pool_pre_ping=False,
         # Connections that are seldom needed stay idle, so a server with `idle_session_timeout` ends them.
@@ -326,6 +328,7 @@ def open_engine(settings: Settings, app: str, size: int = 0, overflow: int = 5) 
         },
     )
     replace_closed(engine)
+    cast("KeptPool", engine.pool).keep = size or settings.db_pool_size
     return engine
 
 

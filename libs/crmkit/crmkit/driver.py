@@ -5,13 +5,14 @@ no need of this.
 """
 
 import re
+import time
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, suppress
 from functools import cache, lru_cache
 from typing import Any
 
 from asyncpg import InterfaceError, PostgresError  # pyright: ignore[reportMissingTypeStubs]
-from sqlalchemy import event
+from sqlalchemy import AsyncAdaptedQueuePool, event
 from sqlalchemy.dialects.postgresql.asyncpg import AsyncAdapt_asyncpg_dbapi
 from sqlalchemy.exc import InvalidatePoolError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
@@ -48,6 +49,34 @@ async def begin(session: AsyncSession) -> Any:
     await connection.execute("BEGIN")
     session.info[_KEPT] = connection
     return connection
+
+
+class KeptPool(AsyncAdaptedQueuePool):
+    """Keeps connections for as long as they are needed: to make one costs as much as fifty statements.
+
+    What lay idle for a whole while is closed, one after the other, down to `keep`.
+    """
+
+    keep = 0
+    idle_seconds = 30.0
+
+    def __init__(self, *given: Any, **named: Any) -> None:
+        super().__init__(*given, **named)
+        self._since, self._least_idle = time.monotonic(), self._pool.maxsize
+
+    def _do_return_conn(self, record: Any) -> None:
+        self._least_idle = min(self._least_idle, self._pool.qsize())
+        if time.monotonic() - self._since < self.idle_seconds:
+            super()._do_return_conn(record)
+            return
+        idle, self._since, self._least_idle = self._least_idle, time.monotonic(), self._pool.maxsize
+        if not idle or self._pool.qsize() < self.keep:
+            super()._do_return_conn(record)
+            return
+        try:
+            record.close()
+        finally:
+            self._dec_overflow()
 
 
 def replace_closed(engine: AsyncEngine) -> None:

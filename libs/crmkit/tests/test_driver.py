@@ -1,9 +1,12 @@
 """What the driver's own ways take for granted of SQLAlchemy, and that they are transactions."""
 
+from contextlib import AsyncExitStack
+from typing import cast
+
 import pytest
-from crmkit.driver import begin, driver, replace_closed, together, transaction
+from crmkit.driver import KeptPool, begin, driver, replace_closed, together, transaction
 from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
 
 
 async def marks(engine: AsyncEngine) -> list[str]:
@@ -51,6 +54,32 @@ async def test_a_connection_that_was_closed_is_replaced(engine: AsyncEngine) -> 
         closed.terminate()
         async with AsyncSession(engine) as session, session.begin():
             assert await (await begin(session)).fetchval("SELECT 1") == 1
+
+
+async def test_connections_are_kept_while_they_are_needed_and_closed_when_they_lay_idle(
+    engine: AsyncEngine,
+) -> None:
+    kept = create_async_engine(
+        engine.url, poolclass=KeptPool, pool_size=4, max_overflow=0, pool_use_lifo=True
+    )
+    pool = cast("KeptPool", kept.pool)
+    pool.keep = 2
+
+    async def at_once(count: int) -> set[int]:
+        async with AsyncExitStack() as stack:
+            open_ones = [await stack.enter_async_context(transaction(kept)) for _ in range(count)]
+            return {await connection.fetchval("SELECT pg_backend_pid()") for connection in open_ones}
+
+    first = await at_once(4)
+    for _ in range(3):
+        assert await at_once(4) == first
+        assert await at_once(1) < first
+    pool.idle_seconds = 0
+    for _ in range(5):
+        assert await at_once(1) < first
+    assert pool.checkedin() == 2
+    assert len(await at_once(4)) == 4
+    await kept.dispose()
 
 
 @pytest.mark.parametrize(
