@@ -47,9 +47,15 @@ def _refuse_gated(call: Call, rows: Sequence[Resource]) -> None:
 
 
 async def create_many(
-    call: Call, rows: Sequence[Resource], event: type[Message] | None = None, field: str = ""
+    call: Call,
+    rows: Sequence[Resource],
+    event: type[Message] | None = None,
+    field: str = "",
+    told: bool = True,
 ) -> None:
     """Writes new rows that have checked and completed themselves, and tells for each its change and, in the field, the event.
+
+    Readings of facts, which nobody makes or changes, tell no change of their own (`told`).
 
     The same as `call.add` and the flush for every row, but for `creating`, which is the caller's. APPROVAL_NEEDED
     where a policy would hold one of them.
@@ -76,8 +82,16 @@ async def create_many(
     method, actor, now = call.method, call.caller.actor, call.now.isoformat().replace("+00:00", "Z")
     for row in rows:
         values.append(_values(row))
+        people += [
+            {"employee": e, "collection": described.collection, "id": row.id} for e in row.collaborators
+        ]
+        if model.search_table is not None:
+            texts = [*row.search_texts(), *custom.search_texts(described.collection, row.custom)]
+            search.append({"id": row.id, **search_columns(texts, texts, phones=row.search_phones())})
+        if not told:
+            continue
         message = mapping.message(row)
-        told = described_json(message.DESCRIPTOR.full_name, message.SerializeToString()).decode()
+        record = described_json(message.DESCRIPTOR.full_name, message.SerializeToString()).decode()
         change: dict[str, Any] = {
             "name": row.name,
             "action": "CREATED",
@@ -86,24 +100,18 @@ async def create_many(
             "method": method,
         }
         if mapping.sets_apart(custom):
-            apart: dict[str, Any] = {"resource": json.loads(told)}
+            apart: dict[str, Any] = {"resource": json.loads(record)}
             mapping.set_apart(apart, custom)
-            told = json.dumps(apart.pop("resource"), ensure_ascii=False)
+            record = json.dumps(apart.pop("resource"), ensure_ascii=False)
             change |= apart
         head = json.dumps(change, ensure_ascii=False)
-        told_of = {f"crm.{described.area}.v1.ResourceChanged": f'{head[:-1]}, "resource": {told}}}'}
+        told_of = {f"crm.{described.area}.v1.ResourceChanged": f'{head[:-1]}, "resource": {record}}}'}
         if event is not None:
-            told_of[event.DESCRIPTOR.full_name] = f'{{"{field}": {told}}}'
+            told_of[event.DESCRIPTOR.full_name] = f'{{"{field}": {record}}}'
         for subject, payload in told_of.items():
             facts.append(
                 new_fact(subject, aggregate=row.name, version=row.version, payload=payload, actor=actor)
             )
-        people += [
-            {"employee": e, "collection": described.collection, "id": row.id} for e in row.collaborators
-        ]
-        if model.search_table is not None:
-            texts = [*row.search_texts(), *custom.search_texts(described.collection, row.custom)]
-            search.append({"id": row.id, **search_columns(texts, texts, phones=row.search_phones())})
     await insert_rows(call, _table(model), values)
     await hold_many(rows, call)
     if model.search_table is not None:
@@ -111,7 +119,7 @@ async def create_many(
     await insert_rows(call, Collaborator.__table__, people)
     facts = [{**fact, "occurred_at": call.now, "attempts": 0} for fact in facts]
     await insert_rows(call, Outbox.__table__, facts)
-    call.told = True
+    call.told = call.told or told
 
 
 def _table(model: type[Resource]) -> Table:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar, cast
+from uuid import UUID
 
 from asyncpg import PostgresError  # pyright: ignore[reportMissingTypeStubs]
 from google.protobuf.message import Message
@@ -24,12 +25,11 @@ from crmkit.driver import driver, together
 from crmkit.errors import FailedPrecondition, NotFound, PermissionDenied, Validation, Violation
 from crmkit.inserting import FEW, insertable, insertion, written
 from crmkit.listing import Page, Query
-from crmkit.mapping import mapper, references, to_date, to_timestamp
+from crmkit.mapping import Reader, mapper, references, to_date, to_timestamp
 from crmkit.outbox import new_fact, outbox_rows
 from crmkit.resource import Resource, parse_name, snake
-from crmkit.scope import enter, predicate
+from crmkit.scope import enter, open_to_all, predicate
 from crmkit.search import search_columns
-from crmkit.tables import Copy
 from crmkit.values import Money
 
 if TYPE_CHECKING:
@@ -63,7 +63,10 @@ class Call:
         self.permission = served.permission if served is not None else ""
         self._emitted: list[_Emitted] = []
         self._facts: list[dict[str, Any]] = []
+        self._before_flush: list[Callable[[], None]] = []
         self._after_flush: list[Callable[[], Awaitable[None]]] = []
+        # Messages of changed rows with all their fields, made once for change facts, business facts and reply.
+        self._whole: dict[UUID, Message] = {}
         self._everybody = False
         self.told = False
         # Why, in the caller's words, where the request says so.
@@ -130,9 +133,9 @@ class Call:
         """Writes by text in the same round trip as the new rows; the statement sees nothing of theirs."""
         self._along.append((statement, arguments))
 
-    def final(self, row: Resource) -> bool:
-        """Whether the row is new and will be written as it is: nothing runs after that."""
-        return row in self.db.sync_session.new and not self._after_flush and self.remembered is None
+    def before_flush(self, compose: Callable[[], None]) -> None:
+        """Runs `compose` when the rows are as they will be written: for what goes `along` and depends on them."""
+        self._before_flush.append(compose)
 
     @asynccontextmanager
     async def everybody(self) -> AsyncGenerator[None, None]:
@@ -161,10 +164,12 @@ class Call:
     ) -> R | None:
         """The one row that fits, whoever may see it: for rules that hold over everybody's rows."""
         statement = select(model).where(*conditions).limit(1)
+        if lock:
+            statement = statement.with_for_update(of=model)
+        if open_to_all(model):
+            return (await self.db.scalars(statement)).one_or_none()
         async with self.everybody():
-            return (
-                await self.db.scalars(statement.with_for_update(of=model) if lock else statement)
-            ).one_or_none()
+            return (await self.db.scalars(statement)).one_or_none()
 
     async def page(self, model: type[R], request: Any, *conditions: ColumnElement[bool]) -> Page:
         """A page of what the caller may see, by the request's filter, order, search and token."""
@@ -179,7 +184,7 @@ class Call:
 
     async def copy(self, name: str) -> dict[str, Any] | None:
         """A foreign resource as JSON object, as its service last told; None if unknown or deleted."""
-        return await self.db.scalar(select(Copy.payload).where(Copy.name == name, ~Copy.deleted))
+        return await (await driver(self.db)).fetchval(_COPY, name)
 
     def config(self, key: str) -> Any:
         """A value of the live configuration, None if absent."""
@@ -276,8 +281,11 @@ class Call:
             )
         row.department = row.department or self.caller.department
 
-    async def flush(self) -> None:
-        """Writes what changed: rows, their search and collaborator entries, change facts, emitted facts."""
+    async def flush(self, settled: Callable[[], None] = lambda: None) -> None:
+        """Writes what changed: rows, their search and collaborator entries, change facts, emitted facts.
+
+        `settled` is called when the rows are as they will be: what it puts `along` needs no round trip of its own.
+        """
         session = self.db.sync_session
         self.running.redirects.rows([*session.new, *session.dirty])
         created = [row for row in session.new if isinstance(row, Resource)]
@@ -303,6 +311,9 @@ class Call:
         if quick:
             for row in created:
                 self.along(*insertion(row))
+        composed, self._before_flush = self._before_flush, []
+        for compose in composed:
+            compose()
         await self._index([(row, None) for row in created] + changed)
         await self._unindex([*deleted])
         await let_go(deleted, self)
@@ -312,10 +323,17 @@ class Call:
             self._change_fact(row, "UPDATED", before)
         for row in deleted:
             self._change_fact(row, "DELETED", {})
+        # Nothing is written after the new rows themselves, so they are as they will be.
+        final = not quick or not self._after_flush
+        if final:
+            settled()
         await self._tell_all()
+        self._whole.clear()
         if quick:
             written(session, created)
             await self._write_later()
+            if not final:
+                settled()
             await self._tell_all()
 
     async def _write_later(self) -> None:
@@ -364,8 +382,12 @@ class Call:
     def _open(self, value: Any) -> Any:
         """What a business fact tells of a value: it goes to everybody, so without guarded fields."""
         if isinstance(value, Resource):
-            return mapper(type(value)).message(value, self.running.nobody)
+            return self.shown(value, self.running.nobody)
         return self.message_of(value)
+
+    def shown(self, row: Resource, reader: Reader) -> Message:
+        """The row as message, as far as the reader may read it."""
+        return mapper(type(row)).message(row, reader, self._whole.get(row.id))
 
     def message_of(self, value: Any) -> Any:
         """A row, money, time or day as message; anything else as it is."""
@@ -379,7 +401,8 @@ class Call:
 
     def _change_fact(self, row: Resource, action: str, before: dict[str, Any]) -> None:
         described, mapping = row.described, mapper(type(row))
-        resource = self.running.json_of(mapping.message(row))
+        whole = self._whole[row.id] = mapping.message(row)
+        resource = self.running.json_of(whole)
         # The proto JSON of crm.common.v1.ResourceChanged, whose structs are plain JSON objects.
         changed: dict[str, Any] = {
             "name": row.name,
@@ -462,6 +485,9 @@ class Call:
     def text(self, zh: str, en: str) -> str:
         """The text in the caller's language."""
         return zh if self.caller.locale.startswith("zh") else en
+
+
+_COPY = "SELECT payload FROM copies WHERE name = $1 AND NOT deleted"
 
 
 def _scoping(row: Resource) -> set[str]:

@@ -26,7 +26,7 @@ from datetime import datetime
 from typing import Any, Protocol, TypeVar, cast
 from uuid import UUID
 
-from google.protobuf import descriptor_pool, json_format
+from google.protobuf import descriptor_pool
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 from nats.aio.msg import Msg
@@ -40,6 +40,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 
 from crmkit.background import ended, forever, stopping
 from crmkit.bus import Bus
+from crmkit.catalog import codec
 from crmkit.driver import driver
 from crmkit.metrics import Metrics
 from crmkit.tables import DeadLetter
@@ -690,4 +691,4 @@ def _fact(headers: Mapping[str, str], data: bytes) -> Fact:
 
 def _read(message_class: type[M], payload: dict[str, Any]) -> M:
     """The message; fields that a newer sender knows are left out."""
-    return json_format.ParseDict(payload, message_class(), ignore_unknown_fields=True)
+    return message_class.FromString(codec().from_newer(message_class.DESCRIPTOR.full_name, payload))

@@ -107,6 +107,14 @@ class JsonCodec:
             raise InvalidMessage(violations or [Violation("", "WRONG_TYPE")]) from None
         return message.to_binary()
 
+    def from_newer(self, full_name: str, value: Any) -> bytes:
+        """Bytes of the message that a JSON value describes; what a newer sender knows is left out."""
+        message_type = self.type(full_name)
+        message = message_from_json_value(
+            message_type, value, registry=self._registry, ignore_unknown_fields=True
+        )
+        return message.to_binary()
+
     def parse(self, full_name: str, data: bytes) -> Message:
         """The message itself, for whoever needs a field of it beside its JSON."""
         return self.type(full_name).from_binary(data)

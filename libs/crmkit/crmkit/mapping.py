@@ -6,6 +6,7 @@ fails there, not in a request.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime
 from decimal import Decimal
@@ -20,6 +21,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from google.type.date_pb2 import Date
 from sqlalchemy import Column
 
+from crmkit.catalog import codec
 from crmkit.describe import COMMON, Described, Field, describe_field
 from crmkit.errors import Validation, Violation, required
 from crmkit.options import has_option
@@ -73,13 +75,19 @@ class Mapper:
             field.name for field in self.described.fields.values() if field.rule.entry_permission
         ]
 
-    def message(self, row: Resource, reader: Reader | None = None) -> Message:
-        """The row as message; fields whose read permission the reader lacks are left out."""
+    def message(self, row: Resource, reader: Reader | None = None, whole: Message | None = None) -> Message:
+        """The row as message; fields whose read permission the reader lacks are left out.
+
+        `whole` is the row's message with all fields, where that is made already.
+        """
         message = self._class()
-        for name, write in self._writers:
-            value = getattr(row, name)
-            if value or isinstance(value, Money | Decimal):
-                write(message, name, value)
+        if whole is not None:
+            message.CopyFrom(whole)
+        else:
+            for name, write in self._writers:
+                value = getattr(row, name)
+                if value or isinstance(value, Money | Decimal):
+                    write(message, name, value)
         if reader is not None:
             self._hide(message, reader)
         return message
@@ -139,7 +147,8 @@ class Mapper:
         message = self._class()
         if value or isinstance(value, Money | Decimal):
             dict(self._writers)[name](message, name, value)
-        return json_format.MessageToDict(message).get(self.described.fields[name].json_name)
+        told = codec().to_json(message.DESCRIPTOR.full_name, message.SerializeToString())
+        return json.loads(told).get(self.described.fields[name].json_name)
 
     def assign(
         self, row: Resource, message: Message, names: Collection[str], new: bool, prefix: str

@@ -18,7 +18,7 @@ def reply_message(reply: type[Message], result: Any, call: Call) -> Message:
     if isinstance(result, Message):
         return result
     if isinstance(result, Resource):
-        return mapper(type(result)).message(result, call.caller)
+        return call.shown(result, call.caller)
     message = reply()
     fields: dict[str, Any] = result or {}
     for name, value in fields.items():
@@ -35,5 +35,5 @@ def _shown(value: Any, call: Call) -> Any:
     if isinstance(value, Record):
         return mapper(value.model).record_message(value.values, call.caller)
     if isinstance(value, Resource):
-        return mapper(type(value)).message(value, call.caller)
+        return call.shown(value, call.caller)
     return call.message_of(value)

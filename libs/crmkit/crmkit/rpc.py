@@ -53,7 +53,6 @@ from crmkit.errors import (
 from crmkit.mapping import check_message
 from crmkit.options import has_option, option
 from crmkit.replies import reply_message
-from crmkit.resource import Resource
 from crmkit.scope import Claim
 from crmkit.standard import Handler, Reader, Standard
 
@@ -294,16 +293,20 @@ class Pipeline:
             call.reason = reason
         if method.read_only or not approvals.policies_for(method, call):
             result = await method.handler(request, call)
-            if claim is not None and isinstance(result, Resource) and call.final(result):
-                # A new record is as it will be: the replay goes along with it.
-                reply = reply_message(method.reply, result, call).SerializeToString()
-                call.along(_REMEMBER, *claim[:3], reply)
-                call.reply_kept = True
-                await call.flush()
-                return reply
-            await call.flush()
-        else:
-            result = await approvals.gated(method, request, call)
+            made = b""
+
+            def reply() -> None:
+                # The replay goes along with what the call writes.
+                nonlocal made
+                made = reply_message(method.reply, result, call).SerializeToString()
+                if claim is not None:
+                    kept = made if call.remembered is None else call.remembered.SerializeToString()
+                    call.along(_REMEMBER, *claim[:3], kept)
+                    call.reply_kept = True
+
+            await call.flush(reply)
+            return made
+        result = await approvals.gated(method, request, call)
         return reply_message(method.reply, result, call).SerializeToString()
 
 

@@ -7,6 +7,7 @@ wall knows who somebody is and which departments and owners are reached; row rul
 import json
 from collections.abc import Iterable
 from datetime import UTC, datetime
+from functools import cache
 from typing import Any
 
 from sqlalchemy import ColumnElement, Text, and_, any_, exists, false, literal, or_, select, true
@@ -219,6 +220,12 @@ def policy_statements(model: type[Resource]) -> list[str]:
         f"CREATE POLICY data_scope ON {table} USING ({using}) WITH CHECK (true)",
         *model.further_policies(),
     ]
+
+
+@cache
+def open_to_all(model: type[Resource]) -> bool:
+    """Whether the second wall shows every row of the model to whoever is signed in."""
+    return model.described.scope == "SHARED" and not model.further_policies()
 
 
 def _owned_policy(model: type[Resource], scope: str) -> str:

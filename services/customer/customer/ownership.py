@@ -23,7 +23,7 @@ from customer.model.contact import Contact
 from customer.model.pool import Pool, PoolClaim, PoolItem
 from customer.model.pool_rule import PoolRule
 from customer.model.transfer import Transfer
-from customer.sea.states import watch
+from customer.sea.states import begin_state, watch
 
 POOLED_BY = {"CREATE", "RELEASE", "RECYCLE", "IDLE", "POOL", "TRANSFER"}
 
@@ -57,7 +57,9 @@ async def begin_ownership(account: Account, call: Call) -> None:
     if account.pool:
         await call.number(account)
         await _put_into(account, Change("CREATE", pool=account.pool), call)
-    watch(account, call)
+        watch(account, call)
+    else:
+        await begin_state(account, call)
 
 
 async def history(account: Account, call: Call) -> list[PoolClaim]:

@@ -13,8 +13,8 @@ from crmkit.testing import Service
 from sqlalchemy import event
 
 FEW = 6
-# A create also asks seas, hierarchy and credit, each as everybody and back.
-OF_A_CREATE = 14
+# A create also looks for others with the same keys, among customers and leads, and whether a rule sets clocks.
+OF_A_CREATE = 8
 OF_TYPES = ("typeinfo_tree", "set_config('jit'")
 _IN_REQUEST: ContextVar[bool] = ContextVar("in_request", default=False)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Any, Final, Literal, cast
 
 from lark import Lark, Token, Transformer, UnexpectedCharacters, UnexpectedInput
@@ -100,8 +101,12 @@ class Or:
 Node = Comparison | Not | And | Or
 
 
+@lru_cache(1024)
 def parse(text: str) -> Node:
-    """Read a filter. Raises FilterError for bad syntax, NUL, or more than 4 KiB, 20 terms or 10 levels."""
+    """Read a filter, which is asked for again and again.
+
+    Raises FilterError for bad syntax, NUL, or more than 4 KiB, 20 terms or 10 levels.
+    """
     check_text(text)
     try:
         built: _Built = _PARSER.parse(text)

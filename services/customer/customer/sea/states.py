@@ -46,6 +46,9 @@ _BEGIN = (
 )
 
 
+_RULED = "SELECT EXISTS (SELECT 1 FROM pool_rules WHERE state = 'ACTIVE' AND pool <> '')"
+
+
 async def observe(call: Call, changes: Mapping[UUID, Mapping[str, Any]]) -> None:
     """Writes the present state of these accounts, with what facts say has changed, and when each is due now."""
     if not changes:
@@ -63,8 +66,7 @@ async def _observe(call: Call, changes: Mapping[UUID, Mapping[str, Any]]) -> Non
         # A row that begins at this very moment is written over: one moment has one state.
         if row["from_time"] is None or any(row[c] != fresh[c] for c in _COLUMNS):
             begin = max(call.now, row["from_time"] or call.now)
-            values = [json.dumps(fresh[c]) if c == "follow_ups" else fresh[c] for c in _COLUMNS]
-            moved.append((row["id"], begin, *values))
+            moved.append((row["id"], begin, *_values(fresh)))
             if row["from_time"] is not None:
                 ended.append((row["id"], begin))
     if ended:
@@ -72,6 +74,30 @@ async def _observe(call: Call, changes: Mapping[UUID, Mapping[str, Any]]) -> Non
     if moved:
         await connection.executemany(_BEGIN, moved)
     await reckon(call, list(changes))
+
+
+async def begin_state(account: Account, call: Call) -> None:
+    """The first state of a new account: written along with it where no rule asks when it is due."""
+    if await (await driver(call.db)).fetchval(_RULED):
+        watch(account, call)
+        return
+
+    def compose() -> None:
+        row = {
+            **dict.fromkeys(("from_time", *_CARRIED, "stage")), "a_state": account.state, "a_owner": account.owner,
+            "a_department": account.department, "a_level": account.level, "a_type": account.type, "a_tags": account.tags,
+            "a_source": account.source, "a_stage": account.lifecycle_stage,
+            "a_owned_time": account.owner_time or account.create_time, "a_owned_how": account.owner_how,
+            "a_owned_from": account.owner_from, "a_protected_until": account.protected_until_time,
+            "a_divisions": [address.division_code for address in account.addresses or ()],
+        }  # fmt: skip
+        call.along(_BEGIN, account.id, call.now, *_values(_fresh(row, {}, call)))
+
+    call.before_flush(compose)
+
+
+def _values(state: Mapping[str, Any]) -> list[Any]:
+    return [json.dumps(state[c]) if c == "follow_ups" else state[c] for c in _COLUMNS]
 
 
 def watch(account: Account, call: Call, **changes: Any) -> None:

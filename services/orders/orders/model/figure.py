@@ -4,12 +4,14 @@ The figures on contracts and orders are sums of these rows, recomputed under the
 whatever order the facts come.
 """
 
+import json
 from decimal import Decimal
 from typing import Any
 
 from crm.orders.v1 import pb
 from crmkit.amounts import number, plain
 from crmkit.call import Call
+from crmkit.driver import driver
 from crmkit.values import Money, zero
 from orders.model.base import Base
 from orders.model.contract import Contract
@@ -49,16 +51,15 @@ async def record(
     items: dict[str, str] | None = None,
 ) -> None:
     """Keeps an amount once; one that was undone before it was told stays undone."""
-    row = {
-        "source": source,
-        "kind": kind,
-        "contract": contract,
-        "order": order,
-        "amount": amount,
-        "items": items or {},
-    }
-    await call.db.execute(insert(Figure).values(**row, active=True).on_conflict_do_nothing())
+    values = source, kind, contract, order, amount, json.dumps(items or {})
+    await (await driver(call.db)).execute(_RECORD, *values)
     await refresh(call, contract, order)
+
+
+_RECORD = (
+    'INSERT INTO figures (source, kind, contract, "order", amount, items, active)'
+    " VALUES ($1, $2, $3, $4, $5, $6, true) ON CONFLICT DO NOTHING"
+)
 
 
 async def undo(call: Call, source: str, kind: str, contract: str, order: str) -> None:

@@ -442,7 +442,7 @@ class Target(Resource, Base):
 
 
 class TargetFact(Resource, Base):
-    """One thing that was achieved. Never changed; a correction is another one."""
+    """One thing that was achieved, as a fact told of it. Never changed; a correction is another one."""
 
     __message__ = pb.TargetFact
     follows_merges = False
@@ -479,7 +479,7 @@ async def achieve(facts: Sequence[TargetFact], call: Call) -> None:
         entry: dict[str, Any] = call.config(f"employee.{fact.employee.rpartition('/')[2]}") or {}
         fact.fact_department = fact.fact_department or entry.get("department") or ""
         fact.owner, fact.department = fact.employee, fact.fact_department
-    await create_many(call, [*fresh.values()])
+    await create_many(call, [*fresh.values()], told=False)
     for target in await call.db.scalars(_touched([*fresh.values()]).with_for_update()) if fresh else ():
         await target.recount(call)
 
