@@ -316,11 +316,11 @@ async def on_employee_offboarded(event: Fact, call: Call) -> None:
     await begin(transfer, call)
 
 
-@listens("crm.workspace.v1.ResourceChanged")
+@listens("crm.workspace.v1.ResourceChanged.employees")
 async def on_employee_changed(event: Fact, call: Call) -> None:
     """Somebody has access again: the draft that the freezing made is given up, and the customers thaw."""
     resource = event.payload.get("resource") or {}
-    if not event.aggregate.startswith("employees/") or resource.get("state") != "ACTIVE":
+    if resource.get("state") != "ACTIVE":
         return
     transfer = await _draft_of(event.aggregate, call)
     if transfer is not None and transfer.deadline is not None and event.time > transfer.create_time:

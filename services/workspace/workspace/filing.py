@@ -46,14 +46,12 @@ class MailAddress(Base):
     account: Mapped[str] = mapped_column(Text, info={"refers": True})
 
 
-@listens("crm.customer.v1.ResourceChanged")
+@listens("crm.customer.v1.ResourceChanged.accounts", "crm.customer.v1.ResourceChanged.contacts")
 async def on_customer_changed(events: list[Fact], call: Call) -> None:
     """Remembers the addresses of customers and contacts; what is shared of mail follows who has the customer."""
     known: dict[str, Mapping[str, Any] | None] = {}
     for event in sorted(events, key=lambda event: event.version or 0):
         name = str(event.payload["name"])
-        if not name.startswith(("accounts/", "contacts/")):
-            continue
         gone = event.payload["action"] == "DELETED"
         after: Mapping[str, Any] = event.payload.get("after") or {}
         if gone or event.payload["action"] == "CREATED" or after.keys() & {"emails", "account"}:
