@@ -307,7 +307,6 @@ def open_engine(settings: Settings, app: str, size: int = 0, overflow: int = 5) 
         poolclass=KeptPool,
         pool_size=(size or settings.db_pool_size) + overflow,
         max_overflow=0,
-        pool_use_lifo=True,
         pool_timeout=1.5 * settings.patience,
         pool_pre_ping=False,
         # Connections that are seldom needed stay idle, so a server with `idle_session_timeout` ends them.
