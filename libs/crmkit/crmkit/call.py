@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -111,6 +111,8 @@ class Call:
         """True where the caller's verb reaches the row, seen already, as the database has it."""
         model, collection = type(row), row.scoped_by or row.described.collection
         reach, seen = self.caller.reach(collection, verb), self.caller.reach(collection)
+        if model.kept_in and reach.wall is not None:
+            return getattr(row, model.kept_in) in reach.departments
         if row.described.scope != "OWNED" or self.caller.account or reach == seen:
             return True
         return bool(
@@ -118,6 +120,12 @@ class Call:
                 select(exists().where(model.id == row.id, predicate(model, self.caller, verb)))
             )
         )
+
+    def check_kept(self, model: type[Resource], departments: Iterable[str]) -> None:
+        """Refuses who works in segments alone to put a shared record elsewhere: `Resource.kept_in`."""
+        reach = self.caller.reach(model.described.collection, self.permission.rpartition(".")[2])
+        if not self.caller.is_system and reach.wall is not None and set(departments) - set(reach.departments):
+            raise PermissionDenied("SEGMENT_CROSSING")
 
     async def _check_reached(self, row: Resource) -> None:
         """What one sees one may not always change: the reach of the method's own permission counts for that."""

@@ -68,6 +68,8 @@ class Resource:
     refers_by: ClassVar[tuple[str, ...]] = ()
     # False where rows tell of the past, and so stay with a department that was merged into another one.
     follows_departments: ClassVar[bool] = True
+    # Of shared records that are nevertheless kept by segments: the attribute that names their department.
+    kept_in: ClassVar[str] = ""
     # States that lists, search and figures leave out unless their filter names one.
     unlisted: ClassVar[tuple[str, ...]] = ()
     # False where records stay with their owner when the owner's work is handed over.

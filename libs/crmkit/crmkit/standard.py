@@ -266,6 +266,9 @@ class Standard:
         self, row: Resource, department_before: str, changed: frozenset[str], call: Call
     ) -> None:
         """Moving a record needs rights on where it comes from (it was loaded) and where it goes."""
+        if self.model.kept_in and not row.owner:
+            # Where a person works is no handing over; the model looks to it (`Call.check_kept`).
+            return
         if "owner" in changed and row.owner and "department" not in changed:
             entry: dict[str, Any] = call.config(f"employee.{row.owner.rpartition('/')[2]}") or {}
             row.department = entry.get("department", row.department)

@@ -241,3 +241,49 @@ async def test_an_organisation_is_taken_over_from_a_table_all_or_nothing(
     ]
     deep = [row(f"D{level}", "深", f"D{level - 1}" if level else "W") for level in range(10)]
     assert (10, "DEPARTMENT_TOO_DEEP") in await problems(*deep)
+
+
+async def test_a_segments_administrator_keeps_the_people_of_that_segment_alone(
+    workspace: Service, office: Any, structure: Structure
+) -> None:
+    mark = structure.mark
+    east = await structure.department("东", kind="SEGMENT")
+    west = await structure.department("西", kind="SEGMENT")
+    team = await structure.department("组", parent=east.name)
+    keeper = await office.hire(f"keeper.{mark}", ["segment_administrator"], department=east.name)
+    client = await office.client_of(keeper)
+    mine = await client.CreateEmployee(
+        employee={"displayName": "本板块", "username": f"mine.{mark}", "department": team.name}
+    )
+    theirs = await office.hire(f"theirs.{mark}", [], department=west.name)
+    head = await office.hire(f"head.{mark}", [])
+    assert (await client.GetEmployee(name=theirs.name)).display_name == theirs.display_name
+    for person in (theirs, head, await workspace.admin.GetEmployee(name=workspace.person("admin").employee)):
+        change = {"name": person.name, "displayName": "改名"}
+        for call in (
+            client.UpdateEmployee(employee=change, updateMask="displayName"),
+            client.FreezeEmployee(name=person.name, reason="不是本板块的人"),
+            client.AssignEmployeeRole(name=person.name, role="segment_administrator"),
+            client.OffboardEmployee(name=person.name, successor=mine.name),
+        ):
+            assert await office.refusal(call) == "PERMISSION_DENIED"
+    for where in ({"department": west.name}, {"department": team.name, "posts": [west.name]}):
+        made = client.CreateEmployee(
+            employee={"displayName": "别处", "username": f"else{len(where)}.{mark}", **where}
+        )
+        assert await office.refusal(made) == "SEGMENT_CROSSING"
+    away = {"name": mine.name, "department": west.name}
+    moved = client.UpdateEmployee(employee=away, updateMask="department")
+    assert await office.refusal(moved) == "SEGMENT_CROSSING"
+    near = {"name": mine.name, "department": east.name}
+    assert (await client.UpdateEmployee(employee=near, updateMask="department")).department == east.name
+    renamed = {"name": west.name, "displayName": f"西改{mark}"}
+    assert (
+        await office.refusal(client.UpdateDepartment(department=renamed, updateMask="displayName"))
+        == "PERMISSION_DENIED"
+    )
+    made = client.CreateDepartment(department={"displayName": f"西下{mark}", "parent": west.name})
+    assert await office.refusal(made) == "SEGMENT_CROSSING"
+    below = await client.CreateDepartment(department={"displayName": f"东下{mark}", "parent": team.name})
+    assert below.parent == team.name
+    assert (await client.FreezeEmployee(name=mine.name, reason="本板块的人")).state == pb.Employee.FROZEN

@@ -25,6 +25,7 @@ class Department(Resource, Base):
     """A unit of the organisation. The tree has one root and no cycle."""
 
     __message__ = pb.Department
+    kept_in = "name"
     __table_args__ = (
         Index("departments_root_key", "parent", unique=True, postgresql_where=text("parent = ''")),
         Index(
@@ -55,6 +56,7 @@ class Department(Resource, Base):
         if not self.parent and (root := await call.find(Department, Department.parent == "")):
             self.parent = root.name
         self._check_deputies()
+        call.check_kept(Department, [self.parent])
         await self._place(call)
 
     async def updating(self, call: Call, changed: frozenset[str]) -> None:

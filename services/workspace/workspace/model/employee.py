@@ -31,6 +31,7 @@ class Employee(Resource, Base):
     """A person, or a service account. What the person may do comes from the roles, at once."""
 
     __message__ = pb.Employee
+    kept_in = "department"
     __table_args__ = (
         Index("employees_username_key", "username", unique=True, postgresql_where=text("username <> ''")),
         Index(
@@ -212,6 +213,8 @@ class Employee(Resource, Base):
             )
         if violations:
             raise Validation(*violations)
+        if {"department", "posts"} & set(changed):
+            call.check_kept(Employee, [self.department, *self.posts])
         for name in {self.department, *self.posts} if {"department", "posts"} & set(changed) else ():
             department = await call.find(Department, Department.id == parse_name(name, "departments"))
             if department is not None and department.state == "CLOSED":
