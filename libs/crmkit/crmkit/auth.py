@@ -130,11 +130,12 @@ class Directory:
         if claims["iss"] == GATEWAY_ISSUER:
             return self._key_caller(claims, locale, address)
         employee = str(claims.get("employee", ""))
-        account = str(claims.get("account", ""))
         contact = str(claims.get("contact", ""))
         entry: Mapping[str, Any] = self._config.get(f"employee.{_id(employee)}") or {} if employee else {}
         if entry.get("disabled"):
             raise Unauthenticated
+        # Whoever belongs to a partner does so whatever a token leaves out.
+        account = str(entry.get("account") or claims.get("account", ""))
         # Once workspace has published a person's roles they count, not those in a token of minutes ago.
         roles = tuple(entry.get("roles", claims.get("roles", ())))
         department = str(entry.get("department", ""))
@@ -208,10 +209,15 @@ class Directory:
         if key not in self._access:
             if len(self._access) > ACCESS_CACHE:
                 self._access.clear()
-            known = [self._role(code) for code in roles]
+            # A customer or partner never uses what is for staff, whatever roles a token or a mistake names.
+            known = [self._role(code) for code in roles if staff or self._of_portal(code)]
             fields = self.custom.held_by(roles, staff)
             self._access[key] = Access(employee, own, known, self.organisation, self._areas, fields)
         return self._access[key]
+
+    def _of_portal(self, code: str) -> bool:
+        entry: Mapping[str, Any] = self._config.get(f"role.{code}") or {}
+        return bool(entry.get("portal"))
 
     def _role(self, code: str) -> Role:
         if code not in self._roles:

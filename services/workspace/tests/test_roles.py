@@ -5,6 +5,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from crmkit.auth import system
 from crmkit.testing import Refused, Service
 
 
@@ -33,7 +34,6 @@ async def test_a_role_for_a_time_counts_in_its_time_alone(workspace: Service, of
     await client.ListDepartments()
 
     async def over() -> bool:
-        from crmkit.auth import system
         from workspace.publishing import reconcile
 
         async with workspace.running.call("test", system("workspace")) as call:
@@ -343,3 +343,37 @@ async def test_no_role_change_takes_away_the_last_who_may_do_everything(
         key = f"employee.{first.partition('/')[2]}"
         await workspace.eventually(lambda: not workspace.running.config.get(key)["disabled"])
     await admin.FreezeEmployee(name=second.name, reason="测试已经结束")
+
+
+async def test_what_partners_and_customers_may_do_is_bounded(workspace: Service, office: Any) -> None:
+    admin, mark, account = workspace.admin, uuid4().hex[:6], "accounts/01900000-0000-7000-8000-0000000000a1"
+    for permission in ("workspace.roles.read", "*", "customer.accounts.delete", "workspace.employees.*"):
+        refused = role(workspace, f"portal{len(permission)}_{mark}", [permission], portal=True)
+        assert await office.refusal(refused) == "PERMISSION_NOT_FOR_PORTAL"
+    outside = await role(workspace, f"outside_{mark}", ["servicedesk.tickets.read"], portal=True)
+    wider = {"name": outside.name, "permissions": ["servicedesk.tickets.*"]}
+    change = admin.UpdateRole(role=wider, updateMask="permissions")
+    assert await office.refusal(change) == "PERMISSION_NOT_FOR_PORTAL"
+
+    told = {"name": account, "action": "CREATED", "resource": {"name": account, "displayName": "伙伴"}}
+    await workspace.tell("crm.customer.v1.ResourceChanged", told, account)
+
+    async def copied() -> Any:
+        async with workspace.running.call("test", system("workspace"), read_only=True) as call:
+            return await call.copy(account)
+
+    await workspace.eventually(copied)
+    partner = {"kind": "PARTNER_USER", "account": account}
+    hired = office.hire(f"wrong.{mark}", ["sales_manager"], **partner)
+    assert await office.refusal(hired) == "ROLE_NOT_FOR_PORTAL"
+    person = await office.hire(f"right.{mark}", ["partner", outside.code], **partner)
+    given = admin.AssignEmployeeRole(name=person.name, role="administrator")
+    assert await office.refusal(given) == "ROLE_NOT_FOR_PORTAL"
+    # Neither a token that names staff's roles nor one that hides the account makes staff of them.
+    everything = ["administrator", "everything_all"]
+    for claims in ({"account": account}, {}):
+        client = await office.client_of(person, roles=everything, **claims)
+        assert await office.refusal(client.ListEmployees()) == "PERMISSION_DENIED"
+    for roles in (everything, ["customer", "administrator"]):
+        customer = workspace.client("customer", roles=roles)
+        assert await office.refusal(customer.ListEmployees()) == "PERMISSION_DENIED"

@@ -2,7 +2,11 @@
 
 from collections.abc import Iterable
 from fnmatch import fnmatchcase
+from functools import cache
+from pathlib import Path
+from typing import Any
 
+import yaml
 from crmkit.call import Call
 from crmkit.catalog import permissions
 from crmkit.errors import FailedPrecondition, PermissionDenied
@@ -16,6 +20,26 @@ def expand(patterns: Iterable[str]) -> frozenset[str]:
     patterns = list(patterns)
     found = {known for known in permissions() if any(fnmatchcase(known, pattern) for pattern in patterns)}
     return frozenset(found | ({"*"} if "*" in patterns else set()))
+
+
+@cache
+def shipped() -> dict[str, Any]:
+    """The roles that every installation starts with, by their code."""
+    return yaml.safe_load((Path(__file__).parent / "roles.yaml").read_text())
+
+
+@cache
+def _of_portals() -> frozenset[str]:
+    """The most that partners and customers may do: what their shipped roles may."""
+    return expand(
+        pattern for role in shipped().values() if role.get("portal") for pattern in role["permissions"]
+    )
+
+
+def check_portal(patterns: Iterable[str]) -> None:
+    """Refuses in a role of partners and customers what is for staff."""
+    for permission in sorted(expand(patterns) - _of_portals()):
+        raise FailedPrecondition("PERMISSION_NOT_FOR_PORTAL", permission=permission)
 
 
 def check_known(patterns: Iterable[str]) -> None:

@@ -122,7 +122,9 @@ async def _role(rows: Sequence[Role], call: Call) -> dict[str, Any] | None:
         }
         for grant in role.grants
     ]
-    entry = {"permissions": list(role.permissions), "scope": role.scope, "label": label}
+    entry: dict[str, Any] = {"permissions": list(role.permissions), "scope": role.scope, "label": label}
+    if role.portal:
+        entry["portal"] = True
     return {**entry, "grants": grants} if grants else entry
 
 

@@ -21,6 +21,7 @@ from workspace.model.dictionary import Dictionary
 from workspace.model.employee import Employee
 from workspace.model.policy import ApprovalPolicy
 from workspace.model.role import Role
+from workspace.permissions import shipped
 
 DATA = Path(__file__).parent
 # The role that nobody may edit away.
@@ -40,9 +41,8 @@ async def seed(call: Call) -> None:
 
 
 async def _roles(call: Call) -> None:
-    shipped: dict[str, Any] = yaml.safe_load((DATA / "roles.yaml").read_text())
     known = {role.code: role for role in await call.db.scalars(select(Role))}
-    for code, role in shipped.items():
+    for code, role in shipped().items():
         if code not in known:
             await call.add(
                 Role(
@@ -55,6 +55,7 @@ async def _roles(call: Call) -> None:
                         json_format.ParseDict(grant, pb.Role.Grant()) for grant in role.get("grants", [])
                     ],
                     kind="SYSTEM" if code in FIXED else "USER",
+                    portal=role.get("portal", False),
                 )
             )
         elif code in FIXED and known[code].permissions != role["permissions"]:

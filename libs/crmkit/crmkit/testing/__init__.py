@@ -305,6 +305,7 @@ class Parts:
                             "scope": entry["scope"],
                             "grants": entry.get("grants", []),
                             "label": entry["label"],
+                            "portal": entry.get("portal", False),
                         },
                     )
                 for department in self.company.departments:

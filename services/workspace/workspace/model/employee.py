@@ -75,7 +75,7 @@ class Employee(Resource, Base):
         await self._check(frozenset(["username", "department", "posts", "superior"]), call)
         if self.roles:
             check_may_assign(call)
-        await check_roles(self.roles, call)
+        await check_roles(self.roles, self, call)
         await check_duties(self, call)
 
     async def updating(self, call: Call, changed: frozenset[str]) -> None:
@@ -85,14 +85,15 @@ class Employee(Resource, Base):
         if "roles" in changed:
             check_may_assign(call)
             history = inspect(self).attrs.roles.history
-            await check_roles(set(self.roles) - set(history.deleted[0] if history.deleted else ()), call)
+            added = set(self.roles) - set(history.deleted[0] if history.deleted else ())
+            await check_roles(added, self, call)
             await check_duties(self, call)
             await check_administrator_left(call)
 
     async def assign_role(self, request: Any, call: Call) -> None:
         """Gives a role, for good or for a time."""
         self.check_state("INVITED", "ACTIVE", "FROZEN")
-        await check_roles([request.role], call)
+        await check_roles([request.role], self, call)
         starts = request.from_time.ToDatetime(UTC) if request.HasField("from_time") else call.now
         ends = request.until_time.ToDatetime(UTC) if request.HasField("until_time") else None
         if ends is not None and (ends <= starts or ends <= call.now):
@@ -253,14 +254,16 @@ def check_may_assign(call: Call) -> None:
         raise FailedPrecondition("ROLE_NEEDS_APPROVAL")
 
 
-async def check_roles(codes: Collection[str], call: Call) -> None:
-    """Refuses roles that do not exist, and roles that reach further than whoever gives them."""
+async def check_roles(codes: Collection[str], person: Employee, call: Call) -> None:
+    """Refuses roles that do not exist, are not for such a person, or reach further than whoever gives them."""
     roles = {
         role.code: role for role in await call.db.scalars(select(Role).where(Role.code.in_(list(codes))))
     }
     for code in codes:
         if code not in roles or roles[code].state != "ACTIVE":
             raise FailedPrecondition("ROLE_UNKNOWN", role=code)
+        if person.account and not roles[code].portal:
+            raise FailedPrecondition("ROLE_NOT_FOR_PORTAL", role=code)
         check_grant(roles[code].permissions, call)
 
 

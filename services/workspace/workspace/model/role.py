@@ -18,7 +18,7 @@ from sqlalchemy import Index, func, inspect, select
 from sqlalchemy.orm import Mapped
 
 from workspace.model.base import Base
-from workspace.permissions import check_grant, check_known
+from workspace.permissions import check_grant, check_known, check_portal
 
 # Only a grant can say which departments.
 BY_GRANT = frozenset(["DEPARTMENTS"])
@@ -40,6 +40,7 @@ class Role(Resource, Base):
     conflicts_with: Mapped[list[str]]
     positions: Mapped[list[str]]
     kind: Mapped[str]
+    portal: Mapped[bool]
     state: Mapped[str]
 
     async def creating(self, call: Call) -> None:
@@ -57,6 +58,8 @@ class Role(Resource, Base):
         self.kind = self.kind or "USER"
         self.scope = self.scope or "OWN"
         check_levels(self.grants, self.scope)
+        if self.portal:
+            check_portal(self.permissions)
         if not call.caller.is_system:
             check_known(self.permissions)
             check_grant(self.permissions, call)
@@ -71,6 +74,8 @@ class Role(Resource, Base):
             added = set(self.permissions) - set(history.deleted[0] if history.deleted else ())
             check_known(added)
             check_grant(added, call)
+            if self.portal:
+                check_portal(self.permissions)
             from workspace.model.employee import check_administrator_left
 
             await check_administrator_left(call)
@@ -96,6 +101,7 @@ class Role(Resource, Base):
             scope=self.scope,
             grants=list(self.grants),
             conflicts_with=list(self.conflicts_with),
+            portal=self.portal,
         )
         await call.add(made)
         await call.flush()
