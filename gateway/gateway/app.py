@@ -42,7 +42,7 @@ def create_app(settings: Settings, descriptor_set: bytes, around: Surroundings) 
     codec = codec_of(descriptor_set)
     transcoder = Transcoder(descriptors, codec, settings.targets)
     keys = ApiKeys(around.lookup, settings.secret_key, settings.oidc_audience)
-    sessions = Sessions(settings, Issuer(settings, around.client))
+    sessions = Sessions(settings, Issuer(settings, around.client), around.lookup)
     principals = Principals(sessions, keys, Buckets(), settings.rate_limit, around.witness)
     changes = stream.Changes(descriptors, around.authenticate, around.visible)
 

@@ -11,6 +11,7 @@ import secrets
 import time
 import zlib
 from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from hashlib import sha256
@@ -124,9 +125,12 @@ class Issuer:
 class Sessions:
     """Opens, renews and ends sessions."""
 
-    def __init__(self, settings: Settings, issuer: Issuer) -> None:
+    def __init__(
+        self, settings: Settings, issuer: Issuer, lookup: Callable[[str], Mapping[str, Any] | None]
+    ) -> None:
         self._settings = settings
         self._issuer = issuer
+        self._lookup = lookup
         self._seal = Seal(settings.secret_key)
         self._opened: dict[str, Session] = {}
         self._renewals: dict[str, tuple[float, asyncio.Task[Session]]] = {}
@@ -144,6 +148,8 @@ class Sessions:
             raise self._ended(scope)
         if session.expires - RENEW_BEFORE_SECONDS > now:
             return session
+        if self._signed_out(session):
+            raise self._ended(scope)
         try:
             renewed = await self._renew(session)
         except Refusal as refusal:
@@ -152,6 +158,12 @@ class Sessions:
             raise self._ended(scope) if refusal.reason == "SIGN_IN_FAILED" else refusal from None
         scope["exchange"].extra_headers += self.cookies(renewed)
         return renewed
+
+    def _signed_out(self, session: Session) -> bool:
+        """True where others have ended the person's sessions since this one began; its old token counts nowhere."""
+        employee = str(session.claims().get("employee", ""))
+        entry = self._lookup(f"employee.{employee.partition('/')[2]}") if employee else None
+        return bool(entry) and session.began <= (entry or {}).get("signedOut", 0)
 
     async def begin(self, return_to: str, redirect_uri: str) -> tuple[str, list[tuple[bytes, bytes]]]:
         """Where to send the browser to sign in, and the cookie that it brings back."""

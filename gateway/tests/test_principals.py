@@ -3,6 +3,7 @@
 import asyncio
 import json
 import secrets
+import time
 from base64 import urlsafe_b64encode
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -205,6 +206,18 @@ async def test_a_session_that_cannot_be_renewed_is_over(gateway: Gateway) -> Non
     over = await gateway.client.get("/v1/things/1")
     assert (over.status_code, reason(over)) == (401, "SESSION_EXPIRED")
     assert (await gateway.client.get("/session")).json() == {"signedIn": False}
+
+
+async def test_a_session_that_others_have_ended_is_not_renewed(gateway: Gateway) -> None:
+    await signed_in(gateway, lifetime=1)
+    key, before = "employee.1", len(gateway.issuer.tokens)
+    gateway.config[key] = {"signedOut": time.time() - 3600}
+    assert (await gateway.client.get("/v1/things/1")).status_code == 200
+    gateway.config[key] = {"signedOut": time.time() + 1}
+    over = await gateway.client.get("/v1/things/1")
+    assert (over.status_code, reason(over)) == (401, "SESSION_EXPIRED")
+    assert (await gateway.client.get("/session")).json() == {"signedIn": False}
+    assert len(gateway.issuer.tokens) == before + 1
 
 
 async def test_a_provider_that_is_away_does_not_end_a_session_that_still_lives(gateway: Gateway) -> None:

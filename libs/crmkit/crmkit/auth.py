@@ -134,6 +134,9 @@ class Directory:
         entry: Mapping[str, Any] = self._config.get(f"employee.{_id(employee)}") or {} if employee else {}
         if entry.get("disabled"):
             raise Unauthenticated
+        if (ended := entry.get("signedOut")) and claims.get("iat", ended + 1) <= ended:
+            # All sessions of the person were ended after this token was given.
+            raise Unauthenticated
         # Whoever belongs to a partner does so whatever a token leaves out.
         account = str(entry.get("account") or claims.get("account", ""))
         # Once workspace has published a person's roles they count, not those in a token of minutes ago.

@@ -43,13 +43,14 @@ async def on_organisation_changed(event: Fact, call: Call) -> None:
     """Queues the synchronisation of what changed."""
     name: str = event.payload["name"]
     if event.payload["action"] != "DELETED":
-        await queue(name, call)
+        ended = "sessionsEndTime" in (event.payload.get("after") or {})
+        await queue(name, call, end_sessions=ended)
 
 
-async def queue(name: str, call: Call) -> None:
+async def queue(name: str, call: Call, *, end_sessions: bool = False) -> None:
     """Queues one record; without an identity provider there is nothing to do."""
     if call.running.settings.keycloak_url:
-        await runs.start(call, RUN, name, {}, requester="system/workspace")
+        await runs.start(call, RUN, name, {"endSessions": end_sessions}, requester="system/workspace")
 
 
 async def queue_unfinished(call: Call) -> None:
@@ -79,6 +80,8 @@ async def synchronise(run: Run) -> None:
                 await keycloak.ensure_role(wanted)
             else:
                 subject = await keycloak.ensure_user(wanted, managed)
+                if run.spec.get("endSessions"):
+                    await keycloak.admin.a_user_logout(subject)
     except KeycloakError as error:
         if error.response_code is not None and 400 <= error.response_code < 500:
             raise FailedPrecondition("IDENTITY_REFUSED", detail=_detail(error)) from error

@@ -150,6 +150,7 @@ async def _employee(rows: Sequence[Employee], call: Call) -> dict[str, Any]:
         "superior": employee.superior or None,
         "locale": employee.locale,
         **({"account": employee.account} if employee.account else {}),
+        **({"signedOut": employee.sessions_end_time.timestamp()} if employee.sessions_end_time else {}),
     }
 
 

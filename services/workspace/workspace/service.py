@@ -24,6 +24,7 @@ from workspace.model.department import Department, tree_at
 from workspace.model.dictionary import Dictionary
 from workspace.model.employee import Employee, simulate
 from workspace.model.file import File
+from workspace.model.known_record import belongings
 from workspace.model.number_rule import NumberRule
 from workspace.model.role import Role
 from workspace.model.work import SavedView
@@ -99,6 +100,18 @@ class WorkspaceService(
         self, request: pb.ListEmployeePermissionsRequest, call: Call
     ) -> pb.ListEmployeePermissionsResponse:
         return await effective(await call.load(Employee, request, lock=False), call)
+
+    async def CountEmployeeBelongings(
+        self, request: pb.CountEmployeeBelongingsRequest, call: Call
+    ) -> pb.CountEmployeeBelongingsResponse:
+        employee = await call.load(Employee, request, lock=False)
+        counts = [
+            pb.CountEmployeeBelongingsResponse.Count(
+                collection=described.collection, label=described.rule.label, count=count
+            )
+            for described, count in await belongings(employee.name, call)
+        ]
+        return pb.CountEmployeeBelongingsResponse(counts=counts, total=sum(one.count for one in counts))
 
     async def OffboardEmployee(self, request: pb.OffboardEmployeeRequest, call: Call) -> Employee:
         employee = await call.load(Employee, request)

@@ -926,6 +926,7 @@ def upgrade() -> None:
         sa.Column("temporary_roles", postgresql.JSONB(), server_default=sa.text("'[]'"), nullable=False),
         sa.Column("delegations", postgresql.JSONB(), server_default=sa.text("'[]'"), nullable=False),
         sa.Column("leave_time", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("sessions_end_time", sa.DateTime(timezone=True), nullable=True),
         sa.Column("number", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("owner", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("department", sa.Text(), server_default=sa.text("''"), nullable=False),
@@ -1166,6 +1167,13 @@ def upgrade() -> None:
         "known_records_department_index",
         "known_records",
         [sa.literal_column("(scope ->> 'department')")],
+        unique=False,
+        postgresql_where=sa.text("NOT deleted"),
+    )
+    op.create_index(
+        "known_records_owner_index",
+        "known_records",
+        [sa.literal_column("(scope ->> 'owner')")],
         unique=False,
         postgresql_where=sa.text("NOT deleted"),
     )
@@ -3464,6 +3472,9 @@ def downgrade() -> None:
     op.drop_index("mail_accounts_department_update_time_index", table_name="mail_accounts")
     op.drop_index("mail_accounts_address_key", table_name="mail_accounts")
     op.drop_table("mail_accounts")
+    op.drop_index(
+        "known_records_owner_index", table_name="known_records", postgresql_where=sa.text("NOT deleted")
+    )
     op.drop_index(
         "known_records_department_index", table_name="known_records", postgresql_where=sa.text("NOT deleted")
     )

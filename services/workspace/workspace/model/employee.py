@@ -64,6 +64,7 @@ class Employee(Resource, Base):
     temporary_roles: Mapped[Any]
     delegations: Mapped[Any]
     leave_time: Mapped[datetime | None]
+    sessions_end_time: Mapped[datetime | None]
 
     async def creating(self, call: Call) -> None:
         """Completes the record. Without an identity provider to wait for, the person may begin at once."""
@@ -156,6 +157,11 @@ class Employee(Resource, Base):
         self.state, self.state_reason = "FROZEN", check_reason(reason)
         await check_administrator_left(call)
         call.emit(events.EmployeeFrozen, employee=self, time=call.now)
+
+    def end_sessions(self, call: Call) -> None:
+        """Ends what the person has open: tokens of before count no more, sessions are not renewed."""
+        self.check_state("ACTIVE")
+        self.sessions_end_time = call.now
 
     def unfreeze(self) -> None:
         """Gives it back."""

@@ -32,6 +32,7 @@ class KnownRecord(Base):
 
     __tablename__ = "known_records"
     __table_args__ = (
+        Index("known_records_owner_index", text("(scope ->> 'owner')"), postgresql_where=text("NOT deleted")),
         Index(
             "known_records_department_index",
             text("(scope ->> 'department')"),
@@ -113,6 +114,16 @@ async def touch(names: Sequence[str], moment: datetime, call: Call) -> None:
     """Something was heard of these."""
     rows = update(KnownRecord).where(KnownRecord.name.in_(sorted(names)), KnownRecord.touch_time < moment)
     await call.db.execute(rows.values(touch_time=func.greatest(KnownRecord.touch_time, moment)))
+
+
+async def belongings(person: str, call: Call) -> list[tuple[Described, int]]:
+    """How many records of each collection the person owns, the most first; what is private stays with the person."""
+    collection = func.split_part(KnownRecord.name, "/", 1)
+    owned = (KnownRecord.scope["owner"].astext == person, ~KnownRecord.deleted)
+    counted = await call.db.execute(select(collection, func.count()).where(*owned).group_by(collection))
+    found = [(described_as(name), count) for name, count in counted]
+    left = [(one, count) for one, count in found if one is not None and one.scope == "OWNED"]
+    return sorted(left, key=lambda pair: (-pair[1], pair[0].collection))
 
 
 async def records(names: Sequence[str], call: Call) -> dict[str, KnownRecord]:
