@@ -10,6 +10,8 @@ from customer.conversion import on_lead_conversion_requested
 from customer.credit import end_credit_of_yesterday
 from customer.disputes import keep_deadlines, on_lead_changed, scan
 from customer.figures import on_record_changed
+from customer.grading import RUNS as GRADING_RUNS
+from customer.grading import grade_everybody
 from customer.importing import RUNS as IMPORT_RUNS
 from customer.merges import (
     after_merge,
@@ -74,10 +76,11 @@ def app() -> App:
             scan,
             watch_merges,
             watch_transfers,
+            grade_everybody,
         ],
         on_start=[sea.fill_working_days],
         merged=[after_merge],
-        runs={**IMPORT_RUNS, **TIMELINE_RUNS, **sea.RUNS, **simulation.RUNS, **TRANSFER_RUNS},
+        runs={**IMPORT_RUNS, **TIMELINE_RUNS, **sea.RUNS, **simulation.RUNS, **TRANSFER_RUNS, **GRADING_RUNS},
         tables=Base.metadata,
         migrations=Path(__file__).parent.parent / "migrations",
     )

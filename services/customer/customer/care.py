@@ -89,6 +89,32 @@ async def miss_occurrences(call: Call) -> None:
         call.tell("crm.customer.v1.NoticeRaised", notice, None)
 
 
+async def change_cycles(account: Account, before: str, call: Call) -> None:
+    """Another level has another cycle: what is still to come moves by the difference, never into the past."""
+    coming = (
+        select(CareOccurrence, CarePlan)
+        .join(CarePlan, CareOccurrence.plan == func.concat("carePlans/", CarePlan.id))
+        .where(
+            CareOccurrence.account == account.name,
+            CareOccurrence.state == "DUE",
+            CareOccurrence.told_time.is_(None),
+            CarePlan.trigger.in_(["CYCLE", "MAINTENANCE", "AFTER_EVENT"]),
+        )
+        .with_for_update(of=CareOccurrence)
+    )
+    async with call.everybody():
+        for row in (await call.db.execute(coming)).all():
+            occurrence, plan = row[0], row[1]
+            shift = timedelta(days=plan.cycle_of(account.level) - plan.cycle_of(before))
+            due = max(occurrence.due_date + shift, today(call))
+            taken = select(CareOccurrence.id).where(
+                CareOccurrence.plan == plan.name, CareOccurrence.account == account.name,
+                CareOccurrence.contact == occurrence.contact, CareOccurrence.due_date == due,
+            )  # fmt: skip
+            if due != occurrence.due_date and await call.db.scalar(taken) is None:
+                occurrence.due_date, occurrence.begin_date = due, due - timedelta(days=plan.lead_days)
+
+
 @listens("crm.marketing.v1.SendStopped", "crm.marketing.v1.SendDelivered")
 async def on_send_ended(event: Fact, call: Call) -> None:
     """A greeting that arrived is done; one that was stopped becomes a call."""

@@ -11,7 +11,7 @@ from crmkit.resource import parse_name
 from crmkit.standard import Standard
 from sqlalchemy import select
 
-from customer import collision, disputes, merges, ownership, places, transfers
+from customer import collision, disputes, grading, merges, ownership, places, transfers
 from customer.contacts import card_of, from_cards
 from customer.credit import check_register, coverage
 from customer.hierarchy import hierarchy
@@ -21,6 +21,7 @@ from customer.model.consent import Consent
 from customer.model.contact import Contact
 from customer.model.credit import CreditProfile
 from customer.model.duplicate_case import DuplicateCase
+from customer.model.grading import AccountGrade, GradingRule, TagGroup
 from customer.model.importation import Import
 from customer.model.interaction import Interaction
 from customer.model.merge import Merge
@@ -65,6 +66,9 @@ class CustomerService:
     pool_claims = Standard(PoolClaim)
     merges = Standard(Merge)
     transfers = Standard(Transfer)
+    grading_rules = Standard(GradingRule)
+    account_grades = Standard(AccountGrade)
+    tag_groups = Standard(TagGroup)
     transfer_items = Standard(TransferItem)
 
     async def AssignAccount(self, request: pb.AssignAccountRequest, call: Call) -> Account:
@@ -241,6 +245,22 @@ class CustomerService:
         merge = await call.load(Merge, request)
         await merges.resume(merge, call)
         return merge
+
+    async def ActivateGradingRule(self, request: Any, call: Call) -> GradingRule:
+        rule = await call.load(GradingRule, request)
+        await grading.activate(rule, call)
+        return rule
+
+    async def GetAccountGrading(self, request: pb.GetAccountGradingRequest, call: Call) -> dict[str, Any]:
+        return await grading.grading(await call.load(Account, request.name, lock=False), call)
+
+    async def SetAccountLevel(self, request: pb.SetAccountLevelRequest, call: Call) -> Account:
+        account = await call.load(Account, request)
+        await grading.set_level(account, request, call)
+        return account
+
+    async def TagAccounts(self, request: pb.TagAccountsRequest, call: Call) -> dict[str, Any]:
+        return await grading.tag(request, call)
 
     async def PreviewTransfer(self, request: Any, call: Call) -> Transfer:
         transfer = await call.load(Transfer, request)

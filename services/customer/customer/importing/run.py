@@ -27,6 +27,7 @@ from customer.importing.plan import PARENT, Line, Plan
 from customer.importing.work import CHUNK, keep_error_file, show_errors, the_import
 from customer.model.account import Account, MatchKeyRow
 from customer.model.contact import Contact
+from customer.model.grading import exclusive_groups, one_of_each
 from customer.model.importation import NEEDS, Import
 from customer.model.interaction import Interaction
 from customer.model.relation import AccountRelation
@@ -134,6 +135,9 @@ async def _write_accounts(
             run.count(skipped=1)
             line.account = _of(twin, by_line, seen)
     rows = [line.account for line in new if line.account]
+    groups = await exclusive_groups(call) if any(len(row.tags) > 1 for row in rows) else []
+    for row in rows if groups else ():
+        row.tags = one_of_each(row.tags, (), groups)
     await create_many(call, rows, events.AccountCreated, "account")
     keys = [
         {"account": line.account.id, "kind": key.kind.value, "value": key.value}

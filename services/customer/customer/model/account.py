@@ -1,6 +1,6 @@
 """The account: a company or a person we deal with."""
 
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -13,6 +13,7 @@ from crmkit.resource import Resource
 from customer.identifiers import Phone, TaxId, TaxIdStatus
 from customer.matching import Identity
 from customer.model.base import Base
+from customer.model.grading import exclusive
 from sqlalchemy import DateTime, ForeignKey, Index, Text, Uuid, func, inspect, text
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -76,6 +77,7 @@ class Account(Resource, Base):
     addresses: Mapped[Any]
     pin: Mapped[Any]
     level: Mapped[str]
+    level_until_date: Mapped[date | None]
     birth: Mapped[Any]
     tags: Mapped[list[str]]
     type: Mapped[str]
@@ -115,6 +117,7 @@ class Account(Resource, Base):
             if not call.caller.may("customer.pools.fill"):
                 raise PermissionDenied("PERMISSION_DENIED", permission="customer.pools.fill")
             self.state, self.owner, self.department, self.collaborators = "POOLED", "", "", []
+        self.tags = await exclusive(self.tags, (), call)
         await refuse_collision(self, call)
         call.emit(events.AccountCreated, account=self)
         await begin_ownership(self, call)
@@ -133,6 +136,9 @@ class Account(Resource, Base):
         self.check_state("ACTIVE", "POOLED", "FROZEN")
         self.check_settled()
         self.normalise()
+        if "tags" in changed:
+            before_tags = inspect(self).attrs.tags.history.deleted
+            self.tags = await exclusive(self.tags, before_tags[0] if before_tags else (), call)
         if changed & _KEYED:
             from customer.collision import refuse_collision
 
@@ -153,6 +159,11 @@ class Account(Resource, Base):
             watch(self, call)
             if self.pool:
                 await ownership.show_in_pool(self, call)
+        if "level" in changed:
+            from customer.grading import by_hand
+
+            levels = inspect(self).attrs.level.history.deleted
+            await by_hand(self, levels[0] if levels else "", None, "", call)
         if "collaborators" in changed:
             self.collaborations = [c for c in self.collaborations if c.employee in self.collaborators]
             await ownership.contacts_follow(self, call)
@@ -212,7 +223,7 @@ class Account(Resource, Base):
         """A new account like this one, without what belongs to this one alone."""
         left_out = {"name", "display_name", "legal_name", "tax_id", "tax_id_status", "aliases", "phones", "emails",
                     "website", "pin", "state", "last_interaction_time", "completeness", "pool", "sea_due_time", "sea_clause",
-                    "sea_exemption", "protected_until_time", "protection_reason", "owner_time", "owner_how",
+                    "sea_exemption", "protected_until_time", "protection_reason", "level_until_date", "owner_time", "owner_how",
                     "collaborations", "merged_into"}  # fmt: skip
         from crmkit.describe import COMMON
 
