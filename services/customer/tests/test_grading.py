@@ -13,6 +13,7 @@ from crmkit.testing import Refused, Service
 from customer.care import care_of_the_day
 from customer.grading import grade_everybody
 from customer.model.figure import Figure
+from sqlalchemy import insert
 
 Origin = pb.AccountGrade.Origin
 
@@ -61,16 +62,14 @@ async def test_a_rule_grades_by_facts_and_a_person_decides_for_a_while(
     await told("allocations", account, amount={"currencyCode": "CNY", "amount": "7000000.00"}, **old)
     async with customer.running.system_call("test", None) as call:
         # A refund, as it will stand there.
-        row = Figure(
-            source=f"paymentRefunds/{uuid4()}", collection="paymentRefunds", account=account, version=1
-        )
-        row.state, row.currency, row.amount, row.day = (
-            "DONE",
-            "CNY",
-            Decimal(100000),
-            today - timedelta(days=5),
-        )
-        call.db.add(row)
+        back = {
+            "source": f"paymentRefunds/{uuid4()}",
+            "collection": "paymentRefunds",
+            "state": "DONE",
+            "version": 1,
+        }
+        paid_back = {"currency": "CNY", "amount": Decimal(100000), "day": today - timedelta(days=5)}
+        await call.db.execute(insert(Figure).values(account=account, **back, **paid_back))
     await told("orders", account, state="COMPLETED", placeTime=f"{today - timedelta(days=10)}T02:00:00Z")
     rule = {
         "displayName": "年度评级", "filter": f'tags:"{tag}"', "currency": "CNY",
