@@ -45,7 +45,6 @@ def changed(name: str, **said: Any) -> dict[str, Any]:
     return {"name": name, "action": "UPDATED", "actor": "employees/x", "method": "UpdateContact", **said}
 
 
-@pytest.mark.capability("a.audit")
 async def test_personal_values_are_sealed_in_the_chain_read_by_who_may_and_gone_when_erased(
     workspace: Service, office: Any
 ) -> None:
@@ -85,7 +84,6 @@ async def test_personal_values_are_sealed_in_the_chain_read_by_who_may_and_gone_
     assert not (await workspace.admin.VerifyAuditEntries()).first_break
 
 
-@pytest.mark.capability("a.audit")
 async def test_an_entry_says_why_from_where_and_by_what(workspace: Service, office: Any) -> None:
     person = (await office.hire(f"leaver{uuid4().hex[:8]}", ["sales_representative"])).name
     await workspace.admin.FreezeEmployee(name=person, reason="可能离职，先行冻结")
@@ -120,7 +118,6 @@ async def test_an_entry_says_why_from_where_and_by_what(workspace: Service, offi
     assert (entry.actor, entry.on_behalf_of) == (signed, replaced)
 
 
-@pytest.mark.capability("a.audit")
 async def test_the_audit_is_filtered_by_person_record_action_and_time(workspace: Service) -> None:
     task = await workspace.sales1.CreateTask(task={"displayName": "可筛选"})
     await workspace.sales1.UpdateTask(
@@ -136,7 +133,6 @@ async def test_the_audit_is_filtered_by_person_record_action_and_time(workspace:
     assert [entry.name for entry in page.audit_entries] == [updated.name]
 
 
-@pytest.mark.capability("a.audit")
 async def test_every_way_of_writing_an_entry_is_refused(workspace: Service, office: Any) -> None:
     for client in (workspace.admin, workspace.sales1):
         assert await office.refusal(client.WriteAuditEntry()) == "AUDIT_READ_ONLY"
@@ -149,7 +145,6 @@ async def look(workspace: Service) -> None:
         await look_for_audit_gaps(call.now, call)
 
 
-@pytest.mark.capability("a.audit")
 async def test_a_fact_that_was_sent_and_never_came_is_a_gap_until_it_comes(
     workspace: Service, office: Any
 ) -> None:
@@ -244,7 +239,6 @@ async def test_the_history_of_a_record_is_read_by_an_index_in_every_month(worksp
     assert "Seq Scan" not in plan and "resource" in plan and "->  Sort" not in plan, plan
 
 
-@pytest.mark.capability("a.audit")
 async def test_a_month_leaves_the_database_only_behind_its_proven_archive(
     workspace: Service, office: Any
 ) -> None:

@@ -179,6 +179,19 @@ async def test_customer_data_waits_for_the_department_head_and_is_written_as_the
     failed = await comes_to(workspace, sales1, large, "FAILED")
     assert failed.reason == "EXPORT_TOO_LARGE"
 
+    # In a month it is ten times what one export may have.
+    async with workspace.running.call("test", system("workspace")) as call:
+        row = await call.find(Export, Export.number == asked.number)
+        assert row is not None
+        row.rows = 9_995
+    another = await ask(sales1, "accounts")
+    await count(workspace, another, 12)
+    assert (await comes_to(workspace, sales1, another, "FAILED")).reason == "EXPORT_MONTH_LIMIT"
+    async with workspace.running.call("test", system("workspace")) as call:
+        row = await call.find(Export, Export.number == asked.number)
+        assert row is not None
+        row.rows = 12
+
     taken_back = await ask(sales1, "accounts")
     assert await office.refusal(workspace.admin.CancelExport(name=taken_back.name)) == "EXPORT_NOT_YOURS"
     await sales1.CancelExport(name=taken_back.name)
