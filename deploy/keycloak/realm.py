@@ -40,8 +40,9 @@ def realm(web_origins: list[str], admin_secret: str) -> dict[str, Any]:
         "defaultLocale": "zh-CN",
         "defaultSignatureAlgorithm": "RS256",
         "accessTokenLifespan": 300,
-        "ssoSessionIdleTimeout": 4 * 3600,
-        "ssoSessionMaxLifespan": 12 * 3600,
+        # Who does nothing for half an hour signs in anew, and everybody does after ten hours.
+        "ssoSessionIdleTimeout": 1800,
+        "ssoSessionMaxLifespan": 10 * 3600,
         "revokeRefreshToken": True,
         "refreshTokenMaxReuse": 0,
         "bruteForceProtected": True,

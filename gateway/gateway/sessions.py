@@ -30,7 +30,7 @@ from gateway.settings import Settings
 
 SESSION_COOKIE = "crm_session"
 SIGN_IN_COOKIE = "crm_sign_in"
-SESSION_SECONDS = 12 * 3600
+SESSION_SECONDS = 10 * 3600
 SIGN_IN_SECONDS = 600
 RENEW_BEFORE_SECONDS = 30
 # A renewed session stays known under its old cookie while the browser's other calls are on their way.

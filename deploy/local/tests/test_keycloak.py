@@ -95,9 +95,41 @@ async def lets_the_synchronisation_read_people_and_departments(keycloak_url: str
         groups = (await client.get(f"{admin}/groups", params={"search": "销售一部"})).json()
         users = (await client.get(f"{admin}/users", params={"username": "sales1", "exact": True})).json()
         roles = (await client.get(f"{admin}/roles/sales_manager/composites")).json()
+        told = (await client.get(admin)).json()
+        clients = {one["clientId"]: one for one in (await client.get(f"{admin}/clients")).json()}
+    keeps_what_the_rules_want(told, clients)
     assert groups[0]["name"] == "关系科技"
     assert users[0]["attributes"]["employee"] == [people.load().people["sales1"].employee]
     assert "customer.accounts.read" in {role["name"] for role in roles}
+
+
+def keeps_what_the_rules_want(told: dict[str, Any], clients: dict[str, Any]) -> None:
+    """What the server itself says of the realm, not what was given to it to import."""
+    wanted = {
+        "accessTokenLifespan": 300,
+        "ssoSessionIdleTimeout": 1800,
+        "ssoSessionMaxLifespan": 36000,
+        "revokeRefreshToken": True,
+        "refreshTokenMaxReuse": 0,
+        "registrationAllowed": False,
+        "loginWithEmailAllowed": False,
+        "editUsernameAllowed": False,
+        "bruteForceProtected": True,
+        "failureFactor": 5,
+        "sslRequired": "external",
+        "defaultSignatureAlgorithm": "RS256",
+        "eventsEnabled": True,
+        "adminEventsEnabled": True,
+    }
+    assert {key: told.get(key) for key in wanted} == wanted
+    rules = set(told["passwordPolicy"].split(" and "))
+    assert {"length(12)", "passwordHistory(5)"} <= rules
+    assert {rule.partition("(")[0] for rule in rules} >= {"notUsername", "notContainsUsername"}
+    for name in ("crm-api", "guanxi-web", "guanxi-admin"):
+        assert not clients[name]["implicitFlowEnabled"] and not clients[name]["directAccessGrantsEnabled"]
+    web = clients["guanxi-web"]
+    assert web["attributes"]["pkce.code.challenge.method"] == "S256"
+    assert web["redirectUris"] == [f"{ORIGIN}/*"]
 
 
 async def claims(issuer: str, username: str) -> dict[str, Any]:

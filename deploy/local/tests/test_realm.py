@@ -55,6 +55,7 @@ def test_roles_have_both_labels_and_a_scope() -> None:
 
 def test_the_realm_is_closed_where_the_rules_want_it(realm: dict[str, Any]) -> None:
     assert realm["accessTokenLifespan"] <= 300
+    assert realm["ssoSessionIdleTimeout"] <= 1800 and realm["ssoSessionMaxLifespan"] <= 10 * 3600
     assert realm["revokeRefreshToken"] and realm["refreshTokenMaxReuse"] == 0
     assert realm["bruteForceProtected"] and "length(12)" in realm["passwordPolicy"]
     assert not realm["registrationAllowed"]
