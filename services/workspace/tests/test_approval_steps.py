@@ -209,6 +209,26 @@ async def test_a_requester_does_not_decide_and_an_empty_step_does_as_it_says(
     assert (ended.steps[1].state, ended.state) == ("PASSED", pb.Approval.REJECTED)
 
 
+async def test_where_a_step_finds_nobody_its_stand_in_decides_and_else_the_administrators(
+    office: Any, steps: Steps
+) -> None:
+    empty = {"approvers": [{"source": "FIELD", "field": "superior"}], "nobody": "NAMED"}
+    await steps.policy(
+        {**empty, "standIn": steps.top.name},
+        {**empty, "standIn": steps.requester.name},
+        {**empty, "standIn": steps.boss.name},
+    )
+    _, approval = await steps.held()
+    (asked,) = [one for one in approval.decisions if not one.vote]
+    assert (asked.approver, asked.why) == (steps.top.name, "nobody found, named")
+    now = await steps.approve(steps.top, approval)
+    # Whoever asks does not stand in: the administrators do.
+    whys = {one.why for one in now.decisions if one.step == 1}
+    assert now.steps[1].state == "ACTIVE" and whys == {"nobody else can decide"}
+    for bad in ({**empty}, {"approvers": empty["approvers"], "standIn": steps.top.name}):
+        assert await office.refusal(steps.policy(bad)) == "POLICY_INVALID"
+
+
 async def test_policies_that_could_never_work_or_let_one_decide_for_himself_are_refused(
     office: Any, steps: Steps
 ) -> None:

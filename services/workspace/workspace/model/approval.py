@@ -187,6 +187,10 @@ class Approval(Resource, Base):
         if not found and step.nobody == Policy.PASS:
             self._step(index, state="PASSED", why="nobody found")
             return []
+        if not found and step.nobody == Policy.NAMED:
+            named = Policy.Step(approvers=[Policy.Approver(source=Policy.EMPLOYEE, employee=step.stand_in)])
+            by_name = await deciders(named, Policy.SKIP, self.requester, self.facts, call)
+            found = {name: f"nobody found, {why}" for name, why in by_name.items()}
         if not found and step.nobody != Policy.REFUSE:
             found = await administrators(self.requester, call)
         if not found:

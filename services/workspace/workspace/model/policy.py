@@ -154,6 +154,8 @@ class ApprovalPolicy(Resource, Base):
         for index, step in enumerate(self.steps):
             at = f"steps[{index}]"
             quorum = step.mode == Policy.QUORUM
+            if (step.nobody == Policy.NAMED) != bool(step.stand_in):
+                raise FailedPrecondition("POLICY_INVALID", detail=f"{at}.stand_in")
             if quorum != bool(step.quorum or step.quorum_percent) or step.quorum_percent > 100:
                 raise FailedPrecondition("POLICY_INVALID", detail=f"{at}.quorum")
             if grave and any(rung.act == Policy.APPROVE for rung in step.ladder):
