@@ -229,7 +229,7 @@ async def test_a_role_that_is_given_waits_for_approval_on_every_way(workspace: S
     given = await role(workspace, f"held_{mark}", ["workspace.departments.read"])
     person = await office.hire(f"waits.{mark}", [])
     body = {
-        "displayName": f"授予{mark}", "action": "workspace.employees.assignRole", "condition": f'username = "waits.{mark}"',
+        "displayName": f"授予{mark}", "action": "workspace.employees.assignRole", "condition": f'username = "waits.{mark}*"',
         "steps": [{"approvers": [{"source": "EMPLOYEE", "employee": workspace.person("zong").employee}]}],
     }  # fmt: skip
     policy = await admin.ActivateApprovalPolicy(
@@ -244,7 +244,7 @@ async def test_a_role_that_is_given_waits_for_approval_on_every_way(workspace: S
         assert await office.refusal(admin.UpdateEmployee(employee=around, updateMask="roles")) in {
             "ROLE_NEEDS_APPROVAL", "PENDING_APPROVAL"
         }  # fmt: skip
-        assert await office.refusal(office.hire(f"new.{mark}", [given.code])) == "ROLE_NEEDS_APPROVAL"
+        assert await office.refusal(office.hire(f"waits.{mark}.new", [given.code])) == "ROLE_NEEDS_APPROVAL"
 
         async def asked() -> Any:
             found = (await admin.ListApprovals(filter=f'target = "{person.name}"')).approvals

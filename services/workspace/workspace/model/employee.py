@@ -7,6 +7,7 @@ from typing import Any
 
 from crm.workspace.v1 import events_pb2 as events
 from crm.workspace.v1 import pb
+from crmkit.approvals import matching
 from crmkit.call import Call
 from crmkit.errors import FailedPrecondition, PermissionDenied, Validation, Violation, required
 from crmkit.mapping import to_timestamp
@@ -75,7 +76,7 @@ class Employee(Resource, Base):
         self.state = self.state or ("INVITED" if call.running.settings.keycloak_url else "ACTIVE")
         await self._check(frozenset(["username", "department", "posts", "superior"]), call)
         if self.roles:
-            check_may_assign(call)
+            check_may_assign(self, call)
         await check_roles(self.roles, self, call)
         await check_duties(self, call)
 
@@ -84,7 +85,7 @@ class Employee(Resource, Base):
         self.check_state("INVITED", "ACTIVE", "FROZEN")
         await self._check(changed, call)
         if "roles" in changed:
-            check_may_assign(call)
+            check_may_assign(self, call)
             history = inspect(self).attrs.roles.history
             added = set(self.roles) - set(history.deleted[0] if history.deleted else ())
             await check_roles(added, self, call)
@@ -250,13 +251,14 @@ def check_reason(reason: str) -> str:
     return reason.strip()
 
 
-def check_may_assign(call: Call) -> None:
+def check_may_assign(person: Employee, call: Call) -> None:
     """Refuses roles that come with something else from who may not give any, and where giving them waits for approval."""
     if call.caller.is_system:
         return
     if not call.caller.may(ASSIGN):
         raise PermissionDenied("PERMISSION_DENIED", permission=ASSIGN)
-    if call.running.policies.over(ASSIGN) and not call.caller.approved:
+    policies = [] if call.caller.approved else call.running.policies.over(ASSIGN)
+    if policies and matching(policies, call.message_of(person), call) is not None:
         raise FailedPrecondition("ROLE_NEEDS_APPROVAL")
 
 
