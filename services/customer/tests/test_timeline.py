@@ -185,7 +185,6 @@ async def _all(customer: Service, account: str, at_least: int) -> bool:
     return len(await rows(customer, account)) >= at_least
 
 
-@pytest.mark.capability("w.mail")
 async def test_mail_stands_with_the_customer_as_far_as_its_mailbox_shares_it(customer: Service) -> None:
     account = await customer.sales1.CreateAccount(account={"displayName": f"邮件客户{uuid4().hex[:6]}"})
     secret, name = f"机密报价{uuid4().hex[:6]}", f"mailRecords/{uuid4()}"

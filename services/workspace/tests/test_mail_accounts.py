@@ -171,7 +171,6 @@ def mail(sender: str, to: str, subject: str, body: str = "您好", head: str = "
     ).encode()
 
 
-@pytest.mark.capability("w.mail")
 async def test_mail_is_fetched_once_and_filed_by_thread_then_address_and_never_guessed_twice(
     workspace: Service, post: Post
 ) -> None:
@@ -243,7 +242,6 @@ async def test_mail_is_fetched_once_and_filed_by_thread_then_address_and_never_g
     assert list((await me.GetMailMessage(name=ambiguous.name)).links) == [account]
 
 
-@pytest.mark.capability("w.mail")
 async def test_others_see_of_mail_what_the_mailbox_shares_and_no_more(workspace: Service, post: Post) -> None:
     me, boss = workspace.sales1, workspace.manager
     box = await post.open(me)
@@ -313,7 +311,6 @@ async def test_others_see_of_mail_what_the_mailbox_shares_and_no_more(workspace:
     assert MessageToDict((await post.mails(me, box))[-1])["filing"] == "PERSONAL" and await seen() is None
 
 
-@pytest.mark.capability("w.mail")
 async def test_mail_is_written_from_a_template_answered_signed_and_sent_once_with_files(
     workspace: Service, post: Post, smtp: Smtp
 ) -> None:
@@ -392,7 +389,6 @@ async def _stored(workspace: Service, content: bytes) -> dict[str, str]:
     return {"sha256": sha256, "size": str(size)}
 
 
-@pytest.mark.capability("w.mail")
 async def test_a_mail_that_comes_back_marks_the_address_and_tells_its_writer(
     workspace: Service, post: Post, smtp: Smtp, office: Any
 ) -> None:
