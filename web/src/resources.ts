@@ -23,6 +23,7 @@ export const MENU: Group[] = [
       "interactions",
       "duplicateCases",
       "merges",
+      "transfers",
       "creditProfiles",
       "profileChanges",
       "carePlans",
@@ -32,8 +33,9 @@ export const MENU: Group[] = [
   },
   {
     key: "sales",
-    collections: ["leads", "opportunities", "quotes", "products", "priceBooks", "competitors"],
+    collections: ["leads", "opportunities", "quotes", "targets", "products", "priceBooks", "competitors"],
     pages: [
+      { key: "leadPools", path: "/lead-pools", icon: "sea", needs: "leadPoolItems" },
       { key: "funnel", path: "/funnel", icon: "funnel", needs: "opportunities" },
       { key: "visitDay", path: "/visit-day", icon: "visits", needs: "visits" },
       { key: "forecast", path: "/forecast", icon: "forecast", needs: "forecasts" },
@@ -67,6 +69,8 @@ export const MENU: Group[] = [
       "pipelines",
       "pools",
       "poolRules",
+      "leadPools",
+      "leadPoolRules",
       "approvalPolicies",
       "notificationRules",
       "bulkJobs",
@@ -125,6 +129,8 @@ export interface Screen {
   keyed?: Additions["keyed"];
   /** Texts that are chosen from elsewhere: codes of another collection, or the platform's permissions. */
   suggest?: Additions["suggest"];
+  /** Texts that name records of these collections. */
+  references?: Additions["references"];
   /** Texts with an input of their own: a time on the wall, a recurrence. */
   kinds?: Additions["kinds"];
   /** What is told beside the form while one types: a clash of times, a customer that is there already. */
@@ -162,8 +168,11 @@ export interface Screen {
     | "role"
     | "quote"
     | "poolRule"
+    | "leadPoolRule"
     | "collision"
     | "merge"
+    | "target"
+    | "transfer"
     | "opportunity"
     | "visit"
     | "policy"
@@ -175,6 +184,7 @@ export interface Screen {
   noForm?: boolean;
 }
 
+const SUBJECTS = ["departments", "employees", "accounts"];
 const individual = { field: "kind", is: ["INDIVIDUAL"] };
 const company = { field: "kind", is: ["COMPANY", ""] };
 const yuan = () => ({ currency: "CNY" });
@@ -273,6 +283,38 @@ export const SCREENS: Record<string, Screen> = {
     asksFirst: ["run", "undo"],
     unasked: ["choices", "contactPairs"],
     detail: "merge",
+  },
+  targets: {
+    icon: "forecast",
+    orderBy: "fromDate desc",
+    columns: ["displayName", "subject", "metric", "fromDate", "base", "actual", "light", "state", "owner"],
+    references: { subject: SUBJECTS, subjects: SUBJECTS },
+    flow: { DRAFT: ["approve", "distribute"], RUNNING: ["review", "distribute"], CHECKED: ["close"] },
+    detail: "target",
+  },
+  targetFacts: { hidden: true },
+  transfers: {
+    icon: "employees",
+    orderBy: NEWEST,
+    columns: ["displayName", "number", "from", "reason", "state", "moved", "effectiveTime", "owner"],
+    flow: {
+      DRAFT: ["preview"],
+      PREVIEWED: ["run", "preview"],
+      SCHEDULED: ["cancel"],
+      AWAITING_ACCEPTANCE: ["accept", "undo"],
+      DONE: ["undo"],
+    },
+    asksFirst: ["run", "undo"],
+    detail: "transfer",
+  },
+  transferItems: { hidden: true },
+  leadPools: { icon: "sea", flow: {}, suggest: { memberRoles: { collection: "roles", value: "code" } } },
+  leadPoolItems: { icon: "sea", hidden: true, flow: {} },
+  leadPoolRules: {
+    icon: "sea",
+    orderBy: NEWEST,
+    flow: { DRAFT: ["simulate", "activate"], ACTIVE: ["simulate"] },
+    detail: "leadPoolRule",
   },
   duplicateCases: {
     icon: "collision",
@@ -556,6 +598,13 @@ export const SCREENS: Record<string, Screen> = {
   employees: {
     icon: "employees",
     flow: { INVITED: ["activate"], ACTIVE: [], FROZEN: ["unfreeze"] },
+    makes: [
+      {
+        collection: "transfers",
+        states: ["ACTIVE", "FROZEN"],
+        from: (employee) => ({ from: employee.name, reason: "RESIGN" }),
+      },
+    ],
     suggest: { roles: { collection: "roles", value: "code" } },
   },
   departments: {
@@ -598,7 +647,7 @@ export const SCREENS: Record<string, Screen> = {
     icon: "audit",
     orderBy: "time desc",
     columns: ["resource", "action", "actor", "time", "address"],
-    suggest: { action: "facts", subject: "facts" },
+    suggest: { action: "deeds", subject: "facts" },
   },
   apiKeys: { hidden: true, suggest: { permissions: "permissions" }, flow: { ACTIVE: ["revoke"] } },
   approvals: {

@@ -23,6 +23,7 @@ export const router = createBrowserRouter(
         page("win-rates", async () => (await import("@/features/win-rates/win-rates")).WinRatesPage),
         page("visit-day", async () => (await import("@/features/visit/visit-day")).VisitDayPage),
         page("sea", async () => (await import("@/features/sea/sea")).SeaPage),
+        page("lead-pools", async () => (await import("@/features/sea/sea")).LeadPoolsPage),
         page("calendar", async () => (await import("@/features/calendar/calendar")).CalendarPage),
         page("my-day", async () => (await import("@/features/my-day/my-day")).MyDayPage),
         page("punch", async () => (await import("@/features/punch/punch")).PunchPage),

@@ -10,11 +10,14 @@ export const SPECIAL_PAGES: Record<string, () => Promise<{ default: ComponentTyp
   policy: async () => ({ default: (await import("@/features/policy/policy")).PolicyPage }),
   bundle: async () => ({ default: (await import("@/features/bundle/bundle")).BundlePage }),
   poolRule: async () => ({ default: (await import("@/features/pool-rule/pool-rule")).PoolRulePage }),
+  leadPoolRule: async () => ({ default: (await import("@/features/pool-rule/pool-rule")).LeadPoolRulePage }),
   collision: async () => ({ default: (await import("@/features/collision/collision")).CollisionPage }),
   merge: async () => ({ default: (await import("@/features/merge/merge")).MergePage }),
   quote: async () => ({ default: (await import("@/features/quote/quote")).QuotePage }),
   approvalPolicy: async () => ({
     default: (await import("@/features/approval-policy/approval-policy")).ApprovalPolicyPage,
   }),
+  transfer: async () => ({ default: (await import("@/features/transfer/transfer")).TransferPage }),
+  target: async () => ({ default: (await import("@/features/target/target")).TargetPage }),
   role: async () => ({ default: (await import("@/features/role/role")).RolePage }),
 };

@@ -121,7 +121,7 @@ export async function press(
     await dialog.getByRole("button", { name: verb }).click();
     await dialog.waitFor({ state: "hidden" });
   }
-  await page.locator("main .tag").filter({ hasText: state }).first().waitFor();
+  await page.locator("main .tag").filter({ hasText: state }).first().waitFor({ timeout: 45_000 });
 }
 
 /** Through the API, with the cookie of the page's session: what another window or person would do. */

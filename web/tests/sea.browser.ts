@@ -157,6 +157,44 @@ describe("the public sea", () => {
     expect(await small.evaluate(() => document.documentElement.scrollWidth)).toBeLessThanOrEqual(390);
     await phone.close();
   });
+});
+
+describe("a pool of leads", () => {
+  const lead = `待领线索${stamp}`;
+
+  it("has rules that are tried on the past", async () => {
+    await become("admin");
+    const { employee } = await api(page, "GET", "/session");
+    const made = await api(page, "POST", "/v1/leadPools", {
+      displayName: `线索池${stamp}`,
+      memberEmployees: [employee],
+      memberRoles: ["sales_representative"],
+    });
+    pool = String(made["name"]);
+    const waits = await api(page, "POST", "/v1/leads", { displayName: lead, companyName: `${lead}公司` });
+    await api(page, "POST", `/v1/${String(waits["name"])}:release`, { pool, reason: "分给成员" });
+    const rule = await api(page, "POST", "/v1/leadPoolRules", {
+      pool,
+      displayName: `线索规则${stamp}`,
+      clauses: [{ key: "W-30", clock: "NO_FOLLOW_UP", days: 30 }],
+    });
+    await visit(page, `/${String(rule["name"])}`);
+    await page.getByText("W-30").waitFor();
+    await press(page, "模拟", "草稿", async (dialog) => dialog.getByLabel("回溯天数").fill("30"));
+    await page.getByRole("tab", { name: "模拟" }).click();
+    await page.getByText("已按过去 30 天模拟").waitFor({ timeout: 60_000 });
+    await check(page, "lead-rule-simulated");
+  });
+
+  it("gives a lead to whoever claims it", async () => {
+    await become("sales1");
+    await visit(page, `/lead-pools?pool=${encodeURIComponent(pool)}`);
+    await page.getByRole("row").filter({ hasText: lead }).waitFor();
+    await check(page, "lead-pool");
+    await page.getByRole("button", { name: `领取 ${lead}` }).click();
+    await page.getByText(`已领取 ${lead}`).waitFor();
+    await page.getByRole("row").filter({ hasText: lead }).waitFor({ state: "detached" });
+  });
 
   it("keeps nobody out", () => {
     expect(barriers).toEqual([]);

@@ -150,6 +150,8 @@ export const COMMON = new Set([
 export interface Additions {
   keyed?: Record<string, Keyed>;
   suggest?: Record<string, Suggestion>;
+  /** Texts that name records, and of which collections. */
+  references?: Record<string, string[]>;
   /** Texts that hold something with an input of its own. */
   kinds?: Record<string, "localTime" | "recurrence">;
 }
@@ -166,7 +168,7 @@ export interface Keyed {
  * nobody types or reads a code.
  */
 export type Suggestion =
-  { collection: string; value: string } | "permissions" | "collections" | "actions" | "facts";
+  { collection: string; value: string } | "permissions" | "collections" | "actions" | "facts" | "deeds";
 
 export interface Schema {
   $ref?: string;
@@ -291,7 +293,14 @@ function nameCodes(resources: Resource[], facts: Record<string, Text>): void {
   const known = {
     collections,
     actions: [...new Map(actions.map((one) => [one.value, one])).values()],
-    facts: [...CHANGES, ...Object.entries(facts).map(([value, label]) => ({ value, label }))],
+    facts: Object.entries(facts).map(([value, label]) => ({ value, label })),
+    deeds: [
+      ...CHANGES,
+      ...Object.entries(facts).map(([value, label]) => ({
+        value: value.slice(value.lastIndexOf(".") + 1),
+        label,
+      })),
+    ],
   };
   const name = (field: Field): void => {
     if (typeof field.suggest === "string" && field.suggest !== "permissions") {
@@ -380,11 +389,15 @@ function readField(
   const many = isType(outer.schema, "array");
   const inner = many ? resolve(outer.schema.items ?? {}, schemas) : outer;
   const note: Schema = { ...inner.schema, ...(many ? outer.schema : {}), ...property };
-  const references = [note["x-reference"] ?? []].flat();
+  const references = additions.references?.[name] ?? [note["x-reference"] ?? []].flat();
   const choices = inner.schema.enum ?? outer.schema.enum ?? [];
   const labels = note["x-enum-labels"] ?? inner.schema["x-enum-labels"] ?? {};
   const keyed = additions.keyed?.[name];
-  const kind = keyed ? "keyed" : (additions.kinds?.[name] ?? kindOf(inner.schema, inner.ref, note));
+  const kind = keyed
+    ? "keyed"
+    : additions.references?.[name]
+      ? "reference"
+      : (additions.kinds?.[name] ?? kindOf(inner.schema, inner.ref, note));
   return {
     name,
     label: note["x-label"] ?? textOf(name),
@@ -407,6 +420,7 @@ function readField(
         ? readFields(inner.schema, schemas, depth + 1, {
             keyed: below(additions.keyed, name),
             suggest: below(additions.suggest, name),
+            references: below(additions.references, name),
             kinds: below(additions.kinds, name),
           })
         : [],

@@ -9,6 +9,8 @@ import { useSuggestions } from "./suggestions";
 import { useDictionary } from "./dictionary";
 import { isDeep, LinesEditor } from "./lines-editor";
 import { formatMoney, parseAmount, type Money } from "./money";
+import { isBlank } from "./patch";
+import { useCatalogue } from "./queries";
 import { collectionOfValue, ReferencePicker } from "./reference-picker";
 import { StackEditor } from "./stack-editor";
 
@@ -31,20 +33,7 @@ export function FieldInput(props: InputProps) {
     if (!field.many) return <ObjectInput {...props} />;
     return isDeep(field) ? <StackEditor {...props} /> : <LinesEditor {...props} />;
   }
-  if (field.kind === "reference") {
-    const { id, value, disabled, invalid, onChange } = props;
-    return (
-      <ReferencePicker
-        id={id}
-        collection={collectionOfValue(Array.isArray(value) ? value[0] : value, field.references)}
-        many={field.many}
-        value={value as string | string[] | undefined}
-        disabled={disabled ?? false}
-        invalid={invalid ?? false}
-        onChange={onChange}
-      />
-    );
-  }
+  if (field.kind === "reference") return <ReferenceInput {...props} />;
   if (field.kind === "choice") return <ChoiceInput {...props} />;
   if (field.kind === "dictionary") return <DictionaryInput {...props} />;
   if (field.kind === "text" && CURRENCY_FIELD.test(field.name)) return <CurrencyInput {...props} />;
@@ -135,6 +124,45 @@ function NumberInput({ id, field, value, disabled, invalid, describedBy, onChang
       parser={(text) => Number((text ?? "").normalize("NFKC").replace(/[,，\s]/g, ""))}
       onChange={onChange}
     />
+  );
+}
+
+/** A field that may name records of several collections asks first of which. */
+function ReferenceInput({ id, field, value, disabled, invalid, onChange }: InputProps) {
+  const { t, label, noun } = useText();
+  const catalogue = useCatalogue();
+  const [chosen, setChosen] = useState<string>();
+  const held: unknown = Array.isArray(value) ? value[0] : value;
+  const collection = isBlank(held) && chosen ? chosen : collectionOfValue(held, field.references);
+  const picker = (
+    <ReferencePicker
+      id={id}
+      collection={collection}
+      many={field.many}
+      value={value as string | string[] | undefined}
+      disabled={disabled ?? false}
+      invalid={invalid ?? false}
+      onChange={onChange}
+    />
+  );
+  if (field.references.length < 2) return picker;
+  return (
+    <div className="input-pair">
+      <Select
+        aria-label={t("form.whichKind", { field: label(field.label) })}
+        value={collection}
+        disabled={disabled ?? false}
+        options={field.references.flatMap((one) => {
+          const resource = catalogue.find(one);
+          return resource ? [{ value: one, label: noun(resource.label) }] : [];
+        })}
+        onChange={(next: string) => {
+          setChosen(next);
+          onChange(undefined);
+        }}
+      />
+      {picker}
+    </div>
   );
 }
 

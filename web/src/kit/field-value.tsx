@@ -86,8 +86,8 @@ function One({ field, value, links, chip = false }: OneProps) {
       if (field.suggest) return <SuggestedLabel field={field} value={text} chip={chip} />;
       // Words that the server keeps as codes: what the catalogue knows is said, the rest stands as it came.
       if (CODE.test(text)) return <>{t(`code.${text}`, { defaultValue: text })}</>;
-      if (chip) return <span className="tag tag-calm">{text}</span>;
       if (isName(text)) return <Reference name={text} link={links} />;
+      if (chip) return <span className="tag tag-calm">{text}</span>;
       return field.multiline ? <span className="prose">{text}</span> : <>{text}</>;
     }
   }

@@ -127,24 +127,25 @@ interface DialogProps {
   record: RecordJson;
   verb: Verb;
   initial?: Json;
+  /** What goes along without being asked for. */
+  given?: Json;
   onClose: (result?: RecordJson) => void;
 }
 
 /** The parameters of a verb as a form made from its request. */
-export function VerbDialog({ resource, record, verb, initial = {}, onClose }: DialogProps) {
+export function VerbDialog({ resource, record, verb, initial = {}, given = {}, onClose }: DialogProps) {
   const { t, label } = useText();
   const run = useVerb(resource);
-  // A decision counts for what was shown: the digest of it goes along without being asked for.
-  const [values, setValues] = useState<Json>(() =>
-    record["digest"] === undefined ? initial : { ...initial, digest: record["digest"] },
-  );
-  const asked = verb.fields.filter((field) => field.name !== "digest");
+  const [values, setValues] = useState<Json>(initial);
+  // A decision counts for what was shown: the digest of it goes along too.
+  const along = { digest: record["digest"], ...given };
+  const asked = verb.fields.filter(({ name }) => !Object.hasOwn(along, name));
   const [errors, setErrors] = useState<Record<string, string>>({});
   const [failure, setFailure] = useState("");
   const [busy, setBusy] = useState(false);
 
   const submit = async () => {
-    const missing = verb.fields.filter((field) => field.required && isBlank(values[field.name]));
+    const missing = asked.filter((field) => field.required && isBlank(values[field.name]));
     if (missing.length > 0)
       return setErrors(Object.fromEntries(missing.map((field) => [field.name, t("form.required")])));
     setBusy(true);
@@ -154,7 +155,7 @@ export function VerbDialog({ resource, record, verb, initial = {}, onClose }: Di
           record,
           verb,
           bodyOf(
-            values,
+            { ...values, ...along },
             verb.fields.map((field) => field.name),
           ),
         ),

@@ -1,66 +1,33 @@
-import { useQuery } from "@tanstack/react-query";
-import { Progress } from "antd";
 import type { Schema } from "@/api/schema";
 import { useText } from "@/i18n";
-import { Reference } from "@/kit/field-value";
-import { camel } from "@/kit/form-model";
+import { LeftToSort, ServicesProgress, useCollectionName } from "@/kit/all-services";
 import { PlainTable } from "@/kit/plain-table";
-import { recordQuery, useCatalogue } from "@/kit/queries";
 import { Empty } from "@/kit/states";
 import type { Merge } from "./merge";
 
-const POLL_MS = 1_500;
-/** Which step's answers count in a state. */
-const STEP: Record<string, string> = {
-  DRAFT: "PREVIEW",
-  PREVIEWED: "PREVIEW",
-  UNDOING: "UNDO",
-  UNDONE: "UNDO",
-};
-
 /** How much of what goes to the survivor, how far the services are, and what a person has to sort. */
 export function Impact({ merge }: { merge: Merge }) {
-  const { t, plural, label } = useText();
-  const catalogue = useCatalogue();
-  const state = merge.state ?? "";
-  const running = ["RUNNING", "UNDOING"].includes(state) || (state === "DRAFT" && merge.previewTime);
-  // The page's own copy of the record, read again and again until all have answered.
-  useQuery({ ...recordQuery(merge.name), refetchInterval: running ? POLL_MS : false });
+  const { t } = useText();
+  const nameOf = useCollectionName();
   if (!merge.previewTime)
     return (
       <section className="card">
         <Empty title={t("merge.noPreview")} text={t("merge.noPreviewText")} />
       </section>
     );
-  const step = STEP[state] ?? "RUN";
-  const answered = (merge.acknowledgements ?? []).filter((one) => one.step === step).length;
-  const services = new Set(catalogue.resources.map(({ area }) => area)).size;
-  const nameOf = (collection: string) => {
-    const resource = catalogue.find(collection);
-    return resource ? plural(resource.label) : collection;
-  };
+  const back = ["UNDOING", "UNDONE"].includes(merge.state ?? "");
   const going = [...(merge.losers ?? []), ...(merge.contactPairs ?? []).map(({ loser }) => loser), ""];
   const [counted, moved] = [
     sums((merge.preview ?? []).filter(({ name = "" }) => going.includes(name))),
     sums(merge.moved),
   ];
   const collections = [...new Set([...counted.keys(), ...moved.keys()])];
-  const left = merge.left ?? [];
 
   return (
     <div className="stack">
-      {running && (
-        <section className="card card-body" role="status">
-          <p>{t(`merge.progress.${step}`, { count: answered, total: services })}</p>
-          <Progress
-            percent={Math.floor((answered / services) * 99)}
-            status="active"
-            aria-label={t("jobs.progress")}
-          />
-        </section>
-      )}
+      <ServicesProgress record={merge} words="merge" />
       {collections.length === 0 ? (
-        !running && <p className="faint">{t("merge.nothing")}</p>
+        merge.state !== "DRAFT" && <p className="faint">{t("merge.nothing")}</p>
       ) : (
         <section className="card card-body">
           <PlainTable
@@ -77,7 +44,7 @@ export function Impact({ merge }: { merge: Merge }) {
               },
               {
                 key: "moved",
-                title: t(step === "UNDO" ? "merge.broughtBack" : "merge.moved"),
+                title: t(back ? "merge.broughtBack" : "merge.moved"),
                 number: true,
                 cell: (collection) => moved.get(collection) ?? 0,
               },
@@ -85,35 +52,7 @@ export function Impact({ merge }: { merge: Merge }) {
           />
         </section>
       )}
-      {left.length > 0 && (
-        <section className="card card-body">
-          <h2>{t("merge.left")}</h2>
-          <PlainTable
-            caption={t("merge.left")}
-            rows={left}
-            keyOf={(_, index) => index}
-            columns={[
-              {
-                key: "record",
-                title: t("merge.record"),
-                row: true,
-                cell: ({ name }) => <Reference name={name ?? ""} />,
-              },
-              {
-                key: "field",
-                title: t("merge.field"),
-                cell: ({ name = "", field = "" }) => {
-                  const found = catalogue
-                    .find(name.split("/")[0] ?? "")
-                    ?.fields.find((one) => one.name === camel(field));
-                  return found ? label(found.label) : "—";
-                },
-              },
-              { key: "why", title: t("merge.why"), cell: ({ reason }) => t(`merge.reason.${reason}`) },
-            ]}
-          />
-        </section>
-      )}
+      <LeftToSort left={merge.left} />
     </div>
   );
 }

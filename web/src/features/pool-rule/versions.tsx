@@ -1,6 +1,6 @@
 import { useQuery } from "@tanstack/react-query";
 import { Link } from "react-router";
-import type { RecordJson } from "@/api/client";
+import { splitName, type RecordJson } from "@/api/client";
 import { useText } from "@/i18n";
 import { formatInstant } from "@/kit/dates";
 import { FieldValue } from "@/kit/field-value";
@@ -8,14 +8,15 @@ import { quote } from "@/kit/filter";
 import { firstPageQuery, titleOf, useResource } from "@/kit/queries";
 import { ErrorNote, Skeleton } from "@/kit/states";
 
-/** Every version of the rules of this sea, newest first; an old one comes back as a new one. */
+/** Every version of the rules of this pool, newest first; an old one comes back as a new one. */
 export function Versions({ rule }: { rule: RecordJson }) {
   const { t, language } = useText();
-  const resource = useResource("poolRules");
+  const { collection } = splitName(rule.name);
+  const resource = useResource(collection);
   const state = resource.fields.find(({ name }) => name === "state");
   const pool = String(rule["pool"] ?? "");
   const found = useQuery(
-    firstPageQuery("poolRules", {
+    firstPageQuery(collection, {
       filter: pool ? `pool = ${quote(pool)}` : "NOT pool:*",
       orderBy: "revision desc",
       pageSize: 50,
@@ -46,7 +47,9 @@ export function Versions({ rule }: { rule: RecordJson }) {
           </li>
         ))}
       </ol>
-      <p className="faint">{t("poolRule.rollbackText")}</p>
+      {resource.verbs.some(({ name }) => name === "rollback") && (
+        <p className="faint">{t("poolRule.rollbackText")}</p>
+      )}
     </section>
   );
 }

@@ -7,29 +7,33 @@ import { formatInstant } from "@/kit/dates";
 import { columnOf, PagedTable } from "@/kit/plain-table";
 import { pagesQuery, titleOf, useResource } from "@/kit/queries";
 import { Empty } from "@/kit/states";
+import type { Kind } from "./kinds";
 
 const PAGE = 50;
-const SHOWN = ["seaClause", "lastInteractionTime", "level"];
 
-/** My customers in the order in which they go to the public sea if nothing happens. */
-export function Due() {
+/** What is mine, in the order in which it goes back to its pool if nothing happens. */
+export function Due({ kind }: { kind: Kind }) {
   const { t, language, label } = useText();
-  const resource = useResource("accounts");
+  const resource = useResource(kind.collection);
   const pages = useInfiniteQuery(
-    pagesQuery("accounts", { filter: "owner = me AND seaDueTime:*", orderBy: "seaDueTime", pageSize: PAGE }),
+    pagesQuery(kind.collection, {
+      filter: `owner = me AND ${kind.due}:*`,
+      orderBy: kind.due,
+      pageSize: PAGE,
+    }),
   );
   return (
-    <section className="card card-body" aria-label={t("sea.due")}>
+    <section className="card card-body" aria-label={t(`pool.${kind.words}.due`)}>
       <PagedTable
-        caption={t("sea.due")}
+        caption={t(`pool.${kind.words}.due`)}
         pages={pages}
         lines={8}
-        none={<Empty title={t("sea.noneDue")} text={t("sea.noneDueText")} />}
+        none={<Empty title={t(`pool.${kind.words}.noneDue`)} text={t(`pool.${kind.words}.noneDueText`)} />}
         stacked
         columns={[
           {
             key: "customer",
-            title: t("sea.customer"),
+            title: t(`pool.${kind.words}.item`),
             row: true,
             cell: (record) => <Link to={`/${record.name}`}>{titleOf(record, resource, language)}</Link>,
           },
@@ -38,12 +42,12 @@ export function Due() {
             title: t("sea.left"),
             cell: (record) => (
               <>
-                <Countdown until={String(record["seaDueTime"])} />{" "}
-                <span className="faint">{formatInstant(String(record["seaDueTime"]), language)}</span>
+                <Countdown until={String(record[kind.due])} />{" "}
+                <span className="faint">{formatInstant(String(record[kind.due]), language)}</span>
               </>
             ),
           },
-          ...fieldsNamed(resource.fields, SHOWN).map((field) => columnOf(field, label)),
+          ...fieldsNamed(resource.fields, kind.own).map((field) => columnOf(field, label)),
         ]}
       />
     </section>

@@ -15,24 +15,24 @@ import { useSettled } from "@/kit/settled";
 import { Empty } from "@/kit/states";
 import { tell } from "@/kit/toasts";
 import { messageOf, VerbDialog } from "@/kit/verbs";
+import type { Kind } from "./kinds";
 import { quotaQuery } from "./quota";
 
 const PAGE = 30;
-const SHOWN = ["industry", "level", "source", "how", "pooledTime", "lastInteractionTime"];
 
-/** The customers of a pool as its members see them; who is refused a claim reads why beside it. */
-export function PoolItems({ pool }: { pool: RecordJson }) {
+/** What waits in a pool as its members see it; who is refused a claim reads why beside it. */
+export function PoolItems({ kind, pool }: { kind: Kind; pool: RecordJson }) {
   const { t, language, label } = useText();
   const client = useQueryClient();
   const navigate = useNavigate();
   const session = useSession();
-  const resource = useResource("poolItems");
-  const pools = useResource("pools");
-  const accounts = useResource("accounts");
+  const resource = useResource(kind.items);
+  const pools = useResource(kind.pools);
+  const waiting = useResource(kind.collection);
   const [typed, setTyped] = useState("");
   const q = useSettled(typed.trim());
   const pages = useInfiniteQuery({
-    ...pagesQuery("poolItems", {
+    ...pagesQuery(kind.items, {
       q,
       filter: allOf(`pool = ${quote(pool.name)}`),
       orderBy: q ? "" : "pooledTime desc",
@@ -40,26 +40,25 @@ export function PoolItems({ pool }: { pool: RecordJson }) {
     }),
     placeholderData: (before) => before,
   });
-  const quota = useQuery(quotaQuery(pool.name)).data;
+  const quota = useQuery({ ...quotaQuery(pool.name), enabled: kind.counted }).data;
   const [refused, setRefused] = useState<Record<string, string>>({});
   const [busy, setBusy] = useState<string>();
-  const [opened, setOpened] = useState<{ item: RecordJson; account: RecordJson }>();
+  const [opened, setOpened] = useState<{ item: RecordJson; record: RecordJson }>();
   const [picked, setPicked] = useState<ReadonlySet<string>>(new Set());
   const [asking, setAsking] = useState<string>();
 
-  const claim = accounts.verbs.find((verb) => verb.name === "claim" && verb.onRecord);
-  const mayClaim = claim !== undefined && may(session, claim.permission) && quota?.member === true;
+  const claim = waiting.verbs.find((verb) => verb.name === "claim" && verb.onRecord);
+  const mayClaim =
+    claim !== undefined && may(session, claim.permission) && (!kind.counted || quota?.member === true);
   const managing = ((pool["managers"] as string[] | undefined) ?? []).includes(session.employee ?? "");
   const verbs = managing
-    ? pools.verbs.filter(
-        (verb) => ["assignItems", "transferItems"].includes(verb.name) && may(session, verb.permission),
-      )
+    ? pools.verbs.filter((verb) => kind.managing.includes(verb.name) && may(session, verb.permission))
     : [];
   const asked = verbs.find((verb) => verb.name === asking);
 
   const renew = () => {
-    void client.invalidateQueries({ queryKey: ["list", "poolItems"] });
-    void client.invalidateQueries({ queryKey: ["list", "accounts"] });
+    void client.invalidateQueries({ queryKey: ["list", kind.items] });
+    void client.invalidateQueries({ queryKey: ["list", kind.collection] });
     void client.invalidateQueries({ queryKey: ["record", pool.name] });
   };
   const refuse = (item: RecordJson, error: unknown) => {
@@ -67,14 +66,14 @@ export function PoolItems({ pool }: { pool: RecordJson }) {
     tell(messageOf(error), "bad", { detail: titleOf(item, resource, language) });
   };
   const take = async (item: RecordJson) => {
-    const account = String(item["account"]);
+    const name = String(item[kind.field]);
     setBusy(item.name);
     setRefused(({ [item.name]: _, ...others }) => others);
     try {
-      await act(account, "claim", {}, undefined, crypto.randomUUID());
+      await act(name, "claim", {}, undefined, crypto.randomUUID());
       setOpened(undefined);
       tell(t("sea.claimed", { title: titleOf(item, resource, language) }), "good", {
-        action: { label: t("action.open"), run: () => void navigate(`/${account}`) },
+        action: { label: t("action.open"), run: () => void navigate(`/${name}`) },
       });
     } catch (error) {
       refuse(item, error);
@@ -85,7 +84,7 @@ export function PoolItems({ pool }: { pool: RecordJson }) {
   };
   const look = async (item: RecordJson) => {
     try {
-      setOpened({ item, account: await act(item.name, "open", {}) });
+      setOpened({ item, record: await act(item.name, "open", {}) });
     } catch (error) {
       refuse(item, error);
     } finally {
@@ -93,27 +92,31 @@ export function PoolItems({ pool }: { pool: RecordJson }) {
     }
   };
   const title = (item: RecordJson) => titleOf(item, resource, language);
-  const pick = (account: string) =>
+  const pick = (name: string) =>
     setPicked((before) => {
       const next = new Set(before);
-      if (!next.delete(account)) next.add(account);
+      if (!next.delete(name)) next.add(name);
       return next;
     });
   const columns: Column<RecordJson>[] = [
     {
       key: "customer",
-      title: t("sea.customer"),
+      title: t(`pool.${kind.words}.item`),
       row: true,
       cell: (item) => (
         <>
-          <button type="button" className="link" onClick={() => void look(item)}>
-            {title(item)}
-          </button>
+          {kind.counted ? (
+            <button type="button" className="link" onClick={() => void look(item)}>
+              {title(item)}
+            </button>
+          ) : (
+            title(item)
+          )}
           {refused[item.name] && <p className="field-error">{refused[item.name]}</p>}
         </>
       ),
     },
-    ...fieldsNamed(resource.fields, SHOWN).map((field) => {
+    ...fieldsNamed(resource.fields, kind.shown).map((field) => {
       const column = columnOf(field, label);
       if (field.kind !== "instant") return column;
       const ago = (item: RecordJson) => formatRelative(String(item[field.name]), language);
@@ -147,14 +150,14 @@ export function PoolItems({ pool }: { pool: RecordJson }) {
         <input
           type="checkbox"
           aria-label={t("sea.pick", { title: title(item) })}
-          checked={picked.has(String(item["account"]))}
-          onChange={() => pick(String(item["account"]))}
+          checked={picked.has(String(item[kind.field]))}
+          onChange={() => pick(String(item[kind.field]))}
         />
       ),
     });
 
   return (
-    <section className="card" aria-label={t("sea.waiting")}>
+    <section className="card" aria-label={t(`pool.${kind.words}.waiting`)}>
       <div className="card-head">
         <label className="search-field">
           <span className="visually-hidden">{t("list.search")}</span>
@@ -180,10 +183,10 @@ export function PoolItems({ pool }: { pool: RecordJson }) {
       </div>
       <div className="card-body">
         <PagedTable
-          caption={t("sea.waiting")}
+          caption={t(`pool.${kind.words}.waiting`)}
           pages={pages}
           lines={8}
-          none={<Empty title={t(q ? "list.noneFiltered" : "sea.empty")} />}
+          none={<Empty title={t(q ? "list.noneFiltered" : `pool.${kind.words}.empty`)} />}
           stacked
           columns={columns}
         />
@@ -211,7 +214,7 @@ export function PoolItems({ pool }: { pool: RecordJson }) {
             <p className="note">{t("sea.hidden")}</p>
           )}
           {refused[opened.item.name] && <p className="field-error">{refused[opened.item.name]}</p>}
-          <RecordFields resource={accounts} record={opened.account} />
+          <RecordFields resource={waiting} record={opened.record} />
         </Drawer>
       )}
       {asked && (

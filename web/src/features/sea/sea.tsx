@@ -8,40 +8,45 @@ import { firstPageQuery, titleOf, useCatalogue, useResource, useSession } from "
 import { Segmented } from "@/kit/segmented";
 import { Empty, Loaded } from "@/kit/states";
 import { Due } from "./due";
+import { LEAD_POOLS, SEA, type Kind } from "./kinds";
 import { PoolItems } from "./pool-items";
 import { Quota } from "./quota";
 
 const POOLS = 50;
 
-/** Customers that wait for an owner, what I may still claim, and which of mine are about to go there. */
-export function SeaPage() {
+export const SeaPage = () => <Pools kind={SEA} />;
+
+export const LeadPoolsPage = () => <Pools kind={LEAD_POOLS} />;
+
+/** What waits for an owner, what I may still claim, and what of mine is about to go there. */
+function Pools({ kind }: { kind: Kind }) {
   const { t, language, noun } = useText();
   const session = useSession();
   const catalogue = useCatalogue();
-  const resource = useResource("pools");
+  const resource = useResource(kind.pools);
   const [params, go] = useAddress();
-  const pools = useQuery(firstPageQuery("pools", { filter: 'state = "OPEN"', pageSize: POOLS }));
+  const pools = useQuery(firstPageQuery(kind.pools, { filter: 'state = "OPEN"', pageSize: POOLS }));
   const open = pools.data?.records ?? [];
   const mine = params.get("tab") === "mine";
   const pool = open.find(({ name }) => name === params.get("pool")) ?? open[0];
-  const rules = catalogue.find("poolRules");
+  const rules = catalogue.find(kind.rules);
 
   return (
     <Page
-      title={t("page.sea")}
+      title={t(`page.${kind.page}`)}
       actions={
         <>
           <Segmented
-            label={t("page.sea")}
+            label={t(`page.${kind.page}`)}
             value={mine ? "mine" : ""}
             options={[
-              { key: "", title: t("sea.waiting") },
-              { key: "mine", title: t("sea.due") },
+              { key: "", title: t(`pool.${kind.words}.waiting`) },
+              { key: "mine", title: t(`pool.${kind.words}.due`) },
             ]}
             onChange={(tab) => go({ tab })}
           />
           {rules && may(session, rules.permissions.update) && (
-            <Link className="button" to="/poolRules">
+            <Link className="button" to={`/${kind.rules}`}>
               {t("sea.rules")}
             </Link>
           )}
@@ -49,15 +54,15 @@ export function SeaPage() {
       }
     >
       {mine ? (
-        <Due />
+        <Due kind={kind} />
       ) : (
         <Loaded query={pools} lines={8}>
           {() =>
             !pool ? (
               <section className="card">
-                <Empty title={t("sea.noPool")} text={t("sea.noPoolText")}>
+                <Empty title={t(`pool.${kind.words}.noPool`)} text={t(`pool.${kind.words}.noPoolText`)}>
                   {may(session, resource.permissions.create) && (
-                    <Link className="button button-primary" to="/pools/new">
+                    <Link className="button button-primary" to={`/${kind.pools}/new`}>
                       {t("form.newTitle", { what: noun(resource.label) })}
                     </Link>
                   )}
@@ -66,7 +71,7 @@ export function SeaPage() {
             ) : (
               <>
                 <div className="list-bar">
-                  <span className="chip-group" role="group" aria-label={t("sea.pools")}>
+                  <span className="chip-group" role="group" aria-label={t(`pool.${kind.words}.pools`)}>
                     {open.map((one) => (
                       <button
                         key={one.name}
@@ -79,10 +84,10 @@ export function SeaPage() {
                       </button>
                     ))}
                   </span>
-                  <Link to={`/${pool.name}`}>{t("sea.poolPage")}</Link>
+                  <Link to={`/${pool.name}`}>{t(`pool.${kind.words}.poolPage`)}</Link>
                 </div>
-                <Quota pool={pool.name} />
-                <PoolItems key={pool.name} pool={pool} />
+                {kind.counted && <Quota pool={pool.name} />}
+                <PoolItems key={pool.name} kind={kind} pool={pool} />
               </>
             )
           }
