@@ -11,6 +11,7 @@ from sqlalchemy import and_, func, or_, select
 from sales.commission_work import differing
 from sales.engine import Given, run
 from sales.model.commission_statement import make_statements
+from sales.model.deal_registration import DealRegistration
 from sales.model.discount_policy import DiscountPolicy
 from sales.model.forecast_snapshot import take_snapshots
 from sales.model.incumbency import AHEAD, Incumbency
@@ -72,6 +73,18 @@ async def remind_of_tasks(as_of: datetime, call: Call) -> None:
         due.order_by(SalesTask.due_time).limit(AT_ONCE).with_for_update(skip_locked=True)
     ):
         task.remind(as_of, call)
+
+
+@cron("0 8 * * *", zone="Asia/Shanghai", collapse=True)
+async def follow_registrations(as_of: datetime, call: Call) -> None:
+    """Ends protections whose days are over, and reminds of those that end and of decisions that are late."""
+    day = as_of.astimezone(ZONE).date()
+    live = select(DealRegistration).where(DealRegistration.state.in_(("SUBMITTED", "APPROVED")))
+    for row in await call.db.scalars(live.order_by(DealRegistration.id).with_for_update(skip_locked=True)):
+        if row.state == "APPROVED" and not row.protected(day):
+            row.expire()
+        else:
+            row.remind(day, call)
 
 
 @cron("0 7 * * *", zone="Asia/Shanghai", collapse=True)

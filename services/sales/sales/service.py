@@ -28,6 +28,7 @@ from sales.model.commission_statement import CommissionStatement
 from sales.model.competitor import Competitor
 from sales.model.conversion import conversion_of
 from sales.model.course_completion import CourseCompletion
+from sales.model.deal_registration import DealRegistration
 from sales.model.discount_policy import DiscountPolicy
 from sales.model.forecast_snapshot import Forecast
 from sales.model.incumbency import Incumbency
@@ -66,6 +67,7 @@ class SalesService(LeadMethods, TargetMethods, TelesalesMethods):
     discount_policies = Standard(DiscountPolicy)
     incumbencies = Standard(Incumbency)
     assignment_rules = Standard(AssignmentRule)
+    deal_registrations = Standard(DealRegistration)
     commission_plans = Standard(CommissionPlan)
     commission_entries = Standard(CommissionEntry)
     commission_statements = Standard(CommissionStatement)

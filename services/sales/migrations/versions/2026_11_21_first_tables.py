@@ -679,6 +679,90 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("deal", "kind", "name", name=op.f("deal_records_pkey")),
     )
     op.create_table(
+        "deal_registrations",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("company_name", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("partner", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("contact_name", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("phone", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("email", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column(
+            "product_lines", postgresql.ARRAY(sa.Text()), server_default=sa.text("'{}'"), nullable=False
+        ),
+        sa.Column("region", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("amount_amount", sa.Numeric(precision=20, scale=4), nullable=True),
+        sa.Column("amount_currency", sa.Text(), nullable=True),
+        sa.Column("expected_close_date", sa.Date(), nullable=True),
+        sa.Column("need", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("evidence", postgresql.ARRAY(sa.Text()), server_default=sa.text("'{}'"), nullable=False),
+        sa.Column("submit_time", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("protect_until_date", sa.Date(), nullable=True),
+        sa.Column("extended", sa.Boolean(), server_default=sa.text("false"), nullable=False),
+        sa.Column("progress", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("refusal", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("opportunity", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("conflicts", postgresql.JSONB(), server_default=sa.text("'[]'"), nullable=False),
+        sa.Column("waits_for", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("company_key", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("notice_step", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("state", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("number", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("owner", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("department", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column(
+            "collaborators", postgresql.ARRAY(sa.Text()), server_default=sa.text("'{}'"), nullable=False
+        ),
+        sa.Column("pending_approval", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("create_time", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("update_time", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("creator", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column(
+            "custom", postgresql.JSONB(astext_type=sa.Text()), server_default=sa.text("'{}'"), nullable=False
+        ),
+        sa.Column("version", sa.Integer(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("deal_registrations_pkey")),
+    )
+    op.create_index(
+        "deal_registrations_department_update_time_index",
+        "deal_registrations",
+        ["department", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "deal_registrations_key_index", "deal_registrations", ["company_key", "state"], unique=False
+    )
+    op.create_index(
+        "deal_registrations_number_key",
+        "deal_registrations",
+        ["number"],
+        unique=True,
+        postgresql_where=sa.text("number != ''"),
+    )
+    op.create_index(
+        "deal_registrations_opportunity_index",
+        "deal_registrations",
+        ["opportunity", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "deal_registrations_owner_update_time_index",
+        "deal_registrations",
+        ["owner", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "deal_registrations_partner_index",
+        "deal_registrations",
+        ["partner", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "deal_registrations_update_time_index",
+        "deal_registrations",
+        [sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_table(
         "discount_policies",
         sa.Column("id", sa.Uuid(), nullable=False),
         sa.Column("display_name", sa.Text(), server_default=sa.text("''"), nullable=False),
@@ -1278,6 +1362,7 @@ def upgrade() -> None:
         sa.Column("external_id", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("credit", postgresql.JSONB(), server_default=sa.text("'[]'"), nullable=False),
         sa.Column("handovers", postgresql.JSONB(), server_default=sa.text("'[]'"), nullable=False),
+        sa.Column("deal_registration", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("state", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("number", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("owner", sa.Text(), server_default=sa.text("''"), nullable=False),
@@ -1317,6 +1402,12 @@ def upgrade() -> None:
         "opportunities_channel_partner_index",
         "opportunities",
         ["channel_partner", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "opportunities_deal_registration_index",
+        "opportunities",
+        ["deal_registration", sa.literal_column("update_time DESC"), "id"],
         unique=False,
     )
     op.create_index(
@@ -1369,6 +1460,13 @@ def upgrade() -> None:
         "opportunities",
         ["pipeline", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+    )
+    op.create_index(
+        "opportunities_registration_key",
+        "opportunities",
+        ["deal_registration"],
+        unique=True,
+        postgresql_where=sa.text("deal_registration <> ''"),
     )
     op.create_index(
         "opportunities_update_time_index",
@@ -2387,6 +2485,40 @@ def upgrade() -> None:
         postgresql_with={"fastupdate": "off"},
     )
     op.create_table(
+        "deal_registrations_search",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column(
+            "search_grams", postgresql.ARRAY(sa.Text(collation="C")), server_default="{}", nullable=False
+        ),
+        sa.Column("search_text", sa.Text(collation="C"), server_default="", nullable=False),
+        sa.Column(
+            "search_pinyin", postgresql.ARRAY(sa.Text(collation="C")), server_default="{}", nullable=False
+        ),
+        sa.ForeignKeyConstraint(
+            ["id"],
+            ["deal_registrations.id"],
+            name=op.f("deal_registrations_search_id_fkey"),
+            ondelete="CASCADE",
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("deal_registrations_search_pkey")),
+    )
+    op.create_index(
+        "ix_deal_registrations_search_search_grams",
+        "deal_registrations_search",
+        ["search_grams"],
+        unique=False,
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "off"},
+    )
+    op.create_index(
+        "ix_deal_registrations_search_search_pinyin",
+        "deal_registrations_search",
+        [sa.literal_column("array_to_tsvector(search_pinyin)")],
+        unique=False,
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "off"},
+    )
+    op.create_table(
         "discount_policies_search",
         sa.Column("id", sa.Uuid(), nullable=False),
         sa.Column(
@@ -3146,6 +3278,19 @@ def downgrade() -> None:
     )
     op.drop_table("discount_policies_search")
     op.drop_index(
+        "ix_deal_registrations_search_search_pinyin",
+        table_name="deal_registrations_search",
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "off"},
+    )
+    op.drop_index(
+        "ix_deal_registrations_search_search_grams",
+        table_name="deal_registrations_search",
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "off"},
+    )
+    op.drop_table("deal_registrations_search")
+    op.drop_index(
         "ix_competitors_search_search_pinyin",
         table_name="competitors_search",
         postgresql_using="gin",
@@ -3356,6 +3501,11 @@ def downgrade() -> None:
     op.drop_index("pipelines_default_key", table_name="pipelines", postgresql_where=sa.text("is_default"))
     op.drop_table("pipelines")
     op.drop_index("opportunities_update_time_index", table_name="opportunities")
+    op.drop_index(
+        "opportunities_registration_key",
+        table_name="opportunities",
+        postgresql_where=sa.text("deal_registration <> ''"),
+    )
     op.drop_index("opportunities_pipeline_index", table_name="opportunities")
     op.drop_index("opportunities_owner_update_time_index", table_name="opportunities")
     op.drop_index(
@@ -3372,6 +3522,7 @@ def downgrade() -> None:
         postgresql_where=sa.text("external_id <> ''"),
     )
     op.drop_index("opportunities_department_update_time_index", table_name="opportunities")
+    op.drop_index("opportunities_deal_registration_index", table_name="opportunities")
     op.drop_index("opportunities_channel_partner_index", table_name="opportunities")
     op.drop_index("opportunities_campaign_index", table_name="opportunities")
     op.drop_index("opportunities_account_index", table_name="opportunities")
@@ -3449,6 +3600,18 @@ def downgrade() -> None:
     )
     op.drop_index("discount_policies_free_product_index", table_name="discount_policies")
     op.drop_table("discount_policies")
+    op.drop_index("deal_registrations_update_time_index", table_name="deal_registrations")
+    op.drop_index("deal_registrations_partner_index", table_name="deal_registrations")
+    op.drop_index("deal_registrations_owner_update_time_index", table_name="deal_registrations")
+    op.drop_index("deal_registrations_opportunity_index", table_name="deal_registrations")
+    op.drop_index(
+        "deal_registrations_number_key",
+        table_name="deal_registrations",
+        postgresql_where=sa.text("number != ''"),
+    )
+    op.drop_index("deal_registrations_key_index", table_name="deal_registrations")
+    op.drop_index("deal_registrations_department_update_time_index", table_name="deal_registrations")
+    op.drop_table("deal_registrations")
     op.drop_table("deal_records")
     op.drop_index("course_completions_update_time_index", table_name="course_completions")
     op.drop_index("course_completions_owner_update_time_index", table_name="course_completions")

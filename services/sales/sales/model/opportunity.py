@@ -42,6 +42,12 @@ class Opportunity(Resource, Base):
             unique=True,
             postgresql_where=text("external_id <> ''"),
         ),
+        Index(
+            "opportunities_registration_key",
+            "deal_registration",
+            unique=True,
+            postgresql_where=text("deal_registration <> ''"),
+        ),
     )
 
     display_name: Mapped[str]
@@ -75,6 +81,7 @@ class Opportunity(Resource, Base):
     external_id: Mapped[str]
     credit: Mapped[Any]
     handovers: Mapped[Any]
+    deal_registration: Mapped[str]
     state: Mapped[str]
 
     async def creating(self, call: Call) -> None:
@@ -90,6 +97,10 @@ class Opportunity(Resource, Base):
             opportunity=self.name,
             channel_partner=self.channel_partner,
         )
+        # A registration makes an opportunity itself.
+        from sales.model.deal_registration import check_protection
+
+        await check_protection(self, call)
         self._enter(pipeline, self.stage, call)
         call.emit(events.OpportunityOpened, opportunity=self)
 

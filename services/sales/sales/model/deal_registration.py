@@ -1,0 +1,267 @@
+"""Deals that partners register: the first is protected, and learns nothing of the others."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import date, datetime, timedelta
+from typing import Any
+
+from crm.common.v1 import common_pb2
+from crm.options.v1 import options_pb2
+from crm.sales.v1 import events_pb2 as events
+from crm.sales.v1 import pb
+from crmkit.call import Call
+from crmkit.company import today
+from crmkit.errors import FailedPrecondition, required
+from crmkit.resource import Resource
+from crmkit.tables import Copy
+from crmkit.values import Money
+from crmkit.workdays import is_working_day
+from sales.model.base import HANDOVER, Base, one_at_a_time
+from sales.model.contact_keys import company_key
+from sales.model.opportunity import Opportunity
+from sales.model.pipeline import RUNNING
+from sales.model.product import products
+from sqlalchemy import Index, select
+from sqlalchemy.orm import Mapped
+
+PROTECTED_DAYS, EXTENSION_DAYS = 90, 30
+NOTICES = (14, 7, 1)
+DECIDE_WITHIN = 2
+REVIEWER = "sales.dealRegistrations.approve"
+_WANTED = (
+    "company_name",
+    "contact_name",
+    "product_lines",
+    "region",
+    "amount",
+    "expected_close_date",
+    "evidence",
+)
+
+
+class DealRegistration(Resource, Base):
+    """A deal of a partner. When it was received here decides who was first."""
+
+    __message__ = pb.DealRegistration
+    __table_args__ = (Index("deal_registrations_key_index", "company_key", "state"),)
+
+    company_name: Mapped[str]
+    partner: Mapped[str]
+    contact_name: Mapped[str]
+    phone: Mapped[str]
+    email: Mapped[str]
+    product_lines: Mapped[list[str]]
+    region: Mapped[str]
+    amount: Mapped[Money | None]
+    expected_close_date: Mapped[date | None]
+    need: Mapped[str]
+    evidence: Mapped[list[str]]
+    submit_time: Mapped[datetime | None]
+    protect_until_date: Mapped[date | None]
+    extended: Mapped[bool]
+    progress: Mapped[str]
+    refusal: Mapped[str]
+    opportunity: Mapped[str]
+    conflicts: Mapped[Any]
+    waits_for: Mapped[str]
+    company_key: Mapped[str]
+    notice_step: Mapped[str]
+    state: Mapped[str]
+
+    async def creating(self, call: Call) -> None:
+        """A partner registers for himself alone."""
+        self.state = "DRAFT"
+        self.partner = call.caller.account or self.partner
+        if call.caller.account:
+            # Whoever looks after the partner has it.
+            known = await call.copy(self.partner) or {}
+            self.owner, self.department = str(known.get("owner", "")), str(known.get("department", ""))
+        self.company_key = company_key(self.company_name)
+
+    async def updating(self, call: Call, changed: frozenset[str]) -> None:
+        """Only a draft changes."""
+        if changed <= HANDOVER:
+            return
+        self.check_state("DRAFT")
+        self.company_key = company_key(self.company_name)
+
+    async def deleting(self, call: Call) -> None:
+        """Only a draft goes; evidence stays."""
+        self.check_state("DRAFT")
+
+    async def submit(self, call: Call) -> None:
+        """Receives it, and looks for what it meets; the partner learns that it was received."""
+        self.check_state("DRAFT")
+        missing = [name for name in _WANTED if getattr(self, name) in (None, "", [])]
+        if not self.phone and not self.email:
+            missing.append("phone")
+        if not self.partner:
+            missing.append("partner")
+        if missing:
+            labels = [self.described.fields[name].rule.label for name in missing]
+            problem = FailedPrecondition(
+                "REGISTRATION_INCOMPLETE", missing=", ".join(call.text(one.zh, one.en) for one in labels)
+            )
+            problem.violations = [required(f"deal_registration.{name}") for name in missing]
+            raise problem
+        await one_at_a_time(call, [f"dealRegistrations:{self.company_key}"])
+        self.state, self.submit_time = "SUBMITTED", call.now
+        async with call.everybody():
+            earlier = await self._others(("SUBMITTED", "APPROVED", "CONVERTED"), call)
+            self.waits_for = next(
+                (one.name for one in earlier if one.state == "SUBMITTED" and self._meets(one)), ""
+            )
+            self.conflicts = [
+                *(_conflict("REGISTRATION", one.name, one.partner, self._meets(one)) for one in earlier),
+                *await self._met(call),
+            ]
+
+    async def approve(self, call: Call) -> None:
+        """Protects it for 90 days; of two that meet, the first is decided first."""
+        self.check_state("SUBMITTED")
+        await one_at_a_time(call, [f"dealRegistrations:{self.company_key}"])
+        async with call.everybody():
+            for one in await self._others(("SUBMITTED", "APPROVED", "CONVERTED"), call):
+                if not self._meets(one) or not one.submit_time or not self.submit_time:
+                    continue
+                if one.state == "SUBMITTED" and one.submit_time < self.submit_time:
+                    raise FailedPrecondition("REGISTRATION_WAITS", registration=one.number)
+                if one.state != "SUBMITTED" and one.protected(today(call)):
+                    raise FailedPrecondition("REGISTRATION_CONFLICT", registration=one.number)
+        self.state, self.protect_until_date = "APPROVED", today(call) + timedelta(days=PROTECTED_DAYS)
+        self.notice_step, self.waits_for = "", ""
+        call.emit(events.DealRegistrationApproved, deal_registration=self)
+
+    def reject(self, refusal: str, call: Call) -> None:
+        """Does not take it, for a reason that says nothing of others."""
+        self.check_state("SUBMITTED")
+        self.state, self.refusal = "REJECTED", refusal
+        call.emit(events.DealRegistrationRejected, deal_registration=self)
+
+    def withdraw(self) -> None:
+        """The partner takes it back."""
+        self.check_state("DRAFT", "SUBMITTED", "APPROVED")
+        self.state = "WITHDRAWN"
+
+    def extend(self, progress: str, call: Call) -> None:
+        """Thirty days more, once, for who tells what he did."""
+        self._check_protected(call)
+        if self.extended:
+            raise FailedPrecondition("EXTENSION_USED")
+        if self.protect_until_date is not None:
+            self.protect_until_date += timedelta(days=EXTENSION_DAYS)
+        self.extended, self.progress, self.notice_step = True, progress, ""
+
+    async def convert(self, account: str, call: Call) -> None:
+        """Makes the one deal of it, with the partner."""
+        if self.state == "CONVERTED":
+            return
+        self._check_protected(call)
+        deal = Opportunity(
+            display_name=f"{self.company_name}"[:200], account=account, need=self.need or self.company_name,
+            amount=self.amount, expected_close_date=self.expected_close_date, channel_partner=self.partner,
+            deal_registration=self.name,
+        )  # fmt: skip
+        await call.add(deal)
+        self.state, self.opportunity = "CONVERTED", deal.name
+
+    def expire(self) -> None:
+        """The protection is over; what was handed in stays."""
+        self.check_state("APPROVED")
+        self.state = "EXPIRED"
+
+    def protected(self, day: date) -> bool:
+        """Whether nobody else may have the deal on a day."""
+        live = self.state in ("APPROVED", "CONVERTED")
+        return live and self.protect_until_date is not None and day <= self.protect_until_date
+
+    def remind(self, day: date, call: Call) -> None:
+        """Tells of a decision that is late, and of a protection that ends, once for each step."""
+        if self.state == "SUBMITTED" and self.submit_time is not None:
+            waited = _working_days(self.submit_time.date(), day)
+            self._notice(
+                "REVIEW" if waited > DECIDE_WITHIN else "", "商机报备待审", "waits for a decision", call
+            )
+        elif self.state == "APPROVED" and self.protect_until_date is not None:
+            left = (self.protect_until_date - day).days
+            step = next((str(one) for one in sorted(NOTICES) if left <= one), "")
+            self._notice(step, f"报备保护期还剩 {left} 天", f"is protected for {left} days more", call)
+
+    def _notice(self, step: str, zh: str, en: str, call: Call) -> None:
+        if not step or step == self.notice_step:
+            return
+        self.notice_step = step
+        text = options_pb2.Text(zh=f"{zh}：{self.company_name}", en=f"{self.company_name} {en}")
+        notice = common_pb2.NoticeRaised(
+            kind="dealRegistration", subjects=[self.name], employees=[self.owner] if self.owner else [],
+            roles=["sales_manager"], text=text, dedupe_key=f"{self.name}:{step}:{self.protect_until_date}",
+        )  # fmt: skip
+        call.tell("crm.sales.v1.NoticeRaised", notice, self)
+
+    def _check_protected(self, call: Call) -> None:
+        if self.state == "EXPIRED" or (self.state == "APPROVED" and not self.protected(today(call))):
+            raise FailedPrecondition("REGISTRATION_EXPIRED", date=self.protect_until_date)
+        self.check_state("APPROVED")
+
+    def _meets(self, other: DealRegistration) -> bool:
+        """Whether both want the same: product lines and region overlap. Different lines may have different partners."""
+        lines = bool(set(self.product_lines) & set(other.product_lines))
+        one, two = self.region.rstrip("0"), other.region.rstrip("0")
+        return lines and (one.startswith(two) or two.startswith(one))
+
+    async def _others(self, states: Iterable[str], call: Call) -> list[DealRegistration]:
+        asked = select(DealRegistration).where(
+            DealRegistration.company_key == self.company_key, DealRegistration.state.in_(list(states)),
+            DealRegistration.id != self.id, DealRegistration.partner != self.partner,
+        )  # fmt: skip
+        return list(await call.db.scalars(asked.order_by(DealRegistration.submit_time)))
+
+    async def _met(self, call: Call) -> list[Any]:
+        """Our own customers of that name, and their open deals."""
+        core = self.company_name[:4]
+        asked = select(Copy.name, Copy.payload).where(
+            Copy.collection == "accounts", ~Copy.deleted, Copy.payload["displayName"].astext.contains(core, autoescape=True)
+        )  # fmt: skip
+        found = list[Any]()
+        for name, payload in await call.db.execute(asked.limit(500)):
+            if company_key(str(payload.get("displayName", ""))) != self.company_key:
+                continue
+            found.append(_conflict("ACCOUNT", name, str(payload.get("owner", "")), False))
+            deals = select(Opportunity).where(Opportunity.account == name, Opportunity.state.in_(RUNNING))
+            for deal in await call.db.scalars(deals.limit(50)):
+                lines = await _lines_of(deal.lines, call)
+                overlaps = bool(lines & set(self.product_lines))
+                found.append(_conflict("OPPORTUNITY", deal.name, deal.owner, overlaps))
+        return found
+
+
+async def check_protection(deal: Opportunity, call: Call) -> None:
+    """DEAL_PROTECTED where direct staff begin what a partner has registered; by whom is not said."""
+    if deal.deal_registration or call.caller.is_system or call.caller.may(REVIEWER) or not deal.lines:
+        return
+    company = (await call.copy(deal.account) or {}).get("displayName", "")
+    async with call.everybody():
+        asked = select(DealRegistration).where(
+            DealRegistration.company_key == company_key(str(company)),
+            DealRegistration.state.in_(("APPROVED", "CONVERTED")), DealRegistration.partner != deal.channel_partner,
+        )  # fmt: skip
+        rows = list(await call.db.scalars(asked))
+    lines = await _lines_of(deal.lines, call) if rows else set[str]()
+    for one in rows:
+        if one.protected(today(call)) and lines & set(one.product_lines):
+            raise FailedPrecondition("DEAL_PROTECTED", until=one.protect_until_date)
+
+
+async def _lines_of(lines: Any, call: Call) -> set[str]:
+    known = await products((line.product for line in lines if line.product), call)
+    return {product.line for product in known.values() if product.line}
+
+
+def _conflict(kind: str, record: str, owner: str, overlaps: bool) -> Any:
+    return pb.DealRegistration.Conflict(kind=kind, record=record, owner=owner, overlaps=overlaps)
+
+
+def _working_days(first: date, last: date) -> int:
+    """Working days after the first up to the last."""
+    return sum(is_working_day(first + timedelta(days=n)) for n in range(1, (last - first).days + 1))

@@ -1,0 +1,160 @@
+"""Deals that partners register, through the front door."""
+
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from crm.sales.v1 import pb
+from crmkit.auth import system
+from crmkit.testing import Refused, Service
+from sales.jobs import follow_registrations
+
+Made = Callable[..., Awaitable[Any]]
+Registration = pb.DealRegistration
+
+
+@pytest.fixture
+async def partner(sales: Service, account: Made) -> Any:
+    """The demo company's partner, whose account sales knows, and what he registers."""
+    person = sales.person("partner")
+    resource = {
+        "name": person.account,
+        "displayName": "蓝海渠道",
+        "owner": sales.person("manager").employee,
+        "department": sales.person("manager").department,
+    }
+    told = {"name": person.account, "action": "CREATED", "actor": "system/test", "resource": resource}
+    await sales.tell("crm.customer.v1.ResourceChanged", told, person.account)
+    return sales.client("partner")
+
+
+def body(company: str, line: str, **fields: Any) -> dict[str, Any]:
+    """All that a registration needs."""
+    return {
+        "companyName": company, "contactName": "周敏", "phone": "13900001111", "productLines": [line], "region": "310000",
+        "amount": {"currencyCode": "CNY", "amount": "80000.00"}, "expectedCloseDate": {"year": 2027, "month": 6, "day": 30},
+        "evidence": ["files/meeting-minutes"], "need": "两台分拣机", **fields,
+    }  # fmt: skip
+
+
+async def test_the_first_partner_is_protected_and_nobody_learns_by_whom(
+    sales: Service, partner: Any, account: Made, product: Made
+) -> None:
+    company, line = f"{uuid4().hex[:8]}物流有限公司", f"L{uuid4().hex[:6]}"
+    goods, rival = await product(line=line), await account(displayName="另一渠道")
+    customer = await account(displayName=company)
+    draft = await partner.CreateDealRegistration(
+        dealRegistration={"companyName": company, "region": "310000"}
+    )
+    assert draft.partner == sales.person("partner").account
+    with pytest.raises(Refused) as refused:
+        await partner.SubmitDealRegistration(name=draft.name)
+    assert refused.value.reason == "REGISTRATION_INCOMPLETE"
+    assert set(refused.value.violations) == {
+        f"deal_registration.{name}" for name in ("contact_name", "product_lines", "amount", "expected_close_date", "evidence", "phone")
+    }  # fmt: skip
+    whole = body(company, line)
+    await partner.UpdateDealRegistration(
+        dealRegistration={"name": draft.name, **whole}, updateMask=",".join(whole)
+    )
+    first = await partner.SubmitDealRegistration(name=draft.name)
+    # The partner learns that it was received, and no more; the reviewer sees what it meets.
+    assert (first.state, first.number[:3], len(first.conflicts), first.company_key) == (
+        Registration.SUBMITTED,
+        "DR-",
+        0,
+        "",
+    )
+    seen = await sales.manager.GetDealRegistration(name=first.name)
+    assert [(one.kind, one.record) for one in seen.conflicts] == [("ACCOUNT", customer)]
+    # The same company written otherwise, by another partner: it waits for the first.
+    same = body(company.replace("有限公司", "股份有限公司"), line, partner=rival, region="310115")
+    second = await sales.manager.CreateDealRegistration(dealRegistration=same)
+    second = await sales.manager.SubmitDealRegistration(name=second.name)
+    assert second.waits_for == first.name
+    with pytest.raises(Refused) as refused:
+        await sales.manager.ApproveDealRegistration(name=second.name)
+    assert refused.value.reason == "REGISTRATION_WAITS"
+    with pytest.raises(Refused) as refused:
+        await partner.GetDealRegistration(name=second.name)
+    assert refused.value.reason == "NOT_FOUND"
+    with pytest.raises(Refused) as refused:
+        await partner.ApproveDealRegistration(name=first.name)
+    assert refused.value.reason == "PERMISSION_DENIED"
+    approved = await sales.manager.ApproveDealRegistration(name=first.name)
+    assert approved.state == Registration.APPROVED
+    assert len(await sales.facts("crm.sales.v1.DealRegistrationApproved", first.name)) == 1
+    with pytest.raises(Refused) as refused:
+        await sales.manager.ApproveDealRegistration(name=second.name)
+    assert refused.value.reason == "REGISTRATION_CONFLICT"
+    rejected = await sales.manager.RejectDealRegistration(name=second.name, refusal="PROTECTED")
+    assert (rejected.state, rejected.refusal) == (Registration.REJECTED, Registration.PROTECTED)
+    # Another product line of the same company may be another partner's.
+    other = body(company, f"M{uuid4().hex[:6]}", partner=rival)
+    third = await sales.manager.CreateDealRegistration(dealRegistration=other)
+    third = await sales.manager.SubmitDealRegistration(name=third.name)
+    assert (await sales.manager.ApproveDealRegistration(name=third.name)).state == Registration.APPROVED
+
+    # Our own people meet the protection, not the partner's name.
+    deal = {
+        "displayName": "直销", "account": customer, "need": "x", "lines": [{"product": goods.name, "quantity": "1"}],
+        "expectedCloseDate": {"year": 2027, "month": 3, "day": 31},
+    }  # fmt: skip
+    with pytest.raises(Refused) as refused:
+        await sales.sales1.CreateOpportunity(opportunity=deal)
+    assert refused.value.reason == "DEAL_PROTECTED"
+    assert set(refused.value.info.metadata) == {"until"}
+    # One deal of it, with the partner, however often it is asked for.
+    for _ in range(2):
+        made = await sales.manager.ConvertDealRegistration(name=first.name, account=customer)
+    [opened] = (
+        await sales.manager.ListOpportunities(filter=f'deal_registration = "{first.name}"')
+    ).opportunities
+    assert (made.state, made.opportunity, opened.channel_partner) == (
+        Registration.CONVERTED,
+        opened.name,
+        first.partner,
+    )
+    assert (opened.amount.amount, opened.account) == ("80000.00", customer)
+
+
+async def test_a_protection_is_prolonged_once_reminded_of_and_over(
+    sales: Service, partner: Any, account: Made
+) -> None:
+    whole = body(f"{uuid4().hex[:8]}仓储有限公司", f"L{uuid4().hex[:6]}")
+    made = await partner.CreateDealRegistration(dealRegistration=whole)
+    await partner.SubmitDealRegistration(name=made.name)
+
+    async def morning(when: datetime) -> None:
+        async with sales.running.call("test", system("sales")) as call:
+            await follow_registrations(when, call)
+
+    async def steps() -> list[str]:
+        return [one["text"]["zh"][:6] for one in await sales.facts("crm.sales.v1.NoticeRaised", made.name)]
+
+    # A decision takes two working days; ten days are more than that whatever the weekday and the holiday.
+    now = datetime.now(UTC)
+    for days in (0, 12, 13):
+        await morning(now + timedelta(days=days))
+    assert await steps() == ["商机报备待审"]
+    approved = await sales.manager.ApproveDealRegistration(name=made.name)
+    until = approved.protect_until_date
+    end = datetime(until.year, until.month, until.day, 12, tzinfo=UTC)
+    assert 89 <= (end - now).days <= 91
+    extended = await partner.ExtendDealRegistration(name=made.name, progress="已演示样机")
+    assert (extended.extended, extended.progress) == (True, "已演示样机")
+    with pytest.raises(Refused) as refused:
+        await partner.ExtendDealRegistration(name=made.name, progress="再来")
+    assert refused.value.reason == "EXTENSION_USED"
+    end += timedelta(days=30)
+    for left in (20, 14, 13, 7, 1, 0):
+        await morning(end - timedelta(days=left))
+    assert len(await steps()) == 4
+    await morning(end + timedelta(days=1))
+    over = await partner.GetDealRegistration(name=made.name)
+    assert (over.state, list(over.evidence)) == (Registration.EXPIRED, list(made.evidence))
+    with pytest.raises(Refused) as refused:
+        await sales.manager.ConvertDealRegistration(name=made.name, account=await account())
+    assert refused.value.reason == "REGISTRATION_EXPIRED"
