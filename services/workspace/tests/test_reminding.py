@@ -482,3 +482,22 @@ async def test_the_facts_of_customers_make_notices_and_to_dos(workspace: Service
 
     (call,) = await workspace.eventually(cared, 30)
     assert (call.display_name, list(call.links)) == ("客户关怀：王总生日", [care["name"], account["name"]])
+    job = {
+        "name": f"salesTasks/{uuid4()}",
+        "displayName": "拜访三家老客户",
+        "dueTime": "2027-01-08T10:00:00Z",
+    }
+    given = {"salesTask": job, "people": [person.name]}
+    await workspace.tell("crm.sales.v1.SalesTaskAssigned", given, job["name"])
+
+    async def assigned() -> Any:
+        return list((await client.ListTasks(filter=f'source:"{job["name"]}" AND state = "OPEN"')).tasks)
+
+    (call,) = await workspace.eventually(assigned, 30)
+    assert (call.display_name, call.due_time.ToJsonString()) == ("拜访三家老客户", job["dueTime"])
+    await workspace.tell("crm.sales.v1.SalesTaskFinished", {"salesTask": job}, job["name"])
+
+    async def finished() -> bool:
+        return not await assigned()
+
+    await workspace.eventually(finished, 30)

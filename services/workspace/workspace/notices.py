@@ -237,12 +237,15 @@ TODOS: dict[str, ToDo] = {
         links=("occurrence.account", "occurrence.contact"), only=("channel", ("CALL",)),
     ),
     "crm.sales.v1.SalesTaskAssigned": ToDo(
-        "task.name", ("people", "task.assignee", "task.owner"), "{task.displayName}", due="dueTime",
+        "salesTask.name", ("people",), "{salesTask.displayName}", due="salesTask.dueTime",
     ),
     "crm.billing.v1.AccountParked": ToDo("account.name", ("account.owner",), "计费失败：{account.displayName}"),
 }  # fmt: skip
 # What closes the to-dos of a source.
-OVER: dict[str, str] = {"crm.customer.v1.CollisionDecided": "case.name"}
+OVER: dict[str, str] = {
+    "crm.customer.v1.CollisionDecided": "case.name",
+    "crm.sales.v1.SalesTaskFinished": "salesTask.name",
+}
 
 
 def over(fact: Fact) -> str:
