@@ -33,6 +33,7 @@ from sales.jobs import (
     follow_registrations,
     follow_targets,
     list_incumbents,
+    mind_calls,
     miss_visits,
     print_quotes,
     remind_of_tasks,
@@ -47,7 +48,6 @@ from sales.model.lead_pool_rule import RUNS
 from sales.model.pipeline import seed_default_pipeline
 from sales.service import SalesService
 from sales.telesales import HANDLERS as TELESALES
-from sales.telesales import mind_calls
 
 
 def app() -> App:

@@ -10,12 +10,14 @@ from sqlalchemy import and_, func, or_, select
 
 from sales.commission_work import differing
 from sales.engine import Given, run
+from sales.model.call_list import SUPERVISOR, CallEntry
 from sales.model.commission_statement import make_statements
 from sales.model.deal_registration import DealRegistration
 from sales.model.discount_policy import DiscountPolicy
 from sales.model.forecast_snapshot import take_snapshots
 from sales.model.incumbency import AHEAD, Incumbency
 from sales.model.lead import Lead
+from sales.model.phone_call import LOST, PhoneCall
 from sales.model.price_book import PriceBook
 from sales.model.quote import ACCEPTABLE, Quote
 from sales.model.quote_records import QuotePricing
@@ -24,6 +26,7 @@ from sales.model.sales_task import OPEN as TASK_OPEN
 from sales.model.target import Target
 from sales.model.visit import Visit
 from sales.printing import print_unprinted
+from sales.telesales import tell_of
 from sales.winning import notice_incumbents
 
 AT_ONCE = 500
@@ -186,3 +189,28 @@ async def replayed(call: Call) -> list[str]:
     )
     rows = await call.db.scalars(sample)
     return [f"quotes/{row.quote}" for row in rows if run(Given.of_json(row.given)).digest != row.digest]
+
+
+@every("1m", collapse=True)
+async def mind_calls(as_of: datetime, call: Call) -> None:
+    """Tells of promised calls at their minute and of those an hour late; gives locks back, closes calls without an end."""
+    late = as_of - SUPERVISOR
+    due = select(CallEntry).where(
+        CallEntry.state == "CALLBACK", CallEntry.next_time <= as_of,
+        (CallEntry.notice_step == "") | ((CallEntry.notice_step == "DUE") & (CallEntry.next_time <= late)),
+    )  # fmt: skip
+    for entry in await call.db.scalars(
+        due.order_by(CallEntry.next_time).limit(AT_ONCE).with_for_update(skip_locked=True)
+    ):
+        entry.notice_step = "LATE" if entry.next_time is not None and entry.next_time <= late else "DUE"
+        await tell_of(entry, call)
+    left = select(CallEntry).where(CallEntry.state == "LOCKED", CallEntry.lock_until_time <= as_of)
+    for entry in await call.db.scalars(left.limit(AT_ONCE).with_for_update(skip_locked=True)):
+        busy = PhoneCall.state.in_(("DIALLING", "CONNECTED", "ENDED"))
+        if await call.find(PhoneCall, PhoneCall.entry == entry.name, busy) is None:
+            entry.put_back()
+    lost = select(PhoneCall).where(
+        PhoneCall.state.in_(("DIALLING", "CONNECTED")), PhoneCall.start_time <= as_of - LOST
+    )
+    for row in await call.db.scalars(lost.limit(AT_ONCE).with_for_update(skip_locked=True)):
+        row.close_lost(as_of)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hmac
 import json
 import logging
-from datetime import UTC, datetime
+from datetime import UTC
 from typing import Any
 
 import httpx
@@ -19,15 +19,13 @@ from crm.workspace.v1 import events_pb2 as workspace_events
 from crmkit.call import Call
 from crmkit.errors import NotFound
 from crmkit.mapping import to_timestamp
-from crmkit.schedule import every
 from crmkit.standard import Standard
-from sqlalchemy import select
 
 from sales.model.base import one_at_a_time
-from sales.model.call_list import SUPERVISOR, CallEntry, CallList, agents_left, allow, refuse
+from sales.model.call_list import CallEntry, CallList, agents_left, allow, refuse
 from sales.model.call_script import CallScript
 from sales.model.lead import uuid_of
-from sales.model.phone_call import LOST, PhoneCall, check_wrapped_up, dial, incoming
+from sales.model.phone_call import PhoneCall, check_wrapped_up, dial, incoming
 
 AT_ONCE = 500
 ANSWERS_WITHIN = 5.0
@@ -144,35 +142,11 @@ async def on_agent_offboarded(event: workspace_events.EmployeeOffboarded, call: 
     await agents_left(event.employee.name, call)
 
 
-@every("1m", collapse=True)
-async def mind_calls(as_of: datetime, call: Call) -> None:
-    """Tells of promised calls at their minute and of those an hour late; gives locks back, closes calls without an end."""
-    late = as_of - SUPERVISOR
-    due = select(CallEntry).where(
-        CallEntry.state == "CALLBACK", CallEntry.next_time <= as_of,
-        (CallEntry.notice_step == "") | ((CallEntry.notice_step == "DUE") & (CallEntry.next_time <= late)),
-    )  # fmt: skip
-    for entry in await call.db.scalars(
-        due.order_by(CallEntry.next_time).limit(AT_ONCE).with_for_update(skip_locked=True)
-    ):
-        entry.notice_step = "LATE" if entry.next_time is not None and entry.next_time <= late else "DUE"
-        await _notice(entry, call)
-    left = select(CallEntry).where(CallEntry.state == "LOCKED", CallEntry.lock_until_time <= as_of)
-    for entry in await call.db.scalars(left.limit(AT_ONCE).with_for_update(skip_locked=True)):
-        busy = PhoneCall.state.in_(("DIALLING", "CONNECTED", "ENDED"))
-        if await call.find(PhoneCall, PhoneCall.entry == entry.name, busy) is None:
-            entry.put_back()
-    lost = select(PhoneCall).where(
-        PhoneCall.state.in_(("DIALLING", "CONNECTED")), PhoneCall.start_time <= as_of - LOST
-    )
-    for row in await call.db.scalars(lost.limit(AT_ONCE).with_for_update(skip_locked=True)):
-        row.close_lost(as_of)
-
-
 HANDLERS = [on_call_requested, on_consent_changed, on_agent_frozen, on_agent_offboarded]
 
 
-async def _notice(entry: CallEntry, call: Call) -> None:
+async def tell_of(entry: CallEntry, call: Call) -> None:
+    """Tells the agent that the promised minute has come, and an hour later who supervises the list too."""
     people = [entry.owner]
     if entry.notice_step == "LATE":
         book = await call.find(CallList, CallList.id == uuid_of(entry.call_list))

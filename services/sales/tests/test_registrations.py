@@ -45,6 +45,12 @@ async def test_the_first_partner_is_protected_and_nobody_learns_by_whom(
     company, line = f"{uuid4().hex[:8]}物流有限公司", f"L{uuid4().hex[:6]}"
     goods, rival = await product(line=line), await account(displayName="另一渠道")
     customer = await account(displayName=company)
+
+    async def known() -> bool:
+        async with sales.running.system_call("look", None) as call:
+            return await call.copy(customer) is not None
+
+    await sales.eventually(known)
     draft = await partner.CreateDealRegistration(
         dealRegistration={"companyName": company, "region": "310000"}
     )

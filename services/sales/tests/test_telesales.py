@@ -12,10 +12,10 @@ from crm.sales.v1 import pb
 from crmkit.auth import system
 from crmkit.testing import Refused, Service
 from local_platform.pbx import Exchange
+from sales.jobs import mind_calls
 from sales.model.call_list import CallEntry
 from sales.model.call_script import dead_ends
 from sales.model.calling_hours import Hours, normal, zone_of
-from sales.telesales import mind_calls
 from sqlalchemy import select, update
 
 Made = Callable[..., Awaitable[Any]]
