@@ -8,6 +8,7 @@ import grpc
 import pytest
 from crm.workspace.v1 import pb
 from crmkit.testing import Refused, Service
+from sqlalchemy import text
 
 
 class Structure:
@@ -27,6 +28,21 @@ class Structure:
 @pytest.fixture
 def structure(workspace: Service) -> Structure:
     return Structure(workspace)
+
+
+async def crowd(workspace: Service, like: str, size: int) -> None:
+    """So many more people beside one, and no more."""
+    places = {"like": like.partition("/")[2], "size": size}
+    async with workspace.running.system_call("crowd", None) as call:
+        await call.db.execute(text("DELETE FROM employees WHERE username LIKE 'crowd-%'"))
+        await call.db.execute(
+            text(
+                "INSERT INTO employees SELECT (jsonb_populate_record(one, jsonb_build_object("
+                "'id', gen_random_uuid(), 'username', 'crowd-' || n, 'number', 'CROWD-' || n, 'subject', ''))).*"
+                " FROM employees one, generate_series(1, :size) AS n WHERE one.id = :like"
+            ),
+            places,
+        )
 
 
 async def custom_role(workspace: Service, office: Any, mark: str, permissions: list[str]) -> Any:
@@ -137,12 +153,14 @@ async def test_a_move_is_seen_by_everybody_and_the_past_keeps_its_tree(
     ]
     member = await office.hire(f"member.{mark}", ["finance"], department=team.name)
     task = await (await office.client_of(member)).CreateTask(task={"displayName": f"随队{mark}"})
+    await crowd(workspace, member.name, 5_000)
 
     async def seen() -> list[bool]:
         pages = [(await client.ListTasks(filter=f'display_name = "随队{mark}"')).tasks for client in clients]
         return [any(one.name == task.name for one in page) for page in pages]
 
     assert await seen() == [True, False]
+    assert (await admin.PreviewDepartment(name=team.name, target=south.name)).people == 5_001
     before = datetime.now(UTC)
     await admin.MoveDepartment(name=team.name, parent=south.name)
 
@@ -150,6 +168,7 @@ async def test_a_move_is_seen_by_everybody_and_the_past_keeps_its_tree(
         return await seen() == [False, True]
 
     await workspace.eventually(moved, 60)
+    await crowd(workspace, member.name, 0)
 
     async def parent_at(time: datetime) -> str:
         tree = (await admin.ListDepartmentsAsOf(time=time.isoformat())).departments
