@@ -1,6 +1,6 @@
 """Working days of China: with the public holidays and the days that make up for them, as far as announced."""
 
-from datetime import date
+from datetime import date, timedelta
 
 # The package tells no types.
 from chinese_calendar import is_workday  # pyright: ignore[reportMissingTypeStubs, reportUnknownVariableType]
@@ -14,3 +14,8 @@ def is_working_day(day: date) -> bool:
         return bool(is_workday(day))
     except NotImplementedError:
         return day.weekday() < SATURDAY
+
+
+def working_days(first: date, last: date) -> int:
+    """How many working days there are from first to last, both counted; none where last is before first."""
+    return sum(is_working_day(first + timedelta(days=n)) for n in range((last - first).days + 1))

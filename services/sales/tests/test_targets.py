@@ -9,8 +9,9 @@ import pytest
 from crm.sales.v1 import pb
 from crmkit.auth import system
 from crmkit.testing import Refused, Service
+from crmkit.workdays import working_days
 from sales.jobs import follow_targets
-from sales.model.target import span, working_days
+from sales.model.target import span
 from uuid_utils.compat import uuid7
 
 

@@ -16,7 +16,7 @@ from crmkit.errors import FailedPrecondition, required
 from crmkit.resource import Resource
 from crmkit.tables import Copy
 from crmkit.values import Money
-from crmkit.workdays import is_working_day
+from crmkit.workdays import working_days
 from sales.model.base import HANDOVER, Base, one_at_a_time
 from sales.model.contact_keys import company_key
 from sales.model.opportunity import Opportunity
@@ -179,7 +179,7 @@ class DealRegistration(Resource, Base):
     def remind(self, day: date, call: Call) -> None:
         """Tells of a decision that is late, and of a protection that ends, once for each step."""
         if self.state == "SUBMITTED" and self.submit_time is not None:
-            waited = _working_days(self.submit_time.date(), day)
+            waited = working_days(self.submit_time.date() + timedelta(days=1), day)
             self._notice(
                 "REVIEW" if waited > DECIDE_WITHIN else "", "商机报备待审", "waits for a decision", call
             )
@@ -260,8 +260,3 @@ async def _lines_of(lines: Any, call: Call) -> set[str]:
 
 def _conflict(kind: str, record: str, owner: str, overlaps: bool) -> Any:
     return pb.DealRegistration.Conflict(kind=kind, record=record, owner=owner, overlaps=overlaps)
-
-
-def _working_days(first: date, last: date) -> int:
-    """Working days after the first up to the last."""
-    return sum(is_working_day(first + timedelta(days=n)) for n in range(1, (last - first).days + 1))

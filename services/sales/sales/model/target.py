@@ -20,7 +20,7 @@ from crmkit.errors import FailedPrecondition, NotFound, Validation, Violation, r
 from crmkit.mapping import to_date, to_timestamp
 from crmkit.resource import Resource
 from crmkit.values import Money, places
-from crmkit.workdays import is_working_day
+from crmkit.workdays import working_days
 from sales.forecast import below
 from sales.model.base import HANDOVER, Base, one_at_a_time
 from sales.model.opportunity import Opportunity
@@ -512,11 +512,6 @@ def span(period: str, day: date) -> tuple[date, date]:
     first = date(day.year, (day.month - 1) // months * months + 1, 1)
     last = first.month + months - 1
     return first, date(day.year, last, monthrange(day.year, last)[1])
-
-
-def working_days(first: date, last: date) -> int:
-    """Working days from first to last, both counted."""
-    return sum(is_working_day(first + timedelta(days=n)) for n in range((last - first).days + 1))
 
 
 def _parts(period: str, first: date, last: date) -> Any:
