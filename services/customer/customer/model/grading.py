@@ -8,9 +8,10 @@ from typing import Any
 from crm.customer.v1 import pb
 from crmkit import listing
 from crmkit.call import Call
-from crmkit.errors import FailedPrecondition, PermissionDenied, Validation, Violation
+from crmkit.errors import PermissionDenied, Validation, Violation
 from crmkit.resource import Resource
 from customer.model.base import Base
+from customer.model.rules import DraftRule
 from sqlalchemy import Index, select, text
 from sqlalchemy.orm import Mapped
 
@@ -18,7 +19,7 @@ MANAGE = "customer.gradingRules.activate"
 MONTHS = 12
 
 
-class GradingRule(Resource, Base):
+class GradingRule(DraftRule, Base):
     """Points for facts, and levels for points. In force it does not change."""
 
     __message__ = pb.GradingRule
@@ -39,18 +40,7 @@ class GradingRule(Resource, Base):
     async def creating(self, call: Call) -> None:
         """Begins as a draft."""
         self.state, self.currency = "DRAFT", self.currency or "CNY"
-        self._check(call)
-
-    async def updating(self, call: Call, changed: frozenset[str]) -> None:
-        """Only drafts change; a new owner changes nothing of the rule."""
-        if self.state != "DRAFT" and changed - {"collaborators", "owner", "department"}:
-            raise FailedPrecondition("RULE_IMMUTABLE")
-        self._check(call)
-
-    async def deleting(self, call: Call) -> None:
-        """What has graded somebody stays."""
-        if self.state != "DRAFT":
-            raise FailedPrecondition("RULE_IMMUTABLE")
+        self.check_content(call)
 
     def retire(self) -> None:
         """Out of force; levels stay as they are."""
@@ -70,7 +60,7 @@ class GradingRule(Resource, Base):
         reached = [(grade.points, grade.level) for grade in self.grades if grade.points <= points]
         return max(reached)[1] if reached else ""
 
-    def _check(self, call: Call) -> None:
+    def check_content(self, call: Call) -> None:
         if not call.caller.may(MANAGE):
             raise PermissionDenied("PERMISSION_DENIED", permission=MANAGE)
         from customer.model.account import Account

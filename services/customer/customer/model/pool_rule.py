@@ -10,6 +10,7 @@ from crmkit.call import Call
 from crmkit.errors import FailedPrecondition, PermissionDenied, Validation, Violation
 from crmkit.resource import Resource
 from customer.model.base import Base
+from customer.model.rules import DraftRule
 from sqlalchemy import Index, func, select, text
 from sqlalchemy.orm import Mapped
 
@@ -21,7 +22,7 @@ SIMULATION_COUNTS = timedelta(days=7)
 _CONTENT = ("clauses", "claim", "viewPerDay", "capacity", "warnDays", "graceDays")
 
 
-class PoolRule(Resource, Base):
+class PoolRule(DraftRule, Base):
     """One version of the rules of a pool. In force it does not change."""
 
     __message__ = pb.PoolRule
@@ -49,7 +50,7 @@ class PoolRule(Resource, Base):
     async def creating(self, call: Call) -> None:
         """A new version is the next one of its pool, counted without gaps."""
         self.state = "DRAFT"
-        self._check(call)
+        self.check_content(call)
         await call.db.execute(
             text("SELECT pg_advisory_xact_lock(hashtextextended(:key, 0))"), {"key": f"poolRules:{self.pool}"}
         )
@@ -57,21 +58,14 @@ class PoolRule(Resource, Base):
         self.revision = (last or 0) + 1
         self.display_name = self.display_name or f"V{self.revision}"
 
-    async def updating(self, call: Call, changed: frozenset[str]) -> None:
-        """Only drafts change; a new owner changes nothing of the rule."""
-        if self.state != "DRAFT" and changed - {"collaborators", "owner", "department"}:
-            raise FailedPrecondition("RULE_IMMUTABLE")
-        self._check(call)
-
     async def deleting(self, call: Call) -> None:
         """Versions are counted without gaps: none goes."""
-        if self.state != "DRAFT":
-            raise FailedPrecondition("RULE_IMMUTABLE")
+        await super().deleting(call)
         later = await call.find(PoolRule, PoolRule.pool == self.pool, PoolRule.revision > self.revision)
         if later is not None:
             raise FailedPrecondition("RULE_IMMUTABLE")
 
-    def _check(self, call: Call) -> None:
+    def check_content(self, call: Call) -> None:
         if not call.caller.may(MANAGE):
             raise PermissionDenied("PERMISSION_DENIED", permission=MANAGE)
         wrong: list[Violation] = []
