@@ -6,9 +6,7 @@ A move changes nothing in records, which name their department and not its place
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
-
-from sqlalchemy import select
+from typing import TYPE_CHECKING
 
 from crmkit import runs
 from crmkit.auth import system
@@ -17,7 +15,6 @@ from crmkit.errors import Problem
 from crmkit.events import Fact, listens
 from crmkit.rewriting import Place, rewrite
 from crmkit.runs import Kind, Run
-from crmkit.tables import BulkRun
 
 if TYPE_CHECKING:
     from crmkit.call import Call
@@ -30,7 +27,7 @@ RUN = "DepartmentMerge"
 async def on_department_merged(event: Fact, call: Call) -> None:
     """Queues what the service has of the department that ended."""
     department, into = event.payload["department"]["name"], event.payload["into"]
-    if not await call.db.scalar(select(BulkRun.id).where(BulkRun.about == department, BulkRun.kind == RUN)):
+    if not await runs.begun(call, RUN, department):
         requester = system(call.running.app.name).actor
         await runs.start(call, RUN, department, {"from": department, "into": into}, requester)
 
@@ -52,7 +49,7 @@ def _places(run: Run) -> Iterator[Place]:
     for model in run.running.models_by_collection.values():
         if not model.follows_departments:
             continue
-        columns: Any = getattr(model, "__table__").c  # noqa: B009
+        columns = model.__table__.c
         yield Place(model, "department")
         for field in model.described.fields.values():
             if field.name not in columns or field.output_only:

@@ -6,8 +6,6 @@ from collections.abc import Collection, Iterator
 from functools import cache
 from typing import TYPE_CHECKING, Any, cast
 
-from sqlalchemy import select
-
 from crmkit import runs
 from crmkit.auth import system
 from crmkit.company import today
@@ -18,10 +16,11 @@ from crmkit.events import Fact, listens
 from crmkit.resource import Resource
 from crmkit.rewriting import Place, rewrite
 from crmkit.runs import Kind, Run
-from crmkit.tables import BulkRun
 
 if TYPE_CHECKING:
     from crmkit.call import Call
+
+RUN = "DictionaryMerge"
 
 
 def check_choices(row: Resource, names: Collection[str], call: Call) -> None:
@@ -45,15 +44,15 @@ def check_choices(row: Resource, names: Collection[str], call: Call) -> None:
 @listens("crm.workspace.v1.DictionaryItemMerged")
 async def on_dictionary_item_merged(event: Fact, call: Call) -> None:
     """Queues the rewriting of the records that have the merged entry."""
-    if await call.db.scalar(select(BulkRun.id).where(BulkRun.about == f"dictionaries#{event.id}")):
+    about, requester = f"dictionaries#{event.id}", system(call.running.app.name).actor
+    if await runs.begun(call, RUN, about):
         return
     spec = {
         "dictionary": event.payload["dictionary"],
         "from": event.payload["entry"],
         "into": event.payload["into"],
     }
-    about, requester = f"dictionaries#{event.id}", system(call.running.app.name).actor
-    await runs.start(call, "DictionaryMerge", about, spec, requester)
+    await runs.start(call, RUN, about, spec, requester)
 
 
 @cache
@@ -63,7 +62,7 @@ def _declared(model: type[Resource]) -> tuple[tuple[str, Place], ...]:
 
 
 def _declared_in(model: type[Resource]) -> Iterator[tuple[str, Place]]:
-    columns: Any = getattr(model, "__table__").c  # noqa: B009
+    columns = model.__table__.c
     for field in model.described.fields.values():
         if field.name not in columns:
             continue
@@ -98,4 +97,4 @@ async def give_up(run: Run, problem: Problem, call: Call) -> None:
     """Nothing is told: what is left has the retired entry, and the run says so."""
 
 
-KINDS = {"DictionaryMerge": Kind(merge, give_up)}
+KINDS = {RUN: Kind(merge, give_up)}

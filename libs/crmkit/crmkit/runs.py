@@ -138,6 +138,12 @@ async def start(call: Call, kind: str, about: str, spec: dict[str, Any], request
     return run.id
 
 
+async def begun(call: Call, kind: str, about: str) -> bool:
+    """Whether such work about a record was ever queued: a fact that is told again queues none."""
+    known = select(BulkRun.id).where(BulkRun.about == about, BulkRun.kind == kind)
+    return await call.db.scalar(known) is not None
+
+
 async def cancel(call: Call, about: str) -> None:
     """Stops the work about a record behind the chunk that is under way.
 

@@ -54,8 +54,7 @@ async def on_bulk_requested(event: Fact, call: Call) -> None:
     options = {each["key"]: each.get("value", "") for each in job.get("options", [])}
     if options.get("count"):
         kind = "BulkCount"
-    known = select(BulkRun.id).where(BulkRun.about == job["name"], BulkRun.kind == kind)
-    if await call.db.scalar(known) is not None:
+    if await runs.begun(call, kind, job["name"]):
         return
     file: dict[str, Any] = event.payload.get("file") or {}
     name = str(file.get("displayName", ""))
