@@ -11,7 +11,7 @@ from typing import Any
 from uuid import UUID
 
 from google.protobuf.message import Message
-from sqlalchemy import Table, text
+from sqlalchemy import text
 from sqlalchemy.types import TypeDecorator
 
 from crmkit import approvals, numbering
@@ -112,7 +112,7 @@ async def create_many(
             facts.append(
                 new_fact(subject, aggregate=row.name, version=row.version, payload=payload, actor=actor)
             )
-    await insert_rows(call, _table(model), values)
+    await insert_rows(call, model.__table__, values)
     await hold_many(rows, call)
     if model.search_table is not None:
         await insert_rows(call, model.search_table, search)
@@ -122,10 +122,6 @@ async def create_many(
     call.told = call.told or told
 
 
-def _table(model: type[Resource]) -> Table:
-    return model.__table__  # type: ignore[attr-defined,no-any-return]
-
-
 def _values(row: Resource) -> dict[str, Any]:
     return {name: write(getattr(row, name)) for name, write in _writers(type(row))}
 
@@ -133,7 +129,7 @@ def _values(row: Resource) -> dict[str, Any]:
 @cache
 def _writers(model: type[Resource]) -> tuple[tuple[str, Callable[[Any], Any]], ...]:
     found: list[tuple[str, Callable[[Any], Any]]] = []
-    for column in _table(model).columns:
+    for column in model.__table__.columns:
         kind = column.type
         if isinstance(kind, TypeDecorator):
             found.append((column.name, lambda value, kind=kind: kind.process_bind_param(value, None)))  # type: ignore[arg-type]

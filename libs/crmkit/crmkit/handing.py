@@ -30,7 +30,7 @@ from crmkit.runs import Kind, Run, start
 from crmkit.tables import Repoint
 
 if TYPE_CHECKING:
-    from sqlalchemy import Table
+    pass
 
 AT_ONCE = 500
 PART = 1000
@@ -244,7 +244,7 @@ async def hand_over(run: Run) -> None:
 
 async def hand_back(run: Run) -> None:
     """Brings back what nobody has changed since."""
-    models = {_table(model).name: model for model in run.running.app.models}
+    models = {model.__table__.name: model for model in run.running.app.models}
     while run.phase != "ENDED":
         async with run.chunk() as call:
             mine = select(Repoint).where(Repoint.merge == run.about, Repoint.state == "MOVED")
@@ -270,7 +270,7 @@ async def hand_back(run: Run) -> None:
 async def answer(about: str, direction: str, batch: int, call: Call) -> None:
     """Tells what was done, from the log: the same however often it is asked."""
     app = call.running.app
-    collections = {_table(model).name: model.described.collection for model in app.models}
+    collections = {model.__table__.name: model.described.collection for model in app.models}
     done, stays = ("MOVED", "KEPT") if direction == "RUN" else ("BACK", "LEFT")
     entries = [
         entry
@@ -300,17 +300,13 @@ async def answer(about: str, direction: str, batch: int, call: Call) -> None:
 
 async def _log(about: str, row: Resource, old: dict[str, Any], state: str, call: Call) -> None:
     """Keeps how the record was before; in a later batch what it was at first stays, and who has it now changes."""
-    key = {"merge": about, "table": _table(type(row)).name, "row": str(row.id), "column": _COLUMN}
+    key = {"merge": about, "table": row.__table__.name, "row": str(row.id), "column": _COLUMN}
     known = await call.db.get(Repoint, tuple(key.values()))
     if known is not None:
         first = {"owner": known.old["owner"], "department": known.old.get("department", "")}
         known.old, known.version, known.state = {**old, **first}, row.version, state
     else:
         await call.db.execute(insert(Repoint).values(**key, old=old, version=row.version, state=state))
-
-
-def _table(model: type[Resource]) -> Table:
-    return cast("Table", model.__table__)  # type: ignore[attr-defined]
 
 
 async def _cannot(run: Run, problem: Problem, call: Call) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Sequence
 from functools import cache, lru_cache
 from typing import Any
 
-from sqlalchemy import Table, inspect
+from sqlalchemy import inspect
 from sqlalchemy.dialects.postgresql.asyncpg import PGDialect_asyncpg
 from sqlalchemy.orm import Session, make_transient_to_detached
 
@@ -47,7 +47,7 @@ def written(session: Session, rows: Sequence[Resource]) -> None:
 @cache
 def _plain(model: type[Resource]) -> bool:
     mapped: Any = inspect(model)
-    return not mapped.relationships and all(column.default is None for column in _table(model).columns)
+    return not mapped.relationships and all(column.default is None for column in model.__table__.columns)
 
 
 @cache
@@ -55,7 +55,7 @@ def _columns(model: type[Resource]) -> Plan:
     mapped: Any = inspect(model)
     return tuple(
         (mapped.get_property_by_column(column).key, column.name, _bind(column.type))
-        for column in _table(model).columns
+        for column in model.__table__.columns
     )
 
 
@@ -78,8 +78,4 @@ def _plan(model: type[Resource], present: frozenset[str]) -> Plan:
 def _statement(model: type[Resource], plan: Plan) -> str:
     names = ", ".join(f'"{name}"' for _, name, _ in plan)
     values = ", ".join(f"${number}" for number in range(1, len(plan) + 1))
-    return f"INSERT INTO {_table(model).name} ({names}) VALUES ({values})"
-
-
-def _table(model: type[Resource]) -> Table:
-    return getattr(model, "__table__")  # noqa: B009
+    return f"INSERT INTO {model.__table__.name} ({names}) VALUES ({values})"

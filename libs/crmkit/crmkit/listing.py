@@ -82,7 +82,7 @@ class Page:
 @cache
 def filter_fields(model: type[Resource]) -> Mapping[str, FilterField]:
     """The fields of a model that filters and orders may name."""
-    table: Any = getattr(model, "__table__")  # noqa: B009
+    table = model.__table__
     found: dict[str, FilterField] = {"name": FilterField("name", "reference", _name_column(model))}
     for name, field in model.described.fields.items():
         column = table.c.get(f"{name}_amount" if field.kind == "money" else name)
@@ -119,7 +119,7 @@ def shown(model: type[Resource], text: str = "") -> ColumnElement[bool]:
     """True for rows in states that lists show: those of `unlisted` only where the filter names one of them, or a record."""
     if not model.unlisted or _NAMED.search(text) or any(state in text for state in model.unlisted):
         return true()
-    column: Any = getattr(model, "__table__").c.state  # noqa: B009
+    column = model.__table__.c.state
     return and_(*(column != state for state in model.unlisted))
 
 

@@ -250,7 +250,7 @@ Take = tuple[str, Writer, int, int | None]
 
 def _record_plan(model: type[Resource]) -> tuple[list[Column[Any]], list[Take]]:
     """The columns that a message is made of and how; no columns where a field is a property of the model."""
-    table: Any = getattr(model, "__table__")  # noqa: B009
+    table = model.__table__
     columns: list[Column[Any]] = []
     takes: list[Take] = []
     for field in model.described.fields.values():

@@ -59,7 +59,7 @@ def places(models: Iterable[type[Resource]], tables: Iterable[Table]) -> list[Pl
     found: list[Place] = []
     own: set[str] = set()
     for model in sorted(models, key=lambda model: model.described.collection):
-        table = _table(model)
+        table = model.__table__
         own.add(table.name)
         if model.follows_merges:
             found += [
@@ -75,10 +75,6 @@ def places(models: Iterable[type[Resource]], tables: Iterable[Table]) -> list[Pl
                 if column.info.get("refers")
             ]
     return found
-
-
-def _table(model: type[Resource]) -> Table:
-    return cast("Table", model.__table__)  # type: ignore[attr-defined]
 
 
 def _shape(field: Field) -> str:
@@ -100,7 +96,7 @@ def _nested(message: Descriptor, seen: frozenset[str]) -> bool:
     seen |= {message.full_name}
     for each in message.fields:
         field = describe_field(each)
-        if _refers(field) if field.kind in ("reference", "references") else False:
+        if field.kind in ("reference", "references") and _refers(field):
             return True
         if each.message_type is not None and _nested(each.message_type, seen):
             return True
@@ -339,7 +335,7 @@ async def _one_by_one(
 async def log_changes(call: Call, merge: str, changes: Sequence[tuple[Resource, str, Any]]) -> None:
     """Keeps how columns were before the merge changed them; what a column was at first stays."""
     for row, column, old in changes:
-        table = _table(type(row)).name
+        table = row.__table__.name
         entry = insert(Repoint).values(
             merge=merge, table=table, row=str(row.id), column=column, old=old, version=row.version
         )
@@ -351,7 +347,7 @@ async def log_changes(call: Call, merge: str, changes: Sequence[tuple[Resource, 
 async def own_changes(call: Call, merge: str, versions: Mapping[Resource, int]) -> None:
     """What undoing writes itself, from these versions on, is no change by a person."""
     for row, version in versions.items():
-        mine = (Repoint.merge == merge, Repoint.table == _table(type(row)).name, Repoint.row == str(row.id))
+        mine = (Repoint.merge == merge, Repoint.table == row.__table__.name, Repoint.row == str(row.id))
         await call.db.execute(
             update(Repoint).where(*mine, Repoint.version == version).values(version=row.version)
         )
@@ -423,7 +419,7 @@ async def _bring_back(
     moved = [entry for entry in entries if entry.state == "MOVED"]
     for entry in entries:
         entry.state = "BACK"
-    model = next((m for m in call.running.app.models if _table(m).name == table), None)
+    model = next((m for m in call.running.app.models if m.__table__.name == table), None)
     if model is None:
         for entry in moved:
             await _bring_private_back(known[table, entry.column], entry, redirects, call)
@@ -434,7 +430,7 @@ async def _bring_back(
             entry.state = "LEFT"
         return
     for entry in moved:
-        place = known.get((table, entry.column)) or Place(model, _table(model), entry.column, "plain")
+        place = known.get((table, entry.column)) or Place(model, model.__table__, entry.column, "plain")
         now = _plain(getattr(row, entry.column))
         if place.kind != "plain" and now != substituted(entry.old, redirects):
             entry.state = "LEFT"
@@ -471,7 +467,7 @@ async def _answer(merge: str, direction: str, call: Call) -> None:
     app = call.running.app
     answer = common_pb2.MergeRepointed(merge=merge, service=app.name, direction=direction)
     done = "MOVED" if direction == "RUN" else "BACK"
-    collections = {_table(model).name: model.described.collection for model in app.models}
+    collections = {model.__table__.name: model.described.collection for model in app.models}
     counts = select(Repoint.table, Repoint.column, func.count()).where(Repoint.merge == merge)
     for table, column, count in await call.db.execute(
         counts.where(Repoint.state == done).group_by(Repoint.table, Repoint.column).order_by(Repoint.table)

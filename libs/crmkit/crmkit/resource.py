@@ -59,6 +59,8 @@ class Resource:
     """A row with a name, an owner, a version and the fields of its message."""
 
     __message__: ClassVar[type[Message]]
+    # Made by the declarative base from the columns.
+    __table__: ClassVar[Table]
     described: ClassVar[Described]
     search_table: ClassVar[Table | None]
     # The collection whose reach decides who sees the rows, where it is not their own.
@@ -248,7 +250,7 @@ def _settable(model: type[Resource], name: str) -> bool:
 
 
 def _add_indexes(cls: type[Resource]) -> None:
-    table: Table = getattr(cls, "__table__")  # noqa: B009
+    table = cls.__table__
     table_name = table.name
     if cls.described.scope != "SHARED":
         # One index per branch of the data scope, in the default order of lists.

@@ -203,7 +203,7 @@ _CLAIM = (
 
 def policy_statements(model: type[Resource]) -> list[str]:
     """DDL that forces row-level security on the model's table. Unset settings see nothing."""
-    table, described = model.__table__.name, model.described  # type: ignore[attr-defined]
+    table, described = model.__table__.name, model.described
     scope = "(SELECT current_setting('crm.scope', true))"
     employee = "(SELECT nullif(current_setting('crm.employee', true), ''))"
     if described.scope == "SHARED":

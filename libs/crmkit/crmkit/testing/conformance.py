@@ -288,7 +288,7 @@ class Conformance:
     async def test_the_second_wall_stands_alone(self, at: At) -> None:
         at.needs("CREATE")
         made = await at.create()
-        running, table = at.service.running, at.model.__table__.name  # type: ignore[attr-defined]
+        running, table = at.service.running, at.model.__table__.name
         count = text(f"SELECT count(*) FROM {table} WHERE id = :id")
         key = {"id": made.name.rpartition("/")[2]}
         async with running.sessions() as session, session.begin():
@@ -385,7 +385,7 @@ class At:
 
     async def written(self) -> str:
         """What stands in the table, as one text."""
-        table = self.model.__table__.name  # type: ignore[attr-defined]
+        table = self.model.__table__.name
         statement = text(f"SELECT count(*) || coalesce(max(update_time)::text, '') FROM {table}")
         async with self.service.running.call("test", system(self.area), read_only=True) as call:
             return str(await call.db.scalar(statement))

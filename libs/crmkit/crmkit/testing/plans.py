@@ -12,7 +12,7 @@ from typing import Any, cast
 from uuid import UUID, uuid4
 
 import asyncpg  # pyright: ignore[reportMissingTypeStubs]
-from sqlalchemy import Select, Table
+from sqlalchemy import Select
 
 from crmkit import listing, reading, scope
 from crmkit.access import Given, Reach
@@ -60,7 +60,7 @@ def _caller(employee: str, reach: Reach) -> Caller:
 @asynccontextmanager
 async def multiplied(server: str, app: str, model: type[Resource], key: UUID) -> AsyncGenerator[Any]:
     """A connection that sees the record `ROWS` times, as the app's user."""
-    table: Table = getattr(model, "__table__")  # noqa: B009
+    table = model.__table__
     connection = cast("Any", await asyncpg.connect(server, database=app))  # pyright: ignore[reportUnknownMemberType]
     transaction = connection.transaction()
     await transaction.start()
