@@ -1,13 +1,14 @@
 """The standard methods of a resource, declared: `accounts = Standard(Account)`.
 
 A service that needs one of them to be special writes a method of its name; the others stay here. So do the verbs
-that are nothing but behaviour of the model.
+that are nothing but behaviour of the model, or a function of the module that works on it: `Standard(Merge, merges)`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from inspect import Parameter, isawaitable, signature
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -51,8 +52,8 @@ Reader = Callable[[Any, Caller, "Running"], Awaitable[Message | None]]
 class Standard:
     """Get, list, create, update, delete, batches, aggregate and access of one model."""
 
-    def __init__(self, model: type[Resource]) -> None:
-        self.model = model
+    def __init__(self, model: type[Resource], work: ModuleType | None = None) -> None:
+        self.model, self.work = model, work
         self.described = model.described
         self.mapper = mapper(model)
         # `accountRelations` → `account_relations`, `account_relation`: the fields of requests and replies.
@@ -89,14 +90,17 @@ class Standard:
         return short.get(standard)
 
     def verb(self, method: MethodDescriptor) -> Handler | None:
-        """The handler of `HoldOrder`: the order, locked, and its `hold`; None where the model has no such method.
+        """The handler of `HoldOrder`: the order, locked, and its `hold`; None where there is no such method.
 
-        The model's method takes what it names: `call`, the `request`, and fields of it as a row would keep them. What
+        Where the model has none it is the function `hold` of the module `work`, for what concerns more than one record.
+        It takes what it names: `call`, the `request`, and fields of it as a row would keep them. What
         it returns is the reply; nothing means the row. ValueError where it names what the request does not have.
         """
         name = snake(method.name.replace(self.model.__message__.DESCRIPTOR.name, "", 1)).lstrip("_")
-        behaviour = getattr(self.model, name, None)
-        if name == method.name or not callable(behaviour):
+        found = (getattr(place, name, None) for place in (self.model, self.work))
+        # A field may have the verb's name.
+        behaviour = next((one for one in found if callable(one)), None)
+        if name == method.name or behaviour is None:
             return None
         given = {field.name: field for field in nested_fields(method.input_type)}
         wanted = list(signature(behaviour).parameters.values())[1:]

@@ -58,15 +58,15 @@ class CustomerService:
     traits = Standard(Trait)
     care_plans = Standard(CarePlan)
     care_occurrences = Standard(CareOccurrence)
-    duplicate_cases = Standard(DuplicateCase)
+    duplicate_cases = Standard(DuplicateCase, disputes)
     pools = Standard(Pool)
     pool_items = Standard(PoolItem)
     pool_rules = Standard(PoolRule)
     simulated_returns = Standard(SimulatedReturn)
     pool_claims = Standard(PoolClaim)
-    merges = Standard(Merge)
-    transfers = Standard(Transfer)
-    grading_rules = Standard(GradingRule)
+    merges = Standard(Merge, merges)
+    transfers = Standard(Transfer, transfers)
+    grading_rules = Standard(GradingRule, grading)
     account_grades = Standard(AccountGrade)
     tag_groups = Standard(TagGroup)
     transfer_items = Standard(TransferItem)
@@ -194,23 +194,6 @@ class CustomerService:
     async def DisputeDuplicate(self, request: pb.DisputeDuplicateRequest, call: Call) -> DuplicateCase:
         return await disputes.dispute(request, call)
 
-    async def RespondDuplicateCase(
-        self, request: pb.RespondDuplicateCaseRequest, call: Call
-    ) -> DuplicateCase:
-        case = await call.load(DuplicateCase, request)
-        await disputes.respond(case, request, call)
-        return case
-
-    async def DecideDuplicateCase(self, request: pb.DecideDuplicateCaseRequest, call: Call) -> DuplicateCase:
-        case = await call.load(DuplicateCase, request)
-        await disputes.decide(case, request, call)
-        return case
-
-    async def AppealDuplicateCase(self, request: pb.AppealDuplicateCaseRequest, call: Call) -> DuplicateCase:
-        case = await call.load(DuplicateCase, request)
-        await disputes.appeal(case, request.statement, call)
-        return case
-
     async def BatchDecideDuplicateCases(
         self, request: pb.BatchDecideDuplicateCasesRequest, call: Call
     ) -> dict[str, Any]:
@@ -226,31 +209,6 @@ class CustomerService:
     ) -> pb.CollisionEvidence:
         return await disputes.evidence(await call.load(DuplicateCase, request.name, lock=False), call)
 
-    async def PreviewMerge(self, request: Any, call: Call) -> Merge:
-        merge = await call.load(Merge, request)
-        await merges.preview(merge, call)
-        return merge
-
-    async def RunMerge(self, request: Any, call: Call) -> Merge:
-        merge = await call.load(Merge, request)
-        await merges.run(merge, call)
-        return merge
-
-    async def UndoMerge(self, request: Any, call: Call) -> Merge:
-        merge = await call.load(Merge, request)
-        await merges.undo(merge, call)
-        return merge
-
-    async def ResumeMerge(self, request: Any, call: Call) -> Merge:
-        merge = await call.load(Merge, request)
-        await merges.resume(merge, call)
-        return merge
-
-    async def ActivateGradingRule(self, request: Any, call: Call) -> GradingRule:
-        rule = await call.load(GradingRule, request)
-        await grading.activate(rule, call)
-        return rule
-
     async def GetAccountGrading(self, request: pb.GetAccountGradingRequest, call: Call) -> dict[str, Any]:
         return await grading.grading(await call.load(Account, request.name, lock=False), call)
 
@@ -261,31 +219,6 @@ class CustomerService:
 
     async def TagAccounts(self, request: pb.TagAccountsRequest, call: Call) -> dict[str, Any]:
         return await grading.tag(request, call)
-
-    async def PreviewTransfer(self, request: Any, call: Call) -> Transfer:
-        transfer = await call.load(Transfer, request)
-        await transfers.preview(transfer, call)
-        return transfer
-
-    async def RunTransfer(self, request: Any, call: Call) -> Transfer:
-        transfer = await call.load(Transfer, request)
-        await transfers.run(transfer, call)
-        return transfer
-
-    async def AcceptTransfer(self, request: pb.AcceptTransferRequest, call: Call) -> Transfer:
-        transfer = await call.load(Transfer, request)
-        await transfers.accept(transfer, list(request.items), call)
-        return transfer
-
-    async def DeclineTransfer(self, request: pb.DeclineTransferRequest, call: Call) -> Transfer:
-        transfer = await call.load(Transfer, request)
-        await transfers.decline(transfer, list(request.items), request.reason, call)
-        return transfer
-
-    async def UndoTransfer(self, request: Any, call: Call) -> Transfer:
-        transfer = await call.load(Transfer, request)
-        await transfers.undo(transfer, call)
-        return transfer
 
     async def ListUnattendedAccounts(
         self, request: pb.ListUnattendedAccountsRequest, call: Call
