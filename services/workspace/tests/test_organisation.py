@@ -183,3 +183,4 @@ async def test_the_last_administrator_stays(workspace: Service, office: Any) -> 
         await client.UnfreezeEmployee(name=admin)
         key = f"employee.{admin.partition('/')[2]}"
         await workspace.eventually(lambda: not workspace.running.config.get(key)["disabled"])
+        await workspace.admin.FreezeEmployee(name=second.name, reason=reason)
