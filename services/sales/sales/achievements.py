@@ -14,16 +14,19 @@ from crm.sales.v1 import events_pb2 as sales
 from crmkit.call import Call
 from crmkit.company import today
 from crmkit.events import Fact, listens
+from crmkit.listing import ZONE
 from crmkit.mapping import read_date
-from sqlalchemy import select
+from sqlalchemy import exists, func, select
 
+from sales.model.base import one_at_a_time
 from sales.model.lead import uuid_of
 from sales.model.opportunity import Opportunity
 from sales.model.product import Product
 from sales.model.quote import Quote
-from sales.model.target import TargetFact, achieve
+from sales.model.target import Target, TargetFact, achieve
 
 HUNDRED = Decimal(100)
+NOTHING = Decimal(0)
 
 
 @listens("crm.customer.v1.AccountCreated")
@@ -74,13 +77,16 @@ async def on_quote_accepted(event: sales.QuoteAccepted, call: Call) -> None:
 async def on_contract_counted(event: orders.ContractSigned, call: Call) -> None:
     """A signed contract, by product line."""
     contract = event.contract
+    if await _corrected("SIGNED", contract.name, call):
+        return
     shares = await _by_line(contract.lines, call) or {"": Decimal(contract.net.amount or 0)}
     await _money("SIGNED", contract.name, "", contract, shares, contract.currency, today(call), call)
 
 
 async def on_order_counted(event: orders.OrderPlaced, call: Call) -> None:
     """A placed order, by product line."""
-    await _order(event.order, 1, "", call)
+    if not await _corrected("ORDERED", event.order.name, call):
+        await _order(event.order, 1, "", call)
 
 
 async def on_order_cancelled(event: orders.OrderCancelled, call: Call) -> None:
@@ -100,7 +106,89 @@ async def on_collection_reversed(event: billing.AllocationReversed, call: Call) 
         await _collected(target, -1, "#reversed", call)
 
 
+@listens("crm.orders.v1.ContractTerminated")
+async def on_contract_uncounted(event: Fact, call: Call) -> None:
+    """What was signed no longer counts, from then on."""
+    await _become("SIGNED", event.payload["contract"], {}, event, call)
+
+
+@listens("crm.orders.v1.ContractChanged")
+async def on_contract_recounted(event: Fact, call: Call) -> None:
+    """A changed contract counts as it is now: the difference on the day of the change."""
+    contract = event.payload["contract"]
+    shares = await _told_by_line(contract.get("lines", []), call) or {"": _net(contract)}
+    await _become("SIGNED", contract, shares, event, call)
+
+
+@listens("crm.orders.v1.OrderAmended")
+async def on_order_amended(event: Fact, call: Call) -> None:
+    """An amended order counts as it is now."""
+    order = event.payload["order"]
+    await _become("ORDERED", order, await _told_by_line(order.get("items", []), call), event, call)
+
+
+@listens("crm.orders.v1.ReturnAccepted")
+async def on_return_counted(event: Fact, call: Call) -> None:
+    """What came back at the prices that were charged."""
+    back = event.payload["return"]
+    shares = {line: -value for line, value in (await _told_by_line(back.get("lines", []), call)).items()}
+    await _told("ORDERED", back["name"], back, shares, event, call)
+
+
+@listens("crm.billing.v1.PaymentRefunded")
+async def on_money_refunded(event: Fact, call: Call) -> None:
+    """Money that was paid back, net of tax, for each thing that it had paid."""
+    for target in event.payload.get("targets", []):
+        allocation = target["allocation"]
+        key = uuid_of(target["opportunity"]) if target.get("opportunity") else None
+        deal = await call.find(Opportunity, Opportunity.id == key) if key else None
+        record = target["invoice"] if deal is None else {
+            "owner": deal.owner, "department": deal.department, "account": deal.account,
+            "channelPartner": deal.channel_partner,
+        }  # fmt: skip
+        net = {"net": allocation.get("net") or {}}
+        currency = net["net"].get("currencyCode", "")
+        shares = {"": -_net(net)}
+        await _told("COLLECTED", allocation["name"], record | {"currency": currency}, shares, event, call)
+
+
+@listens("crm.insight.v1.MetricMeasured")
+async def on_metric_measured(event: Fact, call: Call) -> None:
+    """A figure of the analysis for a person or a department on a day, or a correction of one."""
+    told = event.payload
+    value = told.get("money") or {"amount": told.get("value", "0"), "currencyCode": ""}
+    unit = str(told.get("unit", ""))
+    person = unit if unit.startswith("employees/") else ""
+    fact = TargetFact(
+        metric="CUSTOM", measure=told["metric"], day=date.fromisoformat(told["day"]) if "day" in told else today(call),
+        value=Decimal(value["amount"]), currency=value["currencyCode"], employee=person,
+        fact_department="" if person else unit, source=event.aggregate, key=str(event.id),
+    )  # fmt: skip
+    await achieve([fact], call)
+
+
+@listens("crm.workspace.v1.ResourceChanged.employees.UPDATED")
+async def on_person_moved(events: list[Fact], call: Call) -> None:
+    """The target of who works in another department goes along, by the days."""
+    for event in events:
+        person = event.payload["resource"]
+        if not person.get("department"):
+            continue
+        day = event.time.astimezone(ZONE).date()
+        running = select(Target).where(Target.subject == person["name"], Target.to_date >= day)
+        for target in await call.db.scalars(running.order_by(Target.id).with_for_update()):
+            if target.department != person["department"]:
+                await target.move(person["department"], day, call)
+
+
 HANDLERS = [
+    on_contract_uncounted,
+    on_contract_recounted,
+    on_order_amended,
+    on_return_counted,
+    on_money_refunded,
+    on_metric_measured,
+    on_person_moved,
     on_account_created,
     on_call_logged,
     on_visit_completed,
@@ -153,6 +241,65 @@ async def _money(
     await achieve(facts, call)
 
 
+async def _corrected(metric: str, source: str, call: Call) -> bool:
+    """Whether a later fact has told already what a document counts for."""
+    await one_at_a_time(call, [f"targetFacts:{metric}:{source}"])
+    later = TargetFact.key.startswith(f"{source}!")
+    async with call.everybody():
+        return await call.db.scalar(select(exists().where(TargetFact.metric == metric, later))) or False
+
+
+async def _become(
+    metric: str, record: dict[str, Any], shares: dict[str, Decimal], event: Fact, call: Call
+) -> None:
+    """What a document counts for is from now on this; the difference is told on the day of the change."""
+    await one_at_a_time(call, [f"targetFacts:{metric}:{record['name']}"])
+    told = select(TargetFact.product_line, func.sum(TargetFact.value)).where(
+        TargetFact.metric == metric, TargetFact.source == record["name"]
+    )
+    async with call.everybody():
+        rows = await call.db.execute(told.group_by(TargetFact.product_line))
+    before: dict[str, Decimal] = {line: value or NOTHING for line, value in rows}
+    changes = {line: shares.get(line, NOTHING) - before.get(line, NOTHING) for line in {*shares, *before}}
+    # Where nothing was told before, a line of nothing says that the first fact, when it comes, is out of date.
+    kept = {line: value for line, value in changes.items() if value} if before else changes or {"": NOTHING}
+    await _told(metric, record["name"], record, kept, event, call)
+
+
+async def _told(
+    metric: str, source: str, record: dict[str, Any], shares: dict[str, Decimal], event: Fact, call: Call
+) -> None:
+    """Facts of a document as its JSON has it, each once for the fact that told."""
+    account: str = record.get("account", "")
+    lines = [*record.get("lines", []), *record.get("items", [])]
+    currency: str = record.get("currency") or next(
+        (line["net"]["currencyCode"] for line in lines if line.get("net")), ""
+    )
+    facts = [
+        TargetFact(
+            metric=metric, day=event.time.astimezone(ZONE).date(), value=value, currency=currency,
+            employee=record.get("owner", ""), fact_department=record.get("department", ""), source=source,
+            product_line=line, region=await _region(account, call), account=account,
+            partner=record.get("channelPartner", ""), key=f"{source}!{event.id}#{line}",
+        )
+        for line, value in sorted(shares.items())
+    ]  # fmt: skip
+    await achieve(facts, call)
+
+
+async def _told_by_line(lines: list[dict[str, Any]], call: Call) -> dict[str, Decimal]:
+    """The net amounts of lines by product line, as JSON has them."""
+    named = await _lines_of([line.get("product", "") for line in lines], call)
+    sums: dict[str, Decimal] = defaultdict(Decimal)
+    for line in lines:
+        sums[named.get(line.get("product", ""), "")] += _net(line)
+    return dict(sums)
+
+
+def _net(told: dict[str, Any]) -> Decimal:
+    return Decimal((told.get("net") or {}).get("amount") or 0)
+
+
 async def _one(metric: str, source: str, employee: str, account: str, call: Call) -> None:
     if employee:
         fact = TargetFact(
@@ -165,13 +312,17 @@ async def _one(metric: str, source: str, employee: str, account: str, call: Call
 async def _by_line(items: Iterable[Any], call: Call) -> dict[str, Decimal]:
     """The net amounts by the product lines of the products."""
     found = [(item.product, Decimal(item.net.amount)) for item in items if item.net.amount]
-    keys = {uuid_of(product) for product, _ in found if product}
-    rows = await call.db.execute(select(Product.id, Product.line).where(Product.id.in_(keys)))
-    lines = {f"products/{row.id}": row.line for row in rows}
+    lines = await _lines_of([product for product, _ in found], call)
     sums: dict[str, Decimal] = defaultdict(Decimal)
     for product, value in found:
         sums[lines.get(product, "")] += value
     return dict(sums)
+
+
+async def _lines_of(products: Iterable[str], call: Call) -> dict[str, str]:
+    keys = {uuid_of(product) for product in products if product}
+    rows = await call.db.execute(select(Product.id, Product.line).where(Product.id.in_(keys)))
+    return {f"products/{row.id}": row.line for row in rows}
 
 
 async def _region(account: str, call: Call) -> str:

@@ -95,11 +95,15 @@ async def follow_targets(as_of: datetime, call: Call) -> None:
     """Counts targets anew, keeps on Mondays how they stand, and reminds of periods that nobody has reviewed."""
     day = as_of.astimezone(ZONE).date()
     running = select(Target).where(Target.state == "RUNNING", Target.from_date <= day).order_by(Target.id)
+    wrong: list[str] = []
     for target in await call.db.scalars(running.with_for_update(skip_locked=True)):
-        await target.recount(call)
+        if await target.recount(call):
+            wrong.append(target.name)
         if day.weekday() == 0:
             await target.look(min(day, target.to_date or day), call)
         target.remind(day, call)
+    if wrong:
+        log.error("targets were not the sum of their facts and are now", extra={"targets": wrong[:50]})
 
 
 @every("5m", collapse=True)

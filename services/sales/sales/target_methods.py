@@ -8,8 +8,9 @@ from crmkit.company import today
 from crmkit.mapping import read_date
 from crmkit.standard import Standard
 
+from sales.model.lead import uuid_of
 from sales.model.sales_task import SalesTask
-from sales.model.target import Target, TargetFact
+from sales.model.target import Target, TargetFact, serving
 
 
 class TargetMethods:
@@ -35,6 +36,18 @@ class TargetMethods:
         target = await call.load(Target, request.name, lock=False)
         page = await call.page(TargetFact, request, *target.measured_by(call))
         return {"target_facts": page.rows, "next_page_token": page.next_page_token}
+
+    async def AcceptSalesTask(self, request: Any, call: Call) -> SalesTask:
+        """What a review of a target has asked for is done with its task."""
+        task = await call.load(SalesTask, request)
+        task.accept(call)
+        if task.about.startswith("targets/"):
+            about = await call.find(Target, Target.id == uuid_of(task.about))
+            async with call.everybody():
+                for target in await call.db.scalars(serving(about)) if about else ():
+                    target.task_done(task.name)
+                await call.flush()
+        return task
 
     async def ReturnSalesTask(self, request: pb.SalesTaskReasonRequest, call: Call) -> SalesTask:
         task = await call.load(SalesTask, request)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from calendar import monthrange
 from collections.abc import Sequence
-from datetime import date, timedelta
+from datetime import date, datetime, time, timedelta
 from decimal import ROUND_HALF_UP, Decimal
 from typing import Any
 from uuid import UUID, uuid4
 
+from crm.options.v1 import options_pb2
 from crm.sales.v1 import events_pb2 as events
 from crm.sales.v1 import pb
 from crmkit.amounts import check_currency, split
@@ -17,7 +18,9 @@ from crmkit.call import Call
 from crmkit.company import today
 from crmkit.driver import driver
 from crmkit.errors import FailedPrecondition, NotFound, Validation, Violation, required
-from crmkit.mapping import to_date, to_timestamp
+from crmkit.listing import ZONE
+from crmkit.mapping import read_date, to_date, to_timestamp
+from crmkit.options import option
 from crmkit.resource import Resource
 from crmkit.values import Money, places
 from crmkit.workdays import working_days
@@ -25,6 +28,7 @@ from sales.forecast import below
 from sales.model.base import HANDOVER, Base, one_at_a_time
 from sales.model.opportunity import Opportunity
 from sales.model.pipeline import RUNNING
+from sales.model.sales_task import SalesTask
 from sqlalchemy import ColumnElement, Index, func, or_, select
 from sqlalchemy.orm import Mapped
 
@@ -34,7 +38,10 @@ _FORESEEN = ("SIGNED", "ORDERED")
 LIVE = ("RUNNING", "CHECKED", "CLOSED")
 REVIEW_DAYS = {"OWNER": 5, "SUPERIOR": 10}
 _MONTHS = {"YEAR": 12, "QUARTER": 3, "MONTH": 1}
-_PERIOD_NAMES = {"YEAR": "年", "QUARTER": "季", "MONTH": "月"}
+_MONTH_NAMES = (
+    "", "January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November",
+    "December",
+)  # fmt: skip
 _ONE_PLACE = Decimal("0.1")
 
 
@@ -70,6 +77,8 @@ class Target(Resource, Base):
     amber_percent: Mapped[Decimal | None]
     red_percent: Mapped[Decimal | None]
     review_step: Mapped[str]
+    measure: Mapped[str]
+    posts: Mapped[Any]
     state: Mapped[str]
 
     async def creating(self, call: Call) -> None:
@@ -115,7 +124,7 @@ class Target(Resource, Base):
         await self.recount(call)
         call.emit(events.TargetChanged, target=self)
 
-    def revise(
+    async def revise(
         self, reason: str, base: Decimal, stretch: Decimal | None, challenge: Decimal | None, call: Call
     ) -> None:
         """Sets other values from now on; those before stay to be seen."""
@@ -129,6 +138,7 @@ class Target(Resource, Base):
         ]  # fmt: skip
         self.base, self.stretch, self.challenge = base, stretch, challenge
         self.revision += 1
+        await self._share_posts(call)
         call.emit(events.TargetChanged, target=self)
 
     async def review(self, cause: str, text: str, actions: Sequence[Any], call: Call) -> None:
@@ -147,6 +157,7 @@ class Target(Resource, Base):
         self.reviews = [*self.reviews, made]
         self.actions = [*self.actions, *actions]
         self._name_actions()
+        await self._make_tasks(len(actions), call)
         if today(call) > self._last_day:
             self.state = "CHECKED"
         call.emit(events.TargetReviewed, target=self, cause=cause)
@@ -160,6 +171,44 @@ class Target(Resource, Base):
             raise NotFound()
         wanted.done, wanted.real_effect = True, _text(real_effect)
         self.actions = found
+
+    def task_done(self, task: str) -> None:
+        """Notes that the task of an action is accepted; what it brought is told by whoever looks."""
+        found = [_copy(one) for one in self.actions]
+        for one in found:
+            one.done = one.done or one.task == task
+        if found != list(self.actions):
+            self.actions = found
+
+    async def move(self, department: str, day: date, call: Call) -> None:
+        """The person works in another department from that day on: the target goes along by the days."""
+        first = max(day, self._first_day)
+        told = [(read_date(post.from_date) or first, post.department) for post in self.posts]
+        told = told or [(self._first_day, self.department)]
+        if self.state not in ("DRAFT", "RUNNING") or first > self._last_day or (first, department) in told:
+            return
+        moves = dict([*told, (first, department)])
+        starts = sorted(moves)
+        self.posts = [pb.Target.Post(department=moves[start], from_date=to_date(start)) for start in starts]
+        self.department = moves[starts[-1]]
+        await self._share_posts(call)
+
+    async def _share_posts(self, call: Call) -> None:
+        """Splits the base by the days, and the actual by when it came; who never moved has no posts."""
+        if not self.posts:
+            return
+        starts = [read_date(post.from_date) or self._first_day for post in self.posts]
+        ends = [*(start - timedelta(days=1) for start in starts[1:]), self._last_day]
+        spans = list(zip(starts, ends, strict=True))
+        bases = self._split(self.base, [Decimal((last - first).days + 1) for first, last in spans])
+        posts: list[Any] = []
+        for post, base, (first, last) in zip(self.posts, bases, spans, strict=True):
+            made = pb.Target.Post()
+            made.CopyFrom(post)
+            made.base, made.actual = _text(base), _text(await self._sum(first, last, call))
+            posts.append(made)
+        if posts != list(self.posts):
+            self.posts = posts
 
     def close(self, call: Call) -> None:
         """Freezes it."""
@@ -191,8 +240,8 @@ class Target(Resource, Base):
         for (subject, first, _), base, stretch, challenge in zip(parts, *values, strict=True):
             part = Target(
                 subject=subject, period=period or self.period, from_date=first, metric=self.metric, currency=self.currency,
-                product_line=self.product_line, region=self.region, parent=self.name, base=base, stretch=stretch,
-                challenge=challenge, over_allocated=self.over_allocated, amber_percent=self.amber_percent,
+                measure=self.measure, product_line=self.product_line, region=self.region, parent=self.name, base=base,
+                stretch=stretch, challenge=challenge, over_allocated=self.over_allocated, amber_percent=self.amber_percent,
                 red_percent=self.red_percent,
             )  # fmt: skip
             made.append(await call.add(part))
@@ -247,13 +296,19 @@ class Target(Resource, Base):
         recipients = list(filter(None, told))
         call.emit(events.TargetReviewOverdue, target=self, step=self.review_step, recipients=recipients)
 
-    async def recount(self, call: Call) -> None:
-        """The sum of its facts; what comes after closing stands beside it."""
+    async def recount(self, call: Call) -> bool:
+        """The sum of its facts; what comes after closing stands beside it. Says whether anything was otherwise."""
         found = await self._sum(self._first_day, self._last_day, call)
         if self.state == "CLOSED":
-            self.after_closing = found - (self.actual or Decimal(0))
-        elif self.actual != found:
-            self.actual = found
+            beside = found - (self.actual or Decimal(0))
+            different = beside != self.after_closing
+            self.after_closing = beside
+            return different
+        await self._share_posts(call)
+        if self.actual == found:
+            return False
+        self.actual = found
+        return True
 
     def measured_by(self, call: Call) -> list[ColumnElement[bool]]:
         """Which facts count: of the subject, whoever was in the department when it happened."""
@@ -267,6 +322,8 @@ class Target(Resource, Base):
             conditions.append(fact.fact_department.in_(below(self.subject, call)))
         elif self.subject:
             conditions.append(fact.partner == self.subject)
+        if self.measure:
+            conditions.append(fact.measure == self.measure)
         if self.product_line:
             conditions.append(fact.product_line == self.product_line)
         if self.region:
@@ -288,7 +345,13 @@ class Target(Resource, Base):
         return Decimal(1).scaleb(-places(self.currency)) if self.currency else Decimal(1)
 
     def _check(self) -> None:
-        if self.metric in IN_MONEY:
+        if bool(self.measure) != (self.metric == "CUSTOM"):
+            zh, en = (
+                "自定义指标须有指标代码，其他指标没有。",
+                "The custom metric has a measure, no other has.",
+            )
+            raise Validation(Violation("target.measure", "OUT_OF_RANGE", zh, en))
+        if self.metric in IN_MONEY or (self.metric == "CUSTOM" and self.currency):
             check_currency(self.currency, "target.currency")
         elif self.currency:
             zh, en = "数量指标没有币种。", "A number has no currency."
@@ -310,7 +373,7 @@ class Target(Resource, Base):
         whole = await self._whole(call)
         if whole is None:
             return
-        same = (whole.metric, whole.currency) == (self.metric, self.currency)
+        same = (whole.metric, whole.measure, whole.currency) == (self.metric, self.measure, self.currency)
         if not same or not whole._first_day <= self._first_day <= self._last_day <= whole._last_day:
             zh, en = (
                 "指标、币种与周期必须在上级目标之内。",
@@ -350,9 +413,42 @@ class Target(Resource, Base):
         entry: dict[str, Any] = (
             call.config(f"{kind}.{key}") if kind else await call.copy(self.subject)
         ) or {}
-        metric = pb.Target.Metric.Value(self.metric)
-        told = pb.Target.DESCRIPTOR.enum_types_by_name["Metric"].values_by_number[metric].name
-        return f"{entry.get('displayName', '')} {told} {self.from_date:%Y-%m}{_PERIOD_NAMES[self.period]}".strip()
+        metrics = pb.Target.DESCRIPTOR.enum_types_by_name["Metric"].values_by_name
+        told = option(metrics[self.metric], options_pb2.text)
+        first = self._first_day
+        quarter = (first.month + 2) // 3
+        zh = {
+            "YEAR": f"{first:%Y}年",
+            "QUARTER": f"{first:%Y}年{quarter}季度",
+            "MONTH": f"{first:%Y}年{first.month}月",
+        }
+        en = {
+            "YEAR": f"{first:%Y}",
+            "QUARTER": f"Q{quarter} {first:%Y}",
+            "MONTH": f"{_MONTH_NAMES[first.month]} {first:%Y}",
+        }
+        who, limits = entry.get("displayName", ""), [self.measure, self.product_line, self.region]
+        names = (
+            [who or "公司", told.zh, *limits, zh[self.period]], [who or "Company", told.en, *limits, en[self.period]]
+        )  # fmt: skip
+        return call.text(*(" ".join(filter(None, words)) for words in names))
+
+    async def _make_tasks(self, last: int, call: Call) -> None:
+        """Of each of the last actions that should bring something a sales task, which its maker supervises."""
+        actions = [_copy(action) for action in self.actions]
+        for action in actions[len(actions) - last :]:
+            if not action.expected_effect or action.task or not call.caller.employee:
+                continue
+            task = SalesTask(
+                display_name=action.text[:200], about=self.name, source=f"{self.name}#{action.key}", owner=self.owner,
+                department=self.department, executors=[action.employee or self.owner], supervisor=call.caller.employee,
+            )  # fmt: skip
+            if due := read_date(action.due_date):
+                task.due_time = datetime.combine(due + timedelta(days=1), time.min, ZONE)
+            await call.add(task)
+            task.assign(call)
+            action.task = task.name
+        self.actions = actions
 
     def _name_actions(self) -> None:
         named = [_copy(action) for action in self.actions]
@@ -365,6 +461,7 @@ class Target(Resource, Base):
         """What was planned and not finished for the period before."""
         before = await call.find(
             Target, Target.subject == self.subject, Target.metric == self.metric, Target.period == self.period,
+            Target.measure == self.measure,
             Target.product_line == self.product_line, Target.region == self.region, Target.currency == self.currency,
             Target.to_date == self._first_day - timedelta(days=1), Target.state.in_(LIVE),
         )  # fmt: skip
@@ -416,8 +513,8 @@ class Target(Resource, Base):
 
     async def _sum_of(self, subject: str, first: date, last: date, call: Call) -> Decimal:
         other = Target(
-            subject=subject, metric=self.metric, currency=self.currency, product_line=self.product_line,
-            region=self.region, from_date=first, to_date=last,
+            subject=subject, metric=self.metric, measure=self.measure, currency=self.currency,
+            product_line=self.product_line, region=self.region, from_date=first, to_date=last,
         )  # fmt: skip
         return await other._sum(first, last, call)
 
@@ -464,6 +561,7 @@ class TargetFact(Resource, Base):
     source: Mapped[str]
     key: Mapped[str]
     account: Mapped[str]
+    measure: Mapped[str]
 
 
 async def achieve(facts: Sequence[TargetFact], call: Call) -> None:
@@ -482,6 +580,21 @@ async def achieve(facts: Sequence[TargetFact], call: Call) -> None:
     await create_many(call, [*fresh.values()], told=False)
     for target in await call.db.scalars(_touched([*fresh.values()]).with_for_update()) if fresh else ():
         await target.recount(call)
+
+
+def serving(target: Target) -> Any:
+    """The target and those that its unfinished actions are carried into, to be changed."""
+    same = (
+        Target.subject == target.subject,
+        Target.metric == target.metric,
+        Target.measure == target.measure,
+    )
+    return (
+        select(Target)
+        .where(*same, Target.state != "CLOSED", Target.from_date >= target.from_date)
+        .order_by(Target.id)
+        .with_for_update()
+    )
 
 
 def _touched(facts: Sequence[TargetFact]) -> Any:
