@@ -48,6 +48,9 @@ from sales.model.lead_pool_rule import RUNS
 from sales.model.pipeline import seed_default_pipeline
 from sales.service import SalesService
 from sales.telesales import HANDLERS as TELESALES
+from sales.upsell import HANDLERS as UPSELL
+from sales.upsell import RUNS as UPSELL_RUNS
+from sales.upsell import propose_upsell
 
 
 def app() -> App:
@@ -79,6 +82,7 @@ def app() -> App:
             on_tax_rate_changed,
             *HANDLERS,
             *TELESALES,
+            *UPSELL,
         ],
         schedules=[
             sweep_leads,
@@ -96,7 +100,8 @@ def app() -> App:
             miss_visits,
             snapshot_forecasts,
             write_statements,
+            propose_upsell,
         ],
-        runs=RUNS,
+        runs=RUNS | UPSELL_RUNS,
         on_start=[seed_default_pipeline],
     )

@@ -39,10 +39,12 @@ from sales.model.pipeline import Pipeline
 from sales.model.price_book import PriceBook
 from sales.model.product import Product
 from sales.model.product_category import ProductCategory
+from sales.model.purchase import Purchase
 from sales.model.quote import Quote, changes
 from sales.model.quote_link import make_link, opened, revoke_links, shown
 from sales.model.quote_records import last_price
 from sales.model.tip import Tip, beside, experts
+from sales.model.upsell_proposal import UpsellProposal
 from sales.model.visit import Visit, route
 from sales.offers import compared, configured, simulated, upgraded
 from sales.printing import battle_card, printed
@@ -75,6 +77,8 @@ class SalesService(LeadMethods, TargetMethods, TelesalesMethods):
     visits = Standard(Visit)
     tips = Standard(Tip)
     course_completions = Standard(CourseCompletion)
+    purchases = Standard(Purchase)
+    upsell_proposals = Standard(UpsellProposal)
 
     async def CreateLead(self, request: Any, call: Call) -> Lead | pb.Lead:
         """What belongs to a known lead joins it. Whoever may not see that one gets back what he told, and no more."""

@@ -275,6 +275,7 @@ class CallEntry(Resource, Base):
     skip_reason: Mapped[str]
     last_disposition: Mapped[str]
     notice_step: Mapped[str]
+    origin: Mapped[str]
     state: Mapped[str]
 
     def keep(self, employee: str, now: datetime) -> None:

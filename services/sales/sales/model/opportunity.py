@@ -82,6 +82,7 @@ class Opportunity(Resource, Base):
     credit: Mapped[Any]
     handovers: Mapped[Any]
     deal_registration: Mapped[str]
+    upsell_proposal: Mapped[str]
     state: Mapped[str]
 
     async def creating(self, call: Call) -> None:
@@ -96,6 +97,7 @@ class Opportunity(Resource, Base):
             campaign=self.campaign,
             opportunity=self.name,
             channel_partner=self.channel_partner,
+            proposal=self.upsell_proposal,
         )
         # A registration makes an opportunity itself.
         from sales.model.deal_registration import check_protection
