@@ -31,7 +31,7 @@ class Callers:
         self._rules = {
             descriptors.option(message, RESOURCE_TYPE).plural: (
                 rule.DESCRIPTOR.fields_by_name["scope"].enum_type.values_by_number[rule.scope].name,
-                _json_name(rule.account_field),
+                json_name(rule.account_field),
             )
             for message in descriptors.messages()
             if (rule := descriptors.option(message, RESOURCE)) is not None
@@ -64,7 +64,7 @@ class Callers:
         return visible(caller, scope, record, account_field, collection)
 
 
-def _json_name(field: str) -> str:
+def json_name(field: str) -> str:
     """`shown_to` → `shownTo`: records come as JSON."""
     first, *rest = field.split("_")
     return first + "".join(part.capitalize() for part in rest)

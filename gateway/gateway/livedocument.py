@@ -1,4 +1,5 @@
-"""The OpenAPI document as a caller has it: with the custom fields that the caller may read, as they are now."""
+"""The OpenAPI document as a caller has it: with the custom fields that the caller may read, as they are now, and without
+the fields that a role hides."""
 
 import json
 from functools import cached_property
@@ -6,6 +7,9 @@ from typing import Any
 
 from crmkit.auth import Caller
 from crmkit.customfields import TODAY, CustomFields, Definition
+from crmkit.fieldlevels import CUSTOM, FieldLevel, Levels
+
+from gateway.callers import json_name
 
 KEPT = 32
 MONEY = "#/components/schemas/common.Money"
@@ -36,6 +40,7 @@ class LiveDocument:
         if caller is None or caller.custom is None:
             return self._plain
         found: dict[str, dict[str, Any]] = {}
+        taken = {one: levels for one in sorted(self._schemas) if (levels := caller.fields(one))}
         defined = caller.custom.collections()
         for collection in sorted(defined & self._schemas.keys()) if defined else ():
             seen = {
@@ -43,18 +48,20 @@ class LiveDocument:
                 for key, definition in caller.custom.of(collection).items()
                 if not definition.retired and caller.may(definition.permission)
             }
+            for name, level in taken.get(collection, {}).items():
+                _take(seen, name.removeprefix(CUSTOM), level, name.startswith(CUSTOM))
             if seen:
                 found[collection] = seen
-        if not found:
+        if not found and not taken:
             return self._plain
-        key = json.dumps(found, ensure_ascii=False)
+        key = json.dumps([found, taken], ensure_ascii=False)
         if key not in self._made:
             if len(self._made) >= KEPT:
                 self._made.pop(next(iter(self._made)))
-            self._made[key] = self._with(found)
+            self._made[key] = self._with(found, taken)
         return self._made[key]
 
-    def _with(self, found: dict[str, dict[str, Any]]) -> bytes:
+    def _with(self, found: dict[str, dict[str, Any]], taken: dict[str, Levels]) -> bytes:
         components: dict[str, Any] = self._parsed["components"]
         schemas: dict[str, Any] = dict(components["schemas"])
         for collection, properties in found.items():
@@ -62,8 +69,26 @@ class LiveDocument:
             schema = schemas[name]
             custom = {**schema["properties"].get("custom", {}), "type": "object", "properties": properties}
             schemas[name] = {**schema, "properties": {**schema["properties"], "custom": custom}}
+        for collection, levels in taken.items():
+            name = self._schemas[collection]
+            properties = dict(schemas[name]["properties"])
+            for field, level in levels.items():
+                _take(properties, json_name(field), level, not field.startswith(CUSTOM))
+            schemas[name] = {**schemas[name], "properties": properties}
         document = {**self._parsed, "components": {**components, "schemas": schemas}}
         return json.dumps(document, ensure_ascii=False).encode()
+
+
+def _take(properties: dict[str, Any], name: str, level: FieldLevel, concerned: bool) -> None:
+    """What a role hides is not described; what it does not let change is only read."""
+    if not concerned or name not in properties:
+        return
+    if level is FieldLevel.HIDDEN:
+        del properties[name]
+        return
+    schema = {key: value for key, value in properties[name].items() if key != "x-required"}
+    marked = {"x-masked": True} if level is FieldLevel.MASKED else {}
+    properties[name] = {**schema, "readOnly": True, **marked}
 
 
 def _schema(field: Definition, fields: CustomFields) -> dict[str, Any]:

@@ -10,7 +10,9 @@ from typing import Any
 import grpc
 import httpx
 import pytest
+from crmkit.access import Access, Organisation, People, Role
 from crmkit.customfields import CustomFields
+from crmkit.fieldlevels import FieldLevel
 from gateway.routes.stream import BUFFER, Change
 from gateway.testing import BEARER, BEARER_TOKEN, Echo, Gateway, caller, reason, serving, soon
 from openapi_spec_validator import validate
@@ -292,6 +294,19 @@ async def test_a_stream_ends_with_the_rights_of_its_reader(gateway: Gateway, mon
 
 async def test_a_stream_is_for_who_is_signed_in(gateway: Gateway) -> None:
     assert (await gateway.client.get("/v1/stream")).status_code == 401
+    taken = {"price": FieldLevel.HIDDEN, "custom.size": FieldLevel.HIDDEN, "custom.since": FieldLevel.READ_ONLY,
+             "display_name": FieldLevel.READ_ONLY}  # fmt: skip
+    role = Role("r", frozenset(["custom.staff"]), fields={"things": taken})
+    access = Access("employees/1", (), [role], Organisation({}, People({})), {}, frozenset(["custom.staff"]))
+    told = caller("employees/1", permissions={"custom.staff"})
+    gateway.callers[BEARER_TOKEN] = replace(told, custom=custom, access=access)
+    document = (await gateway.client.get("/openapi.json", headers=headers)).json()
+    validate(document)
+    properties = document["components"]["schemas"]["echo.Thing"]["properties"]
+    assert plain["components"]["schemas"]["echo.Thing"]["properties"].keys() - properties.keys() == {"price"}
+    assert properties["displayName"]["readOnly"] and "x-required" not in properties["displayName"]
+    assert list(properties["custom"]["properties"]) == ["since", "worth"]
+    assert properties["custom"]["properties"]["since"]["readOnly"]
     stranger = {"authorization": "Bearer x.y.z"}
     assert (await gateway.client.get("/v1/stream", headers=stranger)).status_code == 401
 

@@ -16,6 +16,8 @@ from fnmatch import fnmatchcase
 from functools import cached_property
 from typing import Any
 
+from crmkit.fieldlevels import NONE, FieldLevel, Levels, together
+
 
 class Scope(StrEnum):
     """How far a grant reaches beyond what one owns and collaborates on, the least first."""
@@ -96,6 +98,8 @@ class Role:
     permissions: frozenset[str]
     scope: Scope = Scope.OWN
     grants: tuple[Grant, ...] = ()
+    # What it takes from single fields, by collection.
+    fields: Mapping[str, Levels] = field(default_factory=dict[str, Levels])
 
     def may(self, permission: str) -> bool:
         """True where the role gives the permission."""
@@ -211,6 +215,10 @@ class Given:
         """None that has a name."""
         return []
 
+    def fields(self, collection: str) -> Levels:
+        """Nothing is taken from any field."""
+        return NONE
+
 
 @dataclass(eq=False)
 class Access:
@@ -224,6 +232,7 @@ class Access:
     # What the roles hold beside the permissions that the protos declare: of custom fields.
     further: frozenset[str] = frozenset()
     _known: dict[tuple[str, str], Reach] = field(default_factory=dict[tuple[str, str], Reach])
+    _fields: dict[str, Levels] = field(default_factory=dict[str, Levels])
     # What the database is told of the reaches, by who asks and for which collections.
     told: dict[tuple[str, str, tuple[str, ...]], str] = field(
         default_factory=dict[tuple[str, str, tuple[str, ...]], str]
@@ -235,6 +244,32 @@ class Access:
         if key not in self._known:
             self._known[key] = self._reach(collection, verb)
         return self._known[key]
+
+    def fields(self, collection: str) -> Levels:
+        """What the roles take from single fields of the collection."""
+        found = self._fields.get(collection)
+        if found is None:
+            found = together([role.fields[collection] for role in self.roles if collection in role.fields])
+            self._fields[collection] = found
+        return found
+
+    def hiding(self, collection: str, name: str) -> str:
+        """The code of a role that takes the most from the field; empty where none takes anything."""
+        level = self.fields(collection).get(name)
+        return next(
+            (one.code for one in self.roles if level and one.fields.get(collection, NONE).get(name) is level),
+            "",
+        )
+
+    @cached_property
+    def takes_fields(self) -> bool:
+        """True where any field of any collection is hidden or masked."""
+        return any(
+            level is not FieldLevel.READ_ONLY
+            for role in self.roles
+            for levels in role.fields.values()
+            for level in levels.values()
+        )
 
     def grounds(self, collection: str, verb: str = "read") -> list[Ground]:
         """Every level of every role that gives the permission."""

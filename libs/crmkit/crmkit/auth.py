@@ -28,6 +28,7 @@ from crmkit.access import Scope as Scope
 from crmkit.background import ended
 from crmkit.customfields import CustomFields
 from crmkit.errors import CHINESE, ENGLISH, Unauthenticated
+from crmkit.fieldlevels import NONE, FieldLevel, Levels, together
 
 ALGORITHMS = ["RS256", "ES256", "PS256"]
 LEEWAY_SECONDS = 30
@@ -77,6 +78,15 @@ class Caller:
         if self.access is not None:
             return self.access.reach(collection, verb)
         return Reach(self.scope is Scope.ALL, self.departments)
+
+    def fields(self, collection: str) -> Levels:
+        """What the caller's roles take from single fields of the collection."""
+        return self.access.fields(collection) if self.access is not None else NONE
+
+    @property
+    def takes_fields(self) -> bool:
+        """True where anything at all is hidden from the caller by a role."""
+        return isinstance(self.access, Access) and self.access.takes_fields
 
 
 def system(app: str) -> Caller:
@@ -227,7 +237,8 @@ class Directory:
             entry: Mapping[str, Any] = self._config.get(f"role.{code}") or {}
             grants = tuple(Grant.read(grant) for grant in entry.get("grants", ()))
             permissions = self._expand(tuple(entry.get("permissions", ())))
-            self._roles[code] = Role(code, permissions, Scope(entry.get("scope", "OWN")), grants)
+            scope, fields = Scope(entry.get("scope", "OWN")), _fields(entry.get("fields", ()))
+            self._roles[code] = Role(code, permissions, scope, grants, fields)
         return self._roles[code]
 
     def _key_caller(self, claims: Mapping[str, Any], locale: str, address: str) -> Caller:
@@ -457,6 +468,16 @@ def in_networks(address: str, networks: Sequence[str]) -> bool:
 def locale_of(accept_language: str) -> str:
     """The locale that an Accept-Language header asks for: en where it says so first, else zh-CN."""
     return ENGLISH if accept_language.lower().lstrip().startswith("en") else CHINESE
+
+
+def _fields(entries: Sequence[Mapping[str, str]]) -> dict[str, Levels]:
+    """What a role takes from fields, by collection; of a field that is named twice, the more."""
+    found: dict[str, Levels] = {}
+    for entry in entries:
+        collection = entry["collection"].rpartition(".")[2]
+        taken = {entry["field"]: FieldLevel(entry["level"])}
+        found[collection] = together([found.get(collection, NONE), taken])
+    return found
 
 
 def _peek(token: str) -> tuple[str, str]:

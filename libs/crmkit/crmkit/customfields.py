@@ -21,6 +21,7 @@ from sqlalchemy import delete, select
 from sqlalchemy.dialects.postgresql import insert
 
 from crmkit.errors import Validation, Violation, required
+from crmkit.fieldlevels import NONE, FieldLevel, Levels, mask, read_only
 from crmkit.tables import CustomValue
 from crmkit.text import reject_bad_text
 from crmkit.values import Money
@@ -176,6 +177,10 @@ class Nobody:
         """True for what all staff reads."""
         return permission == STAFF
 
+    def fields(self, collection: str) -> Levels:
+        """Roles take nothing from whoever has none."""
+        return NONE
+
 
 class _Wrong(Exception):
     """Why a value is not one of the field."""
@@ -203,8 +208,20 @@ async def check_custom(
     violations: list[Violation] = []
     for key in [key for key in values if key not in definitions and values[key] != old.get(key)]:
         violations.append(_unknown(f"{head}.{key}"))
+    levels = call.caller.fields(row.described.collection)
     for key, definition in definitions.items():
-        path, seen = f"{head}.{key}", call.caller.may(definition.permission)
+        level = levels.get(definition.path)
+        path, seen = (
+            f"{head}.{key}",
+            call.caller.may(definition.permission) and level is not FieldLevel.HIDDEN,
+        )
+        if level and seen and not definition.retired:
+            known = old.get(key)
+            if key in values and values[key] not in (known, mask(known) if isinstance(known, str) else known):
+                violations.append(read_only(path))
+            # Nor is it taken away by leaving it out.
+            values.pop(key, None)
+            values |= {key: known} if known is not None else {}
         if definition.retired or not seen:
             # Who does not know of a value cannot mean to take it away.
             if key in values and values[key] != old.get(key):
@@ -218,7 +235,13 @@ async def check_custom(
         if new and key not in values and definition.default is not None and not definition.retired:
             values[key] = _default(definition, call)
         if key not in values:
-            if definition.required and seen and not definition.retired and not call.caller.is_system:
+            if (
+                definition.required
+                and seen
+                and not level
+                and not definition.retired
+                and not call.caller.is_system
+            ):
                 violations.append(required(path))
             continue
         if values[key] == old.get(key):

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from crm.common.v1 import common_pb2
 
-from crmkit.access import Ground, Scope
+from crmkit.access import Access, Ground, Scope
 from crmkit.auth import Caller, passes, visible
 from crmkit.catalog import permissions
 from crmkit.describe import Described
+from crmkit.fieldlevels import concealed
 
 if TYPE_CHECKING:
     from crmkit.call import Call
@@ -134,6 +135,10 @@ def answer(
         for field in described.fields.values()
         if field.rule.read_permission and not caller.may(field.rule.read_permission)
     ]
+    access, own = caller.access, described.collection
+    for name in sorted(concealed(access.fields(own))) if isinstance(access, Access) else ():
+        shown = described.fields[name].json_name if name in described.fields else name
+        hidden.append(common_pb2.HiddenField(field=shown, role=access.hiding(own, name)))
     return {
         "visible": seen,
         "grounds": [_ground(one, record, call) for one in found],

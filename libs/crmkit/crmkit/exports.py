@@ -19,6 +19,7 @@ from crmkit.call import Call
 from crmkit.customfields import Definition
 from crmkit.describe import COMMON, Field
 from crmkit.errors import CHINESE, FailedPrecondition
+from crmkit.fieldlevels import FieldLevel, conceal, mask
 from crmkit.jobs import finish, model_of, need, progress
 from crmkit.listing import ZONE, Query, Record, aggregate, page
 from crmkit.mapping import mapper, read_date
@@ -31,7 +32,6 @@ from crmkit.scope import predicate
 EXPORT_PAGE = 200
 HOME_CURRENCY = "CNY"
 IN_CLEAR = "workspace.exports.readSensitive"
-SHOWN_ENDS = 3
 _SENSITIVE = re.compile(r"(^|_)(phones?|mobile|identity|id_number|bank|iban|card_number|bank_account)(_|$)")
 _UNNAMED = re.compile(r'[\\/:*?"<>|\s]+')
 
@@ -104,13 +104,7 @@ def masked(value: Any) -> Any:
     """The ends of a text, so that who knows it knows it again."""
     if not isinstance(value, str) or not value:
         return None if value is None else "****" if value != "" else value
-    return "；".join(_mask(one) for one in value.split("；"))
-
-
-def _mask(text: str) -> str:
-    if len(text) <= SHOWN_ENDS * 2:
-        return "*" * len(text)
-    return text[:SHOWN_ENDS] + "*" * (len(text) - 2 * SHOWN_ENDS) + text[-SHOWN_ENDS:]
+    return "；".join(mask(one) for one in value.split("；"))
 
 
 async def _pages(
@@ -126,6 +120,8 @@ async def _pages(
                 predicate(model, call.caller, "export"),
             )  # fmt: skip
             messages = [_message(row, call) for row in found.rows]
+            for message in messages:
+                conceal(message, call.caller.fields(model.described.collection))
             clear = call.caller.may(IN_CLEAR)
             part = [
                 [
@@ -157,6 +153,7 @@ def _exported(model: type[Resource], run: Run) -> list[Shown]:
     # Of entries that want a permission each, an export has none.
     custom = run.running.directory.custom.of(model.described.collection)
     caller, guarded = run.caller(), mapper(model).guarded
+    levels = caller.fields(model.described.collection)
     fields = model.described.fields
     by_name = {**fields, **{field.json_name: field for field in fields.values()}}
     wanted = [name.strip() for name in run.spec["options"].get("fields", "").split(",") if name.strip()]
@@ -174,8 +171,13 @@ def _exported(model: type[Resource], run: Run) -> list[Shown]:
             if not field.rule.entry_permission
             and field.name != "custom"
             and (field.name not in guarded or caller.may(guarded[field.name]))
+            and levels.get(field.name) is not FieldLevel.HIDDEN
         },
-        **{one.path: one for one in custom.values() if caller.may(one.permission)},
+        **{
+            one.path: one
+            for one in custom.values()
+            if caller.may(one.permission) and levels.get(one.path) is not FieldLevel.HIDDEN
+        },
     }
     return [known[name] for name in wanted or usual if name in known]
 

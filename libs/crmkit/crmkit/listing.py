@@ -43,11 +43,12 @@ from crmkit.auth import Caller
 from crmkit.catalog import FILTER_KINDS
 from crmkit.customfields import Definition
 from crmkit.errors import CHINESE, InvalidArgument
+from crmkit.fieldlevels import concealed
 from crmkit.filters import FilterError, FilterField
-from crmkit.mapping import mapper
+from crmkit.mapping import levels_of, mapper
 from crmkit.resource import Resource, snake
 from crmkit.scope import branch_predicates, predicate
-from crmkit.search import SearchTerm, candidates
+from crmkit.search import SearchTerm, candidates, found_by
 
 DEFAULT_PAGE = 50
 MAX_PAGE = 200
@@ -141,6 +142,8 @@ async def page(
     if extra is not None:
         condition = and_(condition, extra)
     if query.q.strip():
+        if hidden := hides_searched(model, caller):
+            condition = and_(condition, await _found_without(session, model, query, hidden, caller))
         return await _search(session, model, query, size, key, condition, caller, secret)
     order = order_of(model, query.order_by, caller)
     if key is not None:
@@ -245,6 +248,36 @@ def search_term(model: type[Resource], query: Query) -> SearchTerm | None:
         raise InvalidArgument("MALFORMED", detail="q") from None
 
 
+def hides_searched(model: type[Resource], caller: Caller) -> frozenset[str]:
+    """The fields by which `q` must find nothing for the caller."""
+    return (
+        concealed(caller.fields(model.described.collection))
+        if model.search_table is not None
+        else frozenset()
+    )
+
+
+async def _found_without(
+    session: Any, model: type[Resource], query: Query, hidden: frozenset[str], caller: Caller
+) -> ColumnElement[bool]:
+    """True for the candidates that the term finds by what the caller may read, worked out row by row."""
+    term, row = search_term(model, query), _row(model)
+    if term is None:
+        return false()
+    search = _search_table(model)
+    hits = candidates(term, search, search.c.id, where=[row.id == search.c.id, predicate(model, caller)])
+    rows = await session.scalars(select(model).join(hits, hits.c.id == row.id))
+    found = [one.id for one in rows if found_by(term, *_searched(one, hidden, caller))]
+    return row.id.in_(found)
+
+
+def _searched(row: Resource, hidden: frozenset[str], caller: Caller) -> tuple[list[str], list[str]]:
+    keys = {name.removeprefix("custom.") for name in hidden if name.startswith("custom.")}
+    custom = {key: value for key, value in row.custom.items() if key not in keys}
+    further = caller.custom.search_texts(row.described.collection, custom) if caller.custom else []
+    return [*row.search_texts(hidden), *further], [] if "phones" in hidden else row.search_phones()
+
+
 def search_statement(
     model: type[Resource],
     term: SearchTerm,
@@ -299,6 +332,8 @@ async def aggregate(
             return []
         hits = candidates(term, model.search_table, model.search_table.c.id)
         condition = and_(condition, row.id.in_(select(hits.c.id)))
+        if hidden := hides_searched(model, caller):
+            condition = and_(condition, await _found_without(session, model, query, hidden, caller))
     wanted = list(dict.fromkeys([*sums, *averages]))
     columns = {name: _figure_column(fields, name) for name in wanted}
     figures: dict[tuple[str, ...], _Figures] = {}
@@ -380,7 +415,8 @@ def _keys_of_custom(model: type[Resource], order_by: str) -> dict[str, FilterFie
 def _defined(model: type[Resource], caller: Caller) -> tuple[dict[str, FilterField], bool]:
     """The custom fields that the caller may read, and whether there are others."""
     known = caller.custom.of(model.described.collection).values() if caller.custom else ()
-    seen = [one for one in known if caller.may(one.permission)]
+    hidden = concealed(caller.fields(model.described.collection))
+    seen = [one for one in known if caller.may(one.permission) and one.path not in hidden]
     return {one.path: _filter_field(model, one) for one in seen}, len(seen) < len(known)
 
 
@@ -495,6 +531,15 @@ def _readable(model: type[Resource], caller: Caller, *, custom: bool = False) ->
 
 
 def _own_readable(model: type[Resource], caller: Caller) -> Mapping[str, FilterField]:
+    hidden = concealed(levels_of(model, caller))
+    fields = _permitted(model, caller)
+    if caller.takes_fields:
+        # What tells of other records in words would tell of their fields, too.
+        hidden |= model.quotes
+    return {name: field for name, field in fields.items() if name not in hidden} if hidden else fields
+
+
+def _permitted(model: type[Resource], caller: Caller) -> Mapping[str, FilterField]:
     guarded = {n: f.rule.read_permission for n, f in model.described.fields.items() if f.rule.read_permission}
     by_entry = mapper(model).by_entry
     fields = {name: field for name, field in filter_fields(model).items() if name not in by_entry}

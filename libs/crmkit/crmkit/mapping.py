@@ -24,6 +24,7 @@ from sqlalchemy import Column
 from crmkit.catalog import codec
 from crmkit.describe import COMMON, Described, Field, describe_field
 from crmkit.errors import Validation, Violation, required
+from crmkit.fieldlevels import Levels, conceal, together
 from crmkit.options import has_option
 from crmkit.resource import Resource
 from crmkit.text import clean_name, reject_bad_text
@@ -46,6 +47,10 @@ class Reader(Protocol):
 
     def may(self, permission: str) -> bool:
         """Whether what the permission guards is read."""
+        ...
+
+    def fields(self, collection: str) -> Levels:
+        """What is taken from single fields of the collection."""
         ...
 
 
@@ -105,6 +110,8 @@ class Mapper:
             for index in reversed(range(len(entries))):
                 if not may(entries[index].permission):
                     del entries[index]
+        if levels := levels_of(self.model, reader):
+            conceal(message, levels)
 
     def record_message(
         self, record: Sequence[Any], reader: Reader | None = None, into: Message | None = None
@@ -184,6 +191,15 @@ class Mapper:
         if violations:
             raise Validation(*violations)
         return frozenset(changed)
+
+
+def levels_of(model: type[Resource], reader: Reader) -> Levels:
+    """What is taken from the fields of the model's records; of a copy also what is taken from its original."""
+    own = reader.fields(model.described.collection)
+    if not model.copies:
+        return own
+    of_original = reader.fields(model.copies)
+    return together([own, {name: one for name, one in of_original.items() if name in model.described.fields}])
 
 
 def _part(changed: dict[str, Any], permission: str) -> dict[str, Any]:

@@ -74,6 +74,10 @@ class Resource:
     kept_in: ClassVar[str] = ""
     # States that lists, search and figures leave out unless their filter names one.
     unlisted: ClassVar[tuple[str, ...]] = ()
+    # The collection of which the rows are copies: what a role takes from its fields is taken from those of the same name.
+    copies: ClassVar[str] = ""
+    # Fields that tell of other records' fields; nobody filters by them from whom a role hides any field.
+    quotes: ClassVar[frozenset[str]] = frozenset()
     # False where records stay with their owner when the owner's work is handed over.
     handed_over: ClassVar[bool] = True
 
@@ -174,10 +178,10 @@ class Resource:
         """DDL of row-level security beyond the data scope, run at every migration; for models with a `readable`."""
         return []
 
-    def search_texts(self) -> list[str]:
-        """What `q` finds the row by: the searchable fields and the number."""
+    def search_texts(self, hidden: Collection[str] = ()) -> list[str]:
+        """What `q` finds the row by: the searchable fields and the number, without the `hidden` ones."""
         texts: list[str] = [self.number] if self.number else []
-        for name in self.described.searchable:
+        for name in (one for one in self.described.searchable if one not in hidden):
             value = getattr(self, name)
             if isinstance(value, str):
                 texts.append(value)

@@ -154,6 +154,16 @@ def search_condition(term: SearchTerm, table: Searched) -> ColumnElement[bool]:
     return or_(*found)
 
 
+def found_by(term: SearchTerm, texts: Iterable[str], phones: Iterable[str]) -> bool:
+    """Whether the term finds a row of these texts and numbers: `search_condition` over one row in memory."""
+    texts = [*texts]
+    columns = search_columns(texts, texts, phones=phones)
+    prefixes = _prefixes(term) if term.prefix else []
+    return any(form in columns["search_text"] for form in term.forms) or any(
+        key.startswith(prefix) for key in columns["search_pinyin"] for prefix in prefixes
+    )
+
+
 def search_ranking(term: SearchTerm, table: Searched) -> tuple[ColumnElement[int], ColumnElement[int]]:
     """Rank (0 a whole name, 1 the beginning of a name, spelling or number, 2 elsewhere) and position in the
     text; what comes after, such as the last activity, is the caller's."""
@@ -229,9 +239,13 @@ def _pattern(fragment: str) -> str:
 
 
 def _prefix_query(term: SearchTerm) -> str:
+    return " | ".join(f"'{prefix}':*" for prefix in _prefixes(term))
+
+
+def _prefixes(term: SearchTerm) -> list[str]:
     prefixes = [term.prefix]
     if term.kind is SearchKind.PHONE:
         prefixes.append("-" + term.prefix[::-1])
         if term.prefix.startswith("00") and len(term.prefix) >= 2 + _PHONE_DIGITS:
             prefixes.append(term.prefix[2:])
-    return " | ".join(f"'{prefix}':*" for prefix in prefixes)
+    return prefixes

@@ -35,6 +35,7 @@ from crmkit.errors import (
     Violation,
     required,
 )
+from crmkit.fieldlevels import check_unchanged
 from crmkit.held import check_watched
 from crmkit.listing import Query
 from crmkit.mapping import WRITABLE_COMMON, mapper, nested_fields, read
@@ -70,7 +71,7 @@ class Standard:
             return None
 
         # Row rules may speak of now; their statements are not kept.
-        collection = scoped_by(self.model)
+        collection, fields = scoped_by(self.model), self.described.collection
 
         async def get(request: Any, caller: Caller, running: Running) -> Message | None:
             if caller.reach(collection).rules:
@@ -80,6 +81,8 @@ class Standard:
         async def list(request: Any, caller: Caller, running: Running) -> Message | None:
             # What custom fields are may change; their statements are not kept either.
             if request.filter.strip() or "custom." in request.order_by or caller.reach(collection).rules:
+                return None
+            if request.q.strip() and caller.fields(fields):
                 return None
             page = reply()
             secret = running.settings.secret
@@ -136,6 +139,8 @@ class Standard:
         if given := getattr(message, "name", ""):
             row.id = self._given(given)
         names = [n for n in self.described.fields if n not in COMMON or n in WRITABLE_COMMON]
+        if levels := call.caller.fields(self.described.collection):
+            names = check_unchanged(message, type(message)(), names, levels, self.singular)
         self.mapper.assign(row, message, names, new=True, prefix=self.singular)
         check_choices(row, names, call)
         await call.check_references(message, self.singular, names)
@@ -249,6 +254,9 @@ class Standard:
             if name not in self.described.fields:
                 path = f"{self.singular}.{name[:60]}"
                 raise Validation(Violation(path, "UNKNOWN_FIELD", "没有这个字段", "There is no such field."))
+        if levels := call.caller.fields(self.described.collection):
+            shown = self.mapper.message(row, call.caller)
+            names = check_unchanged(message, shown, names, levels, self.singular)
         custom_keys = [path.split(".", 1)[1] for path in paths if path.startswith("custom.")]
         old_custom = dict(row.custom)
         department_before = row.department

@@ -123,6 +123,72 @@ async def test_a_grant_names_a_collection_departments_and_a_rule_that_can_be_rea
     }
 
 
+async def test_a_role_takes_fields_that_are_there_and_can_be_taken(workspace: Service, office: Any) -> None:
+    accounts = "customer.accounts"
+    taken = [
+        {"collection": "customer.unicorns", "field": "horn", "level": "HIDDEN"},
+        {"collection": accounts, "field": "horn", "level": "HIDDEN"},
+        {"collection": accounts, "field": "displayName", "level": "HIDDEN"},
+        {"collection": accounts, "field": "display_name", "level": "HIDDEN"},
+        {"collection": accounts, "field": "birth", "level": "MASKED"},
+        {"collection": accounts, "field": "sea_due_time", "level": "MASKED"},
+        {"collection": accounts, "field": "custom.nothing", "level": "READ_ONLY"},
+        {"collection": accounts, "field": "etag", "level": "READ_ONLY"},
+        {"collection": "workspace.roles", "field": "code", "level": "READ_ONLY"},
+    ]
+    with pytest.raises(Refused) as refused:
+        await role(workspace, f"bad_{uuid4().hex[:6]}", ["workspace.roles.create"], fields=taken)
+    assert refused.value.violations == {
+        "role.fields[0].collection": "UNKNOWN_REFERENCE",
+        "role.fields[1].field": "UNKNOWN_FIELD",
+        "role.fields[2].field": "UNKNOWN_FIELD",
+        "role.fields[3].field": "FIELD_ALWAYS_SHOWN",
+        "role.fields[5].field": "WRONG_FORMAT",
+        "role.fields[6].field": "UNKNOWN_FIELD",
+        "role.fields[7].field": "FIELD_ALWAYS_SHOWN",
+        "role.fields[8].field": "REQUIRED",
+    }
+
+
+async def test_a_hidden_field_is_in_no_audit_entry_and_no_export_of_its_reader(
+    workspace: Service, office: Any
+) -> None:
+    mark = uuid4().hex[:6]
+    taken = [{"collection": "workspace.tasks", "field": "description", "level": "HIDDEN"}]
+    may = ["workspace.auditEntries.read", "workspace.tasks.*", "workspace.exports.*"]
+    made = await role(workspace, f"blind_{mark}", may, scope="ALL", fields=taken)
+    assert (
+        await workspace.admin.CopyRole(name=made.name, code=f"too_{mark}", displayName="副")
+    ).fields == made.fields
+    blind = await office.client_of(await office.hire(f"blind.{mark}", [f"blind_{mark}"]))
+    task = await workspace.admin.CreateTask(
+        task={
+            "displayName": f"任务{mark}",
+            "description": f"内情{mark}",
+            "owner": workspace.person("admin").employee,
+        }
+    )
+    named = f'resource = "{task.name}"'
+
+    async def entries(client: Any) -> list[Any]:
+        return list((await client.ListAuditEntries(filter=named)).audit_entries)
+
+    (whole,) = await workspace.eventually(lambda: entries(workspace.admin), 30)
+    assert f"内情{mark}" in whole.after
+    (seen,) = await entries(blind)
+    assert f"任务{mark}" in seen.after and f"内情{mark}" not in str(seen)
+    assert f"内情{mark}" not in str(await blind.GetAuditEntry(name=whole.name))
+    assert await office.refusal(blind.ListAuditEntries(filter=f'after:"内情{mark}"')) == "FILTER_INVALID"
+    assert (await workspace.admin.ListAuditEntries(filter=f'after:"内情{mark}"')).audit_entries
+    ask = {
+        "collection": "tasks",
+        "fields": ["description"],
+        "purpose": "REPORT",
+        "purposeText": "为月度会议整理任务清单",
+    }
+    assert await office.refusal(blind.CreateExport(export=ask)) == "EXPORT_FIELD_HIDDEN"
+
+
 async def test_the_system_administrator_may_shape_and_reads_no_business_record(workspace: Service) -> None:
     shipped = (await workspace.admin.ListRoles(filter='code = "system_administrator"')).roles[0]
     areas = ("customer.", "sales.", "orders.", "billing.", "servicedesk.", "marketing.", "insight.")

@@ -125,6 +125,15 @@ async def _role(rows: Sequence[Role], call: Call) -> dict[str, Any] | None:
     entry: dict[str, Any] = {"permissions": list(role.permissions), "scope": role.scope, "label": label}
     if role.portal:
         entry["portal"] = True
+    if role.fields:
+        entry["fields"] = [
+            {
+                "collection": taken.collection,
+                "field": taken.field,
+                "level": pb.Role.FieldLevel.Name(taken.level),
+            }
+            for taken in role.fields
+        ]
     return {**entry, "grants": grants} if grants else entry
 
 

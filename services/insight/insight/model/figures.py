@@ -92,7 +92,7 @@ class OpportunityFact(Figure, Base):
     """One opportunity as it stands now, for funnels and forecasts."""
 
     __message__ = pb.OpportunityFact
-    figured = scoped_by = "opportunities"
+    figured = scoped_by = copies = "opportunities"
     requires = "sales.opportunities.read"
 
     open_time: Mapped[datetime | None]
@@ -108,7 +108,7 @@ class InvoiceFact(Figure, Base):
     """One invoice as it stands now, for revenue and receivables."""
 
     __message__ = pb.InvoiceFact
-    figured = scoped_by = "invoices"
+    figured = scoped_by = copies = "invoices"
     requires = "billing.invoices.read"
 
 

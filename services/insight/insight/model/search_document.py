@@ -1,15 +1,18 @@
 """What the global search finds: one row for each record of any area."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from functools import cache
 from typing import Any
 from uuid import UUID
 
 from crm.insight.v1 import pb
 from crmkit.auth import Caller
 from crmkit.call import Call
+from crmkit.catalog import resources
 from crmkit.describe import Described, Field
 from crmkit.driver import driver, inserting
 from crmkit.events import Fact
+from crmkit.fieldlevels import concealed
 from crmkit.search import search_columns
 from insight.model.base import Base
 from insight.model.seen import SeenAsSource
@@ -34,7 +37,12 @@ class SearchDocument(SeenAsSource, Base):
     def readable(cls, caller: Caller) -> ColumnElement[bool] | None:
         """What is gone stays as a mark for facts that come late, and is never shown."""
         seen = super().readable(caller)
-        return ~cls.deleted if seen is None else and_(~cls.deleted, seen)
+        there = (
+            and_(~cls.deleted, cls.collection.not_in(found))
+            if (found := _found_by_hidden(caller))
+            else ~cls.deleted
+        )
+        return there if seen is None else and_(there, seen)
 
     @classmethod
     async def keep(cls, changes: Iterable[tuple[Fact, Described]], call: Call) -> None:
@@ -109,6 +117,31 @@ _UNINDEX = (
 def is_found(source: Described) -> bool:
     """True for resources that have something to be found by."""
     return source.area != "insight" and bool(source.searchable or source.rule.number)
+
+
+def _found_by_hidden(caller: Caller) -> list[str]:
+    """The collections whose documents are found by, or show, a field that a role hides from the caller."""
+    if not caller.takes_fields or caller.custom is None:
+        return []
+    return [
+        source.collection
+        for source in resources().values()
+        if (hidden := concealed(caller.fields(source.collection)))
+        and hidden
+        & {*_open_names(source), *(one.path for one in caller.custom.of(source.collection).values())}
+    ]
+
+
+@cache
+def _open_names(source: Described) -> frozenset[str]:
+    shown = (PHONE, EMAIL)
+    return frozenset(
+        field.name
+        for field in source.fields.values()
+        if field.rule.searchable
+        or field.name == "tax_id"
+        or (field.descriptor.message_type is not None and field.descriptor.message_type.full_name in shown)
+    )
 
 
 def _words(record: dict[str, Any], source: Described) -> tuple[str, list[str], list[str], list[str]]:

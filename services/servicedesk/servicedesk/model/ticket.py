@@ -1,5 +1,6 @@
 """Tickets: what a customer asks for, until it is solved and closed."""
 
+from collections.abc import Collection
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -227,10 +228,14 @@ class Ticket(Resource, Base):
         self.clocks = found
         self.next_escalation_time = clocks.next_escalation(found)
 
-    def search_texts(self) -> list[str]:
+    def search_texts(self, hidden: Collection[str] = ()) -> list[str]:
         """The beginning of a long description finds it, too."""
-        texts = [self.number, getattr(self, "display_name"), self.requester_address]  # noqa: B009  # by declaration
-        return [found for found in (*texts, self.description[:LONGEST_SEARCHED]) if found]
+        names = [
+            name
+            for name in ("number", "display_name", "requester_address", "description")
+            if name not in hidden
+        ]
+        return [found for name in names if (found := getattr(self, name)[:LONGEST_SEARCHED])]
 
     async def _end(self, state: str, reason: str, call: Call) -> None:
         if not reason:

@@ -1786,13 +1786,14 @@ def upgrade() -> None:
         sa.Column("permissions", postgresql.ARRAY(sa.Text()), server_default=sa.text("'{}'"), nullable=False),
         sa.Column("scope", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("grants", postgresql.JSONB(), server_default=sa.text("'[]'"), nullable=False),
-        sa.Column("kind", sa.Text(), server_default=sa.text("''"), nullable=False),
-        sa.Column("portal", sa.Boolean(), server_default=sa.text("false"), nullable=False),
-        sa.Column("state", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("fields", postgresql.JSONB(), server_default=sa.text("'[]'"), nullable=False),
         sa.Column(
             "conflicts_with", postgresql.ARRAY(sa.Text()), server_default=sa.text("'{}'"), nullable=False
         ),
         sa.Column("positions", postgresql.ARRAY(sa.Text()), server_default=sa.text("'{}'"), nullable=False),
+        sa.Column("kind", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("portal", sa.Boolean(), server_default=sa.text("false"), nullable=False),
+        sa.Column("state", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("number", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("owner", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("department", sa.Text(), server_default=sa.text("''"), nullable=False),

@@ -36,6 +36,7 @@ class AuditEntry(Resource, Base):
 
     __message__ = pb.AuditEntry
     follows_departments = False
+    quotes = frozenset(["before", "after"])
     __table_args__ = (
         Index("audit_entries_seq_index", "seq"),
         Index("audit_entries_resource_index", "resource", "time"),

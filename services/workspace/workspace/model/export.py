@@ -11,6 +11,7 @@ from crmkit.call import Call
 from crmkit.catalog import resources
 from crmkit.errors import FailedPrecondition, NotFound, PermissionDenied, Validation, Violation
 from crmkit.exports import sensitive
+from crmkit.fieldlevels import FieldLevel
 from crmkit.mapping import to_timestamp
 from crmkit.resource import Resource, parse_name
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -90,7 +91,9 @@ class Export(Resource, Base):
                     )
                 )
             needed = custom[name].permission if name in custom else fields[name].rule.read_permission
-            if needed and not call.caller.may(needed):
+            path = name if name in custom else fields[name].name
+            hidden = call.caller.fields(self.collection).get(path) is FieldLevel.HIDDEN
+            if hidden or (needed and not call.caller.may(needed)):
                 raise FailedPrecondition("EXPORT_FIELD_HIDDEN", field=name)
         wanted = self.fields or list(fields)
         return [name for name in wanted if name in fields and sensitive(fields[name])]

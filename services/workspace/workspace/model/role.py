@@ -1,7 +1,7 @@
 """The role: a combination of permissions that many people hold."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from typing import Any
@@ -13,15 +13,18 @@ from crmkit.call import Call
 from crmkit.catalog import record_fields, resources
 from crmkit.describe import Described
 from crmkit.errors import FailedPrecondition, Validation, Violation
+from crmkit.fieldlevels import CUSTOM, TEXTS, always_shown
 from crmkit.resource import Resource
 from sqlalchemy import Index, func, inspect, select
 from sqlalchemy.orm import Mapped
 
 from workspace.model.base import Base
-from workspace.permissions import check_grant, check_known, check_portal
+from workspace.permissions import check_grant, check_known, check_portal, expand
 
 # Only a grant can say which departments.
 BY_GRANT = frozenset(["DEPARTMENTS"])
+# What nobody sets, or what is set key by key.
+FIXED = frozenset(["name", "number", "etag", "custom"])
 CODE = re.compile(r"[a-z][a-z0-9_]*")
 
 
@@ -37,6 +40,7 @@ class Role(Resource, Base):
     permissions: Mapped[list[str]]
     scope: Mapped[str]
     grants: Mapped[Any]
+    fields: Mapped[Any]
     conflicts_with: Mapped[list[str]]
     positions: Mapped[list[str]]
     kind: Mapped[str]
@@ -58,6 +62,7 @@ class Role(Resource, Base):
         self.kind = self.kind or "USER"
         self.scope = self.scope or "OWN"
         check_levels(self.grants, self.scope)
+        check_fields(self.fields, self.permissions, call)
         if self.portal:
             check_portal(self.permissions)
         if not call.caller.is_system:
@@ -69,6 +74,7 @@ class Role(Resource, Base):
         self._check_free()
         self.check_state("ACTIVE")
         check_levels(self.grants, self.scope)
+        check_fields(self.fields, self.permissions, call)
         if "permissions" in changed:
             history = inspect(self).attrs.permissions.history
             added = set(self.permissions) - set(history.deleted[0] if history.deleted else ())
@@ -100,6 +106,7 @@ class Role(Resource, Base):
             permissions=list(self.permissions),
             scope=self.scope,
             grants=list(self.grants),
+            fields=list(self.fields),
             conflicts_with=list(self.conflicts_with),
             portal=self.portal,
         )
@@ -161,6 +168,56 @@ def check_levels(grants: Iterable[Any], scope: str) -> None:
             )
     if violations:
         raise Validation(*violations)
+
+
+def check_fields(fields: Iterable[Any], permissions: Iterable[str], call: Call) -> None:
+    """Refuses a field that is not there, that a record is not without, or that cannot be taken in that way."""
+    violations: list[Violation] = []
+    held = expand(permissions)
+    for index, taken in enumerate(fields):
+        at = f"role.fields[{index}]"
+        known = (one for one in resources().values() if taken.collection == f"{one.area}.{one.collection}")
+        described = next(known, None)
+        if described is None:
+            violations.append(
+                Violation(f"{at}.collection", "UNKNOWN_REFERENCE", "没有这样的对象", "No such collection.")
+            )
+            continue
+        wrong = _field_problem(described, taken, held, call)
+        if wrong is not None:
+            violations.append(Violation(f"{at}.field", *wrong))
+    if violations:
+        raise Validation(*violations)
+
+
+def _field_problem(
+    described: Described, taken: Any, held: Collection[str], call: Call
+) -> tuple[str, str, str] | None:
+    masked = taken.level == pb.Role.MASKED
+    if taken.field.startswith(CUSTOM):
+        key = taken.field.removeprefix(CUSTOM)
+        definition = call.running.directory.custom.of(described.collection).get(key)
+        if definition is None:
+            return "UNKNOWN_FIELD", "没有这个自定义字段", "There is no such custom field."
+        textual, needed = definition.kind in {"TEXT", "LONG_TEXT"}, definition.required
+    else:
+        field = described.fields.get(taken.field)
+        if field is None:
+            return "UNKNOWN_FIELD", "没有这个字段", "There is no such field."
+        if taken.field in always_shown(described) and (
+            taken.level != pb.Role.READ_ONLY or taken.field in FIXED
+        ):
+            return "FIELD_ALWAYS_SHOWN", "该字段不能隐藏或限制", "A record is not without this field."
+        textual, needed = field.kind in TEXTS, field.required
+    if masked and not textual:
+        return "WRONG_FORMAT", "只有文本可以脱敏", "Only texts can be masked."
+    if needed and described.permission("create") in held:
+        return (
+            "REQUIRED",
+            "可新建该对象的角色须能填写必填字段",
+            "Who creates these must be able to fill it in.",
+        )
+    return None
 
 
 def _readable(rule: str, described: Described) -> bool:
