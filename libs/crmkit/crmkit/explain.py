@@ -136,9 +136,10 @@ def answer(
         if field.rule.read_permission and not caller.may(field.rule.read_permission)
     ]
     access, own = caller.access, described.collection
-    for name in sorted(concealed(access.fields(own))) if isinstance(access, Access) else ():
-        shown = described.fields[name].json_name if name in described.fields else name
-        hidden.append(common_pb2.HiddenField(field=shown, role=access.hiding(own, name)))
+    if isinstance(access, Access):
+        for name in sorted(concealed(access.fields(own))):
+            shown = described.fields[name].json_name if name in described.fields else name
+            hidden.append(common_pb2.HiddenField(field=shown, role=access.hiding(own, name)))
     return {
         "visible": seen,
         "grounds": [_ground(one, record, call) for one in found],
