@@ -38,6 +38,8 @@ SECURITY_HEADERS = [
 ]
 HSTS = (b"strict-transport-security", b"max-age=31536000; includeSubDomains")
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+# RPCs of this name give a record out as a paper; that is told, as the download of a file is.
+PRINTS = "Render"
 # Answered also under full load, or open so long that they would use up the places of all others.
 NOT_COUNTED = ("/healthz", "/readyz", "/v1/stream", "/v1/files")
 
@@ -137,6 +139,7 @@ class Edge:
             await self._refuse(error, exchange, scope, send_with_headers)
         finally:
             self._record(scope, exchange, perf_counter() - began)
+            self._tell_of_print(scope, exchange)
             if span is not None:
                 span.update_name(exchange.label or "other")
                 span.set_attribute("http.response.status_code", exchange.status)
@@ -157,6 +160,12 @@ class Edge:
             route = exchange.label or scope["path"][:200]
             self._witness.refused(exchange.authorization, route, reason, address, believed=status == 403)
         await respond(send, status, body, headers)
+
+    def _tell_of_print(self, scope: Any, exchange: Exchange) -> None:
+        method = exchange.label.rpartition("/")[2]
+        if exchange.status == 200 and method.startswith(PRINTS):
+            record = scope["path"].removeprefix("/v1/").rpartition(":")[0]
+            self._witness.printed(exchange.authorization, record, method, scope)
 
     def _record(self, scope: Any, exchange: Exchange, seconds: float) -> None:
         key = (exchange.label or "other", exchange.status)

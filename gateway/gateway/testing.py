@@ -96,6 +96,7 @@ TYPES = {
     "CreateThing": ("crm.echo.v1.CreateThingRequest", "crm.echo.v1.Thing"),
     "UpdateThing": ("crm.echo.v1.UpdateThingRequest", "crm.echo.v1.Thing"),
     "DeleteThing": ("crm.common.v1.VerbRequest", "google.protobuf.Empty"),
+    "RenderThing": ("crm.echo.v1.GetThingRequest", "crm.echo.v1.Thing"),
     "WinThing": ("crm.common.v1.VerbRequest", "crm.echo.v1.Thing"),
     "GetFile": ("crm.workspace.v1.GetFileRequest", "crm.workspace.v1.File"),
     "CreateFile": ("crm.workspace.v1.CreateFileRequest", "crm.workspace.v1.File"),

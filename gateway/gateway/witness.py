@@ -85,6 +85,13 @@ class Witness:
         person = actor_of(token)
         self.tell(pb.FileDownloaded(caller=person, file=file, **_place(scope)), file, person)
 
+    def printed(self, authorization: str, record: str, method: str, scope: Any) -> None:
+        """A record leaves as a paper."""
+        person = actor_of(authorization.removeprefix("Bearer "))
+        self.tell(
+            pb.RecordPrinted(caller=person, record=record, method=method, **_place(scope)), record, person
+        )
+
     def refused(self, authorization: str, method: str, reason: str, address: str, believed: bool) -> None:
         """A call was refused. Where the credentials themselves were, nobody is named: anybody may forge a name."""
         if reason not in COMMON:

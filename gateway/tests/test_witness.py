@@ -3,6 +3,7 @@
 import asyncio
 from typing import Any
 
+import grpc
 import httpx
 import pytest
 from crmkit.bus import Bus
@@ -10,7 +11,7 @@ from crmkit.keys import ApiKey
 from crmkit.testing import Parts, free_port
 from gateway.__main__ import running
 from gateway.settings import Settings
-from gateway.testing import SECRET, Gateway, serving, soon
+from gateway.testing import BEARER, SECRET, Echo, Gateway, serving, soon
 from gateway.witness import Witness
 from prometheus_client import CollectorRegistry
 
@@ -40,6 +41,25 @@ async def test_calls_of_a_key_are_counted_by_address(gateway: Gateway) -> None:
         await gateway.client.get("/v1/stream", headers={"x-api-key": str(key)})
     (called,) = told(gateway.witness, "KeyCalled")
     assert (called.caller, called.count, called.address) == (f"apiKeys/{key.id}", 2, "203.0.113.7")
+
+
+async def test_who_prints_what_is_told_once_it_was_given_out(gateway: Gateway, echo: Echo) -> None:
+    async def paper(_: Any, __: Any) -> Any:
+        return {"name": "things/42"}
+
+    headers, echo.answers["RenderThing"] = {**BEARER, "user-agent": "Firefox"}, paper
+    assert (await gateway.client.get("/v1/things/42:render", headers=headers)).status_code == 200
+    (printed,) = told(gateway.witness, "RecordPrinted")
+    assert (printed.record, printed.method, printed.address, printed.device) == (
+        "things/42", "RenderThing", "203.0.113.7", "Firefox"
+    )  # fmt: skip
+
+    async def absent(_: Any, context: Any) -> Any:
+        await context.abort(grpc.StatusCode.NOT_FOUND, "…")
+
+    echo.answers["RenderThing"] = absent
+    assert (await gateway.client.get("/v1/things/43:render", headers=headers)).status_code == 404
+    assert len(told(gateway.witness, "RecordPrinted")) == 1
 
 
 async def test_a_sign_in_that_fails_is_told(gateway: Gateway) -> None:

@@ -7,6 +7,7 @@ from crmkit.app import App
 from workspace import faxes, filing, identity, mail, mailboxes, posting, publishing, rules
 from workspace.consumers import CONSUMERS
 from workspace.jobs import SCHEDULES
+from workspace.model import audit_proof
 from workspace.model.base import Base
 from workspace.seeds import seed
 from workspace.service import WorkspaceService
@@ -31,5 +32,6 @@ def app() -> App:
             **mailboxes.RUNS,
             **posting.RUNS,
             **faxes.RUNS,
+            **audit_proof.RUNS,
         },
     )

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from functools import cache
 from typing import Any, cast
 
+from crm.workspace.v1 import events_pb2 as events
 from crm.workspace.v1 import pb
 from crmkit.call import Call
 from crmkit.catalog import resources
@@ -14,11 +15,13 @@ from crmkit.fieldlevels import Levels, conceal_json
 from crmkit.listing import Record
 from crmkit.mapping import mapper
 from crmkit.standard import Standard
+from google.protobuf.empty_pb2 import Empty
 
 from workspace import proof
 from workspace.model.audit import AuditEntry
 from workspace.model.audit_archive import AuditArchive
 from workspace.model.audit_told import opened
+from workspace.model.names import check_names
 
 
 class AuditMethods:
@@ -41,6 +44,11 @@ class AuditMethods:
 
     async def WriteAuditEntry(self, request: pb.WriteAuditEntryRequest, call: Call) -> Any:
         raise FailedPrecondition("AUDIT_READ_ONLY")
+
+    async def PrintRecord(self, request: pb.PrintRecordRequest, call: Call) -> Empty:
+        check_names([request.record], "record")
+        call.emit(events.RecordPrinted, record=request.record, address=call.caller.address)
+        return Empty()
 
     async def VerifyAuditEntries(self, request: pb.VerifyAuditEntriesRequest, call: Call) -> dict[str, Any]:
         return vars(await proof.prove(request.from_seq, request.limit, call))

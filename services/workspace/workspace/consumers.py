@@ -6,6 +6,7 @@ from typing import Any, cast
 from uuid import UUID
 
 from crm.common.v1 import common_pb2 as common
+from crm.customer.v1 import events_pb2 as customer
 from crm.sales.v1 import events_pb2 as sales
 from crm.workspace.v1 import events_pb2 as events
 from crmkit.call import Call
@@ -35,7 +36,12 @@ from workspace.telling import Manner, notify
 GONE = "（所属的跟进记录已删除）"
 
 
-@listens("crm.*.v1.ResourceChanged", "crm.*.v1.AccessExplained", "crm.gateway.v1.>")
+@listens(
+    "crm.*.v1.ResourceChanged",
+    "crm.*.v1.AccessExplained",
+    "crm.workspace.v1.RecordPrinted",
+    "crm.gateway.v1.>",
+)
 async def on_anything_happened(events: list[Fact], call: Call) -> None:
     """Every change and every fact of the gateway stands in the audit, once."""
     await audit.append(events, call)
@@ -47,10 +53,9 @@ async def on_facts_told(events: list[Fact], call: Call) -> None:
     await audit_tally.keep(events, call)
 
 
-@listens("crm.customer.v1.PersonalDataErased")
-async def on_personal_data_erased(event: Fact, call: Call) -> None:
+async def on_personal_data_erased(event: customer.PersonalDataErased, call: Call) -> None:
     """Nobody reads an erased person's values in the audit any more."""
-    await audit_told.destroy_key(str(event.payload.get("person") or event.aggregate), call)
+    await audit_told.destroy_key(event.person, call)
 
 
 @listens("crm.*.v1.ResourceChanged")

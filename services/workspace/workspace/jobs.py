@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 import structlog
 from crm.workspace.v1 import events_pb2 as events
 from crmkit.call import Call
+from crmkit.listing import ZONE
 from crmkit.schedule import cron, every
 from sqlalchemy import select, text
 
@@ -23,7 +24,7 @@ from workspace import (
     seals,
 )
 from workspace.asking import climb_ladders, return_delegated
-from workspace.model import audit_tally, calendar
+from workspace.model import audit_proof, audit_tally, calendar
 from workspace.model.api_key import ApiKey
 from workspace.model.notification import Notification
 
@@ -80,6 +81,12 @@ async def look_for_audit_gaps(as_of: datetime, call: Call) -> None:
         call.emit(events.AuditGapFound, area=area, missing=count, ids=ids, time=call.now)
         zh, en = f"审计日志缺少 {area} 的 {count} 条记录", f"The audit lacks {count} facts of {area}"
         await alerts.raise_alert("AUDIT_GAP", area, zh, en, call)
+
+
+@cron("30 3 * * *", collapse=True)
+async def prove_audit(as_of: datetime, call: Call) -> None:
+    """The audit of the last thirty days is proven, on Sundays all of it."""
+    await audit_proof.begin(as_of.astimezone(ZONE).date(), call)
 
 
 @every("1h", collapse=True)
@@ -150,6 +157,7 @@ SCHEDULES = [
     read_replies,
     read_mailboxes,
     seal_audit,
+    prove_audit,
     look_for_audit_gaps,
     expire_exports,
     extend_series,

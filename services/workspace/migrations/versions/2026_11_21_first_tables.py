@@ -456,6 +456,16 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("subject", name=op.f("audit_keys_pkey")),
     )
     op.create_table(
+        "audit_proofs",
+        sa.Column("day", sa.Date(), nullable=False),
+        sa.Column("first_seq", sa.Integer(), nullable=False),
+        sa.Column("last_seq", sa.Integer(), server_default=sa.text("0"), nullable=False),
+        sa.Column("first_break", sa.Integer(), server_default=sa.text("0"), nullable=False),
+        sa.Column("kind", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("end_time", sa.DateTime(timezone=True), nullable=True),
+        sa.PrimaryKeyConstraint("day", name=op.f("audit_proofs_pkey")),
+    )
+    op.create_table(
         "audit_tallies",
         sa.Column("area", sa.Text(), nullable=False),
         sa.Column("number", sa.Integer(), nullable=False),
@@ -3570,6 +3580,7 @@ def downgrade() -> None:
         "audit_tallies_open_index", table_name="audit_tallies", postgresql_where=sa.text("missing <> '{}'")
     )
     op.drop_table("audit_tallies")
+    op.drop_table("audit_proofs")
     op.drop_table("audit_keys")
     op.drop_table("audit_heads")
     op.drop_index("audit_entries_update_time_index", table_name="audit_entries")

