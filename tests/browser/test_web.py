@@ -12,12 +12,14 @@ STORIES = sorted(path.name.removesuffix(".browser.ts") for path in (WEB / "tests
 
 
 @pytest.mark.parametrize("story", STORIES)
-def test_a_story_of_the_web_client_comes_to_its_end(story: str, platform: Running) -> None:
+def test_a_story_of_the_web_client_comes_to_its_end(
+    story: str, platform: Running, mailbox: dict[str, str]
+) -> None:
     command = ["npm", "run", "--silent", "test:browser", "--", story]
     told = subprocess.run(
         command,
         cwd=WEB,
-        env={**os.environ, "CRM_URL": platform.url},
+        env={**os.environ, **mailbox, "CRM_URL": platform.url},
         capture_output=True,
         text=True,
         timeout=300,

@@ -51,6 +51,7 @@ export const MENU: Group[] = [
     collections: ["tasks", "notes", "files"],
     pages: [
       { key: "myDay", path: "/my-day", icon: "plans", needs: "tasks" },
+      { key: "mail", path: "/mail", icon: "mail", needs: "mailMessages" },
       { key: "punch", path: "/punch", icon: "home", needs: "attendance" },
       { key: "calendar", path: "/calendar", icon: "calendar", needs: "calendarEvents" },
       { key: "approvals", path: "/approvals", icon: "approvals", needs: "approvals" },
@@ -177,7 +178,8 @@ export interface Screen {
     | "visit"
     | "policy"
     | "bundle"
-    | "approvalPolicy";
+    | "approvalPolicy"
+    | "mail";
   /** A page of its own or a part of other pages; kept out of the generated menu entries. */
   hidden?: boolean;
   /** Records come from elsewhere than the generic form. */
@@ -196,14 +198,30 @@ const stage = {
 };
 const NEWEST = "createTime desc";
 
+/** A mail about a record, to whom the record names. */
+const mailFrom = (...states: string[]) => ({
+  collection: "mailMessages",
+  states,
+  from: (record: RecordJson) => ({
+    ...(record["account"] ? { account: record["account"], contact: record.name } : { account: record.name }),
+    to: ((record["emails"] ?? []) as { address: string; primary?: boolean }[])
+      .toSorted((a, b) => Number(b.primary ?? false) - Number(a.primary ?? false))
+      .slice(0, 1)
+      .map(({ address }) => ({ address })),
+  }),
+});
+
 export const SCREENS: Record<string, Screen> = {
   accounts: {
     icon: "accounts",
-    makes: ["opportunities", "quotes"].map((collection) => ({
-      collection,
-      states: ["ACTIVE"],
-      from: (account) => ({ account: account.name, ...SCREENS[collection]?.defaults?.() }),
-    })),
+    makes: [
+      ...["opportunities", "quotes"].map((collection) => ({
+        collection,
+        states: ["ACTIVE"],
+        from: (account: RecordJson) => ({ account: account.name, ...SCREENS[collection]?.defaults?.() }),
+      })),
+      mailFrom("ACTIVE"),
+    ],
     together: {
       collection: "merges",
       most: 10,
@@ -242,6 +260,7 @@ export const SCREENS: Record<string, Screen> = {
   },
   contacts: {
     icon: "contacts",
+    makes: [mailFrom("ACTIVE")],
     flow: { ACTIVE: [] },
     columns: ["displayName", "account", "title", "phones", "decisionRole", "state", "owner"],
   },
@@ -592,6 +611,28 @@ export const SCREENS: Record<string, Screen> = {
     unasked: ["extraDates", "exceptDates", "overrides"],
     flow: { SCHEDULED: ["respond", "complete"] },
   },
+  mailAccounts: {
+    hidden: true,
+    flow: { ACTIVE: ["fetch", "test"], PAUSED: ["resume"], FAILING: ["resume", "test"] },
+  },
+  mailMessages: {
+    hidden: true,
+    detail: "mail",
+    orderBy: "occurTime desc",
+    unasked: ["read", "links", "replyTo"],
+    flow: {
+      RECEIVED: ["file"],
+      SENT: ["file"],
+      FAILED: ["retry"],
+      QUEUED: [],
+      SENDING: [],
+      BOUNCED: [],
+      DRAFT: [],
+    },
+  },
+  mailRecords: { icon: "mail", orderBy: "occurTime desc" },
+  mailTemplates: { icon: "mail" },
+  faxes: { icon: "mail", orderBy: NEWEST },
   calendarFeeds: { icon: "calendar" },
   notes: { icon: "notes", orderBy: "updateTime desc" },
   files: { icon: "files", orderBy: NEWEST, noForm: true },

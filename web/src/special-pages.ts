@@ -19,5 +19,6 @@ export const SPECIAL_PAGES: Record<string, () => Promise<{ default: ComponentTyp
   }),
   transfer: async () => ({ default: (await import("@/features/transfer/transfer")).TransferPage }),
   target: async () => ({ default: (await import("@/features/target/target")).TargetPage }),
+  mail: async () => ({ default: (await import("@/features/mail/mail")).MailRecordPage }),
   role: async () => ({ default: (await import("@/features/role/role")).RolePage }),
 };

@@ -1,18 +1,21 @@
 import { AutoComplete, DatePicker, Input, InputNumber, Select, Switch } from "antd";
 import dayjs from "dayjs";
-import { lazy, Suspense, useState } from "react";
+import { lazy, Suspense, useState, type ComponentProps } from "react";
 import type { Field } from "@/api/catalogue";
 import { useText } from "@/i18n";
 import { fromIso, toIso, type DateJson } from "./dates";
 import { useKeyed } from "./keyed";
 import { useSuggestions } from "./suggestions";
 import { useDictionary } from "./dictionary";
+import { isParties } from "./form-model";
 import { isDeep, LinesEditor } from "./lines-editor";
 import { formatMoney, parseAmount, type Money } from "./money";
 import { isBlank } from "./patch";
+import { PartiesInput } from "./parties-input";
 import { useCatalogue } from "./queries";
 import { collectionOfValue, ReferencePicker } from "./reference-picker";
 import { StackEditor } from "./stack-editor";
+import { UploadButton } from "./upload-button";
 
 const RecurrenceInput = lazy(async () => ({ default: (await import("./recurrence")).RecurrenceInput }));
 
@@ -31,6 +34,7 @@ export function FieldInput(props: InputProps) {
   const { field } = props;
   if (field.kind === "object") {
     if (!field.many) return <ObjectInput {...props} />;
+    if (isParties(field)) return <PartiesInput {...props} />;
     return isDeep(field) ? <StackEditor {...props} /> : <LinesEditor {...props} />;
   }
   if (field.kind === "reference") return <ReferenceInput {...props} />;
@@ -83,11 +87,27 @@ function TextInput({ id, field, value, disabled, invalid, describedBy, onChange 
         onChange={(event) => onChange(event.target.value)}
       />
     );
+  if (field.name === "password") return <PasswordInput {...shared} onChange={onChange} />;
   const phone = /phone|mobile|^number$/i.test(field.name) && !/count|amount/i.test(field.name);
   return (
     <Input
       {...shared}
       inputMode={phone ? "tel" : /email|address/i.test(id) && field.name === "address" ? "email" : "text"}
+      onChange={(event) => onChange(event.target.value)}
+    />
+  );
+}
+
+/** Never shown, and never taken from what the browser keeps for signing in here. */
+function PasswordInput({
+  onChange,
+  ...shared
+}: Omit<ComponentProps<typeof Input>, "onChange"> & { onChange: (value: unknown) => void }) {
+  return (
+    <Input
+      {...shared}
+      type="password"
+      autoComplete="new-password"
       onChange={(event) => onChange(event.target.value)}
     />
   );
@@ -145,6 +165,19 @@ function ReferenceInput({ id, field, value, disabled, invalid, onChange }: Input
       onChange={onChange}
     />
   );
+  if (collection === "files")
+    return (
+      <div className="input-files">
+        {picker}
+        <UploadButton
+          many={field.many}
+          disabled={disabled ?? false}
+          onStored={(names) =>
+            onChange(field.many ? [...((value as string[] | null) ?? []), ...names] : names[0])
+          }
+        />
+      </div>
+    );
   if (field.references.length < 2) return picker;
   return (
     <div className="input-pair">

@@ -35,7 +35,7 @@ export function isShown(resource: Resource, field: Field, values: Json): boolean
 
 /** The sections of a long form: what matters first, then the rest, then texts and lists over the full width. */
 export function sectionsOf(all: Field[]): Section[] {
-  const wide = (field: Field) => field.kind === "object" && field.many;
+  const wide = (field: Field) => field.kind === "object" && field.many && !isParties(field);
   const custom = all.filter(isCustom);
   const fields = all.filter((field) => !isCustom(field));
   const main = fields.filter(
@@ -51,6 +51,13 @@ export function sectionsOf(all: Field[]): Section[] {
   ];
   return sections.filter((section) => section.fields.length > 0);
 }
+
+/** A list of people by address and name, which one line holds. */
+export const isParties = ({ kind, many, fields }: Field) =>
+  kind === "object" &&
+  many &&
+  fields.length === 2 &&
+  fields.every(({ name }) => name === "address" || name === "displayName");
 
 const isCustom = (field: Field) => field.name.startsWith("custom.");
 

@@ -44,6 +44,7 @@ import {
   EnvironmentOutlined,
   BulbOutlined,
   LineChartOutlined,
+  MailOutlined,
   SplitCellsOutlined,
 } from "@ant-design/icons";
 import type { ComponentType } from "react";
@@ -96,6 +97,7 @@ const ICONS: Record<string, ComponentType> = {
   sea: GlobalOutlined,
   collision: SplitCellsOutlined,
   files: ProfileOutlined,
+  mail: MailOutlined,
 };
 
 export function Icon({ name }: { name: string | undefined }) {

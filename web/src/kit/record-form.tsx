@@ -26,13 +26,25 @@ interface Props {
   initial?: Json;
   /** Only the fields of quick create, until "more fields". */
   quick?: boolean;
-  onSaved: (record: RecordJson) => void;
+  /** A second way to save, after which more is done: "send". */
+  further?: string;
+  onSaved: (record: RecordJson, further: boolean) => void;
   onCancel: () => void;
+  cancelLabel?: string;
 }
 
 const DRAFT_MS = 1_000;
 
-export function RecordForm({ resource, record, initial, quick = false, onSaved, onCancel }: Props) {
+export function RecordForm({
+  resource,
+  record,
+  initial,
+  quick = false,
+  further,
+  onSaved,
+  onCancel,
+  cancelLabel,
+}: Props) {
   const { t, label, language } = useText();
   const client = useQueryClient();
   const session = useSession();
@@ -52,6 +64,7 @@ export function RecordForm({ resource, record, initial, quick = false, onSaved, 
   const [conflict, setConflict] = useState<{ conflicts: Conflict[]; merged: Json; theirs: RecordJson }>();
   const [draft, setDraft] = useState<Draft | null>(() => readDraft(session.employee, subject));
   const saved = useRef(false);
+  const goesOn = useRef(false);
   const attempt = useRef<{ body: string; key: string }>(undefined);
   const form = useRef<HTMLFormElement>(null);
 
@@ -124,8 +137,8 @@ export function RecordForm({ resource, record, initial, quick = false, onSaved, 
     client.setQueryData(["record", result.name], result);
     void client.invalidateQueries({ queryKey: ["list", resource.collection] });
     void client.invalidateQueries({ queryKey: ["aggregate", resource.collection] });
-    if (!creating) tell(t("form.saved"));
-    onSaved(result);
+    if (!creating && !goesOn.current) tell(t("form.saved"));
+    onSaved(result, goesOn.current);
   };
 
   const resolveConflict = async (mine: Json, since: Json) => {
@@ -141,7 +154,9 @@ export function RecordForm({ resource, record, initial, quick = false, onSaved, 
 
   const submit = (event: FormEvent) => {
     event.preventDefault();
-    if (!saving) void save(values, base);
+    if (saving) return;
+    goesOn.current = (event.nativeEvent as SubmitEvent).submitter?.hasAttribute("data-further") === true;
+    void save(values, base);
   };
 
   useEffect(() => {
@@ -244,11 +259,16 @@ export function RecordForm({ resource, record, initial, quick = false, onSaved, 
         </button>
       )}
       <div className="form-actions">
-        <button type="submit" className="button button-primary" disabled={saving}>
+        {further && (
+          <button type="submit" data-further className="button button-primary" disabled={saving}>
+            {further}
+          </button>
+        )}
+        <button type="submit" className={further ? "button" : "button button-primary"} disabled={saving}>
           {saving ? t("form.saving") : t("action.save")}
         </button>
         <button type="button" className="button" onClick={onCancel}>
-          {t("action.cancel")}
+          {cancelLabel ?? t("action.cancel")}
         </button>
       </div>
       {conflict && (

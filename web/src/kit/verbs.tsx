@@ -26,10 +26,12 @@ interface Props {
   extra?: { key: string; label: string; danger?: boolean; run: () => void }[];
   /** Stands between the buttons and the menu: "edit". */
   children?: ReactNode;
+  /** Another button on the page is the one that matters most. */
+  second?: boolean;
 }
 
 /** The verbs of a record: those of its state as buttons, the rest in the menu. */
-export function VerbBar({ resource, record, extra = [], children }: Props) {
+export function VerbBar({ resource, record, extra = [], children, second = false }: Props) {
   const { t, label } = useText();
   const session = useSession();
   const run = useVerb(resource);
@@ -59,7 +61,7 @@ export function VerbBar({ resource, record, extra = [], children }: Props) {
         <button
           key={verb.name}
           type="button"
-          className={`button ${index === 0 ? "button-primary" : ""}`}
+          className={`button ${index === 0 && !second ? "button-primary" : ""}`}
           data-verb={verb.name}
           onClick={() => start(verb)}
         >

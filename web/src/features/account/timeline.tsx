@@ -5,6 +5,7 @@ import { useText } from "@/i18n";
 import { dated, formatInstant, formatRelative } from "@/kit/dates";
 import { FactName, Reference } from "@/kit/field-value";
 import { allOf, quote } from "@/kit/filter";
+import { groupBy } from "@/kit/group-by";
 import { Icon } from "@/kit/icons";
 import { formatMoney, type Money } from "@/kit/money";
 import { pagesQuery, recordsOf, useResource } from "@/kit/queries";
@@ -109,10 +110,4 @@ export function Timeline({ account }: { account: string }) {
       </div>
     </section>
   );
-}
-
-function groupBy<T>(items: readonly T[], keyOf: (item: T) => string): Record<string, T[]> {
-  const groups: Record<string, T[]> = {};
-  for (const item of items) (groups[keyOf(item)] ??= []).push(item);
-  return groups;
 }
