@@ -44,7 +44,7 @@ from crmkit.customfields import Nobody
 from crmkit.decided import on_approval_ended, on_approval_revised
 from crmkit.describe import Described
 from crmkit.dictionaries import on_dictionary_item_merged
-from crmkit.driver import KeptPool, replace_closed
+from crmkit.driver import Driver, KeptPool, replace_closed
 from crmkit.events import Consumers, Fact, Function, dead_letters
 from crmkit.mapping import mapper
 from crmkit.metrics import Metrics
@@ -313,6 +313,7 @@ def open_engine(settings: Settings, app: str, size: int = 0, overflow: int = 5) 
         pool_use_lifo=True,
         pool_recycle=1800,
         connect_args={
+            "connection_class": Driver,
             "timeout": 5,
             "command_timeout": 30,
             "server_settings": {

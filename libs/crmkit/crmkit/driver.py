@@ -6,12 +6,12 @@ no need of this.
 
 import re
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterable
 from contextlib import asynccontextmanager, suppress
 from functools import cache, lru_cache
-from typing import Any
+from typing import Any, NamedTuple, cast
 
-from asyncpg import InterfaceError, PostgresError  # pyright: ignore[reportMissingTypeStubs]
+from asyncpg import Connection, InterfaceError, PostgresError  # pyright: ignore[reportMissingTypeStubs]
 from sqlalchemy import AsyncAdaptedQueuePool, event
 from sqlalchemy.dialects.postgresql.asyncpg import AsyncAdapt_asyncpg_dbapi
 from sqlalchemy.exc import InvalidatePoolError
@@ -49,6 +49,35 @@ async def begin(session: AsyncSession) -> Any:
     await connection.execute("BEGIN")
     session.info[_KEPT] = connection
     return connection
+
+
+class _Asked(NamedTuple):
+    """The statement that asks about types, where none was needed: named, so it has put no other aside."""
+
+    name: str = "none"
+
+
+class Driver(Connection):
+    """A connection that asks about no type which the process knows: to be told of one costs as much as thirty
+    statements, and every new connection meets the same arrays. What a database made itself is asked about.
+
+    `tests/test_driver.py` holds what this takes for granted of asyncpg.
+    """
+
+    async def _introspect_types(self, typeoids: Iterable[int], timeout: float | None) -> Any:  # noqa: ASYNC109
+        oids = frozenset(typeoids)
+        ask = cast("Any", super())._introspect_types
+        if max(oids) >= _FIRST_OF_DATABASE:
+            return await ask(typeoids, timeout)
+        if oids not in _BUILT_IN:
+            _BUILT_IN[oids], statement = await ask(typeoids, timeout)
+            return _BUILT_IN[oids], statement
+        return _BUILT_IN[oids], _Asked()
+
+
+# By PostgreSQL's rule: types below it are the same in every database of a server.
+_FIRST_OF_DATABASE = 16384
+_BUILT_IN: dict[frozenset[int], list[Any]] = {}
 
 
 class KeptPool(AsyncAdaptedQueuePool):

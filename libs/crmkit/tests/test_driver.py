@@ -1,10 +1,13 @@
 """What the driver's own ways take for granted of SQLAlchemy, and that they are transactions."""
 
 from contextlib import AsyncExitStack
-from typing import cast
+from datetime import date
+from typing import Any, cast
+from uuid import uuid4
 
 import pytest
-from crmkit.driver import KeptPool, begin, driver, replace_closed, together, transaction
+from asyncpg import connect  # pyright: ignore[reportMissingTypeStubs]
+from crmkit.driver import Driver, KeptPool, begin, driver, replace_closed, together, transaction
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
 
@@ -54,6 +57,25 @@ async def test_a_connection_that_was_closed_is_replaced(engine: AsyncEngine) -> 
         closed.terminate()
         async with AsyncSession(engine) as session, session.begin():
             assert await (await begin(session)).fetchval("SELECT 1") == 1
+
+
+async def test_of_built_in_types_one_connection_asks_and_of_the_database_own_each(
+    engine: AsyncEngine,
+) -> None:
+    address = engine.url.set(drivername="postgresql").render_as_string(hide_password=False)
+    ids, asked = [uuid4()], list[int]()
+    for _ in range(2):
+        connection: Any = await connect(address, connection_class=Driver)
+        said: list[str] = []
+        connection.add_query_logger(lambda record, said=said: said.append(record.query))
+        assert await connection.fetchval("SELECT $1::uuid[]", ids) == ids
+        assert await connection.fetchval("SELECT $1::date[]", [date(2026, 2, 28)]) == [date(2026, 2, 28)]
+        asked.append(sum("typeinfo_tree" in query for query in said))
+        await connection.execute("CREATE TYPE pg_temp.mood AS ENUM ('glad')")
+        assert await connection.fetchval("SELECT $1::pg_temp.mood[]", ["glad"]) == ["glad"]
+        assert sum("typeinfo_tree" in query for query in said) == asked[-1] + 1
+        await connection.close()
+    assert asked[1] == 0
 
 
 async def test_connections_are_kept_while_they_are_needed_and_closed_when_they_lay_idle(

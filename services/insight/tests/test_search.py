@@ -86,6 +86,28 @@ async def test_what_came_twice_or_late_changes_nothing_and_what_is_gone_stays_go
     assert not page.search_documents
 
 
+async def test_a_record_whose_state_alone_changed_is_found_by_the_same_words_until_they_change(
+    insight: Any,
+) -> None:
+    mark = uuid4().hex[:10]
+    record = {"displayName": f"先前{mark}", "state": "ACTIVE", **insight.of("sales1")}
+    name = await insight.told("accounts", "customer", record, version=1, action="CREATED")
+    await insight.eventually(lambda: found(insight.sales1, f"先前{mark}"))
+    await insight.told("accounts", "customer", {**record, "name": name, "state": "INACTIVE"}, version=2)
+
+    async def inactive() -> bool:
+        page = await insight.sales1.ListSearchDocuments(filter=f'target = "{name}"')
+        return page.search_documents[0].state == "INACTIVE"
+
+    await insight.eventually(inactive)
+    assert await found(insight.sales1, f"先前{mark}")
+    await insight.told(
+        "accounts", "customer", {**record, "name": name, "displayName": f"后来{mark}"}, version=3
+    )
+    await insight.eventually(lambda: found(insight.sales1, f"后来{mark}"))
+    assert not await found(insight.sales1, f"先前{mark}")
+
+
 async def test_a_query_is_neither_empty_nor_endless(insight: Any) -> None:
     for q, reason in (("， 。", "QUERY_TOO_SHORT"), ("长" * 201, "QUERY_TOO_LONG")):
         with pytest.raises(Refused) as refused:

@@ -1,6 +1,6 @@
 """What the global search finds: one row for each record of any area."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any
 from uuid import UUID
@@ -56,12 +56,16 @@ class SearchDocument(SeenAsSource, Base):
         # No change facts: the search is a reading of facts and tells none itself. In one order, so that two replicas
         # cannot wait for each other.
         connection, ordered = await driver(call.db), [rows[key] for key in sorted(rows)]
+        known = {
+            row["id"]: row for row in await connection.fetch(_KNOWN, [values["id"] for values, _ in ordered])
+        }
         columns = tuple(ordered[0][0])
         statement = inserting(
             cls.__tablename__, columns, "(id) DO UPDATE", "known.version < excluded.version"
         )
         await connection.executemany(statement, [tuple(values.values()) for values, _ in ordered])
-        await _index(ordered, connection)
+        # Most changes are of states and sums: what finds the record stays, and an index of fragments is dear to write.
+        await _index([row for row in ordered if not _reads_as(known.get(row[0]["id"]), row[0])], connection)
 
 
 def _document(event: Fact, source: Described, call: Call) -> tuple[dict[str, Any], list[str]]:
@@ -102,6 +106,14 @@ async def _index(rows: Sequence[tuple[dict[str, Any], list[str]]], connection: A
         await connection.executemany(_INDEX, found)
 
 
+def _reads_as(known: Mapping[str, Any] | None, values: dict[str, Any]) -> bool:
+    return known is not None and all(
+        known[name] == values[name] for name in ("title", "keys", "texts", "deleted")
+    )
+
+
+# Locked, so that no other replica writes other words in between.
+_KNOWN = "SELECT id, title, keys, texts, deleted FROM search_documents WHERE id = ANY($1::uuid[]) ORDER BY id FOR UPDATE"
 _SEARCHED = ("search_grams", "search_text", "search_pinyin")
 _INDEX = (
     f"INSERT INTO search_documents_search (id, {', '.join(_SEARCHED)})"
