@@ -39,13 +39,17 @@ from sales.jobs import (
     remind_of_tasks,
     replay_commissions,
     replay_prices,
+    settle_appraisals,
     snapshot_forecasts,
     sweep_leads,
     write_statements,
 )
+from sales.model.absence import on_leave
 from sales.model.base import Base
 from sales.model.lead_pool_rule import RUNS
 from sales.model.pipeline import seed_default_pipeline
+from sales.performance import RUNS as APPRAISAL_RUNS
+from sales.performance import draft_appraisals
 from sales.service import SalesService
 from sales.telesales import HANDLERS as TELESALES
 from sales.upsell import HANDLERS as UPSELL
@@ -83,6 +87,7 @@ def app() -> App:
             *HANDLERS,
             *TELESALES,
             *UPSELL,
+            on_leave,
         ],
         schedules=[
             sweep_leads,
@@ -101,7 +106,9 @@ def app() -> App:
             snapshot_forecasts,
             write_statements,
             propose_upsell,
+            draft_appraisals,
+            settle_appraisals,
         ],
-        runs=RUNS | UPSELL_RUNS,
+        runs=RUNS | UPSELL_RUNS | APPRAISAL_RUNS,
         on_start=[seed_default_pipeline],
     )

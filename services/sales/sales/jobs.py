@@ -10,6 +10,7 @@ from sqlalchemy import and_, func, or_, select
 
 from sales.commission_work import differing
 from sales.engine import Given, run
+from sales.model.appraisal import Appraisal
 from sales.model.call_list import SUPERVISOR, CallEntry
 from sales.model.commission_statement import make_statements
 from sales.model.deal_registration import DealRegistration
@@ -161,6 +162,15 @@ async def snapshot_forecasts(as_of: datetime, call: Call) -> None:
 async def write_statements(as_of: datetime, call: Call) -> None:
     """Makes the commission statements of the month before, once for each person and month."""
     await make_statements(as_of, call)
+
+
+@cron("20 0 * * *", zone="Asia/Shanghai", collapse=True)
+async def settle_appraisals(as_of: datetime, call: Call) -> None:
+    """A sheet that nobody appealed against within its days stands."""
+    day = as_of.astimezone(ZONE).date()
+    over = select(Appraisal).where(Appraisal.state == "PUBLISHED", Appraisal.appeal_until_date < day)
+    for sheet in await call.db.scalars(over.order_by(Appraisal.id).with_for_update(skip_locked=True)):
+        sheet.settle(call)
 
 
 @cron("30 2 * * *", zone="Asia/Shanghai", collapse=True)

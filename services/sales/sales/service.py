@@ -47,6 +47,7 @@ from sales.model.tip import Tip, beside, experts
 from sales.model.upsell_proposal import UpsellProposal
 from sales.model.visit import Visit, route
 from sales.offers import compared, configured, simulated, upgraded
+from sales.performance import AppraisalMethods
 from sales.printing import battle_card, printed
 from sales.snapshot import estimated, snapshot, without_gifts
 from sales.target_methods import TargetMethods
@@ -54,7 +55,7 @@ from sales.telesales import TelesalesMethods
 from sales.winning import battle_cards, win_rates
 
 
-class SalesService(LeadMethods, TargetMethods, TelesalesMethods):
+class SalesService(LeadMethods, TargetMethods, TelesalesMethods, AppraisalMethods):
     """Leads, opportunities, products, prices and quotes."""
 
     leads = Standard(Lead)

@@ -17,6 +17,7 @@ class TestSales(Conformance):
             "expectedCloseDate": {"year": 2027, "month": 3, "day": 31},
         },
         "priceBooks": {"currency": "CNY"},
+        "appraisalStandards": {"currency": "CNY"},
         "quotes": {"currency": "CNY"},
         "targets": {"currency": "CNY", "actions": [{"text": "每周复盘"}]},
         "commissionPlans": {"currency": "CNY", "validFromDate": {"year": 2031, "month": 1, "day": 1}},

@@ -70,12 +70,12 @@ NOTICES: dict[str, Notice] = {
         "客户申请变更资料：{change.displayName}", "A customer asks for a change: {change.displayName}",
     ),
     "crm.sales.v1.SupportRequested": Notice(
-        "support", "request.name", ("people", "request.helper", "request.assignee"),
-        "请求支持：{request.displayName}", "Help is asked for: {request.displayName}", asked=True,
+        "support", "supportRequest.name", ("people",),
+        "请求支持：{supportRequest.question}", "Help is asked for: {supportRequest.question}", asked=True,
     ),
     "crm.sales.v1.AppraisalPublished": Notice(
-        "appraisal", "appraisal.name", ("employee", "appraisal.employee"),
-        "考核“{appraisal.displayName}”已公布", "Appraisal {appraisal.displayName} was published",
+        "appraisal", "appraisal.name", ("people",),
+        "{appraisal.month} 的绩效考核已公布", "Your appraisal of {appraisal.month} was published",
     ),
     "crm.orders.v1.FulfilmentFailed": Notice(
         "fulfilment", "productInstance.name", ("productInstance.owner",),
@@ -239,12 +239,16 @@ TODOS: dict[str, ToDo] = {
     "crm.sales.v1.SalesTaskAssigned": ToDo(
         "salesTask.name", ("people",), "{salesTask.displayName}", due="salesTask.dueTime",
     ),
+    "crm.sales.v1.AppraisalPublished": ToDo(
+        "appraisal.name", ("people",), "确认 {appraisal.month} 的绩效考核", due="due",
+    ),
     "crm.billing.v1.AccountParked": ToDo("account.name", ("account.owner",), "计费失败：{account.displayName}"),
 }  # fmt: skip
 # What closes the to-dos of a source.
 OVER: dict[str, str] = {
     "crm.customer.v1.CollisionDecided": "case.name",
     "crm.sales.v1.SalesTaskFinished": "salesTask.name",
+    "crm.sales.v1.AppraisalConfirmed": "appraisal.name",
 }
 
 
