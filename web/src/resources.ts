@@ -36,6 +36,7 @@ export const MENU: Group[] = [
     collections: ["leads", "opportunities", "quotes", "targets", "products", "priceBooks", "competitors"],
     pages: [
       { key: "leadPools", path: "/lead-pools", icon: "sea", needs: "leadPoolItems" },
+      { key: "callDesk", path: "/call-desk", icon: "calls", needs: "callEntries" },
       { key: "funnel", path: "/funnel", icon: "funnel", needs: "opportunities" },
       { key: "visitDay", path: "/visit-day", icon: "visits", needs: "visits" },
       { key: "forecast", path: "/forecast", icon: "forecast", needs: "forecasts" },
@@ -179,7 +180,8 @@ export interface Screen {
     | "policy"
     | "bundle"
     | "approvalPolicy"
-    | "mail";
+    | "mail"
+    | "callList";
   /** A page of its own or a part of other pages; kept out of the generated menu entries. */
   hidden?: boolean;
   /** Records come from elsewhere than the generic form. */
@@ -447,6 +449,47 @@ export const SCREENS: Record<string, Screen> = {
   },
   bundles: { icon: "products", detail: "bundle", flow: { DRAFT: ["activate"], ACTIVE: ["newVersion"] } },
   discountPolicies: { icon: "prices", detail: "policy", flow: { DRAFT: ["activate"], ACTIVE: ["pause"] } },
+  callLists: {
+    icon: "calls",
+    orderBy: NEWEST,
+    detail: "callList",
+    references: { subjects: ["leads", "accounts", "contacts"] },
+    flow: {
+      DRAFT: ["start", "distribute"],
+      RUNNING: ["distribute", "pause"],
+      PAUSED: ["start", "distribute"],
+      FINISHED: [],
+    },
+  },
+  callEntries: {
+    icon: "calls",
+    orderBy: "nextTime",
+    flow: { NEW: ["dial"], CALLBACK: ["dial"], RETRY: ["dial"] },
+  },
+  calls: { icon: "calls", orderBy: "startTime desc", flow: { ENDED: ["wrapUp"] } },
+  callScripts: { icon: "notes", flow: { DRAFT: ["activate"], ACTIVE: ["newVersion"] } },
+  dealRegistrations: {
+    icon: "collision",
+    orderBy: NEWEST,
+    columns: [
+      "companyName",
+      "number",
+      "partner",
+      "amount",
+      "state",
+      "submitTime",
+      "protectUntilDate",
+      "owner",
+    ],
+    flow: {
+      DRAFT: ["submit"],
+      SUBMITTED: ["approve", "reject"],
+      APPROVED: ["convert", "extend"],
+    },
+    unasked: ["evidence"],
+  },
+  gradingRules: { icon: "prices", flow: { DRAFT: ["activate"], ACTIVE: [] }, defaults: yuan },
+  tagGroups: { icon: "products" },
   visits: {
     icon: "visits",
     detail: "visit",

@@ -26,6 +26,7 @@ export const router = createBrowserRouter(
         page("lead-pools", async () => (await import("@/features/sea/sea")).LeadPoolsPage),
         page("calendar", async () => (await import("@/features/calendar/calendar")).CalendarPage),
         page("my-day", async () => (await import("@/features/my-day/my-day")).MyDayPage),
+        page("call-desk", async () => (await import("@/features/call-desk/call-desk")).CallDeskPage),
         page("mail", async () => (await import("@/features/mail/mail")).MailPage),
         page("mailMessages/new", async () => (await import("@/features/mail/writing")).WritePage),
         page("punch", async () => (await import("@/features/punch/punch")).PunchPage),

@@ -45,6 +45,7 @@ import {
   BulbOutlined,
   LineChartOutlined,
   MailOutlined,
+  PhoneOutlined,
   SplitCellsOutlined,
 } from "@ant-design/icons";
 import type { ComponentType } from "react";
@@ -98,6 +99,7 @@ const ICONS: Record<string, ComponentType> = {
   collision: SplitCellsOutlined,
   files: ProfileOutlined,
   mail: MailOutlined,
+  calls: PhoneOutlined,
 };
 
 export function Icon({ name }: { name: string | undefined }) {

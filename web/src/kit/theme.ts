@@ -42,6 +42,8 @@ const themes: Record<Theme, ThemeConfig> = {
     token: {
       ...shared,
       colorPrimary: "#1d4fd7",
+      // Lighter, as derived, its white text could not be read under the pointer.
+      colorPrimaryHover: "#1741b0",
       colorLink: "#1d4fd7",
       colorText: "#172033",
       colorTextSecondary: "#526077",
