@@ -58,6 +58,7 @@ class TestWorkspace(Conformance):
                 "acceptConflicts": True,
             },
             "notificationRules": {"collection": "accounts", "trigger": "SCHEDULE"},
+            "usageRules": {"kind": "LOGIN"},
             "bulkJobs": {"collection": "tasks", "mode": "DRY_RUN", "file": "files/{files}"},
             "exports": {"collection": "tasks", "purpose": "REPORT", "purposeText": "conformance of exports"},
         }

@@ -18,7 +18,7 @@ from sqlalchemy import select
 
 from workspace import exporting, invitations, publishing, rules, visits
 from workspace.asking import ask
-from workspace.model import attendance, audit, audit_tally, audit_told, known_record, work_record
+from workspace.model import attendance, audit, audit_tally, audit_told, known_record, usage_facts, work_record
 from workspace.model.api_key import ApiKey
 from workspace.model.approval import Approval, changes, replace_approver, since_approved
 from workspace.model.bulk_job import BulkJob
@@ -45,6 +45,19 @@ GONE = "（所属的跟进记录已删除）"
 async def on_anything_happened(events: list[Fact], call: Call) -> None:
     """Every change and every fact of the gateway stands in the audit, once."""
     await audit.append(events, call)
+
+
+@listens("crm.*.v1.ResourceChanged", "crm.gateway.v1.SignedIn")
+async def on_somebody_acted(events: list[Fact], call: Call) -> None:
+    """Rules of use know on which days people have acted, and how leads and opportunities went on."""
+    await usage_facts.keep_days(events, call)
+    await usage_facts.keep_changes([event for event in events if "action" in event.payload], call)
+
+
+@listens("crm.customer.v1.InteractionLogged")
+async def on_interaction_told(event: Fact, call: Call) -> None:
+    """What was said of leads and opportunities counts as their update."""
+    await usage_facts.keep_interaction(event, call)
 
 
 @listens("crm.*.v1.FactsTold")
@@ -439,6 +452,8 @@ CONSUMERS = [
     on_calendar_event_cancelled,
     on_anything_happened,
     on_facts_told,
+    on_somebody_acted,
+    on_interaction_told,
     on_personal_data_erased,
     on_definition_changed,
     on_department_told,

@@ -22,6 +22,7 @@ from workspace import (
     replies,
     rules,
     seals,
+    using,
 )
 from workspace.asking import climb_ladders, return_delegated
 from workspace.model import audit_proof, audit_tally, calendar
@@ -87,6 +88,14 @@ async def look_for_audit_gaps(as_of: datetime, call: Call) -> None:
 async def prove_audit(as_of: datetime, call: Call) -> None:
     """The audit of the last thirty days is proven, on Sundays all of it."""
     await audit_proof.begin(as_of.astimezone(ZONE).date(), call)
+
+
+@cron("0 1 * * *", collapse=True)
+async def look_at_use(as_of: datetime, call: Call) -> None:
+    """Rules of use look at the days before, on the first of a month at the month; steps of open findings are taken."""
+    await using.start_due(as_of, call)
+    await using.climb(as_of, call)
+    await using.remind_of_reviews(as_of, call)
 
 
 @every("1h", collapse=True)
@@ -158,6 +167,7 @@ SCHEDULES = [
     read_mailboxes,
     seal_audit,
     prove_audit,
+    look_at_use,
     look_for_audit_gaps,
     expire_exports,
     extend_series,

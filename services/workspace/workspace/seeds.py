@@ -21,6 +21,7 @@ from workspace.model.dictionary import Dictionary
 from workspace.model.employee import Employee
 from workspace.model.policy import ApprovalPolicy
 from workspace.model.role import Role
+from workspace.model.usage import UsageRule
 from workspace.permissions import shipped
 
 DATA = Path(__file__).parent
@@ -36,6 +37,7 @@ async def seed(call: Call) -> None:
     await _roles(call)
     await _dictionaries(call)
     await _policies(call)
+    await _usage_rules(call)
     if path := call.running.settings.seed_company:
         await _company(yaml.safe_load(path.read_text()), call)
 
@@ -98,6 +100,21 @@ async def _policies(call: Call) -> None:
         if active:
             await row.keep_edition(call)
             row.state = "ACTIVE"
+    await call.flush()
+
+
+async def _usage_rules(call: Call) -> None:
+    """Rules of use that come with the platform, as drafts."""
+    shipped: dict[str, Any] = yaml.safe_load((DATA / "usage_rules.yaml").read_text())
+    known = set(await call.db.scalars(select(UsageRule.id)))
+    for key, rule in shipped.items():
+        identity = uuid5(POLICIES, f"usage/{key}")
+        if identity not in known:
+            message, row = json_format.ParseDict(rule, pb.UsageRule()), UsageRule(id=identity)
+            mapper(UsageRule).assign(
+                row, message, list(policy_fields(message)), new=True, prefix="usage_rule"
+            )
+            await call.add(row)
     await call.flush()
 
 

@@ -32,6 +32,7 @@ from workspace.notice_methods import NoticeMethods
 from workspace.plan_methods import PlanMethods
 from workspace.reshaping import reshape
 from workspace.task_methods import TaskMethods
+from workspace.usage_methods import UsageMethods
 
 
 class WorkspaceService(
@@ -44,6 +45,7 @@ class WorkspaceService(
     AuditMethods,
     MailMethods,
     ExportMethods,
+    UsageMethods,
 ):
     """Organisation, permission, approval, collaboration and audit."""
 

@@ -1960,16 +1960,140 @@ def upgrade() -> None:
         "tasks_update_time_index", "tasks", [sa.literal_column("update_time DESC"), "id"], unique=False
     )
     op.create_table(
+        "usage_days",
+        sa.Column("employee", sa.Text(), nullable=False),
+        sa.Column("day", sa.Date(), nullable=False),
+        sa.PrimaryKeyConstraint("employee", "day", name=op.f("usage_days_pkey")),
+    )
+    op.create_table(
+        "usage_findings",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("display_name", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("rule", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("start_date", sa.Date(), nullable=True),
+        sa.Column("end_date", sa.Date(), nullable=True),
+        sa.Column("evidence", postgresql.JSONB(), server_default=sa.text("'[]'"), nullable=False),
+        sa.Column("state", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("explanation", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("explain_date", sa.Date(), nullable=True),
+        sa.Column("outcome", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("amount_amount", sa.Numeric(precision=20, scale=4), nullable=True),
+        sa.Column("amount_currency", sa.Text(), nullable=True),
+        sa.Column("decider", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("decide_time", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("reason", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("rung", sa.Integer(), server_default=sa.text("0"), nullable=False),
+        sa.Column("number", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("owner", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("department", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column(
+            "collaborators", postgresql.ARRAY(sa.Text()), server_default=sa.text("'{}'"), nullable=False
+        ),
+        sa.Column("pending_approval", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("create_time", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("update_time", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("creator", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column(
+            "custom", postgresql.JSONB(astext_type=sa.Text()), server_default=sa.text("'{}'"), nullable=False
+        ),
+        sa.Column("version", sa.Integer(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("usage_findings_pkey")),
+    )
+    op.create_index(
+        "usage_findings_decider_index",
+        "usage_findings",
+        ["decider", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "usage_findings_department_update_time_index",
+        "usage_findings",
+        ["department", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index("usage_findings_key", "usage_findings", ["rule", "owner", "start_date"], unique=True)
+    op.create_index(
+        "usage_findings_owner_update_time_index",
+        "usage_findings",
+        ["owner", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "usage_findings_rule_index",
+        "usage_findings",
+        ["rule", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "usage_findings_update_time_index",
+        "usage_findings",
+        [sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_table(
+        "usage_progress",
+        sa.Column("source", sa.Text(), nullable=False),
+        sa.Column("record", sa.Text(), nullable=False),
+        sa.Column("employee", sa.Text(), nullable=False),
+        sa.Column("time", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("digest", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("source", "record", name=op.f("usage_progress_pkey")),
+    )
+    op.create_index("usage_progress_record_index", "usage_progress", ["record", "time"], unique=False)
+    op.create_table(
+        "usage_rules",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("display_name", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("kind", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("departments", postgresql.ARRAY(sa.Text()), server_default=sa.text("'{}'"), nullable=False),
+        sa.Column("roles", postgresql.ARRAY(sa.Text()), server_default=sa.text("'{}'"), nullable=False),
+        sa.Column("positions", postgresql.ARRAY(sa.Text()), server_default=sa.text("'{}'"), nullable=False),
+        sa.Column("collection", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("threshold", sa.Integer(), server_default=sa.text("0"), nullable=False),
+        sa.Column("travel_threshold", sa.Integer(), server_default=sa.text("0"), nullable=False),
+        sa.Column("requirements", postgresql.JSONB(), server_default=sa.text("'[]'"), nullable=False),
+        sa.Column("steps", postgresql.JSONB(), server_default=sa.text("'[]'"), nullable=False),
+        sa.Column("outcome", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("amount_amount", sa.Numeric(precision=20, scale=4), nullable=True),
+        sa.Column("amount_currency", sa.Text(), nullable=True),
+        sa.Column("review_date", sa.Date(), nullable=True),
+        sa.Column("state", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("covered_date", sa.Date(), nullable=True),
+        sa.Column("number", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("owner", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("department", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column(
+            "collaborators", postgresql.ARRAY(sa.Text()), server_default=sa.text("'{}'"), nullable=False
+        ),
+        sa.Column("pending_approval", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("create_time", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("update_time", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("creator", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column(
+            "custom", postgresql.JSONB(astext_type=sa.Text()), server_default=sa.text("'{}'"), nullable=False
+        ),
+        sa.Column("version", sa.Integer(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("usage_rules_pkey")),
+    )
+    op.create_index(
+        "usage_rules_update_time_index",
+        "usage_rules",
+        [sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_table(
         "work_done",
         sa.Column("source", sa.Text(), nullable=False),
         sa.Column("employee", sa.Text(), nullable=False),
         sa.Column("measure", sa.Text(), nullable=False),
         sa.Column("day", sa.Date(), nullable=False),
         sa.Column("late", sa.Boolean(), nullable=False),
+        sa.Column("recorded", sa.Date(), nullable=True),
         sa.Column("about", postgresql.ARRAY(sa.Text()), nullable=False),
         sa.PrimaryKeyConstraint("source", name=op.f("work_done_pkey")),
     )
     op.create_index("work_done_employee_index", "work_done", ["employee", "day"], unique=False)
+    op.create_index("work_done_recorded_index", "work_done", ["employee", "recorded"], unique=False)
     op.create_table(
         "work_plans",
         sa.Column("id", sa.Uuid(), nullable=False),
@@ -2918,6 +3042,68 @@ def upgrade() -> None:
         postgresql_with={"fastupdate": "off"},
     )
     op.create_table(
+        "usage_findings_search",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column(
+            "search_grams", postgresql.ARRAY(sa.Text(collation="C")), server_default="{}", nullable=False
+        ),
+        sa.Column("search_text", sa.Text(collation="C"), server_default="", nullable=False),
+        sa.Column(
+            "search_pinyin", postgresql.ARRAY(sa.Text(collation="C")), server_default="{}", nullable=False
+        ),
+        sa.ForeignKeyConstraint(
+            ["id"], ["usage_findings.id"], name=op.f("usage_findings_search_id_fkey"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("usage_findings_search_pkey")),
+    )
+    op.create_index(
+        "ix_usage_findings_search_search_grams",
+        "usage_findings_search",
+        ["search_grams"],
+        unique=False,
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "off"},
+    )
+    op.create_index(
+        "ix_usage_findings_search_search_pinyin",
+        "usage_findings_search",
+        [sa.literal_column("array_to_tsvector(search_pinyin)")],
+        unique=False,
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "off"},
+    )
+    op.create_table(
+        "usage_rules_search",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column(
+            "search_grams", postgresql.ARRAY(sa.Text(collation="C")), server_default="{}", nullable=False
+        ),
+        sa.Column("search_text", sa.Text(collation="C"), server_default="", nullable=False),
+        sa.Column(
+            "search_pinyin", postgresql.ARRAY(sa.Text(collation="C")), server_default="{}", nullable=False
+        ),
+        sa.ForeignKeyConstraint(
+            ["id"], ["usage_rules.id"], name=op.f("usage_rules_search_id_fkey"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("usage_rules_search_pkey")),
+    )
+    op.create_index(
+        "ix_usage_rules_search_search_grams",
+        "usage_rules_search",
+        ["search_grams"],
+        unique=False,
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "off"},
+    )
+    op.create_index(
+        "ix_usage_rules_search_search_pinyin",
+        "usage_rules_search",
+        [sa.literal_column("array_to_tsvector(search_pinyin)")],
+        unique=False,
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "off"},
+    )
+    op.create_table(
         "work_plans_search",
         sa.Column("id", sa.Uuid(), nullable=False),
         sa.Column(
@@ -3010,6 +3196,32 @@ def downgrade() -> None:
         postgresql_with={"fastupdate": "off"},
     )
     op.drop_table("work_plans_search")
+    op.drop_index(
+        "ix_usage_rules_search_search_pinyin",
+        table_name="usage_rules_search",
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "off"},
+    )
+    op.drop_index(
+        "ix_usage_rules_search_search_grams",
+        table_name="usage_rules_search",
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "off"},
+    )
+    op.drop_table("usage_rules_search")
+    op.drop_index(
+        "ix_usage_findings_search_search_pinyin",
+        table_name="usage_findings_search",
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "off"},
+    )
+    op.drop_index(
+        "ix_usage_findings_search_search_grams",
+        table_name="usage_findings_search",
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "off"},
+    )
+    op.drop_table("usage_findings_search")
     op.drop_index(
         "ix_tasks_search_search_pinyin",
         table_name="tasks_search",
@@ -3373,8 +3585,21 @@ def downgrade() -> None:
     op.drop_index("work_plans_department_update_time_index", table_name="work_plans")
     op.drop_index("work_plans_approver_index", table_name="work_plans")
     op.drop_table("work_plans")
+    op.drop_index("work_done_recorded_index", table_name="work_done")
     op.drop_index("work_done_employee_index", table_name="work_done")
     op.drop_table("work_done")
+    op.drop_index("usage_rules_update_time_index", table_name="usage_rules")
+    op.drop_table("usage_rules")
+    op.drop_index("usage_progress_record_index", table_name="usage_progress")
+    op.drop_table("usage_progress")
+    op.drop_index("usage_findings_update_time_index", table_name="usage_findings")
+    op.drop_index("usage_findings_rule_index", table_name="usage_findings")
+    op.drop_index("usage_findings_owner_update_time_index", table_name="usage_findings")
+    op.drop_index("usage_findings_key", table_name="usage_findings")
+    op.drop_index("usage_findings_department_update_time_index", table_name="usage_findings")
+    op.drop_index("usage_findings_decider_index", table_name="usage_findings")
+    op.drop_table("usage_findings")
+    op.drop_table("usage_days")
     op.drop_index("tasks_update_time_index", table_name="tasks")
     op.drop_index("tasks_source_key", table_name="tasks", postgresql_where=sa.text("source <> ''"))
     op.drop_index("tasks_parent_index", table_name="tasks")

@@ -36,13 +36,18 @@ class WorkDone(Base):
     """One record that counts for somebody."""
 
     __tablename__ = "work_done"
-    __table_args__ = (Index("work_done_employee_index", "employee", "day"),)
+    __table_args__ = (
+        Index("work_done_employee_index", "employee", "day"),
+        Index("work_done_recorded_index", "employee", "recorded"),
+    )
 
     source: Mapped[str] = mapped_column(Text, primary_key=True)
     employee: Mapped[str] = mapped_column(Text)
     measure: Mapped[str] = mapped_column(Text)
     day: Mapped[date] = mapped_column(Date)
     late: Mapped[bool] = mapped_column(Boolean)
+    # The day on which it came into the system.
+    recorded: Mapped[date | None] = mapped_column(Date)
     about: Mapped[list[str]] = mapped_column(ARRAY(Text))
 
 
@@ -64,8 +69,11 @@ async def count(fact: Fact, call: Call) -> tuple[str, date] | None:
     happened = begun.get("serverTime") or record.get("startTime")
     moment = datetime.fromisoformat(happened) if happened else fact.time
     day = recurrence.wall_clock(moment, zone).date()
-    late = recurrence.wall_clock(fact.time, zone).date() > day
-    row = {"source": record["name"], "employee": person, "measure": measure, "day": day, "late": late}
+    recorded = recurrence.wall_clock(fact.time, zone).date()
+    row = {
+        "source": record["name"], "employee": person, "measure": measure, "day": day, "late": recorded > day,
+        "recorded": recorded,
+    }  # fmt: skip
     done = insert(_DONE).values(**row, about=names(fact)).on_conflict_do_nothing().returning(_DONE.c.source)
     return (person, day) if await call.db.scalar(done) else None
 
