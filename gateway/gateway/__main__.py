@@ -131,11 +131,12 @@ async def _listen(bus: Bus, changes: Changes) -> None:
 
     async def on_fact(message: Msg) -> None:
         try:
-            change = Change.read(message.data, message.headers or {})
-        except (ValueError, KeyError):
+            found = Change.read(message.data, message.headers or {})
+        except (ValueError, KeyError, TypeError):
             log.warning("a change fact cannot be read")
             return
-        await changes.publish(change)
+        for change in found:
+            await changes.publish(change)
 
     await bus.connected()
     await bus.client.subscribe(CHANGES, cb=on_fact)

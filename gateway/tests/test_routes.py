@@ -184,7 +184,8 @@ def change(number: int, owner: str = "employees/1", action: str = "UPDATED", bef
         "resource": {"owner": owner},
         "before": before or {},
     }
-    return Change.read(json.dumps(fact).encode(), {"ce-id": f"id-{number}", "crm-version": "2"})
+    (found,) = Change.read(json.dumps(fact).encode(), {"ce-id": f"id-{number}", "crm-version": "2"})
+    return found
 
 
 STREAM_TOKEN = "e30.eyJleHAiOiA0MDAwMDAwMDAwfQ.c2ln"

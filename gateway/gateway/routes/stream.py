@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from crmkit import packs
 from crmkit.auth import Caller
 from fastapi import APIRouter, Request
 from fastapi.responses import StreamingResponse
@@ -47,9 +48,12 @@ class Change:
     after: Mapping[str, Any]
 
     @classmethod
-    def read(cls, payload: bytes, headers: Mapping[str, str]) -> "Change":
-        """The change that a fact (`ResourceChanged`) reports."""
-        fact = json.loads(payload)
+    def read(cls, data: bytes, headers: Mapping[str, str]) -> "list[Change]":
+        """The changes that a message (`ResourceChanged`, or a pack of them) reports."""
+        return [cls._of(fact, alone) for alone, fact in packs.unpacked(headers, data)]
+
+    @classmethod
+    def _of(cls, fact: Mapping[str, Any], headers: Mapping[str, str]) -> "Change":
         record: dict[str, Any] = fact.get("resource") or {}
         return cls(
             id=headers["ce-id"],

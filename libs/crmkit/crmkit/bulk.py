@@ -3,39 +3,104 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
-from datetime import date, datetime
-from decimal import Decimal
-from functools import cache
-from typing import Any
-from uuid import UUID
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import cache, lru_cache
+from typing import Any, NamedTuple
 
 from google.protobuf.message import Message
-from sqlalchemy import text
-from sqlalchemy.types import TypeDecorator
+from sqlalchemy import ARRAY, Table
 
 from crmkit import approvals, numbering
 from crmkit.call import Call
+from crmkit.columns import MessageColumn
 from crmkit.customfields import hold_many
+from crmkit.driver import driver
 from crmkit.errors import FailedPrecondition
+from crmkit.inserting import DIALECT, bind_of, columns_of
 from crmkit.mapping import mapper
-from crmkit.outbox import new_fact
+from crmkit.outbox import emit_rows, new_fact
+from crmkit.packs import packed
 from crmkit.resource import Resource
 from crmkit.search import search_columns
-from crmkit.tables import Collaborator, Outbox
+from crmkit.tables import Collaborator
 
 
-async def insert_rows(call: Call, table: Any, rows: Sequence[dict[str, Any]]) -> None:
-    """Inserts rows of JSON-like values, all with the same keys, in one statement; those that exist are left out."""
-    if not rows:
-        return
-    names = ", ".join(f'"{name}"' for name in rows[0])
-    statement = text(
-        f"INSERT INTO {table.name} ({names})"
-        f" SELECT {names} FROM json_populate_recordset(CAST(NULL AS {table.name}), CAST(:rows AS json))"
+async def insert_rows(call: Call, table: Any, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Inserts rows that have the same keys in one statement; those that exist are left out."""
+    if rows:
+        await _insert(call, table, {name: [row[name] for row in rows] for name in rows[0]})
+
+
+async def _insert(call: Call, table: Table, columns: Mapping[str, Sequence[Any]]) -> None:
+    """Inserts rows by their columns. What is the same in all rows is sent once."""
+    shape: list[tuple[str, bool]] = []
+    given: list[Any] = []
+    for name, values in columns.items():
+        kind, first = _kinds(table)[name], values[0]
+        one = values.count(first) == len(values)
+        shape.append((name, one))
+        given.append(kind.write(first) if one else [kind.write(value) for value in values])
+    if all(one for _, one in shape):
+        shape[0], given[0] = (shape[0][0], False), [given[0]] * len(next(iter(columns.values())))
+    await (await driver(call.db)).execute(_insertion(table, tuple(shape)), *given)
+
+
+@lru_cache(512)
+def _insertion(table: Table, shape: tuple[tuple[str, bool], ...]) -> str:
+    kinds = _kinds(table)
+    names = ", ".join(f'"{name}"' for name, _ in shape)
+    numbered = [(number, name, one) for number, (name, one) in enumerate(shape, start=1)]
+    taken = ", ".join(
+        f"${number}::{kinds[name].sent}::{kinds[name].type}" if one else f"u.c{number}::{kinds[name].type}"
+        for number, name, one in numbered
+    )
+    arrays = [(number, name) for number, name, one in numbered if not one]
+    unnested = ", ".join(f"${number}::{kinds[name].sent}[]" for number, name in arrays)
+    aliases = ", ".join(f"c{number}" for number, _ in arrays)
+    return (
+        f"INSERT INTO {table.name} ({names}) SELECT {taken} FROM unnest({unnested}) AS u({aliases})"
         " ON CONFLICT DO NOTHING"
     )
-    await call.db.execute(statement, {"rows": json.dumps(rows, ensure_ascii=False, default=_plain)})
+
+
+class _Kind(NamedTuple):
+    """How values of a column are sent: lists and JSON as text, for they cannot be unnested."""
+
+    type: str
+    sent: str
+    write: Callable[[Any], Any]
+
+
+@cache
+def _kinds(table: Table) -> dict[str, _Kind]:
+    found: dict[str, _Kind] = {}
+    for column in table.columns:
+        kind: Any = column.type
+        bind, name = bind_of(kind), kind.compile(dialect=DIALECT).partition(" COLLATE ")[0]
+        if isinstance(kind, ARRAY):
+            found[column.name] = _Kind(name, "text", _array)
+        elif name == "JSONB":
+            text = kind.text_of if isinstance(kind, MessageColumn) else _json
+            found[column.name] = _Kind(name, "text", text)
+        else:
+            found[column.name] = _Kind(name, name, bind or _same)
+    return found
+
+
+def _json(value: Any) -> str | None:
+    return None if value is None else json.dumps(value, ensure_ascii=False, default=str)
+
+
+def _array(values: Iterable[Any] | None) -> str | None:
+    """A list of texts as PostgreSQL writes one."""
+    if values is None:
+        return None
+    joined = '","'.join(str(value).replace("\\", "\\\\").replace('"', '\\"') for value in values)
+    return f'{{"{joined}"}}' if joined or values else "{}"
+
+
+def _same(value: Any) -> Any:
+    return value
 
 
 def _refuse_gated(call: Call, rows: Sequence[Resource]) -> None:
@@ -73,80 +138,67 @@ async def create_many(
         numbers = await numbering.draw_many(call, described, without)
         for row in rows:
             row.number = row.number or numbers.pop(0)
-    values: list[dict[str, Any]] = []
-    facts: list[dict[str, Any]] = []
-    people: list[dict[str, Any]] = []
-    search: list[dict[str, Any]] = []
+    await _insert(call, model.__table__, _columns(rows))
+    await hold_many(rows, call)
     custom = call.running.directory.custom
-    described_json, mapping = call.running.codec.to_json, mapper(model)
-    method, actor, now = call.method, call.caller.actor, call.now.isoformat().replace("+00:00", "Z")
-    for row in rows:
-        values.append(_values(row))
-        people += [
-            {"employee": e, "collection": described.collection, "id": row.id} for e in row.collaborators
+    if model.search_table is not None:
+        found = [
+            (row.id, (*row.search_texts(), *custom.search_texts(described.collection, row.custom)), row)
+            for row in rows
         ]
-        if model.search_table is not None:
-            texts = [*row.search_texts(), *custom.search_texts(described.collection, row.custom)]
-            search.append({"id": row.id, **search_columns(texts, texts, phones=row.search_phones())})
-        if not told:
-            continue
+        search = [
+            {"id": id, **search_columns(texts, texts, phones=row.search_phones())} for id, texts, row in found
+        ]
+        await insert_rows(call, model.search_table, search)
+    people = [
+        {"employee": employee, "collection": described.collection, "id": row.id}
+        for row in rows
+        for employee in row.collaborators
+    ]
+    await insert_rows(call, Collaborator.__table__, people)
+    if told:
+        await emit_rows(call.db, packed(_facts(rows, event, field, call), "CREATED"))
+        call.told = True
+
+
+def _facts(
+    rows: Sequence[Resource], event: type[Message] | None, field: str, call: Call
+) -> Iterator[dict[str, Any]]:
+    """The facts of each new row: its change and, in the field, the event."""
+    described, mapping, custom = rows[0].described, mapper(type(rows[0])), call.running.directory.custom
+    described_json, apart = call.running.codec.to_json, mapping.sets_apart(custom)
+    actor = call.caller.actor
+    change: dict[str, Any] = {
+        "action": "CREATED",
+        "actor": actor,
+        "time": call.now.isoformat().replace("+00:00", "Z"),
+        "method": call.method,
+    }
+    head = json.dumps(change, ensure_ascii=False)[:-1]
+    for row in rows:
         message = mapping.message(row)
         record = described_json(message.DESCRIPTOR.full_name, message.SerializeToString()).decode()
-        change: dict[str, Any] = {
-            "name": row.name,
-            "action": "CREATED",
-            "actor": actor,
-            "time": now,
-            "method": method,
+        more = ""
+        if apart:
+            parts: dict[str, Any] = {"resource": json.loads(record)}
+            mapping.set_apart(parts, custom)
+            record = json.dumps(parts.pop("resource"), ensure_ascii=False)
+            more = "".join(
+                f', "{key}": {json.dumps(value, ensure_ascii=False)}' for key, value in parts.items()
+            )
+        told_of = {
+            f"crm.{described.area}.v1.ResourceChanged": f'{head}, "name": "{row.name}"{more}, "resource": {record}}}'
         }
-        if mapping.sets_apart(custom):
-            apart: dict[str, Any] = {"resource": json.loads(record)}
-            mapping.set_apart(apart, custom)
-            record = json.dumps(apart.pop("resource"), ensure_ascii=False)
-            change |= apart
-        head = json.dumps(change, ensure_ascii=False)
-        told_of = {f"crm.{described.area}.v1.ResourceChanged": f'{head[:-1]}, "resource": {record}}}'}
         if event is not None:
             told_of[event.DESCRIPTOR.full_name] = f'{{"{field}": {record}}}'
         for subject, payload in told_of.items():
-            facts.append(
-                new_fact(subject, aggregate=row.name, version=row.version, payload=payload, actor=actor)
-            )
-    await insert_rows(call, model.__table__, values)
-    await hold_many(rows, call)
-    if model.search_table is not None:
-        await insert_rows(call, model.search_table, search)
-    await insert_rows(call, Collaborator.__table__, people)
-    facts = [{**fact, "occurred_at": call.now, "attempts": 0} for fact in facts]
-    await insert_rows(call, Outbox.__table__, facts)
-    call.told = call.told or told
+            yield new_fact(subject, aggregate=row.name, version=row.version, payload=payload, actor=actor)
 
 
-def _values(row: Resource) -> dict[str, Any]:
-    return {name: write(getattr(row, name)) for name, write in _writers(type(row))}
-
-
-@cache
-def _writers(model: type[Resource]) -> tuple[tuple[str, Callable[[Any], Any]], ...]:
-    found: list[tuple[str, Callable[[Any], Any]]] = []
-    for column in model.__table__.columns:
-        kind = column.type
-        if isinstance(kind, TypeDecorator):
-            found.append((column.name, lambda value, kind=kind: kind.process_bind_param(value, None)))  # type: ignore[arg-type]
-        else:
-            found.append((column.name, _same))
-    return tuple(found)
-
-
-def _same(value: Any) -> Any:
-    return value
-
-
-def _plain(value: Any) -> Any:
-    match value:
-        case datetime() | date():
-            return value.isoformat()
-        case UUID() | Decimal():
-            return str(value)
-        case _:
-            return list(value)
+def _columns(rows: Sequence[Resource]) -> dict[str, list[Any]]:
+    """The rows by columns; a column that nobody has set gets the default of the table."""
+    states, found = [row.__dict__ for row in rows], dict[str, list[Any]]()
+    for attribute, name, _ in columns_of(type(rows[0])):
+        if any(attribute in state for state in states):
+            found[name] = [state.get(attribute) for state in states]
+    return found

@@ -36,6 +36,13 @@ class MessageColumn(TypeDecorator[Any]):
             return None
         return [_to_dict(item) for item in value] if self.repeated else _to_dict(value)
 
+    def text_of(self, value: Any) -> str | None:
+        """The value as JSON text, for statements that are text."""
+        if value is None:
+            return None
+        items = [_to_text(item) for item in (value if self.repeated else [value])]
+        return f"[{','.join(items)}]" if self.repeated else items[0]
+
     def process_result_value(self, value: Any, dialect: Dialect) -> Any:
         if value is None:
             return None
@@ -125,4 +132,8 @@ def _money(amount: Decimal | None, currency: str | None) -> Money | None:
 
 
 def _to_dict(message: Message) -> dict[str, Any]:
-    return json.loads(codec().to_json(message.DESCRIPTOR.full_name, message.SerializeToString()))
+    return json.loads(_to_text(message))
+
+
+def _to_text(message: Message) -> str:
+    return codec().to_json(message.DESCRIPTOR.full_name, message.SerializeToString()).decode()

@@ -7,6 +7,9 @@ happen once. A fact that a handler refuses too often becomes a dead letter and t
 
 Facts that are there together share transactions: one for all handlers that take lists, and one for those that take
 facts one by one. Where such a transaction fails its parts are tried again, down to one handler with one fact.
+
+A pack (`packs`) goes through lists as a whole, with one inbox row; where it is refused, its facts have rows of their
+own. Handlers that take facts one by one get its facts so.
 """
 
 # pyright: reportUnknownMemberType=false
@@ -19,9 +22,9 @@ import json
 import logging
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Protocol, TypeVar, cast
 from uuid import UUID
@@ -38,6 +41,7 @@ from sqlalchemy import text
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 
+from crmkit import packs
 from crmkit.background import ended, forever, stopping
 from crmkit.bus import Bus
 from crmkit.catalog import codec
@@ -57,6 +61,9 @@ LINGER = 0.1
 TRUSTED = 2
 PULL = 64
 PULL_SECONDS = 2.0
+# More than the largest fact; of packs only some are pulled at once, and read.
+PULL_BYTES = 1_000_000
+PACKS = 3
 ACK_WAIT = 30
 ATTEMPTS = 5
 BACK_OFF = (1.0, 2.0, 5.0, 10.0)
@@ -224,14 +231,44 @@ _FIRST_TIMES = (
 _Work = list[tuple["Handler", list["_Arrival"]]]
 
 
+# What of a pack was handled before, whole or in parts: its facts have the numbers behind its own.
+_BEFORE = (
+    "SELECT event_id, handler FROM unnest($1::uuid[], $2::uuid[]) AS pack(first, last)"
+    " JOIN inbox ON event_id BETWEEN first AND last"
+)
+# Two replicas never have the whole and a part at once.
+_ONE_AT_A_TIME = "SELECT count(pg_advisory_xact_lock(key)) FROM unnest($1::bigint[]) AS key"
+
+
 @dataclass(frozen=True, slots=True)
 class _Arrival:
-    """A fact on its way through handlers of one kind; `done` says whether all are done with it."""
+    """A message on its way through handlers of one kind; `done` says whether all are done with it.
+
+    It has one fact, or of a pack all, or a part of them where the whole was refused.
+    """
 
     message: Msg
-    fact: Fact
+    facts: Sequence[Fact]
     deliveries: int
     done: asyncio.Future[bool]
+    pack: UUID | None = None
+    last: UUID | None = None
+    whole: bool = False
+
+    @property
+    def keys(self) -> Sequence[UUID]:
+        """The events of its inbox rows."""
+        return (self.pack,) if self.whole and self.pack else [fact.id for fact in self.facts]
+
+    def fresh(self, handler: str, new: set[tuple[UUID, str]], before: set[tuple[UUID, str]]) -> list[Fact]:
+        """What of it the handler has not handled before."""
+        if self.pack is None:
+            return [fact for fact in self.facts if (fact.id, handler) in new]
+        if self.whole:
+            there = (self.pack, handler) in new
+            return [fact for fact in self.facts if there and (fact.id, handler) not in before]
+        gone = (self.pack, handler) in before
+        return [fact for fact in self.facts if not gone and (fact.id, handler) in new]
 
 
 class _Lane:
@@ -287,6 +324,7 @@ class Consumers:
         # Names of merged records are read as their survivors'.
         self._resolve = resolve
         self._slots = asyncio.Semaphore(AT_ONCE)
+        self._packs = asyncio.Semaphore(PACKS)
         self._concerned: dict[str, tuple[list[Handler], list[Handler]]] = {}
         self._lists = _Lane(together=True, most=TOGETHER)
         self._singles = _Lane(together=False, most=ONE_BY_ONE)
@@ -321,7 +359,8 @@ class Consumers:
                 await connection.execute(text("SELECT * FROM dead_letters WHERE id = :id"), {"id": id})
             ).one()
         handler = next(handler for handler in self.handlers if handler.name == letter.handler)
-        await self._effect(handler, [_fact(letter.headers, letter.payload.encode())])
+        (fact,) = _facts(letter.headers, letter.payload)
+        await self._effect(handler, fact)
         async with self._engine.begin() as connection:
             await connection.execute(
                 text("UPDATE dead_letters SET resolved_at = clock_timestamp() WHERE id = :id"), {"id": id}
@@ -358,7 +397,8 @@ class Consumers:
 
     async def _pull(self, stream: str, inbox: str, inlet: "_Inlet") -> bool:
         """Asks once for facts and begins those that come; False where none came for a while."""
-        ask = json.dumps({"batch": PULL, "expires": int(PULL_SECONDS * 1e9)}).encode()
+        asked = {"batch": PULL, "max_bytes": PULL_BYTES, "expires": int(PULL_SECONDS * 1e9)}
+        ask = json.dumps(asked).encode()
         subject = f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{self._app}"
         await self._bus.client.publish(subject, ask, reply=inbox)
         for taken in range(PULL):
@@ -376,30 +416,39 @@ class Consumers:
 
         What only lists take needs no slot: one transaction is under way however many wait for it.
         """
+        packed = packs.HEADER in (message.headers or {})
+        if packed:
+            await self._packs.acquire()
         try:
-            fact = self._resolve(_fact(message.headers or {}, message.data))
-        except (KeyError, ValueError) as error:
+            facts = [self._resolve(fact) for fact in _facts(message.headers or {}, message.data)]
+        except (KeyError, TypeError, ValueError) as error:
             log.error("what no outbox has sent is not a fact: %r", error, extra={"subject": message.subject})
+            if packed:
+                self._packs.release()
             await message.term()
             return
         _, singles = self._concern(message.subject)
         # A fact about nothing in particular waits for no other.
-        aggregate = fact.aggregate or str(fact.id)
-        before = self._last.get(aggregate)
+        aggregates = {fact.aggregate or str(fact.id) for fact in facts}
+        before = {self._last[one] for one in aggregates if one in self._last}
         if singles:
             await self._slots.acquire()
-        if singles or isinstance(before, asyncio.Task):
-            under_way = asyncio.create_task(self._take(message, fact, before))
+        if singles or any(isinstance(one, asyncio.Task) for one in before):
+            under_way = asyncio.create_task(self._take(message, facts, before))
         else:
-            under_way = self._join(self._lists, message, fact)
+            under_way = self._join(self._lists, message, facts)
             under_way.add_done_callback(lambda done: self._answer_later(message, done))
-        self._last[aggregate] = under_way
+        for one in aggregates:
+            self._last[one] = under_way
 
         def done(ended: asyncio.Future[Any]) -> None:
             if singles:
                 self._slots.release()
-            if self._last.get(aggregate) is ended:
-                del self._last[aggregate]
+            if packed:
+                self._packs.release()
+            for one in aggregates:
+                if self._last.get(one) is ended:
+                    del self._last[one]
             if not ended.cancelled() and (error := ended.exception()):
                 log.error("a fact was left to be delivered again", exc_info=error)
 
@@ -414,10 +463,16 @@ class Consumers:
             self._concerned[subject] = found
         return found
 
-    def _join(self, lane: _Lane, message: Msg, fact: Fact) -> asyncio.Future[bool]:
-        """Puts a fact into the next list."""
+    def _join(self, lane: _Lane, message: Msg, facts: Sequence[Fact]) -> asyncio.Future[bool]:
+        """Puts a fact, or a pack, into the next list."""
         done: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        lane.arrived.append(_Arrival(message, fact, message.metadata.num_delivered, done))
+        deliveries = message.metadata.num_delivered
+        if packs.HEADER in (message.headers or {}) and lane.together:
+            pack = UUID((message.headers or {})["ce-id"])
+            arrival = _Arrival(message, facts, deliveries, done, pack, facts[-1].id, whole=True)
+        else:
+            arrival = _Arrival(message, facts, deliveries, done)
+        lane.arrived.append(arrival)
         lane.some.set()
         return done
 
@@ -435,19 +490,24 @@ class Consumers:
             deliveries = message.metadata.num_delivered
             await message.nak(self._back_off[min(deliveries, len(self._back_off)) - 1])
 
-    async def _take(self, message: Msg, fact: Fact, before: asyncio.Future[Any] | None) -> None:
-        """Gives a fact to every handler that hears it, and acknowledges it after their commits."""
+    async def _take(
+        self, message: Msg, facts: Sequence[Fact], before: Collection[asyncio.Future[Any]]
+    ) -> None:
+        """Gives facts to every handler that hears them, and acknowledges their message after the commits."""
         if before:
-            await asyncio.wait([before])
+            await asyncio.wait(before)
         lists, singles = self._concern(message.subject)
         finished = True
-        for lane, handlers in ((self._lists, lists), (self._singles, singles)):
-            if handlers:
-                finished &= await self._join(lane, message, fact)
+        if lists:
+            finished &= await self._join(self._lists, message, facts)
+        if singles:
+            done = [self._join(self._singles, message, [fact]) for fact in facts]
+            finished &= all(await asyncio.gather(*done))
         await self._answer(message, finished)
 
-    async def _handle(self, handler: Handler, fact: Fact, message: Msg, deliveries: int) -> bool:
+    async def _handle(self, handler: Handler, arrival: _Arrival) -> bool:
         """True when the handler is done with the fact: its effect is committed, or it is a dead letter."""
+        message, deliveries, (fact,) = arrival.message, arrival.deliveries, arrival.facts
         parent = _trace_of(message)
         while True:
             begun, outcome = time.monotonic(), "stopped"
@@ -455,7 +515,7 @@ class Consumers:
                 if deliveries > DELIVERIES:
                     raise RuntimeError(f"delivered {deliveries} times and never finished")
                 with tracer.start_as_current_span(handler.name, parent, trace.SpanKind.CONSUMER):
-                    outcome = "done" if await self._effect(handler, [fact]) else "repeated"
+                    outcome = "done" if await self._effect(handler, fact, arrival) else "repeated"
                 return True
             except Exception as error:
                 if not await self._database_answers():
@@ -473,7 +533,7 @@ class Consumers:
                     extra={"handler": handler.name, "event": str(fact.id), "attempt": deliveries},
                 )
                 if dead:
-                    await self._bury(handler, fact, message, deliveries, error)
+                    await self._bury(handler, arrival, error)
                 return dead
             finally:
                 self._metrics.handled.labels(self._app, handler.name, outcome).observe(
@@ -504,25 +564,28 @@ class Consumers:
             raise
         for arrival in batch:
             if not arrival.done.done():
-                arrival.done.set_result(arrival.fact.id not in unfinished)
+                arrival.done.set_result(all(fact.id not in unfinished for fact in arrival.facts))
 
     def _next_list(self, lane: _Lane) -> list[_Arrival]:
         """Takes what waits, at most one fact of each aggregate. What came several times already comes alone."""
         taken: list[_Arrival] = []
         left: deque[_Arrival] = deque()
         aggregates: set[str] = set()
-        while lane.arrived and len(taken) < lane.most:
+        count = 0
+        while lane.arrived and count < lane.most:
             arrival = lane.arrived.popleft()
             if arrival.done.done():
                 continue
-            aggregate, alone = arrival.fact.aggregate or str(arrival.fact.id), arrival.deliveries > TRUSTED
-            if aggregate in aggregates or (alone and taken):
+            its = {fact.aggregate or str(fact.id) for fact in arrival.facts}
+            alone = arrival.deliveries > TRUSTED
+            if not aggregates.isdisjoint(its) or (alone and taken):
                 left.append(arrival)
             else:
                 taken.append(arrival)
+                count += len(its)
                 if alone:
                     break
-            aggregates.add(aggregate)
+            aggregates |= its
         lane.arrived.extendleft(reversed(left))
         if not lane.arrived:
             lane.some.clear()
@@ -534,10 +597,12 @@ class Consumers:
         Where the list fails its parts are tried, down to one handler with one fact, so that one fails alone.
         """
         arrivals = [arrival for _, taken in work for arrival in taken]
-        if len(arrivals) == 1:
+        if len(arrivals) == 1 and len(arrivals[0].facts) == 1:
             (handler, (one,)), *_ = work
-            finished = await self._handle(handler, one.fact, one.message, one.deliveries)
-            return set() if finished else {one.fact.id}
+            return set() if await self._handle(handler, one) else {one.facts[0].id}
+        if any(len(one.facts) > 1 and one.deliveries > ATTEMPTS for one in arrivals):
+            # It is not refused and never finished: one of its facts takes the process down.
+            return {id for part in _parts(work) for id in await self._settle(part)}
         begun = time.monotonic()
         while arrivals:
             try:
@@ -552,62 +617,63 @@ class Consumers:
             else:
                 spent = time.monotonic() - begun
                 for handler, taken in work:
+                    handled = self._metrics.handled
                     for arrival in taken:
-                        outcome = "done" if (arrival.fact.id, handler.name) in new else "repeated"
-                        self._metrics.handled.labels(self._app, handler.name, outcome).observe(spent)
+                        outcome = "done" if (arrival.keys[0], handler.name) in new else "repeated"
+                        handled.labels(self._app, handler.name, outcome).observe(spent)
                 break
         return set()
 
     async def _effects(self, work: _Work) -> set[tuple[UUID, str]]:
         """Inbox rows and effects of all handlers in one transaction; gives what had no effect before."""
         # In one order, so that two replicas cannot wait for each other.
-        pairs = sorted((arrival.fact.id, handler.name) for handler, taken in work for arrival in taken)
+        pairs = sorted(
+            (id, handler.name) for handler, taken in work for arrival in taken for id in arrival.keys
+        )
         async with self._open_call(work[0][0].name, None) as call:
             connection = await driver(call.db)
-            seen = await connection.fetch(_FIRST_TIMES, [id for id, _ in pairs], [name for _, name in pairs])
-            new = {(row[0], row[1]) for row in seen}
+            new, before = await _first_times(pairs, [a for _, taken in work for a in taken], connection)
             for handler, taken in work:
-                fresh = [arrival for arrival in taken if (arrival.fact.id, handler.name) in new]
+                fresh = [(a, facts) for a in taken if (facts := a.fresh(handler.name, new, before))]
                 call.method = handler.name
                 if not handler.together:
-                    for arrival in fresh:
+                    for arrival, facts in fresh:
                         parent = _trace_of(arrival.message)
                         with tracer.start_as_current_span(handler.name, parent, trace.SpanKind.CONSUMER):
-                            await handler([arrival.fact], call)
+                            await handler(facts, call)
                             await call.flush()
                         # The next one reads for itself, as in a transaction of its own.
                         call.db.expunge_all()
                 elif fresh:
                     with tracer.start_as_current_span(handler.name, kind=trace.SpanKind.CONSUMER) as span:
                         if span.is_recording():
-                            for arrival in fresh:
+                            for arrival, _ in fresh:
                                 found = trace.get_current_span(_trace_of(arrival.message))
                                 span.add_link(found.get_span_context())
-                        await handler([arrival.fact for arrival in fresh], call)
+                        await handler([fact for _, facts in fresh for fact in facts], call)
                         await call.flush()
         return new
 
-    async def _effect(self, handler: Handler, facts: Sequence[Fact]) -> set[UUID]:
-        """Inbox rows and effect in one transaction; gives the facts that had no effect before."""
-        async with self._open_call(handler.name, facts[0] if len(facts) == 1 else None) as call:
-            connection, ids = await driver(call.db), [fact.id for fact in facts]
-            seen = await connection.fetch(_FIRST_TIMES, ids, [handler.name] * len(ids))
-            new = {row[0] for row in seen}
-            if fresh := [fact for fact in facts if fact.id in new]:
+    async def _effect(self, handler: Handler, fact: Fact, arrival: _Arrival | None = None) -> bool:
+        """Inbox row and effect of one fact in one transaction; whether it had no effect before."""
+        async with self._open_call(handler.name, fact) as call:
+            connection, arrivals = await driver(call.db), [arrival] if arrival else []
+            new, before = await _first_times([(fact.id, handler.name)], arrivals, connection)
+            fresh = arrival.fresh(handler.name, new, before) if arrival else [fact] if new else []
+            if fresh:
                 await handler(fresh, call)
-        return new
+        return bool(fresh)
 
-    async def _bury(
-        self, handler: Handler, fact: Fact, message: Msg, deliveries: int, error: Exception
-    ) -> None:
+    async def _bury(self, handler: Handler, arrival: _Arrival, error: Exception) -> None:
+        message, (fact,) = arrival.message, arrival.facts
         letter = insert(DeadLetter).values(
             handler=handler.name,
             event_id=fact.id,
             subject=fact.subject,
-            headers=dict(message.headers or {}),
-            payload=message.data.decode(),
+            headers=packs.headers_of(message.headers or {}, fact.id, fact.aggregate, fact.version),
+            payload=json.dumps(fact.payload, ensure_ascii=False),
             error=f"{type(error).__name__}: {error}"[:4000],
-            attempts=deliveries,
+            attempts=arrival.deliveries,
         )
         again = {
             "error": letter.excluded.error,
@@ -663,10 +729,15 @@ class _Inlet:
 
 
 def _parts(work: _Work) -> list[_Work]:
-    """The handlers one by one; of one handler the halves of its list."""
+    """The handlers one by one; of one handler the halves of its list, of one pack the halves of its facts."""
     if len(work) > 1:
         return [[one] for one in work]
     ((handler, taken),) = work
+    if len(taken) == 1:
+        (pack,) = taken
+        half = len(pack.facts) // 2
+        parts = (replace(pack, facts=facts, whole=False) for facts in (pack.facts[:half], pack.facts[half:]))
+        return [[(handler, [part])] for part in parts]
     half = len(taken) // 2
     return [[(handler, taken[:half])], [(handler, taken[half:])]]
 
@@ -675,7 +746,12 @@ def _trace_of(message: Msg) -> Context:
     return propagate.extract({"traceparent": (message.headers or {}).get("traceparent", "")})
 
 
-def _fact(headers: Mapping[str, str], data: bytes) -> Fact:
+def _facts(headers: Mapping[str, str], data: bytes | str) -> list[Fact]:
+    """The facts of a message: one, or all of a pack."""
+    return [_fact(alone, payload) for alone, payload in packs.unpacked(headers, data)]
+
+
+def _fact(headers: Mapping[str, str], payload: dict[str, Any]) -> Fact:
     version = headers.get("crm-version")
     return Fact(
         subject=headers["ce-type"],
@@ -684,9 +760,22 @@ def _fact(headers: Mapping[str, str], data: bytes) -> Fact:
         actor=headers["crm-actor"],
         aggregate=headers["ce-subject"],
         version=int(version) if version else None,
-        payload=json.loads(data),
+        payload=payload,
         trace=headers.get("traceparent", ""),
     )
+
+
+async def _first_times(
+    pairs: Sequence[tuple[UUID, str]], arrivals: Sequence[_Arrival], connection: Any
+) -> tuple[set[tuple[UUID, str]], set[tuple[UUID, str]]]:
+    """Inbox rows that are new, and of packs those that were there before."""
+    found = {arrival.pack: arrival.last for arrival in arrivals if arrival.pack}
+    if found:
+        await connection.execute(_ONE_AT_A_TIME, sorted({id.int % 2**63 for id in found}))
+    seen = await connection.fetch(_FIRST_TIMES, [id for id, _ in pairs], [name for _, name in pairs])
+    new = {(row[0], row[1]) for row in seen}
+    rows = await connection.fetch(_BEFORE, [*found], [*found.values()]) if found else ()
+    return new, {(row[0], row[1]) for row in rows} - new
 
 
 def _read(message_class: type[M], payload: dict[str, Any]) -> M:

@@ -4,7 +4,6 @@ The ORM knows the rows afterwards as if it had written them itself. What it alon
 columns with defaults of its own, many rows at once) stays with it.
 """
 
-import json
 from collections.abc import Callable, Collection, Sequence
 from functools import cache, lru_cache
 from typing import Any
@@ -17,7 +16,7 @@ from crmkit.columns import MessageColumn
 from crmkit.resource import Resource
 
 FEW = 4
-_DIALECT = PGDialect_asyncpg()
+DIALECT = PGDialect_asyncpg()
 Plan = tuple[tuple[str, str, Callable[[Any], Any] | None], ...]
 """Of each column: its attribute, its name, and what makes its value one of the driver's."""
 
@@ -31,7 +30,7 @@ def insertion(row: Resource) -> tuple[Any, ...]:
     """The statement that writes a new row, and its arguments."""
     state, model = row.__dict__, type(row)
     # A column that nobody has set gets the default of the table.
-    plan = _plan(model, frozenset(attribute for attribute, _, _ in _columns(model) if attribute in state))
+    plan = _plan(model, frozenset(attribute for attribute, _, _ in columns_of(model) if attribute in state))
     values = (state[attribute] if bind is None else bind(state[attribute]) for attribute, _, bind in plan)
     return _statement(model, plan), *values
 
@@ -51,27 +50,25 @@ def _plain(model: type[Resource]) -> bool:
 
 
 @cache
-def _columns(model: type[Resource]) -> Plan:
+def columns_of(model: type[Resource]) -> Plan:
+    """The columns of the model's table."""
     mapped: Any = inspect(model)
     return tuple(
-        (mapped.get_property_by_column(column).key, column.name, _bind(column.type))
+        (mapped.get_property_by_column(column).key, column.name, bind_of(column.type))
         for column in model.__table__.columns
     )
 
 
-def _bind(kind: Any) -> Callable[[Any], Any] | None:
+def bind_of(kind: Any) -> Callable[[Any], Any] | None:
+    """What makes a value of the column one of the driver's; None where it is one."""
     if isinstance(kind, MessageColumn):
-        return lambda value: (
-            None
-            if value is None
-            else json.dumps(kind.process_bind_param(value, _DIALECT), ensure_ascii=False)
-        )
-    return kind.dialect_impl(_DIALECT).bind_processor(_DIALECT)
+        return kind.text_of
+    return kind.dialect_impl(DIALECT).bind_processor(DIALECT)
 
 
 @lru_cache(1024)
 def _plan(model: type[Resource], present: frozenset[str]) -> Plan:
-    return tuple(column for column in _columns(model) if column[0] in present)
+    return tuple(column for column in columns_of(model) if column[0] in present)
 
 
 @cache

@@ -27,6 +27,7 @@ from opentelemetry import propagate
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 from uuid_utils.compat import uuid7
 
+from crmkit import packs
 from crmkit.background import forever
 from crmkit.bus import Bus
 from crmkit.driver import driver, transaction
@@ -71,6 +72,7 @@ def new_fact(
         "payload": payload,
         "actor": actor,
         "trace": carrier.get("traceparent", ""),
+        "facts": 1,
     }
 
 
@@ -96,6 +98,7 @@ _EMITTED = {
     "payload": "text",
     "actor": "text",
     "trace": "text",
+    "facts": "int",
 }
 _EMIT = (
     f"INSERT INTO outbox ({', '.join(_EMITTED)}) SELECT * FROM unnest("
@@ -129,7 +132,7 @@ _LOST = (
     " OR stream_sequence = ANY($5::bigint[])) ORDER BY id LIMIT $6"
 )
 _BACKLOG = (
-    "SELECT count(*), coalesce(extract(epoch FROM clock_timestamp() - min(occurred_at)), 0),"
+    "SELECT coalesce(sum(facts), 0), coalesce(extract(epoch FROM clock_timestamp() - min(occurred_at)), 0),"
     " (SELECT count(*) FROM dead_letters WHERE resolved_at IS NULL)"
     " FROM outbox WHERE published_at IS NULL"
 )
@@ -158,6 +161,7 @@ class Relay:
         self._metrics = metrics
         self._work = asyncio.Event()
         self._sent = -FLOW_SECONDS
+        self._flight = FLIGHT
         # The connection on which outbox and stream were last compared.
         self._compared = 0
 
@@ -191,16 +195,19 @@ class Relay:
     async def send_batch(self) -> int:
         """Sends the next facts, in the order of each aggregate; NotSent if some stay unsent."""
         async with transaction(self._engine) as connection:
-            rows = await connection.fetch(_CLAIM, FLIGHT)
+            rows = await connection.fetch(_CLAIM, self._flight)
             error = await self._send(connection, rows, "")
         if error:
             raise error
+        facts = sum(row["facts"] for row in rows)
+        # Packs are large: of those only some are in memory at once.
+        self._flight = max(FLIGHT // 8, FLIGHT * len(rows) // facts) if facts else FLIGHT
         if rows:
             self._sent = time.monotonic()
-            self._metrics.published.labels(self._area).inc(len(rows))
+            self._metrics.published.labels(self._area).inc(facts)
         for row in rows:
             if not row["type"].endswith(".ResourceChanged"):
-                self._metrics.business.labels(self._area, row["type"]).inc()
+                self._metrics.business.labels(self._area, row["type"]).inc(row["facts"])
         return len(rows)
 
     async def replay(self, start: datetime, end: datetime) -> int:
@@ -289,7 +296,7 @@ async def _publish(
     for row in rows:
         try:
             headers = _headers(row, area, repetition)
-            subject = subject_of(row["type"], row["aggregate_type"], row["payload"])
+            subject = subject_of(row["type"], row["aggregate_type"], row["payload"], row["facts"])
             sent.append(await js.publish_async(subject, row["payload"].encode(), headers=headers))
         except NatsError as error:
             broken = error
@@ -302,11 +309,12 @@ async def _publish(
     return [*outcomes, *([broken] * (len(rows) - len(sent)) if broken else [])]
 
 
-def subject_of(type: str, collection: str, payload: str) -> str:
+def subject_of(type: str, collection: str, payload: str, facts: int = 1) -> str:
     """Where a fact is sent: changes by collection and action, so that who does not hear them is not sent them."""
     if not type.endswith(".ResourceChanged"):
         return type
-    return f"{type}.{collection}.{json.loads(payload)['action']}"
+    action = json.loads(payload)["action"] if facts == 1 else packs.action_of(payload)
+    return f"{type}.{collection}.{action}"
 
 
 def _headers(row: Any, area: str, repetition: str) -> dict[str, str]:
@@ -323,4 +331,6 @@ def _headers(row: Any, area: str, repetition: str) -> dict[str, str]:
         "crm-version": "" if row["aggregate_version"] is None else str(row["aggregate_version"]),
         "crm-schema-version": str(row["schema_version"]),
     }
+    if row["facts"] > 1:
+        headers[packs.HEADER] = str(row["facts"])
     return headers | {"traceparent": row["trace"]} if row["trace"] else headers

@@ -45,7 +45,7 @@ class KitBase(DeclarativeBase):
 
 
 class Outbox(KitBase):
-    """A fact written with the change it tells of. `published_at` is null until JetStream has it."""
+    """A fact written with the change it tells of, or a pack of facts. `published_at` is null until JetStream has it."""
 
     __tablename__ = "outbox"
 
@@ -59,6 +59,8 @@ class Outbox(KitBase):
     payload: Mapped[str]
     actor: Mapped[str]
     trace: Mapped[str]
+    # How many facts the row tells, see `packs`.
+    facts: Mapped[int] = mapped_column(Integer, server_default=text("1"))
     occurred_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
     published_at: Mapped[datetime | None]
     stream_sequence: Mapped[int | None] = mapped_column(BigInteger)

@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 
 from crm.common.v1 import common_pb2
 
+from crmkit import packs
 from crmkit.call import Call
 from crmkit.driver import driver
 from crmkit.schedule import every
@@ -25,7 +26,7 @@ _KEEP = (
     " ON CONFLICT (rule, period) DO UPDATE SET last = excluded.last"
 )
 _SENT = (
-    "SELECT event_id FROM outbox WHERE published_at > $1 AND published_at <= $2"
+    "SELECT event_id, facts FROM outbox WHERE published_at > $1 AND published_at <= $2"
     " AND (type LIKE '%.ResourceChanged' OR type LIKE '%.AccessExplained') ORDER BY published_at, id"
 )
 
@@ -38,7 +39,8 @@ async def tell_facts(as_of: datetime, call: Call) -> None:
     number, until = state.get("number", 0), call.now - SETTLED
     # In microseconds; a service that has never told begins here, for its older facts may be past their keeping.
     since = datetime.fromtimestamp(state["until"] / 1e6, call.now.tzinfo) if state else until
-    ids = [str(row[0]) for row in await connection.fetch(_SENT, since, until)]
+    sent = await connection.fetch(_SENT, since, until)
+    ids = [str(id) for row in sent for id in packs.numbers(row[0], row[1])]
     area = call.running.app.name
     for start in range(0, len(ids), AT_ONCE):
         number += 1

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
@@ -26,6 +26,7 @@ from crmkit.events import (
 )
 from crmkit.metrics import Metrics
 from crmkit.outbox import NotSent, Relay, emit_rows, new_fact, subject_of
+from crmkit.packs import MOST, numbers, packed
 from nats.aio.msg import Msg
 from opentelemetry import trace
 from prometheus_client import CollectorRegistry
@@ -539,6 +540,76 @@ async def test_poison_in_a_list_is_buried_alone(
     assert await count(engine, "inbox") == 80
 
 
+async def test_facts_in_packs_are_heard_one_by_one_and_in_lists_once(
+    engine: AsyncEngine, area: str, bus: Bus, relay: Relay, listen: Listen
+) -> None:
+    heard: list[Fact] = []
+
+    async def note_all(events: list[Fact], call: HandlerCall) -> None:
+        heard.extend(events)
+        notes = [f"list {event.payload['note']}" for event in events]
+        await call.db.execute(
+            text("INSERT INTO effects (note) SELECT unnest(CAST(:notes AS text[]))"), {"notes": notes}
+        )
+
+    rows = packed(fact(area, str(i), f"things/{i}", 7) for i in range(300))
+    assert [row["facts"] for row in rows] == [MOST, MOST, 300 - 2 * MOST]
+    # Few facts go as they are, and so does what follows about the same record.
+    rows += [*packed([fact(area, "few", "things/few")]), fact(area, "later", "things/5", 8)]
+    assert [row["facts"] for row in rows[3:]] == [1, 1]
+    await write(engine, *rows)
+    async with running(relay, listen(note_all, note, ack_wait=60)):
+        await until_effects(engine, 604)
+        await until_sent(engine)
+        # The same again, as after the loss of a stream: every inbox row is there.
+        assert await relay.replay(LONG_AGO, LATER) == 5
+        await until(lambda: _none_waits(bus, area))
+    noted = await effects(engine)
+    wanted = [*(str(i) for i in range(300)), "few", "later"]
+    assert sorted(noted) == sorted([*wanted, *(f"list {name}" for name in wanted)])
+    # One row for each whole pack, where lists took it.
+    assert await count(engine, "inbox WHERE handler = 'note_all'") == 5
+    first = [event for event in heard if event.id in numbers(rows[0]["event_id"], MOST)]
+    assert [(e.aggregate, e.version) for e in first] == [(f"things/{i}", 7) for i in range(MOST)]
+    about_5 = [event.payload["note"] for event in heard if event.aggregate == "things/5"]
+    assert about_5 == ["5", "later"]
+
+
+async def _none_waits(bus: Bus, area: str) -> bool:
+    info = await (await bus.connected()).consumer_info(stream_of(area), "listener")
+    return not info.num_pending and not info.num_ack_pending
+
+
+async def test_poison_in_a_pack_is_buried_alone_and_runs_again(
+    engine: AsyncEngine, area: str, relay: Relay, listen: Listen
+) -> None:
+    poisonous = True
+
+    async def note_all(events: list[Fact], call: HandlerCall) -> None:
+        for event in events:
+            await note(event, call)
+        if poisonous and any(event.payload["note"] == "poison" for event in events):
+            raise ValueError("poison")
+
+    async def hear_all(events: list[Fact], call: HandlerCall) -> None:
+        await call.db.execute(text("INSERT INTO effects (note) VALUES ('heard')"))
+
+    names = [*(str(i) for i in range(40)), "poison", *(str(i) for i in range(40, 80))]
+    (row,) = packed(fact(area, name, f"things/{name}", 3) for name in names)
+    await write(engine, row)
+    consumers = listen(note_all, hear_all, ack_wait=60)
+    async with running(relay, consumers):
+        await until(lambda: _is(engine, "dead_letters", 1))
+        (letter,) = await dead_letters(engine)
+        poisonous = False
+        await consumers.replay(letter["id"])
+    noted = await effects(engine)
+    assert sorted(noted) == sorted([*names, "heard"])
+    # The whole pack of the handler that took it, and single facts of the other.
+    assert await count(engine, "inbox WHERE handler = 'hear_all'") == 1
+    assert await count(engine, "inbox WHERE handler = 'note_all'") == 81
+
+
 async def _is(engine: AsyncEngine, query: str, number: int) -> bool:
     return await count(engine, query) == number
 
@@ -670,19 +741,21 @@ class MarksBeforeItSends(Relay):
 class HasNoInbox(Consumers):
     """Runs the handler without asking whether it has run."""
 
-    async def _effect(self, handler: Any, fact: Fact) -> bool:
+    async def _effect(self, handler: Any, fact: Fact, arrival: Any = None) -> bool:
         async with self._open_call(handler.name, fact) as call:
-            await handler(fact, call)
+            await handler([fact], call)
         return True
 
 
 class AcknowledgesFirst(Consumers):
     """Acknowledges when the fact comes, not when its effect is committed."""
 
-    async def _take(self, message: Msg, fact: Fact, before: asyncio.Future[Any] | None) -> None:
+    async def _take(
+        self, message: Msg, facts: Sequence[Fact], before: Collection[asyncio.Future[Any]]
+    ) -> None:
         await message.ack()
         message._ackd = False
-        await super()._take(message, fact, before)
+        await super()._take(message, facts, before)
 
 
 async def test_reading_by_last_id_is_caught(

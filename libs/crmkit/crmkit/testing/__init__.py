@@ -232,11 +232,16 @@ class Service:
         async with self.running.sessions() as session:
             rows = await session.execute(
                 text(
-                    "SELECT payload FROM outbox WHERE type = :type AND (:aggregate = '' OR aggregate_id = :aggregate) ORDER BY id"
+                    "SELECT facts, aggregate_id, payload FROM outbox WHERE type = :type"
+                    " AND (:aggregate = '' OR facts > 1 OR aggregate_id = :aggregate) ORDER BY id"
                 ),
                 {"type": subject, "aggregate": aggregate},
             )
-            return [json.loads(row.payload) for row in rows]
+            found: list[dict[str, Any]] = []
+            for count, name, payload in rows:
+                told = [(name, 1, json.loads(payload))] if count == 1 else json.loads(payload)["facts"]
+                found += [fact for about, _, fact in told if aggregate in ("", about)]
+            return found
 
 
 class Parts:

@@ -190,6 +190,7 @@ def upgrade() -> None:
         sa.Column("payload", sa.Text(), nullable=False),
         sa.Column("actor", sa.Text(), nullable=False),
         sa.Column("trace", sa.Text(), nullable=False),
+        sa.Column("facts", sa.Integer(), server_default=sa.text("1"), nullable=False),
         sa.Column(
             "occurred_at",
             sa.DateTime(timezone=True),

@@ -1,0 +1,94 @@
+"""Many facts of one kind as one message: what is told at once of many new records.
+
+    create_many → packed → one outbox row → one message on the subject of its facts → unpacked → handlers
+
+A pack saves what each fact costs on its way (outbox, relay, broker, inbox); handlers see single facts. It has the
+numbers of its facts right behind its own, so that the inbox can tell the whole from its parts.
+"""
+
+import json
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+from uuid import UUID
+
+from uuid_utils.compat import uuid7
+
+# Small enough for a list of handlers' statements, and by far for a message.
+MOST = 125
+LARGEST = 256_000
+# Fewer facts of one kind go one by one.
+FEWEST = 8
+HEADER = "crm-facts"
+_ACTION = re.compile(r'\{"action": ?"(\w+)"')
+
+
+def packed(facts: Iterable[Mapping[str, Any]], action: str = "") -> list[dict[str, Any]]:
+    """Outbox rows for these rows of one actor: those of one type as packs, where there are many.
+
+    No two facts of one type may be of one aggregate; all that are changes are changes of that `action`.
+    """
+    by_type: dict[tuple[str, str], list[Mapping[str, Any]]] = defaultdict(list)
+    for fact in facts:
+        by_type[fact["type"], fact["aggregate_type"]].append(fact)
+    rows: list[dict[str, Any]] = []
+    for same in by_type.values():
+        if len(same) < FEWEST:
+            rows += map(dict, same)
+            continue
+        start = size = 0
+        for end, fact in enumerate(same):
+            size += len(fact["payload"])
+            if end - start + 1 == MOST or size * 3 > LARGEST or end + 1 == len(same):
+                rows.append(_pack(same[start : end + 1], action))
+                start, size = end + 1, 0
+    return rows
+
+
+def _pack(facts: Sequence[Mapping[str, Any]], action: str) -> dict[str, Any]:
+    if len(facts) == 1:
+        return dict(facts[0])
+    first = facts[0]
+    parts = (
+        f'["{fact["aggregate_id"]}",{json.dumps(fact["aggregate_version"])},{fact["payload"]}]'
+        for fact in facts
+    )
+    return {
+        **first,
+        # Room for the numbers of its facts.
+        "event_id": UUID(int=uuid7().int & ~0x3FF),
+        "aggregate_id": f"{first['aggregate_type']}/-",
+        "aggregate_version": None,
+        "payload": f'{{"action": "{action}", "facts": [{",".join(parts)}]}}',
+        "facts": len(facts),
+    }
+
+
+def numbers(id: UUID, facts: int) -> list[UUID]:
+    """The numbers of the facts of an outbox row or message with this number."""
+    return [id] if facts == 1 else [UUID(int=id.int + place) for place in range(1, facts + 1)]
+
+
+def action_of(payload: str) -> str:
+    """What the changes of a pack have done, without reading all of it."""
+    found = _ACTION.match(payload)
+    return found[1] if found else ""
+
+
+def unpacked(headers: Mapping[str, str], data: bytes | str) -> list[tuple[Mapping[str, str], dict[str, Any]]]:
+    """Headers and payload of each fact of a message, as if it had come alone."""
+    count, found = int(headers.get(HEADER) or 1), json.loads(data)
+    if count == 1:
+        return [(headers, found)]
+    ids = numbers(UUID(headers["ce-id"]), count)
+    return [
+        (headers_of(headers, id, name, version), payload)
+        for id, (name, version, payload) in zip(ids, found["facts"], strict=True)
+    ]
+
+
+def headers_of(headers: Mapping[str, str], id: UUID, aggregate: str, version: int | None) -> dict[str, str]:
+    """The headers of a message with one fact alone."""
+    its = {"ce-id": str(id), "ce-subject": aggregate, "crm-version": "" if version is None else str(version)}
+    return {key: value for key, value in headers.items() if key != HEADER} | its
