@@ -147,7 +147,8 @@ async def create_many(
             for row in rows
         ]
         search = [
-            {"id": id, **search_columns(texts, texts, phones=row.search_phones())} for id, texts, row in found
+            {"id": id, **search_columns(texts, texts, phones=row.search_phones(), spelled=row.spelled)}
+            for id, texts, row in found
         ]
         await insert_rows(call, model.search_table, search)
     people = [

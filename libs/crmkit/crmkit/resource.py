@@ -6,9 +6,10 @@ behaviour uses are annotated (`state: Mapped[str]`), so that the type checker kn
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from datetime import datetime
 from functools import cache, partial
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar
 from uuid import UUID
 
@@ -34,6 +35,7 @@ from crmkit.columns import column_of, empty_value
 from crmkit.describe import COMMON, Described, Field, describe
 from crmkit.errors import Aborted, FailedPrecondition, NotFound
 from crmkit.search import search_indexes, search_table_columns
+from crmkit.text import pinyin_keys
 
 if TYPE_CHECKING:
     from sqlalchemy import ColumnElement
@@ -78,6 +80,8 @@ class Resource:
     copies: ClassVar[str] = ""
     # Fields that tell of other records' fields; nobody filters by them from whom a role hides any field.
     quotes: ClassVar[frozenset[str]] = frozenset()
+    # Texts of this row with the spellings that search finds them by, where they are known already.
+    spelled: ClassVar[Mapping[str, list[str]]] = MappingProxyType({})
     # False where records stay with their owner when the owner's work is handed over.
     handed_over: ClassVar[bool] = True
 
@@ -190,6 +194,12 @@ class Resource:
                     item if isinstance(item, str) else getattr(item, "text", "") for item in value or ()
                 )
         return [found for found in texts if found]
+
+    def spell(self) -> dict[str, list[str]]:
+        """The spellings of the texts that the row is found by."""
+        return (
+            {text: pinyin_keys(text) for text in self.search_texts()} if self.search_table is not None else {}
+        )
 
     def search_phones(self) -> list[str]:
         """Telephone numbers that `q` finds the row by."""

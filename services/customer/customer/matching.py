@@ -3,6 +3,7 @@
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cached_property
 from typing import NamedTuple
 
 from crmkit.text import fold
@@ -39,6 +40,10 @@ class MatchKey(NamedTuple):
     value: str
 
 
+# Any two that are surely the same hold another key in common: brand and spelling only follow the name.
+_FOLLOWING = (KeyKind.BRAND, KeyKind.PINYIN)
+
+
 class Level(StrEnum):
     """How sure it is; CERTAIN and STRONG refuse a create."""
 
@@ -70,6 +75,11 @@ class Identity:
     tax_id: TaxId | None
     id_hash: str
     keys: frozenset[MatchKey]
+
+    @cached_property
+    def deciding(self) -> list[MatchKey]:
+        """The keys of which two equal customers share one."""
+        return sorted(key for key in self.keys if key.kind not in _FOLLOWING)
 
     @classmethod
     def of(

@@ -8,13 +8,19 @@ import os
 import time
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 from crm.customer.v1 import pb
 from crmkit import blobs, sheets
+from crmkit.auth import system
+from crmkit.mapping import mapper
 from crmkit.testing import Client, Refused, Service
-from sqlalchemy import text
+from customer.importing import kept
+from customer.importing.plan import Plan
+from customer.model.account import Account
+from customer.model.importation import Import, ImportLines
+from sqlalchemy import select, text, update
 
 # Public data lie beside the repository, never in it.
 DATA = Path(__file__).parents[4] / "shared" / "data"
@@ -476,6 +482,62 @@ async def test_a_run_killed_in_the_middle_ends_as_if_nothing_had_happened(custom
             {"about": found.name},
         )
         assert related.scalar_one() == 52
+
+
+VARIED = (
+    ("客户名称", "类型", "税号", "联系电话", "邮箱", "简称", "上级客户", "员工人数", "行业"),
+    ("留存甲（上海）实业有限公司苏州分公司", "公司", "91350100M000100Y43", "13800138000；021-62345678转80",
+     "a@liucun.cn", "留存", "", "", ""),
+    ("留存乙贸易有限公司", "", "", "+1 650-253-0000", "", "", "留存甲（上海）实业有限公司苏州分公司", "", ""),
+    ("张留存", "个人", "", "13900139000", "", "", "", "", ""),
+    ("留存丙股份有限公司", "", "", "打不通", "", "", "", "很多", ""),
+)  # fmt: skip
+
+
+async def test_the_run_takes_over_what_the_check_has_read(customer: Service) -> None:
+    found = await checked(customer, customer.sales1, table(*VARIED))
+    assert (found.total, found.failed) == (4, 1), found.errors
+    async with customer.running.call("Test", system("customer")) as call:
+        row = (await call.db.scalars(select(Import).where(Import.id == UUID(found.name[8:])))).one()
+        (there,) = (await call.db.scalars(select(ImportLines).where(ImportLines.import_ == row.id))).all()
+    sheet = sheets.rows(io.BytesIO(table(*VARIED)), "csv")
+    plan = Plan.of(row, sheet.columns, customer.running.config.get)
+    assert there.stamp == kept.stamp(plan, row.digest)
+    entries = list(sheet.entries)
+    for line, told in zip(plan.lines(entries), kept.decode(there.lines), strict=True):
+        assert told is not None
+        assert (told.number, told.problems, told.given) == (line.number, line.problems, line.given)
+        assert told.identity == line.identity
+        assert line.account is not None and told.account is not None
+        assert mapper(Account).message(told.account).SerializeToString(
+            deterministic=True
+        ) == _but_for_its_name(line.account, told.account)
+    # Another choice in a dictionary, another plan.
+    changed = Plan.of(
+        row, sheet.columns, lambda key: {"entries": [{"key": "X"}]} if key.startswith("dictionary.") else None
+    )
+    assert kept.stamp(changed, row.digest) != there.stamp
+    done = await ran(customer, customer.sales1, found, skip_errors=True)
+    assert (State.Name(done.state), done.created, done.failed) == ("DONE", 3, 1), done.failure
+    assert len(await accounts(customer.sales1, "liucun")) == 2
+    async with customer.running.sessions() as session:
+        assert not (await session.scalars(select(ImportLines).where(ImportLines.import_ == row.id))).all()
+
+
+def _but_for_its_name(line: Account, told: Account) -> bytes:
+    line.id = told.id
+    return mapper(Account).message(line).SerializeToString(deterministic=True)
+
+
+async def test_lines_that_were_read_by_another_plan_are_read_again(customer: Service) -> None:
+    rows = [(f"旧读第{n}号仪器有限公司", str(n)) for n in range(3)]
+    found = await checked(customer, customer.sales1, table(("客户名称", "员工人数"), *rows))
+    async with customer.running.sessions() as session, session.begin():
+        mine = update(ImportLines).where(ImportLines.import_ == UUID(found.name[8:]))
+        await session.execute(mine.values(stamp="of other code", lines=b"no lines"))
+    done = await ran(customer, customer.sales1, found)
+    assert (State.Name(done.state), done.created) == ("DONE", 3), done.failure
+    assert len(await accounts(customer.sales1, "旧读第")) == 3
 
 
 def _further(customer: Service, name: str, before: int) -> Any:

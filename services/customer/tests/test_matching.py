@@ -1,7 +1,9 @@
 """NAM-2 … NAM-10: every example and the whole table of pairs, then what the rules say beyond them."""
 
+import random
 import timeit
 
+import phonenumbers
 import pytest
 from crmkit.text import fold, pinyin_keys
 from customer.company_names import CompanyName
@@ -181,6 +183,21 @@ def test_regions_are_compatible_when_equal_one_inside_the_other_or_unknown() -> 
 def test_telephone_numbers(typed: str, number: str, extension: str) -> None:
     phone = Phone.parse(typed)
     assert (phone.number, phone.extension, phone.valid, phone.reason) == (number, extension, True, "")
+
+
+def test_mobile_numbers_are_read_as_the_library_reads_them() -> None:
+    # Every series, and what comes near one.
+    chance = random.Random(86)
+    for series in range(1000, 2000):
+        number = f"{series}{chance.randrange(10**7):07}"
+        for typed in (number, f"+86{number}", f"86{number}", f"{number}0", number[:-1]):
+            try:
+                known = phonenumbers.parse(typed, "CN")
+            except phonenumbers.NumberParseException:
+                known = None
+            good = known is not None and phonenumbers.is_valid_number(known)
+            wanted = phonenumbers.format_number(known, phonenumbers.PhoneNumberFormat.E164) if good else ""
+            assert Phone.parse(typed).number == wanted, typed
 
 
 def test_what_is_no_telephone_number_is_kept_as_text_with_the_reason() -> None:

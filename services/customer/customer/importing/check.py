@@ -17,7 +17,7 @@ from crmkit.sheets import Row
 from crmkit.tables import BulkRow
 from sqlalchemy import delete
 
-from customer.importing import duplicates, judge
+from customer.importing import duplicates, judge, kept
 from customer.importing.judge import Seen
 from customer.importing.plan import PARENT, Line, Plan, propose
 from customer.importing.work import CHUNK, SHOWN, keep_error_file, show_errors, the_import
@@ -43,23 +43,42 @@ async def check(run: Run) -> None:
     async with run.chunk() as call:
         found = await the_import(run, call)
         await call.db.execute(delete(BulkRow).where(BulkRow.run == run.id))
+        await kept.forget(found.id, call)
         run.next_phase("READ")
     findings = _Findings()
     async with opened(run, found.encoding) as sheet:
         plan = Plan.of(found, sheet.columns, run.running.config.get)
         _refuse_without_rights(plan, run)
-        while rows := await next_rows(sheet, CHUNK):
-            lines = await asyncio.to_thread(plan.lines, rows)
-            async with run.chunk() as call:
-                await _judge(lines, rows, plan, findings, found.duplicate_policy, run, call)
-                run.position += len(rows)
-                found = await the_import(run, call)
-                found.total = found.done = run.position
+        stamp = kept.stamp(plan, run.spec["digest"])
+
+        async def prepared() -> tuple[list[Row], list[Line], bytes]:
+            rows = await next_rows(sheet, CHUNK)
+            return rows, *await asyncio.to_thread(_read, rows, plan)
+
+        rows, lines, told = await prepared()
+        while rows:
+            # The next lines are read while the database is asked about these.
+            ahead = asyncio.create_task(prepared())
+            try:
+                async with run.chunk() as call:
+                    await kept.keep(found.id, run.position, stamp, told, call)
+                    await _judge(lines, rows, plan, findings, found.duplicate_policy, run, call)
+                    run.position += len(rows)
+                    found = await the_import(run, call)
+                    found.total = found.done = run.position
+            finally:
+                rows, lines, told = await ahead
     async with run.chunk() as call:
         found = await the_import(run, call)
         await _judge_parents(plan, findings, run, call)
         await _conclude(found, plan, findings, run, call)
         run.next_phase("ENDED")
+
+
+def _read(rows: Sequence[Row], plan: Plan) -> tuple[list[Line], bytes]:
+    """The lines, and what the run is to know of them."""
+    lines = plan.lines(rows)
+    return lines, kept.encode(lines)
 
 
 async def _judge(

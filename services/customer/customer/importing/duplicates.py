@@ -19,8 +19,6 @@ from customer.matching import COMMON_HOLDERS, Identity, KeyKind, Level, MatchKey
 from customer.model.account import Account, MatchKeyRow
 
 REFUSING = (Level.CERTAIN, Level.STRONG)
-# Any two that are surely the same hold one of these in common: brand and spelling only follow the name.
-_FOLLOWING = (KeyKind.BRAND, KeyKind.PINYIN)
 _HOLDERS = text(
     "SELECT k.kind, k.value, held.account FROM unnest(CAST(:kinds AS text[]), CAST(:values AS text[])) AS k(kind, value)"
     " CROSS JOIN LATERAL (SELECT account FROM match_keys m WHERE m.kind = k.kind AND m.value = k.value LIMIT :limit) held"
@@ -39,22 +37,17 @@ class Twin:
     line: int = 0
 
 
-def deciding(identity: Identity) -> list[MatchKey]:
-    """The keys of which two equal customers share one."""
-    return sorted(key for key in identity.keys if key.kind not in _FOLLOWING)
-
-
 async def lock(identities: Iterable[Identity], call: Call) -> None:
     """Keeps equal creates out until the end of the transaction, by the locks that a single create takes."""
     # A refused create took the same locks in the same order, so that nobody waits in a circle.
-    keys = sorted({f"{key.kind.value}:{key.value}" for identity in identities for key in deciding(identity)})
+    keys = sorted({f"{key.kind.value}:{key.value}" for identity in identities for key in identity.deciding})
     if keys:
         await call.db.execute(_LOCK, {"keys": keys})
 
 
 async def existing(identities: Sequence[Identity], call: Call) -> list[Twin | None]:
     """For each, the account that it is, whoever may see it."""
-    keys = sorted({key for identity in identities for key in deciding(identity)})
+    keys = sorted({key for identity in identities for key in identity.deciding})
     if not keys:
         return [None] * len(identities)
     found = await call.db.execute(
@@ -77,7 +70,7 @@ def _twin(
     identity: Identity, holders: Any, common: set[MatchKey], others: dict[UUID, Identity]
 ) -> Twin | None:
     best: Twin | None = None
-    for one in dict.fromkeys(account for key in deciding(identity) for account in holders.get(key, ())):
+    for one in dict.fromkeys(account for key in identity.deciding for account in holders.get(key, ())):
         if one in others and (found := same(identity, others[one], common)):
             if found is Level.CERTAIN:
                 return Twin(found, one)

@@ -38,7 +38,7 @@ class Seen:
         identity = line.identity
         if identity is None or line.account is None:
             return None
-        keys = [hash(key) for key in duplicates.deciding(identity)]
+        keys = [hash(key) for key in identity.deciding]
         earlier = {n for key in keys if len(self.by_key[key]) <= COMMON_HOLDERS for n in self.by_key[key]}
         for number in sorted(earlier):
             if found := duplicates.same(identity, self._identity(number)):

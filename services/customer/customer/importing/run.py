@@ -17,11 +17,11 @@ from crmkit.resource import Resource
 from crmkit.runfiles import lines_in_error, next_rows, note_problems, opened, skip_rows
 from crmkit.runs import Run
 from crmkit.sheetfields import RowProblem, violations
-from crmkit.sheets import Sheet
+from crmkit.sheets import Row, Sheet
 from crmkit.tables import BulkRow
 from sqlalchemy import select, tuple_, update
 
-from customer.importing import duplicates, judge
+from customer.importing import duplicates, judge, kept
 from customer.importing.duplicates import Twin
 from customer.importing.plan import PARENT, Line, Plan
 from customer.importing.work import CHUNK, keep_error_file, show_errors, the_import
@@ -49,7 +49,6 @@ async def run(run: Run) -> None:
     if run.phase == "":
         async with opened(run, found.encoding) as sheet:
             plan = Plan.of(found, sheet.columns, run.running.config.get)
-            await skip_rows(sheet, run.position)
             await _write_all(plan, sheet, found, run)
         async with run.chunk():
             run.next_phase("RELATIONS")
@@ -64,12 +63,26 @@ async def run(run: Run) -> None:
         await keep_error_file(run, found, call)
         found.finish(call.now)
         call.emit(events.ImportFinished, **{"import": found})
+        await kept.forget(found.id, call)
         run.next_phase("ENDED")
 
 
 async def _write_all(plan: Plan, sheet: Sheet, found: Import, run: Run) -> None:
+    stamp, read, next_one = kept.stamp(plan, run.spec["digest"]), 0, run.position
+
     async def prepared() -> list[Line]:
-        return await asyncio.to_thread(plan.lines, await next_rows(sheet, CHUNK))
+        """The next lines as the check has read them; read anew where it has kept them otherwise or not at all."""
+        nonlocal read, next_one
+        async with run.running.call(run.kind, run.caller()) as call:
+            told = await kept.find(found.id, next_one, stamp, call)
+        lines = await asyncio.to_thread(kept.decode, told) if told else []
+        if not lines or None in lines:
+            await skip_rows(sheet, next_one - read)
+            rows = await next_rows(sheet, CHUNK)
+            read = next_one + len(rows)
+            lines = await asyncio.to_thread(_filled, lines, rows, plan)
+        next_one += len(lines)
+        return [line for line in lines if line is not None]
 
     lines = await prepared()
     while lines:
@@ -85,22 +98,29 @@ async def _write_all(plan: Plan, sheet: Sheet, found: Import, run: Run) -> None:
             lines = await ahead
 
 
+def _filled(lines: Sequence[Line | None], rows: Sequence[Row], plan: Plan) -> list[Line | None]:
+    """The lines that are missing read from their rows."""
+    if not lines:
+        return [*plan.lines(rows)]
+    return [line or plan.lines([row])[0] for line, row in zip(lines, rows, strict=True)]
+
+
 async def _write(lines: Sequence[Line], plan: Plan, policy: str, run: Run, call: Call) -> None:
     await judge.name_records(lines, plan, call)
     await judge.check_customs(lines, plan, call)
-    kept: list[dict[str, Any]] = []
+    done: list[dict[str, Any]] = []
     if plan.kind in ("ACCOUNTS", "MIXED"):
-        kept += await _write_accounts(lines, plan, policy, run, call)
+        done += await _write_accounts(lines, plan, policy, run, call)
     if plan.kind in ("CONTACTS", "MIXED"):
-        kept += await _write_contacts(lines, policy, run, call)
+        done += await _write_contacts(lines, policy, run, call)
     if plan.kind == "INTERACTIONS":
-        kept += await _write_interactions(lines, plan, run, call)
+        done += await _write_interactions(lines, plan, run, call)
     problems = [each for line in lines for each in line.problems]
     if problems and not run.spec["skipErrors"]:
         # The check found none; what has come since must not leave half of the file here.
         raise FailedPrecondition("IMPORT_HAS_ERRORS", count=len({each.line for each in problems}))
     run.count(failed=len({each.line for each in problems}))
-    await insert_rows(call, BulkRow.__table__, kept)
+    await insert_rows(call, BulkRow.__table__, done)
     await note_problems(run, problems, call)
 
 
@@ -117,7 +137,7 @@ async def _write_accounts(
     chunk = judge.Seen()
     by_line = {line.number: line for line in good}
     new: list[Line] = []
-    kept: list[dict[str, Any]] = []
+    done: list[dict[str, Any]] = []
     changed: dict[UUID, Account] = {}
     if policy == "UPDATE" and seen:
         statement = select(Account).where(Account.id.in_(seen)).with_for_update()
@@ -130,7 +150,7 @@ async def _write_accounts(
         elif twin is None or (policy == "CREATE"):
             new.append(line)
         elif policy == "UPDATE":
-            kept += await _update_twin(line, twin, by_line, changed, plan, run, call)
+            done += await _update_twin(line, twin, by_line, changed, plan, run, call)
         else:
             run.count(skipped=1)
             line.account = _of(twin, by_line, seen)
@@ -148,14 +168,14 @@ async def _write_accounts(
     await insert_rows(call, MatchKeyRow.__table__, keys)
     await observe_new(call, rows)
     run.count(created=len(rows))
-    kept += [_kept(run, line.number, ACCOUNT, "CREATED", line.account, {"version": 1}) for line in new]
+    done += [_kept(run, line.number, ACCOUNT, "CREATED", line.account, {"version": 1}) for line in new]
     wishes = [*new] if policy != "UPDATE" else [line for line in good if not line.problems]
-    kept += [
+    done += [
         _kept(run, line.number, WISH, "PARENT", line.account, {"text": line.given[PARENT]})
         for line in wishes
         if PARENT in line.given and line.account is not None
     ]
-    return kept
+    return done
 
 
 def _of(twin: Twin, by_line: dict[int, Line], seen: set[UUID]) -> Account | None:
@@ -269,7 +289,7 @@ async def _write_contacts(lines: Sequence[Line], policy: str, run: Run, call: Ca
     async with call.everybody():
         here = {(c.account, c.display_name): c for c in await call.db.scalars(statement)} if pairs else {}
     new: list[tuple[Line, Contact]] = []
-    kept: list[dict[str, Any]] = []
+    done: list[dict[str, Any]] = []
     for line in good:
         contact = line.contact
         assert contact is not None
@@ -282,8 +302,8 @@ async def _write_contacts(lines: Sequence[Line], policy: str, run: Run, call: Ca
             run.count(skipped=1)
     await create_many(call, [contact for _, contact in new])
     run.count(created=len(new))
-    kept += [_kept(run, line.number, CONTACT, "CREATED", contact, {"version": 1}) for line, contact in new]
-    return kept
+    done += [_kept(run, line.number, CONTACT, "CREATED", contact, {"version": 1}) for line, contact in new]
+    return done
 
 
 async def _write_interactions(
@@ -335,7 +355,7 @@ async def _relate(run: Run, call: Call) -> bool:
         return False
     known = await duplicates.named({wish.detail["text"] for wish in wishes}, call)
     problems: list[RowProblem] = []
-    kept: list[dict[str, Any]] = []
+    done: list[dict[str, Any]] = []
     for line, child, detail in wishes:
         parents = known[detail["text"]]
         if len(parents) != 1:
@@ -349,12 +369,12 @@ async def _relate(run: Run, call: Call) -> bool:
             if refused.reason != "RELATION_EXISTS":
                 problems.append(judge.problem(line, "", refused.reason, **refused.metadata))
             continue
-        kept.append(_kept(run, line, RELATION, "CREATED", relation, {"version": 1}))
+        done.append(_kept(run, line, RELATION, "CREATED", relation, {"version": 1}))
     if problems and not run.spec["skipErrors"]:
         raise FailedPrecondition("IMPORT_HAS_ERRORS", count=len(problems))
-    await insert_rows(call, BulkRow.__table__, kept)
+    await insert_rows(call, BulkRow.__table__, done)
     await note_problems(run, problems, call)
-    run.count(failed=len(problems), relations=len(kept))
+    run.count(failed=len(problems), relations=len(done))
     run.position = wishes[-1].line
     return True
 

@@ -2,6 +2,7 @@
 
 from datetime import datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 from crm.customer.v1 import pb
 from crmkit import runs
@@ -10,7 +11,8 @@ from crmkit.errors import FailedPrecondition, PermissionDenied, ResourceExhauste
 from crmkit.resource import Resource
 from crmkit.runfiles import FORMATS
 from customer.model.base import Base
-from sqlalchemy.orm import Mapped
+from sqlalchemy import ForeignKey, LargeBinary, Text, Uuid
+from sqlalchemy.orm import Mapped, mapped_column
 
 LARGEST = 200 << 20
 REVERTIBLE = timedelta(days=30)
@@ -20,6 +22,20 @@ NEEDS = {
     "INTERACTIONS": ("interactions",),
     "MIXED": ("accounts", "contacts"),
 }
+
+
+class ImportLines(Base):
+    """What a check has read of a chunk of lines, for the run that follows; see `importing.kept`."""
+
+    __tablename__ = "import_lines"
+
+    import_: Mapped[UUID] = mapped_column(
+        "import", Uuid, ForeignKey("imports.id", ondelete="CASCADE"), primary_key=True
+    )
+    position: Mapped[int] = mapped_column(primary_key=True)
+    # Of the file, the plan and the code.
+    stamp: Mapped[str] = mapped_column(Text)
+    lines: Mapped[bytes] = mapped_column(LargeBinary)
 
 
 class Import(Resource, Base):

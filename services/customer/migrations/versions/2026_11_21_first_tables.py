@@ -2014,6 +2014,17 @@ def upgrade() -> None:
         postgresql_with={"fastupdate": "off"},
     )
     op.create_table(
+        "import_lines",
+        sa.Column("import", sa.Uuid(), nullable=False),
+        sa.Column("position", sa.Integer(), nullable=False),
+        sa.Column("stamp", sa.Text(), nullable=False),
+        sa.Column("lines", sa.LargeBinary(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["import"], ["imports.id"], name=op.f("import_lines_import_fkey"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("import", "position", name=op.f("import_lines_pkey")),
+    )
+    op.create_table(
         "imports_search",
         sa.Column("id", sa.Uuid(), nullable=False),
         sa.Column(
@@ -2442,6 +2453,7 @@ def downgrade() -> None:
         postgresql_with={"fastupdate": "off"},
     )
     op.drop_table("imports_search")
+    op.drop_table("import_lines")
     op.drop_index(
         "ix_grading_rules_search_search_pinyin",
         table_name="grading_rules_search",
