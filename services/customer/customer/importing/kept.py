@@ -171,12 +171,18 @@ def _told(told: list[Any]) -> Line:
         person, names, tax_id, id_hash, keys = identity
         line.identity = Identity(
             person,
-            tuple(CompanyName(*parts, tuple(divisions), brand) for *parts, divisions, brand in names),
+            tuple(_name(*name) for name in names),
             TaxId(tax_id[0], tax_id[1], TaxIdStatus(tax_id[2])) if tax_id else None,
             id_hash,
             frozenset(MatchKey(_KINDS[kind], value) for kind, value in keys),
         )
     return line
+
+
+def _name(
+    full: str, brand: str, industry: str, form: str, branch: str, divisions: list[str], from_brand: str
+) -> CompanyName:
+    return CompanyName(full, brand, industry, form, branch, tuple(divisions), from_brand)
 
 
 _KINDS = {kind.value: kind for kind in KeyKind}
