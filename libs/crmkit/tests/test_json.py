@@ -34,7 +34,7 @@ accounts = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(accounts)
 def test_both_codecs_read_and_write_the_same(account: dict[str, Any]) -> None:
     data = codec.from_json(ACCOUNT, json.dumps(account).encode())
@@ -43,7 +43,7 @@ def test_both_codecs_read_and_write_the_same(account: dict[str, Any]) -> None:
     assert json.loads(codec.to_json(ACCOUNT, data)) == json_format.MessageToDict(theirs)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.binary(max_size=60) | texts.map(str.encode))
 def test_any_bytes_are_json_or_malformed(data: bytes) -> None:
     try:
@@ -52,7 +52,7 @@ def test_any_bytes_are_json_or_malformed(data: bytes) -> None:
         assert data.decode("latin-1") not in error.detail or len(data) < 3
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(values)
 def test_any_value_is_an_account_or_names_what_is_not(value: Any) -> None:
     try:

@@ -10,7 +10,7 @@ import pytest
 from billing.jobs import follow_instalments
 from crm.billing.v1 import pb
 from crmkit.testing import Refused, Service
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 Plan, Invoice = pb.PaymentPlan, pb.Invoice
@@ -337,7 +337,7 @@ FACTS = st.lists(
 )
 
 
-@settings(max_examples=5, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=5)
 @given(early=FACTS)
 async def test_in_whatever_order_and_however_often_facts_come_everything_is_billed_once(
     desk: Any, early: list[str]

@@ -7,7 +7,7 @@ from uuid import uuid4
 
 from crm.billing.v1 import pb
 from crmkit.testing import Service
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 Invoice, Payment, Allocation = pb.Invoice, pb.Payment, pb.Allocation
@@ -222,7 +222,7 @@ VERBS = st.sampled_from(["issue", "pay", "allocate", "auto", "undo", "void", "bo
 STEPS = st.lists(st.tuples(VERBS, st.integers(0, 5), st.integers(1, 9000)), min_size=4, max_size=14)
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=12)
 @given(steps=STEPS)
 async def test_whatever_happens_no_money_is_spent_twice_and_the_balance_is_what_the_documents_say(
     desk: Any, steps: Any

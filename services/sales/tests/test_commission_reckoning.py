@@ -62,7 +62,7 @@ def test_tiers_begin_at_nothing_and_rise() -> None:
 moves = st.lists(st.decimals("-50000", "120000", places=2), min_size=1, max_size=12)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(moves, st.sampled_from(["MARGINAL", "WHOLE"]), st.sampled_from([THREE, TWO]))
 def test_the_ledger_is_the_full_reckoning_after_every_movement(
     history: list[Decimal], mode: str, tiers: object
@@ -80,7 +80,7 @@ def test_the_ledger_is_the_full_reckoning_after_every_movement(
     assert ledger + back.amount + back.true_up == 0
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     st.decimals("-9999", "9999", places=2),
     st.lists(st.decimals("0.01", "25", places=2), min_size=1, max_size=4),
@@ -94,7 +94,7 @@ def test_no_cent_is_lost_between_people(base: Decimal, shares: list[Decimal]) ->
 paid = st.tuples(st.decimals("0.01", "200000", places=2), st.sampled_from(["a", "b", ""]), st.booleans())
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=120)
 @given(
     st.lists(paid, min_size=1, max_size=6),
     st.sampled_from([None, D("5000")]),

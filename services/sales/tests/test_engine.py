@@ -230,7 +230,7 @@ def wanted(draw: st.DrawFn) -> Given:
     return quote(*lines, policies=tuple(named), order_percent=draw(st.none() | percents))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @examples(wanted())
 def test_every_chain_adds_up_is_rounded_once_and_comes_out_the_same_again(given: Given) -> None:
     result = run(given)
