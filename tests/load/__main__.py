@@ -30,6 +30,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--accounts", type=int, default=50_000)
     parser.add_argument("--opportunities", type=int, default=20_000)
     parser.add_argument("--lines", type=int, default=0, help="lines of the imported file (default 20,000)")
+    parser.add_argument(
+        "--files", default="utf-8", help="kinds of the imported files: utf-8, gb18030, xlsx (default utf-8)"
+    )
     parser.add_argument("--apps", default="", help="which apps run (default all)")
     parser.add_argument(
         "--state", type=Path, default=Path(".local/bench"), help="where the platform's data lies"

@@ -11,6 +11,8 @@ from urllib.parse import quote
 from uuid import uuid4
 
 import httpx
+from crmkit import sheets
+from crmkit.runfiles import XLSX
 
 from tests.load.scenarios import company
 
@@ -18,14 +20,23 @@ HEADERS = ("客户名称", "员工人数", "电话")
 PATIENCE = 900.0
 
 
-async def bring_in(url: str, token: str, lines: int, chance: random.Random) -> tuple[float, float, str]:
-    """Seconds of the check and of the run, and what went wrong."""
+def content(kind: str, lines: int, chance: random.Random) -> bytes:
+    """A file of so many customers: utf-8, gb18030 or xlsx."""
+    rows = [
+        (company(chance), str(chance.randrange(1, 5000)), f"13{chance.randrange(10**9):09}")
+        for _ in range(lines)
+    ]
+    if kind == "xlsx":
+        workbook = io.BytesIO()
+        sheets.write_xlsx(workbook, HEADERS, rows)
+        return workbook.getvalue()
     text = io.StringIO()
-    writer = csv.writer(text)
-    writer.writerow(HEADERS)
-    writer.writerows(
-        (company(chance), chance.randrange(1, 5000), f"13{chance.randrange(10**9):09}") for _ in range(lines)
-    )
+    csv.writer(text).writerows([HEADERS, *rows])
+    return text.getvalue().encode(kind)
+
+
+async def bring_in(url: str, token: str, kind: str, file: bytes, lines: int) -> tuple[float, float, str]:
+    """Seconds of the check and of the run, and what went wrong."""
     headers = {"Authorization": f"Bearer {token}", "Accept-Language": "en"}
     async with httpx.AsyncClient(base_url=url, headers=headers, trust_env=False, timeout=60) as client:
 
@@ -47,8 +58,11 @@ async def bring_in(url: str, token: str, lines: int, chance: random.Random) -> t
 
         stored = await client.post(
             "/v1/files",
-            content=text.getvalue().encode(),
-            headers={"X-File-Name": quote("客户.csv"), "Content-Type": "text/csv"},
+            content=file,
+            headers={
+                "X-File-Name": quote("客户.xlsx" if kind == "xlsx" else "客户.csv"),
+                "Content-Type": XLSX if kind == "xlsx" else "text/csv",
+            },
         )
         body = {"file": stored.raise_for_status().json()["name"], "kind": "ACCOUNTS"}
         made = await post("/v1/imports", body)
