@@ -1,6 +1,7 @@
 """Calendars: whose time is taken when, what others see of it, and that rooms are never taken twice."""
 
 import asyncio
+import time
 from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
@@ -9,6 +10,8 @@ import pytest
 from crm.workspace.v1 import pb
 from crmkit.auth import system
 from crmkit.testing import Refused, Service
+from sqlalchemy import text
+from workspace.model.calendar import CalendarEvent
 
 
 def meeting(day: str, start: str = "10:00", end: str = "11:00", **more: Any) -> dict[str, Any]:
@@ -295,6 +298,44 @@ async def test_action_items_of_a_meeting_become_tasks(workspace: Service, office
     assert (
         await office.refusal(workspace.sales1.CompleteCalendarEvent(name=event.name)) == "ILLEGAL_TRANSITION"
     )
+
+
+@pytest.mark.capability("w.calendar")
+async def test_a_month_of_fifty_people_with_five_thousand_dates_is_seen_at_once(
+    workspace: Service, office: Any
+) -> None:
+    people_ = [await office.hire(f"team{uuid4().hex[:8]}", ["sales_representative"]) for _ in range(50)]
+    boss, names = workspace.manager, [one.name for one in people_]
+    await workspace.eventually(
+        lambda: all(workspace.running.config.get(f"employee.{name.partition('/')[2]}") for name in names), 60
+    )
+    # A hundred dates each in the month: five series of four a day would collide, so they stand one after the other.
+    async with workspace.running.call("test", system("workspace")) as call:
+        for name in names:
+            for hour in range(4):
+                await call.add(CalendarEvent(
+                    display_name=f"例会{hour}", kind="MEETING", owner=name, department=people_[0].department,
+                    start=f"2028-03-06T{8 + hour:02}:00", end=f"2028-03-06T{8 + hour:02}:30", visibility="PUBLIC",
+                    recurrence="FREQ=DAILY;COUNT=25",
+                ))  # fmt: skip
+    times: list[float] = []
+    for _ in range(5):
+        begun = time.perf_counter()
+        reply = await boss.QueryCalendar(
+            fromTime="2028-03-01T00:00:00Z", toTime="2028-04-01T00:00:00Z", employees=names
+        )
+        times.append(time.perf_counter() - begun)
+    assert len(reply.instances) == 5000
+    assert {one.display_name for one in reply.instances} == {f"例会{hour}" for hour in range(4)}
+    # What is read: one range of the index of each person's time, and the events and dates by their keys.
+    async with workspace.running.sessions() as session:
+        await session.execute(text("ANALYZE calendar_slots"))
+        plan = await session.scalars(text(
+            "EXPLAIN SELECT event FROM calendar_slots WHERE person = ANY(:people)"
+            " AND end_time > '2028-03-01' AND start_time < '2028-04-01'"
+        ), {"people": names})  # fmt: skip
+        assert "calendar_slots_person_index" in "\n".join(plan)
+    print(f"month of 50 people: {sorted(times)[len(times) // 2] * 1000:.0f} ms")
 
 
 @pytest.mark.parametrize(

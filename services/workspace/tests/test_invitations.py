@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import pytest
 from crm.workspace.v1 import pb
 from crmkit.auth import system
 from crmkit.testing import Service
 from icalendar import Calendar
 from sqlalchemy import text
-from workspace import mail, reminders, replies
+from workspace import jobs, mail, reminders, replies
 
 
 def meeting(address: str, day: str, **more: Any) -> dict[str, Any]:
@@ -106,13 +107,21 @@ async def test_an_answer_counts_from_whom_it_comes_and_for_the_newest_version(wo
             assert "CALENDAR_UNREADABLE" in str(error)
 
 
-async def test_answers_are_read_from_a_mailbox(workspace: Service, dovecot: tuple[str, Path]) -> None:
+@pytest.mark.capability("w.calendar")
+async def test_who_is_outside_answers_by_mail_and_the_answer_stands_with_the_event(
+    workspace: Service, postbox: Any, dovecot: tuple[str, Path]
+) -> None:
+    """The invitation leaves by a mail server, its answer comes by another one that our job reads."""
     url, inbox = dovecot
     address = f"zhao{uuid4().hex[:8]}@example.com"
     event = await workspace.sales1.CreateCalendarEvent(calendarEvent=meeting(address, "2027-03-29"))
-    for number, raw in enumerate(
-        (b"From: a@b\nSubject: no calendar\n\nhello", reply(event, address, "TENTATIVE"))
-    ):
+    (invited,) = await workspace.eventually(lambda: postbox.of(address), 30)
+    calendar, _ = calendar_of(invited)
+    (asked,) = calendar.walk("VEVENT")
+    # The guest's program answers to the organizer of the invitation with what it was sent.
+    answer = reply(event, address, "ACCEPTED").replace(event.uid.encode(), str(asked["UID"]).encode())
+    assert f"To: {asked['ORGANIZER'].removeprefix('mailto:')}".encode() in answer
+    for number, raw in enumerate((b"From: a@b\nSubject: no calendar\n\nhello", answer)):
         path = inbox / f"{number}.test"
         path.write_bytes(raw)
         os.chown(path, 65534, 65534)
@@ -121,11 +130,14 @@ async def test_answers_are_read_from_a_mailbox(workspace: Service, dovecot: tupl
     try:
         for _ in range(2):
             async with workspace.running.call("test", system("workspace")) as call:
-                await replies.poll(call)
+                await jobs.read_replies(call.now, call)
     finally:
         workspace.running.settings = settings
     found = await workspace.sales1.GetCalendarEvent(name=event.name)
-    assert (found.attendees[0].response, found.etag) == (pb.CalendarEvent.TENTATIVE, "2")
+    assert (found.attendees[0].response, found.etag) == (pb.CalendarEvent.ACCEPTED, "2")
+    # The mailbox is read twice a minute.
+    once = jobs.read_replies.after(datetime(2026, 11, 22, tzinfo=UTC))
+    assert jobs.read_replies.after(once) - once <= timedelta(seconds=30)
 
 
 async def test_a_mail_is_tried_again_until_the_server_takes_it_and_never_sent_twice(

@@ -676,3 +676,103 @@ async def test_a_mailbox_leads_to_mail_servers_alone_and_by_secret_ways(
         with pytest.raises(Exception, match="HOST_NOT_ALLOWED"):
             check_host(host, port, local=False)
     check_host("imap.exmail.qq.com", 993, local=False)
+
+
+def invitation(organizer: str, guest: str, uid: str, method: str = "REQUEST", **said: str) -> bytes:
+    """The mail by which another house's calendar invites."""
+    head = (
+        f"From: Organizer <{organizer}>\r\nTo: {guest}\r\nSubject: invitation\r\nMIME-Version: 1.0\r\n"
+        f"Message-ID: <{uuid4()}@other.example>\r\nContent-Type: text/calendar; charset=utf-8; method={method}\r\n\r\n"
+    )
+    lines = {
+        "UID": uid, "SEQUENCE": "0", "DTSTAMP": "20261120T000000Z", "DTSTART;TZID=Europe/Berlin": "20270614T090000",
+        "DTEND;TZID=Europe/Berlin": "20270614T100000", "SUMMARY": "Kickoff", "LOCATION": "Berlin",
+        "ORGANIZER": f"mailto:{organizer}", "ATTENDEE;PARTSTAT=NEEDS-ACTION;RSVP=TRUE": f"mailto:{guest}",
+        "ATTENDEE;CN=Other;PARTSTAT=ACCEPTED": "mailto:other@other.example", **said,
+    }  # fmt: skip
+    event = "\r\n".join(f"{key}:{value}" for key, value in lines.items())
+    return (
+        f"{head}BEGIN:VCALENDAR\r\nVERSION:2.0\r\nPRODID:-//Other//EN\r\nMETHOD:{method}\r\nBEGIN:VEVENT\r\n{event}\r\n"
+        "END:VEVENT\r\nEND:VCALENDAR\r\n"
+    ).encode()
+
+
+@pytest.mark.capability("w.calendar")
+async def test_invitations_of_others_that_come_by_mail_stand_in_the_calendar_and_answers_go_back(
+    workspace: Service, post: Post
+) -> None:
+    me, uid = workspace.sales2, f"{uuid4()}@other.example"
+    box = await post.open(me)
+    organizer = f"org{uuid4().hex[:8]}@other.example"
+
+    async def events() -> list[Any]:
+        found = await me.ListCalendarEvents(filter=f'uid = "{uid}"')
+        return list(found.calendar_events)
+
+    # Whoever writes in the name of an organizer invites nobody, nor to whom it is not addressed.
+    forged = invitation(organizer, box.address, uid).replace(
+        f"From: Organizer <{organizer}>".encode(), b"From: e@vil.example"
+    )
+    await post.deliver(me, box, forged, invitation(organizer, "somebody@else.example", uid))
+    assert not await events()
+    (message,) = (await post.deliver(me, box, invitation(organizer, box.address, uid)))[2:]
+    (event,) = await events()
+    assert (event.display_name, event.start, event.time_zone) == (
+        "Kickoff",
+        "2027-06-14T09:00",
+        "Europe/Berlin",
+    )
+    assert (event.organizer, event.location, list(event.links)) == (organizer, "Berlin", [message.name])
+    person = workspace.person("sales2").employee
+    assert [(one.employee, one.email, one.response) for one in event.attendees] == [
+        (person, "", 1), ("", "other@other.example", 2)
+    ]  # fmt: skip
+    with pytest.raises(Refused) as refused:
+        await me.MoveCalendarEvent(name=event.name, start="2027-06-15T09:00", end="2027-06-15T10:00")
+    assert refused.value.reason == "NOT_THE_ORGANIZER"
+    await me.UpdateCalendarEvent(
+        calendarEvent={"name": event.name, "reminders": [{"minutes": 30}]}, updateMask="reminders"
+    )
+
+    # The answer goes to the organizer by the mailbox that was asked, as calendars read it.
+    await me.RespondCalendarEvent(name=event.name, response="ACCEPTED", comment="gern")
+    (answer,) = await workspace.eventually(lambda: post.smtp.of(organizer))
+    part = next(part for part in answer.walk() if part.get_content_type() == "text/calendar")
+    assert part["Content-Type"].params["method"] == "REPLY" and box.address in answer["From"]
+    reply = part.get_content()
+    for line in (
+        "METHOD:REPLY",
+        f"UID:{uid}",
+        f"ATTENDEE;PARTSTAT=ACCEPTED:mailto:{box.address}",
+        "COMMENT:gern",
+    ):
+        assert line in reply.replace("\r\n ", "").splitlines(), line
+
+    # Only the same organizer changes it; an older version changes nothing; another time wants another answer.
+    moved = {
+        "SEQUENCE": "2",
+        "DTSTART;TZID=Europe/Berlin": "20270615T090000",
+        "DTEND;TZID=Europe/Berlin": "20270615T100000",
+    }
+    thief = f"thief{uuid4().hex[:6]}@other.example"
+    await post.deliver(me, box, invitation(thief, box.address, uid, SEQUENCE="9", SUMMARY="Stolen"))
+    await post.deliver(me, box, invitation(organizer, box.address, uid, **moved))
+    await post.deliver(me, box, invitation(organizer, box.address, uid, SEQUENCE="1", SUMMARY="Older"))
+    (event,) = await events()
+    assert (event.display_name, event.start, event.sequence, event.attendees[0].response) == (
+        "Kickoff", "2027-06-15T09:00", 2, 1,
+    )  # fmt: skip
+    assert [one.minutes for one in event.reminders] == [30]
+    # Who declines has the time again.
+    await me.RespondCalendarEvent(name=event.name, response="DECLINED")
+    reply = await me.QueryCalendar(fromTime="2027-06-15T00:00:00Z", toTime="2027-06-16T00:00:00Z")
+    assert not [one for one in reply.instances if one.event == event.name]
+    await post.deliver(me, box, invitation(organizer, box.address, uid, "CANCEL", SEQUENCE="3"))
+    (event,) = await events()
+    assert event.state == 2
+    # A series without end cannot be taken: the person is told, and the mail is there.
+    await post.deliver(
+        me, box, invitation(organizer, box.address, f"endless{uid}", RRULE="FREQ=DAILY", SUMMARY="Endless")
+    )
+    found = await me.ListNotifications(filter='display_name = "日程邀请无法放入日历：Endless"')
+    assert len(found.notifications) == 1

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from crmkit.app import App
 
-from workspace import faxes, filing, identity, mail, mailboxes, posting, publishing, rules, using
+from workspace import caldav, faxes, filing, identity, mail, mailboxes, posting, publishing, rules, using
 from workspace.consumers import CONSUMERS
 from workspace.jobs import SCHEDULES
 from workspace.model import audit_proof
@@ -34,5 +34,6 @@ def app() -> App:
             **faxes.RUNS,
             **audit_proof.RUNS,
             **using.RUNS,
+            **caldav.RUNS,
         },
     )

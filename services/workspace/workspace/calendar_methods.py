@@ -12,7 +12,7 @@ from crmkit.standard import Standard
 from sqlalchemy import select
 from sqlalchemy.dialects.postgresql import Range
 
-from workspace import ical
+from workspace import ical, invited
 from workspace.model.calendar import (
     AHEAD,
     CalendarEvent,
@@ -28,6 +28,7 @@ from workspace.model.calendar import (
     who,
     zones_of,
 )
+from workspace.model.calendar_account import CalendarAccount
 from workspace.model.calendar_feed import CalendarFeed
 from workspace.model.employee import Employee
 
@@ -42,12 +43,15 @@ class CalendarMethods:
 
     calendar_events = Standard(CalendarEvent)
     calendar_feeds = Standard(CalendarFeed)
+    calendar_accounts = Standard(CalendarAccount)
 
     async def RespondCalendarEvent(
         self, request: pb.RespondCalendarEventRequest, call: Call
     ) -> CalendarEvent:
         event = await call.load(CalendarEvent, request)
         await event.respond(call.caller.employee, request.response, request.comment, call)
+        if event.organizer:
+            await invited.answer(event, request.response, request.comment, call)
         return event
 
     async def CheckConflicts(self, request: pb.CheckConflictsRequest, call: Call) -> dict[str, Any]:

@@ -51,18 +51,20 @@ def write(
     organizer: str = "",
     busy_only: bool = False,
     addressed: dict[str, str] | None = None,
+    agent: str = "",
 ) -> str:
     """The events as a calendar."""
     calendar = Calendar()
     calendar.add("prodid", PRODUCT)
     calendar.add("version", "2.0")
-    calendar.add("method", method)
+    if method:
+        calendar.add("method", method)
     if title:
         calendar.add("x-wr-calname", title)
     for row in rows:
         for component in _components(row, busy_only, cancelled=method == "CANCEL"):
             if organizer:
-                _people(component, row, organizer, addressed or {})
+                _people(component, row, organizer, addressed or {}, agent)
             calendar.add_component(component)
     calendar.add_missing_timezones()
     return calendar.to_ical().decode()
@@ -126,16 +128,21 @@ def _component(row: CalendarEvent, start: datetime, end: datetime, busy_only: bo
     return component
 
 
-def _people(component: Event, row: CalendarEvent, organizer: str, addressed: dict[str, str]) -> None:
-    """Who invites, by the address that answers go to, and who of those outside is invited."""
-    component.add("organizer", f"mailto:{organizer}")
+def _people(
+    component: Event, row: CalendarEvent, organizer: str, addressed: dict[str, str], agent: str
+) -> None:
+    """Who invites, by the address that answers go to, and who is invited; `agent` says who does the inviting."""
+    said = {"SCHEDULE-AGENT": agent} if agent else {}
+    component.add("organizer", f"mailto:{organizer}", parameters=said)
     for attendee in row.attendees:
         email = addressed.get(who(attendee)) or attendee.email
         if email:
             role = "OPT-PARTICIPANT" if attendee.optional else "REQ-PARTICIPANT"
             state = PARTSTAT[attendee.response]
             component.add(
-                "attendee", f"mailto:{email}", parameters={"ROLE": role, "PARTSTAT": state, "RSVP": "TRUE"}
+                "attendee",
+                f"mailto:{email}",
+                parameters={"ROLE": role, "PARTSTAT": state, "RSVP": "TRUE", **said},
             )
 
 
@@ -143,6 +150,27 @@ def _value(row: CalendarEvent, wall: datetime) -> date | datetime:
     return (
         wall.date() if row.start_date is not None else wall.replace(tzinfo=recurrence.ZoneInfo(row.time_zone))
     )
+
+
+def write_reply(row: CalendarEvent, address: str, response: int, comment: str, now: datetime) -> str:
+    """The answer of one who was invited, for the organizer's calendar (iTIP REPLY)."""
+    calendar = Calendar()
+    calendar.add("prodid", PRODUCT)
+    calendar.add("version", "2.0")
+    calendar.add("method", "REPLY")
+    component = Event()
+    component.add("uid", row.uid)
+    component.add("dtstamp", now)
+    component.add("sequence", row.sequence)
+    component.add("dtstart", _value(row, row.series.start))
+    component.add("summary", row.display_name)
+    component.add("organizer", f"mailto:{row.organizer}")
+    component.add("attendee", f"mailto:{address}", parameters={"PARTSTAT": PARTSTAT[response]})
+    if comment:
+        component.add("comment", comment)
+    calendar.add_component(component)
+    calendar.add_missing_timezones()
+    return calendar.to_ical().decode()
 
 
 @dataclass(frozen=True)
@@ -226,13 +254,10 @@ async def bring_in(content: str, call: Call) -> dict[str, Any]:
 
 
 async def _take(uid: str, components: Sequence[Any], known: CalendarEvent | None, call: Call) -> str:
-    master = next((found for found in components if found.get("RECURRENCE-ID") is None), None)
-    if master is None:
-        raise InvalidArgument("CALENDAR_UNREADABLE", detail="RECURRENCE-ID")
-    sequence = int(master.get("SEQUENCE", 0))
+    sequence = max(int(found.get("SEQUENCE", 0)) for found in components)
     if known is not None and sequence <= known.sequence:
         return "unchanged"
-    values = _values(master, [found for found in components if found is not master])
+    values = values_of(components)
     values["sequence"] = sequence
     if known is None:
         await call.add(CalendarEvent(uid=uid[:300], accept_conflicts=True, **values))
@@ -247,7 +272,12 @@ async def _take(uid: str, components: Sequence[Any], known: CalendarEvent | None
     return "updated"
 
 
-def _values(master: Any, others: Sequence[Any]) -> dict[str, Any]:
+def values_of(components: Sequence[Any]) -> dict[str, Any]:
+    """What the components of one UID say, as the fields of an event. CALENDAR_UNREADABLE and refusals of series."""
+    master = next((found for found in components if found.get("RECURRENCE-ID") is None), None)
+    if master is None:
+        raise InvalidArgument("CALENDAR_UNREADABLE", detail="RECURRENCE-ID")
+    others = [found for found in components if found is not master]
     if master.get("DTSTART") is None:
         raise InvalidArgument("CALENDAR_UNREADABLE", detail="DTSTART")
     whole_days = not isinstance(master["DTSTART"].dt, datetime)
@@ -265,16 +295,7 @@ def _values(master: Any, others: Sequence[Any]) -> dict[str, Any]:
         lists = found if isinstance(found, list) else [found]
         return [text(_wall(item, zone, one)) for one in lists for item in one.dts]
 
-    overrides: list[Any] = []
-    for other in others:
-        begin, finish = _span(other, zone)
-        gone = str(other.get("STATUS", "")).upper() == "CANCELLED"
-        overrides.append(
-            pb.CalendarEvent.Override(
-                occurrence=text(_wall(other["RECURRENCE-ID"], zone)), cancelled=gone, start=text(begin), end=text(finish),
-                display_name=_words(other, "SUMMARY", 200), location=_words(other, "LOCATION", 300),
-            )
-        )  # fmt: skip
+    overrides = [override_of(other, zone, whole_days) for other in others]
     when: dict[str, Any] = {"start": text(start), "end": text(end)}
     if whole_days:
         when = {"start_date": start.date(), "end_date": end.date()}
@@ -287,6 +308,28 @@ def _values(master: Any, others: Sequence[Any]) -> dict[str, Any]:
         "availability": "FREE" if str(master.get("TRANSP", "")).upper() == "TRANSPARENT" else "TAKEN",
         "visibility": "PUBLIC" if str(master.get("CLASS", "PUBLIC")).upper() == "PUBLIC" else "PRIVATE",
     }  # fmt: skip
+
+
+def override_of(component: Any, zone: str, whole_days: bool) -> Any:
+    """What one date of a series has of its own."""
+    times = [
+        wall.date().isoformat() if whole_days else wall.isoformat(timespec="minutes")
+        for wall in _span(component, zone)
+    ]
+    return pb.CalendarEvent.Override(
+        occurrence=occurrence_of(component, zone), start=times[0], end=times[1],
+        cancelled=str(component.get("STATUS", "")).upper() == "CANCELLED",
+        display_name=_words(component, "SUMMARY", 200), location=_words(component, "LOCATION", 300),
+    )  # fmt: skip
+
+
+def occurrence_of(component: Any, zone: str) -> str:
+    """The date of a series that a component is about, on the wall clock of the zone; empty for the series itself."""
+    if component.get("RECURRENCE-ID") is None:
+        return ""
+    wall = _wall(component["RECURRENCE-ID"], zone)
+    whole_days = not isinstance(component["RECURRENCE-ID"].dt, datetime)
+    return wall.date().isoformat() if whole_days else wall.isoformat(timespec="minutes")
 
 
 def _span(component: Any, zone: str) -> tuple[datetime, datetime]:

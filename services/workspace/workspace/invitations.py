@@ -25,7 +25,12 @@ async def tell(
     event = await call.find(CalendarEvent, CalendarEvent.id == UUID(told.name.partition("/")[2]))
     title = event.display_name if event is not None else told.display_name
     when = occurrence.replace("T", " ") or _when(told)
-    coming = [found.employee for found in told.attendees if found.employee and found.employee != told.owner]
+    outside = event is not None and bool(event.organizer)
+    coming = [
+        found.employee
+        for found in told.attendees
+        if found.employee and (outside or found.employee != told.owner)
+    ]
     key = f"calendar:{told.name}:{told.sequence}:{occurrence}:{cancelled}"
     await notify(
         call, coming, "calendar", key, told.name, f"{zh}：{title}（{when}）", f"{en}: {title} ({when})"
@@ -35,7 +40,7 @@ async def tell(
     await notify(
         call, gone, "calendar", key, told.name, f"日程取消：{title}（{when}）", f"Cancelled: {title} ({when})"
     )
-    if event is not None:
+    if event is not None and not outside:
         await _write(event, list(removed), zh, en, when, occurrence, cancelled, call)
 
 
@@ -53,7 +58,7 @@ async def _write(
     organizer = call.running.settings.mail_from
     gone = cancelled and not occurrence
     for attendee in event.attendees:
-        address = await _address(attendee, call)
+        address = await address_of(attendee, call)
         if address:
             method = "CANCEL" if gone else "REQUEST"
             calendar = ical.write([event], method, organizer=organizer, addressed={who(attendee): address})
@@ -63,7 +68,7 @@ async def _write(
                 call, key, address, title, f"{title}\n{event.location}\n\n{event.agenda}", calendar, method
             )
     for attendee in removed:
-        address = await _address(attendee, call)
+        address = await address_of(attendee, call)
         if address:
             calendar = ical.write([event], "CANCEL", organizer=organizer)
             key = f"calendar:{event.name}:removed:{event.etag}:{address}"
@@ -71,7 +76,7 @@ async def _write(
             await mail.send(call, key, address, title, title, calendar, "CANCEL")
 
 
-async def _address(attendee: Any, call: Call) -> str:
+async def address_of(attendee: Any, call: Call) -> str:
     """The mail address of somebody outside; a contact's is the first that its record has."""
     if attendee.email:
         return attendee.email

@@ -11,6 +11,7 @@ from sqlalchemy import select, text
 
 from workspace import (
     alerts,
+    caldav,
     exporting,
     faxes,
     identity,
@@ -118,6 +119,12 @@ async def read_mailboxes(as_of: datetime, call: Call) -> None:
     await mailboxes.start_due(call)
 
 
+@every("15s", collapse=True)
+async def sync_calendars(as_of: datetime, call: Call) -> None:
+    """Calendars on other servers are brought in step when their time has come."""
+    await caldav.start_due(call)
+
+
 @every("30s", collapse=True)
 async def read_replies(as_of: datetime, call: Call) -> None:
     """Answers to invitations are read from the calendar's mailbox."""
@@ -165,6 +172,7 @@ SCHEDULES = [
     send_waiting_mail,
     read_replies,
     read_mailboxes,
+    sync_calendars,
     seal_audit,
     prove_audit,
     look_at_use,

@@ -23,17 +23,16 @@ from uuid import UUID
 import imap_tools
 from crm.workspace.v1 import events_pb2 as events
 from crm.workspace.v1 import pb
-from crmkit import blobs, runs
+from crmkit import blobs
 from crmkit.call import Call
 from crmkit.errors import FailedPrecondition, Problem
 from crmkit.runs import Kind, Run
-from crmkit.tables import BulkRun
 from imap_tools.utils import encode_folder
-from sqlalchemy import exists, select
+from sqlalchemy import select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import DataError, DBAPIError
 
-from workspace import filing, mime, replies
+from workspace import filing, invited, mime, polling, replies
 from workspace.model.file import File
 from workspace.model.mail_account import MailAccount, MailFolder
 from workspace.model.mail_message import PREVIEW, BouncedAddress, MailBody, MailMessage
@@ -41,8 +40,6 @@ from workspace.telling import notify
 
 RUN = "FetchMail"
 POLL = timedelta(seconds=30)
-LONGEST_PAUSE = timedelta(hours=1)
-PATIENCE = timedelta(hours=24)
 # Of one step: a run's lease is longer.
 SECONDS = 20
 # Of a person who waits for the answer, within a transaction.
@@ -51,14 +48,6 @@ AT_ONCE = 20
 MOST_A_RUN = 1000
 LARGEST = 40 * 1024 * 1024
 AHEAD = timedelta(minutes=10)
-WORDS = {
-    "MAIL_AUTH_FAILED": ("用户名或密码（授权码）被拒绝", "the user name or password is refused"),
-    "MAIL_UNREACHABLE": ("服务器无法连接", "the server cannot be reached"),
-    "MAIL_FOLDER_UNKNOWN": ("文件夹不存在", "a folder is missing"),
-    "HOST_NOT_ALLOWED": ("不允许连接该服务器", "the server is not allowed"),
-    "EMPLOYEE_INACTIVE": ("所有者已停用", "its owner does not work here"),
-}
-
 SIZE = re.compile(rb"RFC822\.SIZE (\d+)")
 
 log = logging.getLogger(__name__)
@@ -76,20 +65,7 @@ class Fetched:
 
 async def start_due(call: Call) -> None:
     """Begins to read the mailboxes whose time has come."""
-    due = select(MailAccount).where(MailAccount.state == "ACTIVE", MailAccount.next_time <= call.now)
-    for box in list(
-        await call.db.scalars(
-            due.with_for_update(skip_locked=True).order_by(MailAccount.next_time).limit(200)
-        )
-    ):
-        under_way = exists().where(
-            BulkRun.about == box.name, BulkRun.kind == RUN, BulkRun.state.in_(["QUEUED", "RUNNING"])
-        )
-        if await call.db.scalar(select(under_way)):
-            continue
-        # Should the process die, it is due again once the run's lease is over for sure.
-        box.next_time = call.now + timedelta(minutes=5)
-        await runs.start(call, RUN, box.name, {}, requester="system/workspace")
+    await polling.start_due(MailAccount, RUN, call)
 
 
 async def fetch(run: Run) -> None:
@@ -112,10 +88,11 @@ async def fetch(run: Run) -> None:
             async with asyncio.timeout(SECONDS + 5):
                 found = await asyncio.to_thread(_fetch, box, run.running.settings, folder, known, since)
         except Problem as problem:
-            await _not_read(run, key, problem)
+            await polling.not_read(run, MailAccount, problem, POLL, box.address)
             return
         except TimeoutError:
-            await _not_read(run, key, FailedPrecondition("MAIL_UNREACHABLE", step="IMAP", detail="timeout"))
+            late = FailedPrecondition("MAIL_UNREACHABLE", step="IMAP", detail="timeout")
+            await polling.not_read(run, MailAccount, late, POLL, box.address)
             return
         for uid, raw in found.mails:
             # Each in a transaction of its own: one that cannot be kept keeps none from coming.
@@ -150,39 +127,11 @@ async def _read_until(box: UUID, folder: str, validity: int, uid: int, call: Cal
     await call.db.execute(row.on_conflict_do_update(index_elements=["mailbox", "folder"], set_=values))
 
 
-async def _not_read(run: Run, key: UUID, problem: Problem) -> None:
-    """A server that does not answer is asked later; a password that is refused is not tried again."""
-    async with run.chunk() as call:
-        box = await call.find(MailAccount, MailAccount.id == key, lock=True)
-        if box is not None:
-            detail = (
-                f"{problem.reason}: {problem.metadata.get('detail') or problem.metadata.get('folder', '')}"
-            )
-            box.failures += 1
-            begun = box.failing_since = box.failing_since or call.now
-            if problem.reason == "MAIL_UNREACHABLE" and call.now - begun < PATIENCE:
-                box.problem = detail[:500]
-                box.next_time = call.now + min(POLL * 2 ** min(box.failures - 1, 10), LONGEST_PAUSE)
-            else:
-                await fail_box(key, problem.reason, detail, call)
-        run.next_phase("ENDED")
-
-
 async def fail_box(key: UUID, reason: str, detail: str, call: Call) -> None:
     """A mailbox cannot be used, and its owner is told."""
     box = await call.find(MailAccount, MailAccount.id == key, lock=True)
-    if box is None or box.state != "ACTIVE":
-        return
-    box.state, box.problem, box.failing_since = (
-        "FAILING",
-        (detail or reason)[:500],
-        box.failing_since or call.now,
-    )
-    zh, en = WORDS[reason]
-    await notify(
-        call, [box.owner], "mail", f"{box.name}:failing:{call.now.isoformat()}", box.name,
-        f"邮箱 {box.address} 无法收发：{zh}", f"The mailbox {box.address} does not work: {en}", box.problem,
-    )  # fmt: skip
+    if box is not None:
+        await polling.fail(box, reason, detail, box.address, call)
 
 
 async def receive(raw: bytes, key: UUID, call: Call) -> MailMessage | None:
@@ -224,7 +173,11 @@ async def receive(raw: bytes, key: UUID, call: Call) -> MailMessage | None:
         await _come_back(mail.bounce, box, call)
     if mail.calendar:
         with suppress(Problem, ValueError, RecursionError):
-            await replies.receive(raw, call)
+            async with call.db.begin_nested():
+                await replies.receive(raw, call)
+                sender, calendars = replies.contents(raw)
+                for content in calendars:
+                    await invited.receive(content, sender, box, message, call)
     return message
 
 
@@ -404,10 +357,7 @@ def check_peer(host: str, port: int, environment: str) -> None:
 
 async def give_up(run: Run, problem: Problem, call: Call) -> None:
     """What keeps a mailbox from being read for a reason of our own is tried again later."""
-    box = await call.find(MailAccount, MailAccount.id == UUID(run.about.partition("/")[2]), lock=True)
-    if box is not None:
-        box.failures += 1
-        box.next_time = call.now + min(POLL * 2 ** min(box.failures, 10), LONGEST_PAUSE)
+    await polling.give_up(run, MailAccount, POLL, call)
 
 
 RUNS = {RUN: Kind(fetch, give_up, aside=True)}

@@ -74,6 +74,8 @@ async def _compose(
         mail["In-Reply-To"], mail["References"] = references[-1], " ".join(references)
     text = body.text if body is not None else ""
     mail.set_content(f"{text}\n\n-- \n{box.signature}\n" if box.signature else f"{text}\n")
+    if body is not None and body.calendar:
+        mail.add_alternative(body.calendar, subtype="calendar", params={"method": "REPLY"})
     for file in files:
         async with blobs.fetched(run.running.store, file.sha256) as content:
             main, _, sub = (

@@ -29,10 +29,9 @@ async def receive(raw: bytes, call: Call) -> int:
 
     Only whoever has written the mail answers for that address. An answer to an older version counts no more.
     """
-    message = cast("EmailMessage", email.message_from_bytes(raw[:LARGEST], policy=default))
-    sender = parseaddr(str(message.get("From", "")))[1].lower()
+    sender, calendars = contents(raw)
     taken = 0
-    for content in _calendars(message):
+    for content in calendars:
         for reply in ical.replies(content):
             if reply.email != sender:
                 continue
@@ -44,6 +43,12 @@ async def receive(raw: bytes, call: Call) -> int:
                 await event.respond(reply.email, reply.response, reply.comment, call)
                 taken += 1
     return taken
+
+
+def contents(raw: bytes) -> tuple[str, list[str]]:
+    """Who has written a mail, and the calendars that come with it."""
+    message = cast("EmailMessage", email.message_from_bytes(raw[:LARGEST], policy=default))
+    return parseaddr(str(message.get("From", "")))[1].lower(), list(_calendars(message))
 
 
 def _calendars(message: EmailMessage) -> Iterator[str]:

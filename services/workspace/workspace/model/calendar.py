@@ -1,7 +1,7 @@
 """Calendars: events, their dates as instants, whose time and which rooms they take."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from itertools import chain
@@ -53,6 +53,8 @@ SHOWN_CONFLICTS = 5
 TIMES = frozenset(
     ["start", "end", "time_zone", "start_date", "end_date", "recurrence", "extra_dates", "except_dates", "overrides"]
 )  # fmt: skip
+# What who is invited from outside may say of it in the calendar here.
+KEPT_BY_GUESTS = frozenset(["reminders", "links", "visibility", "availability", "minutes"])
 PEOPLE = frozenset(["attendees", "owner", "availability", "kind"])
 
 
@@ -147,9 +149,12 @@ class CalendarEvent(Resource, Base):
     last_end_time: Mapped[datetime | None]
     source: Mapped[str]
     reason: Mapped[str]
+    organizer: Mapped[str]
     # Until when the dates stand in the tables, and by which edition of the zones.
     worked_out_until: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
     zone_edition: Mapped[str] = mapped_column(Text, server_default=text("''"))
+    # The address at which an organizer outside has invited the owner.
+    invited_as: Mapped[str] = mapped_column(Text, server_default=text("''"))
 
     async def creating(self, call: Call) -> None:
         """Stands in the calendars of all who come, unless times collide."""
@@ -158,8 +163,9 @@ class CalendarEvent(Resource, Base):
         self.uid = self.uid or f"{self.id}@guanxi"
         self.state = self.state or "SCHEDULED"
         self._complete()
-        self.attendees = [_invited(attendee, None) for attendee in self.attendees]
-        self._share([])
+        if not self.organizer:
+            self.attendees = [_invited(attendee, None) for attendee in self.attendees]
+            self._share([])
         await self.put_into_calendars(call)
         self.accept_conflicts = False
         call.emit(events.CalendarEventScheduled, self, calendar_event=self.told())
@@ -169,7 +175,8 @@ class CalendarEvent(Resource, Base):
         if changed <= {"accept_conflicts"}:
             self.accept_conflicts = False
             return
-        self.check_organizer(call)
+        if not (self.organizer and self.owner == call.caller.employee and changed <= KEPT_BY_GUESTS):
+            self.check_organizer(call)
         if "minutes" not in changed or changed != {"minutes"}:
             self.check_open()
         self._complete()
@@ -201,9 +208,20 @@ class CalendarEvent(Resource, Base):
             call.emit(event, self, calendar_event=self.told(), removed=list(removed))
         self.accept_conflicts = False
 
+    async def take(self, values: Mapping[str, Any], sequence: int, call: Call) -> None:
+        """Becomes as another calendar of its owner's has it; others who come are told and asked again."""
+        for key, value in values.items():
+            setattr(self, key, value)
+        self._complete()
+        await self._changed(frozenset(values), [], call)
+        self.sequence = max(self.sequence, sequence)
+        if self.state == "CANCELLED":
+            await self._clear(call)
+            call.emit(events.CalendarEventCancelled, self, calendar_event=self.told())
+
     def check_organizer(self, call: Call) -> None:
         """Refuses whoever has not invited."""
-        if not call.caller.is_system and call.caller.employee != self.owner:
+        if not call.caller.is_system and (call.caller.employee != self.owner or self.organizer):
             raise PermissionDenied("NOT_THE_ORGANIZER")
 
     def check_open(self) -> None:
@@ -297,7 +315,7 @@ class CalendarEvent(Resource, Base):
     def people(self) -> list[str]:
         """The employees whose time it takes."""
         coming = [found.employee for found in self.attendees if found.employee and found.response != DECLINED]
-        return list(dict.fromkeys(filter(None, [self.owner, *coming])))
+        return list(dict.fromkeys(filter(None, coming if self.organizer else [self.owner, *coming])))
 
     async def put_into_calendars(self, call: Call, check: bool = True) -> None:
         """Works its dates out, two years ahead. SCHEDULE_CONFLICT, ROOM_TAKEN."""

@@ -44,13 +44,28 @@ class MailBody(Base):
     quote: Mapped[str] = mapped_column(Text)
     html: Mapped[str] = mapped_column(Text)
     references: Mapped[list[str]] = mapped_column(ARRAY(Text))
+    # The answer to an invitation that goes with it, as calendars read it.
+    calendar: Mapped[str] = mapped_column(Text, server_default="")
 
     @classmethod
     async def keep(
-        cls, message: UUID, text: str, quote: str, html: str, references: Sequence[str], call: Call
+        cls,
+        message: UUID,
+        text: str,
+        quote: str,
+        html: str,
+        references: Sequence[str],
+        call: Call,
+        calendar: str = "",
     ) -> None:
         """The text of a new mail."""
-        values = {"text": text, "quote": quote, "html": html, "references": list(references)}
+        values = {
+            "text": text,
+            "quote": quote,
+            "html": html,
+            "references": list(references),
+            "calendar": calendar,
+        }
         await call.db.execute(insert(cls).values(message=message, **values))
 
 
@@ -217,14 +232,15 @@ class MailMessage(Resource, Base):
             known = select(BouncedAddress).where(BouncedAddress.address.in_(people)).limit(1)
             if (found := await call.db.scalar(known)) is not None:
                 raise FailedPrecondition("ADDRESS_BOUNCED", address=found.address, code=found.code)
-        await self._queue(call)
+        await self.send_now(call)
 
     async def retry(self, call: Call) -> None:
         """The same mail again, under its own Message-ID: who has it already sees it once."""
         self.check_state("FAILED")
-        await self._queue(call)
+        await self.send_now(call)
 
-    async def _queue(self, call: Call) -> None:
+    async def send_now(self, call: Call) -> None:
+        """Goes to the server of its mailbox. MAILBOX_NOT_ACTIVE."""
         box = await call.load(MailAccount, self.mailbox, lock=False)
         if box.state != "ACTIVE":
             raise FailedPrecondition("MAILBOX_NOT_ACTIVE")

@@ -2,6 +2,7 @@ import { LeftOutlined, RightOutlined } from "@ant-design/icons";
 import type { DatesSetArg, EventDropArg, EventInput } from "@fullcalendar/core";
 import dayGrid from "@fullcalendar/daygrid";
 import interaction, { type EventResizeDoneArg } from "@fullcalendar/interaction";
+import list from "@fullcalendar/list";
 import FullCalendar from "@fullcalendar/react";
 import timeGrid from "@fullcalendar/timegrid";
 import { useQuery, useQueryClient } from "@tanstack/react-query";
@@ -13,9 +14,10 @@ import { ApiError } from "@/api/errors";
 import type { Schema } from "@/api/schema";
 import { leads, may } from "@/api/session";
 import { useText } from "@/i18n";
+import { type DateJson, toIso } from "@/kit/dates";
 import { send } from "@/kit/commands";
 import { Page } from "@/kit/page";
-import { useReferences, useResource, useSession } from "@/kit/queries";
+import { firstPageQuery, titleOf, useReferences, useResource, useSession } from "@/kit/queries";
 import { ReferencePicker } from "@/kit/reference-picker";
 import { Segmented } from "@/kit/segmented";
 import { ErrorNote } from "@/kit/states";
@@ -36,18 +38,24 @@ interface Move {
   revert: () => void;
 }
 
-const VIEWS: Record<string, string> = { day: "timeGridDay", week: "timeGridWeek", month: "dayGridMonth" };
-const PLUGINS = [dayGrid, timeGrid, interaction];
+const VIEWS: Record<string, string> = {
+  day: "timeGridDay",
+  week: "timeGridWeek",
+  month: "dayGridMonth",
+  list: "listMonth",
+};
+const PLUGINS = [dayGrid, timeGrid, list, interaction];
 const LOCALES = [zh, en];
 const COLOURS = ["var(--chart-1)", "var(--chart-2)", "var(--chart-3)", "var(--chart-4)"];
 
-/** Day, week and month of oneself or the team: a drag moves, an empty place makes, a conflict asks first. */
+/** Day, week, month and list of oneself or the team, with one's own to-dos on the days they are due: a drag moves, an empty place makes, a conflict asks first. */
 export function CalendarPage() {
   const { t, language, noun } = useText();
   const navigate = useNavigate();
   const client = useQueryClient();
   const session = useSession();
   const resource = useResource("calendarEvents");
+  const tasks = useResource("tasks");
   const narrow = useNarrow();
   const [params, setParams] = useSearchParams();
   const [range, setRange] = useState<{ from: string; to: string }>();
@@ -74,6 +82,15 @@ export function CalendarPage() {
     enabled: range !== undefined,
     placeholderData: (before) => before,
   });
+  const open = '(state = "OPEN" OR state = "IN_PROGRESS" OR state = "BLOCKED")';
+  const [from, to] = [range?.from ?? "", range?.to ?? ""];
+  const due =
+    `((dueTime >= "${from}" AND dueTime < "${to}") OR ` +
+    `(dueDate >= "${from.slice(0, 10)}" AND dueDate < "${to.slice(0, 10)}"))`;
+  const todos = useQuery({
+    ...firstPageQuery("tasks", { filter: `owner = me AND ${open} AND ${due}`, pageSize: 200 }),
+    enabled: range !== undefined && may(session, "workspace.tasks.read"),
+  });
   const shownPeople = useMemo(
     () => [...new Set((found.data ?? []).flatMap(({ employee }) => (employee ? [employee] : [])))],
     [found.data],
@@ -81,6 +98,14 @@ export function CalendarPage() {
   const names = useReferences(shownPeople, language);
   const several = team || people.length > 0;
 
+  const dueTasks = (todos.data?.records ?? []).map((task): EventInput => ({
+    id: task.name,
+    title: `☐ ${titleOf(task, tasks, language)}`,
+    start: toIso(task["dueDate"] as DateJson) || String(task["dueTime"]),
+    allDay: Boolean(task["dueDate"]),
+    editable: false,
+    extendedProps: { event: task.name, occurrence: "" },
+  }));
   const events = (found.data ?? []).map((one): EventInput => {
     const who = shownPeople.indexOf(one.employee ?? "");
     // Of those one may not look into, only that the time is taken is told.
@@ -244,7 +269,7 @@ export function CalendarPage() {
           slotDuration="00:30:00"
           expandRows
           dayMaxEvents={4}
-          events={events}
+          events={[...events, ...dueTasks]}
           datesSet={shown}
           select={({ start, end, allDay }) => create(start, end, allDay)}
           eventClick={({ event }) => {
