@@ -26,7 +26,7 @@ from gateway.livedocument import LiveDocument
 from gateway.paging import Pages
 from gateway.principals import ApiKeys, Principals
 from gateway.rest import Rest
-from gateway.routes import feeds, files, health, session, stream, web
+from gateway.routes import decide, feeds, files, health, session, stream, web
 from gateway.sessions import Issuer, Sessions
 from gateway.settings import Settings
 from gateway.surroundings import Surroundings
@@ -39,7 +39,7 @@ NOT_COMPRESSED = ("/v1/files", "/v1/stream")
 def create_app(settings: Settings, descriptor_set: bytes, around: Surroundings) -> FastAPI:
     """The ASGI application. Raises at once where a binding is not supported."""
     descriptors = descriptors_of(descriptor_set)
-    codec = codec_of(descriptor_set)
+    codec, errors = codec_of(descriptor_set), Errors(descriptors)
     transcoder = Transcoder(descriptors, codec, settings.targets)
     keys = ApiKeys(around.lookup, settings.secret_key, settings.oidc_audience)
     sessions = Sessions(settings, Issuer(settings, around.client), around.lookup)
@@ -59,6 +59,7 @@ def create_app(settings: Settings, descriptor_set: bytes, around: Surroundings) 
         app.include_router(files.router(around, around.store, principals, codec))
     if "workspace" in settings.targets and descriptors.knows(feeds.READ):
         app.include_router(feeds.router(around, codec))
+        app.include_router(decide.router(around, codec, errors))
     document = LiveDocument(openapi.document(descriptors, transcoder.routes))
     app.include_router(web.api_pages(document, principals, around.authenticate))
     app.mount("/docs/assets", web.docs_assets())
@@ -81,7 +82,7 @@ def create_app(settings: Settings, descriptor_set: bytes, around: Surroundings) 
         )
     app.add_middleware(
         Edge,
-        errors=Errors(descriptors),
+        errors=errors,
         shedder=Shedder(settings.max_in_flight, settings.max_queue),
         registry=around.registry,
         tracer=around.tracer,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import queue
 import re
 from collections.abc import Iterator, Sequence
@@ -46,7 +47,7 @@ async def write_out(run: Run) -> None:
     need(run, model, "read")
     options = run.spec["options"]
     shown = _exported(model, run)
-    ending = "xlsx" if options.get("format", "").upper() == "XLSX" else "csv"
+    ending = {"XLSX": "xlsx", "NDJSON": "ndjson"}.get(options.get("format", "").upper(), "csv")
     mark = str(options.get("mark", ""))
     pages: queue.Queue[list[list[Any]] | None] = queue.Queue(2)
 
@@ -58,6 +59,12 @@ async def write_out(run: Run) -> None:
         columns = [_label(field, run) for field in shown]
         if ending == "xlsx":
             sheets.write_xlsx(cast("Any", file), columns, rows(), mark)
+        elif ending == "ndjson":
+            for row in rows():
+                told = {
+                    _key(field): value for field, value in zip(shown, row, strict=True) if value is not None
+                }
+                file.write(f"{json.dumps(told, ensure_ascii=False)}\n".encode())
         else:
             sheets.write_csv(file, columns, rows())
 
@@ -123,15 +130,8 @@ async def _pages(
             for message in messages:
                 conceal(message, call.caller.fields(model.described.collection))
             clear = call.caller.may(IN_CLEAR)
-            part = [
-                [
-                    masked(_cell(message, field, call))
-                    if not clear and isinstance(field, Field) and sensitive(field)
-                    else _cell(message, field, call)
-                    for field in shown
-                ]
-                for message in messages
-            ]
+            cells = _values if options.get("format", "").upper() == "NDJSON" else _cells
+            part = [cells(message, shown, clear, call) for message in messages]
             run.position += len(part)
             if 0 < int(options.get("limit") or 0) < run.position:
                 raise FailedPrecondition("EXPORT_TOO_LARGE", rows=run.position, limit=options["limit"])
@@ -192,6 +192,44 @@ def _label(field: Shown, run: Run) -> str:
 
 def _message(row: Any, call: Call) -> Any:
     return mapper(row.model).record_message(row.values) if isinstance(row, Record) else call.message_of(row)
+
+
+def _cells(message: Any, shown: Sequence[Shown], clear: bool, call: Call) -> list[Any]:
+    """What stands in the columns of a table."""
+    return [
+        masked(_cell(message, field, call))
+        if not clear and isinstance(field, Field) and sensitive(field)
+        else _cell(message, field, call)
+        for field in shown
+    ]
+
+
+def _values(message: Any, shown: Sequence[Shown], clear: bool, call: Call) -> list[Any]:
+    """The values for programs, as the API gives them."""
+    told = json_format.MessageToDict(message)
+    custom = told.get("custom", {})
+    return [
+        custom.get(field.key)
+        if isinstance(field, Definition)
+        else told.get(field.json_name)
+        if clear or not sensitive(field)
+        else _masked_within(told.get(field.json_name))
+        for field in shown
+    ]
+
+
+def _masked_within(value: Any) -> Any:
+    """Every text in a value by its ends alone."""
+    if isinstance(value, dict):
+        return {key: _masked_within(one) for key, one in cast("dict[str, Any]", value).items()}
+    if isinstance(value, list):
+        return [_masked_within(one) for one in cast("list[Any]", value)]
+    return masked(value)
+
+
+def _key(field: Shown) -> str:
+    """The name by which programs know a field."""
+    return field.path if isinstance(field, Definition) else field.json_name
 
 
 def _cell(message: Any, field: Shown, call: Call) -> Any:

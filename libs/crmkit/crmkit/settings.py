@@ -43,6 +43,8 @@ class Settings(BaseSettings):
     smtp_url: str = Field(default="", repr=False)
     imap_url: str = Field(default="", repr=False)
     mail_from: str = "calendar@guanxi.invalid"
+    # What people type into the browser: where links in mail lead. Without it there are none.
+    public_url: str = ""
     # Customer alone: who knows where an address is, what the register of companies says, and who takes short
     # messages. The files stand in where no address is set; the modules that ask tell the contracts.
     geocoder_url: str = ""

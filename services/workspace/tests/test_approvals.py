@@ -1,12 +1,17 @@
 """Held verbs: who is asked, how it is decided, and what becomes of the verb."""
 
 import asyncio
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
 import pytest
 from crm.workspace.v1 import pb
+from crmkit.auth import system
+from crmkit.errors import Problem
 from crmkit.testing import Refused, Service
+from sqlalchemy import text
+from workspace import decision_links
 
 REASON = "理由是还不合适"
 
@@ -210,3 +215,63 @@ async def test_the_same_fact_twice_asks_once(workspace: Service, office: Any, ga
     page = await workspace.admin.ListApprovals(filter=f'target = "{target}"')
     assert len(page.approvals) == 1
     assert len(await workspace.facts("crm.workspace.v1.ApprovalApproved", approval.name)) == 1
+
+
+async def test_a_decision_by_the_link_of_a_mail_counts_once_for_its_person_step_and_content(
+    workspace: Service, office: Any, postbox: Any
+) -> None:
+    settings = workspace.running.settings
+    workspace.running.settings = settings.model_copy(update={"public_url": "https://crm.example/"})
+    try:
+        address = f"boss{uuid4().hex[:8]}@guanxi.example"
+        boss = await office.hire(f"boss{uuid4().hex[:6]}", ["general_manager"], email=address)
+        client = await office.client_of(boss)
+        await client.SetNotificationPreference(channels=["MAIL"])
+        gate = Gate(workspace, office, f"ML{uuid4().hex[:4]}")
+        step = {"mode": "ANY", "approvers": [{"source": "EMPLOYEE", "employee": boss.name}]}
+        await gate.policy(steps=[step])
+        public = workspace.client("nobody")
+
+        async def link(number: int) -> str:
+            await workspace.eventually(lambda: len(postbox.of(address)) >= number, 30)
+            text = postbox.of(address)[number - 1].get_content()
+            assert "https://crm.example/decide/" in text
+            return text.partition("/decide/")[2].split()[0]
+
+        department, approval = await gate.held()
+        token = await link(1)
+        # No text that is kept has the link: not the notice, not the queue of mail.
+        async with workspace.running.sessions() as session:
+            kept = await session.scalar(text("SELECT count(*) FROM mails WHERE body LIKE '%/decide/%'"))
+        assert kept == 0
+        for _ in range(2):
+            shown = await public.ReadDecisionLink(token=token)
+        assert (shown.approver, shown.state) == (boss.display_name, pb.Approval.PENDING)
+        assert shown.display_name == approval.display_name
+        assert await office.refusal(public.ReadDecisionLink(token=token[:-2] + "AA")) == "LINK_EXPIRED"
+        assert await office.refusal(public.DecideByLink(token=token, vote="REFUSED")) == "REASON_REQUIRED"
+        decided = await public.DecideByLink(token=token, vote="AGREED", reason="同意")
+        assert decided.state == pb.Approval.APPROVED
+        for again in (public.DecideByLink(token=token, vote="AGREED"), public.ReadDecisionLink(token=token)):
+            assert await office.refusal(again) == "APPROVAL_CLOSED"
+        done = await gate.ends(approval, pb.Approval.EXECUTED)
+        (vote,) = done.decisions
+        assert (vote.approver, vote.by_mail, vote.comment) == (boss.name, True, "同意")
+        assert (await workspace.admin.GetDepartment(name=department.name)).state == pb.Department.CLOSED
+
+        # Over after its time, and for who may not sign in any more.
+        _, waiting = await gate.held()
+        late = await link(2)
+        now = datetime.now(UTC)
+        async with workspace.running.call("test", system("workspace")) as call:
+            call.now = now + timedelta(days=8)
+            with pytest.raises(Problem) as over:
+                decision_links.opened(late, call)
+            assert over.value.reason == "LINK_EXPIRED"
+        await workspace.admin.FreezeEmployee(name=boss.name, reason="离职前冻结")
+        key = f"employee.{boss.name.partition('/')[2]}"
+        await workspace.eventually(lambda: workspace.running.config.get(key)["disabled"])
+        assert await office.refusal(public.DecideByLink(token=late, vote="AGREED")) == "LINK_EXPIRED"
+        assert (await workspace.admin.GetApproval(name=waiting.name)).state == pb.Approval.PENDING
+    finally:
+        workspace.running.settings = settings

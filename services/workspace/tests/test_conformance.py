@@ -57,6 +57,7 @@ class TestWorkspace(Conformance):
                 "end": "2026-12-01T10:00",
                 "acceptConflicts": True,
             },
+            "calendarAccounts": {"url": "https://dav.example.com/{unique}/", "userName": "me"},
             "notificationRules": {"collection": "accounts", "trigger": "SCHEDULE"},
             "usageRules": {"kind": "LOGIN"},
             "bulkJobs": {"collection": "tasks", "mode": "DRY_RUN", "file": "files/{files}"},

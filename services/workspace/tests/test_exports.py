@@ -1,6 +1,7 @@
 """Exports under control: a purpose, a limit, a decision, a mark, one reader, an end."""
 
 import io
+import json
 from datetime import timedelta
 from typing import Any
 from uuid import uuid4
@@ -13,6 +14,7 @@ from crmkit.blobs import storage_key
 from crmkit.testing import Service
 from workspace.jobs import expire_exports
 from workspace.model.export import Export
+from workspace.permissions import shipped
 
 WHY = {"purpose": "REPORT", "purposeText": "季度销售分析会使用的材料"}
 STATES = pb.Export.State
@@ -145,6 +147,24 @@ async def test_telephones_are_masked_for_who_may_not_export_them_in_clear(
         texts.append((await bytes_of(workspace, ready)).decode("utf-8-sig"))
     assert phone not in texts[0] and "138*****678" in texts[0]
     assert phone in texts[1]
+    # For programs: one object a line, values as the API gives them, and the same masks.
+    asked = await ask(workspace.manager, "employees", **{**about, "format": "NDJSON"})
+    ready = await comes_to(workspace, workspace.manager, asked, "READY")
+    assert ready.file_name.endswith(".ndjson") and ready.number in ready.file_name
+    (line,) = (await bytes_of(workspace, ready)).decode().splitlines()
+    assert json.loads(line) == {"displayName": unique, "phone": "138*****678"}
+
+
+def test_who_exports_more_and_in_clear_is_said_by_the_roles() -> None:
+    roles = {code: set(role["permissions"]) for code, role in shipped().items()}
+
+    def those_with(permission: str) -> set[str]:
+        return {code for code, given in roles.items() if f"workspace.exports.{permission}" in given}
+
+    assert those_with("readSensitive") == {"general_manager", "finance"}
+    assert those_with("upTo200000") == {"general_manager"}
+    assert those_with("upTo20000") == {"segment_head", "sales_manager", "service_manager", "finance"}
+    assert those_with("unlimited") == set()
 
 
 @pytest.mark.capability("a.export")

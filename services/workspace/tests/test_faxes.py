@@ -51,6 +51,7 @@ def machine(workspace: Service) -> Any:
     workspace.running.settings = settings
 
 
+@pytest.mark.capability("w.mail")
 async def test_a_folder_takes_a_fax_and_the_machine_says_what_became_of_it(
     workspace: Service, machine: Machine, tmp_path: Path
 ) -> None:
@@ -81,6 +82,7 @@ async def test_a_folder_takes_a_fax_and_the_machine_says_what_became_of_it(
     assert await workspace.facts("crm.workspace.v1.FaxReceived", come.name)
 
 
+@pytest.mark.capability("w.mail")
 async def test_hylafax_takes_a_fax_by_its_command(
     machine: Machine, workspace: Service, tmp_path: Path
 ) -> None:
@@ -104,6 +106,7 @@ async def test_hylafax_takes_a_fax_by_its_command(
     await machine.state(fax, "SUBMITTED")
 
 
+@pytest.mark.capability("w.mail")
 async def test_a_machine_that_cannot_be_reached_is_tried_five_times(
     machine: Machine, workspace: Service, tmp_path: Path, office: Any
 ) -> None:

@@ -12,11 +12,13 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
+import obstore
 import pytest
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import AuthResult
 from crmkit import blobs
 from crmkit.auth import system
+from crmkit.blobs import storage_key
 from crmkit.testing import Refused, Service, free_port
 from crmkit.testing.mail import ImapServer, imap_server
 from google.protobuf.json_format import MessageToDict
@@ -171,6 +173,7 @@ def mail(sender: str, to: str, subject: str, body: str = "您好", head: str = "
     ).encode()
 
 
+@pytest.mark.capability("w.mail")
 async def test_mail_is_fetched_once_and_filed_by_thread_then_address_and_never_guessed_twice(
     workspace: Service, post: Post
 ) -> None:
@@ -242,6 +245,13 @@ async def test_mail_is_fetched_once_and_filed_by_thread_then_address_and_never_g
     assert list((await me.GetMailMessage(name=ambiguous.name)).links) == [account]
 
 
+async def ready_of(client: Any, asked: Any) -> Any:
+    """An export, once its file is there."""
+    found = await client.GetExport(name=asked.name)
+    return found if MessageToDict(found)["state"] in {"READY", "FAILED"} else None
+
+
+@pytest.mark.capability("w.mail")
 async def test_others_see_of_mail_what_the_mailbox_shares_and_no_more(workspace: Service, post: Post) -> None:
     me, boss = workspace.sales1, workspace.manager
     box = await post.open(me)
@@ -287,6 +297,33 @@ async def test_others_see_of_mail_what_the_mailbox_shares_and_no_more(workspace:
     last = (await workspace.facts("crm.workspace.v1.MailRecordChanged", record.name))[-1]
     assert marker not in str(last)
 
+    # An export of whoever sees the customer's mail holds no more than the mailbox shares.
+    why = {"purpose": "REPORT", "purposeText": "客户往来邮件统计所需要的清单"}
+    for level, told in (
+        ("METADATA", []),
+        ("SUBJECT", ["关于"]),
+        ("FULL", ["关于", "内容"]),
+        ("METADATA", []),
+    ):
+        await shares(level)
+        asked = await boss.CreateExport(
+            export={
+                "collection": "mailRecords",
+                "filter": f'account = "{account}"',
+                "format": "NDJSON",
+                **why,
+            }
+        )
+
+        file = await workspace.eventually(lambda asked=asked: ready_of(boss, asked))
+        stored = await obstore.get_async(workspace.running.store, storage_key(file.sha256))
+        content = bytes(await stored.bytes_async()).decode()
+        assert wang in content
+        assert [word for word in ("关于", "内容") if f"{word}{marker}" in content] == told
+    for client in (boss, workspace.admin):
+        asked = await client.CreateExport(export={"collection": "mailMessages", "format": "CSV", **why})
+        assert (await workspace.eventually(lambda c=client, a=asked: ready_of(c, a))).rows == 0
+
     # Whoever shares the mailbox reads it whole; whoever owns the customer next sees the record.
     colleague = workspace.person("sales2")
     await me.UpdateMailAccount(mailAccount={"name": box.name, "collaborators": [colleague.employee]})
@@ -311,6 +348,7 @@ async def test_others_see_of_mail_what_the_mailbox_shares_and_no_more(workspace:
     assert MessageToDict((await post.mails(me, box))[-1])["filing"] == "PERSONAL" and await seen() is None
 
 
+@pytest.mark.capability("w.mail")
 async def test_mail_is_written_from_a_template_answered_signed_and_sent_once_with_files(
     workspace: Service, post: Post, smtp: Smtp
 ) -> None:
@@ -389,6 +427,7 @@ async def _stored(workspace: Service, content: bytes) -> dict[str, str]:
     return {"sha256": sha256, "size": str(size)}
 
 
+@pytest.mark.capability("w.mail")
 async def test_a_mail_that_comes_back_marks_the_address_and_tells_its_writer(
     workspace: Service, post: Post, smtp: Smtp, office: Any
 ) -> None:
@@ -774,5 +813,6 @@ async def test_invitations_of_others_that_come_by_mail_stand_in_the_calendar_and
     await post.deliver(
         me, box, invitation(organizer, box.address, f"endless{uid}", RRULE="FREQ=DAILY", SUMMARY="Endless")
     )
-    found = await me.ListNotifications(filter='display_name = "日程邀请无法放入日历：Endless"')
-    assert len(found.notifications) == 1
+    mails = await post.mails(me, box)
+    (notice,) = (await me.ListNotifications(filter=f'target = "{mails[-1].name}"')).notifications
+    assert notice.display_name == "日程邀请无法放入日历：Endless" and "10" in notice.body

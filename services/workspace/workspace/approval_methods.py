@@ -8,6 +8,7 @@ from crmkit.errors import FailedPrecondition, InvalidArgument, PermissionDenied,
 from crmkit.standard import Standard
 from google.protobuf.json_format import MessageToDict
 
+from workspace import decision_links
 from workspace.asking import ask
 from workspace.model.approval import Approval, hand_to_delegate
 from workspace.model.deciders import employee
@@ -61,6 +62,29 @@ class ApprovalMethods:
                 approval.give_back(request.reason, call)
             case _:
                 raise InvalidArgument("MALFORMED", detail="vote")
+
+    async def ReadDecisionLink(
+        self, request: pb.ReadDecisionLinkRequest, call: Call
+    ) -> pb.ReadDecisionLinkResponse:
+        link = decision_links.opened(request.token, call)
+        async with call.everybody():
+            approval = await decision_links.load(link, call)
+            link.check(approval)
+            return decision_links.shown(link, approval, call)
+
+    async def DecideByLink(self, request: pb.DecideByLinkRequest, call: Call) -> pb.ReadDecisionLinkResponse:
+        link = decision_links.opened(request.token, call)
+        person = call.running.directory.acting(link.person)
+        if person is None or not person.may("workspace.approvals.approve"):
+            raise PermissionDenied("PERMISSION_DENIED", permission="workspace.approvals.approve")
+        # As the person whom the mail was for, by the rights of now.
+        async with call.running.acting(call, person, call.method) as own:
+            approval = await decision_links.load(link, own, lock=True)
+            link.check(approval)
+            await self._decide(approval, link.digest, request, own)
+            approval.mark_decision(link.person, by_mail=True)
+            await own.flush()
+            return decision_links.shown(link, approval, own)
 
     async def RegisterDecisionKey(
         self, request: pb.RegisterDecisionKeyRequest, call: Call

@@ -1,8 +1,9 @@
 """The methods of calendars."""
 
-from collections.abc import Sequence
-from datetime import UTC, date, timedelta
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Any, cast
+from uuid import UUID
 
 from crm.workspace.v1 import pb
 from crmkit.call import Call
@@ -107,26 +108,30 @@ class CalendarMethods:
             keys = {row.event for row in (*slots, *booked)}
             rows = await call.db.scalars(select(CalendarEvent).where(CalendarEvent.id.in_(keys)))
             known = {event.id: event for event in rows}
-            dates = select(CalendarInstance).where(
+            # Plain rows: a month of a team has thousands.
+            dates = select(
+                CalendarInstance.event, CalendarInstance.occurrence, CalendarInstance.start_date, CalendarInstance.end_date,
+                CalendarInstance.display_name, CalendarInstance.location,
+            ).where(
                 CalendarInstance.event.in_(keys),
                 CalendarInstance.end_time > begin - timedelta(days=2),
                 CalendarInstance.start_time < finish + timedelta(days=2),
-            )
-            instances = {(date.event, date.occurrence): date for date in await call.db.scalars(dates)}
+            )  # fmt: skip
+            instances = {(date.event, date.occurrence): date for date in await call.db.execute(dates)}
+        views = _Views(known, request.link, call)
         for row in slots:
-            event = known[row.event]
-            instance = instances.get((row.event, row.occurrence))
-            if told := _told(event, instance, row.occurrence, row.person, "", request.link, call):
+            if told := views.told(
+                row.event, instances.get((row.event, row.occurrence)), row.occurrence, row.person, ""
+            ):
                 told.busy = row.busy
-                told.start_time.FromDatetime(row.start_time)
-                told.end_time.FromDatetime(row.end_time)
+                _span(told, row.start_time, row.end_time)
                 found.append(told)
         for row in booked:
-            instance = instances.get((row.event, row.occurrence))
-            if told := _told(known[row.event], instance, row.occurrence, "", row.room, request.link, call):
+            if told := views.told(
+                row.event, instances.get((row.event, row.occurrence)), row.occurrence, "", row.room
+            ):
                 told.busy = True
-                told.start_time.FromDatetime(row.during.lower)
-                told.end_time.FromDatetime(row.during.upper)
+                _span(told, row.during.lower, row.during.upper)
                 found.append(told)
         found.sort(key=lambda instance: (instance.start_time.seconds, instance.employee, instance.room))
         return {"instances": found}
@@ -164,29 +169,49 @@ async def _asked(request: pb.QueryCalendarRequest, call: Call) -> Sequence[str]:
     return covered[:MOST_PEOPLE]
 
 
-def _told(
-    event: CalendarEvent, instance: CalendarInstance | None, occurrence: str, person: str, room: str, link: str, call: Call
-) -> pb.CalendarInstance | None:  # fmt: skip
-    """What the caller may know of a date; None where it is not asked for."""
-    shown = shows(event, person, call)
-    if link and not (shown and link in event.links):
-        return None
-    told = pb.CalendarInstance(employee=person, room=room)
-    if instance is not None and instance.start_date and instance.end_date:
-        told.start_date, told.end_date = _iso(instance.start_date), _iso(instance.end_date)
-    if shown:
-        own = instance or CalendarInstance(display_name="", location="")
-        told.event, told.occurrence, told.series = event.name, occurrence, event.repeats
-        told.display_name = own.display_name or event.display_name
-        told.location = own.location or event.location
-        told.kind = cast("Any", pb.CalendarEvent.Kind.Value(event.kind))
-        told.state = cast("Any", pb.CalendarEvent.State.Value(event.state))
-        told.response = next((a.response for a in event.attendees if who(a) == person), told.response)
-    return told
+class _Views:
+    """What the caller may know of events; looked at once for each event and person."""
+
+    def __init__(self, known: Mapping[UUID, CalendarEvent], link: str, call: Call) -> None:
+        self._known, self._link, self._call = known, link, call
+        self._views: dict[tuple[UUID, str, str], pb.CalendarInstance | None] = {}
+
+    def told(
+        self, key: UUID, date: Any, occurrence: str, person: str, room: str
+    ) -> pb.CalendarInstance | None:
+        """What the caller may know of a date; None where it is not asked for."""
+        if (key, person, room) not in self._views:
+            self._views[key, person, room] = self._view(self._known[key], person, room)
+        view = self._views[key, person, room]
+        if view is None:
+            return None
+        told = pb.CalendarInstance()
+        told.CopyFrom(view)
+        if date is not None and date.start_date and date.end_date:
+            told.start_date, told.end_date = date.start_date.isoformat(), date.end_date.isoformat()
+        if told.event:
+            told.occurrence = occurrence
+            if date is not None:
+                told.display_name = date.display_name or told.display_name
+                told.location = date.location or told.location
+        return told
+
+    def _view(self, event: CalendarEvent, person: str, room: str) -> pb.CalendarInstance | None:
+        shown = shows(event, person, self._call)
+        if self._link and not (shown and self._link in event.links):
+            return None
+        told = pb.CalendarInstance(employee=person, room=room)
+        if shown:
+            told.event, told.series = event.name, event.repeats
+            told.display_name, told.location = event.display_name, event.location
+            told.kind = cast("Any", pb.CalendarEvent.Kind.Value(event.kind))
+            told.state = cast("Any", pb.CalendarEvent.State.Value(event.state))
+            told.response = next((a.response for a in event.attendees if who(a) == person), told.response)
+        return told
 
 
-def _iso(day: date) -> str:
-    return day.isoformat()
+def _span(told: pb.CalendarInstance, start: datetime, end: datetime) -> None:
+    told.start_time.seconds, told.end_time.seconds = int(start.timestamp()), int(end.timestamp())
 
 
 async def _draft(message: pb.CalendarEvent, call: Call) -> CalendarEvent:

@@ -28,6 +28,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSONB, insert
 from sqlalchemy.orm import Mapped, mapped_column
 from uuid_utils.compat import uuid7
 
+from workspace import decision_links
 from workspace.model.base import Base
 from workspace.model.employee import Employee
 from workspace.model.notification import Notification, put
@@ -185,9 +186,11 @@ async def deliver(run: Run) -> None:
             await _show(mail, call)
             run.next_phase("ENDED")
             return
+        # Made now and nowhere kept: whoever reads a link could decide by it.
+        more = await decision_links.lines(mail.person, mail.told, call) if mail.channel == "MAIL" else ""
         run.next_phase("SENDING")
     if mail.channel == "MAIL":
-        state, error = await _post(mail, run.running.settings)
+        state, error = await _post(mail, run.running.settings, more)
     else:
         state, error = await _call_adapter(mail, run.running.settings)
     await _end(run, state, error)
@@ -202,11 +205,11 @@ async def _show(mail: Mail, call: Call) -> None:
     await call.db.execute(update(_MAILS).where(_MAILS.c.id == mail.id).values(state="SENT"))
 
 
-async def _post(mail: Mail, settings: Settings) -> tuple[str, str]:
+async def _post(mail: Mail, settings: Settings, more: str) -> tuple[str, str]:
     server = Server.of(settings.smtp_url)
     try:
         await aiosmtplib.send(
-            compose(mail, settings), hostname=server.host, port=server.port, username=server.user,
+            compose(mail, settings, more), hostname=server.host, port=server.port, username=server.user,
             password=server.password, recipients=[mail.recipient], use_tls=server.tls, timeout=20,
         )  # fmt: skip
     except (aiosmtplib.SMTPRecipientsRefused, aiosmtplib.SMTPResponseException) as error:
@@ -301,8 +304,8 @@ async def _take_next_way(mail: Mail, call: Call) -> None:
         await put(call, person.name, person.department, key, mail.subject, mail.body, mail.told)
 
 
-def compose(mail: Mail, settings: Settings) -> EmailMessage:
-    """The message: text, and for invitations the calendar part that programs read (RFC 6047)."""
+def compose(mail: Mail, settings: Settings, more: str = "") -> EmailMessage:
+    """The message: text and what is said beside it, and for invitations the calendar part that programs read (RFC 6047)."""
     message = EmailMessage()
     message["From"], message["To"], message["Subject"] = (
         settings.mail_from,
@@ -312,7 +315,7 @@ def compose(mail: Mail, settings: Settings) -> EmailMessage:
     message["Date"] = format_datetime(mail.create_time)
     message["Message-ID"] = f"<{mail.id}@{settings.mail_from.rpartition('@')[2]}>"
     message["Auto-Submitted"] = "auto-generated"
-    message.set_content(mail.body or mail.subject)
+    message.set_content((mail.body or mail.subject) + more)
     if mail.calendar:
         message.add_alternative(mail.calendar, subtype="calendar", params={"method": mail.method})
     return message

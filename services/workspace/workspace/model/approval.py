@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from math import ceil
-from typing import Any
+from typing import Any, cast
 
 from crm.workspace.v1 import events_pb2 as events
 from crm.workspace.v1 import pb
@@ -377,15 +377,20 @@ class Approval(Resource, Base):
 
     def signed_offline(self, time: datetime, call: Call) -> None:
         """The caller's decision was made then, on a device."""
+        self.mark_decision(call.caller.employee, offline=True, time=to_timestamp(time))
+
+    def mark_decision(self, person: str, **marks: Any) -> None:
+        """Says more of the decision that somebody has made just now."""
         mine = max(
-            (one for one in self.decisions if one.approver == call.caller.employee and one.vote),
+            (one for one in self.decisions if one.approver == person and one.vote),
             key=lambda one: one.time.ToDatetime(UTC),
         )
-        signed = pb.Approval.Decision()
-        signed.CopyFrom(mine)
-        signed.offline = True
-        signed.time.CopyFrom(to_timestamp(time))
-        self.decisions = [signed if one is mine else one for one in self.decisions]
+        marked = pb.Approval.Decision()
+        marked.CopyFrom(mine)
+        for field in marks:
+            marked.ClearField(cast("Any", field))
+        marked.MergeFrom(pb.Approval.Decision(**marks))
+        self.decisions = [marked if one is mine else one for one in self.decisions]
 
     def check_seen(self, digest: str) -> None:
         """Refuses a decision about an older content, and says what the content is now."""
