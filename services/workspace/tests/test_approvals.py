@@ -275,3 +275,33 @@ async def test_a_decision_by_the_link_of_a_mail_counts_once_for_its_person_step_
         assert (await workspace.admin.GetApproval(name=waiting.name)).state == pb.Approval.PENDING
     finally:
         workspace.running.settings = settings
+
+
+async def test_a_policy_says_what_it_would_have_held_of_the_last_days_and_whom_it_would_have_kept_busy(
+    workspace: Service, office: Any
+) -> None:
+    admin, code = workspace.admin, f"HS{uuid4().hex[:6]}"
+    boss = await office.hire(f"busy{uuid4().hex[:6]}", ["general_manager"])
+    for number in range(3):
+        await admin.CreateDepartment(
+            department={"displayName": f"{code} {number}", "code": f"{code}-{number}"}
+        )
+    policy = await admin.CreateApprovalPolicy(approvalPolicy={
+        "displayName": code, "action": "workspace.departments.close", "condition": f'code = "{code}*" AND code != "{code}-2"',
+        "steps": [{"mode": "ANY", "approvers": [{"source": "EMPLOYEE", "employee": boss.name}]}],
+    })  # fmt: skip
+
+    async def found() -> Any:
+        said = await admin.SimulateApprovalPolicyHistory(name=policy.name)
+        return said if said.held >= 2 else None
+
+    said = await workspace.eventually(found)
+    assert (said.held, said.without_approver, said.cut) == (2, 0, False)
+    assert [(one.approver, one.count) for one in said.loads] == [(boss.name, 2)]
+    assert said.records > 2 and len(said.examples) == 2
+    # It is only a look: nothing was held, and the policy is no more in force than before.
+    assert (await admin.CloseDepartment(name=said.examples[0])).state == pb.Department.CLOSED
+    assert await office.refusal(admin.SimulateApprovalPolicyHistory(name=policy.name, days=91)) == "MALFORMED"
+    bad = {"name": policy.name, "condition": "nonsense ((("}
+    refused = admin.UpdateApprovalPolicy(approvalPolicy=bad, updateMask="condition")
+    assert await office.refusal(refused) == "POLICY_INVALID"

@@ -10,6 +10,7 @@ from google.protobuf.json_format import MessageToDict
 
 from workspace import decision_links
 from workspace.asking import ask
+from workspace.hindsight import simulate_history
 from workspace.model.approval import Approval, hand_to_delegate
 from workspace.model.deciders import employee
 from workspace.model.employee import Employee
@@ -167,6 +168,12 @@ class ApprovalMethods:
         policy = await call.load(ApprovalPolicy, request, lock=False)
         await call.check_references(request, "", ["requester"])
         return await path_of(policy, request.requester, MessageToDict(request.record), call)
+
+    async def SimulateApprovalPolicyHistory(
+        self, request: pb.SimulateApprovalPolicyHistoryRequest, call: Call
+    ) -> pb.SimulateApprovalPolicyHistoryResponse:
+        policy = await call.load(ApprovalPolicy, request, lock=False)
+        return await simulate_history(policy, request.days, call)
 
     async def DelegateEmployee(self, request: pb.DelegateEmployeeRequest, call: Call) -> Employee:
         if request.name != call.caller.employee and not call.caller.may("workspace.employees.update"):
