@@ -815,4 +815,7 @@ async def test_invitations_of_others_that_come_by_mail_stand_in_the_calendar_and
     )
     mails = await post.mails(me, box)
     (notice,) = (await me.ListNotifications(filter=f'target = "{mails[-1].name}"')).notifications
-    assert notice.display_name == "日程邀请无法放入日历：Endless" and "10" in notice.body
+    assert (
+        notice.display_name == "An invitation cannot be put into the calendar: Endless"
+        and "10" in notice.body
+    )

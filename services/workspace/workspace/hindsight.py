@@ -72,7 +72,7 @@ async def simulate_history(
                 if first is not None
                 else {}
             )
-            loads.update(found)
+            loads.update(list(found))
             answer.without_approver += not found
     for approver, count in loads.most_common(SHOWN):
         answer.loads.add(approver=approver, count=count)

@@ -14,7 +14,7 @@ from workspace.dav import check_url
 from workspace.model.base import Base
 from workspace.model.polled import Polled
 
-MOST_ACCOUNTS = 10
+MOST_ACCOUNTS = 50
 
 
 class CalendarItem(Base):
