@@ -59,6 +59,7 @@ def create_app(settings: Settings, descriptor_set: bytes, around: Surroundings) 
         app.include_router(files.router(around, around.store, principals, codec))
     if "workspace" in settings.targets and descriptors.knows(feeds.READ):
         app.include_router(feeds.router(around, codec))
+    if "workspace" in settings.targets and descriptors.knows(decide.READ):
         app.include_router(decide.router(around, codec, errors))
     document = LiveDocument(openapi.document(descriptors, transcoder.routes))
     app.include_router(web.api_pages(document, principals, around.authenticate))

@@ -101,6 +101,11 @@ TYPES = {
     "GetFile": ("crm.workspace.v1.GetFileRequest", "crm.workspace.v1.File"),
     "CreateFile": ("crm.workspace.v1.CreateFileRequest", "crm.workspace.v1.File"),
     "DownloadExport": ("crm.common.v1.VerbRequest", "crm.workspace.v1.Export"),
+    "ReadDecisionLink": (
+        "crm.workspace.v1.ReadDecisionLinkRequest",
+        "crm.workspace.v1.ReadDecisionLinkResponse",
+    ),
+    "DecideByLink": ("crm.workspace.v1.DecideByLinkRequest", "crm.workspace.v1.ReadDecisionLinkResponse"),
     "BatchGetThings": ("crm.echo.v1.BatchGetThingsRequest", "crm.echo.v1.ListThingsResponse"),
 }
 

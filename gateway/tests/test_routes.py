@@ -513,3 +513,42 @@ async def test_the_document_has_the_custom_fields_of_whoever_asks(gateway: Gatew
     assert properties["custom"]["properties"]["since"]["readOnly"]
     stranger = {"authorization": "Bearer x.y.z"}
     assert (await gateway.client.get("/openapi.json", headers=stranger)).json() == plain
+
+
+async def test_the_link_of_a_mail_opens_a_page_that_decides_by_its_buttons_alone(
+    gateway: Gateway, echo: Echo
+) -> None:
+    token = "t" * 60
+    asked = {
+        "displayName": "<b>折扣</b> 20%", "requester": "王芳", "approver": "赵经理",
+        "changes": [{"field": "discount", "before": "5", "after": "<script>20</script>"}],
+    }  # fmt: skip
+
+    async def read(_: Any, __: Any) -> Any:
+        return asked
+
+    echo.answers |= {"ReadDecisionLink": read, "DecideByLink": read}
+    page = await gateway.client.get(f"/decide/{token}", headers={"accept-language": "en"})
+    assert page.status_code == 200 and page.headers["content-type"].startswith("text/html")
+    assert "&lt;b&gt;折扣&lt;/b&gt;" in page.text and "<script" not in page.text and "Approve" in page.text
+    policy = page.headers["content-security-policy"]
+    assert "default-src 'none'" in policy and "frame-ancestors 'none'" in policy
+    assert (page.headers["cache-control"], page.headers["referrer-policy"]) == ("no-store", "no-referrer")
+    assert [call.rpc for call in echo.calls[-1:]] == ["ReadDecisionLink"]
+    form = {"vote": "REFUSED", "reason": "太多 & 太贵"}
+    done = await gateway.client.post(f"/decide/{token}", data=form)
+    assert done.status_code == 200 and "已记录" in done.text and "<form" not in done.text
+    assert echo.last.request == {"token": token, **form}
+    before = len(echo.calls)
+    for bad in ({"vote": "GAVE_BACK"}, {}, {"vote": "AGREED", "reason": "x" * 9000}):
+        assert (await gateway.client.post(f"/decide/{token}", data=bad)).status_code in {400, 413, 429}
+    assert (await gateway.client.get("/decide/short")).status_code == 404
+    assert len(echo.calls) == before
+
+    async def over(_: Any, context: Any) -> Any:
+        await context.abort(grpc.StatusCode.FAILED_PRECONDITION, "over")
+
+    echo.answers |= {"ReadDecisionLink": over}
+    refused = await gateway.client.get(f"/decide/{token}")
+    assert refused.status_code >= 400 and refused.headers["content-type"].startswith("text/html")
+    assert "<form" not in refused.text and 'role="alert"' in refused.text

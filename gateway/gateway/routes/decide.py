@@ -65,7 +65,7 @@ def router(around: Surroundings, codec: JsonCodec, errors: Errors) -> APIRouter:
             status, _, refusal = errors.rpc(error, exchange.language, exchange.traceparent)
             words = WORDS["en" if exchange.language == "en" else "zh"]
             said = escape(json.loads(refusal)["error"]["message"])
-            return _page(exchange.language, f"<h1>{words['title']}</h1><p role='alert'>{said}</p>", status)
+            return _page(exchange.language, f'<h1>{words["title"]}</h1><p role="alert">{said}</p>', status)
         told: dict[str, Any] = json.loads(codec.to_json(REPLY, reply))
         return _page(exchange.language, _content(told, exchange.language, done))
 

@@ -148,6 +148,7 @@ async def test_a_day_of_leave_collides_in_the_zone_of_the_one_who_takes_it(
     assert [(one.start_date, one.end_date) for one in shown] == [("2027-05-04", "2027-05-04")]
 
 
+@pytest.mark.capability("w.calendar")
 async def test_superiors_see_what_is_public_and_others_that_the_time_is_taken(
     workspace: Service, office: Any
 ) -> None:
@@ -189,6 +190,7 @@ async def test_superiors_see_what_is_public_and_others_that_the_time_is_taken(
     assert hidden["startTime"] == "2027-06-01T03:00:00Z"
 
 
+@pytest.mark.capability("w.calendar")
 async def test_one_date_of_a_series_moves_and_the_others_stay(workspace: Service, office: Any) -> None:
     sales1, boss = workspace.sales1, workspace.person("manager").employee
     body = meeting("2027-07-05", recurrence="FREQ=WEEKLY;COUNT=4", attendees=people(boss), displayName="周会")
@@ -284,6 +286,7 @@ async def test_who_is_invited_is_told_and_answers(workspace: Service, office: An
     assert await office.refusal(workspace.manager.GetCalendarEvent(name=event.name)) == "NOT_FOUND"
 
 
+@pytest.mark.capability("w.calendar")
 async def test_action_items_of_a_meeting_become_tasks(workspace: Service, office: Any) -> None:
     boss = workspace.person("manager").employee
     event = await workspace.sales1.CreateCalendarEvent(calendarEvent=meeting("2027-08-09"))
@@ -438,6 +441,7 @@ END:VCALENDAR
 """
 
 
+@pytest.mark.capability("w.calendar")
 async def test_a_file_of_another_calendar_is_taken_and_what_is_hostile_left_out(
     workspace: Service, office: Any
 ) -> None:
@@ -470,6 +474,7 @@ async def test_a_file_of_another_calendar_is_taken_and_what_is_hostile_left_out(
         }
 
 
+@pytest.mark.capability("w.calendar")
 async def test_a_feed_is_read_by_its_secret_until_it_is_deleted(workspace: Service, office: Any) -> None:
     from icalendar import Calendar
 
