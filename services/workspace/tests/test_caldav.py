@@ -343,6 +343,11 @@ async def test_what_cannot_be_taken_is_named_and_a_wrong_password_is_told_once(
         ("endless", "RECURRENCE_TOO_LONG"), ("hostile", "TIME_ZONE_UNKNOWN")
     }  # fmt: skip
     assert not await desk.events()
+    # What is mended there is taken and named no more, and so is what is gone.
+    await radicale.put(f"{desk.calendar}endless.ics", THEIRS.format(uid="endless"))
+    await radicale.client.delete(f"{desk.calendar}hostile.ics")
+    assert not (await desk.sync()).refused
+    assert [one.display_name for one in await desk.events()] == ["客户例会"]
     # A server's address leads to the person's first calendar.
     await desk.client.UpdateCalendarAccount(
         calendarAccount={"name": desk.account.name, "url": f"{radicale.url}/"}, updateMask="url"

@@ -161,6 +161,7 @@ class _Sync:
             if components:
                 async with call.db.begin_nested():
                     await self._merge(item, content, components, call)
+                await self._forget(content, call)
         except (Problem, ValueError) as problem:
             await self._refuse(components, problem, call)
         item.etag, item.content, item.left = etag, content, False
@@ -220,6 +221,14 @@ class _Sync:
             told.reason, told.detail = problem.reason, problem.text(call.caller.locale)
         account.refused = [*(one for one in account.refused if one.uid != uid), told][-SHOWN:]
 
+    async def _forget(self, content: str, call: Call) -> None:
+        """What was refused before and is taken now, or is gone, is named no more."""
+        lines = ical.FOLD.sub("", content.replace("\r\n", "\n")).split("\n")
+        uids = {line.partition(":")[2].strip() for line in lines if line.upper().startswith("UID")}
+        account = await polling.locked(self._run, CalendarAccount, call)
+        if isinstance(account, CalendarAccount) and any(one.uid in uids for one in account.refused):
+            account.refused = [one for one in account.refused if one.uid not in uids]
+
     async def _gone(self, href: str, call: Call) -> None:
         """Taken away there: one's own goes here too, a meeting with others stays."""
         item = await self._item(href, call)
@@ -227,6 +236,7 @@ class _Sync:
             await call.find(CalendarEvent, CalendarEvent.id == item.event, lock=True) if item.event else None
         )
         if event is None or event.state != "SCHEDULED":
+            await self._forget(item.content, call)
             await call.db.delete(item)
         elif self._may_change(event) and not event.attendees and item.version == event.version:
             await event.cancel("ALL", "", "", call)

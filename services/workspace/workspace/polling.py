@@ -70,7 +70,7 @@ async def fail(row: Polled, reason: str, detail: str, title: str, call: Call) ->
     row.failing_since = row.failing_since or call.now
     zh, en = WORDS[reason]
     await notify(
-        call, [row.owner], "mail", f"{row.name}:failing:{call.now.isoformat()}", row.name,
+        call, [row.owner], row.told_as, f"{row.name}:failing:{call.now.isoformat()}", row.name,
         f"{title} 无法同步：{zh}", f"{title} does not work: {en}", row.problem,
     )  # fmt: skip
 

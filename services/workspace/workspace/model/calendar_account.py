@@ -40,7 +40,7 @@ class CalendarAccount(Polled, Base):
     """A calendar of a person on another server, kept in step both ways."""
 
     __message__ = pb.CalendarAccount
-    sealed_for = "calendar account"
+    sealed_for, told_as = "calendar account", "calendar"
     __table_args__ = (
         Index("calendar_accounts_due_index", "next_time", postgresql_where=text("state = 'ACTIVE'")),
         Index("calendar_accounts_address_key", "owner", "url", unique=True),

@@ -17,6 +17,8 @@ class Polled(Resource):
     A model says `password = Polled.password`, so that the field of its message becomes none."""
 
     sealed_for = ""
+    # The kind of notice by which its owner is told that it fails.
+    told_as = "mail"
     if TYPE_CHECKING:
         # Columns of the messages.
         state: Mapped[str]
