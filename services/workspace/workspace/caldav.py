@@ -16,7 +16,7 @@ from crm.workspace.v1 import pb
 from crmkit.call import Call
 from crmkit.errors import FailedPrecondition, Problem
 from crmkit.runs import Kind, Run
-from sqlalchemy import and_, delete, or_, select
+from sqlalchemy import and_, delete, insert, or_, select
 
 from workspace import ical, icalmerge, invitations, polling
 from workspace.dav import Dav, Stale
@@ -145,11 +145,9 @@ class _Sync:
     async def _item(self, href: str, call: Call) -> CalendarItem:
         item = await call.db.get(CalendarItem, (self._account, href))
         if item is None:
-            item = CalendarItem(
-                account=self._account, href=href, etag="", content="", event=None, version=0, attendees=[]
-            )
-            item.left = False
-            call.db.add(item)
+            row = {"etag": "", "content": "", "event": None, "version": 0, "attendees": [], "left": False}
+            await call.db.execute(insert(CalendarItem).values(account=self._account, href=href, **row))
+            item = await call.db.get_one(CalendarItem, (self._account, href))
         return item
 
     async def _take(self, href: str, etag: str, content: str, call: Call) -> None:
