@@ -72,7 +72,6 @@ def rounds(workspace: Service, office: Any) -> Rounds:
     return Rounds(workspace, office)
 
 
-@pytest.mark.capability("a.approval")
 async def test_creating_waits_and_nothing_exists_before(
     workspace: Service, office: Any, rounds: Rounds
 ) -> None:
@@ -180,7 +179,6 @@ async def test_a_running_approval_keeps_the_edition_of_its_policy(
     assert (await rounds.second.ApproveApproval(name=running.name)).state == pb.Approval.APPROVED
 
 
-@pytest.mark.capability("a.approval")
 async def test_what_is_given_back_is_changed_and_submitted_again(
     workspace: Service, office: Any, rounds: Rounds
 ) -> None:
@@ -227,7 +225,6 @@ async def test_what_is_given_back_is_changed_and_submitted_again(
     assert {one.field for one in later.since_approved} >= {"displayName"}
 
 
-@pytest.mark.capability("a.approval")
 async def test_who_decides_changes_what_the_step_allows_and_those_before_confirm(
     workspace: Service, office: Any, rounds: Rounds
 ) -> None:
@@ -250,7 +247,6 @@ async def test_who_decides_changes_what_the_step_allows_and_those_before_confirm
     assert (now.kind, now.english_name) == (pb.Department.STORE, "After")
 
 
-@pytest.mark.capability("a.approval")
 async def test_what_fails_after_the_decision_is_told_and_tried_again(
     workspace: Service, office: Any, rounds: Rounds
 ) -> None:
@@ -395,7 +391,6 @@ class Device:
         }  # fmt: skip
 
 
-@pytest.mark.capability("a.approval")
 async def test_what_was_signed_without_connection_counts_while_it_is_open(
     workspace: Service, office: Any, rounds: Rounds
 ) -> None:
@@ -451,7 +446,6 @@ async def test_signers_stand_three_behind_each_other_and_policies_have_twenty_st
     assert await office.refusal(workspace.admin.CreateApprovalPolicy(approvalPolicy=many)) == "POLICY_INVALID"
 
 
-@pytest.mark.capability("a.approval")
 async def test_ten_thousand_open_approvals_are_listed_by_the_page(
     workspace: Service, office: Any, rounds: Rounds
 ) -> None:

@@ -92,7 +92,6 @@ def waiting(approval: Any) -> list[str]:
     return [one.approver for one in approval.decisions if one.step in active and not one.vote]
 
 
-@pytest.mark.capability("a.approval")
 async def test_a_grant_goes_through_its_steps_and_then_happens(
     workspace: Service, office: Any, steps: Steps
 ) -> None:
@@ -143,7 +142,6 @@ async def test_a_grant_goes_through_its_steps_and_then_happens(
     assert (await steps.read(approval)).state in (pb.Approval.APPROVED, pb.Approval.EXECUTED)
 
 
-@pytest.mark.capability("a.approval")
 async def test_a_step_is_refused_as_soon_as_its_quorum_cannot_be_reached(office: Any, steps: Steps) -> None:
     people = [await steps.person(f"r{number}") for number in range(3)]
     named = [{"source": "EMPLOYEE", "employee": one.name} for one in people]
@@ -155,7 +153,6 @@ async def test_a_step_is_refused_as_soon_as_its_quorum_cannot_be_reached(office:
         assert (now.state == pb.Approval.REJECTED) == (number == 1)
 
 
-@pytest.mark.capability("a.approval")
 async def test_delegates_signers_and_others_decide_and_somebody_decides_once(
     workspace: Service, office: Any, steps: Steps
 ) -> None:
@@ -252,7 +249,6 @@ async def test_policies_that_could_never_work_or_let_one_decide_for_himself_are_
     assert await office.refusal(steps.policy(unheld)) == "POLICY_NO_APPROVER"
 
 
-@pytest.mark.capability("a.approval")
 async def test_the_ladder_reminds_and_hands_up_in_working_time_once_each(
     workspace: Service, office: Any, steps: Steps
 ) -> None:
@@ -286,7 +282,6 @@ async def test_the_ladder_reminds_and_hands_up_in_working_time_once_each(
     assert WorkingTime(zone).hours(before, after) == 1
 
 
-@pytest.mark.capability("a.approval")
 async def test_who_is_frozen_in_the_middle_is_replaced(workspace: Service, office: Any, steps: Steps) -> None:
     await steps.policy({"approvers": [{"source": "SUPERIOR"}]})
     _, approval = await steps.held()

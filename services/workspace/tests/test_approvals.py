@@ -70,7 +70,6 @@ def gate(workspace: Service, office: Any) -> Gate:
     return Gate(workspace, office, f"G{uuid4().hex[:6]}")
 
 
-@pytest.mark.capability("a.approval")
 async def test_an_approved_verb_runs_by_itself_once(workspace: Service, office: Any, gate: Gate) -> None:
     zong = workspace.client("zong")
     await gate.policy(approvers=[workspace.person("zong").employee])
@@ -91,7 +90,6 @@ async def test_an_approved_verb_runs_by_itself_once(workspace: Service, office: 
     assert not (await workspace.admin.GetDepartment(name=made.name)).pending_approval
 
 
-@pytest.mark.capability("a.approval")
 async def test_a_refused_verb_leaves_the_record_as_it_was(
     workspace: Service, office: Any, gate: Gate
 ) -> None:
@@ -132,7 +130,6 @@ async def test_only_the_requester_withdraws_and_only_before_a_vote(
     assert (await workspace.client("finance").ApproveApproval(name=second.name)).state == pb.Approval.APPROVED
 
 
-@pytest.mark.capability("a.approval")
 async def test_of_two_who_decide_at_once_one_counts(workspace: Service, office: Any, gate: Gate) -> None:
     people = [workspace.person("zong").employee, workspace.person("finance").employee]
     await gate.policy(approvers=people, mode="ANY")
@@ -221,7 +218,6 @@ async def test_the_same_fact_twice_asks_once(workspace: Service, office: Any, ga
     assert len(await workspace.facts("crm.workspace.v1.ApprovalApproved", approval.name)) == 1
 
 
-@pytest.mark.capability("a.approval")
 async def test_a_decision_by_the_link_of_a_mail_counts_once_for_its_person_step_and_content(
     workspace: Service, office: Any, postbox: Any
 ) -> None:
@@ -284,7 +280,6 @@ async def test_a_decision_by_the_link_of_a_mail_counts_once_for_its_person_step_
         workspace.running.settings = settings
 
 
-@pytest.mark.capability("a.approval")
 async def test_a_policy_says_what_it_would_have_held_of_the_last_days_and_whom_it_would_have_kept_busy(
     workspace: Service, office: Any
 ) -> None:
