@@ -569,6 +569,64 @@ def upgrade() -> None:
         unique=False,
     )
     op.create_table(
+        "calendar_accounts",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("display_name", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("url", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("user_name", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("password_time", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("calendar_url", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("state", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("problem", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("sync_time", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("refused", postgresql.JSONB(), server_default=sa.text("'[]'"), nullable=False),
+        sa.Column("secret", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("next_time", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("failures", sa.Integer(), server_default=sa.text("0"), nullable=False),
+        sa.Column("failing_since", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("number", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("owner", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("department", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column(
+            "collaborators", postgresql.ARRAY(sa.Text()), server_default=sa.text("'{}'"), nullable=False
+        ),
+        sa.Column("pending_approval", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("create_time", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("update_time", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("creator", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column(
+            "custom", postgresql.JSONB(astext_type=sa.Text()), server_default=sa.text("'{}'"), nullable=False
+        ),
+        sa.Column("version", sa.Integer(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("calendar_accounts_pkey")),
+    )
+    op.create_index("calendar_accounts_address_key", "calendar_accounts", ["owner", "url"], unique=True)
+    op.create_index(
+        "calendar_accounts_department_update_time_index",
+        "calendar_accounts",
+        ["department", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "calendar_accounts_due_index",
+        "calendar_accounts",
+        ["next_time"],
+        unique=False,
+        postgresql_where=sa.text("state = 'ACTIVE'"),
+    )
+    op.create_index(
+        "calendar_accounts_owner_update_time_index",
+        "calendar_accounts",
+        ["owner", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "calendar_accounts_update_time_index",
+        "calendar_accounts",
+        [sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_table(
         "calendar_events",
         sa.Column("id", sa.Uuid(), nullable=False),
         sa.Column("display_name", sa.Text(), server_default=sa.text("''"), nullable=False),
@@ -602,8 +660,10 @@ def upgrade() -> None:
         sa.Column("last_end_time", sa.DateTime(timezone=True), nullable=True),
         sa.Column("source", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("reason", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("organizer", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("worked_out_until", sa.DateTime(timezone=True), nullable=True),
         sa.Column("zone_edition", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("invited_as", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("number", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("owner", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("department", sa.Text(), server_default=sa.text("''"), nullable=False),
@@ -704,6 +764,19 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("event", "occurrence", name=op.f("calendar_instances_pkey")),
     )
     op.create_index("calendar_instances_time_index", "calendar_instances", ["start_time"], unique=False)
+    op.create_table(
+        "calendar_items",
+        sa.Column("account", sa.Uuid(), nullable=False),
+        sa.Column("href", sa.Text(), nullable=False),
+        sa.Column("etag", sa.Text(), nullable=False),
+        sa.Column("content", sa.Text(), nullable=False),
+        sa.Column("event", sa.Uuid(), nullable=True),
+        sa.Column("version", sa.Integer(), nullable=False),
+        sa.Column("attendees", postgresql.ARRAY(sa.Text()), nullable=False),
+        sa.Column("left", sa.Boolean(), server_default=sa.text("false"), nullable=False),
+        sa.PrimaryKeyConstraint("account", "href", name=op.f("calendar_items_pkey")),
+    )
+    op.create_index("calendar_items_event_index", "calendar_items", ["account", "event"], unique=False)
     op.create_table(
         "calendar_slots",
         sa.Column("event", sa.Uuid(), nullable=False),
@@ -1268,6 +1341,7 @@ def upgrade() -> None:
         sa.Column("quote", sa.Text(), nullable=False),
         sa.Column("html", sa.Text(), nullable=False),
         sa.Column("references", postgresql.ARRAY(sa.Text()), nullable=False),
+        sa.Column("calendar", sa.Text(), server_default="", nullable=False),
         sa.PrimaryKeyConstraint("message", name=op.f("mail_bodies_pkey")),
     )
     op.create_table(
@@ -2398,6 +2472,40 @@ def upgrade() -> None:
         postgresql_with={"fastupdate": "off"},
     )
     op.create_table(
+        "calendar_accounts_search",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column(
+            "search_grams", postgresql.ARRAY(sa.Text(collation="C")), server_default="{}", nullable=False
+        ),
+        sa.Column("search_text", sa.Text(collation="C"), server_default="", nullable=False),
+        sa.Column(
+            "search_pinyin", postgresql.ARRAY(sa.Text(collation="C")), server_default="{}", nullable=False
+        ),
+        sa.ForeignKeyConstraint(
+            ["id"],
+            ["calendar_accounts.id"],
+            name=op.f("calendar_accounts_search_id_fkey"),
+            ondelete="CASCADE",
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("calendar_accounts_search_pkey")),
+    )
+    op.create_index(
+        "ix_calendar_accounts_search_search_grams",
+        "calendar_accounts_search",
+        ["search_grams"],
+        unique=False,
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "off"},
+    )
+    op.create_index(
+        "ix_calendar_accounts_search_search_pinyin",
+        "calendar_accounts_search",
+        [sa.literal_column("array_to_tsvector(search_pinyin)")],
+        unique=False,
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "off"},
+    )
+    op.create_table(
         "calendar_events_search",
         sa.Column("id", sa.Uuid(), nullable=False),
         sa.Column(
@@ -3496,6 +3604,19 @@ def downgrade() -> None:
     )
     op.drop_table("calendar_events_search")
     op.drop_index(
+        "ix_calendar_accounts_search_search_pinyin",
+        table_name="calendar_accounts_search",
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "off"},
+    )
+    op.drop_index(
+        "ix_calendar_accounts_search_search_grams",
+        table_name="calendar_accounts_search",
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "off"},
+    )
+    op.drop_table("calendar_accounts_search")
+    op.drop_index(
         "ix_bulk_jobs_search_search_pinyin",
         table_name="bulk_jobs_search",
         postgresql_using="gin",
@@ -3774,6 +3895,8 @@ def downgrade() -> None:
     op.drop_table("currency_rates")
     op.drop_index("calendar_slots_person_index", table_name="calendar_slots")
     op.drop_table("calendar_slots")
+    op.drop_index("calendar_items_event_index", table_name="calendar_items")
+    op.drop_table("calendar_items")
     op.drop_index("calendar_instances_time_index", table_name="calendar_instances")
     op.drop_table("calendar_instances")
     op.drop_index("calendar_feeds_update_time_index", table_name="calendar_feeds")
@@ -3791,6 +3914,16 @@ def downgrade() -> None:
     op.drop_index("calendar_events_links_index", table_name="calendar_events", postgresql_using="gin")
     op.drop_index("calendar_events_department_update_time_index", table_name="calendar_events")
     op.drop_table("calendar_events")
+    op.drop_index("calendar_accounts_update_time_index", table_name="calendar_accounts")
+    op.drop_index("calendar_accounts_owner_update_time_index", table_name="calendar_accounts")
+    op.drop_index(
+        "calendar_accounts_due_index",
+        table_name="calendar_accounts",
+        postgresql_where=sa.text("state = 'ACTIVE'"),
+    )
+    op.drop_index("calendar_accounts_department_update_time_index", table_name="calendar_accounts")
+    op.drop_index("calendar_accounts_address_key", table_name="calendar_accounts")
+    op.drop_table("calendar_accounts")
     op.drop_index("bulk_jobs_update_time_index", table_name="bulk_jobs")
     op.drop_index("bulk_jobs_reverts_index", table_name="bulk_jobs")
     op.drop_index("bulk_jobs_result_file_index", table_name="bulk_jobs")
