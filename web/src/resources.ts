@@ -181,7 +181,8 @@ export interface Screen {
     | "bundle"
     | "approvalPolicy"
     | "mail"
-    | "callList";
+    | "callList"
+    | "employee";
   /** A page of its own or a part of other pages; kept out of the generated menu entries. */
   hidden?: boolean;
   /** Records come from elsewhere than the generic form. */
@@ -681,6 +682,7 @@ export const SCREENS: Record<string, Screen> = {
   files: { icon: "files", orderBy: NEWEST, noForm: true },
   employees: {
     icon: "employees",
+    detail: "employee",
     flow: { INVITED: ["activate"], ACTIVE: [], FROZEN: ["unfreeze"] },
     makes: [
       {

@@ -36,6 +36,10 @@ export const router = createBrowserRouter(
           async () => (await import("@/features/notifications/notifications")).NotificationsPage,
         ),
         page("keys", async () => (await import("@/features/keys/keys")).KeysPage),
+        page(
+          "import/departments",
+          async () => (await import("@/features/imports/departments")).DepartmentImportPage,
+        ),
         page("import/:collection", async () => (await import("@/features/imports/wizard")).ImportPage),
         page(":collection", async () => (await import("@/features/collection/collection")).CollectionPage),
         page(":collection/new", async () => (await import("@/features/form/form-page")).NewPage),

@@ -20,6 +20,7 @@ export const SPECIAL_PAGES: Record<string, () => Promise<{ default: ComponentTyp
   transfer: async () => ({ default: (await import("@/features/transfer/transfer")).TransferPage }),
   target: async () => ({ default: (await import("@/features/target/target")).TargetPage }),
   callList: async () => ({ default: (await import("@/features/call-desk/call-list")).CallListPage }),
+  employee: async () => ({ default: (await import("@/features/employee/employee")).EmployeePage }),
   mail: async () => ({ default: (await import("@/features/mail/mail")).MailRecordPage }),
   role: async () => ({ default: (await import("@/features/role/role")).RolePage }),
 };

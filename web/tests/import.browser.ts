@@ -22,6 +22,13 @@ const csv = (lines: string[]) => ({
   buffer: Buffer.from(`\ufeff${lines.join("\r\n")}`),
 });
 
+const ORGANISATION = [
+  ["部门代码", "部门名称", "上级部门代码"],
+  [`Z${mark}`, `组织${mark}`, "GX"],
+  [`Y${mark}`, `下级${mark}`, `X${mark}`],
+];
+const rows = (lines: string[][]) => csv(lines.map((line) => line.join(",")));
+
 const found = async (collection: string) =>
   ((await api(page, "GET", `/v1/${collection}?q=${encodeURIComponent(mark)}&pageSize=50`))[collection] ??
     []) as unknown[];
@@ -123,6 +130,22 @@ describe("any other collection", () => {
     ]);
     expect(file.suggestedFilename()).toMatch(/\.xlsx$/);
     await page.keyboard.press("Escape");
+  });
+
+  it("brings an organisation whole or not at all", async () => {
+    await visit(page, "/import/departments");
+    const file = page.getByLabel("包含全部部门的 CSV 文件");
+    await file.setInputFiles(rows(ORGANISATION));
+    await page.locator(".field-error").first().waitFor();
+    expect(await page.getByRole("button", { name: "全部导入" }).isDisabled()).toBe(true);
+    await check(page, "departments-refused");
+    await file.setInputFiles(rows([...ORGANISATION.slice(0, 2), [`Y${mark}`, `下级${mark}`, `Z${mark}`]]));
+    await page.locator(".figure").filter({ hasText: "新增" }).getByText("2", { exact: true }).waitFor();
+    await check(page, "departments-tried");
+    expect(await found("departments")).toHaveLength(0);
+    await page.getByRole("button", { name: "全部导入" }).click();
+    await page.waitForURL(/\/departments$/);
+    await expect.poll(async () => (await found("departments")).length, { timeout: 30_000 }).toBe(2);
   });
 
   it("was kept out nowhere", () => expect(barriers).toEqual([]));

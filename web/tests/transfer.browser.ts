@@ -1,7 +1,7 @@
 import type { BrowserContext, Page } from "playwright-core";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { open } from "./browser.ts";
-import { api, barriers, BASE, check, press, visit } from "./pages.ts";
+import { api, barriers, BASE, check, field, press, visit } from "./pages.ts";
 import { signIn } from "./sign-in.ts";
 
 const CUSTOMER = `交接客户${Date.now().toString(36)}`;
@@ -57,6 +57,53 @@ describe("a handover", () => {
     await check(page, "transfer-items");
     await press(page, "撤销交接", "已撤销", async () => undefined);
     await moved.getByText("已撤销").waitFor(PATIENCE);
+  });
+
+  it("waits for another receiver, who takes one customer and sends the other back with a reason", async () => {
+    await context.clearCookies();
+    await signIn(page, BASE, "sales1");
+    const { employee: leaver } = await api(page, "GET", "/session");
+    const given = await Promise.all(
+      [1, 2].map((at) =>
+        api(page, "POST", "/v1/accounts", { displayName: `${CUSTOMER}之${at}`, kind: "COMPANY" }),
+      ),
+    );
+    await context.clearCookies();
+    await signIn(page, BASE, "manager");
+    const { employee: receiver } = await api(page, "GET", "/session");
+    await context.clearCookies();
+    await signIn(page, BASE);
+    const handover = await api(page, "POST", "/v1/transfers", {
+      from: leaver,
+      reason: "MOVE",
+      plan: [{ items: given.map(({ name }) => name), to: [receiver] }],
+    });
+    await visit(page, `/${String(handover["name"])}`);
+    await page.getByRole("button", { name: "预览", exact: true }).click();
+    await state("已预览");
+    await press(page, "执行交接", "待接收", async () => undefined);
+
+    await context.clearCookies();
+    await signIn(page, BASE, "manager");
+    await visit(page, `/${String(handover["name"])}?tab=items`);
+    const row = (at: number) => page.getByRole("row").filter({ hasText: `${CUSTOMER}之${at}` });
+    await row(1).getByRole("checkbox").check();
+    await check(page, "transfer-receiver");
+    await page.getByRole("button", { name: /^接收 1/ }).click();
+    await page.getByRole("dialog").getByRole("button", { name: "接收" }).click();
+    await page.getByRole("dialog").waitFor({ state: "detached" });
+    await row(2).getByRole("checkbox").check();
+    await page.getByRole("button", { name: /^拒收 1/ }).click();
+    const dialog = page.getByRole("dialog");
+    await dialog.getByRole("button", { name: "拒收" }).click();
+    await dialog.locator(".field-error, [role=alert]").first().waitFor();
+    await field(dialog, "拒收原因").fill("不在我的区域");
+    await check(page, "transfer-decline");
+    await dialog.getByRole("button", { name: "拒收" }).click();
+    await dialog.waitFor({ state: "detached" });
+    await row(1).getByText("已接收").waitFor(PATIENCE);
+    await row(2).getByText("已拒收").waitFor(PATIENCE);
+    await check(page, "transfer-answered");
   });
 
   it("is followed on a phone", async () => {

@@ -18,6 +18,7 @@ from uuid import UUID
 import httpx
 from faker import Faker
 
+from local_platform import demo_market
 from local_platform.people import Company, load
 from local_platform.secret import Secrets
 from local_platform.signin import sign_in
@@ -171,6 +172,8 @@ class Demo:
     owners: dict[str, str] = field(default_factory=dict)
     contacts: dict[str, list[str]] = field(default_factory=dict)
     products: list[dict[str, Any]] = field(default_factory=list)
+    leads: list[str] = field(default_factory=list)
+    rivals: list[str] = field(default_factory=list)
 
     async def load(self) -> None:
         """Everything, in the order in which it refers to each other."""
@@ -184,8 +187,22 @@ class Demo:
         await self._each("interactions", range(INTERACTIONS), self._interaction)
         await self._each("campaigns", range(4), self._campaign)
         await self._each("leads", range(60), self._lead)
+        self.rivals = await demo_market.rivals(self.api, self.today)
         await self._each("opportunities", range(OPPORTUNITIES), self._opportunity)
         await self._each("tickets", range(TICKETS), self._ticket)
+        await self._market()
+
+    async def _market(self) -> None:
+        """What is around the deals."""
+        begun = time.monotonic()
+        employees = {username: person.employee or "" for username, person in self.api.company.people.items()}
+        await demo_market.sea(self.api, [employees["manager"]])
+        await demo_market.prices(self.api, self.today, self.products)
+        mine = [(who, account) for account in self.accounts if (who := self.owners[account["name"]])]
+        by_person = [[one for one in mine if one[0] == who][:9] for who in ("sales1", "sales2")]
+        await demo_market.visits(self.api, self.today, [one for theirs in by_person for one in theirs])
+        await demo_market.calls(self.api, [employees["sales1"]], sorted(self.leads)[:12])
+        print(f"  sea, prices, visits, calls: {time.monotonic() - begun:.0f} s", flush=True)
 
     async def _each(self, what: str, numbers: Iterable[int], make: Callable[[int], Awaitable[None]]) -> None:
         """Makes them, several at once. One that fails is told and leaves the others alone."""
@@ -358,6 +375,8 @@ class Demo:
             personName=chance.choice("王李张刘陈") + "先生", channel=chance.choice(["WEB", "PHONE", "EVENT", "WECHAT"]),
             phones=[{"number": f"+86137{number:04d}{chance.randrange(10000):04d}", "primary": True, "valid": True}], need=NEEDS[number % len(NEEDS)],
         )  # fmt: skip
+        if number % 2:
+            self.leads.append(lead["name"])
         if number % 5 == 0 and lead["state"] == "WORKING":
             await self.api.do("sales1" if number % 2 else "sales2", lead, "disqualify", reason="NO_BUDGET")
 
@@ -395,12 +414,13 @@ class Demo:
         if fate == 0 and number % 2 == 0:
             await self._sold(who, account, opportunity, product, quantity, number)
         elif fate == 1:
-            await self.api.do(
-                who,
-                opportunity,
-                "lose",
-                reason=chance.choice(["PRICE", "DELIVERY", "NO_BUDGET", "POSTPONED"]),
+            reason = chance.choice(["PRICE", "DELIVERY", "NO_BUDGET", "POSTPONED"])
+            winner = (
+                {"competitor": self.rivals[number % len(self.rivals)]}
+                if reason in ("PRICE", "DELIVERY")
+                else {}
             )
+            await self.api.do(who, opportunity, "lose", reason=reason, **winner)
 
     async def _sold(
         self,

@@ -64,7 +64,10 @@ interface Conventions {
     delete: { parameters: { path: { collection: string; id: string } } & Write; responses: Reply<Json> };
   };
   "/v1/{collection}/{id}:{verb}": {
-    get: { parameters: { path: { collection: string; id: string; verb: string } }; responses: Reply<Json> };
+    get: {
+      parameters: { path: { collection: string; id: string; verb: string }; query?: { employee?: string } };
+      responses: Reply<Json>;
+    };
     post: {
       parameters: { path: { collection: string; id: string; verb: string } } & Write;
       requestBody: Body<Json>;
@@ -254,12 +257,15 @@ export async function aggregate(
 export interface AccessExplanation {
   visible?: boolean;
   grounds?: { kind?: string; text?: string }[];
+  actions?: { action?: string; permission?: string; allowed?: boolean }[];
+  hiddenFields?: { field?: string }[];
 }
 
-export async function explainAccess(name: string): Promise<AccessExplanation> {
+/** Why the caller, or an employee, sees a record, and what else may be done to it. */
+export async function explainAccess(name: string, employee = ""): Promise<AccessExplanation> {
   return got(
     client.GET("/v1/{collection}/{id}:{verb}", {
-      params: { path: { ...splitName(name), verb: "explainAccess" } },
+      params: { path: { ...splitName(name), verb: "explainAccess" }, query: present({ employee }) },
     }),
   ) as Promise<AccessExplanation>;
 }

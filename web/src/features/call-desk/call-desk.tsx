@@ -41,8 +41,9 @@ export function CallDeskPage() {
   );
   const live = useQuery(firstPageQuery("calls", { filter: LIVE, orderBy: "startTime desc", pageSize: 1 }));
   return (
-    <Page title={t("page.callDesk")} note={<Today />}>
+    <Page title={t("page.callDesk")}>
       <div className="stack">
+        <Today />
         <Loaded query={live}>
           {({ records: [call] }) =>
             call ? (
@@ -211,9 +212,10 @@ function Queue({ lists }: { lists: RecordJson[] }) {
 }
 
 function Who({ title, number, subject }: { title: string; number: string; subject: string | undefined }) {
+  const { t } = useText();
   return (
     <div className="call-who">
-      <h2>{title || number}</h2>
+      <h2>{title || t("callDesk.stranger")}</h2>
       <a className="call-number" href={`tel:${number}`}>
         {number}
       </a>

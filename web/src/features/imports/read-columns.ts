@@ -10,6 +10,9 @@ export async function readColumns(file: File): Promise<string[]> {
   return (head ?? []).map((column) => column.trim()).filter((column) => column !== "");
 }
 
+/** The whole text of a file. */
+export const readText = async (file: File) => decode(new Uint8Array(await file.arrayBuffer()));
+
 /** UTF-8 where it is valid UTF-8, else the encoding of Chinese spreadsheets. */
 function decode(bytes: Uint8Array): string {
   if (bytes[0] === 0xff && bytes[1] === 0xfe) return new TextDecoder("utf-16le").decode(bytes);

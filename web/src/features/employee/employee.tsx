@@ -1,0 +1,113 @@
+import { useQuery } from "@tanstack/react-query";
+import { useState } from "react";
+import type { Schema } from "@/api/schema";
+import { may } from "@/api/session";
+import { useText } from "@/i18n";
+import { formatInstant } from "@/kit/dates";
+import { GenericRecord } from "@/kit/generic-record";
+import { gotQuery } from "@/kit/got";
+import { PlainTable } from "@/kit/plain-table";
+import { useCatalogue, useResource, useSession } from "@/kit/queries";
+import { Empty, Loaded } from "@/kit/states";
+import { useSuggestions } from "@/kit/suggestions";
+
+type Held = Schema<"workspace.ListEmployeePermissionsResponse">;
+
+/** A person; who answers for roles sees beside it what the person may do now. */
+export function EmployeePage({ name }: { name: string }) {
+  const { t } = useText();
+  const session = useSession();
+  return (
+    <GenericRecord
+      resource={useResource("employees")}
+      name={name}
+      more={() =>
+        may(session, "workspace.roles.explain")
+          ? [{ key: "rights", label: t("rights.title"), content: <Rights name={name} /> }]
+          : []
+      }
+    />
+  );
+}
+
+const SHOWN = 200;
+
+function Rights({ name }: { name: string }) {
+  const { t, language, label } = useText();
+  const catalogue = useCatalogue();
+  const [typed, setTyped] = useState("");
+  const held = useQuery(gotQuery<Held>(["record", name, "permissions"], `/v1/${name}:permissions`));
+  const roles = useSuggestions({ collection: "roles", value: "code" });
+  const levels =
+    useResource("roles")
+      .fields.find((field) => field.name === "grants")
+      ?.fields.find((field) => field.name === "level")?.choices ?? [];
+  const roleOf = (code: string) => roles.find(({ value }) => value === code)?.label ?? code;
+  const levelOf = (value: string) => {
+    const choice = levels.find((one) => one.value === value);
+    return choice ? label(choice.label) : value;
+  };
+  return (
+    <section className="card card-body stack">
+      <Loaded query={held}>
+        {(answer: Held) => {
+          const all = (answer.permissions ?? []).map((one) => ({
+            ...one,
+            text: label(catalogue.permissionText(one.permission ?? "")),
+          }));
+          const found = all.filter(({ text, permission }) =>
+            `${text} ${permission}`.toLowerCase().includes(typed.trim().toLowerCase()),
+          );
+          return (
+            <>
+              {!answer.active && <p className="note note-info">{t("rights.inactive")}</p>}
+              <ul className="row" aria-label={t("rights.roles")}>
+                {(answer.roles ?? []).map(({ role, untilTime }) => (
+                  <li key={role} className="tag tag-calm">
+                    {roleOf(role ?? "")}
+                    {untilTime && ` · ${t("rights.until", { time: formatInstant(untilTime, language) })}`}
+                  </li>
+                ))}
+              </ul>
+              <label className="search-field">
+                <span className="visually-hidden">{t("rights.find")}</span>
+                <input
+                  type="search"
+                  value={typed}
+                  placeholder={t("rights.find")}
+                  onChange={(event) => setTyped(event.target.value)}
+                />
+              </label>
+              <p className="faint" role="status">
+                {t("rights.count", { count: found.length })}
+              </p>
+              {found.length === 0 ? (
+                <Empty title={t("rights.none")} />
+              ) : (
+                <PlainTable
+                  caption={t("rights.title")}
+                  rows={found.slice(0, SHOWN)}
+                  keyOf={({ permission }) => permission ?? ""}
+                  stacked
+                  columns={[
+                    { key: "what", title: t("rights.what"), row: true, cell: ({ text }) => text },
+                    {
+                      key: "reach",
+                      title: t("role.reach"),
+                      cell: ({ levels: reached }) => (reached ?? []).map(levelOf).join("、"),
+                    },
+                    {
+                      key: "by",
+                      title: t("rights.by"),
+                      cell: ({ roles: by }) => (by ?? []).map(roleOf).join("、"),
+                    },
+                  ]}
+                />
+              )}
+            </>
+          );
+        }}
+      </Loaded>
+    </section>
+  );
+}
