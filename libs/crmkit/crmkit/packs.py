@@ -37,12 +37,16 @@ def packed(facts: Iterable[Mapping[str, Any]], action: str = "") -> list[dict[st
         if len(same) < FEWEST:
             rows += map(dict, same)
             continue
-        start = size = 0
-        for end, fact in enumerate(same):
-            size += len(fact["payload"])
-            if end - start + 1 == MOST or size * 3 > LARGEST or end + 1 == len(same):
-                rows.append(_pack(same[start : end + 1], action))
-                start, size = end + 1, 0
+        begun: list[Mapping[str, Any]] = []
+        size = 0
+        for fact in same:
+            more = len(fact["payload"].encode())
+            if begun and (len(begun) == MOST or size + more > LARGEST):
+                rows.append(_pack(begun, action))
+                begun, size = [], 0
+            begun.append(fact)
+            size += more
+        rows.append(_pack(begun, action))
     return rows
 
 

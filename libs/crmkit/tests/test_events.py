@@ -575,6 +575,15 @@ async def test_facts_in_packs_are_heard_one_by_one_and_in_lists_once(
     assert about_5 == ["5", "later"]
 
 
+def test_a_pack_is_never_larger_than_a_message(area: str) -> None:
+    sizes = [10, 250_000, 10, 880_000, *([5] * 20), 200_000, 100_000]
+    facts = [fact(area, "x" * size, f"things/{number}") for number, size in enumerate(sizes)]
+    rows = packed(facts)
+    assert sum(row["facts"] for row in rows) == len(facts)
+    assert all(len(row["payload"].encode()) < 300_000 for row in rows if row["facts"] > 1)
+    assert [row["aggregate_id"] for row in rows if row["facts"] == 1] == ["things/3", "things/25"]
+
+
 async def _none_waits(bus: Bus, area: str) -> bool:
     info = await (await bus.connected()).consumer_info(stream_of(area), "listener")
     return not info.num_pending and not info.num_ack_pending
