@@ -90,6 +90,13 @@ export interface Resource {
   };
 }
 
+/** What the kit lets roles give beyond the calls of a collection. */
+const FURTHER: Record<string, Text> = {
+  assign: { zh: "转给他人", en: "give to others" },
+  across: { zh: "跨板块", en: "across segments" },
+  create_despite: { zh: "有相似时仍新建", en: "create despite a likeness" },
+};
+
 export class Catalogue {
   private readonly byCollection: Map<string, Resource>;
   private readonly permissionTexts: Map<string, Text>;
@@ -115,7 +122,12 @@ export class Catalogue {
 
   /** "Contract · sign" for `orders.contracts.sign`; a pattern with a star stays as it is. */
   permissionText(permission: string): Text {
-    return this.permissionTexts.get(permission) ?? { zh: permission, en: permission };
+    const known = this.permissionTexts.get(permission);
+    if (known) return known;
+    const [, collection = "", action = ""] = permission.split(".");
+    const resource = this.find(collection);
+    const further = FURTHER[action];
+    return resource && further ? joined(resource.label, further) : { zh: permission, en: permission };
   }
 
   /** Resources with a field that may name a record of the collection, with that field. */
