@@ -311,6 +311,18 @@ async def test_a_role_that_is_given_waits_for_approval_on_every_way(workspace: S
             "ROLE_NEEDS_APPROVAL", "PENDING_APPROVAL"
         }  # fmt: skip
         assert await office.refusal(office.hire(f"waits.{mark}.new", [given.code])) == "ROLE_NEEDS_APPROVAL"
+        # Nor by a position that brings it, from either side.
+        await role(workspace, f"post_{mark}", ["workspace.departments.read"], positions=["MARKETING"])
+        assert (
+            await office.refusal(office.hire(f"waits.{mark}.post", [], position="MARKETING"))
+            == "ROLE_NEEDS_APPROVAL"
+        )
+        await office.hire(f"waits.{mark}.over", [], position="SUPERVISOR")
+        brings = {"name": given.name, "positions": ["SUPERVISOR"]}
+        assert (
+            await office.refusal(admin.UpdateRole(role=brings, updateMask="positions"))
+            == "ROLE_NEEDS_APPROVAL"
+        )
 
         async def asked() -> Any:
             found = (await admin.ListApprovals(filter=f'target = "{person.name}"')).approvals
@@ -340,6 +352,12 @@ async def test_who_keeps_people_gives_no_roles_by_the_way(workspace: Service, of
     update = {"name": person.name, "roles": [f"small_{mark}"]}
     assert (
         await office.refusal(client.UpdateEmployee(employee=update, updateMask="roles"))
+        == "PERMISSION_DENIED"
+    )
+    await role(workspace, f"post_{mark}", ["workspace.employees.read"], positions=["DIRECTOR"])
+    update = {"name": person.name, "position": "DIRECTOR"}
+    assert (
+        await office.refusal(client.UpdateEmployee(employee=update, updateMask="position"))
         == "PERMISSION_DENIED"
     )
 

@@ -10,7 +10,7 @@ from crmkit.auth import system
 from crmkit.events import Fact
 from crmkit.listing import ZONE
 from crmkit.testing import Service
-from sqlalchemy import func, select, update
+from sqlalchemy import func, insert, select, update
 from workspace import using
 from workspace.model import known_record, usage_facts
 from workspace.model.employee import Employee
@@ -174,6 +174,7 @@ async def away(workspace: Service, client: Any, kind: str, first: date, last: da
     await client.CreateCalendarEvent(calendarEvent=event)
 
 
+@pytest.mark.capability("a.usage")
 async def test_a_working_day_without_an_action_is_found_but_no_leave_no_weekend_and_no_journey_with_two_days(
     workspace: Service, firm: Firm, office: Any
 ) -> None:
@@ -211,6 +212,7 @@ async def test_a_working_day_without_an_action_is_found_but_no_leave_no_weekend_
     assert await office.notices(workspace.manager, wednesday.name)
 
 
+@pytest.mark.capability("a.usage")
 async def test_what_somebody_does_counts_for_the_day(workspace: Service) -> None:
     task = await workspace.sales1.CreateTask(task={"displayName": "今天用过"})
 
@@ -222,6 +224,7 @@ async def test_what_somebody_does_counts_for_the_day(workspace: Service) -> None
     assert await workspace.eventually(counted)
 
 
+@pytest.mark.capability("a.usage")
 async def test_two_weeks_of_silence_are_told_to_the_person_then_to_the_superior_then_a_penalty_is_proposed(
     workspace: Service, firm: Firm, office: Any
 ) -> None:
@@ -273,6 +276,7 @@ async def test_two_weeks_of_silence_are_told_to_the_person_then_to_the_superior_
     assert (await workspace.manager.CloseUsageFinding(name=finding.name)).state == 5
 
 
+@pytest.mark.capability("a.usage")
 async def test_an_explanation_comes_within_five_working_days_and_what_is_let_go_says_why(
     workspace: Service, firm: Firm, office: Any
 ) -> None:
@@ -304,6 +308,7 @@ async def test_an_explanation_comes_within_five_working_days_and_what_is_let_go_
     assert await office.refusal(workspace.sales1.GetUsageFinding(name=first.name)) == "NOT_FOUND"
 
 
+@pytest.mark.capability("a.usage")
 async def test_every_open_lead_and_opportunity_has_one_update_by_a_person_in_the_month(
     workspace: Service, firm: Firm
 ) -> None:
@@ -342,13 +347,14 @@ async def test_every_open_lead_and_opportunity_has_one_update_by_a_person_in_the
     assert silent in str(proposed)
 
 
+@pytest.mark.capability("a.usage")
 async def test_late_records_empty_fields_and_unmarked_deals_are_found(workspace: Service, firm: Firm) -> None:
     person = await firm.hire()
     works = [("interactions/in-time", day(0), day(1)), ("interactions/late", day(0), day(4))]
     async with workspace.running.call("test", system("workspace")) as call:
         for source, happened, recorded in works:
-            call.db.add(
-                WorkDone(source=f"{source}-{person}", employee=person, measure="CALLS", day=happened, late=True,
+            await call.db.execute(
+                insert(WorkDone).values(source=f"{source}-{person}", employee=person, measure="CALLS", day=happened, late=True,
                          recorded=recorded, about=[])
             )  # fmt: skip
     timely = await firm.rule("TIMELINESS", day(0), threshold=2, outcome="NOTE")
@@ -376,6 +382,7 @@ async def test_late_records_empty_fields_and_unmarked_deals_are_found(workspace:
     assert [one.record for one in unmarked.evidence] == [bare]
 
 
+@pytest.mark.capability("a.usage")
 async def test_who_has_kept_a_rule_for_a_month_is_rewarded_and_its_owner_is_reminded_of_the_review(
     workspace: Service, firm: Firm, office: Any
 ) -> None:
@@ -404,3 +411,40 @@ async def test_who_has_kept_a_rule_for_a_month_is_rewarded_and_its_owner_is_remi
     ) == "ILLEGAL_TRANSITION"  # fmt: skip
     shipped = await workspace.admin.ListUsageRules(filter='displayName:"GM-0"')
     assert len(shipped.usage_rules) == 3
+
+
+@pytest.mark.capability("a.usage")
+async def test_who_lacks_a_certificate_is_warned_found_and_rests_from_the_role_that_wants_it(
+    workspace: Service, firm: Firm, office: Any
+) -> None:
+    code, today = f"trained_{uuid4().hex[:8]}", datetime.now(ZONE).date()
+    role = {"displayName": code, "englishName": code, "code": code, "scope": "OWN", "requiresCertificate": "PRODUCT",
+            "permissions": ["workspace.notes.read"]}  # fmt: skip
+    await workspace.admin.CreateRole(role=role)
+    soon = {"item": "PRODUCT", "expires": parts(today + timedelta(days=20))}
+    person = await firm.hire(certificates=[soon])
+    client, key = await office.client_of(firm.made), person.partition("/")[2]
+    await workspace.admin.AssignEmployeeRole(name=person, role=code)
+    without = await firm.hire()
+    assert (
+        await office.refusal(workspace.admin.AssignEmployeeRole(name=without, role=code))
+        == "CERTIFICATE_EXPIRED"
+    )
+    await workspace.eventually(lambda: code in workspace.running.config.get(f"employee.{key}")["roles"])
+
+    rule = await firm.rule(
+        "CERTIFICATE", today - timedelta(days=1), certificates=["PRODUCT"], outcome="NOTICE"
+    )
+    for _ in range(2):
+        async with workspace.running.call("test", system("workspace")) as call:
+            await using.warn_of_certificates(call.now, call)
+    (warned,) = await office.notices(client, person)
+    assert "PRODUCT" in warned.display_name
+    (found,) = await firm.night(rule, today - timedelta(days=1))
+    assert (found.owner, list(found.evidence[0].fields)) == (without, ["PRODUCT"])
+
+    over = {"name": person, "certificates": [{**soon, "expires": parts(today - timedelta(days=1))}]}
+    await workspace.admin.UpdateEmployee(employee=over, updateMask="certificates")
+    await workspace.eventually(lambda: code not in workspace.running.config.get(f"employee.{key}")["roles"])
+    allowed = await workspace.admin.ListEmployeePermissions(name=person)
+    assert code not in {one.role for one in allowed.roles}

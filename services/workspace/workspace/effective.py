@@ -7,6 +7,7 @@ from crmkit import access
 from crmkit.access import action_of
 from crmkit.call import Call
 from crmkit.catalog import permissions, resources
+from crmkit.company import today
 from sqlalchemy import select
 
 from workspace.model.employee import Employee
@@ -45,7 +46,7 @@ async def effective(person: Employee, call: Call) -> pb.ListEmployeePermissionsR
     brought = Role.positions.contains([person.position]) if person.position else Role.code == ""
     counting = Role.code.in_(person.held(call.now)) | brought
     found = await call.db.scalars(select(Role).where(Role.state == "ACTIVE", counting).order_by(Role.code))
-    roles = {role.code: role for role in found}
+    roles = {role.code: role for role in found if person.certified(role.requires_certificate, today(call))}
     timed = {one.role: one for one in person.temporary_roles}
     for code in roles:
         held = answer.roles.add(role=code, source="GIVEN" if code in person.roles else "POSITION")

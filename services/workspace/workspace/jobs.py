@@ -97,6 +97,7 @@ async def look_at_use(as_of: datetime, call: Call) -> None:
     await using.start_due(as_of, call)
     await using.climb(as_of, call)
     await using.remind_of_reviews(as_of, call)
+    await using.warn_of_certificates(as_of, call)
 
 
 @every("1h", collapse=True)

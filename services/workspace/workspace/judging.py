@@ -6,17 +6,20 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 from crm.workspace.v1 import pb
 from crmkit.call import Call
 from crmkit.handing import OVER
 from crmkit.listing import ZONE
+from crmkit.mapping import read_date
 from crmkit.workdays import is_working_day, working_days
 from sqlalchemy import func, select
 
 from workspace import recurrence
 from workspace.model.audit import AuditEntry
 from workspace.model.calendar import CalendarEvent, CalendarSlot, zones_of
+from workspace.model.employee import Employee
 from workspace.model.known_record import KnownRecord
 from workspace.model.usage import UsageRule
 from workspace.model.usage_facts import WATCHED, Progress, UsageDay
@@ -226,10 +229,38 @@ async def _marks(
     return list(found.values())
 
 
+async def _certificates(
+    rule: UsageRule, people: Sequence[Person], first: date, last: date, call: Call
+) -> list[Judgement]:
+    found: dict[tuple[str, date], Judgement] = {}
+    for person, item, until in await certificates(rule.certificates, people, call):
+        # Without one since the person is here; with one since the day behind its last.
+        since = until + DAY if until else person.since
+        if until is None or until < last:
+            one = found.setdefault((person.name, since), Judgement(person.name, since, max(since, last)))
+            one.evidence.append(Evidence(kind=Kind.NO_CERTIFICATE, day=since.isoformat(), fields=[item]))
+    return list(found.values())
+
+
+async def certificates(
+    items: Sequence[str], people: Sequence[Person], call: Call
+) -> list[tuple[Person, str, date | None]]:
+    """Until when each certificate of each person counts; None where there is none, and none for those for good."""
+    keys = {UUID(person.name.partition("/")[2]): person for person in people}
+    found: list[tuple[Person, str, date | None]] = []
+    for row in await call.db.scalars(select(Employee).where(Employee.id.in_(list(keys)))):
+        for item in items:
+            ends = [read_date(one.expires) for one in row.certificates if one.item == item]
+            dated = [end for end in ends if end is not None]
+            if len(dated) == len(ends):
+                found.append((keys[row.id], item, max(dated, default=None)))
+    return found
+
+
 _Look = Callable[[UsageRule, Sequence[Person], date, date, Call], Coroutine[Any, Any, list[Judgement]]]
 _LOOKS: Mapping[str, _Look] = {
     "LOGIN": _logins, "SILENCE": _silences, "MONTHLY_UPDATE": _updates, "TIMELINESS": _late_records,
-    "COMPLETENESS": _completeness, "CLOSE_MARK": _marks,
+    "COMPLETENESS": _completeness, "CLOSE_MARK": _marks, "CERTIFICATE": _certificates,
 }  # fmt: skip
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from crm.workspace.v1 import pb
 from crmkit.call import Call
+from crmkit.company import today
 from crmkit.resource import Resource, parse_name
 from sqlalchemy import select
 
@@ -164,14 +165,23 @@ async def _employee(rows: Sequence[Employee], call: Call) -> dict[str, Any]:
 
 
 async def _roles_of(employee: Employee, call: Call) -> list[str]:
-    """What was given and counts now, and what the position brings; the reconciliation keeps periods."""
+    """What was given and counts now, and what the position brings, less the roles that want a certificate.
+
+    The reconciliation keeps periods, and the last days of certificates.
+    """
     held = employee.held(call.now)
     if employee.position:
         brought = select(Role.code).where(
             Role.state == "ACTIVE", Role.positions.contains([employee.position])
         )
         held += list(await call.db.scalars(brought.order_by(Role.code)))
-    return list(dict.fromkeys(held))
+    wanting = select(Role.code, Role.requires_certificate).where(
+        Role.code.in_(held), Role.requires_certificate != ""
+    )
+    resting = {
+        code for code, item in await call.db.execute(wanting) if not employee.certified(item, today(call))
+    }
+    return [code for code in dict.fromkeys(held) if code not in resting]
 
 
 async def _dictionary(rows: Sequence[Dictionary], call: Call) -> dict[str, Any] | None:

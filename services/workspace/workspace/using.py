@@ -14,7 +14,7 @@ from crmkit.resource import parse_name
 from crmkit.runs import Kind, Run
 from sqlalchemy import func, select
 
-from workspace.judging import Judgement, Person, judge
+from workspace.judging import Judgement, Person, certificates, judge
 from workspace.model.calendar import zones_of
 from workspace.model.department import DEEPEST
 from workspace.model.employee import Employee
@@ -114,6 +114,20 @@ async def remind_of_reviews(as_of: datetime, call: Call) -> None:
             f"A rule of use is to be reviewed: {rule.display_name}",
         )
         await notify(call, [rule.owner], "usage", f"review:{rule.name}:{today:%Y-%m}", rule.name, zh, en)
+
+
+async def warn_of_certificates(as_of: datetime, call: Call) -> None:
+    """Whose certificate ends within the rule's days is told, once for each end."""
+    today = as_of.astimezone(ZONE).date()
+    active = select(UsageRule).where(UsageRule.state == "ACTIVE", UsageRule.kind == "CERTIFICATE")
+    for rule in list(await call.db.scalars(active)):
+        for person, item, until in await certificates(rule.certificates, await everybody(rule, call), call):
+            if until is None or not today <= until <= today + timedelta(days=rule.threshold):
+                continue
+            zh, en = f"证书“{item}”将于 {until} 到期", f"Your certificate {item} ends on {until}"
+            await notify(
+                call, [person.name], "usage", f"certificate:{person.name}:{item}:{until}", person.name, zh, en
+            )
 
 
 async def _open(rule: UsageRule, found: Judgement, people: Sequence[Person], call: Call) -> int:

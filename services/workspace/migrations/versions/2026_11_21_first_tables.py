@@ -1008,8 +1008,9 @@ def upgrade() -> None:
         sa.Column("position", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("temporary_roles", postgresql.JSONB(), server_default=sa.text("'[]'"), nullable=False),
         sa.Column("delegations", postgresql.JSONB(), server_default=sa.text("'[]'"), nullable=False),
-        sa.Column("leave_time", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("certificates", postgresql.JSONB(), server_default=sa.text("'[]'"), nullable=False),
         sa.Column("sessions_end_time", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("leave_time", sa.DateTime(timezone=True), nullable=True),
         sa.Column("number", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("owner", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("department", sa.Text(), server_default=sa.text("''"), nullable=False),
@@ -1871,6 +1872,7 @@ def upgrade() -> None:
         sa.Column("scope", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("grants", postgresql.JSONB(), server_default=sa.text("'[]'"), nullable=False),
         sa.Column("fields", postgresql.JSONB(), server_default=sa.text("'[]'"), nullable=False),
+        sa.Column("requires_certificate", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column(
             "conflicts_with", postgresql.ARRAY(sa.Text()), server_default=sa.text("'{}'"), nullable=False
         ),
@@ -2132,6 +2134,9 @@ def upgrade() -> None:
         sa.Column("amount_currency", sa.Text(), nullable=True),
         sa.Column("review_date", sa.Date(), nullable=True),
         sa.Column("state", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column(
+            "certificates", postgresql.ARRAY(sa.Text()), server_default=sa.text("'{}'"), nullable=False
+        ),
         sa.Column("covered_date", sa.Date(), nullable=True),
         sa.Column("number", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("owner", sa.Text(), server_default=sa.text("''"), nullable=False),

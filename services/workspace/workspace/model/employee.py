@@ -2,15 +2,16 @@
 
 import re
 from collections.abc import Collection
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 from crm.workspace.v1 import events_pb2 as events
 from crm.workspace.v1 import pb
 from crmkit.approvals import matching
 from crmkit.call import Call
+from crmkit.company import today
 from crmkit.errors import FailedPrecondition, PermissionDenied, Validation, Violation, required
-from crmkit.mapping import to_timestamp
+from crmkit.mapping import read_date, to_timestamp
 from crmkit.resource import Resource, parse_name
 from sqlalchemy import Index, exists, inspect, select, text
 from sqlalchemy.orm import Mapped
@@ -64,6 +65,7 @@ class Employee(Resource, Base):
     position: Mapped[str]
     temporary_roles: Mapped[Any]
     delegations: Mapped[Any]
+    certificates: Mapped[Any]
     leave_time: Mapped[datetime | None]
     sessions_end_time: Mapped[datetime | None]
 
@@ -78,12 +80,16 @@ class Employee(Resource, Base):
         if self.roles:
             check_may_assign(self, call)
         await check_roles(self.roles, self, call)
+        await check_brought(self, call)
         await check_duties(self, call)
 
     async def updating(self, call: Call, changed: frozenset[str]) -> None:
         """Grants only what the granter has; the last administrator stays one."""
         self.check_state("INVITED", "ACTIVE", "FROZEN")
         await self._check(changed, call)
+        if "position" in changed:
+            await check_brought(self, call)
+            await check_duties(self, call)
         if "roles" in changed:
             check_may_assign(self, call)
             history = inspect(self).attrs.roles.history
@@ -143,6 +149,11 @@ class Employee(Resource, Base):
         """The roles that were given to the person and count at that time."""
         now = [one.role for one in self.temporary_roles if _covers(one, at)]
         return list(dict.fromkeys([*self.roles, *now]))
+
+    def certified(self, item: str, day: date) -> bool:
+        """True where a certificate counts on the day, or none is asked for."""
+        ends = [read_date(one.expires) for one in self.certificates if one.item == item]
+        return not item or any(end is None or end >= day for end in ends)
 
     async def reinstate(self, call: Call) -> None:
         """Takes the person back, without the roles of before."""
@@ -257,7 +268,8 @@ def check_may_assign(person: Employee, call: Call) -> None:
         return
     if not call.caller.may(ASSIGN):
         raise PermissionDenied("PERMISSION_DENIED", permission=ASSIGN)
-    policies = [] if call.caller.approved else call.running.policies.over(ASSIGN)
+    # What was agreed to was another action, by others: it gives no roles.
+    policies = call.running.policies.over(ASSIGN)
     if policies and matching(policies, call.message_of(person), call) is not None:
         raise FailedPrecondition("ROLE_NEEDS_APPROVAL")
 
@@ -272,7 +284,34 @@ async def check_roles(codes: Collection[str], person: Employee, call: Call) -> N
             raise FailedPrecondition("ROLE_UNKNOWN", role=code)
         if person.account and not roles[code].portal:
             raise FailedPrecondition("ROLE_NOT_FOR_PORTAL", role=code)
+        if not person.certified(wanted := roles[code].requires_certificate, today(call)):
+            raise FailedPrecondition("CERTIFICATE_EXPIRED", certificate=wanted, role=code)
         check_grant(roles[code].permissions, call)
+
+
+async def check_brought(person: Employee, call: Call) -> None:
+    """Roles that the position brings are given roles: by who may give them, and in no other way where that waits."""
+    if call.caller.is_system or not person.position:
+        return
+    brought = select(Role).where(Role.state == "ACTIVE", Role.positions.contains([person.position]))
+    held = set(person.held(call.now))
+    for role in [one for one in await call.db.scalars(brought) if one.code not in held]:
+        check_may_assign(person, call)
+        check_grant(role.permissions, call)
+
+
+async def check_holders(role: Role, positions: Collection[str], call: Call) -> None:
+    """The same for everybody in positions that a role is to come with."""
+    if call.caller.is_system or not positions:
+        return
+    if not call.caller.may(ASSIGN):
+        raise PermissionDenied("PERMISSION_DENIED", permission=ASSIGN)
+    check_grant(role.permissions, call)
+    if call.running.policies.over(ASSIGN):
+        holders = select(Employee).where(Employee.position.in_(positions), Employee.state != "OFFBOARDED")
+        for person in await call.db.scalars(holders):
+            if role.code not in person.held(call.now):
+                check_may_assign(person, call)
 
 
 async def check_duties(person: Employee, call: Call) -> None:

@@ -42,6 +42,7 @@ class Role(Resource, Base):
     grants: Mapped[Any]
     fields: Mapped[Any]
     conflicts_with: Mapped[list[str]]
+    requires_certificate: Mapped[str]
     positions: Mapped[list[str]]
     kind: Mapped[str]
     portal: Mapped[bool]
@@ -68,6 +69,7 @@ class Role(Resource, Base):
         if not call.caller.is_system:
             check_known(self.permissions)
             check_grant(self.permissions, call)
+            await self._check_holders(self.positions, call)
 
     async def updating(self, call: Call, changed: frozenset[str]) -> None:
         """Only what is added must be known and held; the last administrator stays one."""
@@ -75,6 +77,10 @@ class Role(Resource, Base):
         self.check_state("ACTIVE")
         check_levels(self.grants, self.scope)
         check_fields(self.fields, self.permissions, call)
+        if "positions" in changed:
+            history = inspect(self).attrs.positions.history
+            before = set(history.deleted[0] if history.deleted else ())
+            await self._check_holders(set(self.positions) - before, call)
         if "permissions" in changed:
             history = inspect(self).attrs.permissions.history
             added = set(self.permissions) - set(history.deleted[0] if history.deleted else ())
@@ -113,6 +119,11 @@ class Role(Resource, Base):
         await call.add(made)
         await call.flush()
         return made
+
+    async def _check_holders(self, positions: Collection[str], call: Call) -> None:
+        from workspace.model.employee import check_holders
+
+        await check_holders(self, positions, call)
 
     def _check_free(self) -> None:
         if self.kind == "SYSTEM":

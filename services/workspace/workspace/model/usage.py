@@ -24,7 +24,7 @@ from workspace.telling import Manner, notify
 
 EXPLAINED_WITHIN = 5
 # What a rule takes where it says no threshold.
-USUAL = {"SILENCE": 14, "TIMELINESS": 2, "COMPLETENESS": 100, "CLOSE_MARK": 7}
+USUAL = {"CERTIFICATE": 30, "SILENCE": 14, "TIMELINESS": 2, "COMPLETENESS": 100, "CLOSE_MARK": 7}
 DECIDED = ("CONFIRMED", "WAIVED", "CLOSED")
 
 
@@ -47,6 +47,7 @@ class UsageRule(Resource, Base):
     amount: Mapped[Money | None]
     review_date: Mapped[date | None]
     state: Mapped[str]
+    certificates: Mapped[list[str]]
     covered_date: Mapped[date | None]
 
     async def creating(self, call: Call) -> None:
@@ -90,6 +91,8 @@ class UsageRule(Resource, Base):
                     "usage_rule.collection", "OUT_OF_RANGE", "只能是线索或商机", "Leads or opportunities."
                 )
             )
+        if self.kind == "CERTIFICATE" and not self.certificates:
+            raise Validation(required("usage_rule.certificates"))
         if self.kind != "COMPLETENESS":
             return
         check_collection(self.collection)
