@@ -34,6 +34,7 @@ from sales.jobs import (
     follow_targets,
     list_incumbents,
     mind_calls,
+    mind_support,
     miss_visits,
     print_quotes,
     remind_of_tasks,
@@ -92,6 +93,7 @@ def app() -> App:
         schedules=[
             sweep_leads,
             mind_calls,
+            mind_support,
             follow_targets,
             follow_registrations,
             remind_of_tasks,

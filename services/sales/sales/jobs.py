@@ -24,6 +24,7 @@ from sales.model.quote import ACCEPTABLE, Quote
 from sales.model.quote_records import QuotePricing
 from sales.model.sales_task import DUE_BEFORE, SalesTask
 from sales.model.sales_task import OPEN as TASK_OPEN
+from sales.model.support_request import mind_requests
 from sales.model.target import Target
 from sales.model.visit import Visit
 from sales.printing import print_unprinted
@@ -105,6 +106,12 @@ async def follow_targets(as_of: datetime, call: Call) -> None:
         target.remind(day, call)
     if wrong:
         log.error("targets were not the sum of their facts and are now", extra={"targets": wrong[:50]})
+
+
+@every("5m", collapse=True)
+async def mind_support(as_of: datetime, call: Call) -> None:
+    """Passes on requests for help that nobody has answered, and lets those out who were let in long enough."""
+    await mind_requests(as_of, AT_ONCE, call)
 
 
 @every("5m", collapse=True)

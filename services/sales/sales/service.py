@@ -43,6 +43,7 @@ from sales.model.purchase import Purchase
 from sales.model.quote import Quote, changes
 from sales.model.quote_link import make_link, opened, revoke_links, shown
 from sales.model.quote_records import last_price
+from sales.model.support_request import SupportRequest
 from sales.model.tip import Tip, beside, experts
 from sales.model.upsell_proposal import UpsellProposal
 from sales.model.visit import Visit, route
@@ -79,6 +80,7 @@ class SalesService(LeadMethods, TargetMethods, TelesalesMethods, AppraisalMethod
     tips = Standard(Tip)
     course_completions = Standard(CourseCompletion)
     purchases = Standard(Purchase)
+    support_requests = Standard(SupportRequest)
     upsell_proposals = Standard(UpsellProposal)
 
     async def CreateLead(self, request: Any, call: Call) -> Lead | pb.Lead:
@@ -155,6 +157,16 @@ class SalesService(LeadMethods, TargetMethods, TelesalesMethods, AppraisalMethod
 
     async def SuggestTips(self, request: pb.SuggestTipsRequest, call: Call) -> dict[str, Any]:
         return {"tips": await beside(await call.load(Opportunity, request.name, lock=False), call)}
+
+    async def AnswerSupportRequest(self, request: pb.SupportWordsRequest, call: Call) -> SupportRequest:
+        asked = await call.load(SupportRequest, request)
+        asked.reply(request.text, call)
+        return asked
+
+    async def DeclineSupportRequest(self, request: pb.SupportWordsRequest, call: Call) -> SupportRequest:
+        asked = await call.load(SupportRequest, request)
+        await asked.decline(request.text, call)
+        return asked
 
     async def AdjustForecast(self, request: pb.AdjustForecastRequest, call: Call) -> Forecast:
         row = await call.load(Forecast, request)

@@ -55,6 +55,7 @@ def pipeline(sales: Service) -> Made:
 
 
 @pytest.mark.capability("s.process")
+@pytest.mark.capability("s.support")
 async def test_a_stage_is_left_when_everything_is_there_and_every_gap_is_told_at_once(
     sales: Service, pipeline: Made, account: Made
 ) -> None:
@@ -105,6 +106,7 @@ async def test_a_stage_is_left_when_everything_is_there_and_every_gap_is_told_at
 
 
 @pytest.mark.capability("s.process")
+@pytest.mark.capability("s.support")
 async def test_files_follow_ups_courses_and_approvals_stand_at_the_gates(
     sales: Service, pipeline: Made, deal: Made
 ) -> None:

@@ -73,6 +73,10 @@ NOTICES: dict[str, Notice] = {
         "support", "supportRequest.name", ("people",),
         "请求支持：{supportRequest.question}", "Help is asked for: {supportRequest.question}", asked=True,
     ),
+    "crm.sales.v1.SupportAnswered": Notice(
+        "support", "supportRequest.name", ("people",),
+        "支持请求已有答复：{supportRequest.question}", "There is an answer: {supportRequest.question}",
+    ),
     "crm.sales.v1.AppraisalPublished": Notice(
         "appraisal", "appraisal.name", ("people",),
         "{appraisal.month} 的绩效考核已公布", "Your appraisal of {appraisal.month} was published",
@@ -239,6 +243,9 @@ TODOS: dict[str, ToDo] = {
     "crm.sales.v1.SalesTaskAssigned": ToDo(
         "salesTask.name", ("people",), "{salesTask.displayName}", due="salesTask.dueTime",
     ),
+    "crm.sales.v1.SupportRequested": ToDo(
+        "supportRequest.name", ("people",), "支持：{supportRequest.question}", due="due", links=("supportRequest.opportunity",),
+    ),
     "crm.sales.v1.AppraisalPublished": ToDo(
         "appraisal.name", ("people",), "确认 {appraisal.month} 的绩效考核", due="due",
     ),
@@ -249,6 +256,7 @@ OVER: dict[str, str] = {
     "crm.customer.v1.CollisionDecided": "case.name",
     "crm.sales.v1.SalesTaskFinished": "salesTask.name",
     "crm.sales.v1.AppraisalConfirmed": "appraisal.name",
+    "crm.sales.v1.SupportAnswered": "supportRequest.name",
 }
 
 

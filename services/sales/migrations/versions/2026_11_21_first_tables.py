@@ -1506,6 +1506,7 @@ def upgrade() -> None:
         sa.Column("credit", postgresql.JSONB(), server_default=sa.text("'[]'"), nullable=False),
         sa.Column("deal_registration", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("upsell_proposal", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("reviews", postgresql.JSONB(), server_default=sa.text("'[]'"), nullable=False),
         sa.Column("handovers", postgresql.JSONB(), server_default=sa.text("'[]'"), nullable=False),
         sa.Column("state", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("number", sa.Text(), server_default=sa.text("''"), nullable=False),
@@ -2149,6 +2150,74 @@ def upgrade() -> None:
     op.create_index("sold_prices_account_index", "sold_prices", ["account", "product", "time"], unique=False)
     op.create_index(
         "sold_prices_level_index", "sold_prices", ["product", "level", "currency", "time"], unique=False
+    )
+    op.create_table(
+        "support_requests",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("opportunity", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("kind", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("question", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("skill", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("experts", postgresql.ARRAY(sa.Text()), server_default=sa.text("'{}'"), nullable=False),
+        sa.Column("expert", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("due_time", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("asked", postgresql.JSONB(), server_default=sa.text("'[]'"), nullable=False),
+        sa.Column("answer", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("patience_minutes", sa.Integer(), server_default=sa.text("0"), nullable=False),
+        sa.Column("let_in", postgresql.ARRAY(sa.Text()), server_default=sa.text("'{}'"), nullable=False),
+        sa.Column("state", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("number", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("owner", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("department", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column(
+            "collaborators", postgresql.ARRAY(sa.Text()), server_default=sa.text("'{}'"), nullable=False
+        ),
+        sa.Column("pending_approval", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("create_time", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("update_time", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("creator", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column(
+            "custom", postgresql.JSONB(astext_type=sa.Text()), server_default=sa.text("'{}'"), nullable=False
+        ),
+        sa.Column("version", sa.Integer(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("support_requests_pkey")),
+    )
+    op.create_index(
+        "support_requests_department_update_time_index",
+        "support_requests",
+        ["department", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "support_requests_due_index",
+        "support_requests",
+        ["due_time"],
+        unique=False,
+        postgresql_where=sa.text("state IN ('OPEN', 'ACCEPTED')"),
+    )
+    op.create_index(
+        "support_requests_expert_index",
+        "support_requests",
+        ["expert", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "support_requests_opportunity_index",
+        "support_requests",
+        ["opportunity", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "support_requests_owner_update_time_index",
+        "support_requests",
+        ["owner", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "support_requests_update_time_index",
+        "support_requests",
+        [sa.literal_column("update_time DESC"), "id"],
+        unique=False,
     )
     op.create_table(
         "target_facts",
@@ -3307,6 +3376,37 @@ def upgrade() -> None:
         postgresql_with={"fastupdate": "off"},
     )
     op.create_table(
+        "support_requests_search",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column(
+            "search_grams", postgresql.ARRAY(sa.Text(collation="C")), server_default="{}", nullable=False
+        ),
+        sa.Column("search_text", sa.Text(collation="C"), server_default="", nullable=False),
+        sa.Column(
+            "search_pinyin", postgresql.ARRAY(sa.Text(collation="C")), server_default="{}", nullable=False
+        ),
+        sa.ForeignKeyConstraint(
+            ["id"], ["support_requests.id"], name=op.f("support_requests_search_id_fkey"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("support_requests_search_pkey")),
+    )
+    op.create_index(
+        "ix_support_requests_search_search_grams",
+        "support_requests_search",
+        ["search_grams"],
+        unique=False,
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "off"},
+    )
+    op.create_index(
+        "ix_support_requests_search_search_pinyin",
+        "support_requests_search",
+        [sa.literal_column("array_to_tsvector(search_pinyin)")],
+        unique=False,
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "off"},
+    )
+    op.create_table(
         "targets_search",
         sa.Column("id", sa.Uuid(), nullable=False),
         sa.Column(
@@ -3485,6 +3585,19 @@ def downgrade() -> None:
         postgresql_with={"fastupdate": "off"},
     )
     op.drop_table("targets_search")
+    op.drop_index(
+        "ix_support_requests_search_search_pinyin",
+        table_name="support_requests_search",
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "off"},
+    )
+    op.drop_index(
+        "ix_support_requests_search_search_grams",
+        table_name="support_requests_search",
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "off"},
+    )
+    op.drop_table("support_requests_search")
     op.drop_index(
         "ix_sales_tasks_search_search_pinyin",
         table_name="sales_tasks_search",
@@ -3849,6 +3962,17 @@ def downgrade() -> None:
     op.drop_index("target_facts_department_update_time_index", table_name="target_facts")
     op.drop_index("target_facts_day_index", table_name="target_facts")
     op.drop_table("target_facts")
+    op.drop_index("support_requests_update_time_index", table_name="support_requests")
+    op.drop_index("support_requests_owner_update_time_index", table_name="support_requests")
+    op.drop_index("support_requests_opportunity_index", table_name="support_requests")
+    op.drop_index("support_requests_expert_index", table_name="support_requests")
+    op.drop_index(
+        "support_requests_due_index",
+        table_name="support_requests",
+        postgresql_where=sa.text("state IN ('OPEN', 'ACCEPTED')"),
+    )
+    op.drop_index("support_requests_department_update_time_index", table_name="support_requests")
+    op.drop_table("support_requests")
     op.drop_index("sold_prices_level_index", table_name="sold_prices")
     op.drop_index("sold_prices_account_index", table_name="sold_prices")
     op.drop_table("sold_prices")

@@ -83,6 +83,7 @@ class Opportunity(Resource, Base):
     handovers: Mapped[Any]
     deal_registration: Mapped[str]
     upsell_proposal: Mapped[str]
+    reviews: Mapped[Any]
     state: Mapped[str]
 
     async def creating(self, call: Call) -> None:
@@ -227,6 +228,14 @@ class Opportunity(Resource, Base):
         self.probability_source, self.credit, self.handovers = "STAGE", [], []
         self._enter(await self.its_pipeline(call), self.stage, call)
         call.emit(events.OpportunityReopened, opportunity=self)
+
+    def review(self, findings: str, call: Call) -> None:
+        """Notes what a look at it has found; nothing else changes."""
+        self.check_state("OPEN", "SUSPENDED")
+        found = pb.Opportunity.Review(
+            actor=call.caller.actor, time=to_timestamp(call.now), stage=self.stage, findings=findings
+        )
+        self.reviews = [*self.reviews, found]
 
     def follow(self, owner: str, department: str) -> None:
         """Goes with its account to another owner; stage and state stay."""
