@@ -163,11 +163,6 @@ class SalesService(LeadMethods, TargetMethods, TelesalesMethods, AppraisalMethod
         asked.reply(request.text, call)
         return asked
 
-    async def DeclineSupportRequest(self, request: pb.SupportWordsRequest, call: Call) -> SupportRequest:
-        asked = await call.load(SupportRequest, request)
-        await asked.decline(request.text, call)
-        return asked
-
     async def AdjustForecast(self, request: pb.AdjustForecastRequest, call: Call) -> Forecast:
         row = await call.load(Forecast, request)
         row.adjust(Money.of(request.amount.amount, request.amount.currency_code), request.note, call)

@@ -18,6 +18,8 @@ class TestSales(Conformance):
         },
         "priceBooks": {"currency": "CNY"},
         "appraisalStandards": {"currency": "CNY"},
+        # Somebody who is asked and reads none of it otherwise.
+        "supportRequests": {"experts": ["employees/01900000-0000-7000-8000-0000000000e8"]},
         "quotes": {"currency": "CNY"},
         "targets": {"currency": "CNY", "actions": [{"text": "每周复盘"}]},
         "commissionPlans": {"currency": "CNY", "validFromDate": {"year": 2031, "month": 1, "day": 1}},

@@ -82,13 +82,13 @@ class SupportRequest(Resource, Base):
         self.state, self.answer = "ANSWERED", said
         call.emit(events.SupportAnswered, support_request=self, people=[self.owner])
 
-    async def decline(self, said: str, call: Call) -> None:
+    async def decline(self, text: str, call: Call) -> None:
         """The one who is asked cannot help: the next one is asked at once."""
         self._only_expert(call)
         self.check_state(*WAITING)
         async with call.everybody():
-            if not await self._ask_next(said, call):
-                self.state, self.answer = "DECLINED", said
+            if not await self._ask_next(text, call):
+                self.state, self.answer = "DECLINED", text
                 call.emit(events.SupportAnswered, support_request=self, people=[self.owner])
             await call.flush()
 
