@@ -21,6 +21,9 @@ ROLES = Path(__file__).resolve().parents[2] / "services" / "workspace" / "worksp
 
 API = "crm-api"
 SCOPE = "crm"
+SIGNED_IN_SECONDS = 10 * 3600
+# For how long a second factor is believed, by Keycloak and by every service.
+STEP_UP_SECONDS = 600
 
 
 def realm(web_origins: list[str], admin_secret: str) -> dict[str, Any]:
@@ -42,13 +45,17 @@ def realm(web_origins: list[str], admin_secret: str) -> dict[str, Any]:
         "accessTokenLifespan": 300,
         # Who does nothing for half an hour signs in anew, and everybody does after ten hours.
         "ssoSessionIdleTimeout": 1800,
-        "ssoSessionMaxLifespan": 10 * 3600,
+        "ssoSessionMaxLifespan": SIGNED_IN_SECONDS,
         "revokeRefreshToken": True,
         "refreshTokenMaxReuse": 0,
         "bruteForceProtected": True,
         "failureFactor": 5,
         "waitIncrementSeconds": 60,
         "maxFailureWaitSeconds": 900,
+        "browserFlow": "guanxi browser",
+        "authenticationFlows": _flows(),
+        "authenticatorConfig": [_level(1, SIGNED_IN_SECONDS), _level(2, STEP_UP_SECONDS)],
+        "attributes": {"acr.loa.map": json.dumps({"1": 1, "2": 2})},
         "passwordPolicy": "length(12) and notUsername(undefined) and notContainsUsername(undefined)"
         " and passwordHistory(5)",
         "eventsEnabled": True,
@@ -128,6 +135,53 @@ _SYNCHRONISATION = [
 ]
 
 
+def _flows() -> list[dict[str, Any]]:
+    """Signing in: a password is level 1; who asks for level 2 (`acr_values=2`) gives a one-time password, too."""
+
+    def flow(alias: str, *steps: dict[str, Any], top: bool = False) -> dict[str, Any]:
+        numbered = [{"priority": 10 * number, **step} for number, step in enumerate(steps, 1)]
+        return {
+            "alias": alias, "providerId": "basic-flow", "topLevel": top, "builtIn": False,
+            "authenticationExecutions": numbered,
+        }  # fmt: skip
+
+    def step(authenticator: str, requirement: str = "REQUIRED", config: str = "") -> dict[str, Any]:
+        found = {"authenticator": authenticator, "requirement": requirement, "authenticatorFlow": False}
+        return found | ({"authenticatorConfig": config} if config else {})
+
+    def inner(alias: str, requirement: str) -> dict[str, Any]:
+        return {"flowAlias": alias, "requirement": requirement, "authenticatorFlow": True}
+
+    level = "conditional-level-of-authentication"
+    return [
+        flow(
+            "guanxi browser",
+            step("auth-cookie", "ALTERNATIVE"),
+            inner("guanxi sign-in", "ALTERNATIVE"),
+            top=True,
+        ),
+        flow(
+            "guanxi sign-in",
+            inner("guanxi password", "CONDITIONAL"),
+            inner("guanxi second factor", "CONDITIONAL"),
+        ),
+        flow("guanxi password", step(level, config="level 1"), step("auth-username-password-form")),
+        flow("guanxi second factor", step(level, config="level 2"), step("auth-otp-form")),
+        flow(
+            "direct grant",
+            step("direct-grant-validate-username"),
+            step("direct-grant-validate-password"),
+            top=True,
+        ),
+        flow("registration", step("auth-cookie", "DISABLED"), top=True),
+    ]
+
+
+def _level(number: int, seconds: int) -> dict[str, Any]:
+    config = {"loa-condition-level": str(number), "loa-max-age": str(seconds)}
+    return {"alias": f"level {number}", "config": config}
+
+
 def _clients(web_origins: list[str], admin_secret: str) -> list[dict[str, Any]]:
     closed = {
         "protocol": "openid-connect",
@@ -183,6 +237,22 @@ def _mappers() -> list[dict[str, Any]]:
         mapper("audience", "oidc-audience-mapper", audience),
         mapper("sub", "oidc-sub-mapper", {"access.token.claim": "true", "introspection.token.claim": "true"}),
         mapper("roles", "oidc-usermodel-realm-role-mapper", roles),
+        mapper(
+            "groups",
+            "oidc-group-membership-mapper",
+            {**everywhere, "claim.name": "groups", "full.path": "true"},
+        ),
+        mapper("acr", "oidc-acr-mapper", {"access.token.claim": "true", "id.token.claim": "true"}),
+        mapper(
+            "auth_time",
+            "oidc-usersessionmodel-note-mapper",
+            {
+                **everywhere,
+                "claim.name": "auth_time",
+                "user.session.note": "AUTH_TIME",
+                "jsonType.label": "long",
+            },
+        ),
         attribute("preferred_username", "username"),
         attribute("name", "displayName"),
         attribute("locale", "locale"),

@@ -52,8 +52,8 @@ class Callers:
         """The caller as the configuration knows it now; Refusal for a token that is not valid."""
         try:
             return self._directory.caller(await self._verifier.verify(token), CHINESE, "")
-        except Unauthenticated:
-            raise Refusal("UNAUTHENTICATED", "UNAUTHENTICATED") from None
+        except Unauthenticated as problem:
+            raise Refusal("UNAUTHENTICATED", problem.reason) from None
 
     def visible(self, caller: Caller, collection: str, record: Mapping[str, Any]) -> bool:
         """True where the caller's data scope covers the record, which is JSON."""

@@ -22,6 +22,7 @@ REFERENCE = "google.api.resource_reference"
 # Numbers of crm.options.v1.StandardMethod.
 GET, LIST, CREATE, UPDATE, DELETE = 1, 2, 3, 4, 5
 KEY_REQUIRED = "crm.options.v1.idempotency_key_required"
+STEP_UP = "crm.options.v1.step_up"
 
 type_names = {value: name for name, value in FieldDescriptor.__dict__.items() if name.startswith("TYPE_")}
 

@@ -26,6 +26,7 @@ from gateway.descriptors import (
     RESOURCE,
     RESOURCE_TYPE,
     STANDARD,
+    STEP_UP,
     TEXT,
     UPDATE,
     VERB,
@@ -205,6 +206,8 @@ class _Document:
         }
         if reasons := self._reasons(route, comment):
             operation["x-reasons"] = reasons
+        if self._descriptors.option(method, STEP_UP):
+            operation["x-step-up"] = True
         if route.method.permission == "public":
             operation["security"] = []
         if route.body:

@@ -20,6 +20,7 @@ from typing import Any
 from urllib.parse import urlencode, urlsplit
 
 import httpx
+from crmkit.auth import SECOND_FACTOR
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
@@ -165,8 +166,13 @@ class Sessions:
         entry = self._lookup(f"employee.{employee.partition('/')[2]}") if employee else None
         return bool(entry) and session.began <= (entry or {}).get("signedOut", 0)
 
-    async def begin(self, return_to: str, redirect_uri: str) -> tuple[str, list[tuple[bytes, bytes]]]:
-        """Where to send the browser to sign in, and the cookie that it brings back."""
+    async def begin(
+        self, return_to: str, redirect_uri: str, step_up: bool = False
+    ) -> tuple[str, list[tuple[bytes, bytes]]]:
+        """Where to send the browser to sign in, and the cookie that it brings back.
+
+        To step up is to sign in anew, with a second factor, whatever session the provider knows of.
+        """
         verifier, state, nonce = (secrets.token_urlsafe(32) for _ in range(3))
         challenge = urlsafe_b64encode(sha256(verifier.encode()).digest()).decode().rstrip("=")
         query = {
@@ -178,6 +184,7 @@ class Sessions:
             "nonce": nonce,
             "code_challenge": challenge,
             "code_challenge_method": "S256",
+            **({"acr_values": SECOND_FACTOR, "prompt": "login"} if step_up else {}),
         }
         pending = {
             "verifier": verifier,

@@ -66,8 +66,10 @@ class Witness:
 
     def signed_in(self, token: str, scope: Any) -> None:
         """A session was opened."""
-        person = actor_of(token)
-        self.tell(pb.SignedIn(person=person, method="browser", **_place(scope)), person, person)
+        person, claims = actor_of(token), claims_of(token)
+        groups = [str(one) for name in ("groups", "roles") for one in claims.get(name) or ()]
+        fact = pb.SignedIn(person=person, method="browser", groups=groups, **_place(scope))
+        self.tell(fact, person, person)
 
     def sign_in_refused(self, token: str, reason: str, scope: Any) -> None:
         """A session was not opened."""

@@ -169,6 +169,18 @@ async def test_signing_in_gives_a_session_without_a_token_in_the_browser(
     assert all("e30." not in cookie.value for cookie in gateway.client.cookies.jar if cookie.value)
 
 
+async def test_who_is_signed_in_and_signs_in_again_gives_a_second_factor(gateway: Gateway) -> None:
+    async def asked() -> dict[str, list[str]]:
+        answer = await gateway.client.get("/session/sign-in")
+        return parse_qs(urlsplit(answer.headers["location"]).query)
+
+    first = await asked()
+    assert "acr_values" not in first and "prompt" not in first
+    await signed_in(gateway)
+    again = await asked()
+    assert (again["acr_values"], again["prompt"]) == (["2"], ["login"])
+
+
 async def test_a_call_that_changes_something_needs_the_sessions_token(gateway: Gateway, echo: Echo) -> None:
     csrf = (await signed_in(gateway))["csrf"]
     win = "/v1/things/1:win"

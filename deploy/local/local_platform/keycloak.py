@@ -66,7 +66,7 @@ async def keycloak(
     )
     await server.start()
     try:
-        await server.ready(lambda: _is_ready(f"{url}/realms/guanxi"), within=180)
+        await server.ready(lambda: _is_ready(f"{url}/realms/guanxi"), within=420)
         yield f"{url}/realms/guanxi"
     finally:
         await server.stop()

@@ -2,8 +2,10 @@
 
 import base64
 import hashlib
+import hmac
 import re
 import secrets
+import time
 from dataclasses import dataclass
 from html import unescape
 from typing import Any
@@ -25,8 +27,14 @@ class Tokens:
     id_token: str
 
 
-async def sign_in(issuer: str, username: str, redirect_uri: str, keys: Secrets | None = None) -> Tokens:
-    """Sign in as a browser would and return the tokens. Nothing need listen at `redirect_uri`."""
+async def sign_in(
+    issuer: str, username: str, redirect_uri: str, keys: Secrets | None = None, *, second_factor: bool = False
+) -> Tokens:
+    """Sign in as a browser would and return the tokens. Nothing need listen at `redirect_uri`.
+
+    With a second factor Keycloak asks for a one-time password, which is set up where there is none.
+    """
+    keys = keys or Secrets()
     verifier = secrets.token_urlsafe(48)
     challenge = base64.urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest()).rstrip(b"=").decode()
     async with httpx.AsyncClient(timeout=30) as browser:
@@ -41,18 +49,21 @@ async def sign_in(issuer: str, username: str, redirect_uri: str, keys: Secrets |
                 "state": secrets.token_urlsafe(8),
                 "code_challenge": challenge,
                 "code_challenge_method": "S256",
+                **({"acr_values": "2", "prompt": "login"} if second_factor else {}),
             },
         )
         page.raise_for_status()
         # Browsers trust loopback and send secure cookies there over plain HTTP; httpx does not.
         for cookie in browser.cookies.jar:
             cookie.secure = False
-        # Keycloak's form names its address; that of the dev issuer goes back to its own.
-        action = re.search(r'<form[^>]*\baction="([^"]+)"', page.text)
-        form = {"username": username}
-        if action:
-            form["password"] = people.password(people.load().people[username], keys or Secrets())
-        answer = await browser.post(unescape(action[1]) if action else str(page.url), data=form)
+        answer = await _fill_in(browser, page, username, keys)
+        while second_factor and not answer.headers.get("location", "").startswith(redirect_uri):
+            if answer.is_redirect:
+                answer = await browser.get(answer.headers["location"])
+            elif 'name="otp"' in answer.text or 'name="totp"' in answer.text:
+                answer = await _fill_in(browser, answer, username, keys)
+            else:
+                break
         found = parse_qs(urlsplit(answer.headers.get("location", "")).query)
         if "code" not in found:
             raise ValueError(f"{username} could not sign in: status {answer.status_code}")
@@ -64,6 +75,32 @@ async def sign_in(issuer: str, username: str, redirect_uri: str, keys: Secrets |
             redirect_uri=redirect_uri,
             code_verifier=verifier,
         )
+
+
+async def _fill_in(
+    browser: httpx.AsyncClient, page: httpx.Response, username: str, keys: Secrets
+) -> httpx.Response:
+    """Send the form of a page: name, password or one-time password."""
+    # Keycloak's form names its address; that of the dev issuer goes back to its own.
+    action = re.search(r'<form[^>]*\baction="([^"]+)"', page.text)
+    shared = keys.get(f"otp.{username}")
+    if 'name="otp"' in page.text:
+        form = {"otp": one_time_password(shared)}
+    elif 'name="totp"' in page.text:
+        # Whoever sets it up says what is shared from then on.
+        form = {"totp": one_time_password(shared), "totpSecret": shared, "userLabel": "script"}
+    else:
+        form = {"username": username}
+        if action:
+            form["password"] = people.password(people.load().people[username], keys)
+    return await browser.post(unescape(action[1]) if action else str(page.url), data=form)
+
+
+def one_time_password(shared: str) -> str:
+    """The six digits of this half minute (RFC 6238)."""
+    digest = hmac.digest(shared.encode(), int(time.time() // 30).to_bytes(8, "big"), "sha1")
+    place = digest[-1] & 15
+    return f"{(int.from_bytes(digest[place : place + 4], 'big') & 0x7FFFFFFF) % 1_000_000:06}"
 
 
 async def refresh(issuer: str, tokens: Tokens) -> Tokens:

@@ -18,7 +18,7 @@ from local_platform.signin import discover, refresh, sign_in
 ORIGIN = "http://127.0.0.1:8080"
 BACK = f"{ORIGIN}/session/callback"
 # What Keycloak adds of its own to every access token.
-PROTOCOL = {"jti", "sid", "auth_time", "scope"}
+PROTOCOL = {"jti", "sid", "scope"}
 
 
 def missing() -> str:
@@ -42,6 +42,7 @@ async def test_a_real_keycloak_gives_the_tokens_of_the_dev_issuer_and_refuses_wh
     async with keycloak(STATE / "keycloak-of-tests", free_port(), [ORIGIN], Secrets()) as url:
         for username in ("admin", "sales2", "partner", "customer"):
             await says_the_same_of(username, url, issuer_url)
+        await gives_the_second_level_for_a_one_time_password(url)
         await rotates_refresh_tokens(url)
         await grants_nothing_for_a_password_and_nothing_without_a_challenge(url)
         await lets_the_synchronisation_read_people_and_departments(url)
@@ -50,10 +51,20 @@ async def test_a_real_keycloak_gives_the_tokens_of_the_dev_issuer_and_refuses_wh
 async def says_the_same_of(username: str, keycloak_url: str, issuer_url: str) -> None:
     real = await claims(keycloak_url, username)
     local = await claims(issuer_url, username)
-    assert real.keys() - PROTOCOL == local.keys()
+    # Departments are groups there; here nobody is in any.
+    assert real.keys() - PROTOCOL - {"groups"} == local.keys()
+    assert (real["acr"], local["acr"]) == ("1", "2") and real["auth_time"] <= real["iat"]
     assert real["exp"] - real["iat"] == local["exp"] - local["iat"] == 300
-    same = local.keys() - {"iss", "exp", "iat"}
+    same = local.keys() - {"iss", "exp", "iat", "acr", "auth_time"}
     assert {claim: real[claim] for claim in same} == {claim: local[claim] for claim in same}
+
+
+async def gives_the_second_level_for_a_one_time_password(keycloak_url: str) -> None:
+    # The first time it is set up, from then on it is asked for.
+    for _ in range(2):
+        strong = await claims(keycloak_url, "finance", second_factor=True)
+        assert strong["acr"] == "2" and strong["iat"] - strong["auth_time"] < 60
+        assert (await claims(keycloak_url, "finance"))["acr"] == "1"
 
 
 async def rotates_refresh_tokens(keycloak_url: str) -> None:
@@ -132,8 +143,8 @@ def keeps_what_the_rules_want(told: dict[str, Any], clients: dict[str, Any]) -> 
     assert web["redirectUris"] == [f"{ORIGIN}/*"]
 
 
-async def claims(issuer: str, username: str) -> dict[str, Any]:
-    tokens = await sign_in(issuer, username, BACK)
+async def claims(issuer: str, username: str, *, second_factor: bool = False) -> dict[str, Any]:
+    tokens = await sign_in(issuer, username, BACK, second_factor=second_factor)
     async with httpx.AsyncClient() as client:
         endpoints = await discover(client, issuer)
         document = (await client.get(endpoints["jwks_uri"])).json()

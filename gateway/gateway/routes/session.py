@@ -44,11 +44,17 @@ def router(
 
     @routes.get("/sign-in")
     async def sign_in(request: Request, return_to: str = "/") -> Response:
-        """Sends the browser to the provider; afterwards it comes back to `return_to`, a path of this site."""
+        """Sends the browser to the provider; afterwards it comes back to `return_to`, a path of this site.
+
+        Who is signed in already has come to do what wants a second factor.
+        """
         local = return_to.startswith("/") and not return_to.startswith(("//", "/\\"))
-        url, cookies = await sessions.begin(
-            return_to if local else "/", f"{_base(request, settings)}/session/callback"
+        target = return_to if local else "/"
+        back, known = (
+            f"{_base(request, settings)}/session/callback",
+            await _signed_in(sessions, request.scope),
         )
+        url, cookies = await sessions.begin(target, back, step_up=known)
         return _redirect(url, cookies)
 
     @routes.get("/callback")
@@ -78,6 +84,14 @@ def router(
         return JSONResponse(keys.jwks(), headers={"cache-control": "public, max-age=300"})
 
     return routes
+
+
+async def _signed_in(sessions: Sessions, scope: Any) -> bool:
+    try:
+        return await sessions.of(scope) is not None
+    except Refusal:
+        # What has run out, or was ended by others, is no session.
+        return False
 
 
 def _base(request: Request, settings: Settings) -> str:

@@ -100,6 +100,10 @@ class Role:
     grants: tuple[Grant, ...] = ()
     # What it takes from single fields, by collection.
     fields: Mapping[str, Levels] = field(default_factory=dict[str, Levels])
+    # The networks from which alone it is used; none: from everywhere.
+    networks: tuple[str, ...] = ()
+    # Whether who signed in without a second factor may not use it.
+    second_factor: bool = False
 
     def may(self, permission: str) -> bool:
         """True where the role gives the permission."""

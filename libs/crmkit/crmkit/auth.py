@@ -27,7 +27,7 @@ from crmkit.access import Access, Given, Grant, Organisation, People, Reach, Rol
 from crmkit.access import Scope as Scope
 from crmkit.background import ended
 from crmkit.customfields import CustomFields
-from crmkit.errors import CHINESE, ENGLISH, Unauthenticated
+from crmkit.errors import CHINESE, ENGLISH, PermissionDenied, Unauthenticated
 from crmkit.fieldlevels import NONE, FieldLevel, Levels, together
 
 ALGORITHMS = ["RS256", "ES256", "PS256"]
@@ -36,6 +36,9 @@ GATEWAY_ISSUER = "guanxi-gateway"
 TOKEN_CACHE = 2048
 ACCESS_CACHE = 4096
 ZONE = ZoneInfo("Asia/Shanghai")
+# The level of a sign-in with a second factor, and how long it is believed for what wants one.
+SECOND_FACTOR = "2"
+STEP_UP_MINUTES = 10
 # Keys are asked for again after an hour; while the issuer is away the known ones go on for a day.
 FRESH_SECONDS = 3600
 STALE_SECONDS = 24 * 3600
@@ -60,6 +63,8 @@ class Caller:
     locale: str = CHINESE
     address: str = ""
     principal: str = ""
+    # When the person last gave a second factor, in seconds of the epoch; None for who calls without a token.
+    confirmed: float | None = None
     approved: str = field(default="", compare=False)
     access: Access | Given | None = field(default=None, compare=False, repr=False)
     custom: CustomFields | None = field(default=None, compare=False, repr=False)
@@ -67,6 +72,14 @@ class Caller:
     def may(self, permission: str) -> bool:
         """True where the caller holds the permission."""
         return permission in self.permissions or "*" in self.permissions
+
+    def check_step_up(self) -> None:
+        """STEP_UP_REQUIRED unless the person has given a second factor a moment ago.
+
+        Work that goes on without a token was asked for by somebody who had one.
+        """
+        if self.confirmed is not None and time.time() - self.confirmed > STEP_UP_MINUTES * 60:
+            raise Unauthenticated("STEP_UP_REQUIRED", minutes=STEP_UP_MINUTES)
 
     @property
     def is_system(self) -> bool:
@@ -143,7 +156,7 @@ class Directory:
         contact = str(claims.get("contact", ""))
         entry: Mapping[str, Any] = self._config.get(f"employee.{_id(employee)}") or {} if employee else {}
         if entry.get("disabled"):
-            raise Unauthenticated
+            raise Unauthenticated("EMPLOYEE_FROZEN" if entry.get("frozen") else "UNAUTHENTICATED")
         if (ended := entry.get("signedOut")) and claims.get("iat", ended + 1) <= ended:
             # All sessions of the person were ended after this token was given.
             raise Unauthenticated
@@ -154,6 +167,12 @@ class Directory:
         department = str(entry.get("department", ""))
         posts = (department, *entry.get("departments", ()))
         access = self._accessed(employee, roles, posts, staff=not account)
+        for role in access.roles if address else ():
+            if not in_networks(address, role.networks):
+                raise PermissionDenied("IP_NOT_ALLOWED")
+        confirmed = _confirmed(claims)
+        if confirmed == 0.0 and any(role.second_factor for role in access.roles):
+            raise Unauthenticated("SECOND_FACTOR_REQUIRED")
         return Caller(
             actor=employee or contact or f"users/{claims['sub']}",
             employee=employee,
@@ -167,6 +186,7 @@ class Directory:
             locale=locale,
             address=address,
             principal=f"{claims['iss']}|{claims['sub']}",
+            confirmed=confirmed,
             access=access,
             custom=self.custom,
         )
@@ -238,7 +258,8 @@ class Directory:
             grants = tuple(Grant.read(grant) for grant in entry.get("grants", ()))
             permissions = self._expand(tuple(entry.get("permissions", ())))
             scope, fields = Scope(entry.get("scope", "OWN")), _fields(entry.get("fields", ()))
-            self._roles[code] = Role(code, permissions, scope, grants, fields)
+            networks, strong = tuple(entry.get("networks", ())), bool(entry.get("secondFactor"))
+            self._roles[code] = Role(code, permissions, scope, grants, fields, networks, strong)
         return self._roles[code]
 
     def _key_caller(self, claims: Mapping[str, Any], locale: str, address: str) -> Caller:
@@ -263,6 +284,7 @@ class Directory:
             locale=locale,
             address=address,
             principal=key,
+            confirmed=_confirmed(claims),
             access=access,
             custom=self.custom,
         )
@@ -468,6 +490,13 @@ def in_networks(address: str, networks: Sequence[str]) -> bool:
 def locale_of(accept_language: str) -> str:
     """The locale that an Accept-Language header asks for: en where it says so first, else zh-CN."""
     return ENGLISH if accept_language.lower().lstrip().startswith("en") else CHINESE
+
+
+def _confirmed(claims: Mapping[str, Any]) -> float | None:
+    """When a second factor was given; 0 for a token that tells of none, None where there is no token."""
+    if not claims.get("iss"):
+        return None
+    return float(claims.get("auth_time") or 0) if str(claims.get("acr", "")) == SECOND_FACTOR else 0.0
 
 
 def _fields(entries: Sequence[Mapping[str, str]]) -> dict[str, Levels]:

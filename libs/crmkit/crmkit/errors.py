@@ -119,8 +119,8 @@ class Unauthenticated(Problem):
 
     code = grpc.StatusCode.UNAUTHENTICATED
 
-    def __init__(self) -> None:
-        super().__init__("UNAUTHENTICATED")
+    def __init__(self, reason: str = "UNAUTHENTICATED", **metadata: Any) -> None:
+        super().__init__(reason, **metadata)
 
 
 class PermissionDenied(Problem):

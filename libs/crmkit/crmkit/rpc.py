@@ -1,6 +1,6 @@
 """The pipeline of every RPC, once.
 
-deadline and trace → authenticate → permission → required fields and limits
+deadline and trace → authenticate → permission → second factor → required fields and limits
 → request_id known? replay its reply
 → handler(message, call)          (read-only transaction if bound to GET)
 → flush → rows become messages → outbox rows and the replay record → commit → reply
@@ -87,6 +87,7 @@ class Method:
     reader: Reader | None
     read_only: bool
     key_required: bool
+    step_up: bool
     standard: int
 
     @property
@@ -147,6 +148,7 @@ def _compile(method: MethodDescriptor, implementation: object, standards: Mappin
         reader=reader,
         read_only=http.WhichOneof("pattern") == "get",
         key_required=option(method, options_pb2.idempotency_key_required),
+        step_up=option(method, options_pb2.step_up),
         standard=standard,
     )
 
@@ -233,6 +235,8 @@ class Pipeline:
         caller = await self.authenticate(metadata, locale, public=method.permission == PUBLIC)
         if method.permission not in {PUBLIC, ANYBODY} and not caller.may(method.permission):
             raise PermissionDenied("PERMISSION_DENIED", permission=method.permission)
+        if method.step_up:
+            caller.check_step_up()
         if len(data) > LARGEST_MESSAGE:
             raise ResourceExhausted("TOO_LARGE", limit="1 MiB")
         try:

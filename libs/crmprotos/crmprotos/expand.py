@@ -465,6 +465,9 @@ class _Standard:
             and _extensions(self.message)[options_pb2.resource].create_key_required
         ):
             _extensions(method)[options_pb2.idempotency_key_required] = True
+        writes = (options_pb2.CREATE, options_pb2.UPDATE, options_pb2.DELETE, options_pb2.BATCH_UPDATE)
+        if standard in writes and _extensions(self.message)[options_pb2.resource].step_up:
+            _extensions(method)[options_pb2.step_up] = True
         rule = _extensions(method)[annotations_pb2.http]
         setattr(rule, http, path % self.collection)
         rule.body = body

@@ -97,7 +97,7 @@ async def test_who_is_frozen_is_out_within_five_seconds(
         == "ILLEGAL_TRANSITION"
     )
     await elsewhere.has(f"employee.{person.subject}", disabled=True)
-    assert await office.refusal(client.ListTasks()) == "UNAUTHENTICATED"
+    assert await office.refusal(client.ListTasks()) == "EMPLOYEE_FROZEN"
     assert len(await workspace.facts("crm.workspace.v1.EmployeeFrozen", person.name)) == 1
     await workspace.admin.UnfreezeEmployee(name=person.name)
     await elsewhere.has(f"employee.{person.subject}", disabled=False)

@@ -1,12 +1,16 @@
 """Roles and posts through the front door: for a time, by position, never together, and what a change would do."""
 
+import asyncio
+import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
 import pytest
 from crmkit.auth import system
-from crmkit.testing import Refused, Service
+from crmkit.testing import Client, Refused, Service
+from customer.app import app as customer_app
+from sales.app import app as sales_app
 
 
 def instant(**ahead: float) -> str:
@@ -148,6 +152,53 @@ async def test_a_role_takes_fields_that_are_there_and_can_be_taken(workspace: Se
         "role.fields[7].field": "FIELD_ALWAYS_SHOWN",
         "role.fields[8].field": "REQUIRED",
     }
+
+
+async def test_a_change_of_role_counts_in_every_service_within_five_seconds(
+    workspace: Service, office: Any
+) -> None:
+    mark, changes = uuid4().hex[:6], 40
+    both = ["customer.accounts.read", "sales.leads.read", "workspace.tasks.read"]
+    made = await role(workspace, f"swift_{mark}", both, scope="ALL")
+    person = await office.hire(f"swift.{mark}", [made.code])
+    here = await office.client_of(person)
+    took: list[float] = []
+    async with (
+        workspace.parts.service(customer_app()) as customer,
+        workspace.parts.service(sales_app()) as sales,
+    ):
+        # The same token all the while: nobody signs in anew.
+        services = {
+            "customer": Client(customer.running, customer.channel, here.token).ListAccounts,
+            "sales": Client(sales.running, sales.channel, here.token).ListLeads,
+            "workspace": here.ListTasks,
+        }
+
+        async def counted(ask: Any, allowed: bool, begun: float) -> float:
+            while True:
+                try:
+                    await ask(pageSize=1)
+                    seen = True
+                except Refused as refused:
+                    assert refused.reason in {"PERMISSION_DENIED", "UNAUTHENTICATED"}
+                    seen = False
+                if seen == allowed:
+                    return time.monotonic() - begun
+                assert time.monotonic() - begun < 60
+                await asyncio.sleep(0.02)
+
+        for ask in services.values():
+            await counted(ask, True, time.monotonic())
+        for number in range(changes):
+            allowed = number % 2 == 1
+            wanted = both if allowed else ["workspace.notes.read"]
+            await workspace.admin.UpdateRole(
+                role={"name": made.name, "permissions": wanted}, updateMask="permissions"
+            )
+            begun = time.monotonic()
+            took += await asyncio.gather(*(counted(ask, allowed, begun) for ask in services.values()))
+    assert len(took) == 3 * changes
+    assert sorted(took)[int(len(took) * 0.99)] <= 5.0
 
 
 async def test_a_hidden_field_is_in_no_audit_entry_and_no_export_of_its_reader(

@@ -17,6 +17,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from sqlalchemy import select
 
 from workspace import exporting, invitations, publishing, rules, visits
+from workspace.alerts import raise_alert
 from workspace.asking import ask
 from workspace.model import attendance, audit, audit_tally, audit_told, known_record, usage_facts, work_record
 from workspace.model.api_key import ApiKey
@@ -64,6 +65,29 @@ async def on_interaction_told(event: Fact, call: Call) -> None:
 async def on_facts_told(events: list[Fact], call: Call) -> None:
     """What services say they have sent is held against what has come."""
     await audit_tally.keep(events, call)
+
+
+@listens("crm.gateway.v1.SignedIn")
+async def on_signed_in(event: Fact, call: Call) -> None:
+    """Whoever signs in has the roles of the groups that the identity provider names, and no others of that kind."""
+    collection, _, key = str(event.payload.get("person", "")).partition("/")
+    person = (
+        await call.find(Employee, Employee.id == UUID(key), lock=True) if collection == "employees" else None
+    )
+    if person is not None and person.state != "OFFBOARDED":
+        await person.in_groups(event.payload.get("groups", []), call)
+
+
+@listens("crm.*.v1.ResourceChanged", "crm.gateway.v1.SignedIn")
+async def on_emergency_account_used(events: list[Fact], call: Call) -> None:
+    """The use of an account that is for emergencies is told at once."""
+    actors = {str(event.payload.get("person") or event.actor) for event in events}
+    for actor in sorted(one for one in actors if one.startswith("employees/")):
+        entry: dict[str, Any] = call.config(f"employee.{actor.partition('/')[2]}") or {}
+        if entry.get("emergency"):
+            who = entry.get("displayName", "")
+            zh, en = f"应急账号“{who}”正在使用", f"The emergency account {who} is in use"
+            await raise_alert("EMERGENCY_ACCOUNT", actor, zh, en, call, key=f"{actor}:{call.now:%Y-%m-%dT%H}")
 
 
 async def on_personal_data_erased(event: customer.PersonalDataErased, call: Call) -> None:
@@ -438,6 +462,8 @@ async def on_calendar_event_cancelled(event: events.CalendarEventCancelled, call
 
 
 CONSUMERS = [
+    on_signed_in,
+    on_emergency_account_used,
     on_visit_planned,
     on_callback_scheduled,
     on_worth_a_task,

@@ -51,8 +51,8 @@ async def effective(person: Employee, call: Call) -> pb.ListEmployeePermissionsR
     for code in roles:
         held = answer.roles.add(role=code, source="GIVEN" if code in person.roles else "POSITION")
         if code not in person.roles and code in person.held(call.now):
-            held.source = "TEMPORARY"
-            if timed[code].HasField("until_time"):
+            held.source = "TEMPORARY" if code in timed else "IDENTITY"
+            if code in timed and timed[code].HasField("until_time"):
                 held.until_time.CopyFrom(timed[code].until_time)
     counted = [_counted(role) for role in roles.values()]
     scoped = set(_scoped())

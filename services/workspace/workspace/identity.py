@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 from uuid import UUID
 
+import structlog
 from crmkit import runs
 from crmkit.call import Call
 from crmkit.errors import CHINESE, FailedPrecondition, Problem
@@ -26,7 +27,7 @@ from keycloak import (
     KeycloakOpenIDConnection,
     KeycloakPostError,
 )
-from sqlalchemy import select
+from sqlalchemy import func, select
 
 from workspace.model.department import Department
 from workspace.model.employee import Employee
@@ -34,7 +35,12 @@ from workspace.model.role import Role
 from workspace.permissions import expand
 
 RUN = "SynchroniseIdentity"
+GROUPS = "ReadIdentityGroups"
 API_CLIENT = "crm-api"
+PAGE = 500
+
+log = structlog.get_logger(__name__)
+
 MODELS = {"departments": Department, "employees": Employee, "roles": Role}
 
 
@@ -102,7 +108,39 @@ async def fail(run: Run, problem: Problem, call: Call) -> None:
         employee.identity_error = problem.text(CHINESE)
 
 
-RUNS = {RUN: Kind(synchronise, fail)}
+async def queue_groups(call: Call) -> None:
+    """Has the members of groups that bring a role looked up."""
+    mapped = select(Role.id).where(Role.state == "ACTIVE", Role.identity_group != "").limit(1)
+    if call.running.settings.keycloak_url and await call.db.scalar(mapped) is not None:
+        await runs.start(call, GROUPS, "roles", {}, requester="system/workspace")
+
+
+async def read_groups(run: Run) -> None:
+    """Gives and takes the roles of groups, as Keycloak has their members now."""
+    if run.phase == "ENDED":
+        return
+    async with run.running.system_call(GROUPS, None) as call:
+        mapped = select(Role.identity_group).where(Role.state == "ACTIVE", Role.identity_group != "")
+        groups = set(await call.db.scalars(mapped))
+    found: dict[str, set[str]] = {}
+    async with Keycloak.at(run.running.settings) as keycloak:
+        for group in sorted(groups):
+            for username in await keycloak.members(group):
+                found.setdefault(username, set()).add(group)
+    async with run.chunk() as call:
+        concerned = Employee.username.in_(sorted(found)) | (func.cardinality(Employee.identity_roles) > 0)
+        people = select(Employee).where(concerned, Employee.state != "OFFBOARDED").order_by(Employee.id)
+        for person in list(await call.db.scalars(people.with_for_update())):
+            await person.in_groups(found.get(person.username, ()), call)
+        run.next_phase("ENDED")
+
+
+async def fail_groups(run: Run, problem: Problem, call: Call) -> None:
+    """The next hour asks again."""
+    log.warning("groups could not be read", reason=problem.reason)
+
+
+RUNS = {RUN: Kind(synchronise, fail), GROUPS: Kind(read_groups, fail_groups)}
 
 
 @dataclass(frozen=True)
@@ -228,6 +266,26 @@ class Keycloak:
         await self._put_into(subject, wanted.department)
         await self._give(subject, set(wanted.roles), set(managed))
         return subject
+
+    async def members(self, group: str) -> list[str]:
+        """The user names of a group, by its path, or of a realm role; none where it is not there."""
+        found: list[str] = []
+        try:
+            key = (await self.admin.a_get_group_by_path(group))["id"] if group.startswith("/") else ""
+            while True:
+                query = {"first": len(found), "max": PAGE}
+                page: list[dict[str, Any]] = (
+                    await self.admin.a_get_group_members(key, query)
+                    if key
+                    else await self.admin.a_get_realm_role_members(group, query)
+                )
+                found += [user["username"] for user in page]
+                if len(page) < PAGE:
+                    return found
+        except KeycloakGetError as error:
+            if error.response_code == 404:
+                return found
+            raise
 
     async def _move(self, group: dict[str, Any], parent: dict[str, Any]) -> None:
         """Keycloak moves a group that is posted as a child, and answers with 204, which the library takes ill."""

@@ -62,6 +62,7 @@ async def make_audit_months(as_of: datetime, call: Call) -> None:
 async def reconcile_identity(as_of: datetime, call: Call) -> None:
     """Keycloak gets what it refused or missed."""
     await identity.queue_unfinished(call)
+    await identity.queue_groups(call)
 
 
 @cron("10 2 * * *", collapse=True)

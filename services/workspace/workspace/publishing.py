@@ -126,6 +126,10 @@ async def _role(rows: Sequence[Role], call: Call) -> dict[str, Any] | None:
     entry: dict[str, Any] = {"permissions": list(role.permissions), "scope": role.scope, "label": label}
     if role.portal:
         entry["portal"] = True
+    if role.second_factor:
+        entry["secondFactor"] = True
+    if role.ip_ranges:
+        entry["networks"] = list(role.ip_ranges)
     if role.fields:
         entry["fields"] = [
             {
@@ -155,6 +159,8 @@ async def _employee(rows: Sequence[Employee], call: Call) -> dict[str, Any]:
         "department": employee.department,
         "departments": list(employee.posts),
         "disabled": employee.state != "ACTIVE",
+        **({"frozen": True} if employee.state == "FROZEN" else {}),
+        **({"emergency": True} if employee.emergency else {}),
         "roles": await _roles_of(employee, call),
         "displayName": employee.display_name,
         "superior": employee.superior or None,

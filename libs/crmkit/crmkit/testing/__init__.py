@@ -102,7 +102,7 @@ class Issuer:
         now = int(time.time())
         body = {
             "iss": self.url, "sub": person.subject, "aud": "crm-api", "azp": "guanxi-web", "typ": "Bearer",
-            "iat": now, "exp": now + 3600, **person.claims(), **claims,
+            "iat": now, "exp": now + 3600, "acr": "2", "auth_time": now, **person.claims(), **claims,
         }  # fmt: skip
         return jwt.encode({"alg": "RS256", "kid": "test", **(header or {})}, body, self.key)
 
@@ -113,7 +113,7 @@ class Client:
     def __init__(
         self, running: Running, channel: grpc.aio.Channel, token: str, locale: str = "zh-CN"
     ) -> None:
-        self._running, self._channel, self._token, self._locale = running, channel, token, locale
+        self._running, self._channel, self.token, self._locale = running, channel, token, locale
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
         method = self._running.pipeline.methods[name]
@@ -134,7 +134,7 @@ class Client:
         service = self._running.app.descriptor.full_name
         call = cast("Callable[..., Awaitable[bytes]]", self._channel.unary_unary(f"/{service}/{name}"))
         headers = {
-            "authorization": f"Bearer {self._token}",
+            "authorization": f"Bearer {self.token}",
             "accept-language": self._locale,
             **(metadata or {}),
         }

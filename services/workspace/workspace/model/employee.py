@@ -13,7 +13,7 @@ from crmkit.company import today
 from crmkit.errors import FailedPrecondition, PermissionDenied, Validation, Violation, required
 from crmkit.mapping import read_date, to_timestamp
 from crmkit.resource import Resource, parse_name
-from sqlalchemy import Index, exists, inspect, select, text
+from sqlalchemy import Index, exists, func, inspect, select, text
 from sqlalchemy.orm import Mapped
 
 from workspace.model.base import Base
@@ -25,6 +25,7 @@ USERNAME = re.compile(r"[a-z0-9][a-z0-9._@-]*")
 SHORTEST_REASON = 5
 MOST_POSTS = 5
 REINSTATE_DAYS = 90
+EMERGENCY_ACCOUNTS = 2
 # Who gives roles; where a policy holds that, they are given in no other way.
 ASSIGN = "workspace.employees.assignRole"
 
@@ -63,6 +64,8 @@ class Employee(Resource, Base):
     successor: Mapped[str]
     identity_error: Mapped[str]
     position: Mapped[str]
+    identity_roles: Mapped[list[str]]
+    emergency: Mapped[bool]
     temporary_roles: Mapped[Any]
     delegations: Mapped[Any]
     certificates: Mapped[Any]
@@ -77,6 +80,8 @@ class Employee(Resource, Base):
         self.subject = str(self.id)
         self.state = self.state or ("INVITED" if call.running.settings.keycloak_url else "ACTIVE")
         await self._check(frozenset(["username", "department", "posts", "superior"]), call)
+        if self.emergency:
+            await self._check_emergency(call)
         if self.roles:
             check_may_assign(self, call)
         await check_roles(self.roles, self, call)
@@ -90,6 +95,8 @@ class Employee(Resource, Base):
         if "position" in changed:
             await check_brought(self, call)
             await check_duties(self, call)
+        if "emergency" in changed:
+            await self._check_emergency(call)
         if "roles" in changed:
             check_may_assign(self, call)
             history = inspect(self).attrs.roles.history
@@ -148,7 +155,28 @@ class Employee(Resource, Base):
     def held(self, at: datetime) -> list[str]:
         """The roles that were given to the person and count at that time."""
         now = [one.role for one in self.temporary_roles if _covers(one, at)]
-        return list(dict.fromkeys([*self.roles, *now]))
+        return list(dict.fromkeys([*self.roles, *now, *self.identity_roles]))
+
+    async def in_groups(self, groups: Collection[str], call: Call) -> None:
+        """Gives exactly the roles of those groups of the identity provider; what was given here stays."""
+        mapped = select(Role.code).where(
+            Role.state == "ACTIVE", Role.identity_group.in_([*groups]), Role.identity_group != ""
+        )
+        codes = list(await call.db.scalars(mapped.order_by(Role.code)))
+        if codes != list(self.identity_roles):
+            self.identity_roles = codes
+
+    async def _check_emergency(self, call: Call) -> None:
+        """Only who holds everything makes one of the two accounts that bring everything back, or makes it none."""
+        if not call.caller.may("*"):
+            raise PermissionDenied("GRANT_EXCEEDS_GRANTER", permission="*")
+        call.caller.check_step_up()
+        await call.db.execute(text("SELECT pg_advisory_xact_lock(hashtext('workspace.emergency'))"))
+        others = select(func.count()).where(
+            Employee.emergency, Employee.id != self.id, Employee.state != "OFFBOARDED"
+        )
+        if self.emergency and (await call.db.scalar(others) or 0) >= EMERGENCY_ACCOUNTS:
+            raise FailedPrecondition("EMERGENCY_LIMIT", limit=EMERGENCY_ACCOUNTS)
 
     def certified(self, item: str, day: date) -> bool:
         """True where a certificate counts on the day, or none is asked for."""
@@ -160,7 +188,8 @@ class Employee(Resource, Base):
         self.check_state("OFFBOARDED")
         if self.leave_time is None or call.now - self.leave_time > timedelta(days=REINSTATE_DAYS):
             raise FailedPrecondition("REINSTATE_TOO_LATE", limit=REINSTATE_DAYS)
-        self.roles, self.temporary_roles, self.successor, self.leave_time = [], [], "", None
+        self.roles, self.temporary_roles, self.identity_roles = [], [], []
+        self.successor, self.leave_time = "", None
         self.state = "INVITED" if call.running.settings.keycloak_url else "ACTIVE"
 
     async def freeze(self, reason: str, call: Call) -> None:
@@ -268,6 +297,7 @@ def check_may_assign(person: Employee, call: Call) -> None:
         return
     if not call.caller.may(ASSIGN):
         raise PermissionDenied("PERMISSION_DENIED", permission=ASSIGN)
+    call.caller.check_step_up()
     # What was agreed to was another action, by others: it gives no roles.
     policies = call.running.policies.over(ASSIGN)
     if policies and matching(policies, call.message_of(person), call) is not None:

@@ -4,6 +4,7 @@ import re
 from collections.abc import Collection, Iterable
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
+from ipaddress import ip_network
 from typing import Any
 
 from crm.workspace.v1 import pb
@@ -41,6 +42,9 @@ class Role(Resource, Base):
     scope: Mapped[str]
     grants: Mapped[Any]
     fields: Mapped[Any]
+    ip_ranges: Mapped[list[str]]
+    second_factor: Mapped[bool]
+    identity_group: Mapped[str]
     conflicts_with: Mapped[list[str]]
     requires_certificate: Mapped[str]
     positions: Mapped[list[str]]
@@ -64,6 +68,7 @@ class Role(Resource, Base):
         self.scope = self.scope or "OWN"
         check_levels(self.grants, self.scope)
         check_fields(self.fields, self.permissions, call)
+        check_networks(self.ip_ranges)
         if self.portal:
             check_portal(self.permissions)
         if not call.caller.is_system:
@@ -77,10 +82,14 @@ class Role(Resource, Base):
         self.check_state("ACTIVE")
         check_levels(self.grants, self.scope)
         check_fields(self.fields, self.permissions, call)
+<<<<<<< HEAD
         if "positions" in changed:
             history = inspect(self).attrs.positions.history
             before = set(history.deleted[0] if history.deleted else ())
             await self._check_holders(set(self.positions) - before, call)
+=======
+        check_networks(self.ip_ranges)
+>>>>>>> 577efaf (How somebody signed in counts: second factor for what is sensitive, networks and groups of roles, accounts for emergencies)
         if "permissions" in changed:
             history = inspect(self).attrs.permissions.history
             added = set(self.permissions) - set(history.deleted[0] if history.deleted else ())
@@ -113,6 +122,8 @@ class Role(Resource, Base):
             scope=self.scope,
             grants=list(self.grants),
             fields=list(self.fields),
+            ip_ranges=list(self.ip_ranges),
+            second_factor=self.second_factor,
             conflicts_with=list(self.conflicts_with),
             portal=self.portal,
         )
@@ -177,6 +188,19 @@ def check_levels(grants: Iterable[Any], scope: str) -> None:
                     "A row rule is a filter over the one collection that its grant names.",
                 )
             )
+    if violations:
+        raise Validation(*violations)
+
+
+def check_networks(ranges: Iterable[str]) -> None:
+    """Refuses what is no network."""
+    violations: list[Violation] = []
+    for index, network in enumerate(ranges):
+        try:
+            ip_network(network)
+        except ValueError:
+            path = f"role.ip_ranges[{index}]"
+            violations.append(Violation(path, "WRONG_FORMAT", "不是有效的网络地址段", "This is no network."))
     if violations:
         raise Validation(*violations)
 
