@@ -294,7 +294,7 @@ async def on_employee_frozen(event: Fact, call: Call) -> None:
 
 @listens("crm.workspace.v1.EmployeeOffboarded")
 async def on_employee_offboarded(event: Fact, call: Call) -> None:
-    """Somebody left: the plan wins, and the successor gets what it leaves open."""
+    """Somebody left: the plan wins, what it leaves open the successor of its collection gets, or the one of all."""
     name, successor = str(event.payload["employee"]["name"]), str(event.payload.get("successor") or "")
     done = await call.find(
         Transfer, getattr(Transfer, "from") == name, Transfer.successor == successor, Transfer.reason == "RESIGN",
@@ -312,6 +312,14 @@ async def on_employee_offboarded(event: Fact, call: Call) -> None:
             )
         )
     transfer.reason, transfer.successor, transfer.actor = "RESIGN", successor, event.actor
+    # Behind the rules of the plan, which win.
+    transfer.plan = [
+        *transfer.plan,
+        *(
+            pb.Transfer.Rule(collections=one["collections"], to=[one["successor"]])
+            for one in event.payload.get("successions", [])
+        ),
+    ]
     await call.flush()
     await begin(transfer, call)
 

@@ -323,7 +323,12 @@ async def test_who_loses_access_leaves_customers_that_somebody_looks_after(custo
     for _ in range(2):
         await customer.tell(
             "crm.workspace.v1.EmployeeOffboarded",
-            {"employee": employee, "successor": heir, "time": now},
+            {
+                "employee": employee,
+                "successor": boss.employee,
+                "time": now,
+                "successions": [{"collections": ["accounts"], "successor": heir}],
+            },
             leaver,
         )
 
@@ -337,4 +342,4 @@ async def test_who_loses_access_leaves_customers_that_somebody_looks_after(custo
     unattended = (await customer.admin.ListUnattendedAccounts()).accounts
     assert not {account.name, pooled.name} & {one.name for one in unattended}
     runs = (await customer.admin.ListTransfers(filter=f'from = "{leaver}" AND state = RUNNING')).transfers
-    assert [(one.name, one.successor) for one in runs] == [(second.name, heir)]
+    assert [(one.name, one.successor) for one in runs] == [(second.name, boss.employee)]

@@ -433,7 +433,7 @@ async def test_a_role_change_counts_in_another_service_with_the_token_of_before(
                 try:
                     found.append(bool(await path(pageSize=1) is not None))
                 except Refused as refused:
-                    assert refused.reason in {"PERMISSION_DENIED", "UNAUTHENTICATED"}
+                    assert refused.reason in {"PERMISSION_DENIED", "EMPLOYEE_FROZEN"}
                     found.append(False)
             return found
 

@@ -386,13 +386,21 @@ async def test_who_leaves_hands_everything_over(workspace: Service, office: Any)
         await office.refusal(admin.OffboardEmployee(name=leaver.name, successor=leaver.name))
         == "SUCCESSOR_REQUIRED"
     )
-    gone = await admin.OffboardEmployee(name=leaver.name, successor=heir)
-    assert (gone.state, gone.successor) == (pb.Employee.OFFBOARDED, heir)
+    for wrong, reason in (
+        ([{"collections": ["unicorns"], "successor": heir}], "VALIDATION"),
+        ([{"collections": ["tasks"], "successor": heir}] * 2, "VALIDATION"),
+        ([{"collections": ["tasks"], "successor": leaver.name}], "SUCCESSOR_REQUIRED"),
+    ):
+        leave = admin.OffboardEmployee(name=leaver.name, successor=heir, successions=wrong)
+        assert await office.refusal(leave) == reason
+    general, shared = workspace.person("manager").employee, [{"collections": ["tasks"], "successor": heir}]
+    gone = await admin.OffboardEmployee(name=leaver.name, successor=general, successions=shared)
+    assert (gone.state, gone.successor) == (pb.Employee.OFFBOARDED, general)
     assert (
         await office.refusal(admin.OffboardEmployee(name=leaver.name, successor=heir)) == "ILLEGAL_TRANSITION"
     )
     (fact,) = await workspace.facts("crm.workspace.v1.EmployeeOffboarded", leaver.name)
-    assert fact["successor"] == heir
+    assert (fact["successor"], fact["successions"]) == (general, shared)
 
     async def handed_over() -> bool:
         return (await admin.GetTask(name=task.name)).owner == heir

@@ -220,7 +220,8 @@ async def on_employee_offboarded(event: events.EmployeeOffboarded, call: Call) -
     """Tasks go to the successor, decisions to others, keys end."""
     leaver = event.employee.name
     await _replace(leaver, call)
-    successor = await call.find(Employee, Employee.id == UUID(event.successor.partition("/")[2]))
+    heir = next((one.successor for one in event.successions if "tasks" in one.collections), event.successor)
+    successor = await call.find(Employee, Employee.id == UUID(heir.partition("/")[2]))
     if successor is not None:
         for task in list(await call.db.scalars(live_of([leaver]).with_for_update())):
             await task.hand_over(successor, call)

@@ -48,15 +48,18 @@ MODELS = {"departments": Department, "employees": Employee, "roles": Role}
 async def on_organisation_changed(event: Fact, call: Call) -> None:
     """Queues the synchronisation of what changed."""
     name: str = event.payload["name"]
-    if event.payload["action"] != "DELETED":
+    if event.payload["action"] == "DELETED" and name.startswith("employees/"):
+        await queue(name, call, gone=str(event.payload.get("resource", {}).get("username", "")))
+    elif event.payload["action"] != "DELETED":
         ended = "sessionsEndTime" in (event.payload.get("after") or {})
         await queue(name, call, end_sessions=ended)
 
 
-async def queue(name: str, call: Call, *, end_sessions: bool = False) -> None:
-    """Queues one record; without an identity provider there is nothing to do."""
+async def queue(name: str, call: Call, *, end_sessions: bool = False, gone: str = "") -> None:
+    """Queues one record; without an identity provider there is nothing to do. `gone`: whom it is to know no more."""
     if call.running.settings.keycloak_url:
-        await runs.start(call, RUN, name, {"endSessions": end_sessions}, requester="system/workspace")
+        spec = {"endSessions": end_sessions, "gone": gone}
+        await runs.start(call, RUN, name, spec, requester="system/workspace")
 
 
 async def queue_unfinished(call: Call) -> None:
@@ -74,6 +77,7 @@ async def synchronise(run: Run) -> None:
     async with run.running.system_call(RUN, None) as call:
         row: Any = await call.find(MODELS[collection], MODELS[collection].id == UUID(key))
         if row is None:
+            await _remove(run)
             return
         managed = [role.code for role in await call.db.scalars(select(Role))]
         wanted = _wanted(row)
@@ -97,6 +101,12 @@ async def synchronise(run: Run) -> None:
             employee = await call.find(Employee, Employee.id == UUID(key), lock=True)
             if employee is not None:
                 employee.has_account(subject)
+
+
+async def _remove(run: Run) -> None:
+    if username := run.spec.get("gone"):
+        async with Keycloak.at(run.running.settings) as keycloak:
+            await keycloak.remove_user(username, run.about)
 
 
 async def fail(run: Run, problem: Problem, call: Call) -> None:
@@ -266,6 +276,12 @@ class Keycloak:
         await self._put_into(subject, wanted.department)
         await self._give(subject, set(wanted.roles), set(managed))
         return subject
+
+    async def remove_user(self, username: str, employee: str) -> None:
+        """Takes the person's account away, if it is still that person's."""
+        for user in await self.admin.a_get_users({"username": username, "exact": True}):
+            if (user.get("attributes") or {}).get("employee") == [employee]:
+                await self.admin.a_delete_user(user["id"])
 
     async def members(self, group: str) -> list[str]:
         """The user names of a group, by its path, or of a realm role; none where it is not there."""

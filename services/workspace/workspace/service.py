@@ -117,8 +117,8 @@ class WorkspaceService(
 
     async def OffboardEmployee(self, request: pb.OffboardEmployeeRequest, call: Call) -> Employee:
         employee = await call.load(Employee, request)
-        await call.check_references(request, "", ["successor"])
-        await employee.offboard(request.successor, call)
+        await call.check_references(request, "", ["successor", "successions"])
+        await employee.offboard(request.successor, list(request.successions), call)
         return employee
 
     async def ActivateEmployee(self, request: Any, call: Call) -> Employee:

@@ -9,11 +9,12 @@ from crm.workspace.v1 import events_pb2 as events
 from crm.workspace.v1 import pb
 from crmkit.approvals import matching
 from crmkit.call import Call
+from crmkit.catalog import resources
 from crmkit.company import today
 from crmkit.errors import FailedPrecondition, PermissionDenied, Validation, Violation, required
 from crmkit.mapping import read_date, to_timestamp
 from crmkit.resource import Resource, parse_name
-from sqlalchemy import Index, exists, func, inspect, select, text
+from sqlalchemy import Index, exists, func, inspect, select, text, true
 from sqlalchemy.orm import Mapped
 
 from workspace.model.base import Base
@@ -104,6 +105,21 @@ class Employee(Resource, Base):
             await check_roles(added, self, call)
             await check_duties(self, call)
             await check_administrator_left(call)
+
+    async def deleting(self, call: Call) -> None:
+        """Only who has left no trace is taken out; offboarding is the way for everybody else."""
+        # Both read facts and tell their own stories of employees.
+        from workspace.model.audit import AuditEntry
+        from workspace.model.known_record import belongings
+
+        acted = select(exists().where(AuditEntry.actor == self.name))
+        if self.state == "OFFBOARDED" or await call.db.scalar(acted) or await belongings(self.name, call):
+            raise FailedPrecondition("EMPLOYEE_HAS_HISTORY")
+        await check_administrator_left(call, without=self)
+
+    def search_phones(self) -> list[str]:
+        """Numbers that `q` finds."""
+        return [self.phone] if self.phone else []
 
     async def assign_role(self, request: Any, call: Call) -> None:
         """Gives a role, for good or for a time."""
@@ -209,17 +225,38 @@ class Employee(Resource, Base):
         self.check_state("FROZEN")
         self.state, self.state_reason = "ACTIVE", ""
 
-    async def offboard(self, successor: str, call: Call) -> None:
-        """Ends the employment. Listeners move what is open to the successor."""
+    async def offboard(self, successor: str, successions: list[Any], call: Call) -> None:
+        """Ends the employment. Listeners move what is open to the successor, or to those of single collections."""
         self.check_state("INVITED", "ACTIVE", "FROZEN")
-        if not successor or successor == self.name:
-            raise FailedPrecondition("SUCCESSOR_REQUIRED")
-        heir = await call.find(Employee, Employee.id == parse_name(successor, "employees"))
-        if heir is None or heir.state != "ACTIVE":
-            raise FailedPrecondition("EMPLOYEE_INACTIVE")
+        known, named = {one.collection for one in resources().values()}, set[str]()
+        for index, one in enumerate(successions):
+            wrong = [name for name in one.collections if name not in known or name in named]
+            if wrong:
+                path = f"successions[{index}].collections"
+                raise Validation(
+                    Violation(
+                        path,
+                        "UNKNOWN_REFERENCE",
+                        f"没有该对象或重复：{wrong[0]}",
+                        f"Not one collection: {wrong[0]}.",
+                    )
+                )
+            named |= {*one.collections}
+        for heir in (successor, *(one.successor for one in successions)):
+            if not heir or heir == self.name:
+                raise FailedPrecondition("SUCCESSOR_REQUIRED")
+            found = await call.find(Employee, Employee.id == parse_name(heir, "employees"))
+            if found is None or found.state != "ACTIVE":
+                raise FailedPrecondition("EMPLOYEE_INACTIVE")
         self.state, self.successor, self.leave_time = "OFFBOARDED", successor, call.now
         await check_administrator_left(call)
-        call.emit(events.EmployeeOffboarded, employee=self, successor=successor, time=call.now)
+        call.emit(
+            events.EmployeeOffboarded,
+            employee=self,
+            successor=successor,
+            successions=successions,
+            time=call.now,
+        )
 
     async def ask_for_account(self, call: Call) -> None:
         """Asks the identity provider once more to make the account."""
@@ -360,14 +397,15 @@ def _covers(given: Any, at: datetime) -> bool:
     return starts <= at and (not given.HasField("until_time") or at < given.until_time.ToDatetime(UTC))
 
 
-async def check_administrator_left(call: Call) -> None:
-    """Refuses the change after which nobody could undo it."""
+async def check_administrator_left(call: Call, without: Employee | None = None) -> None:
+    """Refuses the change, or the going of somebody, after which nobody could undo it."""
     # Two administrators who freeze each other at the same moment: the second one waits here.
     await call.db.execute(text("SELECT pg_advisory_xact_lock(hashtext('workspace.administrators'))"))
     await call.flush()
     roles = await call.db.scalars(select(Role).where(Role.state == "ACTIVE"))
     codes = [role.code for role in roles if expand(role.permissions) >= ADMINISTRATION]
-    left = select(exists().where(Employee.state == "ACTIVE", Employee.roles.overlap(codes)))
+    stays = Employee.id != without.id if without is not None else true()
+    left = select(exists().where(Employee.state == "ACTIVE", Employee.roles.overlap(codes), stays))
     if not await call.db.scalar(left):
         raise FailedPrecondition("LAST_ADMINISTRATOR")
 
