@@ -82,14 +82,11 @@ class Role(Resource, Base):
         self.check_state("ACTIVE")
         check_levels(self.grants, self.scope)
         check_fields(self.fields, self.permissions, call)
-<<<<<<< HEAD
         if "positions" in changed:
             history = inspect(self).attrs.positions.history
             before = set(history.deleted[0] if history.deleted else ())
             await self._check_holders(set(self.positions) - before, call)
-=======
         check_networks(self.ip_ranges)
->>>>>>> 577efaf (How somebody signed in counts: second factor for what is sensitive, networks and groups of roles, accounts for emergencies)
         if "permissions" in changed:
             history = inspect(self).attrs.permissions.history
             added = set(self.permissions) - set(history.deleted[0] if history.deleted else ())
