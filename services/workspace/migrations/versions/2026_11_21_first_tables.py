@@ -1006,6 +1006,10 @@ def upgrade() -> None:
         sa.Column("successor", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("identity_error", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("position", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column(
+            "identity_roles", postgresql.ARRAY(sa.Text()), server_default=sa.text("'{}'"), nullable=False
+        ),
+        sa.Column("emergency", sa.Boolean(), server_default=sa.text("false"), nullable=False),
         sa.Column("temporary_roles", postgresql.JSONB(), server_default=sa.text("'[]'"), nullable=False),
         sa.Column("delegations", postgresql.JSONB(), server_default=sa.text("'[]'"), nullable=False),
         sa.Column("certificates", postgresql.JSONB(), server_default=sa.text("'[]'"), nullable=False),
@@ -1872,10 +1876,13 @@ def upgrade() -> None:
         sa.Column("scope", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("grants", postgresql.JSONB(), server_default=sa.text("'[]'"), nullable=False),
         sa.Column("fields", postgresql.JSONB(), server_default=sa.text("'[]'"), nullable=False),
-        sa.Column("requires_certificate", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("ip_ranges", postgresql.ARRAY(sa.Text()), server_default=sa.text("'{}'"), nullable=False),
+        sa.Column("identity_group", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("second_factor", sa.Boolean(), server_default=sa.text("false"), nullable=False),
         sa.Column(
             "conflicts_with", postgresql.ARRAY(sa.Text()), server_default=sa.text("'{}'"), nullable=False
         ),
+        sa.Column("requires_certificate", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("positions", postgresql.ARRAY(sa.Text()), server_default=sa.text("'{}'"), nullable=False),
         sa.Column("kind", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("portal", sa.Boolean(), server_default=sa.text("false"), nullable=False),
