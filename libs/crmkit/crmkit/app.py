@@ -31,7 +31,7 @@ from sqlalchemy import MetaData, QueuePool, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine, async_sessionmaker, create_async_engine
 
-from crmkit import copies, departments, dictionaries, handing, merging, scope, telemetry, transfer
+from crmkit import copies, departments, dictionaries, erasure, handing, merging, scope, telemetry, transfer
 from crmkit.approvals import Policies
 from crmkit.auth import Caller, Directory, Verifier, system
 from crmkit.background import ended, settle
@@ -164,6 +164,7 @@ class Running:
                 **transfer.KINDS,
                 **dictionaries.KINDS,
                 **departments.KINDS,
+                **erasure.KINDS,
                 **merging.KINDS,
                 **handing.KINDS,
                 **app.runs,
@@ -187,6 +188,7 @@ class Running:
             on_bulk_cancelled,
             on_dictionary_item_merged,
             departments.on_department_merged,
+            erasure.empty_personal_fields,
             *merging.HANDLERS,
             *handing.HANDLERS,
         ]

@@ -14,6 +14,7 @@ import asyncio
 import json
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, cast
 
 from crm.common.v1 import common_pb2
@@ -222,14 +223,15 @@ async def count_for_merge(event: Fact, call: Call) -> None:
 async def _counted(place: Place, names: list[str], call: Call) -> list[common_pb2.MergeCount]:
     assert place.model is not None
     column, collection = place.table.c[place.column], place.model.described.collection
+    state: Any = place.table.c.get("state", literal(""))
     if place.kind == "text":
-        statement = select(column, func.count()).where(_in(column, names)).group_by(column)
+        statement = select(column, state, func.count()).where(_in(column, names)).group_by(column, state)
     else:
-        statement = select(literal(""), func.count()).where(_refer(place, names))
+        statement = select(literal(""), literal(""), func.count()).where(_refer(place, names))
     rows = (await call.db.execute(statement)).all()
     return [
-        common_pb2.MergeCount(collection=collection, field=place.column, name=name, count=count)
-        for name, count in rows
+        common_pb2.MergeCount(collection=collection, field=place.column, name=name, state=state, count=count)
+        for name, state, count in rows
         if count
     ]
 
@@ -264,7 +266,8 @@ async def follow_unmerge(event: Fact, call: Call) -> None:
 async def _begin(kind: str, event: Fact, call: Call) -> None:
     redirects = {one["from"]: one["to"] for one in event.payload.get("redirects", [])}
     merge: str = event.payload["merge"]["name"]
-    await start(call, kind, merge, {"redirects": redirects}, f"system/{call.running.app.name}")
+    spec = {"redirects": redirects, "since": event.payload["merge"].get("previewTime", "")}
+    await start(call, kind, merge, spec, f"system/{call.running.app.name}")
 
 
 async def repoint(run: Run) -> None:
@@ -279,7 +282,7 @@ async def repoint(run: Run) -> None:
             if run.position >= ROUNDS * len(found):
                 for after in app.merged:
                     await after(call, run.about, redirects, False)
-                await _answer(run.about, "RUN", call)
+                await _answer(run, "RUN", call)
                 run.next_phase("ENDED")
                 continue
             place = found[run.position % len(found)]
@@ -392,7 +395,7 @@ async def restore(run: Run) -> None:
             if not entries:
                 for after in app.merged:
                     await after(call, run.about, redirects, True)
-                await _answer(run.about, "UNDO", call)
+                await _answer(run, "UNDO", call)
                 run.next_phase("ENDED")
                 continue
             run.position += 1
@@ -462,9 +465,9 @@ async def touched(row: Resource, version: int, call: Call) -> bool:
     return any(not actor.startswith("system/") for actor, _ in known)
 
 
-async def _answer(merge: str, direction: str, call: Call) -> None:
+async def _answer(run: Run, direction: str, call: Call) -> None:
     """Tells what was done, from the log: the same however often it is asked."""
-    app = call.running.app
+    app, merge = call.running.app, run.about
     answer = common_pb2.MergeRepointed(merge=merge, service=app.name, direction=direction)
     done = "MOVED" if direction == "RUN" else "BACK"
     collections = {model.__table__.name: model.described.collection for model in app.models}
@@ -483,7 +486,23 @@ async def _answer(merge: str, direction: str, call: Call) -> None:
                 name=f"{collections[entry.table]}/{entry.row}", field=entry.column,
                 reason="EXISTS" if direction == "RUN" else "CHANGED",
             )  # fmt: skip
+    if direction == "RUN" and (since := str(run.spec.get("since", ""))):
+        answer.arrived.extend(await _arrived(merge, datetime.fromisoformat(since), call))
     call.tell(f"crm.{app.name}.v1.MergeRepointed", answer, None)
+
+
+async def _arrived(merge: str, since: datetime, call: Call) -> list[str]:
+    """What was brought over without having been counted, because it did not exist yet."""
+    found: list[str] = []
+    for model in call.running.app.models:
+        moved = select(Repoint.row).where(
+            Repoint.merge == merge, Repoint.table == model.__table__.name, Repoint.state == "MOVED"
+        )
+        new = select(model.id).where(model.create_time > since, sql_cast(model.id, Text).in_(moved))
+        found += [
+            f"{model.described.collection}/{key}" for key in await call.db.scalars(new.order_by(model.id))
+        ]
+    return found
 
 
 async def _sight(running: Running, redirects: Mapping[str, str], known: bool) -> None:

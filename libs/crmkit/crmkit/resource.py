@@ -82,6 +82,8 @@ class Resource:
     quotes: ClassVar[frozenset[str]] = frozenset()
     # Texts of this row with the spellings that search finds them by, where they are known already.
     spelled: ClassVar[Mapping[str, list[str]]] = MappingProxyType({})
+    # True for documents that keep whom they were made out to as long as the law wants them.
+    keeps_personal: ClassVar[bool] = False
     # False where records stay with their owner when the owner's work is handed over.
     handed_over: ClassVar[bool] = True
 
@@ -135,6 +137,14 @@ class Resource:
     def name(self) -> str:
         """Resource name, such as "accounts/0190…"."""
         return f"{self.described.collection}/{self.id}"
+
+    async def forget_person(self, call: Any) -> None:
+        """Empties what is marked as personal, where the person wishes to be forgotten."""
+        for field in self.described.fields.values():
+            if field.rule.personal:
+                several = field.kind in ("texts", "references", "messages", "enums")
+                single: Any = "" if field.kind in ("text", "reference", "enum") else None
+                setattr(self, field.name, [] if several else single)
 
     async def pass_on(self, to: str, department: str, cause: str, call: Any) -> None:
         """Goes to another owner in the handover `cause`; everything else stays."""

@@ -33,6 +33,7 @@ from customer.model.duplicate_case import (
     DuplicateCase,
     SeparatePair,
 )
+from customer.model.pool import Pool
 
 CANDIDATES = 50
 PER_DAY = 100
@@ -53,6 +54,12 @@ _HELD = (
     " JOIN match_keys held ON held.kind = wanted.kind AND held.value = wanted.value"
     f" WHERE held.account <> $3 LIMIT {CANDIDATES * 10}"
 )
+HOLDERS = (
+    "SELECT DISTINCT h.lead, h.company_name, h.owner, h.department, h.time FROM"
+    " unnest($1::text[], $2::text[]) AS w(kind, value) JOIN lead_keys k ON k.kind = w.kind AND k.value = w.value"
+    " JOIN lead_holders h ON h.lead = k.lead WHERE h.live AND h.owner <> '' AND h.account = ''"
+    " AND (h.until IS NULL OR h.until >= $3) ORDER BY h.lead LIMIT 20"
+)
 _CHECK = "INSERT INTO collision_checks (actor, hits) VALUES ($1, $2)"
 _STRENGTH = [Level.CERTAIN, Level.STRONG, Level.POSSIBLE, Level.BRANCH_OF]
 
@@ -72,12 +79,19 @@ async def refuse_collision(account: Account, call: Call) -> None:
     """
     identity = account.identity()
     await _lock(identity, call)
-    hits = await find_hits(account, identity, call)
+    hits, foreign = await _by_segment(account, await find_hits(account, identity, call), call)
     refusing = [hit for hit in hits if hit.match.level in REFUSING]
     if refusing and not (account.despite and refusing[0].match.level is not Level.CERTAIN):
-        strongest = refusing[0].match.level
-        if not (call.caller.may("customer.accounts.create_despite") and strongest is Level.STRONG):
+        if refusing[0].match.level is Level.CERTAIN or not _distinguished(account, call):
             raise await _refusal(account, refusing, call)
+        await _keep_distinction(account, refusing, call)
+    for hit in foreign:
+        if (
+            hit.match.level in REFUSING
+            and (case := await open_pair(account, hit, "CREATE", call)) is not None
+        ):
+            # Two segments have it: nobody's but head office's to know.
+            case.owner, case.claimant, case.department = "", "", _head_office(call)
     doubtful = [hit for hit in hits if hit.match.level is Level.POSSIBLE]
     if doubtful and not refusing and call.caller.employee and not account.despite:
         await open_pair(account, doubtful[0], "CREATE", call)
@@ -93,15 +107,100 @@ async def check(account: Account, call: Call) -> list[pb.CollisionHit]:
         # Partners and keys learn it on submit alone.
         raise PermissionDenied("PERMISSION_DENIED", permission="customer.accounts.checkCollision")
     await _count_check(call)
-    hits = await find_hits(account, account.identity(), call)
-    visible = await _visible(hits, call)
+    identity = account.identity()
+    if not account.department:
+        account.department = call.caller.department
+    hits, foreign = await _by_segment(account, await find_hits(account, identity, call), call)
+    visible = await _visible([*hits, *foreign], call)
     hidden = [hit for hit in hits if hit.account.id not in visible]
-    answer = [_plain(hit) for hit in hits if hit.account.id in visible][:SHOWN]
+    answer = [_plain(hit) for hit in (*hits, *foreign) if hit.account.id in visible][:SHOWN]
     if hidden:
         answer.append(_masked(hidden, call))
-        await _tell_owners([(hit.account.id, hit.match.level.value) for hit in hidden], call)
-    await (await driver(call.db)).execute(_CHECK, call.caller.actor, len(hidden))
+    elsewhere = [hit for hit in foreign if hit.account.id not in visible]
+    if elsewhere and _hears_of_the_group(account, call):
+        answer.append(pb.CollisionHit(level=elsewhere[0].match.level.value, situation="GROUP"))
+    answer += await _wanted_by_others(identity, call)
+    secret = [*hidden, *elsewhere]
+    await _tell_owners([(hit.account.id, hit.match.level.value) for hit in secret], call)
+    await (await driver(call.db)).execute(_CHECK, call.caller.actor, len(secret))
     return answer
+
+
+async def _by_segment(account: Account, hits: list[Hit], call: Call) -> tuple[list[Hit], list[Hit]]:
+    """The hits of the account's own segment, and those of others: each segment has its own customers."""
+    if not hits:
+        return [], []
+    mine = await _segment(account, call)
+    segments = [await _segment(hit.account, call) for hit in hits]
+    own = [hit for hit, one in zip(hits, segments, strict=True) if one is None or mine is None or one == mine]
+    return own, [hit for hit in hits if hit not in own]
+
+
+async def _segment(account: Account, call: Call) -> str | None:
+    """The segment whose customer it is; None for one that waits in a pool of the whole company."""
+    if account.department or not account.pool:
+        return call.running.directory.organisation.segment(account.department)
+    pool = await call.find(Pool, Pool.id == account.pool.rpartition("/")[2])
+    return (pool.segment if pool else "") or None
+
+
+def _head_office(call: Call) -> str:
+    parents = call.running.directory.organisation.parents
+    return next((name for name, above in sorted(parents.items()) if not above), "")
+
+
+def _hears_of_the_group(account: Account, call: Call) -> bool:
+    """Whether the company lets the segment know that another one has the customer."""
+    entry: dict[str, Any] = call.config("dictionary.collisionAcrossSegments") or {}
+    own = {"*", call.running.directory.organisation.segment(account.department).rpartition("/")[2]}
+    return any(one.get("key") in own and not one.get("retired") for one in entry.get("entries", ()))
+
+
+def _distinguished(account: Account, call: Call) -> bool:
+    """Whether somebody who may says now why it is another one."""
+    said = account.distinction and inspect(account).attrs.distinction.history.has_changes()
+    return bool(said) and call.caller.may("customer.accounts.create_despite")
+
+
+async def _keep_distinction(account: Account, hits: list[Hit], call: Call) -> None:
+    """Those who have the others hear of it, and a case keeps why it was done."""
+    visible = await _visible(hits, call)
+    hidden = [(hit.account.id, hit.match.level.value) for hit in hits if hit.account.id not in visible]
+    await _tell_owners(hidden, call)
+    if (case := await open_pair(account, hits[0], "CREATE", call)) is not None:
+        case.statement = account.distinction
+
+
+async def _wanted_by_others(identity: Identity, call: Call) -> list[pb.CollisionHit]:
+    """One masked hit for the leads of others, and one for a partner's protected deal."""
+    answer: list[pb.CollisionHit] = []
+    for collection, situation in (("leads", "LEAD"), ("dealRegistrations", "PARTNER_PROTECTED")):
+        found = [
+            (row, match)
+            for row in await holders(identity, call)
+            if row["lead"].startswith(f"{collection}/") and row["owner"] != call.caller.employee
+            and (match := level(identity, Identity.of([row["company_name"]]))).level is not Level.NONE
+        ]  # fmt: skip
+        if not found:
+            continue
+        row, match = min(found, key=lambda one: _STRENGTH.index(one[1].level))
+        department: dict[str, Any] = call.config(f"department.{row['department'].rpartition('/')[2]}") or {}
+        since = row["time"].astimezone(ZoneInfo(ZONE)).strftime("%Y-%m")
+        answer.append(
+            pb.CollisionHit(
+                level=match.level.value, matched_by=sorted(match.kinds), situation=situation, since_month=since,
+                department=row["department"], department_name=department.get("displayName", ""),
+            )
+        )  # fmt: skip
+    return answer
+
+
+async def holders(identity: Identity, call: Call) -> list[Any]:
+    """Leads and protected registrations that share a key and belong to somebody."""
+    keys = sorted(identity.keys)
+    kinds, values = [key.kind.value for key in keys], [key.value for key in keys]
+    today = call.now.astimezone(ZoneInfo(ZONE)).date()
+    return await (await driver(call.db)).fetch(HOLDERS, kinds, values, today)
 
 
 async def find_hits(account: Account, identity: Identity, call: Call) -> list[Hit]:

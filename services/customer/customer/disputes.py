@@ -1,7 +1,7 @@
 """Requests to work together, disputes and verdicts (COL-5 … COL-9)."""
 
 import json
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -27,12 +27,19 @@ from customer.model.duplicate_case import CaseEvidence, CaseParty, DuplicateCase
 from customer.model.interaction import Interaction
 from customer.model.merge import Merge
 from customer.model.sea import WorkingDay
+from customer.model.timeline import TimelineFact
 
 ANSWER_DAYS = 2
 ARBITER_DAYS = 3
 APPEAL_DAYS = 5
 BACK_DATED = timedelta(hours=72)
 OVERLAP = timedelta(hours=1)
+# What shows that somebody has done business with a customer, beside follow-ups.
+_TOUCHES = (
+    "crm.sales.v1.OpportunityOpened", "crm.sales.v1.OpportunityWon", "crm.sales.v1.QuoteSent",
+    "crm.sales.v1.QuoteAccepted", "crm.sales.v1.DealRegistrationApproved",
+    "crm.orders.v1.ContractSigned", "crm.orders.v1.OrderPlaced",
+)  # fmt: skip
 _WAITING = ("WAITING_OWNER", "IN_ARBITRATION", "APPEALED")
 _CLOSED_LEADS = ("CONVERTED", "DISQUALIFIED", "CANCELLED")
 
@@ -190,19 +197,24 @@ async def scan(as_of: datetime, call: Call) -> None:
     await call.db.execute(statement.on_conflict_do_update(index_elements=["name"], set_={"time": call.now}))
 
 
-@listens("crm.sales.v1.ResourceChanged.leads")
+@listens("crm.sales.v1.ResourceChanged.leads", "crm.sales.v1.ResourceChanged.dealRegistrations")
 async def on_lead_changed(event: Fact, call: Call) -> None:
-    """Keeps the keys of leads, and opens a case where a customer of somebody else has the same (COL-8)."""
+    """Keeps the keys of leads and protected deals, and opens a case where somebody else's customer has the same (COL-8)."""
     lead, connection = event.payload.get("resource") or {}, await driver(call.db)
-    live = event.payload.get("action") != "DELETED" and lead.get("state") not in _CLOSED_LEADS
     name = event.aggregate
+    state, deal = lead.get("state"), name.startswith("dealRegistrations/")
+    live = event.payload.get("action") != "DELETED"
+    live = live and (state == "APPROVED" if deal else state not in _CLOSED_LEADS)
+    last = lead.get("protectUntilDate") or {}
+    until = date(last["year"], last["month"], last["day"]) if last.get("year") else None
     row = await connection.fetchval(
-        "INSERT INTO lead_holders AS known (lead, version, company_name, owner, department, live, account, time)"
-        " VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (lead) DO UPDATE SET version = excluded.version,"
+        "INSERT INTO lead_holders AS known (lead, version, company_name, owner, department, live, account, time, until)"
+        " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT (lead) DO UPDATE SET version = excluded.version,"
         " company_name = excluded.company_name, owner = excluded.owner, department = excluded.department,"
-        " live = excluded.live, account = excluded.account WHERE known.version < excluded.version RETURNING lead",
+        " live = excluded.live, account = excluded.account, until = excluded.until"
+        " WHERE known.version < excluded.version RETURNING lead",
         name, event.version or 0, lead.get("companyName", ""), lead.get("owner", ""), lead.get("department", ""),
-        live, lead.get("account", ""), event.time,
+        live, lead.get("account", ""), event.time, until,
     )  # fmt: skip
     if row is None:
         return
@@ -224,14 +236,9 @@ async def on_lead_changed(event: Fact, call: Call) -> None:
 async def meet_leads(account: Account, call: Call) -> None:
     """A new customer that is somebody else's lead: a case, told to both (COL-8)."""
     identity = account.identity()
-    keys = sorted(identity.keys)
-    found = await (await driver(call.db)).fetch(
-        "SELECT DISTINCT k.lead, h.company_name, h.owner, h.department FROM"
-        " unnest($1::text[], $2::text[]) AS w(kind, value) JOIN lead_keys k ON k.kind = w.kind AND k.value = w.value"
-        " JOIN lead_holders h ON h.lead = k.lead WHERE h.live AND h.owner <> '' AND h.owner <> $3 AND h.account = '' LIMIT 20",
-        [key.kind.value for key in keys], [key.value for key in keys], account.owner,
-    )  # fmt: skip
-    for row in found:
+    for row in await collision.holders(identity, call):
+        if row["owner"] == account.owner:
+            continue
         other = Identity.of([row["company_name"]])
         match = level(identity, other)
         if match.level in (Level.CERTAIN, Level.STRONG):
@@ -244,8 +251,10 @@ async def meet_leads(account: Account, call: Call) -> None:
 def lead_identity(lead: dict[str, Any]) -> Identity:
     """What tells who a lead is."""
     name = lead.get("companyName") or lead.get("displayName") or ""
-    phones = [Phone.parse(phone.get("number", "")) for phone in lead.get("phones", ())]
-    emails = [email.get("address", "") for email in lead.get("emails", ())]
+    numbers = [*(phone.get("number", "") for phone in lead.get("phones", ())), lead.get("phone", "")]
+    phones = [Phone.parse(number) for number in numbers if number]
+    emails = [*(email.get("address", "") for email in lead.get("emails", ())), lead.get("email", "")]
+    emails = [email for email in emails if email]
     return Identity.of(
         [name],
         person=not lead.get("companyName"),
@@ -266,7 +275,8 @@ async def _lead_case(lead: str, shadow: Account, hit: Hit, call: Call) -> None:
     pair = f"{hit.account.id}/{lead}"
     if await call.find(DuplicateCase, DuplicateCase.pair == pair) is not None:
         return
-    case = collision.new_case(shadow, [hit], "LEAD", call)
+    kind = "DEAL" if lead.startswith("dealRegistrations/") else "LEAD"
+    case = collision.new_case(shadow, [hit], kind, call)
     case.pair, case.owner, case.claimant = pair, shadow.owner, shadow.owner
     case.collaborators = [hit.account.owner] if hit.account.owner else []
     await call.add(case)
@@ -393,6 +403,18 @@ async def _gather(case: DuplicateCase, account: Account, call: Call) -> pb.Colli
         for lead in await call.db.scalars(leads.limit(200)):
             if level(core, Identity.of([lead.company_name])).level in (Level.CERTAIN, Level.STRONG):
                 _moment(claimant, lead.time, lead.time, "LEAD", lead.lead, lead.company_name)
+    heard = select(TimelineFact).where(TimelineFact.accounts.contains([account.name]))
+    for fact in await call.db.scalars(
+        heard.where(TimelineFact.subject.in_(_TOUCHES)).order_by(TimelineFact.time)
+    ):
+        source = next(
+            (v for v in fact.payload.values() if isinstance(v, dict) and v.get("name") == fact.aggregate), {}
+        )
+        side = claimant if case.claimant in (source.get("owner"), fact.actor) else holder
+        what = str(
+            source.get("displayName") or source.get("number") or source.get("companyName") or fact.aggregate
+        )
+        _moment(side, fact.time, fact.time, fact.subject.rpartition(".")[2], fact.aggregate, what)
     for side in found.sides:
         moments = sorted(side.moments, key=lambda m: m.time.ToDatetime())
         del side.moments[:]

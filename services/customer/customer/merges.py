@@ -25,7 +25,7 @@ from crmkit.resource import Resource
 from crmkit.schedule import every
 from crmkit.tables import Repoint
 from google.protobuf import json_format
-from sqlalchemy import delete, insert, or_, select
+from sqlalchemy import delete, exists, func, insert, or_, select
 
 from customer import ownership
 from customer.model.account import Account
@@ -35,6 +35,7 @@ from customer.model.credit import CreditProfile, follow_accounts
 from customer.model.merge import Merge, MergeSnapshot
 from customer.model.pool import Pool, PoolItem
 from customer.model.timeline import TimelineEntry
+from customer.model.transfer import Transfer
 from customer.sea import records
 from customer.sea.states import watch
 from customer.timeline import rebuild
@@ -50,6 +51,7 @@ _LISTS: Mapping[str, str] = {
 }  # fmt: skip
 _UNTOUCHED = frozenset(["name", "pool", "kind", "state", "merged_into", "collaborations", "display_name"])
 _MERGE_MADE = "MERGE"
+_NOT_ISSUED = frozenset(["DRAFT", "VOID"])
 
 
 async def preview(merge: Merge, call: Call) -> None:
@@ -77,18 +79,16 @@ async def on_merge_previewed(event: Fact, call: Call) -> None:
         return
     if answer.service in merge.answered("PREVIEW"):
         return
-    merge.preview = [*merge.preview, *(_count(answer.service, count) for count in answer.counts)]
+    merge.preview = [*merge.preview, *_counts(answer.service, answer.counts)]
+    invoiced = {
+        one.name for one in answer.counts if one.collection == "invoices" and one.state not in _NOT_ISSUED
+    }
+    if not merge.lifted and len(await _tax_ids(invoiced, call)) > 1:
+        blocker = pb.Merge.Blocker(reason="TAX_IDS_DIFFER", name=merge.survivor)
+        merge.blockers = [*merge.blockers, blocker]
     _acknowledge(merge, answer.service, "PREVIEW", call)
     if merge.answered("PREVIEW") >= SERVICES:
         merge.state = "PREVIEWED"
-        invoiced = {one.name for one in merge.preview if one.collection == "invoices" and one.name}
-        if len(invoiced) > 1 and not merge.lifted:
-            taxed = await _tax_ids(invoiced, call)
-            if len(taxed) > 1:
-                merge.blockers = [
-                    *merge.blockers,
-                    pb.Merge.Blocker(reason="TAX_IDS_DIFFER", name=merge.survivor),
-                ]
 
 
 async def run(merge: Merge, call: Call) -> None:
@@ -102,12 +102,16 @@ async def run(merge: Merge, call: Call) -> None:
     old = merge.preview_time is None or call.now - merge.preview_time > PREVIEW_LIVES
     if old or merge.digest != _digest(accounts):
         raise FailedPrecondition("PREVIEW_STALE")
+    if busy := await _busy(merge, accounts, call):
+        raise FailedPrecondition("MERGE_BLOCKED", reason=busy[0].reason)
     survivor, losers = accounts[0], accounts[1:]
     pairs = await _pairs(merge, accounts, call)
     people = [row for pair in pairs for row in pair]
     before = {row.name: _picture(row, call) for row in (*accounts, *people)}
     clocks = await _follow_ups(accounts, call)
-    before[survivor.name]["_clock"] = clocks.get(survivor.name, {})
+    before[survivor.name] |= {"_clock": clocks.get(survivor.name, {}), "_owner_from": survivor.owner_from}
+    for account in accounts:
+        before[account.name]["_pooled"] = await _pooled(account, call)
     await _withdraw(merge, [(survivor, losers), *((one, [other]) for one, other in pairs)], call)
     for stays, goes in pairs:
         _unite(stays, [goes], {})
@@ -128,7 +132,7 @@ async def run(merge: Merge, call: Call) -> None:
         call.now,
         call.now + timedelta(days=UNDO_DAYS),
     )
-    merge.moved, merge.left = [], []
+    merge.moved, merge.left, merge.arrived = [], [], []
     latest = max(clocks.values(), key=lambda one: one.get("follow_up") or "", default={})
     changes = {"follow_up": datetime.fromisoformat(latest["follow_up"])} if latest.get("follow_up") else {}
     watch(survivor, call, **changes)
@@ -160,21 +164,22 @@ async def undo(merge: Merge, call: Call) -> None:
         one.name: one
         for one in await call.db.scalars(select(MergeSnapshot).where(MergeSnapshot.merge == merge.name))
     }
-    await _restore_owner(survivor, pictures[survivor.name], call)
+    people = await ownership.contacts_of(survivor, call)
+    versions: dict[Resource, int] = {row: row.version for row in (*accounts, *people)}
+    left = await _restore_owner(survivor, pictures[survivor.name], call)
     _restore(survivor, pictures[survivor.name], call)
     survivor.merging = merge.name
     for loser in losers:
         _restore(loser, pictures[loser.name], call)
         loser.state, loser.merged_into, loser.merging = pictures[loser.name].before["state"], "", merge.name
-        await _back_to_pool(loser, call)
+        await _back_to_pool(loser, pictures[loser.name].before["_pooled"], call)
         watch(loser, call)
     pairs = [
         (await _contact(pair.survivor, call), await _contact(pair.loser, call))
         for pair in merge.contact_pairs
     ]
-    versions: dict[Resource, int] = {
-        row: row.version for row in (*accounts, *(one for pair in pairs for one in pair))
-    }
+    for row in (one for pair in pairs for one in pair):
+        versions.setdefault(row, row.version)
     for stays, goes in pairs:
         _restore(stays, pictures[stays.name], call)
         _restore(goes, pictures[goes.name], call)
@@ -193,7 +198,7 @@ async def undo(merge: Merge, call: Call) -> None:
         if account.state != "MERGED":
             account.normalise()
             call.after_flush(lambda account=account: account.write_keys(account.identity(), call))
-    merge.state, merge.moved, merge.left = "UNDOING", [], []
+    merge.state, merge.moved, merge.left = "UNDOING", [], left
     merge.acknowledgements = [one for one in merge.acknowledgements if one.step != "UNDO"]
     await call.flush()
     await merging.own_changes(call, merge.name, versions)
@@ -216,7 +221,11 @@ async def on_merge_repointed(event: Fact, call: Call) -> None:
         return
     if answer.service in merge.answered(answer.direction):
         return
-    merge.moved = [*merge.moved, *(_count(answer.service, count) for count in answer.counts)]
+    merge.moved = [*merge.moved, *_counts(answer.service, answer.counts)]
+    merge.arrived = [
+        *merge.arrived,
+        *(pb.Merge.Arrival(service=answer.service, name=name) for name in answer.arrived),
+    ]
     merge.left = [
         *merge.left,
         *(
@@ -373,26 +382,56 @@ def _united(lists: Iterable[Iterable[Any]], key: str) -> list[Any]:
 
 
 async def _share_out(merge: Merge, survivor: Account, losers: Sequence[Account], call: Call) -> None:
-    """The chosen owner has the customer; the others work on it for thirty days more."""
-    chosen = next((c.source for c in merge.choices if c.field == "owner"), survivor.name)
-    owner = next(account.owner for account in (survivor, *losers) if account.name == chosen)
-    others = {account.owner for account in (survivor, *losers)} - {owner, ""}
-    if owner and owner != survivor.owner:
-        await ownership.give(
-            survivor, owner, ownership.Change("MERGE", cause=merge.name, reason=merge.reason), call
-        )
+    """The chosen owner has the customer, or the pool of the chosen one; the others work on it for thirty days more."""
+    accounts = (survivor, *losers)
+    chosen = next((c.source for c in merge.choices if c.field == "owner"), "")
+    source = next((account for account in accounts if account.name == chosen), None)
+    if source is None:
+        # A customer that waits in a pool has no owner of its own to keep.
+        source = next((account for account in accounts if account.owner), survivor)
+    others = {account.owner for account in accounts} - {source.owner, ""}
+    change = ownership.Change("MERGE", cause=merge.name, reason=merge.reason)
+    if source.owner and source.owner != survivor.owner:
+        await ownership.give(survivor, source.owner, change, call)
+    elif source.pool and source.pool != survivor.pool:
+        pool = await call.find(Pool, Pool.id == source.pool.rpartition("/")[2])
+        if pool is None:
+            raise FailedPrecondition("POOL_NOT_ALLOWED")
+        await ownership.put_into_pool(survivor, pool, change, call)
     until = call.now.date() + timedelta(days=SHARED_DAYS)
     for other in sorted(others):
         if other != survivor.owner and other not in survivor.collaborators:
             await ownership.share(survivor, other, "WORK", until, merge.name, call)
 
 
-async def _restore_owner(survivor: Account, picture: MergeSnapshot, call: Call) -> None:
+async def _restore_owner(survivor: Account, picture: MergeSnapshot, call: Call) -> list[Any]:
+    """Gives the survivor back to whose it was, or to its pool; tells of it where that cannot be."""
     before, after = picture.before.get("owner", ""), picture.after.get("owner", "")
+    pool_before, pool_after = picture.before.get("pool", ""), picture.after.get("pool", "")
     for one in [c.employee for c in survivor.collaborations if c.cause == picture.merge]:
         await ownership.unshare(survivor, one, call)
-    if before and before != after and survivor.owner == after:
-        await ownership.give(survivor, before, ownership.Change("MERGE", cause=picture.merge), call)
+    if (before, pool_before) == (after, pool_after) or (survivor.owner, survivor.pool) != (after, pool_after):
+        return []
+    change = ownership.Change("MERGE", cause=picture.merge)
+    if before:
+        entry: dict[str, Any] | None = call.config(f"employee.{before.rpartition('/')[2]}")
+        if entry is None or entry.get("disabled"):
+            return [pb.Merge.Left(service="customer", name=survivor.name, field="owner", reason="CHANGED")]
+        await ownership.give(survivor, before, change, call)
+    else:
+        pool = await call.find(Pool, Pool.id == pool_before.rpartition("/")[2])
+        if pool is None or pool.state != "OPEN":
+            return [pb.Merge.Left(service="customer", name=survivor.name, field="pool", reason="CHANGED")]
+        keep = bool(picture.before.get("collaborators"))
+        await ownership.put_into_pool(survivor, pool, change, call, keep_read=keep)
+        await _leave_pool(survivor, call)
+        await call.flush()
+        await _back_to_pool(survivor, picture.before["_pooled"], call)
+    since = picture.before.get("ownerTime")
+    survivor.owner_time = datetime.fromisoformat(since) if since else None
+    survivor.owner_how = picture.before.get("ownerHow", "")
+    survivor.owner_from = picture.before["_owner_from"]
+    return []
 
 
 async def _review_credit(survivor: Account, losers: Sequence[Account], call: Call) -> None:
@@ -435,12 +474,21 @@ async def _leave_pool(loser: Account, call: Call) -> None:
             await call.db.delete(item)
 
 
-async def _back_to_pool(loser: Account, call: Call) -> None:
-    pool = await call.find(Pool, Pool.id == loser.pool.rpartition("/")[2]) if loser.pool else None
-    if pool is not None:
-        item = PoolItem(account=loser.name, pool=pool.name, pooled_time=call.now, how="POOL")
-        item.show(loser, pool)
-        await call.add(item)
+async def _pooled(account: Account, call: Call) -> dict[str, Any] | None:
+    """What is kept of the account's stay in a pool: another one goes on where it ended."""
+    item = await call.find(PoolItem, PoolItem.account == account.name)
+    return None if item is None else _picture(item, call)
+
+
+async def _back_to_pool(account: Account, pooled: dict[str, Any] | None, call: Call) -> None:
+    pool = await call.find(Pool, Pool.id == account.pool.rpartition("/")[2]) if pooled else None
+    if pooled is None or pool is None:
+        return
+    item = PoolItem(
+        account=account.name, pool=pool.name, how=pooled["how"], pooled_time=datetime.fromisoformat(pooled["pooledTime"])
+    )  # fmt: skip
+    item.show(account, pool)
+    await call.add(item)
 
 
 async def _proposals(merge: Merge, accounts: Sequence[Account], call: Call) -> list[Any]:
@@ -468,17 +516,32 @@ async def _proposals(merge: Merge, accounts: Sequence[Account], call: Call) -> l
 
 
 async def _blockers(merge: Merge, accounts: Sequence[Account], call: Call) -> list[Any]:
-    found: list[Any] = []
-    busy = await call.find(
-        Merge, Merge.state.in_(["RUNNING", "UNDOING"]), Merge.id != merge.id,
-        or_(Merge.survivor.in_([a.name for a in accounts]), Merge.losers.op("&&")([a.name for a in accounts])),
-    )  # fmt: skip
-    if busy is not None:
-        found.append(pb.Merge.Blocker(reason="MERGE_RUNNING", name=busy.name))
+    found = await _busy(merge, accounts, call)
     organisation = call.running.directory.organisation
     segments = {organisation.segment(account.department) for account in accounts}
     if len(segments) > 1 and not call.caller.may("customer.accounts.across"):
         found.append(pb.Merge.Blocker(reason="SEGMENTS_DIFFER", name=merge.survivor))
+    return found
+
+
+async def _busy(merge: Merge, accounts: Sequence[Account], call: Call) -> list[Any]:
+    """Another merge or a handover that has not done with these customers."""
+    names = [account.name for account in accounts]
+    found: list[Any] = []
+    other = await call.find(
+        Merge, Merge.state.in_(["RUNNING", "UNDOING"]), Merge.id != merge.id,
+        or_(Merge.survivor.in_(names), Merge.losers.op("&&")(names)),
+    )  # fmt: skip
+    if other is not None:
+        found.append(pb.Merge.Blocker(reason="MERGE_RUNNING", name=other.name))
+    moved = exists().where(
+        Repoint.merge == func.concat("transfers/", Transfer.id), Repoint.table == "accounts",
+        Repoint.row.in_([str(account.id) for account in accounts]),
+    )  # fmt: skip
+    leavers = getattr(Transfer, "from").in_([account.owner for account in accounts if account.owner])
+    handover = await call.find(Transfer, Transfer.state.in_(["RUNNING", "UNDOING"]), or_(leavers, moved))
+    if handover is not None:
+        found.append(pb.Merge.Blocker(reason="TRANSFER_RUNNING", name=handover.name))
     return found
 
 
@@ -506,7 +569,7 @@ def _restore(row: Any, picture: MergeSnapshot, call: Call) -> None:
     """Gives back every field that still is as the merge left it."""
     now = _picture(row, call)
     before = json_format.ParseDict(
-        {k: v for k, v in picture.before.items() if k != "_clock"},
+        {k: v for k, v in picture.before.items() if not k.startswith("_")},
         type(row).__message__(),
         ignore_unknown_fields=True,
     )
@@ -583,10 +646,16 @@ def _latest(times: Iterable[datetime | None]) -> datetime | None:
     return max((time for time in times if time is not None), default=None)
 
 
-def _count(service: str, count: common_pb2.MergeCount) -> Any:
-    return pb.Merge.Count(
-        service=service, collection=count.collection, field=count.field, name=count.name, count=count.count
-    )
+def _counts(service: str, counts: Iterable[common_pb2.MergeCount]) -> list[Any]:
+    """Counts of a service, states taken together."""
+    found: dict[tuple[str, str, str], int] = {}
+    for one in counts:
+        key = (one.collection, one.field, one.name)
+        found[key] = found.get(key, 0) + one.count
+    return [
+        pb.Merge.Count(service=service, collection=collection, field=field, name=name, count=count)
+        for (collection, field, name), count in found.items()
+    ]
 
 
 def _acknowledge(merge: Merge, service: str, step: str, call: Call) -> None:

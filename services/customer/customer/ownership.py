@@ -99,6 +99,8 @@ async def put_into_pool(
     """Clears the owner: the customer waits in the pool for the next one."""
     account.check_settled()
     pool.check_open()
+    if account.department:
+        pool.check_segment(account.department, call)
     change = replace(change, pool=pool.name)
     department = account.department
     if keep_read:

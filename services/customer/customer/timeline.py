@@ -171,7 +171,9 @@ def _entry(event: Fact, account: str, scopes: dict[str, tuple[Any, ...]]) -> tup
     collection = ref.partition("/")[0] if "/" in ref else ""
     described = _collections().get(collection)
     amount, rule = _amount(source), described.scope if described else "SHARED"
-    if rule == "SHARED" or not source or ref == account:
+    # What came with a lead that became the account is the account's, whoever has it now (SEA-11).
+    converted = collection == "leads" and source.get("account") == account
+    if rule == "SHARED" or not source or ref == account or converted:
         follows, scope = account, scopes.get(account, ("", "", []))
     else:
         follows = ref

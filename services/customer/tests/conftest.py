@@ -1,4 +1,5 @@
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from importlib import import_module
@@ -28,6 +29,7 @@ _LEDGERS = {
     "findings",
     "search_documents",
 }
+_STAY = {"id", "create_time", "creator", "owner", "department"}
 _VOLATILE = {"version", "update_time", "etag", "last_interaction_time", "tally"}
 
 
@@ -35,18 +37,33 @@ _VOLATILE = {"version", "update_time", "etag", "last_interaction_time", "tally"}
 class World:
     """All services, and who works with them."""
 
-    services: Mapping[str, Service]
+    services: dict[str, Service]
+    parts: Parts
+    stack: AsyncExitStack
 
     def __getattr__(self, name: str) -> Service:
         return self.services[name]
 
-    async def contents(self) -> dict[str, Any]:
-        """Every row of every resource in eight databases."""
+    async def killed(self, name: str) -> None:
+        """Ends the work of a service between any two statements: what it had not committed is lost."""
+        running = self.services[name].running
+        for task in running._tasks:
+            task.cancel()
+        await asyncio.wait(running._tasks)
+        await running.engine.dispose()
+
+    async def started(self, name: str) -> None:
+        """Another process of the service takes the place of the one that was killed."""
+        app = import_module(f"{name}.app").app()
+        self.services[name] = await self.stack.enter_async_context(self.parts.service(app))
+
+    async def contents(self, told: bool = True) -> dict[str, Any]:
+        """Every row of every resource in eight databases; without `told` but for what time lines tell of."""
         found: dict[str, Any] = {}
         for name, service in self.services.items():
             for model in service.running.app.models:
                 table = model.__tablename__
-                if table in _LEDGERS:
+                if table in _LEDGERS or (table == "timeline" and not told):
                     continue
                 async with service.running.system_call("test", None) as call:
                     rows = await call.db.execute(text(f"SELECT * FROM {table}"))
@@ -54,7 +71,11 @@ class World:
                         kept = {k: v for k, v in row.items() if k not in _VOLATILE}
                         if table == "timeline" and "erge" in row["kind"]:
                             continue
-                        found[f"{name}.{table}/{row['id']}"] = kept
+                        if table == "pool_items":
+                            # Another stay goes on where the one before ended.
+                            kept = {k: v for k, v in kept.items() if k not in _STAY}
+                        key = row["account"] if table == "pool_items" else row["id"]
+                        found[f"{name}.{table}/{key}"] = kept
         return found
 
     async def refers(self, name: str) -> set[str]:
@@ -203,4 +224,25 @@ async def world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World
             if entry.database:
                 app = import_module(f"{entry.name}.app").app()
                 services[entry.name] = await stack.enter_async_context(parts.service(app))
-        yield World(services)
+        yield World(services, parts, stack)
+
+
+@pytest.fixture
+async def segments(customer: Service) -> AsyncIterator[None]:
+    """Both branches are segments for a while."""
+    keys = [f"department.01900000-0000-7000-8000-0000000000d{n}" for n in (1, 2)]
+    async with customer.parts.configuration() as bucket:
+        kept = {key: dict(bucket.get(key)) for key in keys}
+
+        async def all_are(kind: str) -> None:
+            for key in keys:
+                await bucket.put(key, kept[key] | {"kind": kind})
+
+            def known() -> bool:
+                return all((customer.running.config.get(key) or {}).get("kind") == kind for key in keys)
+
+            await customer.eventually(known)
+
+        await all_are("SEGMENT")
+        yield
+        await all_are("BRANCH")

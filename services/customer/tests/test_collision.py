@@ -7,8 +7,11 @@ from uuid import uuid4
 
 import pytest
 from crm.customer.v1 import pb
+from crmkit.driver import driver
 from crmkit.testing import Refused, Service
-from customer import disputes
+from customer import collision, disputes
+from customer.collision import HOLDERS
+from customer.model.account import Account
 from sqlalchemy import text
 
 
@@ -17,6 +20,19 @@ async def at(customer: Service, now: datetime, job: Any) -> None:
     async with customer.running.system_call("test", None) as call:
         call.now = now
         await job(now, call)
+
+
+async def call_it_so(customer: Service, name: str, account: str) -> None:
+    """Lets an account be called as another one, as data from before the check may be."""
+    key = account.rpartition("/")[2]
+    async with customer.running.system_call("test", None) as call:
+        await call.db.execute(
+            text("UPDATE accounts SET display_name = :name WHERE id = CAST(:id AS uuid)"),
+            {"name": name, "id": key},
+        )
+        row = await call.find(Account, Account.id == key)
+        assert row is not None
+        await row.write_keys(row.identity(), call)
 
 
 def company() -> str:
@@ -34,6 +50,7 @@ async def hit(customer: Service, core: str) -> Any:
 
 
 @pytest.mark.capability("c.profile")
+@pytest.mark.capability("c.collision")
 async def test_a_refused_create_says_enough_and_no_more_and_keeps_what_was_typed(customer: Service) -> None:
     core = company()
     made = await customer.sales1.CreateAccount(
@@ -67,6 +84,7 @@ async def test_a_refused_create_says_enough_and_no_more_and_keeps_what_was_typed
     assert (mine.hits[0].account, mine.hits[0].token) == (made.name, "")
 
 
+@pytest.mark.capability("c.collision")
 async def test_of_fifty_creates_of_one_name_one_is_made(customer: Service) -> None:
     core = company()
 
@@ -76,12 +94,13 @@ async def test_of_fifty_creates_of_one_name_one_is_made(customer: Service) -> No
         except Refused as refused:
             return refused.reason
 
-    answers = [answer for _ in range(10) for answer in await asyncio.gather(*(create() for _ in range(5)))]
+    answers = await asyncio.gather(*(create() for _ in range(50)))
     made = [answer for answer in answers if answer.startswith("accounts/")]
     assert len(made) == 1
     assert set(answers) - set(made) == {"ACCOUNT_COLLISION"}
 
 
+@pytest.mark.capability("c.collision")
 async def test_asking_is_limited_and_five_hits_look_like_one(customer: Service) -> None:
     core = company()
     for place in ("武汉", "成都", "西安"):
@@ -101,6 +120,7 @@ async def test_asking_is_limited_and_five_hits_look_like_one(customer: Service) 
         await call.db.execute(text("DELETE FROM collision_checks WHERE actor = :me"), {"me": me})
 
 
+@pytest.mark.capability("c.collision")
 async def test_an_owner_is_asked_and_lets_the_other_in_for_reading(customer: Service) -> None:
     core = company()
     made = await customer.sales1.CreateAccount(account={"displayName": f"北京{core}科技有限公司"})
@@ -134,6 +154,7 @@ async def test_an_owner_is_asked_and_lets_the_other_in_for_reading(customer: Ser
     assert refused.value.reason == "READ_ONLY_COLLABORATOR"
 
 
+@pytest.mark.capability("c.collision")
 async def test_silence_goes_to_the_superior_then_to_arbitration_and_up(customer: Service) -> None:
     core = company()
     await customer.sales1.CreateAccount(account={"displayName": f"北京{core}科技有限公司"})
@@ -153,6 +174,7 @@ async def test_silence_goes_to_the_superior_then_to_arbitration_and_up(customer:
     assert [fact.get("escalated", False) for fact in facts] == [False, True, True, True]
 
 
+@pytest.mark.capability("c.collision")
 async def test_a_dispute_is_decided_on_frozen_evidence_by_one_without_a_stake(customer: Service) -> None:
     core = company()
     made = await customer.sales1.CreateAccount(account={"displayName": f"北京{core}科技有限公司"})
@@ -223,6 +245,7 @@ async def test_a_dispute_is_decided_on_frozen_evidence_by_one_without_a_stake(cu
     assert refused.value.reason == "ILLEGAL_TRANSITION"
 
 
+@pytest.mark.capability("c.collision")
 async def test_two_found_different_are_never_raised_again_until_a_key_changes(customer: Service) -> None:
     core = company()
     made = await customer.sales1.CreateAccount(account={"displayName": f"北京{core}科技有限公司"})
@@ -249,11 +272,14 @@ async def test_two_found_different_are_never_raised_again_until_a_key_changes(cu
     assert made.name
 
 
+@pytest.mark.capability("c.collision")
 async def test_the_scan_opens_one_case_a_pair_and_many_are_decided_at_once(customer: Service) -> None:
     cores = [company() for _ in range(2)]
     for core in cores:
         await customer.admin.CreateAccount(account={"displayName": f"北京{core}科技有限公司"})
-        await customer.admin.CreateAccount(account={"displayName": f"{core}科技有限公司"})
+        other = {"displayName": f"{company()}贸易有限公司"}
+        made = await customer.admin.CreateAccount(account=other)
+        await call_it_so(customer, f"{core}科技有限公司", made.name)
     for _ in range(2):
         await at(customer, datetime.now(UTC) + timedelta(seconds=1), disputes.scan)
     found = (
@@ -267,6 +293,7 @@ async def test_the_scan_opens_one_case_a_pair_and_many_are_decided_at_once(custo
     assert {case.verdict for case in decided.duplicate_cases} == {pb.DuplicateCase.SEPARATE}
 
 
+@pytest.mark.capability("c.collision")
 async def test_somebody_elses_lead_and_a_new_customer_make_a_case(customer: Service) -> None:
     core, lead = company(), f"leads/{uuid4()}"
     resource = {
@@ -299,3 +326,184 @@ async def test_somebody_elses_lead_and_a_new_customer_make_a_case(customer: Serv
         return any(second in case.display_name for case in cases)
 
     await customer.eventually(opened)
+
+
+@pytest.mark.capability("c.collision")
+async def test_who_may_says_why_it_is_another_one_and_no_reason_is_enough_for_one_tax_id(
+    customer: Service,
+) -> None:
+    core = company()
+    made = await customer.sales1.CreateAccount(
+        account={"displayName": f"北京{core}科技有限公司", "taxId": "91350100M000100Y43"}
+    )
+    typed = {"displayName": f"{core}科技（北京）有限公司"}
+    for client, fields in ((customer.sales2, {"distinction": "另一家"}), (customer.admin, {})):
+        with pytest.raises(Refused) as refused:
+            await client.CreateAccount(account=typed | fields)
+        assert refused.value.reason == "ACCOUNT_COLLISION"
+    with pytest.raises(Refused) as refused:
+        await customer.admin.CreateAccount(
+            account=typed | {"taxId": "91350100M000100Y43", "distinction": "另一家"}
+        )
+    assert (refused.value.reason, refused.value.info.metadata["level"]) == ("ACCOUNT_COLLISION", "CERTAIN")
+    other = await customer.admin.CreateAccount(account=typed | {"distinction": "同名的另一家，工商登记不同"})
+    # The reason stands on the record, in its change fact for the audit, and in a case.
+    changed = await customer.facts("crm.customer.v1.ResourceChanged", other.name)
+    assert changed[0]["resource"]["distinction"] == other.distinction == "同名的另一家，工商登记不同"
+    pair = f'kind = CREATE AND account = "{other.name}"'
+    (case,) = (await customer.admin.ListDuplicateCases(filter=pair)).duplicate_cases
+    assert case.statement == other.distinction and made.name not in str(case)
+    # What was said once does not let the next change pass.
+    with pytest.raises(Refused) as refused:
+        await customer.admin.UpdateAccount(
+            account={"name": other.name, "legalName": f"北京{core}科技有限责任公司"}, updateMask="legalName"
+        )
+    assert refused.value.reason == "ACCOUNT_COLLISION"
+
+
+@pytest.mark.capability("c.collision")
+async def test_each_segment_has_its_own_customers_and_head_office_hears_of_two(
+    customer: Service, segments: None
+) -> None:
+    core = company()
+    await customer.sales1.CreateAccount(account={"displayName": f"北京{core}科技有限公司"})
+    typed = {"displayName": f"{core}科技（北京）有限公司"}
+    assert not (await customer.sales2.CheckAccountCollision(account=typed)).hits
+    key = "dictionary.collisionAcrossSegments"
+    async with customer.parts.configuration() as bucket:
+        await bucket.put(key, {"entries": [{"key": "*"}]})
+        await customer.eventually(lambda: customer.running.config.get(key) is not None)
+        (hit,) = (await customer.sales2.CheckAccountCollision(account=typed)).hits
+        assert (hit.level, hit.situation, hit.department, hit.token, list(hit.actions)) == (
+            "STRONG",
+            "GROUP",
+            "",
+            "",
+            [],
+        )
+        await bucket.delete(key)
+    other = await customer.sales2.CreateAccount(account=typed)
+    with pytest.raises(Refused) as refused:
+        await customer.sales2.CreateAccount(account={"displayName": f"{core}科技有限公司"})
+    assert refused.value.reason == "ACCOUNT_COLLISION"
+    pair = f'account = "{other.name}"'
+    assert [
+        case.level for case in (await customer.admin.ListDuplicateCases(filter=pair)).duplicate_cases
+    ] == ["STRONG"]
+    for client in (customer.sales1, customer.sales2, customer.manager):
+        assert not (await client.ListDuplicateCases(filter=pair)).duplicate_cases
+
+
+@pytest.mark.capability("c.collision")
+async def test_leads_of_others_and_protected_deals_are_named_without_a_name(customer: Service) -> None:
+    core, lead, deal = company(), f"leads/{uuid4()}", f"dealRegistrations/{uuid4()}"
+    sales2, today = customer.person("sales2"), datetime.now(disputes.ZONE).date()
+    both = {"companyName": f"{core}科技有限公司", "owner": sales2.employee, "department": sales2.department}
+    last = {"year": today.year + 1, "month": 1, "day": 31}
+    for name, more in ((lead, {"state": "NEW"}), (deal, {"state": "APPROVED", "protectUntilDate": last})):
+        body = {"name": name, "action": "CREATED", "resource": {"name": name, **both, **more}}
+        await customer.tell("crm.sales.v1.ResourceChanged", body, name)
+
+    async def both_known() -> Any:
+        found = (
+            await customer.sales1.CheckAccountCollision(account={"displayName": f"北京{core}科技有限公司"})
+        ).hits
+        return found if len(found) == 2 else None
+
+    hits = await customer.eventually(both_known)
+    assert [(hit.situation, hit.level) for hit in hits] == [
+        ("LEAD", "STRONG"),
+        ("PARTNER_PROTECTED", "STRONG"),
+    ]
+    assert not any(word in str(hits) for word in (core, lead, deal, sales2.employee))
+    # Made all the same, the customer meets both: a case each.
+    await customer.sales1.CreateAccount(account={"displayName": f"{core}科技有限公司"})
+    found = (
+        await customer.sales2.ListDuplicateCases(filter="kind = LEAD OR kind = DEAL", pageSize=200)
+    ).duplicate_cases
+    assert sorted(pb.DuplicateCase.Kind.Name(case.kind) for case in found if core in case.display_name) == [
+        "DEAL",
+        "LEAD",
+    ]
+
+
+@pytest.mark.capability("c.collision")
+async def test_a_hundred_thousand_keys_are_asked_by_their_index(customer: Service) -> None:
+    core = company()
+    made = await customer.sales1.CreateAccount(account={"displayName": f"北京{core}科技有限公司"})
+    async with customer.running.system_call("test", None) as call:
+        await call.db.execute(
+            text("INSERT INTO match_keys (account, kind, value) SELECT CAST(:id AS uuid), 'NAME_CORE', :core || n"
+                 " FROM generate_series(1, 100000) n"),
+            {"id": made.name.rpartition("/")[2], "core": core},
+        )  # fmt: skip
+        await call.db.execute(text("ANALYZE match_keys"))
+        connection = await driver(call.db)
+        kinds, values = (
+            ["NAME_FULL", "NAME_CORE", "BRAND", "PINYIN", "PHONE"],
+            [f"{core}{n}" for n in range(5)],
+        )
+        for statement, further in ((collision._HELD, [uuid4()]), (HOLDERS, [datetime.now(UTC).date()])):
+            lines = [
+                row[0] for row in await connection.fetch(f"EXPLAIN {statement}", kinds, values, *further)
+            ]
+            assert not [
+                line for line in lines if "Seq Scan on match_keys" in line or "Seq Scan on lead_keys" in line
+            ], lines
+        await call.db.execute(
+            text("DELETE FROM match_keys WHERE account = CAST(:id AS uuid) AND kind = 'NAME_CORE'"),
+            {"id": made.name.rpartition("/")[2]},
+        )
+
+
+@pytest.mark.capability("c.collision")
+async def test_a_partner_hears_on_submit_alone_that_somebody_has_it(customer: Service) -> None:
+    core = company()
+    await customer.sales1.CreateAccount(account={"displayName": f"北京{core}科技有限公司"})
+    partner = customer.client("partner")
+    with pytest.raises(Refused) as refused:
+        await partner.CheckAccountCollision(account={"displayName": f"{core}科技有限公司"})
+    assert refused.value.reason == "PERMISSION_DENIED"
+
+
+@pytest.mark.capability("c.collision")
+async def test_a_verdict_merges_shares_or_makes_what_was_kept(customer: Service) -> None:
+    zong, me = customer.client("zong"), customer.person("sales2").employee
+    core = company()
+    made = await customer.sales1.CreateAccount(account={"displayName": f"北京{core}科技有限公司"})
+    case = await customer.sales2.DisputeDuplicate(
+        token=(await hit(customer, core)).token, statement="我方先接触"
+    )
+    splits = [
+        {"employee": me, "percent": "40"},
+        {"employee": customer.person("sales1").employee, "percent": "60"},
+    ]
+    await zong.DecideDuplicateCase(name=case.name, verdict="SHARE", answer="共享", splits=splits)
+    (fact,) = await customer.facts("crm.customer.v1.CollisionDecided", case.name)
+    assert [(one["employee"], one["percent"]) for one in fact["splits"]] == [
+        (one["employee"], one["percent"]) for one in splits
+    ]
+    assert me in (await customer.admin.GetAccount(name=made.name)).collaborators
+    # After five working days nobody appeals any more.
+    async with customer.running.system_call("test", None) as call:
+        await call.db.execute(
+            text(
+                "UPDATE duplicate_cases SET appeal_until_time = now() - interval '1 hour' WHERE id = CAST(:id AS uuid)"
+            ),
+            {"id": case.name.rpartition("/")[2]},
+        )
+    with pytest.raises(Refused) as refused:
+        await customer.sales2.AppealDuplicateCase(name=case.name, statement="晚了")
+    assert refused.value.reason == "APPEAL_TOO_LATE"
+    # A pair that the scan found is merged by a draft.
+    twin = await customer.admin.CreateAccount(
+        account={"displayName": f"{core}科技（北京）有限公司", "distinction": "待核实"}
+    )
+    (pair,) = (await customer.admin.ListDuplicateCases(filter=f'account = "{twin.name}"')).duplicate_cases
+    await zong.DecideDuplicateCase(name=pair.name, verdict="MERGE", answer="同一家")
+    drafts = (
+        await customer.admin.ListMerges(filter=f'survivor = "{made.name}" OR survivor = "{twin.name}"')
+    ).merges
+    assert [({one.survivor, *one.losers}, one.state) for one in drafts] == [
+        ({made.name, twin.name}, pb.Merge.DRAFT)
+    ]

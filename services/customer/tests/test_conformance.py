@@ -12,7 +12,7 @@ class TestCustomer(Conformance):
     app = app()
     samples: ClassVar = {
         "consents": {"subject": "accounts/{accounts}", "source": "FORM"},
-        "profileChanges": {"account": "accounts/{accounts}", "patch": {"website": "https://example.com"}},
+        "profileChanges": {"account": "accounts/{accounts}", "patch": {"language": "zh-CN"}},
         "traits": {"account": "accounts/{accounts}", "origin": "DECLARED"},
         "carePlans": {"trigger": "BIRTHDAY", "channel": "SMS"},
     }

@@ -9,6 +9,7 @@ from crm.customer.v1 import pb
 from crmkit import blobs
 from crmkit.testing import Refused, Service
 from customer.vcards import read_cards
+from sqlalchemy import text
 
 GBK = (
     b"BEGIN:VCARD\r\nVERSION:2.1\r\n"
@@ -241,3 +242,87 @@ async def test_a_card_file_makes_contacts_once_and_a_contact_goes_out_as_it_came
     with pytest.raises(Refused) as refused:
         await customer.sales1.ImportContactVcards(text="no card at all")
     assert refused.value.reason == "IMPORT_UNREADABLE"
+
+
+@pytest.mark.capability("c.contacts")
+async def test_who_wishes_to_be_forgotten_is_forgotten_and_what_was_done_stays(customer: Service) -> None:
+    admin, sales = customer.admin, customer.sales1
+    account = (await sales.CreateAccount(account={"displayName": f"忘却{uuid4().hex}有限公司"})).name
+    boss = await sales.CreateContact(
+        contact={
+            "displayName": "齐忘忧", "familyName": "齐", "givenName": "忘忧", "account": account, "title": "采购总监",
+            "phones": [{"number": "13855556666"}], "emails": [{"address": "qi@forget.example"}], "wechat": "qiwangyou",
+            "birth": {"calendar": "SOLAR", "month": 3, "day": 4}, "worries": "齐忘忧担心交期",
+        }
+    )  # fmt: skip
+    junior = await sales.CreateContact(
+        contact={
+            "displayName": "柳记得",
+            "account": account,
+            "reportsTo": boss.name,
+            "phones": [{"number": "13855557777"}],
+        }
+    )
+    await sales.CreateConsent(
+        consent={
+            "subject": boss.name,
+            "channel": "EMAIL",
+            "purpose": "MARKETING",
+            "source": "FORM",
+            "decision": "GRANTED",
+        }
+    )
+    talk = await sales.CreateInteraction(
+        interaction={
+            "account": account, "contacts": [boss.name], "channel": "CALL", "startTime": "2026-11-20T02:00:00Z",
+            "summary": "确认了全年的交货计划和付款条件",
+        }
+    )  # fmt: skip
+    await sales.LeaveContact(name=boss.name, date={"year": 2026, "month": 11, "day": 20})
+
+    async def lines() -> Any:
+        found = (await admin.ListTimeline(filter=f'account = "{account}"')).timeline
+        return found if any(boss.name == line.ref for line in found) else None
+
+    await customer.eventually(lines)
+    with pytest.raises(Refused) as refused:
+        await sales.EraseContact(name=boss.name, reason="来函")
+    assert refused.value.reason == "PERMISSION_DENIED"
+    held = await admin.HoldContact(name=boss.name, reason="合同诉讼")
+    with pytest.raises(Refused) as refused:
+        await admin.EraseContact(name=boss.name, reason="来函")
+    assert (refused.value.reason, held.legal_hold) == ("LEGAL_HOLD", "合同诉讼")
+    await admin.HoldContact(name=boss.name)
+    gone = await admin.EraseContact(name=boss.name, reason="2026-11-21 来函")
+    assert (gone.state, gone.account, len(gone.affiliations)) == (pb.Contact.ERASED, account, 1)
+    with pytest.raises(Refused) as refused:
+        await admin.EraseContact(name=boss.name, reason="再来一次")
+    assert refused.value.reason == "ILLEGAL_TRANSITION"
+
+    secrets = ("齐", "忘忧", "13855556666", "qi@forget", "qiwangyou", "采购总监")
+    for shown in (gone, await lines(), await admin.ListConsents(filter=f'subject = "{boss.name}"')):
+        assert not [word for word in secrets if word in str(shown)]
+    assert (
+        not (await admin.ListContacts(q="齐忘忧")).contacts
+        and not (await admin.ListContacts(q="13855556666")).contacts
+    )
+    # Nowhere in what the service keeps for good; facts that were told are tidied away by their age.
+    async with customer.running.system_call("test", None) as call:
+        tables = [table.name for table in customer.running.app.tables.sorted_tables if table.name != "outbox"]
+        for table in tables:
+            for word in secrets:
+                count = await call.db.scalar(
+                    text(f"SELECT count(*) FROM {table} t WHERE t::text LIKE :word AND t::text LIKE :who"),
+                    {"word": f"%{word}%", "who": f"%{boss.name.partition('/')[2]}%"},
+                )
+                assert not count, (table, word)
+    await admin.RebuildTimeline(account=account)
+    assert not [word for word in secrets if word in str(await lines())]
+    assert (await sales.GetInteraction(name=talk.name)).contacts == [boss.name]
+    kept = await sales.GetContact(name=junior.name)
+    assert (kept.display_name, kept.reports_to, len(kept.phones)) == ("柳记得", boss.name, 1)
+    latest = (await admin.ListConsents(filter=f'subject = "{boss.name}"', orderBy="time desc")).consents[0]
+    assert pb.Consent.Decision.Name(latest.decision) == "WITHDRAWN"
+    told = await customer.facts("crm.customer.v1.PersonalDataErased")
+    (fact,) = [one for one in told if one["person"] == boss.name]
+    assert {"displayName", "phones", "birth"} <= set(fact["fields"])

@@ -1,6 +1,7 @@
 """Merges over all eight services, and back: nothing is lost, and nothing is left behind."""
 
 from collections.abc import Mapping
+from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
@@ -13,6 +14,11 @@ from customer import merges
 from sqlalchemy import select, text
 
 State = pb.Merge.State
+# Columns that go on to name a merged record: what it itself is, and what was reckoned or decided about it then.
+SPEAK_OF_IT = {
+    "accounts.id", "account_balances.account", "duplicate_cases.pair", "target_facts.account", "target_facts.key",
+    "target_facts.source", "sales_tasks.source",
+}  # fmt: skip
 
 
 async def reached(service: Service, merge: str, state: int) -> Any:
@@ -119,8 +125,7 @@ async def test_everything_of_the_merged_customer_is_the_survivors_in_all_service
     assert {goes["deal"], goes["ticket"], stays["deal"]} <= {line.ref for line in lines}
     # What still names the merged ones says so on purpose, or is what the merged record itself is.
     names = await world.refers(goes["account"].partition("/")[2])
-    ledger = {"target_facts.account", "target_facts.key", "target_facts.source", "sales_tasks.source"}
-    assert names <= {"accounts.id", "account_balances.account", "duplicate_cases.pair", *ledger}, names
+    assert names <= SPEAK_OF_IT, names
     moved = {(one.service, one.collection): one.count for one in done.moved if one.field == "account"}
     assert moved["sales", "opportunities"] == moved["billing", "invoices"] == 1
     # What comes late with the old name is the survivor's.
@@ -211,6 +216,176 @@ async def test_what_a_person_changed_since_stays_and_is_listed_and_later_merges_
     async with customer.running.system_call("test", None) as call:
         await call.db.execute(text("UPDATE merges SET undo_until_time = now(), state = 'DONE'"))
     assert await refusal(customer.admin.UndoMerge(name=first.name, requestId=uuid4().hex)) == "UNDO_EXPIRED"
+
+
+async def test_services_killed_in_the_middle_end_as_if_nothing_had_happened(world: Any) -> None:
+    stays, goes = (
+        await world.business("断点甲轴承有限公司"),
+        await world.business("续传乙齿轮股份公司", "sales2"),
+    )
+    await world.settled()
+    before = await world.contents()
+    merge = await previewed(world.customer, stays["account"], goes["account"])
+    tables = {
+        "customer": "interactions", "sales": "opportunities", "orders": "contracts", "billing": "invoices",
+        "servicedesk": "tickets", "workspace": "tasks", "marketing": "", "insight": "",
+    }  # fmt: skip
+    for verb, state in (("RunMerge", State.DONE), ("UndoMerge", State.UNDONE)):
+        async with AsyncExitStack() as stack:
+            for name, table in tables.items():
+                if table:
+                    # A row that somebody else holds stops the service on its way.
+                    call = await stack.enter_async_context(
+                        world.services[name].running.system_call("test", None)
+                    )
+                    await call.db.execute(text(f"SELECT 1 FROM {table} FOR UPDATE"))
+                else:
+                    await world.killed(name)
+            await getattr(world.customer.admin, verb)(name=merge.name, requestId=uuid4().hex)
+            for name, table in tables.items():
+                if table:
+                    await world.customer.eventually(held_up(world.services[name]), 60)
+                    await world.killed(name)
+        for name in tables:
+            await world.started(name)
+        done = await reached(world.customer, merge.name, state)
+        await world.settled()
+        if state == State.DONE:
+            moved = {(one.service, one.collection): one.count for one in done.moved if one.field == "account"}
+            everywhere = {("customer", "contacts"), ("sales", "opportunities"), ("orders", "contracts"),
+                          ("billing", "invoices"), ("servicedesk", "tickets")}  # fmt: skip
+            assert {key: moved.get(key) for key in everywhere} == dict.fromkeys(everywhere, 1)
+            assert await world.refers(goes["account"].partition("/")[2]) <= SPEAK_OF_IT
+        assert not done.left
+    assert not difference(before, await world.contents())
+
+
+def held_up(service: Service) -> Any:
+    """Asks whether the service waits for a row that somebody else holds."""
+
+    async def look() -> bool:
+        async with service.running.sessions() as session:
+            waits = "wait_event_type = 'Lock' AND datname = current_database()"
+            return bool(await session.scalar(text(f"SELECT count(*) FROM pg_stat_activity WHERE {waits}")))
+
+    return look
+
+
+async def test_a_customer_of_a_pool_is_its_owners_after_the_merge_and_the_pools_again(world: Any) -> None:
+    customer = world.customer
+    made = {"displayName": "并户公海", "memberEmployees": [customer.person("sales1").employee]}
+    pool = (await customer.admin.CreatePool(pool=made)).name
+
+    async def account(name: str, who: str = "sales1") -> str:
+        return (await customer.client(who).CreateAccount(account={"displayName": name})).name
+
+    waits, owned, also = (
+        await account("候鸟皮革"),
+        await account("留鸟纺织", "sales2"),
+        await account("旅鸟箱包"),
+    )
+    for name in (waits, also):
+        await customer.sales1.ReleaseAccount(name=name, pool=pool, reason="暂不跟进")
+    await world.settled()
+    # That an owner changed twice stays on the time line.
+    before = await world.contents(told=False)
+
+    async def waiting() -> list[str]:
+        return [
+            item.account
+            for item in (await customer.sales1.ListPoolItems(filter=f'pool = "{pool}"')).pool_items
+        ]
+
+    # Nothing is chosen: who has an owner keeps it, whichever of them stays.
+    for survivor, *losers in ((waits, owned, also), (owned, waits)):
+        merge = await merged(customer, survivor, *losers)
+        found = await customer.admin.GetAccount(name=survivor)
+        assert (pb.Account.State.Name(found.state), found.owner) == (
+            "ACTIVE",
+            customer.person("sales2").employee,
+        )
+        assert found.pool == "" and not {*losers, survivor} & set(await waiting())
+        await customer.admin.UndoMerge(name=merge.name, requestId=uuid4().hex)
+        assert not (await reached(customer, merge.name, State.UNDONE)).left
+        await world.settled()
+        assert not difference(before, await world.contents(told=False))
+    # The pool is chosen: the owner goes on working with it for a while, as with another owner.
+    chosen = {"choices": [{"field": "owner", "source": waits}]}
+    merge = await merged(customer, owned, waits, **chosen)
+    found = await customer.admin.GetAccount(name=owned)
+    assert (pb.Account.State.Name(found.state), found.owner, found.pool) == ("POOLED", "", pool)
+    assert [one.employee for one in found.collaborations] == [customer.person("sales2").employee]
+    assert await waiting() == [also, owned] or await waiting() == [owned, also]
+    await customer.admin.UndoMerge(name=merge.name, requestId=uuid4().hex)
+    await reached(customer, merge.name, State.UNDONE)
+    await world.settled()
+    assert not difference(before, await world.contents(told=False))
+
+
+async def test_two_invoiced_tax_ids_need_finance_and_what_came_after_the_count_is_listed(world: Any) -> None:
+    customer, finance = world.customer, world.billing.client("finance")
+    ids = ("91350100M000100Y43", "913100000889957900")
+    names = [
+        (await customer.sales1.CreateAccount(account={"displayName": name, "taxId": tax})).name
+        for name, tax in zip(("双税甲木业", "双税乙竹业"), ids, strict=True)
+    ]
+    line = {
+        "description": "板材",
+        "quantity": "1",
+        "unitPrice": {"currencyCode": "CNY", "amount": "10.00"},
+        "taxRate": "0",
+    }
+    bills = [
+        (await finance.CreateInvoice(invoice={"account": name, "currency": "CNY", "lines": [line]})).name
+        for name in names
+    ]
+    await finance.IssueInvoice(name=bills[0])
+    # A draft invoice stands against nothing.
+    assert not (await previewed(customer, *names)).blockers
+    issued = await finance.IssueInvoice(name=bills[1])
+    merge = await previewed(customer, *names)
+    assert [one.reason for one in merge.blockers] == ["TAX_IDS_DIFFER"]
+    assert await refusal(customer.admin.RunMerge(name=merge.name, requestId=uuid4().hex)) == "MERGE_BLOCKED"
+    assert await refusal(customer.sales1.LiftMerge(name=merge.name, reason="x")) in (
+        "NOT_FOUND",
+        "PERMISSION_DENIED",
+    )
+    lifted = await customer.client("finance").LiftMerge(name=merge.name, reason="2026 年换证，同一法人")
+    assert not lifted.blockers and lifted.lifted
+
+    deal = await world.sales.sales1.CreateOpportunity(
+        opportunity={
+            "displayName": "预览后商机", "account": names[1], "need": "x", "amount": {"currencyCode": "CNY", "amount": "1.00"},
+            "expectedCloseDate": {"year": 2027, "month": 3, "day": 31},
+        }
+    )  # fmt: skip
+    await world.settled()
+    await customer.admin.RunMerge(name=merge.name, requestId=uuid4().hex)
+    done = await reached(customer, merge.name, State.DONE)
+    assert ("sales", deal.name) in {(one.service, one.name) for one in done.arrived}
+    # What was moved is what was counted and these, wherever a record refers by a field of its own.
+    arrived = {one.name.partition("/")[0] for one in done.arrived}
+    counted = {
+        (one.service, one.collection, one.field): one.count for one in merge.preview if one.name == names[1]
+    }
+    moved = {(one.service, one.collection, one.field): one.count for one in done.moved}
+    assert counted and {key: moved.get(key) for key in counted if key[1] not in arrived} == {
+        key: count for key, count in counted.items() if key[1] not in arrived
+    }
+    # An issued document keeps its text, and a loser's number finds the survivor.
+    assert (await finance.GetInvoice(name=bills[1])).buyer == issued.buyer
+    # Each fact told twice changes nothing.
+    before = await world.contents()
+    for subject in ("MergePreviewRequested", "AccountMerged"):
+        (fact, *_) = await customer.facts(f"crm.customer.v1.{subject}", merge.name)
+        await customer.tell(f"crm.customer.v1.{subject}", fact, merge.name)
+    for name, service in world.services.items():
+        for subject in ("MergePreviewed", "MergeRepointed"):
+            for fact in await service.facts(f"crm.{name}.v1.{subject}"):
+                if fact["merge"] == merge.name:
+                    await service.tell(f"crm.{name}.v1.{subject}", fact)
+    await world.settled()
+    assert not difference(before, await world.contents())
 
 
 async def test_a_merge_waits_for_its_approval_and_for_services_that_keep_silent(customer: Service) -> None:

@@ -14,6 +14,7 @@ from crmkit import blobs
 from crmkit.auth import system
 from crmkit.testing import Refused, Service
 from sales.model.lead import Lead
+from sqlalchemy import text
 from uuid_utils.compat import uuid7
 
 CARD = """BEGIN:VCARD
@@ -223,3 +224,32 @@ async def test_a_converted_lead_stays_and_offers_itself_again_when_its_account_i
     assert (await sales.sales1.GetLead(name=lead.name)).state == pb.Lead.CONVERTED
     offered = await sales.sales1.CopyLead(name=lead.name)
     assert (offered.company_name, offered.state) == ("华东机械", pb.Lead.WORKING)
+
+
+async def test_of_a_person_who_wishes_to_be_forgotten_the_lead_keeps_the_company_alone(
+    sales: Service,
+) -> None:
+    stem, contact = f"忘{uuid4().hex[:8]}", f"contacts/{uuid4()}"
+    made = {"phones": [{"number": "13811112222"}], "emails": [{"address": f"{stem}@forget.example"}]}
+    firm = await sales.sales1.CreateLead(
+        lead={"displayName": "贾记忆", "personName": "贾记忆", "companyName": f"{stem}有限公司", **made}
+    )
+    other = await sales.sales1.CreateLead(
+        lead={"displayName": "旁人", "personName": "旁人", "companyName": f"{stem}乙公司"}
+    )
+    async with sales.running.system_call("test", None) as call:
+        await call.db.execute(
+            text("UPDATE leads SET contact = :contact WHERE id = CAST(:id AS uuid)"),
+            {"contact": contact, "id": firm.name.rpartition("/")[2]},
+        )
+    for _ in range(2):
+        await sales.tell("crm.customer.v1.PersonalDataErased", {"person": contact}, contact)
+
+    async def forgotten() -> Any:
+        found = await sales.sales1.GetLead(name=firm.name)
+        return found if not found.person_name else None
+
+    found = await sales.eventually(forgotten)
+    assert (found.display_name, found.company_name) == (f"{stem}有限公司", f"{stem}有限公司")
+    assert not found.phones and not found.emails and not (await sales.sales1.ListLeads(q="贾记忆")).leads
+    assert (await sales.sales1.GetLead(name=other.name)).person_name == "旁人"

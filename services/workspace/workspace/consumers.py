@@ -91,8 +91,16 @@ async def on_emergency_account_used(events: list[Fact], call: Call) -> None:
 
 
 async def on_personal_data_erased(event: customer.PersonalDataErased, call: Call) -> None:
-    """Nobody reads an erased person's values in the audit any more."""
+    """Nobody reads an erased person's values in the audit any more; files that hang on the person alone go."""
     await audit_told.destroy_key(event.person, call)
+    attached = select(File).where(File.attached_to.contains([event.person]))
+    for file in await call.db.scalars(attached.with_for_update()):
+        others = [name for name in file.attached_to if name != event.person]
+        if others:
+            file.attach(others)
+        else:
+            await file.deleting(call)
+            await call.db.delete(file)
 
 
 @listens("crm.*.v1.ResourceChanged")

@@ -91,7 +91,11 @@ async def _identities(keys: set[UUID], call: Call) -> dict[UUID, Identity]:
         return {}
     async with call.everybody():
         statement = select(Account).where(Account.id.in_(keys), Account.state.not_in(["MERGED", "ARCHIVED"]))
-        return {account.id: account.identity() for account in await call.db.scalars(statement)}
+        found = list(await call.db.scalars(statement))
+    # Each segment has its own customers.
+    segment_of = call.running.directory.organisation.segment
+    mine = segment_of(call.caller.department)
+    return {a.id: a.identity() for a in found if not a.department or segment_of(a.department) == mine}
 
 
 async def named(texts: Iterable[str], call: Call) -> dict[str, list[UUID]]:

@@ -151,7 +151,12 @@ def refusal(
     again = (
         policy == "CREATE"
         and twin.level in duplicates.REFUSING
-        and not (twin.level is Level.STRONG and call.caller.may(DESPITE))
+        and not (
+            twin.level is Level.STRONG
+            and call.caller.may(DESPITE)
+            and line.account is not None
+            and line.account.distinction
+        )
     )
     if hidden or again:
         return problem(

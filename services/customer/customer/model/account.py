@@ -14,6 +14,7 @@ from customer.identifiers import Phone, TaxId, TaxIdStatus
 from customer.matching import Identity
 from customer.model.base import Base
 from customer.model.grading import exclusive
+from customer.model.pool import Pool
 from sqlalchemy import DateTime, ForeignKey, Index, Text, Uuid, func, inspect, text
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -80,6 +81,8 @@ class Account(Resource, Base):
     level_until_date: Mapped[date | None]
     birth: Mapped[Any]
     tags: Mapped[list[str]]
+    product_lines: Mapped[list[str]]
+    distinction: Mapped[str]
     type: Mapped[str]
     source: Mapped[str]
     industry: Mapped[str]
@@ -116,6 +119,7 @@ class Account(Resource, Base):
         if self.pool:
             if not call.caller.may("customer.pools.fill"):
                 raise PermissionDenied("PERMISSION_DENIED", permission="customer.pools.fill")
+            await self._check_pool(call)
             self.state, self.owner, self.department, self.collaborators = "POOLED", "", "", []
         self.tags = await exclusive(self.tags, (), call)
         await refuse_collision(self, call)
@@ -123,6 +127,11 @@ class Account(Resource, Base):
         await begin_ownership(self, call)
         if self.owner:
             await meet_leads(self, call)
+
+    async def _check_pool(self, call: Call) -> None:
+        pool = await call.find(Pool, Pool.id == self.pool.rpartition("/")[2])
+        if pool is not None:
+            pool.check_segment(self.department, call)
 
     def complete(self) -> None:
         """Fills in what a new record starts with."""
@@ -221,7 +230,8 @@ class Account(Resource, Base):
 
     def copied(self, display_name: str) -> "Account":
         """A new account like this one, without what belongs to this one alone."""
-        left_out = {"name", "display_name", "legal_name", "tax_id", "tax_id_status", "aliases", "phones", "emails",
+        left_out = {"name", "distinction",
+                    "display_name", "legal_name", "tax_id", "tax_id_status", "aliases", "phones", "emails",
                     "website", "pin", "state", "last_interaction_time", "completeness", "pool", "sea_due_time", "sea_clause",
                     "sea_exemption", "protected_until_time", "protection_reason", "level_until_date", "owner_time", "owner_how",
                     "collaborations", "merged_into"}  # fmt: skip

@@ -15,6 +15,7 @@ from sqlalchemy import ColumnElement, Index, text, type_coerce
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped
 
+ERASED_NAME = "***"
 # The chain of superiors is followed in one statement; nobody reports over a hundred levels.
 _CHAIN = text(
     "WITH RECURSIVE chain(name, next, depth) AS (SELECT CAST(:start AS text), CAST(:start AS text), 0"
@@ -33,7 +34,6 @@ class Contact(Resource, Base):
 
     display_name: Mapped[str]
     account: Mapped[str]
-    title: Mapped[str]
     reports_to: Mapped[str]
     state: Mapped[str]
     decision_role: Mapped[str]
@@ -45,6 +45,9 @@ class Contact(Resource, Base):
     emails: Mapped[Any]
     affiliations: Mapped[Any]
     phones: Mapped[Any]
+    title: Mapped[str]
+    preferred_channel: Mapped[str]
+    legal_hold: Mapped[str]
 
     __table_args__ = (
         Index(
@@ -120,6 +123,28 @@ class Contact(Resource, Base):
         if not any(not read_date(a.to_date) for a in self.affiliations):
             self.state = "LEFT"
         call.emit(events.ContactLeft, contact=self, account=account, to_account=to_account)
+
+    async def erase(self, call: Call) -> None:
+        """Forgets the person; the record stays, so that what was agreed with the account goes on naming somebody."""
+        from customer.erasure import forget
+
+        self.check_state("ACTIVE", "LEFT", "MERGED")
+        if self.legal_hold:
+            raise FailedPrecondition("LEGAL_HOLD")
+        self.state = "ERASED"
+        await forget(self, call)
+
+    def hold(self, reason: str) -> None:
+        """Keeps the data, for a reason; without one no longer."""
+        self.check_state("ACTIVE", "LEFT", "MERGED")
+        self.legal_hold = reason
+
+    async def forget_person(self, call: Call) -> None:
+        """Nothing is left but where somebody worked and when."""
+        await super().forget_person(call)
+        self.display_name, self.title, self.preferred_channel = ERASED_NAME, "", ""
+        self.worries, self.preferences, self.attitude, self.custom = "", "", 0, {}
+        self.affiliations = [_with(one, title="", department="") for one in self.affiliations]
 
     def search_phones(self) -> list[str]:
         """Numbers that `q` finds."""

@@ -7,7 +7,7 @@ from uuid import UUID
 from crm.customer.v1 import pb
 from crmkit.resource import Resource
 from customer.model.base import Base
-from sqlalchemy import BigInteger, DateTime, Index, Integer, Text, Uuid, func, text
+from sqlalchemy import BigInteger, Date, DateTime, Index, Integer, Text, Uuid, func, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -111,7 +111,7 @@ class LeadKeyRow(Base):
 
 
 class LeadHolder(Base):
-    """Whose lead it is and what it is called; the version keeps late facts from undoing later ones."""
+    """Whose lead or protected deal it is and what it is called; the version keeps late facts from undoing later ones."""
 
     __tablename__ = "lead_holders"
 
@@ -123,6 +123,8 @@ class LeadHolder(Base):
     live: Mapped[bool]
     account: Mapped[str] = mapped_column(Text, server_default="", info={"refers": True})
     time: Mapped[datetime] = mapped_column(DateTime(timezone=True))
+    # Last day on which a registration is protected.
+    until: Mapped[date | None] = mapped_column(Date)
 
 
 class ScanMark(Base):

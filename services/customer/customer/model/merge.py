@@ -46,6 +46,7 @@ class Merge(Resource, Base):
     run_time: Mapped[datetime | None]
     undo_until_time: Mapped[datetime | None]
     lifted: Mapped[str]
+    arrived: Mapped[Any]
 
     async def creating(self, call: Call) -> None:
         """Begins as a draft."""

@@ -9,7 +9,7 @@ from crmkit.call import Call
 from crmkit.errors import FailedPrecondition, PermissionDenied, Validation, Violation
 from crmkit.resource import Resource
 from customer.model.base import Base
-from sqlalchemy import ColumnElement, Index, Text, exists, func, or_, select
+from sqlalchemy import ColumnElement, Index, Text, and_, exists, func, or_, select
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -17,6 +17,7 @@ HIDEABLE = frozenset(
     ["displayName", "legalName", "phone", "email", "website", "address", "industry", "level", "source"]
 )
 MANAGE = "customer.pools.manage"
+ACROSS = "customer.accounts.across"
 
 
 class Pool(Resource, Base):
@@ -33,12 +34,21 @@ class Pool(Resource, Base):
     parent: Mapped[str]
     parent_after_days: Mapped[int]
     state: Mapped[str]
+    segment: Mapped[str]
     # The members as a caller names itself: departments with all below, people, "roles/<code>".
     audience: Mapped[list[str]] = mapped_column(ARRAY(Text), server_default="{}")
 
     async def creating(self, call: Call) -> None:
-        """A new pool is open."""
+        """A new pool is open; it is of the segment of whoever makes it, unless that is head office."""
         self.state = "OPEN"
+        across = call.caller.may(ACROSS)
+        mine = call.running.directory.organisation.segment(call.caller.department)
+        self.segment = self.segment or ("" if across else mine)
+        if self.segment and call.running.directory.organisation.segment(self.segment) != self.segment:
+            zh, en = "该部门不是业务板块。", "This department is no segment."
+            raise Validation(Violation("pool.segment", "UNKNOWN_VALUE", zh, en))
+        if self.segment != mine and not across:
+            raise PermissionDenied("PERMISSION_DENIED", permission=ACROSS)
         self._check(call)
 
     async def updating(self, call: Call, changed: frozenset[str]) -> None:
@@ -66,6 +76,9 @@ class Pool(Resource, Base):
 
     def has_member(self, caller: Caller) -> bool:
         """Whether the caller may claim here."""
+        wall = caller.reach("accounts").wall
+        if self.segment and wall is not None and self.segment not in wall:
+            return False
         return bool(set(self.audience) & {caller.employee, caller.department, *roles_of(caller)})
 
     def managed_by(self, caller: Caller) -> bool:
@@ -81,6 +94,12 @@ class Pool(Resource, Base):
         entry: dict[str, Any] = call.config(f"employee.{account.owner.rpartition('/')[2]}") or {}
         roles = {f"roles/{role}" for role in entry.get("roles", ())}
         return not self.audience or bool(set(self.audience) & {account.owner, account.department, *roles})
+
+    def check_segment(self, department: str, call: Call) -> None:
+        """Refuses a customer of another segment, but from head office."""
+        of = call.running.directory.organisation.segment(department)
+        if self.segment not in ("", of) and not call.caller.may(ACROSS):
+            raise FailedPrecondition("POOL_NOT_ALLOWED")
 
     def check_open(self) -> None:
         """Refuses a pool out of use."""
@@ -123,6 +142,8 @@ class PoolItem(Resource, Base):
         row: Any = cls
         members: Any = Pool.audience
         mine = or_(members.op("&&")(names), func.array_position(Pool.managers, caller.employee).is_not(None))
+        if (wall := caller.reach("accounts").wall) is not None:
+            mine = and_(mine, Pool.segment.in_(["", *wall]))
         return exists(select(Pool.id).where(func.concat("pools/", Pool.id) == row.pool, mine))
 
     def show(self, account: Any, pool: Pool) -> None:

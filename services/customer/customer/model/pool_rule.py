@@ -10,9 +10,10 @@ from crmkit.call import Call
 from crmkit.errors import FailedPrecondition, PermissionDenied, Validation, Violation
 from crmkit.resource import Resource
 from customer.model.base import Base
+from customer.model.pool import Pool
 from customer.model.rules import DraftRule
-from sqlalchemy import Index, func, select, text
-from sqlalchemy.orm import Mapped
+from sqlalchemy import Index, Text, func, select, text
+from sqlalchemy.orm import Mapped, mapped_column
 
 MANAGE = "customer.poolRules.manage"
 DEFAULT_WARNINGS = (7, 3, 1)
@@ -46,11 +47,18 @@ class PoolRule(DraftRule, Base):
     effective_time: Mapped[datetime | None]
     retire_time: Mapped[datetime | None]
     simulation: Mapped[Any]
+    # That of its pool.
+    segment: Mapped[str] = mapped_column(Text, server_default="")
+
+    def __init__(self, **values: Any) -> None:
+        super().__init__(**{"segment": "", **values})
 
     async def creating(self, call: Call) -> None:
         """A new version is the next one of its pool, counted without gaps."""
         self.state = "DRAFT"
         self.check_content(call)
+        pool = await call.find(Pool, Pool.id == self.pool.rpartition("/")[2]) if self.pool else None
+        self.segment = pool.segment if pool else ""
         await call.db.execute(
             text("SELECT pg_advisory_xact_lock(hashtextextended(:key, 0))"), {"key": f"poolRules:{self.pool}"}
         )

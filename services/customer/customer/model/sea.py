@@ -30,6 +30,7 @@ class SeaState(Base):
     level: Mapped[str] = mapped_column(Text, server_default="")
     type: Mapped[str] = mapped_column(Text, server_default="")
     tags: Mapped[list[str]] = mapped_column(ARRAY(Text), server_default="{}")
+    product_lines: Mapped[list[str]] = mapped_column(ARRAY(Text), server_default="{}")
     divisions: Mapped[list[str]] = mapped_column(ARRAY(Text), server_default="{}")
     source: Mapped[str] = mapped_column(Text, server_default="")
     stage: Mapped[str] = mapped_column(Text, server_default="")

@@ -50,9 +50,14 @@ async def claim(name: str, call: Call) -> Account:
     if not pool.has_member(call.caller):
         raise FailedPrecondition("NOT_POOL_MEMBER")
     # Whoever is slower waits for an answer instead of hearing that it collides.
-    await (await driver(call.db)).execute("SET LOCAL lock_timeout = '5s'")
+    seconds = 5 * call.running.settings.patience
+    await (await driver(call.db)).execute(f"SET LOCAL lock_timeout = '{seconds:.0f}s'")
     # Claims of one person go one after another, so that quotas hold; those of different people do not wait.
     await (await driver(call.db)).execute(_MY_TURN, f"claims:{me}")
+    async with call.everybody():
+        present = await call.db.scalar(select(Account.state).where(Account.id == key))
+    if present != "POOLED":
+        raise FailedPrecondition("ALREADY_CLAIMED")
     rule = await rule_of(pool, call)
     await _check(found, rule, me, call)
     call.db.expunge(found)

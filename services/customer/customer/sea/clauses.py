@@ -86,7 +86,8 @@ def compiled(
         for message in rule.clauses:
             number = len(clauses) + 1
             clauses.append(Clause(rule.name, message.target or rule.pool, message.key, message))
-            conditions.append(f"WHEN {_condition(message.when, call)} THEN {number}")
+            within = _segment(rule.segment, call)
+            conditions.append(f"WHEN {within}{_condition(message.when, call)} THEN {number}")
             clocks = [_clock(clock) for clock in message.clocks]
             off = pb.PoolRule.PROTECTED in message.not_exempt
             due = (
@@ -142,6 +143,8 @@ def _condition(when: Any, call: Call) -> str:
             parts.append(f"{column} = ANY ({_array(values)})")
     if when.tags:
         parts.append(f"s.tags && {_array(when.tags)}")
+    if when.product_lines:
+        parts.append(f"s.product_lines && {_array(when.product_lines)}")
     if when.roles:
         parts.append(f"s.roles && {_array(when.roles)}")
     if when.divisions:
@@ -159,6 +162,13 @@ def _condition(when: Any, call: Call) -> str:
         case _:
             pass
     return " AND ".join(parts)
+
+
+def _segment(segment: str, call: Call) -> str:
+    """A pool of a segment takes the customers of that segment alone."""
+    if not segment:
+        return ""
+    return f"s.department = ANY ({_array(call.running.directory.organisation.within([segment]))}) AND "
 
 
 def _start(clock: Any) -> str:

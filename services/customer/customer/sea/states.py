@@ -17,8 +17,8 @@ from customer.sea.clauses import active_rules, compiled, names
 ZONE = "Asia/Shanghai"
 # Columns that are the account's own; the rest is carried from row to row unless a fact changes it.
 _OWN = (
-    "state", "owner", "department", "departments", "roles", "zone", "level", "type", "tags", "divisions", "source",
-    "stage", "owned_time", "owned_how", "owned_from", "protected_until",
+    "state", "owner", "department", "departments", "roles", "zone", "level", "type", "tags", "product_lines", "divisions",
+    "source", "stage", "owned_time", "owned_how", "owned_from", "protected_until",
 )  # fmt: skip
 _CARRIED = (
     "stage_time", "key_account", "follow_up", "follow_ups", "deal_time", "order_time", "contract_end", "paused_until",
@@ -31,7 +31,8 @@ _EMPTY: dict[str, Any] = {
 }  # fmt: skip
 _PRESENT = (
     f"SELECT a.id, s.from_time, {', '.join(f's.{c}' for c in _COLUMNS)}, a.state AS a_state, a.owner AS a_owner,"
-    " a.department AS a_department, a.level AS a_level, a.type AS a_type, a.tags AS a_tags, a.source AS a_source,"
+    " a.department AS a_department, a.level AS a_level, a.type AS a_type, a.tags AS a_tags,"
+    " a.product_lines AS a_product_lines, a.source AS a_source,"
     " a.lifecycle_stage AS a_stage, coalesce(a.owner_time, a.create_time) AS a_owned_time, a.owner_how AS a_owned_how,"
     " a.owner_from AS a_owned_from, a.protected_until_time AS a_protected_until,"
     " ARRAY(SELECT x ->> 'divisionCode' FROM jsonb_array_elements(a.addresses) x WHERE x ? 'divisionCode')"
@@ -86,7 +87,7 @@ async def begin_state(account: Account, call: Call) -> None:
         row = {
             **dict.fromkeys(("from_time", *_CARRIED, "stage")), "a_state": account.state, "a_owner": account.owner,
             "a_department": account.department, "a_level": account.level, "a_type": account.type, "a_tags": account.tags,
-            "a_source": account.source, "a_stage": account.lifecycle_stage,
+            "a_product_lines": account.product_lines or [], "a_source": account.source, "a_stage": account.lifecycle_stage,
             "a_owned_time": account.owner_time or account.create_time, "a_owned_how": account.owner_how,
             "a_owned_from": account.owner_from, "a_protected_until": account.protected_until_time,
             "a_divisions": [address.division_code for address in account.addresses or ()],
@@ -157,7 +158,7 @@ def _fresh(row: Any, changes: Mapping[str, Any], call: Call) -> dict[str, Any]:
     own = {
         "state": row["a_state"], "owner": row["a_owner"], "department": department, "departments": [],
         "roles": sorted(f"{role}" for role in person.get("roles", ())), "zone": place.get("timeZone") or ZONE,
-        "level": row["a_level"], "type": row["a_type"], "tags": row["a_tags"],
+        "level": row["a_level"], "type": row["a_type"], "tags": row["a_tags"], "product_lines": row["a_product_lines"],
         "divisions": [code for code in row["a_divisions"] if code], "source": row["a_source"],
         "stage": row["a_stage"], "owned_time": row["a_owned_time"], "owned_how": row["a_owned_how"],
         "owned_from": row["a_owned_from"], "protected_until": row["a_protected_until"],

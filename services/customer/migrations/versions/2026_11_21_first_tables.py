@@ -156,10 +156,6 @@ def upgrade() -> None:
         sa.Column("addresses", postgresql.JSONB(), server_default=sa.text("'[]'"), nullable=False),
         sa.Column("level", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("tags", postgresql.ARRAY(sa.Text()), server_default=sa.text("'{}'"), nullable=False),
-        sa.Column("type", sa.Text(), server_default=sa.text("''"), nullable=False),
-        sa.Column("source", sa.Text(), server_default=sa.text("''"), nullable=False),
-        sa.Column("industry", sa.Text(), server_default=sa.text("''"), nullable=False),
-        sa.Column("lifecycle_stage", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("background", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("preferences", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("needs", sa.Text(), server_default=sa.text("''"), nullable=False),
@@ -180,6 +176,10 @@ def upgrade() -> None:
         sa.Column("pin", postgresql.JSONB(), nullable=True),
         sa.Column("employer", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("tax_id_status", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("type", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("source", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("industry", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("lifecycle_stage", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("pool", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("sea_due_time", sa.DateTime(timezone=True), nullable=True),
         sa.Column("sea_clause", sa.Text(), server_default=sa.text("''"), nullable=False),
@@ -192,6 +192,10 @@ def upgrade() -> None:
         sa.Column("merged_into", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("owner_from", sa.Text(), server_default="", nullable=False),
         sa.Column("merging", sa.Text(), server_default="", nullable=False),
+        sa.Column("distinction", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column(
+            "product_lines", postgresql.ARRAY(sa.Text()), server_default=sa.text("'{}'"), nullable=False
+        ),
         sa.Column("level_until_date", sa.Date(), nullable=True),
         sa.Column("number", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("owner", sa.Text(), server_default=sa.text("''"), nullable=False),
@@ -452,7 +456,6 @@ def upgrade() -> None:
         sa.Column("family_name", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("given_name", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("account", sa.Text(), server_default=sa.text("''"), nullable=False),
-        sa.Column("title", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("wechat", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("qq", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("birth", postgresql.JSONB(), nullable=True),
@@ -463,12 +466,14 @@ def upgrade() -> None:
         sa.Column("worries", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("preferences", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("counterpart", sa.Text(), server_default=sa.text("''"), nullable=False),
-        sa.Column("preferred_channel", sa.Text(), server_default=sa.text("''"), nullable=False),
-        sa.Column("state", sa.Text(), server_default=sa.text("''"), nullable=False),
-        sa.Column("merged_into", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("emails", postgresql.JSONB(), server_default=sa.text("'[]'"), nullable=False),
         sa.Column("affiliations", postgresql.JSONB(), server_default=sa.text("'[]'"), nullable=False),
         sa.Column("phones", postgresql.JSONB(), server_default=sa.text("'[]'"), nullable=False),
+        sa.Column("title", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("preferred_channel", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("state", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("legal_hold", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("merged_into", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("number", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("owner", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("department", sa.Text(), server_default=sa.text("''"), nullable=False),
@@ -904,6 +909,7 @@ def upgrade() -> None:
         sa.Column("live", sa.Boolean(), nullable=False),
         sa.Column("account", sa.Text(), server_default="", nullable=False),
         sa.Column("time", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("until", sa.Date(), nullable=True),
         sa.PrimaryKeyConstraint("lead", name=op.f("lead_holders_pkey")),
     )
     op.create_table(
@@ -950,6 +956,7 @@ def upgrade() -> None:
         sa.Column("run_time", sa.DateTime(timezone=True), nullable=True),
         sa.Column("undo_until_time", sa.DateTime(timezone=True), nullable=True),
         sa.Column("lifted", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("arrived", postgresql.JSONB(), server_default=sa.text("'[]'"), nullable=False),
         sa.Column("number", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("owner", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("department", sa.Text(), server_default=sa.text("''"), nullable=False),
@@ -1161,6 +1168,7 @@ def upgrade() -> None:
         sa.Column("effective_time", sa.DateTime(timezone=True), nullable=True),
         sa.Column("retire_time", sa.DateTime(timezone=True), nullable=True),
         sa.Column("simulation", postgresql.JSONB(), nullable=True),
+        sa.Column("segment", sa.Text(), server_default="", nullable=False),
         sa.Column("number", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("owner", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("department", sa.Text(), server_default=sa.text("''"), nullable=False),
@@ -1231,8 +1239,9 @@ def upgrade() -> None:
         ),
         sa.Column("parent", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("parent_after_days", sa.Integer(), server_default=sa.text("0"), nullable=False),
-        sa.Column("state", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("segment", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("audience", postgresql.ARRAY(sa.Text()), server_default="{}", nullable=False),
+        sa.Column("state", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("number", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("owner", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("department", sa.Text(), server_default=sa.text("''"), nullable=False),
@@ -1251,6 +1260,9 @@ def upgrade() -> None:
     )
     op.create_index(
         "pools_parent_index", "pools", ["parent", sa.literal_column("update_time DESC"), "id"], unique=False
+    )
+    op.create_index(
+        "pools_segment_index", "pools", ["segment", sa.literal_column("update_time DESC"), "id"], unique=False
     )
     op.create_index(
         "pools_update_time_index", "pools", [sa.literal_column("update_time DESC"), "id"], unique=False
@@ -1381,6 +1393,7 @@ def upgrade() -> None:
         sa.Column("level", sa.Text(), server_default="", nullable=False),
         sa.Column("type", sa.Text(), server_default="", nullable=False),
         sa.Column("tags", postgresql.ARRAY(sa.Text()), server_default="{}", nullable=False),
+        sa.Column("product_lines", postgresql.ARRAY(sa.Text()), server_default="{}", nullable=False),
         sa.Column("divisions", postgresql.ARRAY(sa.Text()), server_default="{}", nullable=False),
         sa.Column("source", sa.Text(), server_default="", nullable=False),
         sa.Column("stage", sa.Text(), server_default="", nullable=False),
@@ -2612,6 +2625,7 @@ def downgrade() -> None:
     op.drop_index("profile_changes_account_index", table_name="profile_changes")
     op.drop_table("profile_changes")
     op.drop_index("pools_update_time_index", table_name="pools")
+    op.drop_index("pools_segment_index", table_name="pools")
     op.drop_index("pools_parent_index", table_name="pools")
     op.drop_table("pools")
     op.drop_table("pool_views")

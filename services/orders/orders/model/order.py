@@ -48,6 +48,7 @@ class Order(Resource, Base):
     """An order. Its items run the same machine; from `submit` on its content is frozen."""
 
     __message__ = pb.Order
+    keeps_personal = True
     __table_args__ = (
         # One draft of an accepted quote, however often the fact arrives.
         Index("orders_source_key", "source", unique=True, postgresql_where=text("source <> ''")),

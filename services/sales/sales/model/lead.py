@@ -480,6 +480,13 @@ class Lead(Resource, Base):
         self.return_due_time = self.return_check_time = None
         self.return_clause = ""
 
+    async def forget_person(self, call: Call) -> None:
+        """A lead that is called like the person is called by its company, or by its number."""
+        if self.display_name != self.company_name:
+            self.display_name = self.company_name or self.number
+        await super().forget_person(call)
+        await self._write_keys(call)
+
     def search_phones(self) -> list[str]:
         """Numbers that `q` finds."""
         return [phone.number for phone in self.phones if phone.valid]
