@@ -87,7 +87,7 @@ def small_apps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (tmp_path / "apps" / name / "__main__.py").write_text(source)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path / "apps"))
     monkeypatch.setenv("DIARY", str(tmp_path / "diary"))
-    monkeypatch.setenv("PORT_OFFSET", str(10_000 + os.getpid() % 300 * 100))
+    monkeypatch.setenv("PORT_OFFSET", str(10_000 + os.getpid() % 100 * 100))
     for variable in ("DATABASE_URL", "NATS_URL", "OIDC_ISSUER"):
         monkeypatch.delenv(variable, raising=False)
 

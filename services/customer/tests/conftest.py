@@ -12,6 +12,7 @@ from crmkit.testing import Parts, Service
 from customer.app import app
 from local_platform.layout import PEOPLE
 from sqlalchemy import text
+from stdnum.cn import uscc
 
 AREAS = {
     "opportunities": "sales", "quotes": "sales", "orders": "orders", "contracts": "orders", "allocations": "billing",
@@ -31,6 +32,18 @@ _LEDGERS = {
 }
 _STAY = {"id", "create_time", "creator", "owner", "department"}
 _VOLATILE = {"version", "update_time", "etag", "last_interaction_time", "tally"}
+
+
+@pytest.fixture
+def tax_id() -> Callable[[], str]:
+    """Makes tax ids with a right check character that no other customer has."""
+
+    def make() -> str:
+        # Without letters, which the standard has only some of.
+        body = f"91350100{uuid4().int % 10**9:09}"
+        return body + uscc.calc_check_digit(body)
+
+    return make
 
 
 @dataclass(frozen=True)

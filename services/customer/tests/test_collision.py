@@ -1,6 +1,7 @@
 """Collisions: what the finder may know, and the fair ways in."""
 
 import asyncio
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
@@ -330,11 +331,11 @@ async def test_somebody_elses_lead_and_a_new_customer_make_a_case(customer: Serv
 
 @pytest.mark.capability("c.collision")
 async def test_who_may_says_why_it_is_another_one_and_no_reason_is_enough_for_one_tax_id(
-    customer: Service,
+    customer: Service, tax_id: Callable[[], str]
 ) -> None:
-    core = company()
+    core, taxed = company(), tax_id()
     made = await customer.sales1.CreateAccount(
-        account={"displayName": f"北京{core}科技有限公司", "taxId": "91350100M000100Y43"}
+        account={"displayName": f"北京{core}科技有限公司", "taxId": taxed}
     )
     typed = {"displayName": f"{core}科技（北京）有限公司"}
     for client, fields in ((customer.sales2, {"distinction": "另一家"}), (customer.admin, {})):
@@ -342,9 +343,7 @@ async def test_who_may_says_why_it_is_another_one_and_no_reason_is_enough_for_on
             await client.CreateAccount(account=typed | fields)
         assert refused.value.reason == "ACCOUNT_COLLISION"
     with pytest.raises(Refused) as refused:
-        await customer.admin.CreateAccount(
-            account=typed | {"taxId": "91350100M000100Y43", "distinction": "另一家"}
-        )
+        await customer.admin.CreateAccount(account=typed | {"taxId": taxed, "distinction": "另一家"})
     assert (refused.value.reason, refused.value.info.metadata["level"]) == ("ACCOUNT_COLLISION", "CERTAIN")
     other = await customer.admin.CreateAccount(account=typed | {"distinction": "同名的另一家，工商登记不同"})
     # The reason stands on the record, in its change fact for the audit, and in a case.

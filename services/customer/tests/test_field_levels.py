@@ -1,6 +1,6 @@
 """What a role takes from single fields holds on every path: read, write, filter, order, sum, search and export."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 from uuid import uuid4
 
@@ -21,7 +21,6 @@ CUSTOM = [
     {"key": "secret", "kind": "TEXT", "label": {"zh": "秘密", "en": "Secret"}, "searchable": True},
     {"key": "fixed", "kind": "TEXT", "label": {"zh": "固定", "en": "Fixed"}},
 ]
-TAX_ID = "91350100M000100Y43"
 
 
 class Office:
@@ -69,12 +68,14 @@ async def reason(call: Any) -> str:
     return refused.value.reason
 
 
-async def test_what_a_role_takes_from_a_field_leaks_on_no_path(customer: Service, office: Office) -> None:
-    whole, kept, mark = office.whole, office.kept, office.mark
+async def test_what_a_role_takes_from_a_field_leaks_on_no_path(
+    customer: Service, office: Office, tax_id: Callable[[], str]
+) -> None:
+    whole, kept, mark, taxed = office.whole, office.kept, office.mark, tax_id()
     account = {
         "displayName": f"可见{mark}公司",
         "legalName": f"隐藏{mark}法名",
-        "taxId": TAX_ID,
+        "taxId": taxed,
         "website": f"https://{mark}.example",
         "phones": [{"number": "13812345678"}],
         "custom": {"secret": f"密{mark}", "fixed": "一"},
@@ -82,10 +83,10 @@ async def test_what_a_role_takes_from_a_field_leaks_on_no_path(customer: Service
     made = await whole.CreateAccount(account=account)
     full = await whole.GetAccount(name=made.name)
     assert (full.legal_name, full.tax_id, full.custom["secret"]) == (
-        account["legalName"], TAX_ID, f"密{mark}"
+        account["legalName"], taxed, f"密{mark}"
     )  # fmt: skip
 
-    masked = "913************Y43"
+    masked = taxed[:3] + 12 * "*" + taxed[-3:]
     named = f'display_name = "{account["displayName"]}"'
     for shown in (
         await kept.GetAccount(name=made.name),
@@ -99,7 +100,7 @@ async def test_what_a_role_takes_from_a_field_leaks_on_no_path(customer: Service
         assert "12345678" not in shown.phones[0].number and shown.phones[0].number.startswith("+86")
 
     # By what is hidden or masked nothing is found, ordered or counted.
-    for condition in ("legal_name:*", f'tax_id = "{TAX_ID}"', "phones:*", f'custom.secret = "密{mark}"'):
+    for condition in ("legal_name:*", f'tax_id = "{taxed}"', "phones:*", f'custom.secret = "密{mark}"'):
         assert await reason(kept.ListAccounts(filter=condition)) == "FILTER_INVALID", condition
         assert await reason(kept.AggregateAccounts(filter=condition)) == "FILTER_INVALID", condition
     for field in ("legal_name", "tax_id", "custom.secret"):
@@ -125,9 +126,9 @@ async def test_what_a_role_takes_from_a_field_leaks_on_no_path(customer: Service
     back = {"name": made.name, "taxId": seen.tax_id, "website": seen.website, "custom": {}, "needs": "云"}
     await kept.UpdateAccount(account=back, updateMask="taxId,website,custom,needs")
     after = await whole.GetAccount(name=made.name)
-    assert (after.tax_id, after.legal_name, after.needs) == (TAX_ID, account["legalName"], "云")
+    assert (after.tax_id, after.legal_name, after.needs) == (taxed, account["legalName"], "云")
     assert (after.custom["secret"], after.custom["fixed"]) == (f"密{mark}", "一")
-    assert await violations(kept.CreateAccount(account={"displayName": f"新{mark}", "taxId": TAX_ID})) == {
+    assert await violations(kept.CreateAccount(account={"displayName": f"新{mark}", "taxId": taxed})) == {
         "account.tax_id": "FIELD_READ_ONLY"
     }
 
@@ -142,4 +143,4 @@ async def test_what_a_role_takes_from_a_field_leaks_on_no_path(customer: Service
     header, row = await lines(customer, done["resultFile"])
     assert "法定名称" not in header and "秘密" not in header and {"网站", "固定"} <= {*header}
     assert row[header.index("统一社会信用代码")] == masked
-    assert not any(word in "".join(row) for word in (account["legalName"], f"密{mark}", TAX_ID, "12345678"))
+    assert not any(word in "".join(row) for word in (account["legalName"], f"密{mark}", taxed, "12345678"))

@@ -14,6 +14,8 @@ from sqlalchemy import text
 State, Item = pb.Transfer.State, pb.TransferItem.State
 # What a change of owner changes, and what other services write of their own accord.
 _OWNED = {"owner", "department", "collaborators", "collaborations", "owner_time", "owner_how", "owner_from"}
+# What links are called is looked up again, and what they name is heard of later.
+_OWNED |= {"link_labels"}
 
 
 async def reached(service: Service, name: str, *states: int) -> Any:

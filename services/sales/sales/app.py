@@ -27,6 +27,7 @@ from sales.consumers import (
     on_tax_rate_changed,
 )
 from sales.jobs import (
+    draft_appraisals,
     expire_policies,
     expire_price_books,
     expire_quotes,
@@ -37,6 +38,7 @@ from sales.jobs import (
     mind_support,
     miss_visits,
     print_quotes,
+    propose_upsell,
     remind_of_tasks,
     replay_commissions,
     replay_prices,
@@ -50,12 +52,10 @@ from sales.model.base import Base
 from sales.model.lead_pool_rule import RUNS
 from sales.model.pipeline import seed_default_pipeline
 from sales.performance import RUNS as APPRAISAL_RUNS
-from sales.performance import draft_appraisals
 from sales.service import SalesService
 from sales.telesales import HANDLERS as TELESALES
 from sales.upsell import HANDLERS as UPSELL
 from sales.upsell import RUNS as UPSELL_RUNS
-from sales.upsell import propose_upsell
 
 
 def app() -> App:

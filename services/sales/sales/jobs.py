@@ -27,8 +27,10 @@ from sales.model.sales_task import OPEN as TASK_OPEN
 from sales.model.support_request import mind_requests
 from sales.model.target import Target
 from sales.model.visit import Visit
+from sales.performance import draft_appraisals as draft_appraisals
 from sales.printing import print_unprinted
 from sales.telesales import tell_of
+from sales.upsell import propose_upsell as propose_upsell
 from sales.winning import notice_incumbents
 
 AT_ONCE = 500
