@@ -26,6 +26,9 @@ from customer.sea import jobs as sea
 from customer.sea import simulation
 from customer.sea.records import on_business_changed
 from customer.service import CustomerService
+from customer.telephone import on_call_ended_in_words
+from customer.territories import RUNS as TERRITORY_RUNS
+from customer.territories import on_territory_plan_applied
 from customer.timeline import RUNS as TIMELINE_RUNS
 from customer.timeline import on_any_fact
 from customer.transfers import RUNS as TRANSFER_RUNS
@@ -63,6 +66,8 @@ def app() -> App:
             on_employee_frozen,
             on_employee_offboarded,
             on_employee_changed,
+            on_territory_plan_applied,
+            on_call_ended_in_words,
         ],
         schedules=[
             expire_profile_changes,
@@ -80,7 +85,15 @@ def app() -> App:
         ],
         on_start=[sea.fill_working_days],
         merged=[after_merge],
-        runs={**IMPORT_RUNS, **TIMELINE_RUNS, **sea.RUNS, **simulation.RUNS, **TRANSFER_RUNS, **GRADING_RUNS},
+        runs={
+            **IMPORT_RUNS,
+            **TIMELINE_RUNS,
+            **sea.RUNS,
+            **simulation.RUNS,
+            **TRANSFER_RUNS,
+            **GRADING_RUNS,
+            **TERRITORY_RUNS,
+        },
         tables=Base.metadata,
         migrations=Path(__file__).parent.parent / "migrations",
     )

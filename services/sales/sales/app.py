@@ -13,6 +13,7 @@ from sales.consumers import (
     on_collision_decided,
     on_contract_signed,
     on_contract_terminated,
+    on_credit_note_issued,
     on_customer_created,
     on_file_uploaded,
     on_form_submitted,
@@ -21,6 +22,7 @@ from sales.consumers import (
     on_opportunity_won,
     on_order_placed,
     on_payment_allocated,
+    on_payment_refunded,
     on_payout_paid,
     on_submission_discarded,
     on_submission_qualified,
@@ -54,6 +56,9 @@ from sales.model.pipeline import seed_default_pipeline
 from sales.performance import RUNS as APPRAISAL_RUNS
 from sales.service import SalesService
 from sales.telesales import HANDLERS as TELESALES
+from sales.territories import HANDLERS as TERRITORIES
+from sales.territories import JOBS as TERRITORY_JOBS
+from sales.territories import RUNS as TERRITORY_RUNS
 from sales.upsell import HANDLERS as UPSELL
 from sales.upsell import RUNS as UPSELL_RUNS
 
@@ -83,12 +88,15 @@ def app() -> App:
             on_order_placed,
             on_payment_allocated,
             on_allocation_reversed,
+            on_payment_refunded,
+            on_credit_note_issued,
             on_payout_paid,
             on_tax_rate_changed,
             *HANDLERS,
             *TELESALES,
             *UPSELL,
             on_leave,
+            *TERRITORIES,
         ],
         schedules=[
             sweep_leads,
@@ -110,7 +118,8 @@ def app() -> App:
             propose_upsell,
             draft_appraisals,
             settle_appraisals,
+            *TERRITORY_JOBS,
         ],
-        runs=RUNS | UPSELL_RUNS | APPRAISAL_RUNS,
+        runs=RUNS | UPSELL_RUNS | APPRAISAL_RUNS | TERRITORY_RUNS,
         on_start=[seed_default_pipeline],
     )

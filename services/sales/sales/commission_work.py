@@ -15,12 +15,21 @@ from crmkit.exchange import rate_of
 from crmkit.mapping import to_date
 from crmkit.values import Money, places
 from sqlalchemy import extract, select
+from sqlalchemy.dialects.postgresql import insert
 
 from sales.commission import NOTHING, Item, Total, worth
 from sales.engine.reckoning import cents, plain
 from sales.model.base import one_at_a_time
 from sales.model.commission_entry import CommissionEntry, enter, extras, total
-from sales.model.commission_movement import CommissionMovement, back, freeze, heard, keep, plans_of
+from sales.model.commission_movement import (
+    CommissionMovement,
+    CommissionReturn,
+    back,
+    freeze,
+    heard,
+    keep,
+    plans_of,
+)
 from sales.model.commission_plan import CommissionPlan, plan_for
 from sales.model.lead import uuid_of
 from sales.model.opportunity import Opportunity
@@ -40,13 +49,71 @@ async def money_moved(target: Any, call: Call) -> None:
         if allocation.date.year
         else today(call)
     )
-    await _take(deal, allocation.name, "COLLECTED", day, net, target.invoice.lines, target.quote, call)
+    invoice = target.invoice
+    issued = Decimal(invoice.net.amount) if invoice.net.amount else None
+    await _take(
+        deal,
+        allocation.name,
+        "COLLECTED",
+        day,
+        net,
+        invoice.lines,
+        target.quote,
+        call,
+        (invoice.name, issued),
+    )
+    if invoice.name:
+        await settle(invoice.name, call)
 
 
 async def money_went_back(target: Any, call: Call) -> None:
-    """An allocation that was undone takes its commission back."""
+    """An allocation that was undone takes its commission back, as far as that is not back already."""
     if target.allocation.net.amount:
         await _take_back(target.opportunity, target.allocation.name, call)
+        if target.invoice.name:
+            await settle(target.invoice.name, call)
+
+
+async def gave_back(cause: str, kind: str, invoice: str, allocation: str, net: Decimal, call: Call) -> None:
+    """Money of an invoice went back, or the invoice was credited: what is not earned any more is taken back."""
+    row = {"cause": cause, "kind": kind, "invoice": invoice, "allocation": allocation, "net": abs(net)}
+    await call.db.execute(insert(CommissionReturn).values(**row).on_conflict_do_nothing())
+    await settle(invoice, call)
+
+
+async def settle(invoice: str, call: Call) -> None:
+    """Commission counts what an invoice still asks for and what of it is still paid, whichever is less.
+
+    In whatever order refunds, credit notes and allocations are told, what is taken back is the same.
+    """
+    await one_at_a_time(call, [f"movements:{invoice}"])
+    rows = select(CommissionMovement).where(CommissionMovement.invoice == invoice)
+    movements = list(await call.db.scalars(rows.order_by(CommissionMovement.day, CommissionMovement.cause)))
+    returns = list(await call.db.scalars(select(CommissionReturn).where(CommissionReturn.invoice == invoice)))
+    paid = {one.cause: one for one in movements if one.sign > 0}
+    if not paid or not returns:
+        return
+    gone = {one.undoes for one in movements if one.cause == f"{one.undoes}#reversed"}
+    left = {cause: one.amount for cause, one in paid.items()}
+    for one in movements:
+        if one.sign < 0:
+            left[one.undoes] += one.amount
+    refunded = [one for one in returns if one.kind == "REFUND" and one.allocation not in gone]
+    allowed = sum((one.amount for cause, one in paid.items() if cause not in gone), NOTHING)
+    allowed -= sum((one.net for one in refunded), NOTHING)
+    asked = next((one.invoice_net for one in paid.values() if one.invoice_net is not None), None)
+    if asked is not None:
+        allowed = min(allowed, asked - sum((one.net for one in returns if one.kind == "CREDIT"), NOTHING))
+    excess = sum(left.values(), NOTHING) - max(allowed, NOTHING)
+    # The money that went back first, then what came last.
+    first = [one.allocation for one in refunded]
+    for cause in [*dict.fromkeys(first), *reversed(list(paid))]:
+        part = min(excess, left.get(cause, NOTHING))
+        if part > 0:
+            excess -= part
+            left[cause] -= part
+            number = sum(1 for one in movements if one.undoes == cause) + 1
+            await _undo(paid[cause], f"{cause}#returned{number}", part, call)
 
 
 async def signed(contract: Any, call: Call) -> None:
@@ -215,12 +282,14 @@ class _OfDeal:
 
 
 async def _take(
-    deal: Opportunity, cause: str, basis: str, day: date, net: Money, lines: Any, quote: str, call: Call
-) -> None:
+    deal: Opportunity, cause: str, basis: str, day: date, net: Money, lines: Any, quote: str, call: Call,
+    invoice: tuple[str, Decimal | None] = ("", None),
+) -> None:  # fmt: skip
     await one_at_a_time(call, [f"movement:{cause}"])
     if await call.db.get(CommissionMovement, cause) is not None:
         return
     movement = await heard(deal, cause, basis, day, net, lines, quote, call)
+    movement.invoice, movement.invoice_net = invoice
     if deal.credit:
         await freeze(movement, deal, call)
         await enter(movement, call)
@@ -237,9 +306,16 @@ async def _take_back(opportunity: str, cause: str, call: Call) -> None:
         raise NotFound()
     if await call.db.get(CommissionMovement, undone) is not None:
         return
+    back_already = select(CommissionMovement).where(CommissionMovement.undoes == cause)
+    rest = before.amount + sum((one.amount for one in await call.db.scalars(back_already)), NOTHING)
+    # Where parts went back before, the rest does, even if it is nothing: the fact was heard.
+    await _undo(before, undone, None if rest == before.amount else rest, call)
+
+
+async def _undo(before: CommissionMovement, cause: str, part: Decimal | None, call: Call) -> None:
     plans = await plans_of([before], call)
     months = {name: plan.clawback_months for name, plan in plans.items()}
-    movement = back(before, undone, today(call), months)
+    movement = back(before, cause, today(call), months, part)
     if movement.entered:
         await enter(movement, call)
     await keep(movement, call)

@@ -20,7 +20,7 @@ from crmkit.events import Fact, listens
 from crmkit.values import Money
 from sqlalchemy import exists, select
 
-from sales.commission_work import enter_waiting, money_moved, money_went_back, signed, unsigned
+from sales.commission_work import enter_waiting, gave_back, money_moved, money_went_back, signed, unsigned
 from sales.model.commission_statement import CommissionStatement
 from sales.model.conversion import complete
 from sales.model.gates import ACTIVITY, FILE, note
@@ -30,6 +30,7 @@ from sales.model.pipeline import RUNNING
 from sales.model.quote_records import remember
 from sales.model.sales_task import SalesTask
 from sales.model.tax_rates import learn
+from sales.territories import stays
 
 # The reason of a deal that ended because its customer went into the sea.
 RETURNED = "OTHER"
@@ -67,7 +68,8 @@ async def on_account_owner_changed(event: customer_events.AccountOwnerChanged, c
     )
     # Deals that somebody kept when the customer went into the sea stay there; those handed over have no owner.
     statement = statement.where(Opportunity.owner == before)
-    for opportunity in await call.db.scalars(statement.with_for_update()):
+    stay = event.how == "TERRITORY" and await stays(event.cause, call)
+    for opportunity in () if stay else await call.db.scalars(statement.with_for_update()):
         opportunity.follow(event.to, event.account.department)
     won = select(Opportunity).where(Opportunity.account == event.account.name, Opportunity.state == "WON")
     for opportunity in await call.db.scalars(won.with_for_update()):
@@ -220,6 +222,29 @@ async def on_allocation_reversed(event: billing_events.AllocationReversed, call:
     """What is taken back takes its commission back, within the months of the plan."""
     for target in event.targets:
         await money_went_back(target, call)
+
+
+@listens("crm.billing.v1.PaymentRefunded")
+async def on_payment_refunded(event: Fact, call: Call) -> None:
+    """Money that was paid back takes its commission back."""
+    cause = str((event.payload.get("refund") or {}).get("name") or event.aggregate)
+    for target in event.payload.get("targets", []):
+        allocation, invoice = target["allocation"], target.get("invoice") or {}
+        net = Decimal((allocation.get("net") or {}).get("amount") or 0)
+        if net and invoice.get("name"):
+            name = allocation["name"]
+            await gave_back(f"{cause}#{name}", "REFUND", invoice["name"], name, net, call)
+
+
+@listens("crm.billing.v1.CreditNoteIssued")
+async def on_credit_note_issued(event: Fact, call: Call) -> None:
+    """What an invoice no longer asks for earns no more, also where it was paid already."""
+    note = event.payload.get("creditNote") or {}
+    net = sum(
+        (Decimal((line.get("net") or {}).get("amount") or 0) for line in note.get("lines", [])), Decimal(0)
+    )
+    if net and note.get("invoice"):
+        await gave_back(note["name"], "CREDIT", note["invoice"], "", net, call)
 
 
 async def on_contract_terminated(event: orders_events.ContractTerminated, call: Call) -> None:

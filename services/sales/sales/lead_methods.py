@@ -2,15 +2,16 @@
 
 from crm.sales.v1 import pb
 from crmkit.call import Call
-from crmkit.errors import FailedPrecondition, InvalidArgument
+from crmkit.errors import FailedPrecondition, InvalidArgument, PermissionDenied
 from crmkit.standard import Standard
 
 from sales.capture import lead_of_card, lead_of_mail
-from sales.model.lead import Lead, seen_or_told
+from sales.model.lead import Lead, seen_or_told, waiting_in
 from sales.model.lead_pool import LeadIntake, LeadPool, LeadPoolItem
 from sales.model.lead_pool_rule import LeadPoolRule
 
 MERGED_AT_ONCE = 20
+ASSIGNED_AT_ONCE = 200
 LONGEST_PAST = 365
 
 
@@ -31,6 +32,21 @@ class LeadMethods:
         async with call.everybody():
             await call.flush()
         return lead
+
+    async def AssignLeadPoolItems(self, request: pb.AssignLeadPoolItemsRequest, call: Call) -> LeadPool:
+        pool = await call.load(LeadPool, request)
+        if not pool.managed_by(call.caller):
+            raise PermissionDenied("NOT_LEAD_POOL_MANAGER")
+        if len(request.leads) > ASSIGNED_AT_ONCE:
+            raise InvalidArgument("MALFORMED", detail="leads")
+        await call.check_references(request, "", ["employees"])
+        people = list(dict.fromkeys(request.employees))
+        wanted = len(people) * request.each if request.each else len(request.leads) or ASSIGNED_AT_ONCE
+        async with call.everybody():
+            for n, lead in enumerate(await waiting_in(pool, list(request.leads), wanted, call)):
+                await lead.assign(people[n % len(people)], call)
+            await call.flush()
+        return pool
 
     async def MergeLeads(self, request: pb.MergeLeadsRequest, call: Call) -> Lead:
         if len(request.others) > MERGED_AT_ONCE:

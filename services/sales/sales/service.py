@@ -53,10 +53,11 @@ from sales.printing import battle_card, printed
 from sales.snapshot import estimated, snapshot, without_gifts
 from sales.target_methods import TargetMethods
 from sales.telesales import TelesalesMethods
+from sales.territories import TerritoryMethods
 from sales.winning import battle_cards, win_rates
 
 
-class SalesService(LeadMethods, TargetMethods, TelesalesMethods, AppraisalMethods):
+class SalesService(LeadMethods, TargetMethods, TelesalesMethods, AppraisalMethods, TerritoryMethods):
     """Leads, opportunities, products, prices and quotes."""
 
     leads = Standard(Lead)

@@ -105,6 +105,70 @@ async def test_collected_money_earns_by_slab_once_and_goes_back_from_the_top(
     assert not hidden.commission_entries
 
 
+async def test_refunds_and_credit_notes_take_back_once_what_is_no_longer_earned_in_whatever_order(
+    sales: Service, plan: Made, account: Made
+) -> None:
+    """Of 140,000 collected 20,000 go back at 5 %; a credit note for the same money takes nothing more."""
+    await plan("everything")
+    seller = sales.client("everything")
+    body = {
+        "displayName": "退款", "account": await account("everything"), "need": "x", "amount": cny("200000.00"),
+        "expectedCloseDate": day(2027, 3, 31),
+    }  # fmt: skip
+    # Within the twelve months in which a plan takes back, in a year of its own.
+    when = date(TODAY.year - 1, 12, 31)
+
+    async def paid() -> tuple[str, str, str]:
+        deal = (await seller.CreateOpportunity(opportunity=body)).name
+        await seller.WinOpportunity(name=deal)
+        invoice: dict[str, Any] = {"name": f"invoices/{uuid4()}", "net": cny("140000.00")}
+        first = await told(sales, deal, "140000.00", when=when, invoice=invoice)
+        await ledger(sales, deal, 1)
+        return deal, str(invoice["name"]), first
+
+    async def refund(deal: str, invoice: str, allocation: str, net: str, name: str) -> None:
+        target = {
+            "allocation": {"name": allocation, "net": cny(net)}, "opportunity": deal, "invoice": {"name": invoice}
+        }  # fmt: skip
+        for _ in range(2):
+            await sales.tell(
+                "crm.billing.v1.PaymentRefunded", {"refund": {"name": name}, "targets": [target]}, name
+            )
+
+    async def credit(invoice: str, net: str, name: str) -> None:
+        note = {"name": name, "invoice": invoice, "lines": [{"net": cny(net)}]}
+        for _ in range(2):
+            await sales.tell("crm.billing.v1.CreditNoteIssued", {"creditNote": note}, name)
+
+    async def amounts(deal: str, count: int) -> list[str]:
+        return [
+            row.amount.amount for row in sorted(await ledger(sales, deal, count), key=lambda row: row.cause)
+        ]
+
+    deal, invoice, allocation = await paid()
+    await refund(deal, invoice, allocation, "20000.00", f"refunds/{uuid4()}")
+    assert await amounts(deal, 2) == ["5000.00", "-1000.00"]
+    [_, back] = sorted(await ledger(sales, deal, 2), key=lambda row: row.cause)
+    assert (back.kind, [(one.base, one.percent) for one in back.slices]) == (
+        pb.CommissionEntry.CLAWBACK,
+        [("-20000", "5")],
+    )
+    [earned] = [row for row in await ledger(sales, deal, 2) if row.kind == pb.CommissionEntry.EARN]
+    assert back.reverses == earned.name
+    await credit(invoice, "20000.00", f"creditNotes/{uuid4()}")
+    # A further credit does take back, then the chargeback of the rest only the rest: nothing is left.
+    await credit(invoice, "40000.00", f"creditNotes/{uuid4()}")
+    assert await amounts(deal, 3) == ["5000.00", "-1000.00", "-1600.00"]
+    await told(sales, deal, "140000.00", "AllocationReversed", allocation, invoice={"name": invoice})
+    assert sum(Decimal(one) for one in await amounts(deal, 4)) == 0
+
+    deal, invoice, allocation = await paid()
+    await credit(invoice, "20000.00", f"creditNotes/{uuid4()}")
+    await refund(deal, invoice, allocation, "20000.00", f"refunds/{uuid4()}")
+    assert await amounts(deal, 2) == ["5000.00", "-1000.00"]
+    await right(sales)
+
+
 async def test_the_team_shares_to_the_cent_superiors_get_their_part_and_the_statement_is_paid(
     sales: Service, plan: Made, deal: Made
 ) -> None:

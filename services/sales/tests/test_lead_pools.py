@@ -150,6 +150,38 @@ async def test_members_claim_out_of_a_pool_what_it_hides_from_them_until_then(
     assert refused.value.reason == "POOL_CLOSED"
 
 
+async def test_a_manager_gives_many_waiting_leads_to_people_in_turn(sales: Service, pool: Made) -> None:
+    one, two = (sales.person(who).employee or "" for who in ("sales1", "sales2"))
+    made = await pool(managers=[sales.person("manager").employee])
+    leads: list[str] = []
+    for number in range(5):
+        lead = await sales.sales1.CreateLead(
+            lead={"displayName": f"批量{number}", "companyName": uuid4().hex}
+        )
+        await sales.sales1.ReleaseLead(name=lead.name, pool=made.name, reason="分出去")
+        leads.append(lead.name)
+    key = {"requestId": str(uuid4())}
+    with pytest.raises(Refused) as refused:
+        await sales.sales1.AssignLeadPoolItems(name=made.name, employees=[two], requestId=str(uuid4()))
+    assert refused.value.code.name == "PERMISSION_DENIED"
+    # The longest waiting first, each as many as is said; once, however often it is asked for.
+    for _ in range(2):
+        await sales.manager.AssignLeadPoolItems(name=made.name, employees=[one, two], each=1, **key)
+    owners = [(await sales.admin.GetLead(name=name)).owner for name in leads]
+    assert owners == [one, two, "", "", ""]
+    with pytest.raises(Refused) as refused:
+        await sales.manager.AssignLeadPoolItems(
+            name=made.name, employees=[two], leads=[leads[0], leads[2]], requestId=str(uuid4())
+        )
+    assert refused.value.code.name == "NOT_FOUND"
+    await sales.manager.AssignLeadPoolItems(
+        name=made.name, employees=[two, one], leads=leads[2:], requestId=str(uuid4())
+    )
+    owners = [(await sales.admin.GetLead(name=name)).owner for name in leads]
+    assert owners == [one, two, two, one, two]
+    assert not (await sales.admin.ListLeadPoolItems(filter=f'pool = "{made.name}"')).lead_pool_items
+
+
 async def test_a_person_with_enough_open_leads_claims_no_more(sales: Service, pool: Made, rule: Made) -> None:
     made = await pool()
     await rule(made.name, maxOpen=1)

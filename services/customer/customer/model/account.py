@@ -179,7 +179,7 @@ class Account(Resource, Base):
 
     def normalise(self) -> None:
         """Brings phones and tax id into their normal form and reckons what is filled."""
-        self.phones = [normal_phone(phone) for phone in self.phones]
+        self.phones = normal_phones(self)
         if self.tax_id:
             tax_id = TaxId.parse(self.tax_id)
             if tax_id.status is TaxIdStatus.INVALID and len(tax_id.value) == 18:
@@ -270,6 +270,20 @@ class Account(Resource, Base):
     def search_phones(self) -> list[str]:
         """Numbers that `q` finds."""
         return [phone.number for phone in self.phones if phone.valid]
+
+
+def normal_phones(person: Any) -> list[Any]:
+    """The phones in their normal form; a number that a call has shown to be wrong stays marked."""
+    history = inspect(person).attrs.phones.history
+    before = next((one[0] for one in (history.deleted, history.unchanged) if one), None) or ()
+    wrong = {phone.number for phone in before if phone.number.startswith("+") and not phone.valid}
+    found = [normal_phone(phone) for phone in person.phones]
+    for place, phone in enumerate(found):
+        if phone.number in wrong and phone.valid:
+            found[place] = type(phone)()
+            found[place].CopyFrom(phone)
+            found[place].valid = False
+    return found
 
 
 def normal_phone(phone: Any) -> Any:

@@ -9,7 +9,7 @@ from crmkit.call import Call
 from crmkit.errors import FailedPrecondition, PermissionDenied
 from crmkit.mapping import read_date, to_date
 from crmkit.resource import Resource
-from customer.model.account import Account, normal_phone
+from customer.model.account import Account, normal_phones
 from customer.model.base import Base
 from sqlalchemy import ColumnElement, Index, text, type_coerce
 from sqlalchemy.dialects.postgresql import JSONB
@@ -68,7 +68,7 @@ class Contact(Resource, Base):
     def complete(self) -> None:
         """Fills in what a new record starts with."""
         self.state = "ACTIVE"
-        self.phones = [normal_phone(phone) for phone in self.phones]
+        self.phones = normal_phones(self)
         if self.account and not self.affiliations:
             self.affiliations = [pb.Contact.Affiliation(account=self.account, title=self.title, primary=True)]
         self._follow_primary()
@@ -76,7 +76,7 @@ class Contact(Resource, Base):
     async def updating(self, call: Call, changed: frozenset[str]) -> None:
         """Keeps main account and affiliations in step."""
         await self._refuse_guest(call)
-        self.phones = [normal_phone(phone) for phone in self.phones]
+        self.phones = normal_phones(self)
         if "affiliations" not in changed and changed & {"account", "title"}:
             self._lead_primary(changed)
         self._follow_primary()

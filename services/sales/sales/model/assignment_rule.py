@@ -15,6 +15,8 @@ from crmkit.mapping import read_date
 from crmkit.resource import Resource
 from sales.engine.policies import covers
 from sales.model.base import Base
+from sales.model.territory import as_nodes, in_force, owner_of
+from sales.territory_map import Place, TerritoryMap
 from sqlalchemy import DateTime, ForeignKey, Index, Integer, Text, Uuid, func, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Mapped, mapped_column
@@ -74,7 +76,7 @@ class AssignmentRule(Resource, Base):
     def activate(self) -> None:
         """Lets it give leads."""
         self.check_state("DRAFT", "RETIRED")
-        to_pool = self.method == "POOL" and self.pool
+        to_pool = (self.method == "POOL" and self.pool) or self.method == "TERRITORY"
         if not to_pool and not any(self._weight(member) for member in self.members):
             raise FailedPrecondition("RULE_HAS_NO_MEMBER")
         self.state = "ACTIVE"
@@ -171,6 +173,12 @@ async def assign_by_rule(lead: Lead, call: Call, besides: str = "") -> bool:
         if rule.method == "POOL":
             lead.pool = rule.pool
             return False
+        if rule.method == "TERRITORY":
+            owner = await territory_owner(lead, call)
+            if owner and owner != besides and _working(owner, call):
+                await lead.assign(owner, call, rule=rule.name)
+                return True
+            continue
         busy = await rule.passed_over(call)
         free = [m for m in rule.members if m.employee not in busy and m.employee != besides]
         if not free:
@@ -201,6 +209,13 @@ async def tested(lead: Lead, call: Call) -> pb.TestAssignmentResponse:
         if rule.method == "POOL":
             reply.rule, reply.pool = rule.name, rule.pool
             return reply
+        if rule.method == "TERRITORY":
+            owner = await territory_owner(lead, call)
+            if owner and _working(owner, call):
+                reply.rule, reply.employee = rule.name, owner
+                return reply
+            reply.reasons.add(rule=rule.name, employee=owner, reason="INACTIVE" if owner else "NO_TERRITORY")
+            continue
         busy = await rule.passed_over(call)
         free = [member for member in rule.members if member.employee not in busy]
         for employee, reason in busy.items():
@@ -231,6 +246,20 @@ async def _open_leads(employee: str, call: Call) -> int:
     async with call.everybody():
         counted = select(func.count()).where(Lead.owner == employee, Lead.state.in_(OPEN))
         return await call.db.scalar(counted) or 0
+
+
+async def territory_owner(lead: Lead, call: Call) -> str:
+    """Who owns the territory that a lead lies in, by its product lines first."""
+    tree = TerritoryMap(as_nodes(await in_force(call)))
+    matches = tree.match(Place(lead.account, lead.division_code, "", lead.industry))
+    lines = [interest.product_line for interest in lead.interests if interest.product_line]
+    match = next((matches[line] for line in lines if line in matches), matches.get(""))
+    return owner_of(match.code, tree.nodes, call.now) if match else ""
+
+
+def _working(employee: str, call: Call) -> bool:
+    entry = call.config(f"employee.{employee.rpartition('/')[2]}")
+    return entry is not None and not entry.get("disabled")
 
 
 def _away(member: Any, day: date) -> bool:

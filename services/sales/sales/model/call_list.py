@@ -19,6 +19,8 @@ from sales.engine.reckoning import shared
 from sales.model.base import HANDOVER, Base, one_at_a_time
 from sales.model.calling_hours import ATTEMPTS, CLOSES, OPENS, WITHIN, Hours, normal
 from sales.model.lead import Lead, uuid_of
+from sales.model.territory import Territory, TerritoryAccount, as_nodes, in_force, owner_of, works
+from sales.territory_map import Place, TerritoryMap
 from sqlalchemy import ColumnElement, Index, Text, and_, case, delete, or_, select, text
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Mapped, mapped_column
@@ -147,9 +149,15 @@ class CallList(Resource, Base):
         rows = await self._entries(call, CallEntry.state.in_(WAITING), given)
         told = dict.fromkeys(people, 0)
         rest = list[CallEntry]()
+        territories = await in_force(call) if method == "TERRITORY" else []
+        tree = TerritoryMap(as_nodes(territories))
         for row in rows:
-            owner = await _owner_of(row.subject, call) if method == "OWNER" else ""
-            if owner in told:
+            owners = [await _owner_of(row.subject, call)] if method == "OWNER" else []
+            owners = (
+                await workers_of(row.subject, territories, tree, call) if method == "TERRITORY" else owners
+            )
+            owner = next((one for one in owners if one in told), "")
+            if owner:
                 row.owner, told[owner] = owner, told[owner] + 1
             else:
                 rest.append(row)
@@ -385,6 +393,27 @@ async def _owner_of(subject: str, call: Call) -> str:
         lead = await call.find(Lead, Lead.id == uuid_of(subject))
         return lead.owner if lead else ""
     return str((await call.copy(subject) or {}).get("owner", "")) if subject else ""
+
+
+async def workers_of(
+    subject: str, territories: Sequence[Territory], tree: TerritoryMap, call: Call
+) -> list[str]:
+    """Who looks after the territory that a record lies in: its owner, then its members."""
+    if subject.startswith("leads/"):
+        lead = await call.find(Lead, Lead.id == uuid_of(subject))
+        match = tree.match(Place(subject, lead.division_code, "", lead.industry)).get("") if lead else None
+        code = match.code if match else ""
+    else:
+        known = await call.copy(subject) or {}
+        account = str(known.get("account", "")) if subject.startswith("contacts/") else subject
+        lies = (TerritoryAccount.account == account, TerritoryAccount.product_line == "")
+        async with call.everybody():
+            found = await call.find(TerritoryAccount, *lies) if account else None
+        code = next((one.code for one in territories if found and one.name == found.territory), "")
+    if not code:
+        return []
+    members = [one.employee for one in tree.nodes[code].members if works(one, call.now)]
+    return [owner_of(code, tree.nodes, call.now), *members]
 
 
 def _mixed(turns: list[str], people: list[str]) -> list[str]:

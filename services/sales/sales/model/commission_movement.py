@@ -19,7 +19,7 @@ from sales.model.opportunity import REFERRER, Opportunity
 from sales.model.product import products
 from sales.model.product_category import tree
 from sales.model.quote import Quote
-from sqlalchemy import Boolean, Date, Index, Integer, Text, exists, insert, select, text
+from sqlalchemy import Boolean, Date, Index, Integer, Numeric, Text, exists, insert, select, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -52,6 +52,14 @@ class CommissionMovement(Base):
     credit: Mapped[Any] = mapped_column(JSONB)
     # False while the deal is not won, and nobody has credit.
     entered: Mapped[bool] = mapped_column(Boolean)
+    # The invoice that was paid and its amount without tax, as it was issued; empty for what was signed.
+    invoice: Mapped[str] = mapped_column(Text, server_default="", index=True)
+    invoice_net: Mapped[Decimal | None] = mapped_column(Numeric(20, 4))
+
+    @property
+    def amount(self) -> Decimal:
+        """What came in, or below nothing went back, in its own currency."""
+        return sum((Decimal(one["amount"]) for one in self.items), Decimal(0)) * self.sign
 
     def parts(self, currency: str, rate: Decimal) -> list[Item]:
         """What it was for, in the currency of a plan; what goes back is below nothing."""
@@ -63,6 +71,21 @@ class CommissionMovement(Base):
             )
             for one in self.items
         ]  # fmt: skip
+
+
+class CommissionReturn(Base):
+    """Money of an invoice that was paid back, or an amount that it was credited with: each fact once."""
+
+    __tablename__ = "commission_returns"
+    __table_args__ = (Index("commission_returns_invoice_index", "invoice"),)
+
+    cause: Mapped[str] = mapped_column(Text, primary_key=True)
+    # REFUND or CREDIT.
+    kind: Mapped[str] = mapped_column(Text)
+    invoice: Mapped[str] = mapped_column(Text)
+    # The allocation whose money went back.
+    allocation: Mapped[str] = mapped_column(Text)
+    net: Mapped[Decimal] = mapped_column(Numeric(20, 4))
 
 
 async def heard(
@@ -96,17 +119,34 @@ async def heard(
     )  # fmt: skip
 
 
-def back(before: CommissionMovement, cause: str, day: date, months: dict[str, int]) -> CommissionMovement:
-    """The same taken back: same people, shares, plans and rates, where the plan still takes back on that day."""
+def back(
+    before: CommissionMovement, cause: str, day: date, months: dict[str, int], part: Decimal | None = None
+) -> CommissionMovement:
+    """The same, or a part of it, taken back: same people, shares, plans and rates, where the plan still takes back then."""
     credit = [
         one if one["plan"] and within(before.day, day, months[one["plan"]]) else {**one, "plan": ""}
         for one in before.credit
     ]
     return CommissionMovement(
         cause=cause, undoes=before.cause, basis=before.basis, opportunity=before.opportunity, day=before.day, sign=-1,
-        currency=before.currency, items=before.items, account_type=before.account_type, repeat=before.repeat, credit=credit,
-        entered=before.entered,
+        currency=before.currency, items=before.items if part is None else _part(before, part),
+        account_type=before.account_type, repeat=before.repeat, credit=credit, entered=before.entered,
+        invoice=before.invoice, invoice_net=before.invoice_net,
     )  # fmt: skip
+
+
+def _part(before: CommissionMovement, part: Decimal) -> list[dict[str, Any]]:
+    """A part of what it was for, shared as the whole was."""
+    amounts = [Decimal(one["amount"]) for one in before.items]
+    parts = shared(part, amounts, places(before.currency))
+    return [
+        {
+            **one,
+            "amount": plain(mine),
+            "units": plain(Decimal(one["units"]) * mine / amount if amount else Decimal(0)),
+        }
+        for one, amount, mine in zip(before.items, amounts, parts, strict=True)
+    ]
 
 
 async def freeze(movement: CommissionMovement, deal: Opportunity, call: Call) -> None:

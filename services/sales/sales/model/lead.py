@@ -9,7 +9,7 @@ from uuid import UUID
 from crm.sales.v1 import events_pb2 as events
 from crm.sales.v1 import pb
 from crmkit.call import Call
-from crmkit.errors import FailedPrecondition, PermissionDenied, Validation, Violation
+from crmkit.errors import FailedPrecondition, NotFound, PermissionDenied, Validation, Violation
 from crmkit.mapping import to_timestamp
 from crmkit.resource import Resource
 from crmkit.scope import predicate
@@ -21,6 +21,7 @@ from sales.model.lead_pool import (
     LeadIntake,
     LeadMoment,
     LeadPool,
+    LeadPoolItem,
     home_of,
     intake_of,
     pool_of,
@@ -30,7 +31,20 @@ from sales.model.lead_pool import (
 )
 from sales.model.lead_pool_rule import next_check, rule_of, wind
 from sales.worktime import later
-from sqlalchemy import DateTime, ForeignKey, Index, Integer, Text, Uuid, delete, exists, select, text, update
+from sqlalchemy import (
+    DateTime,
+    ForeignKey,
+    Index,
+    Integer,
+    Text,
+    Uuid,
+    delete,
+    exists,
+    func,
+    select,
+    text,
+    update,
+)
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -643,3 +657,16 @@ async def seen_or_told(lead: Lead, call: Call) -> Lead | pb.Lead:
 def visible_to_caller(lead: Lead, call: Call) -> Any:
     """The statement that says whether the caller may see the lead."""
     return select(exists().where(Lead.id == lead.id, predicate(Lead, call.caller)))
+
+
+async def waiting_in(pool: LeadPool, names: list[str], most: int, call: Call) -> list[Lead]:
+    """Leads that wait in a pool, locked: those named, all of which must be there, or the longest waiting."""
+    waits = select(Lead).join(LeadPoolItem, LeadPoolItem.lead == func.concat("leads/", Lead.id))
+    waits = waits.where(LeadPoolItem.pool == pool.name, Lead.owner == "")
+    if names:
+        waits = waits.where(Lead.id.in_({uuid_of(name) for name in names}))
+    ordered = waits.order_by(LeadPoolItem.pooled_time, Lead.id).limit(most)
+    found = list(await call.db.scalars(ordered.with_for_update(of=Lead)))
+    if names and len(found) < min(len(set(names)), most):
+        raise NotFound()
+    return found
