@@ -25,6 +25,26 @@ def upgrade() -> None:
     )
     op.create_index("absences_employee_index", "absences", ["employee", "to_time"], unique=False)
     op.create_table(
+        "account_holds",
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("reason", sa.Text(), nullable=False),
+        sa.Column("subjects", postgresql.ARRAY(sa.Text()), nullable=False),
+        sa.PrimaryKeyConstraint("name", name=op.f("account_holds_pkey")),
+    )
+    op.create_index(
+        "account_holds_subjects_index", "account_holds", ["subjects"], unique=False, postgresql_using="gin"
+    )
+    op.create_table(
+        "account_people",
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("account", sa.Text(), nullable=False),
+        sa.Column("display_name", sa.Text(), nullable=False),
+        sa.Column("title", sa.Text(), nullable=False),
+        sa.Column("version", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("name", name=op.f("account_people_pkey")),
+    )
+    op.create_index("account_people_account_index", "account_people", ["account", "name"], unique=False)
+    op.create_table(
         "affinities",
         sa.Column("had", sa.Text(), nullable=False),
         sa.Column("other", sa.Text(), nullable=False),
@@ -589,9 +609,14 @@ def upgrade() -> None:
         sa.Column("repeat", sa.Boolean(), nullable=False),
         sa.Column("credit", postgresql.JSONB(astext_type=sa.Text()), nullable=False),
         sa.Column("entered", sa.Boolean(), nullable=False),
+        sa.Column("invoice", sa.Text(), server_default="", nullable=False),
+        sa.Column("invoice_net", sa.Numeric(precision=20, scale=4), nullable=True),
         sa.PrimaryKeyConstraint("cause", name=op.f("commission_movements_pkey")),
     )
     op.create_index("commission_movements_day_index", "commission_movements", ["day"], unique=False)
+    op.create_index(
+        op.f("commission_movements_invoice_index"), "commission_movements", ["invoice"], unique=False
+    )
     op.create_index(
         "commission_movements_waiting_index",
         "commission_movements",
@@ -657,6 +682,16 @@ def upgrade() -> None:
         [sa.literal_column("update_time DESC"), "id"],
         unique=False,
     )
+    op.create_table(
+        "commission_returns",
+        sa.Column("cause", sa.Text(), nullable=False),
+        sa.Column("kind", sa.Text(), nullable=False),
+        sa.Column("invoice", sa.Text(), nullable=False),
+        sa.Column("allocation", sa.Text(), nullable=False),
+        sa.Column("net", sa.Numeric(precision=20, scale=4), nullable=False),
+        sa.PrimaryKeyConstraint("cause", name=op.f("commission_returns_pkey")),
+    )
+    op.create_index("commission_returns_invoice_index", "commission_returns", ["invoice"], unique=False)
     op.create_table(
         "commission_statements",
         sa.Column("id", sa.Uuid(), nullable=False),
@@ -2367,6 +2402,277 @@ def upgrade() -> None:
     )
     op.create_index(op.f("tax_rates_code_index"), "tax_rates", ["code"], unique=False)
     op.create_table(
+        "territories",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("display_name", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("code", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("parent", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("criteria", postgresql.JSONB(), nullable=True),
+        sa.Column("product_line", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("priority", sa.Integer(), server_default=sa.text("0"), nullable=False),
+        sa.Column("fallback", sa.Boolean(), server_default=sa.text("false"), nullable=False),
+        sa.Column("members", postgresql.JSONB(), server_default=sa.text("'[]'"), nullable=False),
+        sa.Column("plan", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("state", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("next_time", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("number", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("owner", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("department", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column(
+            "collaborators", postgresql.ARRAY(sa.Text()), server_default=sa.text("'{}'"), nullable=False
+        ),
+        sa.Column("pending_approval", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("create_time", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("update_time", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("creator", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column(
+            "custom", postgresql.JSONB(astext_type=sa.Text()), server_default=sa.text("'{}'"), nullable=False
+        ),
+        sa.Column("version", sa.Integer(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("territories_pkey")),
+    )
+    op.create_index(
+        "territories_code_key",
+        "territories",
+        ["code"],
+        unique=True,
+        postgresql_where=sa.text("state = 'ACTIVE'"),
+    )
+    op.create_index(
+        "territories_next_time_index",
+        "territories",
+        ["next_time"],
+        unique=False,
+        postgresql_where=sa.text("next_time IS NOT NULL"),
+    )
+    op.create_index(
+        "territories_parent_index",
+        "territories",
+        ["parent", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "territories_plan_index",
+        "territories",
+        ["plan", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "territories_update_time_index",
+        "territories",
+        [sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_table(
+        "territory_accounts",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("account", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("territory", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("product_line", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("criterion", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("matched", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("known", sa.BigInteger(), server_default=sa.text("0"), nullable=False),
+        sa.Column(
+            "told", postgresql.JSONB(astext_type=sa.Text()), server_default=sa.text("'{}'"), nullable=False
+        ),
+        sa.Column("number", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("owner", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("department", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column(
+            "collaborators", postgresql.ARRAY(sa.Text()), server_default=sa.text("'{}'"), nullable=False
+        ),
+        sa.Column("pending_approval", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("create_time", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("update_time", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("creator", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column(
+            "custom", postgresql.JSONB(astext_type=sa.Text()), server_default=sa.text("'{}'"), nullable=False
+        ),
+        sa.Column("version", sa.Integer(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("territory_accounts_pkey")),
+    )
+    op.create_index(
+        "territory_accounts_account_index",
+        "territory_accounts",
+        ["account", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "territory_accounts_account_key", "territory_accounts", ["account", "product_line"], unique=True
+    )
+    op.create_index(
+        "territory_accounts_department_update_time_index",
+        "territory_accounts",
+        ["department", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "territory_accounts_owner_update_time_index",
+        "territory_accounts",
+        ["owner", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "territory_accounts_territory_index",
+        "territory_accounts",
+        ["territory", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "territory_accounts_update_time_index",
+        "territory_accounts",
+        [sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_table(
+        "territory_moves",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("plan", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("account", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("from", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("to", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("reason", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("batch", sa.Integer(), server_default=sa.text("0"), nullable=False),
+        sa.Column("added", sa.Boolean(), server_default=sa.text("false"), nullable=False),
+        sa.Column("state", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("number", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("owner", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("department", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column(
+            "collaborators", postgresql.ARRAY(sa.Text()), server_default=sa.text("'{}'"), nullable=False
+        ),
+        sa.Column("pending_approval", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("create_time", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("update_time", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("creator", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column(
+            "custom", postgresql.JSONB(astext_type=sa.Text()), server_default=sa.text("'{}'"), nullable=False
+        ),
+        sa.Column("version", sa.Integer(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("territory_moves_pkey")),
+    )
+    op.create_index(
+        "territory_moves_account_index",
+        "territory_moves",
+        ["account", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "territory_moves_department_update_time_index",
+        "territory_moves",
+        ["department", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "territory_moves_from_index",
+        "territory_moves",
+        ["from", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "territory_moves_owner_update_time_index",
+        "territory_moves",
+        ["owner", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "territory_moves_plan_index",
+        "territory_moves",
+        ["plan", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index("territory_moves_plan_key", "territory_moves", ["plan", "account"], unique=True)
+    op.create_index(
+        "territory_moves_state_index", "territory_moves", ["plan", "state", "account"], unique=False
+    )
+    op.create_index(
+        "territory_moves_to_index",
+        "territory_moves",
+        ["to", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "territory_moves_update_time_index",
+        "territory_moves",
+        [sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_table(
+        "territory_plans",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("display_name", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("tree", postgresql.JSONB(), server_default=sa.text("'[]'"), nullable=False),
+        sa.Column("open_deals", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column(
+            "pinned_accounts", postgresql.ARRAY(sa.Text()), server_default=sa.text("'{}'"), nullable=False
+        ),
+        sa.Column("overrides", postgresql.JSONB(), server_default=sa.text("'[]'"), nullable=False),
+        sa.Column("notes", postgresql.JSONB(), server_default=sa.text("'[]'"), nullable=False),
+        sa.Column("key_levels", postgresql.ARRAY(sa.Text()), server_default=sa.text("'{}'"), nullable=False),
+        sa.Column("default_owner", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("effective_time", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("preview", postgresql.JSONB(), nullable=True),
+        sa.Column("preview_time", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("digest", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("outcome", postgresql.JSONB(), nullable=True),
+        sa.Column("undo_until_time", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("before", postgresql.JSONB(), server_default=sa.text("'[]'"), nullable=False),
+        sa.Column("paused", sa.Boolean(), server_default=sa.text("false"), nullable=False),
+        sa.Column("actor", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("state", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("planned", sa.Boolean(), server_default=sa.text("false"), nullable=False),
+        sa.Column("begun", sa.Boolean(), server_default=sa.text("false"), nullable=False),
+        sa.Column("batches", sa.Integer(), server_default=sa.text("0"), nullable=False),
+        sa.Column("all_told", sa.Boolean(), server_default=sa.text("false"), nullable=False),
+        sa.Column("answered", sa.ARRAY(sa.Integer()), server_default="{}", nullable=False),
+        sa.Column("number", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("owner", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("department", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column(
+            "collaborators", postgresql.ARRAY(sa.Text()), server_default=sa.text("'{}'"), nullable=False
+        ),
+        sa.Column("pending_approval", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("create_time", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("update_time", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("creator", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column(
+            "custom", postgresql.JSONB(astext_type=sa.Text()), server_default=sa.text("'{}'"), nullable=False
+        ),
+        sa.Column("version", sa.Integer(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("territory_plans_pkey")),
+    )
+    op.create_index(
+        "territory_plans_default_owner_index",
+        "territory_plans",
+        ["default_owner", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "territory_plans_department_update_time_index",
+        "territory_plans",
+        ["department", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "territory_plans_number_key",
+        "territory_plans",
+        ["number"],
+        unique=True,
+        postgresql_where=sa.text("number != ''"),
+    )
+    op.create_index(
+        "territory_plans_owner_update_time_index",
+        "territory_plans",
+        ["owner", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "territory_plans_update_time_index",
+        "territory_plans",
+        [sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_table(
         "tips",
         sa.Column("id", sa.Uuid(), nullable=False),
         sa.Column("display_name", sa.Text(), server_default=sa.text("''"), nullable=False),
@@ -3438,6 +3744,68 @@ def upgrade() -> None:
         postgresql_with={"fastupdate": "off"},
     )
     op.create_table(
+        "territories_search",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column(
+            "search_grams", postgresql.ARRAY(sa.Text(collation="C")), server_default="{}", nullable=False
+        ),
+        sa.Column("search_text", sa.Text(collation="C"), server_default="", nullable=False),
+        sa.Column(
+            "search_pinyin", postgresql.ARRAY(sa.Text(collation="C")), server_default="{}", nullable=False
+        ),
+        sa.ForeignKeyConstraint(
+            ["id"], ["territories.id"], name=op.f("territories_search_id_fkey"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("territories_search_pkey")),
+    )
+    op.create_index(
+        "ix_territories_search_search_grams",
+        "territories_search",
+        ["search_grams"],
+        unique=False,
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "off"},
+    )
+    op.create_index(
+        "ix_territories_search_search_pinyin",
+        "territories_search",
+        [sa.literal_column("array_to_tsvector(search_pinyin)")],
+        unique=False,
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "off"},
+    )
+    op.create_table(
+        "territory_plans_search",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column(
+            "search_grams", postgresql.ARRAY(sa.Text(collation="C")), server_default="{}", nullable=False
+        ),
+        sa.Column("search_text", sa.Text(collation="C"), server_default="", nullable=False),
+        sa.Column(
+            "search_pinyin", postgresql.ARRAY(sa.Text(collation="C")), server_default="{}", nullable=False
+        ),
+        sa.ForeignKeyConstraint(
+            ["id"], ["territory_plans.id"], name=op.f("territory_plans_search_id_fkey"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("territory_plans_search_pkey")),
+    )
+    op.create_index(
+        "ix_territory_plans_search_search_grams",
+        "territory_plans_search",
+        ["search_grams"],
+        unique=False,
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "off"},
+    )
+    op.create_index(
+        "ix_territory_plans_search_search_pinyin",
+        "territory_plans_search",
+        [sa.literal_column("array_to_tsvector(search_pinyin)")],
+        unique=False,
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "off"},
+    )
+    op.create_table(
         "tips_search",
         sa.Column("id", sa.Uuid(), nullable=False),
         sa.Column(
@@ -3572,6 +3940,32 @@ def downgrade() -> None:
         postgresql_with={"fastupdate": "off"},
     )
     op.drop_table("tips_search")
+    op.drop_index(
+        "ix_territory_plans_search_search_pinyin",
+        table_name="territory_plans_search",
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "off"},
+    )
+    op.drop_index(
+        "ix_territory_plans_search_search_grams",
+        table_name="territory_plans_search",
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "off"},
+    )
+    op.drop_table("territory_plans_search")
+    op.drop_index(
+        "ix_territories_search_search_pinyin",
+        table_name="territories_search",
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "off"},
+    )
+    op.drop_index(
+        "ix_territories_search_search_grams",
+        table_name="territories_search",
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "off"},
+    )
+    op.drop_table("territories_search")
     op.drop_index(
         "ix_targets_search_search_pinyin",
         table_name="targets_search",
@@ -3945,6 +4339,43 @@ def downgrade() -> None:
     op.drop_index("tips_update_time_index", table_name="tips")
     op.drop_index("tips_accepted_author_index", table_name="tips")
     op.drop_table("tips")
+    op.drop_index("territory_plans_update_time_index", table_name="territory_plans")
+    op.drop_index("territory_plans_owner_update_time_index", table_name="territory_plans")
+    op.drop_index(
+        "territory_plans_number_key", table_name="territory_plans", postgresql_where=sa.text("number != ''")
+    )
+    op.drop_index("territory_plans_department_update_time_index", table_name="territory_plans")
+    op.drop_index("territory_plans_default_owner_index", table_name="territory_plans")
+    op.drop_table("territory_plans")
+    op.drop_index("territory_moves_update_time_index", table_name="territory_moves")
+    op.drop_index("territory_moves_to_index", table_name="territory_moves")
+    op.drop_index("territory_moves_state_index", table_name="territory_moves")
+    op.drop_index("territory_moves_plan_key", table_name="territory_moves")
+    op.drop_index("territory_moves_plan_index", table_name="territory_moves")
+    op.drop_index("territory_moves_owner_update_time_index", table_name="territory_moves")
+    op.drop_index("territory_moves_from_index", table_name="territory_moves")
+    op.drop_index("territory_moves_department_update_time_index", table_name="territory_moves")
+    op.drop_index("territory_moves_account_index", table_name="territory_moves")
+    op.drop_table("territory_moves")
+    op.drop_index("territory_accounts_update_time_index", table_name="territory_accounts")
+    op.drop_index("territory_accounts_territory_index", table_name="territory_accounts")
+    op.drop_index("territory_accounts_owner_update_time_index", table_name="territory_accounts")
+    op.drop_index("territory_accounts_department_update_time_index", table_name="territory_accounts")
+    op.drop_index("territory_accounts_account_key", table_name="territory_accounts")
+    op.drop_index("territory_accounts_account_index", table_name="territory_accounts")
+    op.drop_table("territory_accounts")
+    op.drop_index("territories_update_time_index", table_name="territories")
+    op.drop_index("territories_plan_index", table_name="territories")
+    op.drop_index("territories_parent_index", table_name="territories")
+    op.drop_index(
+        "territories_next_time_index",
+        table_name="territories",
+        postgresql_where=sa.text("next_time IS NOT NULL"),
+    )
+    op.drop_index(
+        "territories_code_key", table_name="territories", postgresql_where=sa.text("state = 'ACTIVE'")
+    )
+    op.drop_table("territories")
     op.drop_index(op.f("tax_rates_code_index"), table_name="tax_rates")
     op.drop_table("tax_rates")
     op.drop_index("targets_update_time_index", table_name="targets")
@@ -4182,6 +4613,8 @@ def downgrade() -> None:
     op.drop_index("commission_statements_month_key", table_name="commission_statements")
     op.drop_index("commission_statements_department_update_time_index", table_name="commission_statements")
     op.drop_table("commission_statements")
+    op.drop_index("commission_returns_invoice_index", table_name="commission_returns")
+    op.drop_table("commission_returns")
     op.drop_index("commission_plans_update_time_index", table_name="commission_plans")
     op.drop_index(
         "commission_plans_one_draft_key",
@@ -4199,6 +4632,7 @@ def downgrade() -> None:
         table_name="commission_movements",
         postgresql_where=sa.text("NOT entered"),
     )
+    op.drop_index(op.f("commission_movements_invoice_index"), table_name="commission_movements")
     op.drop_index("commission_movements_day_index", table_name="commission_movements")
     op.drop_table("commission_movements")
     op.drop_index("commission_entries_update_time_index", table_name="commission_entries")
@@ -4277,6 +4711,10 @@ def downgrade() -> None:
     )
     op.drop_table("appraisal_standards")
     op.drop_table("affinities")
+    op.drop_index("account_people_account_index", table_name="account_people")
+    op.drop_table("account_people")
+    op.drop_index("account_holds_subjects_index", table_name="account_holds", postgresql_using="gin")
+    op.drop_table("account_holds")
     op.drop_index("absences_employee_index", table_name="absences")
     op.drop_table("absences")
     # ### end Alembic commands ###
