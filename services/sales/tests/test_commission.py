@@ -151,7 +151,7 @@ async def test_refunds_and_credit_notes_take_back_once_what_is_no_longer_earned_
     [_, back] = sorted(await ledger(sales, deal, 2), key=lambda row: row.cause)
     assert (back.kind, [(one.base, one.percent) for one in back.slices]) == (
         pb.CommissionEntry.CLAWBACK,
-        [("-20000", "5")],
+        [("20000", "5")],
     )
     [earned] = [row for row in await ledger(sales, deal, 2) if row.kind == pb.CommissionEntry.EARN]
     assert back.reverses == earned.name
