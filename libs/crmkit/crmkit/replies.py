@@ -23,15 +23,16 @@ def reply_message(reply: type[Message], result: Any, call: Call) -> Message:
     fields: dict[str, Any] = result or {}
     for name, value in fields.items():
         if isinstance(value, list | tuple):
-            getattr(message, name).extend(_shown(item, call) for item in cast("Sequence[Any]", value))
-        elif isinstance(shown := _shown(value, call), Message):
-            getattr(message, name).CopyFrom(shown)
+            getattr(message, name).extend(shown(item, call) for item in cast("Sequence[Any]", value))
+        elif isinstance(one := shown(value, call), Message):
+            getattr(message, name).CopyFrom(one)
         else:
-            setattr(message, name, shown)
+            setattr(message, name, one)
     return message
 
 
-def _shown(value: Any, call: Call) -> Any:
+def shown(value: Any, call: Call) -> Any:
+    """A row, as a query or a page gave it, as the message that the caller gets."""
     if isinstance(value, Record):
         return mapper(value.model).record_message(value.values, call.caller)
     if isinstance(value, Resource):

@@ -18,6 +18,7 @@ from crmkit.bulk import create_many
 from crmkit.call import Call
 from crmkit.errors import Problem
 from crmkit.events import Fact, listens
+from crmkit.replies import shown
 from crmkit.runs import Kind, Run, start
 from crmkit.schedule import every
 from crmkit.standard import Standard
@@ -417,8 +418,8 @@ async def on_holds_changed(changes: list[Fact], call: Call) -> None:
         subjects = [*filter(None, fields), *resource.get("losers", ())]
         await call.db.execute(delete(AccountHold).where(AccountHold.name == event.aggregate))
         if resource.get("state") in states and subjects and event.payload.get("action") != "DELETED":
-            call.db.add(AccountHold(name=event.aggregate, reason=reason, subjects=subjects))
-            await call.flush()
+            held = insert(AccountHold).values(name=event.aggregate, reason=reason, subjects=subjects)
+            await call.db.execute(held)
 
 
 @listens("crm.customer.v1.ResourceChanged.contacts")
@@ -530,7 +531,8 @@ class TerritoryMethods:
             codes = TerritoryMap(as_nodes(every_one)).beneath(territory.code)
             inside |= {one.name for one in every_one if one.code in codes}
         page = await call.page(TerritoryAccount, request, TerritoryAccount.territory.in_(inside))
-        names = sorted({row.account for row in page.rows})
+        here = [shown(row, call) for row in page.rows]
+        names = sorted({one.account for one in here})
         people = await call.db.scalars(
             select(AccountPerson)
             .where(AccountPerson.account.in_(names))
@@ -538,7 +540,7 @@ class TerritoryMethods:
             .limit(PEOPLE)
         )
         return {
-            "territory_accounts": page.rows,
+            "territory_accounts": here,
             "next_page_token": page.next_page_token,
             "people": [
                 pb.ListTerritoryCustomersResponse.Person(

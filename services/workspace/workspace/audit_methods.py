@@ -12,8 +12,7 @@ from crmkit.catalog import resources
 from crmkit.describe import Described
 from crmkit.errors import FailedPrecondition
 from crmkit.fieldlevels import Levels, conceal_json
-from crmkit.listing import Record
-from crmkit.mapping import mapper
+from crmkit.replies import shown
 from crmkit.standard import Standard
 from google.protobuf.empty_pb2 import Empty
 
@@ -58,12 +57,7 @@ class AuditMethods:
 
 
 async def _shown(rows: Sequence[Any], call: Call) -> list[Any]:
-    entries = [
-        mapper(AuditEntry).record_message(row.values, call.caller)
-        if isinstance(row, Record)
-        else mapper(AuditEntry).message(row, call.caller)
-        for row in rows
-    ]
+    entries = [shown(row, call) for row in rows]
     await opened(entries, call)
     if call.caller.takes_fields:
         for entry in entries:

@@ -148,7 +148,8 @@ class TerritoryPlan(Resource, Base):
         )
         if later is not None:
             raise FailedPrecondition("TERRITORY_PLAN_RUNNING", plan=later.number)
-        self.state, self.batches, self.answered, self.all_told = "UNDOING", 0, [], False
+        # Its batches are numbered on, so that no late answer is taken for that of another.
+        self.state, self.all_told = "UNDOING", False
         await runs.start(call, UNDO, self.name, {}, f"system/{call.running.app.name}")
 
     def answer(self, batch: int) -> bool:
