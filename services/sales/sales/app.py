@@ -29,10 +29,12 @@ from sales.consumers import (
     on_tax_rate_changed,
 )
 from sales.jobs import (
+    begin_territory_plans,
     draft_appraisals,
     expire_policies,
     expire_price_books,
     expire_quotes,
+    follow_members,
     follow_registrations,
     follow_targets,
     list_incumbents,
@@ -57,7 +59,6 @@ from sales.performance import RUNS as APPRAISAL_RUNS
 from sales.service import SalesService
 from sales.telesales import HANDLERS as TELESALES
 from sales.territories import HANDLERS as TERRITORIES
-from sales.territories import JOBS as TERRITORY_JOBS
 from sales.territories import RUNS as TERRITORY_RUNS
 from sales.upsell import HANDLERS as UPSELL
 from sales.upsell import RUNS as UPSELL_RUNS
@@ -118,7 +119,8 @@ def app() -> App:
             propose_upsell,
             draft_appraisals,
             settle_appraisals,
-            *TERRITORY_JOBS,
+            begin_territory_plans,
+            follow_members,
         ],
         runs=RUNS | UPSELL_RUNS | APPRAISAL_RUNS | TERRITORY_RUNS,
         on_start=[seed_default_pipeline],

@@ -30,6 +30,8 @@ from sales.model.visit import Visit
 from sales.performance import draft_appraisals as draft_appraisals
 from sales.printing import print_unprinted
 from sales.telesales import tell_of
+from sales.territories import begin_territory_plans as begin_territory_plans
+from sales.territories import follow_members as follow_members
 from sales.upsell import propose_upsell as propose_upsell
 from sales.winning import notice_incumbents
 

@@ -573,4 +573,3 @@ RUNS = {
     MEMBERS: Kind(_tell_members, _failed),
 }
 HANDLERS = [on_territory_moves_applied, on_customers_changed, on_people_changed, on_holds_changed]
-JOBS = [begin_territory_plans, follow_members]
