@@ -51,7 +51,6 @@ async def hit(customer: Service, core: str) -> Any:
 
 
 @pytest.mark.capability("c.profile")
-@pytest.mark.capability("c.collision")
 async def test_a_refused_create_says_enough_and_no_more_and_keeps_what_was_typed(customer: Service) -> None:
     core = company()
     made = await customer.sales1.CreateAccount(
@@ -85,7 +84,6 @@ async def test_a_refused_create_says_enough_and_no_more_and_keeps_what_was_typed
     assert (mine.hits[0].account, mine.hits[0].token) == (made.name, "")
 
 
-@pytest.mark.capability("c.collision")
 async def test_of_fifty_creates_of_one_name_one_is_made(customer: Service) -> None:
     core = company()
 
@@ -101,7 +99,6 @@ async def test_of_fifty_creates_of_one_name_one_is_made(customer: Service) -> No
     assert set(answers) - set(made) == {"ACCOUNT_COLLISION"}
 
 
-@pytest.mark.capability("c.collision")
 async def test_asking_is_limited_and_five_hits_look_like_one(customer: Service) -> None:
     core = company()
     for place in ("武汉", "成都", "西安"):
@@ -121,7 +118,6 @@ async def test_asking_is_limited_and_five_hits_look_like_one(customer: Service) 
         await call.db.execute(text("DELETE FROM collision_checks WHERE actor = :me"), {"me": me})
 
 
-@pytest.mark.capability("c.collision")
 async def test_an_owner_is_asked_and_lets_the_other_in_for_reading(customer: Service) -> None:
     core = company()
     made = await customer.sales1.CreateAccount(account={"displayName": f"北京{core}科技有限公司"})
@@ -155,7 +151,6 @@ async def test_an_owner_is_asked_and_lets_the_other_in_for_reading(customer: Ser
     assert refused.value.reason == "READ_ONLY_COLLABORATOR"
 
 
-@pytest.mark.capability("c.collision")
 async def test_silence_goes_to_the_superior_then_to_arbitration_and_up(customer: Service) -> None:
     core = company()
     await customer.sales1.CreateAccount(account={"displayName": f"北京{core}科技有限公司"})
@@ -175,7 +170,6 @@ async def test_silence_goes_to_the_superior_then_to_arbitration_and_up(customer:
     assert [fact.get("escalated", False) for fact in facts] == [False, True, True, True]
 
 
-@pytest.mark.capability("c.collision")
 async def test_a_dispute_is_decided_on_frozen_evidence_by_one_without_a_stake(customer: Service) -> None:
     core = company()
     made = await customer.sales1.CreateAccount(account={"displayName": f"北京{core}科技有限公司"})
@@ -246,7 +240,6 @@ async def test_a_dispute_is_decided_on_frozen_evidence_by_one_without_a_stake(cu
     assert refused.value.reason == "ILLEGAL_TRANSITION"
 
 
-@pytest.mark.capability("c.collision")
 async def test_two_found_different_are_never_raised_again_until_a_key_changes(customer: Service) -> None:
     core = company()
     made = await customer.sales1.CreateAccount(account={"displayName": f"北京{core}科技有限公司"})
@@ -273,7 +266,6 @@ async def test_two_found_different_are_never_raised_again_until_a_key_changes(cu
     assert made.name
 
 
-@pytest.mark.capability("c.collision")
 async def test_the_scan_opens_one_case_a_pair_and_many_are_decided_at_once(customer: Service) -> None:
     cores = [company() for _ in range(2)]
     for core in cores:
@@ -294,7 +286,6 @@ async def test_the_scan_opens_one_case_a_pair_and_many_are_decided_at_once(custo
     assert {case.verdict for case in decided.duplicate_cases} == {pb.DuplicateCase.SEPARATE}
 
 
-@pytest.mark.capability("c.collision")
 async def test_somebody_elses_lead_and_a_new_customer_make_a_case(customer: Service) -> None:
     core, lead = company(), f"leads/{uuid4()}"
     resource = {
@@ -329,7 +320,6 @@ async def test_somebody_elses_lead_and_a_new_customer_make_a_case(customer: Serv
     await customer.eventually(opened)
 
 
-@pytest.mark.capability("c.collision")
 async def test_who_may_says_why_it_is_another_one_and_no_reason_is_enough_for_one_tax_id(
     customer: Service, tax_id: Callable[[], str]
 ) -> None:
@@ -360,7 +350,6 @@ async def test_who_may_says_why_it_is_another_one_and_no_reason_is_enough_for_on
     assert refused.value.reason == "ACCOUNT_COLLISION"
 
 
-@pytest.mark.capability("c.collision")
 async def test_each_segment_has_its_own_customers_and_head_office_hears_of_two(
     customer: Service, segments: None
 ) -> None:
@@ -393,7 +382,6 @@ async def test_each_segment_has_its_own_customers_and_head_office_hears_of_two(
         assert not (await client.ListDuplicateCases(filter=pair)).duplicate_cases
 
 
-@pytest.mark.capability("c.collision")
 async def test_leads_of_others_and_protected_deals_are_named_without_a_name(customer: Service) -> None:
     core, lead, deal = company(), f"leads/{uuid4()}", f"dealRegistrations/{uuid4()}"
     sales2, today = customer.person("sales2"), datetime.now(disputes.ZONE).date()
@@ -426,7 +414,6 @@ async def test_leads_of_others_and_protected_deals_are_named_without_a_name(cust
     ]
 
 
-@pytest.mark.capability("c.collision")
 async def test_a_hundred_thousand_keys_are_asked_by_their_index(customer: Service) -> None:
     core = company()
     made = await customer.sales1.CreateAccount(account={"displayName": f"北京{core}科技有限公司"})
@@ -455,7 +442,6 @@ async def test_a_hundred_thousand_keys_are_asked_by_their_index(customer: Servic
         )
 
 
-@pytest.mark.capability("c.collision")
 async def test_a_partner_hears_on_submit_alone_that_somebody_has_it(customer: Service) -> None:
     core = company()
     await customer.sales1.CreateAccount(account={"displayName": f"北京{core}科技有限公司"})
@@ -465,7 +451,6 @@ async def test_a_partner_hears_on_submit_alone_that_somebody_has_it(customer: Se
     assert refused.value.reason == "PERMISSION_DENIED"
 
 
-@pytest.mark.capability("c.collision")
 async def test_a_verdict_merges_shares_or_makes_what_was_kept(customer: Service) -> None:
     zong, me = customer.client("zong"), customer.person("sales2").employee
     core = company()

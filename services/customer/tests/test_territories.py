@@ -3,7 +3,6 @@
 from typing import Any
 from uuid import uuid4
 
-import pytest
 from crmkit.testing import Service
 from uuid_utils.compat import uuid7
 
@@ -18,7 +17,6 @@ async def outcome(customer: Service, plan: str, batch: int) -> dict[str, Any]:
     return await customer.eventually(look, 60)
 
 
-@pytest.mark.capability("s.territory")
 async def test_a_batch_changes_owners_once_with_history_and_goes_back_where_nothing_has_changed_since(
     customer: Service,
 ) -> None:

@@ -47,7 +47,6 @@ async def lies(sales: Service, account: str) -> dict[str, Any]:
     return {row.product_line: row for row in found.territory_accounts}
 
 
-@pytest.mark.capability("s.territory")
 def test_the_narrowest_criterion_decides_then_priority_and_code_and_equal_right_is_an_overlap() -> None:
     tree = TerritoryMap([
         node("cn", fallback=True),
@@ -119,7 +118,6 @@ async def settled(sales: Service, plan: str, state: int, **left: str) -> Any:
     return await sales.eventually(look, 60)
 
 
-@pytest.mark.capability("s.territory")
 async def test_a_new_cut_is_looked_at_scheduled_applied_in_batches_and_taken_back(
     sales: Service, account: Made, contact: Made, deal: Made
 ) -> None:
@@ -315,7 +313,6 @@ async def test_a_new_cut_is_looked_at_scheduled_applied_in_batches_and_taken_bac
     assert refused.value.reason == "ILLEGAL_TRANSITION"
 
 
-@pytest.mark.capability("s.territory")
 async def test_members_come_and_go_at_their_instants(sales: Service, account: Made) -> None:
     one, two = (sales.person(who).employee or "" for who in ("sales1", "sales2"))
     industry = f"行业{uuid4().hex[:6]}"
@@ -397,7 +394,6 @@ async def test_members_come_and_go_at_their_instants(sales: Service, account: Ma
     await settled(sales, plan.name, Plan.UNDONE)
 
 
-@pytest.mark.capability("s.territory")
 async def test_many_customers_are_previewed_by_pages_of_the_index_within_the_minute(sales: Service) -> None:
     """20,000 within the budget of 200,000 divided by four; they are gone afterwards."""
     count = 20_000

@@ -174,7 +174,6 @@ async def away(workspace: Service, client: Any, kind: str, first: date, last: da
     await client.CreateCalendarEvent(calendarEvent=event)
 
 
-@pytest.mark.capability("a.usage")
 async def test_a_working_day_without_an_action_is_found_but_no_leave_no_weekend_and_no_journey_with_two_days(
     workspace: Service, firm: Firm, office: Any
 ) -> None:
@@ -212,7 +211,6 @@ async def test_a_working_day_without_an_action_is_found_but_no_leave_no_weekend_
     assert await office.notices(workspace.manager, wednesday.name)
 
 
-@pytest.mark.capability("a.usage")
 async def test_what_somebody_does_counts_for_the_day(workspace: Service) -> None:
     task = await workspace.sales1.CreateTask(task={"displayName": "今天用过"})
 
@@ -224,7 +222,6 @@ async def test_what_somebody_does_counts_for_the_day(workspace: Service) -> None
     assert await workspace.eventually(counted)
 
 
-@pytest.mark.capability("a.usage")
 async def test_two_weeks_of_silence_are_told_to_the_person_then_to_the_superior_then_a_penalty_is_proposed(
     workspace: Service, firm: Firm, office: Any
 ) -> None:
@@ -276,7 +273,6 @@ async def test_two_weeks_of_silence_are_told_to_the_person_then_to_the_superior_
     assert (await workspace.manager.CloseUsageFinding(name=finding.name)).state == 5
 
 
-@pytest.mark.capability("a.usage")
 async def test_an_explanation_comes_within_five_working_days_and_what_is_let_go_says_why(
     workspace: Service, firm: Firm, office: Any
 ) -> None:
@@ -308,7 +304,6 @@ async def test_an_explanation_comes_within_five_working_days_and_what_is_let_go_
     assert await office.refusal(workspace.sales1.GetUsageFinding(name=first.name)) == "NOT_FOUND"
 
 
-@pytest.mark.capability("a.usage")
 async def test_every_open_lead_and_opportunity_has_one_update_by_a_person_in_the_month(
     workspace: Service, firm: Firm
 ) -> None:
@@ -347,7 +342,6 @@ async def test_every_open_lead_and_opportunity_has_one_update_by_a_person_in_the
     assert silent in str(proposed)
 
 
-@pytest.mark.capability("a.usage")
 async def test_late_records_empty_fields_and_unmarked_deals_are_found(workspace: Service, firm: Firm) -> None:
     person = await firm.hire()
     works = [("interactions/in-time", day(0), day(1)), ("interactions/late", day(0), day(4))]
@@ -382,7 +376,6 @@ async def test_late_records_empty_fields_and_unmarked_deals_are_found(workspace:
     assert [one.record for one in unmarked.evidence] == [bare]
 
 
-@pytest.mark.capability("a.usage")
 async def test_who_has_kept_a_rule_for_a_month_is_rewarded_and_its_owner_is_reminded_of_the_review(
     workspace: Service, firm: Firm, office: Any
 ) -> None:
@@ -413,7 +406,6 @@ async def test_who_has_kept_a_rule_for_a_month_is_rewarded_and_its_owner_is_remi
     assert len(shipped.usage_rules) == 3
 
 
-@pytest.mark.capability("a.usage")
 async def test_who_lacks_a_certificate_is_warned_found_and_rests_from_the_role_that_wants_it(
     workspace: Service, firm: Firm, office: Any
 ) -> None:
