@@ -149,11 +149,12 @@ export function Reference({ name, link = true }: { name: string; link?: boolean 
   return link ? <Link to={`/${name}`}>{title}</Link> : title;
 }
 
-/** What people call the record; one whose title is another record is called by that. */
+/** What people call the record; one whose title is another record is called by that, one without any by its kind. */
 export function Title({ record, resource }: { record: RecordJson; resource: Resource | undefined }) {
   const { language } = useText();
   const value = record[resource?.titleField ?? ""];
-  return isName(value) ? <Reference name={value} link={false} /> : <>{titleOf(record, resource, language)}</>;
+  const another = isName(value) && value !== record.name;
+  return another ? <Reference name={value} link={false} /> : <>{titleOf(record, resource, language)}</>;
 }
 
 /** A nested message as small pairs of label and value. */
