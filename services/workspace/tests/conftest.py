@@ -182,7 +182,7 @@ class Office:
         return refused.value.reason
 
     async def hire(self, username: str, roles: list[str], **fields: Any) -> Any:
-        """A new employee in the department of sales1."""
+        """A new employee in the department of sales1, once all services know the employee."""
         department = self.workspace.person("sales1").department
         body = {
             "displayName": username,
@@ -191,12 +191,18 @@ class Office:
             "roles": roles,
             **fields,
         }
-        return await self.workspace.admin.CreateEmployee(employee=body)
+        made = await self.workspace.admin.CreateEmployee(employee=body)
+        await self.known(made)
+        return made
 
-    async def client_of(self, employee: Any, **claims: Any) -> Any:
-        """A client that calls as a new employee, once all services know the employee."""
+    async def known(self, employee: Any) -> None:
+        """Waits until all services know the employee."""
         key = f"employee.{employee.name.partition('/')[2]}"
         await self.workspace.eventually(lambda: self.workspace.running.config.get(key))
+
+    async def client_of(self, employee: Any, **claims: Any) -> Any:
+        """A client that calls as a new employee."""
+        await self.known(employee)
         claims = {"employee": employee.name, "sub": employee.subject, "roles": [], **claims}
         return self.workspace.client("sales1", **claims)
 
