@@ -4,6 +4,7 @@ import type { RecordJson } from "@/api/client";
 import type { Schema } from "@/api/schema";
 import { useText } from "@/i18n";
 import { recordQuery } from "@/kit/queries";
+import { SearchField } from "@/kit/search-field";
 import { Loaded } from "@/kit/states";
 
 export type Answer = Schema<"sales.Call.Answer">;
@@ -96,15 +97,7 @@ function Steps({ script, answers, onAnswer }: Omit<Props, "name"> & { script: Ca
         )}
         {(script.faq ?? []).length > 0 && (
           <>
-            <label className="search-field">
-              <span className="visually-hidden">{t("callDesk.faq")}</span>
-              <input
-                type="search"
-                value={asked}
-                placeholder={t("callDesk.faq")}
-                onChange={(event) => setAsked(event.target.value)}
-              />
-            </label>
+            <SearchField label={t("callDesk.faq")} value={asked} onChange={setAsked} />
             {known.map(({ question, answer }) => (
               <details key={question}>
                 <summary>{question}</summary>

@@ -6,7 +6,6 @@ import {
   ImportOutlined,
   PartitionOutlined,
   PlusOutlined,
-  SearchOutlined,
   SettingOutlined,
   UnorderedListOutlined,
 } from "@ant-design/icons";
@@ -24,6 +23,7 @@ import { inlineFields, isShown } from "@/kit/form-model";
 import { useShortcuts } from "@/kit/keyboard";
 import { Page } from "@/kit/page";
 import { aggregateQuery, pagesQuery, recordsOf, useResource, useSession } from "@/kit/queries";
+import { SearchField } from "@/kit/search-field";
 import { Segmented } from "@/kit/segmented";
 import { Empty, ErrorBoundary, ErrorNote, Skeleton } from "@/kit/states";
 import { useNarrow } from "@/kit/viewport";
@@ -130,7 +130,7 @@ function Collection({ collection }: { collection: string }) {
       }
     >
       <div className="list-bar">
-        <SearchField value={state.q} onChange={(q) => state.set({ q })} />
+        <SearchInList value={state.q} onChange={(q) => state.set({ q })} />
         <Views collection={collection} state={state} />
         {resource.fields.some((field) => field.name === "owner") && (
           <button
@@ -319,7 +319,7 @@ function Count({ collection, q, filter }: { collection: string; q: string; filte
 
 const SETTLE_MS = 250;
 
-function SearchField({ value, onChange }: { value: string; onChange: (value: string) => void }) {
+function SearchInList({ value, onChange }: { value: string; onChange: (value: string) => void }) {
   const { t } = useText();
   const [typed, setTyped] = useState(value);
   const sent = useRef(value);
@@ -337,16 +337,5 @@ function SearchField({ value, onChange }: { value: string; onChange: (value: str
     }, SETTLE_MS);
     return () => clearTimeout(timer);
   }, [typed, onChange]);
-  return (
-    <label className="search-field">
-      <SearchOutlined aria-hidden="true" />
-      <span className="visually-hidden">{t("list.search")}</span>
-      <input
-        type="search"
-        value={typed}
-        placeholder={t("list.search")}
-        onChange={(event) => setTyped(event.target.value)}
-      />
-    </label>
-  );
+  return <SearchField label={t("list.search")} value={typed} onChange={setTyped} />;
 }

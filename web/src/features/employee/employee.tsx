@@ -8,6 +8,7 @@ import { GenericRecord } from "@/kit/generic-record";
 import { gotQuery } from "@/kit/got";
 import { PlainTable } from "@/kit/plain-table";
 import { useCatalogue, useResource, useSession } from "@/kit/queries";
+import { SearchField } from "@/kit/search-field";
 import { Empty, Loaded } from "@/kit/states";
 import { useSuggestions } from "@/kit/suggestions";
 
@@ -69,15 +70,7 @@ function Rights({ name }: { name: string }) {
                   </li>
                 ))}
               </ul>
-              <label className="search-field">
-                <span className="visually-hidden">{t("rights.find")}</span>
-                <input
-                  type="search"
-                  value={typed}
-                  placeholder={t("rights.find")}
-                  onChange={(event) => setTyped(event.target.value)}
-                />
-              </label>
+              <SearchField label={t("rights.find")} value={typed} onChange={setTyped} />
               <p className="faint" role="status">
                 {t("rights.count", { count: found.length })}
               </p>

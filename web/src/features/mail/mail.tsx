@@ -21,6 +21,7 @@ import {
   useResource,
   useSession,
 } from "@/kit/queries";
+import { SearchField } from "@/kit/search-field";
 import { Segmented } from "@/kit/segmented";
 import { useSettled } from "@/kit/settled";
 import { Empty, Loaded } from "@/kit/states";
@@ -177,15 +178,7 @@ function Box({ box, boxes }: { box: RecordJson; boxes: RecordJson[] }) {
           onChange={(key) => go({ folder: key === "inbox" ? "" : key, mail: "" })}
         />
         <span className="grow" />
-        <label className="search-field">
-          <span className="visually-hidden">{t("list.search")}</span>
-          <input
-            type="search"
-            value={typed}
-            placeholder={t("list.search")}
-            onChange={(event) => setTyped(event.target.value)}
-          />
-        </label>
+        <SearchField label={t("list.search")} value={typed} onChange={setTyped} />
       </div>
       <div className="split mail-split" data-open={open || undefined}>
         <section className="card mail-list" aria-label={t(`mail.folder.${folder}`)}>

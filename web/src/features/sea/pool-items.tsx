@@ -11,6 +11,7 @@ import { allOf, quote } from "@/kit/filter";
 import { columnOf, PagedTable, type Column } from "@/kit/plain-table";
 import { pagesQuery, titleOf, useResource, useSession } from "@/kit/queries";
 import { RecordFields } from "@/kit/record-fields";
+import { SearchField } from "@/kit/search-field";
 import { useSettled } from "@/kit/settled";
 import { Empty } from "@/kit/states";
 import { tell } from "@/kit/toasts";
@@ -159,15 +160,7 @@ export function PoolItems({ kind, pool }: { kind: Kind; pool: RecordJson }) {
   return (
     <section className="card" aria-label={t(`pool.${kind.words}.waiting`)}>
       <div className="card-head">
-        <label className="search-field">
-          <span className="visually-hidden">{t("list.search")}</span>
-          <input
-            type="search"
-            value={typed}
-            placeholder={t("list.search")}
-            onChange={(event) => setTyped(event.target.value)}
-          />
-        </label>
+        <SearchField label={t("list.search")} value={typed} onChange={setTyped} />
         <span className="grow" />
         {verbs.map((verb) => (
           <button
