@@ -14,7 +14,7 @@ import { useShortcuts } from "./keyboard";
 import { Page } from "./page";
 import { recordQuery, titleOf, useCatalogue, useSession } from "./queries";
 import { RecordFields } from "./record-fields";
-import { ErrorBoundary, ErrorNote, Skeleton } from "./states";
+import { ErrorBoundary, ErrorNote, Refused, Skeleton } from "./states";
 import { tell } from "./toasts";
 import { messageOf, VerbBar } from "./verbs";
 
@@ -216,11 +216,7 @@ function DeleteDialog({
       onCancel={onClose}
     >
       <p>{t("record.deleteText", { title })}</p>
-      {failure && (
-        <p className="note note-bad" role="alert">
-          {failure}
-        </p>
-      )}
+      <Refused>{failure}</Refused>
     </Modal>
   );
 }

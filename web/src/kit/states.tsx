@@ -27,6 +27,16 @@ export function ErrorNote({ error, onRetry }: { error: unknown; onRetry?: () => 
   );
 }
 
+/** What was refused, in the words of the refusal; nothing where nothing was. */
+export function Refused({ children }: { children: ReactNode }) {
+  if (!children) return null;
+  return (
+    <p className="note note-bad" role="alert">
+      {children}
+    </p>
+  );
+}
+
 /** Why there is nothing, and the next step. */
 export function Empty({ title, text, children }: { title: string; text?: string; children?: ReactNode }) {
   return (

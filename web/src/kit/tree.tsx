@@ -22,7 +22,7 @@ import { fieldsNamed } from "./columns";
 import { FieldValue } from "./field-value";
 import { isBlank } from "./patch";
 import { titleOf, useSession } from "./queries";
-import { Empty, ErrorNote, Skeleton } from "./states";
+import { Empty, ErrorNote, Refused, Skeleton } from "./states";
 import { tell } from "./toasts";
 import { messageOf } from "./verbs";
 
@@ -170,11 +170,7 @@ export function Tree({ resource, tree, filter }: Props) {
               })}
             </p>
             <p>{t("tree.along", { count: count(moving.record.name) })}</p>
-            {failure && (
-              <p className="note note-bad" role="alert">
-                {failure}
-              </p>
-            )}
+            <Refused>{failure}</Refused>
           </div>
         </Modal>
       )}

@@ -14,6 +14,7 @@ import { bodyOf, isBlank } from "./patch";
 import { FormField } from "./record-form";
 import { useSession } from "./queries";
 import { tell } from "./toasts";
+import { Refused } from "./states";
 
 /** Verbs that cannot be taken back say so before they act. */
 const FINAL =
@@ -184,11 +185,7 @@ export function VerbDialog({ resource, record, verb, initial = {}, given = {}, o
     >
       <div className="stack">
         {asked.length === 0 && <p>{t("verb.confirm", { verb: label(verb.label) })}</p>}
-        {failure && (
-          <p className="note note-bad" role="alert">
-            {failure}
-          </p>
-        )}
+        <Refused>{failure}</Refused>
         {asked.map((field) => (
           <FormField
             key={field.name}

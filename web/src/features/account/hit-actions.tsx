@@ -7,6 +7,7 @@ import type { Schema } from "@/api/schema";
 import { useText } from "@/i18n";
 import { fromIso } from "@/kit/dates";
 import { post } from "@/kit/got";
+import { Refused } from "@/kit/states";
 import { messageOf } from "@/kit/verbs";
 
 type Hit = Schema<"customer.CollisionHit">;
@@ -101,11 +102,7 @@ function Ask({
     >
       <div className="stack">
         <p>{t(`collision.explain.${action}`)}</p>
-        {failure && (
-          <p className="note note-bad" role="alert">
-            {failure}
-          </p>
-        )}
+        <Refused>{failure}</Refused>
         {action === "REQUEST_COLLABORATION" && (
           <>
             <Radio.Group

@@ -21,7 +21,7 @@ import {
   useResource,
   useSession,
 } from "@/kit/queries";
-import { Empty, Loaded } from "@/kit/states";
+import { Empty, Loaded, Refused } from "@/kit/states";
 import { Figure } from "@/kit/figure";
 import { messageOf, VerbDialog } from "@/kit/verbs";
 import { Script, type Answer } from "./script";
@@ -131,11 +131,7 @@ function Queue({ lists }: { lists: RecordJson[] }) {
         </label>
       </div>
       <div className="card-body stack">
-        {failure && (
-          <p className="note note-bad" role="alert">
-            {failure}
-          </p>
-        )}
+        <Refused>{failure}</Refused>
         <Loaded query={held}>
           {({ records: [locked] }) => {
             const entry = locked as Entry | undefined;
@@ -260,11 +256,7 @@ function Talk({ call }: { call: PhoneCall }) {
           {state && <FieldValue field={state} value={call.state} />}
         </div>
         <div className="card-body stack">
-          {failure && (
-            <p className="note note-bad" role="alert">
-              {failure}
-            </p>
-          )}
+          <Refused>{failure}</Refused>
           <Who title={String(entry?.["displayName"] ?? "")} number={number ?? ""} subject={call.subject} />
           {!call.subject && (
             <p className="row">

@@ -8,6 +8,7 @@ import { GenericRecord } from "@/kit/generic-record";
 import { post } from "@/kit/got";
 import { PlainTable } from "@/kit/plain-table";
 import { useResource, useSession } from "@/kit/queries";
+import { Refused } from "@/kit/states";
 import { messageOf } from "@/kit/verbs";
 
 type Counted = Schema<"sales.GenerateCallListResponse">;
@@ -53,11 +54,7 @@ function Generate({ list }: { list: RecordJson }) {
         <h2>{t("callList.who")}</h2>
       </div>
       <div className="card-body stack">
-        {failure && (
-          <p className="note note-bad" role="alert">
-            {failure}
-          </p>
-        )}
+        <Refused>{failure}</Refused>
         <div className="row">
           <button type="button" className="button" disabled={busy} onClick={() => void run(true)}>
             {t("callList.preview")}

@@ -6,7 +6,7 @@ import { useText } from "@/i18n";
 import { Page } from "@/kit/page";
 import { firstPageQuery, useResource } from "@/kit/queries";
 import { RecordForm } from "@/kit/record-form";
-import { Loaded } from "@/kit/states";
+import { Loaded, Refused } from "@/kit/states";
 import { tell } from "@/kit/toasts";
 import { messageOf } from "@/kit/verbs";
 import { textQuery } from "./letter";
@@ -96,11 +96,7 @@ export function Draft({ mail }: { mail: Mail }) {
   };
   return (
     <section className="card card-body stack writing" aria-label={t("mail.draft")}>
-      {failure && (
-        <p className="note note-bad" role="alert">
-          {failure}
-        </p>
-      )}
+      <Refused>{failure}</Refused>
       <Loaded query={text}>
         {(read) => (
           <RecordForm
