@@ -86,7 +86,12 @@ class Statement:
 
 def plain(model: type[Resource]) -> bool:
     """True where messages are made of columns alone and the data scope is the only condition."""
-    return bool(mapper(model).columns) and model.readable.__func__ is Resource.readable.__func__
+    return bool(mapper(model).columns) and narrow(model)
+
+
+def narrow(model: type[Resource]) -> bool:
+    """True where the data scope is the only condition on who reads the model's rows."""
+    return model.readable.__func__ is Resource.readable.__func__
 
 
 def compiled(statement: Select[Any]) -> Statement:

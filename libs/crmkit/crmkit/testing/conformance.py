@@ -23,13 +23,15 @@ from crm.options.v1 import options_pb2
 from google.protobuf.descriptor import Descriptor
 from sqlalchemy import text
 
-from crmkit import scope
+from crmkit import listing, reading, scope
 from crmkit.app import App
-from crmkit.auth import system
+from crmkit.auth import Caller, system
 from crmkit.catalog import resources
 from crmkit.describe import COMMON, Field, describe_field
+from crmkit.errors import NotFound
+from crmkit.listing import Query
 from crmkit.resource import Resource, snake
-from crmkit.testing import Client, Refused, Service, matrix, plans
+from crmkit.testing import Client, Refused, Service, matrix, personas, plans
 
 OVER_MANY = {"List", "BatchGet", "BatchUpdate", "Aggregate"}
 
@@ -264,6 +266,20 @@ class Conformance:
         read = await at.call("Get", name=made.name)
         assert read == made, (read, made)
 
+    async def test_nine_kinds_of_callers_see_what_the_model_says_on_every_path(self, at: At) -> None:
+        at.needs("CREATE")
+        if at.model.described.scope != "OWNED":
+            pytest.skip("everybody with the permission sees it")  # reason: it lies nowhere
+        made = await at.create()
+        for place in personas.PLACES:
+            account = await at.put(made.name, place)
+            for who, caller in personas.personas(account):
+                expected = personas.sees(who, place, own_account=bool(account))
+                found = await at.seen_by(caller, made.name)
+                # A condition of the model's own may take further records away, and gives none.
+                wanted = {expected} if reading.narrow(at.model) else {expected, False}
+                assert {*found.values()} <= wanted, (who, place, found)
+
     async def test_verbs_do_not_reach_an_invisible_record(self, at: At) -> None:
         at.needs("CREATE")
         if at.model.described.scope != "OWNED":
@@ -389,6 +405,42 @@ class At:
         statement = text(f"SELECT count(*) || coalesce(max(update_time)::text, '') FROM {table}")
         async with self.service.running.call("test", system(self.area), read_only=True) as call:
             return str(await call.db.scalar(statement))
+
+    async def put(self, name: str, place: personas.Place) -> str:
+        """Lays the record somewhere; the account through which portal callers see it, empty where there is none."""
+        running, field = self.service.running, self.model.described.rule.account_field
+        async with running.system_call("test", None) as call:
+            row: Any = await call.find(self.model, self.model.id == UUID(name.partition("/")[2]))
+            row.owner, row.department = place.owner, place.department
+            row.collaborators = list(place.collaborators)
+            if self.model.described.collection == "accounts":
+                return name
+            return str(getattr(row, field)) if field else ""
+
+    async def seen_by(self, caller: Caller, name: str) -> dict[str, bool]:
+        """Whether the caller gets the record, by every path that reads."""
+        running, model, key = self.service.running, self.model, UUID(name.partition("/")[2])
+        found: dict[str, bool] = {}
+        if reading.plain(model):
+            try:
+                await reading.get(running.engine, model, name, caller)
+                found["get"] = True
+            except NotFound:
+                found["get"] = False
+        query = Query(f'name = "{name}"')
+        async with running.call("test", caller, read_only=True) as call:
+            try:
+                await call.load(model, name, lock=False)
+                found["load"] = True
+            except NotFound:
+                found["load"] = False
+            page = await listing.page(call.db, model, query, 2, "", caller, call.now, running.settings.secret)
+            found["list"] = bool(page.rows)
+            figures = await listing.aggregate(call.db, model, query, [], [], [], caller, call.now)
+            found["count"] = bool(figures and figures[0][1])
+            wall = text(f"SELECT count(*) FROM {model.__table__.name} WHERE id = :id")  # type: ignore[attr-defined]
+            found["second wall"] = bool(await call.db.scalar(wall, {"id": key}))
+        return found
 
     def method(self, verb: str) -> str:
         """The RPC of a standard verb."""
