@@ -12,7 +12,8 @@ included.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any, ClassVar
 from uuid import UUID, uuid4
@@ -270,15 +271,18 @@ class Conformance:
         at.needs("CREATE")
         if at.model.described.scope != "OWNED":
             pytest.skip("everybody with the permission sees it")  # reason: it lies nowhere
-        made = await at.create()
-        for place in personas.PLACES:
-            account = await at.put(made.name, place)
-            for who, caller in personas.personas(account):
-                expected = personas.sees(who, place, own_account=bool(account))
-                found = await at.seen_by(caller, made.name)
+        laid = {(await at.create()).name: place for place in personas.PLACES}
+        accounts = await at.lay(laid)
+        for who, caller in personas.personas(next(filter(None, accounts.values()), "")):
+            seen = {
+                name
+                for name, place in laid.items()
+                if personas.sees(who, place, own_account=caller.account == accounts[name])
+            }
+            for path, found in (await at.seen_by(caller, [*laid])).items():
                 # A condition of the model's own may take further records away, and gives none.
-                wanted = {expected} if reading.narrow(at.model) else {expected, False}
-                assert {*found.values()} <= wanted, (who, place, found)
+                right = found == seen if reading.narrow(at.model) else found <= seen
+                assert right, (who, path, [laid[name] for name in found ^ seen])
 
     async def test_verbs_do_not_reach_an_invisible_record(self, at: At) -> None:
         at.needs("CREATE")
@@ -406,40 +410,43 @@ class At:
         async with self.service.running.call("test", system(self.area), read_only=True) as call:
             return str(await call.db.scalar(statement))
 
-    async def put(self, name: str, place: personas.Place) -> str:
-        """Lays the record somewhere; the account through which portal callers see it, empty where there is none."""
-        running, field = self.service.running, self.model.described.rule.account_field
-        async with running.system_call("test", None) as call:
-            row: Any = await call.find(self.model, self.model.id == UUID(name.partition("/")[2]))
-            row.owner, row.department = place.owner, place.department
-            row.collaborators = list(place.collaborators)
-            if self.model.described.collection == "accounts":
-                return name
-            return str(getattr(row, field)) if field else ""
+    async def lay(self, places: Mapping[str, personas.Place]) -> dict[str, str]:
+        """Lays the records where they are to lie; through which accounts portal callers see them, empty for none."""
+        field, accounts = self.model.described.rule.account_field, dict[str, str]()
+        async with self.service.running.system_call("test", None) as call:
+            for name, place in places.items():
+                row: Any = await call.find(self.model, self.model.id == UUID(name.partition("/")[2]))
+                row.owner, row.department = place.owner, place.department
+                row.collaborators = list(place.collaborators)
+                itself = self.model.described.collection == "accounts"
+                accounts[name] = name if itself else str(getattr(row, field)) if field else ""
+        return accounts
 
-    async def seen_by(self, caller: Caller, name: str) -> dict[str, bool]:
-        """Whether the caller gets the record, by every path that reads."""
-        running, model, key = self.service.running, self.model, UUID(name.partition("/")[2])
-        found: dict[str, bool] = {}
+    async def seen_by(self, caller: Caller, names: Sequence[str]) -> dict[str, set[str]]:
+        """Which of the records the caller gets, by every path that reads."""
+        running, model = self.service.running, self.model
+        found: dict[str, set[str]] = {"load": set()}
         if reading.plain(model):
-            try:
-                await reading.get(running.engine, model, name, caller)
-                found["get"] = True
-            except NotFound:
-                found["get"] = False
-        query = Query(f'name = "{name}"')
+            found["get"] = set()
+            for name in names:
+                with suppress(NotFound):
+                    await reading.get(running.engine, model, name, caller)
+                    found["get"].add(name)
+        query = Query(" OR ".join(f'name = "{name}"' for name in names))
+        table, keys = model.__table__.name, [name.partition("/")[2] for name in names]
         async with running.call("test", caller, read_only=True) as call:
-            try:
-                await call.load(model, name, lock=False)
-                found["load"] = True
-            except NotFound:
-                found["load"] = False
-            page = await listing.page(call.db, model, query, 2, "", caller, call.now, running.settings.secret)
-            found["list"] = bool(page.rows)
+            for name in names:
+                with suppress(NotFound):
+                    await call.load(model, name, lock=False)
+                    found["load"].add(name)
+            size, secret = len(names) + 1, running.settings.secret
+            page = await listing.page(call.db, model, query, size, "", caller, call.now, secret)
+            found["list"] = {f"{model.described.collection}/{row.id}" for row in page.rows}
             figures = await listing.aggregate(call.db, model, query, [], [], [], caller, call.now)
-            found["count"] = bool(figures and figures[0][1])
-            wall = text(f"SELECT count(*) FROM {model.__table__.name} WHERE id = :id")  # type: ignore[attr-defined]
-            found["second wall"] = bool(await call.db.scalar(wall, {"id": key}))
+            assert sum(row[1] for row in figures) == len(found["list"])
+            wall = text(f"SELECT id FROM {table} WHERE id::text = ANY (:keys)")
+            walled = await call.db.scalars(wall, {"keys": keys})
+            found["second wall"] = {f"{model.described.collection}/{key}" for key in walled}
         return found
 
     def method(self, verb: str) -> str:
