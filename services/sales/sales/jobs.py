@@ -20,6 +20,8 @@ from sales.model.incumbency import AHEAD, Incumbency
 from sales.model.lead import Lead
 from sales.model.phone_call import LOST, PhoneCall
 from sales.model.price_book import PriceBook
+from sales.model.proposal import OPEN as PROPOSAL_OPEN
+from sales.model.proposal import Proposal
 from sales.model.quote import ACCEPTABLE, Quote
 from sales.model.quote_records import QuotePricing
 from sales.model.sales_task import DUE_BEFORE, SalesTask
@@ -29,6 +31,7 @@ from sales.model.target import Target
 from sales.model.visit import Visit
 from sales.performance import draft_appraisals as draft_appraisals
 from sales.printing import print_unprinted
+from sales.proposals import print_proposals
 from sales.telesales import tell_of
 from sales.territories import begin_territory_plans as begin_territory_plans
 from sales.territories import follow_members as follow_members
@@ -54,6 +57,7 @@ async def expire_quotes(as_of: datetime, call: Call) -> None:
 async def print_quotes(as_of: datetime, call: Call) -> None:
     """Keeps the PDF of what was submitted; whoever asks before gets the same, made at once."""
     await print_unprinted(call)
+    await print_proposals(call)
 
 
 @every("5m", collapse=True)
@@ -94,6 +98,15 @@ async def follow_registrations(as_of: datetime, call: Call) -> None:
             row.expire()
         else:
             row.remind(day, call)
+
+
+@cron("0 8 * * *", zone="Asia/Shanghai", collapse=True)
+async def remind_of_proposals(as_of: datetime, call: Call) -> None:
+    """Tells of the dates of proposals and tenders 7, 3 and 1 days before, once each."""
+    day = as_of.astimezone(ZONE).date()
+    live = select(Proposal).where(Proposal.state.in_((*PROPOSAL_OPEN, "SUBMITTED")))
+    for row in await call.db.scalars(live.order_by(Proposal.id).with_for_update(skip_locked=True)):
+        row.remind(day, call)
 
 
 @cron("0 7 * * *", zone="Asia/Shanghai", collapse=True)

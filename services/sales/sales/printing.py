@@ -23,7 +23,7 @@ from sales.model.base import Base
 from sales.model.competitor import Competitor
 from sales.model.quote import Quote
 
-_STYLE = """
+STYLE = """
 @page { size: A4; margin: 18mm 16mm 20mm; @bottom-center { content: counter(page) " / " counter(pages); font-size: 8pt } }
 body { font-family: "Noto Sans CJK SC", "Source Han Sans SC", "WenQuanYi Zen Hei", sans-serif; font-size: 9.5pt }
 h1 { font-size: 17pt; margin: 0 0 6mm } h1 small { font-size: 10pt; font-weight: normal; float: right }
@@ -78,7 +78,7 @@ async def printed(quote: Quote, language: str, without_prices: bool, call: Call)
     else:
         html = await page(quote, languages, without_prices, call)
         # Half a second of reckoning must not keep other calls waiting.
-        content = await asyncio.to_thread(_pdf, html)
+        content = await asyncio.to_thread(pdf, html)
         if quote.state != "DRAFT":
             await _keep(quote, "+".join(languages), without_prices, content, call)
     name = f"{quote.number or 'quote'}{'' if not without_prices else '-WH'}.pdf"
@@ -94,15 +94,21 @@ async def print_unprinted(call: Call) -> None:
 
 async def page(quote: Quote, languages: list[str], without_prices: bool, call: Call) -> str:
     """The quote as HTML: what customers may see, and nothing else."""
+    head = f"<head><title>{escape(quote.number)}</title><style>{STYLE}</style></head>"
+    body = await sections(quote, languages, without_prices, call)
+    return f"<html lang='{languages[0]}'>{head}<body>{body}</body></html>"
+
+
+async def sections(quote: Quote, languages: list[str], without_prices: bool, call: Call) -> str:
+    """The quote as part of a page, once in each language."""
     account = (await call.copy(quote.account) or {}).get("displayName", "")
     contact = (await call.copy(quote.contact) or {}).get("displayName", "") if quote.contact else ""
     seller = call.config(f"department.{legal_entity(quote.department, call).rpartition('/')[2]}") or {}
-    sections = (
+    told = (
         _section(quote, _WORDS[one], account, contact, str(seller.get("displayName", "")), without_prices)
         for one in languages
     )
-    head = f"<head><title>{escape(quote.number)}</title><style>{_STYLE}</style></head>"
-    return f"<html lang='{languages[0]}'>{head}<body>{''.join(sections)}</body></html>"
+    return "".join(told)
 
 
 async def _keep(quote: Quote, language: str, without_prices: bool, content: bytes, call: Call) -> None:
@@ -123,7 +129,8 @@ async def _keep(quote: Quote, language: str, without_prices: bool, content: byte
     call.tell("crm.sales.v1.FileStored", common_pb2.FileStored(file=stored, about=quote.name), quote)
 
 
-def _pdf(html: str) -> bytes:
+def pdf(html: str) -> bytes:
+    """The page as PDF."""
     from weasyprint import HTML
 
     def nothing(url: str, *_: Any, **__: Any) -> Any:
@@ -217,8 +224,8 @@ async def battle_card(competitor: Competitor, call: Call) -> pb.RenderQuoteRespo
     )
     card = f"<div class=terms>{escape(competitor.battle_card)}</div>"
     body = f"<h1>{escape(competitor.display_name)}</h1>{card}{products}<ul>{news}</ul>"
-    html = f"<html><head><style>{_STYLE}</style></head><body>{body}</body></html>"
-    content = await asyncio.to_thread(_pdf, html)
+    html = f"<html><head><style>{STYLE}</style></head><body>{body}</body></html>"
+    content = await asyncio.to_thread(pdf, html)
     return pb.RenderQuoteResponse(
         content=content, file_name=f"{competitor.display_name}.pdf", media_type="application/pdf"
     )

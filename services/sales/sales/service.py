@@ -39,6 +39,7 @@ from sales.model.pipeline import Pipeline
 from sales.model.price_book import PriceBook
 from sales.model.product import Product
 from sales.model.product_category import ProductCategory
+from sales.model.proposal import Proposal, ProposalBlock, ProposalTemplate
 from sales.model.purchase import Purchase
 from sales.model.quote import Quote, changes
 from sales.model.quote_link import make_link, opened, revoke_links, shown
@@ -50,6 +51,7 @@ from sales.model.visit import Visit, route
 from sales.offers import compared, configured, simulated, upgraded
 from sales.performance import AppraisalMethods
 from sales.printing import battle_card, printed
+from sales.proposals import ProposalMethods
 from sales.snapshot import estimated, snapshot, without_gifts
 from sales.target_methods import TargetMethods
 from sales.telesales import TelesalesMethods
@@ -57,7 +59,9 @@ from sales.territories import TerritoryMethods
 from sales.winning import battle_cards, win_rates
 
 
-class SalesService(LeadMethods, TargetMethods, TelesalesMethods, AppraisalMethods, TerritoryMethods):
+class SalesService(
+    LeadMethods, TargetMethods, TelesalesMethods, AppraisalMethods, TerritoryMethods, ProposalMethods
+):
     """Leads, opportunities, products, prices and quotes."""
 
     leads = Standard(Lead)
@@ -83,6 +87,9 @@ class SalesService(LeadMethods, TargetMethods, TelesalesMethods, AppraisalMethod
     purchases = Standard(Purchase)
     support_requests = Standard(SupportRequest)
     upsell_proposals = Standard(UpsellProposal)
+    proposals = Standard(Proposal)
+    proposal_blocks = Standard(ProposalBlock)
+    proposal_templates = Standard(ProposalTemplate)
 
     async def CreateLead(self, request: Any, call: Call) -> Lead | pb.Lead:
         """What belongs to a known lead joins it. Whoever may not see that one gets back what he told, and no more."""

@@ -1866,6 +1866,164 @@ def upgrade() -> None:
         "products_update_time_index", "products", [sa.literal_column("update_time DESC"), "id"], unique=False
     )
     op.create_table(
+        "proposal_blocks",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("display_name", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("kind", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("body", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("valid_until_date", sa.Date(), nullable=True),
+        sa.Column("issuer", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("files", postgresql.ARRAY(sa.Text()), server_default=sa.text("'{}'"), nullable=False),
+        sa.Column("number", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("owner", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("department", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column(
+            "collaborators", postgresql.ARRAY(sa.Text()), server_default=sa.text("'{}'"), nullable=False
+        ),
+        sa.Column("pending_approval", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("create_time", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("update_time", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("creator", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column(
+            "custom", postgresql.JSONB(astext_type=sa.Text()), server_default=sa.text("'{}'"), nullable=False
+        ),
+        sa.Column("version", sa.Integer(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("proposal_blocks_pkey")),
+    )
+    op.create_index(
+        "proposal_blocks_update_time_index",
+        "proposal_blocks",
+        [sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_table(
+        "proposal_templates",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("display_name", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("blocks", postgresql.ARRAY(sa.Text()), server_default=sa.text("'{}'"), nullable=False),
+        sa.Column(
+            "requirements", postgresql.ARRAY(sa.Text()), server_default=sa.text("'{}'"), nullable=False
+        ),
+        sa.Column("number", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("owner", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("department", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column(
+            "collaborators", postgresql.ARRAY(sa.Text()), server_default=sa.text("'{}'"), nullable=False
+        ),
+        sa.Column("pending_approval", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("create_time", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("update_time", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("creator", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column(
+            "custom", postgresql.JSONB(astext_type=sa.Text()), server_default=sa.text("'{}'"), nullable=False
+        ),
+        sa.Column("version", sa.Integer(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("proposal_templates_pkey")),
+    )
+    op.create_index(
+        "proposal_templates_update_time_index",
+        "proposal_templates",
+        [sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_table(
+        "proposals",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("display_name", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("kind", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("opportunity", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("account", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("quote", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("template", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("sections", postgresql.JSONB(), server_default=sa.text("'[]'"), nullable=False),
+        sa.Column("requirements", postgresql.JSONB(), server_default=sa.text("'[]'"), nullable=False),
+        sa.Column("questions_time", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("bond_time", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("submission_time", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("opening_time", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("files", postgresql.ARRAY(sa.Text()), server_default=sa.text("'{}'"), nullable=False),
+        sa.Column("submit_time", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("digest", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("pdf", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("reason", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("reminders", postgresql.ARRAY(sa.Text()), server_default=sa.text("'{}'"), nullable=False),
+        sa.Column("state", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("number", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("owner", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("department", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column(
+            "collaborators", postgresql.ARRAY(sa.Text()), server_default=sa.text("'{}'"), nullable=False
+        ),
+        sa.Column("pending_approval", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("create_time", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("update_time", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("creator", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column(
+            "custom", postgresql.JSONB(astext_type=sa.Text()), server_default=sa.text("'{}'"), nullable=False
+        ),
+        sa.Column("version", sa.Integer(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("proposals_pkey")),
+    )
+    op.create_index(
+        "proposals_account_index",
+        "proposals",
+        ["account", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "proposals_dated_index",
+        "proposals",
+        ["id"],
+        unique=False,
+        postgresql_where=sa.text("state IN ('DRAFT', 'IN_REVIEW', 'APPROVED', 'SUBMITTED')"),
+    )
+    op.create_index(
+        "proposals_department_update_time_index",
+        "proposals",
+        ["department", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "proposals_number_key", "proposals", ["number"], unique=True, postgresql_where=sa.text("number != ''")
+    )
+    op.create_index(
+        "proposals_opportunity_index",
+        "proposals",
+        ["opportunity", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "proposals_owner_update_time_index",
+        "proposals",
+        ["owner", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "proposals_quote_index",
+        "proposals",
+        ["quote", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "proposals_template_index",
+        "proposals",
+        ["template", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "proposals_unprinted_index",
+        "proposals",
+        ["id"],
+        unique=False,
+        postgresql_where=sa.text("pdf = '' AND state IN ('SUBMITTED', 'WON', 'LOST')"),
+    )
+    op.create_index(
+        "proposals_update_time_index",
+        "proposals",
+        [sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_table(
         "purchases",
         sa.Column("id", sa.Uuid(), nullable=False),
         sa.Column("account", sa.Text(), server_default=sa.text("''"), nullable=False),
@@ -3598,6 +3756,102 @@ def upgrade() -> None:
         postgresql_with={"fastupdate": "off"},
     )
     op.create_table(
+        "proposal_blocks_search",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column(
+            "search_grams", postgresql.ARRAY(sa.Text(collation="C")), server_default="{}", nullable=False
+        ),
+        sa.Column("search_text", sa.Text(collation="C"), server_default="", nullable=False),
+        sa.Column(
+            "search_pinyin", postgresql.ARRAY(sa.Text(collation="C")), server_default="{}", nullable=False
+        ),
+        sa.ForeignKeyConstraint(
+            ["id"], ["proposal_blocks.id"], name=op.f("proposal_blocks_search_id_fkey"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("proposal_blocks_search_pkey")),
+    )
+    op.create_index(
+        "ix_proposal_blocks_search_search_grams",
+        "proposal_blocks_search",
+        ["search_grams"],
+        unique=False,
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "off"},
+    )
+    op.create_index(
+        "ix_proposal_blocks_search_search_pinyin",
+        "proposal_blocks_search",
+        [sa.literal_column("array_to_tsvector(search_pinyin)")],
+        unique=False,
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "off"},
+    )
+    op.create_table(
+        "proposal_templates_search",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column(
+            "search_grams", postgresql.ARRAY(sa.Text(collation="C")), server_default="{}", nullable=False
+        ),
+        sa.Column("search_text", sa.Text(collation="C"), server_default="", nullable=False),
+        sa.Column(
+            "search_pinyin", postgresql.ARRAY(sa.Text(collation="C")), server_default="{}", nullable=False
+        ),
+        sa.ForeignKeyConstraint(
+            ["id"],
+            ["proposal_templates.id"],
+            name=op.f("proposal_templates_search_id_fkey"),
+            ondelete="CASCADE",
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("proposal_templates_search_pkey")),
+    )
+    op.create_index(
+        "ix_proposal_templates_search_search_grams",
+        "proposal_templates_search",
+        ["search_grams"],
+        unique=False,
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "off"},
+    )
+    op.create_index(
+        "ix_proposal_templates_search_search_pinyin",
+        "proposal_templates_search",
+        [sa.literal_column("array_to_tsvector(search_pinyin)")],
+        unique=False,
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "off"},
+    )
+    op.create_table(
+        "proposals_search",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column(
+            "search_grams", postgresql.ARRAY(sa.Text(collation="C")), server_default="{}", nullable=False
+        ),
+        sa.Column("search_text", sa.Text(collation="C"), server_default="", nullable=False),
+        sa.Column(
+            "search_pinyin", postgresql.ARRAY(sa.Text(collation="C")), server_default="{}", nullable=False
+        ),
+        sa.ForeignKeyConstraint(
+            ["id"], ["proposals.id"], name=op.f("proposals_search_id_fkey"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("proposals_search_pkey")),
+    )
+    op.create_index(
+        "ix_proposals_search_search_grams",
+        "proposals_search",
+        ["search_grams"],
+        unique=False,
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "off"},
+    )
+    op.create_index(
+        "ix_proposals_search_search_pinyin",
+        "proposals_search",
+        [sa.literal_column("array_to_tsvector(search_pinyin)")],
+        unique=False,
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "off"},
+    )
+    op.create_table(
         "quote_links",
         sa.Column("token", sa.Text(), nullable=False),
         sa.Column("quote", sa.Uuid(), nullable=False),
@@ -4021,6 +4275,45 @@ def downgrade() -> None:
     op.drop_table("quote_pricings")
     op.drop_index(op.f("quote_links_quote_index"), table_name="quote_links")
     op.drop_table("quote_links")
+    op.drop_index(
+        "ix_proposals_search_search_pinyin",
+        table_name="proposals_search",
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "off"},
+    )
+    op.drop_index(
+        "ix_proposals_search_search_grams",
+        table_name="proposals_search",
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "off"},
+    )
+    op.drop_table("proposals_search")
+    op.drop_index(
+        "ix_proposal_templates_search_search_pinyin",
+        table_name="proposal_templates_search",
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "off"},
+    )
+    op.drop_index(
+        "ix_proposal_templates_search_search_grams",
+        table_name="proposal_templates_search",
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "off"},
+    )
+    op.drop_table("proposal_templates_search")
+    op.drop_index(
+        "ix_proposal_blocks_search_search_pinyin",
+        table_name="proposal_blocks_search",
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "off"},
+    )
+    op.drop_index(
+        "ix_proposal_blocks_search_search_grams",
+        table_name="proposal_blocks_search",
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "off"},
+    )
+    op.drop_table("proposal_blocks_search")
     op.drop_index(
         "ix_products_search_search_pinyin",
         table_name="products_search",
@@ -4457,6 +4750,29 @@ def downgrade() -> None:
     op.drop_index("purchases_buyers_index", table_name="purchases", postgresql_where=sa.text("NOT cancelled"))
     op.drop_index("purchases_account_index", table_name="purchases")
     op.drop_table("purchases")
+    op.drop_index("proposals_update_time_index", table_name="proposals")
+    op.drop_index(
+        "proposals_unprinted_index",
+        table_name="proposals",
+        postgresql_where=sa.text("pdf = '' AND state IN ('SUBMITTED', 'WON', 'LOST')"),
+    )
+    op.drop_index("proposals_template_index", table_name="proposals")
+    op.drop_index("proposals_quote_index", table_name="proposals")
+    op.drop_index("proposals_owner_update_time_index", table_name="proposals")
+    op.drop_index("proposals_opportunity_index", table_name="proposals")
+    op.drop_index("proposals_number_key", table_name="proposals", postgresql_where=sa.text("number != ''"))
+    op.drop_index("proposals_department_update_time_index", table_name="proposals")
+    op.drop_index(
+        "proposals_dated_index",
+        table_name="proposals",
+        postgresql_where=sa.text("state IN ('DRAFT', 'IN_REVIEW', 'APPROVED', 'SUBMITTED')"),
+    )
+    op.drop_index("proposals_account_index", table_name="proposals")
+    op.drop_table("proposals")
+    op.drop_index("proposal_templates_update_time_index", table_name="proposal_templates")
+    op.drop_table("proposal_templates")
+    op.drop_index("proposal_blocks_update_time_index", table_name="proposal_blocks")
+    op.drop_table("proposal_blocks")
     op.drop_index("products_update_time_index", table_name="products")
     op.drop_index("products_successor_index", table_name="products")
     op.drop_index("products_code_key", table_name="products")

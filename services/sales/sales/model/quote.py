@@ -348,12 +348,15 @@ class Quote(Resource, Base):
 
     def acceptable(self, now: datetime) -> bool:
         """Whether it can be accepted now."""
-        over = self.valid_until_date is not None and now.astimezone(ZONE).date() > self.valid_until_date
-        return self.state in ACCEPTABLE and not over
+        return self.state in ACCEPTABLE and not self.over(now)
+
+    def over(self, now: datetime) -> bool:
+        """Whether its last day is over, in the seller's zone (QV-5)."""
+        return self.valid_until_date is not None and now.astimezone(ZONE).date() > self.valid_until_date
 
     def _check_valid(self, now: datetime) -> None:
-        """The validity ends at 24:00 in the seller's zone, whenever the job publishes it (QV-5)."""
-        if self.valid_until_date and now.astimezone(ZONE).date() > self.valid_until_date:
+        """The validity ends at 24:00, whenever the job publishes it (QV-5)."""
+        if self.over(now):
             raise FailedPrecondition("QUOTE_EXPIRED", date=self.valid_until_date)
 
 
