@@ -198,6 +198,11 @@ class Call:
         """A value of the live configuration, None if absent."""
         return self.running.config.get(key)
 
+    def entry(self, name: str) -> dict[str, Any]:
+        """An employee or department as the live configuration knows it; empty if unknown."""
+        collection, _, key = name.partition("/")
+        return self.config(f"{collection.removesuffix('s')}.{key}") or {}
+
     async def check_references(
         self, message: Message, prefix: str, names: Sequence[str] | None = None
     ) -> None:
@@ -283,7 +288,7 @@ class Call:
         if row.described.scope != "SHARED" and not row.owner:
             row.owner = self.caller.employee
         if row.owner and not row.department:
-            entry: dict[str, Any] = self.config(f"employee.{row.owner.rpartition('/')[2]}") or {}
+            entry = self.entry(row.owner)
             row.department = entry.get("department", "") or (
                 self.caller.department if row.owner == self.caller.employee else ""
             )

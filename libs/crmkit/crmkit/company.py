@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterator
 from datetime import date
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from crmkit.listing import ZONE
 
@@ -13,18 +14,32 @@ if TYPE_CHECKING:
 DEEPEST = 50
 
 
+def upward(department: str, call: Call) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The department and those above it with their entries, the nearest first; ends with one that is unknown."""
+    for _ in range(DEEPEST):
+        if not department:
+            return
+        entry = call.entry(department)
+        yield department, entry
+        department = entry.get("parent") or ""
+
+
+def beneath(department: str, tops: Collection[str], call: Call) -> bool:
+    """True for one of these departments and for those below them."""
+    return any(name in tops for name, _ in upward(department, call))
+
+
 def legal_entity(department: str, call: Call) -> str:
     """The nearest department at or above that is a legal entity, else the topmost one; empty if unknown."""
-    found = ""
-    for _ in range(DEEPEST):
-        entry = call.config(f"department.{department.partition('/')[2]}") if department else None
-        if entry is None:
-            return found
-        found = department
-        if entry.get("legalEntity"):
-            return found
-        department = entry.get("parent") or ""
-    return found
+    known = [(name, entry) for name, entry in upward(department, call) if entry]
+    top = known[-1][0] if known else ""
+    return next((name for name, entry in known if entry.get("legalEntity")), top)
+
+
+def employed(employee: str, call: Call) -> bool:
+    """True for somebody who is employed and has not left."""
+    entry = call.entry(employee)
+    return bool(entry) and not entry.get("disabled")
 
 
 def today(call: Call) -> date:

@@ -181,7 +181,7 @@ async def lightest(step: Step, run: Run, call: Call) -> str:
 
 def department_of(employee: str, call: Call) -> str:
     """Where somebody works."""
-    entry: dict[str, Any] = call.config(f"employee.{employee.rpartition('/')[2]}") or {}
+    entry = call.entry(employee)
     return str(entry.get("department") or "")
 
 

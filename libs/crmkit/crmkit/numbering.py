@@ -82,7 +82,7 @@ class Counting:
 
 def _rule(call: Call, described: Described, department: str) -> Counting:
     live: dict[str, Any] = call.config(f"numberRule.{described.collection}") or {}
-    entry: dict[str, Any] = call.config(f"department.{department.rpartition('/')[2]}") or {}
+    entry = call.entry(department)
     return Counting(
         live.get("pattern") or described.rule.number, bool(live.get("gapFree", described.rule.gap_free)),
         live.get("reset", ""), int(live.get("start") or 1), entry.get("code") or NO_DEPARTMENT, call.now,

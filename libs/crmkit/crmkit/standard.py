@@ -215,7 +215,7 @@ class Standard:
         row = await call.find(
             self.model, self.model.id == parse_name(request.name, self.described.collection)
         )
-        if row is None or call.config(f"employee.{request.employee.rpartition('/')[2]}") is None:
+        if row is None or not call.entry(request.employee):
             raise NotFound()
         await self._told(row, request.employee, call)
         other = call.running.directory.explained(request.employee)
@@ -282,7 +282,7 @@ class Standard:
             # Where a person works is no handing over; the model looks to it (`Call.check_kept`).
             return
         if "owner" in changed and row.owner and "department" not in changed:
-            entry: dict[str, Any] = call.config(f"employee.{row.owner.rpartition('/')[2]}") or {}
+            entry = call.entry(row.owner)
             row.department = entry.get("department", row.department)
         caller, permission = call.caller, self.described.permission("assign")
         if caller.is_system:

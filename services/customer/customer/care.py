@@ -77,7 +77,7 @@ async def miss_occurrences(call: Call) -> None:
     for occurrence in await call.db.scalars(statement.with_for_update(skip_locked=True)):
         occurrence.state = "MISSED"
         plan = await call.find(CarePlan, CarePlan.id == UUID(occurrence.plan.partition("/")[2]))
-        entry = call.config(f"employee.{occurrence.owner.rpartition('/')[2]}") or {}
+        entry = call.entry(occurrence.owner)
         people = {occurrence.owner, plan.owner if plan else "", str(entry.get("superior") or "")} - {""}
         notice = common_pb2.NoticeRaised(
             kind="care", subjects=[occurrence.name, occurrence.account], employees=sorted(people),

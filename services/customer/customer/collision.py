@@ -184,7 +184,7 @@ async def _wanted_by_others(identity: Identity, call: Call) -> list[pb.Collision
         if not found:
             continue
         row, match = min(found, key=lambda one: _STRENGTH.index(one[1].level))
-        department: dict[str, Any] = call.config(f"department.{row['department'].rpartition('/')[2]}") or {}
+        department = call.entry(row["department"])
         since = row["time"].astimezone(ZoneInfo(ZONE)).strftime("%Y-%m")
         answer.append(
             pb.CollisionHit(
@@ -370,7 +370,7 @@ def _masked(hits: list[Hit], call: Call, case: str = "") -> pb.CollisionHit:
     """One shape for one hit or many: no name, id, person, phone, amount or exact date."""
     strongest = hits[0]
     account = strongest.account
-    department: dict[str, Any] = call.config(f"department.{account.department.rpartition('/')[2]}") or {}
+    department = call.entry(account.department)
     pooled = account.state == "POOLED"
     actions = ["CLAIM"] if pooled else ["REQUEST_COLLABORATION", "DISPUTE"]
     return pb.CollisionHit(

@@ -458,7 +458,7 @@ async def _owners(names: list[str], call: Call) -> set[str]:
 
 
 def _superior(employee: str, call: Call) -> str:
-    entry: dict[str, Any] = call.config(f"employee.{employee.rpartition('/')[2]}") or {}
+    entry = call.entry(employee)
     return entry.get("superior") or ""
 
 

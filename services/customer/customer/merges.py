@@ -15,6 +15,7 @@ from crm.customer.v1 import events_pb2 as events
 from crm.customer.v1 import pb
 from crmkit import merging
 from crmkit.call import Call
+from crmkit.company import employed
 from crmkit.describe import COMMON
 from crmkit.driver import driver
 from crmkit.errors import FailedPrecondition, NotFound, PermissionDenied
@@ -414,8 +415,7 @@ async def _restore_owner(survivor: Account, picture: MergeSnapshot, call: Call) 
         return []
     change = ownership.Change("MERGE", cause=picture.merge)
     if before:
-        entry: dict[str, Any] | None = call.config(f"employee.{before.rpartition('/')[2]}")
-        if entry is None or entry.get("disabled"):
+        if not employed(before, call):
             return [pb.Merge.Left(service="customer", name=survivor.name, field="owner", reason="CHANGED")]
         await ownership.give(survivor, before, change, call)
     else:

@@ -14,6 +14,7 @@ from crm.customer.v1 import pb
 from crmkit import listing
 from crmkit.auth import Caller, Scope
 from crmkit.call import Call
+from crmkit.company import employed, upward
 from crmkit.errors import FailedPrecondition
 from crmkit.mapping import to_date
 from sqlalchemy import func, inspect, select
@@ -45,10 +46,9 @@ class Change:
 
 def check_active(employee: str, call: Call) -> dict[str, Any]:
     """The entry of an employee who works; EMPLOYEE_INACTIVE for anybody else."""
-    entry: dict[str, Any] | None = call.config(f"employee.{employee.rpartition('/')[2]}")
-    if entry is None or entry.get("disabled"):
+    if not employed(employee, call):
         raise FailedPrecondition("EMPLOYEE_INACTIVE")
-    return entry
+    return call.entry(employee)
 
 
 async def begin_ownership(account: Account, call: Call) -> None:
@@ -163,7 +163,7 @@ async def capacity_left(
     rule = await call.find(PoolRule, PoolRule.pool == "", PoolRule.state == "ACTIVE")
     if rule is None:
         return None
-    entry: dict[str, Any] = call.config(f"employee.{employee.rpartition('/')[2]}") or {}
+    entry = call.entry(employee)
     scopes = {"*", employee, *(f"roles/{role}" for role in entry.get("roles", ())), *_above(entry, call)}
     tightest: tuple[int, int] | None = None
     for one in rule.capacity:
@@ -304,10 +304,4 @@ async def _record(account: Account, former: str, department: str, change: Change
 
 def _above(entry: dict[str, Any], call: Call) -> set[str]:
     """The person's department and all above it."""
-    found: set[str] = set()
-    department = entry.get("department") or ""
-    while department and department not in found:
-        found.add(department)
-        above: dict[str, Any] = call.config(f"department.{department.partition('/')[2]}") or {}
-        department = above.get("parent") or ""
-    return found
+    return {name for name, _ in upward(entry.get("department") or "", call)}

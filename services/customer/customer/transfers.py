@@ -15,6 +15,7 @@ from crm.customer.v1 import pb
 from crm.options.v1 import options_pb2
 from crmkit import handing, runs
 from crmkit.call import Call
+from crmkit.company import employed
 from crmkit.errors import FailedPrecondition, PermissionDenied, Problem
 from crmkit.events import Fact, listens
 from crmkit.map import APPS
@@ -268,7 +269,7 @@ async def unattended(request: Any, call: Call) -> dict[str, Any]:
     live = Account.state.in_(["ACTIVE", "FROZEN"])
     seen = predicate(Account, call.caller)
     owners = await call.db.scalars(select(Account.owner).where(live, seen).distinct())
-    gone = [one for one in owners if not _works(one, call)]
+    gone = [one for one in owners if not employed(one, call)]
     statement = select(Account).where(live, seen, Account.owner.in_(gone))
     total = await call.db.scalar(select(func.count()).select_from(statement.subquery())) or 0
     size = min(request.page_size or AT_ONCE, AT_ONCE)
@@ -468,21 +469,14 @@ async def _transfer(name: str, call: Call) -> Transfer | None:
     return await call.find(Transfer, Transfer.id == name.rpartition("/")[2], lock=True)
 
 
-def _works(employee: str, call: Call) -> bool:
-    entry: dict[str, Any] | None = (
-        call.config(f"employee.{employee.rpartition('/')[2]}") if employee else None
-    )
-    return entry is not None and not entry.get("disabled")
-
-
 def _above(employee: str, transfer: Transfer, call: Call) -> str:
     """The nearest superior who works here, else who owns the handover."""
     seen: set[str] = set()
     while employee and employee not in seen:
         seen.add(employee)
-        entry: dict[str, Any] = call.config(f"employee.{employee.rpartition('/')[2]}") or {}
+        entry = call.entry(employee)
         employee = str(entry.get("superior") or "")
-        if _works(employee, call) and employee != transfer.leaver:
+        if employed(employee, call) and employee != transfer.leaver:
             return employee
     return transfer.owner
 

@@ -8,9 +8,8 @@ from uuid import NAMESPACE_URL, UUID, uuid5
 
 from crmkit.call import Call
 from crmkit.catalog import resources
+from crmkit.company import upward
 from crmkit.describe import Described
-
-DEEPEST = 12
 
 
 @cache
@@ -37,11 +36,7 @@ def seen_by(record: Mapping[str, Any], source: Described) -> dict[str, Any]:
 
 def department_path(department: str, call: Call) -> str:
     """Names from the company down to the department, as the tree is now."""
-    names: list[str] = []
-    while department and len(names) < DEEPEST:
-        entry: Mapping[str, Any] = call.config(f"department.{department.partition('/')[2]}") or {}
-        names.append(str(entry.get("displayName", "")))
-        department = entry.get("parent") or ""
+    names = [entry.get("displayName", "") for _, entry in upward(department, call)]
     return "/".join(name for name in reversed(names) if name)
 
 

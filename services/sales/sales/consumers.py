@@ -150,7 +150,7 @@ async def on_customer_created(events: list[Fact], call: Call) -> None:
 
 async def _first_contact(account: dict[str, Any], call: Call) -> SalesTask:
     owner: str = account["owner"]
-    superior = (call.config(f"employee.{owner.partition('/')[2]}") or {}).get("superior")
+    superior = call.entry(owner).get("superior")
     task = SalesTask(
         display_name=f"首次联系：{account.get('displayName', '')}"[:200], about=account["name"], source=account["name"],
         executors=[owner], supervisor=superior or owner, owner=owner,

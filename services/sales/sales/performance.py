@@ -13,7 +13,7 @@ from typing import Any
 from crm.sales.v1 import pb
 from crmkit.amounts import HUNDRED
 from crmkit.call import Call
-from crmkit.company import today
+from crmkit.company import beneath, today
 from crmkit.errors import FailedPrecondition, NotFound, Problem
 from crmkit.filters import condition, parse
 from crmkit.listing import ZONE, filter_fields
@@ -135,8 +135,8 @@ def _sheet(employee: str, month: str, call: Call) -> Appraisal:
         first = date.fromisoformat(f"{month}-01")
     except ValueError:
         raise NotFound() from None
-    entry: dict[str, Any] | None = call.config(f"employee.{employee.rpartition('/')[2]}")
-    if entry is None:
+    entry = call.entry(employee)
+    if not entry:
         raise NotFound()
     return Appraisal(
         employee=employee, month=f"{first:%Y-%m}", state="DRAFT", owner=employee, creator=call.caller.actor,
@@ -187,19 +187,9 @@ class Month:
         return [
             f"employees/{key}"
             for key, entry in self._call.running.config.prefix("employee.").items()
-            if not entry.get("disabled") and self._within(entry.get("department") or "", mine)
+            if not entry.get("disabled")
+            and (not mine or beneath(entry.get("department") or "", [mine], self._call))
         ]
-
-    def _within(self, department: str, above: str) -> bool:
-        for _ in range(20):
-            if not above or department == above:
-                return True
-            if not department:
-                return False
-            department = (self._call.config(f"department.{department.partition('/')[2]}") or {}).get(
-                "parent"
-            ) or ""
-        return False
 
     async def _item(self, rule: Any, colleagues: list[str]) -> pb.Appraisal.Item:
         metric = pb.AppraisalStandard.Metric.Name(rule.metric)

@@ -103,7 +103,7 @@ async def sections(quote: Quote, languages: list[str], without_prices: bool, cal
     """The quote as part of a page, once in each language."""
     account = (await call.copy(quote.account) or {}).get("displayName", "")
     contact = (await call.copy(quote.contact) or {}).get("displayName", "") if quote.contact else ""
-    seller = call.config(f"department.{legal_entity(quote.department, call).rpartition('/')[2]}") or {}
+    seller = call.entry(legal_entity(quote.department, call))
     told = (
         _section(quote, _WORDS[one], account, contact, str(seller.get("displayName", "")), without_prices)
         for one in languages

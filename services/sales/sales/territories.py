@@ -16,6 +16,7 @@ from crm.sales.v1 import events_pb2 as events
 from crm.sales.v1 import pb
 from crmkit.bulk import create_many
 from crmkit.call import Call
+from crmkit.company import employed
 from crmkit.errors import Problem
 from crmkit.events import Fact, listens
 from crmkit.replies import shown
@@ -123,18 +124,13 @@ async def _leads_go(run: Run, plan: TerritoryPlan, call: Call) -> None:
             to: str = getattr(last_move, "from") if mine else ""
         else:
             to = heir(lead.owner, Place("", lead.division_code, "", lead.industry), cuts, call.now)
-        if to and _present(to, call):
+        if to and employed(to, call):
             await lead.assign(to, call, rule=plan.name)
     if leads:
         run.tally["lead"] = str(leads[-1].id)
         run.position += len(leads)
     else:
         run.next_phase("ACCOUNTS")
-
-
-def _present(employee: str, call: Call) -> bool:
-    entry = call.config(f"employee.{employee.rpartition('/')[2]}")
-    return entry is not None and not entry.get("disabled")
 
 
 async def _undo(run: Run) -> None:

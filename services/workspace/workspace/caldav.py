@@ -173,7 +173,7 @@ class _Sync:
         if event is None:
             if there["state"] == "CANCELLED":
                 return
-            entry: dict[str, Any] = call.config(f"employee.{self._owner.partition('/')[2]}") or {}
+            entry = call.entry(self._owner)
             values = {"uid": uid, "owner": self._owner, "creator": self._owner, "sequence": sequence}
             event = await call.add(
                 CalendarEvent(**there, **values, department=str(entry.get("department", "")))

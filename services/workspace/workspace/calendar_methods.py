@@ -148,7 +148,7 @@ class CalendarMethods:
 
     async def ReadCalendarFeed(self, request: pb.ReadCalendarFeedRequest, call: Call) -> dict[str, Any]:
         feed = await CalendarFeed.of(request.secret, call)
-        person: Any = call.config(f"employee.{feed.owner.partition('/')[2]}") if feed else None
+        person = call.entry(feed.owner) if feed else None
         if feed is None or not person or person.get("disabled"):
             raise NotFound()
         return {"content": await ical.feed(feed, str(person.get("displayName", "")), call)}

@@ -83,7 +83,7 @@ async def on_emergency_account_used(events: list[Fact], call: Call) -> None:
     """The use of an account that is for emergencies is told at once."""
     actors = {str(event.payload.get("person") or event.actor) for event in events}
     for actor in sorted(one for one in actors if one.startswith("employees/")):
-        entry: dict[str, Any] = call.config(f"employee.{actor.partition('/')[2]}") or {}
+        entry = call.entry(actor)
         if entry.get("emergency"):
             who = entry.get("displayName", "")
             zh, en = f"应急账号“{who}”正在使用", f"The emergency account {who} is in use"
@@ -327,7 +327,7 @@ async def on_worth_a_task(event: Fact, call: Call) -> None:
         mine = f"{source}#{person}"
         if await call.find(Task, Task.source == mine):
             continue
-        entry = call.config(f"employee.{person.partition('/')[2]}") or {}
+        entry = call.entry(person)
         await call.add(
             Task(
                 display_name=title, owner=person, department=entry.get("department", ""), creator=event.actor, source=mine,

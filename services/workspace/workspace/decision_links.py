@@ -91,7 +91,7 @@ def shown(link: Link, approval: Approval, call: Call) -> pb.ReadDecisionLinkResp
     """What whoever opens it is told."""
 
     def called(name: str) -> str:
-        entry: dict[str, Any] = call.config(f"employee.{name.partition('/')[2]}") or {}
+        entry = call.entry(name)
         return str(entry.get("displayName", ""))
 
     return pb.ReadDecisionLinkResponse(

@@ -55,7 +55,7 @@ async def receive(content: str, sender: str, box: MailAccount, message: MailMess
                     await _request(event, uid, components, sender, box, message, call)
         except Problem as problem:
             title = str(components[0].get("SUMMARY", ""))[:200]
-            entry: dict[str, Any] = call.config(f"employee.{box.owner.partition('/')[2]}") or {}
+            entry = call.entry(box.owner)
             await notify(
                 call, [box.owner], "calendar", f"{message.name}:{uid}", message.name,
                 f"日程邀请无法放入日历：{title}", f"An invitation cannot be put into the calendar: {title}",

@@ -103,7 +103,7 @@ async def _make_task(
 ) -> None:
     if await call.find(Task, Task.source == source):
         return
-    entry: dict[str, Any] = call.config(f"employee.{person.partition('/')[2]}") or {}
+    entry = call.entry(person)
     await call.add(
         Task(
             display_name=rule.filled(rule.title_zh, record, days, False)[:200], owner=person, creator=rule.owner,
@@ -222,7 +222,7 @@ async def fail(run: Run, problem: Problem, call: Call) -> None:
 
 async def upcoming(person: str, days: int, call: Call) -> list[tuple[datetime, str, str, str]]:
     """Of what days of records the person is going to be told: when, what, which record, which rule."""
-    entry: dict[str, Any] = call.config(f"employee.{person.partition('/')[2]}") or {}
+    entry = call.entry(person)
     english = entry.get("locale") == "en"
     found: list[tuple[datetime, str, str, str]] = []
     dated = select(NotificationRule).where(

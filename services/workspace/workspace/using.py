@@ -8,6 +8,7 @@ from crm.workspace.v1 import events_pb2 as events
 from crm.workspace.v1 import pb
 from crmkit import runs
 from crmkit.call import Call
+from crmkit.company import beneath
 from crmkit.errors import Problem
 from crmkit.listing import ZONE
 from crmkit.resource import parse_name
@@ -16,7 +17,6 @@ from sqlalchemy import func, select
 
 from workspace.judging import Judgement, Person, certificates, judge
 from workspace.model.calendar import zones_of
-from workspace.model.department import DEEPEST
 from workspace.model.employee import Employee
 from workspace.model.usage import UsageFinding, UsageRule
 from workspace.model.usage_facts import UsageDay
@@ -76,7 +76,7 @@ def concerned(rule: UsageRule, people: Iterable[Employee], call: Call) -> list[P
         for person in people
         if (not rule.roles or set(rule.roles) & set(person.roles))
         and (not rule.positions or person.position in rule.positions)
-        and (not rule.departments or _beneath(person.department, rule.departments, call))
+        and (not rule.departments or beneath(person.department, rule.departments, call))
     ]
 
 
@@ -175,17 +175,6 @@ async def _by_lag(people: Sequence[Person], last: date, call: Call) -> dict[time
     return found
 
 
-def _beneath(department: str, tops: Sequence[str], call: Call) -> bool:
-    for _ in range(DEEPEST):
-        if department in tops:
-            return True
-        entry = call.config(f"department.{department.partition('/')[2]}") if department else None
-        if entry is None:
-            return False
-        department = entry.get("parent") or ""
-    return False
-
-
 async def _back(finding: UsageFinding, call: Call) -> bool:
     later = select(UsageDay.day).where(UsageDay.employee == finding.owner, UsageDay.day >= finding.start_date)
     return await call.db.scalar(later.limit(1)) is not None
@@ -196,5 +185,5 @@ def _recipient(to: int, finding: UsageFinding, rule: UsageRule, call: Call) -> s
         return rule.owner
     if to != pb.UsageRule.SUPERIOR:
         return finding.owner
-    entry: dict[str, Any] = call.config(f"employee.{finding.owner.partition('/')[2]}") or {}
+    entry = call.entry(finding.owner)
     return str(entry.get("superior") or "")

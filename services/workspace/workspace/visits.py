@@ -66,7 +66,7 @@ async def _stand(
     begin = recurrence.wall_clock(begins, zone)
     start, end = (f"{at:%Y-%m-%dT%H:%M}" for at in (begin, begin + timedelta(minutes=minutes)))
     if event is None:
-        entry: dict[str, Any] = call.config(f"employee.{person.partition('/')[2]}") or {}
+        entry = call.entry(person)
         await call.add(
             CalendarEvent(
                 display_name=title[:200], kind=kind, owner=person, creator=person, start=start, end=end, time_zone=zone,

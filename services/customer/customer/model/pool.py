@@ -91,7 +91,7 @@ class Pool(Resource, Base):
 
     def takes_from(self, account: Any, call: Call) -> bool:
         """Whether an owner may release into it: where the owner's department or the owner is a member."""
-        entry: dict[str, Any] = call.config(f"employee.{account.owner.rpartition('/')[2]}") or {}
+        entry = call.entry(account.owner)
         roles = {f"roles/{role}" for role in entry.get("roles", ())}
         return not self.audience or bool(set(self.audience) & {account.owner, account.department, *roles})
 

@@ -57,7 +57,7 @@ class Transfer(Resource, Base):
     async def creating(self, call: Call) -> None:
         """Begins as a draft."""
         self.state = "DRAFT"
-        entry: dict[str, Any] = call.config(f"employee.{self.leaver.rpartition('/')[2]}") or {}
+        entry = call.entry(self.leaver)
         self.display_name = str(entry.get("displayName") or self.leaver)[:200]
         self._check(call)
 

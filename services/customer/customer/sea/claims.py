@@ -219,10 +219,8 @@ def _left(limit: int, used: int) -> int:
 
 def _days(employee: str, call: Call) -> _Days:
     """The beginnings of the day and the month where the person works."""
-    person: dict[str, Any] = call.config(f"employee.{employee.rpartition('/')[2]}") or {}
-    place: dict[str, Any] = (
-        call.config(f"department.{(person.get('department') or '').rpartition('/')[2]}") or {}
-    )
+    person = call.entry(employee)
+    place = call.entry(person.get("department") or "")
     local = call.now.astimezone(ZoneInfo(place.get("timeZone") or ZONE))
     today = local.replace(hour=0, minute=0, second=0, microsecond=0)
     return _Days(today, today.replace(day=1))

@@ -153,8 +153,8 @@ async def observe_new(call: Call, accounts: Iterable[Account]) -> None:
 
 def _fresh(row: Any, changes: Mapping[str, Any], call: Call) -> dict[str, Any]:
     department = row["a_department"]
-    person: dict[str, Any] = call.config(f"employee.{row['a_owner'].rpartition('/')[2]}") or {}
-    place: dict[str, Any] = call.config(f"department.{department.rpartition('/')[2]}") or {}
+    person = call.entry(row["a_owner"])
+    place = call.entry(department)
     own = {
         "state": row["a_state"], "owner": row["a_owner"], "department": department, "departments": [],
         "roles": sorted(f"{role}" for role in person.get("roles", ())), "zone": place.get("timeZone") or ZONE,

@@ -8,13 +8,12 @@ from typing import Any
 from crm.sales.v1 import pb
 from crmkit.amounts import HUNDRED, check_currency
 from crmkit.call import Call
+from crmkit.company import upward
 from crmkit.errors import FailedPrecondition, PermissionDenied, Validation, Violation
 from crmkit.resource import Resource
 from sales.model.base import Base, one_at_a_time
 from sqlalchemy import Index, select, text
 from sqlalchemy.orm import Mapped
-
-DEEPEST = 20
 
 
 class AppraisalStandard(Resource, Base):
@@ -94,12 +93,8 @@ def standard_for(
     department: str, known: dict[str, AppraisalStandard], call: Call
 ) -> AppraisalStandard | None:
     """The standard of a department: its own, else that of the nearest one above, else the company's."""
-    for _ in range(DEEPEST):
-        if not department or department in known:
-            break
-        entry = call.config(f"department.{department.partition('/')[2]}") or {}
-        department = entry.get("parent") or ""
-    return known.get(department) or known.get("")
+    nearest = next((name for name, _ in upward(department, call) if name in known), "")
+    return known.get(nearest)
 
 
 def earned(standard: AppraisalStandard, points: Decimal) -> Any:

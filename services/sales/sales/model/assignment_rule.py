@@ -9,7 +9,7 @@ from uuid import UUID
 
 from crm.sales.v1 import pb
 from crmkit.call import Call
-from crmkit.company import today
+from crmkit.company import employed, today
 from crmkit.errors import FailedPrecondition
 from crmkit.mapping import read_date
 from crmkit.resource import Resource
@@ -107,8 +107,7 @@ class AssignmentRule(Resource, Base):
         """The members who get nothing now, with the reason."""
         day, found = today(call), dict[str, str]()
         for member in self.members:
-            entry = call.config(f"employee.{member.employee.rpartition('/')[2]}")
-            if entry is None or entry.get("disabled"):
+            if not employed(member.employee, call):
                 found[member.employee] = "INACTIVE"
             elif _away(member, day):
                 found[member.employee] = "AWAY"
@@ -175,7 +174,7 @@ async def assign_by_rule(lead: Lead, call: Call, besides: str = "") -> bool:
             return False
         if rule.method == "TERRITORY":
             owner = await territory_owner(lead, call)
-            if owner and owner != besides and _working(owner, call):
+            if owner and owner != besides and employed(owner, call):
                 await lead.assign(owner, call, rule=rule.name)
                 return True
             continue
@@ -211,7 +210,7 @@ async def tested(lead: Lead, call: Call) -> pb.TestAssignmentResponse:
             return reply
         if rule.method == "TERRITORY":
             owner = await territory_owner(lead, call)
-            if owner and _working(owner, call):
+            if owner and employed(owner, call):
                 reply.rule, reply.employee = rule.name, owner
                 return reply
             reply.reasons.add(rule=rule.name, employee=owner, reason="INACTIVE" if owner else "NO_TERRITORY")
@@ -255,11 +254,6 @@ async def territory_owner(lead: Lead, call: Call) -> str:
     lines = [interest.product_line for interest in lead.interests if interest.product_line]
     match = next((matches[line] for line in lines if line in matches), matches.get(""))
     return owner_of(match.code, tree.nodes, call.now) if match else ""
-
-
-def _working(employee: str, call: Call) -> bool:
-    entry = call.config(f"employee.{employee.rpartition('/')[2]}")
-    return entry is not None and not entry.get("disabled")
 
 
 def _away(member: Any, day: date) -> bool:

@@ -11,6 +11,7 @@ from typing import Any
 
 from crm.sales.v1 import pb
 from crmkit.call import Call
+from crmkit.company import employed
 from crmkit.errors import FailedPrecondition, Validation, Violation
 from crmkit.listing import where
 from crmkit.resource import Resource
@@ -170,12 +171,7 @@ class CallList(Resource, Base):
 
     def present(self, call: Call) -> list[Any]:
         """The members who still work here."""
-
-        def works(employee: str) -> bool:
-            entry = call.config(f"employee.{employee.rpartition('/')[2]}")
-            return entry is not None and not entry.get("disabled")
-
-        return [member for member in self.members if works(member.employee)]
+        return [member for member in self.members if employed(member.employee, call)]
 
     async def take_next(self, call: Call) -> CallEntry:
         """Keeps the next one for the caller: what he promised, what he tries again, what others forgot, what is new."""

@@ -223,7 +223,7 @@ async def _credited(
 
 def _superior(employee: str, level: int, call: Call) -> str:
     for _ in range(level):
-        entry = call.config(f"employee.{employee.rpartition('/')[2]}") or {}
+        entry = call.entry(employee)
         employee = entry.get("superior") or ""
         if not employee:
             return ""

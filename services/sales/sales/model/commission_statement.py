@@ -46,7 +46,7 @@ class CommissionStatement(Resource, Base):
         """Completes the record."""
         self.state = "DRAFT"
         self._sum()
-        entry = call.config(f"employee.{self.owner.rpartition('/')[2]}") or {}
+        entry = call.entry(self.owner)
         self.leaver = bool(entry.get("disabled") and self.payable and self.payable.amount < 0)
 
     def add(self, further: Money) -> bool:

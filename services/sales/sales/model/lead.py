@@ -288,7 +288,7 @@ class Lead(Resource, Base):
     async def assign(self, owner: str, call: Call, rule: str = "ASSIGN") -> None:
         """Gives it to an employee, who then works on it; by hand or by a rule."""
         self.check_state(*OPEN)
-        entry = call.config(f"employee.{owner.rpartition('/')[2]}") or {}
+        entry = call.entry(owner)
         if entry.get("disabled"):
             raise FailedPrecondition("EMPLOYEE_INACTIVE")
         before, self.owner = self.owner, owner
@@ -460,7 +460,7 @@ class Lead(Resource, Base):
         if not before and (pool := await pool_of(self.pool, call)) is not None:
             told = list(pool.managers)
         if reached:
-            entry = call.config(f"employee.{before.rpartition('/')[2]}") or {}
+            entry = call.entry(before)
             told.append(entry.get("superior") or "")
         recipients = list(dict.fromkeys(filter(None, [*told, self.owner])))
         call.emit(events.LeadResponseOverdue, lead=self, step=LADDER[reached], recipients=recipients)

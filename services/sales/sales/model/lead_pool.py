@@ -108,7 +108,7 @@ class LeadPool(Resource, Base):
 
     def takes_from(self, owner: str, call: Call) -> bool:
         """Whether what an employee has may come into it: where the employee could claim it again."""
-        entry: dict[str, Any] = call.config(f"employee.{owner.rpartition('/')[2]}") or {}
+        entry = call.entry(owner)
         mine = {owner, entry.get("department", ""), *(f"roles/{role}" for role in entry.get("roles", ()))}
         return bool(set(self.audience) & mine)
 

@@ -243,5 +243,5 @@ async def _subject_of(number: str, call: Call) -> str:
 
 
 def _extension(employee: str, call: Call) -> str:
-    entry = call.config(f"employee.{employee.rpartition('/')[2]}") or {}
+    entry = call.entry(employee)
     return str(entry.get("extension") or entry.get("phone") or "")

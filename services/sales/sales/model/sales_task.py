@@ -8,6 +8,7 @@ from typing import Any
 from crm.sales.v1 import events_pb2 as events
 from crm.sales.v1 import pb
 from crmkit.call import Call
+from crmkit.company import employed
 from crmkit.errors import FailedPrecondition, PermissionDenied, Validation, Violation, required
 from crmkit.mapping import to_timestamp
 from crmkit.resource import Resource
@@ -141,9 +142,9 @@ class SalesTask(Resource, Base):
         if not self.executors:
             raise Validation(required("sales_task.executors"))
         for employee in self.executors:
-            entry = call.config(f"employee.{employee.rpartition('/')[2]}")
-            if entry is None or entry.get("disabled"):
+            if not employed(employee, call):
                 raise FailedPrecondition("EMPLOYEE_INACTIVE")
+            entry = call.entry(employee)
             if not call.caller.may(ANYBODY) and not self._beneath(employee, entry, call):
                 raise PermissionDenied("TASK_OUTSIDE", employee=entry.get("displayName") or employee)
         self.hand_out(call)
@@ -155,7 +156,7 @@ class SalesTask(Resource, Base):
             if employee == me:
                 return True
             employee = entry.get("superior") or ""
-            entry = call.config(f"employee.{employee.rpartition('/')[2]}") or {}
+            entry = call.entry(employee)
             if not employee:
                 break
         return False

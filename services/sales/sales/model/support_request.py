@@ -8,6 +8,7 @@ from typing import Any
 from crm.sales.v1 import events_pb2 as events
 from crm.sales.v1 import pb
 from crmkit.call import Call
+from crmkit.company import employed
 from crmkit.errors import FailedPrecondition, PermissionDenied, Validation, Violation, required
 from crmkit.mapping import to_timestamp
 from crmkit.resource import Resource
@@ -112,10 +113,10 @@ class SupportRequest(Resource, Base):
     async def _ask_next(self, because: str, call: Call) -> bool:
         """Asks the next expert, after the last one the superior; False where everybody was asked."""
         before = {one.employee for one in self.asked} | {self.owner or call.caller.employee}
-        entry = call.config(f"employee.{(self.owner or call.caller.employee).rpartition('/')[2]}") or {}
+        entry = call.entry(self.owner or call.caller.employee)
         ladder = [*((one, "NEXT_EXPERT") for one in self.experts), (entry.get("superior") or "", "SUPERIOR")]
         following = next(
-            ((who, step) for who, step in ladder if _works(who, call) and who not in before), None
+            ((who, step) for who, step in ladder if employed(who, call) and who not in before), None
         )
         if following is None:
             return False
@@ -164,8 +165,3 @@ async def mind_requests(now: datetime, limit: int, call: Call) -> None:
     )
     for row in (await call.db.execute(over)).all():
         await row[0].let_out(row[1])
-
-
-def _works(employee: str, call: Call) -> bool:
-    entry = call.config(f"employee.{employee.rpartition('/')[2]}") if employee else None
-    return entry is not None and not entry.get("disabled")

@@ -88,10 +88,10 @@ class Target(Resource, Base):
         self.from_date, self.to_date = span(self.period, self._first_day)
         await self._check_parent(call)
         if self.subject.startswith("employees/"):
-            entry = call.config(f"employee.{self.subject.partition('/')[2]}") or {}
+            entry = call.entry(self.subject)
             self.owner, self.department = self.subject, entry.get("department") or self.department
         elif self.subject.startswith("departments/"):
-            entry = call.config(f"department.{self.subject.partition('/')[2]}") or {}
+            entry = call.entry(self.subject)
             self.owner, self.department = entry.get("manager") or self.owner, self.subject
         self.display_name = self.display_name or await self._title(call)
         self._name_actions()
@@ -291,7 +291,7 @@ class Target(Resource, Base):
         if self.state != "RUNNING" or not reached or reached[-1] == self.review_step:
             return
         self.review_step = reached[-1]
-        entry = call.config(f"employee.{self.owner.rpartition('/')[2]}") or {}
+        entry = call.entry(self.owner)
         told = [self.owner, *([entry.get("superior") or ""] if self.review_step == "SUPERIOR" else [])]
         recipients = list(filter(None, told))
         call.emit(events.TargetReviewOverdue, target=self, step=self.review_step, recipients=recipients)
@@ -574,7 +574,7 @@ async def achieve(facts: Sequence[TargetFact], call: Call) -> None:
     told = {(row["metric"], row["key"]) for row in known}
     fresh = {(fact.metric, fact.key): fact for fact in facts if (fact.metric, fact.key) not in told}
     for fact in fresh.values():
-        entry: dict[str, Any] = call.config(f"employee.{fact.employee.rpartition('/')[2]}") or {}
+        entry = call.entry(fact.employee)
         fact.fact_department = fact.fact_department or entry.get("department") or ""
         fact.owner, fact.department = fact.employee, fact.fact_department
     await create_many(call, [*fresh.values()], told=False)

@@ -9,6 +9,7 @@ from uuid import UUID
 
 from crm.sales.v1 import pb
 from crmkit.call import Call
+from crmkit.company import employed
 from crmkit.errors import FailedPrecondition, Validation, Violation
 from crmkit.mapping import to_timestamp
 from crmkit.resource import Resource
@@ -43,8 +44,7 @@ class Territory(Resource, Base):
     def add_member(self, member: Any, call: Call) -> None:
         """Lets somebody work here from a time to a time."""
         self.check_state("ACTIVE")
-        entry = call.config(f"employee.{member.employee.rpartition('/')[2]}")
-        if entry is None or entry.get("disabled"):
+        if not employed(member.employee, call):
             raise FailedPrecondition("EMPLOYEE_INACTIVE")
         if member.role == pb.TerritoryMember.OWNER:
             zh, en = "负责人只能通过划分方案变更。", "The owner changes by a plan."

@@ -94,7 +94,7 @@ class Ticket(Resource, Base):
     async def assign(self, assignee: str, call: Call) -> None:
         """Gives it to an employee of its queue; who opened it goes on seeing it."""
         self.check_state(*OPEN)
-        entry = call.config(f"employee.{assignee.rpartition('/')[2]}")
+        entry = call.entry(assignee)
         if not entry or entry.get("disabled"):
             raise FailedPrecondition("EMPLOYEE_INACTIVE")
         queue = await self._queue(call)
@@ -310,7 +310,7 @@ class Ticket(Resource, Base):
 
     def _tell(self, event: Any, clock: pb.Ticket.Clock, due: datetime, call: Call) -> None:
         breach = event is events.SlaBreached
-        entry = call.config(f"employee.{self.assignee.rpartition('/')[2]}") or {} if self.assignee else {}
+        entry = call.entry(self.assignee)
         people = [self.assignee or self.owner, entry.get("superior") or "" if breach else ""]
         step = 100 if breach else clock.warn_percent
         used = clock.target_minutes * step // 100

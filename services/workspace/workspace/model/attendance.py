@@ -7,6 +7,7 @@ from typing import Any
 from crm.workspace.v1 import events_pb2 as events
 from crm.workspace.v1 import pb
 from crmkit.call import Call
+from crmkit.company import upward
 from crmkit.errors import FailedPrecondition, Validation, Violation, required
 from crmkit.mapping import to_timestamp
 from crmkit.resource import Resource
@@ -239,15 +240,10 @@ class Attendance(Resource, Base):
 
 async def rule_of(person: str, call: Call) -> AttendanceRule | None:
     """The rule of the person's department, or of the nearest one above it."""
-    entry: dict[str, Any] = call.config(f"employee.{person.partition('/')[2]}") or {}
-    department, seen = entry.get("department") or "", set[str]()
-    while department and department not in seen:
+    for department, _ in upward(call.entry(person).get("department") or "", call):
         rule = await call.find(AttendanceRule, AttendanceRule.department_ref == department)
         if rule is not None:
             return rule
-        seen.add(department)
-        above: dict[str, Any] = call.config(f"department.{department.partition('/')[2]}") or {}
-        department = above.get("parent") or ""
     return None
 
 

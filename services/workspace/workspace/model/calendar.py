@@ -576,7 +576,7 @@ class Conflict:
 
     async def words(self, zone: str, call: Call) -> str:
         """Who or what is taken when, by what."""
-        entry: dict[str, Any] = call.config(f"employee.{self.person.rpartition('/')[2]}") or {}
+        entry = call.entry(self.person)
         start, end = (recurrence.wall_clock(moment, zone) for moment in (self.start, self.end))
         until = end.strftime("%H:%M" if end.date() == start.date() else "%m-%d %H:%M")
         title = await self.title(call) or call.text("忙碌", "busy")
@@ -675,7 +675,7 @@ def oversees(person: str, call: Call) -> bool:
     """True where the caller's data scope covers the department of an employee."""
     if call.caller.account or not call.caller.employee:
         return False
-    entry: dict[str, Any] = call.config(f"employee.{person.rpartition('/')[2]}") or {}
+    entry = call.entry(person)
     reach = call.caller.reach("calendarEvents")
     return reach.everything or entry.get("department", "") in reach.departments or person in reach.owners
 

@@ -311,7 +311,7 @@ class MailTemplate(Resource, Base):
 
     async def filled(self, sentence: str, message: MailMessage, call: Call) -> str:
         """The sentence with what the writer may see of the records; nothing stands for what there is not."""
-        sender: dict[str, Any] = call.config(f"employee.{call.caller.employee.partition('/')[2]}") or {}
+        sender = call.entry(call.caller.employee)
         about = (await known_record.records(message.links[:1], call)).get(next(iter(message.links), ""))
         if about is not None and not known_record.may_see(call.caller.employee, about, call):
             about = None

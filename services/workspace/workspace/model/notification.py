@@ -197,7 +197,7 @@ async def put(
 def _gathered(gathers: Sequence[str], count: int, call: Call, owner: str) -> str:
     if not gathers:
         return ""
-    entry: dict[str, Any] = call.config(f"employee.{owner.partition('/')[2]}") or {}
+    entry = call.entry(owner)
     return gathers[1 if entry.get("locale") == "en" else 0].format(count=count)
 
 

@@ -267,7 +267,7 @@ class NotificationRule(Resource, Base):
 def above(person: str, levels: int, call: Call) -> str:
     """Whoever is so many levels above a person; empty where there is nobody."""
     for _ in range(min(levels, MOST_LEVELS)):
-        entry: dict[str, Any] = call.config(f"employee.{person.partition('/')[2]}") or {}
+        entry = call.entry(person)
         person = str(entry.get("superior") or "")
     return person
 
@@ -290,7 +290,7 @@ async def heard(subjects: Sequence[str], collections: Sequence[str], call: Call)
 
 async def _people(who: str, value: str, call: Call) -> list[str]:
     if who == "EMPLOYEE":
-        entry: dict[str, Any] = call.config(f"employee.{value.partition('/')[2]}") or {}
+        entry = call.entry(value)
         return [value] if entry and not entry.get("disabled") else []
     holders = select(Employee.id).where(Employee.roles.contains([value]), Employee.state == "ACTIVE")
     async with call.everybody():

@@ -57,7 +57,7 @@ class WorkPlan(Resource, Base):
         period = self.span
         self.start_date, self.end_date, self.display_name = period.first, period.last, period.label
         await take(WorkPlan, self, "PLAN_PERIOD_TAKEN", call)
-        entry: dict[str, Any] = call.config(f"employee.{self.owner.partition('/')[2]}") or {}
+        entry = call.entry(self.owner)
         self.approver = self.approver or entry.get("superior") or ""
         self.state = "DRAFT"
         self._keep_items([])

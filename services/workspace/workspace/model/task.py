@@ -214,7 +214,7 @@ class Task(Resource, Base):
         self.reason = check_reason(reason)
         if self.creator.startswith("employees/") and self.creator != self.owner:
             self.owner, self.state = self.creator, "OPEN"
-            entry: dict[str, Any] = call.config(f"employee.{self.creator.partition('/')[2]}") or {}
+            entry = call.entry(self.creator)
             self.department = entry.get("department", self.department)
             call.emit(events.TaskAssigned, task=self)
 

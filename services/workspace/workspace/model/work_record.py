@@ -88,7 +88,7 @@ def names(fact: Fact) -> list[str]:
 async def counts(person: str, period: Span, call: Call) -> list[pb.WorkCount]:
     """What a person has done in a period, beside the median of the department where that hides everybody."""
     mine = await _by_measure([person], period, call)
-    entry: dict[str, Any] = call.config(f"employee.{person.partition('/')[2]}") or {}
+    entry = call.entry(person)
     peers = select(Employee.id).where(
         Employee.department == entry.get("department", ""), Employee.state == "ACTIVE"
     )
