@@ -11,7 +11,8 @@ from crmkit.call import Call
 from crmkit.company import upward
 from crmkit.errors import FailedPrecondition, PermissionDenied, Validation, Violation
 from crmkit.resource import Resource
-from sales.model.base import Base, one_at_a_time
+from sales.model import versions
+from sales.model.base import Base
 from sqlalchemy import Index, select, text
 from sqlalchemy.orm import Mapped
 
@@ -58,17 +59,7 @@ class AppraisalStandard(Resource, Base):
         whole = sum((Decimal(item.weight) for item in self.items), Decimal(0))
         if whole != HUNDRED:
             raise FailedPrecondition("WEIGHTS_NOT_100", sum=f"{whole.normalize():f}")
-        await one_at_a_time(call, ["appraisalStandards"])
-        before = await call.find(
-            AppraisalStandard,
-            AppraisalStandard.for_department == self.for_department,
-            AppraisalStandard.state == "ACTIVE",
-            lock=True,
-        )
-        if before is not None:
-            before.state = "RETIRED"
-            await call.flush()
-        self.state = "ACTIVE"
+        await versions.put_in_force(self, "for_department", call)
 
     def retire(self) -> None:
         """Takes it out of use."""

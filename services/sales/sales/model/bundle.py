@@ -71,12 +71,7 @@ class Bundle(DraftOnly, Base):
             raise FailedPrecondition(
                 "CONFIGURATION_UNSATISFIABLE", detail=", ".join(shape.label(key) for key in never)
             )
-        for other in await call.db.scalars(
-            select(Bundle).where(Bundle.root == self.root, Bundle.state == "ACTIVE")
-        ):
-            other.state = "RETIRED"
-        await call.flush()
-        self.state = "ACTIVE"
+        await versions.put_in_force(self, "root", call)
         call.emit(events.BundleChanged, bundle=self)
 
     def retire(self) -> None:

@@ -8,7 +8,7 @@ from crm.sales.v1 import pb
 from crmkit.call import Call
 from crmkit.errors import FailedPrecondition
 from sales.model import versions
-from sales.model.base import Base, one_at_a_time
+from sales.model.base import Base
 from sales.model.versions import DraftOnly
 from sqlalchemy import Index, text
 from sqlalchemy.orm import Mapped
@@ -39,14 +39,7 @@ class CallScript(DraftOnly, Base):
         self.check_state("DRAFT")
         if wrong := dead_ends(self.nodes):
             raise FailedPrecondition("SCRIPT_DEAD_END", nodes=", ".join(wrong))
-        await one_at_a_time(call, [self.root])
-        before = await call.find(
-            CallScript, CallScript.root == self.root, CallScript.state == "ACTIVE", lock=True
-        )
-        if before is not None:
-            before.state = "RETIRED"
-            await call.flush()
-        self.state = "ACTIVE"
+        await versions.put_in_force(self, "root", call)
 
     def retire(self) -> None:
         """Ends it."""

@@ -14,7 +14,7 @@ from crmkit.errors import FailedPrecondition, Validation, Violation
 from crmkit.values import places
 from sales.commission import Rule, Terms, tiers_wrong
 from sales.model import versions
-from sales.model.base import Base, one_at_a_time
+from sales.model.base import Base
 from sales.model.versions import DraftOnly
 from sqlalchemy import Index, select, text
 from sqlalchemy.orm import Mapped
@@ -71,16 +71,9 @@ class CommissionPlan(DraftOnly, Base):
         # Rates of their own are enough.
         if (terms.tiers or not terms.rules) and (wrong := tiers_wrong(terms.tiers, terms.basis == "UNITS")):
             raise FailedPrecondition("TIERS_INVALID", detail=wrong)
-        await one_at_a_time(call, [self.root])
-        before = await call.find(
-            CommissionPlan, CommissionPlan.root == self.root, CommissionPlan.state == "ACTIVE", lock=True
-        )
-        if before is not None:
-            before.state = "RETIRED"
-            if self.valid_from_date is not None:
-                before.valid_to_date = self.valid_from_date - timedelta(days=1)
-            await call.flush()
-        self.state = "ACTIVE"
+        before = await versions.put_in_force(self, "root", call)
+        if before is not None and self.valid_from_date is not None:
+            before.valid_to_date = self.valid_from_date - timedelta(days=1)
 
     def retire(self, call: Call) -> None:
         """Ends it today."""

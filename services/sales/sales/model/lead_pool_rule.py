@@ -16,6 +16,7 @@ from crmkit.listing import ZONE
 from crmkit.mapping import to_timestamp
 from crmkit.resource import Resource
 from crmkit.runs import Kind, Run, start
+from sales.model import versions
 from sales.model.base import HANDOVER, Base, one_at_a_time
 from sales.model.lead_pool import LeadMoment, LeadPool, pool_of
 from sales.worktime import later
@@ -85,7 +86,7 @@ class LeadPoolRule(Resource, Base):
         """A new version is the next one of its pool, counted without gaps."""
         self.state = "DRAFT"
         self._check(call)
-        await one_at_a_time(call, [f"leadPoolRules:{self.pool}"])
+        await one_at_a_time(call, [self.pool])
         last = select(func.max(LeadPoolRule.revision)).where(LeadPoolRule.pool == self.pool)
         self.revision = (await call.db.scalar(last) or 0) + 1
         self.display_name = self.display_name or f"V{self.revision}"
@@ -122,13 +123,8 @@ class LeadPoolRule(Resource, Base):
         found: Any = self.simulation
         if found is None or found.digest != self.digest or found.state != pb.LeadPoolRule.Simulation.DONE:
             raise FailedPrecondition("POOL_RULE_NOT_SIMULATED")
-        await one_at_a_time(call, [f"leadPoolRules:{self.pool}"])
-        if before := await call.find(
-            LeadPoolRule, LeadPoolRule.pool == self.pool, LeadPoolRule.state == "ACTIVE", lock=True
-        ):
-            before.state = "RETIRED"
-            await call.flush()
-        self.state, self.effective_time = "ACTIVE", call.now
+        await versions.put_in_force(self, "pool", call)
+        self.effective_time = call.now
         await start(call, APPLY, self.name, {"now": call.now.isoformat()}, f"system/{call.running.app.name}")
 
     def fitting(self, course: Course) -> Any:

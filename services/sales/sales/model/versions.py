@@ -33,6 +33,20 @@ def begin(row: Any) -> None:
         row.root, row.version_number = row.name, 1
 
 
+async def put_in_force(row: V, alike: str, call: Call) -> V | None:
+    """Puts a version in force; the one in force with the same value in the field `alike` retires and is returned."""
+    model: Any = type(row)
+    value = getattr(row, alike)
+    await one_at_a_time(call, [value])
+    before = await call.find(model, getattr(model, alike) == value, model.state == "ACTIVE", lock=True)
+    if before is not None:
+        before.state = "RETIRED"
+        await call.flush()
+    changed: Any = row
+    changed.state = "ACTIVE"
+    return before
+
+
 async def next_version(row: V, copied: Iterable[str], call: Call) -> V:
     """A draft like this version in the copied fields, numbered after the last one there is."""
     before: Any = row
