@@ -13,6 +13,7 @@ from customer.figures import on_record_changed
 from customer.grading import RUNS as GRADING_RUNS
 from customer.grading import grade_everybody
 from customer.importing import RUNS as IMPORT_RUNS
+from customer.key_accounts import mind_plans
 from customer.merges import (
     after_merge,
     on_merge_decided,
@@ -82,6 +83,7 @@ def app() -> App:
             watch_merges,
             watch_transfers,
             grade_everybody,
+            mind_plans,
         ],
         on_start=[sea.fill_working_days],
         merged=[after_merge],

@@ -28,7 +28,7 @@ from crmkit.tables import Repoint
 from google.protobuf import json_format
 from sqlalchemy import delete, exists, func, insert, or_, select
 
-from customer import ownership
+from customer import key_accounts, ownership
 from customer.model.account import Account
 from customer.model.consent import Consent
 from customer.model.contact import Contact
@@ -288,6 +288,9 @@ async def after_merge(call: Call, merge: str, redirects: Mapping[str, str], undo
         else:
             await rebuild(account.name, call)
     await records.count(sorted(account.id for account in rows.values()), call)
+    for account in rows.values():
+        if account.state != "MERGED":
+            await key_accounts.keep(account, call)
     await follow_accounts([name for name, account in rows.items() if account.state != "MERGED"], call)
 
 

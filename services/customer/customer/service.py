@@ -11,11 +11,12 @@ from crmkit.resource import parse_name
 from crmkit.standard import Standard
 from sqlalchemy import select
 
-from customer import collision, disputes, grading, merges, ownership, places, transfers
+from customer import collision, disputes, grading, key_accounts, merges, ownership, places, transfers
 from customer.contacts import card_of, from_cards
 from customer.credit import check_register, coverage
 from customer.hierarchy import hierarchy
 from customer.model.account import Account
+from customer.model.account_plan import AccountPlan
 from customer.model.care import CareOccurrence, CarePlan
 from customer.model.consent import Consent
 from customer.model.contact import Contact
@@ -69,6 +70,7 @@ class CustomerService:
     grading_rules = Standard(GradingRule, grading)
     account_grades = Standard(AccountGrade)
     tag_groups = Standard(TagGroup)
+    account_plans = Standard(AccountPlan)
     transfer_items = Standard(TransferItem)
 
     async def AssignAccount(self, request: pb.AssignAccountRequest, call: Call) -> Account:
@@ -104,6 +106,14 @@ class CustomerService:
         account.check_state("ACTIVE", "FROZEN")
         account.protect(request.until_time.ToDatetime(UTC), request.reason, call)
         return account
+
+    async def ListKeyAccountCandidates(
+        self, request: pb.ListKeyAccountCandidatesRequest, call: Call
+    ) -> pb.ListKeyAccountCandidatesResponse:
+        return await key_accounts.candidates(request, call)
+
+    async def ListMeetings(self, request: pb.ListMeetingsRequest, call: Call) -> pb.ListMeetingsResponse:
+        return await key_accounts.meetings(await call.load(AccountPlan, request.name, lock=False), call)
 
     async def ListOwnerHistory(self, request: pb.ListOwnerHistoryRequest, call: Call) -> dict[str, Any]:
         account = await call.load(Account, request.name, lock=False)

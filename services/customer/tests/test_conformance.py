@@ -14,6 +14,7 @@ class TestCustomer(Conformance):
         "consents": {"subject": "accounts/{accounts}", "source": "FORM"},
         "profileChanges": {"account": "accounts/{accounts}", "patch": {"language": "zh-CN"}},
         "traits": {"account": "accounts/{accounts}", "origin": "DECLARED"},
+        "accountPlans": {"account": "accounts/{accounts}", "year": 2027},
         "carePlans": {"trigger": "BIRTHDAY", "channel": "SMS"},
     }
 

@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import uuid4
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -254,3 +255,33 @@ async def test_the_due_time_is_told_beforehand(servicedesk: Service) -> None:
         name=made.name, startTime="2025-01-25T02:00:00Z", minutes=240
     )
     assert answer.due_time.ToJsonString() == "2025-01-26T06:00:00Z"
+
+
+@pytest.mark.capability("c.keyacct")
+async def test_the_next_ticket_of_an_account_is_promised_by_its_service_tier(servicedesk: Service) -> None:
+    account = f"accounts/{uuid4()}"
+    person = servicedesk.person("sales1")
+
+    async def served(tier: str, etag: int) -> None:
+        resource = {
+            "name": account, "displayName": "分级客户", "owner": person.employee, "department": person.department,
+            "serviceTier": tier, "etag": str(etag), "state": "ACTIVE",
+        }  # fmt: skip
+        fact = {"name": account, "action": "CREATED" if etag == 1 else "UPDATED", "resource": resource}
+        await servicedesk.tell("crm.customer.v1.ResourceChanged", fact, account, etag)
+
+        async def known() -> bool:
+            async with servicedesk.running.system_call("test", None) as call:
+                return ((await call.copy(account)) or {}).get("serviceTier", "") == tier
+
+        await servicedesk.eventually(known)
+
+    title = f"停机{uuid4().hex}"
+    await policy(servicedesk, 77, title, condition=f'display_name = "{title}" AND service_tier = "KEY"')
+    await served("", 1)
+    before = await opened(servicedesk, title, account=account)
+    await served("KEY", 2)
+    ticket = await opened(servicedesk, title, account=account)
+    assert (before.service_tier, ticket.service_tier) == ("", "KEY")
+    promised = await servicedesk.admin.GetSlaPolicy(name=ticket.sla_policy)
+    assert (promised.display_name, before.sla_policy == ticket.sla_policy) == (title, False)

@@ -418,3 +418,27 @@ async def test_who_leaves_hands_everything_over(workspace: Service, office: Any)
         await office.refusal(admin.OffboardEmployee(name=other.name, successor=leaver.name))
         == "EMPLOYEE_INACTIVE"
     )
+
+
+@pytest.mark.capability("c.keyacct")
+async def test_what_a_review_of_a_key_account_asks_for_is_one_task_each(workspace: Service) -> None:
+    plan, account = f"accountPlans/{uuid4()}", f"accounts/{uuid4()}"
+    owner = workspace.person("sales1").employee
+    fact = {
+        "plan": {"name": plan, "account": account, "owner": owner, "reviews": [{"findings": "覆盖不足"}]},
+        "actions": [
+            {"text": "拜访总经理", "employee": owner, "dueDate": {"year": 2026, "month": 12, "day": 10}},
+            {"text": "补齐方案", "employee": owner},
+        ],
+    }
+    for _ in range(2):
+        await workspace.tell("crm.customer.v1.AccountPlanReviewed", fact, plan)
+
+    async def tasks() -> Any:
+        found = (await workspace.sales1.ListTasks(filter=f'links:"{plan}"')).tasks
+        return found if len(found) >= 2 else None
+
+    found = await workspace.eventually(tasks)
+    assert sorted(task.display_name for task in found) == ["拜访总经理", "补齐方案"]
+    (dated,) = [task for task in found if task.display_name == "拜访总经理"]
+    assert (dated.due_date.month, dated.due_date.day, list(dated.links)) == (12, 10, [plan, account])

@@ -12,6 +12,7 @@ from crm.workspace.v1 import events_pb2 as events
 from crmkit.call import Call
 from crmkit.catalog import resources
 from crmkit.events import Fact, listens
+from crmkit.mapping import read_date
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.timestamp_pb2 import Timestamp
 from sqlalchemy import select
@@ -271,6 +272,22 @@ async def on_interaction_logged(event: Fact, call: Call) -> None:
     await call.add(task)
 
 
+async def on_account_plan_reviewed(event: customer.AccountPlanReviewed, call: Call) -> None:
+    """What a review of a key account's plan asks for becomes one task each."""
+    plan = event.plan
+    for n, action in enumerate(event.actions):
+        source = f"{plan.name}/{len(plan.reviews)}/{n}"
+        if not action.employee or await call.find(Task, Task.source == source):
+            continue
+        task = Task(
+            display_name=action.text[:200], owner=action.employee, creator=plan.owner, source=source,
+            links=[plan.name, plan.account],
+        )  # fmt: skip
+        if action.HasField("due_date"):
+            task.due_date = read_date(action.due_date)
+        await call.add(task)
+
+
 @listens("crm.customer.v1.ResourceChanged.interactions.DELETED")
 async def on_interaction_deleted(event: Fact, call: Call) -> None:
     """The task of its next step stays, with a note."""
@@ -500,6 +517,7 @@ CONSUMERS = [
     on_task_assigned,
     on_interaction_logged,
     on_interaction_deleted,
+    on_account_plan_reviewed,
     on_worth_a_notice,
     on_interaction_forwarded,
     on_notice_raised,

@@ -83,6 +83,7 @@ class Account(Resource, Base):
     tags: Mapped[list[str]]
     product_lines: Mapped[list[str]]
     distinction: Mapped[str]
+    service_tier: Mapped[str]
     type: Mapped[str]
     source: Mapped[str]
     industry: Mapped[str]
@@ -230,7 +231,7 @@ class Account(Resource, Base):
 
     def copied(self, display_name: str) -> "Account":
         """A new account like this one, without what belongs to this one alone."""
-        left_out = {"name", "distinction",
+        left_out = {"name", "distinction", "service_tier",
                     "display_name", "legal_name", "tax_id", "tax_id_status", "aliases", "phones", "emails",
                     "website", "pin", "state", "last_interaction_time", "completeness", "pool", "sea_due_time", "sea_clause",
                     "sea_exemption", "protected_until_time", "protection_reason", "level_until_date", "owner_time", "owner_how",

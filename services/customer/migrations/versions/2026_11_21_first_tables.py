@@ -75,6 +75,91 @@ def upgrade() -> None:
         unique=False,
     )
     op.create_table(
+        "account_plans",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("display_name", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("account", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("year", sa.Integer(), server_default=sa.text("0"), nullable=False),
+        sa.Column("objectives", postgresql.JSONB(), server_default=sa.text("'[]'"), nullable=False),
+        sa.Column("team", postgresql.JSONB(), server_default=sa.text("'[]'"), nullable=False),
+        sa.Column("sponsor", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("service_tier", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("meetings", postgresql.JSONB(), server_default=sa.text("'[]'"), nullable=False),
+        sa.Column("white_space", postgresql.JSONB(), server_default=sa.text("'[]'"), nullable=False),
+        sa.Column("actions", postgresql.JSONB(), server_default=sa.text("'[]'"), nullable=False),
+        sa.Column("scorecard", postgresql.JSONB(), server_default=sa.text("'[]'"), nullable=False),
+        sa.Column("review_every_days", sa.Integer(), server_default=sa.text("0"), nullable=False),
+        sa.Column("review_date", sa.Date(), nullable=True),
+        sa.Column("reviews", postgresql.JSONB(), server_default=sa.text("'[]'"), nullable=False),
+        sa.Column("state", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("number", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("owner", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("department", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column(
+            "collaborators", postgresql.ARRAY(sa.Text()), server_default=sa.text("'{}'"), nullable=False
+        ),
+        sa.Column("pending_approval", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("create_time", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("update_time", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("creator", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column(
+            "custom", postgresql.JSONB(astext_type=sa.Text()), server_default=sa.text("'{}'"), nullable=False
+        ),
+        sa.Column("version", sa.Integer(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("account_plans_pkey")),
+    )
+    op.create_index(
+        "account_plans_account_index",
+        "account_plans",
+        ["account", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "account_plans_department_update_time_index",
+        "account_plans",
+        ["department", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "account_plans_number_key",
+        "account_plans",
+        ["number"],
+        unique=True,
+        postgresql_where=sa.text("number != ''"),
+    )
+    op.create_index(
+        "account_plans_one_key",
+        "account_plans",
+        ["account", "year"],
+        unique=True,
+        postgresql_where=sa.text("state IN ('APPROVED', 'RUNNING', 'REVIEWED')"),
+    )
+    op.create_index(
+        "account_plans_owner_update_time_index",
+        "account_plans",
+        ["owner", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "account_plans_review_index",
+        "account_plans",
+        ["review_date"],
+        unique=False,
+        postgresql_where=sa.text("state = 'RUNNING'"),
+    )
+    op.create_index(
+        "account_plans_sponsor_index",
+        "account_plans",
+        ["sponsor", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "account_plans_update_time_index",
+        "account_plans",
+        [sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_table(
         "account_relations",
         sa.Column("id", sa.Uuid(), nullable=False),
         sa.Column("from", sa.Text(), server_default=sa.text("''"), nullable=False),
@@ -190,13 +275,14 @@ def upgrade() -> None:
         sa.Column("owner_how", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("collaborations", postgresql.JSONB(), server_default=sa.text("'[]'"), nullable=False),
         sa.Column("merged_into", sa.Text(), server_default=sa.text("''"), nullable=False),
-        sa.Column("owner_from", sa.Text(), server_default="", nullable=False),
-        sa.Column("merging", sa.Text(), server_default="", nullable=False),
+        sa.Column("service_tier", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("distinction", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column(
             "product_lines", postgresql.ARRAY(sa.Text()), server_default=sa.text("'{}'"), nullable=False
         ),
         sa.Column("level_until_date", sa.Date(), nullable=True),
+        sa.Column("owner_from", sa.Text(), server_default="", nullable=False),
+        sa.Column("merging", sa.Text(), server_default="", nullable=False),
         sa.Column("number", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("owner", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("department", sa.Text(), server_default=sa.text("''"), nullable=False),
@@ -1810,6 +1896,37 @@ def upgrade() -> None:
     )
     op.create_index("account_pins_cell_index", "account_pins", ["cell"], unique=False)
     op.create_table(
+        "account_plans_search",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column(
+            "search_grams", postgresql.ARRAY(sa.Text(collation="C")), server_default="{}", nullable=False
+        ),
+        sa.Column("search_text", sa.Text(collation="C"), server_default="", nullable=False),
+        sa.Column(
+            "search_pinyin", postgresql.ARRAY(sa.Text(collation="C")), server_default="{}", nullable=False
+        ),
+        sa.ForeignKeyConstraint(
+            ["id"], ["account_plans.id"], name=op.f("account_plans_search_id_fkey"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("account_plans_search_pkey")),
+    )
+    op.create_index(
+        "ix_account_plans_search_search_grams",
+        "account_plans_search",
+        ["search_grams"],
+        unique=False,
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "off"},
+    )
+    op.create_index(
+        "ix_account_plans_search_search_pinyin",
+        "account_plans_search",
+        [sa.literal_column("array_to_tsvector(search_pinyin)")],
+        unique=False,
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "off"},
+    )
+    op.create_table(
         "accounts_search",
         sa.Column("id", sa.Uuid(), nullable=False),
         sa.Column(
@@ -2558,6 +2675,19 @@ def downgrade() -> None:
         postgresql_with={"fastupdate": "off"},
     )
     op.drop_table("accounts_search")
+    op.drop_index(
+        "ix_account_plans_search_search_pinyin",
+        table_name="account_plans_search",
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "off"},
+    )
+    op.drop_index(
+        "ix_account_plans_search_search_grams",
+        table_name="account_plans_search",
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "off"},
+    )
+    op.drop_table("account_plans_search")
     op.drop_index("account_pins_cell_index", table_name="account_pins")
     op.drop_table("account_pins")
     op.drop_table("working_days")
@@ -2779,6 +2909,25 @@ def downgrade() -> None:
         postgresql_where=sa.text("state = 'ACTIVE'"),
     )
     op.drop_table("account_relations")
+    op.drop_index("account_plans_update_time_index", table_name="account_plans")
+    op.drop_index("account_plans_sponsor_index", table_name="account_plans")
+    op.drop_index(
+        "account_plans_review_index",
+        table_name="account_plans",
+        postgresql_where=sa.text("state = 'RUNNING'"),
+    )
+    op.drop_index("account_plans_owner_update_time_index", table_name="account_plans")
+    op.drop_index(
+        "account_plans_one_key",
+        table_name="account_plans",
+        postgresql_where=sa.text("state IN ('APPROVED', 'RUNNING', 'REVIEWED')"),
+    )
+    op.drop_index(
+        "account_plans_number_key", table_name="account_plans", postgresql_where=sa.text("number != ''")
+    )
+    op.drop_index("account_plans_department_update_time_index", table_name="account_plans")
+    op.drop_index("account_plans_account_index", table_name="account_plans")
+    op.drop_table("account_plans")
     op.drop_index("account_grades_update_time_index", table_name="account_grades")
     op.drop_index("account_grades_rule_index", table_name="account_grades")
     op.drop_index("account_grades_owner_update_time_index", table_name="account_grades")

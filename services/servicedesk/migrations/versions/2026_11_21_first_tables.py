@@ -122,6 +122,7 @@ def upgrade() -> None:
         sa.Column("close_time", sa.DateTime(timezone=True), nullable=True),
         sa.Column("end_reason", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("root_cause", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("service_tier", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("number", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("owner", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("department", sa.Text(), server_default=sa.text("''"), nullable=False),

@@ -61,6 +61,7 @@ class Ticket(Resource, Base):
     resolve_time: Mapped[datetime | None]
     close_time: Mapped[datetime | None]
     end_reason: Mapped[str]
+    service_tier: Mapped[str]
 
     async def creating(self, call: Call) -> None:
         """Completes a new ticket: who asks, the queue and its department, the steps of a complaint, the clocks."""
@@ -76,6 +77,7 @@ class Ticket(Resource, Base):
             self.queue, self.department = queue.name, queue.department or self.department
         if self.type == "COMPLAINT":
             self.steps = [pb.Ticket.Step(key=key) for key in STEPS]
+        await self._tier(call)
         await self._promise(call)
         requester = self.contact or self.requester_address or self.account or self.owner
         call.emit(events.TicketOpened, ticket=self, requester=requester, source=self.source)
@@ -89,6 +91,8 @@ class Ticket(Resource, Base):
             self.department = queue.department or self.department
         if changed & {"priority", "type", "severity", "account", "queue"}:
             self.priority = self.priority or "P3"
+            if "account" in changed:
+                await self._tier(call)
             await self._promise(call)
 
     async def assign(self, assignee: str, call: Call) -> None:
@@ -266,6 +270,10 @@ class Ticket(Resource, Base):
         statement = select(func.count()).where(Ticket.parent == self.name, Ticket.state.in_(OPEN))
         async with call.everybody():
             return await call.db.scalar(statement) or 0
+
+    async def _tier(self, call: Call) -> None:
+        account = await call.copy(self.account) if self.account else None
+        self.service_tier = (account or {}).get("serviceTier", "")
 
     async def _promise(self, call: Call) -> None:
         """Takes the policy that fits now; clocks that ran go on with its promises, the others end."""
