@@ -9,7 +9,7 @@ from customer.consumers import on_contact_moment, on_lead_converted, on_mail_rec
 from customer.conversion import on_lead_conversion_requested
 from customer.credit import end_credit_of_yesterday
 from customer.disputes import keep_deadlines, on_lead_changed, scan
-from customer.figures import on_record_changed
+from customer.figures import on_payment_refunded, on_record_changed
 from customer.grading import RUNS as GRADING_RUNS
 from customer.grading import grade_everybody
 from customer.importing import RUNS as IMPORT_RUNS
@@ -51,6 +51,7 @@ def app() -> App:
         consumes=[
             on_any_fact,
             on_record_changed,
+            on_payment_refunded,
             on_lead_conversion_requested,
             on_profile_code_requested,
             on_contact_moment,

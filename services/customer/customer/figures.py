@@ -8,7 +8,8 @@ from typing import Any
 from crmkit.call import Call
 from crmkit.catalog import resources
 from crmkit.events import Fact, listens
-from sqlalchemy import case, select, update
+from crmkit.listing import ZONE
+from sqlalchemy import Select, case, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from customer.model.credit import follow_accounts
@@ -22,7 +23,6 @@ _COUNTED: dict[str, tuple[str, tuple[str, ...]]] = {
     "contracts": ("gross", ("signDate", "effectiveFrom")),
     "orders": ("gross", ("placeTime", "createTime")),
     "allocations": ("amount", ("date", "createTime")),
-    "paymentRefunds": ("amount", ("date", "createTime")),
     "accountBalances": ("balance", ()),
     "tickets": ("", ("createTime",)),
     "surveyResponses": ("", ("createTime",)),
@@ -50,6 +50,39 @@ async def on_record_changed(events: list[Fact], call: Call) -> None:
     if owing:
         await follow_accounts({str(event.payload["resource"]["account"]) for event in owing}, call)
     await _move([event for event in events if _moved(event)], call)
+
+
+@listens("crm.billing.v1.PaymentRefunded")
+async def on_payment_refunded(events: list[Fact], call: Call) -> None:
+    """Money that was paid back counts against what its customers have paid, once for each thing it had paid."""
+    rows: dict[str, dict[str, Any]] = {}
+    for event in events:
+        refund: dict[str, Any] = event.payload.get("refund") or {}
+        cause = str(refund.get("name") or event.aggregate)
+        for target in event.payload.get("targets", []):
+            paid: dict[str, Any] = target["allocation"]
+            source = f"{cause}#{paid['name']}"
+            rows[source] = {
+                "source": source, "collection": "refunds", "account": paid["account"], "state": "PAID",
+                "amount": Decimal(str(paid["amount"]["amount"])), "currency": paid["amount"]["currencyCode"],
+                "day": _day(refund.get("date")) or event.time.astimezone(ZONE).date(),
+                "owner": paid.get("owner", ""), "department": paid.get("department", ""),
+                "collaborators": paid.get("collaborators", []), "version": 1,
+            }  # fmt: skip
+    if rows:
+        await call.db.execute(insert(Figure).values(list(rows.values())).on_conflict_do_nothing())
+
+
+def collected(since: date, until: date) -> Select[str, str, Any]:
+    """Account, currency and the money that came in on these days, less what was paid back on them."""
+    came = (Figure.collection == "allocations") & Figure.state.not_in(["REVERSED", "DELETED"])
+    back = Figure.collection == "refunds"
+    signed = case((back, -Figure.amount), else_=Figure.amount)
+    return (
+        select(Figure.account, Figure.currency, func.sum(signed).label("amount"))
+        .where(came | back, Figure.day.between(since, until), Figure.amount.is_not(None))
+        .group_by(Figure.account, Figure.currency)
+    )
 
 
 def _collection(event: Fact) -> str:

@@ -35,7 +35,7 @@ CHUNK = 2_000
 _GRADE = "GradeAccounts"
 _ORDERS = "f.collection = 'orders' AND f.state NOT IN ('', 'DRAFT', 'CANCELLED', 'REJECTED', 'FAILED')"
 _PAID = "f.collection = 'allocations' AND f.state <> 'REVERSED'"
-_BACK = "f.collection = 'paymentRefunds' AND f.state NOT IN ('DRAFT', 'CANCELLED', 'REJECTED', 'FAILED')"
+_BACK = "f.collection = 'refunds'"
 _TICKETS = "f.collection = 'tickets' AND f.state NOT IN ('CLOSED', 'REJECTED', 'CANCELLED')"
 _DEALS = "f.collection = 'opportunities' AND f.state = 'OPEN'"
 

@@ -1,8 +1,10 @@
 """Key accounts: who they are, what a plan changes for them, and who meets whom (c.keyacct)."""
 
+from collections import defaultdict
 from datetime import date, datetime, timedelta
 from decimal import ROUND_HALF_UP, Decimal
 from typing import Any
+from uuid import UUID
 
 from crm.common.v1 import common_pb2
 from crm.customer.v1 import events_pb2 as events
@@ -15,12 +17,14 @@ from crmkit.listing import ZONE
 from crmkit.mapping import to_date, to_timestamp
 from crmkit.schedule import cron
 from crmkit.scope import predicate
-from sqlalchemy import Text, case, func, literal, select
+from crmkit.values import Money
+from sqlalchemy import Text, func, literal, select
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from customer import ownership
+from customer.figures import collected
 from customer.model.account import Account
-from customer.model.account_plan import IN_FORCE, AccountPlan
+from customer.model.account_plan import IN_FORCE, SERVING, AccountPlan
 from customer.model.figure import Figure
 from customer.model.interaction import Interaction
 from customer.orgchart import org_chart
@@ -28,62 +32,58 @@ from customer.sea.states import watch
 
 SHARE = 80
 CURRENCY = "CNY"
-_UNPAID = ("DRAFT", "CANCELLED", "REJECTED", "FAILED")
 
 
 async def candidates(
     request: pb.ListKeyAccountCandidatesRequest, call: Call
 ) -> pb.ListKeyAccountCandidatesResponse:
     """The fewest customers of the reader's scope that brought the share; equal ones by number."""
-    own = request.currency or CURRENCY
-    day = today(call)
-    money, lost = await collected(_a_year_before(day), own, day, call)
-    ids = [name.rpartition("/")[2] for name in money]
-    mine = select(Account.id, Account.number, Account.display_name).where(
-        Account.id.in_(ids), predicate(Account, call.caller)
+    own, day = request.currency or CURRENCY, today(call)
+    paid = collected(_a_year_before(day), day).subquery()
+    mine = (
+        select(Account.id, Account.number, Account.display_name, paid.c.currency, paid.c.amount)
+        .join(paid, paid.c.account == literal("accounts/") + Account.id.cast(Text))
+        .where(predicate(Account, call.caller))
     )
-    rows = [(f"accounts/{key}", number, name) for key, number, name in await call.db.execute(mine)]
-    ranked = sorted((row for row in rows if money[row[0]] > 0), key=lambda row: (-money[row[0]], row[1]))
-    total = sum((money[name] for name, _, _ in ranked), Decimal())
-    plans = await _plans([name for name, _, _ in ranked], day.year, call)
-    answer = pb.ListKeyAccountCandidatesResponse(unconverted=sorted(lost), total=_money(total, own))
+    rows = (await call.db.execute(mine)).all()
+    worth = _Worth(own, day, call)
+    money: dict[UUID, Decimal] = defaultdict(Decimal)
+    for row in rows:
+        money[row.id] += worth.of(row.amount, row.currency)
+    known = {row.id: row for row in rows if money[row.id] > 0}
+    ranked = sorted(known.values(), key=lambda row: (-money[row.id], len(row.number), row.number))
+    total = sum((money[key] for key in known), Decimal())
     wanted, sofar = total * (request.share_percent or SHARE) / 100, Decimal()
-    for name, number, shown in ranked:
+    answer = pb.ListKeyAccountCandidatesResponse(
+        unconverted=sorted(worth.lost), total=Money(total, own).message()
+    )
+    for row in ranked:
         if sofar >= wanted:
             break
-        sofar += money[name]
+        sofar += money[row.id]
         answer.candidates.add(
-            account=name, number=number, display_name=shown, collected=_money(money[name], own),
-            cumulative_percent=_percent(sofar, total), plan=plans.get(name, ""),
+            account=f"accounts/{row.id}", number=row.number, display_name=row.display_name,
+            collected=Money(money[row.id], own).message(), cumulative_percent=_percent(sofar, total),
         )  # fmt: skip
+    plans = await _plans([one.account for one in answer.candidates], day.year, call)
+    for one in answer.candidates:
+        one.plan = plans.get(one.account, "")
     return answer
 
 
-async def collected(
-    since: date, own: str, day: date, call: Call, account: str = ""
-) -> tuple[dict[str, Decimal], set[str]]:
-    """Money that came in since a day, net of refunds, by account; and the currencies that have no rate."""
-    came = (Figure.collection == "allocations") & (Figure.state != "REVERSED")
-    went = (Figure.collection == "paymentRefunds") & Figure.state.not_in(_UNPAID)
-    signed = func.sum(case((Figure.collection == "allocations", Figure.amount), else_=-Figure.amount))
-    statement = select(Figure.account, Figure.currency, signed).where(
-        came | went,
-        Figure.state != "DELETED",
-        Figure.day >= since,
-        Figure.day <= day,
-        Figure.amount.is_not(None),
-    )
-    if account:
-        statement = statement.where(Figure.account == account)
-    found: dict[str, Decimal] = {}
-    lost: set[str] = set()
-    for name, currency, amount in await call.db.execute(statement.group_by(Figure.account, Figure.currency)):
-        rate = rate_of(currency or own, own, day, call)
+class _Worth:
+    """Amounts in one currency at the rates of a day; what has no rate is worth nothing and said to be lost."""
+
+    def __init__(self, own: str, day: date, call: Call) -> None:
+        self._own, self._day, self._call = own, day, call
+        self.lost: set[str] = set()
+
+    def of(self, amount: Decimal, currency: str) -> Decimal:
+        rate = rate_of(currency or self._own, self._own, self._day, self._call)
         if rate is None:
-            lost.add(currency)
-        else:
-            found[name] = found.get(name, Decimal()) + amount * rate.value
-    return found, lost
+            self.lost.add(currency)
+            return Decimal()
+        return amount * rate.value
 
 
 async def follow(plan: AccountPlan, call: Call) -> None:
@@ -91,48 +91,40 @@ async def follow(plan: AccountPlan, call: Call) -> None:
     account = await call.find(Account, Account.id == plan.account.rpartition("/")[2], lock=True)
     if account is None or account.state == "MERGED":
         return
-    running = await call.find(
-        AccountPlan, AccountPlan.account == account.name, AccountPlan.state.in_(("RUNNING", "REVIEWED"))
-    )
+    await keep(account, call, plan.name)
+    team = {one.employee for one in plan.team} | {plan.owner} if plan.state in SERVING else set()
+    for one in list(account.collaborations):
+        if one.cause == plan.name and one.employee not in team:
+            await ownership.unshare(account, one.employee, call)
+    for employee in sorted(team - {account.owner, "", *account.collaborators}):
+        await ownership.share(account, employee, "WORK", None, plan.name, call)
+
+
+async def keep(account: Account, call: Call, cause: str = "") -> None:
+    """Says anew by which tier the account is served and whether it is a key account: by the plan that runs for it."""
+    running = await _running(account.name, call)
     tier = running.service_tier if running else ""
     if account.service_tier != tier:
         before, account.service_tier = account.service_tier, tier
-        call.emit(
-            events.ServiceTierChanged, account=account, **{"from": before, "to": tier, "plan": plan.name}
-        )
-    team = (
-        {one.employee for one in plan.team} | {plan.owner} if plan.state in ("RUNNING", "REVIEWED") else set()
-    )
-    for one in [
-        c.employee for c in account.collaborations if c.cause == plan.name and c.employee not in team
-    ]:
-        await ownership.unshare(account, one, call)
-    for one in sorted(team - {account.owner, "", *account.collaborators}):
-        await ownership.share(account, one, "WORK", None, plan.name, call)
+        plan = cause or (running.name if running else "")
+        call.emit(events.ServiceTierChanged, account=account, **{"from": before, "to": tier, "plan": plan})
     watch(account, call, key_account=running is not None)
-
-
-async def keep(account: Account, call: Call) -> None:
-    """Says anew whether the account is a key account, where its plans came from another one."""
-    running = await call.find(
-        AccountPlan, AccountPlan.account == account.name, AccountPlan.state.in_(("RUNNING", "REVIEWED"))
-    )
-    if running is not None:
-        await follow(running, call)
-    else:
-        watch(account, call, key_account=False)
 
 
 async def look_back(plan: AccountPlan, findings: str, call: Call) -> Any:
     """What the review finds beside what people say: money, how well we know the deciders, meetings missed."""
     own = next((one.target.currency_code for one in plan.objectives if one.HasField("target")), CURRENCY)
     day = today(call)
-    money, _ = await collected(date(plan.year, 1, 1), own, day, call, plan.account)
+    paid = collected(date(plan.year, 1, 1), min(day, date(plan.year, 12, 31))).where(
+        Figure.account == plan.account
+    )
+    worth = _Worth(own, day, call)
+    money = sum([worth.of(row.amount, row.currency) for row in await call.db.execute(paid)], Decimal())
     account = await call.find(Account, Account.id == plan.account.rpartition("/")[2])
     chart = await org_chart(account, call) if account is not None else None
     review = pb.AccountPlan.Review(
         employee=call.caller.employee, findings=findings, coverage_percent=chart.coverage_percent if chart else "",
-        collected=_money(money.get(plan.account, Decimal()), own),
+        collected=Money(money, own).message(),
         overdue_meetings=sum(pair.overdue for pair in (await meetings(plan, call)).pairs),
     )  # fmt: skip
     review.time.CopyFrom(to_timestamp(call.now))
@@ -145,17 +137,19 @@ async def meetings(plan: AccountPlan, call: Call) -> pb.ListMeetingsResponse:
     if not plan.meetings:
         return answer
     contacts = sorted({one.contact for one in plan.meetings})
-    who = func.unnest(Interaction.contacts).column_valued("who")
     spoken = (
-        select(Interaction.owner, who, func.max(Interaction.start_time))
+        select(Interaction.owner, Interaction.start_time, func.unnest(Interaction.contacts).label("who"))
         .where(
             Interaction.account == plan.account,
             Interaction.contacts.op("&&")(literal(contacts, ARRAY(Text))),
         )
-        .group_by(who, Interaction.owner)
+        .subquery()
+    )
+    latest = select(spoken.c.who, spoken.c.owner, func.max(spoken.c.start_time)).group_by(
+        spoken.c.who, spoken.c.owner
     )
     async with call.everybody():
-        last = {(contact, owner): time for owner, contact, time in await call.db.execute(spoken)}
+        last = {(who, owner): time for who, owner, time in await call.db.execute(latest)}
     day, begun = today(call), plan.create_time
     rows: list[tuple[date, Any]] = []
     for one in plan.meetings:
@@ -205,6 +199,13 @@ async def mind_plans(as_of: datetime, call: Call) -> None:
         call.tell("crm.customer.v1.NoticeRaised", notice, None)
 
 
+async def _running(account: str, call: Call) -> AccountPlan | None:
+    """The plan by which the account is served: of two years the later one's."""
+    statement = select(AccountPlan).where(AccountPlan.account == account, AccountPlan.state.in_(SERVING))
+    async with call.everybody():
+        return await call.db.scalar(statement.order_by(AccountPlan.year.desc()).limit(1))
+
+
 async def _plans(accounts: list[str], year: int, call: Call) -> dict[str, str]:
     statement = select(AccountPlan).where(
         AccountPlan.account.in_(accounts), AccountPlan.year == year, AccountPlan.state.in_(IN_FORCE),
@@ -218,12 +219,6 @@ def _a_year_before(day: date) -> date:
         day.replace(year=day.year - 1, day=28)
         if (day.month, day.day) == (2, 29)
         else day.replace(year=day.year - 1)
-    )
-
-
-def _money(amount: Decimal, currency: str) -> common_pb2.Money:
-    return common_pb2.Money(
-        currency_code=currency, amount=str(amount.quantize(Decimal("0.01"), ROUND_HALF_UP))
     )
 
 

@@ -2,6 +2,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from datetime import date
 from importlib import import_module
 from typing import Any
 from uuid import uuid4
@@ -16,7 +17,7 @@ from stdnum.cn import uscc
 
 AREAS = {
     "opportunities": "sales", "quotes": "sales", "orders": "orders", "contracts": "orders", "allocations": "billing",
-    "accountBalances": "billing", "paymentRefunds": "billing", "tickets": "servicedesk", "surveyResponses": "servicedesk",
+    "accountBalances": "billing", "tickets": "servicedesk", "surveyResponses": "servicedesk",
 }  # fmt: skip
 
 DAY = {"year": 2026, "month": 1, "day": 1}
@@ -221,6 +222,24 @@ def told(customer: Service) -> Callable[..., Awaitable[str]]:
         payload = {"name": name, "action": action, "actor": person.employee, "resource": resource}
         await customer.tell(f"crm.{AREAS[collection]}.v1.ResourceChanged", payload, name, etag)
         return name
+
+    return tell
+
+
+@pytest.fixture
+def refunded(customer: Service) -> Callable[..., Awaitable[None]]:
+    """Tells that money of an account was paid back on a day, twice as it may happen."""
+
+    async def tell(account: str, amount: str, day: date, currency: str = "CNY", who: str = "sales1") -> None:
+        name, person = f"refunds/{uuid4()}", customer.person(who)
+        allocation = {
+            "name": f"allocations/{uuid4()}", "account": account, "owner": person.employee,
+            "department": person.department, "amount": {"currencyCode": currency, "amount": amount},
+        }  # fmt: skip
+        refund = {"name": name, "date": {"year": day.year, "month": day.month, "day": day.day}}
+        for _ in range(2):
+            payload = {"refund": refund, "targets": [{"allocation": allocation}]}
+            await customer.tell("crm.billing.v1.PaymentRefunded", payload, name)
 
     return tell
 

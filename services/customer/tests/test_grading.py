@@ -2,7 +2,6 @@
 
 from collections.abc import Awaitable, Callable
 from datetime import UTC, date, datetime, timedelta
-from decimal import Decimal
 from typing import Any
 from uuid import uuid4
 
@@ -13,7 +12,7 @@ from crmkit.testing import Refused, Service
 from customer.care import care_of_the_day
 from customer.grading import grade_everybody
 from customer.model.figure import Figure
-from sqlalchemy import func, insert, select
+from sqlalchemy import func, select
 
 Origin = pb.AccountGrade.Origin
 
@@ -50,7 +49,7 @@ async def levelled(customer: Service, account: str, level: str) -> Any:
 
 @pytest.mark.capability("c.class")
 async def test_a_rule_grades_by_facts_and_a_person_decides_for_a_while(
-    customer: Service, told: Callable[..., Awaitable[str]]
+    customer: Service, told: Callable[..., Awaitable[str]], refunded: Callable[..., Awaitable[None]]
 ) -> None:
     tag, today = uuid4().hex, datetime.now(UTC).date()
     account = (await customer.sales1.CreateAccount(account={"displayName": f"评级{tag}", "tags": [tag], "employeeCount": 300})).name  # fmt: skip
@@ -60,16 +59,7 @@ async def test_a_rule_grades_by_facts_and_a_person_decides_for_a_while(
     await told("allocations", account, amount={"currencyCode": "USD", "amount": "5.00"}, **paid)
     old = {**paid, "date": day(today - timedelta(days=500))}
     await told("allocations", account, amount={"currencyCode": "CNY", "amount": "7000000.00"}, **old)
-    async with customer.running.system_call("test", None) as call:
-        # A refund, as it will stand there.
-        back = {
-            "source": f"paymentRefunds/{uuid4()}",
-            "collection": "paymentRefunds",
-            "state": "DONE",
-            "version": 1,
-        }
-        paid_back = {"currency": "CNY", "amount": Decimal(100000), "day": today - timedelta(days=5)}
-        await call.db.execute(insert(Figure).values(account=account, **back, **paid_back))
+    await refunded(account, "100000.00", today - timedelta(days=5))
     await told("orders", account, state="COMPLETED", placeTime=f"{today - timedelta(days=10)}T02:00:00Z")
     rule = {
         "displayName": "年度评级", "filter": f'tags:"{tag}"', "currency": "CNY",

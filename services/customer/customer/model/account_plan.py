@@ -14,7 +14,8 @@ from sqlalchemy import Index, text
 from sqlalchemy.orm import Mapped
 
 REVIEW_DAYS = 90
-IN_FORCE = ("APPROVED", "RUNNING", "REVIEWED")
+SERVING = ("RUNNING", "REVIEWED")
+IN_FORCE = ("APPROVED", *SERVING)
 
 
 class AccountPlan(Resource, Base):
