@@ -2,8 +2,8 @@
 
 `workspace` owns policies and decisions. Here: which policy holds an action, and the holding; what becomes of held
 actions stands in `crmkit.decided`. The gate is in the pipeline, so that no path goes around it: verbs, creates,
-updates (one by one in a batch, too) and deletes are held; what works on many records at once is refused where one
-of them needs an approval.
+updates (one by one in a batch, too) and deletes are held, and rows of imports one by one (`crmkit.alone`); what else
+works on many records at once is refused where one of them needs an approval.
 """
 
 from __future__ import annotations
@@ -86,6 +86,27 @@ def matching(
             # A policy that cannot be read must not open the gate.
             return key, policy
     return None
+
+
+def policy_over(row: Resource, action: str, call: Call) -> Policy | None:
+    """The policy that wants this action on the record decided; none for what is decided, or done by the system."""
+    policies = call.running.policies.over(row.described.permission(action))
+    if not policies or call.caller.is_system or call.caller.approved:
+        return None
+    return matching(policies, call.message_of(row), call)
+
+
+def hold_row(method: Method, request: Message, row: Resource, policy: Policy, call: Call) -> None:
+    """Keeps a request that makes this one new record, and asks for its decision."""
+    held = new_held(method, request, row.name, None, policy, call)
+    tell_held(held, call.message_of(row), None, None, request, method, call)
+
+
+def makes(method: Method) -> bool:
+    """Whether the method makes what is not there yet: a create, and what names no record."""
+    return method.standard == options.CREATE or (
+        not method.standard and "name" not in method.request.DESCRIPTOR.fields_by_name
+    )
 
 
 async def gated(method: Method, request: Any, call: Call) -> Any:

@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 from google.protobuf.message import Message
 from sqlalchemy import ARRAY, Table
 
-from crmkit import approvals, numbering
+from crmkit import numbering
+from crmkit.approvals import policy_over
 from crmkit.call import Call
 from crmkit.columns import MessageColumn
 from crmkit.customfields import hold_many
@@ -105,10 +106,8 @@ def _same(value: Any) -> Any:
 
 def _refuse_gated(call: Call, rows: Sequence[Resource]) -> None:
     """What a policy holds comes one by one: many at once do not go around the gate."""
-    policies = call.running.policies.over(rows[0].described.permission("create"))
-    for row in rows if policies and not call.caller.is_system else ():
-        if approvals.matching(policies, call.message_of(row), call) is not None:
-            raise FailedPrecondition("APPROVAL_NEEDED")
+    if any(policy_over(row, "create", call) for row in rows):
+        raise FailedPrecondition("APPROVAL_NEEDED")
 
 
 async def create_many(
@@ -123,7 +122,7 @@ async def create_many(
     Readings of facts, which nobody makes or changes, tell no change of their own (`told`).
 
     The same as `call.add` and the flush for every row, but for `creating`, which is the caller's. APPROVAL_NEEDED
-    where a policy would hold one of them.
+    where a policy would hold one of them: who can do without it holds those before (`crmkit.alone`, `hold_row`).
     """
     if not rows:
         return

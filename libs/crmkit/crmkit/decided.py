@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, cast
 from uuid import UUID
 
 from crm.common.v1 import common_pb2
-from crm.options.v1 import options_pb2 as options
 from google.protobuf import json_format
 from sqlalchemy import select
 
@@ -51,7 +50,7 @@ async def on_approval_ended(event: Fact, call: Call) -> None:
     outcome, reason = "STALE", ""
     if how not in ("Approved", "Retried"):
         outcome = "DROPPED"
-    elif row is None and method.standard != options.CREATE:
+    elif row is None and not approvals.makes(method):
         outcome = "STALE"
     elif row is not None and row.pending_approval:
         outcome, reason = "FAILED", "PENDING_APPROVAL"
@@ -77,7 +76,7 @@ async def on_approval_revised(event: Fact, call: Call) -> None:
     row = await _target(held, call)
     waits = row is not None and held_by(row) == str(held.id)
     reason = "PENDING_APPROVAL"
-    if row is not None or method.standard == options.CREATE:
+    if row is not None or approvals.makes(method):
         if waits or row is None or not row.pending_approval:
             reason = await _submit_anew(held, method, row, event.payload, call)
             await call.flush()

@@ -13,7 +13,7 @@ from uuid import UUID
 from sqlalchemy import select
 
 from crmkit import runs
-from crmkit.approvals import gated
+from crmkit.alone import PASSING, alone
 from crmkit.bulk import insert_rows
 from crmkit.call import Call
 from crmkit.convert import propose_mapping
@@ -23,7 +23,6 @@ from crmkit.exports import count, write_out
 from crmkit.jobs import UNDO, finish, model_of, need, progress
 from crmkit.naming import named, unnamed
 from crmkit.resource import Resource
-from crmkit.rpc import problem_of
 from crmkit.runfiles import (
     FORMATS,
     lines_in_error,
@@ -40,8 +39,6 @@ from crmkit.standard import used
 from crmkit.tables import BulkRow, BulkRun
 
 CHUNK = 100
-# The row is not at fault, the moment is.
-PASSING = ("INTERNAL", "CONFLICT", "UNAVAILABLE", "DEADLINE_EXCEEDED")
 
 
 @listens("crm.workspace.v1.BulkRequested")
@@ -174,25 +171,16 @@ class _Plan:
         for _, column, _ in self.mapped:
             if column.path in values:
                 column.write(message, values[column.path])
-        made: Any = None
-        async with self.run.running.acting(call, call.caller, self.method.name) as inner:
-            try:
-                async with call.db.begin_nested() as attempt:
-                    made = await gated(self.method, request, inner)
-                    await inner.flush()
-                    if not writes:
-                        await attempt.rollback()
-            except Exception as error:
-                problem = problem_of(error)
-                if problem.reason in PASSING:
-                    raise
-                call.db.expunge_all()
-                text = problem.text(CHINESE), problem.text("en")
-                found += violations(line, self.headers, problem.violations) or [
-                    RowProblem(line, "", problem.reason, *text)
-                ]
-                return None
-        return made
+        try:
+            return await alone(self.method, request, call, keep=writes)
+        except Problem as problem:
+            if problem.reason in PASSING:
+                raise
+            text = problem.text(CHINESE), problem.text("en")
+            found += violations(line, self.headers, problem.violations) or [
+                RowProblem(line, "", problem.reason, *text)
+            ]
+        return None
 
     def _name(
         self, line: int, values: dict[str, Any], names: Mapping[tuple[str, str], list[str]]

@@ -13,6 +13,7 @@ from customer.figures import on_payment_refunded, on_record_changed
 from customer.grading import RUNS as GRADING_RUNS
 from customer.grading import grade_everybody
 from customer.importing import RUNS as IMPORT_RUNS
+from customer.importing.gate import on_held_record_ended
 from customer.key_accounts import mind_plans
 from customer.merges import (
     after_merge,
@@ -70,6 +71,7 @@ def app() -> App:
             on_employee_changed,
             on_territory_plan_applied,
             on_call_ended_in_words,
+            on_held_record_ended,
         ],
         schedules=[
             expire_profile_changes,

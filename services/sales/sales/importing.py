@@ -6,17 +6,20 @@ from collections.abc import Sequence
 from datetime import date, datetime, time
 from decimal import Decimal
 from typing import Any
+from uuid import NAMESPACE_OID, uuid5
 
 from crm.sales.v1 import pb
 from crmkit.amounts import check_currency
+from crmkit.approvals import hold_row, policy_over
 from crmkit.bulk import create_many
 from crmkit.call import Call
 from crmkit.errors import InvalidArgument
 from crmkit.listing import ZONE
 from crmkit.mapping import read_date, to_timestamp
-from crmkit.tables import Copy
+from crmkit.resource import parse_name
+from crmkit.tables import Copy, HeldAction
 from crmkit.values import Money
-from sqlalchemy import func, select
+from sqlalchemy import exists, func, select
 
 from sales.model.base import one_at_a_time
 from sales.model.opportunity import Opportunity
@@ -25,6 +28,7 @@ from sales.model.product import Product
 from sales.pricing import share
 
 MOST = 2000
+METHOD = "ImportOpportunities"
 STATES = {"": "OPEN", "OPEN": "OPEN", "WON": "WON", "LOST": "LOST"}
 
 
@@ -45,6 +49,7 @@ async def brought_in(request: pb.ImportOpportunitiesRequest, call: Call) -> pb.I
         known = set(
             await call.db.scalars(select(Opportunity.external_id).where(Opportunity.external_id.in_(keys)))
         )
+    waiting = exists().where(HeldAction.state == "HELD")
     reply, made = pb.ImportOpportunitiesResponse(), list[Opportunity]()
     for place, row in enumerate(request.rows):
         if row.external_id in known:
@@ -60,10 +65,32 @@ async def brought_in(request: pb.ImportOpportunitiesRequest, call: Call) -> pb.I
             )  # fmt: skip
             continue
         known.add(row.external_id)
-        made.append(_deal(row, account or "", product, pipeline, request.currency, call))
+        deal = _deal(row, account or "", product, pipeline, request.currency, call)
+        call.own(deal)
+        policy = policy_over(deal, "create", call)
+        if policy is None:
+            made.append(deal)
+            continue
+        # The same row of the same file asks once.
+        deal.id = deal.id if row.name else uuid5(NAMESPACE_OID, f"opportunities:{row.external_id}")
+        if await call.db.scalar(select(waiting.where(HeldAction.target == deal.name))):
+            reply.known += 1
+            continue
+        hold_row(call.running.pipeline.methods[METHOD], _alone(request, row, deal), deal, policy, call)
+        reply.held += 1
     await create_many(call, made)
     reply.created = len(made)
     return reply
+
+
+def _alone(request: pb.ImportOpportunitiesRequest, row: Any, deal: Opportunity) -> Any:
+    """The same request for one row, which keeps its name from now on."""
+    one = pb.ImportOpportunitiesRequest()
+    one.CopyFrom(request)
+    del one.rows[:]
+    one.rows.add().CopyFrom(row)
+    one.rows[0].name = deal.name
+    return one
 
 
 def _wrong(
@@ -110,6 +137,8 @@ def _deal(
     deal.weighted_amount = share(amount, probability) if amount else None
     deal.close_time = closed if state != "OPEN" else None
     deal.expected_close_date = read_date(row.close_date)
+    if row.name:
+        deal.id = parse_name(row.name, "opportunities")
     deal.origin = pb.Origin(opportunity=deal.name)
     visit = pb.Opportunity.StageVisit(
         stage=stage.key, enter_time=to_timestamp(opened or call.now), actor=call.caller.actor

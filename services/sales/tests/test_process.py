@@ -15,11 +15,13 @@ import pytest
 from crm.sales.v1 import pb
 from crmkit.auth import system
 from crmkit.schedule import Job
+from crmkit.tables import HeldAction
 from crmkit.testing import Refused, Service
 from sales import jobs
 from sales.app import app
 from sales.forecast import wilson
 from sales.jobs import list_incumbents, snapshot_forecasts
+from sqlalchemy import select
 
 Made = Callable[..., Awaitable[Any]]
 DATA = Path(os.environ.get("SHARED_DATA", Path(__file__).parents[4] / "shared" / "data"))
@@ -181,6 +183,52 @@ async def test_files_follow_ups_courses_and_approvals_stand_at_the_gates(
         return (await sales.sales1.GetOpportunity(name=made.name)).stage == "C"
 
     await sales.eventually(decided)
+
+
+@pytest.mark.capability("a.approval")
+async def test_deals_of_a_file_that_a_policy_wants_decided_are_held_row_by_row(
+    sales: Service, pipeline: Made, account: Made
+) -> None:
+    mark = uuid4().hex[:8]
+    flow = await pipeline(stages=[{"key": "A", "displayName": "A"}])
+    await account("admin", displayName=f"审批客户{mark}")
+    rows = [
+        {"externalId": f"{mark}-{n}", "account": f"审批客户{mark}", "amount": amount, "state": state}
+        for n, (amount, state) in enumerate((("1", "OPEN"), ("9000", "WON"), ("2", "OPEN"), ("8000", "OPEN")))
+    ]
+    asked = {"rows": rows, "currency": "CNY", "pipeline": flow.name}
+    key = f"approvalPolicy.{uuid4()}"
+    async with sales.parts.configuration() as config:
+        condition = f'pipeline = "{flow.name}" AND probability >= 0 AND (external_id = "{mark}-1" OR external_id = "{mark}-3")'
+        await config.put(key, {"action": "sales.opportunities.create", "condition": condition, "priority": 1})
+        await sales.eventually(lambda: sales.running.config.get(key))
+        reply = await sales.admin.ImportOpportunities(**asked)
+        assert (reply.created, reply.held, list(reply.refusals)) == (2, 2, [])
+        # The same file again asks nobody twice.
+        again = await sales.admin.ImportOpportunities(**asked)
+        assert (again.created, again.held, again.known) == (0, 0, 4)
+        await config.delete(key)
+        await sales.eventually(lambda: sales.running.config.get(key) is None)
+    async with sales.running.sessions() as session:
+        statement = (
+            select(HeldAction).where(HeldAction.policy == key.partition(".")[2]).order_by(HeldAction.id)
+        )
+        won, other = await session.scalars(statement)
+    for one, how in ((won, "Approved"), (other, "Rejected"), (won, "Approved")):
+        approval = {"name": f"approvals/{uuid4()}", "heldAction": str(one.id)}
+        await sales.tell(f"crm.workspace.v1.Approval{how}", {"approval": approval}, approval["name"])
+
+    async def deals() -> Any:
+        page = await sales.admin.ListOpportunities(filter=f'pipeline = "{flow.name}"', orderBy="external_id")
+        return page.opportunities if len(page.opportunities) == 3 else None
+
+    found = await sales.eventually(deals)
+    assert [one.external_id for one in found] == [f"{mark}-0", f"{mark}-1", f"{mark}-2"]
+    assert (found[1].name, found[1].state, found[1].amount.amount) == (
+        won.target,
+        pb.Opportunity.WON,
+        "9000.00",
+    )
 
 
 @pytest.mark.capability("s.process")
@@ -564,7 +612,7 @@ async def test_the_maven_deals_come_in_with_their_totals_and_the_rest_with_reaso
 
     async def arrived() -> bool:
         from crmkit.tables import Copy
-        from sqlalchemy import func, select
+        from sqlalchemy import func
 
         async with sales.running.sessions() as session:
             title = Copy.payload["displayName"].astext

@@ -13,28 +13,37 @@ from crmkit.bulk import create_many, insert_rows
 from crmkit.call import Call, changed_fields
 from crmkit.errors import FailedPrecondition, PermissionDenied, Problem, Validation
 from crmkit.mapping import mapper
-from crmkit.resource import Resource
 from crmkit.runfiles import lines_in_error, next_rows, note_problems, opened, skip_rows
 from crmkit.runs import Run
 from crmkit.sheetfields import RowProblem, violations
 from crmkit.sheets import Row, Sheet
 from crmkit.tables import BulkRow
+from google.protobuf import json_format
 from sqlalchemy import select, tuple_, update
 
-from customer.importing import duplicates, judge, kept
+from customer.importing import duplicates, gate, judge, kept
+from customer.importing.asking import (
+    ACCOUNT,
+    CONTACT,
+    RELATION,
+    WISH,
+    ask_accounts,
+    ask_changes,
+    entry,
+    note,
+    waits,
+)
 from customer.importing.duplicates import Twin
+from customer.importing.filling import fill
 from customer.importing.plan import PARENT, Line, Plan
 from customer.importing.work import CHUNK, keep_error_file, show_errors, the_import
 from customer.model.account import Account, MatchKeyRow
 from customer.model.contact import Contact
 from customer.model.grading import exclusive_groups, one_of_each
-from customer.model.importation import NEEDS, Import
+from customer.model.importation import NEEDS, Import, ImportHeld
 from customer.model.interaction import Interaction
 from customer.model.relation import AccountRelation
 from customer.sea.states import observe_new
-
-_JOINED = ("phones", "emails", "addresses", "aliases", "tags")
-ACCOUNT, CONTACT, RELATION, WISH = 0, 1, 2, 3
 
 
 async def run(run: Run) -> None:
@@ -109,23 +118,25 @@ async def _write(lines: Sequence[Line], plan: Plan, policy: str, run: Run, call:
     await judge.name_records(lines, plan, call)
     await judge.check_customs(lines, plan, call)
     done: list[dict[str, Any]] = []
+    held: list[dict[str, Any]] = []
     if plan.kind in ("ACCOUNTS", "MIXED"):
-        done += await _write_accounts(lines, plan, policy, run, call)
+        done += await _write_accounts(lines, plan, policy, held, run, call)
     if plan.kind in ("CONTACTS", "MIXED"):
-        done += await _write_contacts(lines, policy, run, call)
+        done += await _write_contacts(lines, policy, held, run, call)
     if plan.kind == "INTERACTIONS":
-        done += await _write_interactions(lines, plan, run, call)
+        done += await _write_interactions(lines, plan, held, run, call)
     problems = [each for line in lines for each in line.problems]
     if problems and not run.spec["skipErrors"]:
         # The check found none; what has come since must not leave half of the file here.
         raise FailedPrecondition("IMPORT_HAS_ERRORS", count=len({each.line for each in problems}))
     run.count(failed=len({each.line for each in problems}))
     await insert_rows(call, BulkRow.__table__, done)
+    await insert_rows(call, ImportHeld.__table__, held)
     await note_problems(run, problems, call)
 
 
 async def _write_accounts(
-    lines: Sequence[Line], plan: Plan, policy: str, run: Run, call: Call
+    lines: Sequence[Line], plan: Plan, policy: str, held: list[dict[str, Any]], run: Run, call: Call
 ) -> list[dict[str, Any]]:
     good = [
         line for line in lines if not line.problems and line.account is not None and line.identity is not None
@@ -139,6 +150,7 @@ async def _write_accounts(
     new: list[Line] = []
     done: list[dict[str, Any]] = []
     changed: dict[UUID, Account] = {}
+    decided, asked = gate.updates_are_gated(call), list[tuple[Line, UUID]]()
     if policy == "UPDATE" and seen:
         statement = select(Account).where(Account.id.in_(seen)).with_for_update()
         changed = {account.id: account for account in await call.db.scalars(statement)}
@@ -149,6 +161,8 @@ async def _write_accounts(
             line.problems.append(refused)
         elif twin is None or (policy == "CREATE"):
             new.append(line)
+        elif policy == "UPDATE" and decided and twin.account is not None:
+            asked.append((line, twin.account))
         elif policy == "UPDATE":
             done += await _update_twin(line, twin, by_line, changed, plan, run, call)
         else:
@@ -158,23 +172,33 @@ async def _write_accounts(
     groups = await exclusive_groups(call) if any(len(row.tags) > 1 for row in rows) else []
     for row in rows if groups else ():
         row.tags = one_of_each(row.tags, (), groups)
+    rows, gated = gate.apart(rows, call)
+    free = {row.id for row in rows}
+    made = [line for line in new if line.account and line.account.id in free]
     await create_many(call, rows, events.AccountCreated, "account")
     keys = [
         {"account": line.account.id, "kind": key.kind.value, "value": key.value}
-        for line in new
+        for line in made
         if line.account and line.identity
         for key in line.identity.keys
     ]
     await insert_rows(call, MatchKeyRow.__table__, keys)
     await observe_new(call, rows)
     run.count(created=len(rows))
-    done += [_kept(run, line.number, ACCOUNT, "CREATED", line.account, {"version": 1}) for line in new]
+    done += [entry(run, line.number, ACCOUNT, "CREATED", line.account, {"version": 1}) for line in made]
+    if gated or asked:
+        await call.flush()
+        done += await ask_accounts([line for line in new if line not in made], held, run, call)
+        done += await ask_changes(asked, plan, run, call)
     wishes = [*new] if policy != "UPDATE" else [line for line in good if not line.problems]
-    done += [
-        _kept(run, line.number, WISH, "PARENT", line.account, {"text": line.given[PARENT]})
-        for line in wishes
-        if PARENT in line.given and line.account is not None
-    ]
+    for line in wishes:
+        if line.problems or PARENT not in line.given or line.account is None:
+            continue
+        text = line.given[PARENT]
+        if waits(line.account, held):
+            held.append(gate.waiting(line.account.name, run, line.number, WISH, parent=text))
+        else:
+            done.append(entry(run, line.number, WISH, "PARENT", line.account, {"text": text}))
     return done
 
 
@@ -205,14 +229,14 @@ async def _update_twin(
     if twin.line:
         target = by_line[twin.line].account
         assert target is not None
-        _fill(target, new, paths)
+        fill(target, new, paths)
         target.complete()
         by_line[twin.line].identity = target.identity()
         line.account = target
         run.count(updated=1)
         return []
     target = changed[twin.account] if twin.account else new
-    names = _fill(target, new, paths)
+    names = fill(target, new, paths)
     line.account = target
     if not names:
         run.count(skipped=1)
@@ -238,7 +262,7 @@ async def _update_twin(
         found = await call.db.execute(made.values(detail={"version": target.version + 1}))
         if found.rowcount:  # type: ignore[attr-defined]
             return []
-    return [_kept(run, line.number, ACCOUNT, "UPDATED", target, detail)]
+    return [entry(run, line.number, ACCOUNT, "UPDATED", target, detail)]
 
 
 async def _begun(run: Run, call: Call) -> Any:
@@ -247,34 +271,9 @@ async def _begun(run: Run, call: Call) -> Any:
     return await call.db.scalar(select(BulkRun.create_time).where(BulkRun.id == run.id))
 
 
-def _fill(target: Resource, new: Resource, paths: Sequence[str]) -> list[str]:
-    """Sets what the line says; lists are joined, what it leaves blank stays."""
-    names: list[str] = []
-    for name in dict.fromkeys("custom" if path.startswith("custom.") else path for path in paths):
-        value = getattr(new, name, None)
-        if name == PARENT or not value:
-            continue
-        old = getattr(target, name)
-        if name in _JOINED:
-            value = [*old, *(item for item in value if not _holds(old, item))]
-        elif name == "custom":
-            value = {**old, **value}
-        if value != old:
-            setattr(target, name, value)
-            names.append(name)
-    return names
-
-
-def _holds(items: Sequence[Any], item: Any) -> bool:
-    def key(one: Any) -> Any:
-        return next(
-            (getattr(one, name) for name in ("number", "address", "line", "text") if hasattr(one, name)), one
-        )
-
-    return any(key(one) == key(item) for one in items)
-
-
-async def _write_contacts(lines: Sequence[Line], policy: str, run: Run, call: Call) -> list[dict[str, Any]]:
+async def _write_contacts(
+    lines: Sequence[Line], policy: str, held: list[dict[str, Any]], run: Run, call: Call
+) -> list[dict[str, Any]]:
     good = [line for line in lines if not line.problems and line.contact is not None]
     for line in good:
         assert line.contact is not None
@@ -293,6 +292,11 @@ async def _write_contacts(lines: Sequence[Line], policy: str, run: Run, call: Ca
     for line in good:
         contact = line.contact
         assert contact is not None
+        if line.account is not None and waits(line.account, held):
+            # Nothing exists before the decision, so nobody is anybody's contact.
+            whole = json_format.MessageToDict(call.message_of(contact))
+            held.append(gate.waiting(line.account.name, run, line.number, CONTACT, contact=whole))
+            continue
         known = here.get((contact.account, contact.display_name))
         if known is None or policy == "CREATE":
             contact.complete()
@@ -300,14 +304,22 @@ async def _write_contacts(lines: Sequence[Line], policy: str, run: Run, call: Ca
             new.append((line, contact))
         else:
             run.count(skipped=1)
-    await create_many(call, [contact for _, contact in new])
-    run.count(created=len(new))
-    done += [_kept(run, line.number, CONTACT, "CREATED", contact, {"version": 1}) for line, contact in new]
+    rows, gated = gate.apart([contact for _, contact in new], call)
+    await create_many(call, rows)
+    run.count(created=len(rows))
+    for line, contact in new:
+        if contact not in gated:
+            done.append(entry(run, line.number, CONTACT, "CREATED", contact, {"version": 1}))
+    if gated:
+        await call.flush()
+    for line, contact in new:
+        if contact in gated:
+            done += note(await gate.make(contact, line.number, call), line, CONTACT, contact, held, run)
     return done
 
 
 async def _write_interactions(
-    lines: Sequence[Line], plan: Plan, run: Run, call: Call
+    lines: Sequence[Line], plan: Plan, held: list[dict[str, Any]], run: Run, call: Call
 ) -> list[dict[str, Any]]:
     good = [line for line in lines if not line.problems and line.interaction is not None]
     for line in good:
@@ -322,6 +334,7 @@ async def _write_interactions(
         )
         here = {(channel, key) for channel, key in await call.db.execute(statement)} if keys else set()
     made: list[tuple[Line, Interaction]] = []
+    done: list[dict[str, Any]] = []
     for line in good:
         one = line.interaction
         assert one is not None
@@ -329,6 +342,10 @@ async def _write_interactions(
             run.count(skipped=1)
             continue
         here.add((one.channel, one.source_key))
+        if gate.apart([one], call)[1]:
+            await call.flush()
+            done += note(await gate.make(one, line.number, call), line, ACCOUNT, one, held, run)
+            continue
         try:
             await call.add(one)
         except Validation as refused:
@@ -339,7 +356,8 @@ async def _write_interactions(
         made.append((line, one))
     await call.flush()
     run.count(created=len(made))
-    return [_kept(run, line.number, ACCOUNT, "CREATED", one, {"version": one.version}) for line, one in made]
+    done += [entry(run, line.number, ACCOUNT, "CREATED", one, {"version": one.version}) for line, one in made]
+    return done
 
 
 async def _relate(run: Run, call: Call) -> bool:
@@ -362,6 +380,13 @@ async def _relate(run: Run, call: Call) -> bool:
             problems.append(judge.unnamed(line, "", detail["text"], len(parents)))
             continue
         relation = AccountRelation(to=child, kind="PARENT_OF", **{"from": f"accounts/{parents[0]}"})
+        if gate.apart([relation], call)[1]:
+            came = await gate.make(relation, line, call)
+            if came.problem is not None:
+                problems.append(came.problem)
+            elif came.row is None:
+                run.count(held=1)
+            continue
         try:
             await call.add(relation)
             await call.flush()
@@ -369,7 +394,7 @@ async def _relate(run: Run, call: Call) -> bool:
             if refused.reason != "RELATION_EXISTS":
                 problems.append(judge.problem(line, "", refused.reason, **refused.metadata))
             continue
-        done.append(_kept(run, line, RELATION, "CREATED", relation, {"version": 1}))
+        done.append(entry(run, line, RELATION, "CREATED", relation, {"version": 1}))
     if problems and not run.spec["skipErrors"]:
         raise FailedPrecondition("IMPORT_HAS_ERRORS", count=len(problems))
     await insert_rows(call, BulkRow.__table__, done)
@@ -384,12 +409,5 @@ async def _tally(found: Import, run: Run, call: Call) -> None:
     if run.phase == "":
         found.done = run.position
     found.created, found.updated = run.tally.get("created", 0), run.tally.get("updated", 0)
-    found.skipped = run.tally.get("skipped", 0)
+    found.skipped, found.held = run.tally.get("skipped", 0), run.tally.get("held", 0)
     found.failed = await lines_in_error(run, call)
-
-
-def _kept(
-    run: Run, line: int, part: int, action: str, record: Resource | None, detail: dict[str, Any]
-) -> dict[str, Any]:
-    name = record.name if record is not None else ""
-    return {"run": run.id, "line": line, "part": part, "action": action, "name": name, "detail": detail}

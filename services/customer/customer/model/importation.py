@@ -7,11 +7,20 @@ from uuid import UUID
 from crm.customer.v1 import pb
 from crmkit import runs
 from crmkit.call import Call
-from crmkit.errors import FailedPrecondition, PermissionDenied, ResourceExhausted, Validation, Violation
+from crmkit.errors import (
+    CHINESE,
+    FailedPrecondition,
+    PermissionDenied,
+    ResourceExhausted,
+    Validation,
+    Violation,
+)
 from crmkit.resource import Resource
 from crmkit.runfiles import FORMATS
+from crmkit.sheetfields import RowProblem
 from customer.model.base import Base
-from sqlalchemy import ForeignKey, LargeBinary, Text, Uuid
+from sqlalchemy import ForeignKey, LargeBinary, Text, Uuid, exists, select
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
 LARGEST = 200 << 20
@@ -38,6 +47,23 @@ class ImportLines(Base):
     lines: Mapped[bytes] = mapped_column(LargeBinary)
 
 
+class ImportHeld(Base):
+    """What waits for a held record of an import: the record itself, or what follows it; see `importing.gate`."""
+
+    __tablename__ = "import_held"
+
+    target: Mapped[str] = mapped_column(Text, primary_key=True)
+    run: Mapped[UUID] = mapped_column(Uuid, primary_key=True)
+    line: Mapped[int] = mapped_column(primary_key=True)
+    part: Mapped[int] = mapped_column(primary_key=True)
+    detail: Mapped[dict[str, Any]] = mapped_column(JSONB)
+
+    @classmethod
+    async def holds(cls, name: str, call: Call) -> bool:
+        """Whether a record of this name was brought in by an import and waits for a decision, or has just got it."""
+        return bool(await call.db.scalar(select(exists().where(cls.target == name))))
+
+
 class Import(Resource, Base):
     """One file of customers being brought in; the work itself is a run of the kit."""
 
@@ -56,6 +82,7 @@ class Import(Resource, Base):
     created: Mapped[int]
     updated: Mapped[int]
     skipped: Mapped[int]
+    held: Mapped[int]
     failed: Mapped[int]
     left: Mapped[int]
     errors: Mapped[Any]
@@ -96,7 +123,7 @@ class Import(Resource, Base):
         self.state, self.failure, self.error_file = "CHECKING", "", ""
         self.errors, self.proposals, self.duplicates = [], [], []
         self.total = self.done = self.created = self.updated = self.skipped = self.failed = 0
-        self.left = self.duplicate_count = 0
+        self.left = self.duplicate_count = self.held = 0
         await self._start("CheckImport", {"format": self._format(file)}, call)
 
     async def run(self, skip_errors: bool, call: Call) -> None:
@@ -143,6 +170,14 @@ class Import(Resource, Base):
     def fail(self, text: str) -> None:
         """Cannot go on."""
         self.state, self.failure = "FAILED", text[:2000]
+
+    def show(self, problem: RowProblem, locale: str) -> None:
+        """Says what is wrong with a line after its run has ended."""
+        text = problem.zh if locale == CHINESE else problem.en
+        error = pb.Import.RowError(
+            line=problem.line, column=problem.column, reason=problem.reason, text=text[:1000]
+        )
+        self.errors, self.failed = [*self.errors, error], self.failed + 1
 
     def fields(self) -> dict[str, tuple[str, dict[str, str]]]:
         """Header → field and replacements, of the columns that fill one."""

@@ -10,6 +10,7 @@ from sqlalchemy import select
 
 from customer import ownership
 from customer.model.account import Account
+from customer.model.importation import ImportHeld
 
 LATE = timedelta(hours=72)
 LETTERS = 10
@@ -24,6 +25,8 @@ async def why_not(interaction: Any, account: Account | None, call: Call) -> str:
     if not author:
         return "SYSTEM"
     if call.method in ("RunImport", "import", "IMPORT"):
+        return "IMPORT"
+    if call.caller.approved and await ImportHeld.holds(interaction.name, call):
         return "IMPORT"
     if account is not None and not ownership.works_on(account, author):
         return "NO_WORK_ACCESS"

@@ -850,6 +850,15 @@ def upgrade() -> None:
         unique=False,
     )
     op.create_table(
+        "import_held",
+        sa.Column("target", sa.Text(), nullable=False),
+        sa.Column("run", sa.Uuid(), nullable=False),
+        sa.Column("line", sa.Integer(), nullable=False),
+        sa.Column("part", sa.Integer(), nullable=False),
+        sa.Column("detail", postgresql.JSONB(astext_type=sa.Text()), nullable=False),
+        sa.PrimaryKeyConstraint("target", "run", "line", "part", name=op.f("import_held_pkey")),
+    )
+    op.create_table(
         "imports",
         sa.Column("id", sa.Uuid(), nullable=False),
         sa.Column("file", sa.Text(), server_default=sa.text("''"), nullable=False),
@@ -868,12 +877,13 @@ def upgrade() -> None:
         sa.Column("errors", postgresql.JSONB(), server_default=sa.text("'[]'"), nullable=False),
         sa.Column("error_file", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("digest", sa.Text(), server_default=sa.text("''"), nullable=False),
-        sa.Column("revert_until_time", sa.DateTime(timezone=True), nullable=True),
         sa.Column("failure", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("left", sa.Integer(), server_default=sa.text("0"), nullable=False),
+        sa.Column("revert_until_time", sa.DateTime(timezone=True), nullable=True),
         sa.Column("proposals", postgresql.JSONB(), server_default=sa.text("'[]'"), nullable=False),
         sa.Column("duplicates", postgresql.JSONB(), server_default=sa.text("'[]'"), nullable=False),
         sa.Column("duplicate_count", sa.Integer(), server_default=sa.text("0"), nullable=False),
+        sa.Column("held", sa.Integer(), server_default=sa.text("0"), nullable=False),
         sa.Column("number", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("owner", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("department", sa.Text(), server_default=sa.text("''"), nullable=False),
@@ -2821,6 +2831,7 @@ def downgrade() -> None:
     op.drop_index("imports_error_file_index", table_name="imports")
     op.drop_index("imports_department_update_time_index", table_name="imports")
     op.drop_table("imports")
+    op.drop_table("import_held")
     op.drop_index("grading_rules_update_time_index", table_name="grading_rules")
     op.drop_index(
         "grading_rules_one_key", table_name="grading_rules", postgresql_where=sa.text("state = 'ACTIVE'")
