@@ -9,13 +9,15 @@ works on many records at once is refused where one of them needs an approval.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
+from uuid import NAMESPACE_OID, uuid4, uuid5
 
 import uuid_utils.compat as uuid_utils
 from crm.common.v1 import common_pb2
 from crm.options.v1 import options_pb2 as options
 from google.protobuf import json_format
 from google.protobuf.message import Message
+from sqlalchemy import select
 
 from crmkit import filters
 from crmkit.auth import Caller
@@ -206,7 +208,7 @@ class _Gate:
         if self.creates:
             return await self._hold_new(policy, whole, shown)
         if before is None:
-            raise FailedPrecondition("APPROVAL_NEEDED")
+            return self._hold_made(policy, whole)
         if self.method.reply.DESCRIPTOR is before.DESCRIPTOR:
             return await self._hold_change(policy, whole, before, self.call)
         # The reply has no place for it: the caller is told by the refusal, which leaves the held action behind.
@@ -232,6 +234,33 @@ class _Gate:
             shown.ClearField(field)
         shown.name, shown.pending_approval = self.content.name, f"{self.method.permission}#{held.id}"
         return shown
+
+    def _hold_made(self, policy: Policy, whole: Any) -> NoReturn:
+        """Holds what makes one record without being its create, where the request has the record; refuses the rest."""
+        field = next(
+            (f for f in self.method.request.DESCRIPTOR.fields if f.message_type is whole.DESCRIPTOR), None
+        )
+        if field is None or field.is_repeated or not makes(self.method) or not self._is_resource(whole):
+            raise FailedPrecondition("APPROVAL_NEEDED")
+        content = getattr(self.request, field.name)
+        collection = _resource(self.method, self.call).described.collection
+        # The same request sent again asks once.
+        sent = getattr(self.request, "request_id", "")
+        key = f"{self.call.caller.actor}:{sent}" if sent else str(uuid4())
+        content.name = whole.name = content.name or f"{collection}/{uuid5(NAMESPACE_OID, key)}"
+        refusal = FailedPrecondition("HELD_FOR_APPROVAL")
+
+        async def keep(call: Call) -> None:
+            if await call.db.scalar(
+                select(HeldAction.id).where(HeldAction.target == content.name, HeldAction.state == "HELD")
+            ):
+                return
+            held = new_held(self.method, self.request, content.name, None, policy, call)
+            tell_held(held, whole, None, None, self.request, self.method, call)
+            await call.flush()
+
+        refusal.afterwards = keep
+        raise refusal
 
     async def _hold_change(self, policy: Policy, whole: Message, before: Message, call: Call) -> Resource:
         model = call.running.models_by_collection[self.target.partition("/")[0]]

@@ -11,6 +11,7 @@ from crmkit.scope import predicate
 from sqlalchemy import select
 
 from customer.importing import duplicates
+from customer.importing.gate import apart, make
 from customer.model.account import Account
 from customer.model.contact import Contact
 from customer.vcards import Card, read_cards, write_card
@@ -48,8 +49,18 @@ async def from_cards(request: Any, call: Call) -> dict[str, Any]:
             left_out.reason, left_out.contact = "ALREADY_EXISTS", known.name
             skipped.append(left_out)
             continue
+        contact = _contact(card, account)
+        if apart([contact], call)[1]:
+            came = await make(contact, position, call)
+            if isinstance(came.row, Contact):
+                made.append(came.row)
+                continue
+            left_out.reason = came.problem.reason if came.problem else "HELD_FOR_APPROVAL"
+            left_out.contact = "" if came.problem else contact.name
+            skipped.append(left_out)
+            continue
         try:
-            made.append(await call.add(_contact(card, account)))
+            made.append(await call.add(contact))
         except Problem as problem:
             left_out.reason = problem.reason
             skipped.append(left_out)

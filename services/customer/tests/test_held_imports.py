@@ -130,6 +130,13 @@ async def test_follow_ups_and_contacts_of_a_file_are_held_too_and_an_old_one_cou
     mark = f"审批跟进{uuid4().hex[:6]}"
     account = await customer.sales1.CreateAccount(account={"displayName": f"{mark}有限公司"})
     people = table(("客户", "姓名"), (account.display_name, f"钱{mark}"))
+    async with policy(customer, "customer.contacts.create", f'display_name = "孙{mark}"') as name:
+        cards = "".join(f"BEGIN:VCARD\nVERSION:3.0\nFN:{who}{mark}\nEND:VCARD\n" for who in "孙李")
+        answer = await customer.sales1.ImportContactVcards(text=cards, account=account.name)
+        assert [one.display_name for one in answer.contacts] == [f"李{mark}"]
+        (card,) = await held_by(customer, name)
+        assert [(one.reason, one.contact) for one in answer.skipped] == [("HELD_FOR_APPROVAL", card.target)]
+    await decide(customer, card, "Approved")
     async with policy(customer, "customer.contacts.create", "") as name:
         found = await checked(customer, customer.sales1, people, kind="CONTACTS")
         done = await ran(customer, customer.sales1, found)
@@ -144,6 +151,7 @@ async def test_follow_ups_and_contacts_of_a_file_are_held_too_and_an_old_one_cou
         return (await customer.sales1.ListContacts(q=f"钱{mark}")).contacts
 
     assert [one.name for one in await customer.eventually(known)] == [contact.target]
+    assert (await customer.sales1.GetContact(name=card.target)).account == account.name
     words = "谈了新的设备和明年的采购计划，双方都很满意"
     talks = table(("客户", "方式", "时间", "内容"), (account.display_name, "电话", "2026-01-05 10:00", words))
     async with policy(customer, "customer.interactions.create", "") as name:

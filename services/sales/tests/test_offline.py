@@ -11,11 +11,12 @@ import pytest
 from crm.sales.v1 import pb
 from crmkit.auth import system
 from crmkit.mapping import read_date
+from crmkit.tables import HeldAction
 from crmkit.testing import Refused, Service
 from sales.engine import Given, Line, Party, Policy, Price, run
 from sales.jobs import print_quotes
 from sales.model.quote import Quote
-from sqlalchemy import text
+from sqlalchemy import select, text
 
 Made = Callable[..., Awaitable[Any]]
 DAYS = {"year": 2027, "month": 12, "day": 31}
@@ -135,6 +136,40 @@ async def test_a_device_estimates_from_a_snapshot_and_the_server_lists_what_diff
 
 
 @pytest.mark.capability("s.discount")
+@pytest.mark.capability("a.approval")
+async def test_what_a_device_sends_later_is_held_like_what_is_typed_and_asks_once(
+    sales: Service, product: Made, account: Made
+) -> None:
+    goods, customer = await product(), await account()
+    quote = {"account": customer, "currency": "CNY", "lines": [{"product": goods.name, "quantity": "3"}]}
+    key, sent = f"approvalPolicy.{uuid4()}", uuid4().hex
+    async with sales.parts.configuration() as config:
+        rule = {"action": "sales.quotes.create", "condition": f'account = "{customer}"', "priority": 1}
+        await config.put(key, rule)
+        await sales.eventually(lambda: sales.running.config.get(key))
+        for _ in range(2):
+            with pytest.raises(Refused) as refused:
+                await sales.sales1.SyncQuote(quote=quote, requestId=sent)
+            assert refused.value.reason == "HELD_FOR_APPROVAL"
+        await config.delete(key)
+        await sales.eventually(lambda: sales.running.config.get(key) is None)
+    async with sales.running.sessions() as session:
+        mine = select(HeldAction).where(HeldAction.policy == key.partition(".")[2])
+        (held,) = await session.scalars(mine)
+    asked = await sales.facts("crm.sales.v1.ActionHeld")
+    (fact,) = [one for one in asked if one["heldAction"] == str(held.id)]
+    assert (fact["target"], fact["facts"]["account"]) == (held.target, customer)
+    assert not (await sales.sales1.ListQuotes(filter=f'account = "{customer}"')).quotes
+    approval = {"name": f"approvals/{uuid4()}", "heldAction": str(held.id)}
+    await sales.tell("crm.workspace.v1.ApprovalApproved", {"approval": approval}, approval["name"])
+
+    async def made() -> Any:
+        return (await sales.sales1.ListQuotes(filter=f'account = "{customer}"')).quotes
+
+    (one,) = await sales.eventually(made)
+    assert (one.name, one.lines[0].quantity) == (held.target, "3")
+
+
 async def test_the_rate_of_a_tax_code_is_that_of_billing_on_the_day_and_stays_with_the_version(
     sales: Service, product: Made, account: Made
 ) -> None:

@@ -130,17 +130,45 @@ async def test_only_the_requester_withdraws_and_only_before_a_vote(
     assert (await workspace.client("finance").ApproveApproval(name=second.name)).state == pb.Approval.APPROVED
 
 
-async def test_of_two_who_decide_at_once_one_counts(workspace: Service, office: Any, gate: Gate) -> None:
+@pytest.mark.capability("a.approval")
+async def test_of_two_who_decide_at_once_one_counts_and_the_action_runs_once_within_a_moment(
+    workspace: Service, office: Any, gate: Gate
+) -> None:
     people = [workspace.person("zong").employee, workspace.person("finance").employee]
     await gate.policy(approvers=people, mode="ANY")
+    zong, finance = workspace.client("zong"), workspace.client("finance")
+    taken: list[float] = []
+    for _ in range(5):
+        made, approval = await gate.held()
+        begun = time.monotonic()
+        outcomes = await asyncio.gather(
+            zong.ApproveApproval(name=approval.name),
+            finance.ApproveApproval(name=approval.name),
+            return_exceptions=True,
+        )
+        assert [one.reason for one in outcomes if isinstance(one, Refused)] == ["ALREADY_DECIDED"]
+        assert [one.state for one in outcomes if not isinstance(one, BaseException)] == [pb.Approval.APPROVED]
+
+        async def closed(name: str = made.name) -> Any:
+            now = await workspace.admin.GetDepartment(name=name)
+            return now if now.state == pb.Department.CLOSED else None
+
+        department = await workspace.eventually(closed)
+        taken.append(time.monotonic() - begun)
+        await gate.ends(approval, pb.Approval.EXECUTED)
+        # Held and freed it has no other version; closed it has one more, and only one.
+        assert int(department.etag) == int(made.etag) + 1
+        ended = await workspace.facts("crm.workspace.v1.HeldActionEnded", made.name)
+        assert [one["outcome"] for one in ended] == ["EXECUTED"]
+    # The figure is 1 s; on a busy machine it is only told apart from what waits for a clock.
+    assert min(taken) < 5, taken
     _, approval = await gate.held()
     outcomes = await asyncio.gather(
-        workspace.client("zong").ApproveApproval(name=approval.name),
-        workspace.client("finance").ReturnApproval(name=approval.name, reason=REASON),
+        zong.ApproveApproval(name=approval.name),
+        finance.ReturnApproval(name=approval.name, reason=REASON),
         return_exceptions=True,
     )
-    refused = [outcome for outcome in outcomes if isinstance(outcome, Refused)]
-    assert [one.reason for one in refused] == ["ALREADY_DECIDED"]
+    assert [one.reason for one in outcomes if isinstance(one, Refused)] == ["ALREADY_DECIDED"]
 
 
 async def test_superiors_decide_and_a_frozen_one_is_replaced(
