@@ -4,6 +4,8 @@ import type { Json } from "@/api/client";
 export interface AdviceProps {
   /** What the form holds at the moment. */
   values: Json;
+  /** Fills in what is proposed. */
+  put: (values: Json) => void;
 }
 
 /** What is told beside a form while one types, by the `advice` of its screen. */

@@ -172,7 +172,10 @@ export function RecordForm({
   const adviceBelow = screenOf(resource.collection).adviceBelow === true;
   const advice = Advice && (
     <Suspense fallback={null}>
-      <Advice values={values} />
+      <Advice
+        values={values}
+        put={(given) => Object.entries(given).forEach(([name, value]) => change(name, value))}
+      />
     </Suspense>
   );
 

@@ -14,3 +14,19 @@ export function wallTime(instant: string | Date, zone: string): string {
 }
 
 export const ownZone = (): string => Intl.DateTimeFormat().resolvedOptions().timeZone;
+
+/** The instant at which the clock on the wall of a zone shows that time. */
+export function instantOf(wall: string, zone: string): Date {
+  const wanted = Date.parse(`${wall}Z`);
+  const off = (instant: number) => Date.parse(`${wallTime(new Date(instant), zone)}Z`) - instant;
+  // The offset at the first guess may be that before a change of clocks; the second is right.
+  return new Date(wanted - off(wanted - off(wanted)));
+}
+
+/** "Asia/Shanghai (GMT+8)". */
+export function zoneName(zone: string, locale: string, at = new Date()): string {
+  const offset = new Intl.DateTimeFormat(locale, { timeZone: zone, timeZoneName: "shortOffset" })
+    .formatToParts(at)
+    .find(({ type }) => type === "timeZoneName")?.value;
+  return offset ? `${zone} (${offset})` : zone;
+}

@@ -1,20 +1,17 @@
 import { LeftOutlined, RightOutlined } from "@ant-design/icons";
-import type { DatesSetArg, EventDropArg, EventInput } from "@fullcalendar/core";
+import type { DatesSetArg, EventApi, EventInput } from "@fullcalendar/core";
 import dayGrid from "@fullcalendar/daygrid";
-import interaction, { type EventResizeDoneArg } from "@fullcalendar/interaction";
+import interaction from "@fullcalendar/interaction";
 import list from "@fullcalendar/list";
 import FullCalendar from "@fullcalendar/react";
 import timeGrid from "@fullcalendar/timegrid";
 import { useQuery, useQueryClient } from "@tanstack/react-query";
-import { Modal } from "antd";
 import { useCallback, useMemo, useRef, useState } from "react";
 import { useNavigate, useSearchParams } from "react-router";
-import { act, get, request } from "@/api/client";
-import { ApiError } from "@/api/errors";
-import type { Schema } from "@/api/schema";
+import { get } from "@/api/client";
 import { leads, may } from "@/api/session";
 import { useText } from "@/i18n";
-import { type DateJson, toIso } from "@/kit/dates";
+import { type DateJson, dated, toIso } from "@/kit/dates";
 import { send } from "@/kit/commands";
 import { Page } from "@/kit/page";
 import { firstPageQuery, titleOf, useReferences, useResource, useSession } from "@/kit/queries";
@@ -24,18 +21,26 @@ import { ErrorNote } from "@/kit/states";
 import { tell } from "@/kit/toasts";
 import { messageOf } from "@/kit/verbs";
 import { useNarrow } from "@/kit/viewport";
-import { ownZone, wallTime } from "@/kit/zones";
+import { ownZone, wallTime, zoneName } from "@/kit/zones";
+import { ClashDialog } from "./clash-dialog";
+import { dayAfter, isClash, moveDates, type Instance, type OneDate, type Range, type Span } from "./dates";
+import { EventDrawer } from "./event-drawer";
+import { instancesQuery } from "./instances";
+import { RangeDialog } from "./range-dialog";
+import { TeamTable } from "./team-table";
 import zh from "@fullcalendar/core/locales/zh-cn";
 import en from "@fullcalendar/core/locales/en-gb";
 
-type Instance = Schema<"workspace.CalendarInstance">;
-
 interface Move {
+  date: OneDate;
+  to: Span;
+  revert: () => void;
+}
+
+/** What stands behind an event of the grid. */
+interface Props {
   event: string;
   occurrence: string;
-  start: Date;
-  end: Date;
-  revert: () => void;
 }
 
 const VIEWS: Record<string, string> = {
@@ -43,6 +48,7 @@ const VIEWS: Record<string, string> = {
   week: "timeGridWeek",
   month: "dayGridMonth",
   list: "listMonth",
+  team: "",
 };
 const PLUGINS = [dayGrid, timeGrid, list, interaction];
 const LOCALES = [zh, en];
@@ -62,24 +68,20 @@ export function CalendarPage() {
   const calendar = useRef<FullCalendar>(null);
   const [title, setTitle] = useState("");
   const [people, setPeople] = useState<string[]>([]);
-  const [asking, setAsking] = useState<{ move: Move; message: string }>();
-  const view = params.get("view") ?? (narrow ? "day" : "week");
+  const [dropped, setDropped] = useState<Move>();
+  const [clash, setClash] = useState<{ move: Move; which: Range; message: string }>();
+  const asked = params.get("view") ?? "";
+  const view = Object.hasOwn(VIEWS, asked) ? asked : narrow ? "day" : "week";
+  const days = narrow ? 1 : 7;
+  const date = params.get("date") || wallTime(new Date(), ownZone()).slice(0, 10);
+  const first = narrow ? date : mondayOf(date);
   const team = params.get("team") === "1";
+  const shownDate = params.get("event") ?? "";
   const put = (key: string, value: string) =>
     setParams((before) => withKey(before, key, value), { replace: true });
 
-  const query = new URLSearchParams({
-    fromTime: range?.from ?? "",
-    toTime: range?.to ?? "",
-    ...(team ? { team: "true" } : {}),
-  });
-  people.forEach((person) => query.append("employees", person));
   const found = useQuery({
-    queryKey: ["list", "calendarEvents", "query", query.toString()],
-    queryFn: async () =>
-      ((await (await request(`/v1/calendarEvents:query?${query}`)).json()) as { instances?: Instance[] })
-        .instances ?? [],
-    enabled: range !== undefined,
+    ...instancesQuery({ from: range?.from ?? "", to: range?.to ?? "", people, team }),
     placeholderData: (before) => before,
   });
   const open = '(state = "OPEN" OR state = "IN_PROGRESS" OR state = "BLOCKED")';
@@ -114,46 +116,50 @@ export function CalendarPage() {
       id: `${one.event}@${one.occurrence}@${one.employee}`,
       title: several && names[who] ? `${names[who]} · ${title}` : title,
       start: one.startDate || one.startTime || "",
-      end: one.endDate || one.endTime || "",
+      // The grid takes the end of whole days as the day after the last.
+      end: one.endDate ? dayAfter(one.endDate) : one.endTime || "",
       allDay: Boolean(one.startDate),
       color: COLOURS[Math.max(0, who) % COLOURS.length] ?? "",
       classNames: one.state === "CANCELLED" ? ["event-off"] : !one.displayName ? ["event-busy"] : [],
       editable: Boolean(one.event) && one.employee === session.employee && one.state === "SCHEDULED",
-      extendedProps: { event: one.event, occurrence: one.series ? one.occurrence : "" },
+      extendedProps: {
+        event: one.event,
+        occurrence: one.series ? one.occurrence : "",
+      } satisfies Partial<Props>,
     };
   });
 
-  const move = async (change: Move, accepted = false) => {
+  const move = async (change: Move, which: Range, accepted = false) => {
     try {
-      const record = await get(change.event);
-      const zone = String(record["timeZone"] || ownZone());
-      await act(
-        change.event,
-        "move",
-        {
-          start: wallTime(change.start, zone),
-          end: wallTime(change.end, zone),
-          ...(change.occurrence ? { occurrence: change.occurrence } : {}),
-          ...(accepted ? { acceptConflicts: true } : {}),
-        },
-        record.etag,
-      );
+      await moveDates(change.date, change.to, which, accepted);
       tell(t("calendar.moved"));
     } catch (error) {
-      if (error instanceof ApiError && error.reason === "SCHEDULE_CONFLICT" && !accepted)
-        return setAsking({ move: change, message: error.message });
+      if (isClash(error) && !accepted) return setClash({ move: change, which, message: messageOf(error) });
       change.revert();
       tell(t("calendar.notMoved"), "bad", { detail: messageOf(error) });
     } finally {
       void client.invalidateQueries({ queryKey: ["list", "calendarEvents"] });
+      void client.invalidateQueries({ queryKey: ["record", change.date.event] });
     }
   };
-  const dropped = ({ event, revert }: EventDropArg | EventResizeDoneArg) => {
-    const { event: name, occurrence } = event.extendedProps as { event: string; occurrence: string };
-    if (!event.start || !event.end) return revert();
-    void move({ event: name, occurrence, start: event.start, end: event.end, revert });
+  const drop = async (event: EventApi, before: EventApi | null, revert: () => void) => {
+    const { event: name, occurrence } = event.extendedProps as Props;
+    const zone = String(((await get(name))["timeZone"] as string | undefined) || ownZone());
+    const to = spanIn(zone, event);
+    const was = spanIn(zone, before ?? event);
+    // What takes whole days cannot be drawn into the hours, nor the other way round.
+    if (!to || !was || to.start.includes("T") !== was.start.includes("T")) return revert();
+    const change = { date: { event: name, occurrence, ...was }, to, revert };
+    if (occurrence) setDropped(change);
+    else void move(change, "ONE");
   };
-  const go = (to: "prev" | "next" | "today") => calendar.current?.getApi()[to]();
+  const go = (to: "prev" | "next" | "today") => {
+    const by = to === "prev" ? -days : days;
+    if (view === "team") put("date", to === "today" ? "" : dayAfter(date, by));
+    else calendar.current?.getApi()[to]();
+  };
+  const show = (event: string, occurrence: string, span: Span) =>
+    put("event", [event, occurrence, span.start, span.end].join("@"));
   const shown = useCallback(
     (dates: DatesSetArg) => {
       const [from, to] = [dates.start.toISOString(), dates.end.toISOString()];
@@ -186,7 +192,9 @@ export function CalendarPage() {
           <Segmented
             label={t("list.views")}
             value={view}
-            options={Object.keys(VIEWS).map((key) => ({ key, title: t(`calendar.${key}`) }))}
+            options={Object.keys(VIEWS)
+              .filter((key) => key !== "team" || leads(session))
+              .map((key) => ({ key, title: t(`calendar.${key}`) }))}
             onChange={(key) => put("view", key)}
           />
           {mayCreate && (
@@ -211,16 +219,17 @@ export function CalendarPage() {
         <button type="button" className="chip" aria-label={t("calendar.after")} onClick={() => go("next")}>
           <RightOutlined />
         </button>
-        <h2 role="status">{title}</h2>
+        <h2 role="status">{view === "team" ? spanTitle(first, days, language) : title}</h2>
+        <span className="faint">{t("calendar.zone", { zone: zoneName(ownZone(), language) })}</span>
         <span className="grow" />
-        {leads(session) && (
+        {leads(session) && view !== "team" && (
           <button
             type="button"
             className="chip"
             aria-pressed={team}
             onClick={() => put("team", team ? "" : "1")}
           >
-            {t("calendar.team")}
+            {t("calendar.overlay")}
           </button>
         )}
         <div className="calendar-people">
@@ -248,59 +257,110 @@ export function CalendarPage() {
         )}
       </div>
       {found.isError && <ErrorNote error={found.error} onRetry={() => void found.refetch()} />}
-      <div className="card calendar">
-        <FullCalendar
-          key={`${view}-${language}`}
-          plugins={PLUGINS}
-          locales={LOCALES}
-          locale={language === "en" ? "en-gb" : "zh-cn"}
-          initialView={VIEWS[view] ?? "timeGridWeek"}
-          {...(params.get("date") ? { initialDate: params.get("date") ?? "" } : {})}
-          ref={calendar}
-          headerToolbar={false}
-          // The cell would be called by its day alone, not by what stands in it.
-          dayCellDidMount={({ el }) => el.removeAttribute("aria-labelledby")}
-          height="100%"
-          nowIndicator
-          selectable={mayCreate}
-          selectMirror
-          longPressDelay={300}
-          scrollTime="08:00:00"
-          slotDuration="00:30:00"
-          expandRows
-          dayMaxEvents={4}
-          events={[...events, ...dueTasks]}
-          datesSet={shown}
-          select={({ start, end, allDay }) => create(start, end, allDay)}
-          eventClick={({ event }) => {
-            const name = (event.extendedProps as { event?: string }).event;
-            if (name) void navigate(`/${name}`);
-          }}
-          eventDrop={dropped}
-          eventResize={dropped}
+      {view === "team" ? (
+        <TeamTable
+          from={first}
+          days={days}
+          people={people}
+          onOpen={(one) =>
+            show(one.event ?? "", one.series ? (one.occurrence ?? "") : "", spanOfInstance(one))
+          }
         />
-      </div>
-      {asking && (
-        <Modal
-          open
-          title={t("calendar.conflict")}
-          okText={t("calendar.moveAnyway")}
-          cancelText={t("action.cancel")}
-          onOk={() => {
-            setAsking(undefined);
-            void move(asking.move, true);
+      ) : (
+        <div className="card calendar">
+          <FullCalendar
+            key={`${view}-${language}`}
+            plugins={PLUGINS}
+            locales={LOCALES}
+            locale={language === "en" ? "en-gb" : "zh-cn"}
+            initialView={VIEWS[view] ?? "timeGridWeek"}
+            {...(params.get("date") ? { initialDate: params.get("date") ?? "" } : {})}
+            ref={calendar}
+            headerToolbar={false}
+            // The cell would be called by its day alone, not by what stands in it.
+            dayCellDidMount={({ el }) => el.removeAttribute("aria-labelledby")}
+            height="100%"
+            nowIndicator
+            selectable={mayCreate}
+            selectMirror
+            longPressDelay={300}
+            scrollTime="08:00:00"
+            slotDuration="00:30:00"
+            expandRows
+            dayMaxEvents={4}
+            events={[...events, ...dueTasks]}
+            datesSet={shown}
+            select={({ start, end, allDay }) => create(start, end, allDay)}
+            eventClick={({ event }) => {
+              const { event: name, occurrence } = event.extendedProps as Props;
+              const span = spanIn(ownZone(), event);
+              if (name.startsWith("calendarEvents/") && span) show(name, occurrence, span);
+              else if (name) void navigate(`/${name}`);
+            }}
+            eventDrop={({ event, oldEvent, revert }) => void drop(event, oldEvent, revert)}
+            eventResize={({ event, oldEvent, revert }) => void drop(event, oldEvent, revert)}
+          />
+        </div>
+      )}
+      {shownDate && <Shown text={shownDate} onClose={() => put("event", "")} />}
+      {dropped && (
+        <RangeDialog
+          title={t("calendar.move")}
+          series
+          onOk={(which) => {
+            setDropped(undefined);
+            void move(dropped, which);
           }}
           onCancel={() => {
-            asking.move.revert();
-            setAsking(undefined);
+            dropped.revert();
+            setDropped(undefined);
           }}
-        >
-          <p>{asking.message}</p>
-        </Modal>
+        />
+      )}
+      {clash && (
+        <ClashDialog
+          message={clash.message}
+          onAccept={() => {
+            setClash(undefined);
+            void move(clash.move, clash.which, true);
+          }}
+          onCancel={() => {
+            clash.move.revert();
+            setClash(undefined);
+          }}
+        />
       )}
     </Page>
   );
 }
+
+/** The date that the address names: its event, which of the series, and its time on one's own wall. */
+function Shown({ text, onClose }: { text: string; onClose: () => void }) {
+  const [event = "", occurrence = "", start = "", end = ""] = text.split("@");
+  return <EventDrawer key={text} date={{ event, occurrence, start, end }} onClose={onClose} />;
+}
+
+/** When something lies in the grid: on the wall of a zone, or its first and last day. */
+function spanIn(zone: string, { start, end, allDay }: EventApi): Span | undefined {
+  if (!start) return undefined;
+  const last = end ?? (allDay ? new Date(start.getTime() + 86_400_000) : undefined);
+  if (!last) return undefined;
+  if (!allDay) return { start: wallTime(start, zone), end: wallTime(last, zone) };
+  return { start: wallTime(start, ownZone()).slice(0, 10), end: dayAfter(wallTime(last, ownZone()), -1) };
+}
+
+const spanOfInstance = (one: Instance): Span =>
+  one.startDate
+    ? { start: one.startDate, end: one.endDate || one.startDate }
+    : { start: wallTime(one.startTime ?? "", ownZone()), end: wallTime(one.endTime ?? "", ownZone()) };
+
+const spanTitle = (first: string, days: number, language: string) =>
+  new Intl.DateTimeFormat(dated(language), { dateStyle: "long", timeZone: "UTC" }).formatRange(
+    new Date(`${first}T00:00Z`),
+    new Date(`${dayAfter(first, days - 1)}T00:00Z`),
+  );
+
+const mondayOf = (day: string) => dayAfter(day, -((new Date(`${day}T00:00Z`).getUTCDay() + 6) % 7));
 
 function withKey(before: URLSearchParams, key: string, value: string): URLSearchParams {
   const next = new URLSearchParams(before);
