@@ -31,7 +31,18 @@ from sqlalchemy import MetaData, QueuePool, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine, async_sessionmaker, create_async_engine
 
-from crmkit import copies, departments, dictionaries, erasure, handing, merging, scope, telemetry, transfer
+from crmkit import (
+    copies,
+    departments,
+    dictionaries,
+    erasure,
+    handing,
+    merging,
+    numberchecks,
+    scope,
+    telemetry,
+    transfer,
+)
 from crmkit.approvals import Policies
 from crmkit.auth import Caller, Directory, Verifier, system
 from crmkit.background import ended, settle
@@ -164,6 +175,7 @@ class Running:
                 **transfer.KINDS,
                 **dictionaries.KINDS,
                 **departments.KINDS,
+                **numberchecks.KINDS,
                 **erasure.KINDS,
                 **merging.KINDS,
                 **handing.KINDS,
@@ -188,6 +200,7 @@ class Running:
             on_bulk_cancelled,
             on_dictionary_item_merged,
             departments.on_department_merged,
+            numberchecks.on_numbers_asked,
             erasure.empty_personal_fields,
             *merging.HANDLERS,
             *handing.HANDLERS,

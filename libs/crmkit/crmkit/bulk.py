@@ -133,7 +133,7 @@ async def create_many(
         call.own(row)
     described = model.described
     if described.rule.number:
-        without = [row.department for row in rows if not row.number]
+        without = [row for row in rows if not row.number]
         numbers = await numbering.draw_many(call, described, without)
         for row in rows:
             row.number = row.number or numbers.pop(0)

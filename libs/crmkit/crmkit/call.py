@@ -279,7 +279,7 @@ class Call:
         """Gives the row its human number, unless it has one: for verbs of resources whose drafts have none."""
         if not row.number:
             series = "/".join(str(getattr(row, name)) for name in row.described.rule.number_per)
-            row.number = await numbering.draw(self, row.described, series, row.department)
+            row.number = await numbering.draw(self, row.described, series, row.department, row)
 
     def own(self, row: Resource) -> None:
         """Says of a new row whose it is and when it was made."""

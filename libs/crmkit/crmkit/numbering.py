@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, field
+from datetime import datetime, tzinfo
 from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
 
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -21,9 +22,10 @@ from crmkit.tables import NumberCounter
 
 if TYPE_CHECKING:
     from crmkit.call import Call
+    from crmkit.resource import Resource
 
 BLOCK = 50
-_PART = re.compile(r"\{(yyyy|yy|MM|dd|yyyyMM|yyyyMMdd|dept|seq(?::(\d+))?)\}")
+PART = re.compile(r"\{(yyyy|yy|MM|dd|yyyyMM|yyyyMMdd|dept|dict:([a-z][a-z0-9_]*)|seq(?::(\d{1,2}))?)\}")
 _YEARS, _MONTHS, _DAYS = (
     {"yyyy", "yy", "yyyyMM", "yyyyMMdd"},
     {"MM", "yyyyMM", "yyyyMMdd"},
@@ -40,21 +42,36 @@ _BEGINS: dict[str, dict[str, str]] = {
     "MONTH": {**_YEARLY, "MM": "%m", "yyyyMM": "%Y%m", "yyyyMMdd": "%Y%m"},
     "DAY": _FORMATS,
 }
-# The department of whoever has none, or one without a code.
+# The department of whoever has none, or one without a code; the entry of a field that is empty.
 NO_DEPARTMENT = "00"
 
 
 def valid(pattern: str, reset: str = "") -> bool:
     """True for a pattern of known parts with one counter whose numbers differ whenever it starts anew."""
-    parts = [match[1] for match in _PART.finditer(pattern)]
+    parts = [match[1] for match in PART.finditer(pattern)]
     counters = sum(part.startswith("seq") for part in parts)
     told = all(needed & set(parts) for needed in _NEEDED.get(reset, ()))
-    return counters == 1 and told and not set("{}") & set(_PART.sub("", pattern))
+    return counters == 1 and told and not set("{}") & set(PART.sub("", pattern))
 
 
-def example(pattern: str, now: datetime, sequence: int = 42, department: str = "D01") -> str:
-    """What the pattern gives at that time."""
-    return _render(pattern, now, sequence, department)
+def chosen(pattern: str) -> list[str]:
+    """The fields of the record whose dictionary entries stand in its number."""
+    return [match[2] for match in PART.finditer(pattern) if match[2]]
+
+
+def begins(part: str, reset: str) -> str | None:
+    """What of a part of the pattern begins a counter: a form of the date, "" for nothing, None for all of it."""
+    if reset not in _BEGINS:
+        return None
+    return _BEGINS[reset].get(part, "")
+
+
+def example(
+    pattern: str, now: datetime, sequence: int = 42, department: str = "D01", zone: tzinfo = ZONE
+) -> str:
+    """What the pattern gives at that time; an entry of a dictionary is called by its field."""
+    entries = {name: name.upper() for name in chosen(pattern)}
+    return render(pattern, now, sequence, department, zone, entries)
 
 
 @dataclass(frozen=True)
@@ -67,31 +84,44 @@ class Counting:
     start: int
     department: str
     now: datetime
+    zone: tzinfo = ZONE
+    entries: Mapping[str, str] = field(default_factory=dict[str, str])
 
     @property
     def period(self) -> str:
         """What the counter counts within."""
         if self.reset not in _BEGINS:
-            return _render(self.pattern, self.now, None, self.department)
-        return _render(self.pattern, self.now, None, "", _BEGINS[self.reset])
+            return render(self.pattern, self.now, None, self.department, self.zone, self.entries)
+        return render(self.pattern, self.now, None, "", self.zone, {}, _BEGINS[self.reset])
 
     def number(self, sequence: int) -> str:
         """The number of that place."""
-        return _render(self.pattern, self.now, sequence, self.department)
+        return render(self.pattern, self.now, sequence, self.department, self.zone, self.entries)
 
 
-def _rule(call: Call, described: Described, department: str) -> Counting:
+def gap_free(call: Call, described: Described) -> bool:
+    """Whether the numbers of the collection have no gaps, by the live rule or the declared one."""
+    live: dict[str, Any] = call.config(f"numberRule.{described.collection}") or {}
+    return bool(live.get("gapFree", described.rule.gap_free))
+
+
+def _rule(call: Call, described: Described, department: str, row: Resource | None = None) -> Counting:
     live: dict[str, Any] = call.config(f"numberRule.{described.collection}") or {}
     entry = call.entry(department)
+    pattern = live.get("pattern") or described.rule.number
     return Counting(
-        live.get("pattern") or described.rule.number, bool(live.get("gapFree", described.rule.gap_free)),
+        pattern, gap_free(call, described),
         live.get("reset", ""), int(live.get("start") or 1), entry.get("code") or NO_DEPARTMENT, call.now,
+        ZoneInfo(live["timeZone"]) if live.get("timeZone") else ZONE,
+        {name: str(getattr(row, name, "") or NO_DEPARTMENT) for name in chosen(pattern)},
     )  # fmt: skip
 
 
-async def draw(call: Call, described: Described, series: str = "", department: str = "") -> str:
+async def draw(
+    call: Call, described: Described, series: str = "", department: str = "", row: Resource | None = None
+) -> str:
     """The next number of the resource in the series, by the live rule or the declared one."""
-    rule = _rule(call, described, department)
+    rule = _rule(call, described, department, row)
     counter = f"{described.collection}/{series}" if series else described.collection
     if rule.gap_free:
         return rule.number(await _advance(call.db, counter, rule, 1))
@@ -106,12 +136,14 @@ async def draw(call: Call, described: Described, series: str = "", department: s
     return rule.number(left.pop())
 
 
-async def draw_many(call: Call, described: Described, departments: Sequence[str]) -> list[str]:
-    """A number for each of the departments, a step for each counter."""
-    numbers: list[str] = [""] * len(departments)
-    for department in dict.fromkeys(departments):
-        places = [place for place, one in enumerate(departments) if one == department]
-        rule = _rule(call, described, department)
+async def draw_many(call: Call, described: Described, rows: Sequence[Resource]) -> list[str]:
+    """A number for each of the rows, a step for each counter."""
+    numbers: list[str] = [""] * len(rows)
+    counters: dict[tuple[str, ...], tuple[Counting, list[int]]] = {}
+    for place, row in enumerate(rows):
+        rule = _rule(call, described, row.department, row)
+        counters.setdefault((rule.department, *rule.entries.values()), (rule, []))[1].append(place)
+    for rule, places in counters.values():
         if rule.gap_free:
             last = await _advance(call.db, described.collection, rule, len(places))
         else:
@@ -129,27 +161,32 @@ async def _take(call: Call, counter: str, rule: Counting, by: int) -> int:
 
 async def _advance(session: AsyncSession, counter: str, rule: Counting, by: int) -> int:
     first = rule.start - 1 + by
-    statement = insert(NumberCounter).values(rule=counter, period=rule.period, last=first)
+    statement = insert(NumberCounter).values(rule=counter, period=rule.period, last=first, first=rule.start)
     statement = statement.on_conflict_do_update(
         index_elements=["rule", "period"], set_={"last": NumberCounter.last + by}
     )
     return (await session.execute(statement.returning(NumberCounter.last))).scalar_one()
 
 
-def _render(
+def render(
     pattern: str,
     now: datetime,
     sequence: int | None,
     department: str,
+    zone: tzinfo,
+    entries: Mapping[str, str],
     formats: Mapping[str, str] = _FORMATS,
 ) -> str:
-    local = now.astimezone(ZONE)
+    """The pattern filled in; None as the sequence leaves its place empty."""
+    local = now.astimezone(zone)
 
     def part(match: re.Match[str]) -> str:
         if match[1] == "dept":
             return department
+        if match[2]:
+            return entries.get(match[2], "")
         if match[1].startswith("seq"):
-            return "" if sequence is None else f"{sequence:0{int(match[2] or 1)}d}"
+            return "" if sequence is None else f"{sequence:0{int(match[3] or 1)}d}"
         return local.strftime(formats.get(match[1], ""))
 
-    return _PART.sub(part, pattern)
+    return PART.sub(part, pattern)

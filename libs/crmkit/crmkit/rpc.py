@@ -340,6 +340,8 @@ def problem_of(error: BaseException) -> Problem:
         case StaleDataError():
             return Aborted("ETAG_MISMATCH")
         case DBAPIError() | PostgresError() | InterfaceError():
+            if _constraint(error).endswith("_number_key"):
+                return AlreadyExists("NUMBER_TAKEN")
             return _database_problem("08" if _is_lost(error) else _sqlstate(error))
         case OSError():
             return Unavailable("UNAVAILABLE")
@@ -369,6 +371,15 @@ def _is_lost(error: DBAPIError | PostgresError | InterfaceError) -> bool:
     return invalidated or any(
         words in str(error) for words in ("connection is closed", "connection was closed")
     )
+
+
+def _constraint(error: DBAPIError | PostgresError | InterfaceError) -> str:
+    """The constraint that a row breaks; empty where it is something else."""
+    origin = error.orig if isinstance(error, DBAPIError) else error
+    for one in (origin, getattr(origin, "__cause__", None)):
+        if found := getattr(one, "constraint_name", None):
+            return str(found)
+    return ""
 
 
 def _sqlstate(error: DBAPIError | PostgresError | InterfaceError) -> str:

@@ -179,13 +179,28 @@ class Replay(KitBase):
 
 
 class NumberCounter(KitBase):
-    """The last human number drawn by a rule in a period."""
+    """The first and the last human number drawn by a rule in a period."""
 
     __tablename__ = "number_counters"
 
     rule: Mapped[str] = mapped_column(primary_key=True)
     period: Mapped[str] = mapped_column(primary_key=True)
     last: Mapped[int] = mapped_column(BigInteger)
+    first: Mapped[int] = mapped_column(BigInteger, server_default="1")
+
+
+class NumberJump(KitBase):
+    """Human numbers that an administrator has passed over, and why."""
+
+    __tablename__ = "number_jumps"
+
+    rule: Mapped[str] = mapped_column(primary_key=True)
+    period: Mapped[str] = mapped_column(primary_key=True)
+    first: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    last: Mapped[int] = mapped_column(BigInteger)
+    reason: Mapped[str]
+    actor: Mapped[str]
+    time: Mapped[datetime] = mapped_column(DateTime(timezone=True))
 
 
 class CustomValue(KitBase):

@@ -13,6 +13,7 @@ from crmkit.call import Call
 from crmkit.catalog import resources
 from crmkit.events import Fact, listens
 from crmkit.mapping import read_date
+from crmkit.resource import parse_name
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.timestamp_pb2 import Timestamp
 from sqlalchemy import select
@@ -28,6 +29,7 @@ from workspace.model.calendar import CalendarEvent
 from workspace.model.department import Department, DepartmentVersion
 from workspace.model.employee import Employee
 from workspace.model.file import File
+from workspace.model.number_rule import NumberRule
 from workspace.model.plan import fill_plans
 from workspace.model.policy import Policy, policy_of
 from workspace.model.task import LIVE, Task, live_of
@@ -423,6 +425,14 @@ async def on_bulk_finished(event: common.BulkFinished, call: Call) -> None:
     await notify(call, [job.owner], "bulk", f"bulk:{job.name}", job.name, zh, en, job.reason)
 
 
+async def on_numbers_answered(event: common.NumbersAnswered, call: Call) -> None:
+    """What the owner of a collection says of its numbers."""
+    key = parse_name(event.number_rule, "numberRules")
+    rule = await call.find(NumberRule, NumberRule.id == key, lock=True)
+    if rule is not None:
+        await rule.answered(event, call)
+
+
 async def on_file_stored(event: common.FileStored, call: Call) -> None:
     """What a service has put into the store gets its record, attached to what it belongs to."""
     if not await call.find(File, File.id == UUID(event.file.name.partition("/")[2])):
@@ -523,5 +533,6 @@ CONSUMERS = [
     on_notice_raised,
     on_bulk_progressed,
     on_bulk_finished,
+    on_numbers_answered,
     on_file_stored,
 ]

@@ -223,7 +223,13 @@ async def _number_rule(rows: Sequence[NumberRule], call: Call) -> dict[str, Any]
     if not active:
         return None
     rule = active[0]
-    return {"pattern": rule.pattern, "gapFree": rule.gap_free, "reset": rule.reset, "start": rule.start}
+    return {
+        "pattern": rule.pattern,
+        "gapFree": rule.gap_free,
+        "reset": rule.reset,
+        "start": rule.start,
+        "timeZone": rule.time_zone,
+    }
 
 
 async def _custom_fields(rows: Sequence[CustomField], call: Call) -> dict[str, Any] | None:

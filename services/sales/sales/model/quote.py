@@ -122,7 +122,7 @@ class Quote(Resource, Base):
         check_currency(self.currency, "quote.currency")
         if not self.root:
             self.root, self.version_number = self.name, 1
-            self.number = f"{await draw(call, self.described)}-V1"
+            self.number = f"{await draw(call, self.described, department=self.department, row=self)}-V1"
             self._check_free_text(call)
         await self.complete(call)
 

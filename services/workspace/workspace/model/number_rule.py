@@ -1,17 +1,39 @@
 """How human numbers are made."""
 
+from collections.abc import Iterator
+from zoneinfo import ZoneInfo
+
+from crm.common.v1 import common_pb2 as common
+from crm.workspace.v1 import events_pb2 as events
 from crm.workspace.v1 import pb
 from crmkit import numbering
 from crmkit.call import Call
+from crmkit.describe import Described
 from crmkit.errors import FailedPrecondition
+from crmkit.listing import ZONE
+from crmkit.numberform import Form, form_of
 from crmkit.resource import Resource
 from sqlalchemy import Index, select, text
 from sqlalchemy.orm import Mapped
 
+from workspace import recurrence
 from workspace.model.base import Base
 from workspace.model.custom_field import check_collection
+from workspace.model.employee import check_reason
+from workspace.model.known_record import KnownRecord
 
 SHOWN_NUMBERS = 10
+KEPT_ADVANCES = 50
+# Longer holes are not looked through one by one for records that were deleted.
+LONGEST_HOLE = 50
+Finding = pb.NumberRule.Finding
+_KINDS = {"MISSING": Finding.MISSING, "DOUBLE": Finding.DOUBLE, "OUT_OF_ORDER": Finding.OUT_OF_ORDER}
+_REASONS = {
+    "": Finding.REASON_UNSPECIFIED,
+    "ADVANCED": Finding.ADVANCED,
+    "NOT_GAP_FREE": Finding.NOT_GAP_FREE,
+    "UNKNOWN": Finding.UNKNOWN,
+}
 
 
 class NumberRule(Resource, Base):
@@ -31,18 +53,20 @@ class NumberRule(Resource, Base):
     examples: Mapped[list[str]]
     reset: Mapped[str]
     start: Mapped[int]
+    time_zone: Mapped[str]
+    check: Mapped[pb.NumberRule.Check | None]
+    advances: Mapped[list[pb.NumberRule.Advance]]
     state: Mapped[str]
 
     async def creating(self, call: Call) -> None:
         """Begins as a draft."""
-        check_collection(self.collection)
         self.state = "DRAFT"
-        self._check(call)
+        self._complete(call)
 
     async def updating(self, call: Call, changed: frozenset[str]) -> None:
         """A rule in force is not changed but replaced."""
         self.check_state("DRAFT")
-        self._check(call)
+        self._complete(call)
 
     async def deleting(self, call: Call) -> None:
         """Only what was never in force goes."""
@@ -51,6 +75,8 @@ class NumberRule(Resource, Base):
     async def activate(self, call: Call) -> None:
         """Puts the rule into force in place of the one before it."""
         self.check_state("DRAFT", "RETIRED")
+        self._complete(call)
+        await self._check_free(call)
         rivals = select(NumberRule).where(
             NumberRule.collection == self.collection, NumberRule.state == "ACTIVE"
         )
@@ -64,11 +90,141 @@ class NumberRule(Resource, Base):
         self.check_state("ACTIVE")
         self.state = "RETIRED"
 
-    def _check(self, call: Call) -> None:
-        if not numbering.valid(self.pattern, self.reset):
+    def verify(self, call: Call) -> None:
+        """Asks the owner of the collection what is missing, double or out of order."""
+        asked = pb.NumberRule.Check()
+        asked.asked_time.FromDatetime(call.now)
+        self.check = asked
+        call.emit(events.NumbersAsked, number_rule=self, asked_time=call.now)
+
+    async def advance(self, next_number: str, series: str, reason: str, call: Call) -> None:
+        """Asks the owner of the collection to go on from a higher number."""
+        self.check_state("ACTIVE")
+        reason, form = check_reason(reason), self._form(call)
+        wanted = form.place(next_number)
+        if wanted is None:
             raise FailedPrecondition("NUMBER_PATTERN_INVALID")
-        self.example = numbering.example(self.pattern, call.now)
+        number = KnownRecord.record["number"].astext
+        fitting = select(number).where(
+            KnownRecord.name.startswith(f"{self.collection}/"), number.regexp_match(form.expression)
+        )
+        for known in await call.db.scalars(fitting) if not series else ():
+            period, place = form.place(known) or ("", 0)
+            if period == wanted[0] and place >= wanted[1]:
+                raise FailedPrecondition("NUMBER_BACKWARDS", number=known)
+        asked = pb.NumberRule.Advance(actor=call.caller.actor, next_number=next_number, reason=reason)
+        asked.time.FromDatetime(call.now)
+        self.advances = [asked, *self.advances][:KEPT_ADVANCES]
+        call.emit(
+            events.NumbersAsked,
+            number_rule=self,
+            asked_time=call.now,
+            next_number=next_number,
+            series=series,
+            reason=reason,
+        )
+
+    async def answered(self, answer: common.NumbersAnswered, call: Call) -> None:
+        """Keeps what the owner of the collection says."""
+        if answer.advance:
+            self.advances = [_ended(one, answer) for one in self.advances]
+        elif self.check is not None and self.check.asked_time == answer.asked_time:
+            found = pb.NumberRule.Check(
+                asked_time=answer.asked_time,
+                numbers=answer.numbers,
+                strangers=answer.strangers,
+            )
+            found.time.FromDatetime(call.now)
+            for told in answer.findings:
+                found.findings.extend(await self._explained(told, call))
+            unsaid = (Finding.UNKNOWN, Finding.NOT_GAP_FREE)
+            found.missing = sum(one.count for one in found.findings if one.reason in unsaid)
+            self.check = found
+
+    async def _explained(self, told: common.NumberFinding, call: Call) -> list[Finding]:
+        """The finding, cut where records of some of its numbers are known to have been deleted."""
+        whole = Finding(
+            kind=_KINDS[told.kind], series=told.series, first=told.first, last=told.last, count=told.count,
+            reason=_REASONS[told.reason], note=told.note,
+        )  # fmt: skip
+        form = self._form(call)
+        place = form.place(told.first)
+        if told.kind != "MISSING" or told.reason == "ADVANCED" or place is None or told.count > LONGEST_HOLE:
+            return [whole]
+        numbers = [form.beside(told.first, place[1] + step) for step in range(told.count)]
+        known = KnownRecord.record["number"].astext
+        gone = select(known).where(
+            KnownRecord.name.startswith(f"{self.collection}/"), KnownRecord.deleted, known.in_(numbers)
+        )
+        deleted = set(await call.db.scalars(gone))
+        found: list[Finding] = []
+        for number in numbers:
+            reason = Finding.DELETED if number in deleted else _REASONS[told.reason]
+            if not found or found[-1].reason != reason:
+                found.append(
+                    Finding(kind=_KINDS[told.kind], series=whole.series, first=number, reason=reason)
+                )
+            found[-1].last, found[-1].count = number, found[-1].count + 1
+        return found
+
+    def _form(self, call: Call) -> Form:
+        return form_of(call, check_collection(self.collection), self.pattern, self.reset)
+
+    def _complete(self, call: Call) -> None:
+        described = check_collection(self.collection)
+        if not numbering.valid(self.pattern, self.reset) or not all(_entries(self.pattern, described)):
+            raise FailedPrecondition("NUMBER_PATTERN_INVALID")
+        state = described.fields.get("state")
+        if (
+            self.gap_free
+            and not described.rule.number_later
+            and state is not None
+            and "DRAFT" in state.enum_numbers
+        ):
+            raise FailedPrecondition("GAP_FREE_ON_CREATE", collection=self.collection)
+        zone = ZoneInfo(recurrence.check_zone(self.time_zone)) if self.time_zone else ZONE
+        self.example = numbering.example(self.pattern, call.now, zone=zone)
         first = self.start or 1
         self.examples = [
-            numbering.example(self.pattern, call.now, first + step) for step in range(SHOWN_NUMBERS)
+            numbering.example(self.pattern, call.now, first + step, zone=zone)
+            for step in range(SHOWN_NUMBERS)
         ]
+
+    async def _check_free(self, call: Call) -> None:
+        """NUMBER_COLLISION where records have what a new counter would give; one that is there goes on."""
+        described = check_collection(self.collection)
+        form = Form(self.pattern, self.reset)
+        before = select(NumberRule).where(
+            NumberRule.collection == self.collection, NumberRule.state != "DRAFT"
+        )
+        forms = [Form(rule.pattern, rule.reset) for rule in await call.db.scalars(before)]
+        if described.rule.number:
+            forms.append(Form(described.rule.number))
+        if form.counters in {one.counters for one in forms}:
+            return
+        zone = ZoneInfo(self.time_zone) if self.time_zone else ZONE
+        soon = list(form.soon(call.now, self.start or 1, SHOWN_NUMBERS, zone))
+        number = KnownRecord.record["number"].astext
+        taken = select(number).where(
+            KnownRecord.name.startswith(f"{self.collection}/"),
+            ~KnownRecord.deleted,
+            number.regexp_match("|".join(soon)),
+        )
+        if (one := await call.db.scalar(taken.limit(1))) is not None:
+            raise FailedPrecondition("NUMBER_COLLISION", number=one)
+
+
+def _entries(pattern: str, described: Described) -> Iterator[bool]:
+    """Whether each field that stands in the pattern holds one entry of a dictionary."""
+    for name in numbering.chosen(pattern):
+        field = described.fields.get(name)
+        yield field is not None and field.kind == "text" and bool(field.rule.dictionary)
+
+
+def _ended(one: pb.NumberRule.Advance, answer: common.NumbersAnswered) -> pb.NumberRule.Advance:
+    if one.time != answer.asked_time:
+        return one
+    ended = pb.NumberRule.Advance()
+    ended.CopyFrom(one)
+    ended.done, ended.refused = not answer.refused, answer.refused
+    return ended

@@ -176,7 +176,19 @@ def upgrade() -> None:
         sa.Column("rule", sa.Text(), nullable=False),
         sa.Column("period", sa.Text(), nullable=False),
         sa.Column("last", sa.BigInteger(), nullable=False),
+        sa.Column("first", sa.BigInteger(), server_default="1", nullable=False),
         sa.PrimaryKeyConstraint("rule", "period", name=op.f("number_counters_pkey")),
+    )
+    op.create_table(
+        "number_jumps",
+        sa.Column("rule", sa.Text(), nullable=False),
+        sa.Column("period", sa.Text(), nullable=False),
+        sa.Column("first", sa.BigInteger(), nullable=False),
+        sa.Column("last", sa.BigInteger(), nullable=False),
+        sa.Column("reason", sa.Text(), nullable=False),
+        sa.Column("actor", sa.Text(), nullable=False),
+        sa.Column("time", sa.DateTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("rule", "period", "first", name=op.f("number_jumps_pkey")),
     )
     op.create_table(
         "outbox",
@@ -291,6 +303,7 @@ def downgrade() -> None:
         "outbox_change_key", table_name="outbox", postgresql_where=sa.text("type LIKE '%.ResourceChanged'")
     )
     op.drop_table("outbox")
+    op.drop_table("number_jumps")
     op.drop_table("number_counters")
     op.drop_index(op.f("inbox_handled_at_index"), table_name="inbox")
     op.drop_table("inbox")
