@@ -20,6 +20,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sales.commission import NOTHING, Item, Total, worth
 from sales.engine.reckoning import cents, plain
 from sales.model.base import one_at_a_time
+from sales.model.beneficiaries import present
 from sales.model.commission_entry import CommissionEntry, enter, extras, total
 from sales.model.commission_movement import (
     CommissionMovement,
@@ -147,10 +148,12 @@ async def enter_waiting(opportunity: str, call: Call) -> None:
 
 async def estimate(deal: Opportunity, call: Call) -> pb.EstimateCommissionResponse:
     """What the caller would earn if the deal were paid today."""
-    me = call.caller.employee
-    team = {one.employee: Decimal(one.split) for one in (deal.credit or deal.team) if one.split}
+    me = call.caller.account or call.caller.employee
+    team = {
+        one.employee or one.partner: Decimal(one.split) for one in (deal.credit or deal.team) if one.split
+    }
     share = team.get(me, NOTHING) if team else Decimal(100 if deal.owner == me else 0)
-    plan = await plan_for(me, today(call), call)
+    plan = await plan_for(me, today(call), call, bool(deal.deal_registration))
     reply = pb.EstimateCommissionResponse(split=plain(share), plan=plan.name if plan else "")
     if plan is None or deal.amount is None:
         return reply
@@ -194,9 +197,9 @@ async def simulated(plan: CommissionPlan, months: int, call: Call) -> pb.Simulat
             {
                 **one,
                 "over": [],
-                "plan": plan.name if not plan.employees or one["employee"] in plan.employees else "",
+                "plan": plan.name if plan.covers(one["employee"], one["registered"]) else "",
             }
-            for one in movement.credit
+            for one in present(movement.credit, call)
         ]
         book.enter(movement, team, plan, terms, movement.parts(plan.currency, rate.value))
     earned = await _earned(first, plan, call)
@@ -224,14 +227,17 @@ async def differing(call: Call, year: int) -> dict[tuple[str, str], tuple[Decima
         for name in {one["plan"] for one in movement.credit if one["plan"]}:
             plan = plans[name]
             rate = next(Decimal(one["rate"]) for one in movement.credit if one["plan"] == name)
-            book.enter(movement, movement.credit, plan, plan.terms(), movement.parts(plan.currency, rate))
+            team = present(movement.credit, call)
+            book.enter(movement, team, plan, plan.terms(), movement.parts(plan.currency, rate))
     ledger: dict[tuple[str, str], Decimal] = defaultdict(Decimal)
     roots = {f"commissionPlans/{row.id}": row.root for row in await call.db.scalars(select(CommissionPlan))}
     kept = select(CommissionEntry).where(
         extract("year", CommissionEntry.date) == year, CommissionEntry.kind != "CORRECTION"
     )
     for entry in await call.db.scalars(kept):
-        ledger[entry.owner, roots.get(entry.plan, "")] += entry.amount.amount if entry.amount else NOTHING
+        ledger[entry.beneficiary, roots.get(entry.plan, "")] += (
+            entry.amount.amount if entry.amount else NOTHING
+        )
     keys = {*ledger, *book.by_plan}
     both = {key: (ledger.get(key, NOTHING), book.by_plan.get(key, NOTHING)) for key in keys}
     return {key: pair for key, pair in both.items() if pair[0] != pair[1]}
@@ -331,13 +337,15 @@ async def _earned(first: date, plan: CommissionPlan, call: Call) -> dict[str, Mo
         if (
             entry.amount is None
             or entry.date is None
-            or (plan.employees and entry.owner not in plan.employees)
+            # What a partner earned was earned for a deal that he had registered, or by name.
+            or not plan.covers(entry.beneficiary, True)
         ):
             continue
         rate = rate_of(entry.amount.currency, plan.currency, entry.date, call)
         if rate is not None:
             amount = Money(cents(entry.amount.amount * rate.value, places(plan.currency)), plan.currency)
-            earned[entry.owner] = earned.get(entry.owner, Money(NOTHING, plan.currency)) + amount
+            before = earned.get(entry.beneficiary, Money(NOTHING, plan.currency))
+            earned[entry.beneficiary] = before + amount
     return earned
 
 

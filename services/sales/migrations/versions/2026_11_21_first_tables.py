@@ -531,6 +531,7 @@ def upgrade() -> None:
         sa.Column("note", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("tier_base", sa.Numeric(precision=20, scale=6), nullable=True),
         sa.Column("before_cap", sa.Numeric(precision=20, scale=6), nullable=True),
+        sa.Column("partner", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("number", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("owner", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("department", sa.Text(), server_default=sa.text("''"), nullable=False),
@@ -554,7 +555,10 @@ def upgrade() -> None:
         unique=False,
     )
     op.create_index(
-        "commission_entries_once_key", "commission_entries", ["cause", "plan", "owner", "kind"], unique=True
+        "commission_entries_once_key",
+        "commission_entries",
+        ["cause", "plan", "owner", "partner", "kind"],
+        unique=True,
     )
     op.create_index(
         "commission_entries_open_index", "commission_entries", ["owner", "statement"], unique=False
@@ -569,6 +573,12 @@ def upgrade() -> None:
         "commission_entries_owner_update_time_index",
         "commission_entries",
         ["owner", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "commission_entries_partner_index",
+        "commission_entries",
+        ["partner", sa.literal_column("update_time DESC"), "id"],
         unique=False,
     )
     op.create_index(
@@ -646,6 +656,8 @@ def upgrade() -> None:
         sa.Column("version_number", sa.Integer(), server_default=sa.text("0"), nullable=False),
         sa.Column("root", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("state", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("partners", postgresql.ARRAY(sa.Text()), server_default=sa.text("'{}'"), nullable=False),
+        sa.Column("for_partners", sa.Boolean(), server_default=sa.text("false"), nullable=False),
         sa.Column("number", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("owner", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("department", sa.Text(), server_default=sa.text("''"), nullable=False),
@@ -708,8 +720,9 @@ def upgrade() -> None:
             "disputed_entries", postgresql.ARRAY(sa.Text()), server_default=sa.text("'{}'"), nullable=False
         ),
         sa.Column("dispute_reason", sa.Text(), server_default=sa.text("''"), nullable=False),
-        sa.Column("issue_time", sa.DateTime(timezone=True), nullable=True),
         sa.Column("leaver", sa.Boolean(), server_default=sa.text("false"), nullable=False),
+        sa.Column("partner", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("issue_time", sa.DateTime(timezone=True), nullable=True),
         sa.Column("state", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("number", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("owner", sa.Text(), server_default=sa.text("''"), nullable=False),
@@ -736,7 +749,7 @@ def upgrade() -> None:
     op.create_index(
         "commission_statements_month_key",
         "commission_statements",
-        ["owner", "month", "entries_total_currency"],
+        [sa.literal_column("coalesce(nullif(partner, ''), owner)"), "month", "entries_total_currency"],
         unique=True,
     )
     op.create_index(
@@ -750,6 +763,12 @@ def upgrade() -> None:
         "commission_statements_owner_update_time_index",
         "commission_statements",
         ["owner", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "commission_statements_partner_index",
+        "commission_statements",
+        ["partner", sa.literal_column("update_time DESC"), "id"],
         unique=False,
     )
     op.create_index(
@@ -4920,6 +4939,7 @@ def downgrade() -> None:
     op.drop_index("competitors_update_time_index", table_name="competitors")
     op.drop_table("competitors")
     op.drop_index("commission_statements_update_time_index", table_name="commission_statements")
+    op.drop_index("commission_statements_partner_index", table_name="commission_statements")
     op.drop_index("commission_statements_owner_update_time_index", table_name="commission_statements")
     op.drop_index(
         "commission_statements_number_key",
@@ -4955,6 +4975,7 @@ def downgrade() -> None:
     op.drop_index("commission_entries_statement_index", table_name="commission_entries")
     op.drop_index("commission_entries_reverses_index", table_name="commission_entries")
     op.drop_index("commission_entries_plan_index", table_name="commission_entries")
+    op.drop_index("commission_entries_partner_index", table_name="commission_entries")
     op.drop_index("commission_entries_owner_update_time_index", table_name="commission_entries")
     op.drop_index("commission_entries_opportunity_index", table_name="commission_entries")
     op.drop_index("commission_entries_open_index", table_name="commission_entries")

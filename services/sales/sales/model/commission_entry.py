@@ -18,6 +18,7 @@ from crmkit.values import Money, places, zero
 from sales.commission import NOTHING, Item, Total, Worth, worth
 from sales.engine.reckoning import cents, percent_of, plain
 from sales.model.base import Base, one_at_a_time
+from sales.model.beneficiaries import earned_by, held_by, present
 from sales.model.commission_movement import CommissionMovement, plans_of
 from sales.model.commission_plan import CommissionPlan
 from sales.model.opportunity import REFERRER
@@ -30,7 +31,7 @@ class CommissionEntry(Resource, Base):
 
     __message__ = pb.CommissionEntry
     __table_args__ = (
-        Index("commission_entries_once_key", "cause", "plan", "owner", "kind", unique=True),
+        Index("commission_entries_once_key", "cause", "plan", "owner", "partner", "kind", unique=True),
         Index("commission_entries_open_index", "owner", "statement"),
     )
 
@@ -49,6 +50,12 @@ class CommissionEntry(Resource, Base):
     note: Mapped[str]
     tier_base: Mapped[Decimal | None]
     before_cap: Mapped[Decimal | None]
+    partner: Mapped[str]
+
+    @property
+    def beneficiary(self) -> str:
+        """Who earned it."""
+        return self.partner or self.owner
 
     async def correct(self, amount: Decimal, note: str, call: Call) -> CommissionEntry:
         """A line that puts this one right; it comes on the next statement."""
@@ -61,14 +68,14 @@ class CommissionEntry(Resource, Base):
             CommissionEntry(
                 kind="CORRECTION", plan=self.plan, cause=f"{self.name}#{uuid4().hex[:8]}", opportunity=self.opportunity,
                 amount=Money(amount, self.amount.currency), date=today(call), reverses=self.name, note=note, owner=self.owner,
-                department=self.department,
+                department=self.department, partner=self.partner,
             )
         )  # fmt: skip
 
 
 async def enter(movement: CommissionMovement, call: Call) -> None:
     """Writes what a movement is worth to everybody who has credit of the deal. Once it is written, it stays."""
-    team = movement.credit
+    team = present(movement.credit, call)
     await one_at_a_time(call, [f"commission:{one['employee']}" for one in team])
     plans = await plans_of([movement], call)
     shares = [Decimal(one["share"]) for one in team]
@@ -95,7 +102,7 @@ async def total(employee: str, plan: CommissionPlan, year: int, call: Call) -> T
     versions = select(CommissionPlan.id).where(CommissionPlan.root == plan.root)
     names = [f"commissionPlans/{key}" for key in await call.db.scalars(versions)]
     sums = select(func.sum(CommissionEntry.tier_base), func.sum(CommissionEntry.before_cap)).where(
-        CommissionEntry.owner == employee, CommissionEntry.plan.in_(names), CommissionEntry.kind.in_(("EARN", "CLAWBACK")),
+        earned_by(employee, CommissionEntry), CommissionEntry.plan.in_(names), CommissionEntry.kind.in_(("EARN", "CLAWBACK")),
         extract("year", CommissionEntry.date) == year,
     )  # fmt: skip
     tier_base, earned = (await call.db.execute(sums)).one()
@@ -156,13 +163,13 @@ class _Writer:
         ]
         base = None if self.plan.basis == "UNITS" else self._money(found.base)
         await self._write(
-            kind=kind, owner=self.one["employee"], base=base, amount=self._money(found.amount), slices=slices,
+            self.one["employee"], kind=kind, base=base, amount=self._money(found.amount), slices=slices,
             tier_base=found.tier_base, before_cap=found.before_cap, reverses=await self._earlier("EARN"),
             note="成本未知，按毛利不计提 / the cost is unknown, no margin counts" if margin_unknown else "",
         )  # fmt: skip
         if found.true_up:
             await self._write(
-                kind="TRUE_UP", owner=self.one["employee"], base=zero(self.plan.currency), amount=self._money(found.true_up),
+                self.one["employee"], kind="TRUE_UP", base=zero(self.plan.currency), amount=self._money(found.true_up),
                 reverses=await self._earlier("TRUE_UP"),
             )  # fmt: skip
 
@@ -178,7 +185,7 @@ class _Writer:
             )
         ]
         await self._write(
-            kind=extra.kind, owner=extra.owner, cause=f"{self.movement.cause}{suffix}", amount=self._money(extra.amount),
+            extra.owner, kind=extra.kind, cause=f"{self.movement.cause}{suffix}", amount=self._money(extra.amount),
             base=None if extra.rule == "SPIFF" else self._money(extra.base), slices=slices,
             reverses=await self._earlier(extra.kind, suffix, extra.owner),
         )  # fmt: skip
@@ -186,8 +193,9 @@ class _Writer:
     def _money(self, amount: Decimal) -> Money:
         return Money(amount, self.plan.currency)
 
-    async def _write(self, **values: Any) -> None:
+    async def _write(self, beneficiary: str, **values: Any) -> None:
         common = {
+            **await held_by(beneficiary, self.call),
             "plan": self.plan.name, "cause": self.movement.cause, "opportunity": self.movement.opportunity,
             "split": Decimal(self.one["share"]), "date": self.movement.day,
             "exchange_rate": Decimal(self.one["rate"]) if self.movement.currency != self.plan.currency else None,
@@ -200,7 +208,7 @@ class _Writer:
             return ""
         entry = await self.call.find(
             CommissionEntry, CommissionEntry.cause == f"{self.movement.undoes}{suffix}", CommissionEntry.kind == kind,
-            CommissionEntry.owner == (owner or self.one["employee"]), CommissionEntry.plan == self.plan.name,
+            earned_by(owner or self.one["employee"], CommissionEntry), CommissionEntry.plan == self.plan.name,
         )  # fmt: skip
         return entry.name if entry else ""
 

@@ -151,11 +151,12 @@ def _part(before: CommissionMovement, part: Decimal) -> list[dict[str, Any]]:
 
 async def freeze(movement: CommissionMovement, deal: Opportunity, call: Call) -> None:
     """Settles who has credit of a movement on its day, and by which plan."""
-    people = [(one.employee, Decimal(one.split), "") for one in deal.credit if one.split]
+    people = [(one.employee or one.partner, Decimal(one.split), "") for one in deal.credit if one.split]
     for handover in deal.handovers:
         people = await _handed_over(people, handover, movement.day, call)
-    people += [(one.employee, Decimal(0), REFERRER) for one in deal.credit if one.role == REFERRER]
-    movement.credit = [await _credited(*one, movement, call) for one in people]
+    referrers = (one for one in deal.credit if one.role == REFERRER)
+    people += [(one.employee or one.partner, Decimal(0), REFERRER) for one in referrers]
+    movement.credit = [await _credited(*one, movement, bool(deal.deal_registration), call) for one in people]
     movement.entered = True
 
 
@@ -207,10 +208,12 @@ async def _handed_over(
 
 
 async def _credited(
-    employee: str, share: Decimal, role: str, movement: CommissionMovement, call: Call
+    employee: str, share: Decimal, role: str, movement: CommissionMovement, registered: bool, call: Call
 ) -> dict[str, Any]:
-    told: dict[str, Any] = {"employee": employee, "share": plain(share), "role": role, "plan": ""}
-    plan = await plan_for(employee, movement.day, call)
+    told: dict[str, Any] = {
+        "employee": employee, "share": plain(share), "role": role, "plan": "", "registered": registered,
+    }  # fmt: skip
+    plan = await plan_for(employee, movement.day, call, registered)
     if plan is None or (plan.basis == "SIGNED") != (movement.basis == "SIGNED"):
         return told
     rate = rate_of(movement.currency, plan.currency, movement.day, call)

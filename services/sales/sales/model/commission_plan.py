@@ -15,6 +15,7 @@ from crmkit.values import places
 from sales.commission import Rule, Terms, tiers_wrong
 from sales.model import versions
 from sales.model.base import Base
+from sales.model.beneficiaries import is_partner
 from sales.model.versions import DraftOnly
 from sqlalchemy import Index, select, text
 from sqlalchemy.orm import Mapped
@@ -22,6 +23,7 @@ from sqlalchemy.orm import Mapped
 _COPIED = (
     "display_name", "currency", "mode", "tiers", "overrides", "employees", "valid_from_date", "valid_to_date", "clawback_months",
     "basis", "rates", "spiffs", "cap", "referral_percent", "after_handover", "handover_months",
+    "partners", "for_partners",
 )  # fmt: skip
 
 
@@ -44,6 +46,8 @@ class CommissionPlan(DraftOnly, Base):
     tiers: Mapped[Any]
     overrides: Mapped[Any]
     employees: Mapped[list[str]]
+    partners: Mapped[list[str]]
+    for_partners: Mapped[bool]
     valid_from_date: Mapped[date | None]
     valid_to_date: Mapped[date | None]
     clawback_months: Mapped[int]
@@ -84,6 +88,13 @@ class CommissionPlan(DraftOnly, Base):
         """A draft like this version."""
         return await versions.next_version(self, _COPIED, call)
 
+    def covers(self, beneficiary: str, registered: bool) -> bool:
+        """Whether somebody earns by it; a partner does for what he has registered, or where it was agreed by name."""
+        if is_partner(beneficiary):
+            return beneficiary in self.partners or (self.for_partners and registered)
+        everybody = not (self.employees or self.partners or self.for_partners)
+        return everybody or beneficiary in self.employees
+
     def terms(self) -> Terms:
         """Its rules, to reckon with."""
         return Terms(
@@ -110,13 +121,17 @@ class CommissionPlan(DraftOnly, Base):
                 raise Validation(Violation(path, "TOO_LARGE", "不能大于 100", "At most 100."))
 
 
-async def plan_for(employee: str, day: date, call: Call) -> CommissionPlan | None:
-    """The version that counts for a person on a day: a plan of his own before that for everybody."""
+async def plan_for(
+    beneficiary: str, day: date, call: Call, registered: bool = False
+) -> CommissionPlan | None:
+    """The version that counts for somebody on a day: a plan of his own before that for everybody."""
     statement = select(CommissionPlan).where(
         CommissionPlan.state.in_(("ACTIVE", "RETIRED")), CommissionPlan.valid_from_date <= day,
         CommissionPlan.valid_to_date.is_(None) | (CommissionPlan.valid_to_date >= day),
     )  # fmt: skip
-    plans = [
-        plan for plan in await call.db.scalars(statement) if not plan.employees or employee in plan.employees
-    ]
-    return min(plans, key=lambda plan: (not plan.employees, -plan.version_number, plan.name), default=None)
+    plans = [plan for plan in await call.db.scalars(statement) if plan.covers(beneficiary, registered)]
+
+    def rank(plan: CommissionPlan) -> tuple[bool, int, str]:
+        return beneficiary not in (*plan.employees, *plan.partners), -plan.version_number, plan.name
+
+    return min(plans, key=rank, default=None)

@@ -15,8 +15,9 @@ from crmkit.listing import ZONE
 from crmkit.resource import Resource, parse_name
 from crmkit.values import Money, zero
 from sales.model.base import Base, one_at_a_time
+from sales.model.beneficiaries import earned_by, held_by
 from sales.model.commission_entry import CommissionEntry
-from sqlalchemy import Index, select
+from sqlalchemy import Index, select, text
 from sqlalchemy.orm import Mapped
 
 DISPUTE_DAYS = 10
@@ -28,7 +29,14 @@ class CommissionStatement(Resource, Base):
     __message__ = pb.CommissionStatement
     handed_over = False
     __table_args__ = (
-        Index("commission_statements_month_key", "owner", "month", "entries_total_currency", unique=True),
+        # Who looks after a partner may change; the partner's month is one.
+        Index(
+            "commission_statements_month_key",
+            text("coalesce(nullif(partner, ''), owner)"),
+            "month",
+            "entries_total_currency",
+            unique=True,
+        ),
     )
 
     month: Mapped[str]
@@ -39,6 +47,7 @@ class CommissionStatement(Resource, Base):
     disputed_entries: Mapped[list[str]]
     dispute_reason: Mapped[str]
     leaver: Mapped[bool]
+    partner: Mapped[str]
     issue_time: Mapped[datetime | None]
     state: Mapped[str]
 
@@ -46,8 +55,13 @@ class CommissionStatement(Resource, Base):
         """Completes the record."""
         self.state = "DRAFT"
         self._sum()
-        entry = call.entry(self.owner)
+        entry = call.entry(self.beneficiary)
         self.leaver = bool(entry.get("disabled") and self.payable and self.payable.amount < 0)
+
+    @property
+    def beneficiary(self) -> str:
+        """Whose it is."""
+        return self.partner or self.owner
 
     def add(self, further: Money) -> bool:
         """Takes further entries while nobody has seen it; False where it was issued."""
@@ -65,7 +79,7 @@ class CommissionStatement(Resource, Base):
     async def dispute(self, entries: list[str], reason: str, call: Call) -> None:
         """Its person doubts entries within ten days; the rest is payable."""
         self.check_state("ISSUED")
-        if call.caller.employee != self.owner:
+        if (call.caller.account or call.caller.employee) != self.beneficiary:
             raise PermissionDenied("PERMISSION_DENIED", permission="sales.commissionStatements.dispute")
         if self.issue_time and call.now - self.issue_time > timedelta(days=DISPUTE_DAYS):
             raise FailedPrecondition("DISPUTE_TOO_LATE", days=DISPUTE_DAYS)
@@ -99,7 +113,9 @@ class CommissionStatement(Resource, Base):
         for row in await call.db.scalars(select(CommissionEntry).where(CommissionEntry.id.in_(keys))):
             row.statement = ""
         self.state = "PAYING"
-        call.emit(events.CommissionPayoutRequested, statement=self, payee=self.owner, amount=self.payable)
+        call.emit(
+            events.CommissionPayoutRequested, statement=self, payee=self.beneficiary, amount=self.payable
+        )
 
     def paid(self) -> None:
         """The payout has left."""
@@ -127,33 +143,33 @@ async def make_statements(as_of: datetime, call: Call) -> None:
     entries: dict[tuple[str, str], list[CommissionEntry]] = defaultdict(list)
     for entry in await call.db.scalars(waiting.with_for_update()):
         if entry.amount is not None:
-            entries[entry.owner, entry.amount.currency].append(entry)
-    for (owner, currency), rows in entries.items():
-        made = await _statement(owner, month, currency, rows, call)
+            entries[entry.beneficiary, entry.amount.currency].append(entry)
+    for (beneficiary, currency), rows in entries.items():
+        made = await _statement(beneficiary, month, currency, rows, call)
         for row in rows:
             row.statement = made.name if made is not None else ""
 
 
 async def _statement(
-    owner: str, month: str, currency: str, rows: list[CommissionEntry], call: Call
+    beneficiary: str, month: str, currency: str, rows: list[CommissionEntry], call: Call
 ) -> CommissionStatement | None:
     """The month's statement with these entries; None where it is issued already, and they wait for the next."""
     there = await call.find(
-        CommissionStatement, CommissionStatement.owner == owner, CommissionStatement.month == month,
+        CommissionStatement, earned_by(beneficiary, CommissionStatement), CommissionStatement.month == month,
         CommissionStatement.entries_total_currency == currency, lock=True,  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType, reportUnknownArgumentType]
     )  # fmt: skip
     total = sum((row.amount.amount for row in rows if row.amount is not None), Decimal(0))
     if there is not None:
         return there if there.add(Money(total, currency)) else None
     before = await call.find(
-        CommissionStatement, CommissionStatement.owner == owner, CommissionStatement.month < month,
+        CommissionStatement, earned_by(beneficiary, CommissionStatement), CommissionStatement.month < month,
         CommissionStatement.entries_total_currency == currency,  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType, reportUnknownArgumentType]
-        CommissionStatement.id == _latest(owner, month, currency),
+        CommissionStatement.id == _latest(beneficiary, month, currency),
     )  # fmt: skip
     carried = before.payable if before and before.payable and before.payable.amount < 0 else zero(currency)
     statement = CommissionStatement(
         month=month,
-        owner=owner,
+        **await held_by(beneficiary, call),
         opening=carried,
         entries_total=Money(total, currency),
         disputed_total=zero(currency),
@@ -161,11 +177,11 @@ async def _statement(
     return await call.add(statement)
 
 
-def _latest(owner: str, month: str, currency: str) -> Any:
+def _latest(beneficiary: str, month: str, currency: str) -> Any:
     table: Any = CommissionStatement
     return (
         select(table.id)
-        .where(table.owner == owner, table.month < month, table.entries_total_currency == currency)
+        .where(earned_by(beneficiary, table), table.month < month, table.entries_total_currency == currency)
         .order_by(table.month.desc())
         .limit(1)
         .scalar_subquery()

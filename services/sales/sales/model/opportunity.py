@@ -16,6 +16,7 @@ from crmkit.errors import FailedPrecondition, Validation, Violation, required
 from crmkit.mapping import to_date, to_timestamp
 from crmkit.resource import Resource, parse_name
 from crmkit.values import Money
+from sales.engine.reckoning import plain, shared
 from sales.model.base import HANDOVER, Base, coming_from
 from sales.model.gates import Counted, counted, counts
 from sales.model.pipeline import ALWAYS, Pipeline
@@ -93,6 +94,10 @@ class Opportunity(Resource, Base):
             await self._check_contacts(call)
         self.state = "OPEN"
         self.channel_partner = self.channel_partner or call.caller.account
+        if call.caller.account:
+            # Who has which share is agreed with us, not told by the partner.
+            self.team = []
+        self._check_team()
         self.origin = pb.Origin(
             lead=self.lead,
             campaign=self.campaign,
@@ -114,6 +119,7 @@ class Opportunity(Resource, Base):
         self.check_state("OPEN", "SUSPENDED")
         if changed & {"contacts", "account"}:
             await self._check_contacts(call)
+        self._check_team()
         if gone := [name for name in ALWAYS if name in changed and getattr(self, name) in (None, "")]:
             raise Validation(*(required(f"opportunity.{name}") for name in gone))
         if "probability_source" in changed and self.probability_source == "STAGE":
@@ -122,6 +128,12 @@ class Opportunity(Resource, Base):
         elif "probability" in changed:
             self.probability_source = "MANUAL"
         await self._reckon(call, "opportunity")
+
+    def _check_team(self) -> None:
+        """Each of the team is somebody of ours or a partner."""
+        for place, member in enumerate(self.team):
+            if bool(member.employee) == bool(member.partner):
+                raise Validation(required(f"opportunity.team[{place}].employee"))
 
     async def _check_contacts(self, call: Call) -> None:
         """CONTACT_NOT_OF_ACCOUNT for somebody who does not work at the account today."""
@@ -248,12 +260,23 @@ class Opportunity(Resource, Base):
             self.handovers = [*self.handovers, told]
 
     def split(self, shares: Mapping[str, str]) -> None:
-        """The credit is shared as a verdict says; whoever else is in the team stays without a share."""
-        roles = {member.employee: member.role for member in self.team}
+        """The credit is shared as a verdict says; whoever else is in the team stays without a share.
+
+        What partners were promised stays theirs; the verdict shares the rest.
+        """
+        partners = [member for member in self.team if member.partner]
+        roles = {member.employee: member.role for member in self.team if member.employee}
         people = list(dict.fromkeys([*shares, *roles]))
+        rest = HUNDRED - sum((Decimal(one.split or 0) for one in partners), Decimal(0))
+        told = [Decimal(shares.get(one) or 0) for one in people]
+        parts = told if not partners else shared(rest, told, 2)
+        splits = [plain(part) if one in shares else "" for one, part in zip(people, parts, strict=True)]
         self.team = [
-            pb.Opportunity.Member(employee=one, role=roles.get(one, ""), split=shares.get(one, ""))
-            for one in people
+            *partners,
+            *(
+                pb.Opportunity.Member(employee=one, role=roles.get(one, ""), split=split)
+                for one, split in zip(people, splits, strict=True)
+            ),
         ]
 
     def move_to(self, pipeline: Pipeline, target: str, call: Call) -> None:
