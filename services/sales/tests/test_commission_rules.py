@@ -262,7 +262,7 @@ async def test_facts_told_at_once_count_once_by_the_version_of_their_day_and_for
     sales: Service, plan: Made, won: Made, person: Made
 ) -> None:
     me = await person()
-    first = await plan(me, validFromDate={"year": TODAY.year - 1, "month": 1, "day": 1})
+    first = await plan(me, validFromDate={"year": 2010, "month": 1, "day": 1})
     second = await sales.admin.NewCommissionPlanVersion(name=first.name)
     changed = {
         "name": second.name, "validFromDate": on(TODAY), "tiers": [{"percent": "20"}]
@@ -287,11 +287,13 @@ async def test_facts_told_at_once_count_once_by_the_version_of_their_day_and_for
     assert (told.base.amount, told.split, told.kind) == ("100.00", "100", Entry.EARN)
     assert [(one.base, one.percent, one.rule) for one in told.slices] == [("100", "20", "TIER")]
     async with sales.parts.configuration() as config:
-        rates = [[str(yesterday), "7.10"], [str(TODAY), "7.30"]]
+        # Before the years that other tests look at.
+        then = date(2010, 5, 4)
+        rates = [[str(then), "7.10"], [str(then + timedelta(days=1)), "7.30"]]
         await config.put("currencyRate.USD-CNY", {"rates": rates})
         await sales.eventually(lambda: sales.running.config.get("currencyRate.USD-CNY"))
         usd = {"currencyCode": "USD", "amount": "10.01"}
-        foreign = await paid(sales, deal, usd, when=yesterday)
+        foreign = await paid(sales, deal, usd, when=then)
         [row] = [row for row in await ledger(sales, deal, 3) if row.cause == foreign]
         await config.delete("currencyRate.USD-CNY")
     # 10.01 USD at the rate of its day are 71.07 CNY; a rate that changes later changes nothing.
