@@ -269,6 +269,14 @@ async def test_what_fails_after_the_decision_is_told_and_tried_again(
     await workspace.eventually(both_told)
     assert await office.refusal(rounds.first.RetryApproval(name=approval.name)) == "NOT_THE_REQUESTER"
     await admin.DeleteDepartment(name=child.name)
+    later = "UPDATE approvals SET outcome_time = outcome_time + :by WHERE id = :id"
+    for hours in (-73, 73):
+        async with workspace.running.sessions() as session, session.begin():
+            await enter(session, system("workspace"))
+            by = {"by": timedelta(hours=hours), "id": approval.name.partition("/")[2]}
+            await session.execute(text(later), by)
+        if hours < 0:
+            assert await office.refusal(admin.RetryApproval(name=approval.name)) == "RETRY_TOO_LATE"
     await admin.RetryApproval(name=approval.name)
     await rounds.ends(approval, pb.Approval.EXECUTED)
     assert (await admin.GetDepartment(name=made.name)).state == pb.Department.CLOSED
@@ -328,6 +336,75 @@ async def test_the_requester_chooses_limits_end_a_chain_and_some_read_along(
     assert [list(one.approvers) for one in asked.steps] == [[top.name]]
     own = await admin.SimulateApprovalPolicy(name=by_partner.name, requester=asker.name)
     assert [list(one.approvers) for one in own.steps] == [[]]
+
+
+async def test_roles_are_looked_for_near_the_requester_and_nobody_decides_for_himself_unless_it_is_said(
+    workspace: Service, office: Any, rounds: Rounds
+) -> None:
+    admin, mark = workspace.admin, uuid4().hex[:6]
+    role = f"near_{mark}"
+    await admin.CreateRole(
+        role={"code": role, "displayName": role, "permissions": ["workspace.approvals.approve"]}
+    )
+    above = await rounds.department()
+    places = [
+        await admin.CreateDepartment(department={"displayName": uuid4().hex, "parent": above.name})
+        for _ in range(2)
+    ]
+    boss = await office.hire(f"b{mark}", ["general_manager"])
+    asker = await office.hire(
+        f"a{mark}", ["sales_representative"], department=places[0].name, superior=boss.name
+    )
+
+    async def path(step: Any, **fields: Any) -> list[str]:
+        body = {"displayName": mark, "action": "sales.quotes.submit", "steps": [step], **fields}
+        draft = await admin.CreateApprovalPolicy(approvalPolicy=body)
+        found = await admin.SimulateApprovalPolicy(name=draft.name, requester=asker.name)
+        return sorted(found.steps[0].approvers)
+
+    by_role = {"approvers": [{"source": "ROLE", "role": role}]}
+    far = await office.hire(f"f{mark}", [role], department=places[1].name)
+    assert await path(by_role) == [far.name]
+    nearer = await office.hire(f"n{mark}", [role], department=above.name)
+    assert await path(by_role) == [nearer.name]
+    own = await office.hire(f"o{mark}", [role], department=places[0].name)
+    assert await path(by_role) == [own.name]
+    await admin.UpdateDepartment(
+        department={"name": above.name, "manager": nearer.name}, updateMask="manager"
+    )
+    assert await path({"approvers": [{"source": "DEPARTMENT_HEAD", "level": 2}]}) == [nearer.name]
+    himself = {"approvers": [{"source": "EMPLOYEE", "employee": asker.name}]}
+    assert await path(himself) == await path(himself, selfApproval="SKIP") == []
+    assert await path(himself, selfApproval="ALLOW") == [asker.name]
+    assert await path(himself, selfApproval="TO_SUPERIOR") == [boss.name]
+    # The same where he would only decide as somebody's delegate.
+    away = await office.hire(f"w{mark}", ["general_manager"], superior=boss.name)
+    client = await office.client_of(away)
+    await client.DelegateEmployee(name=away.name, delegate=asker.name, reason="出差")
+    as_delegate = {"approvers": [{"source": "EMPLOYEE", "employee": away.name}]}
+    assert await path(as_delegate) == []
+    assert await path(as_delegate, selfApproval="TO_SUPERIOR") == [boss.name]
+
+
+async def test_who_stands_in_several_steps_is_asked_as_often_as_the_policy_says(
+    workspace: Service, office: Any, rounds: Rounds
+) -> None:
+    for duplicates, asked_again in (("ONCE", False), ("EVERY", True)):
+        policy = await rounds.policy(
+            "workspace.departments.close", rounds.step, rounds.next, rounds.step, duplicates=duplicates
+        )
+        made = await rounds.department()
+        await workspace.admin.CloseDepartment(name=made.name)
+        approval = await rounds.approval(made.name)
+        await rounds.first.ApproveApproval(name=approval.name)
+        now = await rounds.second.ApproveApproval(name=approval.name)
+        assert (now.state == pb.Approval.PENDING) == asked_again
+        if asked_again:
+            assert (await rounds.first.ApproveApproval(name=approval.name)).state == pb.Approval.APPROVED
+        await rounds.ends(approval, pb.Approval.EXECUTED)
+        await workspace.admin.RetireApprovalPolicy(name=policy.name)
+        key = f"approvalPolicy.{policy.name.partition('/')[2]}"
+        await workspace.eventually(lambda key=key: workspace.running.config.get(key) is None)
 
 
 async def test_what_went_to_a_delegate_returns_when_the_delegation_ends(
