@@ -181,6 +181,11 @@ class Nobody:
         """Roles take nothing from whoever has none."""
         return NONE
 
+    @property
+    def is_system(self) -> bool:
+        """Business facts are told to services."""
+        return True
+
 
 class _Wrong(Exception):
     """Why a value is not one of the field."""

@@ -250,11 +250,7 @@ def search_term(model: type[Resource], query: Query) -> SearchTerm | None:
 
 def hides_searched(model: type[Resource], caller: Caller) -> frozenset[str]:
     """The fields by which `q` must find nothing for the caller."""
-    return (
-        concealed(caller.fields(model.described.collection))
-        if model.search_table is not None
-        else frozenset()
-    )
+    return model.not_searched(caller) if model.search_table is not None else frozenset()
 
 
 async def _found_without(
@@ -267,15 +263,8 @@ async def _found_without(
     search = _search_table(model)
     hits = candidates(term, search, search.c.id, where=[row.id == search.c.id, predicate(model, caller)])
     rows = await session.scalars(select(model).join(hits, hits.c.id == row.id))
-    found = [one.id for one in rows if found_by(term, *_searched(one, hidden, caller))]
+    found = [one.id for one in rows if found_by(term, *one.searched(hidden, caller.custom))]
     return row.id.in_(found)
-
-
-def _searched(row: Resource, hidden: frozenset[str], caller: Caller) -> tuple[list[str], list[str]]:
-    keys = {name.removeprefix("custom.") for name in hidden if name.startswith("custom.")}
-    custom = {key: value for key, value in row.custom.items() if key not in keys}
-    further = caller.custom.search_texts(row.described.collection, custom) if caller.custom else []
-    return [*row.search_texts(hidden), *further], [] if "phones" in hidden else row.search_phones()
 
 
 def search_statement(
@@ -531,11 +520,9 @@ def _readable(model: type[Resource], caller: Caller, *, custom: bool = False) ->
 
 
 def _own_readable(model: type[Resource], caller: Caller) -> Mapping[str, FilterField]:
-    hidden = concealed(levels_of(model, caller))
+    # What tells of other records in words would tell of their fields, too.
+    hidden = concealed(levels_of(model, caller)) | model.quoted(caller)
     fields = _permitted(model, caller)
-    if caller.takes_fields:
-        # What tells of other records in words would tell of their fields, too.
-        hidden |= model.quotes
     return {name: field for name, field in fields.items() if name not in hidden} if hidden else fields
 
 

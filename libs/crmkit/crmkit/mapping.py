@@ -53,6 +53,11 @@ class Reader(Protocol):
         """What is taken from single fields of the collection."""
         ...
 
+    @property
+    def is_system(self) -> bool:
+        """True for services, which are told everything of other records."""
+        ...
+
 
 class Mapper:
     """Turns rows of one model into messages and takes messages into rows."""
@@ -70,6 +75,7 @@ class Mapper:
             (field.name, _WRITERS[field.kind](field)) for field in self.described.fields.values()
         ]
         self.columns, self._takes = _record_plan(model)
+        self._withholds = model.withhold.__func__ is not Resource.withhold.__func__
         self.guarded = {
             field.name: field.rule.read_permission
             for field in self.described.fields.values()
@@ -112,6 +118,8 @@ class Mapper:
                     del entries[index]
         if levels := levels_of(self.model, reader):
             conceal(message, levels)
+        if self._withholds and not reader.is_system:
+            self.model.withhold(message, reader)
 
     def record_message(
         self, record: Sequence[Any], reader: Reader | None = None, into: Message | None = None

@@ -34,6 +34,7 @@ from sqlalchemy.orm import Mapped, declared_attr, mapped_column
 from crmkit.columns import column_of, empty_value
 from crmkit.describe import COMMON, Described, Field, describe
 from crmkit.errors import Aborted, FailedPrecondition, NotFound
+from crmkit.fieldlevels import concealed
 from crmkit.search import search_indexes, search_table_columns
 from crmkit.text import pinyin_keys
 
@@ -42,6 +43,8 @@ if TYPE_CHECKING:
 
     from crmkit.auth import Caller
     from crmkit.call import Call
+    from crmkit.customfields import CustomFields
+    from crmkit.mapping import Reader
 
 
 def service_metadata() -> MetaData:
@@ -181,6 +184,26 @@ class Resource:
     def readable(cls, caller: Caller) -> ColumnElement[bool] | None:
         """A condition beyond the data scope on the rows that the caller may read, for models that need one."""
         return None
+
+    @classmethod
+    def withhold(cls, message: Any, reader: Reader) -> None:
+        """Takes out of a row's message what it tells of other records and the reader may not read of those."""
+
+    @classmethod
+    def quoted(cls, caller: Caller) -> frozenset[str]:
+        """The fields that tell of other records what is hidden from the caller: nothing is asked by them."""
+        return cls.quotes if caller.takes_fields else frozenset()
+
+    @classmethod
+    def not_searched(cls, caller: Caller) -> frozenset[str]:
+        """The fields by which `q` must find nothing for the caller."""
+        return concealed(caller.fields(cls.described.collection))
+
+    def searched(self, hidden: Collection[str], custom: CustomFields | None) -> tuple[list[str], list[str]]:
+        """The texts and telephone numbers that `q` finds the row by without the `hidden` fields."""
+        kept = {key: value for key, value in self.custom.items() if f"custom.{key}" not in hidden}
+        further = custom.search_texts(self.described.collection, kept) if custom is not None else []
+        return [*self.search_texts(hidden), *further], [] if "phones" in hidden else self.search_phones()
 
     @classmethod
     def scoped_as(cls) -> Collection[str]:

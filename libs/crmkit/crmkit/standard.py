@@ -72,7 +72,7 @@ class Standard:
             return None
 
         # Row rules may speak of now; their statements are not kept.
-        collection, fields = scoped_by(self.model), self.described.collection
+        collection = scoped_by(self.model)
 
         async def get(request: Any, caller: Caller, running: Running) -> Message | None:
             if caller.reach(collection).rules:
@@ -83,7 +83,7 @@ class Standard:
             # What custom fields are may change; their statements are not kept either.
             if request.filter.strip() or "custom." in request.order_by or caller.reach(collection).rules:
                 return None
-            if request.q.strip() and caller.fields(fields):
+            if request.q.strip() and self.model.not_searched(caller):
                 return None
             page = reply()
             secret = running.settings.secret

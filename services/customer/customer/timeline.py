@@ -22,7 +22,7 @@ from customer.figures import apply_scopes
 from customer.model.account import Account
 from customer.model.contact import Contact
 from customer.model.figure import RecordScope
-from customer.model.timeline import TimelineEntry, TimelineFact
+from customer.model.timeline import AMOUNTS, TITLES, TimelineEntry, TimelineFact
 
 DEEPEST = 6
 CHUNK = 500
@@ -56,7 +56,6 @@ _KEEP = (
     "INSERT INTO timeline_facts (id, subject, time, actor, aggregate, version, payload, accounts)"
     " VALUES ($1, $2, $3, $4, $5, $6, $7::text::jsonb, $8) ON CONFLICT DO NOTHING"
 )
-_TITLES = ("displayName", "title", "subject", "summary", "number", "name")
 Heard = tuple[Fact, list[str]]
 
 
@@ -180,7 +179,7 @@ def _entry(event: Fact, account: str, scopes: dict[str, tuple[Any, ...]]) -> tup
         scope = (source.get("owner", ""), source.get("department", ""), source.get("collaborators", []))
     return (
         uuid5(event.id, account), account, _occurred(event), event.subject, _PHASES.get(area, "COLLABORATION"), ref,
-        next((str(source[key])[:500] for key in _TITLES if source.get(key)), ""), event.actor,
+        next((str(source[key])[:500] for key in TITLES if source.get(key)), ""), event.actor,
         amount.amount if amount else None, amount.currency if amount else None,
         described.permission("read") if described else "", follows, rule == "PRIVATE", *scope,
         event.time, event.time, event.actor, 1,
@@ -225,7 +224,7 @@ def _occurred(event: Fact) -> datetime:
 
 
 def _amount(source: dict[str, Any]) -> Money | None:
-    for key in ("amount", "totalAmount", "grossTotal", "gross", "grossAmount", "total"):
+    for key in AMOUNTS:
         value = source.get(key)
         if isinstance(value, dict) and value.get("currencyCode") and value.get("amount"):
             return Money(Decimal(value["amount"]), value["currencyCode"])

@@ -505,7 +505,7 @@ async def test_the_run_takes_over_what_the_check_has_read(
         row = (await call.db.scalars(select(Import).where(Import.id == UUID(found.name[8:])))).one()
         (there,) = (await call.db.scalars(select(ImportLines).where(ImportLines.import_ == row.id))).all()
     sheet = sheets.rows(io.BytesIO(varied), "csv")
-    plan = Plan.of(row, sheet.columns, customer.running.config.get)
+    plan = Plan.of(row, sheet.columns, customer.running.config.get, system("customer"))
     assert there.stamp == kept.stamp(plan, row.digest)
     entries = list(sheet.entries)
     for line, told in zip(plan.lines(entries), kept.decode(there.lines), strict=True):
@@ -518,7 +518,10 @@ async def test_the_run_takes_over_what_the_check_has_read(
         ) == _but_for_its_name(line.account, told.account)
     # Another choice in a dictionary, another plan.
     changed = Plan.of(
-        row, sheet.columns, lambda key: {"entries": [{"key": "X"}]} if key.startswith("dictionary.") else None
+        row,
+        sheet.columns,
+        lambda key: {"entries": [{"key": "X"}]} if key.startswith("dictionary.") else None,
+        system("customer"),
     )
     assert kept.stamp(changed, row.digest) != there.stamp
     done = await ran(customer, customer.sales1, found, skip_errors=True)

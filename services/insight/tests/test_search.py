@@ -138,3 +138,69 @@ async def test_the_database_holds_the_scope_by_itself(insight: Any) -> None:
         async with insight.running.sessions() as session, session.begin():
             await scope.enter(session, people[username])
             assert await session.scalar(count, {"name": name}) == expected, username
+
+
+async def test_who_may_not_read_a_field_finds_by_the_others_and_is_shown_those_alone(insight: Any) -> None:
+    mark, employees = uuid4().hex[:8], [f"employees/{uuid4()}" for _ in range(2)]
+    taken = [
+        {"collection": "customer.accounts", "field": "tax_id", "level": "HIDDEN"},
+        {"collection": "customer.accounts", "field": "phones", "level": "MASKED"},
+        {"collection": "sales.opportunities", "field": "amount", "level": "HIDDEN"},
+    ]
+    may = ["insight.*.read", "customer.accounts.read", "sales.opportunities.read"]
+    wanted: dict[str, Any] = {
+        f"role.reads{mark}": {"permissions": may, "scope": "ALL"},
+        f"role.takes{mark}": {"permissions": [], "scope": "OWN", "fields": taken},
+    }
+    department = insight.person("sales1").department
+    for employee, roles in zip(employees, ([f"reads{mark}"], [f"reads{mark}", f"takes{mark}"]), strict=True):
+        person = {"department": department, "departments": [], "disabled": False, "displayName": "x"}
+        wanted[f"employee.{employee[10:]}"] = {**person, "roles": roles}
+    async with insight.parts.configuration() as bucket:
+        for key, value in wanted.items():
+            await bucket.put(key, value)
+        config = insight.running.config
+        await insight.eventually(lambda: all(config.get(key) == value for key, value in wanted.items()), 30)
+    whole, kept = (insight.client("sales1", employee=name, sub=name, roles=[]) for name in employees)
+    number, phone, tax_id = f"C-{mark}", f"+86139{int(mark, 16) % 10**8:08}", f"税{mark}"
+    account = await insight.told("accounts", "customer", {
+        "displayName": f"寻得{mark}公司", "number": number, "taxId": tax_id, "phones": [{"number": phone}],
+        "legalName": f"法名{mark}", **insight.of("sales2"),
+    })  # fmt: skip
+    won = {"name": f"opportunities/{uuid4()}", "displayName": f"金额{mark}", **insight.of("sales2")}
+    won["amount"] = {"currencyCode": "CNY", "amount": "8.00"}
+    await insight.tell("crm.sales.v1.OpportunityWon", {"opportunity": won}, won["name"])
+    await insight.eventually(lambda: found(whole, tax_id), 30)
+    for q, shown in (
+        (f"寻得{mark}", True), (f"xunde{mark}", True), (number, True),
+        (tax_id, False), (phone, False), (phone[-6:], False),
+    ):  # fmt: skip
+        assert account in await found(whole, q), q
+        assert (account in await found(kept, q)) == shown, q
+        counted = await kept.AggregateSearchDocuments(q=q, filter=f'target = "{account}"')
+        assert sum(int(row.count) for row in counted.rows) == shown, q
+    (mine,) = (await kept.ListSearchDocuments(filter=f'target = "{account}"')).search_documents
+    (all_of_it,) = (await whole.ListSearchDocuments(filter=f'target = "{account}"')).search_documents
+    assert {phone, tax_id, number} <= {*all_of_it.keys} and mine.title == all_of_it.title
+    assert number in mine.keys and not {phone, tax_id} & {*mine.keys}
+    assert {one.field for one in all_of_it.sources} - {one.field for one in mine.sources} == {
+        "phones",
+        "tax_id",
+    }
+    for asked in (f'keys:"{tax_id}"', f'texts:"{tax_id}"'):
+        with pytest.raises(Refused) as refused:
+            await kept.ListSearchDocuments(filter=asked)
+        assert refused.value.reason == "FILTER_INVALID"
+
+    named = f'record = "{won["name"]}"'
+    (fact,) = await insight.eventually(lambda: _facts(whole, named), 30)
+    assert fact.amount.amount == "8.00"
+    (less,) = await _facts(kept, named)
+    assert less.title == fact.title and not less.HasField("amount")
+    with pytest.raises(Refused) as refused:
+        await kept.AggregateFacts(sum=["amount"])
+    assert refused.value.reason == "ORDER_BY_INVALID"
+
+
+async def _facts(client: Client, named: str) -> list[Any]:
+    return list((await client.ListFacts(filter=named)).facts)

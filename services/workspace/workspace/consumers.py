@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime
 from decimal import Decimal
+from functools import partial
 from typing import Any, cast
 from uuid import UUID
 
@@ -34,7 +35,7 @@ from workspace.model.plan import fill_plans
 from workspace.model.policy import Policy, policy_of
 from workspace.model.task import LIVE, Task, live_of
 from workspace.notices import NOTICES, OVER, TODOS, over
-from workspace.telling import Manner, notify
+from workspace.telling import Manner, alike, notify, reader_of
 
 # What a task says whose interaction is gone.
 GONE = "（所属的跟进记录已删除）"
@@ -330,16 +331,18 @@ async def on_worth_a_notice(event: Fact, call: Call) -> None:
     """Tells the people concerned, once per fact."""
     notice = NOTICES[event.subject]
     if (found := notice.of(event)) is not None:
-        people, target, zh, en = found
+        people, target = found
         record = next((value for value in event.payload.values() if _is(value, target)), None)
         manner = Manner(record=record, importance=notice.importance, seen=not notice.asked)
-        await notify(call, people, notice.kind, f"fact:{event.id}", target, zh, en, manner=manner)
+        for readers, reader in alike(people, call):
+            zh, en = notice.words(event.payload, reader)
+            await notify(call, readers, notice.kind, f"fact:{event.id}", target, zh, en, manner=manner)
 
 
 @listens(*TODOS)
 async def on_worth_a_task(event: Fact, call: Call) -> None:
     """Who is to do something has one task of it; whom it has passed on from has none any more."""
-    asked = list(TODOS[event.subject].of(event))
+    asked = list(TODOS[event.subject].of(event, partial(reader_of, call)))
     if asked:
         await _close(asked[0][0], [person for _, person, *_ in asked], call)
     for source, person, title, due, links in asked:

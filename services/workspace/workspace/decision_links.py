@@ -12,6 +12,7 @@ from typing import Any, cast
 from uuid import UUID
 
 from crm.workspace.v1 import pb
+from crmkit import withholding
 from crmkit.call import Call
 from crmkit.errors import FailedPrecondition, PermissionDenied
 from crmkit.mapping import to_timestamp
@@ -94,8 +95,11 @@ def shown(link: Link, approval: Approval, call: Call) -> pb.ReadDecisionLinkResp
         entry = call.entry(name)
         return str(entry.get("displayName", ""))
 
+    changes = pb.Approval(changes=approval.changes).changes
+    if (reader := call.running.directory.explained(link.person)) is not None:
+        withholding.withhold_changes(changes, approval.target, reader)
     return pb.ReadDecisionLinkResponse(
         display_name=approval.display_name, requester=called(approval.requester), approver=called(link.person),
-        changes=approval.changes, state=cast("Any", approval.state),
+        changes=changes, state=cast("Any", approval.state),
         expire_time=to_timestamp(link.expire_time.astimezone(UTC)),
     )  # fmt: skip

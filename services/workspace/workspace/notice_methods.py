@@ -8,6 +8,7 @@ from crmkit.call import Call
 from crmkit.errors import NotFound, PermissionDenied, Validation, Violation
 from crmkit.mapping import to_timestamp
 from crmkit.standard import Standard
+from crmkit.withholding import without
 from sqlalchemy import select
 
 from workspace import reminders, rules
@@ -64,12 +65,13 @@ class NoticeMethods:
                 Violation("record", "WRONG_VALUE", "须为该规则的对象", "It must be of the rule's collection.")
             )
         record = {**known.record, "name": known.name}
+        shown = without(record, known.name, call.caller)
         zh, en = (
-            rule.filled(rule.title_zh, record, abs(rule.offset_days), False),
-            rule.filled(rule.title_en, record, abs(rule.offset_days), True),
+            rule.filled(rule.title_zh, shown, abs(rule.offset_days), False),
+            rule.filled(rule.title_en, shown, abs(rule.offset_days), True),
         )
         key = f"test:{rule.name}:{call.now.isoformat()}"
-        body = rule.filled(rule.body_zh, record, abs(rule.offset_days), False)
+        body = rule.filled(rule.body_zh, shown, abs(rule.offset_days), False)
         await notify(call, [me], "rule", key, known.name, zh, en, body)
         people = await rule.people(record, call)
         seeing = [name for name in people if known_record.may_see(name, known, call)]

@@ -4,11 +4,13 @@ A fact is read as it came (JSON), so that a service that is not installed, or te
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from crmkit.events import Fact
+from crmkit.mapping import Reader
+from crmkit.withholding import without
 
 _PLACE = re.compile(r"\{([A-Za-z.]+)\}")
 
@@ -28,14 +30,18 @@ class Notice:
     # they do not see it, or no more.
     asked: bool = False
 
-    def of(self, fact: Fact) -> "tuple[list[str], str, str, str] | None":
-        """People, target and both sentences; None where the fact is none to tell. Nobody is told what he did."""
+    def of(self, fact: Fact) -> "tuple[list[str], str] | None":
+        """People and target; None where the fact is none to tell. Nobody is told what he did."""
         place, values = self.only
         if place and not set(_at(fact.payload, place)) & set(values):
             return None
         people = [name for path in self.people for name in _at(fact.payload, path) if name != fact.actor]
-        target = next(_at(fact.payload, self.target), fact.aggregate)
-        return people, target, _filled(self.zh, fact.payload), _filled(self.en, fact.payload)
+        return people, next(_at(fact.payload, self.target), fact.aggregate)
+
+    def words(self, payload: Mapping[str, Any], reader: Reader) -> tuple[str, str]:
+        """Both sentences, of what the reader may read of the records in the fact."""
+        shown = _shown(payload, reader)
+        return _filled(self.zh, shown), _filled(self.en, shown)
 
 
 NOTICES: dict[str, Notice] = {
@@ -219,7 +225,9 @@ class ToDo:
     links: tuple[str, ...] = ()
     only: tuple[str, tuple[str, ...]] = ("", ())
 
-    def of(self, fact: Fact) -> Iterator[tuple[str, str, str, str, list[str]]]:
+    def of(
+        self, fact: Fact, reader_of: Callable[[str], Reader]
+    ) -> Iterator[tuple[str, str, str, str, list[str]]]:
         """Source, person, title, due time as text, and links of each."""
         place, values = self.only
         if place and not set(_at(fact.payload, place)) & set(values):
@@ -229,7 +237,8 @@ class ToDo:
         due = next(_at(fact.payload, self.due), "") if self.due else ""
         for person in dict.fromkeys(name for path in self.people for name in _at(fact.payload, path)):
             if source and person.startswith("employees/"):
-                yield source, person, _filled(self.zh, fact.payload)[:200], due, list(dict.fromkeys(links))
+                title = _filled(self.zh, _shown(fact.payload, reader_of(person)))[:200]
+                yield source, person, title, due, list(dict.fromkeys(links))
 
 
 TODOS: dict[str, ToDo] = {
@@ -263,6 +272,21 @@ OVER: dict[str, str] = {
 def over(fact: Fact) -> str:
     """The source whose to-dos a fact closes; empty where it names none."""
     return next(_at(fact.payload, OVER[fact.subject]), "")
+
+
+def _shown(payload: Mapping[str, Any], reader: Reader) -> dict[str, Any]:
+    """The fact's payload, of what the reader may read of the records in it."""
+    return {
+        key: _without(cast("dict[str, Any]", value), reader)
+        if isinstance(value, dict) and "name" in value
+        else value
+        for key, value in payload.items()
+    }
+
+
+def _without(record: dict[str, Any], reader: Reader) -> dict[str, Any]:
+    """The record with a dash in the place of what is not for the reader."""
+    return {**dict.fromkeys(record, "—"), **without(record, str(record["name"]), reader)}
 
 
 def _at(payload: Any, path: str) -> Iterator[str]:

@@ -9,6 +9,7 @@ from crmkit.call import Call
 from crmkit.errors import Problem
 from crmkit.events import Fact
 from crmkit.runs import Kind, Run
+from crmkit.withholding import without
 from sqlalchemy import ColumnElement, DateTime, func, select
 from sqlalchemy import cast as cast_sql
 
@@ -17,7 +18,7 @@ from workspace.model import known_record
 from workspace.model.known_record import KnownRecord
 from workspace.model.notification_rule import OWN_WORK, NotificationRule, heard, id_of
 from workspace.model.task import Task
-from workspace.telling import Manner, notify
+from workspace.telling import Manner, alike, notify, reader_of
 
 RUN = "RunNotificationRule"
 KIND = "rule"
@@ -87,12 +88,14 @@ async def fire(
             in_app="IN_APP" in rule.channels, group=group or f"{rule.name}:{record['name']}", gathers=gathers,
             quiet=(rule.quiet_from, rule.quiet_to), digest=rule.digest or gathers is not None, record=record,
         )  # fmt: skip
-        zh, en = (
-            rule.filled(rule.title_zh, record, days, False),
-            rule.filled(rule.title_en, record, days, True),
-        )
-        body = rule.filled(rule.body_zh, record, days, False)
-        await notify(call, people, KIND, key, str(record["name"]), zh, en, body, manner)
+        for readers, reader in alike(people, call):
+            shown = without(record, str(record["name"]), reader)
+            zh, en = (
+                rule.filled(rule.title_zh, shown, days, False),
+                rule.filled(rule.title_en, shown, days, True),
+            )
+            body = rule.filled(rule.body_zh, shown, days, False)
+            await notify(call, readers, KIND, key, str(record["name"]), zh, en, body, manner)
     if "CREATE_TASK" in rule.actions:
         for person in people:
             await _make_task(rule, record, f"{key}#{person}", person, days, call)
@@ -104,6 +107,7 @@ async def _make_task(
     if await call.find(Task, Task.source == source):
         return
     entry = call.entry(person)
+    record = without(record, str(record["name"]), reader_of(call, person))
     await call.add(
         Task(
             display_name=rule.filled(rule.title_zh, record, days, False)[:200], owner=person, creator=rule.owner,
@@ -236,8 +240,8 @@ async def upcoming(person: str, days: int, call: Call) -> list[tuple[datetime, s
                     continue
                 if _sees(person, record, call):
                     sentence = rule.title_en if english else rule.title_zh
-                    ahead = abs(rule.offset_days)
-                    found.append((at, rule.filled(sentence, record, ahead, english), row.name, rule.name))
+                    ahead, shown = abs(rule.offset_days), without(record, row.name, call.caller)
+                    found.append((at, rule.filled(sentence, shown, ahead, english), row.name, rule.name))
     return found
 
 

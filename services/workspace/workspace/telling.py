@@ -6,10 +6,11 @@ In the client by a notification; further by the first of the other ways that wor
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
 from crmkit.call import Call
+from crmkit.mapping import Reader
 
 from workspace import mail
 from workspace.model import known_record
@@ -74,6 +75,24 @@ async def notify(
         if wish is not None and kind in wish.muted_kinds and manner.importance != "CRITICAL":
             continue
         await _tell(call, person, wish, kind, key, target, en if person.locale == "en" else zh, body, manner)
+
+
+def reader_of(call: Call, person: str) -> Reader:
+    """What the person may read; of who is not there any more, what everybody may."""
+    return call.running.directory.explained(person) or cast("Reader", call.running.nobody)
+
+
+def alike(people: Iterable[str], call: Call) -> list[tuple[list[str], Reader]]:
+    """The people by what they may read: those from whom no role takes anything together, every other alone."""
+    everybody: list[str] = []
+    apart: list[tuple[list[str], Reader]] = []
+    for name in dict.fromkeys(people):
+        reader = call.running.directory.explained(name) if name.startswith("employees/") else None
+        if reader is not None and reader.takes_fields:
+            apart.append(([name], reader))
+        else:
+            everybody.append(name)
+    return [*([(everybody, cast("Reader", call.running.nobody))] if everybody else []), *apart]
 
 
 async def _scope(target: str, manner: Manner, call: Call) -> Mapping[str, Any] | None:

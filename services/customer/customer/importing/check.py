@@ -47,7 +47,7 @@ async def check(run: Run) -> None:
         run.next_phase("READ")
     findings = _Findings()
     async with opened(run, found.encoding) as sheet:
-        plan = Plan.of(found, sheet.columns, run.running.config.get)
+        plan = Plan.of(found, sheet.columns, run.running.config.get, run.caller())
         _refuse_without_rights(plan, run)
         stamp = kept.stamp(plan, run.spec["digest"])
 

@@ -72,7 +72,9 @@ def stamp(plan: Plan, digest: str) -> str:
         for prefix, mapped in plan.mapped.items()
         for header, column, replacements in mapped
     )
-    said = repr((digest, CHUNK, plan.kind, plan.columns, sorted(plan.headers.items()), columns, _code()))
+    said = repr(
+        (digest, CHUNK, plan.kind, plan.columns, sorted(plan.headers.items()), columns, plan.taken, _code())
+    )
     return hashlib.sha256(said.encode()).hexdigest()
 
 

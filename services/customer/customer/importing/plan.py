@@ -8,8 +8,10 @@ from functools import cache
 from typing import Any
 
 from crm.customer.v1 import pb
+from crmkit.auth import Caller
 from crmkit.convert import Target, propose_mapping
 from crmkit.errors import Validation
+from crmkit.fieldlevels import Levels, read_only
 from crmkit.mapping import mapper
 from crmkit.resource import Resource
 from crmkit.sheetfields import Column, RowProblem, columns, prefixed, read_row, violations
@@ -82,9 +84,13 @@ class Plan:
     mapped: dict[str, list[Mapped]]
     headers: dict[str, str]
     columns: list[str]
+    # What the importer's roles take from fields, by prefix: such cells are refused.
+    taken: Mapping[str, Levels]
 
     @classmethod
-    def of(cls, found: Import, file_columns: Sequence[str], config: Callable[[str], Any]) -> Plan:
+    def of(
+        cls, found: Import, file_columns: Sequence[str], config: Callable[[str], Any], importer: Caller
+    ) -> Plan:
         """The plan by the import's mapping, or by the headers where it has none."""
         records = _records(found.kind, config)
         fields = found.fields() or {
@@ -97,7 +103,10 @@ class Plan:
             if header in file_columns and name in records[prefix]:
                 mapped[prefix].append((header, records[prefix][name], replacements))
                 headers[path] = header
-        return cls(found.kind, mapped, headers, list(file_columns))
+        taken = {
+            prefix: importer.fields(_model(found.kind, prefix).described.collection) for prefix in records
+        }
+        return cls(found.kind, mapped, headers, list(file_columns), taken)
 
     def lines(self, entries: Sequence[Row]) -> list[Line]:
         """The lines as records that have completed themselves."""
@@ -129,11 +138,16 @@ class Plan:
         return line
 
     def _record(self, prefix: str, line: Line, values: dict[str, Any], mapped: Sequence[Mapped]) -> Resource:
-        model = Contact if prefix == CONTACT else _MODELS[_FIRST[self.kind]]
+        model = _model(self.kind, prefix)
         record, message, names = model(), model.__message__(), set[str]()
         at = f"{prefix}." if prefix else ""
         writers = {column.path: column.write for _, column, _ in mapped}
         for path, value in values.items():
+            if path in self.taken[prefix]:
+                why = read_only(path)
+                header = self.headers.get(at + path, "")
+                line.problems.append(RowProblem(line.number, header, why.reason, why.zh, why.en))
+                continue
             if path in _NAMED or path == PARENT:
                 line.given[at + path] = value
                 continue
@@ -186,6 +200,11 @@ def propose(kind: str, file_columns: Sequence[str], config: Callable[[str], Any]
 _FIRST = {"ACCOUNTS": "account", "MIXED": "account", "CONTACTS": "contact", "INTERACTIONS": "interaction"}
 _MODELS: dict[str, type[Resource]] = {"account": Account, "contact": Contact, "interaction": Interaction}
 _PARENT = Column(Target(PARENT, "text", "上级客户", "Parent account", max_length=200), None)
+
+
+def _model(kind: str, prefix: str) -> type[Resource]:
+    """What a line's columns of the prefix make."""
+    return Contact if prefix == CONTACT else _MODELS[_FIRST[kind]]
 
 
 def _records(kind: str, config: Callable[[str], Any]) -> dict[str, dict[str, Column]]:

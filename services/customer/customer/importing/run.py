@@ -57,7 +57,7 @@ async def run(run: Run) -> None:
                 raise PermissionDenied("PERMISSION_DENIED", permission=f"customer.{collection}.create")
     if run.phase == "":
         async with opened(run, found.encoding) as sheet:
-            plan = Plan.of(found, sheet.columns, run.running.config.get)
+            plan = Plan.of(found, sheet.columns, run.running.config.get, run.caller())
             await _write_all(plan, sheet, found, run)
         async with run.chunk():
             run.next_phase("RELATIONS")

@@ -4,8 +4,11 @@ from datetime import datetime
 from typing import Any
 
 from crm.customer.v1 import pb
+from crmkit import withholding
 from crmkit.call import Call
 from crmkit.errors import FailedPrecondition, Validation, Violation
+from crmkit.fieldlevels import read_only
+from crmkit.mapping import Reader
 from crmkit.resource import Resource
 from customer.model.account import Account
 from customer.model.base import Base
@@ -48,10 +51,17 @@ class Merge(Resource, Base):
     lifted: Mapped[str]
     arrived: Mapped[Any]
 
+    @classmethod
+    def withhold(cls, message: Any, reader: Reader) -> None:
+        """That two contacts have a number or address in common is told to who may read those."""
+        if withholding.hides_any("contacts", ("phones", "emails"), reader):
+            del message.proposed_pairs[:]
+
     async def creating(self, call: Call) -> None:
         """Begins as a draft."""
         self.state = "DRAFT"
         self._check()
+        self._check_choices(call)
         row = await call.find(Account, Account.id == self.survivor.rpartition("/")[2])
         self.display_name = row.display_name if row else ""
 
@@ -59,6 +69,7 @@ class Merge(Resource, Base):
         """What is changed has to be previewed again."""
         self.check_state("DRAFT", "PREVIEWED")
         self._check()
+        self._check_choices(call)
         if changed - {"owner", "department", "collaborators", "reason"}:
             self.state, self.lifted = "DRAFT", ""
 
@@ -84,6 +95,17 @@ class Merge(Resource, Base):
         self.check_state("PREVIEWED")
         if self.blockers:
             raise FailedPrecondition("MERGE_BLOCKED", reason=self.blockers[0].reason)
+
+    def _check_choices(self, call: Call) -> None:
+        """Who may not write a field does not choose its value either; without a choice the survivor's stays."""
+        taken = call.caller.fields("accounts")
+        wrong = [
+            read_only(f"merge.choices[{n}].field")
+            for n, choice in enumerate(self.choices)
+            if choice.field in taken
+        ]
+        if wrong:
+            raise Validation(*wrong)
 
     def _check(self) -> None:
         wrong: list[Violation] = []

@@ -5,7 +5,9 @@ from typing import Any
 from uuid import UUID
 
 from crm.customer.v1 import pb
+from crmkit import withholding
 from crmkit.auth import Caller
+from crmkit.mapping import Reader
 from crmkit.resource import Resource
 from crmkit.values import Money
 from customer.model.base import Base
@@ -15,6 +17,9 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 # The permission that nobody holds: the record that the entry tells of is gone.
 GONE = "-"
+# Where a record has what an entry tells of it, by JSON name; the first that is there counts.
+TITLES = ("displayName", "title", "subject", "summary", "number", "name")
+AMOUNTS = ("amount", "totalAmount", "grossTotal", "gross", "grossAmount", "total")
 
 
 class TimelineEntry(Resource, Base):
@@ -45,6 +50,22 @@ class TimelineEntry(Resource, Base):
     follows: Mapped[str] = mapped_column(Text, server_default=text("''"))
     # True where the source is seen by its owner and collaborators alone.
     private: Mapped[bool] = mapped_column(server_default=text("false"))
+
+    @classmethod
+    def withhold(cls, message: Any, reader: Reader) -> None:
+        """An entry tells of its source no more than the source's own page would."""
+        if withholding.hides_first(message.ref, TITLES, reader):
+            message.ClearField("summary")
+        if withholding.hides_any(message.ref, AMOUNTS, reader):
+            message.ClearField("amount")
+
+    @classmethod
+    def quoted(cls, caller: Caller) -> frozenset[str]:
+        """Nobody asks by what some source would not show him."""
+        if not caller.takes_fields:
+            return frozenset()
+        fields = {"summary": TITLES, "amount": AMOUNTS}
+        return frozenset(name for name, known in fields.items() if withholding.hidden_anywhere(known, caller))
 
     @classmethod
     def readable(cls, caller: Caller) -> ColumnElement[bool] | None:

@@ -6,9 +6,11 @@ from decimal import Decimal
 from typing import Any
 
 from crm.insight.v1 import pb
-from crmkit import events
+from crmkit import events, withholding
+from crmkit.auth import Caller
 from crmkit.call import Call
 from crmkit.driver import driver, inserting
+from crmkit.mapping import Reader
 from crmkit.values import Money
 from insight.model.base import Base
 from insight.model.seen import SeenAsSource
@@ -33,6 +35,18 @@ class Fact(SeenAsSource, Base):
         Index("facts_account_occur_time_index", "account", "occur_time"),
         {"postgresql_partition_by": "RANGE (occur_time)"},
     )
+
+    @classmethod
+    def withhold(cls, message: Any, reader: Reader) -> None:
+        """A fact tells of its record no more than the record's own page would."""
+        if withholding.hides_any(message.record, AMOUNTS, reader):
+            message.ClearField("amount")
+
+    @classmethod
+    def quoted(cls, caller: Caller) -> frozenset[str]:
+        """Nobody asks by amounts some of which their records would not show him."""
+        hidden = caller.takes_fields and withholding.hidden_anywhere(AMOUNTS, caller)
+        return frozenset(["amount"]) if hidden else frozenset()
 
     occur_time: Mapped[datetime] = mapped_column(DateTime(timezone=True), primary_key=True)
     kind: Mapped[str]

@@ -1,18 +1,22 @@
 """What the global search finds: one row for each record of any area."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import cache
+import json
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 from uuid import UUID
 
 from crm.insight.v1 import pb
+from crmkit import withholding
 from crmkit.auth import Caller
 from crmkit.call import Call
 from crmkit.catalog import resources
+from crmkit.customfields import CustomFields
 from crmkit.describe import Described, Field
 from crmkit.driver import driver, inserting
 from crmkit.events import Fact
 from crmkit.fieldlevels import concealed
+from crmkit.mapping import Reader
 from crmkit.search import search_columns
 from insight.model.base import Base
 from insight.model.seen import SeenAsSource
@@ -30,19 +34,49 @@ class SearchDocument(SeenAsSource, Base):
     __message__ = pb.SearchDocument
     __table_args__ = (Index("search_documents_collection_index", "collection", "update_time", "id"),)
 
+    # They carry the words of records; nobody filters by them from whom a role hides any field.
+    quotes = frozenset(["keys", "texts", "sources"])
+
+    title: Mapped[str]
     collection: Mapped[str]
+    sources: Mapped[Any]
     deleted: Mapped[bool] = mapped_column(Boolean, server_default=false())
 
     @classmethod
     def readable(cls, caller: Caller) -> ColumnElement[bool] | None:
         """What is gone stays as a mark for facts that come late, and is never shown."""
         seen = super().readable(caller)
-        there = (
-            and_(~cls.deleted, cls.collection.not_in(found))
-            if (found := _found_by_hidden(caller))
-            else ~cls.deleted
+        return ~cls.deleted if seen is None else and_(~cls.deleted, seen)
+
+    @classmethod
+    def withhold(cls, message: Any, reader: Reader) -> None:
+        """Shows of the record what its own page would show; nothing of a masked field, for it finds nothing either."""
+        hidden = concealed(withholding.taken_of(message.collection, reader))
+        kept = [one for one in message.sources if one.field not in hidden]
+        if len(kept) < len(message.sources):
+            words = {text for one in kept for text in one.texts}
+            message.keys[:] = [one for one in message.keys if one in words]
+            message.texts[:] = [one for one in message.texts if one in words]
+            del message.sources[:]
+            message.sources.extend(kept)
+
+    @classmethod
+    def not_searched(cls, caller: Caller) -> frozenset[str]:
+        """Fields of any collection that documents are found by, as "accounts.tax_id"."""
+        if not caller.takes_fields:
+            return frozenset()
+        return frozenset(
+            f"{source.collection}.{name}"
+            for source in resources().values()
+            if is_found(source)
+            for name in concealed(caller.fields(source.collection))
         )
-        return there if seen is None else and_(there, seen)
+
+    def searched(self, hidden: Collection[str], custom: CustomFields | None) -> tuple[list[str], list[str]]:
+        """The words of the fields that are not hidden."""
+        shown = [one for one in self.sources if f"{self.collection}.{one.field}" not in hidden]
+        words = [text for one in shown for text in one.texts]
+        return [self.title, *words], [text for one in shown if one.phones for text in one.texts]
 
     @classmethod
     async def keep(cls, changes: Iterable[tuple[Fact, Described]], call: Call) -> None:
@@ -72,8 +106,9 @@ def _document(event: Fact, source: Described, call: Call) -> tuple[dict[str, Any
     """The columns of a record's document, and the telephone numbers that find it."""
     record: dict[str, Any] = event.payload.get("resource", {})
     deleted = event.payload["action"] == "DELETED"
-    title, keys, texts, phones = ("", [], [], []) if deleted else _words(record, source)
-    custom = call.running.directory.custom.search_texts(source.collection, record.get("custom") or {})
+    title, words = ("", []) if deleted else _words(record, source, call.running.directory.custom)
+    keys = list(dict.fromkeys(text for one in words if one.key for text in one.texts))
+    texts = list(dict.fromkeys(text for one in words if not one.key for text in one.texts))
     return {
         "id": source_id(event.payload["name"]),
         "target": event.payload["name"],
@@ -81,7 +116,11 @@ def _document(event: Fact, source: Described, call: Call) -> tuple[dict[str, Any
         "area": source.area,
         "title": title,
         "keys": keys,
-        "texts": texts if deleted else [*texts, *custom],
+        "texts": texts,
+        "sources": json.dumps(
+            [{"field": one.field, "texts": one.texts, "phones": one.phones} for one in words],
+            ensure_ascii=False,
+        ),
         "state": record.get("state", ""),
         "account": account_of(record, source),
         "version": event.version or 0,
@@ -89,7 +128,7 @@ def _document(event: Fact, source: Described, call: Call) -> tuple[dict[str, Any
         "create_time": moment(record.get("createTime")) or call.now,
         "update_time": moment(record.get("updateTime")) or call.now,
         **seen_by(record, source),
-    }, phones
+    }, [text for one in words if one.phones for text in one.texts]
 
 
 async def _index(rows: Sequence[tuple[dict[str, Any], list[str]]], connection: Any) -> None:
@@ -131,55 +170,46 @@ def is_found(source: Described) -> bool:
     return source.area != "insight" and bool(source.searchable or source.rule.number)
 
 
-def _found_by_hidden(caller: Caller) -> list[str]:
-    """The collections whose documents are found by, or show, a field that a role hides from the caller."""
-    if not caller.takes_fields or caller.custom is None:
-        return []
-    return [
-        source.collection
-        for source in resources().values()
-        if (hidden := concealed(caller.fields(source.collection)))
-        and hidden
-        & {*_open_names(source), *(one.path for one in caller.custom.of(source.collection).values())}
-    ]
+@dataclass(frozen=True)
+class Words:
+    """What one field of a record finds it by."""
+
+    field: str
+    texts: list[str]
+    # True for numbers and addresses; the rest is text.
+    key: bool = False
+    phones: bool = False
 
 
-@cache
-def _open_names(source: Described) -> frozenset[str]:
-    shown = (PHONE, EMAIL)
-    return frozenset(
-        field.name
-        for field in source.fields.values()
-        if field.rule.searchable
-        or field.name == "tax_id"
-        or (field.descriptor.message_type is not None and field.descriptor.message_type.full_name in shown)
-    )
-
-
-def _words(record: dict[str, Any], source: Described) -> tuple[str, list[str], list[str], list[str]]:
-    """Title, keys, other texts and telephone numbers of a record; fields that not every reader sees left out."""
+def _words(record: dict[str, Any], source: Described, custom: CustomFields) -> tuple[str, list[Words]]:
+    """Title of a record and the words of its fields; fields that not every reader sees left out."""
     open_fields = [field for field in source.fields.values() if not field.rule.read_permission]
     title = str(record.get(source.fields[source.title_field].json_name, ""))
     number = str(record.get("number", ""))
-    phones = [item.get("number", "") for item in _items(record, open_fields, PHONE)]
-    emails = [item.get("address", "") for item in _items(record, open_fields, EMAIL)]
-    tax_id = str(record.get("taxId", "")) if any(field.name == "tax_id" for field in open_fields) else ""
-    searched = [field for field in open_fields if field.rule.searchable and field.name != source.title_field]
-    texts = [text for field in searched for text in _texts(record.get(field.json_name))]
-    keys = [key for key in (number, *phones, *emails, tax_id) if key]
-    return (
-        (title or number or str(record.get("name", "")))[:LONGEST_TEXT],
-        list(dict.fromkeys(keys)),
-        [text[:LONGEST_TEXT] for text in dict.fromkeys(texts) if text],
-        [phone for phone in phones if phone],
-    )
+    found = [Words("number", [number], key=True)]
+    for field in open_fields:
+        if field.name == "tax_id":
+            found.append(Words(field.name, [str(record.get("taxId", ""))], key=True))
+        if _is_list_of(field, PHONE):
+            numbers = [str(item.get("number", "")) for item in record.get(field.json_name, [])]
+            found.append(Words(field.name, numbers, key=True, phones=True))
+        elif _is_list_of(field, EMAIL):
+            addresses = [str(item.get("address", "")) for item in record.get(field.json_name, [])]
+            found.append(Words(field.name, addresses, key=True))
+        elif field.rule.searchable and field.name != source.title_field:
+            texts = [text[:LONGEST_TEXT] for text in _texts(record.get(field.json_name))]
+            found.append(Words(field.name, texts))
+    values: dict[str, Any] = record.get("custom") or {}
+    for key, value in values.items():
+        found.append(Words(f"custom.{key}", custom.search_texts(source.collection, {key: value})))
+    whole = [replace(one, texts=[text for text in dict.fromkeys(one.texts) if text]) for one in found]
+    words = [one for one in whole if one.texts]
+    return (title or number or str(record.get("name", "")))[:LONGEST_TEXT], words
 
 
-def _items(record: dict[str, Any], fields: list[Field], message: str) -> Iterator[dict[str, Any]]:
-    for field in fields:
-        inner = field.descriptor.message_type
-        if field.kind == "messages" and inner is not None and inner.full_name == message:
-            yield from record.get(field.json_name, [])
+def _is_list_of(field: Field, message: str) -> bool:
+    inner = field.descriptor.message_type
+    return field.kind == "messages" and inner is not None and inner.full_name == message
 
 
 def _texts(value: Any) -> Iterator[str]:

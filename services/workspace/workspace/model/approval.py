@@ -8,9 +8,11 @@ from typing import Any, cast
 
 from crm.workspace.v1 import events_pb2 as events
 from crm.workspace.v1 import pb
+from crmkit import withholding
 from crmkit.call import Call
 from crmkit.errors import FailedPrecondition, PermissionDenied
-from crmkit.mapping import to_timestamp
+from crmkit.fieldlevels import Levels
+from crmkit.mapping import Reader, to_timestamp
 from crmkit.resource import Resource
 from google.protobuf import json_format
 from sqlalchemy import Index, select, text
@@ -34,6 +36,8 @@ class Approval(Resource, Base):
 
     __message__ = pb.Approval
     handed_over = False
+    # They carry another record's values; nobody filters by them from whom a role hides any.
+    quotes = frozenset(["request", "facts", "changes", "since_approved"])
     __table_args__ = (Index("approvals_held_action_key", "held_action", unique=True),)
 
     display_name: Mapped[str]
@@ -63,6 +67,17 @@ class Approval(Resource, Base):
     outcome_time: Mapped[datetime | None]
     resubmission: Mapped[str]
     copied: Mapped[list[str]]
+
+    @classmethod
+    def withhold(cls, message: Any, reader: Reader) -> None:
+        """Who decides sees of the record what its own page would show."""
+        for part in (message.request, message.facts):
+            if part.fields:
+                shown = withholding.without(json_format.MessageToDict(part), message.target, reader)
+                part.Clear()
+                part.update(shown)
+        for changed in (message.changes, message.since_approved):
+            withholding.withhold_changes(changed, message.target, reader)
 
     async def begin(self, policy: Any, call: Call) -> list[str]:
         """Takes the path of the policy's edition, and its first step; returns whom to tell."""
@@ -133,8 +148,9 @@ class Approval(Resource, Base):
         """Who decides changes what the step lets him; nothing holds before the owner of the record has tried it."""
         mine = self._mine(call)
         editable = set(self.steps[mine.step].step.editable)
+        kept = withholding.taken_of(self.target.partition("/")[0], call.caller)
         for field in _leaves(content):
-            if field not in editable:
+            if field not in editable or {field, field.partition(".")[2]} & {*_json_names(self.target, kept)}:
                 raise FailedPrecondition("FIELD_NOT_EDITABLE", field=field)
         call.emit(events.ApprovalRevised, approval=self, content=content, revision=self.revision + 1)
 
@@ -544,6 +560,13 @@ async def hand_back(call: Call) -> list[Approval]:
                 approval.replace(decision.approver, {person.name: "delegation ended"})
                 back.append(approval)
     return back
+
+
+def _json_names(target: str, taken: Levels) -> list[str]:
+    """The fields as requests call them."""
+    described = withholding.described_of(target)
+    fields = described.fields if described is not None else {}
+    return [fields[name].json_name if name in fields else name for name in taken]
 
 
 def _leaves(content: Mapping[str, Any], prefix: str = "") -> list[str]:
