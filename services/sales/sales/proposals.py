@@ -154,8 +154,8 @@ async def _keep(proposal: Proposal, content: bytes, call: Call) -> None:
 async def _records(proposal: Proposal, quote: Quote | None, call: Call) -> dict[str, Any]:
     """What places may name, as far as the reader may read it."""
     deal = await call.find(Opportunity, Opportunity.id == parse_name(proposal.opportunity, "opportunities"))
-    seller = call.config(f"department.{legal_entity(proposal.department, call).rpartition('/')[2]}") or {}
-    owner = call.config(f"employee.{proposal.owner.rpartition('/')[2]}") or {}
+    seller = call.entry(legal_entity(proposal.department, call))
+    owner = call.entry(proposal.owner)
     account = await call.copy(proposal.account) or {}
     return {
         "account": {name: value for name, value in account.items() if name in _OF_ACCOUNTS},
