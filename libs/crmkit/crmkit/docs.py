@@ -31,8 +31,8 @@ def page(area: str) -> Iterator[str]:
                 permission: str = option(method, options_pb2.permission)
                 yield f"| {method.name} | `{verb.upper()} {getattr(http, verb)}` | `{permission}` |"
     yield "\n## Reasons\n\n| reason | 中文 | English |\n|---|---|---|"
-    for name, text in reasons().items():
-        if text.domain == f"{area}.crm" and text.en:
+    for name, texts in reasons().items():
+        if (text := texts.get(area)) and text.en:
             yield f"| {name} | {text.zh} | {text.en} |"
 
 

@@ -20,7 +20,7 @@ stands in the proto in Chinese and English. Anything else that is raised becomes
 # pyright: reportMissingTypeStubs=false
 # googleapis-common-protos has its types beside it and does not say so.
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence, Set
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -36,6 +36,8 @@ from crmkit.options import option
 
 CHINESE = "zh-CN"
 ENGLISH = "en"
+# What a person must write at least, in characters.
+LEAST_REASON = 5
 
 
 @dataclass(frozen=True)
@@ -61,9 +63,9 @@ class Problem(Exception):
         # What the refused call leaves behind, done as its caller in a transaction of its own.
         self.afterwards: Callable[[Any], Awaitable[None]] | None = None
 
-    def text(self, locale: str) -> str:
-        """The sentence in the locale."""
-        texts = reasons().get(self.reason)
+    def text(self, locale: str, area: str = "") -> str:
+        """The sentence in the locale, as the area says it that refuses."""
+        texts = reason_text(self.reason, area)
         if texts is None:
             return self.reason
         sentence = texts.zh if locale == CHINESE else texts.en
@@ -71,10 +73,10 @@ class Problem(Exception):
             sentence = sentence.replace("{" + key + "}", value)
         return sentence
 
-    def status(self, locale: str, trace_id: str = "") -> status_pb2.Status:
+    def status(self, locale: str, trace_id: str = "", area: str = "") -> status_pb2.Status:
         """The google.rpc.Status that travels to the caller."""
-        texts = reasons().get(self.reason)
-        sentence = self.text(locale)
+        texts = reason_text(self.reason, area)
+        sentence = self.text(locale, area)
         info = error_details_pb2.ErrorInfo(
             reason=self.reason, domain=texts.domain if texts else "common.crm", metadata=self.metadata
         )
@@ -190,17 +192,37 @@ class ReasonText:
 
 
 @lru_cache(maxsize=1)
-def reasons() -> dict[str, ReasonText]:
-    """Every error reason of the platform. A reason that two areas declare must mean the same."""
-    found: dict[str, ReasonText] = {}
+def reasons() -> dict[str, dict[str, ReasonText]]:
+    """Every error reason of the platform, as each area says it that declares it."""
+    found: dict[str, dict[str, ReasonText]] = {}
     for file in crmprotos.load().file:
         for enum in file.enum_type:
             if enum.name == "ErrorReason":
-                domain = f"{file.package.split('.')[1]}.crm"
+                area = file.package.split(".")[1]
                 for value in enum.value:
                     text = option(value, options_pb2.text)
-                    found.setdefault(value.name, ReasonText(domain, text.zh, text.en))
+                    found.setdefault(value.name, {})[area] = ReasonText(f"{area}.crm", text.zh, text.en)
     return found
+
+
+def reason_text(reason: str, area: str = "") -> ReasonText | None:
+    """The reason as the area says it, else as all do, else as the one area does that knows it."""
+    found = reasons().get(reason, {})
+    return found.get(area) or found.get("common") or next(iter(found.values()), None)
+
+
+def check_reason(text: str) -> str:
+    """The reason that a person gives for what he does, trimmed; REASON_REQUIRED where it says too little."""
+    reason = text.strip()
+    if len(reason) < LEAST_REASON:
+        raise FailedPrecondition("REASON_REQUIRED", least=LEAST_REASON)
+    return reason
+
+
+def check_frozen(reason: str, changed: Set[str]) -> None:
+    """Refuses, with the reason, a change of fields that change no more."""
+    if changed:
+        raise FailedPrecondition(reason, fields=", ".join(sorted(changed)))
 
 
 def required(field: str) -> Violation:

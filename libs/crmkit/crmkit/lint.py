@@ -41,8 +41,8 @@ def check(path: Path) -> Iterator[tuple[int, str]]:
             case ast.Call(func=ast.Name(id=name), args=[ast.Constant(value=str(reason)), *_]) if (
                 name in PROBLEMS
             ):
-                if reason not in reasons():
-                    yield node.lineno, f"{reason} is in no area's ErrorReason"
+                if not _declared(reason, path):
+                    yield node.lineno, f"{reason} is not in the ErrorReason of its area"
             case ast.Import(names=names) if not _may_speak_nats(path) and any(
                 n.name.split(".")[0] == "nats" for n in names
             ):
@@ -80,6 +80,14 @@ def _only_passes_on(method: ast.AsyncFunctionDef) -> bool:
     verb = snake(method.name.replace(loaded[2], "", 1)).lstrip("_")
     argument = r"(call|request|request\.\w+|list\(request\.\w+\))"
     return bool(re.fullmatch(rf"(await )?{loaded[1]}\.{verb}\(({argument}(, {argument})*)?\)", calls))
+
+
+def _declared(reason: str, path: Path) -> bool:
+    """True for a reason of the service that the file belongs to, or of all."""
+    areas = reasons().get(reason, {})
+    parts = path.parts
+    area = parts[parts.index("services") + 1] if "services" in parts else ""
+    return "common" in areas or (area in areas if area else bool(areas))
 
 
 def _may_speak_nats(path: Path) -> bool:

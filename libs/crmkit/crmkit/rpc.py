@@ -218,7 +218,7 @@ class Pipeline:
                     log.exception("rpc failed", method=method.name, trace_id=trace_id)
                 else:
                     log.info("rpc refused", method=method.name, reason=problem.reason, trace_id=trace_id)
-                status = problem.status(locale, trace_id)
+                status = problem.status(locale, trace_id, self.running.app.name)
                 await context.abort(
                     code, status.message, (("grpc-status-details-bin", status.SerializeToString()),)
                 )

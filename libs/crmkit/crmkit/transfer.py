@@ -17,7 +17,7 @@ from crmkit.alone import PASSING, alone
 from crmkit.bulk import insert_rows
 from crmkit.call import Call
 from crmkit.convert import propose_mapping
-from crmkit.errors import CHINESE, FailedPrecondition, Problem, reasons
+from crmkit.errors import CHINESE, ENGLISH, FailedPrecondition, Problem, reason_text
 from crmkit.events import Fact, listens
 from crmkit.exports import count, write_out
 from crmkit.jobs import UNDO, finish, model_of, need, progress
@@ -176,7 +176,8 @@ class _Plan:
         except Problem as problem:
             if problem.reason in PASSING:
                 raise
-            text = problem.text(CHINESE), problem.text("en")
+            area = call.running.app.name
+            text = problem.text(CHINESE, area), problem.text(ENGLISH, area)
             found += violations(line, self.headers, problem.violations) or [
                 RowProblem(line, "", problem.reason, *text)
             ]
@@ -245,7 +246,7 @@ async def take_back(run: Run) -> None:
                 if record is not None and (
                     reason := await remove(record, row.detail["version"], in_use, call)
                 ):
-                    text = reasons().get(reason)
+                    text = reason_text(reason, call.running.app.name)
                     zh, en = (text.zh, text.en) if text else (reason, reason)
                     await note_problems(
                         run, [RowProblem(row.line, "", reason, f"{row.name} {zh}", f"{row.name} {en}")], call

@@ -9,7 +9,7 @@ from typing import Any
 from crm.billing.v1 import events_pb2 as events
 from crm.billing.v1 import pb
 from crmkit.call import Call
-from crmkit.errors import Validation, Violation
+from crmkit.errors import Validation, Violation, check_reason
 from crmkit.values import Money, zero
 from sqlalchemy import func, select
 
@@ -17,7 +17,6 @@ from billing.model.balance import post
 from billing.model.invoice import Invoice
 from billing.model.payment import Allocation, Payment, in_advance, pays, target
 from billing.model.plan import PaymentPlan
-from billing.model.words import reason_of
 
 Tied = tuple[Allocation, Invoice | PaymentPlan]
 
@@ -45,7 +44,7 @@ async def allocate(payment: Payment, targets: Sequence[Any], call: Call) -> None
 
 async def undo(payment: Payment, allocations: Sequence[Allocation], reason: str, call: Call) -> None:
     """Undoes allocations of a locked payment; both sides are open again."""
-    reason_of(reason)
+    check_reason(reason)
     invoices = await lock_invoices({one.invoice for one in allocations if one.invoice}, call)
     undone, nothing = list[Tied](), zero(payment.amount.currency)
     for one in allocations:

@@ -216,7 +216,7 @@ class _Sync:
             uid=uid, display_name=title, reason="CALENDAR_UNREADABLE", detail=str(problem)[:200]
         )
         if isinstance(problem, Problem):
-            told.reason, told.detail = problem.reason, problem.text(call.caller.locale)
+            told.reason, told.detail = problem.reason, problem.text(call.caller.locale, "workspace")
         account.refused = [*(one for one in account.refused if one.uid != uid), told][-SHOWN:]
 
     async def _forget(self, content: str, call: Call) -> None:

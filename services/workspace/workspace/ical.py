@@ -240,7 +240,7 @@ async def bring_in(content: str, call: Call) -> dict[str, Any]:
                 done[await _take(uid, components, known.get(uid), call)] += 1
         except Problem as problem:
             text = problem.violations[0] if problem.violations else None
-            detail = call.text(text.zh, text.en) if text else problem.text(call.caller.locale)
+            detail = call.text(text.zh, text.en) if text else problem.text(call.caller.locale, "workspace")
             title = str(components[0].get("SUMMARY", ""))[:200]
             refused.append(
                 pb.RefusedEvent(

@@ -115,7 +115,7 @@ async def fail(run: Run, problem: Problem, call: Call) -> None:
     if collection == "employees" and (
         employee := await call.find(Employee, Employee.id == UUID(key), lock=True)
     ):
-        employee.identity_error = problem.text(CHINESE)
+        employee.identity_error = problem.text(CHINESE, "workspace")
 
 
 async def queue_groups(call: Call) -> None:

@@ -59,7 +59,7 @@ async def receive(content: str, sender: str, box: MailAccount, message: MailMess
             await notify(
                 call, [box.owner], "calendar", f"{message.name}:{uid}", message.name,
                 f"日程邀请无法放入日历：{title}", f"An invitation cannot be put into the calendar: {title}",
-                problem.text(str(entry.get("locale", call.caller.locale))),
+                problem.text(str(entry.get("locale", call.caller.locale)), "workspace"),
             )  # fmt: skip
 
 

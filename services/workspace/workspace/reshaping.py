@@ -138,7 +138,9 @@ class _Table:
 def _problem(index: int, problem: Problem, call: Call) -> Any:
     first = next(iter(problem.violations), None)
     return pb.ImportDepartmentsResponse.Problem(
-        row=index, reason=first.reason if first else problem.reason, text=problem.text(call.caller.locale)
+        row=index,
+        reason=first.reason if first else problem.reason,
+        text=problem.text(call.caller.locale, "workspace"),
     )
 
 

@@ -6,13 +6,12 @@ from typing import Any
 
 from billing.capitals import in_capitals
 from billing.model.base import Base
-from billing.model.words import frozen, reason_of
 from crm.billing.v1 import events_pb2 as events
 from crm.billing.v1 import pb
 from crmkit.amounts import Amounts, check_currency, price_lines
 from crmkit.call import Call
 from crmkit.company import legal_entity, today
-from crmkit.errors import FailedPrecondition
+from crmkit.errors import FailedPrecondition, check_frozen, check_reason
 from crmkit.resource import Resource
 from crmkit.values import Money, zero
 from sqlalchemy import Index, text
@@ -86,7 +85,7 @@ class Invoice(Resource, Base):
     async def updating(self, call: Call, changed: frozenset[str]) -> None:
         """Nothing of an issued invoice changes; the lines of a source do not change at all."""
         if self.state != "DRAFT":
-            frozen("INVOICE_FINAL", changed & FINAL_CONTENT)
+            check_frozen("INVOICE_FINAL", changed & FINAL_CONTENT)
         elif self.source and changed & {"lines", "currency", "account", "contract", "order"}:
             raise FailedPrecondition("INVOICE_LINES_FIXED")
         elif not self.source and changed & FINAL_CONTENT:
@@ -144,7 +143,7 @@ class Invoice(Resource, Base):
         self.check_state("ISSUED")
         if self.paid:
             raise FailedPrecondition("INVOICE_HAS_PAYMENTS")
-        self.reason = reason_of(reason)
+        self.reason = check_reason(reason)
         self.state, self.balance = "VOID", zero(self.currency)
         call.emit(events.InvoiceVoided, invoice=self, reason=self.reason)
 

@@ -7,12 +7,19 @@ from typing import Any
 from billing.model.base import Base
 from billing.model.invoice import Invoice
 from billing.model.plan import PaymentPlan
-from billing.model.words import frozen, reason_of, shown
+from billing.model.words import shown
 from crm.billing.v1 import events_pb2 as events
 from crm.billing.v1 import pb
 from crmkit.call import Call
 from crmkit.company import legal_entity, today
-from crmkit.errors import FailedPrecondition, InvalidArgument, Validation, Violation
+from crmkit.errors import (
+    FailedPrecondition,
+    InvalidArgument,
+    Validation,
+    Violation,
+    check_frozen,
+    check_reason,
+)
 from crmkit.resource import Resource
 from crmkit.values import Money, zero
 from sqlalchemy import Index, text
@@ -50,7 +57,7 @@ class Payment(Resource, Base):
     async def updating(self, call: Call, changed: frozenset[str]) -> None:
         """What was confirmed does not change."""
         if self.state != "PENDING":
-            frozen("PAYMENT_FINAL", changed & RECEIVED_CONTENT)
+            check_frozen("PAYMENT_FINAL", changed & RECEIVED_CONTENT)
         elif changed & RECEIVED_CONTENT:
             self.check(call)
 
@@ -131,7 +138,7 @@ class Payment(Resource, Base):
     def take_back(self, reason: str, call: Call) -> None:
         """A chargeback or a bounced cheque; its allocations are undone already."""
         self.check_state("RECEIVED")
-        self.reason = reason_of(reason)
+        self.reason = check_reason(reason)
         self.state, self.unapplied = "REVERSED", zero(self.amount.currency)
         call.emit(events.PaymentReversed, payment=self, handler=self.handler, reason=self.reason)
 
@@ -164,7 +171,7 @@ class Allocation(Resource, Base):
     def undo(self, reason: str) -> None:
         """Counts no more."""
         self.check_state("ACTIVE")
-        self.state, self.reason = "REVERSED", reason_of(reason)
+        self.state, self.reason = "REVERSED", check_reason(reason)
 
 
 def pays(payment: Payment, invoice: Invoice, amount: Money, call: Call) -> Allocation:

@@ -6,13 +6,13 @@ from decimal import Decimal
 from typing import Any
 
 from billing.model.base import Base
-from billing.model.words import frozen, shown
+from billing.model.words import shown
 from crm.billing.v1 import events_pb2 as events
 from crm.billing.v1 import pb
 from crmkit.amounts import HUNDRED, number, same_currency
 from crmkit.call import Call
 from crmkit.company import legal_entity, today
-from crmkit.errors import FailedPrecondition, Validation, Violation
+from crmkit.errors import FailedPrecondition, Validation, Violation, check_frozen
 from crmkit.mapping import read_date, to_date
 from crmkit.resource import Resource
 from crmkit.values import Money, zero
@@ -66,7 +66,7 @@ class PaymentPlan(Resource, Base):
     async def updating(self, call: Call, changed: frozenset[str]) -> None:
         """Parts change in the draft alone."""
         if self.state != "DRAFT":
-            frozen("PLAN_FROZEN", changed & PLANNED_CONTENT)
+            check_frozen("PLAN_FROZEN", changed & PLANNED_CONTENT)
         elif changed & PLANNED_CONTENT:
             self.complete()
 

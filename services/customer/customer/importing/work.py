@@ -60,7 +60,7 @@ async def fail(run: Run, problem: Problem, call: Call) -> None:
     found = await call.find(Import, Import.id == UUID(run.spec["import"]), lock=True)
     if found is None:
         return
-    text = problem.text(run.spec.get("locale", CHINESE))
+    text = problem.text(run.spec.get("locale", CHINESE), call.running.app.name)
     found.fail(text)
     if run.kind == "RunImport":
         call.emit(events.ImportFinished, **{"import": found})

@@ -11,12 +11,11 @@ from crmkit import approvals
 from crmkit.amounts import HUNDRED, check_currency, number, price_lines, same_currency
 from crmkit.call import Call
 from crmkit.company import legal_entity, today
-from crmkit.errors import FailedPrecondition, Validation, Violation
+from crmkit.errors import FailedPrecondition, Validation, Violation, check_frozen, check_reason
 from crmkit.resource import Resource
 from crmkit.values import Money, zero
 from orders.model.base import Base
 from orders.model.credit import check_credit
-from orders.model.words import frozen, reason_of
 from sqlalchemy import Index, text
 from sqlalchemy.orm import Mapped
 
@@ -84,7 +83,7 @@ class Contract(Resource, Base):
     async def updating(self, call: Call, changed: frozenset[str]) -> None:
         """Content changes in the draft alone."""
         if self.state != "DRAFT":
-            frozen("CONTRACT_FROZEN", changed & SIGNED_CONTENT)
+            check_frozen("CONTRACT_FROZEN", changed & SIGNED_CONTENT)
         elif changed & SIGNED_CONTENT:
             self.complete(changed)
 
@@ -150,7 +149,7 @@ class Contract(Resource, Base):
     def return_to_draft(self, reason: str) -> None:
         """Takes the contract back for changes; its number stays."""
         self.check_state("IN_APPROVAL", "AWAITING_SIGNATURE")
-        self.reason = reason_of(reason)
+        self.reason = check_reason(reason)
         self.state = "DRAFT"
 
     def approve(self) -> None:
@@ -198,7 +197,7 @@ class Contract(Resource, Base):
     def suspend(self, reason: str, call: Call) -> None:
         """Stops a running contract."""
         self.check_state("ACTIVE")
-        self.reason = reason_of(reason)
+        self.reason = check_reason(reason)
         self.state = "SUSPENDED"
         call.emit(events.ContractSuspended, contract=self, reason=self.reason)
 
@@ -212,7 +211,7 @@ class Contract(Resource, Base):
         """Ends a running contract before its time."""
         self.check_state(*RUNNING)
         last = date or today(call)
-        self.reason, self.end_date = reason_of(reason), last
+        self.reason, self.end_date = check_reason(reason), last
         if self.effective_from and last < self.effective_from:
             raise FailedPrecondition("TERMINATION_DATE_INVALID", date=self.effective_from.isoformat())
         self.state = "TERMINATED"
@@ -235,7 +234,7 @@ class Contract(Resource, Base):
     def cancel(self, reason: str, call: Call) -> None:
         """Drops a contract that was never in force."""
         self.check_state(*BEFORE_SIGNATURE, "SIGNED")
-        self.reason, self.end_date = reason_of(reason), today(call)
+        self.reason, self.end_date = check_reason(reason), today(call)
         self.state = "CANCELLED"
         call.emit(events.ContractEnded, contract=self, how="CANCELLED", date=self.end_date)
 

@@ -10,13 +10,12 @@ from crm.orders.v1 import events_pb2 as events
 from crm.orders.v1 import pb
 from crmkit.amounts import number, plain
 from crmkit.call import Call
-from crmkit.errors import FailedPrecondition, NotFound, Validation, Violation
+from crmkit.errors import FailedPrecondition, NotFound, Validation, Violation, check_frozen, check_reason
 from crmkit.resource import Resource
 from crmkit.values import Money
 from orders.model.base import Base
 from orders.model.contract import Contract
 from orders.model.order import Order
-from orders.model.words import frozen, reason_of
 from sqlalchemy.orm import Mapped
 
 PICKED_CONTENT = frozenset(["account", "lines", "ship_to", "kind"])
@@ -49,7 +48,7 @@ class Delivery(Resource, Base):
     async def updating(self, call: Call, changed: frozenset[str]) -> None:
         """What was picked does not change."""
         if self.state != "DRAFT":
-            frozen("DELIVERY_FROZEN", changed & PICKED_CONTENT)
+            check_frozen("DELIVERY_FROZEN", changed & PICKED_CONTENT)
         elif changed & PICKED_CONTENT:
             await self.complete(call)
 
@@ -155,7 +154,7 @@ class Delivery(Resource, Base):
         if self.state in UNDER_WAY:
             raise FailedPrecondition("DELIVERY_SHIPPED")
         self.check_state("DRAFT", "READY")
-        self.reason = reason_of(reason)
+        self.reason = check_reason(reason)
         if self.state == "READY":
             orders = await self._lock_orders(call)
             for name, taken in self._by_order((line, number(line.quantity)) for line in self.lines).items():

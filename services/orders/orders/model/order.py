@@ -10,13 +10,19 @@ from crm.orders.v1 import pb
 from crmkit.amounts import check_currency, number, plain, price_lines
 from crmkit.call import Call
 from crmkit.company import legal_entity
-from crmkit.errors import FailedPrecondition, InvalidArgument, Validation, Violation
+from crmkit.errors import (
+    FailedPrecondition,
+    InvalidArgument,
+    Validation,
+    Violation,
+    check_frozen,
+    check_reason,
+)
 from crmkit.resource import Resource
 from crmkit.values import Money, zero
 from orders.model.base import Base
 from orders.model.contract import Contract
 from orders.model.credit import check_credit
-from orders.model.words import frozen, reason_of
 from sqlalchemy import Index, select, text
 from sqlalchemy.orm import Mapped
 
@@ -94,7 +100,7 @@ class Order(Resource, Base):
     async def updating(self, call: Call, changed: frozenset[str]) -> None:
         """Content changes in the draft alone."""
         if self.state != "DRAFT":
-            frozen("ORDER_FROZEN", changed & ORDERED_CONTENT)
+            check_frozen("ORDER_FROZEN", changed & ORDERED_CONTENT)
         elif changed & ORDERED_CONTENT:
             await self.complete(call)
 
@@ -173,11 +179,11 @@ class Order(Resource, Base):
 
     def wait(self, reason: str, call: Call) -> None:
         """Waits for something from outside."""
-        self.move("PENDING", call, reason_of(reason))
+        self.move("PENDING", call, check_reason(reason))
 
     def hold(self, reason: str, call: Call) -> None:
         """Held by us."""
-        self.move("HELD", call, reason_of(reason))
+        self.move("HELD", call, check_reason(reason))
 
     def resume(self, call: Call) -> None:
         """A waiting or held order goes on."""
@@ -192,13 +198,13 @@ class Order(Resource, Base):
     def request_cancel(self, reason: str, call: Call) -> None:
         """A cancellation was asked for; where the order came from is remembered."""
         before = self.state
-        self.move("ASSESSING_CANCELLATION", call, reason_of(reason))
+        self.move("ASSESSING_CANCELLATION", call, check_reason(reason))
         self.state_before = before
 
     def refuse_cancel(self, reason: str, call: Call) -> None:
         """Back to exactly the state of origin."""
         self.check_state("ASSESSING_CANCELLATION")
-        self.move(self.state_before, call, reason_of(reason))
+        self.move(self.state_before, call, check_reason(reason))
         self.settle(call)
 
     def accept_cancel(self, call: Call) -> None:
@@ -214,7 +220,7 @@ class Order(Resource, Base):
     def cancel(self, reason: str, call: Call) -> None:
         """Cancels a waiting or held order at once."""
         self.check_state("PENDING", "HELD")
-        self.move("CANCELLED", call, reason_of(reason))
+        self.move("CANCELLED", call, check_reason(reason))
 
     def item(self, key: str) -> Any:
         """The item with the key; None if there is none."""

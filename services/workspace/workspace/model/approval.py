@@ -10,7 +10,7 @@ from crm.workspace.v1 import events_pb2 as events
 from crm.workspace.v1 import pb
 from crmkit import withholding
 from crmkit.call import Call
-from crmkit.errors import FailedPrecondition, PermissionDenied
+from crmkit.errors import FailedPrecondition, PermissionDenied, check_reason
 from crmkit.fieldlevels import Levels
 from crmkit.mapping import Reader, to_timestamp
 from crmkit.resource import Resource
@@ -20,7 +20,7 @@ from sqlalchemy.orm import Mapped
 
 from workspace.model.base import Base
 from workspace.model.deciders import administrators, deciders, delegate_of, employee, stand_in
-from workspace.model.employee import Employee, check_reason
+from workspace.model.employee import Employee
 from workspace.model.policy import Policy, fits, path_of
 
 VOTES: tuple[Any, ...] = tuple(pb.Approval.Vote.Value(vote) for vote in ("AGREED", "REFUSED", "GAVE_BACK"))

@@ -8,7 +8,7 @@ from crm.workspace.v1 import events_pb2 as events
 from crm.workspace.v1 import pb
 from crmkit.call import Call
 from crmkit.company import upward
-from crmkit.errors import FailedPrecondition, Validation, Violation, required
+from crmkit.errors import FailedPrecondition, Validation, Violation, check_reason, required
 from crmkit.mapping import to_timestamp
 from crmkit.resource import Resource
 from sqlalchemy import DateTime, Index, Text, select, text
@@ -18,7 +18,6 @@ from sqlalchemy.orm import Mapped, mapped_column
 from workspace import recurrence
 from workspace.model.attendance_device import content_of, signed
 from workspace.model.base import Base
-from workspace.model.employee import check_reason
 from workspace.model.names import check_names
 from workspace.model.task import zone_of
 from workspace.places import distance, to_wgs84

@@ -17,7 +17,7 @@ from uuid import UUID
 from crm.workspace.v1 import pb
 from crmkit import blobs
 from crmkit.call import Call
-from crmkit.errors import FailedPrecondition, Validation, Violation
+from crmkit.errors import FailedPrecondition, Validation, Violation, check_reason
 from crmkit.resource import Resource
 from sqlalchemy import Index, func, select, text
 from sqlalchemy.orm import Mapped
@@ -25,7 +25,6 @@ from sqlalchemy.orm import Mapped
 from workspace import seals
 from workspace.model import audit
 from workspace.model.base import Base
-from workspace.model.employee import check_reason
 
 CHUNK = 5000
 

@@ -11,7 +11,7 @@ from crmkit.approvals import matching
 from crmkit.call import Call
 from crmkit.catalog import resources
 from crmkit.company import today
-from crmkit.errors import FailedPrecondition, PermissionDenied, Validation, Violation, required
+from crmkit.errors import FailedPrecondition, PermissionDenied, Validation, Violation, check_reason, required
 from crmkit.mapping import read_date, to_timestamp
 from crmkit.resource import Resource, parse_name
 from sqlalchemy import Index, exists, func, inspect, select, text, true
@@ -23,7 +23,6 @@ from workspace.model.role import Role
 from workspace.permissions import ADMINISTRATION, check_grant, check_known, expand
 
 USERNAME = re.compile(r"[a-z0-9][a-z0-9._@-]*")
-SHORTEST_REASON = 5
 MOST_POSTS = 5
 REINSTATE_DAYS = 90
 EMERGENCY_ACCOUNTS = 2
@@ -319,13 +318,6 @@ async def superiors(name: str, call: Call) -> list[Employee]:
         found.append(person)
         name = person.superior
     return found
-
-
-def check_reason(reason: str) -> str:
-    """The reason; REASON_REQUIRED where it says too little."""
-    if len(reason.strip()) < SHORTEST_REASON:
-        raise FailedPrecondition("REASON_REQUIRED", minimum=SHORTEST_REASON)
-    return reason.strip()
 
 
 def check_may_assign(person: Employee, call: Call) -> None:

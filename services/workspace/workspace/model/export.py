@@ -9,7 +9,7 @@ from crm.workspace.v1 import pb
 from crmkit.auth import Caller
 from crmkit.call import Call
 from crmkit.catalog import resources
-from crmkit.errors import FailedPrecondition, NotFound, PermissionDenied, Validation, Violation
+from crmkit.errors import FailedPrecondition, NotFound, PermissionDenied, Validation, Violation, check_reason
 from crmkit.exports import sensitive
 from crmkit.fieldlevels import FieldLevel
 from crmkit.mapping import to_timestamp
@@ -20,7 +20,6 @@ from sqlalchemy.orm import Mapped
 
 from workspace.model.base import Base
 from workspace.model.custom_field import check_collection
-from workspace.model.employee import check_reason
 
 SHORTEST_PURPOSE = 10
 KEPT = timedelta(days=7)

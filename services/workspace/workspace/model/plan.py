@@ -6,7 +6,7 @@ from typing import Any
 from crm.workspace.v1 import events_pb2 as events
 from crm.workspace.v1 import pb
 from crmkit.call import Call
-from crmkit.errors import FailedPrecondition, PermissionDenied
+from crmkit.errors import FailedPrecondition, PermissionDenied, check_reason
 from crmkit.mapping import to_timestamp
 from crmkit.resource import Resource
 from sqlalchemy import Index, func, inspect, select
@@ -17,7 +17,6 @@ from workspace import recurrence
 from workspace.model import work_record
 from workspace.model.base import Base
 from workspace.model.calendar import oversees
-from workspace.model.employee import check_reason
 from workspace.model.names import check_names
 from workspace.model.task import zone_of
 from workspace.model.work_record import WorkDone

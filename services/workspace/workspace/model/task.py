@@ -8,7 +8,7 @@ from uuid import UUID
 from crm.workspace.v1 import events_pb2 as events
 from crm.workspace.v1 import pb
 from crmkit.call import Call
-from crmkit.errors import FailedPrecondition, Validation, Violation
+from crmkit.errors import FailedPrecondition, Validation, Violation, check_reason
 from crmkit.resource import Resource, parse_name
 from dateutil.relativedelta import relativedelta
 from sqlalchemy import Date, DateTime, Index, Text, select, text
@@ -17,7 +17,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 from workspace import recurrence
 from workspace.model import known_record
 from workspace.model.base import Base
-from workspace.model.employee import Employee, check_reason
+from workspace.model.employee import Employee
 from workspace.model.names import check_names
 
 LIVE = ("OPEN", "IN_PROGRESS", "BLOCKED")

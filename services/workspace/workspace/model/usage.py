@@ -7,7 +7,7 @@ from crm.workspace.v1 import events_pb2 as events
 from crm.workspace.v1 import pb
 from crmkit.call import Call
 from crmkit.company import today
-from crmkit.errors import FailedPrecondition, Validation, Violation, required
+from crmkit.errors import FailedPrecondition, Validation, Violation, check_reason, required
 from crmkit.resource import Resource
 from crmkit.values import Money
 from crmkit.workdays import is_working_day
@@ -16,7 +16,6 @@ from sqlalchemy.orm import Mapped
 
 from workspace.model.base import Base
 from workspace.model.custom_field import check_collection
-from workspace.model.employee import check_reason
 from workspace.model.known_record import described_as
 from workspace.model.plan import check_owner, check_superior
 from workspace.model.usage_facts import WATCHED
