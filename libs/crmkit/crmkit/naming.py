@@ -7,7 +7,7 @@ from contextlib import suppress
 from sqlalchemy import or_, select
 
 from crmkit.call import CONFIGURED, Call
-from crmkit.errors import CHINESE, ENGLISH, NotFound, Problem
+from crmkit.errors import NotFound, Problem
 from crmkit.resource import Resource, parse_name
 from crmkit.scope import predicate
 from crmkit.search import SearchTerm, candidates
@@ -19,7 +19,7 @@ def unnamed(line: int, header: str, text: str, count: int) -> RowProblem:
     """The problem of a text that names no record, or several."""
     reason = "AMBIGUOUS_REFERENCE" if count > 1 else "UNKNOWN_REFERENCE"
     problem = Problem(reason, text=text[:100], name=text[:100], count=count)
-    return RowProblem(line, header, reason, problem.text(CHINESE), problem.text(ENGLISH))
+    return RowProblem.of(line, header, problem)
 
 
 async def named(kind: str, text: str, call: Call) -> list[str]:

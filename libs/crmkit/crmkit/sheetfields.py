@@ -16,6 +16,7 @@ from crmkit.catalog import type_of
 from crmkit.convert import Amount, Refused, Target, convert
 from crmkit.customfields import Definition, read_definitions
 from crmkit.describe import COMMON, Described, Field
+from crmkit.errors import CHINESE, ENGLISH, Problem
 from crmkit.listing import ZONE
 from crmkit.mapping import to_date
 from crmkit.options import option
@@ -44,6 +45,11 @@ class RowProblem:
     reason: str
     zh: str
     en: str
+
+    @classmethod
+    def of(cls, line: int, column: str, refused: Problem, area: str = "") -> RowProblem:
+        """What was refused, as the area says it."""
+        return cls(line, column, refused.reason, refused.text(CHINESE, area), refused.text(ENGLISH, area))
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from crmkit.alone import PASSING, alone
 from crmkit.bulk import insert_rows
 from crmkit.call import Call
 from crmkit.convert import propose_mapping
-from crmkit.errors import CHINESE, ENGLISH, FailedPrecondition, Problem, reason_text
+from crmkit.errors import CHINESE, FailedPrecondition, Problem, reason_text
 from crmkit.events import Fact, listens
 from crmkit.exports import count, write_out
 from crmkit.jobs import UNDO, finish, model_of, need, progress
@@ -176,10 +176,8 @@ class _Plan:
         except Problem as problem:
             if problem.reason in PASSING:
                 raise
-            area = call.running.app.name
-            text = problem.text(CHINESE, area), problem.text(ENGLISH, area)
             found += violations(line, self.headers, problem.violations) or [
-                RowProblem(line, "", problem.reason, *text)
+                RowProblem.of(line, "", problem, call.running.app.name)
             ]
         return None
 

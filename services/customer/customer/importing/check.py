@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from crm.customer.v1 import pb
 from crmkit.call import Call
 from crmkit.errors import PermissionDenied
+from crmkit.naming import unnamed
 from crmkit.runfiles import lines_in_error, next_rows, note_problems, opened
 from crmkit.runs import Run
 from crmkit.sheets import Row
@@ -131,7 +132,7 @@ async def _judge_parents(plan: Plan, findings: _Findings, run: Run, call: Call) 
     outside = {text for text in findings.parents.values() if text not in findings.names}
     known = await duplicates.named(outside, call) if outside else {}
     problems = [
-        judge.unnamed(line, plan.headers[PARENT], text, len(known[text]))
+        unnamed(line, plan.headers[PARENT], text, len(known[text]))
         for line, text in findings.parents.items()
         if text in outside and len(known[text]) != 1
     ]

@@ -23,7 +23,6 @@ from google.protobuf import json_format
 from sqlalchemy import delete, select
 from sqlalchemy.dialects.postgresql import insert
 
-from customer.importing import judge
 from customer.importing.duplicates import named
 from customer.model.account import Account
 from customer.model.contact import Contact
@@ -86,7 +85,7 @@ def _told(line: int, problem: Problem) -> RowProblem:
     if problem.violations:
         first = problem.violations[0]
         return RowProblem(line, first.field.partition(".")[2], first.reason, first.zh, first.en)
-    return judge.problem(line, "", problem.reason, **problem.metadata)
+    return RowProblem.of(line, "", problem, "customer")
 
 
 def waiting(target: str, run: Run, line: int, part: int, **detail: str | dict[str, Any]) -> dict[str, Any]:

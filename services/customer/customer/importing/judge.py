@@ -10,8 +10,8 @@ from uuid import UUID
 
 from crmkit.call import Call
 from crmkit.customfields import check_custom, taken_of
-from crmkit.errors import Validation
-from crmkit.errors import reasons as sentences
+from crmkit.errors import AlreadyExists, Validation
+from crmkit.naming import unnamed
 from crmkit.resource import Resource
 from crmkit.scope import predicate
 from crmkit.sheetfields import RowProblem, violations
@@ -97,22 +97,6 @@ async def name_records(lines: Sequence[Line], plan: Plan, call: Call) -> None:
             )
 
 
-def unnamed(line: int, column: str, text: str, count: int) -> RowProblem:
-    """The problem of a text that names no record, or several."""
-    if count > 1:
-        return problem(line, column, "AMBIGUOUS_REFERENCE", text=text[:100], count=count)
-    return problem(line, column, "UNKNOWN_REFERENCE", name=text[:100])
-
-
-def problem(line: int, column: str, reason: str, **metadata: object) -> RowProblem:
-    """A problem with the sentence of its reason."""
-    texts = sentences()[reason]
-    zh, en = texts.zh, texts.en
-    for key, value in metadata.items():
-        zh, en = zh.replace("{" + key + "}", str(value)), en.replace("{" + key + "}", str(value))
-    return RowProblem(line, column, reason, zh, en)
-
-
 async def check_customs(lines: Sequence[Line], plan: Plan, call: Call) -> None:
     """Checks custom fields by their live definitions."""
     for prefix in ("", "contact."):
@@ -159,9 +143,8 @@ def refusal(
         )
     )
     if hidden or again:
-        return problem(
-            line.number, plan.headers.get("display_name", ""), "ACCOUNT_COLLISION", level=twin.level.value
-        )
+        refused = AlreadyExists("ACCOUNT_COLLISION", level=twin.level.value)
+        return RowProblem.of(line.number, plan.headers.get("display_name", ""), refused)
     return None
 
 

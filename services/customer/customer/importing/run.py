@@ -13,6 +13,7 @@ from crmkit.bulk import create_many, insert_rows
 from crmkit.call import Call, changed_fields
 from crmkit.errors import FailedPrecondition, PermissionDenied, Problem, Validation
 from crmkit.mapping import mapper
+from crmkit.naming import unnamed
 from crmkit.runfiles import lines_in_error, next_rows, note_problems, opened, skip_rows
 from crmkit.runs import Run
 from crmkit.sheetfields import RowProblem, violations
@@ -246,7 +247,7 @@ async def _update_twin(
         await target.updating(call, frozenset(names))
     except Problem as refused:
         await call.db.refresh(target)
-        line.problems.append(judge.problem(line.number, "", refused.reason, **refused.metadata))
+        line.problems.append(RowProblem.of(line.number, "", refused, "customer"))
         return []
     run.count(updated=1)
     after = {
@@ -377,7 +378,7 @@ async def _relate(run: Run, call: Call) -> bool:
     for line, child, detail in wishes:
         parents = known[detail["text"]]
         if len(parents) != 1:
-            problems.append(judge.unnamed(line, "", detail["text"], len(parents)))
+            problems.append(unnamed(line, "", detail["text"], len(parents)))
             continue
         relation = AccountRelation(to=child, kind="PARENT_OF", **{"from": f"accounts/{parents[0]}"})
         if gate.apart([relation], call)[1]:
@@ -392,7 +393,7 @@ async def _relate(run: Run, call: Call) -> bool:
             await call.flush()
         except Problem as refused:
             if refused.reason != "RELATION_EXISTS":
-                problems.append(judge.problem(line, "", refused.reason, **refused.metadata))
+                problems.append(RowProblem.of(line, "", refused, "customer"))
             continue
         done.append(entry(run, line, RELATION, "CREATED", relation, {"version": 1}))
     if problems and not run.spec["skipErrors"]:
