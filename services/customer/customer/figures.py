@@ -173,7 +173,7 @@ async def apply_scopes(names: Sequence[str], call: Call) -> None:
             owner=now.c.owner,
             department=now.c.department,
             collaborators=now.c.collaborators,
-            requires=case((now.c.deleted, GONE), else_=TimelineEntry.requires),
+            source_scope=case((now.c.deleted, GONE), else_=TimelineEntry.source_scope),
         )
         .execution_options(synchronize_session=False)
     )

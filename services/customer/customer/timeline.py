@@ -27,7 +27,7 @@ from customer.model.timeline import AMOUNTS, TITLES, TimelineEntry, TimelineFact
 DEEPEST = 6
 CHUNK = 500
 # Answers and bookkeeping: they name accounts, but nothing has happened to those.
-_SILENT = (
+SILENT = (
     "crm.billing.v1.BalanceChanged",
     "crm.customer.v1.CreditProfileChanged",
     "crm.customer.v1.ImportFinished",
@@ -45,8 +45,8 @@ _PHASES = {
 }
 _COLUMNS = (
     "id", "account", "occur_time", "kind", "phase", "ref", "summary", "actor", "amount_amount", "amount_currency",
-    "requires", "follows", "private", "owner", "department", "collaborators", "create_time", "update_time", "creator",
-    "version",
+    "requires", "besides", "follows", "source_scope", "owner", "department", "collaborators", "create_time",
+    "update_time", "creator", "version",
 )  # fmt: skip
 _INSERT = (
     f"INSERT INTO {TimelineEntry.__tablename__} ({', '.join(_COLUMNS)})"
@@ -59,7 +59,7 @@ _KEEP = (
 Heard = tuple[Fact, list[str]]
 
 
-@listens(*(fact for fact in business_facts() if fact not in _SILENT))
+@listens(*(fact for fact in business_facts() if fact not in SILENT))
 async def on_any_fact(events: list[Fact], call: Call) -> None:
     """Puts the facts on the time line of every account that they name."""
     named = [(event, set(_names(event.payload, DEEPEST))) for event in events]
@@ -170,18 +170,20 @@ def _entry(event: Fact, account: str, scopes: dict[str, tuple[Any, ...]]) -> tup
     collection = ref.partition("/")[0] if "/" in ref else ""
     described = _collections().get(collection)
     amount, rule = _amount(source), described.scope if described else "SHARED"
+    reads = described.permission("read") if described else ""
     # What came with a lead that became the account is the account's, whoever has it now (SEA-11).
     converted = collection == "leads" and source.get("account") == account
     if rule == "SHARED" or not source or ref == account or converted:
-        follows, scope = account, scopes.get(account, ("", "", []))
+        follows, scope, rule = account, scopes.get(account, ("", "", [])), "OWNED"
+        requires, besides = _collections()["accounts"].permission("read"), reads
     else:
-        follows = ref
+        follows, requires, besides = ref, reads, ""
         scope = (source.get("owner", ""), source.get("department", ""), source.get("collaborators", []))
     return (
         uuid5(event.id, account), account, _occurred(event), event.subject, _PHASES.get(area, "COLLABORATION"), ref,
         next((str(source[key])[:500] for key in TITLES if source.get(key)), ""), event.actor,
         amount.amount if amount else None, amount.currency if amount else None,
-        described.permission("read") if described else "", follows, rule == "PRIVATE", *scope,
+        requires, besides, follows, rule, *scope,
         event.time, event.time, event.actor, 1,
     )  # fmt: skip
 

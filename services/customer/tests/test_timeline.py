@@ -1,14 +1,22 @@
 """Every business fact about an account is on its time line, for those who may open its source."""
 
 import time
+from datetime import UTC, datetime
+from importlib import import_module
 from typing import Any
 from uuid import uuid4
 
 import pytest
 from crmkit.auth import system
+from crmkit.catalog import business_facts
+from crmkit.events import Fact
 from crmkit.scope import enter
 from crmkit.testing import Client, Refused, Service
+from customer.timeline import SILENT, on_any_fact
+from google.api import resource_pb2
+from google.protobuf.descriptor import Descriptor
 from sqlalchemy import text
+from uuid_utils.compat import uuid7
 
 
 async def entries(client: Client, account: str) -> list[Any]:
@@ -226,3 +234,97 @@ async def test_mail_stands_with_the_customer_as_far_as_its_mailbox_shares_it(cus
         return (await shown())[0] == ["（私人邮件）"]
 
     await customer.eventually(withdrawn)
+
+
+def way_to_an_account(message: Descriptor, account: str, depth: int = 6) -> dict[str, Any] | None:
+    """The least that a message of the kind says of an account, as JSON; None where it never names one."""
+    deeper: list[tuple[str, bool, Descriptor]] = []
+    for field in message.fields:
+        reference = field.GetOptions().Extensions[resource_pb2.resource_reference].type
+        many = field.is_repeated
+        if reference == "crm.customer/Account" or (field.name == "account" and not field.message_type):
+            return {field.json_name: [account] if many else account}
+        if field.message_type is not None and field.message_type.full_name.startswith("crm."):
+            if field.message_type.full_name == "crm.customer.v1.Account":
+                return {field.json_name: [{"name": account}] if many else {"name": account}}
+            deeper.append((field.json_name, many, field.message_type))
+    for name, many, inner in deeper if depth > 1 else ():
+        if (found := way_to_an_account(inner, account, depth - 1)) is not None:
+            return {name: [found] if many else found}
+    return None
+
+
+@pytest.mark.capability("c.360")
+async def test_every_fact_of_the_eight_services_that_names_an_account_is_on_its_time_line(
+    customer: Service,
+) -> None:
+    account = (await customer.sales1.CreateAccount(account={"displayName": "时间线全事实公司"})).name
+    told: list[Fact] = []
+    for subject in set(business_facts()) - set(SILENT):
+        package, _, kind = subject.rpartition(".")
+        module = import_module(f"{package}.events_pb2")
+        payload = way_to_an_account(module.DESCRIPTOR.message_types_by_name[kind], account)
+        if payload is not None:
+            told.append(Fact(subject, uuid7(), datetime.now(UTC), "system/test", "", 1, payload))
+    areas = {fact.subject.split(".")[1] for fact in told}
+    # Those of marketing and insight are about leads, campaigns and models.
+    assert areas >= {"customer", "sales", "orders", "billing", "servicedesk", "workspace"}
+    assert len(told) > 90
+    # Told twice, and twice at once.
+    for _ in range(2):
+        async with customer.running.system_call("test", None) as call:
+            await on_any_fact([*told, *told], call)
+    found = await rows(customer, account)
+    created = "crm.customer.v1.AccountCreated"
+    await customer.eventually(lambda: _all(customer, account, len(told) + 1))
+    async with customer.running.sessions() as session:
+        await enter(session, system("customer"))
+        kinds = await session.execute(
+            text("SELECT kind, count(*) FROM timeline WHERE account = :account GROUP BY kind"),
+            {"account": account},
+        )
+        counts: dict[str, int] = {row[0]: row[1] for row in kinds}
+    assert found and counts.pop(created) == 1 + (created in {fact.subject for fact in told})
+    assert counts == {fact.subject: 1 for fact in told if fact.subject != created}
+
+
+@pytest.mark.capability("c.360")
+async def test_service_reads_of_sales_and_sales_of_service_as_far_as_each_may_open_it(
+    customer: Service,
+) -> None:
+    account = (await customer.sales1.CreateAccount(account={"displayName": f"两边{uuid4().hex[:6]}"})).name
+    desk = customer.person("agent")
+    mine = await deal(customer, account, f"opportunities/{uuid4()}", "sales1")
+    await customer.tell("crm.sales.v1.OpportunityOpened", {"opportunity": mine}, mine["name"])
+    order = {**mine, "name": f"orders/{uuid4()}"}
+    await customer.tell("crm.orders.v1.OrderPlaced", {"order": order}, order["name"])
+    ticket = {
+        **mine, "name": f"tickets/{uuid4()}", "owner": desk.employee, "department": desk.department,
+    }  # fmt: skip
+    await customer.tell("crm.servicedesk.v1.TicketOpened", {"ticket": ticket}, ticket["name"])
+    await customer.eventually(lambda: _all(customer, account, 4))
+    seen = {
+        who: sorted(e.kind.rpartition(".")[2] for e in await entries(customer.client(who), account))
+        for who in ("sales1", "agent", "service", "manager", "sales2", "admin")
+    }
+    everything = ["AccountCreated", "OpportunityOpened", "OrderPlaced", "TicketOpened"]
+    # Customers and orders are open to the desk, other people's deals are not: whatever the reach of the time line.
+    assert seen["agent"] == seen["service"] == ["AccountCreated", "OrderPlaced", "TicketOpened"]
+    assert seen["sales1"] == ["AccountCreated", "OpportunityOpened", "OrderPlaced"]
+    assert (seen["sales2"], seen["manager"], seen["admin"]) == ([], everything, everything)
+    for who, kinds in seen.items():
+        if not kinds:
+            continue
+        tabs = (await customer.client(who).GetAccountOverview(name=account)).tabs
+        assert sum(tab.count for tab in tabs) == len(kinds)
+    # The second wall says the same where the first is forgotten.
+    for who, kinds in seen.items():
+        caller = customer.running.directory.explained(customer.person(who).employee or "")
+        assert caller is not None
+        async with customer.running.sessions() as session, session.begin():
+            await enter(session, caller)
+            count = await session.scalar(
+                text("SELECT count(*) FROM timeline WHERE account = :account"), {"account": account}
+            )
+        assert len(kinds) <= count <= len(everything)
+        assert who not in ("agent", "service", "sales2") or count == len(kinds)

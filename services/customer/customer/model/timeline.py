@@ -8,25 +8,25 @@ from crm.customer.v1 import pb
 from crmkit import withholding
 from crmkit.auth import Caller
 from crmkit.mapping import Reader
-from crmkit.resource import Resource
+from crmkit.seen import SeenAsSource
 from crmkit.values import Money
 from customer.model.base import Base
-from sqlalchemy import ColumnElement, DateTime, Index, Integer, Text, Uuid, and_, any_, literal, or_, text
+from sqlalchemy import ColumnElement, DateTime, Index, Integer, Text, Uuid, and_, text
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
-# The permission that nobody holds: the record that the entry tells of is gone.
-GONE = "-"
+# The scope of a record that is gone: nobody opens it.
+GONE = "GONE"
 # Where a record has what an entry tells of it, by JSON name; the first that is there counts.
 TITLES = ("displayName", "title", "subject", "summary", "number", "name")
 AMOUNTS = ("amount", "totalAmount", "grossTotal", "gross", "grossAmount", "total")
 
 
-class TimelineEntry(Resource, Base):
+class TimelineEntry(SeenAsSource, Base):
     """One fact on the time line of an account.
 
-    Its id is made from fact and account: twice is once. Owner, department and collaborators are those of the record
-    that the fact is about, so that an entry is seen by those who could open that record.
+    Its id is made from fact and account: twice is once. Scope, owner, department and collaborators are those of the
+    record that the fact is about, so that an entry is seen by those who could open that record.
     """
 
     __message__ = pb.TimelineEntry
@@ -48,8 +48,10 @@ class TimelineEntry(Resource, Base):
     requires: Mapped[str]
     # The record whose owner, department and collaborators the entry has; the account where the source has none.
     follows: Mapped[str] = mapped_column(Text, server_default=text("''"))
-    # True where the source is seen by its owner and collaborators alone.
-    private: Mapped[bool] = mapped_column(server_default=text("false"))
+    # How far the record of `follows` is seen: OWNED, PRIVATE, or GONE.
+    source_scope: Mapped[str] = mapped_column(Text, server_default=text("'OWNED'"))
+    # The permission to read the source, where `requires` is the one to read the account that the entry follows.
+    besides: Mapped[str] = mapped_column(Text, server_default=text("''"))
 
     @classmethod
     def withhold(cls, message: Any, reader: Reader) -> None:
@@ -69,20 +71,13 @@ class TimelineEntry(Resource, Base):
 
     @classmethod
     def readable(cls, caller: Caller) -> ColumnElement[bool] | None:
-        """Beside the data scope, the reader needs the permission to read the source record.
-
-        A private source is read by its owner and collaborators alone, one that is gone by nobody.
-        """
-        row: Any = cls
-        allowed = (
-            row.requires != GONE
-            if "*" in caller.permissions
-            else row.requires.in_(["", *(p for p in caller.permissions if p.endswith(".read"))])
+        """Whoever could open the record that the entry tells of, and the account where the record has no scope of its own."""
+        seen = super().readable(caller)
+        if seen is None or "*" in caller.permissions:
+            return seen
+        return and_(
+            seen, cls.besides.in_(["", *sorted(p for p in caller.permissions if p.endswith(".read"))])
         )
-        if caller.is_system:
-            return None
-        mine = or_(row.owner == caller.employee, literal(caller.employee) == any_(row.collaborators))
-        return and_(allowed, or_(~row.private, mine) if caller.employee else ~row.private)
 
 
 class TimelineFact(Base):

@@ -1632,7 +1632,8 @@ def upgrade() -> None:
         sa.Column("amount_currency", sa.Text(), nullable=True),
         sa.Column("requires", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("follows", sa.Text(), server_default=sa.text("''"), nullable=False),
-        sa.Column("private", sa.Boolean(), server_default=sa.text("false"), nullable=False),
+        sa.Column("source_scope", sa.Text(), server_default=sa.text("'OWNED'"), nullable=False),
+        sa.Column("besides", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("number", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("owner", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("department", sa.Text(), server_default=sa.text("''"), nullable=False),
@@ -1658,19 +1659,7 @@ def upgrade() -> None:
     op.create_index(
         "timeline_account_occur_time_index", "timeline", ["account", "occur_time", "id"], unique=False
     )
-    op.create_index(
-        "timeline_department_update_time_index",
-        "timeline",
-        ["department", sa.literal_column("update_time DESC"), "id"],
-        unique=False,
-    )
     op.create_index("timeline_follows_index", "timeline", ["follows"], unique=False)
-    op.create_index(
-        "timeline_owner_update_time_index",
-        "timeline",
-        ["owner", sa.literal_column("update_time DESC"), "id"],
-        unique=False,
-    )
     op.create_index(
         "timeline_update_time_index", "timeline", [sa.literal_column("update_time DESC"), "id"], unique=False
     )
@@ -2730,9 +2719,7 @@ def downgrade() -> None:
     op.drop_index("timeline_facts_accounts_index", table_name="timeline_facts", postgresql_using="gin")
     op.drop_table("timeline_facts")
     op.drop_index("timeline_update_time_index", table_name="timeline")
-    op.drop_index("timeline_owner_update_time_index", table_name="timeline")
     op.drop_index("timeline_follows_index", table_name="timeline")
-    op.drop_index("timeline_department_update_time_index", table_name="timeline")
     op.drop_index("timeline_account_occur_time_index", table_name="timeline")
     op.drop_index("timeline_account_index", table_name="timeline")
     op.drop_table("timeline")

@@ -11,9 +11,9 @@ from crmkit.auth import Caller
 from crmkit.call import Call
 from crmkit.driver import driver, inserting
 from crmkit.mapping import Reader
+from crmkit.seen import SeenAsSource
 from crmkit.values import Money
 from insight.model.base import Base
-from insight.model.seen import SeenAsSource
 from insight.sources import account_of, department_path, moment, seen_by, sources
 from sqlalchemy import DateTime, Index
 from sqlalchemy.orm import Mapped, mapped_column

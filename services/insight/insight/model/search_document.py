@@ -18,8 +18,8 @@ from crmkit.events import Fact
 from crmkit.fieldlevels import concealed
 from crmkit.mapping import Reader
 from crmkit.search import search_columns
+from crmkit.seen import SeenAsSource
 from insight.model.base import Base
-from insight.model.seen import SeenAsSource
 from insight.sources import account_of, moment, seen_by, source_id
 from sqlalchemy import Boolean, ColumnElement, Index, and_, false
 from sqlalchemy.orm import Mapped, mapped_column

@@ -4,12 +4,13 @@ from collections.abc import Collection, Mapping
 from functools import cache
 from typing import Any
 
+from sqlalchemy import ColumnElement, and_, false, or_, true
+
 from crmkit.access import Reach
 from crmkit.auth import Caller
 from crmkit.catalog import resources
 from crmkit.resource import Resource
 from crmkit.scope import KNOWN
-from sqlalchemy import ColumnElement, and_, false, or_, true
 
 
 @cache
