@@ -54,7 +54,7 @@ from crmkit.config import Config
 from crmkit.customfields import Nobody
 from crmkit.decided import on_approval_ended, on_approval_revised
 from crmkit.describe import Described
-from crmkit.dictionaries import on_dictionary_item_merged
+from crmkit.dictionaries import on_dictionary_item_merged, on_dictionary_uses_asked
 from crmkit.driver import Driver, KeptPool, replace_closed
 from crmkit.events import Consumers, Fact, Function, dead_letters
 from crmkit.mapping import mapper
@@ -199,6 +199,7 @@ class Running:
             on_bulk_requested,
             on_bulk_cancelled,
             on_dictionary_item_merged,
+            on_dictionary_uses_asked,
             departments.on_department_merged,
             numberchecks.on_numbers_asked,
             erasure.empty_personal_fields,

@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
+from datetime import datetime
 from functools import cache
 from typing import TYPE_CHECKING, Any, cast
+
+from crm.common.v1 import common_pb2
+from sqlalchemy import Select, Text, func, select
+from sqlalchemy import cast as sql_cast
+from sqlalchemy.dialects.postgresql import ARRAY, JSONPATH
 
 from crmkit import runs
 from crmkit.auth import system
@@ -18,6 +24,7 @@ from crmkit.rewriting import Place, rewrite
 from crmkit.runs import Kind, Run
 
 if TYPE_CHECKING:
+    from crmkit.app import Running
     from crmkit.call import Call
 
 RUN = "DictionaryMerge"
@@ -55,6 +62,36 @@ async def on_dictionary_item_merged(event: Fact, call: Call) -> None:
     await runs.start(call, RUN, about, spec, requester)
 
 
+@listens("crm.workspace.v1.DictionaryUsesAsked")
+async def on_dictionary_uses_asked(event: Fact, call: Call) -> None:
+    """Counts how many records have each entry, place by place, and tells."""
+    dictionary: str = event.payload["dictionary"]
+    answer = common_pb2.DictionaryUsesCounted(dictionary=dictionary, service=call.running.app.name)
+    answer.asked_time.FromDatetime(datetime.fromisoformat(event.payload["askedTime"]))
+    for place in _places(call.running, dictionary):
+        path = ".".join(filter(None, [place.field, place.inner or place.key]))
+        for entry, count in await call.db.execute(_uses(place)):
+            collection = place.model.described.collection
+            answer.uses.add(entry=entry, collection=collection, field=path, count=count)
+    call.tell(f"crm.{call.running.app.name}.v1.DictionaryUsesCounted", answer, None)
+
+
+def _uses(place: Place) -> Select[tuple[str, int]]:
+    """Entry and number of records that have it, in one place."""
+    column: Any = getattr(place.model.__table__.c, place.field)
+    if not place.key and isinstance(column.type, Text):
+        return select(column, func.count()).where(column != "").group_by(column)
+    value = column[place.key] if place.key else func.to_jsonb(column)
+    path = "$[*]"
+    if place.inner:
+        nested = place.model.described.fields[place.field].nested
+        path += f'."{nested.fields_by_name[place.inner].json_name}"'
+    found = func.jsonb_path_query(value, sql_cast(path, JSONPATH)).op("#>>")(sql_cast([], ARRAY(Text)))
+    # Lines of one record that say the same are one use of it.
+    each = select(place.model.__table__.c.id, found.label("entry")).distinct().subquery()
+    return select(each.c.entry, func.count()).where(each.c.entry != "").group_by(each.c.entry)
+
+
 @cache
 def _declared(model: type[Resource]) -> tuple[tuple[str, Place], ...]:
     """Dictionary and place of every field of the model whose proto names one."""
@@ -79,18 +116,18 @@ def _inner(field: Field) -> list[Field]:
     return [inner for inner in nested if inner.rule.dictionary]
 
 
-def _places(run: Run, dictionary: str) -> list[Place]:
+def _places(running: Running, dictionary: str) -> list[Place]:
     found: list[Place] = []
-    for model in run.running.models_by_collection.values():
+    for model in running.models_by_collection.values():
         found += [place for name, place in _declared(model) if name == dictionary]
-        fields = run.running.directory.custom.of(model.described.collection).values()
+        fields = running.directory.custom.of(model.described.collection).values()
         found += [Place(model, "custom", key=one.key) for one in fields if one.dictionary == dictionary]
     return found
 
 
 async def merge(run: Run) -> None:
     """Gives every record of the service the entry that the merged one became."""
-    await rewrite(run, _places(run, run.spec["dictionary"]), run.spec["from"], run.spec["into"])
+    await rewrite(run, _places(run.running, run.spec["dictionary"]), run.spec["from"], run.spec["into"])
 
 
 async def give_up(run: Run, problem: Problem, call: Call) -> None:

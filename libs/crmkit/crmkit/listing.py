@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from decimal import Decimal
-from functools import cache
+from functools import cache, partial
 from hashlib import sha256
 from secrets import token_bytes
 from typing import Any
@@ -105,12 +105,24 @@ def where(model: type[Resource], text: str, caller: Caller, now: datetime) -> Co
     if not text.strip():
         return shown(model)
     try:
-        node = filters.parse(text)
+        node = filters.followed(filters.parse(text), partial(_became, model, caller))
         fields = _readable(model, caller, custom="custom" in text)
         found = filters.condition(node, fields, me=caller.actor, now=now, zone=ZONE)
         return and_(found, shown(model, text)) if model.unlisted else found
     except FilterError as error:
         raise _invalid(error, caller) from None
+
+
+def _became(model: type[Resource], caller: Caller, path: tuple[str, ...], text: str) -> str:
+    """The entry that a merged one of the field's dictionary became, so that links and views of before still find it."""
+    if caller.custom is None:
+        return ""
+    collection, field = model.described.collection, model.described.fields.get(path[0])
+    dictionary = field.rule.dictionary if field is not None and len(path) == 1 else ""
+    if path[0] == "custom" and len(path) == 2 and (one := caller.custom.of(collection).get(path[1])):
+        dictionary = one.dictionary
+    entry = caller.custom.dictionary(dictionary).get(text) if dictionary else None
+    return str(entry.get("mergedInto") or "") if entry else ""
 
 
 _NAMED = re.compile(r"(?<!\w)name(?!\w)")

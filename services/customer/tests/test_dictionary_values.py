@@ -1,19 +1,27 @@
 """Values of dictionaries in records: retired ones are kept and not chosen, merged ones become the other."""
 
+import asyncio
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
 
 import pytest
 from crmkit.testing import Refused, Service
 from google.protobuf import json_format
+from sqlalchemy import text
 
 
-async def told(customer: Service, retired: bool) -> None:
+async def told(customer: Service, retired: bool, merged: bool = False) -> None:
     """The dictionary of industries and a field that chooses from it, as workspace publishes them."""
     config = customer.running.config
     entries = [
-        {"key": "OLD_TRADE", "label": {"zh": "旧行业", "en": "Old"}, "retired": retired},
+        {
+            "key": "OLD_TRADE",
+            "label": {"zh": "旧行业", "en": "Old"},
+            "retired": retired,
+            **({"mergedInto": "NEW_TRADE"} if merged else {}),
+        },
         {"key": "NEW_TRADE", "label": {"zh": "新行业", "en": "New"}},
     ]
     fields = [
@@ -79,3 +87,93 @@ async def test_a_merged_entry_becomes_the_other_in_every_record(customer: Servic
     changes = await customer.facts("crm.customer.v1.ResourceChanged", second.name)
     assert changes[-1]["before"]["industry"] == "OLD_TRADE" and changes[-1]["actor"] == "system/customer"
     assert (await sales.GetAccount(name=other.name)).etag == other.etag
+
+
+# A hundred thousand take as many chunks more.
+MERGED = 2000
+
+
+@pytest.mark.capability("a.dict")
+@pytest.mark.usefixtures("dictionary")
+async def test_a_merge_killed_in_the_middle_goes_on_and_old_links_find_what_became_of_it(
+    customer: Service,
+) -> None:
+    """Thousands of records, the run killed three times; a filter of before finds all of them at every moment."""
+    sales, mark = customer.sales1, f"并{uuid4().hex[:8]}"
+    first = await sales.CreateAccount(account={"displayName": f"{mark}首家商行", "industry": "OLD_TRADE"})
+    copied = text(
+        "INSERT INTO accounts SELECT (jsonb_populate_record(a, jsonb_build_object('id', gen_random_uuid(),"
+        " 'number', a.number || '-' || n, 'display_name', a.display_name || n))).*"
+        " FROM accounts AS a, generate_series(2, :count) AS n WHERE a.id = :id"
+    )
+    async with customer.running.system_call("test", None) as call:
+        await call.db.execute(copied, {"count": MERGED, "id": first.name.partition("/")[2]})
+    old_link = f'display_name = "{mark}*" AND industry = "OLD_TRADE"'
+
+    async def found(filter: str) -> int:
+        rows = (await sales.AggregateAccounts(filter=filter)).rows
+        return int(rows[0].count) if rows else 0
+
+    assert await found(old_link) == MERGED
+    await told(customer, retired=True, merged=True)
+    payload = {"dictionary": "industries", "entry": "OLD_TRADE", "into": "NEW_TRADE"}
+    loop = next(task for task in customer.running._tasks if task.get_name() == "customer runs")
+    await customer.tell("crm.workspace.v1.DictionaryItemMerged", payload, f"dictionaries/{uuid4()}")
+    new = f'display_name = "{mark}*" AND industry = "NEW_TRADE"'
+    for kill in range(3):
+        before = await found(f'{new} AND industry != "OLD_TRADE"')
+
+        async def further(least: int = before) -> bool:
+            return await found(new) > least
+
+        await customer.eventually(further, 60)
+        # Between any two statements: what the chunk has written so far is lost with its transaction.
+        await asyncio.sleep(0.03 * kill)
+        loop.cancel()
+        await asyncio.wait([loop])
+        assert await found(old_link) == MERGED
+        loop = asyncio.create_task(customer.running.runs.run(), name="customer runs")
+        customer.running._tasks.append(loop)
+
+    async def all_of_them() -> bool:
+        return await found(new) == MERGED
+
+    await customer.eventually(all_of_them, 300)
+    assert await found(old_link) == MERGED
+    assert await found(f'display_name = "{mark}*" AND NOT industry = "OLD_TRADE"') == 0
+
+
+@pytest.mark.capability("a.dict")
+@pytest.mark.usefixtures("dictionary")
+async def test_uses_of_entries_are_counted_wherever_a_field_holds_them(customer: Service) -> None:
+    name = f"用{uuid4().hex[:8]}第一商行"
+    before = await uses(customer)
+    both = {"trades": ["OLD_TRADE", "NEW_TRADE"], "trade": "OLD_TRADE"}
+    await customer.sales1.CreateAccount(
+        account={"displayName": name, "industry": "NEW_TRADE", "custom": both}
+    )
+    after = await uses(customer)
+    more = {key: count - before.get(key, 0) for key, count in after.items() if count != before.get(key, 0)}
+    assert more == {
+        ("NEW_TRADE", "accounts", "industry"): 1,
+        ("NEW_TRADE", "accounts", "custom.trades"): 1,
+        ("OLD_TRADE", "accounts", "custom.trades"): 1,
+        ("OLD_TRADE", "accounts", "custom.trade"): 1,
+    }
+
+
+async def uses(customer: Service) -> dict[tuple[str, str, str], int]:
+    """What the service tells when it is asked how the industries are used."""
+    subject, asked = "crm.customer.v1.DictionaryUsesCounted", datetime.now(UTC).isoformat()
+    known = len(await customer.facts(subject))
+    await customer.tell(
+        "crm.workspace.v1.DictionaryUsesAsked", {"dictionary": "industries", "askedTime": asked}
+    )
+
+    async def answered() -> Any:
+        facts = await customer.facts(subject)
+        return facts[-1] if len(facts) > known else None
+
+    answer = await customer.eventually(answered, 60)
+    assert answer["service"] == "customer"
+    return {(one["entry"], one["collection"], one["field"]): one["count"] for one in answer.get("uses", [])}

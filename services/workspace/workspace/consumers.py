@@ -28,6 +28,7 @@ from workspace.model.approval import Approval, changes, replace_approver, since_
 from workspace.model.bulk_job import BulkJob
 from workspace.model.calendar import CalendarEvent
 from workspace.model.department import Department, DepartmentVersion
+from workspace.model.dictionary import uses_counted
 from workspace.model.employee import Employee
 from workspace.model.file import File
 from workspace.model.number_rule import NumberRule
@@ -436,6 +437,11 @@ async def on_numbers_answered(event: common.NumbersAnswered, call: Call) -> None
         await rule.answered(event, call)
 
 
+async def on_dictionary_uses_counted(event: common.DictionaryUsesCounted, call: Call) -> None:
+    """A service says how many of its records have the entries of a dictionary."""
+    await uses_counted(event, call)
+
+
 async def on_file_stored(event: common.FileStored, call: Call) -> None:
     """What a service has put into the store gets its record, attached to what it belongs to."""
     if not await call.find(File, File.id == UUID(event.file.name.partition("/")[2])):
@@ -537,5 +543,6 @@ CONSUMERS = [
     on_bulk_progressed,
     on_bulk_finished,
     on_numbers_answered,
+    on_dictionary_uses_counted,
     on_file_stored,
 ]

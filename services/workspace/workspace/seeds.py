@@ -16,6 +16,7 @@ from crmkit.mapping import mapper
 from google.protobuf import json_format
 from sqlalchemy import select, text
 
+from workspace.divisions import divisions
 from workspace.model.department import Department
 from workspace.model.dictionary import Dictionary
 from workspace.model.employee import Employee
@@ -27,6 +28,8 @@ from workspace.permissions import shipped
 DATA = Path(__file__).parent
 # The role that nobody may edit away.
 FIXED = ("administrator",)
+# The dictionary of the national divisions.
+REGIONS = "regions"
 # Shipped policies keep their ids, whatever they are called later.
 POLICIES = UUID("6f0d3f1e-6d0e-5a43-9d0b-0d8a4a8a2c55")
 
@@ -77,6 +80,17 @@ async def _dictionaries(call: Call) -> None:
         ]
         zh, en = dictionary["label"]
         row = Dictionary(key=key, display_name=zh, english_name=en, kind="SYSTEM", entries=entries)
+        row.publish(call)
+        await call.add(row)
+    if REGIONS not in known:
+        entries = list(divisions())
+        row = Dictionary(
+            key=REGIONS,
+            display_name="行政区划",
+            english_name="Administrative divisions",
+            kind="SYSTEM",
+            entries=entries,
+        )
         row.publish(call)
         await call.add(row)
     await call.flush()

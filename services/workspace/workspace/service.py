@@ -3,6 +3,7 @@
 from datetime import UTC
 from typing import Any
 
+from crm.common.v1.common_pb2 import VerbRequest
 from crm.workspace.v1 import pb
 from crmkit.call import Call
 from crmkit.catalog import permissions, resources
@@ -60,6 +61,14 @@ class WorkspaceService(
     api_keys = Standard(ApiKey)
     saved_views = Standard(SavedView)
     bulk_jobs = Standard(BulkJob)
+
+    async def CountDictionaryUses(self, request: VerbRequest, call: Call) -> pb.DictionaryUses:
+        return await (await call.load(Dictionary, request)).count_uses(call)
+
+    async def ListDictionaryUses(
+        self, request: pb.ListDictionaryUsesRequest, call: Call
+    ) -> pb.DictionaryUses:
+        return await (await call.load(Dictionary, request, lock=False)).list_uses(call)
 
     async def MoveDepartment(self, request: pb.MoveDepartmentRequest, call: Call) -> Department:
         department = await call.load(Department, request)

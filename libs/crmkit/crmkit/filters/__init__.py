@@ -23,7 +23,7 @@ Texts are ordered by code point and compared exactly, whatever the database's co
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import datetime
 from typing import Any, Final
@@ -62,6 +62,7 @@ __all__ = [
     "Value",
     "bind",
     "condition",
+    "followed",
     "matches",
     "parse",
     "parse_order",
@@ -79,6 +80,26 @@ def bind(node: Node, fields: Mapping[str, FilterField]) -> Node:
             return And(tuple(bind(each, fields) for each in nodes))
         case Or(nodes):
             return Or(tuple(bind(each, fields) for each in nodes))
+
+
+def followed(node: Node, became: Callable[[tuple[str, ...], str], str]) -> Node:
+    """The node that asks for what a value became, too: `became` says it of a field's path and a text, "" for nothing.
+
+    Until all records are rewritten some have the value of before, so both are asked for.
+    """
+    match node:
+        case Comparison():
+            other = became(tuple(map(snake, node.path)), node.value.text)
+            if not other or node.operator not in ("=", "!=", ":"):
+                return node
+            both = (node, replace(node, value=replace(node.value, text=other)))
+            return And(both) if node.operator == "!=" else Or(both)
+        case Not(inner):
+            return Not(followed(inner, became))
+        case And(nodes):
+            return And(tuple(followed(each, became) for each in nodes))
+        case Or(nodes):
+            return Or(tuple(followed(each, became) for each in nodes))
 
 
 def condition(

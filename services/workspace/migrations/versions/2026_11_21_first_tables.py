@@ -986,6 +986,14 @@ def upgrade() -> None:
         unique=False,
     )
     op.create_table(
+        "dictionary_use_counts",
+        sa.Column("dictionary", sa.Text(), nullable=False),
+        sa.Column("service", sa.Text(), nullable=False),
+        sa.Column("asked_time", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("uses", postgresql.JSONB(astext_type=sa.Text()), nullable=False),
+        sa.PrimaryKeyConstraint("dictionary", "service", name=op.f("dictionary_use_counts_pkey")),
+    )
+    op.create_table(
         "employees",
         sa.Column("id", sa.Uuid(), nullable=False),
         sa.Column("display_name", sa.Text(), server_default=sa.text("''"), nullable=False),
@@ -3886,6 +3894,7 @@ def downgrade() -> None:
     )
     op.drop_index("employees_account_index", table_name="employees")
     op.drop_table("employees")
+    op.drop_table("dictionary_use_counts")
     op.drop_index("dictionaries_update_time_index", table_name="dictionaries")
     op.drop_index("dictionaries_key_key", table_name="dictionaries")
     op.drop_table("dictionaries")

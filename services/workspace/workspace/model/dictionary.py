@@ -1,19 +1,34 @@
 """Dictionaries: selectable values in two languages."""
 
 import re
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from typing import Any
 
+from crm.common.v1 import common_pb2 as common
 from crm.workspace.v1 import events_pb2 as events
 from crm.workspace.v1 import pb
 from crmkit.call import Call
 from crmkit.errors import FailedPrecondition, Validation, Violation, required
 from crmkit.mapping import read_date
 from crmkit.resource import Resource
-from sqlalchemy import Index, inspect
-from sqlalchemy.orm import Mapped
+from sqlalchemy import DateTime, Index, Text, delete, inspect, select
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import Mapped, mapped_column
 
 from workspace.model.base import Base
+
+
+class DictionaryUseCount(Base):
+    """What a service has counted of the entries of a dictionary; without counts while it has not answered."""
+
+    __tablename__ = "dictionary_use_counts"
+
+    dictionary: Mapped[str] = mapped_column(Text, primary_key=True)
+    # The service; empty for the question itself.
+    service: Mapped[str] = mapped_column(Text, primary_key=True)
+    asked_time: Mapped[datetime] = mapped_column(DateTime(timezone=True))
+    uses: Mapped[list[dict[str, Any]]] = mapped_column(JSONB)
+
 
 KEY = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 
@@ -106,6 +121,27 @@ class Dictionary(Resource, Base):
         self.entries = changed
         call.emit(events.DictionaryItemMerged, self, dictionary=self.key, entry=key, into=into)
 
+    async def count_uses(self, call: Call) -> pb.DictionaryUses:
+        """Asks every service; what was counted before is forgotten."""
+        await call.db.execute(delete(DictionaryUseCount).where(DictionaryUseCount.dictionary == self.key))
+        call.db.add(DictionaryUseCount(dictionary=self.key, service="", asked_time=call.now, uses=[]))
+        call.emit(events.DictionaryUsesAsked, self, dictionary=self.key, asked_time=call.now)
+        return pb.DictionaryUses(asked_time=call.now)
+
+    async def list_uses(self, call: Call) -> pb.DictionaryUses:
+        """What the services have told."""
+        rows = select(DictionaryUseCount).where(DictionaryUseCount.dictionary == self.key)
+        answer = pb.DictionaryUses()
+        for row in await call.db.scalars(rows.order_by(DictionaryUseCount.service)):
+            if not row.service:
+                answer.asked_time.FromDatetime(row.asked_time)
+                continue
+            answer.services.append(row.service)
+            for use in row.uses:
+                answer.uses.add(**use)
+        answer.uses.sort(key=lambda use: (use.entry, use.collection, use.field))
+        return answer
+
     def _check(self) -> None:
         violations: list[Violation] = []
         parents = {entry.key: entry.parent for entry in self.entries}
@@ -133,6 +169,22 @@ class Dictionary(Resource, Base):
                     raise FailedPrecondition("DICTIONARY_ITEM_CYCLE", key=key)
                 seen.add(at)
                 at = parents[at]
+
+
+async def uses_counted(told: common.DictionaryUsesCounted, call: Call) -> None:
+    """Keeps what a service has counted, if it is the answer to the last question."""
+    asked = await call.db.get(DictionaryUseCount, (told.dictionary, ""))
+    if asked is None or asked.asked_time != told.asked_time.ToDatetime(UTC):
+        return
+    uses = [
+        {"entry": use.entry, "collection": use.collection, "field": use.field, "count": use.count}
+        for use in told.uses
+    ]
+    await call.db.merge(
+        DictionaryUseCount(
+            dictionary=told.dictionary, service=told.service, asked_time=asked.asked_time, uses=uses
+        )
+    )
 
 
 def validity(entry: Any) -> dict[str, date | None]:
