@@ -8,7 +8,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, cast
 
 from crm.common.v1 import common_pb2
-from sqlalchemy import Select, Text, func, select
+from sqlalchemy import Text, func, select
 from sqlalchemy import cast as sql_cast
 from sqlalchemy.dialects.postgresql import ARRAY, JSONPATH
 
@@ -70,13 +70,14 @@ async def on_dictionary_uses_asked(event: Fact, call: Call) -> None:
     answer.asked_time.FromDatetime(datetime.fromisoformat(event.payload["askedTime"]))
     for place in _places(call.running, dictionary):
         path = ".".join(filter(None, [place.field, place.inner or place.key]))
-        for entry, count in await call.db.execute(_uses(place)):
+        rows: Any = await call.db.execute(_uses(place))
+        for row in rows:
             collection = place.model.described.collection
-            answer.uses.add(entry=entry, collection=collection, field=path, count=count)
+            answer.uses.add(entry=row[0], collection=collection, field=path, count=row[1])
     call.tell(f"crm.{call.running.app.name}.v1.DictionaryUsesCounted", answer, None)
 
 
-def _uses(place: Place) -> Select[tuple[str, int]]:
+def _uses(place: Place) -> Any:
     """Entry and number of records that have it, in one place."""
     column: Any = getattr(place.model.__table__.c, place.field)
     if not place.key and isinstance(column.type, Text):

@@ -11,7 +11,7 @@ from crmkit.call import Call
 from crmkit.errors import FailedPrecondition, Validation, Violation, required
 from crmkit.mapping import read_date
 from crmkit.resource import Resource
-from sqlalchemy import DateTime, Index, Text, delete, inspect, select
+from sqlalchemy import DateTime, Index, Text, delete, insert, inspect, select
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -124,7 +124,10 @@ class Dictionary(Resource, Base):
     async def count_uses(self, call: Call) -> pb.DictionaryUses:
         """Asks every service; what was counted before is forgotten."""
         await call.db.execute(delete(DictionaryUseCount).where(DictionaryUseCount.dictionary == self.key))
-        call.db.add(DictionaryUseCount(dictionary=self.key, service="", asked_time=call.now, uses=[]))
+        asked = insert(DictionaryUseCount).values(
+            dictionary=self.key, service="", asked_time=call.now, uses=[]
+        )
+        await call.db.execute(asked)
         call.emit(events.DictionaryUsesAsked, self, dictionary=self.key, asked_time=call.now)
         return pb.DictionaryUses(asked_time=call.now)
 
