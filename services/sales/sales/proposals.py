@@ -120,7 +120,7 @@ async def print_proposals(call: Call) -> None:
 async def document_of(proposal: Proposal, call: Call) -> Document:
     """What the proposal says. MERGE_FIELD_MISSING names every place that nothing fills for this reader."""
     chapters = [(one.title, one.body) for one in proposal.sections]
-    quote = await proposal.quoted(call)
+    quote = await proposal.quotation(call)
     if proposal.state not in HANDED_IN:
         chapters = _filled(chapters, await _records(proposal, quote, call))
     matrix = [(one.text, pb.Proposal.Verdict.Name(one.verdict), one.answer) for one in proposal.requirements]
@@ -132,7 +132,7 @@ async def _printed(proposal: Proposal, document: Document, language: str, call: 
     if kept:
         async with blobs.fetched(call.running.store, kept) as file:
             return file.read()
-    quote = await proposal.quoted(call)
+    quote = await proposal.quotation(call)
     offer = await sections(quote, [language], False, call) if quote is not None else ""
     content = await asyncio.to_thread(pdf, _html(document, language, offer))
     if language == "zh" and proposal.state in HANDED_IN:

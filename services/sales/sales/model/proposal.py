@@ -168,7 +168,7 @@ class Proposal(Resource, Base):
             )
         for block in (await self._blocks(call)).values():
             block.check_valid(today(call))
-        quote = await self.quoted(call)
+        quote = await self.quotation(call)
         if quote is not None and (
             quote.state not in OFFERED or (quote.state != "ACCEPTED" and quote.over(call.now))
         ):
@@ -223,7 +223,7 @@ class Proposal(Resource, Base):
             )  # fmt: skip
             call.tell("crm.sales.v1.NoticeRaised", notice, self)
 
-    async def quoted(self, call: Call) -> Quote | None:
+    async def quotation(self, call: Call) -> Quote | None:
         """The version of the quotation that goes with it."""
         return await call.find(Quote, Quote.id == parse_name(self.quote, "quotes")) if self.quote else None
 
@@ -237,7 +237,7 @@ class Proposal(Resource, Base):
         self.requirements = [*asked, *self.requirements]
 
     async def _check_quote(self, call: Call) -> None:
-        quote = await self.quoted(call)
+        quote = await self.quotation(call)
         if quote is not None and quote.account != self.account:
             raise Validation(
                 Violation(
