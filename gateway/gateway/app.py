@@ -10,6 +10,7 @@ FastAPI       session, files, stream, health, pages
 from typing import Any
 
 from crmkit.json import codec_of
+from crmkit.scanning import Scanner
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from fastapi.telemetry import TelemetryConfig
@@ -56,7 +57,9 @@ def create_app(settings: Settings, descriptor_set: bytes, around: Surroundings) 
     app.include_router(session.router(sessions, keys, around.authenticate, around.witness, settings))
     app.include_router(stream.router(changes, principals))
     if around.store is not None and "workspace" in settings.targets and descriptors.knows(files.FILE):
-        app.include_router(files.router(around, around.store, principals, codec))
+        app.include_router(
+            files.router(around, around.store, principals, codec, Scanner(settings.clamav_url))
+        )
     if "workspace" in settings.targets and descriptors.knows(feeds.READ):
         app.include_router(feeds.router(around, codec))
     if "workspace" in settings.targets and descriptors.knows(decide.READ):

@@ -30,6 +30,8 @@ class Settings(kit.Settings):
     trusted_proxies: str = "127.0.0.1"
     # Calls a second that one caller may make; keys bring their own.
     rate_limit: float = 1000
+    # The virus scanner's daemon, tcp://host:3310 or unix:///path; empty: the built-in check alone.
+    clamav_url: str = ""
     max_in_flight: int = 128
     max_queue: int = 256
 

@@ -121,6 +121,7 @@ class Gateway:
     issuer: Any
     callers: dict[str, Any]
     witness: Witness
+    store: Any
 
 
 class FakeIssuerAnswers:

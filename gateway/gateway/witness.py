@@ -87,6 +87,12 @@ class Witness:
         person = actor_of(token)
         self.tell(pb.FileDownloaded(caller=person, file=file, **_place(scope)), file, person)
 
+    def infected(self, token: str, signature: str, file: dict[str, str], scope: Any) -> None:
+        """An upload was refused for what the scanner has found in it."""
+        person = actor_of(token)
+        fact = pb.FileInfected(caller=person, signature=signature, **file, **_place(scope))
+        self.tell(fact, person, person)
+
     def printed(self, authorization: str, record: str, method: str, scope: Any) -> None:
         """A record leaves as a paper."""
         person = actor_of(authorization.removeprefix("Bearer "))

@@ -92,7 +92,7 @@ async def gateway(
         return caller(claims["employee"], *claims.get("roles", ()), name=claims.get("name", ""))
 
     upstream = Upstream(settings.targets)
-    witness = Witness()
+    witness, store = Witness(), MemoryStore()
     async with httpx.AsyncClient(transport=httpx.MockTransport(issuer)) as outgoing:
         around = Surroundings(
             lookup=config.get,
@@ -102,12 +102,12 @@ async def gateway(
             client=outgoing,
             upstream=upstream,
             tracer=None,
-            store=MemoryStore(),
+            store=store,
             witness=witness,
             registry=CollectorRegistry(),
         )
         app = create_app(settings, descriptor_set, around)
         transport = httpx.ASGITransport(app, client=("203.0.113.7", 4711))
         async with httpx.AsyncClient(transport=transport, base_url="http://crm.test") as client:
-            yield Gateway(app, client, config, settings, issuer, callers, witness)
+            yield Gateway(app, client, config, settings, issuer, callers, witness, store)
     await upstream.close()

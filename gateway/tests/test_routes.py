@@ -10,9 +10,11 @@ from typing import Any
 import grpc
 import httpx
 import pytest
+from crm.gateway.v1.gateway_pb2 import FileInfected
 from crmkit.access import Access, Organisation, People, Role
 from crmkit.customfields import CustomFields
 from crmkit.fieldlevels import FieldLevel
+from crmkit.scanning import EICAR, EICAR_NAME
 from gateway.routes.stream import BUFFER, Change
 from gateway.testing import BEARER, BEARER_TOKEN, Echo, Gateway, caller, reason, serving, soon
 from openapi_spec_validator import validate
@@ -552,3 +554,26 @@ async def test_the_link_of_a_mail_opens_a_page_that_decides_by_its_buttons_alone
     refused = await gateway.client.get(f"/decide/{token}")
     assert refused.status_code >= 400 and refused.headers["content-type"].startswith("text/html")
     assert "<form" not in refused.text and 'role="alert"' in refused.text
+
+
+async def test_an_infected_file_lies_in_quarantine_and_nobody_gets_it(gateway: Gateway, echo: Echo) -> None:
+    keeping(echo)
+    content = b"a letter\n" + EICAR + b"\nand its end"
+    digest = sha256(content).hexdigest()
+    refused = await upload(gateway, content)
+    assert refused.status_code == 400
+    assert reason(refused) == "FILE_INFECTED"
+    assert EICAR_NAME in refused.text
+    assert not [call for call in echo.calls if call.rpc == "CreateFile"]
+    stored = {one["path"] for page in gateway.store.list() for one in page}
+    assert stored == {f"quarantine/{digest}"}
+    [told] = [one for one in gateway.witness.waiting if isinstance(one.message, FileInfected)]
+    assert (told.message.display_name, told.message.sha256) == ("合同.pdf", digest)
+
+
+@pytest.mark.parametrize("gateway", [{"clamav_url": "unix:///nowhere/clamd.ctl"}], indirect=True)
+async def test_without_the_scanner_that_was_asked_for_no_file_comes_in(gateway: Gateway, echo: Echo) -> None:
+    keeping(echo)
+    refused = await upload(gateway)
+    assert refused.status_code == 503
+    assert not [page for page in gateway.store.list() if page]

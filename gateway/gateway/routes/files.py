@@ -14,6 +14,7 @@ from urllib.parse import quote, unquote
 import obstore
 from crmkit.blobs import storage_key
 from crmkit.json import JsonCodec
+from crmkit.scanning import Scan, Scanner, ScannerAway, ScanTooLarge
 from fastapi import APIRouter, Request
 from fastapi.responses import Response, StreamingResponse
 from obstore.exceptions import AlreadyExistsError
@@ -27,6 +28,8 @@ from gateway.surroundings import Surroundings
 
 MAX_FILE = 200 * 1024 * 1024
 CHUNK = 256 * 1024
+# Where bytes lie that nobody gets.
+QUARANTINE = "quarantine"
 SERVICE = "crm.workspace.v1.WorkspaceService"
 MESSAGES = "crm.workspace.v1"
 FILE = f"{MESSAGES}.File"
@@ -38,7 +41,9 @@ SHOWN = ("image/png", "image/jpeg", "image/gif", "image/webp")
 BIDI = dict.fromkeys([*range(0x202A, 0x202F), *range(0x2066, 0x206A), 0x200E, 0x200F, 0x061C])
 
 
-def router(around: Surroundings, store: ObjectStore, principals: Principals, codec: JsonCodec) -> APIRouter:
+def router(
+    around: Surroundings, store: ObjectStore, principals: Principals, codec: JsonCodec, scanner: Scanner
+) -> APIRouter:
     """The two routes of files that carry bytes."""
     routes = APIRouter(prefix="/v1")
 
@@ -58,7 +63,18 @@ def router(around: Surroundings, store: ObjectStore, principals: Principals, cod
         )
         if int(headers.get(b"content-length", b"0")) > MAX_FILE:
             raise _too_large()
-        digest, size = await _store(request)
+        try:
+            digest, size = await _store(request)
+        except Infected as infected:
+            # Nobody gets these bytes; who looks after the platform may have a look at them where they lie.
+            token = principal.authorization.removeprefix("Bearer ")
+            found = {"display_name": name, "sha256": infected.sha256, "size": str(infected.size)}
+            around.witness.infected(token, infected.signature, found, request.scope)
+            raise Refusal("INVALID_ARGUMENT", "FILE_INFECTED", signature=infected.signature) from None
+        except ScannerAway:
+            raise Refusal("UNAVAILABLE", "UNAVAILABLE") from None
+        except ScanTooLarge:
+            raise _too_large() from None
         file = {
             "displayName": name,
             "mediaType": media_type if MEDIA_TYPE.fullmatch(media_type) else "application/octet-stream",
@@ -125,7 +141,11 @@ def router(around: Surroundings, store: ObjectStore, principals: Principals, cod
         return principal
 
     async def _store(request: Request) -> tuple[str, int]:
-        """Streams the body away, then gives it the name of its content."""
+        """Streams the body away and past the scanner, then gives it the name of its content; Infected where it is."""
+        async with scanner.scan() as scan:
+            return await _keep(request, scan)
+
+    async def _keep(request: Request, scan: Scan) -> tuple[str, int]:
         hashed, size = hashlib.sha256(), 0
 
         async def chunks() -> AsyncIterator[bytes]:
@@ -135,6 +155,7 @@ def router(around: Surroundings, store: ObjectStore, principals: Principals, cod
                 if size > MAX_FILE:
                     raise _too_large()
                 hashed.update(chunk)
+                await scan.feed(chunk)
                 yield chunk
 
         incoming = f"incoming/{secrets.token_hex(16)}"
@@ -142,6 +163,10 @@ def router(around: Surroundings, store: ObjectStore, principals: Principals, cod
             await obstore.put_async(store, incoming, chunks())
             if size > MAX_FILE:
                 raise _too_large()
+            if signature := await scan.verdict():
+                sha256 = hashed.hexdigest()
+                await obstore.copy_async(store, incoming, f"{QUARANTINE}/{sha256}")
+                raise Infected(signature, sha256, size)
             with suppress(AlreadyExistsError):
                 await obstore.copy_async(store, incoming, storage_key(hashed.hexdigest()), overwrite=False)
         except ClientDisconnect:
@@ -164,6 +189,13 @@ def router(around: Surroundings, store: ObjectStore, principals: Principals, cod
         return reply
 
     return routes
+
+
+class Infected(Exception):
+    """The scanner has found something; the bytes lie in quarantine under their hash."""
+
+    def __init__(self, signature: str, sha256: str, size: int) -> None:
+        self.signature, self.sha256, self.size = signature, sha256, size
 
 
 def _too_large() -> Refusal:

@@ -95,6 +95,25 @@ async def on_emergency_account_used(events: list[Fact], call: Call) -> None:
             await raise_alert("EMERGENCY_ACCOUNT", actor, zh, en, call, key=f"{actor}:{call.now:%Y-%m-%dT%H}")
 
 
+@listens("crm.gateway.v1.FileInfected")
+async def on_file_infected(event: Fact, call: Call) -> None:
+    """Who sent the file and who looks after the platform are told; its bytes lie in quarantine."""
+    told: dict[str, Any] = event.payload
+    sender, file, signature = told.get("caller", ""), told.get("displayName", ""), told.get("signature", "")
+    if sender.startswith("employees/"):
+        zh, en = (
+            f"文件“{file}”含有病毒，已隔离：{signature}",
+            f"The file {file} carries {signature} and was not kept",
+        )
+        await notify(call, [sender], "file", f"infected:{event.id}", "", zh, en)
+    who = call.entry(sender).get("displayName") or sender
+    zh = f"{who}上传的文件“{file}”含有病毒 {signature}，已隔离（SHA-256 {told.get('sha256', '')}）"
+    en = (
+        f"{who} sent the file {file} with {signature}; it is in quarantine (SHA-256 {told.get('sha256', '')})"
+    )
+    await raise_alert("INFECTED_FILE", sender, zh, en, call, key=str(event.id))
+
+
 async def on_personal_data_erased(event: customer.PersonalDataErased, call: Call) -> None:
     """Nobody reads an erased person's values in the audit any more; files that hang on the person alone go."""
     await audit_told.destroy_key(event.person, call)
@@ -525,6 +544,7 @@ CONSUMERS = [
     on_facts_told,
     on_somebody_acted,
     on_interaction_told,
+    on_file_infected,
     on_personal_data_erased,
     on_definition_changed,
     on_department_told,
