@@ -512,3 +512,85 @@ async def test_what_partners_and_customers_may_do_is_bounded(workspace: Service,
     for roles in (everything, ["customer", "administrator"]):
         customer = workspace.client("customer", roles=roles)
         assert await office.refusal(customer.ListEmployees()) == "PERMISSION_DENIED"
+
+
+async def test_nobody_widens_a_role_or_gives_one_beyond_what_he_reaches_himself(
+    workspace: Service, office: Any
+) -> None:
+    mark, admin = uuid4().hex[:6], workspace.admin
+    roles = ["workspace.roles.*", "workspace.employees.*"]
+    accounts = ["customer.accounts.read", "customer.accounts.update", "customer.contacts.read"]
+    rule = 'industry = "MACHINERY"'
+    await role(
+        workspace, f"granter_{mark}", [*roles, *accounts], scope="SEGMENT",
+        grants=[
+            {"collection": "customer.*", "level": "BELOW"},
+            {"collection": "customer.accounts", "action": "WRITE", "level": "OWN"},
+            {"collection": "customer.contacts", "level": "BELOW", "rule": 'display_name = "王*"'},
+        ],
+        fields=[{"collection": "customer.accounts", "field": "tax_id", "level": "MASKED"}],
+    )  # fmt: skip
+    granter = await office.client_of(await office.hire(f"granter.{mark}", [f"granter_{mark}"]))
+    person = await office.hire(f"granted.{mark}", [])
+    taken = [{"collection": "customer.accounts", "field": "tax_id", "level": "HIDDEN"}]
+    narrow: dict[str, Any] = {
+        "permissions": ["customer.accounts.read"],
+        "scope": "DEPARTMENT",
+        "fields": taken,
+    }
+    named = workspace.person("sales2").department
+    wider: list[dict[str, Any]] = [
+        {"scope": "ALL"},
+        {"scope": "SEGMENT"},
+        {"grants": [{"collection": "customer.*", "level": "ALL"}]},
+        {"grants": [{"collection": "customer.accounts", "level": "DEPARTMENTS", "departments": [named]}]},
+        {"fields": []},
+        {"fields": [{**taken[0], "level": "READ_ONLY"}]},
+        {"permissions": ["customer.accounts.read", "customer.accounts.update"]},
+        {"permissions": ["customer.accounts.read", "customer.accounts.delete"]},
+        {"permissions": ["customer.accounts.read", "customer.contacts.read"]},
+    ]
+
+    async def body(**fields: Any) -> dict[str, Any]:
+        code = f"made_{uuid4().hex[:8]}"
+        return {"code": code, "displayName": code, **narrow, **fields}
+
+    made = await granter.CreateRole(role=await body())
+    for more in wider:
+        assert await office.refusal(granter.CreateRole(role=await body(**more))) == "GRANT_EXCEEDS_GRANTER", (
+            more
+        )
+        change = granter.UpdateRole(role={"name": made.name, **more}, updateMask=",".join(more))
+        assert await office.refusal(change) == "GRANT_EXCEEDS_GRANTER", more
+        # What somebody else has made so wide is not his to copy or give either.
+        wide = await admin.CreateRole(role=await body(**more))
+        copied = granter.CopyRole(name=wide.name, code=f"copy_{uuid4().hex[:8]}", displayName="副本")
+        assert await office.refusal(copied) == "GRANT_EXCEEDS_GRANTER", more
+        assign = granter.AssignEmployeeRole(name=person.name, role=wide.code)
+        assert await office.refusal(assign) == "GRANT_EXCEEDS_GRANTER", more
+        hired = granter.CreateEmployee(
+            employee={"displayName": "x", "department": person.department, "roles": [wide.code]}
+        )
+        assert await office.refusal(hired) == "GRANT_EXCEEDS_GRANTER", more
+    by_group = granter.UpdateRole(
+        role={"name": wide.name, "identityGroup": f"/g/{mark}"}, updateMask="identityGroup"
+    )
+    assert await office.refusal(by_group) == "GRANT_EXCEEDS_GRANTER"
+
+    # What does not reach further than he does is his to give; so is taking away from what is wider than he.
+    for more in (
+        {"scope": "BELOW"},
+        {"grants": [{"collection": "customer.accounts", "level": "BELOW", "rule": rule}]},
+        {"fields": [{**taken[0], "level": "MASKED"}]},
+    ):
+        await granter.UpdateRole(role={"name": made.name, **more}, updateMask=",".join(more))
+    own_writes = [{"collection": "customer.accounts", "action": "WRITE", "level": "OWN"}]
+    with_rule = [{"collection": "customer.contacts", "level": "BELOW", "rule": 'display_name = "王*"'}]
+    may = ["customer.accounts.read", "customer.accounts.update", "customer.contacts.read"]
+    fitting = await granter.CreateRole(role=await body(permissions=may, grants=[*own_writes, *with_rule]))
+    await granter.AssignEmployeeRole(name=person.name, role=fitting.code)
+    wide = await admin.CreateRole(role=await body(permissions=may, scope="ALL"))
+    less = await granter.UpdateRole(
+        role={"name": wide.name, "permissions": ["customer.accounts.read"]}, updateMask="permissions"
+    )
+    assert list(less.permissions) == ["customer.accounts.read"]

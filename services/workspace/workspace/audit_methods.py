@@ -1,17 +1,12 @@
 """The methods of the audit."""
 
-import json
 from collections.abc import Sequence
-from functools import cache
-from typing import Any, cast
+from typing import Any
 
 from crm.workspace.v1 import events_pb2 as events
 from crm.workspace.v1 import pb
 from crmkit.call import Call
-from crmkit.catalog import resources
-from crmkit.describe import Described
 from crmkit.errors import FailedPrecondition
-from crmkit.fieldlevels import Levels, conceal_json
 from crmkit.replies import shown
 from crmkit.standard import Standard
 from google.protobuf.empty_pb2 import Empty
@@ -59,37 +54,6 @@ class AuditMethods:
 async def _shown(rows: Sequence[Any], call: Call) -> list[Any]:
     entries = [shown(row, call) for row in rows]
     await opened(entries, call)
-    if call.caller.takes_fields:
-        for entry in entries:
-            _hide(entry, call)
+    for entry in entries:
+        AuditEntry.withhold(entry, call.caller)
     return entries
-
-
-def _hide(entry: Any, call: Call) -> None:
-    """Takes out of an entry the fields that the reader's roles hide of that collection."""
-    collection = entry.resource.partition("/")[0]
-    levels = call.caller.fields(collection)
-    described = _described().get(collection)
-    if not levels or described is None:
-        return
-    for part in (entry, *entry.guarded):
-        for name in ("before", "after"):
-            if told := getattr(part, name):
-                setattr(part, name, _without(told, levels, described))
-
-
-def _without(told: str, levels: Levels, described: Described) -> str:
-    values: Any = json.loads(told)
-    if not isinstance(values, dict):
-        return told
-    values = cast("dict[str, Any]", values)
-    # A business fact carries the record within.
-    inner = described.message.name[0].lower() + described.message.name[1:]
-    if isinstance(values.get(inner), dict):
-        values = {**values, inner: conceal_json(values[inner], levels, described)}
-    return json.dumps(conceal_json(values, levels, described), ensure_ascii=False, sort_keys=True)
-
-
-@cache
-def _described() -> dict[str, Described]:
-    return {one.collection: one for one in resources().values()}

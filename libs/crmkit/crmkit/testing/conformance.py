@@ -284,6 +284,33 @@ class Conformance:
                 right = found == seen if reading.narrow(at.model) else found <= seen
                 assert right, (who, path, [laid[name] for name in found ^ seen])
 
+    async def test_a_system_administrator_reads_no_business_record(self, at: At) -> None:
+        if at.area == "workspace":
+            pytest.skip(
+                "workspace is what a system administrator shapes"
+            )  # reason: no customers, prices or money
+        config = at.service.running.config
+        assert "workspace.roles.*" in config.get("role.system_administrator")["permissions"]
+        name = f"employees/{uuid4()}"
+        shapes = at.service.client("stranger", employee=name, sub=name, roles=["system_administrator"])
+        for verb, fields in (
+            ("List", {}),
+            ("Aggregate", {}),
+            ("BatchGet", {"names": [f"{at.model.described.collection}/{uuid4()}"]}),
+            ("Get", {"name": f"{at.model.described.collection}/{uuid4()}"}),
+        ):
+            if at.has(verb):
+                with pytest.raises(Refused) as refused:
+                    await getattr(shapes, at.method(verb))(**fields)
+                assert refused.value.reason == "PERMISSION_DENIED", verb
+        if at.model.described.scope == "OWNED":
+            # Whatever went wrong above it, the database shows none either.
+            claims = {"iss": "", "sub": name, "employee": name, "roles": ["system_administrator"]}
+            caller = at.service.running.directory.caller(claims, "en", "")
+            async with at.service.running.call("test", caller, read_only=True) as call:
+                count = text(f"SELECT count(*) FROM {at.model.__table__.name}")
+                assert await call.db.scalar(count) == 0
+
     async def test_verbs_do_not_reach_an_invisible_record(self, at: At) -> None:
         at.needs("CREATE")
         if at.model.described.scope != "OWNED":

@@ -5,13 +5,17 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
 from crm.workspace.v1 import pb
+from crmkit import withholding
+from crmkit.auth import Caller
 from crmkit.call import Call
+from crmkit.catalog import resources
 from crmkit.driver import driver
 from crmkit.events import Fact
+from crmkit.mapping import Reader
 from crmkit.resource import Resource
 from sqlalchemy import DateTime, Index, Integer, Text, select
 from sqlalchemy.orm import Mapped, mapped_column
@@ -42,6 +46,31 @@ class AuditEntry(Resource, Base):
         Index("audit_entries_actor_index", "actor", "time"),
         {"postgresql_partition_by": "RANGE (time)"},
     )
+
+    @classmethod
+    def withhold(cls, message: Any, reader: Reader) -> None:
+        """Of a record that the reader may not read at all, the names of what changed; of others what is for him."""
+        described = withholding.described_of(message.resource)
+        if described is None or reader.is_system:
+            return
+        readable = reader.may(described.permission("read"))
+        for part in (message, *message.guarded):
+            for name in ("before", "after"):
+                values = json.loads(told) if (told := getattr(part, name)).startswith("{") else None
+                if isinstance(values, dict):
+                    record = cast("dict[str, Any]", values)
+                    shown = (
+                        withholding.without(record, message.resource, reader)
+                        if readable
+                        else dict.fromkeys(record)
+                    )
+                    setattr(part, name, json.dumps(shown, ensure_ascii=False, sort_keys=True))
+
+    @classmethod
+    def quoted(cls, caller: Caller) -> frozenset[str]:
+        """By values asks only who may read them all."""
+        all_of_it = all(caller.may(one.permission("read")) for one in resources().values())
+        return super().quoted(caller) if all_of_it else cls.quotes
 
     time: Mapped[datetime] = mapped_column(DateTime(timezone=True), primary_key=True)
     seq: Mapped[int]

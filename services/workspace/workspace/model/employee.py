@@ -17,10 +17,11 @@ from crmkit.resource import Resource, parse_name
 from sqlalchemy import Index, exists, func, inspect, select, text, true
 from sqlalchemy.orm import Mapped
 
+from workspace.exceeding import check_given
 from workspace.model.base import Base
 from workspace.model.department import Department
 from workspace.model.role import Role
-from workspace.permissions import ADMINISTRATION, check_grant, check_known, expand
+from workspace.permissions import ADMINISTRATION, check_known, expand
 
 USERNAME = re.compile(r"[a-z0-9][a-z0-9._@-]*")
 MOST_POSTS = 5
@@ -345,7 +346,7 @@ async def check_roles(codes: Collection[str], person: Employee, call: Call) -> N
             raise FailedPrecondition("ROLE_NOT_FOR_PORTAL", role=code)
         if not person.certified(wanted := roles[code].requires_certificate, today(call)):
             raise FailedPrecondition("CERTIFICATE_EXPIRED", certificate=wanted, role=code)
-        check_grant(roles[code].permissions, call)
+        check_given(roles[code].given(), call)
 
 
 async def check_brought(person: Employee, call: Call) -> None:
@@ -356,17 +357,17 @@ async def check_brought(person: Employee, call: Call) -> None:
     held = set(person.held(call.now))
     for role in [one for one in await call.db.scalars(brought) if one.code not in held]:
         check_may_assign(person, call)
-        check_grant(role.permissions, call)
+        check_given(role.given(), call)
 
 
-async def check_holders(role: Role, positions: Collection[str], call: Call) -> None:
-    """The same for everybody in positions that a role is to come with."""
-    if call.caller.is_system or not positions:
+async def check_holders(role: Role, positions: Collection[str], call: Call, by_group: bool = False) -> None:
+    """The same for everybody in positions that a role is to come with, or in a group of the identity provider."""
+    if call.caller.is_system or not (positions or by_group):
         return
     if not call.caller.may(ASSIGN):
         raise PermissionDenied("PERMISSION_DENIED", permission=ASSIGN)
-    check_grant(role.permissions, call)
-    if call.running.policies.over(ASSIGN):
+    check_given(role.given(), call)
+    if positions and call.running.policies.over(ASSIGN):
         holders = select(Employee).where(Employee.position.in_(positions), Employee.state != "OFFBOARDED")
         for person in await call.db.scalars(holders):
             if role.code not in person.held(call.now):

@@ -8,24 +8,27 @@ from ipaddress import ip_network
 from typing import Any
 
 from crm.workspace.v1 import pb
-from crmkit import filters
+from crmkit import access, filters
 from crmkit.auth import ZONE
 from crmkit.call import Call
 from crmkit.catalog import record_fields, resources
 from crmkit.describe import Described
 from crmkit.errors import FailedPrecondition, Validation, Violation
-from crmkit.fieldlevels import CUSTOM, TEXTS, always_shown
+from crmkit.fieldlevels import CUSTOM, TEXTS, FieldLevel, Levels, always_shown, together
 from crmkit.resource import Resource
 from sqlalchemy import Index, func, inspect, select
 from sqlalchemy.orm import Mapped
 
+from workspace.exceeding import check_given
 from workspace.model.base import Base
-from workspace.permissions import check_grant, check_known, check_portal, expand
+from workspace.permissions import check_known, check_portal, expand
 
 # Only a grant can say which departments.
 BY_GRANT = frozenset(["DEPARTMENTS"])
 # What nobody sets, or what is set key by key.
 FIXED = frozenset(["name", "number", "etag", "custom"])
+# What a role gives is made of these.
+GIVES = frozenset(["permissions", "scope", "grants", "fields"])
 CODE = re.compile(r"[a-z][a-z0-9_]*")
 
 
@@ -73,8 +76,8 @@ class Role(Resource, Base):
             check_portal(self.permissions)
         if not call.caller.is_system:
             check_known(self.permissions)
-            check_grant(self.permissions, call)
-            await self._check_holders(self.positions, call)
+            check_given(self.given(), call)
+            await self._check_holders(self.positions, call, by_group=bool(self.identity_group))
 
     async def updating(self, call: Call, changed: frozenset[str]) -> None:
         """Only what is added must be known and held; the last administrator stays one."""
@@ -87,11 +90,15 @@ class Role(Resource, Base):
             before = set(history.deleted[0] if history.deleted else ())
             await self._check_holders(set(self.positions) - before, call)
         check_networks(self.ip_ranges)
+        if GIVES & changed:
+            check_given(self.given(), call, before=self.given(**_before(self)))
+        if "identity_group" in changed and self.identity_group:
+            # Whoever is in the group gets the role.
+            await self._check_holders([], call, by_group=True)
         if "permissions" in changed:
             history = inspect(self).attrs.permissions.history
             added = set(self.permissions) - set(history.deleted[0] if history.deleted else ())
             check_known(added)
-            check_grant(added, call)
             if self.portal:
                 check_portal(self.permissions)
             from workspace.model.employee import check_administrator_left
@@ -128,10 +135,29 @@ class Role(Resource, Base):
         await call.flush()
         return made
 
-    async def _check_holders(self, positions: Collection[str], call: Call) -> None:
+    def given(self, **other: Any) -> access.Role:
+        """What the role gives, as the kit reads it; with `other` values in the place of its own."""
+        values = {name: other.get(name, getattr(self, name)) for name in GIVES}
+        fields: dict[str, list[Levels]] = {}
+        for taken in values["fields"]:
+            one = {taken.field: FieldLevel(pb.Role.FieldLevel.Name(taken.level))}
+            fields.setdefault(taken.collection.rpartition(".")[2], []).append(one)
+        return access.Role(
+            self.code, expand(values["permissions"]), access.Scope(values["scope"] or "OWN"),
+            tuple(
+                access.Grant(
+                    access.Scope(level(grant)), grant.collection or "*",
+                    pb.Role.Action.Name(grant.action) if grant.action else "", tuple(grant.departments), grant.rule,
+                )
+                for grant in values["grants"]
+            ),
+            {collection: together(levels) for collection, levels in fields.items()},
+        )  # fmt: skip
+
+    async def _check_holders(self, positions: Collection[str], call: Call, by_group: bool = False) -> None:
         from workspace.model.employee import check_holders
 
-        await check_holders(self, positions, call)
+        await check_holders(self, positions, call, by_group)
 
     def _check_free(self) -> None:
         if self.kind == "SYSTEM":
@@ -147,6 +173,12 @@ class Role(Resource, Base):
         )
         if count := await call.db.scalar(held):
             raise FailedPrecondition("ROLE_IN_USE", count=count)
+
+
+def _before(role: Role) -> dict[str, Any]:
+    """The values that a change has replaced."""
+    histories = {name: getattr(inspect(role).attrs, name).history for name in GIVES}
+    return {name: history.deleted[0] for name, history in histories.items() if history.deleted}
 
 
 def level(grant: Any) -> str:
