@@ -1,12 +1,17 @@
 """Verbs that the model does by itself."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from crm.options.v1 import options_pb2
 from crm.servicedesk.v1 import servicedesk_pb2
 from crmkit.lint import check
 from crmkit.rpc import compile_service
 from crmkit.standard import Standard
+from google.api import annotations_pb2
+from google.protobuf import descriptor_pb2, descriptor_pool
+from google.protobuf.descriptor import FileDescriptor
 from servicedesk.model.queue import Queue
 from servicedesk.model.sla_policy import SlaPolicy
 from servicedesk.model.ticket import Ticket
@@ -48,3 +53,26 @@ def test_a_service_method_that_only_passes_on_is_refused(tmp_path: Path, verb: s
         f"        ticket = await call.load(Ticket, request)\n        {verb}\n        return ticket\n"
     )
     assert [line for line, _ in check(path)] == ([2] if refused else [])
+
+
+@pytest.mark.parametrize("lacking", ["permission", "http"])
+def test_a_method_without_a_permission_or_an_address_does_not_start(lacking: str) -> None:
+    file = descriptor_pb2.FileDescriptorProto()
+    servicedesk_pb2.DESCRIPTOR.CopyToProto(file)
+    (service,) = [one for one in file.service if one.name == "ServicedeskService"]
+    (hold,) = [one for one in service.method if one.name == "HoldTicket"]
+    extension = options_pb2.permission if lacking == "permission" else annotations_pb2.http
+    assert hold.options.HasExtension(extension)
+    hold.options.ClearExtension(extension)
+    pool = descriptor_pool.DescriptorPool()
+    _add_with_what_it_needs(servicedesk_pb2.DESCRIPTOR.dependencies, pool)
+    pool.Add(file)
+    bent = pool.FindServiceByName(SERVICE.full_name)
+    with pytest.raises(ValueError, match=f"HoldTicket has no .*{lacking}"):
+        compile_service(bent, ServicedeskService())
+
+
+def _add_with_what_it_needs(files: Sequence[FileDescriptor], pool: descriptor_pool.DescriptorPool) -> None:
+    for file in files:
+        _add_with_what_it_needs(file.dependencies, pool)
+        pool.AddSerializedFile(file.serialized_pb)

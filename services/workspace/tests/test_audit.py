@@ -235,12 +235,17 @@ async def test_guarded_fields_are_shown_to_who_may_read_them_alone(workspace: Se
     assert (part.permission, part.before) == ("sales.products.read_cost", '{"cost": {"amount": "77.0001"}}')
     role = {
         "displayName": "审计员", "englishName": "Auditor", "code": f"auditor_{uuid4().hex[:8]}", "scope": "ALL",
-        "permissions": ["workspace.auditEntries.read"],
+        "permissions": ["workspace.auditEntries.read", "workspace.auditEntries.read_values"],
     }  # fmt: skip
     made = await workspace.admin.CreateRole(role=role)
     auditor = await office.client_of(await office.hire(f"auditor{uuid4().hex[:8]}", [made.code]))
     seen = await auditor.GetAuditEntry(name=entry.name)
     assert (seen.after, list(seen.guarded)) == ('{"unit": "套"}', [])
+    # Who shapes the platform is told what changed, not from what to what.
+    shapes = await office.client_of(await office.hire(f"shapes{uuid4().hex[:8]}", ["system_administrator"]))
+    told = await shapes.GetAuditEntry(name=entry.name)
+    assert (told.before, told.after, list(told.guarded)) == ('{"unit": null}', '{"unit": null}', [])
+    assert await office.refusal(shapes.ListAuditEntries(filter='after:"套"')) == "FILTER_INVALID"
     for condition in ("", f'resource = "{name}"'):
         page = await auditor.ListAuditEntries(filter=condition)
         assert page.audit_entries and not any("88.0001" in str(found) for found in page.audit_entries)
