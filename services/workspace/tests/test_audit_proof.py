@@ -36,7 +36,7 @@ async def auditor_of(workspace: Service, office: Any, *permissions: str) -> Any:
     """A client of somebody who reads the audit and has these permissions."""
     code = f"auditor_{uuid4().hex[:8]}"
     role = {"displayName": f"审计{code}", "englishName": code, "code": code, "scope": "ALL",
-            "permissions": ["workspace.auditEntries.read", *permissions]}  # fmt: skip
+            "permissions": ["workspace.auditEntries.read", "workspace.auditEntries.read_values", *permissions]}  # fmt: skip
     await workspace.admin.CreateRole(role=role)
     return await office.client_of(await office.hire(code, [code]))
 
