@@ -336,6 +336,8 @@ def check_may_assign(person: Employee, call: Call) -> None:
 
 async def check_roles(codes: Collection[str], person: Employee, call: Call) -> None:
     """Refuses roles that do not exist, are not for such a person, or reach further than whoever gives them."""
+    if not codes:
+        return
     roles = {
         role.code: role for role in await call.db.scalars(select(Role).where(Role.code.in_(list(codes))))
     }
@@ -377,6 +379,8 @@ async def check_holders(role: Role, positions: Collection[str], call: Call, by_g
 async def check_duties(person: Employee, call: Call) -> None:
     """Refuses roles that nobody holds together, whatever their period."""
     held = {*person.roles, *(one.role for one in person.temporary_roles)}
+    if not held and not person.position:
+        return
     given = Role.code.in_(sorted(held)) | Role.positions.contains([person.position])
     roles = list(await call.db.scalars(select(Role).where(given, Role.state == "ACTIVE")))
     codes = {role.code for role in roles}
