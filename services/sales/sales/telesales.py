@@ -15,19 +15,30 @@ from crm.customer.v1 import pb as customer_pb
 from crm.options.v1 import options_pb2
 from crm.sales.v1 import events_pb2 as events
 from crm.sales.v1 import pb
+from crm.servicedesk.v1 import events_pb2 as desk_events
+from crm.servicedesk.v1 import pb as desk_pb
 from crm.workspace.v1 import events_pb2 as workspace_events
 from crmkit.call import Call
 from crmkit.errors import NotFound
 from crmkit.mapping import to_timestamp
+from crmkit.scope import predicate
+from crmkit.search import SearchTerm, found_by
 from crmkit.standard import Standard
+from sqlalchemy import select
 
 from sales.model.base import one_at_a_time
-from sales.model.call_list import CallEntry, CallList, agents_left, allow, refuse
+from sales.model.call_list import CallEntry, CallList, agents_left, allow, ask_back, refuse
 from sales.model.call_script import CallScript
-from sales.model.lead import uuid_of
-from sales.model.phone_call import PhoneCall, check_wrapped_up, dial, incoming
+from sales.model.calling_hours import normal
+from sales.model.known_number import on_numbers_changed, records_with
+from sales.model.lead import Lead, LeadKey, uuid_of
+from sales.model.opportunity import Opportunity
+from sales.model.phone_call import PhoneCall, check_wrapped_up, dial, dial_anybody, incoming
+from sales.model.phone_line import PhoneLine
+from sales.model.pipeline import RUNNING
 
 AT_ONCE = 500
+FOUND = 50
 ANSWERS_WITHIN = 5.0
 
 log = logging.getLogger(__name__)
@@ -40,6 +51,7 @@ class TelesalesMethods:
     call_entries = Standard(CallEntry)
     calls = Standard(PhoneCall)
     call_scripts = Standard(CallScript)
+    phone_lines = Standard(PhoneLine)
 
     async def GenerateCallList(
         self, request: pb.GenerateCallListRequest, call: Call
@@ -72,6 +84,28 @@ class TelesalesMethods:
         await _list_of_member(entry.call_list, call)
         return await dial(entry, call)
 
+    async def DialNumber(self, request: pb.DialNumberRequest, call: Call) -> PhoneCall:
+        """Whom the caller does not see he does not call by name."""
+        if request.subject and not await call.knows(request.subject, request.subject.partition("/")[0]):
+            raise NotFound()
+        await one_at_a_time(call, [f"calls:{call.caller.employee}"])
+        return await dial_anybody(request.subject, request.number, call)
+
+    async def LookUpCaller(self, request: pb.LookUpCallerRequest, call: Call) -> pb.LookUpCallerResponse:
+        return await looked_up(request.number, call)
+
+    async def EnlistCallList(
+        self, request: pb.EnlistCallListRequest, call: Call
+    ) -> pb.GenerateCallListResponse:
+        book = await call.load(CallList, request)
+        for name in request.subjects:
+            if not await call.knows(name, name.partition("/")[0]):
+                raise NotFound()
+        return await book.enlist(request.subjects, call)
+
+    async def SearchFaq(self, request: pb.SearchFaqRequest, call: Call) -> pb.SearchFaqResponse:
+        return await answers_to(request.q, request.script, call)
+
     async def ReportCall(self, request: pb.ReportCallRequest, call: Call) -> PhoneCall:
         """An exchange has no scope of its own: it names the call, or the key that it gave it."""
         await one_at_a_time(call, [f"calls:{request.provider_call}"])
@@ -85,9 +119,92 @@ class TelesalesMethods:
                 known.provider_call = known.provider_call or request.provider_call
             if known is None:
                 known = await incoming(request, when, call)
+                open_window(known, call)
             known.told(pb.ReportCallRequest.Event.Name(request.event), when, request.cause, request.recording)
             await call.flush()
         return known
+
+
+async def looked_up(typed: str, call: Call) -> pb.LookUpCallerResponse:
+    """Whose number it is, as far as the caller may see it; of an unknown one, the lead that could be made."""
+    number = normal(typed) or typed
+    reply = pb.LookUpCallerResponse(number=number)
+    leads = (
+        select(Lead)
+        .join(LeadKey, LeadKey.lead == Lead.id)
+        .where(LeadKey.value == f"phone:{number}", predicate(Lead, call.caller))
+    )
+    for lead in await call.db.scalars(leads):
+        reply.matches.add(
+            record=lead.name,
+            display_name=lead.person_name or lead.display_name,
+            account_name=lead.company_name,
+        )
+    for name in await records_with(number, call):
+        if await call.knows(name, name.partition("/")[0]):
+            await _match(reply, name, await call.copy(name) or {}, call)
+    if not reply.matches:
+        phone = common_pb2.Phone(number=number, primary=True)
+        reply.lead.CopyFrom(pb.Lead(display_name=number, channel=pb.Lead.PHONE, phones=[phone]))
+    return reply
+
+
+async def _match(reply: pb.LookUpCallerResponse, name: str, known: dict[str, Any], call: Call) -> None:
+    account = name if name.startswith("accounts/") else str(known.get("account", ""))
+    seen = bool(account) and await call.knows(account, "accounts")
+    company = (known if account == name else await call.copy(account) or {}) if seen else {}
+    match = reply.matches.add(
+        record=name, display_name=str(known.get("displayName", "")), account=account if seen else "",
+        account_name=str(company.get("displayName", "")),
+    )  # fmt: skip
+    deals = select(Opportunity).where(
+        Opportunity.account == account, Opportunity.state.in_(RUNNING), predicate(Opportunity, call.caller)
+    )
+    for deal in await call.db.scalars(deals.order_by(Opportunity.id.desc()).limit(20)) if seen else ():
+        match.deals.add(name=deal.name, display_name=deal.display_name, stage=deal.stage)
+
+
+def open_window(made: PhoneCall, call: Call) -> None:
+    """Tells the agent at once who calls; the window asks `calls:lookUp` for what he may see."""
+    if not made.owner:
+        return
+    text = options_pb2.Text(zh=f"来电：{made.from_number}", en=f"Incoming call: {made.from_number}")
+    subjects = [made.name, *([made.subject] if made.subject else [])]
+    notice = common_pb2.NoticeRaised(
+        kind="incomingCall", subjects=subjects, employees=[made.owner], text=text, dedupe_key=made.name
+    )
+    call.tell("crm.sales.v1.NoticeRaised", notice, made)
+
+
+async def answers_to(q: str, script: str, call: Call) -> pb.SearchFaqResponse:
+    """Standard answers of the scripts in use, or of one version, where a question or an answer has the words."""
+    wanted = CallScript.id == uuid_of(script) if script else CallScript.state == "ACTIVE"
+    term, found = SearchTerm.parse(q), list[tuple[bool, Any, str]]()
+    if term is None:
+        return pb.SearchFaqResponse()
+    scripts = select(CallScript).where(wanted, predicate(CallScript, call.caller)).order_by(CallScript.id)
+    for one in await call.db.scalars(scripts.limit(AT_ONCE)):
+        for faq in one.faq:
+            asked = found_by(term, [faq.question], ())
+            if asked or found_by(term, [faq.answer], ()):
+                found.append((not asked, faq, one.name))
+    reply = pb.SearchFaqResponse()
+    for _, faq, name in sorted(found, key=lambda one: one[0])[:FOUND]:
+        reply.answers.add(script=name, question=faq.question, answer=faq.answer)
+    return reply
+
+
+async def on_call_back_asked(event: desk_events.TicketOpened, call: Call) -> None:
+    """Somebody asks the service desk to be called: he comes on the list of the queue."""
+    ticket = event.ticket
+    if ticket.type != desk_pb.Ticket.CALLBACK or not ticket.queue:
+        return
+    subject = ticket.contact or ticket.account
+    name = str((await call.copy(subject) or {}).get("displayName", "")) if subject else ""
+    note = ticket.description[:2000]
+    await ask_back(
+        ticket.name, ticket.queue, subject, name or ticket.display_name, ticket.requester_address, note, call
+    )
 
 
 async def on_call_requested(event: events.CallRequested, call: Call) -> None:
@@ -142,7 +259,14 @@ async def on_agent_offboarded(event: workspace_events.EmployeeOffboarded, call: 
     await agents_left(event.employee.name, call)
 
 
-HANDLERS = [on_call_requested, on_consent_changed, on_agent_frozen, on_agent_offboarded]
+HANDLERS = [
+    on_call_requested,
+    on_call_back_asked,
+    on_numbers_changed,
+    on_consent_changed,
+    on_agent_frozen,
+    on_agent_offboarded,
+]
 
 
 async def tell_of(entry: CallEntry, call: Call) -> None:

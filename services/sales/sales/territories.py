@@ -444,7 +444,7 @@ async def stays(plan: str, call: Call) -> bool:
     return found is not None and found.open_deals != "MOVE"
 
 
-@every("5m", collapse=True)
+@every("30s", collapse=True)
 async def begin_territory_plans(as_of: datetime, call: Call) -> None:
     """Starts the plan whose time has come."""
     due = select(TerritoryPlan).where(

@@ -32,7 +32,7 @@ def contact(sales: Service) -> Made:
     """Tells of a contact; gives its name."""
 
     async def tell(username: str = "sales1", **fields: Any) -> str:
-        return await _told(sales, "contacts", username, displayName="李雷", **fields)
+        return await _told(sales, "contacts", username, **{"displayName": "李雷", **fields})
 
     return tell
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from crmkit.app import App
 
-from servicedesk.consumers import on_interaction_forwarded
+from servicedesk.consumers import on_call_wrapped_up, on_interaction_forwarded
 from servicedesk.jobs import close_resolved, escalate, seed_standard_policy
 from servicedesk.model.base import Base
 from servicedesk.service import ServicedeskService
@@ -15,7 +15,7 @@ def app() -> App:
     return App(
         name="servicedesk",
         serves=ServicedeskService(),
-        consumes=[on_interaction_forwarded],
+        consumes=[on_interaction_forwarded, on_call_wrapped_up],
         schedules=[escalate, close_resolved],
         on_start=[seed_standard_policy],
         tables=Base.metadata,

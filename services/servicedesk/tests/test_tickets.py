@@ -108,6 +108,28 @@ async def test_a_request_answered_at_once_is_stored_resolved_in_one_call(service
     assert sorted(await told(servicedesk, ticket.name)) == ["TicketResolved", "TicketStateChanged"]
 
 
+async def test_the_call_that_somebody_asked_for_solves_his_ticket_once(servicedesk: Service) -> None:
+    ticket = await opened(servicedesk.client("agent"), type="CALLBACK", severity="MINOR")
+
+    async def wrapped(disposition: str, **more: Any) -> None:
+        call = {"name": f"calls/{uuid7()}", "disposition": disposition, **more}
+        fact = {"call": call, "ticket": ticket.name}
+        for _ in range(2):
+            await servicedesk.tell("crm.sales.v1.CallWrappedUp", fact, call["name"])
+
+    await wrapped("NO_ANSWER")
+    await wrapped("REACHED", summary="已报价")
+
+    async def solved() -> Any:
+        found = await servicedesk.admin.GetTicket(name=ticket.name)
+        return found if found.state == pb.Ticket.RESOLVED else None
+
+    found = await servicedesk.eventually(solved, 30)
+    assert (found.resolution.code, found.resolution.text) == ("CALLED_BACK", "已报价")
+    await wrapped("REACHED", summary="再说一次")
+    assert await told(servicedesk, ticket.name) == ["TicketStateChanged", "TicketResolved"]
+
+
 async def test_a_ticket_goes_to_the_department_of_its_queue_and_its_opener_goes_on_seeing_it(
     servicedesk: Service,
 ) -> None:

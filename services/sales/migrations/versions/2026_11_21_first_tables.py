@@ -359,6 +359,7 @@ def upgrade() -> None:
         sa.Column("from_hour", sa.Integer(), server_default=sa.text("0"), nullable=False),
         sa.Column("to_hour", sa.Integer(), server_default=sa.text("0"), nullable=False),
         sa.Column("max_attempts", sa.Integer(), server_default=sa.text("0"), nullable=False),
+        sa.Column("queue", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("state", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("number", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("owner", sa.Text(), server_default=sa.text("''"), nullable=False),
@@ -386,6 +387,12 @@ def upgrade() -> None:
         "call_lists_owner_update_time_index",
         "call_lists",
         ["owner", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "call_lists_queue_index",
+        "call_lists",
+        ["queue", sa.literal_column("update_time DESC"), "id"],
         unique=False,
     )
     op.create_index(
@@ -1162,6 +1169,13 @@ def upgrade() -> None:
         unique=False,
     )
     op.create_table(
+        "known_numbers",
+        sa.Column("number", sa.Text(), nullable=False),
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("number", "name", name=op.f("known_numbers_pkey")),
+    )
+    op.create_index("known_numbers_name_index", "known_numbers", ["name"], unique=False)
+    op.create_table(
         "lead_intakes",
         sa.Column("id", sa.Uuid(), nullable=False),
         sa.Column("display_name", sa.Text(), server_default=sa.text("''"), nullable=False),
@@ -1677,6 +1691,53 @@ def upgrade() -> None:
         "opportunities_upsell_proposal_index",
         "opportunities",
         ["upsell_proposal", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_table(
+        "phone_lines",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("display_name", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("kind", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("employee", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("from_time", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("to_time", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("number", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("owner", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("department", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column(
+            "collaborators", postgresql.ARRAY(sa.Text()), server_default=sa.text("'{}'"), nullable=False
+        ),
+        sa.Column("pending_approval", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("create_time", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("update_time", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("creator", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column(
+            "custom", postgresql.JSONB(astext_type=sa.Text()), server_default=sa.text("'{}'"), nullable=False
+        ),
+        sa.Column("version", sa.Integer(), nullable=False),
+        postgresql.ExcludeConstraint(
+            (
+                sa.text(
+                    "int8range(hashtextextended(display_name, 0), hashtextextended(display_name, 0), '[]')"
+                ),
+                "&&",
+            ),
+            (sa.text("tstzrange(from_time, to_time)"), "&&"),
+            using="gist",
+            name="phone_lines_taken",
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("phone_lines_pkey")),
+    )
+    op.create_index(
+        "phone_lines_employee_index",
+        "phone_lines",
+        ["employee", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "phone_lines_update_time_index",
+        "phone_lines",
+        [sa.literal_column("update_time DESC"), "id"],
         unique=False,
     )
     op.create_table(
@@ -3648,6 +3709,37 @@ def upgrade() -> None:
         postgresql_with={"fastupdate": "off"},
     )
     op.create_table(
+        "phone_lines_search",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column(
+            "search_grams", postgresql.ARRAY(sa.Text(collation="C")), server_default="{}", nullable=False
+        ),
+        sa.Column("search_text", sa.Text(collation="C"), server_default="", nullable=False),
+        sa.Column(
+            "search_pinyin", postgresql.ARRAY(sa.Text(collation="C")), server_default="{}", nullable=False
+        ),
+        sa.ForeignKeyConstraint(
+            ["id"], ["phone_lines.id"], name=op.f("phone_lines_search_id_fkey"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("phone_lines_search_pkey")),
+    )
+    op.create_index(
+        "ix_phone_lines_search_search_grams",
+        "phone_lines_search",
+        ["search_grams"],
+        unique=False,
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "off"},
+    )
+    op.create_index(
+        "ix_phone_lines_search_search_pinyin",
+        "phone_lines_search",
+        [sa.literal_column("array_to_tsvector(search_pinyin)")],
+        unique=False,
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "off"},
+    )
+    op.create_table(
         "pipelines_search",
         sa.Column("id", sa.Uuid(), nullable=False),
         sa.Column(
@@ -4386,6 +4478,19 @@ def downgrade() -> None:
     )
     op.drop_table("pipelines_search")
     op.drop_index(
+        "ix_phone_lines_search_search_pinyin",
+        table_name="phone_lines_search",
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "off"},
+    )
+    op.drop_index(
+        "ix_phone_lines_search_search_grams",
+        table_name="phone_lines_search",
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "off"},
+    )
+    op.drop_table("phone_lines_search")
+    op.drop_index(
         "ix_opportunities_search_search_pinyin",
         table_name="opportunities_search",
         postgresql_using="gin",
@@ -4813,6 +4918,9 @@ def downgrade() -> None:
     )
     op.drop_index("pipelines_default_key", table_name="pipelines", postgresql_where=sa.text("is_default"))
     op.drop_table("pipelines")
+    op.drop_index("phone_lines_update_time_index", table_name="phone_lines")
+    op.drop_index("phone_lines_employee_index", table_name="phone_lines")
+    op.drop_table("phone_lines")
     op.drop_index("opportunities_upsell_proposal_index", table_name="opportunities")
     op.drop_index("opportunities_update_time_index", table_name="opportunities")
     op.drop_index(
@@ -4888,6 +4996,8 @@ def downgrade() -> None:
     op.drop_index("lead_intakes_pool_index", table_name="lead_intakes")
     op.drop_index("lead_intakes_lead_department_index", table_name="lead_intakes")
     op.drop_table("lead_intakes")
+    op.drop_index("known_numbers_name_index", table_name="known_numbers")
+    op.drop_table("known_numbers")
     op.drop_index("incumbencies_update_time_index", table_name="incumbencies")
     op.drop_index("incumbencies_owner_update_time_index", table_name="incumbencies")
     op.drop_index("incumbencies_department_update_time_index", table_name="incumbencies")
@@ -5002,6 +5112,7 @@ def downgrade() -> None:
     op.drop_table("call_scripts")
     op.drop_index("call_lists_update_time_index", table_name="call_lists")
     op.drop_index("call_lists_script_index", table_name="call_lists")
+    op.drop_index("call_lists_queue_index", table_name="call_lists")
     op.drop_index("call_lists_owner_update_time_index", table_name="call_lists")
     op.drop_index("call_lists_department_update_time_index", table_name="call_lists")
     op.drop_table("call_lists")

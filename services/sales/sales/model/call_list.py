@@ -17,8 +17,9 @@ from crmkit.listing import where
 from crmkit.resource import Resource
 from crmkit.scope import predicate
 from sales.engine.reckoning import shared
+from sales.model.absence import Absence
 from sales.model.base import HANDOVER, Base, one_at_a_time
-from sales.model.calling_hours import ATTEMPTS, CLOSES, OPENS, WITHIN, Hours, normal
+from sales.model.calling_hours import ATTEMPTS, CLOSES, OPENS, WITHIN, Hours, normal, zone_of
 from sales.model.lead import Lead, uuid_of
 from sales.model.territory import Territory, TerritoryAccount, as_nodes, in_force, owner_of, works
 from sales.territory_map import Place, TerritoryMap
@@ -53,6 +54,7 @@ class CallList(Resource, Base):
     subjects: Mapped[list[str]]
     numbers: Mapped[Any]
     script: Mapped[str]
+    queue: Mapped[str]
     members: Mapped[Any]
     from_hour: Mapped[int]
     to_hour: Mapped[int]
@@ -140,7 +142,7 @@ class CallList(Resource, Base):
 
     async def distribute(self, method: str, again: bool, call: Call) -> list[tuple[str, int]]:
         """Gives the entries that nobody has, and those of people who do not call any more, to the agents."""
-        agents = self.present(call)
+        agents = await self.present(call)
         if not agents:
             raise FailedPrecondition("LIST_HAS_NO_MEMBER")
         people = [member.employee for member in agents]
@@ -169,9 +171,22 @@ class CallList(Resource, Base):
             row.owner, told[person] = person, told[person] + 1
         return list(told.items())
 
-    def present(self, call: Call) -> list[Any]:
-        """The members who still work here."""
-        return [member for member in self.members if employed(member.employee, call)]
+    async def enlist(self, subjects: Sequence[str], call: Call) -> pb.GenerateCallListResponse:
+        """Brings further records on the list, as far as they can and may be called."""
+        self.check_state("DRAFT", "RUNNING", "PAUSED")
+        self.subjects = list(dict.fromkeys([*self.subjects, *subjects]))
+        self._check(call)
+        return await self.generate(False, call)
+
+    async def present(self, call: Call) -> list[Any]:
+        """The members who still work here and are not on leave."""
+        away = select(Absence.employee).where(Absence.from_time <= call.now, Absence.to_time > call.now)
+        absent = set(await call.db.scalars(away))
+        return [
+            member
+            for member in self.members
+            if employed(member.employee, call) and member.employee not in absent
+        ]
 
     async def take_next(self, call: Call) -> CallEntry:
         """Keeps the next one for the caller: what he promised, what he tries again, what others forgot, what is new."""
@@ -218,12 +233,12 @@ class CallList(Resource, Base):
             )
             for lead in await call.db.scalars(seen):
                 yield Candidate(
-                    lead.name, lead.person_name or lead.display_name, _dialled(lead.phones), lead.score or 0
+                    lead.name, lead.person_name or lead.display_name, dialled(lead.phones), lead.score or 0
                 )
         for name in self.subjects:
             if name.startswith(("accounts/", "contacts/")):
                 known = await call.copy(name) or {}
-                number = _dialled_of(known.get("phones", []))
+                number = dialled_of(known.get("phones", []))
                 yield Candidate(name, str(known.get("displayName", "")), number, 0)
         for typed in self.numbers:
             yield Candidate("", typed.display_name, normal(typed.number), 0)
@@ -329,7 +344,8 @@ def _next(name: str, me: str, now: datetime) -> Any:
     state = case((entry.state == "LOCKED", entry.locked_from), else_=entry.state)
     mine, due = entry.owner == me, entry.next_time <= now
     rank = case(
-        (and_(state == "CALLBACK", mine, due), 0),
+        # Who asked to be called belongs to whoever is free first.
+        (and_(state == "CALLBACK", or_(mine, entry.owner == ""), due), 0),
         (and_(state == "RETRY", mine, due), 1),
         (and_(state == "CALLBACK", entry.next_time <= now - OTHERS), 2),
         (and_(state == "NEW", or_(mine, entry.owner == "")), 3),
@@ -421,15 +437,48 @@ def _mixed(turns: list[str], people: list[str]) -> list[str]:
     return [person for _, _, person in sorted(placed)]
 
 
-def _dialled(phones: Iterable[Any]) -> str:
+def dialled(phones: Iterable[Any]) -> str:
     """The number to call first, in E.164."""
     ordered = sorted(phones, key=lambda phone: not phone.primary)
     return next((number for phone in ordered if (number := normal(phone.number))), "")
 
 
-def _dialled_of(phones: Iterable[dict[str, Any]]) -> str:
+def dialled_of(phones: Iterable[dict[str, Any]]) -> str:
     ordered = sorted(phones, key=lambda phone: not phone.get("primary"))
     return next((number for phone in ordered if (number := normal(str(phone.get("number", ""))))), "")
+
+
+async def ask_back(
+    ticket: str, queue: str, subject: str, name: str, number: str, note: str, call: Call
+) -> None:
+    """Somebody asks to be called: he stands first on the list of the queue, once for each ticket."""
+    number = normal(number)
+    if not number and subject:
+        number = dialled_of((await call.copy(subject) or {}).get("phones", []))
+    if not number or await call.find(CallEntry, CallEntry.origin == ticket) is not None:
+        return
+    book = await call.find(CallList, CallList.queue == queue, CallList.state == "RUNNING")
+    if book is None:
+        return
+    await one_at_a_time(call, ["callEntries"])
+    at = book.hours.next_open(call.now, zone_of(number))
+    there = await call.find(
+        CallEntry, CallEntry.number_called == number, CallEntry.state.in_(OPEN), lock=True
+    )
+    if there is not None:
+        # Whoever has him already calls him first; while somebody is at it, it is promised behind that.
+        there.origin, there.next_time, there.note, there.notice_step = ticket, at, note, ""
+        if there.state == "LOCKED":
+            there.locked_from = "CALLBACK"
+        else:
+            there.state = "CALLBACK"
+        return
+    row = CallEntry(
+        display_name=name[:200] or number, call_list=book.name, subject=subject, number_called=number, state="CALLBACK",
+        next_time=at, note=note, origin=ticket, department=book.department, owner="", creator=call.caller.actor,
+    )  # fmt: skip
+    await call.add(row)
+    row.owner = ""
 
 
 async def agents_left(employee: str, call: Call) -> None:

@@ -11,9 +11,11 @@ from crmkit.call import Call
 from crmkit.errors import FailedPrecondition, PermissionDenied
 from crmkit.resource import Resource
 from sales.model.base import Base
-from sales.model.call_list import CallEntry, CallList, refuse, refusing
+from sales.model.call_list import CallEntry, CallList, dialled, dialled_of, refuse, refusing
 from sales.model.calling_hours import APART, WITHIN, Hours, normal, zone_of
-from sales.model.lead import LeadKey, uuid_of
+from sales.model.known_number import records_with
+from sales.model.lead import Lead, LeadKey, uuid_of
+from sales.model.phone_line import line_of
 from sqlalchemy import Index, func, select, text
 from sqlalchemy.orm import Mapped
 
@@ -21,6 +23,8 @@ LIVE = ("DIALLING", "CONNECTED", "ENDED")
 # A call whose end nobody told is over after that.
 LOST = timedelta(hours=4)
 UNAVAILABLE = "EXCHANGE_UNAVAILABLE"
+# Fields of a lead that the answers of a script are written to.
+ANSWERED = ("need", "company_name", "person_name", "title")
 
 
 class PhoneCall(Resource, Base):
@@ -101,7 +105,9 @@ class PhoneCall(Resource, Base):
         if disposition == "DO_NOT_CALL":
             await call.flush()
             await refuse([self._number, self.subject], call)
-        call.emit(events.CallWrappedUp, call=self, source_key=self.provider_call)
+        await self._write_answers(call)
+        ticket = entry.origin if entry is not None and entry.origin.startswith("tickets/") else ""
+        call.emit(events.CallWrappedUp, call=self, source_key=self.provider_call, ticket=ticket)
         if self.callback_time is not None:
             call.emit(
                 events.CallbackScheduled, call=self, entry=self.entry, time=self.callback_time, zone=str(zone), note=callback_note
@@ -132,6 +138,19 @@ class PhoneCall(Resource, Base):
         """Nobody told that it is over."""
         if self.state in ("DIALLING", "CONNECTED"):
             self._over(now, "UNKNOWN")
+
+    async def _write_answers(self, call: Call) -> None:
+        """What was asked for by the script is known of the lead from then on."""
+        told = {one.field: one.value for one in self.answers if one.field in ANSWERED and one.value}
+        if not told or not self.subject.startswith("leads/"):
+            return
+        lead = await call.find(Lead, Lead.id == uuid_of(self.subject), lock=True)
+        if lead is None or lead.state in ("CONVERTED", "DISQUALIFIED", "CANCELLED"):
+            return
+        async with call.everybody():
+            for name, value in told.items():
+                setattr(lead, name, value)
+            await call.flush()
 
     @property
     def _number(self) -> str:
@@ -176,7 +195,7 @@ async def dial(entry: CallEntry, call: Call) -> PhoneCall:
         entry.owner = me
         await call.flush()
     made = PhoneCall(
-        direction="OUTBOUND", from_number=_extension(me, call), to_number=entry.number_called, entry=entry.name,
+        direction="OUTBOUND", from_number=await line_of(me, call), to_number=entry.number_called, entry=entry.name,
         subject=entry.subject, start_time=call.now, script=book.script if book else "", state="DIALLING", owner=me,
     )  # fmt: skip
     await call.add(made)
@@ -189,7 +208,7 @@ async def incoming(request: pb.ReportCallRequest, when: datetime, call: Call) ->
     number = normal(request.from_number) or request.from_number
     made = PhoneCall(
         direction="INBOUND", from_number=number, to_number=request.to_number, start_time=when, state="DIALLING",
-        provider_call=request.provider_call, subject=await _subject_of(number, call), owner=request.employee,
+        provider_call=request.provider_call, subject=await subject_of(number, call), owner=request.employee,
     )  # fmt: skip
     return await call.add(made)
 
@@ -232,16 +251,50 @@ async def _check_time(entry: CallEntry, hours: Hours, most: int, call: Call) -> 
         raise FailedPrecondition("CALL_NOT_ALLOWED", next=slot.astimezone(zone).isoformat(timespec="minutes"))
 
 
-async def _subject_of(number: str, call: Call) -> str:
-    """The open lead of a number, or whoever was called by it last."""
+async def dial_anybody(subject: str, number: str, call: Call) -> PhoneCall:
+    """Calls somebody who stands on no list. Colleagues are called at any time, all others as on a list."""
+    await check_wrapped_up(call)
+    colleague = subject.startswith("employees/")
+    number = normal(number) or (number if colleague else "")
+    number = number or await _number_of(subject, call)
+    if not number:
+        raise FailedPrecondition("NUMBER_MISSING")
+    if not colleague:
+        if await refusing([number, subject], call):
+            raise FailedPrecondition("DO_NOT_CALL")
+        zone = zone_of(number)
+        slot = Hours().next_open(call.now, zone)
+        if slot > call.now:
+            opens = slot.astimezone(zone).isoformat(timespec="minutes")
+            raise FailedPrecondition("CALL_NOT_ALLOWED", next=opens)
+    me = call.caller.employee
+    made = PhoneCall(
+        direction="OUTBOUND", from_number=await line_of(me, call), to_number=number, subject=subject, start_time=call.now,
+        state="DIALLING", owner=me,
+    )  # fmt: skip
+    await call.add(made)
+    call.emit(events.CallRequested, call=made)
+    return made
+
+
+async def _number_of(subject: str, call: Call) -> str:
+    """The number of a record to call first."""
+    if subject.startswith("leads/"):
+        lead = await call.find(Lead, Lead.id == uuid_of(subject))
+        return dialled(lead.phones) if lead else ""
+    if subject.startswith("employees/"):
+        entry = call.entry(subject)
+        return str(entry.get("extension") or entry.get("phone") or "")
+    return dialled_of((await call.copy(subject) or {}).get("phones", [])) if subject else ""
+
+
+async def subject_of(number: str, call: Call) -> str:
+    """The open lead of a number, a person or customer who has it, or whoever was called by it last."""
     async with call.everybody():
         lead = await call.db.scalar(select(LeadKey.lead).where(LeadKey.value == f"phone:{number}"))
         if lead is not None:
             return f"leads/{lead}"
+        if records := await records_with(number, call):
+            return records[0]
         known = select(CallEntry.subject).where(CallEntry.number_called == number, CallEntry.subject != "")
         return await call.db.scalar(known.order_by(CallEntry.create_time.desc()).limit(1)) or ""
-
-
-def _extension(employee: str, call: Call) -> str:
-    entry = call.entry(employee)
-    return str(entry.get("extension") or entry.get("phone") or "")

@@ -1,0 +1,46 @@
+"""Whose telephone numbers are whose: those of customers and the people there, beside the keys of leads."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from crmkit.call import Call
+from crmkit.events import Fact, listens
+from sales.model.base import Base
+from sales.model.calling_hours import normal
+from sqlalchemy import Index, Text, delete, select
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Mapped, mapped_column
+
+
+class KnownNumber(Base):
+    """A number in E.164 of an account or a contact."""
+
+    __tablename__ = "known_numbers"
+    __table_args__ = (Index("known_numbers_name_index", "name"),)
+
+    number: Mapped[str] = mapped_column(Text, primary_key=True)
+    name: Mapped[str] = mapped_column(Text, primary_key=True)
+
+
+@listens("crm.customer.v1.ResourceChanged.accounts", "crm.customer.v1.ResourceChanged.contacts")
+async def on_numbers_changed(changes: list[Fact], call: Call) -> None:
+    """The latest word of a record counts; who was merged, left or forgotten has none."""
+    latest = {event.aggregate: event for event in sorted(changes, key=lambda event: event.version or 0)}
+    rows: dict[tuple[str, str], dict[str, str]] = {}
+    for name, event in latest.items():
+        told: dict[str, Any] = event.payload.get("resource") or {}
+        if event.payload.get("action") == "DELETED" or told.get("state") in ("MERGED", "LEFT", "ERASED"):
+            continue
+        for phone in told.get("phones", []):
+            if number := normal(str(phone.get("number", ""))):
+                rows[number, name] = {"number": number, "name": name}
+    await call.db.execute(delete(KnownNumber).where(KnownNumber.name.in_(list(latest))))
+    if rows:
+        await call.db.execute(insert(KnownNumber).values(list(rows.values())).on_conflict_do_nothing())
+
+
+async def records_with(number: str, call: Call) -> list[str]:
+    """The contacts, then the accounts, with a number, whoever may see them."""
+    asked = select(KnownNumber.name).where(KnownNumber.number == number).order_by(KnownNumber.name.desc())
+    return list(await call.db.scalars(asked.limit(20)))
