@@ -76,9 +76,11 @@ export const MENU: Group[] = [
       "approvalPolicies",
       "notificationRules",
       "bulkJobs",
-      "auditEntries",
     ],
-    pages: [{ key: "keys", path: "/keys", icon: "keys", needs: "apiKeys" }],
+    pages: [
+      { key: "audit", path: "/audit", icon: "audit", needs: "auditEntries" },
+      { key: "keys", path: "/keys", icon: "keys", needs: "apiKeys" },
+    ],
   },
 ];
 
@@ -182,7 +184,8 @@ export interface Screen {
     | "approvalPolicy"
     | "mail"
     | "callList"
-    | "employee";
+    | "employee"
+    | "auditEntry";
   /** A page of its own or a part of other pages; kept out of the generated menu entries. */
   hidden?: boolean;
   /** Records come from elsewhere than the generic form. */
@@ -731,6 +734,8 @@ export const SCREENS: Record<string, Screen> = {
   },
   auditEntries: {
     icon: "audit",
+    hidden: true,
+    detail: "auditEntry",
     orderBy: "time desc",
     columns: ["resource", "action", "actor", "time", "address"],
     suggest: { action: "deeds", subject: "facts" },

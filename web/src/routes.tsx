@@ -25,6 +25,7 @@ export const router = createBrowserRouter(
         page("sea", async () => (await import("@/features/sea/sea")).SeaPage),
         page("lead-pools", async () => (await import("@/features/sea/sea")).LeadPoolsPage),
         page("calendar", async () => (await import("@/features/calendar/calendar")).CalendarPage),
+        page("audit", async () => (await import("@/features/audit/audit")).AuditPage),
         page("my-day", async () => (await import("@/features/my-day/my-day")).MyDayPage),
         page("call-desk", async () => (await import("@/features/call-desk/call-desk")).CallDeskPage),
         page("mail", async () => (await import("@/features/mail/mail")).MailPage),

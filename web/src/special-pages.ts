@@ -22,5 +22,6 @@ export const SPECIAL_PAGES: Record<string, () => Promise<{ default: ComponentTyp
   callList: async () => ({ default: (await import("@/features/call-desk/call-list")).CallListPage }),
   employee: async () => ({ default: (await import("@/features/employee/employee")).EmployeePage }),
   mail: async () => ({ default: (await import("@/features/mail/mail")).MailRecordPage }),
+  auditEntry: async () => ({ default: (await import("@/features/audit/entry")).AuditEntryPage }),
   role: async () => ({ default: (await import("@/features/role/role")).RolePage }),
 };

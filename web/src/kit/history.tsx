@@ -94,7 +94,7 @@ function Entries({ resource, name }: { resource: Resource; name: string }) {
 }
 
 /** The audit keeps what was as JSON text, so that its hash covers it exactly. */
-function valuesOf(text: unknown): Record<string, unknown> {
+export function valuesOf(text: unknown): Record<string, unknown> {
   if (typeof text !== "string" || text === "") return {};
   return JSON.parse(text) as Record<string, unknown>;
 }

@@ -1,32 +1,32 @@
 import { useAddress } from "@/kit/address";
-import { useInfiniteQuery, useQueryClient } from "@tanstack/react-query";
+import { useInfiniteQuery } from "@tanstack/react-query";
 import { useState } from "react";
-import { act, type RecordJson } from "@/api/client";
+import type { RecordJson } from "@/api/client";
 import { useText } from "@/i18n";
 import { formatRelative } from "@/kit/dates";
-import { Reference } from "@/kit/field-value";
+import { quote } from "@/kit/filter";
+import { FieldValue, Reference } from "@/kit/field-value";
 import { Page } from "@/kit/page";
 import { pagesQuery, recordsOf, titleOf, useResource, useSession } from "@/kit/queries";
 import { Segmented } from "@/kit/segmented";
 import { Empty, ErrorNote, Skeleton } from "@/kit/states";
-import { tell } from "@/kit/toasts";
-import { messageOf } from "@/kit/verbs";
 import { Decision } from "./decision";
+import { awaits, Together, VOTES, type Vote } from "./together";
 import { MorePages } from "@/kit/more-pages";
 
 const PAGE = 30;
+/** What each tab lists; the requester is kept as a name, of which the filter knows no "me". */
 const TABS = {
-  todo: 'state = "PENDING" AND NOT requester = me',
-  mine: "requester = me",
-  done: 'NOT state = "PENDING"',
-  copied: "copied:me",
-} as const;
+  todo: (me: string) => `state = "PENDING" AND NOT requester = ${me}`,
+  mine: (me: string) => `requester = ${me}`,
+  done: (me: string) => `NOT state = "PENDING" AND NOT requester = ${me}`,
+  copied: (me: string) => `copied:${me}`,
+};
 type Tab = keyof typeof TABS;
 
 /** What waits for my decision, what I asked for, what is decided: see it whole, decide, go on to the next. */
 export function ApprovalsPage() {
   const { t, language } = useText();
-  const client = useQueryClient();
   const session = useSession();
   const resource = useResource("approvals");
   const [params, go] = useAddress();
@@ -34,32 +34,20 @@ export function ApprovalsPage() {
   const tab: Tab = Object.hasOwn(TABS, asked) ? (asked as Tab) : "todo";
   const pages = useInfiniteQuery(
     pagesQuery("approvals", {
-      filter: TABS[tab],
+      filter: TABS[tab](quote(session.employee)),
       orderBy: tab === "todo" ? "createTime" : "createTime desc",
       pageSize: PAGE,
     }),
   );
   const records = recordsOf(pages);
+  const state = resource.fields.find(({ name }) => name === "state");
   const [chosen, setChosen] = useState<string>();
   const [picked, setPicked] = useState<ReadonlySet<string>>(new Set());
-  const [busy, setBusy] = useState(false);
+  const [vote, setVote] = useState<Vote>();
   const open = records.find((record) => record.name === chosen) ?? records[0];
-  const decidable = (record: RecordJson) => tab === "todo" && record["requester"] !== session.employee;
-
-  const approveAll = async () => {
-    setBusy(true);
-    let agreed = 0;
-    for (const record of records.filter(({ name }) => picked.has(name)))
-      await act(record.name, "approve", { digest: record["digest"] }, record.etag)
-        .then(() => agreed++)
-        .catch((error: unknown) =>
-          tell(titleOf(record, resource, language), "bad", { detail: messageOf(error) }),
-        );
-    if (agreed > 0) tell(t("approvals.agreed", { count: agreed }));
-    setPicked(new Set());
-    setBusy(false);
-    void client.invalidateQueries({ queryKey: ["list", "approvals"] });
-  };
+  const decidable = (record: RecordJson) => tab === "todo" && awaits(record, session.employee);
+  const waiting = records.filter(decidable);
+  const chosenOnes = records.filter(({ name }) => picked.has(name));
 
   return (
     <Page
@@ -79,18 +67,39 @@ export function ApprovalsPage() {
       {picked.size > 0 && (
         <div className="selection" role="region" aria-label={t("list.selection")}>
           <strong role="status">{t("list.selected", { count: picked.size })}</strong>
-          <button
-            type="button"
-            className="button button-primary"
-            disabled={busy}
-            onClick={() => void approveAll()}
-          >
-            {t("approvals.approveAll", { count: picked.size })}
-          </button>
+          {VOTES.map((one) => (
+            <button
+              key={one}
+              type="button"
+              className={`button ${one === "AGREED" ? "button-primary" : ""}`}
+              onClick={() => setVote(one)}
+            >
+              {t(`approvals.bulk.${one}`, { count: picked.size })}
+            </button>
+          ))}
           <button type="button" className="link" onClick={() => setPicked(new Set())}>
             {t("list.unselect")}
           </button>
         </div>
+      )}
+      {vote && (
+        <Together
+          records={chosenOnes}
+          vote={vote}
+          onClose={(decided) => {
+            setVote(undefined);
+            if (decided) setPicked(new Set());
+          }}
+        />
+      )}
+      {picked.size === 0 && waiting.length > 1 && (
+        <button
+          type="button"
+          className="link"
+          onClick={() => setPicked(new Set(waiting.map(({ name }) => name)))}
+        >
+          {t("approvals.pickAll", { count: waiting.length })}
+        </button>
       )}
       {pages.isError ? (
         <ErrorNote error={pages.error} onRetry={() => void pages.refetch()} />
@@ -102,7 +111,7 @@ export function ApprovalsPage() {
         </section>
       ) : (
         <div className="split">
-          <ul className="card inbox">
+          <ul className="card inbox" aria-label={t(`approvals.${tab}`)}>
             {records.map((record) => (
               <li key={record.name}>
                 {decidable(record) && (
@@ -131,6 +140,7 @@ export function ApprovalsPage() {
                     <Reference name={String(record["requester"] ?? "")} link={false} /> ·{" "}
                     {formatRelative(String(record["createTime"] ?? ""), language)}
                   </span>
+                  {tab !== "todo" && state && <FieldValue field={state} value={record["state"]} />}
                 </button>
               </li>
             ))}

@@ -52,7 +52,8 @@ export function Decision({ resource, record }: { resource: Resource; record: Rec
       </div>
       <div className="card-body stack">
         <p className="faint">
-          {t("approvals.by")} <Reference name={String(record["requester"] ?? record["creator"] ?? "")} /> ·{" "}
+          {t("approvals.by")}{" "}
+          <Reference name={String(record["requester"] ?? record["creator"] ?? "")} link={false} /> ·{" "}
           {formatInstant(String(record["createTime"]), language)}
         </p>
         {record["state"] === "PENDING" && (
@@ -63,6 +64,7 @@ export function Decision({ resource, record }: { resource: Resource; record: Rec
         {subject && facts && <Changes subject={subject} name={target} facts={facts} />}
         {subject && <Since subject={subject} record={record} />}
         <Path resource={resource} record={record} />
+        <Said record={record} />
         {subject && facts ? (
           <section>
             <h3>{t("approvals.whole")}</h3>
@@ -147,6 +149,45 @@ function Since({ subject, record }: { subject: Resource; record: RecordJson }) {
 
 const parsed = (text: string): unknown => (text ? (JSON.parse(text) as unknown) : undefined);
 
+const WHYS = /^(named|superior|head|role|reassigned|asked|timeout|nobody)\b/;
+
+/** Why this person decides: the server tells it in a few words of its own. */
+function Why({ text }: { text: string }) {
+  const { t } = useText();
+  const word = WHYS.exec(text)?.[1];
+  return <span className="faint"> · {word ? t(`approvals.why.${word}`) : text}</span>;
+}
+
+/** What was said beside the decisions. */
+function Said({ record }: { record: RecordJson }) {
+  const { t, language } = useText();
+  const remarks = (record["remarks"] ?? []) as { author?: string; time?: string; text?: string }[];
+  if (remarks.length === 0) return null;
+  return (
+    <section>
+      <h3>{t("approvals.said")}</h3>
+      <ol className="feed">
+        {remarks.map(({ author, time, text }, index) => (
+          <li key={index}>
+            <span className="feed-dot" aria-hidden="true" />
+            <div>
+              <p>
+                <Reference name={author ?? ""} />
+              </p>
+              <p className="prose">{text}</p>
+              {time && (
+                <time className="faint" dateTime={time}>
+                  {formatInstant(time, language)}
+                </time>
+              )}
+            </div>
+          </li>
+        ))}
+      </ol>
+    </section>
+  );
+}
+
 /** Who decides and what they said, in their order; then the steps that are ahead. */
 function Path({ resource, record }: { resource: Resource; record: RecordJson }) {
   const { t, language } = useText();
@@ -174,7 +215,7 @@ function Path({ resource, record }: { resource: Resource; record: RecordJson }) 
                 ) : (
                   <span className="faint">{t("approvals.awaited")}</span>
                 )}
-                {vote.why && <span className="faint"> · {vote.why}</span>}
+                {vote.why && <Why text={vote.why} />}
               </p>
               {vote.comment && <p className="prose">{vote.comment}</p>}
               {vote.time && (
