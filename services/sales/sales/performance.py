@@ -11,9 +11,9 @@ from statistics import median
 from typing import Any
 
 from crm.sales.v1 import pb
-from crmkit.amounts import HUNDRED
+from crmkit.amounts import HUNDRED, plain
 from crmkit.call import Call
-from crmkit.company import beneath, today
+from crmkit.company import today
 from crmkit.errors import FailedPrecondition, NotFound, Problem
 from crmkit.filters import condition, parse
 from crmkit.listing import ZONE, filter_fields
@@ -72,7 +72,7 @@ class AppraisalMethods:
         )
         if standard is None:
             raise NotFound()
-        await reckon(sheet, standard, call)
+        await reckon(sheet, standard, Peers(standard, await standards(call), call), call)
         return sheet
 
     async def GetPerformance(self, request: pb.GetPerformanceRequest, call: Call) -> Any:
@@ -82,10 +82,11 @@ class AppraisalMethods:
         sheet = _sheet(employee, month, call)
         if employee != call.caller.employee and not call.caller.is_system and not _reached(sheet, call):
             raise NotFound()
-        standard = standard_for(sheet.department, await standards(call), call)
+        known = await standards(call)
+        standard = standard_for(sheet.department, known, call)
         if standard is None:
             raise FailedPrecondition("NO_STANDARD")
-        await reckon(sheet, standard, call)
+        await reckon(sheet, standard, Peers(standard, known, call), call)
         return call.shown(sheet, call.caller)
 
     async def GetAppraisalRank(
@@ -98,7 +99,7 @@ async def draft_sheets(run: Run) -> None:
     """A draft for everybody whom a standard is for, once for each month."""
     while run.phase != "ENDED":
         async with run.chunk() as call:
-            month, known = run.spec["month"], await standards(call)
+            month, known, peers = run.spec["month"], await standards(call), dict[str, Peers]()
             people = call.running.config.prefix("employee.")
             page = sorted(f"employees/{key}" for key in people if key > run.tally.get("last", ""))[:AT_ONCE]
             mine = Appraisal.month == month, Appraisal.employee.in_(page)
@@ -108,7 +109,8 @@ async def draft_sheets(run: Run) -> None:
                 standard = standard_for(entry.get("department") or "", known, call)
                 if standard is not None and not entry.get("disabled") and employee not in there:
                     sheet = _sheet(employee, month, call)
-                    await reckon(sheet, standard, call)
+                    others = peers.setdefault(standard.name, Peers(standard, known, call))
+                    await reckon(sheet, standard, others, call)
                     await call.add(sheet)
             if page:
                 run.position, run.tally["last"] = run.position + 1, page[-1].partition("/")[2]
@@ -152,18 +154,52 @@ def _reached(sheet: Appraisal, call: Call) -> bool:
     )
 
 
-async def reckon(sheet: Appraisal, standard: AppraisalStandard, call: Call) -> None:
+async def reckon(sheet: Appraisal, standard: AppraisalStandard, peers: Peers, call: Call) -> None:
     """Everything that a sheet tells, from the facts of now."""
-    month = Month(sheet, standard, call)
+    month = Month(sheet, standard, peers, call)
     async with call.everybody():
         await month.fill()
+
+
+class Peers:
+    """Everybody whom a standard is for; those with a narrower one of their own are not among them."""
+
+    def __init__(self, standard: AppraisalStandard, known: dict[str, AppraisalStandard], call: Call) -> None:
+        self._standard, self._call, self._middles = standard, call, dict[tuple[str, date], Decimal]()
+        # A sheet may be reckoned by one that is no longer in force.
+        known = {**known, standard.for_department: standard}
+        self._names = [
+            f"employees/{key}"
+            for key, entry in call.running.config.prefix("employee.").items()
+            if not entry.get("disabled")
+            and standard_for(entry.get("department") or "", known, call) is standard
+        ]
+
+    async def middle(self, metric: str, first: date, last: date) -> Decimal:
+        """The median of what each of them did."""
+        if (metric, first) not in self._middles:
+            asked = _in_month(metric, first, last, self._standard.currency)
+            mine = asked.where(TargetFact.employee.in_(self._names))
+            found = {row.employee: row.value for row in await self._call.db.execute(mine)}
+            values = [found.get(name, Decimal(0)) for name in self._names]
+            self._middles[metric, first] = Decimal(median(values)) if values else Decimal(0)
+        return self._middles[metric, first]
+
+
+def _in_month(metric: str, first: date, last: date, currency: str) -> Any:
+    asked = select(TargetFact.employee, func.sum(TargetFact.value).label("value")).where(
+        TargetFact.metric == metric, TargetFact.day >= first, TargetFact.day <= last
+    )
+    if metric in IN_MONEY:
+        asked = asked.where(TargetFact.currency == currency)
+    return asked.group_by(TargetFact.employee)
 
 
 class Month:
     """The month of one person while it is reckoned."""
 
-    def __init__(self, sheet: Appraisal, standard: AppraisalStandard, call: Call) -> None:
-        self._sheet, self._standard, self._call = sheet, standard, call
+    def __init__(self, sheet: Appraisal, standard: AppraisalStandard, peers: Peers, call: Call) -> None:
+        self._sheet, self._standard, self._peers, self._call = sheet, standard, peers, call
         self._first = date.fromisoformat(f"{sheet.month}-01")
         self._last = (self._first + timedelta(days=31)).replace(day=1) - timedelta(days=1)
         self._before = (self._first - timedelta(days=1)).replace(day=1)
@@ -174,24 +210,13 @@ class Month:
         sheet.standard, sheet.currency, sheet.reckon_time = (
             self._standard.name, self._standard.currency, self._call.now
         )  # fmt: skip
-        colleagues = self._colleagues()
-        sheet.items = [await self._item(one, colleagues) for one in self._standard.items]
+        sheet.items = [await self._item(one) for one in self._standard.items]
         points = sum((Decimal(item.points) for item in sheet.items), Decimal(0))
         sheet.efficiency = await self._efficiency()
         sheet.findings = await self._findings()
         sheet.points, sheet.incentive = points, earned(self._standard, points)
 
-    def _colleagues(self) -> list[str]:
-        """Everybody in the departments that the standard reaches; a narrower one takes its people out."""
-        mine = self._standard.for_department
-        return [
-            f"employees/{key}"
-            for key, entry in self._call.running.config.prefix("employee.").items()
-            if not entry.get("disabled")
-            and (not mine or beneath(entry.get("department") or "", [mine], self._call))
-        ]
-
-    async def _item(self, rule: Any, colleagues: list[str]) -> pb.Appraisal.Item:
+    async def _item(self, rule: Any) -> pb.Appraisal.Item:
         metric = pb.AppraisalStandard.Metric.Name(rule.metric)
         item = pb.Appraisal.Item(metric=rule.metric, weight=rule.weight)
         if metric in _OF_RECORDS:
@@ -200,18 +225,18 @@ class Month:
         else:
             item.facts_filter = self._facts(metric)
             actual = await self._sum(metric)
-            item.before = _text(await self._sum_before(metric))
-            item.middle = _text(await self._middle(metric, colleagues))
-        item.actual = _text(actual)
+            item.before = plain(await self._sum_before(metric))
+            item.middle = plain(await self._peers.middle(metric, self._first, self._last))
+        item.actual = plain(actual)
         target = Decimal(rule.target) if rule.target else await self._own_target(metric)
         weight, cap = Decimal(rule.weight), Decimal(rule.cap_percent) if rule.cap_percent else CAP
         if not target:
             item.points, item.formula = "0", "未设定目标：0 分 / no target: 0 points"
             return item
-        item.target = _text(target)
+        item.target = plain(target)
         percent = min(max(actual * HUNDRED / target, Decimal(0)), cap)
-        item.points = _text((weight * percent / HUNDRED).quantize(_HUNDREDTH, ROUND_HALF_UP))
-        item.formula = f"{_text(weight)} × min({item.actual} ÷ {item.target}, {_text(cap)}%) = {item.points}"
+        item.points = plain((weight * percent / HUNDRED).quantize(_HUNDREDTH, ROUND_HALF_UP))
+        item.formula = f"{plain(weight)} × min({item.actual} ÷ {item.target}, {plain(cap)}%) = {item.points}"
         return item
 
     def _facts(self, metric: str) -> str:
@@ -230,24 +255,11 @@ class Month:
         return await self._call.db.scalar(select(func.sum(TargetFact.value)).where(counted)) or Decimal(0)
 
     async def _sum_before(self, metric: str) -> Decimal:
-        asked = self._in_month(metric, self._before, self._first - timedelta(days=1))
+        last = self._first - timedelta(days=1)
+        asked = _in_month(metric, self._before, last, self._standard.currency)
         mine = asked.where(TargetFact.employee == self._sheet.employee)
         found = (await self._call.db.execute(mine)).one_or_none()
         return found.value if found else Decimal(0)
-
-    async def _middle(self, metric: str, colleagues: list[str]) -> Decimal:
-        asked = self._in_month(metric, self._first, self._last).where(TargetFact.employee.in_(colleagues))
-        found = {row.employee: row.value for row in await self._call.db.execute(asked)}
-        values = [found.get(name, Decimal(0)) for name in colleagues]
-        return Decimal(median(values)) if values else Decimal(0)
-
-    def _in_month(self, metric: str, first: date, last: date) -> Any:
-        asked = select(TargetFact.employee, func.sum(TargetFact.value).label("value")).where(
-            TargetFact.metric == metric, TargetFact.day >= first, TargetFact.day <= last
-        )
-        if metric in IN_MONEY:
-            asked = asked.where(TargetFact.currency == self._standard.currency)
-        return asked.group_by(TargetFact.employee)
 
     async def _own_target(self, metric: str) -> Decimal | None:
         """What the person was given for the month."""
@@ -282,11 +294,11 @@ class Month:
         days = working_days(self._first, until) if until >= self._first else Decimal(0)
         away = await absent_days(self._sheet.employee, self._first, until, self._call)
         told = pb.Appraisal.Efficiency(
-            metric=metric, result=_text(result), working_days=_text(days),
-            absence_days=_text(away),
+            metric=metric, result=plain(result), working_days=plain(days),
+            absence_days=plain(away),
         )  # fmt: skip
         if days > away:
-            told.per_day = _text((result / (days - away)).quantize(_HUNDREDTH, ROUND_HALF_UP))
+            told.per_day = plain((result / (days - away)).quantize(_HUNDREDTH, ROUND_HALF_UP))
             told.formula = f"{told.result} ÷ ({told.working_days} − {told.absence_days}) = {told.per_day}"
         return told
 
@@ -372,7 +384,7 @@ def _share(rows: list[tuple[str, bool]]) -> tuple[Decimal, list[Any]]:
 
 
 def _evidence(rows: Iterable[tuple[str, Decimal]]) -> list[Any]:
-    return [pb.Appraisal.Evidence(record=name, value=_text(value)) for name, value in rows]
+    return [pb.Appraisal.Evidence(record=name, value=plain(value)) for name, value in rows]
 
 
 def _reasons(lost: list[Opportunity]) -> str:
@@ -383,7 +395,3 @@ def _reasons(lost: list[Opportunity]) -> str:
         f"{reason} {n}" for reason, n in sorted(counts.items(), key=lambda one: (-one[1], one[0]))
     )
     return f" ({named})" if named else ""
-
-
-def _text(value: Decimal) -> str:
-    return f"{value.normalize():f}"
