@@ -65,9 +65,9 @@ def number(text: str) -> Decimal:
     return Decimal(text) if text else Decimal(0)
 
 
-def plain(value: Decimal) -> str:
-    """A decimal as nested messages keep it: no exponent, no trailing zeros."""
-    return f"{value.normalize():f}"
+def plain(value: Decimal | None) -> str:
+    """A decimal as nested messages keep it: no exponent, no trailing zeros; empty where there is none."""
+    return "" if value is None else f"{value.normalize():f}"
 
 
 def price_lines(lines: Sequence[Any], currency: str, path: str) -> tuple[list[Any], Amounts]:

@@ -1,4 +1,4 @@
-"""Positions on the map: WGS-84 kept, GCJ-02 shown, cells for what is near, and the geocoder.
+"""Cells for what is near, and the geocoder.
 
 The geocoder is an HTTP contract, `GET {GEOCODER_URL}/search?q=…&format=json`, which answers with a list of
 `{"lat", "lon", "precision"}` in WGS-84, best first. Without `GEOCODER_URL` a gazetteer file answers: `GAZETTEER_FILE`
@@ -14,69 +14,13 @@ from pathlib import Path
 import httpx
 from crm.common.v1.common_pb2 import Address
 from crmkit.errors import Unavailable
+from crmkit.positions import EARTH, Position
 from crmkit.settings import Settings
 
-EARTH = 6_371_008.8
 PATIENCE = 5.0
 DECIMALS = 6
 CELL_CHARACTERS = 6
 _BASE32 = "0123456789bcdefghjkmnpqrstuvwxyz"
-# The ellipsoid of Krasovsky, which GCJ-02 reckons with.
-_A, _EE = 6_378_245.0, 0.006_693_421_622_965_943
-Position = tuple[float, float]
-
-
-def outside_china(latitude: float, longitude: float) -> bool:
-    """True where GCJ-02 is WGS-84."""
-    return not (72.004 <= longitude <= 137.8347 and 0.8293 <= latitude <= 55.8271)
-
-
-def to_gcj(latitude: float, longitude: float) -> Position:
-    """The position as maps in China draw it."""
-    if outside_china(latitude, longitude):
-        return latitude, longitude
-    north, east = _shift(latitude, longitude)
-    return latitude + north, longitude + east
-
-
-def from_gcj(latitude: float, longitude: float) -> Position:
-    """The inverse, iterated to well below a centimetre."""
-    if outside_china(latitude, longitude):
-        return latitude, longitude
-    found = (latitude, longitude)
-    for _ in range(30):
-        drawn = to_gcj(*found)
-        error = (drawn[0] - latitude, drawn[1] - longitude)
-        if max(map(abs, error)) < 1e-10:
-            break
-        found = (found[0] - error[0], found[1] - error[1])
-    return found
-
-
-def _shift(latitude: float, longitude: float) -> Position:
-    x, y = longitude - 105.0, latitude - 35.0
-    waves = (20 * math.sin(6 * x * math.pi) + 20 * math.sin(2 * x * math.pi)) * 2 / 3
-    north = -100 + 2 * x + 3 * y + 0.2 * y * y + 0.1 * x * y + 0.2 * math.sqrt(abs(x)) + waves
-    north += (20 * math.sin(y * math.pi) + 40 * math.sin(y / 3 * math.pi)) * 2 / 3
-    north += (160 * math.sin(y / 12 * math.pi) + 320 * math.sin(y * math.pi / 30)) * 2 / 3
-    east = 300 + x + 2 * y + 0.1 * x * x + 0.1 * x * y + 0.1 * math.sqrt(abs(x)) + waves
-    east += (20 * math.sin(x * math.pi) + 40 * math.sin(x / 3 * math.pi)) * 2 / 3
-    east += (150 * math.sin(x / 12 * math.pi) + 300 * math.sin(x / 30 * math.pi)) * 2 / 3
-    angle = latitude / 180 * math.pi
-    magic = 1 - _EE * math.sin(angle) ** 2
-    root = math.sqrt(magic)
-    return (
-        north * 180 / (_A * (1 - _EE) / (magic * root) * math.pi),
-        east * 180 / (_A / root * math.cos(angle) * math.pi),
-    )
-
-
-def metres(one: Position, other: Position) -> float:
-    """The distance on the globe."""
-    a, b = math.radians(one[0]), math.radians(other[0])
-    north, east = b - a, math.radians(other[1] - one[1])
-    half = math.sin(north / 2) ** 2 + math.cos(a) * math.cos(b) * math.sin(east / 2) ** 2
-    return 2 * EARTH * math.asin(min(1.0, math.sqrt(half)))
 
 
 def cell(latitude: float, longitude: float, characters: int = CELL_CHARACTERS) -> str:

@@ -13,6 +13,7 @@ from uuid import UUID
 from crm.customer.v1 import events_pb2 as events
 from crm.customer.v1 import pb
 from crmkit import listing, runs
+from crmkit.amounts import plain
 from crmkit.auth import system
 from crmkit.call import Call
 from crmkit.company import today
@@ -188,7 +189,7 @@ async def _measured(
 
 def _result(rule: GradingRule, number: int, row: Any) -> pb.GradingResult:
     value: Decimal | None = None if row[f"v{number}"] is None else Decimal(row[f"v{number}"])
-    shown = "" if value is None else f"{value.normalize():f}"
+    shown = plain(value)
     points = rule.points_of(number, value)
     measure = rule.factors[number].measure
     return pb.GradingResult(measure=measure, value=shown, points=points, facts=row[f"n{number}"] or 0)

@@ -8,6 +8,7 @@ from typing import Any
 from uuid import UUID
 
 from crm.customer.v1 import pb
+from crmkit.amounts import plain
 from crmkit.call import Call
 from crmkit.scope import predicate
 from crmkit.values import Money
@@ -56,7 +57,7 @@ async def hierarchy(account: Account, day: date, call: Call) -> pb.AccountHierar
         if name in parents:
             parent, edge = parents[name]
             unit.parent, unit.relation, unit.kind = parent, f"accountRelations/{edge.id}", edge.kind
-            unit.share = f"{edge.share.normalize():f}" if edge.share is not None else ""
+            unit.share = plain(edge.share)
         figures[name].into(unit)
         total.add(figures[name])
     total.into(answer.total)

@@ -7,6 +7,7 @@ from crm.customer.v1 import pb
 from crmkit.call import Call
 from crmkit.errors import FailedPrecondition, Validation, Violation
 from crmkit.mapping import mapper, to_timestamp
+from crmkit.positions import EARTH, from_gcj, metres, to_gcj
 from crmkit.scope import predicate
 from sqlalchemy import and_, func, or_, select, true
 from sqlalchemy.dialects.postgresql import insert
@@ -26,7 +27,7 @@ async def pin(account: Account, request: Any, call: Call) -> Account:
     latitude, longitude = request.latitude, request.longitude
     _check(latitude, longitude)
     if request.datum == pb.GCJ02:
-        latitude, longitude = geo.from_gcj(latitude, longitude)
+        latitude, longitude = from_gcj(latitude, longitude)
     await _write(account, latitude, longitude, "PIN", "MANUAL", call)
     return account
 
@@ -68,11 +69,11 @@ async def nearby(request: Any, call: Call) -> pb.FindNearbyAccountsResponse:
     answer = pb.FindNearbyAccountsResponse(more=len(rows) > size)
     for row in rows[:size]:
         account, latitude, longitude = row[0], float(row[1]), float(row[2])
-        place = answer.places.add(distance=round(geo.metres(middle, (latitude, longitude)), 1))
+        place = answer.places.add(distance=round(metres(middle, (latitude, longitude)), 1))
         shown: Any = mapper(Account).message(account, call.caller)
         place.account.CopyFrom(shown)
         place.gcj_latitude, place.gcj_longitude = (
-            round(x, geo.DECIMALS) for x in geo.to_gcj(latitude, longitude)
+            round(x, geo.DECIMALS) for x in to_gcj(latitude, longitude)
         )
     return answer
 
@@ -93,7 +94,7 @@ def near_statement(
     ) * func.cos(func.radians(AccountPin.latitude)) * func.pow(
         func.sin(func.radians(AccountPin.longitude - middle[1]) / 2), 2
     )
-    distance = 2 * geo.EARTH * func.asin(func.least(1.0, func.sqrt(half)))
+    distance = 2 * EARTH * func.asin(func.least(1.0, func.sqrt(half)))
     return (
         select(Account, AccountPin.latitude, AccountPin.longitude)
         .join(AccountPin, AccountPin.account == Account.id)
@@ -114,7 +115,7 @@ async def _write(
     account: Account, latitude: float, longitude: float, precision: str, source: str, call: Call
 ) -> None:
     latitude, longitude = round(latitude, geo.DECIMALS), round(longitude, geo.DECIMALS)
-    drawn = geo.to_gcj(latitude, longitude)
+    drawn = to_gcj(latitude, longitude)
     account.pin = pb.Account.Pin(
         latitude=latitude, longitude=longitude, precision=precision, source=source, time=to_timestamp(call.now),
         gcj_latitude=round(drawn[0], geo.DECIMALS), gcj_longitude=round(drawn[1], geo.DECIMALS),

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from crmkit.auth import system
+from crmkit.positions import from_gcj, metres, to_gcj
 from crmkit.scope import enter
 from crmkit.testing import Refused, Service
 from customer import geo, places
@@ -22,13 +23,13 @@ async def pinned(customer: Service, name: str, latitude: float, longitude: float
 @pytest.mark.capability("c.geo")
 def test_positions_go_to_chinese_maps_and_back_within_a_centimetre() -> None:
     # Published pairs of both systems: Tiananmen, and a place outside China.
-    drawn = geo.to_gcj(39.907333, 116.391083)
-    assert geo.metres(drawn, (39.908737, 116.397327)) < 1
-    assert geo.to_gcj(48.8584, 2.2945) == geo.from_gcj(48.8584, 2.2945) == (48.8584, 2.2945)
+    drawn = to_gcj(39.907333, 116.391083)
+    assert metres(drawn, (39.908737, 116.397327)) < 1
+    assert to_gcj(48.8584, 2.2945) == from_gcj(48.8584, 2.2945) == (48.8584, 2.2945)
     chance = random.Random(1)
     for _ in range(500):
         there = (chance.uniform(18, 53), chance.uniform(74, 134))
-        assert geo.metres(there, geo.from_gcj(*geo.to_gcj(*there))) < 0.01
+        assert metres(there, from_gcj(*to_gcj(*there))) < 0.01
     assert geo.cell(57.64911, 10.40744, 9) == "u4pruydqq"
 
 
@@ -38,7 +39,7 @@ async def test_what_is_near_is_found_by_distance_within_what_the_caller_sees(cus
     near = await pinned(customer, "外滩邻居茶叶有限公司", BUND[0] + 0.03, BUND[1])
     await pinned(customer, "外滩远方船务有限公司", BUND[0] + 0.06, BUND[1])
     assert (here.pin.latitude, here.pin.precision, here.pin.source) == (31.24, "PIN", "MANUAL")
-    assert 200 < geo.metres(BUND, (here.pin.gcj_latitude, here.pin.gcj_longitude)) < 800
+    assert 200 < metres(BUND, (here.pin.gcj_latitude, here.pin.gcj_longitude)) < 800
 
     async def around(client: Any, **query: Any) -> list[tuple[str, int]]:
         found = await client.FindNearbyAccounts(**query)
@@ -59,11 +60,11 @@ async def test_what_is_near_is_found_by_distance_within_what_the_caller_sees(cus
     more = await customer.sales1.FindNearbyAccounts(**circle, pageSize=1)
     assert (len(more.places), more.more) == (1, True)
     # A point tapped on a Chinese map is kept as satellites say.
-    tapped = geo.to_gcj(*BUND)
+    tapped = to_gcj(*BUND)
     moved = await customer.sales1.PinAccount(
         name=near.name, latitude=tapped[0], longitude=tapped[1], datum="GCJ02"
     )
-    assert geo.metres((moved.pin.latitude, moved.pin.longitude), BUND) < 0.2
+    assert metres((moved.pin.latitude, moved.pin.longitude), BUND) < 0.2
     for wrong in ({"latitude": 91, "longitude": 1}, {}, {**circle, "radius": 10**7}, {**box, "south": 40}):
         with pytest.raises(Refused) as refused:
             await around(customer.sales1, **wrong)

@@ -8,6 +8,7 @@ from decimal import Decimal
 from typing import Any
 
 from crm.sales.v1 import pb
+from crmkit.amounts import plain
 from crmkit.call import Call
 from crmkit.company import today
 from crmkit.errors import NotFound
@@ -18,7 +19,7 @@ from sqlalchemy import extract, select
 from sqlalchemy.dialects.postgresql import insert
 
 from sales.commission import NOTHING, Item, Total, worth
-from sales.engine.reckoning import cents, plain
+from sales.engine.reckoning import cents
 from sales.model.base import one_at_a_time
 from sales.model.beneficiaries import present
 from sales.model.commission_entry import CommissionEntry, enter, extras, total

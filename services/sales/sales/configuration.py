@@ -11,6 +11,7 @@ from decimal import ROUND_CEILING, Decimal
 from typing import Any
 
 from crm.sales.v1 import pb
+from crmkit.amounts import plain
 from pysat.card import CardEnc, EncType
 from pysat.examples.rc2 import RC2
 from pysat.formula import CNF, WCNF
@@ -119,7 +120,7 @@ class Shape:
 
     def digestible(self, chosen: Choices) -> list[tuple[str, str]]:
         """The choices in the bundle's order, as plain text."""
-        return [(key, f"{chosen[key].normalize():f}") for key in self.options if key in chosen]
+        return [(key, plain(chosen[key])) for key in self.options if key in chosen]
 
     def _clauses(self) -> tuple[dict[str, int], CNF]:
         numbers = {key: place for place, key in enumerate(self.options, start=1)}
@@ -185,7 +186,7 @@ class Shape:
         elif rule.kind == pb.Bundle.QUANTITY:
             needed = _needed(rule, chosen[rule.option])
             if chosen.get(rule.other, Decimal(0)) < needed:
-                many = f"{needed.normalize():f}"
+                many = plain(needed)
                 yield self._told(
                     rule, f"{one}需要至少 {many} 件{other}", f"{one} needs at least {many} of {other}"
                 )

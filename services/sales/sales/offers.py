@@ -12,6 +12,7 @@ from hashlib import sha256
 from typing import Any
 
 from crm.sales.v1 import pb
+from crmkit.amounts import plain
 from crmkit.call import Call
 from crmkit.errors import FailedPrecondition
 from crmkit.values import Money
@@ -183,7 +184,7 @@ def _text(value: Any) -> str:
     if hasattr(value, "currency_code"):
         return f"{value.amount} {value.currency_code}".strip()
     if isinstance(value, Decimal):
-        return f"{value.normalize():f}"
+        return plain(value)
     if hasattr(value, "__iter__") and not isinstance(value, str):
         return ", ".join(_choice_text(item) for item in value)
     return str(value)

@@ -12,6 +12,7 @@ from uuid import UUID
 from crm.common.v1 import common_pb2
 from crm.sales.v1 import pb
 from crmkit import blobs
+from crmkit.amounts import plain
 from crmkit.call import Call
 from crmkit.company import legal_entity
 from crmkit.values import Money
@@ -208,7 +209,7 @@ def _money(amount: str) -> str:
 
 
 def _number(quantity: str) -> str:
-    return f"{Decimal(quantity).normalize():f}"
+    return plain(Decimal(quantity))
 
 
 async def battle_card(competitor: Competitor, call: Call) -> pb.RenderQuoteResponse:

@@ -14,6 +14,7 @@ from typing import Any, cast
 from crm.common.v1 import common_pb2
 from crm.sales.v1 import pb
 from crmkit import blobs
+from crmkit.amounts import plain
 from crmkit.call import Call
 from crmkit.company import legal_entity
 from crmkit.errors import FailedPrecondition
@@ -217,7 +218,7 @@ def _offer(quote: Quote | None) -> list[tuple[str, str]]:
     lines: list[tuple[str, str]] = []
     for line in quote.lines:
         net = _word(json_format.MessageToDict(line.net_amount))
-        lines.append((line.description, f"{Decimal(line.quantity).normalize():f} {line.unit} {net}"))
+        lines.append((line.description, f"{plain(Decimal(line.quantity))} {line.unit} {net}"))
     totals = [("net", quote.net_total), ("tax", quote.tax_total), ("gross", quote.gross_total)]
     return [
         (quote.number, quote.display_name), *lines,

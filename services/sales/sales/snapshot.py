@@ -7,7 +7,7 @@ from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from crm.sales.v1 import pb
-from crmkit.amounts import check_currency
+from crmkit.amounts import check_currency, plain
 from crmkit.call import Call
 from crmkit.errors import InvalidArgument
 from crmkit.listing import ZONE
@@ -72,8 +72,8 @@ def _offer(product: Product, shelf: Shelf) -> Any:
     source, tiers = shelf.tiers(product, rate or Decimal(0))
     return _Told.Offer(
         product=product.name, display_name=product.display_name, code=product.code, unit=product.unit,
-        tax_rate=_plain(rate), categories=shelf.categories.above(product.category),
-        tiers=[_Told.Tier(from_quantity=_plain(start), price=_plain(each.amount)) for start, each in tiers],
+        tax_rate=plain(rate), categories=shelf.categories.above(product.category),
+        tiers=[_Told.Tier(from_quantity=plain(start), price=plain(each.amount)) for start, each in tiers],
         source=source,
     )  # fmt: skip
 
@@ -96,10 +96,10 @@ def _policy(key: str, policy: Policy) -> Any:
         products=policy.products, categories=policy.categories, count=policy.count, on_list=policy.on_list,
         exclusive=policy.exclusive, on_payment=policy.on_payment, days=policy.days, net_days=policy.net_days,
         free_product=policy.free_product, free_description=policy.free_description, free_unit=policy.free_unit,
-        tiers=[_Told.Tier(from_quantity=_plain(start), price=_plain(percent)) for start, percent in policy.tiers],
+        tiers=[_Told.Tier(from_quantity=plain(start), price=plain(percent)) for start, percent in policy.tiers],
     )  # fmt: skip
     for name in _NUMBERS:
-        setattr(told, name, _plain(getattr(policy, name)))
+        setattr(told, name, plain(getattr(policy, name)))
     if policy.start:
         told.valid_from_date.CopyFrom(to_date(policy.start))
     if policy.end:
@@ -152,7 +152,3 @@ def _number(value: Any) -> Decimal | None:
         return Decimal(plain or 0)
     except InvalidOperation:
         return None
-
-
-def _plain(number: Decimal | None) -> str:
-    return "" if number is None else f"{number.normalize():f}"

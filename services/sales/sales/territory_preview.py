@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from datetime import datetime
 from decimal import Decimal
 from hashlib import sha256
-from math import asin, cos, radians, sin, sqrt
 from typing import Any
 
 from crm.sales.v1 import pb
 from crmkit.call import Call
+from crmkit.positions import metres
 from crmkit.values import Money
 from google.protobuf import json_format
 from sqlalchemy import func, select
@@ -157,13 +157,7 @@ class _Loads:
         if not found:
             return 0
         middle = (sum(one[0] for one in found) / len(found), sum(one[1] for one in found) / len(found))
-        return round(sum(_km(middle, one) for one in found) / len(found))
-
-
-def _km(one: tuple[float, float], other: tuple[float, float]) -> float:
-    (south, west), (north, east) = ((radians(x), radians(y)) for x, y in (one, other))
-    part = sin((north - south) / 2) ** 2 + cos(south) * cos(north) * sin((east - west) / 2) ** 2
-    return 2 * 6371 * asin(sqrt(part))
+        return round(sum(metres(middle, one) for one in found) / len(found) / 1000)
 
 
 async def _targets(people: Sequence[str], call: Call) -> dict[str, Money]:

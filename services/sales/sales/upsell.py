@@ -21,6 +21,7 @@ from crm.customer.v1 import events_pb2 as customer_events
 from crm.options.v1 import options_pb2
 from crm.orders.v1 import events_pb2 as orders_events
 from crm.sales.v1 import pb
+from crmkit.amounts import plain
 from crmkit.bulk import create_many
 from crmkit.call import Call
 from crmkit.company import today
@@ -173,7 +174,7 @@ def _again(account: str, product: str, past: Bought, day: date) -> Iterator[Grou
             account, "REORDER", f"最近 {count} 次订单平均每 {every} 天一次，距上次（{last}）已 {since} 天",
             f"Last {count} orders every {every} days, now {since} since {last}",
             pb.UpsellProposal.Figures(
-                orders=count, every_days=every, days=since, last_date=to_date(last), quantity=f"{past.quantity.normalize():f}"
+                orders=count, every_days=every, days=since, last_date=to_date(last), quantity=plain(past.quantity)
             ), product,
         )  # fmt: skip
 
@@ -184,7 +185,7 @@ def _instead(account: str, known: Product, past: Bought) -> Ground:
         account, "UPGRADE", f"“{known.display_name}”曾订购 {count} 次，最近 {last}，现已停售，由本产品替代",
         f"{known.display_name} was ordered {count} times, last on {last}; its sale has ended and this follows it",
         pb.UpsellProposal.Figures(
-            orders=count, last_date=to_date(last), because_of=known.name, quantity=f"{past.quantity.normalize():f}"
+            orders=count, last_date=to_date(last), because_of=known.name, quantity=plain(past.quantity)
         ), known.successor,
     )  # fmt: skip
 

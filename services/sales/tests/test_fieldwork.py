@@ -9,9 +9,10 @@ from uuid import uuid4
 import pytest
 from crm.sales.v1 import pb
 from crmkit.auth import system
+from crmkit.positions import metres
 from crmkit.testing import Refused, Service
 from sales.jobs import miss_visits
-from sales.model.visit import Visit, metres, route
+from sales.model.visit import Visit, route
 
 Made = Callable[..., Awaitable[Any]]
 NOW = datetime.now(UTC)
@@ -85,7 +86,7 @@ async def test_what_looks_odd_is_flagged_and_never_refused(sales: Service, visit
     with pytest.raises(Refused) as refused:
         await sales.sales1.CheckInVisit(name=nowhere.name, device="p")
     assert refused.value.violations == {"no_position_reason": "REQUIRED"}
-    assert 1600 < metres(pb.Visit.Position(**SQUARE), pb.Visit.Position(**BUND)) < 2000
+    assert 1600 < metres(tuple(SQUARE.values()), tuple(BUND.values())) < 2000
 
 
 @pytest.mark.capability("s.visit")

@@ -8,6 +8,7 @@ from uuid import UUID, uuid4
 import pytest
 from crm.workspace.v1 import pb
 from crmkit.auth import system
+from crmkit.positions import metres, to_wgs
 from crmkit.testing import Service
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
@@ -15,7 +16,6 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from sqlalchemy import text
 from workspace.model.attendance_device import content_of
-from workspace.places import distance, to_wgs84
 
 OFFICE = (31.2304, 121.4737)
 
@@ -83,7 +83,7 @@ def punch(kind: str = "FIELD", place: tuple[float, float] = OFFICE, **more: Any)
 def test_places_of_chinese_maps_become_true_ones(
     datum: str, given: tuple[float, float], true: tuple[float, float]
 ) -> None:
-    assert distance(to_wgs84(*given, datum), true) <= 10
+    assert metres(to_wgs(*given, datum), true) <= 10
 
 
 @pytest.mark.capability("w.attend")

@@ -11,6 +11,7 @@ from decimal import Decimal
 from typing import Any
 
 from crm.workspace.v1 import pb
+from crmkit.amounts import plain
 from crmkit.call import Call
 from crmkit.company import today
 from crmkit.resource import Resource, parse_name
@@ -213,9 +214,7 @@ async def _dictionary(rows: Sequence[Dictionary], call: Call) -> dict[str, Any] 
 
 async def _rates(rows: Sequence[CurrencyRate], call: Call) -> dict[str, Any] | None:
     """The rates of a pair, each with the day from which it counts, the oldest first."""
-    return {
-        "rates": sorted([str(row.rate_date), f"{(row.rate or Decimal(0)).normalize():f}"] for row in rows)
-    }
+    return {"rates": sorted([str(row.rate_date), plain(row.rate or Decimal(0))] for row in rows)}
 
 
 async def _number_rule(rows: Sequence[NumberRule], call: Call) -> dict[str, Any] | None:

@@ -6,8 +6,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from decimal import Decimal
 
+from crmkit.amounts import plain
+
 from sales.engine.given import Given, Line, Policy
-from sales.engine.reckoning import cents, percent_of, plain
+from sales.engine.reckoning import cents, percent_of
 from sales.engine.result import Rejection
 
 # Of very many policies those are told that nearly fit, before those for other products and people.

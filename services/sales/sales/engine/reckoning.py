@@ -17,11 +17,6 @@ def percent_of(amount: Decimal, percent: Decimal, places: int) -> Decimal:
     return cents(WIDE.multiply(amount, percent.scaleb(-2)), places)
 
 
-def plain(number: Decimal) -> str:
-    """A number without exponent and trailing zeros."""
-    return f"{number.normalize():f}"
-
-
 def shared(total: Decimal, weights: Sequence[Decimal], places: int) -> list[Decimal]:
     """The total by weight, exact in sum: largest remainder, ties to the earlier."""
     unit, whole = Decimal(1).scaleb(-places), sum(weights, Decimal(0))

@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 
+from crmkit.amounts import plain
+
 from sales.engine.given import Given, Line, Policy
 from sales.engine.policies import KINDS, Applied, Scale, Situation, choose, in_scope, next_threshold, validity
-from sales.engine.reckoning import WIDE, cents, percent_of, plain, shared
+from sales.engine.reckoning import WIDE, cents, percent_of, shared
 from sales.engine.result import CashTerm, FreeLine, Ground, Hint, PricedLine, Result, Step
 
 NOTHING = Decimal(0)

@@ -8,6 +8,7 @@ from typing import Any
 
 from crm.sales.v1 import events_pb2 as events
 from crm.sales.v1 import pb
+from crmkit.amounts import plain
 from crmkit.auth import Caller
 from crmkit.call import Call
 from crmkit.company import today
@@ -93,7 +94,7 @@ class Appraisal(Resource, Base):
             zh, en = "考核表没有这个指标。", "The sheet has no such item."
             raise Validation(Violation("metric", "UNKNOWN_VALUE", zh, en))
         line = pb.Appraisal.Correction(
-            metric=pb.AppraisalStandard.Metric.Name(number), points=f"{points.normalize():f}", reason=reason,
+            metric=pb.AppraisalStandard.Metric.Name(number), points=plain(points), reason=reason,
             actor=call.caller.actor, time=to_timestamp(call.now),
         )  # fmt: skip
         self.corrections = [*self.corrections, line]

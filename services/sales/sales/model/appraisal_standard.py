@@ -6,7 +6,7 @@ from decimal import Decimal
 from typing import Any
 
 from crm.sales.v1 import pb
-from crmkit.amounts import HUNDRED, check_currency
+from crmkit.amounts import HUNDRED, check_currency, plain
 from crmkit.call import Call
 from crmkit.company import upward
 from crmkit.errors import FailedPrecondition, PermissionDenied, Validation, Violation
@@ -58,7 +58,7 @@ class AppraisalStandard(Resource, Base):
             raise PermissionDenied("PERMISSION_DENIED", permission="sales.appraisals.publish")
         whole = sum((Decimal(item.weight) for item in self.items), Decimal(0))
         if whole != HUNDRED:
-            raise FailedPrecondition("WEIGHTS_NOT_100", sum=f"{whole.normalize():f}")
+            raise FailedPrecondition("WEIGHTS_NOT_100", sum=plain(whole))
         await versions.put_in_force(self, "for_department", call)
 
     def retire(self) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 from uuid import uuid4
 
 from crm.sales.v1 import pb
+from crmkit.amounts import plain
 from crmkit.call import Call
 from crmkit.company import today
 from crmkit.errors import Validation, Violation, required
@@ -16,7 +17,7 @@ from crmkit.mapping import read_date
 from crmkit.resource import Resource
 from crmkit.values import Money, places, zero
 from sales.commission import NOTHING, Item, Total, Worth, worth
-from sales.engine.reckoning import cents, percent_of, plain
+from sales.engine.reckoning import cents, percent_of
 from sales.model.base import Base, one_at_a_time
 from sales.model.beneficiaries import earned_by, held_by, present
 from sales.model.commission_movement import CommissionMovement, plans_of

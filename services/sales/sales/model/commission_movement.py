@@ -7,12 +7,13 @@ from datetime import date
 from decimal import Decimal
 from typing import Any
 
+from crmkit.amounts import plain
 from crmkit.call import Call
 from crmkit.exchange import rate_of
 from crmkit.resource import parse_name
 from crmkit.values import Money, places
 from sales.commission import Item
-from sales.engine.reckoning import cents, plain, shared
+from sales.engine.reckoning import cents, shared
 from sales.model.base import Base
 from sales.model.commission_plan import CommissionPlan, plan_for
 from sales.model.opportunity import REFERRER, Opportunity
@@ -109,7 +110,7 @@ async def heard(
             {
                 "product": one.product if product else "", "amount": plain(part), "units": plain(one.quantity * part / one.net),
                 "categories": list(classes.above(product.category)) if product else [],
-                "margin": plain(margin) if margin is not None else "",
+                "margin": plain(margin),
             }
         )  # fmt: skip
     account = await call.copy(deal.account) or {}

@@ -9,14 +9,14 @@ from typing import Any
 
 from crm.sales.v1 import events_pb2 as events
 from crm.sales.v1 import pb
-from crmkit.amounts import HUNDRED
+from crmkit.amounts import HUNDRED, plain
 from crmkit.call import Call
 from crmkit.company import today
 from crmkit.errors import FailedPrecondition, Validation, Violation, required
 from crmkit.mapping import to_date, to_timestamp
 from crmkit.resource import Resource, parse_name
 from crmkit.values import Money
-from sales.engine.reckoning import plain, shared
+from sales.engine.reckoning import shared
 from sales.model.base import HANDOVER, Base, coming_from
 from sales.model.gates import Counted, counted, counts
 from sales.model.pipeline import ALWAYS, Pipeline
@@ -216,7 +216,7 @@ class Opportunity(Resource, Base):
         splits = [Decimal(member.split) for member in self.team if member.split]
         whole = sum(splits, Decimal(0))
         if splits and whole != HUNDRED:
-            raise FailedPrecondition("SPLIT_NOT_100", sum=f"{whole.normalize():f}")
+            raise FailedPrecondition("SPLIT_NOT_100", sum=plain(whole))
         alone = [pb.Opportunity.Member(employee=self.owner, split="100")]
         shares = [member for member in self.team if member.split] or (alone if self.owner else [])
         self.credit = [*shares, *(one for one in self.team if one.role == REFERRER and not one.split)]

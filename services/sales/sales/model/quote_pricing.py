@@ -9,7 +9,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from crm.sales.v1 import pb
-from crmkit.amounts import HUNDRED
+from crmkit.amounts import HUNDRED, plain
 from crmkit.call import Call
 from crmkit.errors import InvalidArgument, Validation, Violation, required
 from crmkit.listing import ZONE
@@ -85,7 +85,7 @@ class Shelf:
                 (price, start), book = hit, prices.book
                 if book.tax_included:
                     price = without_tax(price, rate)
-                return Price(price.amount, "PRICE_BOOK", book.name, book.etag, f"≥ {_plain(start)}")
+                return Price(price.amount, "PRICE_BOOK", book.name, book.etag, f"≥ {plain(start)}")
         listed = product.list_price
         # A partner has the prices of his own books and no others.
         if listed is not None and listed.currency == self.currency and not self.buyer.partner:
@@ -202,14 +202,14 @@ def write(quote: Quote, pricing: Pricing) -> None:
     quote.grounds = [_ground(priced.key, ground) for priced in result.lines for ground in priced.grounds]
     quote.hints = [
         pb.Quote.Hint(
-            line=hint.line, label=hint.label, add_quantity=_plain(hint.add_quantity),
+            line=hint.line, label=hint.label, add_quantity=plain(hint.add_quantity),
             saving=Money(hint.saving, currency).message(),
         )
         for hint in result.hints
     ]  # fmt: skip
     quote.cash_terms = [
         pb.Quote.CashTerm(
-            label=term.label, percent=_plain(term.percent), amount=Money(term.amount, currency).message(), days=term.days,
+            label=term.label, percent=plain(term.percent), amount=Money(term.amount, currency).message(), days=term.days,
             net_days=term.net_days,
         )
         for term in result.cash_terms
@@ -281,7 +281,7 @@ def _of_product(
     rate = Decimal(line.tax_rate) if line.tax_rate else shelf.tax(product) if product else Decimal(0)
     if rate is None:
         raise Validation(required(f"{path}.tax_rate"))
-    kept.tax_rate = _plain(rate)
+    kept.tax_rate = plain(rate)
     if product is None:
         return _Wanted(kept, _with(base, tax_rate=rate))
     kept.unit, kept.description = line.unit or product.unit, line.description or product.display_name
@@ -321,7 +321,7 @@ def _of_bundle(
             raise Validation(required(f"{path}.tax_rate"))
         rates.append(rate)
         found = shelf.price(part, part.unit, quantity * base.quantity, rate)
-        component = pb.Quote.Component(product=part.name, quantity=_plain(quantity), option=key)
+        component = pb.Quote.Component(product=part.name, quantity=plain(quantity), option=key)
         if found is None:
             missing = True
         else:
@@ -329,7 +329,7 @@ def _of_bundle(
             component.unit_price.CopyFrom(one.message())
             total += extended(quantity, one)
         kept.components.append(component)
-        kept.choices.append(pb.Quote.Choice(option=key, quantity=_plain(quantity)))
+        kept.choices.append(pb.Quote.Choice(option=key, quantity=plain(quantity)))
         part_cost = _extended(quantity * base.quantity, part.cost, shelf.currency)
         known_cost = known_cost and part_cost is not None
         cost += part_cost or zero(shelf.currency)
@@ -341,7 +341,7 @@ def _of_bundle(
         if bundle.tax_rate is not None
         else max(rates)
     )
-    kept.tax_rate, kept.unit = _plain(rate), line.unit or bundle.unit
+    kept.tax_rate, kept.unit = plain(rate), line.unit or bundle.unit
     kept.description = line.description or bundle.display_name
     rule = _bundle_rule(bundle, total, shelf.currency)
     price = None
@@ -397,8 +397,8 @@ def _free_line(free: Any, key: str, product: Product | None, currency: str) -> A
     """A line of its own at nothing, which goes with the line that caused it."""
     rate = (product.tax_rate if product else None) or Decimal(0)
     line = _Line(
-        product=free.product, description=free.description, quantity=_plain(free.quantity), unit=free.unit, key=key,
-        free_with=free.cause, price_source=pb.Quote.FREE, tax_rate=_plain(rate),
+        product=free.product, description=free.description, quantity=plain(free.quantity), unit=free.unit, key=key,
+        free_with=free.cause, price_source=pb.Quote.FREE, tax_rate=plain(rate),
     )  # fmt: skip
     nothing = zero(currency).message()
     for name in (
@@ -422,7 +422,7 @@ def _cost_of(one: _Wanted, priced: PricedLine, currency: str) -> Any:
     if one.cost is not None:
         told.cost.CopyFrom(one.cost.message())
         margin = margin_percent(net, one.cost)
-        told.margin_percent = _plain(margin) if margin is not None else ""
+        told.margin_percent = plain(margin)
         if one.margin_floor is not None:
             least = net.amount * (HUNDRED - one.margin_floor) / HUNDRED
             told.below_floor = told.below_floor or one.cost.amount > least
@@ -482,7 +482,3 @@ def _keyed(lines: Sequence[Any]) -> list[Any]:
         seen.add(copy.key)
         keyed.append(copy)
     return keyed
-
-
-def _plain(number: Decimal) -> str:
-    return f"{number.normalize():f}"

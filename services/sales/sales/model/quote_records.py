@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from crm.sales.v1 import pb
+from crmkit.amounts import plain
 from crmkit.call import Call
 from crmkit.values import Money
 from sales.model.base import Base
@@ -144,7 +145,7 @@ async def last_price(account: str, product: str, currency: str, call: Call) -> A
         last = rows[0]
         told.found, told.times = True, len({row.document for row in rows})
         told.time.FromDatetime(last.time)
-        told.quantity, told.employee = f"{last.quantity.normalize():f}", last.employee
+        told.quantity, told.employee = plain(last.quantity), last.employee
         told.document, told.number = last.document, last.number
         told.net_unit_price.CopyFrom(Money(last.unit_price, last.currency).message())
         currency = currency or last.currency

@@ -12,7 +12,7 @@ from uuid import UUID, uuid4
 from crm.options.v1 import options_pb2
 from crm.sales.v1 import events_pb2 as events
 from crm.sales.v1 import pb
-from crmkit.amounts import check_currency, split
+from crmkit.amounts import check_currency, plain, split
 from crmkit.bulk import create_many
 from crmkit.call import Call
 from crmkit.company import today
@@ -132,7 +132,7 @@ class Target(Resource, Base):
         self.versions = [
             *self.versions,
             pb.Target.Version(
-                number=self.revision, base=_text(self.base), stretch=_text(self.stretch), challenge=_text(self.challenge),
+                number=self.revision, base=plain(self.base), stretch=plain(self.stretch), challenge=plain(self.challenge),
                 until_time=to_timestamp(call.now), reason=reason, actor=call.caller.actor,
             ),
         ]  # fmt: skip
@@ -169,7 +169,7 @@ class Target(Resource, Base):
         wanted = next((one for one in found if one.key == action), None)
         if wanted is None:
             raise NotFound()
-        wanted.done, wanted.real_effect = True, _text(real_effect)
+        wanted.done, wanted.real_effect = True, plain(real_effect)
         self.actions = found
 
     def task_done(self, task: str) -> None:
@@ -205,7 +205,7 @@ class Target(Resource, Base):
         for post, base, (first, last) in zip(self.posts, bases, spans, strict=True):
             made = pb.Target.Post()
             made.CopyFrom(post)
-            made.base, made.actual = _text(base), _text(await self._sum(first, last, call))
+            made.base, made.actual = plain(base), plain(await self._sum(first, last, call))
             posts.append(made)
         if posts != list(self.posts):
             self.posts = posts
@@ -259,19 +259,19 @@ class Target(Resource, Base):
         left = working_days(max(day + timedelta(days=1), first), last)
         told = pb.Target.Standing(
             day=to_date(day),
-            plan_line=_text(line),
-            actual=_text(actual),
-            forecast=_text(expected),
-            gap=_text(base - expected),
+            plan_line=plain(line),
+            actual=plain(actual),
+            forecast=plain(expected),
+            gap=plain(base - expected),
         )
         missing = max(base - actual, Decimal(0))
         told.needed_per_day = (
-            _text((missing / left).quantize(unit, ROUND_HALF_UP)) if left else _text(missing)
+            plain((missing / left).quantize(unit, ROUND_HALF_UP)) if left else plain(missing)
         )
         told.light = pb.Target.GREEN
         if line:
             percent = actual * 100 / line
-            told.percent = _text(percent.quantize(_ONE_PLACE, ROUND_HALF_UP))
+            told.percent = plain(percent.quantize(_ONE_PLACE, ROUND_HALF_UP))
             if percent < (self.red_percent or 75):
                 told.light = pb.Target.RED
             elif percent < (self.amber_percent or 90):
@@ -404,7 +404,7 @@ class Target(Resource, Base):
         base = whole.base or Decimal(0)
         for found in kinds.values():
             if found != base:
-                told = {"sum": _text(found), "base": _text(base), "difference": _text(found - base)}
+                told = {"sum": plain(found), "base": plain(base), "difference": plain(found - base)}
                 raise FailedPrecondition("TARGET_SUM_MISMATCH", **told)
 
     async def _title(self, call: Call) -> str:
@@ -642,7 +642,3 @@ def _copy(action: Any) -> Any:
     one = pb.Target.Action()
     one.CopyFrom(action)
     return one
-
-
-def _text(value: Decimal | None) -> str:
-    return "" if value is None else f"{value.normalize():f}"

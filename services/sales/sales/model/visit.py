@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from math import asin, cos, radians, sin, sqrt
 from typing import Any
 
 from crm.sales.v1 import events_pb2 as events
@@ -12,11 +11,11 @@ from crm.sales.v1 import pb
 from crmkit.call import Call
 from crmkit.errors import FailedPrecondition, Validation, required
 from crmkit.mapping import to_timestamp
+from crmkit.positions import Position, metres
 from crmkit.resource import Resource
 from sales.model.base import HANDOVER, Base
 from sqlalchemy.orm import Mapped
 
-EARTH = 6_371_000
 FAR, INACCURATE, CLOCK = 500, 200, timedelta(minutes=10)
 USUAL_MINUTES = 60
 
@@ -121,18 +120,14 @@ class Visit(Resource, Base):
         if request.accuracy > INACCURATE:
             stamp.flags.append("INACCURATE")
         if _known(self.position):
-            stamp.distance = round(metres(self.position, request.position))
+            stamp.distance = round(metres(_at(self.position), _at(request.position)))
             if stamp.distance > FAR:
                 stamp.flags.append("FAR")
         return stamp
 
 
-def metres(one: Any, other: Any) -> float:
-    """The way between two places as the crow flies."""
-    first, second = radians(one.latitude), radians(other.latitude)
-    across = sin((second - first) / 2) ** 2
-    along = sin(radians(other.longitude - one.longitude) / 2) ** 2
-    return 2 * EARTH * asin(sqrt(across + cos(first) * cos(second) * along))
+def _at(position: Any) -> Position:
+    return position.latitude, position.longitude
 
 
 def route(visits: Sequence[Visit], start: Any) -> pb.PlanVisitRouteResponse:
@@ -143,10 +138,13 @@ def route(visits: Sequence[Visit], start: Any) -> pb.PlanVisitRouteResponse:
         at = here
         nearest = min(
             placed,
-            key=lambda visit: (metres(at, visit.position) if at is not None else 0, visit.planned_time),
+            key=lambda visit: (
+                metres(_at(at), _at(visit.position)) if at is not None else 0,
+                visit.planned_time,
+            ),
         )
         placed.remove(nearest)
-        distance = round(metres(here, nearest.position)) if here is not None else 0
+        distance = round(metres(_at(here), _at(nearest.position))) if here is not None else 0
         reply.stops.add(visit=nearest.name, distance=distance)
         reply.distance += distance
         here = nearest.position

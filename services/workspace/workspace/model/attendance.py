@@ -10,6 +10,7 @@ from crmkit.call import Call
 from crmkit.company import upward
 from crmkit.errors import FailedPrecondition, Validation, Violation, check_reason, required
 from crmkit.mapping import to_timestamp
+from crmkit.positions import metres, to_wgs
 from crmkit.resource import Resource
 from sqlalchemy import DateTime, Index, Text, select, text
 from sqlalchemy.dialects.postgresql import insert
@@ -20,7 +21,6 @@ from workspace.model.attendance_device import content_of, signed
 from workspace.model.base import Base
 from workspace.model.names import check_names
 from workspace.model.task import zone_of
-from workspace.places import distance, to_wgs84
 
 COARSEST_M = 200
 MOST_SKEW = timedelta(minutes=5)
@@ -126,7 +126,7 @@ class Attendance(Resource, Base):
                 required("attendance.signature" if self.device_time else "attendance.device_time")
             )
         unsigned = await self._check_signature(call) if self.offline else ""
-        self.lat, self.lon = to_wgs84(self.lat, self.lon, self.datum)
+        self.lat, self.lon = to_wgs(self.lat, self.lon, self.datum)
         self.datum, self.server_time = "WGS84", call.now
         self.punch_time = self.device_time if self.offline and self.device_time else call.now
         await self.judge(call)
@@ -154,10 +154,10 @@ class Attendance(Resource, Base):
         if doubt := await self._doubt(call):
             self.verdict, self.remark = "SUSPECT", doubt
         if rule is not None and rule.sites:
-            near = min(rule.sites, key=lambda site: distance((site.lat, site.lon), (self.lat, self.lon)))
+            near = min(rule.sites, key=lambda site: metres((site.lat, site.lon), (self.lat, self.lon)))
             self.site, self.distance_m = (
                 near.label,
-                round(distance((near.lat, near.lon), (self.lat, self.lon))),
+                round(metres((near.lat, near.lon), (self.lat, self.lon))),
             )
             if (
                 self.kind != "FIELD"
@@ -209,9 +209,9 @@ class Attendance(Resource, Base):
             last = (await call.db.scalars(before.limit(1))).one_or_none()
         if last is None or last.punch_time is None:
             return ""
-        metres = distance((last.lat, last.lon), (self.lat, self.lon))
+        way = metres((last.lat, last.lon), (self.lat, self.lon))
         seconds = max((self.punch_time - last.punch_time).total_seconds(), 1.0)
-        return "TOO_FAST" if metres > 2 * COARSEST_M and metres / seconds > FASTEST_M_PER_S else ""
+        return "TOO_FAST" if way > 2 * COARSEST_M and way / seconds > FASTEST_M_PER_S else ""
 
     async def check_month(self, call: Call) -> None:
         """Refuses what belongs to a closed month."""
