@@ -8,7 +8,7 @@ from customer.care import care_of_the_day, on_send_ended
 from customer.consumers import on_contact_moment, on_lead_converted, on_mail_record_changed
 from customer.conversion import on_lead_conversion_requested
 from customer.credit import end_credit_of_yesterday
-from customer.disputes import keep_deadlines, on_lead_changed, scan
+from customer.disputes import keep_deadlines, on_lead_changed
 from customer.figures import on_payment_refunded, on_record_changed
 from customer.grading import RUNS as GRADING_RUNS
 from customer.grading import grade_everybody
@@ -24,6 +24,8 @@ from customer.merges import (
 )
 from customer.model.base import Base
 from customer.profile import expire_profile_changes, on_profile_code_requested
+from customer.scanning import RUNS as SCAN_RUNS
+from customer.scanning import scan
 from customer.sea import jobs as sea
 from customer.sea import simulation
 from customer.sea.records import on_business_changed
@@ -98,6 +100,7 @@ def app() -> App:
             **TRANSFER_RUNS,
             **GRADING_RUNS,
             **TERRITORY_RUNS,
+            **SCAN_RUNS,
         },
         tables=Base.metadata,
         migrations=Path(__file__).parent.parent / "migrations",

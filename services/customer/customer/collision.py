@@ -250,7 +250,7 @@ async def open_pair(account: Account, hit: Hit, kind: str, call: Call) -> Duplic
     pair = f"{low}/{high}"
     # Another record of the same batch may have opened it, which the database has not been told yet.
     opened = any(isinstance(row, DuplicateCase) and row.pair == pair for row in call.db.new)
-    if opened or await call.find(DuplicateCase, DuplicateCase.pair == pair) is not None:
+    if opened or await call.find(DuplicateCase, DuplicateCase.of_pair(pair)) is not None:
         return None
     case = new_case(account, [hit], kind, call)
     case.pair, case.account = pair, account.name
@@ -277,10 +277,14 @@ async def _refusal(account: Account, hits: list[Hit], call: Call) -> AlreadyExis
     """The refusal with what the caller may know, and what is done beside it: the case is kept, the owners are told."""
     strongest = hits[0].match.level.value
     claimant = call.caller.employee or account.owner
-    if call.caller.account or not (call.caller.employee or call.caller.is_system):
-        return AlreadyExists("ACCOUNT_COLLISION", level=strongest)
     visible = await _visible(hits, call)
     hidden = [hit for hit in hits if hit.account.id not in visible]
+    told, shown_to = call.caller, [(hit.account.id, hit.match.level.value) for hit in hidden]
+    if call.caller.account or not (call.caller.employee or call.caller.is_system):
+        # Partners and keys learn that it exists and no more; whose it is hears that they tried.
+        problem = AlreadyExists("ACCOUNT_COLLISION", level=strongest)
+        problem.afterwards = lambda again: _note_check(told.actor, shown_to, again)
+        return problem
     if hidden:
         await _count_check(call)
     known = await _known_case(hits, claimant, call)
@@ -292,10 +296,9 @@ async def _refusal(account: Account, hits: list[Hit], call: Call) -> AlreadyExis
         situation=shown.situation, token=shown.token, actions=",".join(shown.actions),
     )  # fmt: skip
     # Rows of the refused transaction are gone when this is written: only values go along.
-    typed, told = call.message_of(account), call.caller
+    typed = call.message_of(account)
     template = new_case(account, hits, "LEAD" if told.is_system else "CREATE", call)
     names = [hit.account.name for hit in hits]
-    shown_to = [(hit.account.id, hit.match.level.value) for hit in hidden]
 
     async def keep(again: Call) -> None:
         if known is None:
@@ -311,9 +314,7 @@ async def _refusal(account: Account, hits: list[Hit], call: Call) -> AlreadyExis
             found = await again.find(DuplicateCase, DuplicateCase.id == known.rpartition("/")[2], lock=True)
             if found is not None:
                 found.candidate = typed
-        if shown_to:
-            await (await driver(again.db)).execute(_CHECK, told.actor, len(shown_to))
-            await _tell_owners(shown_to, again)
+        await _note_check(told.actor, shown_to, again)
 
     problem.afterwards = keep
     return problem
@@ -414,6 +415,13 @@ async def _tell_owners(hits: list[tuple[UUID, str]], call: Call) -> None:
                 level=how_sure,
                 time=call.now,
             )
+
+
+async def _note_check(actor: str, hidden: list[tuple[UUID, str]], call: Call) -> None:
+    """What a refusal has told of others' customers counts as asked, and their owners hear of it."""
+    if hidden:
+        await (await driver(call.db)).execute(_CHECK, actor, len(hidden))
+        await _tell_owners(hidden, call)
 
 
 async def _count_check(call: Call) -> None:

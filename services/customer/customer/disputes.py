@@ -13,7 +13,7 @@ from crmkit.errors import FailedPrecondition, NotFound, Validation, Violation
 from crmkit.events import Fact, listens
 from crmkit.listing import ZONE
 from crmkit.mapping import mapper, read_date
-from crmkit.schedule import cron, every
+from crmkit.schedule import every
 from google.protobuf import json_format
 from sqlalchemy import select
 from sqlalchemy.dialects.postgresql import insert
@@ -23,7 +23,7 @@ from customer.collision import Hit
 from customer.identifiers import Phone
 from customer.matching import Identity, Level, Match, level
 from customer.model.account import Account
-from customer.model.duplicate_case import CaseEvidence, CaseParty, DuplicateCase, LeadHolder, ScanMark
+from customer.model.duplicate_case import CaseEvidence, CaseParty, DuplicateCase, LeadHolder
 from customer.model.interaction import Interaction
 from customer.model.merge import Merge
 from customer.model.sea import WorkingDay
@@ -173,30 +173,6 @@ async def keep_deadlines(as_of: datetime, call: Call) -> None:
             await _pass_to(case, above or case.waiting_for, ARBITER_DAYS, call, escalated=True)
 
 
-@cron("30 2 * * *", collapse=True)
-async def scan(as_of: datetime, call: Call) -> None:
-    """Compares what changed since the last run with all the rest, by its keys alone: one case a pair (COL-9)."""
-    mark = await call.db.get(ScanMark, "keys")
-    # What was written before the last run may have been committed after it.
-    since = mark.time - OVERLAP if mark else datetime(2000, 1, 1, tzinfo=UTC)
-    connection = await driver(call.db)
-    changed = await connection.fetch(
-        "SELECT account, min(time) AS time FROM match_keys WHERE time > $1 AND time <= $2 GROUP BY account ORDER BY 2, 1",
-        since,
-        call.now,
-    )
-    for row in changed:
-        account = await call.find(Account, Account.id == row["account"])
-        if account is None or account.state in ("MERGED", "ARCHIVED"):
-            continue
-        for hit in await collision.find_hits(account, account.identity(), call):
-            if hit.match.level in (Level.CERTAIN, Level.STRONG):
-                await collision.open_pair(account, hit, "SCAN", call)
-                await call.flush()
-    statement = insert(ScanMark).values(name="keys", time=call.now)
-    await call.db.execute(statement.on_conflict_do_update(index_elements=["name"], set_={"time": call.now}))
-
-
 @listens("crm.sales.v1.ResourceChanged.leads", "crm.sales.v1.ResourceChanged.dealRegistrations")
 async def on_lead_changed(event: Fact, call: Call) -> None:
     """Keeps the keys of leads and protected deals, and opens a case where somebody else's customer has the same (COL-8)."""
@@ -273,7 +249,7 @@ def arbiter(one: str, other: str, rung: int, call: Call) -> str:
 
 async def _lead_case(lead: str, shadow: Account, hit: Hit, call: Call) -> None:
     pair = f"{hit.account.id}/{lead}"
-    if await call.find(DuplicateCase, DuplicateCase.pair == pair) is not None:
+    if await call.find(DuplicateCase, DuplicateCase.of_pair(pair)) is not None:
         return
     kind = "DEAL" if lead.startswith("dealRegistrations/") else "LEAD"
     case = collision.new_case(shadow, [hit], kind, call)

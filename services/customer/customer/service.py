@@ -11,7 +11,17 @@ from crmkit.resource import parse_name
 from crmkit.standard import Standard
 from sqlalchemy import select
 
-from customer import collision, disputes, grading, key_accounts, merges, ownership, places, transfers
+from customer import (
+    collision,
+    disputes,
+    grading,
+    key_accounts,
+    merges,
+    ownership,
+    places,
+    scanning,
+    transfers,
+)
 from customer.contacts import card_of, from_cards
 from customer.credit import check_register, coverage
 from customer.hierarchy import hierarchy
@@ -207,12 +217,7 @@ class CustomerService:
     async def BatchDecideDuplicateCases(
         self, request: pb.BatchDecideDuplicateCasesRequest, call: Call
     ) -> dict[str, Any]:
-        if len(request.names) > AT_ONCE:
-            raise InvalidArgument("MALFORMED", detail=f"names > {AT_ONCE}")
-        cases = {name: await call.load(DuplicateCase, name) for name in sorted(set(request.names))}
-        for case in cases.values():
-            await disputes.decide(case, request, call)
-        return {"duplicate_cases": [cases[name] for name in request.names]}
+        return await scanning.decide_many(request, call)
 
     async def GetCollisionEvidence(
         self, request: pb.GetCollisionEvidenceRequest, call: Call

@@ -1,19 +1,25 @@
 """Collisions: what the finder may know, and the fair ways in."""
 
 import asyncio
+import json
+import statistics
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 from crm.customer.v1 import pb
 from crmkit.driver import driver
+from crmkit.errors import AlreadyExists, PermissionDenied
 from crmkit.testing import Refused, Service
-from customer import collision, disputes
+from customer import collision, disputes, scanning
 from customer.collision import HOLDERS
+from customer.matching import Identity
 from customer.model.account import Account
-from sqlalchemy import text
+from customer.model.duplicate_case import DuplicateCase
+from sqlalchemy import event, select, text
 
 
 async def at(customer: Service, now: datetime, job: Any) -> None:
@@ -21,6 +27,22 @@ async def at(customer: Service, now: datetime, job: Any) -> None:
     async with customer.running.system_call("test", None) as call:
         call.now = now
         await job(now, call)
+
+
+async def scanned(customer: Service) -> None:
+    """Scans what has changed until now, to the end."""
+    await at(customer, datetime.now(UTC) + timedelta(seconds=1), scanning.scan)
+    await customer.eventually(lambda: idle(customer), 120)
+
+
+async def idle(customer: Service) -> bool:
+    """Whether no scan or decision is under way."""
+    async with customer.running.system_call("test", None) as call:
+        running = text(
+            "SELECT count(*) FROM bulk_runs WHERE state IN ('QUEUED', 'RUNNING')"
+            " AND kind IN ('ScanDuplicates', 'DecideDuplicateCases')"
+        )
+        return await call.db.scalar(running) == 0
 
 
 async def call_it_so(customer: Service, name: str, account: str) -> None:
@@ -253,7 +275,7 @@ async def test_two_found_different_are_never_raised_again_until_a_key_changes(cu
     other = await customer.sales2.GetAccount(name=decided.account)
     assert (other.background, other.owner) == ("另一家", customer.person("sales2").employee)
     await customer.sales2.UpdateAccount(account={"name": other.name, "website": ""}, updateMask="website")
-    await at(customer, datetime.now(UTC) + timedelta(seconds=1), disputes.scan)
+    await scanned(customer)
     pairs = (
         await customer.admin.ListDuplicateCases(filter=f'kind = SCAN AND account = "{other.name}"')
     ).duplicate_cases
@@ -274,7 +296,7 @@ async def test_the_scan_opens_one_case_a_pair_and_many_are_decided_at_once(custo
         made = await customer.admin.CreateAccount(account=other)
         await call_it_so(customer, f"{core}科技有限公司", made.name)
     for _ in range(2):
-        await at(customer, datetime.now(UTC) + timedelta(seconds=1), disputes.scan)
+        await scanned(customer)
     found = (
         await customer.admin.ListDuplicateCases(filter="kind = SCAN AND state = OPEN", pageSize=200)
     ).duplicate_cases
@@ -491,3 +513,148 @@ async def test_a_verdict_merges_shares_or_makes_what_was_kept(customer: Service)
     assert [({one.survivor, *one.losers}, one.state) for one in drafts] == [
         ({made.name, twin.name}, pb.Merge.DRAFT)
     ]
+
+
+async def test_a_key_hears_that_it_exists_and_its_owner_that_a_key_asked(customer: Service) -> None:
+    core = company()
+    made = await customer.sales1.CreateAccount(account={"displayName": f"北京{core}科技有限公司"})
+    entry = {
+        "permissions": ["customer.accounts.*"], "scope": "OWN", "disabled": False, "expires": "",
+        "department": customer.person("sales2").department,
+    }  # fmt: skip
+    async with customer.parts.configuration() as config:
+        await config.put("apiKey.collides", entry)
+        caller = await customer.eventually(lambda: customer.running.directory.acting("apiKeys/collides"))
+        with pytest.raises(AlreadyExists) as refused:
+            async with customer.running.call("CreateAccount", caller) as call:
+                await call.add(Account(display_name=f"{core}科技有限公司", kind="COMPANY"))
+        assert (refused.value.reason, set(refused.value.metadata)) == ("ACCOUNT_COLLISION", {"level"})
+        assert refused.value.afterwards is not None
+        async with customer.running.call("CreateAccount", caller) as call:
+            await refused.value.afterwards(call)
+        with pytest.raises(PermissionDenied):
+            async with customer.running.call("CheckAccountCollision", caller) as call:
+                await collision.check(Account(display_name=core), call)
+        await config.delete("apiKey.collides")
+    facts = await customer.facts("crm.customer.v1.CollisionChecked", made.name)
+    assert [fact["checker"] for fact in facts] == ["apiKeys/collides"]
+
+
+async def test_hundreds_of_pairs_are_found_by_one_scan_and_decided_by_one_decision(customer: Service) -> None:
+    core, pairs = company(), 205
+    base = (await customer.sales1.CreateAccount(account={"displayName": f"{company()}贸易有限公司"})).name
+    rows: list[tuple[UUID, str]] = []
+    for n in range(pairs):
+        rows += [(uuid4(), f"{place}{core}{chr(0x5000 + 7 * n)}科技有限公司") for place in ("", "北京")]
+    copy = "INSERT INTO accounts SELECT (jsonb_populate_record(a, $2::text::jsonb)).* FROM accounts a WHERE a.id = $1"
+    async with customer.running.system_call("test", None) as call:
+        connection = await driver(call.db)
+        said = [json.dumps({"id": str(key), "display_name": name, "number": str(key)}) for key, name in rows]
+        await connection.executemany(copy, [(UUID(base.rpartition("/")[2]), one) for one in said])
+        keys = [
+            (account, key.kind.value, key.value) for account, name in rows for key in Identity.of([name]).keys
+        ]
+        await connection.executemany("INSERT INTO match_keys VALUES ($1, $2, $3)", keys)
+
+    async def cases() -> list[Any]:
+        async with customer.running.system_call("test", None) as call:
+            found = select(DuplicateCase).where(
+                DuplicateCase.display_name.contains(core), DuplicateCase.kind == "SCAN"
+            )
+            return [(one.name, one.state, one.verdict) for one in await call.db.scalars(found)]
+
+    await scanned(customer)
+    opened = await cases()
+    assert len(opened) == pairs and {state for _, state, _ in opened} == {"OPEN"}
+    zong = customer.client("zong")
+    decision = {"filter": f'kind = SCAN AND display_name : "{core}"', "verdict": "SEPARATE", "answer": "核对"}
+    assert (await zong.BatchDecideDuplicateCases(**decision)).queued == pairs
+    await customer.eventually(lambda: idle(customer), 120)
+    assert {verdict for _, _, verdict in await cases()} == {"SEPARATE"}
+    told = [
+        one
+        for one in await customer.facts("crm.customer.v1.NoticeRaised")
+        if one.get("kind") == "casesDecided" and customer.person("zong").employee in one["employees"]
+    ]
+    assert f"{pairs} cases are decided, 0 stay" in told[-1]["text"]["en"]
+    # Neither is raised again, whoever touches them.
+    async with customer.running.system_call("test", None) as call:
+        touched = "UPDATE match_keys SET time = now() WHERE account = ANY ($1)"
+        await (await driver(call.db)).execute(touched, [key for key, _ in rows])
+    await scanned(customer)
+    assert len(await cases()) == pairs
+    with pytest.raises(Refused) as refused:
+        await zong.BatchDecideDuplicateCases(verdict="SEPARATE", answer="无")
+    assert refused.value.violations == {"names": "REQUIRED"}
+
+
+FILLED = (
+    "INSERT INTO accounts SELECT (jsonb_populate_record(a, jsonb_build_object('id', gen_random_uuid(), 'number',"
+    " 'N' || n))).* FROM accounts a, generate_series(1, 20000) n WHERE a.id = (SELECT id FROM accounts LIMIT 1)",
+    "INSERT INTO match_keys (account, kind, value) SELECT id, 'NAME_CORE', id::text FROM accounts ON CONFLICT DO NOTHING",
+    "INSERT INTO duplicate_cases SELECT (jsonb_populate_record(a, jsonb_build_object('id', gen_random_uuid(), 'number',"
+    " 'N' || n, 'pair', 'N' || n, 'claimant', 'employees/' || n))).*"
+    " FROM duplicate_cases a, generate_series(1, 20000) n WHERE a.id = (SELECT id FROM duplicate_cases LIMIT 1)",
+    "INSERT INTO case_parties SELECT id, 'accounts/' || id FROM duplicate_cases ON CONFLICT DO NOTHING",
+    "INSERT INTO collision_checks (actor) SELECT 'employees/' || n FROM generate_series(1, 20000) n",
+    "INSERT INTO separate_pairs (one, other, digest) SELECT id, gen_random_uuid(), '' FROM accounts",
+    "INSERT INTO lead_holders (lead, version, company_name, owner, department, live, account, time)"
+    " SELECT 'leads/' || n, 1, '', 'x', '', true, '', now() FROM generate_series(1, 20000) n",
+    "INSERT INTO lead_keys SELECT 'leads/' || n, 'NAME_CORE', 'v' || n FROM generate_series(1, 20000) n",
+)
+FULL = ("accounts", "match_keys", "duplicate_cases", "case_parties", "collision_checks", "separate_pairs",
+        "lead_holders", "lead_keys")  # fmt: skip
+
+
+async def test_no_statement_of_a_check_reads_a_whole_table_and_a_check_takes_little(
+    customer: Service,
+) -> None:
+    core, said = company(), {collision._HELD, HOLDERS, collision._CHECK}
+
+    def saying(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        about = [one for one in FULL if f" {one}" in statement and one != "accounts"]
+        if about or (" FROM accounts" in statement and "accounts.id" in statement):
+            said.add(statement)
+
+    engine = customer.running.engine.sync_engine
+    event.listen(engine, "before_cursor_execute", saying)
+    try:
+        # One that is new, one that is there, one that may be, and a question.
+        await customer.sales1.CreateAccount(account={"displayName": f"北京{core}科技有限公司"})
+        for _ in range(2):
+            with pytest.raises(Refused):
+                await customer.sales2.CreateAccount(account={"displayName": f"{core}科技有限公司"})
+        await customer.sales2.CreateAccount(account={"displayName": f"{core}贸易有限公司"})
+        await customer.sales2.CheckAccountCollision(account={"displayName": f"{core}科技有限公司"})
+    finally:
+        event.remove(engine, "before_cursor_execute", saying)
+    assert len(said) > 6
+    took: list[float] = []
+    with pytest.raises(Undone):
+        async with customer.running.system_call("test", None) as call:
+            connection = await driver(call.db)
+            for statement in FILLED:
+                await connection.execute(statement)
+            await connection.execute(f"ANALYZE {', '.join(FULL)}")
+            await connection.execute("SET LOCAL plan_cache_mode = force_generic_plan")
+            for number, statement in enumerate(sorted(said)):
+                arguments = len((await connection.prepare(statement)).get_parameters())
+                await connection.execute(f"PREPARE explained_{number} AS {statement}")
+                nothing = f"({', '.join(['NULL'] * arguments)})" if arguments else ""
+                plan = await connection.fetch(f"EXPLAIN EXECUTE explained_{number}{nothing}")
+                lines = [row[0] for row in plan]
+                whole = [line for line in lines if any(f"Seq Scan on {one} " in line + " " for one in FULL)]
+                assert not whole, (statement[-600:], whole)
+                await connection.execute(f"DEALLOCATE explained_{number}")
+            for n in range(21):
+                wanted = Account(display_name=f"{core}{chr(0x5100 + n)}科技有限公司", department="")
+                began = time.perf_counter()
+                await collision.refuse_collision(wanted, call)
+                took.append(time.perf_counter() - began)
+            raise Undone
+    # Some milliseconds; the bound is that of a machine where all tests run at once.
+    assert statistics.median(took) < 1, took
+
+
+class Undone(Exception):
+    """Ends a transaction whose rows nobody keeps."""

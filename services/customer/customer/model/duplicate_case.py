@@ -7,7 +7,20 @@ from uuid import UUID
 from crm.customer.v1 import pb
 from crmkit.resource import Resource
 from customer.model.base import Base
-from sqlalchemy import BigInteger, Date, DateTime, Index, Integer, Text, Uuid, func, text
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Date,
+    DateTime,
+    Index,
+    Integer,
+    Text,
+    Uuid,
+    and_,
+    func,
+    literal_column,
+    text,
+)
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -24,6 +37,7 @@ class DuplicateCase(Resource, Base):
             "deadline",
             postgresql_where=text("state IN ('WAITING_OWNER', 'IN_ARBITRATION', 'APPEALED', 'DECIDED')"),
         ),
+        Index("duplicate_cases_claimant_index", "claimant", "state"),
         Index("duplicate_cases_pair_key", "pair", unique=True, postgresql_where=text("pair <> ''")),
     )
 
@@ -54,6 +68,11 @@ class DuplicateCase(Resource, Base):
 
     def __init__(self, **values: Any) -> None:
         super().__init__(**{"pair": "", **values})
+
+    @classmethod
+    def of_pair(cls, pair: str) -> ColumnElement[bool]:
+        """The case of a pair, in words that its index knows however the statement is planned."""
+        return and_(cls.pair == pair, cls.pair != literal_column("''"))
 
 
 class CaseParty(Base):
