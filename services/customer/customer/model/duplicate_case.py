@@ -37,7 +37,6 @@ class DuplicateCase(Resource, Base):
             "deadline",
             postgresql_where=text("state IN ('WAITING_OWNER', 'IN_ARBITRATION', 'APPEALED', 'DECIDED')"),
         ),
-        Index("duplicate_cases_claimant_index", "claimant", "state"),
         Index("duplicate_cases_pair_key", "pair", unique=True, postgresql_where=text("pair <> ''")),
     )
 
