@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 from urllib.parse import parse_qsl
 
-from crmkit.json import InvalidMessage, JsonCodec, MalformedJson, read_json
+from crmkit.json import BadText, InvalidMessage, JsonCodec, MalformedJson, read_json
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
 from gateway.descriptors import Descriptors, Method
@@ -125,6 +125,8 @@ class Transcoder:
         """The request message's bytes. Refusal says what is wrong with what was sent."""
         try:
             return self._request(route, segments, query, body)
+        except BadText:
+            raise Refusal("INVALID_ARGUMENT", "TEXT_CONTROL_CHARACTER") from None
         except MalformedJson as error:
             raise Refusal("INVALID_ARGUMENT", "MALFORMED", detail=error.detail) from None
         except InvalidMessage as error:
@@ -282,7 +284,7 @@ def _query(query: bytes, parameters: dict[str, Parameter]) -> dict[str, Any]:
     unknown: list[tuple[str, str]] = []
     for key, text in pairs:
         if "\0" in text:
-            raise MalformedJson("a NUL character")
+            raise BadText("a NUL character")
         parameter = parameters.get(key)
         if parameter is None:
             unknown.append((key if key.isidentifier() and len(key) <= 64 else "", "UNKNOWN_FIELD"))

@@ -36,6 +36,8 @@ MALFORMED = {
     "nothing but space": b"   ",
     "cut off": b'{"displayName": "a',
 }
+# What has characters that no text may have says so.
+BAD_TEXT = {"NUL in a text", "lone surrogate", "lone low surrogate", "UTF-16", "bad UTF-8", "overlong UTF-8"}
 INVALID = {
     "2 to the 63rd": (b'{"amount": 9223372036854775808}', {"amount": "WRONG_FORMAT"}),
     "beyond 32 bits": (b'{"amount": 2147483648}', {"amount": "WRONG_FORMAT"}),
@@ -57,10 +59,11 @@ INVALID = {
 }
 
 
-@pytest.mark.parametrize("body", MALFORMED.values(), ids=MALFORMED)
-async def test_what_is_not_plain_json_is_malformed(gateway: Gateway, echo: Echo, body: bytes) -> None:
-    response = await gateway.client.post("/v1/things", content=body, headers=JSON)
-    assert (response.status_code, reason(response)) == (400, "MALFORMED")
+@pytest.mark.parametrize("what", MALFORMED)
+async def test_what_is_not_plain_json_is_malformed(gateway: Gateway, echo: Echo, what: str) -> None:
+    response = await gateway.client.post("/v1/things", content=MALFORMED[what], headers=JSON)
+    expected = "TEXT_CONTROL_CHARACTER" if what in BAD_TEXT else "MALFORMED"
+    assert (response.status_code, reason(response)) == (400, expected)
     assert echo.calls == []
 
 

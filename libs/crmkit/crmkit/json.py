@@ -7,6 +7,7 @@ hurts a database or another parser is refused here:
 
     JsonError
      ├── MalformedJson     not JSON as we take it: `detail` says why, in a fixed word
+     │    └── BadText      NUL, a lone surrogate or broken UTF-8
      └── InvalidMessage    JSON, but not this message: `violations` names the fields
 
 Neither ever repeats what was sent.
@@ -53,6 +54,10 @@ class MalformedJson(JsonError):
     def __init__(self, detail: str) -> None:
         super().__init__(detail)
         self.detail = detail
+
+
+class BadText(MalformedJson):
+    """Characters that no text may have: NUL, half of a surrogate pair, bytes that are no UTF-8."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +148,7 @@ def read_json(text: bytes) -> Any:
     try:
         value = _decoder.decode(text.decode("utf-8"))
     except UnicodeDecodeError:
-        raise MalformedJson("not UTF-8") from None
+        raise BadText("not UTF-8") from None
     except RecursionError:
         raise MalformedJson("nested too deep") from None
     except json.JSONDecodeError as error:
@@ -191,10 +196,10 @@ def _check_text(value: Any) -> None:
     try:
         text.encode()
     except UnicodeEncodeError:
-        raise MalformedJson("a lone surrogate") from None
+        raise BadText("a lone surrogate") from None
     # dumps escapes NUL; a backslash before it would be escaped itself and is no NUL.
     if "\\u0000" in text.replace("\\\\", ""):
-        raise MalformedJson("a NUL character")
+        raise BadText("a NUL character")
 
 
 def _deeper_than(value: Any, limit: int) -> bool:

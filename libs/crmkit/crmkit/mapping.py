@@ -412,7 +412,12 @@ def _check_text(value: str, path: str, violations: list[Violation]) -> bool:
         reject_bad_text(value)
     except ValueError:
         violations.append(
-            Violation(path, "BAD_TEXT", "包含不允许的字符", "The text has characters that are not allowed.")
+            Violation(
+                path,
+                "TEXT_CONTROL_CHARACTER",
+                "包含不允许的字符",
+                "The text has characters that are not allowed.",
+            )
         )
         return False
     return True

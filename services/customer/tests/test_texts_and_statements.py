@@ -26,7 +26,7 @@ async def create(customer: Service, **fields: Any) -> Any:
 async def test_a_text_that_no_database_takes_is_refused(customer: Service, bad: str) -> None:
     with pytest.raises(Refused) as refused:
         await create(customer, background=bad)
-    assert refused.value.violations == {"account.background": "BAD_TEXT"}
+    assert refused.value.violations == {"account.background": "TEXT_CONTROL_CHARACTER"}
     for asked in ({"filter": f'level = "{bad}"'}, {"q": bad}, {"orderBy": bad}):
         with pytest.raises(Refused) as refused:
             await customer.sales1.ListAccounts(**asked)
