@@ -185,7 +185,8 @@ export interface Screen {
     | "mail"
     | "callList"
     | "employee"
-    | "auditEntry";
+    | "auditEntry"
+    | "territoryPlan";
   /** A page of its own or a part of other pages; kept out of the generated menu entries. */
   hidden?: boolean;
   /** Records come from elsewhere than the generic form. */
@@ -472,6 +473,20 @@ export const SCREENS: Record<string, Screen> = {
   },
   calls: { icon: "calls", orderBy: "startTime desc", flow: { ENDED: ["wrapUp"] } },
   callScripts: { icon: "notes", flow: { DRAFT: ["activate"], ACTIVE: ["newVersion"] } },
+  territoryPlans: {
+    icon: "relations",
+    detail: "territoryPlan",
+    orderBy: NEWEST,
+    columns: ["displayName", "number", "state", "effectiveTime", "undoUntilTime", "owner"],
+    flow: {
+      DRAFT: ["preview"],
+      PREVIEWED: ["schedule", "preview"],
+      SCHEDULED: ["cancel"],
+      APPLYING: ["pause", "resume"],
+      APPLIED: ["undo"],
+    },
+    asksFirst: ["undo"],
+  },
   dealRegistrations: {
     icon: "collision",
     orderBy: NEWEST,

@@ -23,5 +23,8 @@ export const SPECIAL_PAGES: Record<string, () => Promise<{ default: ComponentTyp
   employee: async () => ({ default: (await import("@/features/employee/employee")).EmployeePage }),
   mail: async () => ({ default: (await import("@/features/mail/mail")).MailRecordPage }),
   auditEntry: async () => ({ default: (await import("@/features/audit/entry")).AuditEntryPage }),
+  territoryPlan: async () => ({
+    default: (await import("@/features/territory/plan")).TerritoryPlanPage,
+  }),
   role: async () => ({ default: (await import("@/features/role/role")).RolePage }),
 };
