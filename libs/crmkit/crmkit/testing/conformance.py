@@ -33,8 +33,25 @@ from crmkit.errors import NotFound
 from crmkit.listing import Query
 from crmkit.resource import Resource, snake
 from crmkit.testing import Client, Refused, Service, matrix, personas, plans
+from crmkit.text import clean_name
 
 OVER_MANY = {"List", "BatchGet", "BatchUpdate", "Aggregate"}
+
+
+# What people and machines send to see what breaks.
+HOSTILE = (
+    "'; DROP TABLE accounts; -- \" OR 1=1 %_\\ $1 :name {0} {{7*7}} ${jndi:ldap://x.invalid/a} `id` ../../etc/passwd",
+    "<script>alert(1)</script><img src=x onerror=alert(1)> &lt;b&gt; javascript:alert(1) =1+1|cmd'!A0 NULL undefined",
+    "𠮷野家 👩\u200d👩\u200d👧 Ω≈ç√∫ ﷽ Ṱ̺̺̕o͞ 田中さん \ufeffﾊﾝｶｸ \u2028 1e400 -0 ٠١٢",
+    "مرحبا \u202eabc\u202c \u2066שלום\u2069 \u200e\u200f ÅÅ Å",
+)
+ANSWERS = (
+    grpc.StatusCode.INVALID_ARGUMENT,
+    grpc.StatusCode.FAILED_PRECONDITION,
+    grpc.StatusCode.ALREADY_EXISTS,
+    grpc.StatusCode.NOT_FOUND,
+    grpc.StatusCode.PERMISSION_DENIED,
+)
 
 
 class Conformance:
@@ -45,11 +62,19 @@ class Conformance:
     # Fields that the answer to a create shows and nothing else ever does, such as "secret", or "apiKeys.secret" where
     # other collections have a field of the name that stays.
     shown_once: ClassVar[frozenset[str]] = frozenset()
+    # Text fields that a rule changes or never shows, such as "mailAccounts.password".
+    altered: ClassVar[frozenset[str]] = frozenset()
 
     @pytest.fixture
     def at(self, service: Service, collection: str) -> At:
         """The resource under test."""
-        return At(service, service.running.models_by_collection[collection], self.samples, self.shown_once)
+        return At(
+            service,
+            service.running.models_by_collection[collection],
+            self.samples,
+            self.shown_once,
+            self.altered,
+        )
 
     async def test_what_was_created_is_read_back_and_told(self, at: At) -> None:
         made = await at.create()
@@ -225,6 +250,37 @@ class Conformance:
                 await at.call("Create", **{at.singular_json: {**body, field.json_name: bad}})
             assert refused.value.code == grpc.StatusCode.INVALID_ARGUMENT, field.name
             assert f"{at.singular_field}.{field.name}" in refused.value.violations, field.name
+
+    async def test_hostile_texts_come_back_as_they_went_in_or_are_refused(self, at: At) -> None:
+        """In every text field at once: statements, markup, templates, formulas, scripts of the world, directions."""
+        at.needs("CREATE")
+        for hostile in HOSTILE:
+            texts = {
+                field.json_name: hostile[: min(field.max_length, 400)].strip()
+                for field in at.model.described.fields.values()
+                if field.kind == "text" and field.name not in {*COMMON, "name"} and not field.output_only
+                and not field.rule.dictionary
+            }  # fmt: skip
+            for _ in range(len(texts) + 1):
+                try:
+                    made = await at.call("Create", **{at.singular_json: {**await at.sample(), **texts}})
+                except Refused as refused:
+                    assert refused.code in ANSWERS, (hostile, refused)
+                    # Fields with a form of their own refuse it by name; without these the others are tried again.
+                    named = {path.split(".")[1].split("[")[0] for path in refused.violations if "." in path}
+                    left = {n: t for n, t in texts.items() if snake(n) not in named and n not in named}
+                    if len(left) == len(texts):
+                        left.pop(next(iter(left)), None)
+                    texts = left
+                    continue
+                read = await at.call("Get", name=made.name)
+                for field in at.model.described.fields.values():
+                    sent, path = texts.get(field.json_name), f"{at.model.described.collection}.{field.name}"
+                    if sent is not None and path not in at.altered:
+                        # White space of names is one blank.
+                        got, clean = getattr(read, field.name), clean_name(sent)
+                        assert got in (sent, clean, " ".join(clean.split())), (field.name, sent, got)
+                break
 
     async def test_what_cannot_be_read_is_malformed(self, at: At) -> None:
         with pytest.raises(Refused) as refused:
@@ -412,8 +468,10 @@ class At:
         model: type[Resource],
         samples: Mapping[str, Mapping[str, Any]],
         shown_once: frozenset[str] = frozenset(),
+        altered: frozenset[str] = frozenset(),
     ) -> None:
         self.service, self.model, self.samples, self.shown_once = service, model, samples, shown_once
+        self.altered = altered
         self.area = model.described.area
         self.noun = model.__message__.DESCRIPTOR.name
         self.nouns = model.described.collection[0].upper() + model.described.collection[1:]
