@@ -332,6 +332,10 @@ class Consumers:
         # The last fact of each aggregate that is under way.
         self._last: dict[str, asyncio.Future[Any]] = {}
 
+    def listen_to(self, area: str) -> bool:
+        """True where some handler hears facts of the area."""
+        return area in self._filters
+
     async def run(self) -> None:
         """Listens until cancelled; then finishes what it has begun and gives the rest back."""
         lanes = [
