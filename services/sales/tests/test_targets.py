@@ -42,8 +42,7 @@ async def paid(
     entry = sales.running.config.get(f"employee.{employee.partition('/')[2]}")
     invoice = {"name": f"invoices/{uuid7()}", "owner": employee, "department": entry["department"], **more}
     fact = {"targets": [{"allocation": allocation, "invoice": invoice, "opportunity": opportunity}]}
-    for _ in range(2):
-        await sales.tell(f"crm.billing.v1.{subject}", fact, name)
+    await sales.tell(f"crm.billing.v1.{subject}", fact, name, times=2)
     return name
 
 
@@ -351,8 +350,7 @@ async def test_later_facts_correct_what_was_told(sales: Service) -> None:
         ),
     )
     for kind, payload in told:
-        for _ in range(2):
-            await sales.tell(f"crm.orders.v1.{kind}", payload, next(iter(payload.values()))["name"])
+        await sales.tell(f"crm.orders.v1.{kind}", payload, next(iter(payload.values()))["name"], times=2)
 
     async def reached(metric: str, amount: str) -> bool:
         return (await sales.admin.GetTarget(name=targets[metric])).actual == amount

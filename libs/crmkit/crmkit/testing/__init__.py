@@ -205,9 +205,12 @@ class Service:
         return self.parts.people[username]
 
     async def tell(
-        self, subject: str, payload: Mapping[str, Any], aggregate: str = "", version: int = 1
+        self, subject: str, payload: Mapping[str, Any], aggregate: str = "", version: int = 1, times: int = 1
     ) -> None:
-        """Publishes a fact as another service would, and waits until this one has handled what it knows of."""
+        """Publishes a fact as another service would, and waits until this one has handled what it knows of.
+
+        One that is told several times is one fact, as a relay sends it again that did not learn of its arrival.
+        """
         from datetime import UTC, datetime
 
         from uuid_utils.compat import uuid7
@@ -219,14 +222,15 @@ class Service:
         await self.running.bus.ensure_stream(area)
         event = str(uuid7())
         headers = {
-            "Nats-Msg-Id": event, "ce-id": event, "ce-type": subject, "ce-source": f"crm/{area}",
+            "ce-id": event, "ce-type": subject, "ce-source": f"crm/{area}",
             "ce-time": datetime.now(UTC).isoformat(), "ce-subject": aggregate, "crm-actor": "system/test",
             "crm-version": str(version),
         }  # fmt: skip
         body = json.dumps(payload)
-        told = await js.publish(
-            subject_of(subject, aggregate.partition("/")[0], body), body.encode(), headers=headers
-        )
+        subject = subject_of(subject, aggregate.partition("/")[0], body)
+        for number in range(times - 1):
+            await js.publish(subject, body.encode(), headers=headers | {"Nats-Msg-Id": f"{event}/{number}"})
+        told = await js.publish(subject, body.encode(), headers=headers | {"Nats-Msg-Id": event})
         if not self.running.consumers.listen_to(area):
             return
 
