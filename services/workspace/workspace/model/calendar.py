@@ -317,10 +317,14 @@ class CalendarEvent(Resource, Base):
         coming = [found.employee for found in self.attendees if found.employee and found.response != DECLINED]
         return list(dict.fromkeys(filter(None, coming if self.organizer else [self.owner, *coming])))
 
+    def _dates(self, call: Call) -> tuple[datetime, list[Any]]:
+        """Until when dates are worked out, and those that take place."""
+        until = max(call.now + AHEAD, recurrence.instant(self.series.start, self.time_zone))
+        return until, [found for found in self.occurrences(until.replace(tzinfo=None)) if not found.cancelled]
+
     async def put_into_calendars(self, call: Call, check: bool = True) -> None:
         """Works its dates out, two years ahead. SCHEDULE_CONFLICT, ROOM_TAKEN."""
-        until = max(call.now + AHEAD, recurrence.instant(self.series.start, self.time_zone))
-        dates = [found for found in self.occurrences(until.replace(tzinfo=None)) if not found.cancelled]
+        until, dates = self._dates(call)
         if not dates:
             raise recurrence.invalid("没有任何一次", "it never takes place")
         spans = [found.span() for found in dates]
@@ -415,15 +419,16 @@ class CalendarEvent(Resource, Base):
         await self.put_into_calendars(call, check=False)
 
     async def cancel(self, range: str, occurrence: str, reason: str, call: Call) -> None:
-        """Takes all dates, one, or one and those behind it out."""
+        """Takes all dates, one, or one and those behind it out; where no date is left, the whole is over."""
         self.check_organizer(call)
         self.check_open()
-        if range == "ONE" and self.repeats:
+        left = [found.key for found in self._dates(call)[1] if found.key != occurrence] if self.repeats else []
+        if range == "ONE" and left:
             await self._change_one(
                 occurrence, pb.CalendarEvent.Override(occurrence=occurrence, cancelled=True), call
             )
             call.emit(events.CalendarEventCancelled, self, calendar_event=self.told(), occurrence=occurrence)
-        elif range == "FOLLOWING" and self.repeats and occurrence != self.series.key(self.series.start):
+        elif range == "FOLLOWING" and any(key < occurrence for key in left):
             self._end_before(occurrence)
             self.sequence += 1
             await self.put_into_calendars(call, check=False)
