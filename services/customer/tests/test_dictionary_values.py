@@ -93,7 +93,6 @@ async def test_a_merged_entry_becomes_the_other_in_every_record(customer: Servic
 MERGED = 2000
 
 
-@pytest.mark.capability("a.dict")
 @pytest.mark.usefixtures("dictionary")
 async def test_a_merge_killed_in_the_middle_goes_on_and_old_links_find_what_became_of_it(
     customer: Service,
@@ -143,7 +142,6 @@ async def test_a_merge_killed_in_the_middle_goes_on_and_old_links_find_what_beca
     assert await found(f'display_name = "{mark}*" AND NOT industry = "OLD_TRADE"') == 0
 
 
-@pytest.mark.capability("a.dict")
 @pytest.mark.usefixtures("dictionary")
 async def test_uses_of_entries_are_counted_wherever_a_field_holds_them(customer: Service) -> None:
     name = f"用{uuid4().hex[:8]}第一商行"

@@ -448,7 +448,6 @@ async def test_a_file_over_the_limit_is_refused(customer: Service) -> None:
     assert refused.value.reason == "IMPORT_TOO_LARGE"
 
 
-@pytest.mark.capability("a.dict")
 async def test_an_unknown_label_goes_into_the_error_file_and_makes_no_value(customer: Service) -> None:
     """What people call an entry in either language is found; what nobody has defined is an error of its line."""
     mark, config = uuid4().hex[:8], customer.running.config

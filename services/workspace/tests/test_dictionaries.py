@@ -135,7 +135,6 @@ async def shipped(workspace: Service, key: str) -> Any:
     return (await workspace.admin.ListDictionaries(filter=f'key = "{key}"')).dictionaries[0]
 
 
-@pytest.mark.capability("a.dict")
 async def test_a_new_label_is_everywhere_and_no_record_has_changed(workspace: Service, office: Any) -> None:
     """Records keep the key; the label comes from the dictionary, which every service and screen reads live."""
     admin, mark = workspace.admin, uuid4().hex[:8]
@@ -167,7 +166,6 @@ async def test_a_new_label_is_everywhere_and_no_record_has_changed(workspace: Se
     await call_it(entries[0]["label"]["zh"])
 
 
-@pytest.mark.capability("a.dict")
 async def test_every_service_is_asked_how_entries_are_used(workspace: Service) -> None:
     admin = workspace.admin
     dictionary = await shipped(workspace, "positions")
@@ -199,7 +197,6 @@ async def test_every_service_is_asked_how_entries_are_used(workspace: Service) -
     assert counts == {("accounts", "custom.position"): 7, ("employees", "position"): there}
 
 
-@pytest.mark.capability("a.dict")
 async def test_the_national_divisions_come_as_a_tree_with_their_codes(workspace: Service) -> None:
     regions = await shipped(workspace, "regions")
     entries = {entry.key: entry for entry in regions.entries}

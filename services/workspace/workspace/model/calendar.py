@@ -422,7 +422,9 @@ class CalendarEvent(Resource, Base):
         """Takes all dates, one, or one and those behind it out; where no date is left, the whole is over."""
         self.check_organizer(call)
         self.check_open()
-        left = [found.key for found in self._dates(call)[1] if found.key != occurrence] if self.repeats else []
+        left = (
+            [found.key for found in self._dates(call)[1] if found.key != occurrence] if self.repeats else []
+        )
         if range == "ONE" and left:
             await self._change_one(
                 occurrence, pb.CalendarEvent.Override(occurrence=occurrence, cancelled=True), call
