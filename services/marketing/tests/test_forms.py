@@ -104,8 +104,7 @@ async def test_what_a_visitor_fills_in_is_told_to_sales_once(marketing: Service)
     await marketing.tell(
         "crm.sales.v1.LeadStateChanged", {"lead": {**lead, "state": "WORKING", "etag": "2"}}, lead["name"]
     )
-    for _ in range(2):
-        await marketing.tell("crm.sales.v1.LeadCreated", {"lead": lead}, lead["name"])
+    await marketing.tell("crm.sales.v1.LeadCreated", {"lead": lead}, lead["name"], times=2)
 
     async def became_lead() -> bool:
         return (await member())[0].state == pb.CampaignMember.LEAD

@@ -79,7 +79,8 @@ class Segment(Resource, Base):
     async def deleting(self, call: Call) -> None:
         """What campaigns use stays."""
         await self._check_unused(call)
-        await call.db.execute(delete(SegmentMember).where(SegmentMember.segment == self.name))
+        async with call.everybody():
+            await call.db.execute(delete(SegmentMember).where(SegmentMember.segment == self.name))
 
     async def rebuild(self, call: Call) -> None:
         """Works the members out again from everything known."""
@@ -107,7 +108,8 @@ class Segment(Resource, Base):
                 SegmentMember.member.in_(gone),
                 ~SegmentMember.excluded,
             )
-            await call.db.execute(delete(SegmentMember).where(*leaving))
+            async with call.everybody():
+                await call.db.execute(delete(SegmentMember).where(*leaving))
         await self._tell(members, call)
         self.as_of_time = call.now
 
@@ -219,7 +221,10 @@ class Segment(Resource, Base):
         return found
 
     async def _put(self, records: Records, by_hand: bool, call: Call) -> None:
-        """Writes members, or what has changed about them; hands and exclusions stay as they were."""
+        """Writes members, or what has changed about them; hands and exclusions stay as they were.
+
+        A member is its record's owner's to see, whoever made the segment.
+        """
         for start in range(0, len(records), AT_ONCE):
             rows = [
                 self._row(name, record, by_hand, call) for name, record in records[start : start + AT_ONCE]
@@ -228,8 +233,10 @@ class Segment(Resource, Base):
             statement = insert(table)
             fresh = ("display_name", "owner", "department", "collaborators", "update_time")
             changed = {key: statement.excluded[key] for key in fresh}
-            await call.db.execute(statement.on_conflict_do_update(index_elements=["id"], set_=changed), rows)
-            await _share(rows, call)
+            written = statement.on_conflict_do_update(index_elements=["id"], set_=changed)
+            async with call.everybody():
+                await call.db.execute(written, rows)
+                await _share(rows, call)
 
     def _row(self, name: str, record: Mapping[str, Any], by_hand: bool, call: Call) -> dict[str, Any]:
         return {
