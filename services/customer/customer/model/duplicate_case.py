@@ -97,6 +97,8 @@ class SeparatePair(Base):
     """Two accounts that were found to be different, as long as the keys of both stay as they were."""
 
     __tablename__ = "separate_pairs"
+    # Whoever is asked about may be either of the two.
+    __table_args__ = (Index("separate_pairs_other_index", "other"),)
 
     one: Mapped[UUID] = mapped_column(Uuid, primary_key=True)
     other: Mapped[UUID] = mapped_column(Uuid, primary_key=True)

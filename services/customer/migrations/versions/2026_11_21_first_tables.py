@@ -1533,6 +1533,7 @@ def upgrade() -> None:
         sa.Column("digest", sa.Text(), nullable=False),
         sa.PrimaryKeyConstraint("one", "other", name=op.f("separate_pairs_pkey")),
     )
+    op.create_index("separate_pairs_other_index", "separate_pairs", ["other"], unique=False)
     op.create_table(
         "simulated_returns",
         sa.Column("id", sa.Uuid(), nullable=False),
@@ -2731,6 +2732,7 @@ def downgrade() -> None:
     op.drop_index("simulated_returns_department_update_time_index", table_name="simulated_returns")
     op.drop_index("simulated_returns_account_index", table_name="simulated_returns")
     op.drop_table("simulated_returns")
+    op.drop_index("separate_pairs_other_index", table_name="separate_pairs")
     op.drop_table("separate_pairs")
     op.drop_table("sea_warnings")
     op.drop_index(
