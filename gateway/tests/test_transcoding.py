@@ -67,7 +67,7 @@ async def test_query_parameters_fill_the_request(gateway: Gateway, echo: Echo) -
         ("state=LOST", 422, "VALIDATION"),
         ("window.startTime=yesterday", 422, "VALIDATION"),
         ("q=a&q=b", 400, "MALFORMED"),
-        ("q=%00", 400, "MALFORMED"),
+        ("q=%00", 400, "TEXT_CONTROL_CHARACTER"),
         ("q=%ff", 400, "MALFORMED"),
     ],
 )

@@ -96,8 +96,7 @@ async def test_what_was_said_to_a_lead_becomes_interactions_of_its_account_once(
     ]
     lead = {"name": f"leads/{uuid4()}", "owner": person.employee, "department": person.department}
     fact = {"lead": {**lead, "followUps": follow_ups}, "account": account.name}
-    for _ in range(2):
-        await customer.tell("crm.sales.v1.LeadConverted", fact, lead["name"])
+    await customer.tell("crm.sales.v1.LeadConverted", fact, lead["name"], times=2)
 
     async def logged() -> Any:
         page = await customer.sales1.ListInteractions(filter=f'account = "{account.name}"', orderBy="summary")

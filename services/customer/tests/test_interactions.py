@@ -124,8 +124,7 @@ async def test_what_other_channels_tell_of_is_logged_once_without_typing(
         await customer.sales1.CreateContact(contact={"displayName": "渠道人", "account": account})
     ).name
     record = {"name": f"calls/{account[-36:]}", "contact": contact, "summary": "来电询问价格", "startTime": "2026-11-20T02:00:00Z"}  # fmt: skip
-    for _ in range(2):
-        await customer.tell(subject, {"record": record}, record["name"])
+    await customer.tell(subject, {"record": record}, record["name"], times=2)
 
     async def logged() -> Any:
         return (await customer.sales1.ListInteractions(filter=f'account = "{account}"')).interactions

@@ -178,8 +178,7 @@ async def test_what_a_person_changed_since_stays_and_is_listed_and_later_merges_
     first = await merged(customer, names[0], names[1])
     # Told twice the fact changes nothing.
     (fact,) = await customer.facts("crm.customer.v1.AccountMerged", first.name)
-    for _ in range(2):
-        await customer.tell("crm.customer.v1.AccountMerged", fact, first.name)
+    await customer.tell("crm.customer.v1.AccountMerged", fact, first.name, times=2)
     await world.settled()
     again = await customer.admin.GetMerge(name=first.name)
     assert (again.moved, again.acknowledgements) == (first.moved, first.acknowledgements)

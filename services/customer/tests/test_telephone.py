@@ -13,8 +13,7 @@ async def wrapped_up(customer: Service, subject: str, number: str, disposition: 
         "name": f"calls/{uuid7()}", "subject": subject, "toNumber": number, "direction": "OUTBOUND",
         "disposition": disposition,
     }  # fmt: skip
-    for _ in range(2):
-        await customer.tell("crm.sales.v1.CallWrappedUp", {"call": made}, made["name"])
+    await customer.tell("crm.sales.v1.CallWrappedUp", {"call": made}, made["name"], times=2)
 
 
 async def test_a_wrong_number_is_marked_and_stays_so_and_do_not_call_withdraws_the_consent_once(

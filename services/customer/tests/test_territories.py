@@ -37,8 +37,7 @@ async def test_a_batch_changes_owners_once_with_history_and_goes_back_where_noth
         {"account": f"accounts/{uuid7()}", "from": one, "to": two},
     ]
     told = {"plan": plan, "number": "TP-2026-001", "batch": 1, "moves": moves, "actor": manager}
-    for _ in range(2):
-        await customer.tell(TOLD, told, plan)
+    await customer.tell(TOLD, told, plan, times=2)
     first = await outcome(customer, plan, 1)
     assert first["moved"] == names[:2]
     assert [one["reason"] for one in first["left"]] == ["CHANGED_SINCE", "GONE"]

@@ -81,8 +81,7 @@ async def test_an_entry_follows_its_source_and_a_rebuild_gives_the_same_entries(
     made = await customer.sales1.CreateAccount(account={"displayName": "时间线随源公司"})
     account, name = made.name, f"opportunities/{uuid4()}"
     opened = {"opportunity": await deal(customer, account, name, "sales2")}
-    for _ in range(2):
-        await customer.tell("crm.sales.v1.OpportunityOpened", opened, name)
+    await customer.tell("crm.sales.v1.OpportunityOpened", opened, name, times=2)
     late = {"opportunity": await deal(customer, account, name, "sales2"), "time": "2020-01-01T00:00:00Z"}
     await customer.tell("crm.sales.v1.OpportunityLost", late, name)
     await customer.eventually(lambda: _all(customer, account, 4))

@@ -130,15 +130,16 @@ async def test_refunds_and_credit_notes_take_back_once_what_is_no_longer_earned_
         target = {
             "allocation": {"name": allocation, "net": cny(net)}, "opportunity": deal, "invoice": {"name": invoice}
         }  # fmt: skip
-        for _ in range(2):
-            await sales.tell(
-                "crm.billing.v1.PaymentRefunded", {"refund": {"name": name}, "targets": [target]}, name
-            )
+        await sales.tell(
+            "crm.billing.v1.PaymentRefunded",
+            {"refund": {"name": name}, "targets": [target]},
+            name,
+            times=2,
+        )
 
     async def credit(invoice: str, net: str, name: str) -> None:
         note = {"name": name, "invoice": invoice, "lines": [{"net": cny(net)}]}
-        for _ in range(2):
-            await sales.tell("crm.billing.v1.CreditNoteIssued", {"creditNote": note}, name)
+        await sales.tell("crm.billing.v1.CreditNoteIssued", {"creditNote": note}, name, times=2)
 
     async def amounts(deal: str, count: int) -> list[str]:
         return [

@@ -216,8 +216,7 @@ async def test_a_converted_lead_stays_and_offers_itself_again_when_its_account_i
     rows = (await sales.sales1.AggregateLeads(filter=f'account = "{customer}"', groupBy=["state"])).rows
     assert [int(row.count) for row in rows] == [1]
     gone = {"name": customer, "action": "DELETED", "actor": "system/test", "resource": {"name": customer}}
-    for _ in range(2):
-        await sales.tell("crm.customer.v1.ResourceChanged", gone, customer, 2)
+    await sales.tell("crm.customer.v1.ResourceChanged", gone, customer, 2, times=2)
     await sales.eventually(lambda: state(lambda found: found.HasField("account_delete_time")), 30)
     await asyncio.sleep(0)
     assert len(await sales.facts("crm.sales.v1.LeadAccountDeleted", lead.name)) == 1
@@ -242,8 +241,7 @@ async def test_of_a_person_who_wishes_to_be_forgotten_the_lead_keeps_the_company
             text("UPDATE leads SET contact = :contact WHERE id = CAST(:id AS uuid)"),
             {"contact": contact, "id": firm.name.rpartition("/")[2]},
         )
-    for _ in range(2):
-        await sales.tell("crm.customer.v1.PersonalDataErased", {"person": contact}, contact)
+    await sales.tell("crm.customer.v1.PersonalDataErased", {"person": contact}, contact, times=2)
 
     async def forgotten() -> Any:
         found = await sales.sales1.GetLead(name=firm.name)

@@ -260,8 +260,7 @@ async def test_a_submitted_form_is_one_lead(sales: Service) -> None:
         },
         "campaign": campaign,
     }
-    for _ in range(2):
-        await sales.tell("crm.marketing.v1.FormSubmitted", fact, submission)
+    await sales.tell("crm.marketing.v1.FormSubmitted", fact, submission, times=2)
 
     async def captured() -> Any:
         page = await sales.client("marketer").ListLeads(filter=f'source = "{submission}"')

@@ -332,8 +332,7 @@ async def test_the_last_price_comes_from_orders_too_and_says_who_sold_it(
         "name": f"orders/{uuid4()}", "number": "SO-1", "account": customer, "owner": seller,
         "items": [{"key": "1", "product": goods.name, "quantity": "4", "net": cny("340.00")}],
     }  # fmt: skip
-    for _ in range(2):
-        await sales.tell("crm.orders.v1.OrderPlaced", {"order": order}, order["name"])
+    await sales.tell("crm.orders.v1.OrderPlaced", {"order": order}, order["name"], times=2)
 
     async def found() -> Any:
         [price] = (await sales.sales1.ListLastPrices(account=customer, products=[goods.name])).prices

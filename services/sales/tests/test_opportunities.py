@@ -254,8 +254,7 @@ async def test_open_deals_follow_the_account_to_its_new_owner(
         "to": new.employee,
         "how": "ASSIGN",
     }
-    for _ in range(2):
-        await sales.tell("crm.customer.v1.AccountOwnerChanged", fact, name)
+    await sales.tell("crm.customer.v1.AccountOwnerChanged", fact, name, times=2)
 
     async def followed() -> Any:
         found = await sales.admin.GetOpportunity(name=running.name)
@@ -310,8 +309,7 @@ async def test_deals_of_a_customer_in_the_sea_are_kept_handed_over_or_ended(
             "to": new.employee,
             "how": "CLAIM",
         }
-        for _ in range(2):
-            await sales.tell("crm.customer.v1.AccountReturnedToPool", returned, name)
+        await sales.tell("crm.customer.v1.AccountReturnedToPool", returned, name, times=2)
         if answer == "CLOSE":
             continue
 
@@ -344,8 +342,7 @@ async def test_a_verdict_that_shares_the_customer_shares_the_credit_of_its_open_
     )
     splits = [{"employee": one, "percent": "60"}, {"employee": two, "percent": "40"}]
     fact = {"case": {"name": "duplicateCases/1"}, "verdict": "SHARE", "splits": splits, "accounts": [name]}
-    for _ in range(2):
-        await sales.tell("crm.customer.v1.CollisionDecided", fact, "duplicateCases/1")
+    await sales.tell("crm.customer.v1.CollisionDecided", fact, "duplicateCases/1", times=2)
 
     async def shared() -> Any:
         found = await sales.admin.GetOpportunity(name=made.name)

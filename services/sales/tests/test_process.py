@@ -138,8 +138,7 @@ async def test_files_follow_ups_courses_and_approvals_stand_at_the_gates(
             "name": f"interactions/{uuid4()}", "subjects": [made.name, "tickets/x"],
             "startTime": (at - timedelta(days=30 * place)).isoformat().replace("+00:00", "Z"),
         }  # fmt: skip
-        for _ in range(2):
-            await sales.tell("crm.customer.v1.InteractionLogged", {"interaction": talk}, talk["name"])
+        await sales.tell("crm.customer.v1.InteractionLogged", {"interaction": talk}, talk["name"], times=2)
     file = {
         "name": f"files/{uuid4()}", "attachedTo": [made.name], "createTime": at.isoformat().replace("+00:00", "Z"),
     }  # fmt: skip

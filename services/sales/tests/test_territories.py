@@ -103,8 +103,7 @@ async def answer(sales: Service, plan: str, answered: set[tuple[int, bool]], **l
             "moved": [one["account"] for one in moves if one["account"] not in left],
             "left": [{"account": a, "reason": r} for a, r in left.items() if a in {m["account"] for m in moves}],
         }  # fmt: skip
-        for _ in range(2):
-            await sales.tell("crm.customer.v1.TerritoryMovesApplied", reply, plan)
+        await sales.tell("crm.customer.v1.TerritoryMovesApplied", reply, plan, times=2)
 
 
 async def settled(sales: Service, plan: str, state: int, **left: str) -> Any:

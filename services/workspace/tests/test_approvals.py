@@ -227,8 +227,7 @@ async def test_the_same_fact_twice_asks_once(workspace: Service, office: Any, ga
         "policy": policy.name.partition("/")[2], "requester": workspace.person("sales1").employee,
         "facts": {"displayName": "年度合同"},
     }  # fmt: skip
-    for _ in range(2):
-        await workspace.tell("crm.orders.v1.ActionHeld", fact, target)
+    await workspace.tell("crm.orders.v1.ActionHeld", fact, target, times=2)
     approval = await gate.approval(target)
     assert approval.display_name.endswith("年度合同")
     assert approval.owner == workspace.person("sales1").employee
@@ -237,8 +236,7 @@ async def test_the_same_fact_twice_asks_once(workspace: Service, office: Any, ga
     assert await office.refusal(workspace.sales2.GetApproval(name=approval.name)) == "NOT_FOUND"
     await workspace.client("zong").ApproveApproval(name=approval.name)
     ended = {"heldAction": held, "target": target, "outcome": "FAILED", "reason": "CONTRACT_EMPTY"}
-    for _ in range(2):
-        await workspace.tell("crm.orders.v1.HeldActionEnded", ended, target)
+    await workspace.tell("crm.orders.v1.HeldActionEnded", ended, target, times=2)
     failed = await gate.ends(approval, pb.Approval.FAILED)
     assert failed.outcome == "CONTRACT_EMPTY"
     page = await workspace.admin.ListApprovals(filter=f'target = "{target}"')

@@ -51,8 +51,7 @@ async def test_an_import_is_asked_for_followed_and_taken_back(workspace: Service
         "failed": 2,
         "errorFile": stored,
     }
-    for _ in range(2):
-        await workspace.tell("crm.sales.v1.BulkFinished", finished, job.name)
+    await workspace.tell("crm.sales.v1.BulkFinished", finished, job.name, times=2)
     ended = await ends(workspace, job.name, pb.BulkJob.DONE_WITH_ERRORS)
     assert (ended.done, ended.failed) == (98, 2)
     error_file = await workspace.sales1.GetFile(name=ended.error_file)

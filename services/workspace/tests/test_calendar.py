@@ -517,8 +517,7 @@ async def test_a_planned_visit_stands_in_the_calendar_moves_and_goes(workspace: 
 
     async def told(**more: Any) -> None:
         visit.update(more)
-        for _ in range(2):
-            await workspace.tell("crm.sales.v1.VisitPlanned", {"visit": visit}, str(visit["name"]))
+        await workspace.tell("crm.sales.v1.VisitPlanned", {"visit": visit}, str(visit["name"]), times=2)
 
     async def found(client: Any) -> Any:
         return (await client.ListCalendarEvents(filter=f'source = "{visit["name"]}"')).calendar_events

@@ -33,8 +33,7 @@ async def visited(workspace: Service, person: str, account: str, when: datetime)
         "account": account,
         "checkIn": {"serverTime": when.isoformat().replace("+00:00", "Z")},
     }
-    for _ in range(2):
-        await workspace.tell("crm.sales.v1.VisitCompleted", {"visit": visit}, name)
+    await workspace.tell("crm.sales.v1.VisitCompleted", {"visit": visit}, name, times=2)
     return name
 
 

@@ -452,8 +452,7 @@ async def test_the_facts_of_customers_make_notices_and_to_dos(workspace: Service
     assert notice.display_name.startswith("领取的客户“华东机械”")
     case = {"name": f"duplicateCases/{uuid4()}", "displayName": "华东机械 / 华东机械厂"}
     found = {"case": case, "waitingFor": person.name, "deadline": "2027-01-05T10:00:00Z"}
-    for _ in range(2):
-        await workspace.tell("crm.customer.v1.CollisionFound", found, case["name"])
+    await workspace.tell("crm.customer.v1.CollisionFound", found, case["name"], times=2)
 
     async def tasks() -> Any:
         return list((await client.ListTasks(filter=f'source:"{case["name"]}"')).tasks)

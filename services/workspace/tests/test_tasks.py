@@ -222,8 +222,7 @@ async def test_tasks_dates_and_files_of_a_lead_go_along_when_it_is_converted(wor
         file={"displayName": "方案.pdf", "sha256": uuid4().hex * 2, "attachedTo": [lead], "size": "3"}
     )
     fact = {"lead": {"name": lead}, "account": account}
-    for _ in range(2):
-        await workspace.tell("crm.sales.v1.LeadConverted", fact, lead)
+    await workspace.tell("crm.sales.v1.LeadConverted", fact, lead, times=2)
 
     async def gone_along() -> Any:
         found = await sales1.GetFile(name=file.name)

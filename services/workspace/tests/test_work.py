@@ -85,8 +85,7 @@ async def test_the_next_step_of_an_interaction_is_one_task(workspace: Service) -
     fact = {
         "interaction": {"name": name, "account": account, "owner": owner, "summary": "电话", "nextStep": step}
     }
-    for _ in range(2):
-        await workspace.tell("crm.customer.v1.InteractionLogged", fact, name)
+    await workspace.tell("crm.customer.v1.InteractionLogged", fact, name, times=2)
     mine = f'source = "{name}"'
 
     async def tasks() -> Any:
@@ -146,8 +145,7 @@ async def test_facts_of_other_services_tell_the_people_concerned_once(
 ) -> None:
     sales1, lead = workspace.person("sales1").employee, f"leads/{uuid4()}"
     fact = {"lead": {"name": lead, "displayName": "大单线索", "owner": sales1}, "to": sales1}
-    for _ in range(2):
-        await workspace.tell("crm.sales.v1.LeadAssigned", fact, lead)
+    await workspace.tell("crm.sales.v1.LeadAssigned", fact, lead, times=2)
     notices = await office.notices(workspace.sales1, lead)
     assert notices[0].display_name == "线索“大单线索”已分配给您"
     ticket = f"tickets/{uuid4()}"
@@ -336,10 +334,12 @@ async def test_a_file_that_a_service_stored_gets_its_record_once(workspace: Serv
         "name": name,
         "owner": owner,
     }
-    for _ in range(2):
-        await workspace.tell(
-            "crm.customer.v1.FileStored", {"file": stored, "about": f"imports/{uuid4()}"}, name
-        )
+    await workspace.tell(
+        "crm.customer.v1.FileStored",
+        {"file": stored, "about": f"imports/{uuid4()}"},
+        name,
+        times=2,
+    )
 
     async def kept() -> Any:
         try:
@@ -431,8 +431,7 @@ async def test_what_a_review_of_a_key_account_asks_for_is_one_task_each(workspac
             {"text": "补齐方案", "employee": owner},
         ],
     }
-    for _ in range(2):
-        await workspace.tell("crm.customer.v1.AccountPlanReviewed", fact, plan)
+    await workspace.tell("crm.customer.v1.AccountPlanReviewed", fact, plan, times=2)
 
     async def tasks() -> Any:
         found = (await workspace.sales1.ListTasks(filter=f'links:"{plan}"')).tasks

@@ -125,6 +125,11 @@ class Client:
         self._running, self._channel, self._locale = running, channel, locale
         self._token = (lambda: token) if isinstance(token, str) else token
 
+    @property
+    def token(self) -> str:
+        """The access token of the moment."""
+        return self._token()
+
     def __getattr__(self, name: str) -> Callable[..., Any]:
         method = self._running.pipeline.methods[name]
 
@@ -144,7 +149,7 @@ class Client:
         service = self._running.app.descriptor.full_name
         call = cast("Callable[..., Awaitable[bytes]]", self._channel.unary_unary(f"/{service}/{name}"))
         headers = {
-            "authorization": f"Bearer {self._token()}",
+            "authorization": f"Bearer {self.token}",
             "accept-language": self._locale,
             **(metadata or {}),
         }
