@@ -135,7 +135,7 @@ def _told(run: Run, call: Call) -> None:
     notice = common_pb2.NoticeRaised(
         kind="casesDecided", employees=[run.requester], dedupe_key=f"casesDecided:{run.id}",
         text=options_pb2.Text(
-            zh=f"批量裁决完成:{done} 件已裁决,{left} 件保持原状。", en=f"{done} cases are decided, {left} stay as they are."
+            zh=f"批量裁决完成：{done} 件已裁决，{left} 件保持原状。", en=f"{done} cases are decided, {left} stay as they are."
         ),
     )  # fmt: skip
     call.tell("crm.customer.v1.NoticeRaised", notice, None)
