@@ -109,7 +109,7 @@ describe("selling by telephone", () => {
 
   it("pops up who calls, leads through the script, and asks what came of it", async () => {
     await said("STARTED");
-    await page.getByRole("heading", { name: "来电" }).waitFor();
+    await page.getByRole("heading", { name: "来电", exact: true }).waitFor();
     await said("ANSWERED");
     await page.locator(".call-split .tag").filter({ hasText: "通话中" }).waitFor();
     await said("ENDED", { cause: "NORMAL" });

@@ -94,7 +94,23 @@ export interface Resource {
 const FURTHER: Record<string, Text> = {
   assign: { zh: "转给他人", en: "give to others" },
   across: { zh: "跨板块", en: "across segments" },
+  assign_any: { zh: "转给任何人", en: "give to anybody" },
   create_despite: { zh: "有相似时仍新建", en: "create despite a likeness" },
+  free_text: { zh: "自由文本行", en: "lines of free text" },
+  manage: { zh: "管理", en: "manage" },
+  publish: { zh: "发布", en: "publish" },
+  readSensitive: { zh: "查看敏感信息", en: "read what is sensitive" },
+  read_cost: { zh: "查看成本", en: "read costs" },
+  read_internal: { zh: "查看内部备注", en: "read internal notes" },
+  read_list_price: { zh: "查看目录价", en: "read list prices" },
+  read_sensitive: { zh: "查看敏感信息", en: "read what is sensitive" },
+  read_trace: { zh: "查看价格构成", en: "read how prices came about" },
+  read_values: { zh: "查看变更前后的值", en: "read values before and after" },
+  restructure: { zh: "调整结构", en: "restructure" },
+  unlimited: { zh: "不限行数", en: "any number of rows" },
+  upTo20000: { zh: "至多 2 万行", en: "up to 20,000 rows" },
+  upTo200000: { zh: "至多 20 万行", en: "up to 200,000 rows" },
+  work: { zh: "处理", en: "work on" },
 };
 
 export class Catalogue {
