@@ -82,6 +82,7 @@ async def test_an_entry_follows_its_source_and_a_rebuild_gives_the_same_entries(
     account, name = made.name, f"opportunities/{uuid4()}"
     opened = {"opportunity": await deal(customer, account, name, "sales2")}
     await customer.tell("crm.sales.v1.OpportunityOpened", opened, name, times=2)
+    await customer.tell("crm.sales.v1.OpportunityOpened", opened, name)
     late = {"opportunity": await deal(customer, account, name, "sales2"), "time": "2020-01-01T00:00:00Z"}
     await customer.tell("crm.sales.v1.OpportunityLost", late, name)
     await customer.eventually(lambda: _all(customer, account, 4))
