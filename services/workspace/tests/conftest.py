@@ -198,7 +198,7 @@ class Office:
     async def known(self, employee: Any) -> None:
         """Waits until all services know the employee."""
         key = f"employee.{employee.name.partition('/')[2]}"
-        await self.workspace.eventually(lambda: self.workspace.running.config.get(key))
+        await self.workspace.eventually(lambda: self.workspace.running.config.get(key), 120)
 
     async def client_of(self, employee: Any, **claims: Any) -> Any:
         """A client that calls as a new employee."""
