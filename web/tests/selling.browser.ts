@@ -83,7 +83,7 @@ describe("selling", () => {
     await visit(page, `/${made["opportunity"]}`);
     await page.locator(".steps [aria-current=step]").waitFor();
     await page.locator(".record-side").getByText("成交概率").waitFor();
-    await page.getByRole("tab", { name: "销售技巧" }).click();
+    await visit(page, `/${made["opportunity"]}?tab=tips`);
     await page.getByRole("link", { name: "全部技巧" }).or(page.locator("article.card")).first().waitFor();
     await check(page, "opportunity");
   });
