@@ -16,7 +16,7 @@ from typing import Any, Self
 
 from nats.errors import TimeoutError as NatsTimeoutError
 from nats.js.api import KeyValueConfig, StorageType
-from nats.js.errors import BucketNotFoundError
+from nats.js.errors import BucketNotFoundError, KeyNotFoundError
 from nats.js.kv import KeyValue
 from sqlalchemy import delete, select
 from sqlalchemy.dialects.postgresql import insert
@@ -119,7 +119,7 @@ class Config:
                     seen = entry.revision or 0
                     self._take(entry)
             last = max(last, seen)
-            await self._compare(before - found, complete=COMPLETE in found)
+            await self._compare(bucket, before - found, complete=COMPLETE in found)
             self._seen.set()
             while connection == self._bus.connections and not stopping():
                 try:
@@ -135,11 +135,15 @@ class Config:
         finally:
             await watcher.stop()
 
-    async def _compare(self, missing: set[str], complete: bool) -> None:
+    async def _compare(self, bucket: KeyValue, missing: set[str], complete: bool) -> None:
         """What is known but not in the bucket was deleted, unless NATS has lost the bucket."""
         if complete:
             for key in missing:
-                self._set(key, None, 0)
+                try:
+                    # Written again while the rest was read, its entry is yet to come.
+                    await bucket.get(key)
+                except KeyNotFoundError:
+                    self._set(key, None, 0)
         elif self._owner:
             for key in sorted(missing):
                 await self.put(key, self._values[key])

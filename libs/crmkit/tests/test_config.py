@@ -163,3 +163,28 @@ async def test_a_value_that_cannot_be_sent_is_not_believed(
     with pytest.raises(ConnectionError):
         await workspace.put("role.seller", {"scope": "OWN"})
     assert workspace.get("role.seller") is None
+
+
+async def test_who_is_written_again_while_the_bucket_is_read_is_not_forgotten(
+    own_bus: Bus, engine: AsyncEngine, workspace: Config
+) -> None:
+    people = [f"employee.{number}" for number in range(20)]
+    for person in people:
+        await workspace.put(person, {"written": 0})
+    await workspace.put("role.last", {"scope": "OWN"})
+    await until(lambda: len(workspace.prefix("employee.")) == 20)
+    await asyncio.sleep(1.2)
+    told: list[tuple[str, Any]] = []
+
+    async def write() -> None:
+        for number in range(1, 100_000):
+            await workspace.put(people[number % 20], {"written": number})
+
+    writing = asyncio.create_task(write())
+    for _ in range(30):
+        later = Config(engine, own_bus)
+        later.changed("employee.", lambda key, value: told.append((key, value)))
+        async with later:
+            assert len(later.prefix("employee.")) == 20
+    writing.cancel()
+    assert told and all(value for _, value in told)

@@ -15,7 +15,7 @@ from crmkit.amounts import plain
 from crmkit.call import Call
 from crmkit.company import today
 from crmkit.resource import Resource, parse_name
-from sqlalchemy import select
+from sqlalchemy import Text, cast, select
 
 from workspace.model.api_key import ApiKey
 from workspace.model.currency_rate import CurrencyRate
@@ -93,10 +93,20 @@ async def reconcile(call: Call) -> int:
                 different += 1
     for prefix in {family.prefix for family in FAMILIES}:
         for rest in call.running.config.prefix(prefix):
-            if prefix + rest not in wanted:
+            if prefix + rest not in wanted and await _forgotten(prefix, rest, call):
                 await call.running.config.delete(prefix + rest)
                 different += 1
     return different
+
+
+async def _forgotten(prefix: str, rest: str, call: Call) -> bool:
+    """Asks the tables again: whoever was hired since they were read is published and must not be taken out."""
+    for family in FAMILIES:
+        column: Any = getattr(family.model, family.group)
+        rows = select(family.model).where(cast(column, Text) == rest)
+        if family.prefix == prefix and (found := list(await call.db.scalars(rows))):
+            return await family.value(found, call) is None
+    return True
 
 
 async def people_told(call: Call) -> str:
