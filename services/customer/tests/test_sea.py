@@ -96,6 +96,17 @@ async def owned_since(customer: Service, name: str, since: datetime) -> None:
         await reckon(call, [UUID(key)])
 
 
+async def observed(customer: Service, name: str, now: datetime, **changes: Any) -> None:
+    """What a fact told of the account at that time."""
+    async with customer.running.system_call("test", None) as call:
+        from uuid import UUID
+
+        from customer.sea.states import observe
+
+        call.now = now
+        await observe(call, {UUID(name.rpartition("/")[2]): changes})
+
+
 def local(*parts: int) -> datetime:
     return datetime(*parts, tzinfo=SHANGHAI)  # type: ignore[arg-type]
 
@@ -560,10 +571,13 @@ async def test_simulating_the_version_in_force_finds_the_returns_that_it_made(cu
         await owned_since(customer, one.name, datetime.now(UTC) - timedelta(days=9))
     key = kept.name.rpartition("/")[2]
     await sql(customer, "UPDATE sea_states SET follow_up = now() WHERE account = CAST(:id AS uuid)", id=key)
+    now = datetime.now(UTC)
+    # A fact that was handled while the round had already begun, so that its state begins after the return.
+    await observed(customer, made[0].name, now + timedelta(milliseconds=400), order_time=now - timedelta(days=30))
 
     async def gone() -> bool:
         # One whose row a handler holds waits for the next round.
-        await at(customer, datetime.now(UTC), jobs.return_to_the_sea)
+        await at(customer, now, jobs.return_to_the_sea)
         return all([(await customer.admin.GetAccount(name=one.name)).pool for one in made])
 
     await customer.eventually(gone)

@@ -134,8 +134,9 @@ WITH replayed AS (
   ORDER BY s.account, s.owned_time, s.from_time
 ), made AS (
   SELECT s.account, s.owned_time, s.owner, s.department, s.zone, l.time, l.clause, l.rule
-  FROM sea_states s JOIN pool_claims l ON l.account = 'accounts/' || s.account AND l.time = s.to_time
-  WHERE s.account > $1 AND s.account <= $2 AND s.to_time > $3 AND s.to_time <= $4 AND s.owner <> ''
+  FROM sea_states s JOIN pool_claims l
+    ON l.account = 'accounts/' || s.account AND l.time > s.from_time AND l.time <= s.to_time
+  WHERE s.account > $1 AND s.account <= $2 AND s.to_time > $3 AND l.time > $3 AND l.time <= $4 AND s.owner <> ''
     AND (l.kind = 'RECYCLE' AND l.rule = ANY ($6) OR l.kind = 'IDLE' AND l.pool = $7)
 ), paired AS (
   SELECT coalesce(r.account, m.account) AS account, coalesce(r.owner, m.owner) AS owner,
