@@ -27,7 +27,7 @@ from gateway.livedocument import LiveDocument
 from gateway.paging import Pages
 from gateway.principals import ApiKeys, Principals
 from gateway.rest import Rest
-from gateway.routes import decide, feeds, files, health, session, stream, web
+from gateway.routes import decide, feeds, files, health, session, shares, stream, web
 from gateway.sessions import Issuer, Sessions
 from gateway.settings import Settings
 from gateway.surroundings import Surroundings
@@ -60,6 +60,8 @@ def create_app(settings: Settings, descriptor_set: bytes, around: Surroundings) 
         app.include_router(
             files.router(around, around.store, principals, codec, Scanner(settings.clamav_url))
         )
+    if around.store is not None and "workspace" in settings.targets and descriptors.knows(shares.READ):
+        app.include_router(shares.router(around, around.store, codec, errors))
     if "workspace" in settings.targets and descriptors.knows(feeds.READ):
         app.include_router(feeds.router(around, codec))
     if "workspace" in settings.targets and descriptors.knows(decide.READ):

@@ -101,6 +101,8 @@ TYPES = {
     "GetFile": ("crm.workspace.v1.GetFileRequest", "crm.workspace.v1.File"),
     "CreateFile": ("crm.workspace.v1.CreateFileRequest", "crm.workspace.v1.File"),
     "DownloadExport": ("crm.common.v1.VerbRequest", "crm.workspace.v1.Export"),
+    "ReadFileShare": ("crm.workspace.v1.ReadFileShareRequest", "crm.workspace.v1.SharedFile"),
+    "OpenFileShare": ("crm.workspace.v1.OpenFileShareRequest", "crm.workspace.v1.SharedFile"),
     "ReadDecisionLink": (
         "crm.workspace.v1.ReadDecisionLinkRequest",
         "crm.workspace.v1.ReadDecisionLinkResponse",

@@ -577,3 +577,34 @@ async def test_without_the_scanner_that_was_asked_for_no_file_comes_in(gateway: 
     refused = await upload(gateway)
     assert refused.status_code == 503
     assert not [page for page in gateway.store.list() if page]
+
+
+async def test_the_link_to_a_file_opens_a_page_that_gives_it(gateway: Gateway, echo: Echo) -> None:
+    kept = keeping(echo)
+    await upload(gateway)
+    secret, told = "s" * 43, {"displayName": "<i>报价</i>.pdf", "size": kept["size"], "protected": True}
+
+    async def read(_: Any, __: Any) -> Any:
+        return told
+
+    async def opened(request: dict[str, Any], context: Any) -> Any:
+        if request.get("password") != "correct horse":
+            await context.abort(grpc.StatusCode.FAILED_PRECONDITION, "wrong")
+        return {**told, "sha256": kept["sha256"]}
+
+    echo.answers |= {"ReadFileShare": read, "OpenFileShare": opened}
+    page = await gateway.client.get(f"/shares/{secret}")
+    assert (
+        "&lt;i&gt;报价" in page.text
+        and 'type="password"' in page.text
+        and page.headers["cache-control"] == "no-store"
+    )
+    wrong = await gateway.client.post(f"/shares/{secret}", data={"password": "guess"})
+    assert wrong.status_code >= 400 and 'role="alert"' in wrong.text and 'type="password"' in wrong.text
+    given = await gateway.client.post(f"/shares/{secret}", data={"password": "correct horse"})
+    assert given.status_code == 200 and given.content == CONTENT
+    assert (
+        given.headers["content-disposition"].startswith("attachment")
+        and "sandbox" in given.headers["content-security-policy"]
+    )
+    assert (await gateway.client.get("/shares/short")).status_code == 404

@@ -1,11 +1,10 @@
 """The page behind the link of a mail that asks for a decision. To open it decides nothing; its two buttons do.
 
-The address is the secret: it is neither logged nor kept by others, and the page loads nothing and runs nothing.
+The address is the secret: it is neither logged nor kept by others.
 """
 
 import json
 import re
-import secrets
 from html import escape
 from typing import Any
 from urllib.parse import parse_qs
@@ -17,21 +16,15 @@ from grpc.aio import AioRpcError
 
 from gateway.errors import LOCALES, Errors, Refusal
 from gateway.rest import READ_SECONDS, WRITE_SECONDS
+from gateway.routes import plain
 from gateway.surroundings import Surroundings
 
 MESSAGES = "crm.workspace.v1"
 READ, DECIDE = f"{MESSAGES}.ReadDecisionLinkRequest", f"{MESSAGES}.DecideByLinkRequest"
 REPLY = f"{MESSAGES}.ReadDecisionLinkResponse"
 TOKEN = re.compile(r"[A-Za-z0-9_-]{40,1000}")
-MOST_BYTES = 8000
 VOTES = frozenset(["AGREED", "REFUSED"])
 COLUMNS = ("field", "before", "after")
-STYLE = (
-    "body{font:16px/1.5 system-ui,sans-serif;max-width:40rem;margin:2rem auto;padding:0 1rem}"
-    "table{border-collapse:collapse;width:100%}"
-    "td,th{border:1px solid #ccc;padding:.3rem;text-align:left;word-break:break-word}"
-    "textarea{width:100%;height:5rem}button{font:inherit;padding:.6rem 1.4rem;margin:.5rem .5rem 0 0}"
-)
 WORDS = {
     "zh": {
         "title": "审批", "asks": "申请人", "you": "审批人", "field": "字段", "before": "变更前", "after": "变更后",
@@ -54,20 +47,16 @@ def router(around: Surroundings, codec: JsonCodec, errors: Errors) -> APIRouter:
         exchange.label = f"{request.method} /decide"
         if not TOKEN.fullmatch(body["token"]):
             raise Refusal("NOT_FOUND", "NOT_FOUND")
-        done = method == "DecideByLink"
+        done, words = method == "DecideByLink", WORDS[plain.language(request)]
         metadata = [("accept-language", LOCALES[exchange.language]), ("traceparent", exchange.traceparent)]
         message, seconds = codec.from_value(kind, body), WRITE_SECONDS if done else READ_SECONDS
         rpc = f"/{MESSAGES}.WorkspaceService/{method}"
         try:
             reply, _ = await around.upstream.call("workspace", rpc, message, metadata, seconds)
         except AioRpcError as error:
-            # Whoever opens a link that counts no more reads why, and no JSON.
-            status, _, refusal = errors.rpc(error, exchange.language, exchange.traceparent)
-            words = WORDS["en" if exchange.language == "en" else "zh"]
-            said = escape(json.loads(refusal)["error"]["message"])
-            return _page(exchange.language, f'<h1>{words["title"]}</h1><p role="alert">{said}</p>', status)
+            return plain.refused(request, words["title"], error, errors)
         told: dict[str, Any] = json.loads(codec.to_json(REPLY, reply))
-        return _page(exchange.language, _content(told, exchange.language, done))
+        return plain.page(request, words["title"], _content(told, words, done))
 
     @routes.get("/{token}")
     async def show(request: Request, token: str) -> HTMLResponse:
@@ -77,25 +66,18 @@ def router(around: Surroundings, codec: JsonCodec, errors: Errors) -> APIRouter:
     @routes.post("/{token}")
     async def decide(request: Request, token: str) -> HTMLResponse:
         """Decides once."""
-        raw = bytearray()
-        async for chunk in request.stream():
-            raw += chunk
-            if len(raw) > MOST_BYTES:
-                raise Refusal("RESOURCE_EXHAUSTED", "TOO_LARGE", limit=str(MOST_BYTES))
-        form = parse_qs(raw.decode(errors="replace"))
+        form = parse_qs(await plain.body(request))
         vote, reason = form.get("vote", [""])[0], form.get("reason", [""])[0]
         if vote not in VOTES:
             raise Refusal("INVALID_ARGUMENT", "MALFORMED", detail="vote")
-        return await ask(
-            request, "DecideByLink", DECIDE, {"token": token, "vote": vote, "reason": reason[:1000]}
-        )
+        body = {"token": token, "vote": vote, "reason": reason[:1000]}
+        return await ask(request, "DecideByLink", DECIDE, body)
 
     return routes
 
 
-def _content(told: dict[str, Any], language: str, done: bool) -> str:
+def _content(told: dict[str, Any], words: dict[str, str], done: bool) -> str:
     """What is asked for, and the buttons or that it is done."""
-    words = WORDS["en" if language == "en" else "zh"]
     rows = [
         "".join(f"<td>{escape(str(one.get(key, '')))}</td>" for key in COLUMNS)
         for one in told.get("changes", [])
@@ -110,19 +92,3 @@ def _content(told: dict[str, Any], language: str, done: bool) -> str:
     people = f"{words['asks']}: {escape(told.get('requester', ''))} · {words['you']}: {escape(told.get('approver', ''))}"
     end = f'<p role="status">{words["done"]}</p>' if done else form
     return f"<h1>{escape(told.get('displayName', ''))}</h1><p>{people}</p>{table}{end}"
-
-
-def _page(language: str, content: str, status: int = 200) -> HTMLResponse:
-    short, nonce = "en" if language == "en" else "zh", secrets.token_urlsafe(16)
-    page = (
-        f'<!doctype html><html lang="{short}"><head><meta charset="utf-8"><title>{WORDS[short]["title"]}</title>'
-        '<meta name="viewport" content="width=device-width"><meta name="robots" content="noindex">'
-        f'<style nonce="{nonce}">{STYLE}</style></head><body><main>{content}</main></body></html>'
-    )
-    policy = f"default-src 'none'; style-src 'nonce-{nonce}'; form-action 'self'; frame-ancestors 'none'"
-    headers = {
-        "cache-control": "no-store",
-        "referrer-policy": "no-referrer",
-        "content-security-policy": policy,
-    }
-    return HTMLResponse(page, status, headers)

@@ -58,6 +58,7 @@ class TestWorkspace(Conformance):
                 "acceptConflicts": True,
             },
             "calendarAccounts": {"url": "https://dav.example.com/{unique}/", "userName": "me"},
+            "fileShares": {"file": "files/{files}"},
             "notificationRules": {"collection": "accounts", "trigger": "SCHEDULE"},
             "usageRules": {"kind": "LOGIN"},
             "bulkJobs": {"collection": "tasks", "mode": "DRY_RUN", "file": "files/{files}"},
@@ -65,10 +66,16 @@ class TestWorkspace(Conformance):
         }
     )
 
-    shown_once: ClassVar = frozenset(["secret", "calendarFeeds.path"])
+    shown_once: ClassVar = frozenset(["secret", "calendarFeeds.path", "fileShares.path"])
     # Addresses are compared in lower case; passwords are sealed, and the text of a mail is read by a verb.
     altered: ClassVar = frozenset(
-        ["employees.email", "mailAccounts.password", "calendarAccounts.password", "mailMessages.body"]
+        [
+            "employees.email",
+            "mailAccounts.password",
+            "calendarAccounts.password",
+            "mailMessages.body",
+            "fileShares.password",
+        ]
     )
 
     @pytest.fixture

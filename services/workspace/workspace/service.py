@@ -32,6 +32,7 @@ from workspace.model.work import SavedView
 from workspace.notice_methods import NoticeMethods
 from workspace.plan_methods import PlanMethods
 from workspace.reshaping import reshape
+from workspace.share_methods import ShareMethods
 from workspace.task_methods import TaskMethods
 from workspace.usage_methods import UsageMethods
 
@@ -47,6 +48,7 @@ class WorkspaceService(
     MailMethods,
     ExportMethods,
     UsageMethods,
+    ShareMethods,
 ):
     """Organisation, permission, approval, collaboration and audit."""
 

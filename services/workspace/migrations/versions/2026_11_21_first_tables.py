@@ -1201,6 +1201,61 @@ def upgrade() -> None:
         postgresql_where=sa.text("state = 'QUEUED'"),
     )
     op.create_table(
+        "file_shares",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("display_name", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("file", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("expire_time", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("protected", sa.Boolean(), server_default=sa.text("false"), nullable=False),
+        sa.Column("download_limit", sa.Integer(), server_default=sa.text("0"), nullable=False),
+        sa.Column("downloads", sa.Integer(), server_default=sa.text("0"), nullable=False),
+        sa.Column("failed_tries", sa.Integer(), server_default=sa.text("0"), nullable=False),
+        sa.Column("last_download_time", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("state", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("secret_hash", sa.Text(), nullable=False),
+        sa.Column("password_hash", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("number", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("owner", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("department", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column(
+            "collaborators", postgresql.ARRAY(sa.Text()), server_default=sa.text("'{}'"), nullable=False
+        ),
+        sa.Column("pending_approval", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("create_time", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("update_time", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("creator", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column(
+            "custom", postgresql.JSONB(astext_type=sa.Text()), server_default=sa.text("'{}'"), nullable=False
+        ),
+        sa.Column("version", sa.Integer(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("file_shares_pkey")),
+    )
+    op.create_index(
+        "file_shares_department_update_time_index",
+        "file_shares",
+        ["department", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "file_shares_file_index",
+        "file_shares",
+        ["file", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "file_shares_owner_update_time_index",
+        "file_shares",
+        ["owner", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index("file_shares_secret_hash_key", "file_shares", ["secret_hash"], unique=True)
+    op.create_index(
+        "file_shares_update_time_index",
+        "file_shares",
+        [sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_table(
         "files",
         sa.Column("id", sa.Uuid(), nullable=False),
         sa.Column("display_name", sa.Text(), server_default=sa.text("''"), nullable=False),
@@ -2806,6 +2861,37 @@ def upgrade() -> None:
         postgresql_with={"fastupdate": "off"},
     )
     op.create_table(
+        "file_shares_search",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column(
+            "search_grams", postgresql.ARRAY(sa.Text(collation="C")), server_default="{}", nullable=False
+        ),
+        sa.Column("search_text", sa.Text(collation="C"), server_default="", nullable=False),
+        sa.Column(
+            "search_pinyin", postgresql.ARRAY(sa.Text(collation="C")), server_default="{}", nullable=False
+        ),
+        sa.ForeignKeyConstraint(
+            ["id"], ["file_shares.id"], name=op.f("file_shares_search_id_fkey"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("file_shares_search_pkey")),
+    )
+    op.create_index(
+        "ix_file_shares_search_search_grams",
+        "file_shares_search",
+        ["search_grams"],
+        unique=False,
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "off"},
+    )
+    op.create_index(
+        "ix_file_shares_search_search_pinyin",
+        "file_shares_search",
+        [sa.literal_column("array_to_tsvector(search_pinyin)")],
+        unique=False,
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "off"},
+    )
+    op.create_table(
         "files_search",
         sa.Column("id", sa.Uuid(), nullable=False),
         sa.Column(
@@ -3510,6 +3596,19 @@ def downgrade() -> None:
     )
     op.drop_table("files_search")
     op.drop_index(
+        "ix_file_shares_search_search_pinyin",
+        table_name="file_shares_search",
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "off"},
+    )
+    op.drop_index(
+        "ix_file_shares_search_search_grams",
+        table_name="file_shares_search",
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "off"},
+    )
+    op.drop_table("file_shares_search")
+    op.drop_index(
         "ix_faxes_search_search_pinyin",
         table_name="faxes_search",
         postgresql_using="gin",
@@ -3866,6 +3965,12 @@ def downgrade() -> None:
     op.drop_index("files_attached_to_index", table_name="files", postgresql_using="gin")
     op.drop_index("files_account_index", table_name="files")
     op.drop_table("files")
+    op.drop_index("file_shares_update_time_index", table_name="file_shares")
+    op.drop_index("file_shares_secret_hash_key", table_name="file_shares")
+    op.drop_index("file_shares_owner_update_time_index", table_name="file_shares")
+    op.drop_index("file_shares_file_index", table_name="file_shares")
+    op.drop_index("file_shares_department_update_time_index", table_name="file_shares")
+    op.drop_table("file_shares")
     op.drop_index("faxes_waiting_index", table_name="faxes", postgresql_where=sa.text("state = 'QUEUED'"))
     op.drop_index("faxes_update_time_index", table_name="faxes")
     op.drop_index("faxes_owner_update_time_index", table_name="faxes")

@@ -37,13 +37,14 @@ class CalendarFeed(Resource, Base):
         if (await call.db.scalar(mine) or 0) >= MOST_FEEDS:
             raise FailedPrecondition("FEED_LIMIT", limit=MOST_FEEDS)
         secret = secrets.token_urlsafe(32)
-        self.secret_hash, self.shown = _digest(secret), f"/feeds/{secret}.ics"
+        self.secret_hash, self.shown = digest_of(secret), f"/feeds/{secret}.ics"
 
     @classmethod
     async def of(cls, secret: str, call: Call) -> "CalendarFeed | None":
         """The feed whose address has the secret."""
-        return await call.find(cls, cls.secret_hash == _digest(secret))
+        return await call.find(cls, cls.secret_hash == digest_of(secret))
 
 
-def _digest(secret: str) -> str:
+def digest_of(secret: str) -> str:
+    """How a secret of an address is kept."""
     return hashlib.sha256(secret.encode()).hexdigest()
