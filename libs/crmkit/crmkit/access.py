@@ -235,6 +235,8 @@ class Access:
     areas: Mapping[str, str]
     # What the roles hold beside the permissions that the protos declare: of custom fields.
     further: frozenset[str] = frozenset()
+    # What this access acts for: an API key's owner, whose row rules and field levels bind the key.
+    behind: "Access | None" = None
     _known: dict[tuple[str, str], Reach] = field(default_factory=dict[tuple[str, str], Reach])
     _fields: dict[str, Levels] = field(default_factory=dict[str, Levels])
     # What the database is told of the reaches, by who asks and for which collections.
@@ -253,13 +255,16 @@ class Access:
         """What the roles take from single fields of the collection."""
         found = self._fields.get(collection)
         if found is None:
-            found = together([role.fields[collection] for role in self.roles if collection in role.fields])
+            own = [role.fields[collection] for role in self.roles if collection in role.fields]
+            found = together([*own, self.behind.fields(collection)] if self.behind else own)
             self._fields[collection] = found
         return found
 
     def hiding(self, collection: str, name: str) -> str:
         """The code of a role that takes the most from the field; empty where none takes anything."""
         level = self.fields(collection).get(name)
+        if self.behind and level and self.behind.fields(collection).get(name) is level:
+            return self.behind.hiding(collection, name)
         return next(
             (one.code for one in self.roles if level and one.fields.get(collection, NONE).get(name) is level),
             "",
@@ -268,7 +273,7 @@ class Access:
     @cached_property
     def takes_fields(self) -> bool:
         """True where any field of any collection is hidden or masked."""
-        return any(
+        return (self.behind is not None and self.behind.takes_fields) or any(
             level is not FieldLevel.READ_ONLY
             for role in self.roles
             for levels in role.fields.values()
@@ -318,6 +323,8 @@ class Access:
                 owners.update(self.organisation.reports(self.employee))
             if grant.rule:
                 rules.append(grant.rule)
+        if self.behind is not None:
+            rules += self.behind.reach(collection, verb).rules
         wall = self._wall
         if wall is not None:
             departments = set(wall) if everything else departments & set(wall)

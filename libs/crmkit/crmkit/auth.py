@@ -272,8 +272,9 @@ class Directory:
         role = Role(key, permissions, Scope(claims.get("scope_level", "OWN")))
         posts = (department,) if department else ()
         account = str(claims.get("account", ""))
-        fields = self.custom.held_by((), not account)
-        access = Access("", posts, [role], self.organisation, self._areas, fields)
+        fields, owner = self.custom.held_by((), not account), str(entry.get("owner") or "")
+        behind = self._owner(owner)
+        access = Access("", posts, [role], self.organisation, self._areas, fields, behind)
         return Caller(
             actor=key,
             permissions=access.permissions,
@@ -288,6 +289,14 @@ class Directory:
             access=access,
             custom=self.custom,
         )
+
+    def _owner(self, employee: str) -> Access | None:
+        """What a key's owner reaches now; None for a key of nobody."""
+        entry: Mapping[str, Any] = self._config.get(f"employee.{_id(employee)}") or {} if employee else {}
+        if not entry:
+            return None
+        posts = (str(entry.get("department", "")), *entry.get("departments", ()))
+        return self._accessed(employee, tuple(entry.get("roles", ())), posts, staff=not entry.get("account"))
 
     def _expand(self, patterns: tuple[str, ...]) -> frozenset[str]:
         if patterns not in self._expanded:

@@ -28,7 +28,7 @@ from crmkit.listing import Page, Query
 from crmkit.mapping import Reader, mapper, references, to_date, to_timestamp
 from crmkit.outbox import new_fact, outbox_rows
 from crmkit.resource import Resource, parse_name, snake
-from crmkit.scope import enter, open_to_all, predicate
+from crmkit.scope import enter, open_to_all, predicate, scoped_by
 from crmkit.search import search_columns
 from crmkit.values import Money
 
@@ -174,7 +174,7 @@ class Call:
         statement = select(model).where(*conditions).limit(1)
         if lock:
             statement = statement.with_for_update(of=model)
-        if open_to_all(model):
+        if open_to_all(model) and not self.caller.reach(scoped_by(model)).rules:
             return (await self.db.scalars(statement)).one_or_none()
         async with self.everybody():
             return (await self.db.scalars(statement)).one_or_none()

@@ -1,11 +1,11 @@
 """The data scope in SQL: the predicate (first wall) and the row-level security policy (second wall).
 
 `crmkit.auth.visible` is the same rule over a JSON-shaped record; a differential test holds them together. The second
-wall knows who somebody is and which departments and owners are reached; row rules are the first wall's.
+wall is told who somebody is, which departments and owners are reached, and row rules as paths over the row.
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from functools import cache
 from typing import Any
@@ -146,21 +146,28 @@ def _reaches(caller: Caller, collections: Iterable[str]) -> str:
     """The reach of every collection as JSON: the different ones once, and which of them each collection has."""
     if caller.account:
         return "{}"
-    places: dict[Reach, int] = {}
+    places: dict[tuple[Reach, str], int] = {}
     if caller.is_system or caller.access is None:
-        places[caller.reach("*")] = 0
+        places[caller.reach("*"), ""] = 0
         of = {"*": 0}
     else:
+        reaches = {collection: caller.reach(collection) for collection in collections}
         of = {
-            collection: places.setdefault(caller.reach(collection), len(places)) for collection in collections
+            # The same rule is another path where the fields are others.
+            collection: places.setdefault((reach, collection if reach.rules else ""), len(places))
+            for collection, reach in reaches.items()
         }
     return json.dumps(
-        {"reaches": [_json(reach, caller) for reach in places], "of": of}, separators=(",", ":")
+        {"reaches": [_json(*place, caller) for place in places], "of": of}, separators=(",", ":")
     )
 
 
-def _json(reach: Reach, caller: Caller) -> dict[str, Any]:
-    found: dict[str, Any] = {"all": True} if reach.everything else {"me": caller.employee or None}
+def _json(reach: Reach, ruled: str, caller: Caller) -> dict[str, Any]:
+    found: dict[str, Any] = {"me": caller.employee or None}
+    if reach.rules:
+        found["rule"] = _path(reach.rules, ruled, caller)
+    if reach.everything:
+        found = {"every": True, **found} if reach.rules else {"all": True}
     if reach.departments:
         found["departments"] = reach.departments
     if reach.owners:
@@ -168,6 +175,14 @@ def _json(reach: Reach, caller: Caller) -> dict[str, Any]:
     if reach.wall is not None:
         found["wall"] = reach.wall
     return found
+
+
+def _path(rules: Iterable[str], collection: str, caller: Caller) -> str:
+    from crmkit.catalog import record_fields, resources, type_of  # which reads every proto
+
+    described = resources().get(type_of(collection))
+    fields: Mapping[str, filters.FilterField] = record_fields(described) if described else {}
+    return " && ".join(f"({filters.path_of(rule, fields, caller.actor)})" for rule in rules)
 
 
 async def enter(session: AsyncSession, caller: Caller) -> None:
@@ -207,7 +222,7 @@ def policy_statements(model: type[Resource]) -> list[str]:
     scope = "(SELECT current_setting('crm.scope', true))"
     employee = "(SELECT nullif(current_setting('crm.employee', true), ''))"
     if described.scope == "SHARED":
-        using = f"{scope} IS NOT NULL AND {scope} <> ''"
+        using = f"{scope} IS NOT NULL AND {scope} <> '' AND {_ruled(model)}"
     elif described.scope == "PRIVATE":
         using = f"{scope} = 'SYSTEM' OR owner = {employee} OR collaborators @> ARRAY[{employee}]"
     else:
@@ -224,7 +239,7 @@ def policy_statements(model: type[Resource]) -> list[str]:
 
 @cache
 def open_to_all(model: type[Resource]) -> bool:
-    """Whether the second wall shows every row of the model to whoever is signed in."""
+    """Whether the second wall shows every row of the model to whoever is signed in and has no row rule."""
     return model.described.scope == "SHARED" and not model.further_policies()
 
 
@@ -240,10 +255,17 @@ def _owned_policy(model: type[Resource], scope: str) -> str:
     everything, me = (_text_of(part, model) for part in ("all", "me"))
     departments, owners, wall = (_texts_of(part, model) for part in ("departments", "owners", "wall"))
     return (
-        f"{everything}::boolean OR {shown} OR department = ANY ({departments}) OR ("
+        f"{everything}::boolean OR {shown} OR (department = ANY ({departments}) OR ("
         f"(owner = {me} OR collaborators @> ARRAY[{me}] OR owner = ANY ({owners}))"
         f" AND ({_text_of('wall', model)} IS NULL OR department = ANY ({wall})))"
+        f" OR {_text_of('every', model)}::boolean) AND {_ruled(model)}"
     )
+
+
+def _ruled(model: type[Resource]) -> str:
+    """SQL: no row rule, or one that the row passes."""
+    rule = _text_of("rule", model)
+    return f'({rule} IS NULL OR to_jsonb("{model.__table__.name}".*) @@ {rule}::jsonpath)'
 
 
 def _text_of(part: str, model: type[Resource]) -> str:

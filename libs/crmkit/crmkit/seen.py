@@ -112,5 +112,5 @@ _POLICY = f"""
             owner = {_REACH}->>'me' OR collaborators @> ARRAY[{_REACH}->>'me']
             OR jsonb_exists({_REACH}->'owners', owner)
         ) AND ({_REACH}->'wall' IS NULL OR jsonb_exists({_REACH}->'wall', department))
-    )
+    ) AND {_REACH}->'rule' IS NULL
 """

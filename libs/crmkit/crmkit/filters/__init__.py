@@ -32,6 +32,7 @@ from zoneinfo import ZoneInfo
 from sqlalchemy import ColumnElement, and_, false, not_, or_, true
 
 from crmkit.filters.match import test_record
+from crmkit.filters.path import path_of
 from crmkit.filters.sql import comparison_sql
 from crmkit.filters.syntax import (
     And,
@@ -66,6 +67,7 @@ __all__ = [
     "matches",
     "parse",
     "parse_order",
+    "path_of",
 ]
 
 
