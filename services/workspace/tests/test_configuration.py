@@ -2,14 +2,18 @@
 
 import asyncio
 import time
+from contextlib import suppress
 from typing import Any
 from uuid import uuid4
 
 import pytest
 from crm.workspace.v1 import pb
+from crmkit.errors import NotFound
 from crmkit.keys import ApiKey
+from crmkit.mapping import mapper
 from crmkit.testing import SECRET, Refused, Service
 from sqlalchemy import text
+from workspace.model.task import Task
 
 # Five seconds are promised; a machine that others use too gets three times as long.
 WITHIN = 15.0
@@ -280,6 +284,63 @@ async def test_a_key_reaches_no_further_than_its_maker(workspace: Service, offic
     )
     assert await office.refusal(client.CreateApiKey(apiKey=key(cidrs=["anywhere"]))) == "CIDR_INVALID"
     assert await office.refusal(workspace.sales1.CreateApiKey(apiKey=key())) == "PERMISSION_DENIED"
+
+
+async def test_a_key_shows_nothing_that_its_owners_roles_take(
+    workspace: Service, office: Any, elsewhere: Elsewhere
+) -> None:
+    """Fields, row rules, and both as they are at the moment of the call."""
+    admin, mark = workspace.admin, uuid4().hex[:6]
+    may = ["workspace.tasks.read", "workspace.tasks.create", "workspace.apiKeys.*"]
+    grant = {"collection": "workspace.tasks", "action": "READ", "level": "ALL", "rule": 'priority != "HIGH"'}
+    role = {
+        "code": f"key_{mark}", "displayName": "密钥", "permissions": may, "scope": "ALL", "grants": [grant],
+        "fields": [{"collection": "workspace.tasks", "field": "description", "level": "HIDDEN"}],
+    }  # fmt: skip
+    made_role = await admin.CreateRole(role=role)
+    person = await office.hire(f"key.{mark}", [f"key_{mark}"])
+    client = await office.client_of(person)
+    body = {"displayName": "看任务", "permissions": ["workspace.tasks.read"], "scope": "ALL"}
+    made = await client.CreateApiKey(apiKey=body)
+    key_id = made.key_id
+    await elsewhere.has(f"apiKey.{key_id}", owner=person.name, disabled=False)
+    # For somebody whose roles take less he makes none.
+    for_another = {**body, "owner": workspace.person("manager").employee}
+    assert await office.refusal(client.CreateApiKey(apiKey=for_another)) in {
+        "SCOPE_EXCEEDS_OWNER",
+        "PERMISSION_DENIED",
+    }
+    told = {"displayName": f"任务{mark}", "description": f"内情{mark}"}
+    shown = await admin.CreateTask(task=told)
+    ruled_out = await admin.CreateTask(task={**told, "priority": "HIGH"})
+    # As the gateway has it: the claims of the token that it mints for the key.
+    config = workspace.running.config
+    entry = await workspace.eventually(lambda: config.get(f"apiKey.{key_id}"))
+    claims = {
+        "iss": "guanxi-gateway", "sub": f"apiKeys/{key_id}", "permissions": entry["permissions"],
+        "scope_level": entry["scope"], "account": "",
+    }  # fmt: skip
+
+    async def seen() -> dict[str, str]:
+        caller = workspace.running.directory.caller(claims, "zh-CN", "")
+        found: dict[str, str] = {}
+        for name in (shown.name, ruled_out.name):
+            request = pb.GetTaskRequest(name=name)
+            with suppress(NotFound):
+                async with workspace.running.call("test", caller, read_only=True) as call:
+                    row = await call.load(Task, request, lock=False)
+                    message: Any = mapper(Task).message(row, caller)
+                    found[name] = message.description
+        return found
+
+    assert await seen() == {shown.name: ""}
+    listed = {"name": made_role.name, "fields": [], "grants": []}
+    await admin.UpdateRole(role=listed, updateMask="fields,grants")
+
+    async def everything() -> bool:
+        return await seen() == {shown.name: f"内情{mark}", ruled_out.name: f"内情{mark}"}
+
+    await workspace.eventually(everything)
 
 
 async def test_keys_end_with_who_made_them(workspace: Service, office: Any, elsewhere: Elsewhere) -> None:

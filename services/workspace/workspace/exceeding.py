@@ -5,7 +5,7 @@ own department may give that to others, who then reach theirs; departments by na
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from crmkit.access import Access, Grant, Role, Scope, action_of
 from crmkit.auth import Caller
@@ -40,6 +40,31 @@ def check_given(role: Role, call: Call, before: Role | None = None) -> None:
         raise PermissionDenied("GRANT_EXCEEDS_GRANTER", permission=f"{what} {how}".strip())
 
 
+def check_key(key: Role, owner: Caller | None, call: Call) -> None:
+    """SCOPE_EXCEEDS_OWNER where the key would reach rows or show fields that its maker does not.
+
+    Row rules and field levels of its owner bind it at every call; another owner must be bound as much as the maker.
+    """
+    if call.caller.is_system or _has_everything(call.caller):
+        return
+    if owner is not None and owner.employee == call.caller.employee:
+        beyond = any(_reaches(key, call.caller, ruled=False))
+    else:
+        beyond = any(_beyond(key, owner, call.caller))
+    if beyond:
+        raise PermissionDenied("SCOPE_EXCEEDS_OWNER")
+
+
+def _beyond(key: Role, owner: Caller | None, maker: Caller) -> Iterable[Excess]:
+    """What a key made for another one would have beyond its maker, where that one works and is shown what he is."""
+    yield from _reaches(key, maker)
+    if owner is not None and key.scope is not Scope.OWN:
+        there = Grant(Scope.DEPARTMENTS, departments=(owner.department,))
+        yield from _reaches(replace(key, grants=(there,)), maker)
+    taken = {one.collection: owner.fields(one.collection) if owner else NONE for one in resources().values()}
+    yield from _fields(replace(key, fields=taken), maker)
+
+
 def excess(role: Role, caller: Caller) -> frozenset[Excess]:
     """What the role gives beyond what the caller has."""
     return frozenset([*_permissions(role, caller), *_reaches(role, caller), *_fields(role, caller)])
@@ -59,7 +84,7 @@ def _permissions(role: Role, caller: Caller) -> Iterable[Excess]:
     return (Excess(one) for one in expand(role.permissions) if not caller.may(one))
 
 
-def _reaches(role: Role, caller: Caller) -> Iterable[Excess]:
+def _reaches(role: Role, caller: Caller, *, ruled: bool = True) -> Iterable[Excess]:
     """Levels, departments and row rules: for each permission on a collection that lies in somebody's scope."""
     owned = {(one.area, one.collection) for one in resources().values() if one.scope == "OWNED"}
     for permission in expand(role.permissions):
@@ -68,13 +93,13 @@ def _reaches(role: Role, caller: Caller) -> Iterable[Excess]:
         if (area, collection) not in owned or not verb or not caller.may(permission):
             continue
         for grant in role.levels(area, collection, action_of(verb)):
-            if not _covers(caller, grant, collection, verb):
+            if not _covers(caller, grant, collection, verb, ruled=ruled):
                 yield Excess(permission, grant.level.value)
 
 
-def _covers(caller: Caller, grant: Grant, collection: str, verb: str) -> bool:
+def _covers(caller: Caller, grant: Grant, collection: str, verb: str, *, ruled: bool) -> bool:
     reach = caller.reach(collection, verb)
-    if not {*reach.rules} <= {grant.rule}:
+    if ruled and not {*reach.rules} <= {grant.rule}:
         return False
     held = _highest(caller, collection, verb)
     if held is Scope.ALL:

@@ -281,7 +281,12 @@ async def _key_by_name(rows: Sequence[ApiKey], call: Call) -> dict[str, Any]:
         # From the table: the entry of an owner who has just lost access may still be on its way.
         owner = await call.find(Employee, Employee.id == parse_name(key.owner, "employees"))
         active = owner is not None and owner.state == "ACTIVE"
-    return {"department": key.department, "disabled": key.state != "ACTIVE" or not active}
+    # What the owner's roles take from fields and rows binds the key too, as it is at each call.
+    return {
+        "owner": key.owner,
+        "department": key.department,
+        "disabled": key.state != "ACTIVE" or not active,
+    }
 
 
 async def _publish_key_id(key: Any, call: Call) -> None:

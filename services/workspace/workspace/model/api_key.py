@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from crm.workspace.v1 import events_pb2 as events
 from crm.workspace.v1 import pb
 from crmkit import keys
+from crmkit.access import Role
 from crmkit.auth import Scope
 from crmkit.call import Call
 from crmkit.errors import FailedPrecondition, PermissionDenied
@@ -13,8 +14,9 @@ from crmkit.resource import Resource
 from sqlalchemy import Index, Text, func, select
 from sqlalchemy.orm import Mapped, mapped_column
 
+from workspace.exceeding import check_key
 from workspace.model.base import Base
-from workspace.permissions import check_grant, check_known
+from workspace.permissions import check_grant, check_known, expand
 
 LONGEST_DAYS = 400
 USUAL_DAYS = 365
@@ -54,6 +56,9 @@ class ApiKey(Resource, Base):
         order = list(Scope)
         if not call.caller.is_system and order.index(Scope(self.scope)) > order.index(call.caller.scope):
             raise PermissionDenied("SCOPE_EXCEEDS_OWNER")
+        if not self.account:
+            owner = call.running.directory.explained(self.owner) if self.owner else None
+            check_key(Role("", expand(self.permissions), Scope(self.scope)), owner, call)
         expires = self.expire_time or call.now + timedelta(days=USUAL_DAYS)
         self.expire_time = expires
         if not call.now < expires <= call.now + timedelta(days=LONGEST_DAYS):
