@@ -15,8 +15,9 @@ import pytest
 from crmkit.auth import Verifier
 from crmkit.errors import Unauthenticated
 from crmkit.testing import Client, Issuer, Refused, Service
+from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from joserfc import jwt
-from joserfc.jwk import RSAKey
+from joserfc.jwk import ECKey, RSAKey
 
 DEEP = base64.urlsafe_b64encode(b"[" * 50_000).decode() + ".e30.x"
 
@@ -177,6 +178,131 @@ async def test_one_of_several_audiences_is_enough(customer: Service) -> None:
 async def test_what_is_no_token_is_refused(customer: Service, token: str) -> None:
     with pytest.raises(Unauthenticated):
         await customer.running.verifier.verify(token)
+
+
+def encoded(value: bytes) -> str:
+    return base64.urlsafe_b64encode(value).rstrip(b"=").decode()
+
+
+def forged_by_padding(key: RSAKey, body: str) -> Iterator[str]:
+    """Signatures under the right key whose padding is none that PKCS #1 allows, as lenient checks let through."""
+    numbers = key.private_key.private_numbers()
+    modulus, size = numbers.public_numbers.n, (numbers.public_numbers.n.bit_length() + 7) // 8
+    digest = hashlib.sha256(body.encode()).digest()
+    sha256 = bytes.fromhex("3031300d060960864801650304020105000420")
+    no_null = bytes.fromhex("302f300b0609608648016503040201 0420".replace(" ", ""))
+    sha1 = bytes.fromhex("3021300906052b0e03021a05000414")
+
+    def filled(tail: bytes, filler: bytes = b"\xff", kind: bytes = b"\x01", behind: bytes = b"") -> bytes:
+        return b"\x00" + kind + filler * (size - 3 - len(tail) - len(behind)) + b"\x00" + tail + behind
+
+    for block in (
+        filled(sha256 + digest, filler=b"\x00"),
+        filled(sha256 + digest, filler=b"\xfe"),
+        filled(sha256 + digest, kind=b"\x02"),
+        filled(sha256 + digest, kind=b"\x00"),
+        filled(no_null + digest),
+        filled(digest),
+        filled(sha1 + hashlib.sha1(body.encode()).digest()),
+        filled(sha256 + digest, behind=b"\x00"),
+        b"\x00\x01" + b"\xff" * 8 + b"\x00" + sha256 + digest + b"\x00" * (size - 11 - len(sha256 + digest)),
+        b"\x00" * (size - len(digest)) + digest,
+    ):
+        yield encoded(pow(int.from_bytes(block), numbers.d, modulus).to_bytes(size))
+    good = pow(int.from_bytes(filled(sha256 + digest)), numbers.d, modulus)
+    yield encoded(b"\x00" + good.to_bytes(size))
+    yield encoded((good + modulus).to_bytes(size + 1))
+    yield encoded(modulus.to_bytes(size))
+    for number in (0, 1, modulus - 1):
+        yield encoded(number.to_bytes(size))
+
+
+def forged_by_numbers(good: str) -> Iterator[str]:
+    """Signatures for an elliptic curve that are none: zeros, the order of the group, another form."""
+    order = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
+    raw = base64.urlsafe_b64decode(good + "==")
+    r, s = int.from_bytes(raw[:32]), int.from_bytes(raw[32:])
+    for first, second in ((0, 0), (1, 0), (0, 1), (1, 1), (order, order), (r, 0), (0, s), (r, order), (s, r)):
+        yield encoded(first.to_bytes(32) + second.to_bytes(32))
+    yield encoded(encode_dss_signature(r, s))
+    yield encoded(raw + b"\x00")
+    yield encoded(raw[:-1])
+    yield encoded(b"\x00" + raw[:32] + b"\x00" + raw[32:])
+
+
+async def test_every_kind_of_the_public_attacks_on_signed_tokens_is_refused() -> None:
+    """The kinds that the collections of attacks on JOSE list, made anew for keys of ours."""
+    answers: dict[str, Any] = {}
+    issuer = Listener(answers)
+    rsa, curve = (
+        RSAKey.generate_key(2048, {"kid": "rsa", "alg": "RS256", "use": "sig"}),
+        ECKey.generate_key("P-256", {"kid": "curve", "alg": "ES256", "use": "sig"}),
+    )
+    for_encryption = RSAKey.generate_key(2048, {"kid": "enc", "alg": "RSA-OAEP", "use": "enc"})
+    other = ECKey.generate_key("P-256", {"kid": "curve"})
+    published = [key.as_dict(private=False) for key in (rsa, curve, for_encryption)]
+    answers["/jwks"] = {"keys": published}
+    verifier = Verifier(issuer.url, "crm-api")
+    now = int(time.time())
+    claims = {"iss": issuer.url, "sub": "a", "aud": "crm-api", "typ": "Bearer", "iat": now, "exp": now + 300}
+    higher = part({**claims, "sub": "admin"})
+
+    def signed(algorithm: str, key: Any, **header: Any) -> str:
+        unbound = {
+            name: value for name, value in key.as_dict(private=True).items() if name not in ("alg", "use")
+        }
+        head = {"alg": algorithm, "kid": key.kid, **header}
+        return jwt.encode(head, claims, type(key).import_key(unbound), algorithms=[algorithm])
+
+    good = {"RS256": signed("RS256", rsa), "ES256": signed("ES256", curve)}
+    bad: list[str] = ["", ".", "..", "..."]
+    for algorithm, token in good.items():
+        assert (await verifier.verify(token))["sub"] == "a"
+        header, payload, signature = token.split(".")
+        key = rsa if algorithm == "RS256" else curve
+        kid = {"alg": algorithm, "kid": key.kid}
+        flipped = ("A" if signature[0] != "A" else "B") + signature[1:]
+        bad += [
+            f"{header}.{payload}.{flipped}", f"{header}.{payload}.", f"{header}.{payload}", f"{header}.{higher}.{signature}",
+            f"{header}..{signature}", f"{header}.{signature}", f"{part({**kid, 'x': 1})}.{payload}.{signature}",
+            f".{payload}.{signature}", f"{payload}.{signature}", f".{payload}.", payload, f"{token}.", f"{token}.foo",
+            f"{header}.{payload}.{signature}=", f"{header}.{payload}.{signature[:4]}\n{signature[4:]}",
+            f"{header}.{payload}.{signature[:4]}!{signature[4:]}", f" {token}", f"{token} ",
+            json.dumps({"payload": payload, "protected": header, "signature": signature}),
+            json.dumps({"payload": payload, "signatures": [{"protected": header, "signature": signature}]}),
+            f"{part({**kid, 'alg': 'none'})}.{payload}.", f"{part({'alg': 'none'})}.{payload}.{signature}",
+            f"{part({'alg': algorithm})}.{payload}.{signature}", f"{part({**kid, 'kid': 'enc'})}.{payload}.{signature}",
+            f"{part({**kid, 'kid': '../../dev/null'})}.{payload}.{signature}",
+        ]  # fmt: skip
+        for number in ("HS256", "HS384", "HS512"):
+            body = f"{part({'alg': number, 'kid': key.kid})}.{payload}"
+            public = key.as_dict(private=False)
+            for secret in (
+                key.as_pem(private=False), key.as_der(private=False), json.dumps(public).encode(),
+                str(public.get("n") or public.get("x")).encode(), b"",
+            ):  # fmt: skip
+                digest = hmac.digest(secret, body.encode(), f"sha{number[2:]}")
+                bad.append(f"{body}.{encoded(digest)}")
+    # Right keys, used for what they are not: other algorithms, extensions that nobody understands.
+    bad += [signed(algorithm, rsa) for algorithm in ("RS384", "RS512", "PS256", "PS384", "PS512")]
+    bad += [signed("RS256", for_encryption), signed("ES256", other)]
+    embedded = part({"alg": "ES256", "kid": "curve", "jwk": other.as_dict(private=False)})
+    body = f"{embedded}.{part(claims)}"
+    bad.append(f"{body}.{signed('ES256', other).rpartition('.')[2]}")
+    header, payload, signature = good["RS256"].split(".")
+    bad += [f"{header}.{payload}.{one}" for one in forged_by_padding(rsa, f"{header}.{payload}")]
+    header, payload, signature = good["ES256"].split(".")
+    bad += [f"{header}.{payload}.{one}" for one in forged_by_numbers(signature)]
+    assert len(bad) > 110
+    let_in: list[str] = []
+    for token in bad:
+        try:
+            await verifier.verify(token)
+        except Unauthenticated:
+            continue
+        let_in.append(token)
+    assert let_in == []
+    issuer.close()
 
 
 async def test_metadata_names_nobody(customer: Service) -> None:
