@@ -100,6 +100,7 @@ def test_of_twenty_changes_from_one_state_one_counts(person: SignIn, account: di
     assert int(sales.read(account["name"])["etag"]) == int(seen["etag"]) + 1
 
 
+@pytest.mark.capability("a.scope")
 def test_a_foreign_record_answers_like_none_and_as_fast(person: SignIn, foreign: dict[str, Any]) -> None:
     sales, nothing = person("sales1"), f"accounts/{foreign['name'].split('/')[1][:-6]}ffffff"
 
@@ -116,6 +117,7 @@ def test_a_foreign_record_answers_like_none_and_as_fast(person: SignIn, foreign:
     assert abs(one - other) < 0.5 * max(one, other)
 
 
+@pytest.mark.capability("a.scope")
 def test_nothing_of_a_foreign_record_shows_through_any_list(person: SignIn, foreign: dict[str, Any]) -> None:
     sales = person("sales1")
     tests = [

@@ -381,6 +381,7 @@ async def without_row_level_security(customer: Service) -> AsyncIterator[None]:
         await engine.dispose()
 
 
+@pytest.mark.capability("a.scope")
 async def test_every_path_agrees_with_the_model(world: World) -> None:
     compared = await compare(world, CASES)
     print(f"seed {SEED}: {compared} compared without a difference")
@@ -391,6 +392,7 @@ async def test_the_predicate_alone_is_right(world: World) -> None:
         await compare(world, CASES // 4)
 
 
+@pytest.mark.capability("a.scope")
 async def test_row_level_security_alone_is_right(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(listing, "branch_predicates", lambda *_: None)
     monkeypatch.setattr(listing, "predicate", lambda *_: true())

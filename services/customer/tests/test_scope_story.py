@@ -78,6 +78,7 @@ async def refusal(call: Any) -> tuple[grpc.StatusCode, str]:
     return refused.value.code, refused.value.reason
 
 
+@pytest.mark.capability("a.scope")
 async def test_levels_segments_rules_and_sharing_hold_on_every_path(
     customer: Service, company: Company
 ) -> None:
@@ -179,6 +180,7 @@ async def test_levels_segments_rules_and_sharing_hold_on_every_path(
     assert made[0].name not in await names(head)
 
 
+@pytest.mark.capability("a.scope")
 async def test_why_somebody_sees_a_record_and_why_another_does_not(
     customer: Service, company: Company
 ) -> None:

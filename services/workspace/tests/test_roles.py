@@ -7,6 +7,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from crm.workspace.v1 import pb
 from crmkit.auth import system
 from crmkit.testing import Client, Refused, Service
 from customer.app import app as customer_app
@@ -238,6 +239,35 @@ async def test_a_hidden_field_is_in_no_audit_entry_and_no_export_of_its_reader(
         "purposeText": "为月度会议整理任务清单",
     }
     assert await office.refusal(blind.CreateExport(export=ask)) == "EXPORT_FIELD_HIDDEN"
+
+
+async def test_five_templates_ship_and_one_role_is_given_to_many_at_once(
+    workspace: Service, office: Any
+) -> None:
+    """Who reaches how far by them is said by the reviewed matrix; each is copied and then fitted."""
+    admin, mark, scopes = workspace.admin, uuid4().hex[:6], pb.Role.Scope
+    shipped = {one.code: one for one in (await admin.ListRoles(pageSize=200)).roles}
+    templates = {
+        "general_manager": ("集团管理", scopes.ALL),
+        "segment_head": ("板块负责人", scopes.SEGMENT),
+        "sales_representative": ("销售代表", scopes.OWN),
+        "segment_administrator": ("板块管理员", scopes.SEGMENT),
+        "system_administrator": ("系统管理员", scopes.ALL),
+    }
+    assert {code: (shipped[code].display_name, shipped[code].scope) for code in templates} == templates
+    copied = await admin.CopyRole(
+        name=shipped["segment_head"].name, code=f"east_{mark}", displayName="东部负责人"
+    )
+    assert set(copied.permissions) == set(shipped["segment_head"].permissions)
+    people = [await office.hire(f"many.{number}.{mark}", []) for number in range(3)]
+    given = [
+        {"employee": {"name": one.name, "roles": [copied.code]}, "updateMask": "roles"} for one in people
+    ]
+    await admin.BatchUpdateEmployees(requests=given)
+    config = workspace.running.config
+    for one in people:
+        key = f"employee.{one.name.partition('/')[2]}"
+        await workspace.eventually(lambda key=key: (config.get(key) or {}).get("roles") == [copied.code])
 
 
 async def test_the_system_administrator_may_shape_and_reads_no_business_record(workspace: Service) -> None:
