@@ -40,6 +40,9 @@ HSTS = (b"strict-transport-security", b"max-age=31536000; includeSubDomains")
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 # RPCs of this name give a record out as a paper; that is told, as the download of a file is.
 PRINTS = "Render"
+# Whoever hears one of these is somewhere else now, or should not have been here: what the browser holds of ours goes.
+WIPED = frozenset({"EMPLOYEE_FROZEN", "SESSION_ENDED", "DEVICE_REVOKED"})
+WIPE = (b"clear-site-data", b'"cache", "storage"')
 # Answered also under full load, or open so long that they would use up the places of all others.
 NOT_COUNTED = ("/healthz", "/readyz", "/v1/stream", "/v1/files")
 
@@ -154,8 +157,10 @@ class Edge:
                 error = Refusal("INTERNAL", "INTERNAL")
             self._refused.labels(error.reason).inc()
             status, headers, body = self._errors.refusal(error, exchange.language, exchange.trace_id)
-        if status in (401, 403) and (exchange.authorization or _brings_credentials(scope["header_map"])):
-            reason = next((d["reason"] for d in json.loads(body)["error"]["details"] if "reason" in d), "")
+        reason = _reason(body) if status in (401, 403) else ""
+        if status == 401 and reason in WIPED:
+            headers.append(WIPE)
+        if reason and (exchange.authorization or _brings_credentials(scope["header_map"])):
             address = scope["client"][0] if scope["client"] else ""
             route = exchange.label or scope["path"][:200]
             self._witness.refused(exchange.authorization, route, reason, address, believed=status == 403)
@@ -201,6 +206,10 @@ async def respond(send: Any, status: int, body: bytes, headers: list[tuple[bytes
     headers.append((b"content-length", str(len(body)).encode()))
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
+
+
+def _reason(body: bytes) -> str:
+    return next((d["reason"] for d in json.loads(body)["error"]["details"] if "reason" in d), "")
 
 
 def _brings_credentials(headers: dict[bytes, bytes]) -> bool:

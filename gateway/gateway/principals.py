@@ -84,6 +84,7 @@ class Principals:
                 raise Refusal("UNAUTHENTICATED", "UNAUTHENTICATED")
             return self._bearer(credentials, address)
         if session := await self._sessions.of(scope):
+            self._witness.seen(session, scope)
             return self._bearer(session.access_token, address)
         return Principal("", address, self._rate, address)
 

@@ -1,23 +1,26 @@
 """Browser sessions: the tokens of a signed-in person, sealed in an HttpOnly cookie.
 
-The browser never sees a token. A session is renewed when its access token is about to end; calls
-that come at the same time, still with the old cookie, share one renewal.
+The browser never sees a token. What the provider calls the session is its id, here and in workspace, which lists
+sessions and says in the configuration (`session.<id>`) which of them count no more. A session is renewed when its
+access token is about to end; calls that come at the same time, still with the old cookie, share one renewal.
 """
 
 import asyncio
 import hmac
 import json
+import re
 import secrets
 import time
 import zlib
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from hashlib import sha256
 from http.cookies import CookieError, SimpleCookie
 from typing import Any
 from urllib.parse import urlencode, urlsplit
+from uuid import NAMESPACE_OID, uuid4, uuid5
 
 import httpx
 from crmkit.auth import SECOND_FACTOR
@@ -31,6 +34,10 @@ from gateway.settings import Settings
 
 SESSION_COOKIE = "crm_session"
 SIGN_IN_COOKIE = "crm_sign_in"
+# Stands for the browser itself, so that a person can tell one device from another.
+DEVICE_COOKIE = "crm_device"
+DEVICE = re.compile(r"[A-Za-z0-9_-]{22}")
+DEVICE_SECONDS = 400 * 24 * 3600
 SESSION_SECONDS = 10 * 3600
 SIGN_IN_SECONDS = 600
 RENEW_BEFORE_SECONDS = 30
@@ -38,6 +45,8 @@ RENEW_BEFORE_SECONDS = 30
 GRACE_SECONDS = 60
 CHUNK = 3800
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
+# What the browser is told of a session that workspace has ended.
+REASONS = {"LIMIT": "SESSION_LIMIT", "DEVICE_REVOKED": "DEVICE_REVOKED", "SIGNED_OUT": "SESSION_EXPIRED"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +59,11 @@ class Session:
     expires: float
     began: float
     csrf: str
+    # These are empty in cookies of older releases.
+    id: str = ""
+    provider_id: str = ""
+    device: str = ""
+    employee: str = ""
 
     def claims(self) -> dict[str, Any]:
         """The claims of the access token; it came from the issuer itself and was sealed by us."""
@@ -136,15 +150,21 @@ class Sessions:
         self._opened: dict[str, Session] = {}
         self._renewals: dict[str, tuple[float, asyncio.Task[Session]]] = {}
 
+    def known(self, scope: Any) -> Session | None:
+        """The session that the browser brings, whether it counts or not; it is neither checked nor renewed."""
+        sealed = _cookie(scope["header_map"], SESSION_COOKIE)
+        return self._open(sealed) if sealed else None
+
     async def of(self, scope: Any) -> Session | None:
         """The session of a request, renewed if need be; None without one. Refuses forged calls."""
-        sealed = _cookie(scope["header_map"], SESSION_COOKIE)
-        session = self._open(sealed) if sealed else None
+        session = self.known(scope)
         if session is None:
             return None
         if scope["method"] not in SAFE_METHODS:
             self.check_origin(scope, session)
         now = time.time()
+        if reason := self.ended(session):
+            raise self._ended(scope, reason)
         if session.began + SESSION_SECONDS < now:
             raise self._ended(scope)
         if session.expires - RENEW_BEFORE_SECONDS > now:
@@ -160,6 +180,15 @@ class Sessions:
         scope["exchange"].extra_headers += self.cookies(renewed)
         return renewed
 
+    def ended(self, session: Session) -> str:
+        """Why the session counts no more, though the provider may still know of it; empty where it does."""
+        key = session.employee.partition("/")[2]
+        person = (self._lookup(f"employee.{key}") if key else None) or {}
+        if person.get("disabled"):
+            return "EMPLOYEE_FROZEN" if person.get("frozen") else "SESSION_ENDED"
+        over = self._lookup(f"session.{session.id}") if session.id else None
+        return REASONS.get(over["reason"], "SESSION_ENDED") if over else ""
+
     def _signed_out(self, session: Session) -> bool:
         """True where others have ended the person's sessions since this one began; its old token counts nowhere."""
         employee = str(session.claims().get("employee", ""))
@@ -167,11 +196,12 @@ class Sessions:
         return bool(entry) and session.began <= (entry or {}).get("signedOut", 0)
 
     async def begin(
-        self, return_to: str, redirect_uri: str, step_up: bool = False
+        self, return_to: str, redirect_uri: str, step_up: bool = False, anew: bool = False
     ) -> tuple[str, list[tuple[bytes, bytes]]]:
         """Where to send the browser to sign in, and the cookie that it brings back.
 
-        To step up is to sign in anew, with a second factor, whatever session the provider knows of.
+        To step up is to sign in anew, with a second factor, whatever session the provider knows of; `anew` is the
+        same without one.
         """
         verifier, state, nonce = (secrets.token_urlsafe(32) for _ in range(3))
         challenge = urlsafe_b64encode(sha256(verifier.encode()).digest()).decode().rstrip("=")
@@ -184,7 +214,8 @@ class Sessions:
             "nonce": nonce,
             "code_challenge": challenge,
             "code_challenge_method": "S256",
-            **({"acr_values": SECOND_FACTOR, "prompt": "login"} if step_up else {}),
+            **({"acr_values": SECOND_FACTOR} if step_up else {}),
+            **({"prompt": "login"} if step_up or anew else {}),
         }
         pending = {
             "verifier": verifier,
@@ -198,8 +229,13 @@ class Sessions:
         endpoint = (await self._issuer.discovered())["authorization_endpoint"]
         return f"{endpoint}?{urlencode(query)}", [cookie]
 
-    async def complete(self, scope: Any, code: str, state: str) -> tuple[str, list[tuple[bytes, bytes]], str]:
-        """Where the browser goes on to, signed in, its cookies, and the access token."""
+    async def complete(
+        self, scope: Any, code: str, state: str
+    ) -> tuple[str, list[tuple[bytes, bytes]], Session | None]:
+        """Where the browser goes on to, its cookies, and the session.
+
+        None where the provider still had the session that was ended here: it has ended it now, and asks anew.
+        """
         sealed = _cookie(scope["header_map"], SIGN_IN_COOKIE)
         pending = self._seal.open(SIGN_IN_COOKIE, sealed) if sealed else None
         if (
@@ -222,9 +258,26 @@ class Sessions:
             or self._settings.oidc_client_id not in (audience if isinstance(audience, list) else [audience])
         ):
             raise Refusal("UNAUTHENTICATED", "SIGN_IN_FAILED")
-        session = _session(answer, began=time.time(), csrf=secrets.token_urlsafe(24))
-        cookies = [*self.cookies(session), self._set_cookie(SIGN_IN_COOKIE, "", 0)]
-        return pending["return_to"], cookies, session.access_token
+        provider_id = str(identity.get("sid") or "")
+        device = _cookie(scope["header_map"], DEVICE_COOKIE)
+        device = device if DEVICE.fullmatch(device) else secrets.token_urlsafe(16)
+        session = replace(
+            _session(answer, began=time.time(), csrf=secrets.token_urlsafe(24)),
+            id=str(uuid5(NAMESPACE_OID, f"{identity['iss']}#{provider_id}") if provider_id else uuid4()),
+            provider_id=provider_id,
+            device=device,
+        )
+        if (over := self._lookup(f"session.{session.id}")) and over["reason"] != "DEVICE_REVOKED":
+            # The person may sign in, but not go on with what was ended.
+            with suppress(Refusal):
+                await self._issuer.end(session.id_token)
+            return *await self.begin(pending["return_to"], pending["redirect_uri"], anew=True), None
+        cookies = [
+            *self.cookies(session),
+            self._set_cookie(SIGN_IN_COOKIE, "", 0),
+            self._set_cookie(DEVICE_COOKIE, device, DEVICE_SECONDS),
+        ]
+        return pending["return_to"], cookies, session
 
     async def end(self, scope: Any) -> list[tuple[bytes, bytes]]:
         """Ends the session here and at the provider; the cookies that make the browser forget it."""
@@ -275,7 +328,8 @@ class Sessions:
     async def _renewed(self, session: Session) -> Session:
         answer = await self._issuer.tokens(grant_type="refresh_token", refresh_token=session.refresh_token)
         kept = {"refresh_token": session.refresh_token, "id_token": session.id_token}
-        return _session(kept | answer, session.began, session.csrf)
+        renewed = _session(kept | answer, session.began, session.csrf)
+        return replace(renewed, id=session.id, provider_id=session.provider_id, device=session.device)
 
     def _open(self, sealed: str) -> Session | None:
         session = self._opened.get(sealed)
@@ -288,8 +342,8 @@ class Sessions:
             session = self._opened[sealed] = Session(**value)
         return session
 
-    def _ended(self, scope: Any) -> Refusal:
-        return Refusal("UNAUTHENTICATED", "SESSION_EXPIRED", headers=self._forget(scope))
+    def _ended(self, scope: Any, reason: str = "SESSION_EXPIRED") -> Refusal:
+        return Refusal("UNAUTHENTICATED", reason, headers=self._forget(scope))
 
     def _forget(self, scope: Any) -> list[tuple[bytes, bytes]]:
         names = [name for name in _cookies(scope["header_map"]) if name.startswith(SESSION_COOKIE)]
@@ -321,6 +375,7 @@ def _session(answer: dict[str, Any], began: float, csrf: str) -> Session:
         expires=time.time() + float(answer.get("expires_in", 0)),
         began=began,
         csrf=csrf,
+        employee=str(claims_of(answer["access_token"]).get("employee") or ""),
     )
 
 

@@ -14,6 +14,7 @@ import logging
 from collections import deque
 from contextlib import suppress
 from datetime import UTC, datetime
+from hashlib import sha256
 from typing import Any, NamedTuple
 
 from crm.gateway.v1 import gateway_pb2 as pb
@@ -24,13 +25,14 @@ from google.protobuf.message import Message
 from nats.errors import Error as NatsError
 from uuid_utils.compat import uuid7
 
-from gateway.sessions import claims_of
+from gateway.sessions import Session, claims_of
 
 COUNT_SECONDS = 60.0
 SEND_SECONDS = 0.2
 END_SECONDS = 3.0
 MOST_WAITING = 20_000
 MOST_COUNTED = 5_000
+MOST_SEEN = 500
 LONGEST_DEVICE = 200
 # What is no try to get at something: a session that has run out, a page opened before signing in.
 COMMON = frozenset({"SESSION_EXPIRED"})
@@ -53,6 +55,7 @@ class Witness:
 
     def __init__(self) -> None:
         self.waiting: deque[Told] = deque()
+        self._seen: dict[str, pb.SeenSession] = {}
         self._counts: dict[tuple[str, ...], tuple[int, datetime]] = {}
         # The connection on which the stream was last seen to.
         self._stream_on = 0
@@ -64,12 +67,21 @@ class Witness:
             return
         self.waiting.append(Told(message, about, actor, datetime.now(UTC), str(uuid7())))
 
-    def signed_in(self, token: str, scope: Any) -> None:
-        """A session was opened."""
-        person, claims = actor_of(token), claims_of(token)
+    def signed_in(self, session: Session, before: Session | None, scope: Any) -> None:
+        """A session was opened, and takes the place of the one that the browser had before."""
+        person, claims = actor_of(session.access_token), session.claims()
         groups = [str(one) for name in ("groups", "roles") for one in claims.get(name) or ()]
-        fact = pb.SignedIn(person=person, method="browser", groups=groups, **_place(scope))
+        replaces = before.id if before is not None and before.id != session.id else ""
+        fact = pb.SignedIn(
+            person=person, method="browser", groups=groups, session=_seen(session, scope), replaces=replaces,
+            **_place(scope),
+        )  # fmt: skip
         self.tell(fact, person, person)
+
+    def seen(self, session: Session, scope: Any) -> None:
+        """A session was used; that is told each minute, of all together."""
+        if session.id and session.id not in self._seen and len(self._seen) < MOST_COUNTED:
+            self._seen[session.id] = _seen(session, scope)
 
     def sign_in_refused(self, token: str, reason: str, scope: Any) -> None:
         """A session was not opened."""
@@ -77,10 +89,12 @@ class Witness:
         fact = pb.SignInRefused(person=person, method="browser", reason=reason, **_place(scope))
         self.tell(fact, person, person)
 
-    def signed_out(self, token: str, scope: Any) -> None:
-        """A session was ended."""
-        person = actor_of(token)
-        self.tell(pb.SignedOut(person=person, method="browser", **_place(scope)), person, person)
+    def signed_out(self, session: Session, scope: Any) -> None:
+        """A session was ended by the person."""
+        person = actor_of(session.access_token)
+        self._seen.pop(session.id, None)
+        fact = pb.SignedOut(person=person, method="browser", session=session.id, **_place(scope))
+        self.tell(fact, person, person)
 
     def downloaded(self, token: str, file: str, scope: Any) -> None:
         """The bytes of a file are given out."""
@@ -112,6 +126,9 @@ class Witness:
 
     def settle(self) -> None:
         """Makes facts of what was counted."""
+        seen, self._seen = list(self._seen.values()), {}
+        for index in range(0, len(seen), MOST_SEEN):
+            self.tell(pb.SessionsSeen(sessions=seen[index : index + MOST_SEEN]), "", "")
         counts, self._counts = self._counts, {}
         for (kind, caller, *rest), (count, first) in counts.items():
             if kind == "called":
@@ -191,6 +208,19 @@ def actor_of(token: str) -> str:
         return subject
     named = claims.get("employee") or claims.get("contact")
     return str(named or (f"users/{subject}" if subject else ""))
+
+
+def _seen(session: Session, scope: Any) -> pb.SeenSession:
+    # The cookie stays between us and the browser; its hash tells browsers apart as well.
+    key = sha256(session.device.encode()).hexdigest()[:32]
+    place = _place(scope)
+    told = pb.SeenSession(
+        id=session.id, provider_id=session.provider_id, person=actor_of(session.access_token), device_key=key,
+        address=place["address"], device=place["device"],
+    )  # fmt: skip
+    told.begin_time.FromMicroseconds(int(session.began * 1e6))
+    told.seen_time.GetCurrentTime()
+    return told
 
 
 def _place(scope: Any) -> dict[str, str]:

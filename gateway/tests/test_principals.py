@@ -113,7 +113,7 @@ def token(**claims: Any) -> str:
     return f"e30.{payload}.signature"
 
 
-async def signed_in(gateway: Gateway, lifetime: float = 300) -> dict[str, Any]:
+async def signed_in(gateway: Gateway, lifetime: float = 300, sid: str = "s1") -> dict[str, Any]:
     """Goes through the whole dance; the cookies are in the client afterwards."""
     begun = await gateway.client.get("/session/sign-in?return_to=/customers")
     assert begun.status_code == 303
@@ -128,7 +128,7 @@ async def signed_in(gateway: Gateway, lifetime: float = 300) -> dict[str, Any]:
         tokens = {
             "access_token": token(**access, number=number),
             "refresh_token": f"refresh-{number}",
-            "id_token": token(**identity),
+            "id_token": token(**identity, sid=sid),
             "expires_in": lifetime,
         }
         return httpx.Response(200, json=tokens)
@@ -152,7 +152,7 @@ async def test_signing_in_gives_a_session_without_a_token_in_the_browser(
     gateway: Gateway, echo: Echo
 ) -> None:
     session = await signed_in(gateway)
-    assert session.pop("csrf")
+    assert session.pop("csrf") and session.pop("session").startswith("sessions/")
     assert session == {
         "signedIn": True,
         "employee": "employees/1",
@@ -230,6 +230,75 @@ async def test_a_session_that_others_have_ended_is_not_renewed(gateway: Gateway)
     assert (over.status_code, reason(over)) == (401, "SESSION_EXPIRED")
     assert (await gateway.client.get("/session")).json() == {"signedIn": False}
     assert len(gateway.issuer.tokens) == before + 1
+
+
+async def test_a_session_that_is_told_to_be_over_is_refused_with_the_reason_and_the_browser_emptied(
+    gateway: Gateway,
+) -> None:
+    frozen = {"disabled": True, "frozen": True}
+    for number, (key, entry, why, wiped) in enumerate(
+        [
+            ("session", {"reason": "LIMIT"}, "SESSION_LIMIT", False),
+            ("session", {"reason": "ENDED_BY_HAND"}, "SESSION_ENDED", True),
+            ("session", {"reason": "DEVICE_REVOKED"}, "DEVICE_REVOKED", True),
+            ("session", {"reason": "SIGNED_OUT"}, "SESSION_EXPIRED", False),
+            ("employee.1", frozen, "EMPLOYEE_FROZEN", True),
+            ("employee.1", {"disabled": True}, "SESSION_ENDED", True),
+        ]
+    ):
+        name = (await signed_in(gateway, sid=f"over{number}"))["session"]
+        assert (await gateway.client.get("/v1/things/1")).status_code == 200
+        key = name.replace("sessions/", "session.") if key == "session" else key
+        gateway.config[key] = entry
+        over = await gateway.client.get("/v1/things/1")
+        assert (over.status_code, reason(over)) == (401, why)
+        assert over.headers.get("clear-site-data") == ('"cache", "storage"' if wiped else None)
+        # The browser has forgotten it, but not which browser it is.
+        assert "crm_session" not in gateway.client.cookies and gateway.client.cookies["crm_device"]
+        gateway.config.pop(key)
+
+
+async def test_who_comes_back_with_the_providers_old_session_signs_in_anew(gateway: Gateway) -> None:
+    key = (await signed_in(gateway, sid="old"))["session"].replace("sessions/", "session.")
+    gateway.config[key] = {"reason": "ENDED_BY_HAND"}
+    assert (await gateway.client.get("/v1/things/1")).status_code == 401
+    begun = await gateway.client.get("/session/sign-in?return_to=/customers")
+    query = parse_qs(urlsplit(begun.headers["location"]).query)
+    identity = {"iss": "http://issuer.test", "aud": "guanxi-web", "nonce": query["nonce"][0], "sid": "old"}
+    tokens = {
+        "access_token": token(employee="employees/1"),
+        "refresh_token": "r",
+        "id_token": token(**identity),
+    }
+    gateway.issuer.token_answer = lambda _: httpx.Response(200, json={**tokens, "expires_in": 60})
+    back = await gateway.client.get(f"/session/callback?code=x&state={query['state'][0]}")
+    again = urlsplit(back.headers["location"])
+    assert (again.hostname, parse_qs(again.query)["prompt"]) == ("issuer.test", ["login"])
+    assert gateway.issuer.ended[-1]["id_token_hint"] == tokens["id_token"]
+    assert "crm_session" not in gateway.client.cookies
+
+
+async def test_sessions_are_told_when_they_begin_and_each_minute_while_they_go_on(gateway: Gateway) -> None:
+    session = await signed_in(gateway)
+    opened = gateway.witness.waiting[-1].message
+    told = opened.session
+    assert (f"sessions/{told.id}", told.provider_id, told.person) == (session["session"], "s1", "employees/1")
+    assert told.address == "203.0.113.7" and told.device.startswith("python-httpx")
+    cookie = gateway.client.cookies["crm_device"]
+    assert len(told.device_key) == 32 and cookie not in str(opened)
+    for _ in range(3):
+        await gateway.client.get("/v1/things/1")
+    gateway.witness.settle()
+    (again,) = gateway.witness.waiting[-1].message.sessions
+    assert (again.id, again.device_key) == (told.id, told.device_key)
+    assert again.begin_time == told.begin_time and again.seen_time.ToDatetime() >= told.seen_time.ToDatetime()
+    gateway.witness.settle()
+    assert gateway.witness.waiting[-1].message.DESCRIPTOR.name == "SessionsSeen"
+    assert len([one for one in gateway.witness.waiting if one.message.DESCRIPTOR.name == "SessionsSeen"]) == 1
+    # A second session in the same browser takes the place of the first.
+    await signed_in(gateway, sid="s2")
+    replaced = gateway.witness.waiting[-1].message
+    assert replaced.replaces == told.id and replaced.session.device_key == told.device_key
 
 
 async def test_a_provider_that_is_away_does_not_end_a_session_that_still_lives(gateway: Gateway) -> None:

@@ -6,6 +6,7 @@ import { RouterProvider } from "react-router";
 import { context } from "@/api/client";
 import { ApiError } from "@/api/errors";
 import { sessionNews, sessionQuery } from "@/api/session";
+import { wipe, wipes } from "@/api/wipe";
 import { followAccount, useText, type Language } from "@/i18n";
 import { Toasts } from "@/kit/toasts";
 import { useTheme } from "@/kit/theme";
@@ -31,7 +32,18 @@ client.getQueryCache().subscribe(() => {
   document.documentElement.dataset["fetching"] = String(client.isFetching());
 });
 
-context.onSignedOut = () => client.setQueryData(["session-ended"], true);
+context.onSignedOut = (why) => {
+  if (!wipes(why.reason)) {
+    client.setQueryData(["session-ended"], true);
+    return;
+  }
+  // Nothing stays: neither on the device nor on the page.
+  client.clear();
+  void wipe().finally(() => {
+    sessionNews.postMessage("signed-out");
+    location.replace(`${import.meta.env.BASE_URL}?ended=${why.reason}`);
+  });
+};
 sessionNews.onmessage = (event) => {
   if (event.data === "signed-out") client.setQueryData(sessionQuery.queryKey, null);
   if (event.data === "signed-in") {

@@ -755,6 +755,13 @@ export const SCREENS: Record<string, Screen> = {
     columns: ["resource", "action", "actor", "time", "address"],
     suggest: { action: "deeds", subject: "facts" },
   },
+  sessions: { hidden: true, icon: "keys", orderBy: "seenTime desc", flow: { OPEN: ["end"] } },
+  devices: {
+    hidden: true,
+    icon: "keys",
+    orderBy: "seenTime desc",
+    flow: { KNOWN: ["revoke"], REVOKED: ["allow"] },
+  },
   apiKeys: { hidden: true, suggest: { permissions: "permissions" }, flow: { ACTIVE: ["revoke"] } },
   approvals: {
     hidden: true,

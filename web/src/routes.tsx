@@ -36,6 +36,7 @@ export const router = createBrowserRouter(
           "notifications",
           async () => (await import("@/features/notifications/notifications")).NotificationsPage,
         ),
+        page("my-sessions", async () => (await import("@/features/sessions/sessions")).SessionsPage),
         page("keys", async () => (await import("@/features/keys/keys")).KeysPage),
         page(
           "import/departments",

@@ -8,7 +8,7 @@ from fastapi.responses import JSONResponse, RedirectResponse, Response
 from gateway.callers import Authenticate
 from gateway.errors import Refusal
 from gateway.principals import ApiKeys
-from gateway.sessions import Sessions
+from gateway.sessions import Session, Sessions
 from gateway.settings import Settings
 from gateway.witness import Witness
 
@@ -25,6 +25,7 @@ def router(
         session = await sessions.of(request.scope)
         if session is None:
             return _json({"signedIn": False})
+        witness.seen(session, request.scope)
         claims = session.claims()
         caller = await authenticate(session.access_token)
         return _json(
@@ -39,6 +40,7 @@ def router(
                 "scope": caller.scope.value,
                 "locale": claims.get("locale") or "zh-CN",
                 "csrf": session.csrf,
+                "session": f"sessions/{session.id}" if session.id else "",
             }
         )
 
@@ -52,7 +54,7 @@ def router(
         target = return_to if local else "/"
         back, known = (
             f"{_base(request, settings)}/session/callback",
-            await _signed_in(sessions, request.scope),
+            await _found(sessions, request.scope) is not None,
         )
         url, cookies = await sessions.begin(target, back, step_up=known)
         return _redirect(url, cookies)
@@ -60,12 +62,14 @@ def router(
     @routes.get("/callback")
     async def callback(request: Request, code: str = "", state: str = "") -> Response:
         """The provider sends the browser here with a code."""
+        before = sessions.known(request.scope)
         try:
-            path, cookies, token = await sessions.complete(request.scope, code, state)
+            path, cookies, session = await sessions.complete(request.scope, code, state)
         except Refusal as refusal:
             witness.sign_in_refused("", refusal.reason, request.scope)
             raise
-        witness.signed_in(token, request.scope)
+        if session is not None:
+            witness.signed_in(session, before, request.scope)
         return _redirect(path, cookies)
 
     @routes.post("/sign-out")
@@ -75,7 +79,7 @@ def router(
         session = await sessions.of(request.scope)
         response.raw_headers.extend(await sessions.end(request.scope))
         if session is not None:
-            witness.signed_out(session.access_token, request.scope)
+            witness.signed_out(session, request.scope)
         return response
 
     @routes.get("/jwks")
@@ -86,12 +90,12 @@ def router(
     return routes
 
 
-async def _signed_in(sessions: Sessions, scope: Any) -> bool:
+async def _found(sessions: Sessions, scope: Any) -> Session | None:
     try:
-        return await sessions.of(scope) is not None
+        return await sessions.of(scope)
     except Refusal:
         # What has run out, or was ended by others, is no session.
-        return False
+        return None
 
 
 def _base(request: Request, settings: Settings) -> str:

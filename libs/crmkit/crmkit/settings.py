@@ -2,6 +2,7 @@
 
 from base64 import urlsafe_b64decode
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -39,6 +40,8 @@ class Settings(BaseSettings):
     keycloak_realm: str = "guanxi"
     keycloak_admin_client: str = "guanxi-admin"
     keycloak_admin_secret: str = Field(default="", repr=False)
+    # Of two sessions of a person on computers, or two on telephones, one ends: the oldest, or the one that comes.
+    session_limit: Literal["END_OLDEST", "REFUSE"] = "END_OLDEST"
     # How workspace sends mail and reads the answers to invitations: smtp://user:password@host:port, imap://….
     smtp_url: str = Field(default="", repr=False)
     imap_url: str = Field(default="", repr=False)

@@ -72,7 +72,10 @@ async def on_bulk_cancelled(event: Fact, call: Call) -> None:
 
 
 async def bring_in(run: Run) -> None:
-    """Tries every row, then writes them; a row with errors keeps all out unless the job says to skip such."""
+    """Tries every row, then writes them; a row with errors keeps all out.
+
+    Where the job says to skip such rows there is nothing to try before: each is written or noted as it comes.
+    """
     if run.phase == "ENDED":
         return
     model = model_of(run)
@@ -82,7 +85,7 @@ async def bring_in(run: Run) -> None:
     for phase in ("", "WRITE"):
         if run.phase != phase:
             continue
-        writes = phase == "WRITE"
+        writes = phase == "WRITE" or (skip_errors and run.spec["mode"] == "IMPORT")
         async with opened(run, encoding) as sheet:
             plan = _Plan(model, run, sheet)
             await skip_rows(sheet, run.position)

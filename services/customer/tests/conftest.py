@@ -58,6 +58,18 @@ class World:
     def __getattr__(self, name: str) -> Service:
         return self.services[name]
 
+    def held_up(self, name: str) -> Callable[[], Awaitable[bool]]:
+        """Asks whether the service waits for a row that somebody else holds."""
+
+        async def look() -> bool:
+            async with self.services[name].running.sessions() as session:
+                waits = "wait_event_type = 'Lock' AND datname = current_database()"
+                return bool(
+                    await session.scalar(text(f"SELECT count(*) FROM pg_stat_activity WHERE {waits}"))
+                )
+
+        return look
+
     async def killed(self, name: str) -> None:
         """Ends the work of a service between any two statements: what it had not committed is lost."""
         running = self.services[name].running

@@ -243,7 +243,7 @@ async def test_services_killed_in_the_middle_end_as_if_nothing_had_happened(worl
             await getattr(world.customer.admin, verb)(name=merge.name, requestId=uuid4().hex)
             for name, table in tables.items():
                 if table:
-                    await world.customer.eventually(held_up(world.services[name]), 60)
+                    await world.customer.eventually(world.held_up(name), 60)
                     await world.killed(name)
         for name in tables:
             await world.started(name)
@@ -257,17 +257,6 @@ async def test_services_killed_in_the_middle_end_as_if_nothing_had_happened(worl
             assert await world.refers(goes["account"].partition("/")[2]) <= SPEAK_OF_IT
         assert not done.left
     assert not difference(before, await world.contents())
-
-
-def held_up(service: Service) -> Any:
-    """Asks whether the service waits for a row that somebody else holds."""
-
-    async def look() -> bool:
-        async with service.running.sessions() as session:
-            waits = "wait_event_type = 'Lock' AND datname = current_database()"
-            return bool(await session.scalar(text(f"SELECT count(*) FROM pg_stat_activity WHERE {waits}")))
-
-    return look
 
 
 async def test_a_customer_of_a_pool_is_its_owners_after_the_merge_and_the_pools_again(world: Any) -> None:

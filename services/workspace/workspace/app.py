@@ -18,7 +18,12 @@ def app() -> App:
     return App(
         name="workspace",
         serves=WorkspaceService(),
-        consumes=[*CONSUMERS, identity.on_organisation_changed, filing.on_customer_changed],
+        consumes=[
+            *CONSUMERS,
+            identity.on_organisation_changed,
+            identity.on_session_ended,
+            filing.on_customer_changed,
+        ],
         schedules=SCHEDULES,
         tables=Base.metadata,
         migrations=Path(__file__).parent.parent / "migrations",

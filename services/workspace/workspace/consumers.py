@@ -19,7 +19,7 @@ from google.protobuf.json_format import MessageToDict
 from google.protobuf.timestamp_pb2 import Timestamp
 from sqlalchemy import select
 
-from workspace import exporting, invitations, publishing, rules, visits
+from workspace import exporting, invitations, publishing, rules, signed_in, visits
 from workspace.alerts import raise_alert
 from workspace.asking import ask
 from workspace.model import attendance, audit, audit_tally, audit_told, known_record, usage_facts, work_record
@@ -38,6 +38,7 @@ from workspace.model.task import LIVE, Task, live_of
 from workspace.notices import NOTICES, OVER, TODOS, over
 from workspace.telling import Manner, alike, notify, reader_of
 
+SEEN = "crm.gateway.v1.SessionsSeen"
 # What a task says whose interaction is gone.
 GONE = "（所属的跟进记录已删除）"
 
@@ -49,8 +50,9 @@ GONE = "（所属的跟进记录已删除）"
     "crm.gateway.v1.>",
 )
 async def on_anything_happened(events: list[Fact], call: Call) -> None:
-    """Every change and every fact of the gateway stands in the audit, once."""
-    await audit.append(events, call)
+    """Every change and every fact of the gateway stands in the audit, once; that a session goes on is none."""
+    if told := [event for event in events if event.subject != SEEN]:
+        await audit.append(told, call)
 
 
 @listens("crm.*.v1.ResourceChanged", "crm.gateway.v1.SignedIn")
@@ -81,6 +83,27 @@ async def on_signed_in(event: Fact, call: Call) -> None:
     )
     if person is not None and person.state != "OFFBOARDED":
         await person.in_groups(event.payload.get("groups", []), call)
+
+
+@listens("crm.gateway.v1.SignedIn")
+async def on_session_opened(event: Fact, call: Call) -> None:
+    """Sessions are listed; one too many of its kind ends, and what looks borrowed is told."""
+    await signed_in.gone(str(event.payload.get("replaces", "")), call)
+    if told := signed_in.Seen.read(event.payload.get("session", {})):
+        await signed_in.opened(told, call)
+
+
+@listens(SEEN)
+async def on_sessions_seen(event: Fact, call: Call) -> None:
+    """Sessions go on."""
+    told = map(signed_in.Seen.read, event.payload.get("sessions", []))
+    await signed_in.seen([one for one in told if one is not None], call)
+
+
+@listens("crm.gateway.v1.SignedOut")
+async def on_signed_out(event: Fact, call: Call) -> None:
+    """A session was ended by the person."""
+    await signed_in.gone(str(event.payload.get("session", "")), call)
 
 
 @listens("crm.*.v1.ResourceChanged", "crm.gateway.v1.SignedIn")
@@ -527,6 +550,9 @@ async def on_calendar_event_cancelled(event: events.CalendarEventCancelled, call
 
 CONSUMERS = [
     on_signed_in,
+    on_session_opened,
+    on_sessions_seen,
+    on_signed_out,
     on_emergency_account_used,
     on_visit_planned,
     on_callback_scheduled,

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, cast
+from urllib.parse import quote
 from uuid import UUID
 
 import structlog
@@ -32,10 +33,12 @@ from sqlalchemy import func, select
 from workspace.model.department import Department
 from workspace.model.employee import Employee
 from workspace.model.role import Role
+from workspace.model.session import Session
 from workspace.permissions import expand
 
 RUN = "SynchroniseIdentity"
 GROUPS = "ReadIdentityGroups"
+SESSION = "EndIdentitySession"
 API_CLIENT = "crm-api"
 PAGE = 500
 
@@ -60,6 +63,30 @@ async def queue(name: str, call: Call, *, end_sessions: bool = False, gone: str 
     if call.running.settings.keycloak_url:
         spec = {"endSessions": end_sessions, "gone": gone}
         await runs.start(call, RUN, name, spec, requester="system/workspace")
+
+
+@listens("crm.workspace.v1.ResourceChanged.sessions")
+async def on_session_ended(event: Fact, call: Call) -> None:
+    """What was ended here ends at the provider too; who signs out has ended it there already."""
+    resource: dict[str, Any] = event.payload.get("resource", {})
+    ended = resource.get("state") == "ENDED" and resource.get("endReason") != "SIGNED_OUT"
+    if call.running.settings.keycloak_url and ended and event.payload["action"] != "DELETED":
+        await runs.start(call, SESSION, str(event.payload["name"]), {}, requester="system/workspace")
+
+
+async def end_session(run: Run) -> None:
+    """Ends one session in Keycloak, if it is still there."""
+    async with run.running.system_call(SESSION, None) as call:
+        row = await call.find(Session, Session.id == UUID(run.about.partition("/")[2]))
+        provider_id = row.provider_id if row is not None else ""
+    if provider_id:
+        async with Keycloak.at(run.running.settings) as keycloak:
+            await keycloak.end_session(provider_id)
+
+
+async def fail_session(run: Run, problem: Problem, call: Call) -> None:
+    """The gateway refuses the session in any case."""
+    log.warning("a session could not be ended at the provider", reason=problem.reason)
 
 
 async def queue_unfinished(call: Call) -> None:
@@ -150,7 +177,11 @@ async def fail_groups(run: Run, problem: Problem, call: Call) -> None:
     log.warning("groups could not be read", reason=problem.reason)
 
 
-RUNS = {RUN: Kind(synchronise, fail), GROUPS: Kind(read_groups, fail_groups)}
+RUNS = {
+    RUN: Kind(synchronise, fail),
+    GROUPS: Kind(read_groups, fail_groups),
+    SESSION: Kind(end_session, fail_session),
+}
 
 
 @dataclass(frozen=True)
@@ -282,6 +313,14 @@ class Keycloak:
         for user in await self.admin.a_get_users({"username": username, "exact": True}):
             if (user.get("attributes") or {}).get("employee") == [employee]:
                 await self.admin.a_delete_user(user["id"])
+
+    async def end_session(self, provider_id: str) -> None:
+        """Ends a session; one that is not there any more has ended."""
+        connection = self.admin.connection
+        path = f"admin/realms/{connection.realm_name}/sessions/{quote(provider_id, safe='')}"
+        answer = await connection.a_raw_delete(path)
+        if answer.status_code not in (204, 404):
+            raise KeycloakError("the session was not ended", response_code=answer.status_code)
 
     async def members(self, group: str) -> list[str]:
         """The user names of a group, by its path, or of a realm role; none where it is not there."""

@@ -23,6 +23,7 @@ from workspace import (
     replies,
     rules,
     seals,
+    signed_in,
     using,
 )
 from workspace.asking import climb_ladders, return_delegated
@@ -48,6 +49,12 @@ async def expire_keys(as_of: datetime, call: Call) -> None:
     over = select(ApiKey).where(ApiKey.state == "ACTIVE", ApiKey.expire_time < as_of)
     for key in list(await call.db.scalars(over.with_for_update(skip_locked=True).limit(500))):
         key.state = "EXPIRED"
+
+
+@every("10m", collapse=True)
+async def expire_sessions(as_of: datetime, call: Call) -> None:
+    """Sessions that nobody uses any more say so."""
+    await signed_in.expire(as_of, call)
 
 
 @every("1d", collapse=True)
@@ -184,5 +191,6 @@ SCHEDULES = [
     reconcile_configuration,
     reconcile_identity,
     expire_keys,
+    expire_sessions,
     make_audit_months,
 ]

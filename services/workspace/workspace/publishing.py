@@ -6,7 +6,7 @@ do no harm. A reconciliation compares bucket and tables and mends what differs.
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC
+from datetime import UTC, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -15,7 +15,7 @@ from crmkit.amounts import plain
 from crmkit.call import Call
 from crmkit.company import today
 from crmkit.resource import Resource, parse_name
-from sqlalchemy import Text, cast, select
+from sqlalchemy import Text, cast, select, true
 
 from workspace.model.api_key import ApiKey
 from workspace.model.currency_rate import CurrencyRate
@@ -26,6 +26,10 @@ from workspace.model.employee import Employee
 from workspace.model.number_rule import NumberRule
 from workspace.model.policy import ApprovalPolicy
 from workspace.model.role import Role, level
+from workspace.model.session import Session
+
+# Longer than the gateway keeps any session.
+REMEMBERED = timedelta(hours=11)
 
 Value = Callable[[Sequence[Any], Call], Awaitable[dict[str, Any] | None]]
 
@@ -38,6 +42,8 @@ class Family:
     model: type[Resource]
     group: str
     value: Value
+    # Which rows can have an entry at all, where that is few of them.
+    which: Callable[[Call], Any] = lambda call: true()
 
     def key(self, group: Any) -> str:
         """The entry's key."""
@@ -82,7 +88,7 @@ async def reconcile(call: Call) -> int:
     for family in FAMILIES:
         column: Any = getattr(family.model, family.group)
         groups: dict[Any, list[Any]] = {}
-        for row in await call.db.scalars(select(family.model).order_by(column)):
+        for row in await call.db.scalars(select(family.model).where(family.which(call)).order_by(column)):
             groups.setdefault(getattr(row, family.group), []).append(row)
         for group, rows in groups.items():
             value = await family.value(rows, call)
@@ -257,6 +263,13 @@ async def _policy(rows: Sequence[ApprovalPolicy], call: Call) -> dict[str, Any] 
     return policy.entry()
 
 
+async def _session(rows: Sequence[Session], call: Call) -> dict[str, Any] | None:
+    """Why a session counts no more, as long as a browser may still come with it."""
+    session = rows[0]
+    lately = session.end_time is not None and session.end_time > call.now - REMEMBERED
+    return {"reason": session.end_reason} if session.state == "ENDED" and lately else None
+
+
 async def _key(rows: Sequence[ApiKey], call: Call) -> dict[str, Any]:
     """What the gateway checks a key against, under the id in the key itself."""
     key = rows[0]
@@ -312,5 +325,9 @@ FAMILIES = (
     Family("approvalPolicy.", ApprovalPolicy, "id", _policy),
     _KEY_BY_ID,
     _KEY_BY_NAME,
-)
+    Family(
+        "session.", Session, "id", _session,
+        lambda call: (Session.state == "ENDED") & (Session.end_time > call.now - REMEMBERED),
+    ),
+)  # fmt: skip
 COLLECTIONS = frozenset(family.model.described.collection for family in FAMILIES)

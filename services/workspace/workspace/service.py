@@ -25,13 +25,14 @@ from workspace.model.department import Department, tree_at
 from workspace.model.dictionary import Dictionary
 from workspace.model.employee import Employee, simulate
 from workspace.model.file import File
-from workspace.model.known_record import belongings
+from workspace.model.known_record import left_over
 from workspace.model.number_rule import NumberRule
 from workspace.model.role import Role
 from workspace.model.work import SavedView
 from workspace.notice_methods import NoticeMethods
 from workspace.plan_methods import PlanMethods
 from workspace.reshaping import reshape
+from workspace.session_methods import SessionMethods
 from workspace.share_methods import ShareMethods
 from workspace.task_methods import TaskMethods
 from workspace.usage_methods import UsageMethods
@@ -49,6 +50,7 @@ class WorkspaceService(
     ExportMethods,
     UsageMethods,
     ShareMethods,
+    SessionMethods,
 ):
     """Organisation, permission, approval, collaboration and audit."""
 
@@ -122,7 +124,7 @@ class WorkspaceService(
             pb.CountEmployeeBelongingsResponse.Count(
                 collection=described.collection, label=described.rule.label, count=count
             )
-            for described, count in await belongings(employee.name, call)
+            for described, count in await left_over(employee.name, call)
         ]
         return pb.CountEmployeeBelongingsResponse(counts=counts, total=sum(one.count for one in counts))
 

@@ -94,7 +94,7 @@ interface Conventions {
 export const context = {
   csrf: "",
   locale: "zh-CN",
-  onSignedOut: (): void => undefined,
+  onSignedOut: (_: ApiError): void => undefined,
   message: (reason: string) => reason,
 };
 
@@ -110,8 +110,9 @@ const conventions: Middleware = {
   },
   async onResponse({ response }) {
     if (response.ok) return response;
-    if (response.status === 401) context.onSignedOut();
-    throw readError(response.status, await response.json().catch(() => null), context.message);
+    const error = readError(response.status, await response.json().catch(() => null), context.message);
+    if (error.status === 401) context.onSignedOut(error);
+    throw error;
   },
   onError({ error }) {
     if (error instanceof ApiError || (error instanceof DOMException && error.name === "AbortError")) return;
@@ -283,8 +284,9 @@ export async function request(path: string, init: RequestInit = {}): Promise<Res
     throw new ApiError(0, "UNREACHABLE", context.message("UNREACHABLE"));
   });
   if (response.ok) return response;
-  if (response.status === 401 && path !== "/session") context.onSignedOut();
-  throw readError(response.status, await response.json().catch(() => null), context.message);
+  const error = readError(response.status, await response.json().catch(() => null), context.message);
+  if (error.status === 401 && path !== "/session") context.onSignedOut(error);
+  throw error;
 }
 
 const recordsOf = (data: Json, collection: string) =>

@@ -1,6 +1,7 @@
 import { queryOptions } from "@tanstack/react-query";
 import { context, request } from "./client";
 import { ApiError } from "./errors";
+import { wipes } from "./wipe";
 
 export interface Session {
   employee: string;
@@ -11,6 +12,8 @@ export interface Session {
   scope: string;
   locale: string;
   csrf: string;
+  /** The name of this session among those of the person. */
+  session: string;
 }
 
 /** Null where nobody is signed in. */
@@ -30,9 +33,13 @@ export const sessionQuery = queryOptions({
         scope: body.scope ?? "OWN",
         locale: body.locale ?? "",
         csrf: body.csrf ?? "",
+        session: body.session ?? "",
       };
     } catch (error) {
-      if (error instanceof ApiError && error.status === 401) return null;
+      if (error instanceof ApiError && error.status === 401) {
+        if (wipes(error.reason)) context.onSignedOut(error);
+        return null;
+      }
       throw error;
     }
   },

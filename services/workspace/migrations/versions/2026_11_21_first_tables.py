@@ -954,6 +954,47 @@ def upgrade() -> None:
         unique=False,
     )
     op.create_table(
+        "devices",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("display_name", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("kind", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("address", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("seen_time", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("state", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("device_key", sa.Text(), nullable=False),
+        sa.Column("number", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("owner", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("department", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column(
+            "collaborators", postgresql.ARRAY(sa.Text()), server_default=sa.text("'{}'"), nullable=False
+        ),
+        sa.Column("pending_approval", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("create_time", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("update_time", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("creator", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column(
+            "custom", postgresql.JSONB(astext_type=sa.Text()), server_default=sa.text("'{}'"), nullable=False
+        ),
+        sa.Column("version", sa.Integer(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("devices_pkey")),
+    )
+    op.create_index(
+        "devices_department_update_time_index",
+        "devices",
+        ["department", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index("devices_key_key", "devices", ["owner", "device_key"], unique=True)
+    op.create_index(
+        "devices_owner_update_time_index",
+        "devices",
+        ["owner", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "devices_update_time_index", "devices", [sa.literal_column("update_time DESC"), "id"], unique=False
+    )
+    op.create_table(
         "dictionaries",
         sa.Column("id", sa.Uuid(), nullable=False),
         sa.Column("key", sa.Text(), server_default=sa.text("''"), nullable=False),
@@ -2032,6 +2073,73 @@ def upgrade() -> None:
         "saved_views",
         [sa.literal_column("update_time DESC"), "id"],
         unique=False,
+    )
+    op.create_table(
+        "sessions",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("display_name", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("device", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("kind", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("address", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("begin_time", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("seen_time", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("end_time", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("end_reason", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("state", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("provider_id", sa.Text(), nullable=False),
+        sa.Column("number", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("owner", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("department", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column(
+            "collaborators", postgresql.ARRAY(sa.Text()), server_default=sa.text("'{}'"), nullable=False
+        ),
+        sa.Column("pending_approval", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("create_time", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("update_time", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("creator", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column(
+            "custom", postgresql.JSONB(astext_type=sa.Text()), server_default=sa.text("'{}'"), nullable=False
+        ),
+        sa.Column("version", sa.Integer(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("sessions_pkey")),
+    )
+    op.create_index(
+        "sessions_department_update_time_index",
+        "sessions",
+        ["department", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "sessions_device_index",
+        "sessions",
+        ["device", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "sessions_ended_index",
+        "sessions",
+        ["end_time"],
+        unique=False,
+        postgresql_where=sa.text("state = 'ENDED'"),
+    )
+    op.create_index(
+        "sessions_open_index", "sessions", ["owner"], unique=False, postgresql_where=sa.text("state = 'OPEN'")
+    )
+    op.create_index(
+        "sessions_owner_update_time_index",
+        "sessions",
+        ["owner", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "sessions_seen_index",
+        "sessions",
+        ["seen_time"],
+        unique=False,
+        postgresql_where=sa.text("state = 'OPEN'"),
+    )
+    op.create_index(
+        "sessions_update_time_index", "sessions", [sa.literal_column("update_time DESC"), "id"], unique=False
     )
     op.create_table(
         "tasks",
@@ -3853,6 +3961,14 @@ def downgrade() -> None:
     op.drop_index("tasks_links_index", table_name="tasks", postgresql_using="gin")
     op.drop_index("tasks_department_update_time_index", table_name="tasks")
     op.drop_table("tasks")
+    op.drop_index("sessions_update_time_index", table_name="sessions")
+    op.drop_index("sessions_seen_index", table_name="sessions", postgresql_where=sa.text("state = 'OPEN'"))
+    op.drop_index("sessions_owner_update_time_index", table_name="sessions")
+    op.drop_index("sessions_open_index", table_name="sessions", postgresql_where=sa.text("state = 'OPEN'"))
+    op.drop_index("sessions_ended_index", table_name="sessions", postgresql_where=sa.text("state = 'ENDED'"))
+    op.drop_index("sessions_device_index", table_name="sessions")
+    op.drop_index("sessions_department_update_time_index", table_name="sessions")
+    op.drop_table("sessions")
     op.drop_index("saved_views_update_time_index", table_name="saved_views")
     op.drop_index("saved_views_owner_update_time_index", table_name="saved_views")
     op.drop_index("saved_views_department_update_time_index", table_name="saved_views")
@@ -4003,6 +4119,11 @@ def downgrade() -> None:
     op.drop_index("dictionaries_update_time_index", table_name="dictionaries")
     op.drop_index("dictionaries_key_key", table_name="dictionaries")
     op.drop_table("dictionaries")
+    op.drop_index("devices_update_time_index", table_name="devices")
+    op.drop_index("devices_owner_update_time_index", table_name="devices")
+    op.drop_index("devices_key_key", table_name="devices")
+    op.drop_index("devices_department_update_time_index", table_name="devices")
+    op.drop_table("devices")
     op.drop_index("departments_update_time_index", table_name="departments")
     op.drop_index(
         "departments_sibling_key", table_name="departments", postgresql_where=sa.text("state = 'ACTIVE'")

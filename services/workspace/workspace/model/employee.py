@@ -21,6 +21,7 @@ from workspace.exceeding import check_given
 from workspace.model.base import Base
 from workspace.model.department import Department
 from workspace.model.role import Role
+from workspace.model.session import Session, end_all
 from workspace.permissions import ADMINISTRATION, check_known, expand
 
 USERNAME = re.compile(r"[a-z0-9][a-z0-9._@-]*")
@@ -212,13 +213,15 @@ class Employee(Resource, Base):
         """Takes access away."""
         self.check_state("ACTIVE", "INVITED")
         self.state, self.state_reason = "FROZEN", check_reason(reason)
+        await end_all([Session.owner == self.name], "ACCESS_LOST", call)
         await check_administrator_left(call)
         call.emit(events.EmployeeFrozen, employee=self, time=call.now)
 
-    def end_sessions(self, call: Call) -> None:
+    async def end_sessions(self, call: Call) -> None:
         """Ends what the person has open: tokens of before count no more, sessions are not renewed."""
         self.check_state("ACTIVE")
         self.sessions_end_time = call.now
+        await end_all([Session.owner == self.name], "ENDED_BY_HAND", call)
 
     def unfreeze(self) -> None:
         """Gives it back."""
@@ -249,6 +252,7 @@ class Employee(Resource, Base):
             if found is None or found.state != "ACTIVE":
                 raise FailedPrecondition("EMPLOYEE_INACTIVE")
         self.state, self.successor, self.leave_time = "OFFBOARDED", successor, call.now
+        await end_all([Session.owner == self.name], "ACCESS_LOST", call)
         await check_administrator_left(call)
         call.emit(
             events.EmployeeOffboarded,

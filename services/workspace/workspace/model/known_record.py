@@ -16,6 +16,7 @@ from crmkit.catalog import resources
 from crmkit.describe import Described
 from crmkit.driver import driver
 from crmkit.events import Fact
+from crmkit.handing import OVER
 from sqlalchemy import Boolean, DateTime, Index, Integer, Text, func, select, text, update
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
@@ -24,6 +25,12 @@ from workspace.model.base import Base
 
 # What comes by the million and has no day of its own that somebody could be reminded of.
 UNWATCHED = frozenset({"interactions", "notifications", "auditEntries", "calendarFeeds"})
+# Models that say `handed_over = False`: decisions, plans, figures and means of access of the person alone.
+STAY = frozenset([
+    "apiKeys", "appraisals", "approvals", "bulkJobs", "commissionStatements", "devices", "forecasts", "imports",
+    "interactions", "sessions", "targets", "territoryMoves", "transferItems", "transfers", "usageFindings", "workPlans",
+    "workSummaries",
+])  # fmt: skip
 LONGEST_VALUE = 300
 
 
@@ -124,6 +131,22 @@ async def belongings(person: str, call: Call) -> list[tuple[Described, int]]:
     found = [(described_as(name), count) for name, count in counted]
     left = [(one, count) for one, count in found if one is not None and one.scope == "OWNED"]
     return sorted(left, key=lambda pair: (-pair[1], pair[0].collection))
+
+
+async def left_over(person: str, call: Call) -> list[tuple[Described, int]]:
+    """The same of what somebody else can go on with: work that is open, and neither what was done nor what was said."""
+    collection = func.split_part(KnownRecord.name, "/", 1)
+    state = func.coalesce(KnownRecord.record["state"].astext, "")
+    owned = (KnownRecord.scope["owner"].astext == person, ~KnownRecord.deleted, state.not_in(OVER))
+    counted = await call.db.execute(
+        select(collection, func.count()).where(*owned).group_by(collection).order_by(collection)
+    )
+    found = [(described_as(name), count) for name, count in counted if name not in STAY]
+    left = [(one, count) for one, count in found if one is not None and one.scope == "OWNED"]
+    open_ones = [
+        (one, count) for one, count in left if (field := one.fields.get("state")) and field.enum_numbers
+    ]
+    return sorted(open_ones, key=lambda pair: (-pair[1], pair[0].collection))
 
 
 async def records(names: Sequence[str], call: Call) -> dict[str, KnownRecord]:

@@ -1,9 +1,12 @@
 import { useQuery } from "@tanstack/react-query";
 import { useState } from "react";
+import { Link } from "react-router";
 import type { Schema } from "@/api/schema";
 import { may } from "@/api/session";
 import { useText } from "@/i18n";
+import { KeysOf, SessionsOf } from "@/kit/access-of";
 import { formatInstant } from "@/kit/dates";
+import { encodeFilter } from "@/kit/filter";
 import { GenericRecord } from "@/kit/generic-record";
 import { gotQuery } from "@/kit/got";
 import { PlainTable } from "@/kit/plain-table";
@@ -12,6 +15,7 @@ import { SearchField } from "@/kit/search-field";
 import { Empty, Loaded } from "@/kit/states";
 import { useSuggestions } from "@/kit/suggestions";
 
+type Owned = Schema<"workspace.CountEmployeeBelongingsResponse">;
 type Held = Schema<"workspace.ListEmployeePermissionsResponse">;
 
 /** A person; who answers for roles sees beside it what the person may do now. */
@@ -22,12 +26,71 @@ export function EmployeePage({ name }: { name: string }) {
     <GenericRecord
       resource={useResource("employees")}
       name={name}
-      more={() =>
-        may(session, "workspace.roles.explain")
+      more={() => [
+        ...(may(session, "workspace.roles.explain")
           ? [{ key: "rights", label: t("rights.title"), content: <Rights name={name} /> }]
-          : []
-      }
+          : []),
+        ...(may(session, "workspace.employees.endSessions")
+          ? [{ key: "sessions", label: t("sessions.of"), content: <SessionsOf person={name} /> }]
+          : []),
+        ...(may(session, "workspace.apiKeys.read")
+          ? [{ key: "keys", label: t("page.keys"), content: <KeysOf person={name} /> }]
+          : []),
+        ...(may(session, "workspace.employees.offboard")
+          ? [{ key: "belongings", label: t("belongings.title"), content: <Belongings name={name} /> }]
+          : []),
+      ]}
     />
+  );
+}
+
+/** What the person owns, by collection: what is left to hand over. */
+function Belongings({ name }: { name: string }) {
+  const { t, plural } = useText();
+  const catalogue = useCatalogue();
+  const owned = useQuery(gotQuery<Owned>(["record", name, "belongings"], `/v1/${name}:belongings`));
+  return (
+    <section className="card card-body stack">
+      <Loaded query={owned}>
+        {(answer: Owned) =>
+          (answer.counts ?? []).length === 0 ? (
+            <Empty title={t("belongings.none")} />
+          ) : (
+            <>
+              <p className="faint" role="status">
+                {t("belongings.total", { count: answer.total ?? 0 })}
+              </p>
+              <PlainTable
+                caption={t("belongings.title")}
+                rows={answer.counts ?? []}
+                keyOf={({ collection }) => collection ?? ""}
+                columns={[
+                  {
+                    key: "what",
+                    title: t("belongings.what"),
+                    row: true,
+                    cell: ({ collection }) => {
+                      const resource = catalogue.find(collection ?? "");
+                      const filter = encodeFilter({
+                        groups: [[{ field: "owner", operator: "is", value: name }]],
+                      });
+                      return resource ? (
+                        <Link to={`/${collection}?filter=${encodeURIComponent(filter)}`}>
+                          {plural(resource.label)}
+                        </Link>
+                      ) : (
+                        collection
+                      );
+                    },
+                  },
+                  { key: "count", title: t("belongings.count"), number: true, cell: ({ count }) => count },
+                ]}
+              />
+            </>
+          )
+        }
+      </Loaded>
+    </section>
   );
 }
 

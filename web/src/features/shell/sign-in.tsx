@@ -2,9 +2,13 @@ import { signInUrl } from "@/api/session";
 import { useText } from "@/i18n";
 import { LanguageSwitch } from "@/kit/language-switch";
 
+/** Why the person was sent here. */
+const ENDED = ["EMPLOYEE_FROZEN", "SESSION_ENDED", "DEVICE_REVOKED"] as const;
+
 export function SignInPage() {
   const { t } = useText();
-  const here = location.pathname + location.search;
+  const ended = ENDED.find((reason) => location.search === `?ended=${reason}`);
+  const here = ended ? import.meta.env.BASE_URL : location.pathname + location.search;
   return (
     <div className="signin">
       <div className="signin-art">
@@ -41,6 +45,11 @@ export function SignInPage() {
         </div>
         <img src={`${import.meta.env.BASE_URL}icon.svg`} alt="" />
         <h1>{t("app.name")}</h1>
+        {ended && (
+          <p className="note note-info" role="status">
+            {t(`session.${ended}`)}
+          </p>
+        )}
         <p className="faint">{t("session.text")}</p>
         <a className="button button-primary" href={signInUrl(here)}>
           {t("session.signIn")}

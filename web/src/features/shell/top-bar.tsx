@@ -8,7 +8,7 @@ import {
   SunOutlined,
 } from "@ant-design/icons";
 import { useQuery } from "@tanstack/react-query";
-import { Link } from "react-router";
+import { Link, useNavigate } from "react-router";
 import { may, signOut } from "@/api/session";
 import { useText } from "@/i18n";
 import { send } from "@/kit/commands";
@@ -27,6 +27,7 @@ export function TopBar() {
   const catalogue = useCatalogue();
   const session = useSession();
   const { theme } = useTheme();
+  const navigate = useNavigate();
 
   const switchTheme = () => setTheme(theme === "dark" ? "light" : "dark");
 
@@ -94,6 +95,9 @@ export function TopBar() {
         className="me"
         items={[
           { key: "theme", label: theme === "dark" ? t("menu.light") : t("menu.dark"), run: switchTheme },
+          ...(catalogue.find("sessions")
+            ? [{ key: "sessions", label: t("sessions.mine"), run: () => void navigate("/my-sessions") }]
+            : []),
           {
             key: "out",
             label: t("session.signOut"),
