@@ -13,7 +13,7 @@ import pytest
 from local_platform.launcher import Platform, Running
 from local_platform.layout import STATE
 from local_platform.secret import Secrets
-from local_platform.signin import sign_in
+from local_platform.signin import open_session, sign_in
 
 from tests.e2e.people import Person
 
@@ -84,3 +84,18 @@ def person(platform: Running, tmp_path_factory: pytest.TempPathFactory) -> Itera
             return Person(http, lambda: tokens.of(username), locale)
 
         yield signed_in
+
+
+@pytest.fixture
+def menu(platform: Running, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], set[str]]]:
+    """What the web client makes the menu of for the service agent: the permissions of a browser's session."""
+    state = next(tmp_path_factory.getbasetemp().glob("platform*"), STATE)
+    opened = open_session(platform.url, "agent", Secrets(state / "secrets.json"))
+    with httpx.Client(base_url=platform.url, timeout=15, cookies=asyncio.run(opened)) as browser:
+
+        def permissions() -> set[str]:
+            session = browser.get("/session").json()
+            assert session["signedIn"]
+            return set(session["permissions"])
+
+        yield permissions

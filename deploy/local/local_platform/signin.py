@@ -77,6 +77,24 @@ async def sign_in(
         )
 
 
+async def open_session(gateway: str, username: str, keys: Secrets | None = None) -> dict[str, str]:
+    """Sign in at the gateway as a browser does, by its redirects; the cookies of the session."""
+    async with httpx.AsyncClient(timeout=30) as browser:
+        begun = await browser.get(f"{gateway}/session/sign-in")
+        kept = {cookie.name: cookie.value or "" for cookie in browser.cookies.jar}
+        page = await browser.get(begun.headers["location"])
+        page.raise_for_status()
+        for cookie in browser.cookies.jar:
+            cookie.secure = False
+        answer = await _fill_in(browser, page, username, keys or Secrets())
+        back = answer.headers.get("location", "")
+        if not back.startswith(gateway):
+            raise ValueError(f"{username} could not sign in: status {answer.status_code}")
+    async with httpx.AsyncClient(timeout=30, cookies=kept) as browser:
+        await browser.get(back)
+        return {cookie.name: cookie.value or "" for cookie in browser.cookies.jar}
+
+
 async def _fill_in(
     browser: httpx.AsyncClient, page: httpx.Response, username: str, keys: Secrets
 ) -> httpx.Response:
