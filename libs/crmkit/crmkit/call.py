@@ -179,6 +179,15 @@ class Call:
         async with self.everybody():
             return (await self.db.scalars(statement)).one_or_none()
 
+    async def named(self, model: type[R], name: str, *, lock: bool = False) -> R | None:
+        """The row of that name, whoever may see it; None where there is none, or it is the name of something else."""
+        collection, _, key = name.partition("/")
+        try:
+            known = collection == model.described.collection and UUID(key)
+        except ValueError:
+            return None
+        return await self.find(model, model.id == known, lock=lock) if known else None
+
     async def page(self, model: type[R], request: Any, *conditions: ColumnElement[bool]) -> Page:
         """A page of what the caller may see, by the request's filter, order, search and token."""
         query = Query(request.filter, request.order_by, request.q)

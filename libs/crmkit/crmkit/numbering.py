@@ -101,8 +101,7 @@ class Counting:
 
 def gap_free(call: Call, described: Described) -> bool:
     """Whether the numbers of the collection have no gaps, by the live rule or the declared one."""
-    live: dict[str, Any] = call.config(f"numberRule.{described.collection}") or {}
-    return bool(live.get("gapFree", described.rule.gap_free))
+    return _rule(call, described, "").gap_free
 
 
 def _rule(call: Call, described: Described, department: str, row: Resource | None = None) -> Counting:
@@ -110,7 +109,7 @@ def _rule(call: Call, described: Described, department: str, row: Resource | Non
     entry = call.entry(department)
     pattern = live.get("pattern") or described.rule.number
     return Counting(
-        pattern, gap_free(call, described),
+        pattern, bool(live.get("gapFree", described.rule.gap_free)),
         live.get("reset", ""), int(live.get("start") or 1), entry.get("code") or NO_DEPARTMENT, call.now,
         ZoneInfo(live["timeZone"]) if live.get("timeZone") else ZONE,
         {name: str(getattr(row, name, "") or NO_DEPARTMENT) for name in chosen(pattern)},

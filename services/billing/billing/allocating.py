@@ -115,7 +115,7 @@ async def plan_of(name: str, call: Call) -> PaymentPlan | None:
     """The plan, locked; None where there is none."""
     if not name:
         return None
-    return await call.find(PaymentPlan, PaymentPlan.id == name.rpartition("/")[2], lock=True)
+    return await call.named(PaymentPlan, name, lock=True)
 
 
 async def _pay(payment: Payment, invoice: Invoice, wanted: Money | None, call: Call) -> Tied:

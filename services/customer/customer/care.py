@@ -76,7 +76,7 @@ async def miss_occurrences(call: Call) -> None:
     statement = select(CareOccurrence).where(CareOccurrence.state == "DUE", CareOccurrence.due_date <= over)
     for occurrence in await call.db.scalars(statement.with_for_update(skip_locked=True)):
         occurrence.state = "MISSED"
-        plan = await call.find(CarePlan, CarePlan.id == UUID(occurrence.plan.partition("/")[2]))
+        plan = await call.named(CarePlan, occurrence.plan)
         entry = call.entry(occurrence.owner)
         people = {occurrence.owner, plan.owner if plan else "", str(entry.get("superior") or "")} - {""}
         notice = common_pb2.NoticeRaised(
@@ -121,10 +121,8 @@ async def on_send_ended(event: Fact, call: Call) -> None:
     cause = str(event.payload.get("cause") or (event.payload.get("send") or {}).get("cause") or "")
     if not cause.startswith("careOccurrences/"):
         return
-    occurrence = await call.find(
-        CareOccurrence, CareOccurrence.id == UUID(cause.partition("/")[2]), lock=True
-    )
-    plan = occurrence and await call.find(CarePlan, CarePlan.id == UUID(occurrence.plan.partition("/")[2]))
+    occurrence = await call.named(CareOccurrence, cause, lock=True)
+    plan = occurrence and await call.named(CarePlan, occurrence.plan)
     if occurrence is None or plan is None:
         return
     if event.subject.endswith("SendStopped"):

@@ -140,7 +140,7 @@ async def _segment(account: Account, call: Call) -> str | None:
     """The segment whose customer it is; None for one that waits in a pool of the whole company."""
     if account.department or not account.pool:
         return call.running.directory.organisation.segment(account.department)
-    pool = await call.find(Pool, Pool.id == account.pool.rpartition("/")[2])
+    pool = await call.named(Pool, account.pool)
     return (pool.segment if pool else "") or None
 
 
@@ -311,7 +311,7 @@ async def _refusal(account: Account, hits: list[Hit], call: Call) -> AlreadyExis
             await again.add(template)
             name_parties(template, names, again)
         else:
-            found = await again.find(DuplicateCase, DuplicateCase.id == known.rpartition("/")[2], lock=True)
+            found = await again.named(DuplicateCase, known, lock=True)
             if found is not None:
                 found.candidate = typed
         await _note_check(told.actor, shown_to, again)

@@ -2,7 +2,6 @@
 
 from datetime import UTC, datetime
 from typing import Any
-from uuid import UUID
 
 from crm.customer.v1 import pb
 from crm.sales.v1 import events_pb2 as sales
@@ -137,6 +136,6 @@ async def _account(names: list[str], contacts: list[str], call: Call) -> Account
     """The account named first, else that of the contact named first."""
     name: Any = next((one for one in names if one.startswith("accounts/")), "")
     if not name and contacts:
-        contact = await call.find(Contact, Contact.id == UUID(contacts[0].partition("/")[2]))
+        contact = await call.named(Contact, contacts[0])
         name = contact.account if contact is not None else ""
-    return await call.find(Account, Account.id == UUID(name.partition("/")[2])) if name else None
+    return await call.named(Account, name)

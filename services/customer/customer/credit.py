@@ -79,7 +79,7 @@ async def check_register(profile: CreditProfile, request: Any, call: Call) -> No
     if request.status:
         profile.check(request.source or "MANUAL", request.status, request.evidence, call)
         return
-    account = await call.find(Account, Account.id == UUID(profile.account.partition("/")[2]))
+    account = await call.named(Account, profile.account)
     assert account is not None
     found = await _ask(account, call.running.settings)
     if found is None:

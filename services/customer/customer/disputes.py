@@ -262,7 +262,7 @@ async def _lead_case(lead: str, shadow: Account, hit: Hit, call: Call) -> None:
 
 async def _case_of(token: dict[str, Any], kind: str, call: Call) -> tuple[DuplicateCase, Account]:
     """The kept case of the token, or a new one; CASE_EXISTS where one is under way about the same customer."""
-    account = await call.find(Account, Account.id == token["account"].rpartition("/")[2])
+    account = await call.named(Account, token["account"])
     if account is None:
         raise NotFound()
     about = select(CaseParty.case).where(CaseParty.party == account.name)
@@ -421,7 +421,7 @@ async def _account(case: DuplicateCase, call: Call) -> Account:
 
 
 async def _load(name: str, call: Call) -> Account:
-    found = await call.find(Account, Account.id == name.rpartition("/")[2], lock=True)
+    found = await call.named(Account, name, lock=True)
     if found is None:
         raise NotFound()
     return found

@@ -88,7 +88,7 @@ class _Worth:
 
 async def follow(plan: AccountPlan, call: Call) -> None:
     """What a plan that begins, changes or ends means for its account: the tier, the sea and who works on it."""
-    account = await call.find(Account, Account.id == plan.account.rpartition("/")[2], lock=True)
+    account = await call.named(Account, plan.account, lock=True)
     if account is None or account.state == "MERGED":
         return
     await keep(account, call, plan.name)
@@ -120,7 +120,7 @@ async def look_back(plan: AccountPlan, findings: str, call: Call) -> Any:
     )
     worth = _Worth(own, day, call)
     money = sum([worth.of(row.amount, row.currency) for row in await call.db.execute(paid)], Decimal())
-    account = await call.find(Account, Account.id == plan.account.rpartition("/")[2])
+    account = await call.named(Account, plan.account)
     chart = await org_chart(account, call) if account is not None else None
     review = pb.AccountPlan.Review(
         employee=call.caller.employee, findings=findings, coverage_percent=chart.coverage_percent if chart else "",

@@ -398,7 +398,7 @@ async def _share_out(merge: Merge, survivor: Account, losers: Sequence[Account],
     if source.owner and source.owner != survivor.owner:
         await ownership.give(survivor, source.owner, change, call)
     elif source.pool and source.pool != survivor.pool:
-        pool = await call.find(Pool, Pool.id == source.pool.rpartition("/")[2])
+        pool = await call.named(Pool, source.pool)
         if pool is None:
             raise FailedPrecondition("POOL_NOT_ALLOWED")
         await ownership.put_into_pool(survivor, pool, change, call)
@@ -422,7 +422,7 @@ async def _restore_owner(survivor: Account, picture: MergeSnapshot, call: Call) 
             return [pb.Merge.Left(service="customer", name=survivor.name, field="owner", reason="CHANGED")]
         await ownership.give(survivor, before, change, call)
     else:
-        pool = await call.find(Pool, Pool.id == pool_before.rpartition("/")[2])
+        pool = await call.named(Pool, pool_before)
         if pool is None or pool.state != "OPEN":
             return [pb.Merge.Left(service="customer", name=survivor.name, field="pool", reason="CHANGED")]
         keep = bool(picture.before.get("collaborators"))
@@ -484,7 +484,7 @@ async def _pooled(account: Account, call: Call) -> dict[str, Any] | None:
 
 
 async def _back_to_pool(account: Account, pooled: dict[str, Any] | None, call: Call) -> None:
-    pool = await call.find(Pool, Pool.id == account.pool.rpartition("/")[2]) if pooled else None
+    pool = await call.named(Pool, account.pool) if pooled else None
     if pooled is None or pool is None:
         return
     item = PoolItem(
@@ -600,7 +600,7 @@ async def _accounts(merge: Merge, call: Call, *, lock: bool = False, merged: boo
     names = [merge.survivor, *merge.losers]
     found: dict[str, Account] = {}
     for name in sorted(names):
-        account = await call.find(Account, Account.id == name.rpartition("/")[2], lock=lock)
+        account = await call.named(Account, name, lock=lock)
         if account is None:
             raise NotFound()
         if not merged:
@@ -627,18 +627,18 @@ async def _pairs(merge: Merge, accounts: Sequence[Account], call: Call) -> list[
 
 
 async def _contact(name: str, call: Call) -> Contact:
-    row = await call.find(Contact, Contact.id == name.rpartition("/")[2], lock=True)
+    row = await call.named(Contact, name, lock=True)
     if row is None:
         raise NotFound()
     return row
 
 
 async def _account(name: str, call: Call) -> Account | None:
-    return await call.find(Account, Account.id == name.rpartition("/")[2], lock=True)
+    return await call.named(Account, name, lock=True)
 
 
 async def _merge(name: str, call: Call) -> Merge | None:
-    return await call.find(Merge, Merge.id == name.rpartition("/")[2], lock=True)
+    return await call.named(Merge, name, lock=True)
 
 
 def _digest(accounts: Sequence[Account]) -> str:

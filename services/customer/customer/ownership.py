@@ -132,7 +132,7 @@ async def hand_over(account: Account, to: str, pool: str, cause: str, call: Call
         "TRANSFER", cause=cause, reason=transfer.number, actor=transfer.actor, open_business="KEEP"
     )
     if not to:
-        target = await call.find(Pool, Pool.id == pool.rpartition("/")[2])
+        target = await call.named(Pool, pool)
         if target is None:
             raise FailedPrecondition("POOL_NOT_ALLOWED")
         await put_into_pool(account, target, change, call)
@@ -273,7 +273,7 @@ async def _move(
 
 
 async def _put_into(account: Account, change: Change, call: Call) -> None:
-    pool = await call.find(Pool, Pool.id == change.pool.rpartition("/")[2])
+    pool = await call.named(Pool, change.pool)
     if pool is None:
         raise FailedPrecondition("POOL_NOT_ALLOWED")
     pool.check_open()
@@ -284,7 +284,7 @@ async def _put_into(account: Account, change: Change, call: Call) -> None:
 
 async def show_in_pool(account: Account, call: Call) -> None:
     """Brings what members see of a waiting customer up to date."""
-    pool = await call.find(Pool, Pool.id == account.pool.rpartition("/")[2])
+    pool = await call.named(Pool, account.pool)
     item = await call.find(PoolItem, PoolItem.account == account.name, lock=True)
     if pool is not None and item is not None:
         item.show(account, pool)

@@ -1,7 +1,6 @@
 """Codes for new addresses, and the end of changes that nobody decided."""
 
 from datetime import datetime
-from uuid import UUID
 
 from crm.customer.v1 import events_pb2 as events
 from crmkit.call import Call
@@ -14,9 +13,7 @@ from customer.model.profile_change import ProfileChange, new_code
 
 async def on_profile_code_requested(event: events.ProfileCodeRequested, call: Call) -> None:
     """Sends a code to the new address. Told twice, the later code counts."""
-    change = await call.find(
-        ProfileChange, ProfileChange.id == UUID(event.change.partition("/")[2]), lock=True
-    )
+    change = await call.named(ProfileChange, event.change, lock=True)
     if change is None or change.state != "SUBMITTED" or not change.unconfirmed(event.address):
         return
     code = await new_code(change.id, event.address, call)

@@ -466,7 +466,7 @@ async def _draft_of(employee: str, call: Call, *states: str) -> Transfer | None:
 
 
 async def _transfer(name: str, call: Call) -> Transfer | None:
-    return await call.find(Transfer, Transfer.id == name.rpartition("/")[2], lock=True)
+    return await call.named(Transfer, name, lock=True)
 
 
 def _above(employee: str, transfer: Transfer, call: Call) -> str:

@@ -573,7 +573,9 @@ async def test_simulating_the_version_in_force_finds_the_returns_that_it_made(cu
     await sql(customer, "UPDATE sea_states SET follow_up = now() WHERE account = CAST(:id AS uuid)", id=key)
     now = datetime.now(UTC)
     # A fact that was handled while the round had already begun, so that its state begins after the return.
-    await observed(customer, made[0].name, now + timedelta(milliseconds=400), order_time=now - timedelta(days=30))
+    await observed(
+        customer, made[0].name, now + timedelta(milliseconds=400), order_time=now - timedelta(days=30)
+    )
 
     async def gone() -> bool:
         # One whose row a handler holds waits for the next round.

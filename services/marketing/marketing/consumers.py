@@ -47,7 +47,7 @@ async def on_form_submitted(event: marketing.FormSubmitted, call: Call) -> None:
     submission = event.submission
     if not event.campaign or await _member(call, CampaignMember.submission == submission.name):
         return
-    campaign = await call.find(Campaign, Campaign.id == event.campaign.rpartition("/")[2])
+    campaign = await call.named(Campaign, event.campaign)
     if campaign is None:
         return
     await _join(
@@ -106,7 +106,7 @@ async def on_opportunity_reopened(event: events.OpportunityReopened, call: Call)
 async def _show(lead: sales.Lead, call: Call) -> None:
     if not lead.source.startswith("submissions/"):
         return
-    submission = await call.find(Submission, Submission.id == lead.source.rpartition("/")[2], lock=True)
+    submission = await call.named(Submission, lead.source, lock=True)
     if submission is not None:
         submission.take_lead(lead.name, sales.Lead.State.Name(lead.state), int(lead.etag or 0))
 
@@ -114,7 +114,7 @@ async def _show(lead: sales.Lead, call: Call) -> None:
 async def _lead(lead: sales.Lead, call: Call, account: str = "", contact: str = "") -> None:
     if not lead.campaign:
         return
-    campaign = await call.find(Campaign, Campaign.id == lead.campaign.rpartition("/")[2], lock=True)
+    campaign = await call.named(Campaign, lead.campaign, lock=True)
     if campaign is None:
         return
     own = CampaignMember.campaign == campaign.name
@@ -143,11 +143,7 @@ async def _lead(lead: sales.Lead, call: Call, account: str = "", contact: str = 
 
 async def _deal(opportunity: sales.Opportunity, call: Call) -> None:
     campaign_name = opportunity.campaign or opportunity.origin.campaign
-    campaign = (
-        await call.find(Campaign, Campaign.id == campaign_name.rpartition("/")[2], lock=True)
-        if campaign_name
-        else None
-    )
+    campaign = await call.named(Campaign, campaign_name, lock=True)
     if campaign is None:
         return
     own = CampaignMember.campaign == campaign.name

@@ -73,7 +73,7 @@ class MarketingService:
 
     async def ReleaseSubmission(self, request: Any, call: Call) -> Submission:
         submission = await call.load(Submission, request)
-        form = await call.find(Form, Form.id == submission.form.rpartition("/")[2], lock=True)
+        form = await call.named(Form, submission.form, lock=True)
         if form is None:
             raise FailedPrecondition("FORM_CLOSED")
         submission.release(form, call)

@@ -63,7 +63,7 @@ async def on_quote_sent(event: sales.QuoteSent, call: Call) -> None:
 
 async def on_quote_accepted(event: sales.QuoteAccepted, call: Call) -> None:
     """What is earned by what was accepted, where the cost of every line is known."""
-    quote = await call.find(Quote, Quote.id == uuid_of(event.quote.name))
+    quote = await call.named(Quote, event.quote.name)
     if quote is None or quote.margin_percent is None or quote.net_total is None:
         return
     cent = quote.net_total.amount.as_tuple().exponent
@@ -206,11 +206,7 @@ async def _collected(target: Any, sign: int, suffix: str, call: Call) -> None:
     allocation = target.allocation
     if not allocation.net.amount:
         return
-    deal = (
-        await call.find(Opportunity, Opportunity.id == uuid_of(target.opportunity))
-        if target.opportunity
-        else None
-    )
+    deal = await call.named(Opportunity, target.opportunity)
     # Without a deal it is whose invoice it is.
     record = deal if deal is not None else target.invoice
     day = (read_date(allocation.date) if sign > 0 else None) or today(call)

@@ -33,7 +33,6 @@ from sales.model.commission_movement import (
     plans_of,
 )
 from sales.model.commission_plan import CommissionPlan, plan_for
-from sales.model.lead import uuid_of
 from sales.model.opportunity import Opportunity
 
 MONTHS = 12
@@ -351,4 +350,4 @@ async def _earned(first: date, plan: CommissionPlan, call: Call) -> dict[str, Mo
 
 
 async def _deal(name: str, call: Call) -> Opportunity | None:
-    return await call.find(Opportunity, Opportunity.id == uuid_of(name)) if name else None
+    return await call.named(Opportunity, name)

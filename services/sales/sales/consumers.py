@@ -24,7 +24,7 @@ from sales.commission_work import enter_waiting, gave_back, money_moved, money_w
 from sales.model.commission_statement import CommissionStatement
 from sales.model.conversion import complete
 from sales.model.gates import ACTIVITY, FILE, note
-from sales.model.lead import Lead, LeadSource, uuid_of
+from sales.model.lead import Lead, LeadSource
 from sales.model.opportunity import Opportunity
 from sales.model.pipeline import RUNNING
 from sales.model.quote_records import remember
@@ -45,7 +45,7 @@ _FORM_FIELDS = {
 
 async def on_lead_account_resolved(event: customer_events.LeadAccountResolved, call: Call) -> None:
     """The customer service has made or linked the account, or found that somebody else has that customer."""
-    lead = await call.find(Lead, Lead.id == uuid_of(event.lead), lock=True)
+    lead = await call.named(Lead, event.lead, lock=True)
     # A lead that was reopened meanwhile asks again when it is ready; the answer will be the same.
     if lead is None or lead.state != "CONVERTING":
         return
@@ -271,7 +271,7 @@ async def on_payout_paid(event: Fact, call: Call) -> None:
     source = str(event.payload.get("source") or payout.get("source") or "")
     if not source.startswith("commissionStatements/"):
         return
-    statement = await call.find(CommissionStatement, CommissionStatement.id == uuid_of(source), lock=True)
+    statement = await call.named(CommissionStatement, source, lock=True)
     if statement is not None and statement.state == "PAYING":
         statement.paid()
 
@@ -290,6 +290,6 @@ async def _lead_of(submission: str, call: Call) -> Lead:
 async def _ordered(name: str, call: Call) -> None:
     if not name:
         return
-    opportunity = await call.find(Opportunity, Opportunity.id == uuid_of(name), lock=True)
+    opportunity = await call.named(Opportunity, name, lock=True)
     if opportunity is not None:
         opportunity.ordered = True

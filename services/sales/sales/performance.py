@@ -67,9 +67,7 @@ class AppraisalMethods:
     async def ReckonAppraisal(self, request: Any, call: Call) -> Appraisal:
         sheet = await call.load(Appraisal, request)
         sheet.check_state("DRAFT")
-        standard = await call.find(
-            AppraisalStandard, AppraisalStandard.id == sheet.standard.rpartition("/")[2]
-        )
+        standard = await call.named(AppraisalStandard, sheet.standard)
         if standard is None:
             raise NotFound()
         await reckon(sheet, standard, Peers(standard, await standards(call), call), call)

@@ -19,7 +19,7 @@ from crmkit.call import Call
 from crmkit.company import legal_entity
 from crmkit.errors import FailedPrecondition
 from crmkit.mapping import mapper
-from crmkit.resource import Resource, parse_name
+from crmkit.resource import Resource
 from google.protobuf import json_format
 from sqlalchemy import select, update
 
@@ -154,7 +154,7 @@ async def _keep(proposal: Proposal, content: bytes, call: Call) -> None:
 
 async def _records(proposal: Proposal, quote: Quote | None, call: Call) -> dict[str, Any]:
     """What places may name, as far as the reader may read it."""
-    deal = await call.find(Opportunity, Opportunity.id == parse_name(proposal.opportunity, "opportunities"))
+    deal = await call.named(Opportunity, proposal.opportunity)
     seller = call.entry(legal_entity(proposal.department, call))
     owner = call.entry(proposal.owner)
     account = await call.copy(proposal.account) or {}

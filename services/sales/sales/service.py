@@ -183,7 +183,7 @@ class SalesService(
 
     async def ClaimLead(self, request: Any, call: Call) -> Lead:
         """A lead that nobody owns can be taken by everybody who may claim, whatever their data scope."""
-        lead = await call.find(Lead, Lead.id == parse_name(request.name, "leads"), lock=True)
+        lead = await call.named(Lead, request.name, lock=True)
         claimable = lead is not None and (not lead.owner or lead.claim_time is not None)
         if lead is not None and not lead.owner and (pool := await pool_of(lead.pool, call)) is not None:
             claimable = pool.has_member(call.caller)
@@ -251,7 +251,7 @@ class SalesService(
         opportunity.win(call)
         quote = None
         if opportunity.accepted_quote:
-            quote = await call.find(Quote, Quote.id == parse_name(opportunity.accepted_quote, "quotes"))
+            quote = await call.named(Quote, opportunity.accepted_quote)
         call.emit(events.OpportunityWon, opportunity=opportunity, quote=quote)
         return opportunity
 

@@ -8,7 +8,6 @@ from crmkit.company import today
 from crmkit.mapping import read_date
 from crmkit.standard import Standard
 
-from sales.model.lead import uuid_of
 from sales.model.sales_task import SalesTask
 from sales.model.target import Target, TargetFact, serving
 
@@ -42,7 +41,7 @@ class TargetMethods:
         task = await call.load(SalesTask, request)
         task.accept(call)
         if task.about.startswith("targets/"):
-            about = await call.find(Target, Target.id == uuid_of(task.about))
+            about = await call.named(Target, task.about)
             async with call.everybody():
                 for target in await call.db.scalars(serving(about)) if about else ():
                     target.task_done(task.name)

@@ -78,7 +78,7 @@ class TelesalesMethods:
         """One call at a time for each agent, also where he presses twice."""
         await one_at_a_time(call, [f"calls:{call.caller.employee}"])
         async with call.everybody():
-            entry = await call.find(CallEntry, CallEntry.id == uuid_of(request.name), lock=True)
+            entry = await call.named(CallEntry, request.name, lock=True)
         if entry is None:
             raise NotFound()
         await _list_of_member(entry.call_list, call)
@@ -113,7 +113,7 @@ class TelesalesMethods:
         async with call.everybody():
             known = await call.find(PhoneCall, PhoneCall.provider_call == request.provider_call, lock=True)
             if known is None and request.call:
-                known = await call.find(PhoneCall, PhoneCall.id == uuid_of(request.call), lock=True)
+                known = await call.named(PhoneCall, request.call, lock=True)
                 if known is None:
                     raise NotFound()
                 known.provider_call = known.provider_call or request.provider_call
@@ -231,7 +231,7 @@ async def on_call_requested(event: events.CallRequested, call: Call) -> None:
     except (httpx.HTTPError, ValueError):
         # It may dial: its reports will say so, and without any the call is closed as lost.
         log.warning("the exchange gave no answer", extra={"call": event.call.name})
-    row = await call.find(PhoneCall, PhoneCall.id == uuid_of(event.call.name), lock=True)
+    row = await call.named(PhoneCall, event.call.name, lock=True)
     if row is not None and failed:
         await row.fail(call)
     elif row is not None and provider:
@@ -273,7 +273,7 @@ async def tell_of(entry: CallEntry, call: Call) -> None:
     """Tells the agent that the promised minute has come, and an hour later who supervises the list too."""
     people = [entry.owner]
     if entry.notice_step == "LATE":
-        book = await call.find(CallList, CallList.id == uuid_of(entry.call_list))
+        book = await call.named(CallList, entry.call_list)
         people.append(book.owner if book else "")
     late = entry.notice_step == "LATE"
     text = options_pb2.Text(
@@ -291,7 +291,7 @@ async def tell_of(entry: CallEntry, call: Call) -> None:
 async def _list_of_member(name: str, call: Call) -> CallList:
     """A list that the caller calls from: its members do, whoever owns it. Others see none."""
     async with call.everybody():
-        found = await call.find(CallList, CallList.id == uuid_of(name))
+        found = await call.named(CallList, name)
     me = call.caller.employee
     if found is None or me not in (found.owner, *(member.employee for member in found.members)):
         raise NotFound()

@@ -28,7 +28,7 @@ from sqlalchemy.dialects.postgresql import insert
 
 from sales.model.base import coming_from
 from sales.model.lead import OPEN as OPEN_LEADS
-from sales.model.lead import Lead, uuid_of
+from sales.model.lead import Lead
 from sales.model.territory import (
     AccountHold,
     AccountPerson,
@@ -59,7 +59,7 @@ async def _preview(run: Run) -> None:
     if run.phase == "ENDED":
         return
     async with run.chunk() as call:
-        plan = await _plan(run.about, call)
+        plan = await call.named(TerritoryPlan, run.about, lock=True)
         if plan is not None and plan.state == "DRAFT":
             plan.preview, plan.digest = await previewed(plan, call)
             plan.preview_time, plan.state = call.now, "PREVIEWED"
@@ -73,14 +73,13 @@ async def _write_plan(run: Run) -> None:
     """Writes down what the preview moves, to compare with what will be moved."""
     while run.phase != "ENDED":
         async with run.chunk() as call:
-            plan = await _plan(run.about, call)
+            plan = await call.named(TerritoryPlan, run.about, lock=True)
             if plan is None or plan.state != "SCHEDULED":
                 run.next_phase("ENDED")
                 return
             cut = await Cut.of(plan, plan.effective_time or call.now, call)
             page = await customers(call, run.tally.get("after", ""))
-            made = [cut.decide(one) for one in page if one.state in LIVE]
-            rows = [_row(plan, one, "PLANNED", 0) for one in made if one.moves]
+            rows = [_row(plan, one, "PLANNED", 0) for one in _decided(page, cut) if one.moves]
             await create_many(call, rows, told=False)
             plan.count(planned=len(rows))
             if page:
@@ -95,7 +94,7 @@ async def _apply(run: Run) -> None:
     """Brings the tree in force, then tells batch by batch who has which customer."""
     while run.phase != "ENDED":
         async with run.chunk() as call:
-            plan = await _plan(run.about, call)
+            plan = await call.named(TerritoryPlan, run.about, lock=True)
             if plan is None or plan.state != "APPLYING":
                 run.next_phase("ENDED")
                 return
@@ -137,7 +136,7 @@ async def _undo(run: Run) -> None:
     """Customers go back first, then the tree before counts again."""
     while run.phase != "ENDED":
         async with run.chunk() as call:
-            plan = await _plan(run.about, call)
+            plan = await call.named(TerritoryPlan, run.about, lock=True)
             if plan is None or plan.state != "UNDOING":
                 run.next_phase("ENDED")
                 return
@@ -178,9 +177,7 @@ async def _next_batch(run: Run, plan: TerritoryPlan, cut: Cut, call: Call) -> No
         return
     run.tally["after"] = page[-1].place.name
     run.position += len(page)
-    live = [cut.decide(one) for one in page if one.state in LIVE]
-    if plan.state == "UNDOING":
-        _stay(live)
+    live = _decided(page, cut, stay=plan.state == "UNDOING")
     told = await place(live, page, cut, call)
     if plan.state == "APPLYING":
         await _compare(plan, live, call)
@@ -188,10 +185,12 @@ async def _next_batch(run: Run, plan: TerritoryPlan, cut: Cut, call: Call) -> No
         _tell(plan, told, call)
 
 
-def _stay(live: Iterable[Decision]) -> None:
-    """Owners are not asked about here."""
-    for one in live:
+def _decided(page: Iterable[Customer], cut: Cut, *, stay: bool = False) -> list[Decision]:
+    """What becomes of the customers that are not gone; owners that stay are not asked about."""
+    live = [cut.decide(one) for one in page if one.state in LIVE]
+    for one in live if stay else ():
         one.to = one.customer.owner
+    return live
 
 
 async def _compare(plan: TerritoryPlan, live: list[Decision], call: Call) -> None:
@@ -335,7 +334,7 @@ def _tell(plan: TerritoryPlan, moves: list[Any], call: Call, undo: bool = False)
 
 async def on_territory_moves_applied(event: customer_events.TerritoryMovesApplied, call: Call) -> None:
     """What the customer service could do of a batch."""
-    plan = await call.find(TerritoryPlan, TerritoryPlan.id == uuid_of(event.plan), lock=True)
+    plan = await call.named(TerritoryPlan, event.plan, lock=True)
     if plan is None or plan.state not in ("APPLYING", "UNDOING") or not plan.answer(event.batch):
         return
     reasons = {one.account: one.reason for one in event.left}
@@ -380,9 +379,7 @@ async def retell(page: Sequence[Customer], call: Call) -> None:
     """Puts customers into their territories and tells whose collaborators change."""
     territories = await in_force(call)
     cut = Cut(TerritoryMap(as_nodes(territories)), call.now)
-    live = [cut.decide(one) for one in page if one.state in LIVE]
-    _stay(live)
-    moves = await place(live, page, cut, call)
+    moves = await place(_decided(page, cut, stay=True), page, cut, call)
     if moves:
         call.emit(
             events.TerritoryPlanApplied, territories[0] if territories else None, moves=moves, time=call.now,
@@ -440,7 +437,7 @@ async def on_people_changed(changes: list[Fact], call: Call) -> None:
 
 async def stays(plan: str, call: Call) -> bool:
     """Whether open deals stay with the owner before where a plan has moved a customer."""
-    found = await call.find(TerritoryPlan, TerritoryPlan.id == uuid_of(plan)) if plan else None
+    found = await call.named(TerritoryPlan, plan)
     return found is not None and found.open_deals != "MOVE"
 
 
@@ -547,16 +544,9 @@ class TerritoryMethods:
         }  # fmt: skip
 
 
-async def _plan(name: str, call: Call) -> TerritoryPlan | None:
-    key = UUID(name.partition("/")[2])
-    return (
-        await call.db.scalars(select(TerritoryPlan).where(TerritoryPlan.id == key).with_for_update())
-    ).one_or_none()
-
-
 async def _failed(run: Run, problem: Problem, call: Call) -> None:
     """A plan that cannot go on rests, and says so; whoever takes it up again resumes it."""
-    plan = await _plan(run.about, call) if run.about.startswith("territoryPlans/") else None
+    plan = await call.named(TerritoryPlan, run.about, lock=True)
     if plan is not None:
         plan.paused = True
 

@@ -5,7 +5,6 @@ from crm.customer.v1 import pb as customer_pb
 from crm.sales.v1 import events_pb2 as sales
 from crm.sales.v1 import pb as sales_pb
 from crmkit.call import Call
-from crmkit.resource import parse_name
 
 from servicedesk.model.ticket import Ticket
 
@@ -44,7 +43,7 @@ async def on_call_wrapped_up(event: sales.CallWrappedUp, call: Call) -> None:
     told = event.call
     if not event.ticket or told.disposition not in _SPOKEN:
         return
-    ticket = await call.find(Ticket, Ticket.id == parse_name(event.ticket, "tickets"), lock=True)
+    ticket = await call.named(Ticket, event.ticket, lock=True)
     if ticket is None or ticket.state not in ("ACKNOWLEDGED", "IN_PROGRESS"):
         return
     if ticket.state == "ACKNOWLEDGED":

@@ -59,7 +59,7 @@ class Firm:
         rule = await self.workspace.admin.CreateUsageRule(usageRule=body)
         await self.workspace.admin.ActivateUsageRule(name=rule.name)
         async with self.workspace.running.call("test", system("workspace")) as call:
-            found = await call.find(UsageRule, UsageRule.id == UUID(rule.name.partition("/")[2]))
+            found = await call.named(UsageRule, rule.name)
             assert found
             found.covered_date = since - timedelta(days=1)
         return rule
@@ -201,7 +201,7 @@ async def test_a_working_day_without_an_action_is_found_but_no_leave_no_weekend_
     assert await office.notices(client, wednesday.name)
     # The same days again find nothing new.
     async with workspace.running.call("test", system("workspace")) as call:
-        again = await call.find(UsageRule, UsageRule.id == UUID(rule.name.partition("/")[2]))
+        again = await call.named(UsageRule, rule.name)
         assert again
         again.covered_date = MONDAY - timedelta(days=1)
     assert len(await firm.night(rule, day(6))) == 2

@@ -276,7 +276,7 @@ async def on_employee_offboarded(event: events.EmployeeOffboarded, call: Call) -
     leaver = event.employee.name
     await _replace(leaver, call)
     heir = next((one.successor for one in event.successions if "tasks" in one.collections), event.successor)
-    successor = await call.find(Employee, Employee.id == UUID(heir.partition("/")[2]))
+    successor = await call.named(Employee, heir)
     if successor is not None:
         for task in list(await call.db.scalars(live_of([leaver]).with_for_update())):
             await task.hand_over(successor, call)
@@ -420,7 +420,7 @@ async def on_interaction_forwarded(event: Fact, call: Call) -> None:
     """One notice for each department, to who leads it."""
     interaction = event.payload["interaction"]
     for name in event.payload.get("departments", []):
-        department = await call.find(Department, Department.id == UUID(name.partition("/")[2]))
+        department = await call.named(Department, name)
         if department and department.manager:
             text = str(interaction.get("summary", ""))[:100]
             key = f"forward:{interaction['name']}:{name}:{event.payload.get('kind', '')}"
@@ -486,7 +486,7 @@ async def on_dictionary_uses_counted(event: common.DictionaryUsesCounted, call: 
 
 async def on_file_stored(event: common.FileStored, call: Call) -> None:
     """What a service has put into the store gets its record, attached to what it belongs to."""
-    if not await call.find(File, File.id == UUID(event.file.name.partition("/")[2])):
+    if not await call.named(File, event.file.name):
         file = await _stored(event.file, "", call)
         file.attached_to = [event.about] if event.about else []
 
@@ -506,11 +506,11 @@ def _is(value: Any, name: str) -> bool:
 
 
 async def _job(name: str, call: Call) -> BulkJob | None:
-    return await call.find(BulkJob, BulkJob.id == UUID(name.partition("/")[2]), lock=True)
+    return await call.named(BulkJob, name, lock=True)
 
 
 async def _replace(leaver: str, call: Call) -> None:
-    person = await call.find(Employee, Employee.id == UUID(leaver.partition("/")[2]))
+    person = await call.named(Employee, leaver)
     for approval in await replace_approver(person, call) if person else ():
         await call.flush()
         await ask(approval, [d.approver for d in approval.decisions if not d.vote], call)

@@ -9,7 +9,6 @@ import json
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
-from uuid import UUID
 
 from crm.workspace.v1 import pb
 from crmkit import withholding
@@ -53,7 +52,7 @@ async def lines(person: str, told: dict[str, Any], call: Call) -> str:
     target = str(told.get("target", ""))
     if not settings.public_url or told.get("kind") != "approval" or not target.startswith("approvals/"):
         return ""
-    approval = await call.find(Approval, Approval.id == UUID(target.partition("/")[2]))
+    approval = await call.named(Approval, target)
     if approval is None or approval.state != "PENDING" or not approval.waits_for(person):
         return ""
     until = call.now + KEPT
@@ -82,7 +81,7 @@ def opened(token: str, call: Call) -> Link:
 
 async def load(link: Link, call: Call, lock: bool = False) -> Approval:
     """The approval of a link."""
-    approval = await call.find(Approval, Approval.id == UUID(link.approval.partition("/")[2]), lock=lock)
+    approval = await call.named(Approval, link.approval, lock=lock)
     if approval is None:
         raise FailedPrecondition("LINK_EXPIRED")
     return approval

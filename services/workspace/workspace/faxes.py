@@ -85,7 +85,7 @@ async def deliver(run: Run) -> None:
         return
     async with run.chunk() as call:
         fax = await _loaded(run, call)
-        file = await call.find(File, File.id == UUID(fax.file.partition("/")[2]))
+        file = await call.named(File, fax.file)
         if fax.state != "QUEUED" or file is None:
             run.next_phase("ENDED")
             return

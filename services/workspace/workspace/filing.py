@@ -170,7 +170,7 @@ async def share(message: MailMessage, call: Call) -> MailRecord | None:
     """Keeps what is shared of a mail that stands with a customer, as far as its mailbox wishes, and tells of it."""
     if message.filing != "FILED" or message.state in {"DRAFT", "QUEUED", "SENDING", "FAILED"}:
         return None
-    box = await call.find(MailAccount, MailAccount.id == UUID(message.mailbox.partition("/")[2]))
+    box = await call.named(MailAccount, message.mailbox)
     if box is None:
         return None
     record = await call.find(MailRecord, MailRecord.message == message.name, lock=True)
@@ -260,7 +260,7 @@ async def follow(run: Run) -> None:
 
 
 async def _follow(message: MailMessage, call: Call) -> None:
-    box = await call.find(MailAccount, MailAccount.id == UUID(message.mailbox.partition("/")[2]))
+    box = await call.named(MailAccount, message.mailbox)
     if box is None:
         return
     if message.owner != box.owner or message.collaborators != box.collaborators:

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable
 from typing import Any
-from uuid import UUID
 
 from crm.workspace.v1 import pb
 from crmkit.call import Call
@@ -22,7 +21,7 @@ async def tell(
     cancelled: bool = False,
 ) -> None:
     """Tells each of those who come once per version. The row is read, for facts hide what is not public."""
-    event = await call.find(CalendarEvent, CalendarEvent.id == UUID(told.name.partition("/")[2]))
+    event = await call.named(CalendarEvent, told.name)
     title = event.display_name if event is not None else told.display_name
     when = occurrence.replace("T", " ") or _when(told)
     outside = event is not None and bool(event.organizer)

@@ -198,7 +198,7 @@ async def deliver(run: Run) -> None:
 
 async def _show(mail: Mail, call: Call) -> None:
     """A notice that had to wait comes into the client."""
-    person = await call.find(Employee, Employee.id == UUID(mail.person.partition("/")[2]))
+    person = await call.named(Employee, mail.person)
     if person is not None and person.state != "OFFBOARDED":
         key = mail.key.removesuffix(f":{mail.person}:IN_APP")
         await put(call, mail.person, person.department, key, mail.subject, mail.body, mail.told)
@@ -294,7 +294,7 @@ async def _remember(mail: Mail, call: Call) -> None:
 
 
 async def _take_next_way(mail: Mail, call: Call) -> None:
-    person = await call.find(Employee, Employee.id == UUID(mail.person.partition("/")[2]))
+    person = await call.named(Employee, mail.person)
     key = mail.key.removesuffix(f":{mail.person}:{mail.channel}")
     if person is None or person.state == "OFFBOARDED":
         return

@@ -39,7 +39,7 @@ async def deliver(run: Run) -> None:
         return
     async with run.chunk() as call:
         message = await _loaded(run, call)
-        box = await call.find(MailAccount, MailAccount.id == UUID(message.mailbox.partition("/")[2]))
+        box = await call.named(MailAccount, message.mailbox)
         if box is None or message.state != "QUEUED":
             run.next_phase("ENDED")
             return
@@ -169,7 +169,7 @@ async def _end(run: Run, state: str, problem: str, refused: list[tuple[str, str,
             if message.account:
                 message.filing = "FILED"
             else:
-                box = await call.find(MailAccount, MailAccount.id == UUID(message.mailbox.partition("/")[2]))
+                box = await call.named(MailAccount, message.mailbox)
                 if box is not None:
                     filing.put(message, await filing.place_of(message.people(), before, box, call))
             await call.flush()

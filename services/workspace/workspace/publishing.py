@@ -292,7 +292,7 @@ async def _key_by_name(rows: Sequence[ApiKey], call: Call) -> dict[str, Any]:
     active = True
     if key.owner:
         # From the table: the entry of an owner who has just lost access may still be on its way.
-        owner = await call.find(Employee, Employee.id == parse_name(key.owner, "employees"))
+        owner = await call.named(Employee, key.owner)
         active = owner is not None and owner.state == "ACTIVE"
     # What the owner's roles take from fields and rows binds the key too, as it is at each call.
     return {

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, cast
-from uuid import UUID
 
 from crmkit.call import Call
 from crmkit.mapping import Reader
@@ -66,7 +65,7 @@ async def notify(
     names = [name for name in dict.fromkeys(people) if name.startswith("employees/")]
     scope = await _scope(target, manner, call) if names else None
     for name in names:
-        person = await call.find(Employee, Employee.id == UUID(name.partition("/")[2]))
+        person = await call.named(Employee, name)
         if person is None or person.state == "OFFBOARDED":
             continue
         if scope is not None and not known_record.may_see_as(name, scope, call):

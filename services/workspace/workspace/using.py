@@ -11,7 +11,6 @@ from crmkit.call import Call
 from crmkit.company import beneath
 from crmkit.errors import Problem
 from crmkit.listing import ZONE
-from crmkit.resource import parse_name
 from crmkit.runs import Kind, Run
 from sqlalchemy import func, select
 
@@ -44,7 +43,7 @@ async def work(run: Run) -> None:
     first, last = date.fromisoformat(run.spec["first"]), date.fromisoformat(run.spec["last"])
     while run.phase != "ENDED":
         async with run.chunk() as call:
-            rule = await call.find(UsageRule, UsageRule.id == parse_name(run.about, "usageRules"))
+            rule = await call.named(UsageRule, run.about)
             page = await _page(str(run.tally.get("after", "")), call)
             if rule is not None and rule.state == "ACTIVE":
                 for lag, people in (await _by_lag(concerned(rule, page, call), last, call)).items():

@@ -16,10 +16,12 @@ from crmkit.call import Call
 from crmkit.errors import Problem
 from crmkit.events import Fact, listens
 from crmkit.resource import Resource
+from crmkit.rpc import Method
 from crmkit.runs import Run
 from crmkit.sheetfields import RowProblem
 from crmkit.tables import BulkRow, BulkRun
 from google.protobuf import json_format
+from google.protobuf.message import Message
 from sqlalchemy import delete, select
 from sqlalchemy.dialects.postgresql import insert
 
@@ -48,13 +50,9 @@ def apart(rows: Sequence[R], call: Call) -> tuple[list[R], list[R]]:
 
 async def make(row: Resource, line: int, call: Call) -> Came:
     """Makes one record by its create method, where it is held, or done because it needs no decision after all."""
-    method, request = creation(row, call)
-    try:
-        made = await alone(method, request, call)
-    except Problem as problem:
-        if problem.reason in PASSING:
-            raise
-        return Came(problem=_told(line, problem))
+    made = await _asked(*creation(row, call), line, call)
+    if isinstance(made, RowProblem):
+        return Came(problem=made)
     return Came(made) if isinstance(made, Resource) else Came(held=True)
 
 
@@ -72,13 +70,20 @@ async def change(target: Account, names: Sequence[str], line: int, call: Call) -
     call.db.expunge(target)
     request: Any = method.request(account=message)
     request.update_mask.paths.extend(names)
+    made = await _asked(method, request, line, call)
+    if isinstance(made, RowProblem):
+        return Came(problem=made)
+    return Came(made, held=made.pending_approval != before)
+
+
+async def _asked(method: Method, request: Message, line: int, call: Call) -> Any:
+    """What the call by itself answers, or what the line is told where it is refused."""
     try:
-        made = await alone(method, request, call)
+        return await alone(method, request, call)
     except Problem as problem:
         if problem.reason in PASSING:
             raise
-        return Came(problem=_told(line, problem))
-    return Came(made, held=made.pending_approval != before)
+        return _told(line, problem)
 
 
 def _told(line: int, problem: Problem) -> RowProblem:

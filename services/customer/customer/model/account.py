@@ -130,7 +130,7 @@ class Account(Resource, Base):
             await meet_leads(self, call)
 
     async def _check_pool(self, call: Call) -> None:
-        pool = await call.find(Pool, Pool.id == self.pool.rpartition("/")[2])
+        pool = await call.named(Pool, self.pool)
         if pool is not None:
             pool.check_segment(self.department, call)
 

@@ -48,7 +48,7 @@ class AccountPlan(Resource, Base):
     async def creating(self, call: Call) -> None:
         """Begins as a draft, called after the account."""
         self.state = "DRAFT"
-        account = await call.find(Account, Account.id == self.account.rpartition("/")[2])
+        account = await call.named(Account, self.account)
         if not self.display_name and account is not None:
             self.display_name = f"{account.display_name} {self.year}"
         self._check()

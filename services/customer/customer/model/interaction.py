@@ -67,7 +67,7 @@ class Interaction(Resource, Base):
                 )
             )
         self.state = "LOGGED"
-        account = await call.find(Account, Account.id == self.account.rpartition("/")[2], lock=True)
+        account = await call.named(Account, self.account, lock=True)
         if account is not None:
             self.owner = self.owner or call.caller.employee or account.owner
             self.department = self.department or account.department

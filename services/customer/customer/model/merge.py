@@ -62,7 +62,7 @@ class Merge(Resource, Base):
         self.state = "DRAFT"
         self._check()
         self._check_choices(call)
-        row = await call.find(Account, Account.id == self.survivor.rpartition("/")[2])
+        row = await call.named(Account, self.survivor)
         self.display_name = row.display_name if row else ""
 
     async def updating(self, call: Call, changed: frozenset[str]) -> None:

@@ -57,7 +57,7 @@ class PoolRule(DraftRule, Base):
         """A new version is the next one of its pool, counted without gaps."""
         self.state = "DRAFT"
         self.check_content(call)
-        pool = await call.find(Pool, Pool.id == self.pool.rpartition("/")[2]) if self.pool else None
+        pool = await call.named(Pool, self.pool)
         self.segment = pool.segment if pool else ""
         await call.db.execute(
             text("SELECT pg_advisory_xact_lock(hashtextextended(:key, 0))"), {"key": f"poolRules:{self.pool}"}

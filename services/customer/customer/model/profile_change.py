@@ -83,7 +83,7 @@ class ProfileChange(Resource, Base):
         if not self.account:
             raise Validation(required("profile_change.account"))
         target = await self._target(call)
-        account = await call.find(Account, Account.id == parse_name(self.account, "accounts"))
+        account = await call.named(Account, self.account)
         assert account is not None
         self.owner, self.department = account.owner, account.department
         model, names = type(target), self._names(type(target))

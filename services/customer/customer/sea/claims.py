@@ -92,7 +92,7 @@ async def quota(pool: Pool, call: Call) -> dict[str, Any]:
 
 async def open_item(item: PoolItem, pool: Pool, call: Call) -> pb.Account:
     """The account without what the pool hides; counted once per person, account and day."""
-    account = await call.find(Account, Account.id == parse_name(item.account, "accounts"))
+    account = await call.named(Account, item.account)
     if account is None:
         raise NotFound()
     me, rule = call.caller.employee, await rule_of(pool, call)
@@ -191,7 +191,7 @@ async def _last_pool(account: Account, call: Call) -> str:
 
 
 async def _pool(name: str, call: Call) -> Pool | None:
-    return await call.find(Pool, Pool.id == parse_name(name, "pools")) if name else None
+    return await call.named(Pool, name)
 
 
 async def _claims(employee: str, since: datetime, call: Call) -> int:

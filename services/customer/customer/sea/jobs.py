@@ -102,7 +102,7 @@ async def _lapse(account: Account, why: str, call: Call) -> None:
 async def _target(name: str, call: Call) -> Pool | None:
     """The pool, or where it is out of use the one above it."""
     for _ in range(10):
-        pool = await call.find(Pool, Pool.id == name.rpartition("/")[2]) if name else None
+        pool = await call.named(Pool, name)
         if pool is None or pool.state == "OPEN":
             return pool
         name = pool.parent
@@ -215,7 +215,7 @@ async def _check_overlap(rule: PoolRule, call: Call) -> None:
             f" AND ({mine.fits}) > 0 AND ({theirs.fits}) > 0"
         )
         if count:
-            pool = await call.find(Pool, Pool.id == other.pool.rpartition("/")[2])
+            pool = await call.named(Pool, other.pool)
             raise FailedPrecondition(
                 "POOL_RULE_OVERLAP", count=count, pool=pool.display_name if pool else other.pool
             )

@@ -105,7 +105,7 @@ async def _fail(run: Run, problem: Problem, call: Call) -> None:
 
 
 async def _rule(run: Run, call: Call) -> PoolRule:
-    rule = await call.find(PoolRule, PoolRule.id == run.about.rpartition("/")[2], lock=True)
+    rule = await call.named(PoolRule, run.about, lock=True)
     if rule is None:
         raise Problem("NOT_FOUND")
     return rule

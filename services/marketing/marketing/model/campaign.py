@@ -141,7 +141,7 @@ class Campaign(Resource, Base):
         if not self.parent:
             return None
         # Locked, so that two parts cannot share out the same budget.
-        parent = await call.find(Campaign, Campaign.id == self.parent.rpartition("/")[2], lock=True)
+        parent = await call.named(Campaign, self.parent, lock=True)
         if parent is not None and parent.state in OVER:
             raise FailedPrecondition("PARENT_CLOSED")
         return parent

@@ -56,7 +56,7 @@ class CampaignMember(Resource, Base):
     async def creating(self, call: Call) -> None:
         """Belongs to an open campaign; is named after the person, account or lead."""
         self.state = self.state or "TARGETED"
-        campaign = await call.find(Campaign, Campaign.id == self.campaign.rpartition("/")[2], lock=True)
+        campaign = await call.named(Campaign, self.campaign, lock=True)
         if campaign is None:
             return
         if not call.caller.is_system:
@@ -71,7 +71,7 @@ class CampaignMember(Resource, Base):
     async def deleting(self, call: Call) -> None:
         """Who became a lead stays in the figures."""
         self.check_state("TARGETED", "RESPONDED")
-        campaign = await call.find(Campaign, Campaign.id == self.campaign.rpartition("/")[2], lock=True)
+        campaign = await call.named(Campaign, self.campaign, lock=True)
         if campaign is not None:
             campaign.member_count -= 1
             campaign.responded_count -= self.state == "RESPONDED"
@@ -80,7 +80,7 @@ class CampaignMember(Resource, Base):
         """Has answered."""
         self.check_state("TARGETED")
         self.state, self.response, self.response_time = "RESPONDED", response, call.now
-        campaign = await call.find(Campaign, Campaign.id == self.campaign.rpartition("/")[2], lock=True)
+        campaign = await call.named(Campaign, self.campaign, lock=True)
         if campaign is not None:
             campaign.responded_count += 1
 
@@ -100,7 +100,7 @@ class CampaignMember(Resource, Base):
 
 async def reckon(name: str, call: Call) -> None:
     """Reckons the figures of a campaign from its members, whatever has come and in what order."""
-    campaign = await call.find(Campaign, Campaign.id == name.rpartition("/")[2], lock=True)
+    campaign = await call.named(Campaign, name, lock=True)
     if campaign is None:
         return
     await call.flush()

@@ -141,7 +141,7 @@ class Delivery(Resource, Base):
         contracts = dict[str, Contract]()
         for order in orders.values():
             if order.contract and order.contract not in contracts:
-                found = await call.find(Contract, Contract.id == order.contract.rpartition("/")[2])
+                found = await call.named(Contract, order.contract)
                 if found is not None:
                     contracts[order.contract] = found
         call.emit(

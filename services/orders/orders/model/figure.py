@@ -80,7 +80,7 @@ async def undo(call: Call, source: str, kind: str, contract: str, order: str) ->
 async def refresh(call: Call, contract: str, order: str) -> None:
     """Sums up a contract with its orders, or one order."""
     if contract:
-        row = await call.find(Contract, Contract.id == contract.rpartition("/")[2], lock=True)
+        row = await call.named(Contract, contract, lock=True)
         if row is not None:
             sums = await _sums(call, Figure.contract == contract)
             collected = Money(sums[COLLECTED], row.currency)
@@ -97,7 +97,7 @@ async def refresh(call: Call, contract: str, order: str) -> None:
 
 
 async def _refresh_order(call: Call, name: str, contract: Contract | None) -> None:
-    order = await call.find(Order, Order.id == name.rpartition("/")[2], lock=True)
+    order = await call.named(Order, name, lock=True)
     if order is None:
         return
     sums = await _sums(call, Figure.order == name)

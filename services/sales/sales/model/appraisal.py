@@ -136,7 +136,7 @@ class Appraisal(Resource, Base):
         )  # fmt: skip
 
     async def _its_standard(self, call: Call) -> AppraisalStandard:
-        found = await call.find(AppraisalStandard, AppraisalStandard.id == self.standard.rpartition("/")[2])
+        found = await call.named(AppraisalStandard, self.standard)
         if found is None:
             raise NotFound()
         return found

@@ -402,7 +402,7 @@ async def _known(statement: Any, call: Call) -> set[str]:
 
 async def _owner_of(subject: str, call: Call) -> str:
     if subject.startswith("leads/"):
-        lead = await call.find(Lead, Lead.id == uuid_of(subject))
+        lead = await call.named(Lead, subject)
         return lead.owner if lead else ""
     return str((await call.copy(subject) or {}).get("owner", "")) if subject else ""
 
@@ -412,7 +412,7 @@ async def workers_of(
 ) -> list[str]:
     """Who looks after the territory that a record lies in: its owner, then its members."""
     if subject.startswith("leads/"):
-        lead = await call.find(Lead, Lead.id == uuid_of(subject))
+        lead = await call.named(Lead, subject)
         match = tree.match(Place(subject, lead.division_code, "", lead.industry)).get("") if lead else None
         code = match.code if match else ""
     else:
@@ -487,7 +487,7 @@ async def agents_left(employee: str, call: Call) -> None:
     owners: dict[str, str] = {}
     for entry in await call.db.scalars(asked.order_by(CallEntry.id).with_for_update()):
         if entry.call_list not in owners:
-            found = await call.find(CallList, CallList.id == uuid_of(entry.call_list))
+            found = await call.named(CallList, entry.call_list)
             owners[entry.call_list] = found.owner if found else ""
         entry.put_back()
         entry.owner = owners[entry.call_list] if entry.state == "CALLBACK" else ""

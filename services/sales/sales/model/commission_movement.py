@@ -235,7 +235,7 @@ def _superior(employee: str, level: int, call: Call) -> str:
 
 
 async def _quote(name: str, call: Call) -> Quote | None:
-    return await call.find(Quote, Quote.id == parse_name(name, "quotes")) if name else None
+    return await call.named(Quote, name)
 
 
 async def _repeated(deal: Opportunity, call: Call) -> bool:

@@ -9,7 +9,7 @@ from crmkit.call import Call
 from crmkit.errors import Validation, Violation
 from crmkit.mapping import read_date
 from crmkit.values import Money
-from sales.model.lead import Lead, uuid_of
+from sales.model.lead import Lead
 from sales.model.opportunity import Opportunity
 
 
@@ -54,7 +54,7 @@ async def complete(lead: Lead, account: str, contact: str, call: Call) -> None:
 
 async def _account_of(request: pb.ConvertLeadRequest, call: Call) -> str:
     """The account of the chosen opportunity, which must be the chosen one."""
-    opportunity = await call.find(Opportunity, Opportunity.id == uuid_of(request.opportunity))
+    opportunity = await call.named(Opportunity, request.opportunity)
     account = opportunity.account if opportunity else ""
     if request.account and request.account != account:
         raise Validation(

@@ -232,7 +232,7 @@ async def show_again(lead: Lead, call: Call) -> None:
 
 async def pool_of(name: str, call: Call) -> LeadPool | None:
     """The pool of a name."""
-    return await call.find(LeadPool, LeadPool.id == UUID(name.rpartition("/")[2])) if name else None
+    return await call.named(LeadPool, name)
 
 
 async def home_of(owner: str, call: Call) -> str:

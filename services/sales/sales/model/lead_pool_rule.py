@@ -363,7 +363,7 @@ def _result(run: Run, rule: LeadPoolRule) -> Any:
 
 
 async def _version(run: Run, call: Call) -> LeadPoolRule | None:
-    return await call.find(LeadPoolRule, LeadPoolRule.id == run.about.rpartition("/")[2], lock=True)
+    return await call.named(LeadPoolRule, run.about, lock=True)
 
 
 async def _past(leads: Iterable[Lead], call: Call) -> list[tuple[Lead, list[LeadMoment]]]:

@@ -14,7 +14,7 @@ from sales.model.base import Base
 from sales.model.call_list import CallEntry, CallList, dialled, dialled_of, refuse, refusing
 from sales.model.calling_hours import APART, WITHIN, Hours, normal, zone_of
 from sales.model.known_number import records_with
-from sales.model.lead import Lead, LeadKey, uuid_of
+from sales.model.lead import Lead, LeadKey
 from sales.model.phone_line import line_of
 from sqlalchemy import Index, func, select, text
 from sqlalchemy.orm import Mapped
@@ -144,7 +144,7 @@ class PhoneCall(Resource, Base):
         told = {one.field: one.value for one in self.answers if one.field in ANSWERED and one.value}
         if not told or not self.subject.startswith("leads/"):
             return
-        lead = await call.find(Lead, Lead.id == uuid_of(self.subject), lock=True)
+        lead = await call.named(Lead, self.subject, lock=True)
         if lead is None or lead.state in ("CONVERTED", "DISQUALIFIED", "CANCELLED"):
             return
         async with call.everybody():
@@ -174,7 +174,7 @@ class PhoneCall(Resource, Base):
         if not self.entry:
             return None
         async with call.everybody():
-            return await call.find(CallEntry, CallEntry.id == uuid_of(self.entry), lock=True)
+            return await call.named(CallEntry, self.entry, lock=True)
 
 
 async def dial(entry: CallEntry, call: Call) -> PhoneCall:
@@ -225,7 +225,7 @@ async def call_list_of(entry: CallEntry | None, call: Call) -> CallList | None:
     if entry is None:
         return None
     async with call.everybody():
-        return await call.find(CallList, CallList.id == uuid_of(entry.call_list))
+        return await call.named(CallList, entry.call_list)
 
 
 async def _check_time(entry: CallEntry, hours: Hours, most: int, call: Call) -> None:
@@ -280,7 +280,7 @@ async def dial_anybody(subject: str, number: str, call: Call) -> PhoneCall:
 async def _number_of(subject: str, call: Call) -> str:
     """The number of a record to call first."""
     if subject.startswith("leads/"):
-        lead = await call.find(Lead, Lead.id == uuid_of(subject))
+        lead = await call.named(Lead, subject)
         return dialled(lead.phones) if lead else ""
     if subject.startswith("employees/"):
         entry = call.entry(subject)

@@ -68,11 +68,7 @@ class PriceBook(DraftOnly, Base):
         """Puts it in force, unless two prices would hold for one thing."""
         self.check_state("DRAFT")
         await one_at_a_time(call, ["priceBooks.activate"])
-        before = (
-            await call.find(PriceBook, PriceBook.id == self.replaces.rpartition("/")[2])
-            if self.replaces
-            else None
-        )
+        before = await call.named(PriceBook, self.replaces)
         if before is not None and before.state == "ACTIVE":
             before.state = "EXPIRED"
             await call.flush()

@@ -112,7 +112,7 @@ class Proposal(Resource, Base):
     async def creating(self, call: Call) -> None:
         """Takes over what the template says, and the texts of the blocks."""
         self.state, self.kind = "DRAFT", self.kind or "PROPOSAL"
-        deal = await call.find(Opportunity, Opportunity.id == parse_name(self.opportunity, "opportunities"))
+        deal = await call.named(Opportunity, self.opportunity)
         self.account = deal.account if deal is not None else ""
         if self.template:
             await self._begin(call)
@@ -225,7 +225,7 @@ class Proposal(Resource, Base):
 
     async def quotation(self, call: Call) -> Quote | None:
         """The version of the quotation that goes with it."""
-        return await call.find(Quote, Quote.id == parse_name(self.quote, "quotes")) if self.quote else None
+        return await call.named(Quote, self.quote)
 
     async def _begin(self, call: Call) -> None:
         key = parse_name(self.template, "proposalTemplates")
@@ -264,7 +264,7 @@ class Proposal(Resource, Base):
     async def _blocks(self, call: Call) -> dict[str, ProposalBlock]:
         found: dict[str, ProposalBlock] = {}
         for name in dict.fromkeys(section.block for section in self.sections if section.block):
-            block = await call.find(ProposalBlock, ProposalBlock.id == parse_name(name, "proposalBlocks"))
+            block = await call.named(ProposalBlock, name)
             if block is not None:
                 found[name] = block
         return found

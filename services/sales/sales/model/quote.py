@@ -311,7 +311,7 @@ class Quote(Resource, Base):
     async def _opportunity(self, call: Call, lock: bool = False) -> Opportunity | None:
         if not self.opportunity:
             return None
-        return await call.find(Opportunity, Opportunity.id == self.opportunity.rpartition("/")[2], lock=lock)
+        return await call.named(Opportunity, self.opportunity, lock=lock)
 
     async def _siblings(self, states: Sequence[str], call: Call) -> list[Quote]:
         """The other versions of the quotation, of some states or all."""

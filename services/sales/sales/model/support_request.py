@@ -13,7 +13,6 @@ from crmkit.errors import FailedPrecondition, PermissionDenied, Validation, Viol
 from crmkit.mapping import to_timestamp
 from crmkit.resource import Resource
 from sales.model.base import HANDOVER, Base
-from sales.model.lead import uuid_of
 from sales.model.opportunity import Opportunity
 from sales.model.tip import experts
 from sqlalchemy import Index, func, or_, select, text
@@ -136,7 +135,7 @@ class SupportRequest(Resource, Base):
 
     async def _deal(self, call: Call) -> Opportunity | None:
         async with call.everybody():
-            return await call.find(Opportunity, Opportunity.id == uuid_of(self.opportunity), lock=True)
+            return await call.named(Opportunity, self.opportunity, lock=True)
 
     def _only_expert(self, call: Call) -> None:
         if call.caller.employee != self.expert:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from datetime import date, datetime, time, timedelta
 from decimal import ROUND_HALF_UP, Decimal
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 from crm.options.v1 import options_pb2
 from crm.sales.v1 import events_pb2 as events
@@ -382,11 +382,7 @@ class Target(Resource, Base):
             raise Validation(Violation("target.parent", "OUT_OF_RANGE", zh, en))
 
     async def _whole(self, call: Call) -> Target | None:
-        return (
-            await call.find(Target, Target.id == UUID(self.parent.rpartition("/")[2]))
-            if self.parent
-            else None
-        )
+        return await call.named(Target, self.parent)
 
     async def _check_sum(self, whole: Target, call: Call) -> None:
         """The parts of each kind (by period, by subject, by product) add up to the whole, unless more is allowed."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
-from uuid import UUID
 
 from crm.sales.v1 import pb
 from crmkit.call import Call
@@ -193,8 +192,3 @@ def owner_of(code: str, nodes: dict[str, Any], now: datetime) -> str:
                 return member.employee
         code = node.parent
     return ""
-
-
-def key_of(name: str) -> UUID:
-    """The key in a name."""
-    return UUID(name.rpartition("/")[2])

@@ -100,12 +100,7 @@ class TerritoryPlan(Resource, Base):
         said = {note.account for note in self.notes}
         if silent := [one.display_name for one in self.preview.key_accounts if one.account not in said]:
             raise FailedPrecondition("KEY_ACCOUNT_NOTE_MISSING", accounts="、".join(silent[:20]))
-        await one_at_a_time(call, ["territoryPlans"])
-        other = await call.find(
-            TerritoryPlan, TerritoryPlan.state.in_(UNDER_WAY), TerritoryPlan.id != self.id
-        )
-        if other is not None:
-            raise FailedPrecondition("TERRITORY_PLAN_RUNNING", plan=other.number)
+        await self._check_alone(call)
         self.state, self.planned, self.actor = "SCHEDULED", False, call.caller.actor
         await runs.start(call, PLAN, self.name, {}, f"system/{call.running.app.name}")
 
@@ -142,15 +137,19 @@ class TerritoryPlan(Resource, Base):
         self.check_state("APPLIED")
         if self.undo_until_time is None or call.now > self.undo_until_time:
             raise FailedPrecondition("UNDO_EXPIRED")
-        await one_at_a_time(call, ["territoryPlans"])
-        later = await call.find(
-            TerritoryPlan, TerritoryPlan.state.in_(UNDER_WAY), TerritoryPlan.id != self.id
-        )
-        if later is not None:
-            raise FailedPrecondition("TERRITORY_PLAN_RUNNING", plan=later.number)
+        await self._check_alone(call)
         # Its batches are numbered on, so that no late answer is taken for that of another.
         self.state, self.all_told = "UNDOING", False
         await runs.start(call, UNDO, self.name, {}, f"system/{call.running.app.name}")
+
+    async def _check_alone(self, call: Call) -> None:
+        """Two plans would move the same customers."""
+        await one_at_a_time(call, ["territoryPlans"])
+        other = await call.find(
+            TerritoryPlan, TerritoryPlan.state.in_(UNDER_WAY), TerritoryPlan.id != self.id
+        )
+        if other is not None:
+            raise FailedPrecondition("TERRITORY_PLAN_RUNNING", plan=other.number)
 
     def answer(self, batch: int) -> bool:
         """Notes a batch that was answered; whether it is new."""

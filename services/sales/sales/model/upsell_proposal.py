@@ -10,7 +10,7 @@ from crm.sales.v1 import pb
 from crmkit.call import Call
 from crmkit.company import today
 from crmkit.errors import FailedPrecondition, Validation, required
-from crmkit.resource import Resource, parse_name
+from crmkit.resource import Resource
 from crmkit.values import Money
 from sales.model.base import Base, one_at_a_time
 from sales.model.call_list import OPEN as CALLABLE
@@ -111,7 +111,7 @@ class UpsellProposal(Resource, Base):
         if not name:
             raise Validation(required("call_list"))
         async with call.everybody():
-            book = await call.find(CallList, CallList.id == parse_name(name, "callLists"))
+            book = await call.named(CallList, name)
         # Whoever calls from a list may put his customers on it.
         me = call.caller.employee
         if book is None or me not in (book.owner, *(member.employee for member in book.members)):

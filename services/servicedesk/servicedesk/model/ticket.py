@@ -263,7 +263,7 @@ class Ticket(Resource, Base):
 
     async def _queue(self, call: Call) -> Queue | None:
         if self.queue:
-            return await call.find(Queue, Queue.id == self.queue.rpartition("/")[2])
+            return await call.named(Queue, self.queue)
         return await call.find(Queue, Queue.is_default)
 
     async def _open_children(self, call: Call) -> int:
@@ -298,11 +298,7 @@ class Ticket(Resource, Base):
 
     async def _run_clocks(self, call: Call, answered: bool = False) -> None:
         """Lets the clocks run, rest or end as the state says; a public answer ends the first response."""
-        policy = (
-            await call.find(SlaPolicy, SlaPolicy.id == self.sla_policy.rpartition("/")[2])
-            if self.sla_policy
-            else None
-        )
+        policy = await call.named(SlaPolicy, self.sla_policy)
         if policy is None:
             self.next_escalation_time = None
             return

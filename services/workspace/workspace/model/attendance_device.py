@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from crm.workspace.v1 import pb
 from crmkit.call import Call
 from crmkit.errors import FailedPrecondition
-from crmkit.resource import Resource, parse_name
+from crmkit.resource import Resource
 from sqlalchemy import func, select
 from sqlalchemy.orm import Mapped
 
@@ -47,11 +47,7 @@ async def signed(
     device: str, owner: str, moment: datetime, content: bytes, signature: str, call: Call
 ) -> str:
     """Why a signature does not count; empty where it does."""
-    row = (
-        await call.find(AttendanceDevice, AttendanceDevice.id == parse_name(device, "attendanceDevices"))
-        if device
-        else None
-    )
+    row = await call.named(AttendanceDevice, device)
     if row is None or row.owner != owner or row.state != "ACTIVE":
         return "DEVICE_UNKNOWN"
     # A key that was not known then may have been made for the purpose.

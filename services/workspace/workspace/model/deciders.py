@@ -9,7 +9,6 @@ from crm.workspace.v1 import pb
 from crmkit.call import Call
 from crmkit.errors import FailedPrecondition
 from crmkit.filters.values import snake
-from crmkit.resource import parse_name
 from sqlalchemy import select
 
 from workspace.model.department import Department, ancestors
@@ -49,7 +48,7 @@ async def employee(name: str, call: Call) -> Employee | None:
     """The employee of the name."""
     if not name.startswith("employees/"):
         return None
-    return await call.find(Employee, Employee.id == parse_name(name, "employees"))
+    return await call.named(Employee, name)
 
 
 async def stand_in(person: Employee, call: Call) -> Employee | None:

@@ -7,7 +7,7 @@ from crm.workspace.v1 import events_pb2 as events
 from crm.workspace.v1 import pb
 from crmkit.call import Call
 from crmkit.errors import FailedPrecondition, PermissionDenied, Validation, Violation
-from crmkit.resource import Resource, parse_name
+from crmkit.resource import Resource
 from google.protobuf import json_format
 from sqlalchemy import BigInteger, Boolean, DateTime, Index, Text, func, inspect, select, text
 from sqlalchemy.dialects.postgresql import JSONB, distinct_on, insert
@@ -205,7 +205,7 @@ async def ancestors(name: str, call: Call) -> list[Department]:
     """The department of the name and all above it, nearest first."""
     found: list[Department] = []
     while name and len(found) <= DEEPEST:
-        above = await call.find(Department, Department.id == parse_name(name, "departments"))
+        above = await call.named(Department, name)
         if above is None:
             break
         found.append(above)

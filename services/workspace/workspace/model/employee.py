@@ -13,7 +13,7 @@ from crmkit.catalog import resources
 from crmkit.company import today
 from crmkit.errors import FailedPrecondition, PermissionDenied, Validation, Violation, check_reason, required
 from crmkit.mapping import read_date, to_timestamp
-from crmkit.resource import Resource, parse_name
+from crmkit.resource import Resource
 from sqlalchemy import Index, exists, func, inspect, select, text, true
 from sqlalchemy.orm import Mapped
 
@@ -248,7 +248,7 @@ class Employee(Resource, Base):
         for heir in (successor, *(one.successor for one in successions)):
             if not heir or heir == self.name:
                 raise FailedPrecondition("SUCCESSOR_REQUIRED")
-            found = await call.find(Employee, Employee.id == parse_name(heir, "employees"))
+            found = await call.named(Employee, heir)
             if found is None or found.state != "ACTIVE":
                 raise FailedPrecondition("EMPLOYEE_INACTIVE")
         self.state, self.successor, self.leave_time = "OFFBOARDED", successor, call.now
@@ -305,7 +305,7 @@ class Employee(Resource, Base):
         if {"department", "posts"} & set(changed):
             call.check_kept(Employee, [self.department, *self.posts])
         for name in {self.department, *self.posts} if {"department", "posts"} & set(changed) else ():
-            department = await call.find(Department, Department.id == parse_name(name, "departments"))
+            department = await call.named(Department, name)
             if department is not None and department.state == "CLOSED":
                 raise FailedPrecondition("DEPARTMENT_CLOSED")
 
@@ -317,7 +317,7 @@ async def superiors(name: str, call: Call) -> list[Employee]:
     """The employee of the name and all superiors, nearest first; an old cycle ends the walk."""
     found: list[Employee] = []
     while name and len(found) < 50:
-        person = await call.find(Employee, Employee.id == parse_name(name, "employees"))
+        person = await call.named(Employee, name)
         if person is None or person in found:
             break
         found.append(person)

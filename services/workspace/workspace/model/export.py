@@ -13,7 +13,7 @@ from crmkit.errors import FailedPrecondition, NotFound, PermissionDenied, Valida
 from crmkit.exports import sensitive
 from crmkit.fieldlevels import FieldLevel
 from crmkit.mapping import to_timestamp
-from crmkit.resource import Resource, parse_name
+from crmkit.resource import Resource
 from google.protobuf.timestamp_pb2 import Timestamp
 from sqlalchemy import func, select
 from sqlalchemy.orm import Mapped
@@ -198,6 +198,6 @@ def limit_of(caller: Caller) -> int:
 async def export_of(name: str, call: Call) -> Export | None:
     """The export that a fact speaks of, locked."""
     try:
-        return await call.find(Export, Export.id == parse_name(name, "exports"), lock=True)
+        return await call.named(Export, name, lock=True)
     except NotFound:
         return None

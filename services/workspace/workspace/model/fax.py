@@ -2,7 +2,6 @@
 
 import re
 from datetime import datetime
-from uuid import UUID
 
 from crm.workspace.v1 import events_pb2 as events
 from crm.workspace.v1 import pb
@@ -51,7 +50,7 @@ class Fax(Resource, Base):
                 Violation("fax.fax_number", "WRONG_FORMAT", "传真号无效", "This is no fax number.")
             )
         check_names(self.links, "fax.links")
-        file = await call.find(File, File.id == UUID(self.file.partition("/")[2]))
+        file = await call.named(File, self.file)
         if file is None or file.media_type != "application/pdf":
             raise Validation(Violation("fax.file", "WRONG_FORMAT", "须为 PDF 文件", "A fax is a PDF."))
         self.occur_time = call.now

@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Sequence
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
-from uuid import UUID
 
 from crm.workspace.v1 import events_pb2 as events
 from crm.workspace.v1 import pb
@@ -230,7 +229,7 @@ class Task(Resource, Base):
     async def assign(self, owner: str, call: Call) -> None:
         """Gives it to somebody who works here."""
         self.check_state(*LIVE)
-        person = await call.find(Employee, Employee.id == parse_name(owner, "employees"))
+        person = await call.named(Employee, owner)
         if person is None or person.state != "ACTIVE":
             raise FailedPrecondition("EMPLOYEE_INACTIVE")
         await self.hand_over(person, call)
@@ -274,7 +273,7 @@ async def my_day(person: str, call: Call) -> tuple[date, list[Task], list[Task],
 
 async def zone_of(person: str, call: Call) -> str:
     """The zone of an employee."""
-    row = await call.find(Employee, Employee.id == UUID(person.rpartition("/")[2])) if person else None
+    row = await call.named(Employee, person)
     return (
         row.time_zone if row is not None and row.time_zone in recurrence.zones() else recurrence.DEFAULT_ZONE
     )
