@@ -1,8 +1,9 @@
 """People whose data is erased at their wish: every service empties what its records say of them.
 
-`customer` erases the contact itself and tells `PersonalDataErased`. A record whose field `contact` names the person is
-about the person: what its proto marks `personal` is emptied, unless the law wants the document as it was
-(`Resource.keeps_personal`). Each row changes like by an update, so that copies and readers of facts follow.
+`customer` erases the contact itself and tells `PersonalDataErased`. A record whose field `contact` names the person,
+or whose field `contacts` does among others, is about the person: what its proto marks `personal` is emptied, unless
+the law wants the document as it was (`Resource.keeps_personal`). Each row changes like by an update, so that copies
+and readers of facts follow.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from sqlalchemy import select
+from sqlalchemy import ColumnElement, or_, select
 
 from crmkit import runs
 from crmkit.auth import system
@@ -42,7 +43,7 @@ async def empty(run: Run) -> None:
         async with run.chunk() as call:
             model: Any = models[run.position]
             after = UUID(run.tally.get("after") or str(UUID(int=0)))
-            statement = select(model).where(model.contact == run.about, model.id > after).order_by(model.id)
+            statement = select(model).where(_names(model, run.about), model.id > after).order_by(model.id)
             rows: list[Resource] = list(
                 await call.db.scalars(statement.limit(AT_ONCE).with_for_update(of=model))
             )
@@ -55,11 +56,27 @@ async def empty(run: Run) -> None:
 
 
 def is_about_people(model: type[Resource]) -> bool:
-    """Whether records name a contact as the person that their personal fields are about."""
+    """Whether records name a contact, or several, as those whom their personal fields are about."""
     fields = model.described.fields
-    contact = fields.get("contact")
-    named = contact is not None and contact.kind == "reference" and contact.references == TYPE
+    named = _one(model) or _several(model)
     return named and any(field.rule.personal for field in fields.values())
+
+
+def _names(model: Any, person: str) -> ColumnElement[bool]:
+    """True for records that name the person."""
+    one: list[ColumnElement[bool]] = [model.contact == person] if _one(model) else []
+    several: list[ColumnElement[bool]] = [model.contacts.contains([person])] if _several(model) else []
+    return or_(*one, *several)
+
+
+def _one(model: type[Resource]) -> bool:
+    field = model.described.fields.get("contact")
+    return field is not None and field.kind == "reference" and field.references == TYPE
+
+
+def _several(model: type[Resource]) -> bool:
+    field = model.described.fields.get("contacts")
+    return field is not None and field.kind == "references" and field.references == TYPE
 
 
 async def _give_up(run: Run, problem: Problem, call: Call) -> None:

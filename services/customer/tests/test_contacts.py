@@ -275,9 +275,10 @@ async def test_who_wishes_to_be_forgotten_is_forgotten_and_what_was_done_stays(c
     talk = await sales.CreateInteraction(
         interaction={
             "account": account, "contacts": [boss.name], "channel": "CALL", "startTime": "2026-11-20T02:00:00Z",
-            "summary": "确认了全年的交货计划和付款条件",
+            "summary": "齐忘忧确认了全年的交货计划和付款条件", "result": "齐忘忧同意", "nextStep": {"text": "给齐总寄样品"},
         }
     )  # fmt: skip
+    await sales.AmendInteraction(name=talk.name, text="手机 13855556666")
     await sales.LeaveContact(name=boss.name, date={"year": 2026, "month": 11, "day": 20})
 
     async def lines() -> Any:
@@ -299,6 +300,10 @@ async def test_who_wishes_to_be_forgotten_is_forgotten_and_what_was_done_stays(c
         await admin.EraseContact(name=boss.name, reason="再来一次")
     assert refused.value.reason == "ILLEGAL_TRANSITION"
 
+    async def told_no_more() -> bool:
+        return (await sales.GetInteraction(name=talk.name)).summary == "***"
+
+    await customer.eventually(told_no_more, 60)
     secrets = ("齐", "忘忧", "13855556666", "qi@forget", "qiwangyou", "采购总监")
     for shown in (gone, await lines(), await admin.ListConsents(filter=f'subject = "{boss.name}"')):
         assert not [word for word in secrets if word in str(shown)]
@@ -318,7 +323,10 @@ async def test_who_wishes_to_be_forgotten_is_forgotten_and_what_was_done_stays(c
                 assert not count, (table, word)
     await admin.RebuildTimeline(account=account)
     assert not [word for word in secrets if word in str(await lines())]
-    assert (await sales.GetInteraction(name=talk.name)).contacts == [boss.name]
+    # That they spoke, when and how stays.
+    said = await sales.GetInteraction(name=talk.name)
+    assert (said.contacts, said.channel) == ([boss.name], pb.Interaction.CALL)
+    assert said.start_time == talk.start_time and not said.amendments and not said.HasField("next_step")
     kept = await sales.GetContact(name=junior.name)
     assert (kept.display_name, kept.reports_to, len(kept.phones)) == ("柳记得", boss.name, 1)
     latest = (await admin.ListConsents(filter=f'subject = "{boss.name}"', orderBy="time desc")).consents[0]

@@ -349,6 +349,44 @@ async def test_others_see_of_mail_what_the_mailbox_shares_and_no_more(workspace:
 
 
 @pytest.mark.capability("w.mail")
+async def test_mail_with_an_erased_person_says_nothing_of_the_person_any_more(
+    workspace: Service, post: Post
+) -> None:
+    me = workspace.sales1
+    box = await post.open(me)
+    await me.UpdateMailAccount(mailAccount={"name": box.name, "sharing": "FULL"})
+    wang, marker = f"w{uuid4().hex[:8]}@example.com", f"秘密{uuid4().hex[:6]}"
+    account, contact = await post.customer("sales1", wang)
+    (message,) = await post.deliver(me, box, mail(wang, box.address, f"关于{marker}", f"内容{marker}"))
+    assert (message.contact, message.account) == (contact, account)
+    pair = f'account = "{account}"'
+
+    async def shared() -> Any:
+        found = (await me.ListMailRecords(filter=pair)).mail_records
+        return found[0] if found and marker in found[0].body else None
+
+    record = await workspace.eventually(shared)
+    await workspace.tell("crm.customer.v1.PersonalDataErased", {"person": contact}, contact)
+
+    async def forgotten() -> bool:
+        kept = [await me.GetMailMessage(name=message.name), await me.GetMailRecord(name=record.name)]
+        return not any(marker in str(one) or wang in str(one) for one in kept)
+
+    await workspace.eventually(forgotten, 60)
+    assert not (await me.ListMailMessages(q=marker)).mail_messages
+    assert marker not in str(await me.ReadMailMessage(name=message.name))
+    # That there was a mail, and when, stays; and time lines that tell of it hear.
+    kept = await me.GetMailRecord(name=record.name)
+    assert (kept.account, kept.contact, kept.occur_time) == (account, contact, record.occur_time)
+    last = (await workspace.facts("crm.workspace.v1.MailRecordChanged", record.name))[-1]
+    assert last["withdrawn"] and marker not in str(last)
+    async with workspace.running.system_call("test", None) as call:
+        for table in ("mail_messages", "mail_bodies", "mail_records", "search_documents"):
+            if await call.db.scalar(text("SELECT to_regclass(:t)"), {"t": table}):
+                statement = text(f"SELECT count(*) FROM {table} t WHERE t::text LIKE :word")
+                assert await call.db.scalar(statement, {"word": f"%{marker}%"}) == 0, table
+
+
 async def test_mail_is_written_from_a_template_answered_signed_and_sent_once_with_files(
     workspace: Service, post: Post, smtp: Smtp
 ) -> None:

@@ -11,6 +11,7 @@ from crmkit.mapping import to_timestamp
 from crmkit.resource import Resource
 from customer.model.account import Account
 from customer.model.base import Base
+from customer.model.contact import ERASED_NAME
 from customer.sea.follow_up import why_not
 from customer.sea.states import follow_up
 from sqlalchemy import Index, text
@@ -34,6 +35,7 @@ class Interaction(Resource, Base):
             unique=True,
             postgresql_where=text("source_key <> ''"),
         ),
+        Index("interactions_contacts_index", "contacts", postgresql_using="gin"),
     )
 
     account: Mapped[str]
@@ -106,6 +108,15 @@ class Interaction(Resource, Base):
             *(pb.Interaction.Forward(department=d, kind=kind, time=to_timestamp(call.now)) for d in new),
         ]
         call.emit(events.InteractionForwarded, interaction=self, departments=new, kind=kind)
+
+    async def forget_person(self, call: Call) -> None:
+        """What was said goes, for whomever else it was said to; that, when and how it was said stays."""
+        from customer.timeline import retell
+
+        await super().forget_person(call)
+        self.summary = ERASED_NAME
+        gone = {"summary": ERASED_NAME, "result": "", "nextStep": {}, "amendments": [], "comments": []}
+        await retell(self.account, self.name, "interaction", gone, ERASED_NAME, call)
 
 
 def _note(content: str, call: Call) -> Any:

@@ -6,12 +6,13 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from crm.workspace.v1 import events_pb2 as events
 from crm.workspace.v1 import pb
 from crmkit import runs
 from crmkit.call import Call
 from crmkit.errors import FailedPrecondition, InvalidArgument, PermissionDenied, Validation, Violation
 from crmkit.resource import Resource, parse_name
-from sqlalchemy import DateTime, Index, Integer, Text, Uuid, select, text
+from sqlalchemy import DateTime, Index, Integer, Text, Uuid, delete, select, text
 from sqlalchemy.dialects.postgresql import ARRAY, insert
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -143,6 +144,16 @@ class MailMessage(Resource, Base):
     @body.setter
     def body(self, value: str) -> None:
         self._given = value
+
+    async def forget_person(self, call: Call) -> None:
+        """What was written goes, and to whom or by whom; that there was a mail, and when, stays."""
+        await super().forget_person(call)
+        self.base_subject = ""
+        if self.direction == "INBOUND":
+            self.sender = pb.MailParty()
+        if self.state == "QUEUED":
+            self.state = "DRAFT"
+        await call.db.execute(delete(MailBody).where(MailBody.message == self.id))
 
     async def creating(self, call: Call) -> None:
         """A draft of the caller's, in a mailbox that is the caller's to write in; what has come is complete."""
@@ -287,6 +298,16 @@ class MailRecord(Resource, Base):
     account: Mapped[str]
     contact: Mapped[str]
     links: Mapped[list[str]]
+
+    async def forget_person(self, call: Call) -> None:
+        """As of its mail; time lines that tell of it hear so."""
+        await super().forget_person(call)
+        self.files = []
+        if self.direction == "INBOUND":
+            self.sender = pb.MailParty()
+        if self.account:
+            shown = pb.MailRecord(name=self.name, account=self.account)
+            call.emit(events.MailRecordChanged, self, mail_record=shown, withdrawn=True)
 
 
 class MailTemplate(Resource, Base):
