@@ -85,6 +85,9 @@ async def _group(account: str, day: date, call: Call) -> tuple[dict[str, int], l
     return levels, list(edges.values())
 
 
+_COUNTED = ("opportunities", "orders", "allocations", "refunds", "accountBalances", "tickets")
+
+
 class _Sums:
     """What a unit, or all of them, do with us."""
 
@@ -116,7 +119,7 @@ async def _figures(names: Iterable[str], call: Call) -> dict[str, _Sums]:
         Figure.account, Figure.collection, Figure.state, Figure.amount, Figure.currency, Figure.day
     ).where(
         Figure.account == any_(literal(list(names), ARRAY(Text))),
-        Figure.collection.in_(["opportunities", "orders", "allocations", "accountBalances", "tickets"]),
+        Figure.collection.in_(_COUNTED),
         Figure.state.not_in(["DELETED", "DRAFT", "CANCELLED", "REVERSED"]),
     )
     since = call.now.date() - YEAR
@@ -128,6 +131,8 @@ async def _figures(names: Iterable[str], call: Call) -> dict[str, _Sums]:
             sums.orders += 1
         elif collection == "allocations" and day is not None and day >= since:
             sums.money["revenue"][currency] += amount or 0
+        elif collection == "refunds" and day is not None and day >= since:
+            sums.money["revenue"][currency] -= amount or 0
         elif collection == "accountBalances":
             sums.money["credit_used"][currency] += amount or 0
         elif collection == "opportunities" and state in ("OPEN", "SUSPENDED"):

@@ -29,6 +29,7 @@ _PATH = {
     "FIRST_PURCHASE": ("crm.orders.v1.OrderPlaced",),
     "SIGNED": ("crm.orders.v1.ContractSigned",),
 }
+_MONEY = ("allocations", "refunds")
 _BY_COLLECTION = {described.collection: described for described in resources().values()}
 
 
@@ -38,13 +39,14 @@ async def overview(account: Account, call: Call) -> pb.AccountOverview:
     rows = [row for row in await _figures(account.name, call) if openable(row, call)]
     groups: dict[tuple[str, str], list[Figure]] = defaultdict(list)
     for row in rows:
-        groups[row.collection, row.state].append(row)
+        if row.collection != "refunds":
+            groups[row.collection, row.state].append(row)
     for (collection, state), members in sorted(groups.items()):
         figure = answer.figures.add(collection=collection, state=state, count=len(members))
         figure.amounts.extend(_sums(members))
         condition = f" AND state = {state}" if state else ""
         figure.filter = f'account = "{account.name}"{condition}'
-    collected = [row for row in rows if row.collection == "allocations" and row.state != "REVERSED"]
+    collected = [row for row in rows if row.collection in _MONEY and row.state != "REVERSED"]
     since = call.now.date() - YEAR
     answer.collected.extend(_sums(collected))
     answer.collected_year.extend(
@@ -66,20 +68,22 @@ async def _figures(account: str, call: Call) -> Any:
 
 def openable(row: Figure, call: Call) -> bool:
     """Whether the reader could open the record: its permission and the data scope, as its own service would say."""
-    described = _BY_COLLECTION.get(row.collection)
+    # Money that was paid back is seen by whoever sees what it had paid.
+    collection = "allocations" if row.collection == "refunds" else row.collection
+    described = _BY_COLLECTION.get(collection)
     if described is None or not call.caller.may(described.permission("read")):
         return False
     record = {
         "owner": row.owner, "department": row.department, "collaborators": row.collaborators, "account": row.account,
     }  # fmt: skip
-    return visible(call.caller, described.scope, record, described.rule.account_field, row.collection)
+    return visible(call.caller, described.scope, record, described.rule.account_field, collection)
 
 
 def _sums(rows: list[Figure]) -> list[Any]:
     sums: dict[str, Decimal] = defaultdict(Decimal)
     for row in rows:
         if row.amount is not None and row.currency:
-            sums[row.currency] += row.amount
+            sums[row.currency] += -row.amount if row.collection == "refunds" else row.amount
     return [Money(amount, currency).message() for currency, amount in sorted(sums.items())]
 
 

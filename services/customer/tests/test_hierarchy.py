@@ -2,8 +2,10 @@
 
 import time
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from crm.customer.v1 import pb
@@ -157,3 +159,22 @@ async def test_a_group_of_five_thousand_units_is_shown_in_half_a_second(customer
     assert (len(tree.units), tree.units[0].account, tree.not_shown) == (5000, root, 0)
     # The best of several: others work on the same machine.
     assert min(took) < 0.5, took
+
+
+async def test_money_that_was_paid_back_counts_no_more(
+    customer: Service, told: Told, refunded: Callable[..., Awaitable[None]]
+) -> None:
+    name = await account(customer.sales1, f"退款{uuid4().hex[:8]}有限公司")
+    day = datetime.now(UTC).date() - timedelta(days=30)
+    paid = {"year": day.year, "month": day.month, "day": day.day}
+    await told("allocations", name, amount=yuan("1000.00"), date=paid)
+    await refunded(name, "250.00", day)
+
+    async def net() -> bool:
+        seen = await customer.sales1.GetAccountOverview(name=name)
+        revenue = (await customer.sales1.GetAccountHierarchy(name=name)).total.revenue
+        sums = [[money.amount for money in one] for one in (seen.collected, seen.collected_year, revenue)]
+        assert not [one for one in seen.figures if one.collection == "refunds"]
+        return sums == [["750.00"]] * 3
+
+    await customer.eventually(net)
