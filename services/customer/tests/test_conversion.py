@@ -1,9 +1,11 @@
 """Leads that become accounts and contacts."""
 
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
 from crm.customer.v1 import pb
+from crmkit.listing import ZONE
 from crmkit.testing import Service
 
 SUBJECT = "crm.sales.v1.LeadConversionRequested"
@@ -109,3 +111,45 @@ async def test_what_was_said_to_a_lead_becomes_interactions_of_its_account_once(
     ]
     assert {tuple(one.subjects) for one in found} == {(lead["name"],)}
     assert {one.next_step.text for one in found} == {"", "寄样品"}
+
+
+async def test_a_partners_deal_becomes_one_protected_customer_or_a_case(customer: Service) -> None:
+    person, subject = customer.person("sales1"), "crm.sales.v1.DealRegistrationApproved"
+    last = datetime.now(ZONE).date() + timedelta(days=60)
+    word = uuid4().hex[:10]
+
+    def registration(company: str, who: Any) -> dict[str, Any]:
+        return {
+            "name": f"dealRegistrations/{uuid4()}", "number": f"DR-{uuid4().hex[:6]}", "companyName": company,
+            "owner": who.employee, "department": who.department, "need": "两条灌装线", "contactName": "报备联系人",
+            "phone": f"139{uuid4().int % 10**8:08}", "state": "APPROVED",
+            "protectUntilDate": {"year": last.year, "month": last.month, "day": last.day},
+        }  # fmt: skip
+
+    deal = registration(f"报备{word}有限公司", person)
+    for _ in range(2):
+        await customer.tell(subject, {"dealRegistration": deal}, deal["name"])
+
+    async def made() -> Any:
+        found = (await customer.sales1.ListAccounts(filter=f'display_name = "报备{word}有限公司"')).accounts
+        return found[0] if len(found) == 1 else None
+
+    account = await customer.eventually(made)
+    assert (account.owner, account.source, account.needs) == (person.employee, "PARTNER", "两条灌装线")
+    assert account.protected_until_time.ToDatetime(UTC).astimezone(ZONE).date() == last + timedelta(days=1)
+    assert account.protection_reason == deal["number"]
+    (contact,) = (await customer.sales1.ListContacts(filter=f'account = "{account.name}"')).contacts
+    assert (contact.display_name, contact.owner) == ("报备联系人", person.employee)
+    # Somebody else's customer stays so; what was asked for stands in a case of the one who asked.
+    again = registration(f"报备{word}有限责任公司", customer.person("sales2"))
+    await customer.tell(subject, {"dealRegistration": again}, again["name"])
+
+    async def kept() -> Any:
+        cases = (
+            await customer.sales2.ListDuplicateCases(filter="state = OPEN", pageSize=200)
+        ).duplicate_cases
+        return [case for case in cases if case.candidate.display_name == again["companyName"]]
+
+    (case,) = await customer.eventually(kept)
+    assert case.level == "STRONG" and account.name not in str(case)
+    assert (await customer.sales1.GetAccount(name=account.name)).owner == person.employee
