@@ -23,7 +23,10 @@ from customer.merges import (
     watch_merges,
 )
 from customer.model.base import Base
+from customer.normalising import RUNS as KEY_RUNS
+from customer.normalising import follow_rules
 from customer.profile import expire_profile_changes, on_profile_code_requested
+from customer.registrations import on_deal_registration_approved
 from customer.scanning import RUNS as SCAN_RUNS
 from customer.scanning import scan
 from customer.sea import jobs as sea
@@ -56,6 +59,7 @@ def app() -> App:
             on_record_changed,
             on_payment_refunded,
             on_lead_conversion_requested,
+            on_deal_registration_approved,
             on_profile_code_requested,
             on_contact_moment,
             on_lead_converted,
@@ -85,6 +89,7 @@ def app() -> App:
             sea.lengthen_calendar,
             keep_deadlines,
             scan,
+            follow_rules,
             watch_merges,
             watch_transfers,
             grade_everybody,
@@ -101,6 +106,7 @@ def app() -> App:
             **GRADING_RUNS,
             **TERRITORY_RUNS,
             **SCAN_RUNS,
+            **KEY_RUNS,
         },
         tables=Base.metadata,
         migrations=Path(__file__).parent.parent / "migrations",

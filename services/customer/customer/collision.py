@@ -6,7 +6,7 @@ that two equal creates cannot both pass. What was typed is never thrown away: a 
 
 import json
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import dataclass
 from datetime import timedelta
 from secrets import token_bytes
@@ -25,7 +25,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from sqlalchemy import func, inspect, or_, select
 from uuid_utils.compat import uuid7
 
-from customer.matching import COMMON_HOLDERS, Identity, Level, Match, MatchKey, level
+from customer.matching import COMMON_HOLDERS, Identity, KeyKind, Level, Match, MatchKey, level, level_as_kept
 from customer.model.account import Account
 from customer.model.duplicate_case import (
     CaseParty,
@@ -34,6 +34,7 @@ from customer.model.duplicate_case import (
     SeparatePair,
 )
 from customer.model.pool import Pool
+from customer.normalising import public_domains
 
 CANDIDATES = 50
 PER_DAY = 100
@@ -49,10 +50,11 @@ _LOCKS = (
     " FROM (SELECT set_config('lock_timeout', '5s', true)) AS patience, unnest($1::text[]) AS key"
 )
 # A statement of its own: it sees what was committed while the locks were waited for.
+# Of each key no more holders than say that it is common: one that thousands hold leaves room for the others.
 _HELD = (
-    "SELECT held.account, held.kind, held.value FROM unnest($1::text[], $2::text[]) AS wanted(kind, value)"
-    " JOIN match_keys held ON held.kind = wanted.kind AND held.value = wanted.value"
-    f" WHERE held.account <> $3 LIMIT {CANDIDATES * 10}"
+    "SELECT held.account, wanted.kind, wanted.value FROM unnest($1::text[], $2::text[]) AS wanted(kind, value)"
+    " CROSS JOIN LATERAL (SELECT k.account FROM match_keys k WHERE k.kind = wanted.kind AND k.value = wanted.value"
+    f" AND k.account <> $3 LIMIT {COMMON_HOLDERS + 1}) AS held"
 )
 HOLDERS = (
     "SELECT DISTINCT h.lead, h.company_name, h.owner, h.department, h.time FROM"
@@ -77,7 +79,7 @@ async def refuse_collision(account: Account, call: Call) -> None:
 
     A doubtful one is made, and a case says so. What a refused create typed is kept in a case.
     """
-    identity = account.identity()
+    identity = account.identity(public_domains(call.config))
     await _lock(identity, call)
     hits, foreign = await _by_segment(account, await find_hits(account, identity, call), call)
     refusing = [hit for hit in hits if hit.match.level in REFUSING]
@@ -95,6 +97,10 @@ async def refuse_collision(account: Account, call: Call) -> None:
     doubtful = [hit for hit in hits if hit.match.level is Level.POSSIBLE]
     if doubtful and not refusing and call.caller.employee and not account.despite:
         await open_pair(account, doubtful[0], "CREATE", call)
+    if not refusing and call.caller.employee and not account.despite:
+        # The same company with and without a branch is no duplicate: a relation is proposed (NAM-5).
+        for hit in [one for one in hits if one.match.level is Level.BRANCH_OF][:SHOWN]:
+            await open_pair(account, hit, "CREATE", call)
     if inspect(account).persistent:
         call.after_flush(lambda: account.write_keys(identity, call))
     else:
@@ -107,7 +113,7 @@ async def check(account: Account, call: Call) -> list[pb.CollisionHit]:
         # Partners and keys learn it on submit alone.
         raise PermissionDenied("PERMISSION_DENIED", permission="customer.accounts.checkCollision")
     await _count_check(call)
-    identity = account.identity()
+    identity = account.identity(public_domains(call.config))
     if not account.department:
         account.department = call.caller.department
     hits, foreign = await _by_segment(account, await find_hits(account, identity, call), call)
@@ -197,7 +203,7 @@ async def _wanted_by_others(identity: Identity, call: Call) -> list[pb.Collision
 
 async def holders(identity: Identity, call: Call) -> list[Any]:
     """Leads and protected registrations that share a key and belong to somebody."""
-    keys = sorted(identity.keys)
+    keys = sorted(identity.asked)
     kinds, values = [key.kind.value for key in keys], [key.value for key in keys]
     today = call.now.astimezone(ZoneInfo(ZONE)).date()
     return await (await driver(call.db)).fetch(HOLDERS, kinds, values, today)
@@ -207,24 +213,29 @@ async def find_hits(account: Account, identity: Identity, call: Call) -> list[Hi
     """Accounts that share a key, strongest first, without those found to be different."""
     if not identity.keys:
         return []
-    keys = sorted(identity.keys)
+    keys = sorted(identity.asked)
     kinds, values = [key.kind.value for key in keys], [key.value for key in keys]
     found = await (await driver(call.db)).fetch(_HELD, kinds, values, account.id)
     if not found:
         return []
     holders = Counter((row["kind"], row["value"]) for row in found)
-    common = {key for key in identity.keys if holders[(key.kind.value, key.value)] > COMMON_HOLDERS}
-    shared = Counter(row["account"] for row in found if MatchKey(row["kind"], row["value"]) not in common)
+    common = {key for key in identity.asked if holders[(key.kind.value, key.value)] > COMMON_HOLDERS}
+    kept: dict[UUID, set[MatchKey]] = defaultdict(set)
+    for row in found:
+        kept[row["account"]].add(MatchKey(KeyKind(row["kind"]), row["value"]))
+    shared = Counter({key: len(held - common) for key, held in kept.items() if held - common})
     ids = [key for key, _ in shared.most_common(CANDIDATES)]
     async with call.everybody():
         statement = select(Account).where(Account.id.in_(ids), Account.state.not_in(["MERGED", "ARCHIVED"]))
         accounts = (await call.db.scalars(statement)).all()
-    hits = [Hit(other, level(identity, other.identity(), common)) for other in accounts]
+    public = public_domains(call.config)
+    who = {other.id: other.identity(public) for other in accounts}
+    hits = [Hit(one, level_as_kept(identity, who[one.id], kept[one.id], common)) for one in accounts]
     hits = [hit for hit in hits if hit.match.level is not Level.NONE]
     if hits:
         apart = await _separate(account.id, call)
         hits = [
-            hit for hit in hits if apart.get(hit.account.id) != keys_digest(identity, hit.account.identity())
+            hit for hit in hits if apart.get(hit.account.id) != keys_digest(identity, who[hit.account.id])
         ]
     return sorted(hits, key=lambda hit: _STRENGTH.index(hit.match.level))
 
@@ -239,9 +250,9 @@ def keys_digest(one: Identity, other: Identity) -> str:
 async def separate(one: Account, other: Account, call: Call) -> None:
     """Writes the pair into the list of those that are not the same, until a key changes."""
     low, high = sorted([one, other], key=lambda account: account.id)
-    await call.db.merge(
-        SeparatePair(one=low.id, other=high.id, digest=keys_digest(low.identity(), high.identity()))
-    )
+    public = public_domains(call.config)
+    digest = keys_digest(low.identity(public), high.identity(public))
+    await call.db.merge(SeparatePair(one=low.id, other=high.id, digest=digest))
 
 
 async def open_pair(account: Account, hit: Hit, kind: str, call: Call) -> DuplicateCase | None:
@@ -445,6 +456,6 @@ async def _separate(account: UUID, call: Call) -> dict[UUID, str]:
 
 
 async def _lock(identity: Identity, call: Call) -> None:
-    keys = sorted(f"{key.kind.value}:{key.value}" for key in identity.keys)
+    keys = sorted(f"{key.kind.value}:{key.value}" for key in identity.asked)
     if keys:
         await (await driver(call.db)).execute(_LOCKS, keys)

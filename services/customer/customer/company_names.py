@@ -2,6 +2,7 @@
 
 import re
 import tomllib
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.resources import files
@@ -65,6 +66,14 @@ class CompanyName:
             divisions=tuple(dict.fromkeys(divisions)),
             from_brand=folded[start:] if start > 0 else "",
         )
+
+
+NORMALISERS: dict[int, Callable[[str], CompanyName]] = {1: CompanyName.parse}
+"""How names are taken apart, by `normaliserVersion`; the last is in force (NAM-1).
+
+Another way is another version, and the one before stays here for one release: until every customer has keys of the
+new one, customers are found by both.
+"""
 
 
 def _not_containing(divisions: list[str], region: Region) -> list[str]:

@@ -17,6 +17,7 @@ from customer.collision import find_hits
 from customer.model.account import Account
 from customer.model.contact import Contact
 from customer.model.conversion import LeadResolution
+from customer.normalising import public_domains
 
 R = TypeVar("R", bound=Resource)
 
@@ -69,7 +70,7 @@ async def _account(event: sales.LeadConversionRequested, answer: Any, call: Call
     try:
         return await call.add(account)
     except AlreadyExists:
-        hits = await find_hits(account, account.identity(), call)
+        hits = await find_hits(account, account.identity(public_domains(call.config)), call)
         answer.department = hits[0].account.department if hits else ""
         raise
 

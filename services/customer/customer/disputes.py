@@ -20,14 +20,17 @@ from sqlalchemy.dialects.postgresql import insert
 
 from customer import collision, ownership
 from customer.collision import Hit
+from customer.company_names import CompanyName
 from customer.identifiers import Phone
 from customer.matching import Identity, Level, Match, level
 from customer.model.account import Account
 from customer.model.duplicate_case import CaseEvidence, CaseParty, DuplicateCase, LeadHolder
 from customer.model.interaction import Interaction
 from customer.model.merge import Merge
+from customer.model.relation import AccountRelation
 from customer.model.sea import WorkingDay
 from customer.model.timeline import TimelineFact
+from customer.normalising import public_domains
 
 ANSWER_DAYS = 2
 ARBITER_DAYS = 3
@@ -118,6 +121,9 @@ async def decide(case: DuplicateCase, request: Any, call: Call) -> None:
             case.account = account.name
         case "SEPARATE" | "CREATE_ANYWAY":
             await _apart(case, accounts, call)
+        case "RELATE":
+            await _relate(case, account, call)
+            return
         case _:
             if verdict != "KEEP":
                 raise FailedPrecondition("ILLEGAL_TRANSITION", state=verdict)
@@ -197,7 +203,7 @@ async def on_lead_changed(event: Fact, call: Call) -> None:
     await connection.execute("DELETE FROM lead_keys WHERE lead = $1", name)
     if not live:
         return
-    identity = lead_identity(lead)
+    identity = lead_identity(lead, call)
     rows = [(name, key.kind.value, key.value) for key in identity.keys]
     await connection.executemany("INSERT INTO lead_keys VALUES ($1, $2, $3) ON CONFLICT DO NOTHING", rows)
     if not lead.get("owner") or lead.get("account"):
@@ -211,7 +217,7 @@ async def on_lead_changed(event: Fact, call: Call) -> None:
 
 async def meet_leads(account: Account, call: Call) -> None:
     """A new customer that is somebody else's lead: a case, told to both (COL-8)."""
-    identity = account.identity()
+    identity = account.identity(public_domains(call.config))
     for row in await collision.holders(identity, call):
         if row["owner"] == account.owner:
             continue
@@ -224,7 +230,7 @@ async def meet_leads(account: Account, call: Call) -> None:
             await _lead_case(row["lead"], shadow, Hit(account, match), call)
 
 
-def lead_identity(lead: dict[str, Any]) -> Identity:
+def lead_identity(lead: dict[str, Any], call: Call) -> Identity:
     """What tells who a lead is."""
     name = lead.get("companyName") or lead.get("displayName") or ""
     numbers = [*(phone.get("number", "") for phone in lead.get("phones", ())), lead.get("phone", "")]
@@ -237,6 +243,7 @@ def lead_identity(lead: dict[str, Any]) -> Identity:
         phones=phones,
         emails=emails,
         website=lead.get("website", ""),
+        public_domains=public_domains(call.config),
     )
 
 
@@ -336,6 +343,31 @@ async def _apart(case: DuplicateCase, accounts: list[str], call: Call) -> None:
     first = others[0]
     for other in others[1:]:
         await collision.separate(first, other, call)
+
+
+async def _relate(case: DuplicateCase, other: Account, call: Call) -> None:
+    """One is a branch of the other: the relation is made, which ends the case."""
+    if case.level != Level.BRANCH_OF.value or not case.account:
+        raise FailedPrecondition("ILLEGAL_TRANSITION", state="RELATE")
+    mine = await _load(case.account, call)
+    branch, head = (mine, other) if CompanyName.parse(mine.display_name).branch else (other, mine)
+    relation = AccountRelation(kind="BRANCH_OF", pays_for=False)
+    setattr(relation, "from", branch.name)  # a word of Python
+    relation.to, relation.owner, relation.department = head.name, branch.owner, branch.department
+    await call.add(relation)
+
+
+async def related(relation: AccountRelation, call: Call) -> None:
+    """A branch was put under its head office: the proposal to do so is over (NAM-5)."""
+    if relation.kind != "BRANCH_OF":
+        return
+    pair = "/".join(sorted(name.rpartition("/")[2] for name in (getattr(relation, "from"), relation.to)))
+    case = await call.find(DuplicateCase, DuplicateCase.of_pair(pair), lock=True)
+    if case is not None and case.state == "OPEN" and case.level == Level.BRANCH_OF.value:
+        accounts = [name for name in await _parties(case, call) if name.startswith("accounts/")]
+        await _end(case, "RELATE", accounts, call, final=True)
+        # As one who sees it: whoever relates the two need not see whose case it is.
+        await call.flush()
 
 
 async def _freeze(case: DuplicateCase, account: Account, call: Call) -> None:

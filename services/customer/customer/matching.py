@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from crmkit.text import fold
 
-from customer.company_names import WORDS, CompanyName
+from customer.company_names import NORMALISERS, WORDS, CompanyName
 from customer.identifiers import Phone, TaxId, TaxIdStatus, mail_address, web_domain
 from customer.regions import compatible
 
@@ -75,11 +75,18 @@ class Identity:
     tax_id: TaxId | None
     id_hash: str
     keys: frozenset[MatchKey]
+    earlier: tuple["Identity", ...] = ()
+    """As the normalisers before the one in force saw it, the last one first."""
+
+    @cached_property
+    def asked(self) -> frozenset[MatchKey]:
+        """The keys by which it is looked for: customers may still be kept under those of before."""
+        return self.keys.union(*(one.keys for one in self.earlier))
 
     @cached_property
     def deciding(self) -> list[MatchKey]:
         """The keys of which two equal customers share one."""
-        return sorted(key for key in self.keys if key.kind not in _FOLLOWING)
+        return sorted(key for key in self.asked if key.kind not in _FOLLOWING)
 
     @classmethod
     def of(
@@ -96,21 +103,47 @@ class Identity:
     ) -> "Identity":
         """`names` are the display name first, then legal name, aliases and former names; `id_hash` is the
         keyed hash of an identity number; `public_domains` give no key."""
-        parsed = tuple(CompanyName.parse(name) for name in dict.fromkeys(names) if fold(name))
-        keys = {key for name in parsed for key in _name_keys(name, person)}
-        if tax_id and tax_id.value and tax_id.status is not TaxIdStatus.INVALID:
-            keys.add(MatchKey(KeyKind.TAX_ID, f"{tax_id.country}:{tax_id.value}"))
-        keys.update(MatchKey(KeyKind.PHONE, phone.number) for phone in phones if phone.valid)
-        for address in filter(None, map(mail_address, emails)):
-            keys.add(MatchKey(KeyKind.EMAIL, address))
-            keys.add(MatchKey(KeyKind.EMAIL_DOMAIN, address.rpartition("@")[2]))
-        keys.add(MatchKey(KeyKind.WEB_DOMAIN, web_domain(website)))
-        keys.add(MatchKey(KeyKind.ID_HASH, id_hash))
-        domains = (KeyKind.EMAIL_DOMAIN, KeyKind.WEB_DOMAIN)
-        useful = (
-            key for key in keys if key.value and not (key.kind in domains and key.value in public_domains)
-        )
-        return cls(person, parsed, tax_id, id_hash, frozenset(useful))
+        texts = [name for name in dict.fromkeys(names) if fold(name)]
+        parsed, *before = [tuple(map(NORMALISERS[v], texts)) for v in sorted(NORMALISERS, reverse=True)]
+        others = _other_keys(tax_id, phones, emails, website, id_hash, public_domains)
+        earlier = tuple(cls._of(person, names, tax_id, id_hash, others) for names in before)
+        return cls._of(person, parsed, tax_id, id_hash, others, earlier)
+
+    @classmethod
+    def _of(
+        cls,
+        person: bool,
+        names: tuple[CompanyName, ...],
+        tax_id: TaxId | None,
+        id_hash: str,
+        others: frozenset[MatchKey],
+        earlier: tuple["Identity", ...] = (),
+    ) -> "Identity":
+        own = {key for name in names for key in _name_keys(name, person) if key.value}
+        return cls(person, names, tax_id, id_hash, others | own, earlier)
+
+
+def _other_keys(
+    tax_id: TaxId | None,
+    phones: Iterable[Phone],
+    emails: Iterable[str],
+    website: str,
+    id_hash: str,
+    public_domains: Collection[str],
+) -> frozenset[MatchKey]:
+    """The keys that are not of the names."""
+    keys = {MatchKey(KeyKind.PHONE, phone.number) for phone in phones if phone.valid}
+    if tax_id and tax_id.value and tax_id.status is not TaxIdStatus.INVALID:
+        keys.add(MatchKey(KeyKind.TAX_ID, f"{tax_id.country}:{tax_id.value}"))
+    for address in filter(None, map(mail_address, emails)):
+        keys.add(MatchKey(KeyKind.EMAIL, address))
+        keys.add(MatchKey(KeyKind.EMAIL_DOMAIN, address.rpartition("@")[2]))
+    keys.add(MatchKey(KeyKind.WEB_DOMAIN, web_domain(website)))
+    keys.add(MatchKey(KeyKind.ID_HASH, id_hash))
+    domains = (KeyKind.EMAIL_DOMAIN, KeyKind.WEB_DOMAIN)
+    return frozenset(
+        key for key in keys if key.value and not (key.kind in domains and key.value in public_domains)
+    )
 
 
 def level(a: Identity, b: Identity, common: Collection[MatchKey] = frozenset()) -> Match:
@@ -135,6 +168,20 @@ def level(a: Identity, b: Identity, common: Collection[MatchKey] = frozenset()) 
     if found is Level.STRONG or KeyKind.WEB_DOMAIN in kinds or len({_family(kind) for kind in kinds}) > 1:
         return Match(Level.STRONG, kinds)
     return Match(Level.POSSIBLE, kinds)
+
+
+def level_as_kept(
+    a: Identity, b: Identity, kept: Collection[MatchKey], common: Collection[MatchKey] = frozenset()
+) -> Match:
+    """As `level`; where `b` was found under keys of an earlier normaliser, as sure as that one was, if surer."""
+    found = level(a, b, common)
+    if not a.earlier or all(key in a.keys for key in kept):
+        return found
+    before = [level(one, other, common) for one, other in zip(a.earlier, b.earlier, strict=True)]
+    return min([found, *before], key=lambda match: _SURENESS.index(match.level))
+
+
+_SURENESS = list(Level)
 
 
 # Keys of one family come from one piece of data: that brand and spelling agree where the core does is no

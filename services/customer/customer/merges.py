@@ -37,6 +37,7 @@ from customer.model.merge import Merge, MergeSnapshot
 from customer.model.pool import Pool, PoolItem
 from customer.model.timeline import TimelineEntry
 from customer.model.transfer import Transfer
+from customer.normalising import public_domains
 from customer.sea import records
 from customer.sea.states import watch
 from customer.timeline import rebuild
@@ -126,7 +127,8 @@ async def run(merge: Merge, call: Call) -> None:
     survivor.merging = merge.name
     survivor.last_interaction_time = _latest(account.last_interaction_time for account in accounts)
     survivor.normalise()
-    call.after_flush(lambda: survivor.write_keys(survivor.identity(), call))
+    public = public_domains(call.config)
+    call.after_flush(lambda: survivor.write_keys(survivor.identity(public), call))
     await _review_credit(survivor, losers, call)
     merge.state, merge.run_time, merge.undo_until_time = (
         "RUNNING",
@@ -195,10 +197,11 @@ async def undo(merge: Merge, call: Call) -> None:
         call,
         follow_up=datetime.fromisoformat(clock["follow_up"]) if clock.get("follow_up") else None,
     )
+    public = public_domains(call.config)
     for account in accounts:
         if account.state != "MERGED":
             account.normalise()
-            call.after_flush(lambda account=account: account.write_keys(account.identity(), call))
+            call.after_flush(lambda account=account: account.write_keys(account.identity(public), call))
     merge.state, merge.moved, merge.left = "UNDOING", [], left
     merge.acknowledgements = [one for one in merge.acknowledgements if one.step != "UNDO"]
     await call.flush()

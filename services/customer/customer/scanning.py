@@ -21,6 +21,7 @@ from customer import collision, disputes
 from customer.matching import Level
 from customer.model.account import Account
 from customer.model.duplicate_case import DuplicateCase, ScanMark
+from customer.normalising import public_domains
 
 AT_ONCE = 200
 MOST = 5_000
@@ -94,8 +95,9 @@ async def _look(key: UUID, call: Call) -> None:
     account = await call.find(Account, Account.id == key)
     if account is None or account.state in ("MERGED", "ARCHIVED"):
         return
-    for hit in await collision.find_hits(account, account.identity(), call):
-        if hit.match.level in (Level.CERTAIN, Level.STRONG):
+    identity = account.identity(public_domains(call.config))
+    for hit in await collision.find_hits(account, identity, call):
+        if hit.match.level in (Level.CERTAIN, Level.STRONG, Level.BRANCH_OF):
             await collision.open_pair(account, hit, "SCAN", call)
             await call.flush()
 

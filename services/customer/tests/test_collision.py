@@ -12,14 +12,24 @@ from uuid import UUID, uuid4
 import pytest
 from crm.customer.v1 import pb
 from crmkit.driver import driver
-from crmkit.errors import AlreadyExists, PermissionDenied
+from crmkit.errors import AlreadyExists, FailedPrecondition, PermissionDenied
 from crmkit.testing import Refused, Service
-from customer import collision, disputes, scanning
+from crmkit.text import fold
+from customer import collision, disputes, normalising, scanning
 from customer.collision import HOLDERS
-from customer.matching import Identity
+from customer.company_names import NORMALISERS, CompanyName
+from customer.identifiers import Phone
+from customer.matching import Identity, Level
 from customer.model.account import Account
 from customer.model.duplicate_case import DuplicateCase
 from sqlalchemy import event, select, text
+
+
+@pytest.fixture(autouse=True)
+async def nobody_has_asked(customer: Service) -> None:
+    """Each test asks as often as it is allowed to."""
+    async with customer.running.system_call("test", None) as call:
+        await call.db.execute(text("DELETE FROM collision_checks"))
 
 
 async def at(customer: Service, now: datetime, job: Any) -> None:
@@ -40,7 +50,7 @@ async def idle(customer: Service) -> bool:
     async with customer.running.system_call("test", None) as call:
         running = text(
             "SELECT count(*) FROM bulk_runs WHERE state IN ('QUEUED', 'RUNNING')"
-            " AND kind IN ('ScanDuplicates', 'DecideDuplicateCases')"
+            " AND kind IN ('ScanDuplicates', 'DecideDuplicateCases', 'RekeyAccounts')"
         )
         return await call.db.scalar(running) == 0
 
@@ -106,6 +116,7 @@ async def test_a_refused_create_says_enough_and_no_more_and_keeps_what_was_typed
     assert (mine.hits[0].account, mine.hits[0].token) == (made.name, "")
 
 
+@pytest.mark.capability("c.collision")
 async def test_of_fifty_creates_of_one_name_one_is_made(customer: Service) -> None:
     core = company()
 
@@ -140,6 +151,7 @@ async def test_asking_is_limited_and_five_hits_look_like_one(customer: Service) 
         await call.db.execute(text("DELETE FROM collision_checks WHERE actor = :me"), {"me": me})
 
 
+@pytest.mark.capability("c.collision")
 async def test_an_owner_is_asked_and_lets_the_other_in_for_reading(customer: Service) -> None:
     core = company()
     made = await customer.sales1.CreateAccount(account={"displayName": f"北京{core}科技有限公司"})
@@ -192,6 +204,7 @@ async def test_silence_goes_to_the_superior_then_to_arbitration_and_up(customer:
     assert [fact.get("escalated", False) for fact in facts] == [False, True, True, True]
 
 
+@pytest.mark.capability("c.collision")
 async def test_a_dispute_is_decided_on_frozen_evidence_by_one_without_a_stake(customer: Service) -> None:
     core = company()
     made = await customer.sales1.CreateAccount(account={"displayName": f"北京{core}科技有限公司"})
@@ -262,6 +275,7 @@ async def test_a_dispute_is_decided_on_frozen_evidence_by_one_without_a_stake(cu
     assert refused.value.reason == "ILLEGAL_TRANSITION"
 
 
+@pytest.mark.capability("c.collision")
 async def test_two_found_different_are_never_raised_again_until_a_key_changes(customer: Service) -> None:
     core = company()
     made = await customer.sales1.CreateAccount(account={"displayName": f"北京{core}科技有限公司"})
@@ -342,6 +356,7 @@ async def test_somebody_elses_lead_and_a_new_customer_make_a_case(customer: Serv
     await customer.eventually(opened)
 
 
+@pytest.mark.capability("c.collision")
 async def test_who_may_says_why_it_is_another_one_and_no_reason_is_enough_for_one_tax_id(
     customer: Service, tax_id: Callable[[], str]
 ) -> None:
@@ -370,6 +385,173 @@ async def test_who_may_says_why_it_is_another_one_and_no_reason_is_enough_for_on
             account={"name": other.name, "legalName": f"北京{core}科技有限责任公司"}, updateMask="legalName"
         )
     assert refused.value.reason == "ACCOUNT_COLLISION"
+
+
+@pytest.mark.capability("c.collision")
+async def test_a_doubtful_one_is_made_with_a_case_and_a_change_of_keys_is_looked_at_too(
+    customer: Service,
+) -> None:
+    core = company()
+    first = await customer.sales1.CreateAccount(account={"displayName": f"武汉{core}科技有限公司"})
+    second = await customer.sales2.CreateAccount(account={"displayName": f"成都{core}科技有限公司"})
+    pair = f'account = "{second.name}"'
+    (case,) = (await customer.sales2.ListDuplicateCases(filter=pair)).duplicate_cases
+    assert (case.level, case.kind, case.state) == (
+        "POSSIBLE",
+        pb.DuplicateCase.CREATE,
+        pb.DuplicateCase.OPEN,
+    )
+    assert first.name not in str(case) and first.owner not in str(case)
+    # Two keys of different data are as good as a name; so is another name later.
+    phone = {"phones": [{"number": f"139{uuid4().int % 10**8:08}"}]}
+    await customer.sales1.UpdateAccount(account={"name": first.name, **phone}, updateMask="phones")
+    for change in (phone, {"aliases": [{"text": f"武汉{core}科技", "kind": "SHORT"}]}):
+        with pytest.raises(Refused) as refused:
+            mask = next(iter(change))
+            await customer.sales2.UpdateAccount(account={"name": second.name, **change}, updateMask=mask)
+        assert (refused.value.reason, refused.value.info.metadata["level"]) == ("ACCOUNT_COLLISION", "STRONG")
+
+
+async def test_a_token_is_a_way_into_the_sea_for_a_day_and_a_refusal_gives_its_reason(
+    customer: Service,
+) -> None:
+    core, me = company(), customer.person("sales2").employee
+    members = [customer.person("sales1").employee, me]
+    pool = await customer.admin.CreatePool(pool={"displayName": f"公海{core}", "memberEmployees": members})
+    made = await customer.sales1.CreateAccount(account={"displayName": f"北京{core}科技有限公司"})
+    owned = await hit(customer, core)
+    case = await customer.sales2.RequestCollaboration(
+        token=owned.token, access="WORK", statement="有在谈项目"
+    )
+    with pytest.raises(Refused) as refused:
+        await customer.sales1.RespondDuplicateCase(name=case.name, accept=False)
+    assert refused.value.violations == {"answer": "REQUIRED"}
+    done = await customer.sales1.RespondDuplicateCase(name=case.name, accept=False, answer="我方合同在执行")
+    assert (done.verdict, done.answer) == (pb.DuplicateCase.DECLINED, "我方合同在执行")
+    await customer.sales1.ReleaseAccount(name=made.name, pool=pool.name, reason="暂不跟进")
+    pooled = await hit(customer, core)
+    assert (pooled.situation, list(pooled.actions)) == ("IN_POOL", ["CLAIM"])
+    # A day later the token opens nothing.
+    async with customer.running.system_call("test", None) as call:
+        call.caller = await customer.eventually(lambda: customer.running.directory.acting(me))
+        assert collision.read_token(pooled.token, call)["account"] == made.name
+        call.now += timedelta(hours=24, seconds=1)
+        with pytest.raises(FailedPrecondition) as late:
+            collision.read_token(pooled.token, call)
+        assert late.value.reason == "COLLISION_TOKEN_EXPIRED"
+    claimed = await customer.sales2.ClaimCollision(token=pooled.token)
+    assert (claimed.name, claimed.owner) == (made.name, me)
+
+
+@pytest.mark.capability("c.collision")
+async def test_a_branch_is_made_and_proposed_as_one_of_its_company(customer: Service) -> None:
+    core, zong = company(), customer.client("zong")
+    head = await customer.sales1.CreateAccount(account={"displayName": f"{core}机械有限公司"})
+    branch = {"displayName": f"{core}机械有限公司深圳分公司"}
+    (masked,) = (await customer.sales2.CheckAccountCollision(account=branch)).hits
+    assert (masked.level, masked.account) == ("BRANCH_OF", "")
+    made = await customer.sales2.CreateAccount(account=branch)
+    (case,) = (await customer.sales2.ListDuplicateCases(filter=f'account = "{made.name}"')).duplicate_cases
+    assert (case.level, case.state) == ("BRANCH_OF", pb.DuplicateCase.OPEN)
+    assert head.name not in str(case) and head.owner not in str(case)
+    decided = await zong.DecideDuplicateCase(name=case.name, verdict="RELATE", answer="工商登记为分公司")
+    assert (decided.state, decided.verdict) == (pb.DuplicateCase.CLOSED, pb.DuplicateCase.RELATE)
+    related = (await customer.admin.ListAccountRelations(filter=f'to = "{head.name}"')).account_relations
+    assert [(getattr(one, "from"), one.kind, one.owner) for one in related] == [
+        (made.name, pb.AccountRelation.BRANCH_OF, customer.person("sales2").employee)
+    ]
+    # Who sees both relates them himself: the proposal is over, and nobody hears of it again.
+    second = await customer.sales1.CreateAccount(account={"displayName": f"{core}机械有限公司上海分公司"})
+    pair = f'account = "{second.name}" AND level = BRANCH_OF'
+    (case,) = (await customer.sales1.ListDuplicateCases(filter=pair)).duplicate_cases
+    assert (case.level, case.state) == ("BRANCH_OF", pb.DuplicateCase.OPEN)
+    edge = {"from": second.name, "to": head.name, "kind": "BRANCH_OF"}
+    await customer.sales1.CreateAccountRelation(accountRelation=edge)
+    await scanned(customer)
+    (case,) = (await customer.sales1.ListDuplicateCases(filter=pair)).duplicate_cases
+    assert (case.state, case.verdict) == (pb.DuplicateCase.CLOSED, pb.DuplicateCase.RELATE)
+    # Two that are equal are no branches of each other.
+    with pytest.raises(Refused) as refused:
+        await customer.sales2.CreateAccount(account={"displayName": f"{core}机械有限责任公司"})
+    kept = refused.value.info.metadata["case"]
+    with pytest.raises(Refused) as refused:
+        await zong.DecideDuplicateCase(name=kept, verdict="RELATE", answer="分公司")
+    assert refused.value.reason == "ILLEGAL_TRANSITION"
+
+
+async def keys_of(customer: Service, account: str) -> set[str]:
+    """What the customer is found by."""
+    statement = text("SELECT kind || ':' || value FROM match_keys WHERE account = CAST(:id AS uuid)")
+    async with customer.running.system_call("test", None) as call:
+        return set(await call.db.scalars(statement, {"id": account.rpartition("/")[2]}))
+
+
+async def rekeyed(customer: Service) -> None:
+    """Makes the keys anew where the rules have changed, to the end."""
+    await at(customer, datetime.now(UTC), normalising.follow_rules)
+    await customer.eventually(lambda: idle(customer), 120)
+
+
+@pytest.mark.capability("c.collision")
+async def test_another_normaliser_makes_all_keys_anew_and_until_then_those_of_before_match_too(
+    customer: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    core, word = company(), company()[:3]
+    await rekeyed(customer)
+    old = await customer.sales1.CreateAccount(account={"displayName": f"北京{core}{word}有限公司"})
+    kept = await keys_of(customer, old.name)
+    assert f"NAME_CORE:{fold(core + word)}" in kept
+    # Says that the word is no part of a name.
+    monkeypatch.setitem(NORMALISERS, 2, lambda name: CompanyName.parse(name.replace(word, "")))
+    for name, level in ((f"{core}{word}（北京）有限公司", "STRONG"), (f"{core}有限责任公司", None)):
+        hits = (await customer.sales2.CheckAccountCollision(account={"displayName": name})).hits
+        assert [hit.level for hit in hits] == ([level] if level else [])
+    with pytest.raises(Refused) as refused:
+        await customer.sales2.CreateAccount(account={"displayName": f"{core}{word}（北京）有限公司"})
+    assert refused.value.reason == "ACCOUNT_COLLISION"
+    await rekeyed(customer)
+    assert f"NAME_CORE:{fold(core)}" in await keys_of(customer, old.name)
+    with pytest.raises(Refused) as refused:
+        await customer.sales2.CreateAccount(account={"displayName": f"{core}有限责任公司"})
+    assert refused.value.reason == "ACCOUNT_COLLISION"
+    # Nothing to do is nothing done; and the way back is the same way.
+    async with customer.running.system_call("test", None) as call:
+        count = text("SELECT count(*) FROM bulk_runs WHERE kind = 'RekeyAccounts'")
+        runs = await call.db.scalar(count)
+    await rekeyed(customer)
+    async with customer.running.system_call("test", None) as call:
+        assert await call.db.scalar(count) == runs
+    monkeypatch.undo()
+    await rekeyed(customer)
+    assert await keys_of(customer, old.name) == kept
+
+
+@pytest.mark.capability("c.collision")
+async def test_the_list_of_public_mail_domains_is_the_companys_to_change(customer: Service) -> None:
+    domain, key = f"{uuid4().hex}.example", "dictionary.publicMailDomains"
+    made = await customer.sales1.CreateAccount(
+        account={"displayName": f"{company()}贸易有限公司", "emails": [{"address": f"a@{domain}"}]}
+    )
+    other = {"displayName": f"{company()}机械有限公司", "emails": [{"address": f"b@{domain.upper()}"}]}
+
+    async def levels() -> list[tuple[str, list[str]]]:
+        hits = (await customer.sales2.CheckAccountCollision(account=other)).hits
+        return [(hit.level, list(hit.matched_by)) for hit in hits]
+
+    found = [("POSSIBLE", ["EMAIL_DOMAIN"])]
+    assert await levels() == found
+    async with customer.parts.configuration() as bucket:
+        for entry, expected in (({"key": domain}, []), ({"key": domain, "retired": True}, found)):
+            await bucket.put(key, {"entries": [entry]})
+
+            def known(entry: Any = entry) -> bool:
+                return (customer.running.config.get(key) or {}).get("entries") == [entry]
+
+            await customer.eventually(known)
+            await rekeyed(customer)
+            assert await levels() == expected
+            assert (f"EMAIL_DOMAIN:{domain}" in await keys_of(customer, made.name)) == bool(expected)
+        await bucket.delete(key)
 
 
 async def test_each_segment_has_its_own_customers_and_head_office_hears_of_two(
@@ -540,6 +722,7 @@ async def test_a_key_hears_that_it_exists_and_its_owner_that_a_key_asked(custome
     assert [fact["checker"] for fact in facts] == ["apiKeys/collides"]
 
 
+@pytest.mark.capability("c.collision")
 async def test_hundreds_of_pairs_are_found_by_one_scan_and_decided_by_one_decision(customer: Service) -> None:
     core, pairs = company(), 205
     base = (await customer.sales1.CreateAccount(account={"displayName": f"{company()}贸易有限公司"})).name
@@ -606,6 +789,7 @@ FULL = ("accounts", "match_keys", "duplicate_cases", "case_parties", "collision_
         "lead_holders", "lead_keys")  # fmt: skip
 
 
+@pytest.mark.capability("c.collision")
 async def test_no_statement_of_a_check_reads_a_whole_table_and_a_check_takes_little(
     customer: Service,
 ) -> None:
@@ -634,7 +818,7 @@ async def test_no_statement_of_a_check_reads_a_whole_table_and_a_check_takes_lit
         async with customer.running.system_call("test", None) as call:
             connection = await driver(call.db)
             for statement in FILLED:
-                await connection.execute(statement)
+                await connection.execute(statement, timeout=300)
             await connection.execute(f"ANALYZE {', '.join(FULL)}")
             await connection.execute("SET LOCAL plan_cache_mode = force_generic_plan")
             for number, statement in enumerate(sorted(said)):
@@ -646,6 +830,14 @@ async def test_no_statement_of_a_check_reads_a_whole_table_and_a_check_takes_lit
                 whole = [line for line in lines if any(f"Seq Scan on {one} " in line + " " for one in FULL)]
                 assert not whole, (statement[-600:], whole)
                 await connection.execute(f"DEALLOCATE explained_{number}")
+            # A telephone that twenty thousand have says nothing, and hides nobody who has the name.
+            await connection.execute(
+                "INSERT INTO match_keys SELECT id, 'PHONE', '+8613812349999' FROM accounts"
+            )
+            asked = Identity.of([f"{core}科技有限公司"], phones=[Phone("", "+8613812349999")])
+            found = await collision.find_hits(Account(id=uuid4(), department=""), asked, call)
+            assert next(iter(found)).match.level is Level.STRONG
+            assert all(core in hit.account.display_name for hit in found)
             for n in range(21):
                 wanted = Account(display_name=f"{core}{chr(0x5100 + n)}科技有限公司", department="")
                 began = time.perf_counter()

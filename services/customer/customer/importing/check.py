@@ -29,7 +29,7 @@ ALIKE = 0.75
 
 @dataclass
 class _Findings:
-    seen: Seen = field(default_factory=Seen)
+    seen: Seen
     names: set[str] = field(default_factory=set[str])
     parents: dict[int, str] = field(default_factory=dict[int, str])
     unknown: Counter[tuple[str, str]] = field(default_factory=Counter[tuple[str, str]])
@@ -46,9 +46,9 @@ async def check(run: Run) -> None:
         await call.db.execute(delete(BulkRow).where(BulkRow.run == run.id))
         await kept.forget(found.id, call)
         run.next_phase("READ")
-    findings = _Findings()
     async with opened(run, found.encoding) as sheet:
         plan = Plan.of(found, sheet.columns, run.running.config.get, run.caller())
+        findings = _Findings(Seen(plan.public_domains))
         _refuse_without_rights(plan, run)
         stamp = kept.stamp(plan, run.spec["digest"])
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -15,8 +15,9 @@ from crmkit.scope import predicate
 from sqlalchemy import or_, select, text, tuple_
 
 from customer.company_names import CompanyName
-from customer.matching import COMMON_HOLDERS, Identity, KeyKind, Level, MatchKey, level
+from customer.matching import COMMON_HOLDERS, Identity, KeyKind, Level, MatchKey, level_as_kept
 from customer.model.account import Account, MatchKeyRow
+from customer.normalising import public_domains
 
 REFUSING = (Level.CERTAIN, Level.STRONG)
 _HOLDERS = text(
@@ -71,16 +72,22 @@ def _twin(
 ) -> Twin | None:
     best: Twin | None = None
     for one in dict.fromkeys(account for key in identity.deciding for account in holders.get(key, ())):
-        if one in others and (found := same(identity, others[one], common)):
+        kept = [key for key in identity.deciding if one in holders.get(key, ())]
+        if one in others and (found := same(identity, others[one], common, kept)):
             if found is Level.CERTAIN:
                 return Twin(found, one)
             best = best or Twin(found, one)
     return best
 
 
-def same(new: Identity, old: Identity, common: Iterable[MatchKey] = ()) -> Level | None:
-    """How surely the new one is the old one; a new one that says nothing beyond the old one is the same too."""
-    found = level(new, old, set(common)).level
+def same(
+    new: Identity, old: Identity, common: Iterable[MatchKey] = (), kept: Collection[MatchKey] = ()
+) -> Level | None:
+    """How surely the new one is the old one; a new one that says nothing beyond the old one is the same too.
+
+    `kept` are the keys under which the old one was found.
+    """
+    found = level_as_kept(new, old, kept, set(common)).level
     if found in REFUSING:
         return found
     return Level.POSSIBLE if new.person and new.keys <= old.keys else None
@@ -95,7 +102,8 @@ async def _identities(keys: set[UUID], call: Call) -> dict[UUID, Identity]:
     # Each segment has its own customers.
     segment_of = call.running.directory.organisation.segment
     mine = segment_of(call.caller.department)
-    return {a.id: a.identity() for a in found if not a.department or segment_of(a.department) == mine}
+    public = public_domains(call.config)
+    return {a.id: a.identity(public) for a in found if not a.department or segment_of(a.department) == mine}
 
 
 async def named(texts: Iterable[str], call: Call) -> dict[str, list[UUID]]:

@@ -30,6 +30,7 @@ DESPITE = "customer.accounts.create_despite"
 class Seen:
     """What tells who the earlier lines are, small enough for a whole file."""
 
+    public_domains: frozenset[str]
     by_key: dict[int, list[int]] = field(default_factory=lambda: defaultdict[int, list[int]](list))
     who: dict[int, tuple[Any, ...]] = field(default_factory=dict[int, tuple[Any, ...]])
 
@@ -63,7 +64,7 @@ class Seen:
             phones=[common_pb2.Phone(number=phone, valid=True) for phone in phones],
             emails=[common_pb2.Email(address=address) for address in emails],
             aliases=[pb.Account.Alias(text=alias) for alias in aliases],
-        ).identity()  # fmt: skip
+        ).identity(self.public_domains)  # fmt: skip
 
 
 async def name_records(lines: Sequence[Line], plan: Plan, call: Call) -> None:

@@ -23,6 +23,7 @@ from customer.model.account import Account
 from customer.model.contact import Contact
 from customer.model.importation import Import
 from customer.model.interaction import Interaction
+from customer.normalising import public_domains
 
 PARENT = "parent"
 CONTACT = "contact"
@@ -86,6 +87,8 @@ class Plan:
     columns: list[str]
     # What the importer's roles take from fields, by prefix: such cells are refused.
     taken: Mapping[str, Levels]
+    # Mail at these says nothing of who a customer is.
+    public_domains: frozenset[str]
 
     @classmethod
     def of(
@@ -106,7 +109,7 @@ class Plan:
         taken = {
             prefix: importer.fields(_model(found.kind, prefix).described.collection) for prefix in records
         }
-        return cls(found.kind, mapped, headers, list(file_columns), taken)
+        return cls(found.kind, mapped, headers, list(file_columns), taken, public_domains(config))
 
     def lines(self, entries: Sequence[Row]) -> list[Line]:
         """The lines as records that have completed themselves."""
@@ -134,7 +137,7 @@ class Plan:
             record = self._record(prefix, line, values, mapped)
             setattr(line, {"": _FIRST[self.kind], CONTACT: "contact"}[prefix], record)
         if line.account is not None and not line.problems:
-            line.identity = line.account.identity()
+            line.identity = line.account.identity(self.public_domains)
         return line
 
     def _record(self, prefix: str, line: Line, values: dict[str, Any], mapped: Sequence[Mapped]) -> Resource:

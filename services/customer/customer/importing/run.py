@@ -146,7 +146,7 @@ async def _write_accounts(
     await duplicates.lock(identities, call)
     twins = await duplicates.existing(identities, call)
     seen = await judge.visible(twins, call)
-    chunk = judge.Seen()
+    chunk = judge.Seen(plan.public_domains)
     by_line = {line.number: line for line in good}
     new: list[Line] = []
     done: list[dict[str, Any]] = []
@@ -232,7 +232,7 @@ async def _update_twin(
         assert target is not None
         fill(target, new, paths)
         target.complete()
-        by_line[twin.line].identity = target.identity()
+        by_line[twin.line].identity = target.identity(plan.public_domains)
         line.account = target
         run.count(updated=1)
         return []

@@ -1,5 +1,6 @@
 """The account: a company or a person we deal with."""
 
+from collections.abc import Collection
 from datetime import date, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -11,7 +12,7 @@ from crmkit.driver import driver
 from crmkit.errors import FailedPrecondition, PermissionDenied, Validation, Violation
 from crmkit.resource import Resource
 from customer.identifiers import Phone, TaxId, TaxIdStatus
-from customer.matching import Identity
+from customer.matching import PUBLIC_MAIL_DOMAINS, Identity
 from customer.model.base import Base
 from customer.model.grading import exclusive
 from customer.model.pool import Pool
@@ -244,8 +245,8 @@ class Account(Resource, Base):
                 setattr(copy, name, getattr(self, name))
         return copy
 
-    def identity(self) -> Identity:
-        """What tells who the account is."""
+    def identity(self, public_domains: Collection[str] = PUBLIC_MAIL_DOMAINS) -> Identity:
+        """What tells who the account is; mail at public domains says nothing of it."""
         return Identity.of(
             [self.display_name, self.legal_name, *(alias.text for alias in self.aliases)],
             person=self.kind == "INDIVIDUAL",
@@ -253,6 +254,7 @@ class Account(Resource, Base):
             phones=[Phone(phone.number, phone.number) for phone in self.phones if phone.valid],
             emails=[email.address for email in self.emails],
             website=self.website,
+            public_domains=public_domains,
         )
 
     def hold_keys(self, identity: Identity, call: Call) -> None:

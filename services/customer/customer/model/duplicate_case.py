@@ -148,9 +148,10 @@ class LeadHolder(Base):
 
 
 class ScanMark(Base):
-    """Up to which change of keys the scan has come."""
+    """Up to which change of keys the scan has come, and by which rules all keys were made."""
 
     __tablename__ = "scan_marks"
 
     name: Mapped[str] = mapped_column(Text, primary_key=True)
     time: Mapped[datetime] = mapped_column(DateTime(timezone=True))
+    value: Mapped[str] = mapped_column(Text, server_default="")

@@ -88,6 +88,9 @@ class AccountRelation(Resource, Base):
                 )
                 if (await call.db.scalar(held) or Decimal(0)) + self.share > 100:
                     raise FailedPrecondition("SHARE_OVER_100")
+            from customer.disputes import related
+
+            await related(self, call)
         call.emit(events.AccountRelationChanged, relation=self)
 
     def end(self, day: date, call: Call) -> None:

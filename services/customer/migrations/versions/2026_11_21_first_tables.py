@@ -971,6 +971,9 @@ def upgrade() -> None:
         unique=False,
     )
     op.create_index(
+        "interactions_contacts_index", "interactions", ["contacts"], unique=False, postgresql_using="gin"
+    )
+    op.create_index(
         "interactions_department_update_time_index",
         "interactions",
         ["department", sa.literal_column("update_time DESC"), "id"],
@@ -1457,6 +1460,7 @@ def upgrade() -> None:
         "scan_marks",
         sa.Column("name", sa.Text(), nullable=False),
         sa.Column("time", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("value", sa.Text(), server_default="", nullable=False),
         sa.PrimaryKeyConstraint("name", name=op.f("scan_marks_pkey")),
     )
     op.create_table(
@@ -2811,6 +2815,7 @@ def downgrade() -> None:
     )
     op.drop_index("interactions_owner_update_time_index", table_name="interactions")
     op.drop_index("interactions_department_update_time_index", table_name="interactions")
+    op.drop_index("interactions_contacts_index", table_name="interactions", postgresql_using="gin")
     op.drop_index("interactions_account_index", table_name="interactions")
     op.drop_table("interactions")
     op.drop_index("imports_update_time_index", table_name="imports")
