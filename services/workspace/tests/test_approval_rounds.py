@@ -175,6 +175,7 @@ async def test_a_running_approval_keeps_the_edition_of_its_policy(
     assert [(one.reason, one.state) for one in told] == [
         ("", pb.Approval.APPROVED), ("NOT_FOUND", pb.Approval.STATE_UNSPECIFIED)
     ]  # fmt: skip
+    assert told[1].text == "记录不存在。"
     await rounds.first.ApproveApproval(name=running.name)
     assert (await rounds.second.ApproveApproval(name=running.name)).state == pb.Approval.APPROVED
 
@@ -492,6 +493,7 @@ async def test_what_was_signed_without_connection_counts_while_it_is_open(
     assert [(one.counted, one.reason) for one in told] == [
         (True, ""), (False, "SIGNATURE_INVALID"), (False, "SIGNATURE_INVALID"), (False, "APPROVAL_CLOSED")
     ]  # fmt: skip
+    assert told[1].text == "离线审批的签名无效。"
     decided = await rounds.ends(waiting[0], pb.Approval.EXECUTED)
     assert decided.decisions[0].offline
     assert (await workspace.admin.GetApproval(name=waiting[1].name)).state == pb.Approval.PENDING

@@ -47,7 +47,8 @@ class ApprovalMethods:
                     await call.flush()
                 answer.items.add(name=item.name, state=approval.state)
             except Problem as problem:
-                answer.items.add(name=item.name, reason=problem.reason)
+                text = problem.text(call.caller.locale, "workspace")
+                answer.items.add(name=item.name, reason=problem.reason, text=text)
         return answer
 
     async def _decide(self, approval: Approval, digest: str, request: Any, call: Call) -> None:
@@ -108,16 +109,17 @@ class ApprovalMethods:
                     await call.flush()
                 answer.items.add(name=item.name, counted=True)
             except Problem as problem:
-                answer.items.add(name=item.name, reason=problem.reason)
+                text = problem.text(call.caller.locale, "workspace")
+                answer.items.add(name=item.name, reason=problem.reason, text=text)
                 if problem.reason not in ("SIGNATURE_INVALID", "NOT_FOUND", "NOT_AN_APPROVER"):
-                    await self._too_late(item, problem.reason, call)
+                    await self._too_late(item, text, call)
         return answer
 
-    async def _too_late(self, item: Any, reason: str, call: Call) -> None:
+    async def _too_late(self, item: Any, text: str, call: Call) -> None:
         """A signed decision that counts no more is kept as a comment, and its author is told."""
         approval = await call.load(Approval, item.name)
         await call.db.refresh(approval)
-        words = f"{item.time} {item.vote} ({reason}) {item.reason}"[:1000]
+        words = f"{item.time} {item.vote} ({text}) {item.reason}"[:1000]
         approval.remark(words, call)
         await call.flush()
         zh, en = (

@@ -1,7 +1,7 @@
 import { useQueryClient } from "@tanstack/react-query";
 import { Input, Modal } from "antd";
 import { useState } from "react";
-import { context, type RecordJson } from "@/api/client";
+import { type RecordJson } from "@/api/client";
 import type { Schema } from "@/api/schema";
 import { useText } from "@/i18n";
 import { post } from "@/kit/got";
@@ -50,7 +50,7 @@ export function Together({ records, vote, onClose }: Props) {
       const answer = await post<Outcome>("/v1/approvals:batchDecide", { items, vote, reason: reason.trim() });
       const left = (answer.items ?? []).flatMap((item, index) => {
         const record = records[index];
-        return item.reason && record ? { record, reason: context.message(item.reason) } : [];
+        return item.reason && record ? { record, reason: item.text ?? item.reason } : [];
       });
       const count = records.length - left.length;
       if (count > 0) tell(t("approvals.decided", { count }));
