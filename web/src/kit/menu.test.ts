@@ -29,6 +29,7 @@ const session = (permissions: string[]): Session => ({
   scope: "OWN",
   locale: "zh-CN",
   csrf: "",
+  session: "",
 });
 const menu = (permissions: string[]) => menuOf(catalogue, session(permissions));
 const paths = (permissions: string[]) =>
