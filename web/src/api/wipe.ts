@@ -8,7 +8,7 @@ export async function wipe(): Promise<void> {
   localStorage.clear();
   sessionStorage.clear();
   // Not every browser lists its databases; there the header of the answer empties them.
-  const databases = (await indexedDB.databases?.()) ?? [];
+  const databases = "indexedDB" in globalThis ? ((await indexedDB.databases?.()) ?? []) : [];
   for (const { name } of databases) if (name) indexedDB.deleteDatabase(name);
   if ("caches" in globalThis) for (const key of await caches.keys()) await caches.delete(key);
 }
