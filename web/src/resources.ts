@@ -40,6 +40,7 @@ export const MENU: Group[] = [
       { key: "funnel", path: "/funnel", icon: "funnel", needs: "opportunities" },
       { key: "visitDay", path: "/visit-day", icon: "visits", needs: "visits" },
       { key: "forecast", path: "/forecast", icon: "forecast", needs: "forecasts" },
+      { key: "performance", path: "/performance", icon: "forecast", needs: "appraisals" },
       { key: "winRates", path: "/win-rates", icon: "competitors", needs: "competitors" },
     ],
   },
@@ -138,7 +139,7 @@ export interface Screen {
   /** Texts with an input of their own: a time on the wall, a recurrence. */
   kinds?: Additions["kinds"];
   /** What is told beside the form while one types: a clash of times, a customer that is there already. */
-  advice?: "times" | "collision" | "prices";
+  advice?: "times" | "collision" | "prices" | "numbers";
   /** The advice is about the lines, so it stands below them. */
   adviceBelow?: true;
   /** Documents of a record, made by the server in a language. */
@@ -149,6 +150,12 @@ export interface Screen {
   reserved?: Record<string, string>;
   /** Fields that only make sense together with a value of another one. */
   showWhen?: Record<string, { field: string; is: string[] }>;
+  /** The states that a record goes through where all goes well. */
+  path?: string[];
+  /** What runs out, in which states. */
+  clocks?: { field: string; states: string[] }[];
+  /** The first tabs of the record's page, those opened most first: collections that name it, `lines`, or a tab of its own. */
+  tabs?: string[];
   /** Fields that no form asks for. */
   unasked?: string[];
   /** Values that a new record starts with. */
@@ -186,7 +193,12 @@ export interface Screen {
     | "callList"
     | "employee"
     | "auditEntry"
-    | "territoryPlan";
+    | "territoryPlan"
+    | "dictionary"
+    | "numberRule"
+    | "proposal"
+    | "appraisal"
+    | "gradingRule";
   /** A page of its own or a part of other pages; kept out of the generated menu entries. */
   hidden?: boolean;
   /** Records come from elsewhere than the generic form. */
@@ -392,6 +404,7 @@ export const SCREENS: Record<string, Screen> = {
   },
   opportunities: {
     icon: "opportunities",
+    tabs: ["quotes", "salesTasks", "visits", "proposals", "contracts", "orders", "lines", "history"],
     detail: "opportunity",
     orderBy: "updateTime desc",
     columns: ["displayName", "number", "account", "amount", "stage", "state", "expectedCloseDate", "owner"],
@@ -505,9 +518,59 @@ export const SCREENS: Record<string, Screen> = {
       SUBMITTED: ["approve", "reject"],
       APPROVED: ["convert", "extend"],
     },
+    path: ["DRAFT", "SUBMITTED", "APPROVED", "CONVERTED"],
+    clocks: [{ field: "protectUntilDate", states: ["APPROVED"] }],
     unasked: ["evidence"],
   },
-  gradingRules: { icon: "prices", flow: { DRAFT: ["activate"], ACTIVE: [] }, defaults: yuan },
+  gradingRules: {
+    icon: "prices",
+    detail: "gradingRule",
+    tabs: ["lines", "try", "accountGrades"],
+    flow: { DRAFT: ["activate"], ACTIVE: [] },
+    defaults: yuan,
+  },
+  accountGrades: { icon: "prices", orderBy: "time desc" },
+  proposals: {
+    icon: "quotes",
+    detail: "proposal",
+    orderBy: NEWEST,
+    columns: ["displayName", "number", "kind", "opportunity", "account", "submissionTime", "state", "owner"],
+    tabs: ["chapters", "lines"],
+    path: ["DRAFT", "IN_REVIEW", "APPROVED", "SUBMITTED", "WON"],
+    clocks: ["questionsTime", "bondTime", "submissionTime", "openingTime"].map((field) => ({
+      field,
+      states: ["DRAFT", "IN_REVIEW", "APPROVED", ...(field === "openingTime" ? ["SUBMITTED"] : [])],
+    })),
+    flow: {
+      DRAFT: ["review"],
+      IN_REVIEW: ["approve", "revise"],
+      APPROVED: ["submit", "revise"],
+      SUBMITTED: ["win", "lose"],
+    },
+    unasked: ["reminders"],
+  },
+  proposalBlocks: { icon: "notes", columns: ["displayName", "kind", "issuer", "validUntilDate"] },
+  proposalTemplates: { icon: "notes" },
+  appraisals: {
+    icon: "forecast",
+    detail: "appraisal",
+    orderBy: "month desc",
+    tabs: ["figures", "findings", "lines"],
+    path: ["DRAFT", "PUBLISHED", "CONFIRMED"],
+    clocks: [{ field: "appealUntilDate", states: ["PUBLISHED"] }],
+    flow: { DRAFT: ["publish", "reckon"], PUBLISHED: ["confirm", "appeal"], APPEALED: ["confirm"] },
+  },
+  appraisalStandards: {
+    icon: "forecast",
+    defaults: () => ({ currency: "CNY" }),
+    flow: { DRAFT: ["activate"], ACTIVE: ["retire"] },
+  },
+  upsellProposals: {
+    icon: "tips",
+    orderBy: NEWEST,
+    columns: ["account", "product", "contract", "kind", "reason", "state", "owner"],
+    flow: { OPEN: ["take", "dismiss"] },
+  },
   tagGroups: { icon: "products" },
   visits: {
     icon: "visits",
@@ -723,7 +786,7 @@ export const SCREENS: Record<string, Screen> = {
     columns: ["displayName", "code", "scope", "kind", "state"],
     suggest: { permissions: "permissions", "grants.collection": "collections" },
   },
-  dictionaries: { icon: "dictionaries" },
+  dictionaries: { icon: "dictionaries", detail: "dictionary", flow: { "": ["publish"] } },
   customFields: {
     icon: "fields",
     flow: { DRAFT: ["activate"], ACTIVE: [] },
@@ -731,7 +794,9 @@ export const SCREENS: Record<string, Screen> = {
   },
   numberRules: {
     icon: "numbers",
-    flow: { DRAFT: ["activate"], ACTIVE: [] },
+    detail: "numberRule",
+    advice: "numbers",
+    flow: { DRAFT: ["activate"], ACTIVE: ["verify", "advance"] },
     suggest: { collection: "collections" },
   },
   approvalPolicies: {

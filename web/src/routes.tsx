@@ -20,6 +20,7 @@ export const router = createBrowserRouter(
         page("", async () => (await import("@/features/home/home")).HomePage),
         page("funnel", async () => (await import("@/features/funnel/funnel")).FunnelPage),
         page("forecast", async () => (await import("@/features/forecast/forecast")).ForecastPage),
+        page("performance", async () => (await import("@/features/appraisal/appraisal")).PerformancePage),
         page("win-rates", async () => (await import("@/features/win-rates/win-rates")).WinRatesPage),
         page("visit-day", async () => (await import("@/features/visit/visit-day")).VisitDayPage),
         page("sea", async () => (await import("@/features/sea/sea")).SeaPage),

@@ -26,5 +26,10 @@ export const SPECIAL_PAGES: Record<string, () => Promise<{ default: ComponentTyp
   territoryPlan: async () => ({
     default: (await import("@/features/territory/plan")).TerritoryPlanPage,
   }),
+  dictionary: async () => ({ default: (await import("@/features/dictionary/dictionary")).DictionaryPage }),
+  numberRule: async () => ({ default: (await import("@/features/number-rule/number-rule")).NumberRulePage }),
+  proposal: async () => ({ default: (await import("@/features/proposal/proposal")).ProposalPage }),
+  appraisal: async () => ({ default: (await import("@/features/appraisal/appraisal")).AppraisalPage }),
+  gradingRule: async () => ({ default: (await import("@/features/grading/grading-rule")).GradingRulePage }),
   role: async () => ({ default: (await import("@/features/role/role")).RolePage }),
 };

@@ -1,7 +1,7 @@
 import type { BrowserContext, Page } from "playwright-core";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { open } from "./browser.ts";
-import { api, barriers, BASE, check, choose, field, visit } from "./pages.ts";
+import { api, barriers, BASE, check, choose, field, visit, openTab } from "./pages.ts";
 import { signIn } from "./sign-in.ts";
 
 const stamp = Date.now().toString(36);
@@ -113,7 +113,7 @@ describe("two sides at one customer", () => {
     await visit(page, path);
     await page.locator(".record-side").getByRole("link", { name: DISPUTED }).click();
     await page.getByRole("heading", { level: 1, name: DISPUTED }).waitFor();
-    await page.getByRole("tab", { name: "归属历史" }).click();
+    await openTab(page, "归属历史");
     await page.locator(".feed").getByText("撞单裁决").waitFor();
   });
 

@@ -1,7 +1,7 @@
 import type { BrowserContext, Page } from "playwright-core";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { open } from "./browser.ts";
-import { api, barriers, BASE, check, choose, visit } from "./pages.ts";
+import { api, barriers, BASE, check, choose, visit, openTab } from "./pages.ts";
 import { signIn } from "./sign-in.ts";
 
 const stamp = Date.now().toString(36);
@@ -83,7 +83,7 @@ describe("a customer from inside", () => {
 
   it("compares the units of the group and shows the credit", async () => {
     await page.locator(".record-side").getByText("额度 ¥500,000.00").waitFor();
-    await page.getByRole("tab", { name: "集团" }).click();
+    await openTab(page, "集团");
     await page
       .getByRole("region", { name: "集团与上下级单位对比" })
       .getByRole("link", { name: BRANCH })

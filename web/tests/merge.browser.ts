@@ -1,7 +1,7 @@
 import type { BrowserContext, Page } from "playwright-core";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { open } from "./browser.ts";
-import { api, barriers, BASE, check, press, visit } from "./pages.ts";
+import { api, barriers, BASE, check, press, visit, openTab } from "./pages.ts";
 import { signIn } from "./sign-in.ts";
 
 const mark = Date.now().toString(36);
@@ -49,7 +49,7 @@ describe("two customers that are one", () => {
 
   it("show what would move before anything does", async () => {
     await page.getByRole("button", { name: "预览", exact: true }).click();
-    await page.getByRole("tab", { name: "影响范围" }).click();
+    await openTab(page, "影响范围");
     await state("已预览");
     await page.getByRole("row").filter({ hasText: "联系人" }).waitFor();
     await check(page, "merge-preview");

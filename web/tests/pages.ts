@@ -93,6 +93,17 @@ export async function pickDay(page: Page, input: Locator, day: string): Promise<
   await page.keyboard.press("Enter");
 }
 
+/** Opens a section of a record, from the menu at the end of the row where it does not fit. */
+export async function openTab(page: Page, name: string): Promise<void> {
+  const tab = page.getByRole("tab", { name, exact: true });
+  const more = page.getByRole("button", { name: /^其余栏目/ });
+  await tab.or(more).first().waitFor();
+  if (await tab.isVisible()) return tab.click();
+  await more.click();
+  await page.getByRole("menuitem", { name, exact: true }).click();
+  await tab.waitFor();
+}
+
 /** Saves the form and waits for the page of the record; its path comes back. */
 export async function save(page: Page, label = "保存"): Promise<string> {
   await page.getByRole("button", { name: label, exact: true }).click();

@@ -67,5 +67,24 @@ describe("who may do what", () => {
     expect(await page.evaluate(() => document.documentElement.scrollWidth)).toBeLessThanOrEqual(390);
   });
 
+  it("leads nobody of any role to what is refused", async () => {
+    for (const username of ["finance", "agent", "marketer", "partner"]) {
+      const theirs = await open({ width: 1440, height: 900 });
+      const window = theirs.pages()[0] ?? (await theirs.newPage());
+      await signIn(window, BASE, username);
+      const links = await window
+        .getByRole("navigation", { name: "主菜单" })
+        .getByRole("link")
+        .evaluateAll((all) => all.map((one) => new URL((one as HTMLAnchorElement).href).pathname));
+      expect(links.length, username).toBeGreaterThan(1);
+      const paths = Object.keys(
+        (await api(window, "GET", "/openapi.json"))["paths"] as Record<string, unknown>,
+      );
+      for (const collection of links.filter((link) => paths.includes(`/v1${link}`)))
+        await api(window, "GET", `/v1${collection}?pageSize=1`);
+      await theirs.close();
+    }
+  });
+
   it("keeps nobody out", () => expect(barriers).toEqual([]));
 });

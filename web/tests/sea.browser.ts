@@ -1,7 +1,7 @@
 import type { BrowserContext, Page } from "playwright-core";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { open } from "./browser.ts";
-import { api, barriers, BASE, check, choose, field, press, visit } from "./pages.ts";
+import { api, barriers, BASE, check, choose, field, press, visit, openTab } from "./pages.ts";
 import { signIn } from "./sign-in.ts";
 
 const stamp = Date.now().toString(36);
@@ -72,11 +72,11 @@ describe("the public sea", () => {
     const dialog = page.getByRole("dialog");
     await dialog.getByLabel("回溯天数").fill("30");
     await dialog.getByRole("button", { name: "模拟" }).click();
-    await page.getByRole("tab", { name: "模拟" }).click();
+    await openTab(page, "模拟");
     await page.getByText("已按过去 30 天模拟").waitFor({ timeout: 60_000 });
     await check(page, "pool-rule-simulated");
     await press(page, "启用", "生效中", async () => undefined);
-    await page.getByRole("tab", { name: "版本" }).click();
+    await openTab(page, "版本");
     await page.getByRole("link", { name: new RegExp(`华东规则${stamp}`) }).waitFor();
     await check(page, "pool-rule-versions");
   });
@@ -112,7 +112,7 @@ describe("the public sea", () => {
       .locator(".sea-note")
       .getByText(/还剩 \d+ 天/)
       .waitFor();
-    await page.getByRole("tab", { name: "归属历史" }).click();
+    await openTab(page, "归属历史");
     await page.locator(".feed").getByText("领取").waitFor();
     await check(page, "account-owners");
     await visit(page, "/sea?tab=mine");
@@ -181,7 +181,7 @@ describe("a pool of leads", () => {
     await visit(page, `/${String(rule["name"])}`);
     await page.getByText("W-30").waitFor();
     await press(page, "模拟", "草稿", async (dialog) => dialog.getByLabel("回溯天数").fill("30"));
-    await page.getByRole("tab", { name: "模拟" }).click();
+    await openTab(page, "模拟");
     await page.getByText("已按过去 30 天模拟").waitFor({ timeout: 60_000 });
     await check(page, "lead-rule-simulated");
   });

@@ -1,7 +1,7 @@
 import type { BrowserContext, Page } from "playwright-core";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { open } from "./browser.ts";
-import { api, barriers, BASE, check, choose, settled, visit } from "./pages.ts";
+import { api, barriers, BASE, check, choose, settled, visit, openTab } from "./pages.ts";
 import { signIn } from "./sign-in.ts";
 
 const stamp = Date.now().toString(36);
@@ -106,7 +106,7 @@ describe("selling", () => {
     await check(page, "quote-prices");
     await page.getByRole("button", { name: "保存", exact: true }).click();
     await page.locator(".record").waitFor();
-    await page.getByRole("tab", { name: "价格构成" }).click();
+    await openTab(page, "价格构成");
     await page.getByText("为什么是这个价格").click();
     await page.locator(".price-why").getByText("¥300.00").first().waitFor();
     await check(page, "quote-why");

@@ -1,7 +1,7 @@
 import type { BrowserContext, Page } from "playwright-core";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { open } from "./browser.ts";
-import { api, barriers, BASE, check, choose, press, visit } from "./pages.ts";
+import { api, barriers, BASE, check, choose, press, visit, openTab } from "./pages.ts";
 import { signIn } from "./sign-in.ts";
 
 const mark = Date.now().toString(36);
@@ -42,7 +42,7 @@ describe("a target", () => {
     await check(page, "target-distribute");
     await dialog.getByRole("button", { name: "分解" }).click();
     await dialog.waitFor({ state: "detached" });
-    await page.getByRole("tab", { name: "计划与分解" }).click();
+    await openTab(page, "计划与分解");
     const parts = page.getByRole("tabpanel").locator("tbody tr");
     await parts.nth(2).waitFor();
     expect(await page.getByText("¥100,000.00").count()).toBeGreaterThan(0);
@@ -56,9 +56,9 @@ describe("a target", () => {
     await press(page, "批准", "执行中");
     await page.locator(".figure").filter({ hasText: "计划线" }).first().waitFor();
     await check(page, "target-check");
-    await page.getByRole("tab", { name: "完成明细" }).click();
+    await openTab(page, "完成明细");
     await page.getByText("还没有完成额").waitFor();
-    await page.getByRole("tab", { name: "措施与改进" }).click();
+    await openTab(page, "措施与改进");
     await page.getByRole("button", { name: `完成措施：${ACTION}` }).click();
     const dialog = page.getByRole("dialog");
     await dialog.getByLabel("实际效果").fill("42000");

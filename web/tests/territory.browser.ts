@@ -1,7 +1,7 @@
 import type { BrowserContext, Page } from "playwright-core";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { open } from "./browser.ts";
-import { api, barriers, BASE, check, press, visit } from "./pages.ts";
+import { api, barriers, BASE, check, press, visit, openTab } from "./pages.ts";
 import { signIn } from "./sign-in.ts";
 
 const mark = Date.now().toString(36);
@@ -46,12 +46,12 @@ describe("a new cut of the market", () => {
     await cut.getByText("行政区 330000").waitFor();
     await check(page, "territory-cut");
     await press(page, "预览", "已预览");
-    await page.getByRole("tab", { name: "影响预览" }).click();
+    await openTab(page, "影响预览");
     const moved = page.locator(".figure").filter({ hasText: "更换负责人" }).locator("strong");
     expect(Number(await moved.innerText())).toBeGreaterThan(0);
     await page.getByRole("heading", { name: "移交流向" }).waitFor();
     await check(page, "territory-preview");
-    await page.getByRole("tab", { name: "逐个客户" }).click();
+    await openTab(page, "逐个客户");
     const row = page.getByRole("row").filter({ hasText: NAMED });
     await row.getByText("肖一凡").waitFor();
     await row.getByText("指定客户").first().waitFor();

@@ -1,7 +1,7 @@
 import type { BrowserContext, Page } from "playwright-core";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { open } from "./browser.ts";
-import { api, barriers, BASE, check, field, press, visit } from "./pages.ts";
+import { api, barriers, BASE, check, field, press, visit, openTab } from "./pages.ts";
 import { signIn } from "./sign-in.ts";
 
 const CUSTOMER = `交接客户${Date.now().toString(36)}`;
@@ -42,7 +42,7 @@ describe("a handover", () => {
     await page.getByRole("tabpanel").getByText("接收人").waitFor();
     await check(page, "transfer-plan");
     await page.getByRole("button", { name: "预览", exact: true }).click();
-    await page.getByRole("tab", { name: "名下工作" }).click();
+    await openTab(page, "名下工作");
     await state("已预览");
     await page.getByRole("row").filter({ hasText: "客户" }).first().waitFor();
     await check(page, "transfer-preview");
@@ -51,7 +51,7 @@ describe("a handover", () => {
   it("moves it, and is taken back", async () => {
     // Who runs it and is the receiver too need not accept it.
     await press(page, "执行交接", "已完成", async () => undefined);
-    await page.getByRole("tab", { name: "交接明细" }).click();
+    await openTab(page, "交接明细");
     const moved = page.getByRole("row").filter({ hasText: CUSTOMER });
     await moved.waitFor(PATIENCE);
     await check(page, "transfer-items");

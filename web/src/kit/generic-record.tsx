@@ -3,10 +3,12 @@ import type { Resource } from "@/api/catalogue";
 import type { RecordJson } from "@/api/client";
 import { may } from "@/api/session";
 import { useText } from "@/i18n";
+import { screenOf } from "@/resources";
 import { History } from "./history";
 import { useCatalogue, useSession } from "./queries";
 import { lineFields, LineTables } from "./record-fields";
-import { RecordFrame, type TabSpec } from "./record-frame";
+import { RecordFrame } from "./record-frame";
+import type { TabSpec } from "./tabs";
 import { RelatedList } from "./related-list";
 
 interface Props {
@@ -38,36 +40,47 @@ export function GenericRecord({ resource, name, more, banner, aside }: Props) {
       name={name}
       {...(banner ? { banner } : {})}
       {...(aside ? { aside } : {})}
-      tabs={(record) => [
-        ...(lineFields(resource, record).length > 0
-          ? [
-              {
-                key: "lines",
-                label: t("record.lines"),
-                content: (
-                  <div className="stack">
-                    <LineTables resource={resource} record={record} />
-                  </div>
-                ),
-              },
-            ]
-          : []),
-        ...related.map(({ resource: other, field }) => ({
-          key: `${other.collection}.${field.name}`,
-          // Two fields of one collection may lead here: then the field tells them apart.
-          label:
-            related.filter(({ resource }) => resource === other).length > 1
-              ? `${plural(other.label)} · ${label(field.label)}`
-              : plural(other.label),
-          content: <RelatedList resource={other} field={field} name={name} />,
-        })),
-        ...(more?.(record) ?? []),
-        {
-          key: "history",
-          label: t("history.title"),
-          content: <History resource={resource} name={name} />,
-        },
-      ]}
+      tabs={(record) =>
+        inOrder(screenOf(resource.collection).tabs ?? [], [
+          ...(lineFields(resource, record).length > 0
+            ? [
+                {
+                  key: "lines",
+                  label: t("record.lines"),
+                  content: (
+                    <div className="stack">
+                      <LineTables resource={resource} record={record} />
+                    </div>
+                  ),
+                },
+              ]
+            : []),
+          ...related.map(({ resource: other, field }) => ({
+            key: `${other.collection}.${field.name}`,
+            // Two fields of one collection may lead here: then the field tells them apart.
+            label:
+              related.filter(({ resource }) => resource === other).length > 1
+                ? `${plural(other.label)} · ${label(field.label)}`
+                : plural(other.label),
+            content: <RelatedList resource={other} field={field} name={name} />,
+          })),
+          ...(more?.(record) ?? []),
+          {
+            key: "history",
+            label: t("history.title"),
+            content: <History resource={resource} name={name} />,
+          },
+        ])
+      }
     />
   );
+}
+
+/** The tabs that are named first, in that order, then the others in theirs. */
+function inOrder(first: string[], tabs: TabSpec[]): TabSpec[] {
+  const place = ({ key }: TabSpec) => {
+    const at = first.indexOf(key.split(".")[0] ?? "");
+    return at < 0 ? first.length : at;
+  };
+  return tabs.toSorted((one, other) => place(one) - place(other));
 }

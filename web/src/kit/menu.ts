@@ -1,5 +1,5 @@
 import { MENU, MENU_ALIAS, screenOf } from "@/resources";
-import type { Catalogue, Text } from "@/api/catalogue";
+import type { Catalogue, Resource, Text } from "@/api/catalogue";
 import { may, type Session } from "@/api/session";
 
 export interface Entry {
@@ -13,6 +13,25 @@ export interface Entry {
 export interface MenuGroup {
   key: string;
   entries: Entry[];
+}
+
+const ORDER = MENU.flatMap((group) => group.collections);
+const OFFERED = 12;
+
+/** What this person may begin from anywhere, in the order of the menu. */
+export function creatableOf(catalogue: Catalogue, session: Session): Resource[] {
+  return catalogue.resources
+    .filter(
+      (resource) =>
+        resource.has.create &&
+        may(session, resource.permissions.create) &&
+        ORDER.includes(resource.collection) &&
+        !screenOf(resource.collection).hidden &&
+        !screenOf(resource.collection).noForm &&
+        resource.menu !== "settings",
+    )
+    .toSorted((a, b) => ORDER.indexOf(a.collection) - ORDER.indexOf(b.collection))
+    .slice(0, OFFERED);
 }
 
 /** Groups and pages that this person may use and that exist; what is left out is absent, not grey. */

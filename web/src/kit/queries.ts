@@ -9,7 +9,7 @@ import { aggregate, batchGet, get, list, request, splitName, type RecordJson } f
 import { readCatalogue, type OpenApi, type Resource } from "@/api/catalogue";
 import { ApiError } from "@/api/errors";
 import { screenOf } from "@/resources";
-import { sessionQuery, type Session } from "@/api/session";
+import { may, sessionQuery, type Session } from "@/api/session";
 
 export const catalogueQuery = queryOptions({
   queryKey: ["catalogue"],
@@ -32,6 +32,13 @@ export function useResource(collection: string): Resource {
   const resource = useCatalogue().find(collection);
   if (!resource) throw new ApiError(404, "NOT_FOUND", "");
   return resource;
+}
+
+/** Whether there is such a collection, and this person may read in it. */
+export function useReads(collection: string): boolean {
+  const resource = useCatalogue().find(collection);
+  const session = useSession();
+  return resource !== undefined && may(session, resource.permissions.read);
 }
 
 export interface ListSpec {

@@ -1,28 +1,25 @@
 import { useQuery, useQueryClient } from "@tanstack/react-query";
-import { Modal, Tabs } from "antd";
+import { Modal } from "antd";
 import { useState, type ReactNode } from "react";
-import { Link, useNavigate, useSearchParams } from "react-router";
+import { Link, useNavigate } from "react-router";
 import type { Resource } from "@/api/catalogue";
 import { remove, request, splitName, type RecordJson } from "@/api/client";
 import { may } from "@/api/session";
 import { useText } from "@/i18n";
 import { screenOf } from "@/resources";
 import { AccessNote } from "./access-note";
+import { useAddress } from "./address";
 import { formatInstant } from "./dates";
 import { FieldValue, Reference } from "./field-value";
 import { useShortcuts } from "./keyboard";
 import { Page } from "./page";
 import { recordQuery, titleOf, useCatalogue, useSession } from "./queries";
 import { RecordFields } from "./record-fields";
-import { ErrorBoundary, ErrorNote, Refused, Skeleton } from "./states";
+import { StatePath } from "./state-path";
+import { ErrorNote, Refused, Skeleton } from "./states";
+import { Tabs, type TabSpec } from "./tabs";
 import { tell } from "./toasts";
 import { messageOf, VerbBar } from "./verbs";
-
-export interface TabSpec {
-  key: string;
-  label: string;
-  content: ReactNode;
-}
 
 interface Props {
   resource: Resource;
@@ -41,7 +38,7 @@ export function RecordFrame({ resource, name, tabs, aside, banner, hide = [] }: 
   const catalogue = useCatalogue();
   const session = useSession();
   const record = useQuery(recordQuery(name));
-  const [params, setParams] = useSearchParams();
+  const [params, address] = useAddress();
   const [deleting, setDeleting] = useState(false);
   const mayUpdate = resource.has.update && may(session, resource.permissions.update);
   const edit = () => void navigate(`/${name}/edit`);
@@ -138,6 +135,7 @@ export function RecordFrame({ resource, name, tabs, aside, banner, hide = [] }: 
           {t("record.pendingApproval")}
         </div>
       )}
+      <StatePath resource={resource} record={data} />
       {banner?.(data)}
       <div className="record">
         <aside className="record-side" aria-label={t("record.fields")}>
@@ -156,19 +154,11 @@ export function RecordFrame({ resource, name, tabs, aside, banner, hide = [] }: 
         </aside>
         <div className="record-main">
           <Tabs
-            activeKey={active?.key ?? ""}
-            onChange={(key) =>
-              setParams(
-                (before) =>
-                  new URLSearchParams([...[...before].filter(([name]) => name !== "tab"), ["tab", key]]),
-                { replace: true },
-              )
-            }
-            items={shown.map((tab) => ({
-              key: tab.key,
-              label: tab.label,
-              children: <ErrorBoundary resetKey={tab.key}>{tab.content}</ErrorBoundary>,
-            }))}
+            tabs={shown}
+            active={active?.key ?? ""}
+            label={t("record.tabs", { title })}
+            usedAs={resource.collection}
+            onChange={(tab) => address({ tab })}
           />
         </div>
       </div>

@@ -2,15 +2,20 @@ import { MailOutlined, PhoneOutlined } from "@ant-design/icons";
 import { useQuery } from "@tanstack/react-query";
 import { may } from "@/api/session";
 import { useText } from "@/i18n";
+import { DialButton } from "@/kit/dial-button";
 import { Figure } from "@/kit/figure";
 import { History } from "@/kit/history";
 import { formatShort } from "@/kit/money";
 import { aggregateQuery, useCatalogue, useResource, useSession } from "@/kit/queries";
 import { quote } from "@/kit/filter";
-import { RecordFrame, type TabSpec } from "@/kit/record-frame";
+import { RecordFrame } from "@/kit/record-frame";
+import type { TabSpec } from "@/kit/tabs";
 import { RelatedList } from "@/kit/related-list";
+import { UpsellHints } from "@/kit/upsell-hints";
 import { Credit } from "./credit";
+import { Grade } from "./grade";
 import { Hierarchy } from "./hierarchy";
+import { Letters } from "./letters";
 import { LogInteraction } from "./log-interaction";
 import { OrgChart } from "./org-chart";
 import { Owners } from "./owners";
@@ -76,10 +81,11 @@ export function AccountPage({ name }: { name: string }) {
       aside={(record) => (
         <>
           <Reach record={record} />
+          {can("upsellProposals") && <UpsellHints account={name} />}
           {can("creditProfiles") && <Credit account={name} />}
         </>
       )}
-      tabs={() => [
+      tabs={(record) => [
         ...tab(
           "timeline",
           catalogue.find("timeline") ? (
@@ -101,9 +107,16 @@ export function AccountPage({ name }: { name: string }) {
           ) : null,
         ),
         ...tab("interactions", lists(["interactions"])),
+        ...tab(
+          "mail",
+          can("mailRecords") ? (
+            <Letters account={name} to={(record["emails"] ?? []) as { address?: string }[]} />
+          ) : null,
+        ),
         ...tab("business", lists(BUSINESS)),
         ...tab("service", lists(SERVICE)),
         ...tab("care", lists(["careOccurrences", "visits"])),
+        ...tab("grade", can("accountGrades") ? <Grade account={name} /> : null),
         ...tab("owners", catalogue.find("poolClaims") ? <Owners account={name} /> : null),
         ...tab("history", <History resource={resource} name={name} />),
       ]}
@@ -196,6 +209,7 @@ function Reach({ record }: { record: Record<string, unknown> }) {
             <a href={`tel:${phone.number}`}>
               <PhoneOutlined aria-hidden="true" /> {phone.number} {phone.extension && `#${phone.extension}`}
             </a>
+            <DialButton number={phone.number ?? ""} subject={String(record["name"])} />
           </li>
         ))}
         {emails.map((email) => (

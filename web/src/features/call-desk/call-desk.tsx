@@ -7,8 +7,10 @@ import type { Schema } from "@/api/schema";
 import { may } from "@/api/session";
 import { useText } from "@/i18n";
 import { useAddress } from "@/kit/address";
+import { Caller } from "@/kit/caller";
 import { fieldsNamed } from "@/kit/columns";
 import { formatInstant } from "@/kit/dates";
+import { DialButton } from "@/kit/dial-button";
 import { FieldValue, Reference } from "@/kit/field-value";
 import { Page } from "@/kit/page";
 import { columnOf, PagedTable } from "@/kit/plain-table";
@@ -49,13 +51,37 @@ export function CallDeskPage() {
             call ? (
               <Talk key={call.name} call={call as PhoneCall} />
             ) : (
-              <Loaded query={lists}>{({ records }) => <Queue lists={records} />}</Loaded>
+              <>
+                <Keypad />
+                <Loaded query={lists}>{({ records }) => <Queue lists={records} />}</Loaded>
+              </>
             )
           }
         </Loaded>
         <Promised />
       </div>
     </Page>
+  );
+}
+
+/** Any number that is on no list. */
+function Keypad() {
+  const { t } = useText();
+  const [number, setNumber] = useState("");
+  return (
+    <section className="card card-body row" aria-label={t("callDesk.anyNumber")}>
+      <label className="row">
+        <span className="faint">{t("callDesk.anyNumber")}</span>
+        <input
+          className="input"
+          type="tel"
+          inputMode="tel"
+          value={number}
+          onChange={(event) => setNumber(event.target.value)}
+        />
+      </label>
+      <DialButton number={number} />
+    </section>
   );
 }
 
@@ -258,17 +284,7 @@ function Talk({ call }: { call: PhoneCall }) {
         <div className="card-body stack">
           <Refused>{failure}</Refused>
           <Who title={String(entry?.["displayName"] ?? "")} number={number ?? ""} subject={call.subject} />
-          {!call.subject && (
-            <p className="row">
-              <span>{t("callDesk.unknown")}</span>
-              <Link
-                className="button"
-                to={`/leads/new?${new URLSearchParams({ channel: "PHONE" }).toString()}`}
-              >
-                {t("callDesk.newLead")}
-              </Link>
-            </p>
-          )}
+          {number && <Caller number={number} />}
           <div className="row">
             {steps.map((one) => (
               <button key={one.name} type="button" className="button" onClick={() => void run(one.name)}>

@@ -1,12 +1,12 @@
 import { useQuery, useQueryClient } from "@tanstack/react-query";
 import { lazy, Suspense, useEffect, useRef, useState } from "react";
 import { Outlet, useLocation, useNavigate } from "react-router";
-import { sessionQuery } from "@/api/session";
+import { may, sessionQuery } from "@/api/session";
 import { followStream } from "@/api/stream";
 import { useText } from "@/i18n";
 import { receive, send, type Command } from "@/kit/commands";
 import { useShortcuts } from "@/kit/keyboard";
-import { catalogueQuery } from "@/kit/queries";
+import { catalogueQuery, useCatalogue, useSession } from "@/kit/queries";
 import { ErrorBoundary, ErrorNote, Skeleton } from "@/kit/states";
 import { BottomBar } from "./bottom-bar";
 import { SideMenu } from "./side-menu";
@@ -17,6 +17,7 @@ const loadPalette = async () => ({ default: (await import("./palette")).Palette 
 const Palette = lazy(loadPalette);
 const QuickCreate = lazy(async () => ({ default: (await import("./quick-create")).QuickCreate }));
 const Shortcuts = lazy(async () => ({ default: (await import("./shortcuts")).Shortcuts }));
+const IncomingCall = lazy(async () => ({ default: (await import("./incoming-call")).IncomingCall }));
 const SessionEnded = lazy(async () => ({ default: (await import("./session-ended")).SessionEnded }));
 
 /** Everything around a page: who is signed in, the menu, the top bar, and what any page may open. */
@@ -41,6 +42,10 @@ function SignedIn() {
   const [command, setCommand] = useState<Command>();
   const [menuOpen, setMenuOpen] = useState(false);
   const [connected, setConnected] = useState(true);
+  const session = useSession();
+  const answer = useCatalogue()
+    .find("calls")
+    ?.verbs.find(({ name }) => name === "answer");
   const ended = useQuery({
     queryKey: ["session-ended"],
     queryFn: () => false,
@@ -115,6 +120,7 @@ function SignedIn() {
         {command?.kind === "search" && <Palette onClose={close} />}
         {command?.kind === "create" && <QuickCreate command={command} onClose={close} />}
         {command?.kind === "shortcuts" && <Shortcuts onClose={close} />}
+        {answer && may(session, answer.permission) && <IncomingCall />}
         {ended && <SessionEnded />}
       </Suspense>
     </div>

@@ -13,6 +13,7 @@ const KEYS: [string, string][] = [
   ["g a", "approvals"],
   ["g k", "tasks"],
   ["g l", "calendar"],
+  ["g p", "phone"],
   ["n", "create"],
   ["j / k", "move"],
   ["Enter", "open"],

@@ -9,17 +9,16 @@ import {
 } from "@ant-design/icons";
 import { useQuery } from "@tanstack/react-query";
 import { Link, useNavigate } from "react-router";
-import { may, signOut } from "@/api/session";
+import { signOut } from "@/api/session";
 import { useText } from "@/i18n";
 import { send } from "@/kit/commands";
 import { MenuButton } from "@/kit/menu-button";
-import { firstPageQuery, useCatalogue, useSession } from "@/kit/queries";
+import { creatableOf } from "@/kit/menu";
+import { firstPageQuery, useCatalogue, useReads, useSession } from "@/kit/queries";
 import { setTheme, useTheme } from "@/kit/theme";
-import { MENU, screenOf } from "@/resources";
 import { Jobs } from "./jobs";
 import { LanguageSwitch } from "@/kit/language-switch";
 
-const ORDER = MENU.flatMap((group) => group.collections);
 const MANY = 50;
 
 export function TopBar() {
@@ -28,21 +27,12 @@ export function TopBar() {
   const session = useSession();
   const { theme } = useTheme();
   const navigate = useNavigate();
+  const decides = useReads("approvals");
+  const isTold = useReads("notifications");
 
   const switchTheme = () => setTheme(theme === "dark" ? "light" : "dark");
 
-  const creatable = catalogue.resources
-    .filter(
-      (resource) =>
-        resource.has.create &&
-        may(session, resource.permissions.create) &&
-        ORDER.includes(resource.collection) &&
-        !screenOf(resource.collection).hidden &&
-        !screenOf(resource.collection).noForm &&
-        resource.menu !== "settings",
-    )
-    .toSorted((a, b) => ORDER.indexOf(a.collection) - ORDER.indexOf(b.collection))
-    .slice(0, 12);
+  const creatable = creatableOf(catalogue, session);
 
   return (
     <header className="top">
@@ -56,24 +46,26 @@ export function TopBar() {
         <kbd>Ctrl K</kbd>
       </button>
       <span className="grow" />
-      <MenuButton
-        className="button button-primary wide"
-        items={creatable.map((resource) => ({
-          key: resource.collection,
-          label: label(resource.label),
-          run: () => send({ kind: "create", collection: resource.collection }),
-        }))}
-      >
-        <PlusOutlined aria-hidden="true" />
-        {t("action.new")}
-      </MenuButton>
+      {creatable.length > 0 && (
+        <MenuButton
+          className="button button-primary wide"
+          items={creatable.map((resource) => ({
+            key: resource.collection,
+            label: label(resource.label),
+            run: () => send({ kind: "create", collection: resource.collection }),
+          }))}
+        >
+          <PlusOutlined aria-hidden="true" />
+          {t("action.new")}
+        </MenuButton>
+      )}
       <Jobs />
-      {catalogue.find("approvals") && (
+      {decides && (
         <Link to="/approvals" className="icon-button wide" aria-label={t("page.approvals")}>
           <CheckSquareOutlined />
         </Link>
       )}
-      {catalogue.find("notifications") && <Bell />}
+      {isTold && <Bell />}
       <button
         type="button"
         className="icon-button wide"
