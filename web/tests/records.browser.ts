@@ -24,6 +24,7 @@ beforeAll(async () => {
     account: made["account"],
     need: "年度标书",
     amount: { currencyCode: "CNY", amount: "5000.00" },
+    expectedCloseDate: { year: new Date().getFullYear() + 1, month: 1, day: 15 },
   });
 });
 
@@ -130,7 +131,7 @@ describe("a rule of numbers", () => {
     made["rule"] = new URL(page.url()).pathname.slice(1);
     await page.getByRole("button", { name: "启用", exact: true }).click();
     await page.locator("main .tag").filter({ hasText: "启用" }).waitFor();
-    await page.getByRole("button", { name: "核对", exact: true }).first().click();
+    await page.getByRole("button", { name: "核对编号", exact: true }).first().click();
     await openTab(page, "编号核对");
     await page
       .getByText("没有发现问题")
@@ -226,6 +227,7 @@ describe("a deal that a partner registers", () => {
       companyName: CUSTOMER,
       partner: made["account"],
       contactName: "王明",
+      phone: "13800138000",
       productLines: ["传感器"],
       region: "310000",
       amount: { currencyCode: "CNY", amount: "5000.00" },
@@ -233,7 +235,7 @@ describe("a deal that a partner registers", () => {
       evidence: ["https://partner.example/minutes"],
     });
     await visit(page, `/${registration}`);
-    await page.getByRole("button", { name: "提交", exact: true }).click();
+    await page.getByRole("button", { name: "提交报备", exact: true }).click();
     await page.locator(".steps [aria-current=step]").filter({ hasText: "已受理" }).waitFor();
     await settled(page);
     await check(page, "registration-check");

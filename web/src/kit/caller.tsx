@@ -35,15 +35,18 @@ export function Caller({ number }: { number: string }) {
                 {match.account && match.account !== match.record && (
                   <Link to={`/${match.account}`}>{match.accountName}</Link>
                 )}
-                {!match.account && match.accountName && <span className="faint">{match.accountName}</span>}
+                {!match.account && match.accountName && <span>{match.accountName}</span>}
                 {(match.deals ?? []).length > 0 && (
-                  <ul aria-label={t("callDesk.deals")}>
-                    {(match.deals ?? []).map((deal) => (
-                      <li key={deal.name}>
-                        <Reference name={deal.name ?? ""} />
-                      </li>
-                    ))}
-                  </ul>
+                  <>
+                    <span className="faint">{t("callDesk.deals")}</span>
+                    <ul aria-label={t("callDesk.deals")}>
+                      {(match.deals ?? []).map((deal) => (
+                        <li key={deal.name}>
+                          <Reference name={deal.name ?? ""} />
+                        </li>
+                      ))}
+                    </ul>
+                  </>
                 )}
               </li>
             ))}

@@ -79,7 +79,7 @@ export function PerformancePage() {
           <input
             className="input"
             type="month"
-            value={month}
+            value={month || new Date().toLocaleDateString("sv-SE").slice(0, 7)}
             onChange={(event) => go({ month: event.target.value })}
           />
         </label>

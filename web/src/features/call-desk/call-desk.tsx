@@ -237,11 +237,11 @@ function Who({ title, number, subject }: { title: string; number: string; subjec
   const { t } = useText();
   return (
     <div className="call-who">
-      <h2>{title || t("callDesk.stranger")}</h2>
+      <h2>{title || (subject ? <Reference name={subject} /> : t("callDesk.stranger"))}</h2>
       <a className="call-number" href={`tel:${number}`}>
         {number}
       </a>
-      {subject && <Reference name={subject} />}
+      {title && subject && <Reference name={subject} />}
     </div>
   );
 }

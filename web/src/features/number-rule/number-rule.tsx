@@ -69,16 +69,18 @@ function Check({ record }: { record: RecordJson }) {
   const figures = fieldsNamed(field.fields, ["askedTime", "time", "numbers", "strangers", "missing"]);
   return (
     <div className="stack">
-      <dl className="pairs card card-body" role="status">
-        {figures.map((one) => (
-          <div key={one.name}>
-            <dt>{label(one.label)}</dt>
-            <dd>
-              <FieldValue field={one} value={check[one.name]} />
-            </dd>
-          </div>
-        ))}
-      </dl>
+      <div className="card card-body" role="status">
+        <dl className="pairs">
+          {figures.map((one) => (
+            <div key={one.name}>
+              <dt>{label(one.label)}</dt>
+              <dd>
+                <FieldValue field={one} value={check[one.name]} />
+              </dd>
+            </div>
+          ))}
+        </dl>
+      </div>
       {!check["time"] ? (
         <p className="faint" role="status">
           {t("numberRule.underWay")}
