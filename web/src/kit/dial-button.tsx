@@ -32,14 +32,9 @@ export function DialButton({ number, subject = "" }: { number: string; subject?:
     }
   };
   return (
-    <button
-      type="button"
-      className="button"
-      disabled={busy || !number.trim()}
-      aria-label={t("callDesk.dial", { number })}
-      onClick={() => void dial()}
-    >
+    <button type="button" className="button" disabled={busy || !number.trim()} onClick={() => void dial()}>
       <PhoneOutlined aria-hidden="true" /> {t("callDesk.call")}
+      <span className="visually-hidden">{number}</span>
     </button>
   );
 }
