@@ -330,6 +330,19 @@ def test_all_templates_together_are_short() -> None:
     assert lines <= 400
 
 
+@pytest.mark.parametrize(("values", "url"), [("production", "tcp://clamd.security:3310"), ("default", "")])
+def test_who_takes_files_in_reaches_the_scanner_and_nobody_else_does(values: str, url: str) -> None:
+    manifests = rendered(values)
+    assert named(manifests, "ConfigMap")["settings"]["data"].get("CLAMAV_URL", "") == url
+    reaching = {
+        name
+        for name, policy in named(manifests, "NetworkPolicy").items()
+        for rule in policy["spec"].get("egress", [])
+        if {"port": 3310} in rule["ports"]
+    }
+    assert reaching == ({"gateway", "workspace"} if url else set())
+
+
 @pytest.mark.parametrize(("values", "url"), [("production", "https://id-admin.example.internal"), ("embedded", "http://crm-keycloak:8080")])  # fmt: skip
 def test_workspace_alone_administers_keycloak(values: str, url: str) -> None:
     for name, deployment in named(rendered(values), "Deployment").items():

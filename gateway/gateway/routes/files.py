@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import quote, unquote
 
 import obstore
-from crmkit.blobs import storage_key
+from crmkit.blobs import QUARANTINE, storage_key
 from crmkit.json import JsonCodec
 from crmkit.scanning import Scan, Scanner, ScannerAway, ScanTooLarge
 from fastapi import APIRouter, Request
@@ -28,8 +28,6 @@ from gateway.surroundings import Surroundings
 
 MAX_FILE = 200 * 1024 * 1024
 CHUNK = 256 * 1024
-# Where bytes lie that nobody gets.
-QUARANTINE = "quarantine"
 SERVICE = "crm.workspace.v1.WorkspaceService"
 MESSAGES = "crm.workspace.v1"
 FILE = f"{MESSAGES}.File"

@@ -64,6 +64,7 @@ from crmkit.readiness import Readiness, refuse_unsafe
 from crmkit.resource import Resource
 from crmkit.rpc import LARGEST_MESSAGE, Pipeline, compile_service
 from crmkit.runs import Kind, Runs
+from crmkit.scanning import Scanner
 from crmkit.schedule import Job, Schedules
 from crmkit.settings import Settings
 from crmkit.tally import tell_facts
@@ -310,6 +311,11 @@ class Running:
         if not self.settings.files_url:
             raise ValueError("FILES_URL is not set")
         return open_store(self.settings.files_url)
+
+    @cached_property
+    def scanner(self) -> Scanner:
+        """Looks through files that come in other ways than by the gateway."""
+        return Scanner(self.settings.clamav_url)
 
     def json_of(self, message: Any) -> dict[str, Any]:
         """A message as JSON object."""

@@ -283,9 +283,9 @@ class _Lane:
 
 async def dead_letters(engine: AsyncEngine) -> list[dict[str, Any]]:
     """The dead letters that wait for a person, oldest first: what an operator needs to decide."""
-    statement = "SELECT id, handler, subject, error, first_time FROM dead_letters WHERE resolved_at IS NULL"
+    statement = "SELECT id, handler, subject, error, first_time FROM dead_letters WHERE resolved_at IS NULL ORDER BY id"
     async with engine.connect() as connection:
-        rows = (await connection.execute(text(f"{statement} ORDER BY id"))).mappings()
+        rows = (await connection.execute(text(statement))).mappings()
         return [{**row, "first_time": row["first_time"].isoformat()} for row in rows]
 
 

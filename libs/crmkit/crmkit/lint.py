@@ -19,6 +19,26 @@ PROBLEMS = {
     "InvalidArgument", "PermissionDenied", "AlreadyExists", "FailedPrecondition", "Aborted", "ResourceExhausted", "Unavailable",
     "DeadlineExceeded",
 }  # fmt: skip
+SQL_TEXTS = {
+    "literal_column",
+    "DDL",
+    "exec_driver_sql",
+    "execute",
+    "fetch",
+    "fetchval",
+    "fetchrow",
+    "executemany",
+}
+# Where a statement is put together of more than constants, and why no text of a caller gets into it as it is.
+SQL_COMPILED = {
+    "crmkit/migrate.py": "names of roles, quoted by the dialect",
+    "crmkit/listing.py": "keys of custom fields: letters, digits and underscores alone, so that an index is found",
+    "model/figures.py": "table and columns of the model, by crmkit.inserting",
+    "sea/jobs.py": "rules of the sea, whose values sea/clauses.py quotes",
+    "sea/claims.py": "rules of the sea",
+    "sea/states.py": "rules of the sea",
+}
+CONSTANT = re.compile(r"(\w+\.)*_?[A-Z][A-Z0-9_]*")
 BUS_MODULES = {"bus.py", "config.py", "events.py", "outbox.py"}
 
 
@@ -58,6 +78,12 @@ def check(path: Path) -> Iterator[tuple[int, str]]:
                 yield node.lineno, "facts go through the outbox, not through the NATS client"
             case ast.Call(func=ast.Attribute(attr="patch") | ast.Name(id="patch")) if is_test and in_service:
                 yield node.lineno, "test through the front door; nothing of ours is mocked"
+            case ast.Call(func=ast.Attribute(attr=name) | ast.Name(id=name), args=[first, *_]) if (
+                (name in SQL_TEXTS or (name == "text" and isinstance(node.func, ast.Name)))
+                and not (is_test or "testing" in path.parts or "/".join(path.parts[-2:]) in SQL_COMPILED)
+                and _built(first)
+            ):
+                yield node.lineno, "SQL is a constant text; what differs is bound"
             case _:
                 pass
     for statement in tree.body:
@@ -65,6 +91,27 @@ def check(path: Path) -> Iterator[tuple[int, str]]:
             function = ast.unparse(statement.value.func)
             if function.endswith(("create_engine", "create_async_engine", "async_sessionmaker", "Settings")):
                 yield statement.lineno, "no state in modules: what is needed is passed"
+
+
+def _built(argument: ast.expr) -> bool:
+    """Whether it is a text made of anything but constants."""
+    match argument:
+        case ast.JoinedStr(values=values):
+            return any(_built(value) for value in values)
+        case ast.FormattedValue(value=value):
+            return not CONSTANT.fullmatch(ast.unparse(value))
+        case ast.BinOp(left=left, op=ast.Add() | ast.Mod(), right=right):
+            sides = (left, right)
+            texts = any(isinstance(one, ast.JoinedStr) or _text(one) for one in sides)
+            return texts and not all(_text(one) or CONSTANT.fullmatch(ast.unparse(one)) for one in sides)
+        case ast.Call(func=ast.Attribute(attr="format" | "replace" | "join")):
+            return True
+        case _:
+            return False
+
+
+def _text(node: ast.expr) -> bool:
+    return isinstance(node, ast.Constant) and isinstance(node.value, str)
 
 
 def _only_passes_on(method: ast.AsyncFunctionDef) -> bool:

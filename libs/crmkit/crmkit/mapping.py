@@ -404,7 +404,7 @@ def _text(field: Field, value: str, path: str, violations: list[Violation]) -> s
         )
     if not _check_text(value, path, violations):
         return value
-    return clean_name(value) if field.name == "display_name" else value
+    return clean_name(value) if field.name.endswith("name") else value
 
 
 def _check_text(value: str, path: str, violations: list[Violation]) -> bool:

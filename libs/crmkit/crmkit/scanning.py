@@ -21,6 +21,7 @@ EICAR_NAME = "Eicar-Test-Signature"
 # How long the daemon may take for a step, and for its answer.
 STEP_SECONDS = 30.0
 _LONGEST_ANSWER = 4096
+_CHUNK = 1 << 18
 
 
 class ScannerAway(Exception):
@@ -82,6 +83,13 @@ class Scanner:
 
     def __init__(self, url: str = "") -> None:
         self._url = urlsplit(url)
+
+    async def look(self, content: bytes) -> str:
+        """What is found in bytes that are here already; empty for clean ones. ScannerAway and ScanTooLarge."""
+        async with self.scan() as scan:
+            for start in range(0, len(content), _CHUNK):
+                await scan.feed(content[start : start + _CHUNK])
+            return await scan.verdict()
 
     @asynccontextmanager
     async def scan(self) -> AsyncGenerator[Scan]:

@@ -59,6 +59,8 @@ class Settings(BaseSettings):
     sms_url: str = Field(default="", repr=False)
     push_url: str = Field(default="", repr=False)
     chat_bot_url: str = Field(default="", repr=False)
+    # The virus scanner's daemon, tcp://host:3310 or unix:///path; empty: the built-in check alone.
+    clamav_url: str = ""
     # The fax machine: hylafax:/usr/bin/sendfax (the command of HylaFAX) or file:///folder (where another one looks).
     fax_url: str = ""
 

@@ -20,6 +20,9 @@ class TestCustomer(Conformance):
         "carePlans": {"trigger": "BIRTHDAY", "channel": "SMS"},
     }
 
+    # Codes, filters, addresses and times have a form of their own.
+    formed: ClassVar = frozenset(["carePlans.audience_filter", "consents.subject", "gradingRules.filter"])
+
     @pytest.fixture
     def service(self, customer: Service) -> Service:
         return customer

@@ -21,6 +21,9 @@ class TestOrders(Conformance):
         },
     }
 
+    # Codes have a form of their own.
+    formed: ClassVar = frozenset(["contracts.currency", "orders.currency"])
+
     @pytest.fixture
     def service(self, orders: Service) -> Service:
         return orders

@@ -25,6 +25,22 @@ class TestSales(Conformance):
         "commissionPlans": {"currency": "CNY", "validFromDate": {"year": 2031, "month": 1, "day": 1}},
     }
 
+    # Codes, filters, addresses and times have a form of their own.
+    formed: ClassVar = frozenset(
+        [
+            "appraisalStandards.currency",
+            "callLists.lead_filter",
+            "commissionPlans.currency",
+            "discountPolicies.currency",
+            "opportunities.stage",
+            "priceBooks.currency",
+            "quotes.currency",
+            "targets.currency",
+            "targets.measure",
+            "targets.subject",
+        ]
+    )
+
     @pytest.fixture
     def service(self, sales: Service) -> Service:
         return sales

@@ -78,6 +78,48 @@ class TestWorkspace(Conformance):
         ]
     )
 
+    # Codes, filters, addresses and times have a form of their own.
+    formed: ClassVar = frozenset(
+        [
+            "attendance.place",
+            "approvalPolicies.action",
+            "approvalPolicies.condition",
+            "attendanceDevices.public_key",
+            "bulkJobs.collection",
+            "calendarAccounts.url",
+            "calendarEvents.end",
+            "calendarEvents.recurrence",
+            "calendarEvents.start",
+            "calendarEvents.time_zone",
+            "currencyRates.from_currency",
+            "currencyRates.to_currency",
+            "customFields.collection",
+            "customFields.key",
+            "dictionaries.key",
+            "employees.username",
+            "exports.collection",
+            "faxes.fax_number",
+            "files.sha256",
+            "mailAccounts.address",
+            "mailTemplates.body",
+            "mailTemplates.subject",
+            "notificationRules.clock",
+            "notificationRules.collection",
+            "notificationRules.condition",
+            "notificationRules.date_field",
+            "notificationRules.fact",
+            "notificationRules.quiet_from",
+            "notificationRules.quiet_to",
+            "notificationRules.time_zone",
+            "numberRules.collection",
+            "numberRules.pattern",
+            "numberRules.time_zone",
+            "roles.code",
+            "savedViews.collection",
+            "savedViews.filter",
+        ]
+    )
+
     @pytest.fixture
     def service(self, workspace: Service) -> Service:
         return workspace

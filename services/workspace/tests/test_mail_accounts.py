@@ -7,6 +7,8 @@ import os
 from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from hashlib import sha256
+from html.parser import HTMLParser
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,8 @@ from aiosmtpd.smtp import AuthResult
 from crmkit import blobs
 from crmkit.auth import system
 from crmkit.blobs import storage_key
-from crmkit.testing import Refused, Service, free_port
+from crmkit.scanning import EICAR, EICAR_NAME
+from crmkit.testing import Refused, Service, free_port, hostile
 from crmkit.testing.mail import ImapServer, imap_server
 from google.protobuf.json_format import MessageToDict
 from sqlalchemy import text
@@ -724,6 +727,106 @@ async def test_files_of_mail_are_read_by_those_who_share_the_mailbox_alone(
         with pytest.raises(Refused) as refused:
             await client.GetFile(name=name)
         assert refused.value.reason == "NOT_FOUND"
+
+
+async def test_no_infected_file_comes_in_or_leaves_by_mail(workspace: Service, post: Post) -> None:
+    me, store = workspace.sales1, workspace.running.store
+    box = await post.open(me)
+    sick, name = EICAR + b"\r\n" + uuid4().bytes, f"{uuid4().hex}.doc"
+    raw = (
+        f"From: a@example.com\r\nTo: {box.address}\r\nSubject: file\r\nMessage-ID: <{uuid4()}@x>\r\n"
+        "Content-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\nContent-Type: text/plain\r\n\r\nsee\r\n--b\r\n"
+        f"Content-Type: application/msword\r\nContent-Disposition: attachment; filename={name}\r\n"
+        f"Content-Transfer-Encoding: base64\r\n\r\n{base64.b64encode(sick).decode()}\r\n--b--\r\n"
+    ).encode()
+    (message,) = await post.deliver(me, box, raw)
+    assert not message.files and message.problem == f"FILE_INFECTED: {name} ({EICAR_NAME})"
+    assert (await me.ReadMailMessage(name=message.name)).text == "see"
+    digest = sha256(sick).hexdigest()
+    assert (await obstore.head_async(store, f"quarantine/{digest}"))["size"] == len(sick)
+    with pytest.raises(FileNotFoundError):
+        await obstore.head_async(store, storage_key(digest))
+
+    # A file that came in before its virus was known.
+    stored = await _stored(workspace, sick)
+    file = await me.CreateFile(file={"displayName": name, "mediaType": "application/msword", **stored})
+    to = f"w{uuid4().hex[:8]}@example.com"
+    draft = await me.CreateMailMessage(
+        mailMessage={
+            "mailbox": box.name,
+            "displayName": "报价",
+            "to": [{"address": to}],
+            "files": [file.name],
+        }
+    )
+    await me.SendMailMessage(name=draft.name)
+    failed = await post.state(me, draft, "FAILED")
+    assert failed.problem == f"FILE_INFECTED: {name} ({EICAR_NAME})" and not post.smtp.of(to)
+
+    async def told(who: Any) -> bool:
+        found = (await who.ListNotifications(pageSize=200)).notifications
+        return len([one for one in found if name in one.display_name]) == 2
+
+    for who in (me, workspace.admin):
+        await workspace.eventually(lambda who=who: told(who))
+    alerts = await workspace.facts("crm.workspace.v1.SecurityAlertRaised")
+    sick_ones = [one["subject"] for one in alerts if one["kind"] == "INFECTED_FILE" and name in one["en"]]
+    assert sorted(sick_ones) == sorted(["a@example.com", workspace.person("sales1").employee or ""])
+
+
+async def test_formatted_mail_is_made_safe_before_it_is_kept_and_again_when_it_is_read(
+    workspace: Service, post: Post
+) -> None:
+    me = workspace.sales1
+    box = await post.open(me)
+    bad = "<script>alert(1)</script>"
+    bad += "<a href='javascript:alert(1)' onclick=alert(1)>x</a><img src='https://t.example/p.png' onerror=alert(1)>"
+    bad += "".join(f"<p>{one}</p>" for one in hostile.strings())
+    raw = (
+        f"From: a@example.com\r\nTo: {box.address}\r\nSubject: html\r\nMessage-ID: <{uuid4()}@x>\r\n"
+        "Content-Type: text/html; charset=utf-8\r\nContent-Transfer-Encoding: base64\r\n\r\n"
+        f"{base64.b64encode(bad.encode()).decode()}\r\n"
+    ).encode()
+    (message,) = await post.deliver(me, box, raw)
+    async with workspace.running.sessions() as session:
+        query = text("SELECT html FROM mail_bodies WHERE message = :id")
+        kept = str(await session.scalar(query, {"id": message.name.partition("/")[2]}))
+    shown = await me.ReadMailMessage(name=message.name)
+    assert "https://t.example/p.png" in kept and "t.example" not in shown.html and shown.blocked_images
+    for html in (kept, shown.html, (await me.ReadMailMessage(name=message.name, showImages=True)).html):
+        acts = Acts()
+        acts.feed(html)
+        assert not acts.found
+
+
+class Acts(HTMLParser):
+    """What in a page would act: scripts, handlers, frames, addresses that are code."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag in {
+            "script",
+            "iframe",
+            "object",
+            "embed",
+            "form",
+            "meta",
+            "link",
+            "base",
+            "svg",
+            "math",
+            "style",
+        }:
+            self.found.append(tag)
+        for name, value in attrs:
+            address = "".join((value or "").split()).lower()
+            if name.startswith("on") or (
+                name in {"href", "src"} and address.startswith(("javascript:", "vbscript:", "data:text"))
+            ):
+                self.found.append(f"{tag} {name}={value}")
 
 
 async def test_a_mailbox_leads_to_mail_servers_alone_and_by_secret_ways(

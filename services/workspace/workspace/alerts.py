@@ -21,6 +21,19 @@ async def raise_alert(kind: str, subject: str, zh: str, en: str, call: Call, key
     )
 
 
+async def infected(
+    people: list[str], sender: str, file: str, signature: str, sha256: str, call: Call, key: str
+) -> None:
+    """Whose file it was or would have been, and who looks after the platform, are told; once for each key."""
+    zh = f"文件“{file}”含有病毒，已隔离：{signature}"
+    en = f"The file {file} carries {signature} and was not kept"
+    await notify(call, people, "file", f"infected:{key}", "", zh, en)
+    who = call.entry(sender).get("displayName") or sender
+    zh = f"{who}发来的文件“{file}”含有病毒 {signature}，已隔离（SHA-256 {sha256}）"
+    en = f"{who} sent the file {file} with {signature}; it is in quarantine (SHA-256 {sha256})"
+    await raise_alert("INFECTED_FILE", sender, zh, en, call, key=key)
+
+
 def wardens(directory: Directory, call: Call) -> list[str]:
     """The employees who look after the platform's safety."""
     people = (f"employees/{key}" for key in call.running.config.prefix("employee."))

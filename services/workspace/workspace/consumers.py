@@ -20,7 +20,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from sqlalchemy import select
 
 from workspace import exporting, invitations, publishing, rules, signed_in, visits
-from workspace.alerts import raise_alert
+from workspace.alerts import infected, raise_alert
 from workspace.asking import ask
 from workspace.model import attendance, audit, audit_tally, audit_told, known_record, usage_facts, work_record
 from workspace.model.api_key import ApiKey
@@ -122,19 +122,10 @@ async def on_emergency_account_used(events: list[Fact], call: Call) -> None:
 async def on_file_infected(event: Fact, call: Call) -> None:
     """Who sent the file and who looks after the platform are told; its bytes lie in quarantine."""
     told: dict[str, Any] = event.payload
-    sender, file, signature = told.get("caller", ""), told.get("displayName", ""), told.get("signature", "")
-    if sender.startswith("employees/"):
-        zh, en = (
-            f"文件“{file}”含有病毒，已隔离：{signature}",
-            f"The file {file} carries {signature} and was not kept",
-        )
-        await notify(call, [sender], "file", f"infected:{event.id}", "", zh, en)
-    who = call.entry(sender).get("displayName") or sender
-    zh = f"{who}上传的文件“{file}”含有病毒 {signature}，已隔离（SHA-256 {told.get('sha256', '')}）"
-    en = (
-        f"{who} sent the file {file} with {signature}; it is in quarantine (SHA-256 {told.get('sha256', '')})"
-    )
-    await raise_alert("INFECTED_FILE", sender, zh, en, call, key=str(event.id))
+    sender = told.get("caller", "")
+    people = [sender] if sender.startswith("employees/") else []
+    what = (told.get("displayName", ""), told.get("signature", ""), told.get("sha256", ""))
+    await infected(people, sender, *what, call, str(event.id))
 
 
 async def on_personal_data_erased(event: customer.PersonalDataErased, call: Call) -> None:

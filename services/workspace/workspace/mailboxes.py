@@ -24,15 +24,17 @@ import imap_tools
 from crm.workspace.v1 import events_pb2 as events
 from crm.workspace.v1 import pb
 from crmkit import blobs
+from crmkit.app import Running
 from crmkit.call import Call
 from crmkit.errors import FailedPrecondition, Problem
 from crmkit.runs import Kind, Run
+from crmkit.scanning import ScannerAway, ScanTooLarge
 from imap_tools.utils import encode_folder
 from sqlalchemy import select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import DataError, DBAPIError
 
-from workspace import filing, invited, mime, polling, replies
+from workspace import alerts, filing, invited, mime, polling, replies
 from workspace.model.file import File
 from workspace.model.mail_account import MailAccount, MailFolder
 from workspace.model.mail_message import PREVIEW, BouncedAddress, MailBody, MailMessage
@@ -48,6 +50,8 @@ AT_ONCE = 20
 MOST_A_RUN = 1000
 LARGEST = 40 * 1024 * 1024
 AHEAD = timedelta(minutes=10)
+# What is larger than the scanner looks through goes to nobody either.
+UNSCANNED = "Not-Scanned-Too-Large"
 SIZE = re.compile(rb"RFC822\.SIZE (\d+)")
 
 log = logging.getLogger(__name__)
@@ -97,9 +101,15 @@ async def fetch(run: Run) -> None:
         for uid, raw in found.mails:
             # Each in a transaction of its own: one that cannot be kept keeps none from coming.
             try:
+                mail = await screened(mime.read(raw), run.running)
                 async with run.running.system_call("receive_mail", None) as own:
-                    await receive(raw, key, own)
+                    await receive(raw, mail, key, own)
                     await _read_until(key, folder, found.uid_validity, uid, own)
+            except ScannerAway:
+                # No file comes in that nobody has looked through; the mail is read again later.
+                away = FailedPrecondition("MAIL_UNREACHABLE", step="SCAN", detail="clamd")
+                await polling.not_read(run, MailAccount, away, POLL, box.address)
+                return
             except Exception as error:
                 # What the database cannot do now it can do later; a mail that cannot be kept must not stop the others.
                 if isinstance(error, DBAPIError) and not isinstance(error, DataError):
@@ -134,9 +144,20 @@ async def fail_box(key: UUID, reason: str, detail: str, call: Call) -> None:
         await polling.fail(box, reason, detail, box.address, call)
 
 
-async def receive(raw: bytes, key: UUID, call: Call) -> MailMessage | None:
+async def screened(mail: mime.Mail, running: Running) -> mime.Mail:
+    """The mail, its infected files in quarantine and not among those to keep. ScannerAway where nobody can tell."""
+    for file in mail.files:
+        try:
+            file.infected = await running.scanner.look(file.content)
+        except ScanTooLarge:
+            file.infected = UNSCANNED
+        if file.infected:
+            file.sha256 = await blobs.quarantine(running.store, file.content)
+    return mail
+
+
+async def receive(raw: bytes, mail: mime.Mail, key: UUID, call: Call) -> MailMessage | None:
     """Keeps a mail of a mailbox, once; with its thread, its customer, its files and what it says of others."""
-    mail = mime.read(raw)
     # Locked, so that nobody else keeps the same mail meanwhile.
     box = await call.find(MailAccount, MailAccount.id == key, lock=True)
     if box is None or await _known(mail, box, call):
@@ -164,8 +185,15 @@ async def receive(raw: bytes, key: UUID, call: Call) -> MailMessage | None:
         message,
         await filing.place_of(addresses, before, box, call) if not mail.bounce else filing.Place("UNKNOWN"),
     )
-    message.files = [await _keep(file, message, call) for file in mail.files]
+    infected = [file for file in mail.files if file.infected]
+    message.files = [await _keep(file, message, call) for file in mail.files if not file.infected]
+    message.problem = "; ".join(f"FILE_INFECTED: {one.display_name} ({one.infected})" for one in infected)[
+        :500
+    ]
     await call.add(message)
+    for file in infected:
+        where = (file.display_name, file.infected, file.sha256)
+        await alerts.infected([box.owner], mail.sender[0], *where, call, f"{message.name}:{file.sha256}")
     await MailBody.keep(message.id, mail.text, mail.quote, mail.html, mail.references, call)
     await call.flush()
     await filing.share(message, call)

@@ -7,7 +7,7 @@ it names, then by what it looks like, and at last byte by byte.
 import email.policy
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -64,6 +64,7 @@ BREAKS = re.compile(r"<(?:br|/p|/div|/tr|/li|/h[1-6])\b[^>]*>", re.IGNORECASE)
 UNSEEN = re.compile(r"<(style|script|head|title)\b.*?</\1\s*>", re.IGNORECASE | re.DOTALL)
 CONTROLS = re.compile("[\0-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
 LINK = re.compile(r"(?:https?|mailto|tel):", re.IGNORECASE)
+REMOTE = re.compile(r"https?://|cid:", re.IGNORECASE)
 PICTURE = re.compile(r"data:image/(?:png|jpe?g|gif|webp);base64,", re.IGNORECASE)
 FETCHES = re.compile(r"url|expression|import|[\\@]|/\*", re.IGNORECASE)
 
@@ -76,6 +77,9 @@ class Attachment:
     media_type: str
     content: bytes
     content_id: str = ""
+    # What the scanner calls what it has found, and the hash under which the bytes lie in quarantine.
+    infected: str = ""
+    sha256: str = ""
 
 
 @dataclass
@@ -128,8 +132,9 @@ def read(raw: bytes) -> Mail:
     for part in _parts(message):
         _take(part, mail, plain, rich)
     mail.bounce = _bounce(message)
-    mail.html = "\n".join(rich)[:LARGEST_TEXT]
-    text = "\n".join(plain)[:LARGEST_TEXT] or words_of(mail.html)
+    formatted = "\n".join(rich)[:LARGEST_TEXT]
+    mail.html = kept_html(formatted)
+    text = "\n".join(plain)[:LARGEST_TEXT] or words_of(formatted)
     mail.text, mail.quote = split(text)
     return mail
 
@@ -331,6 +336,17 @@ def words_of(html: str) -> str:
     return "\n".join(line.strip() for line in plain.replace("\xa0", " ").split("\n")).strip()
 
 
+def kept_html(html: str) -> str:
+    """Formatted text as it is stored: nothing in it acts, and its pictures stay where they are."""
+
+    def kept(tag: str, attribute: str, value: str) -> str | None:
+        if tag == "img" and attribute == "src":
+            return value if PICTURE.match(value) or REMOTE.match(value) else None
+        return _harmless(attribute, value)
+
+    return _cleaned(html, kept)
+
+
 def safe_html(html: str, show_images: bool = False) -> tuple[str, int]:
     """Formatted text without anything that acts or leaves the page, and how many pictures were left out."""
     blocked = 0
@@ -342,13 +358,20 @@ def safe_html(html: str, show_images: bool = False) -> tuple[str, int]:
             # Pictures that come with the mail are among its files.
             blocked += not shown and not value.lower().startswith("cid:")
             return value if shown else None
-        if attribute == "href" and not LINK.match(value):
-            return None
-        return None if attribute == "style" and FETCHES.search(value) else value
+        return _harmless(attribute, value)
 
-    cleaned = nh3.clean(
+    return _cleaned(html, kept), blocked
+
+
+def _harmless(attribute: str, value: str) -> str | None:
+    if attribute == "href" and not LINK.match(value):
+        return None
+    return None if attribute == "style" and FETCHES.search(value) else value
+
+
+def _cleaned(html: str, kept: Callable[[str, str, str], str | None]) -> str:
+    return nh3.clean(
         html, tags=TAGS, attributes=ATTRIBUTES, attribute_filter=kept, filter_style_properties=STYLES,
-        url_schemes={"http", "https", "mailto", "tel", "data"}, link_rel="noopener noreferrer nofollow",
+        url_schemes={"http", "https", "mailto", "tel", "data", "cid"}, link_rel="noopener noreferrer nofollow",
         strip_comments=True,
     )  # fmt: skip
-    return cleaned, blocked

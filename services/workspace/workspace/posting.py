@@ -18,9 +18,10 @@ from crmkit import blobs, runs
 from crmkit.call import Call
 from crmkit.errors import FailedPrecondition, Problem
 from crmkit.runs import Kind, Run
+from crmkit.scanning import ScannerAway, ScanTooLarge
 from sqlalchemy import select
 
-from workspace import filing, mailboxes
+from workspace import alerts, filing, mailboxes
 from workspace.mailboxes import SECONDS, bounced, check_peer, fail_box
 from workspace.model.mail_account import MailAccount
 from workspace.model.mail_message import POST, MailBody, MailMessage
@@ -47,14 +48,36 @@ async def deliver(run: Run) -> None:
         files = await message.attached(call)
         message.state = "SENDING"
         run.next_phase("SENDING")
-    mail = await _compose(message, box, body, files, run)
-    state, problem, refused = await post(mail, message.people(), box, run.running.settings)
+    state, problem, refused = await _looked_through(files, run)
+    if not state:
+        mail = await _compose(message, box, body, files, run)
+        state, problem, refused = await post(mail, message.people(), box, run.running.settings)
     await _end(run, state, problem, refused)
 
 
 async def _loaded(run: Run, call: Call) -> MailMessage:
     row = select(MailMessage).where(MailMessage.id == UUID(run.about.partition("/")[2])).with_for_update()
     return (await call.db.scalars(row)).one()
+
+
+async def _looked_through(files: Any, run: Run) -> tuple[str, str, list[tuple[str, str, str]]]:
+    """Nothing where the files may leave: what was clean when it came may be known by now."""
+    for file in files:
+        async with blobs.fetched(run.running.store, file.sha256) as content:
+            held = content.read()
+        try:
+            found = await run.running.scanner.look(held)
+        except ScannerAway:
+            return "QUEUED", "SCANNER_AWAY", []
+        except ScanTooLarge:
+            found = mailboxes.UNSCANNED
+        if found:
+            sha256 = await blobs.quarantine(run.running.store, held)
+            async with run.running.system_call("file_infected", None) as call:
+                people, key = [file.owner], f"{run.about}:{sha256}"
+                await alerts.infected(people, file.owner, file.display_name, found, sha256, call, key)
+            return "FAILED", f"FILE_INFECTED: {file.display_name} ({found})", []
+    return "", "", []
 
 
 async def _compose(

@@ -71,7 +71,7 @@ securityContext: {allowPrivilegeEscalation: false, readOnlyRootFilesystem: true,
 {{- if and .root.Values.embedded.enabled $embedded }}
 - to: [{podSelector: {matchLabels: {{ include "crm.selector" (dict "root" .root "name" $embedded) }}}}]
   ports: [{port: main}]
-{{- else if or (ne .need "files") (hasPrefix "s3:" .root.Values.files.url) }}
+{{- else if or (not (has .need (list "files" "scanner"))) (and (eq .need "files") (hasPrefix "s3:" .root.Values.files.url)) (and (eq .need "scanner") .root.Values.settings.CLAMAV_URL) }}
 {{- with index .root.Values.networkPolicy.to .need }}
 - to: {{ required (printf "networkPolicy.to.%s.peers: which addresses the apps may reach for it" $.need) .peers | toJson }}
   ports: [{{ range $i, $port := .ports }}{{ if $i }}, {{ end }}{port: {{ $port }}}{{ end }}]

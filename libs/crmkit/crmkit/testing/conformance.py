@@ -33,20 +33,14 @@ from crmkit.catalog import resources
 from crmkit.describe import COMMON, Field, describe_field
 from crmkit.errors import NotFound
 from crmkit.listing import Query
+from crmkit.mapping import mapper
+from crmkit.mapping import read as read_values
 from crmkit.resource import Resource, snake
-from crmkit.testing import Client, Refused, Service, matrix, personas, plans
+from crmkit.testing import Client, Refused, Service, hostile, matrix, personas, plans
 from crmkit.text import clean_name
 
 OVER_MANY = {"List", "BatchGet", "BatchUpdate", "Aggregate"}
 
-
-# What people and machines send to see what breaks.
-HOSTILE = (
-    "'; DROP TABLE accounts; -- \" OR 1=1 %_\\ $1 :name {0} {{7*7}} ${jndi:ldap://x.invalid/a} `id` ../../etc/passwd",
-    "<script>alert(1)</script><img src=x onerror=alert(1)> &lt;b&gt; javascript:alert(1) =1+1|cmd'!A0 NULL undefined",
-    "𠮷野家 👩\u200d👩\u200d👧 Ω≈ç√∫ ﷽ Ṱ̺̺̕o͞ 田中さん \ufeffﾊﾝｶｸ \u2028 1e400 -0 ٠١٢",
-    "مرحبا \u202eabc\u202c \u2066שלום\u2069 \u200e\u200f ÅÅ Å",
-)
 ANSWERS = (
     grpc.StatusCode.INVALID_ARGUMENT,
     grpc.StatusCode.FAILED_PRECONDITION,
@@ -66,6 +60,8 @@ class Conformance:
     shown_once: ClassVar[frozenset[str]] = frozenset()
     # Text fields that a rule changes or never shows, such as "mailAccounts.password".
     altered: ClassVar[frozenset[str]] = frozenset()
+    # Text fields that take a form of their own alone (a code, an address), and so refuse most texts by name.
+    formed: ClassVar[frozenset[str]] = frozenset()
 
     @pytest.fixture
     def at(self, service: Service, collection: str) -> At:
@@ -76,6 +72,7 @@ class Conformance:
             self.samples,
             self.shown_once,
             self.altered,
+            self.formed,
         )
 
     async def test_what_was_created_is_read_back_and_told(self, at: At) -> None:
@@ -253,37 +250,58 @@ class Conformance:
             assert refused.value.code == grpc.StatusCode.INVALID_ARGUMENT, field.name
             assert f"{at.singular_field}.{field.name}" in refused.value.violations, field.name
 
-    async def test_hostile_texts_come_back_as_they_went_in_or_are_refused(self, at: At) -> None:
-        """In every text field at once: statements, markup, templates, formulas, scripts of the world, directions."""
+    async def test_hostile_texts_come_back_as_they_went_in(self, at: At) -> None:
+        """In every text field at once: statements, markup, templates, formulas, scripts of the world, directions.
+
+        Long fields carry the whole public list; short ones carry other parts of it in every record.
+        """
         at.needs("CREATE")
-        for hostile in HOSTILE:
+        fields = at.texts()
+        taken: set[str] = set()
+        for turn in range(hostile.RECORDS):
             texts = {
-                field.json_name: hostile[: min(field.max_length, 400)].strip()
-                for field in at.model.described.fields.values()
-                if field.kind == "text" and field.name not in {*COMMON, "name"} and not field.output_only
-                and not field.rule.dictionary
-            }  # fmt: skip
+                field.json_name: hostile.window(field.max_length, turn, place)
+                for place, field in enumerate(fields)
+            }
             for _ in range(len(texts) + 1):
                 try:
                     made = await at.call("Create", **{at.singular_json: {**await at.sample(), **texts}})
                 except Refused as refused:
-                    assert refused.code in ANSWERS, (hostile, refused)
+                    assert refused.code in ANSWERS, (texts, refused)
                     # Fields with a form of their own refuse it by name; without these the others are tried again.
                     named = {path.split(".")[1].split("[")[0] for path in refused.violations if "." in path}
                     left = {n: t for n, t in texts.items() if snake(n) not in named and n not in named}
                     if len(left) == len(texts):
-                        left.pop(next(iter(left)), None)
+                        own = (n for n in left if f"{at.model.described.collection}.{snake(n)}" in at.formed)
+                        left.pop(next(own, next(iter(left), "")), None)
                     texts = left
                     continue
                 read = await at.call("Get", name=made.name)
-                for field in at.model.described.fields.values():
+                for field in fields:
                     sent, path = texts.get(field.json_name), f"{at.model.described.collection}.{field.name}"
                     if sent is not None and path not in at.altered:
                         # White space of names is one blank.
                         got, clean = getattr(read, field.name), clean_name(sent)
                         assert got in (sent, clean, " ".join(clean.split())), (field.name, sent, got)
+                    if sent is not None:
+                        taken.add(field.json_name)
                 await at.drop(made.name)
                 break
+        left_out = {f"{at.model.described.collection}.{f.name}" for f in fields if f.json_name not in taken}
+        assert left_out <= at.formed, left_out - at.formed
+
+    def test_every_naughty_string_passes_the_edge_of_every_text_field(self, at: At) -> None:
+        """One by one, as long as the field is: what the row keeps, and what is read from it, is what was typed."""
+        row = at.model()
+        for field in at.texts():
+            for typed in hostile.strings():
+                sent = typed[: field.max_length]
+                kept = read_values([field], at.model.__message__(**{field.name: sent}))[field.name] or ""
+                assert kept == (clean_name(sent) if field.name.endswith("name") else sent), field.name
+                if f"{at.model.described.collection}.{field.name}" in at.altered:
+                    continue
+                setattr(row, field.name, kept)
+                assert getattr(mapper(at.model).message(row), field.name) == kept, field.name
 
     async def test_what_cannot_be_read_is_malformed(self, at: At) -> None:
         with pytest.raises(Refused) as refused:
@@ -481,9 +499,10 @@ class At:
         samples: Mapping[str, Mapping[str, Any]],
         shown_once: frozenset[str] = frozenset(),
         altered: frozenset[str] = frozenset(),
+        formed: frozenset[str] = frozenset(),
     ) -> None:
         self.service, self.model, self.samples, self.shown_once = service, model, samples, shown_once
-        self.altered = altered
+        self.altered, self.formed = altered, formed
         self.area = model.described.area
         self.noun = model.__message__.DESCRIPTOR.name
         self.nouns = model.described.collection[0].upper() + model.described.collection[1:]
@@ -491,6 +510,17 @@ class At:
         self.plural_field = snake(self.nouns).lstrip("_")
         self.singular_json = self.noun[0].lower() + self.noun[1:]
         self.anybody: Client = service.client("everything")
+
+    def texts(self) -> list[Field]:
+        """The text fields that people fill."""
+        return [
+            field
+            for field in self.model.described.fields.values()
+            if field.kind == "text"
+            and field.name not in {*COMMON, "name"}
+            and not field.output_only
+            and not field.rule.dictionary
+        ]
 
     async def answer(self, client: Client, method: str) -> grpc.StatusCode:
         """The code with which an empty request is answered."""

@@ -50,8 +50,8 @@ async def claim(name: str, call: Call) -> Account:
     if not pool.has_member(call.caller):
         raise FailedPrecondition("NOT_POOL_MEMBER")
     # Whoever is slower waits for an answer instead of hearing that it collides.
-    seconds = 5 * call.running.settings.patience
-    await (await driver(call.db)).execute(f"SET LOCAL lock_timeout = '{seconds:.0f}s'")
+    patience = f"{5 * call.running.settings.patience:.0f}s"
+    await (await driver(call.db)).execute("SELECT set_config('lock_timeout', $1, true)", patience)
     # Claims of one person go one after another, so that quotas hold; those of different people do not wait.
     await (await driver(call.db)).execute(_MY_TURN, f"claims:{me}")
     async with call.everybody():

@@ -1,0 +1,47 @@
+"""The rules of `crmkit.lint` find what they are for, and nothing else."""
+
+from pathlib import Path
+
+import pytest
+from crmkit.lint import check
+
+SQL = "SQL is a constant text; what differs is bound"
+
+
+def found(folder: Path, line: str) -> list[str]:
+    """What is wrong with the line, as code of a service."""
+    path = folder / "services" / "sales" / "sales" / "rows.py"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"async def rows(db, name):\n    {line}\n")
+    return [sentence for _, sentence in check(path)]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        """await db.execute(text(f"SELECT id FROM quotes WHERE name = '{name}'"))""",
+        """await db.execute(text("SELECT id FROM quotes WHERE name = '" + name + "'"))""",
+        """await db.execute(text("SELECT id FROM quotes WHERE name = '%s'" % name))""",
+        """await db.execute(text("SELECT id FROM quotes WHERE name = '{}'".format(name)))""",
+        """await connection.fetch(f"SELECT id FROM quotes ORDER BY {name}")""",
+        """await connection.exec_driver_sql("SELECT id FROM quotes WHERE name = " + name)""",
+        """return literal_column(f"'{name}'")""",
+    ],
+)
+def test_a_statement_with_a_value_in_its_text_is_refused(tmp_path: Path, line: str) -> None:
+    assert found(tmp_path, line) == [SQL]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        """await db.execute(text("SELECT id FROM quotes WHERE name = :name"), {"name": name})""",
+        """await connection.fetch("SELECT id FROM quotes WHERE name = $1", name)""",
+        """await db.execute(text(f"SELECT id FROM quotes WHERE {_OPEN}"))""",
+        """await db.execute(text("SELECT id" + _FROM))""",
+        """await db.execute(select(Quote).where(Quote.name == name))""",
+        """return call.text(f"“{name}”没有了", f"{name} is gone")""",
+    ],
+)
+def test_a_statement_of_constants_with_bound_values_is_not(tmp_path: Path, line: str) -> None:
+    assert found(tmp_path, line) == []
