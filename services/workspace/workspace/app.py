@@ -4,7 +4,19 @@ from pathlib import Path
 
 from crmkit.app import App
 
-from workspace import caldav, faxes, filing, identity, mail, mailboxes, posting, publishing, rules, using
+from workspace import (
+    caldav,
+    faxes,
+    filing,
+    identity,
+    mail,
+    mailboxes,
+    posting,
+    publishing,
+    rules,
+    selfcheck,
+    using,
+)
 from workspace.consumers import CONSUMERS
 from workspace.jobs import SCHEDULES
 from workspace.model import audit_proof
@@ -38,6 +50,7 @@ def app() -> App:
             **posting.RUNS,
             **faxes.RUNS,
             **audit_proof.RUNS,
+            **selfcheck.RUNS,
             **using.RUNS,
             **caldav.RUNS,
         },

@@ -16,6 +16,7 @@ from workspace.model.audit import AuditEntry
 from workspace.model.audit_archive import AuditArchive
 from workspace.model.audit_told import opened
 from workspace.model.names import check_names
+from workspace.model.security_report import SecurityReport
 
 
 class AuditMethods:
@@ -23,6 +24,7 @@ class AuditMethods:
 
     audit_entries = Standard(AuditEntry)
     audit_archives = Standard(AuditArchive)
+    security_reports = Standard(SecurityReport)
 
     async def GetAuditEntry(self, request: Any, call: Call) -> Any:
         (entry,) = await _shown([await call.load(AuditEntry, request, lock=False)], call)

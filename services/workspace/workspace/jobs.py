@@ -24,6 +24,7 @@ from workspace import (
     rules,
     seals,
     signed_in,
+    selfcheck,
     using,
 )
 from workspace.asking import climb_ladders, return_delegated
@@ -97,6 +98,12 @@ async def look_for_audit_gaps(as_of: datetime, call: Call) -> None:
 async def prove_audit(as_of: datetime, call: Call) -> None:
     """The audit of the last thirty days is proven, on Sundays all of it."""
     await audit_proof.begin(as_of.astimezone(ZONE).date(), call)
+
+
+@cron("30 5 * * *", collapse=True)
+async def check_security(as_of: datetime, call: Call) -> None:
+    """The platform looks at its own safety, once a night, after the audit was proven."""
+    await selfcheck.begin(as_of.astimezone(ZONE).date(), call)
 
 
 @cron("0 1 * * *", collapse=True)
@@ -184,6 +191,7 @@ SCHEDULES = [
     sync_calendars,
     seal_audit,
     prove_audit,
+    check_security,
     look_at_use,
     look_for_audit_gaps,
     expire_exports,

@@ -24,8 +24,9 @@ import pytest
 from crm.options.v1 import options_pb2
 from google.protobuf.descriptor import Descriptor
 from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
 
-from crmkit import listing, reading, scope
+from crmkit import listing, privileges, reading, scope
 from crmkit.access import Given, Reach
 from crmkit.app import App
 from crmkit.auth import Caller, system
@@ -302,6 +303,34 @@ class Conformance:
                     continue
                 setattr(row, field.name, kept)
                 assert getattr(mapper(at.model).message(row), field.name) == kept, field.name
+
+    async def test_the_apps_role_owns_nothing_alters_nothing_and_goes_around_no_wall(
+        self, service: Service
+    ) -> None:
+        """By the catalogue of the running database, and by trying."""
+        running = service.running
+        tables = [model.__table__.name for model in running.app.models]
+        async with running.sessions() as session:
+            assert await privileges.excesses(session, tables) == []
+        table = tables[0] if tables else "outbox"
+        for statement in (
+            "CREATE TABLE mine (id int)",
+            "CREATE TEMPORARY TABLE mine (id int)",
+            "CREATE FUNCTION mine() RETURNS int LANGUAGE sql AS 'SELECT 1'",
+            f"ALTER TABLE {table} DISABLE ROW LEVEL SECURITY",
+            f"ALTER TABLE {table} ADD COLUMN mine int",
+            f"CREATE POLICY mine ON {table} USING (true)",
+            f"TRUNCATE {table}",
+            f"DROP TABLE {table}",
+            f"SET ROLE {running.app.name}_owner",
+            "ALTER ROLE CURRENT_USER BYPASSRLS",
+            "COPY (SELECT 1) TO PROGRAM 'true'",
+            "SELECT pg_read_file('/etc/passwd')",
+        ):
+            async with running.engine.connect() as connection:
+                with pytest.raises(DBAPIError) as refused:
+                    await connection.exec_driver_sql(statement)
+                assert getattr(refused.value.orig, "sqlstate", "") == "42501", (statement, refused.value)
 
     async def test_what_cannot_be_read_is_malformed(self, at: At) -> None:
         with pytest.raises(Refused) as refused:
