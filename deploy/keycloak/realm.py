@@ -132,6 +132,8 @@ _SYNCHRONISATION = [
     "view-clients",
     # Roles are composed of the API client's roles, and Keycloak lets only who manages clients compose with them.
     "manage-clients",
+    # Whom it has locked out after too many wrong passwords.
+    "view-events",
 ]
 
 

@@ -1,19 +1,23 @@
 """Keycloak follows the organisation. Slow: the real server is fetched and built the first time."""
 
+import re
 import shutil
 from collections.abc import AsyncIterator
+from html import unescape
 from typing import Any
 from uuid import uuid4
 
+import httpx
 import pytest
 from crm.workspace.v1 import pb
+from crmkit.auth import system
 from crmkit.testing import Service, free_port
 from keycloak import KeycloakAdmin
 from local_platform.child import StartFailed
 from local_platform.keycloak import find_java, keycloak
 from local_platform.layout import STATE
 from local_platform.secret import Secrets
-from workspace.identity import Keycloak
+from workspace.identity import Keycloak, queue_lockouts
 
 
 def missing() -> str:
@@ -142,3 +146,50 @@ async def test_who_cannot_have_an_account_stays_invited_and_says_why(
         return (await workspace.admin.GetEmployee(name=person.name)).state == pb.Employee.ACTIVE
 
     await workspace.eventually(began, 60)
+
+
+async def test_who_guesses_a_password_is_locked_out_and_administrators_are_told(
+    workspace: Service, office: Any, realm: KeycloakAdmin
+) -> None:
+    username = f"guessed.{uuid4().hex[:8]}"
+    person = await office.hire(username, [])
+
+    async def began() -> bool:
+        return (await workspace.admin.GetEmployee(name=person.name)).state == pb.Employee.ACTIVE
+
+    await workspace.eventually(began, 60)
+    user, right = await user_of(realm, username), uuid4().hex
+    await realm.a_set_user_password(user["id"], right, temporary=False)
+    address = f"{workspace.running.settings.keycloak_url}/realms/{workspace.running.settings.keycloak_realm}"
+    for _ in range(6):
+        assert not await signs_in(address, username, "wrong-password-of-somebody")
+    # The right one does not help any more: guessing on is of no use.
+    assert not await signs_in(address, username, right)
+
+    async def told() -> list[str]:
+        async with workspace.running.call("test", system("workspace")) as call:
+            await queue_lockouts(call)
+        found = (await workspace.admin.ListNotifications(pageSize=200)).notifications
+        return [one.display_name for one in found if username in one.display_name]
+
+    [alert] = await workspace.eventually(told, 60)
+    assert "锁定" in alert
+    alerts = await workspace.facts("crm.workspace.v1.SecurityAlertRaised")
+    mine = [one for one in alerts if one["kind"] == "SIGN_IN_LOCKED" and username in one["en"]]
+    assert [one["subject"] for one in mine] == [person.name]
+
+
+async def signs_in(issuer: str, username: str, password: str) -> bool:
+    """Whether a browser that types this gets in."""
+    back = "http://127.0.0.1:8080/session/callback"
+    asked = {"response_type": "code", "client_id": "guanxi-web", "redirect_uri": back, "scope": "openid",
+             "state": "s", "code_challenge": "0" * 43, "code_challenge_method": "S256"}  # fmt: skip
+    async with httpx.AsyncClient(timeout=30) as browser:
+        page = await browser.get(f"{issuer}/protocol/openid-connect/auth", params=asked)
+        for cookie in browser.cookies.jar:
+            cookie.secure = False
+        found = re.search(r'<form[^>]*action="([^"]+)"', page.text)
+        assert found is not None, page.text
+        form = {"username": username, "password": password, "credentialId": ""}
+        answer = await browser.post(unescape(found[1]), data=form)
+        return answer.headers.get("location", "").startswith(back)

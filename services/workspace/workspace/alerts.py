@@ -4,6 +4,7 @@ from crm.workspace.v1 import events_pb2 as events
 from crmkit.auth import Directory
 from crmkit.call import Call
 
+from workspace.model.raised_alert import RaisedAlert
 from workspace.telling import Manner, notify
 
 # Who may prove the audit is who looks after the platform's safety.
@@ -13,9 +14,11 @@ MOST_TOLD = 50
 
 async def raise_alert(kind: str, subject: str, zh: str, en: str, call: Call, key: str = "") -> None:
     """Tells everybody who may prove the audit, and the world by a fact; once for each `key`, if one is given."""
+    key = key or f"{subject}:{call.now.isoformat()}"
+    if not await RaisedAlert.first(f"{kind}:{key}", call):
+        return
     call.emit(events.SecurityAlertRaised, kind=kind, subject=subject, zh=zh, en=en)
     people = wardens(call.running.directory, call)
-    key = key or f"{subject}:{call.now.isoformat()}"
     await notify(
         call, people, "security", f"alert:{kind}:{key}", "", zh, en, manner=Manner(importance="CRITICAL")
     )

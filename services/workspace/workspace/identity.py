@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 from urllib.parse import quote
 from uuid import UUID
@@ -28,8 +29,9 @@ from keycloak import (
     KeycloakOpenIDConnection,
     KeycloakPostError,
 )
-from sqlalchemy import func, select
+from sqlalchemy import func, select, text
 
+from workspace import alerts
 from workspace.model.department import Department
 from workspace.model.employee import Employee
 from workspace.model.role import Role
@@ -38,7 +40,16 @@ from workspace.permissions import expand
 
 RUN = "SynchroniseIdentity"
 GROUPS = "ReadIdentityGroups"
+<<<<<<< HEAD
 SESSION = "EndIdentitySession"
+=======
+LOCKOUTS = "ReadLockouts"
+# How far back a lockout is still news: longer than Keycloak or workspace is away without notice.
+LOCKOUTS_BACK = timedelta(hours=6)
+MOST_EVENTS = 500
+# What Keycloak calls it when the right password would not help either.
+LOCKED = frozenset(["user_temporarily_disabled", "user_permanently_disabled"])
+>>>>>>> 92c5c46 (Whoever guesses passwords is locked out, and administrators hear of it within a minute; an alert with a key is raised once)
 API_CLIENT = "crm-api"
 PAGE = 500
 
@@ -177,11 +188,62 @@ async def fail_groups(run: Run, problem: Problem, call: Call) -> None:
     log.warning("groups could not be read", reason=problem.reason)
 
 
+<<<<<<< HEAD
 RUNS = {
     RUN: Kind(synchronise, fail),
     GROUPS: Kind(read_groups, fail_groups),
     SESSION: Kind(end_session, fail_session),
 }
+=======
+async def queue_lockouts(call: Call) -> None:
+    """Has Keycloak asked whom it has locked out, unless it is being asked already."""
+    waiting = text(
+        "SELECT 1 FROM bulk_runs WHERE kind = :kind AND state NOT IN ('DONE', 'FAILED', 'CANCELLED')"
+    )
+    if call.running.settings.keycloak_url and await call.db.scalar(waiting, {"kind": LOCKOUTS}) is None:
+        await runs.start(call, LOCKOUTS, "lockouts", {}, requester="system/workspace")
+
+
+async def read_lockouts(run: Run) -> None:
+    """Who was locked out after too many wrong passwords is told to administrators, once an hour for each person."""
+    if run.phase == "ENDED":
+        return
+    async with Keycloak.at(run.running.settings) as keycloak:
+        found = await keycloak.lockouts()
+    async with run.chunk() as call:
+        for one in found:
+            if one.time < call.now - LOCKOUTS_BACK:
+                continue
+            person = await call.find(Employee, Employee.username == one.username)
+            who = f"{person.display_name}（{one.username}）" if person is not None else one.username
+            zh = f"{who}多次输错密码，已被临时锁定（来源 {one.address}）"
+            en = f"{one.username} was locked out after too many wrong passwords, from {one.address}"
+            key = f"{one.username}:{one.time:%Y-%m-%dT%H}"
+            about = person.name if person is not None else ""
+            await alerts.raise_alert("SIGN_IN_LOCKED", about, zh, en, call, key=key)
+        run.next_phase("ENDED")
+
+
+async def fail_lockouts(run: Run, problem: Problem, call: Call) -> None:
+    """The next minute asks again."""
+    log.warning("lockouts could not be read", reason=problem.reason)
+
+
+RUNS = {
+    RUN: Kind(synchronise, fail),
+    GROUPS: Kind(read_groups, fail_groups),
+    LOCKOUTS: Kind(read_lockouts, fail_lockouts),
+}
+
+
+@dataclass(frozen=True)
+class Lockout:
+    """Somebody whom Keycloak lets in no more for a while."""
+
+    username: str
+    address: str
+    time: datetime
+>>>>>>> 92c5c46 (Whoever guesses passwords is locked out, and administrators hear of it within a minute; an alert with a key is raised once)
 
 
 @dataclass(frozen=True)
@@ -314,6 +376,7 @@ class Keycloak:
             if (user.get("attributes") or {}).get("employee") == [employee]:
                 await self.admin.a_delete_user(user["id"])
 
+<<<<<<< HEAD
     async def end_session(self, provider_id: str) -> None:
         """Ends a session; one that is not there any more has ended."""
         connection = self.admin.connection
@@ -321,6 +384,21 @@ class Keycloak:
         answer = await connection.a_raw_delete(path)
         if answer.status_code not in (204, 404):
             raise KeycloakError("the session was not ended", response_code=answer.status_code)
+=======
+    async def lockouts(self) -> list[Lockout]:
+        """The newest sign-ins that were refused because of too many before them."""
+        asked = {"type": "LOGIN_ERROR", "max": MOST_EVENTS}
+        found = cast("list[dict[str, Any]]", await self.admin.a_get_events(asked))
+        return [
+            Lockout(
+                str((event.get("details") or {}).get("username", event.get("userId", ""))),
+                str(event.get("ipAddress", "")),
+                datetime.fromtimestamp(event["time"] / 1000, UTC),
+            )
+            for event in found
+            if event.get("error") in LOCKED
+        ]
+>>>>>>> 92c5c46 (Whoever guesses passwords is locked out, and administrators hear of it within a minute; an alert with a key is raised once)
 
     async def members(self, group: str) -> list[str]:
         """The user names of a group, by its path, or of a realm role; none where it is not there."""

@@ -73,6 +73,12 @@ async def reconcile_identity(as_of: datetime, call: Call) -> None:
     await identity.queue_groups(call)
 
 
+@every("1m", collapse=True)
+async def look_for_lockouts(as_of: datetime, call: Call) -> None:
+    """Whoever guesses passwords is known within a minute."""
+    await identity.queue_lockouts(call)
+
+
 @cron("10 2 * * *", collapse=True)
 async def extend_series(as_of: datetime, call: Call) -> None:
     """Series are worked out two years ahead again; all anew where the zones have another edition."""
@@ -190,6 +196,7 @@ SCHEDULES = [
     read_mailboxes,
     sync_calendars,
     seal_audit,
+    look_for_lockouts,
     prove_audit,
     check_security,
     look_at_use,

@@ -1968,6 +1968,12 @@ def upgrade() -> None:
         unique=False,
     )
     op.create_table(
+        "raised_alerts",
+        sa.Column("key", sa.Text(), nullable=False),
+        sa.Column("time", sa.DateTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("key", name=op.f("raised_alerts_pkey")),
+    )
+    op.create_table(
         "reminder_marks",
         sa.Column("name", sa.Text(), nullable=False),
         sa.Column("covered_time", sa.DateTime(timezone=True), nullable=False),
@@ -3978,6 +3984,7 @@ def downgrade() -> None:
     op.drop_index("roles_code_key", table_name="roles")
     op.drop_table("roles")
     op.drop_table("reminder_marks")
+    op.drop_table("raised_alerts")
     op.drop_index("number_rules_update_time_index", table_name="number_rules")
     op.drop_index(
         "number_rules_active_key", table_name="number_rules", postgresql_where=sa.text("state = 'ACTIVE'")
