@@ -8,6 +8,12 @@ const noBarrels = {
   "no-restricted-syntax": [
     "error",
     { selector: "ExportAllDeclaration", message: "No barrel files: import from the module that defines it." },
+    {
+      selector:
+        "JSXAttribute[name.name='dangerouslySetInnerHTML'], MemberExpression[property.name=/^(inner|outer)HTML$/]," +
+        " CallExpression[callee.property.name=/^(insertAdjacentHTML|writeln?|createContextualFragment)$/]",
+      message: "Text is text: what somebody wrote is never markup here. Formatted mail stands in the kit's sheet alone.",
+    },
   ],
 };
 

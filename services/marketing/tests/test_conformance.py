@@ -15,6 +15,9 @@ class TestMarketing(Conformance):
         "forms": {"fields": [{"key": "need", "label": "需求", "mapping": "need"}]},
     }
 
+    # Codes and conditions have a form of their own.
+    formed: ClassVar = frozenset(["segments.filter"])
+
     @pytest.fixture
     def service(self, marketing: Service) -> Service:
         return marketing

@@ -54,9 +54,9 @@ async def test_the_security_report_finds_what_is_not_as_it_should_be_and_tells_w
         mailAccount={"displayName": "自检", "address": address, "password": "secret",
                      "imapHost": "imap.example.com", "smtpHost": "smtp.example.com"}
     )  # fmt: skip
-    clear = f"UPDATE mail_accounts SET password = 'clear' WHERE id = '{box.name.partition('/')[2]}'"
-    await as_owner(workspace, "GRANT TRUNCATE ON tasks TO workspace", clear)
+    clear = f"UPDATE mail_accounts SET secret = 'clear' WHERE id = '{box.name.partition('/')[2]}'"
     try:
+        await as_owner(workspace, "GRANT TRUNCATE ON tasks TO workspace", clear)
         bad = await report_of(workspace, day + timedelta(days=1))
     finally:
         await as_owner(workspace, "REVOKE TRUNCATE ON tasks FROM workspace")

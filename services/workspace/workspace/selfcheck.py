@@ -151,7 +151,7 @@ async def _ways(call: Call) -> Found:
 async def _secrets(call: Call) -> Found:
     bad: list[str] = []
     for model in (MailAccount, CalendarAccount):
-        sealed = select(model).where(cast("Any", model.password != "")).limit(1000)
+        sealed = select(model).where(model.secret != "").limit(1000)
         for row in await call.db.scalars(sealed):
             try:
                 row.opened(call.running.settings.secret)
