@@ -26,10 +26,11 @@ def found(folder: Path, line: str) -> list[str]:
         """await connection.fetch(f"SELECT id FROM quotes ORDER BY {name}")""",
         """await connection.exec_driver_sql("SELECT id FROM quotes WHERE name = " + name)""",
         """return literal_column(f"'{name}'")""",
+        """statement = f"SELECT id FROM quotes WHERE name = '{name}'\"""",
     ],
 )
 def test_a_statement_with_a_value_in_its_text_is_refused(tmp_path: Path, line: str) -> None:
-    assert found(tmp_path, line) == [SQL]
+    assert set(found(tmp_path, line)) == {SQL}
 
 
 @pytest.mark.parametrize(

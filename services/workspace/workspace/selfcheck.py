@@ -8,7 +8,7 @@ Each check says what it found in both languages, so that the report is read with
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import date, timedelta
-from typing import Any, cast
+from typing import Any
 
 from crm.workspace.v1 import pb
 from crmkit import privileges, runs
