@@ -44,7 +44,10 @@ class Clause:
 
 @dataclass(frozen=True)
 class Compiled:
-    """The rules in force, or one that is tried; whoever runs their SQL has it `bound` before. `columns` give clause (a number), due, exemption and kept (reason)."""
+    """The rules in force, or one that is tried; whoever runs their SQL has it `bound` before.
+
+    `columns` give clause (a number), due, exemption and kept (reason).
+    """
 
     clauses: tuple[Clause, ...]
     joins: str
