@@ -40,16 +40,13 @@ from workspace.permissions import expand
 
 RUN = "SynchroniseIdentity"
 GROUPS = "ReadIdentityGroups"
-<<<<<<< HEAD
 SESSION = "EndIdentitySession"
-=======
 LOCKOUTS = "ReadLockouts"
 # How far back a lockout is still news: longer than Keycloak or workspace is away without notice.
 LOCKOUTS_BACK = timedelta(hours=6)
 MOST_EVENTS = 500
 # What Keycloak calls it when the right password would not help either.
 LOCKED = frozenset(["user_temporarily_disabled", "user_permanently_disabled"])
->>>>>>> 92c5c46 (Whoever guesses passwords is locked out, and administrators hear of it within a minute; an alert with a key is raised once)
 API_CLIENT = "crm-api"
 PAGE = 500
 
@@ -188,18 +185,9 @@ async def fail_groups(run: Run, problem: Problem, call: Call) -> None:
     log.warning("groups could not be read", reason=problem.reason)
 
 
-<<<<<<< HEAD
-RUNS = {
-    RUN: Kind(synchronise, fail),
-    GROUPS: Kind(read_groups, fail_groups),
-    SESSION: Kind(end_session, fail_session),
-}
-=======
 async def queue_lockouts(call: Call) -> None:
     """Has Keycloak asked whom it has locked out, unless it is being asked already."""
-    waiting = text(
-        "SELECT 1 FROM bulk_runs WHERE kind = :kind AND state NOT IN ('DONE', 'FAILED', 'CANCELLED')"
-    )
+    waiting = text("SELECT 1 FROM bulk_runs WHERE kind = :kind AND state IN ('QUEUED', 'RUNNING')")
     if call.running.settings.keycloak_url and await call.db.scalar(waiting, {"kind": LOCKOUTS}) is None:
         await runs.start(call, LOCKOUTS, "lockouts", {}, requester="system/workspace")
 
@@ -232,6 +220,7 @@ async def fail_lockouts(run: Run, problem: Problem, call: Call) -> None:
 RUNS = {
     RUN: Kind(synchronise, fail),
     GROUPS: Kind(read_groups, fail_groups),
+    SESSION: Kind(end_session, fail_session),
     LOCKOUTS: Kind(read_lockouts, fail_lockouts),
 }
 
@@ -243,7 +232,6 @@ class Lockout:
     username: str
     address: str
     time: datetime
->>>>>>> 92c5c46 (Whoever guesses passwords is locked out, and administrators hear of it within a minute; an alert with a key is raised once)
 
 
 @dataclass(frozen=True)
@@ -376,7 +364,6 @@ class Keycloak:
             if (user.get("attributes") or {}).get("employee") == [employee]:
                 await self.admin.a_delete_user(user["id"])
 
-<<<<<<< HEAD
     async def end_session(self, provider_id: str) -> None:
         """Ends a session; one that is not there any more has ended."""
         connection = self.admin.connection
@@ -384,7 +371,7 @@ class Keycloak:
         answer = await connection.a_raw_delete(path)
         if answer.status_code not in (204, 404):
             raise KeycloakError("the session was not ended", response_code=answer.status_code)
-=======
+
     async def lockouts(self) -> list[Lockout]:
         """The newest sign-ins that were refused because of too many before them."""
         asked = {"type": "LOGIN_ERROR", "max": MOST_EVENTS}
@@ -398,7 +385,6 @@ class Keycloak:
             for event in found
             if event.get("error") in LOCKED
         ]
->>>>>>> 92c5c46 (Whoever guesses passwords is locked out, and administrators hear of it within a minute; an alert with a key is raised once)
 
     async def members(self, group: str) -> list[str]:
         """The user names of a group, by its path, or of a realm role; none where it is not there."""

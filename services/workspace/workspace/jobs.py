@@ -23,8 +23,8 @@ from workspace import (
     replies,
     rules,
     seals,
-    signed_in,
     selfcheck,
+    signed_in,
     using,
 )
 from workspace.asking import climb_ladders, return_delegated

@@ -2081,6 +2081,36 @@ def upgrade() -> None:
         unique=False,
     )
     op.create_table(
+        "security_reports",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("day", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("verdict", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("checks", postgresql.JSONB(), server_default=sa.text("'[]'"), nullable=False),
+        sa.Column("reds", sa.Integer(), server_default=sa.text("0"), nullable=False),
+        sa.Column("number", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("owner", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("department", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column(
+            "collaborators", postgresql.ARRAY(sa.Text()), server_default=sa.text("'{}'"), nullable=False
+        ),
+        sa.Column("pending_approval", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("create_time", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("update_time", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("creator", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column(
+            "custom", postgresql.JSONB(astext_type=sa.Text()), server_default=sa.text("'{}'"), nullable=False
+        ),
+        sa.Column("version", sa.Integer(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("security_reports_pkey")),
+    )
+    op.create_index("security_reports_day_key", "security_reports", ["day"], unique=True)
+    op.create_index(
+        "security_reports_update_time_index",
+        "security_reports",
+        [sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_table(
         "sessions",
         sa.Column("id", sa.Uuid(), nullable=False),
         sa.Column("display_name", sa.Text(), server_default=sa.text("''"), nullable=False),
@@ -3975,6 +4005,9 @@ def downgrade() -> None:
     op.drop_index("sessions_device_index", table_name="sessions")
     op.drop_index("sessions_department_update_time_index", table_name="sessions")
     op.drop_table("sessions")
+    op.drop_index("security_reports_update_time_index", table_name="security_reports")
+    op.drop_index("security_reports_day_key", table_name="security_reports")
+    op.drop_table("security_reports")
     op.drop_index("saved_views_update_time_index", table_name="saved_views")
     op.drop_index("saved_views_owner_update_time_index", table_name="saved_views")
     op.drop_index("saved_views_department_update_time_index", table_name="saved_views")
