@@ -41,7 +41,7 @@ SQL_COMPILED = {
     "sea/simulation.py": "rules of the sea",
     "sea/states.py": "rules of the sea",
 }
-CONSTANT = re.compile(r"(\w+\.)*_?[A-Z][A-Z0-9_]*( \* \d+)?")
+CONSTANT = re.compile(r"(\w+\.)*_?[A-Z][A-Z0-9_]*( [*+] \d+)?")
 STATEMENT = re.compile(r"\s*(SELECT|INSERT INTO|UPDATE|DELETE FROM|WITH|GRANT|ALTER|CREATE|DROP|SET LOCAL)\b")
 BUS_MODULES = {"bus.py", "config.py", "events.py", "outbox.py"}
 
