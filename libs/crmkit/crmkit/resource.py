@@ -186,6 +186,14 @@ class Resource:
         return None
 
     @classmethod
+    def ways(cls, caller: Caller, own: list[ColumnElement[bool]] | None) -> list[ColumnElement[bool]] | None:
+        """The branches by which the caller reads rows, one index each; `own` are those of the data scope, None is all.
+
+        For models whose rows are read beyond it; they say the same in `readable` and `further_policies`.
+        """
+        return own
+
+    @classmethod
     def withhold(cls, message: Any, reader: Reader) -> None:
         """Takes out of a row's message what it tells of other records and the reader may not read of those."""
 

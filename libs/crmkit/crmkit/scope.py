@@ -42,8 +42,10 @@ def branch_predicates(
     model: type[Resource], caller: Caller, verb: str = "read"
 ) -> list[ColumnElement[bool]] | None:
     """The rows that the caller's verb reaches, as a union of branches that one index each serves; None means all."""
-    further = [found for found in (model.readable(caller), _rules(model, caller, verb)) if found is not None]
-    branches = _branches(model, caller, verb)
+    branches, readable = _branches(model, caller, verb), model.readable
+    if verb == "read" and model.ways.__func__ is not Resource.ways.__func__:
+        branches, readable = model.ways(caller, branches), Resource.readable
+    further = [found for found in (readable(caller), _rules(model, caller, verb)) if found is not None]
     if not further:
         return branches
     return [and_(*further)] if branches is None else [and_(branch, *further) for branch in branches]

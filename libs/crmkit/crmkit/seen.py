@@ -14,7 +14,7 @@ from crmkit.scope import KNOWN
 
 
 @cache
-def _readings() -> Mapping[str, str]:
+def readings() -> Mapping[str, str]:
     """The permission to read, by collection."""
     return {described.collection: described.permission("read") for described in resources().values()}
 
@@ -35,7 +35,7 @@ class SeenAsSource(Resource):
     @classmethod
     def scoped_as(cls) -> Collection[str]:
         """Every collection; the empty one stands for rows of none."""
-        return ("", *_readings())
+        return ("", *readings())
 
     @classmethod
     def further_policies(cls) -> list[str]:
@@ -43,7 +43,7 @@ class SeenAsSource(Resource):
         table = cls.__table__.name  # type: ignore[attr-defined]
         return [
             f"DROP POLICY IF EXISTS source_scope ON {table}",
-            f"CREATE POLICY source_scope ON {table} AS RESTRICTIVE FOR SELECT USING ({_POLICY})",
+            f"CREATE POLICY source_scope ON {table} AS RESTRICTIVE FOR SELECT USING ({wall()})",
         ]
 
 
@@ -74,7 +74,7 @@ def _reached(model: type[Any], caller: Caller) -> ColumnElement[bool]:
     alike: dict[Reach, list[str]] = {}
     if "*" in caller.permissions:
         alike[caller.reach("")] = [""]
-    for collection, permission in _readings().items():
+    for collection, permission in readings().items():
         if caller.may(permission):
             alike.setdefault(caller.reach(collection), []).append(permission)
     parts = [
@@ -97,20 +97,25 @@ def _within(model: type[Any], reach: Reach, caller: Caller) -> ColumnElement[boo
 
 
 _KNOWN = f"(SELECT {KNOWN})"
-_REACH = f"({_KNOWN}->'reaches'->(coalesce({_KNOWN}->'of'->>split_part(requires, '.', 2), {_KNOWN}->'of'->>'*')::int))"
 _EMPLOYEE = "(SELECT nullif(current_setting('crm.employee', true), ''))"
-_POLICY = f"""
-    source_scope = 'SHARED'
+
+
+def wall(prefix: str = "") -> str:
+    """SQL of the second wall over columns called as those of `SeenAsSource`, behind a prefix."""
+    of = f"split_part({prefix}requires, '.', 2)"
+    reach = f"({_KNOWN}->'reaches'->(coalesce({_KNOWN}->'of'->>{of}, {_KNOWN}->'of'->>'*')::int))"
+    return f"""
+    {prefix}source_scope = 'SHARED'
     OR (SELECT current_setting('crm.scope', true)) = 'SYSTEM'
-    OR (SELECT current_setting('crm.scope', true)) = 'ACCOUNT' AND source_scope = 'OWNED'
-        AND account = (SELECT current_setting('crm.account', true))
-    OR source_scope = 'PRIVATE' AND (owner = {_EMPLOYEE} OR collaborators @> ARRAY[{_EMPLOYEE}])
-    OR source_scope = 'OWNED' AND (
-        ({_REACH}->>'all')::boolean
-        OR jsonb_exists({_REACH}->'departments', department)
+    OR (SELECT current_setting('crm.scope', true)) = 'ACCOUNT' AND {prefix}source_scope = 'OWNED'
+        AND {prefix}account = (SELECT current_setting('crm.account', true))
+    OR {prefix}source_scope = 'PRIVATE' AND ({prefix}owner = {_EMPLOYEE} OR {prefix}collaborators @> ARRAY[{_EMPLOYEE}])
+    OR {prefix}source_scope = 'OWNED' AND (
+        ({reach}->>'all')::boolean
+        OR jsonb_exists({reach}->'departments', {prefix}department)
         OR (
-            owner = {_REACH}->>'me' OR collaborators @> ARRAY[{_REACH}->>'me']
-            OR jsonb_exists({_REACH}->'owners', owner)
-        ) AND ({_REACH}->'wall' IS NULL OR jsonb_exists({_REACH}->'wall', department))
-    ) AND {_REACH}->'rule' IS NULL
+            {prefix}owner = {reach}->>'me' OR {prefix}collaborators @> ARRAY[{reach}->>'me']
+            OR jsonb_exists({reach}->'owners', {prefix}owner)
+        ) AND ({reach}->'wall' IS NULL OR jsonb_exists({reach}->'wall', {prefix}department))
+    ) AND {reach}->'rule' IS NULL
 """

@@ -22,7 +22,16 @@ from sqlalchemy import select
 from workspace import exporting, invitations, publishing, rules, signed_in, visits
 from workspace.alerts import infected, raise_alert
 from workspace.asking import ask
-from workspace.model import attendance, audit, audit_tally, audit_told, known_record, usage_facts, work_record
+from workspace.model import (
+    attendance,
+    audit,
+    audit_tally,
+    audit_told,
+    file_place,
+    known_record,
+    usage_facts,
+    work_record,
+)
 from workspace.model.api_key import ApiKey
 from workspace.model.approval import Approval, changes, replace_approver, since_approved
 from workspace.model.bulk_job import BulkJob
@@ -143,8 +152,11 @@ async def on_personal_data_erased(event: customer.PersonalDataErased, call: Call
 
 @listens("crm.*.v1.ResourceChanged")
 async def on_record_changed(events: list[Fact], call: Call) -> None:
-    """What records are called and who may see them, for all that refers to them."""
+    """What records are called and who may see them, for all that refers to them, and the files that hang on them."""
     await known_record.learn(events, call)
+    turned = await file_place.learn(events, call)
+    for file in await call.db.scalars(select(File).where(File.id.in_(turned)).with_for_update()):
+        file.hangs = not file.hangs
 
 
 async def on_fact_for_rules(events: list[Fact], call: Call) -> None:
@@ -479,7 +491,7 @@ async def on_file_stored(event: common.FileStored, call: Call) -> None:
     """What a service has put into the store gets its record, attached to what it belongs to."""
     if not await call.named(File, event.file.name):
         file = await _stored(event.file, "", call)
-        file.attached_to = [event.about] if event.about else []
+        file.attach([event.about] if event.about else [])
 
 
 async def _stored(stored: common.StoredFile, owner: str, call: Call) -> File:
@@ -519,7 +531,7 @@ async def on_lead_converted(event: sales.LeadConverted, call: Call) -> None:
         date.links = list(dict.fromkeys([*date.links, *made]))
     attached = select(File).where(File.attached_to.contains([lead])).with_for_update()
     for file in await call.db.scalars(attached):
-        file.attached_to = list(dict.fromkeys([*file.attached_to, *made]))
+        file.attach(list(dict.fromkeys([*file.attached_to, *made])))
 
 
 async def on_calendar_event_scheduled(event: events.CalendarEventScheduled, call: Call) -> None:

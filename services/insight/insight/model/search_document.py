@@ -105,7 +105,10 @@ class SearchDocument(SeenAsSource, Base):
 def _document(event: Fact, source: Described, call: Call) -> tuple[dict[str, Any], list[str]]:
     """The columns of a record's document, and the telephone numbers that find it."""
     record: dict[str, Any] = event.payload.get("resource", {})
-    deleted = event.payload["action"] == "DELETED"
+    # A file that hangs on records is read as those are, which its own owner and department do not say.
+    deleted = event.payload["action"] == "DELETED" or (
+        source.collection == "files" and bool(record.get("hangs"))
+    )
     title, words = ("", []) if deleted else _words(record, source, call.running.directory.custom)
     keys = list(dict.fromkeys(text for one in words if one.key for text in one.texts))
     texts = list(dict.fromkeys(text for one in words if not one.key for text in one.texts))

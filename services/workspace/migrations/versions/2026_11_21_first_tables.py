@@ -1242,6 +1242,43 @@ def upgrade() -> None:
         postgresql_where=sa.text("state = 'QUEUED'"),
     )
     op.create_table(
+        "file_places",
+        sa.Column("file", sa.Uuid(), nullable=False),
+        sa.Column("record", sa.Text(), nullable=False),
+        sa.Column("field", sa.Text(), nullable=False),
+        sa.Column("permission", sa.Text(), nullable=False),
+        sa.Column("standing", sa.Text(), server_default=sa.text("'NONE'"), nullable=False),
+        sa.Column("requires", sa.Text(), nullable=False),
+        sa.Column("source_scope", sa.Text(), nullable=False),
+        sa.Column("owner", sa.Text(), nullable=False),
+        sa.Column("department", sa.Text(), nullable=False),
+        sa.Column("collaborators", sa.ARRAY(sa.Text()), nullable=False),
+        sa.Column("account", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("file", "record", "field", name=op.f("file_places_pkey")),
+    )
+    op.create_index(
+        "file_places_collaborators_index",
+        "file_places",
+        ["collaborators"],
+        unique=False,
+        postgresql_using="gin",
+    )
+    op.create_index(
+        "file_places_further_department_index",
+        "file_places",
+        ["department"],
+        unique=False,
+        postgresql_where=sa.text("standing = 'FURTHER'"),
+    )
+    op.create_index(
+        "file_places_further_owner_index",
+        "file_places",
+        ["owner"],
+        unique=False,
+        postgresql_where=sa.text("standing = 'FURTHER'"),
+    )
+    op.create_index("file_places_record_index", "file_places", ["record"], unique=False)
+    op.create_table(
         "file_shares",
         sa.Column("id", sa.Uuid(), nullable=False),
         sa.Column("display_name", sa.Text(), server_default=sa.text("''"), nullable=False),
@@ -1299,14 +1336,25 @@ def upgrade() -> None:
     op.create_table(
         "files",
         sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("private", sa.Boolean(), server_default=sa.text("false"), nullable=False),
+        sa.Column("place_field", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("place_permission", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("place_requires", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("place_source_scope", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("place_owner", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("place_department", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column(
+            "place_collaborators", postgresql.ARRAY(sa.Text()), server_default=sa.text("'{}'"), nullable=False
+        ),
+        sa.Column("place_account", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("display_name", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("media_type", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("size", sa.Numeric(precision=20, scale=6), nullable=True),
         sa.Column("sha256", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("storage_key", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("attached_to", postgresql.ARRAY(sa.Text()), server_default=sa.text("'{}'"), nullable=False),
+        sa.Column("hangs", sa.Boolean(), server_default=sa.text("false"), nullable=False),
         sa.Column("account", sa.Text(), server_default=sa.text("''"), nullable=False),
-        sa.Column("private", sa.Boolean(), server_default=sa.text("false"), nullable=False),
         sa.Column("number", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("owner", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("department", sa.Text(), server_default=sa.text("''"), nullable=False),
@@ -1326,6 +1374,27 @@ def upgrade() -> None:
     op.create_index(
         "files_account_index", "files", ["account", sa.literal_column("update_time DESC"), "id"], unique=False
     )
+    op.create_index(
+        "files_alone_department_index",
+        "files",
+        ["department", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+        postgresql_where=sa.text("NOT hangs"),
+    )
+    op.create_index(
+        "files_alone_index",
+        "files",
+        [sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+        postgresql_where=sa.text("NOT hangs"),
+    )
+    op.create_index(
+        "files_alone_owner_index",
+        "files",
+        ["owner", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+        postgresql_where=sa.text("NOT hangs"),
+    )
     op.create_index("files_attached_to_index", "files", ["attached_to"], unique=False, postgresql_using="gin")
     op.create_index(
         "files_department_update_time_index",
@@ -1334,10 +1403,48 @@ def upgrade() -> None:
         unique=False,
     )
     op.create_index(
+        "files_hanging_index",
+        "files",
+        [sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+        postgresql_where=sa.text("hangs"),
+    )
+    op.create_index(
         "files_owner_update_time_index",
         "files",
         ["owner", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+    )
+    op.create_index(
+        "files_place_account_index",
+        "files",
+        ["place_account", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+        postgresql_where=sa.text("hangs"),
+    )
+    op.create_index(
+        "files_place_department_index",
+        "files",
+        ["place_department", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+        postgresql_where=sa.text("hangs"),
+    )
+    op.create_index(
+        "files_place_owner_index",
+        "files",
+        ["place_owner", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+        postgresql_where=sa.text("hangs"),
+    )
+    op.create_index(
+        "files_place_shared_index",
+        "files",
+        [sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+        postgresql_where=sa.text("hangs AND place_source_scope = 'SHARED'"),
+    )
+    op.create_index(
+        "files_private_index", "files", ["owner"], unique=False, postgresql_where=sa.text("private")
     )
     op.create_index("files_sha256_index", "files", ["sha256"], unique=False)
     op.create_index(
@@ -4116,9 +4223,22 @@ def downgrade() -> None:
     op.drop_table("known_records")
     op.drop_index("files_update_time_index", table_name="files")
     op.drop_index("files_sha256_index", table_name="files")
+    op.drop_index("files_private_index", table_name="files", postgresql_where=sa.text("private"))
+    op.drop_index(
+        "files_place_shared_index",
+        table_name="files",
+        postgresql_where=sa.text("hangs AND place_source_scope = 'SHARED'"),
+    )
+    op.drop_index("files_place_owner_index", table_name="files", postgresql_where=sa.text("hangs"))
+    op.drop_index("files_place_department_index", table_name="files", postgresql_where=sa.text("hangs"))
+    op.drop_index("files_place_account_index", table_name="files", postgresql_where=sa.text("hangs"))
     op.drop_index("files_owner_update_time_index", table_name="files")
+    op.drop_index("files_hanging_index", table_name="files", postgresql_where=sa.text("hangs"))
     op.drop_index("files_department_update_time_index", table_name="files")
     op.drop_index("files_attached_to_index", table_name="files", postgresql_using="gin")
+    op.drop_index("files_alone_owner_index", table_name="files", postgresql_where=sa.text("NOT hangs"))
+    op.drop_index("files_alone_index", table_name="files", postgresql_where=sa.text("NOT hangs"))
+    op.drop_index("files_alone_department_index", table_name="files", postgresql_where=sa.text("NOT hangs"))
     op.drop_index("files_account_index", table_name="files")
     op.drop_table("files")
     op.drop_index("file_shares_update_time_index", table_name="file_shares")
@@ -4127,6 +4247,19 @@ def downgrade() -> None:
     op.drop_index("file_shares_file_index", table_name="file_shares")
     op.drop_index("file_shares_department_update_time_index", table_name="file_shares")
     op.drop_table("file_shares")
+    op.drop_index("file_places_record_index", table_name="file_places")
+    op.drop_index(
+        "file_places_further_owner_index",
+        table_name="file_places",
+        postgresql_where=sa.text("standing = 'FURTHER'"),
+    )
+    op.drop_index(
+        "file_places_further_department_index",
+        table_name="file_places",
+        postgresql_where=sa.text("standing = 'FURTHER'"),
+    )
+    op.drop_index("file_places_collaborators_index", table_name="file_places", postgresql_using="gin")
+    op.drop_table("file_places")
     op.drop_index("faxes_waiting_index", table_name="faxes", postgresql_where=sa.text("state = 'QUEUED'"))
     op.drop_index("faxes_update_time_index", table_name="faxes")
     op.drop_index("faxes_owner_update_time_index", table_name="faxes")
