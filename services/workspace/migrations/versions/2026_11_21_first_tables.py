@@ -1252,7 +1252,7 @@ def upgrade() -> None:
         sa.Column("source_scope", sa.Text(), nullable=False),
         sa.Column("owner", sa.Text(), nullable=False),
         sa.Column("department", sa.Text(), nullable=False),
-        sa.Column("collaborators", sa.ARRAY(sa.Text()), nullable=False),
+        sa.Column("collaborators", postgresql.ARRAY(sa.Text()), nullable=False),
         sa.Column("account", sa.Text(), nullable=False),
         sa.PrimaryKeyConstraint("file", "record", "field", name=op.f("file_places_pkey")),
     )
