@@ -1,13 +1,14 @@
 """Classes of customers: graded by facts, by hand for a while, and one tag of each exclusive group."""
 
 from collections.abc import Awaitable, Callable
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
 import pytest
 from crm.customer.v1 import pb
 from crmkit.auth import system
+from crmkit.listing import ZONE
 from crmkit.testing import Refused, Service
 from customer.care import care_of_the_day
 from customer.grading import grade_everybody
@@ -51,7 +52,7 @@ async def levelled(customer: Service, account: str, level: str) -> Any:
 async def test_a_rule_grades_by_facts_and_a_person_decides_for_a_while(
     customer: Service, told: Callable[..., Awaitable[str]], refunded: Callable[..., Awaitable[None]]
 ) -> None:
-    tag, today = uuid4().hex, datetime.now(UTC).date()
+    tag, today = uuid4().hex, datetime.now(ZONE).date()
     account = (await customer.sales1.CreateAccount(account={"displayName": f"评级{tag}", "tags": [tag], "employeeCount": 300})).name  # fmt: skip
     small = (await customer.sales1.CreateAccount(account={"displayName": f"评级小{tag}", "tags": [tag]})).name
     paid = {"state": "ACTIVE", "currency": "CNY", "date": day(today - timedelta(days=40))}
