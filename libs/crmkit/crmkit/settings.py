@@ -67,6 +67,9 @@ class Settings(BaseSettings):
     # The exchange that dials for telesales: POST {cti_url}/calls; empty: agents dial by themselves.
     cti_url: str = ""
 
+    # The page of the payment service that buyers of the web shop are sent to; empty: they pay by invoice.
+    pay_url: str = ""
+
     @field_validator("secret_key")
     @classmethod
     def _is_a_key(cls, value: str) -> str:

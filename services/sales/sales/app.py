@@ -30,6 +30,7 @@ from sales.consumers import (
 )
 from sales.jobs import (
     begin_territory_plans,
+    clear_baskets,
     draft_appraisals,
     expire_policies,
     expire_price_books,
@@ -37,6 +38,7 @@ from sales.jobs import (
     follow_members,
     follow_registrations,
     follow_targets,
+    forget_pages,
     list_incumbents,
     mind_calls,
     mind_support,
@@ -55,6 +57,7 @@ from sales.jobs import (
 from sales.model.absence import on_leave
 from sales.model.base import Base
 from sales.model.lead_pool_rule import RUNS
+from sales.model.partnership import on_partner_changed
 from sales.model.pipeline import seed_default_pipeline
 from sales.performance import RUNS as APPRAISAL_RUNS
 from sales.service import SalesService
@@ -95,6 +98,7 @@ def app() -> App:
             on_payout_paid,
             on_tax_rate_changed,
             *HANDLERS,
+            on_partner_changed,
             *TELESALES,
             *UPSELL,
             on_leave,
@@ -103,6 +107,8 @@ def app() -> App:
         schedules=[
             sweep_leads,
             mind_calls,
+            forget_pages,
+            clear_baskets,
             mind_support,
             follow_targets,
             follow_registrations,

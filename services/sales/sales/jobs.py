@@ -1,17 +1,18 @@
 """Timed work of sales."""
 
 import logging
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from crmkit.call import Call
 from crmkit.listing import ZONE
 from crmkit.schedule import cron, every
-from sqlalchemy import and_, func, or_, select
+from sqlalchemy import and_, delete, func, or_, select
 
 from sales.commission_work import differing
 from sales.engine import Given, run
 from sales.model.appraisal import Appraisal
-from sales.model.call_list import SUPERVISOR, CallEntry
+from sales.model.basket import KEPT_DAYS, KEPT_DAYS_SIGNED_IN, Basket
+from sales.model.call_list import PAGES_DAYS, SUPERVISOR, CallEntry
 from sales.model.commission_statement import make_statements
 from sales.model.deal_registration import DealRegistration
 from sales.model.discount_policy import DiscountPolicy
@@ -252,3 +253,21 @@ async def mind_calls(as_of: datetime, call: Call) -> None:
     )
     for row in await call.db.scalars(lost.limit(AT_ONCE).with_for_update(skip_locked=True)):
         row.close_lost(as_of)
+
+
+@every("1h", collapse=True)
+async def forget_pages(as_of: datetime, call: Call) -> None:
+    """What a visitor of the web site looked at is kept for thirty days, also where he was never reached."""
+    old = select(CallEntry).where(
+        func.jsonb_array_length(CallEntry.pages) > 0,
+        CallEntry.create_time <= as_of - timedelta(days=PAGES_DAYS),
+    )
+    for entry in await call.db.scalars(old.order_by(CallEntry.id).limit(AT_ONCE).with_for_update()):
+        entry.pages = []
+
+
+@every("1h", collapse=True)
+async def clear_baskets(as_of: datetime, call: Call) -> None:
+    """Baskets that nobody has touched for long are gone, those of visitors sooner."""
+    for owned, days in ((Basket.keeper == "", KEPT_DAYS), (Basket.keeper != "", KEPT_DAYS_SIGNED_IN)):
+        await call.db.execute(delete(Basket).where(owned, Basket.touch_time < as_of - timedelta(days=days)))

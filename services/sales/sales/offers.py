@@ -40,9 +40,9 @@ _QUOTE_FIELDS = (
 
 
 async def configured(
-    bundle: Bundle, request: pb.ConfigureBundleRequest, call: Call
+    bundle: Bundle, request: pb.ConfigureBundleRequest, call: Call, channel: str = "", partner: str = ""
 ) -> pb.ConfigureBundleResponse:
-    """The choices completed and checked, what else can be chosen, and the price."""
+    """The choices completed and checked, what else can be chosen, and the price, where we sell and through whom."""
     shape = await bundle.shape(call)
     answered = bundle.answers(request.answers, "answers")
     chosen = shape.completed([*request.choices, *answered])
@@ -64,17 +64,23 @@ async def configured(
     if broken:
         reply.nearest.extend(_choices(shape, shape.nearest(chosen) or {}))
         return reply
-    reply.line.CopyFrom(await _priced_line(bundle, reply.choices, request, call))
+    reply.line.CopyFrom(await _priced_line(bundle, reply.choices, request, channel, partner, call))
     reply.digest = _digest(bundle, reply)
     return reply
 
 
 async def _priced_line(
-    bundle: Bundle, choices: Sequence[Any], request: pb.ConfigureBundleRequest, call: Call
+    bundle: Bundle,
+    choices: Sequence[Any],
+    request: pb.ConfigureBundleRequest,
+    channel: str,
+    partner: str,
+    call: Call,
 ) -> Any:
     quote = Quote(
-        account=request.account, currency=request.currency or "CNY", version_number=2, display_name="-"
-    )
+        account=request.account, currency=request.currency or "CNY", version_number=2, display_name="-", channel=channel,
+        channel_partner=partner,
+    )  # fmt: skip
     quote.transient = True
     line = pb.Quote.Line(bundle=bundle.name, quantity=request.quantity or "1", choices=choices)
     quote.lines = [line]

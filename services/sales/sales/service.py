@@ -52,6 +52,7 @@ from sales.offers import compared, configured, simulated, upgraded
 from sales.performance import AppraisalMethods
 from sales.printing import battle_card, printed
 from sales.proposals import ProposalMethods
+from sales.shop import ShopMethods
 from sales.snapshot import estimated, snapshot, without_gifts
 from sales.target_methods import TargetMethods
 from sales.telesales import TelesalesMethods
@@ -60,7 +61,13 @@ from sales.winning import battle_cards, win_rates
 
 
 class SalesService(
-    LeadMethods, TargetMethods, TelesalesMethods, AppraisalMethods, TerritoryMethods, ProposalMethods
+    LeadMethods,
+    TargetMethods,
+    TelesalesMethods,
+    AppraisalMethods,
+    TerritoryMethods,
+    ProposalMethods,
+    ShopMethods,
 ):
     """Leads, opportunities, products, prices and quotes."""
 

@@ -27,13 +27,13 @@ from crmkit.standard import Standard
 from sqlalchemy import select
 
 from sales.model.base import one_at_a_time
-from sales.model.call_list import CallEntry, CallList, agents_left, allow, ask_back, refuse
+from sales.model.call_list import Asked, CallEntry, CallList, agents_left, allow, ask_back, refuse
 from sales.model.call_script import CallScript
 from sales.model.calling_hours import normal
 from sales.model.known_number import on_numbers_changed, records_with
 from sales.model.lead import Lead, LeadKey, uuid_of
 from sales.model.opportunity import Opportunity
-from sales.model.phone_call import PhoneCall, check_wrapped_up, dial, dial_anybody, incoming
+from sales.model.phone_call import PhoneCall, check_wrapped_up, dial, dial_anybody, incoming, subject_of
 from sales.model.phone_line import PhoneLine
 from sales.model.pipeline import RUNNING
 
@@ -195,16 +195,19 @@ async def answers_to(q: str, script: str, call: Call) -> pb.SearchFaqResponse:
 
 
 async def on_call_back_asked(event: desk_events.TicketOpened, call: Call) -> None:
-    """Somebody asks the service desk to be called: he comes on the list of the queue."""
+    """Somebody asks the service desk to be called: he comes on the list of the queue, as whom we know by his number."""
     ticket = event.ticket
     if ticket.type != desk_pb.Ticket.CALLBACK or not ticket.queue:
         return
     subject = ticket.contact or ticket.account
+    subject = subject or await subject_of(normal(ticket.requester_address), call)
     name = str((await call.copy(subject) or {}).get("displayName", "")) if subject else ""
-    note = ticket.description[:2000]
-    await ask_back(
-        ticket.name, ticket.queue, subject, name or ticket.display_name, ticket.requester_address, note, call
-    )
+    pages = [pb.CallEntry.Page(address=one.address, title=one.title, time=one.time) for one in ticket.pages]
+    asked = Asked(
+        ticket.name, ticket.queue, subject, name or ticket.display_name, ticket.requester_address,
+        ticket.description[:2000], pages,
+    )  # fmt: skip
+    await ask_back(asked, call)
 
 
 async def on_call_requested(event: events.CallRequested, call: Call) -> None:

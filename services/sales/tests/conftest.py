@@ -57,6 +57,51 @@ def product(sales: Service) -> Made:
 
 
 @pytest.fixture
+def policy(sales: Service) -> Made:
+    """A policy in force."""
+
+    async def make(kind: str, **fields: Any) -> Any:
+        body = {"displayName": f"内部名 {uuid4().hex[:6]}", "kind": kind, **fields}
+        made = await sales.manager.CreateDiscountPolicy(discountPolicy=body)
+        return await sales.manager.ActivateDiscountPolicy(name=made.name)
+
+    return make
+
+
+@pytest.fixture
+def bundle(sales: Service, product: Made) -> Made:
+    """A machine with a controller (one of two), sensors, and a licence, and rules between them."""
+
+    async def make(**fields: Any) -> Any:
+        keys = ("small", "big", "sensor", "licence")
+        parts = {
+            key: await product(displayName=f"{key} {uuid4().hex[:6]}", cost=cny("40.00")) for key in keys
+        }
+
+        def option(key: str, **more: Any) -> dict[str, Any]:
+            return {"key": key, "product": parts[key].name, **more}
+
+        body = {
+            "displayName": "检测站", "code": uuid4().hex[:10], "unit": "套",
+            "groups": [
+                {"key": "controller", "displayName": "控制器", "minimum": 1, "maximum": 1,
+                 "options": [option("small", preset=True), option("big")]},
+                {"key": "extras", "displayName": "选件",
+                 "options": [option("sensor", preset=True, quantity="2", maxQuantity="8"), option("licence")]},
+            ],
+            "rules": [
+                {"kind": "EXCLUDES", "option": "small", "other": "licence"},
+                {"kind": "QUANTITY", "option": "big", "other": "sensor", "ratio": "2", "plus": "1"},
+            ],
+            "questions": [{"text": "需要联网吗？", "answers": [{"text": "是", "options": ["big", "licence"]}, {"text": "否", "options": ["small"]}]}],
+            **fields,
+        }  # fmt: skip
+        return await sales.manager.CreateBundle(bundle=body)
+
+    return make
+
+
+@pytest.fixture
 def deal(sales: Service, account: Made) -> Made:
     """An opportunity of sales1 that the first stage takes."""
 

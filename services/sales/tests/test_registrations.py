@@ -164,3 +164,65 @@ async def test_a_protection_is_prolonged_once_reminded_of_and_over(
     with pytest.raises(Refused) as refused:
         await sales.manager.ConvertDealRegistration(name=made.name, account=await account())
     assert refused.value.reason == "REGISTRATION_EXPIRED"
+
+
+async def test_a_partner_whose_agreement_has_ended_begins_nothing_new_and_goes_on_with_what_runs(
+    sales: Service, account: Made, product: Made
+) -> None:
+    ended, line = await account(displayName="旧渠道"), f"L{uuid4().hex[:6]}"
+    goods, customer = await product(line=line), await account()
+    lines = [
+        {"product": goods.name, "quantity": "1", "unitPrice": {"currencyCode": "CNY", "amount": "10.00"}}
+    ]
+    quote = {"account": customer, "currency": "CNY", "channelPartner": ended, "lines": lines}
+
+    async def begun() -> Any:
+        try:
+            return await sales.manager.CreateQuote(quote=quote)
+        except Refused as refusal:
+            assert refusal.reason == "UNKNOWN_REFERENCE"
+            return None
+
+    running = await sales.eventually(begun)
+    registered = await sales.manager.CreateDealRegistration(
+        dealRegistration=body(f"{uuid4().hex[:8]}公司", line, partner=ended)
+    )
+    submitted = await sales.manager.SubmitDealRegistration(name=registered.name)
+    draft = await sales.manager.CreateDealRegistration(
+        dealRegistration=body(f"{uuid4().hex[:8]}公司", line, partner=ended)
+    )
+
+    async def told(what: str, version: int) -> None:
+        fact = {"partner": f"partners/{uuid4()}", "account": ended}
+        await sales.tell(f"crm.workspace.v1.{what}", fact, ended, version=version, times=2)
+
+    async def refused_to_begin() -> bool:
+        try:
+            await sales.manager.CreateQuote(quote=quote)
+        except Refused as refusal:
+            return refusal.reason == "PARTNER_NO_AGREEMENT"
+        return False
+
+    await told("PartnerEnded", 3)
+    await sales.eventually(refused_to_begin)
+    # What was said before comes late and changes nothing.
+    await told("PartnerActivated", 2)
+    assert await refused_to_begin()
+    for begin in (
+        lambda: sales.manager.CreateDealRegistration(dealRegistration=body("新公司", line, partner=ended)),
+        lambda: sales.manager.SubmitDealRegistration(name=draft.name),
+    ):
+        with pytest.raises(Refused) as refused:
+            await begin()
+        assert refused.value.reason == "PARTNER_NO_AGREEMENT"
+    # What ran goes on: a further version of the quote, the decision on what was received.
+    await sales.manager.SubmitQuote(name=running.name)
+    assert (await sales.manager.NewQuoteVersion(name=running.name)).version_number == 2
+    approved = await sales.manager.ApproveDealRegistration(name=submitted.name)
+    assert approved.state == Registration.APPROVED
+    await told("PartnerActivated", 4)
+
+    async def again() -> bool:
+        return not await refused_to_begin()
+
+    await sales.eventually(again)

@@ -43,6 +43,7 @@ def somewhere(open_now: bool) -> str:
     return next(one for one in places if (Hours().next_open(now, zone_of(one)) == now) == open_now)
 
 
+@pytest.mark.capability("s.telesales")
 async def test_whoever_calls_is_shown_with_his_open_deals_to_those_who_may_see_them(
     sales: Service, account: Made, contact: Made, deal: Made
 ) -> None:
@@ -210,6 +211,43 @@ async def test_standard_answers_are_found_by_two_characters_and_what_was_answere
 
 
 @pytest.mark.usefixtures("any_day")
+async def test_the_hour_is_that_of_the_division_where_whoever_is_called_lives(
+    sales: Service, account: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half past nine in Shanghai is half past seven in Urumqi, whatever number somebody has."""
+    here, there = number(), number()
+    near = await account(phones=phones(here), addresses=[{"divisionCode": "310115"}])
+    far = await account(phones=phones(there), addresses=[{"divisionCode": "650104"}])
+    asked: list[tuple[str, str]] = []
+
+    def zone(digits: str, division: str = "") -> Any:
+        asked.append((digits, division))
+        return zone_of(digits, division)
+
+    monkeypatch.setattr("sales.model.phone_call.zone_of", zone)
+    body = {
+        "displayName": "两地", "subjects": [near, far], "members": [{"employee": sales.person("sales1").employee}], **ALWAYS,
+    }  # fmt: skip
+    book = await sales.admin.CreateCallList(callList=body)
+
+    async def both() -> bool:
+        return (await sales.admin.GenerateCallList(name=book.name, preview=True)).added == 2
+
+    await sales.eventually(both)
+    await sales.admin.GenerateCallList(name=book.name)
+    await sales.admin.StartCallList(name=book.name)
+    for _ in (near, far):
+        entry = await sales.sales1.NextCallEntry(name=book.name)
+        call = await sales.sales1.DialCallEntry(name=entry.name)
+        await sales.sales1.WrapUpCall(name=call.name, disposition="REACHED")
+    assert set(asked) == {(here, "310115"), (there, "650104")}
+    morning = datetime(2026, 9, 28, 1, 30, tzinfo=UTC)
+    assert Hours().next_open(morning, zone_of(here, "310115")) == morning
+    assert Hours().next_open(morning, zone_of(there, "650104")) == morning + timedelta(minutes=90)
+
+
+@pytest.mark.capability("s.telesales")
+@pytest.mark.usefixtures("any_day")
 async def test_whoever_asks_on_the_web_site_to_be_called_is_first_and_his_ticket_is_told_the_outcome(
     sales: Service, contact: Made
 ) -> None:
@@ -227,16 +265,21 @@ async def test_whoever_asks_on_the_web_site_to_be_called_is_first_and_his_ticket
     await sales.admin.GenerateCallList(name=book.name)
     await sales.admin.StartCallList(name=book.name)
 
+    looked_at = [
+        {"address": "https://shop.example/sorter", "title": "分拣机", "time": datetime.now(UTC).isoformat()},
+    ]  # fmt: skip
+
     async def ask(by: str, **fields: Any) -> str:
         name = f"tickets/{uuid7()}"
         ticket = {"name": name, "type": "CALLBACK", "queue": queue, "displayName": "请回电", "requesterAddress": by,
-                  "description": "浏览：首页 → 分拣机 → 报价", **fields}  # fmt: skip
+                  "description": "问价格", "pages": looked_at, **fields}  # fmt: skip
         await sales.tell(
             "crm.servicedesk.v1.TicketOpened", {"ticket": ticket, "requester": by}, name, times=2
         )
         return name
 
-    first = await ask("", contact=person)
+    # He has left his number alone; by it he is known.
+    first = await ask(his)
 
     async def there(ticket: str) -> Any:
         found = await sales.admin.ListCallEntries(filter=f'call_list = "{book.name}" AND origin = "{ticket}"')
@@ -247,7 +290,8 @@ async def test_whoever_asks_on_the_web_site_to_be_called_is_first_and_his_ticket
 
     [entry] = await sales.eventually(offered, 30)
     assert (entry.display_name, entry.number_called, entry.subject) == ("网站访客", his, person)
-    assert (entry.state, entry.note) == (Entry.CALLBACK, "浏览：首页 → 分拣机 → 报价")
+    assert (entry.state, entry.note) == (Entry.CALLBACK, "问价格")
+    assert [(page.address, page.title) for page in entry.pages] == [("https://shop.example/sorter", "分拣机")]
     assert entry.next_time.ToDatetime(UTC) <= datetime.now(UTC) + timedelta(minutes=5)
     # Before everything that only stands on the list, for whoever is free first.
     got = await sales.sales2.NextCallEntry(name=book.name)
@@ -256,6 +300,8 @@ async def test_whoever_asks_on_the_web_site_to_be_called_is_first_and_his_ticket
     await sales.sales2.WrapUpCall(name=call.name, disposition="REACHED", summary="已报价")
     [fact] = await sales.facts("crm.sales.v1.CallWrappedUp", call.name)
     assert (fact["ticket"], fact["call"]["disposition"]) == (first, "REACHED")
+    # What he looked at is not kept beyond the talk.
+    assert not (await sales.admin.GetCallEntry(name=got.name)).pages
     # Somebody who stands on the list already moves to the front and stays the one entry.
     second = await ask(waiting)
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
@@ -10,13 +11,14 @@ from zoneinfo import ZoneInfo
 import pytest
 from crm.sales.v1 import pb
 from crmkit.auth import system
-from crmkit.testing import Refused, Service
+from crmkit.testing import Client, Refused, Service
 from local_platform.pbx import Exchange
+from local_platform.people import Person
 from sales.jobs import mind_calls
-from sales.model.call_list import CallEntry
+from sales.model.call_list import CallEntry, DoNotCall
 from sales.model.call_script import dead_ends
 from sales.model.calling_hours import Hours, normal, zone_of
-from sqlalchemy import select, update
+from sqlalchemy import insert, select, update
 
 Made = Callable[..., Awaitable[Any]]
 Entry, Phone = pb.CallEntry, pb.Call
@@ -66,6 +68,9 @@ def test_hours_are_those_of_the_place_that_is_called() -> None:
     shanghai = zone_of("+8613900000009")
     assert shanghai == ZoneInfo("Asia/Shanghai")
     assert zone_of("+4930901820") == ZoneInfo("Europe/Berlin")
+    # Where people live counts before what their number tells: whoever has moved takes it with him.
+    assert zone_of("+8613900000009", "650104") == ZoneInfo("Asia/Urumqi")
+    assert (zone_of("+4930901820", "440300"), zone_of("12")) == (shanghai, shanghai)
     # The last Monday of September 2026 is a working day like any other; the first week of October is not.
     monday = datetime(2026, 9, 28, 10, tzinfo=shanghai)
     assert Hours().next_open(monday, shanghai) == monday
@@ -170,28 +175,35 @@ async def test_a_list_is_made_of_filters_and_records_and_says_whom_it_leaves_out
     assert refused.value.reason == "NOT_FOUND"
 
 
+@pytest.mark.capability("s.telesales")
 async def test_twenty_agents_at_once_get_twenty_different_people(sales: Service, calls: Made) -> None:
-    book = await calls(*(number() for _ in range(25)))
+    people = [hired(sales, n) for n in range(20)]
+    async with sales.parts.configuration() as config:
+        for person in people:
+            entry = {"department": person.department, "disabled": False, "roles": list(person.roles)}
+            await config.put(
+                f"employee.{person.employee.partition('/')[2]}", {**entry, "displayName": person.zh}
+            )
+    agents = [Client(sales.running, sales.channel, sales.parts.issuer.token(person)) for person in people]
+    members = [{"employee": person.employee} for person in people]
 
-    async def take(agent: str) -> str:
-        """As the service does for one agent: his own transaction."""
-        async with sales.running.call("take", system("sales")) as call:
-            from sales.model.call_list import _next
+    async def known() -> bool:
+        async with sales.running.call("test", system("sales")) as call:
+            return all(call.entry(person.employee or "") for person in people)
 
-            row = await call.db.scalar(_next(book.name, agent, call.now))
-            row.keep(agent, call.now)
-            await call.flush()
-            return str(row.number_called)
-
-    got = await asyncio.gather(*(take(f"employees/{uuid4()}") for _ in range(20)))
-    assert len(set(got)) == 20
-    # Through the front door two agents get two others, and each the same again while he keeps it.
+    await sales.eventually(known)
+    members += [{"employee": sales.person(name).employee} for name in ("sales1", "sales2")]
+    book = await calls(*(number() for _ in range(25)), members=members)
+    got = await asyncio.gather(*(agent.NextCallEntry(name=book.name) for agent in agents))
+    assert len({entry.name for entry in got}) == len({entry.number_called for entry in got}) == 20
+    assert {entry.locked_by for entry in got} == {person.employee for person in people}
+    # Pressed again, each keeps his own; two more get two others.
+    again = await asyncio.gather(*(agent.NextCallEntry(name=book.name) for agent in agents))
+    assert [entry.name for entry in again] == [entry.name for entry in got]
     [one, two] = await asyncio.gather(
         sales.sales1.NextCallEntry(name=book.name), sales.sales2.NextCallEntry(name=book.name)
     )
-    assert one.number_called != two.number_called
-    assert {one.number_called, two.number_called}.isdisjoint(got)
-    assert (await sales.sales1.NextCallEntry(name=book.name)).name == one.name
+    assert len({one.name, two.name, *(entry.name for entry in got)}) == 22
     # What is kept too long goes back to its place.
     async with sales.running.call("test", system("sales")) as call:
         past = call.now - timedelta(seconds=1)
@@ -205,6 +217,62 @@ async def test_twenty_agents_at_once_get_twenty_different_people(sales: Service,
     assert {entry.state for entry in await entries(sales, book.name)} == {Entry.SKIPPED}
 
 
+@pytest.mark.capability("s.telesales")
+@pytest.mark.usefixtures("any_day")
+async def test_entries_come_in_their_order_and_whoever_will_not_be_called_is_left_out_at_next_and_at_dial(
+    sales: Service, calls: Made
+) -> None:
+    me, other = sales.person("sales1").employee, sales.person("sales2").employee
+    shut, mine, retry, forgotten, fresh, late = (number() for _ in range(6))
+    book = await calls(shut, mine, retry, forgotten, fresh, late, **ALWAYS)
+    async with sales.running.call("test", system("sales")) as call:
+        rows = {
+            row.number_called: row
+            for row in await call.db.scalars(select(CallEntry).where(CallEntry.call_list == book.name))
+        }
+        for one, agent, state, ago in (
+            (mine, me, "CALLBACK", 1), (retry, me, "RETRY", 2), (forgotten, other, "CALLBACK", 31),
+            (late, other, "CALLBACK", 5),
+        ):  # fmt: skip
+            rows[one].owner, rows[one].state = agent, state
+            rows[one].next_time = call.now - timedelta(minutes=ago)
+        rows[fresh].score, rows[shut].score = 50, 90
+        # Withdrawn in the moment in which it was nobody's: no other part has looked through the lists yet.
+        await call.db.execute(insert(DoNotCall).values(key=shut))
+    seen: list[str] = []
+    for _ in range(4):
+        entry = await sales.sales1.NextCallEntry(name=book.name)
+        seen.append(entry.number_called)
+        done = await sales.sales1.DialCallEntry(name=entry.name)
+        await sales.sales1.WrapUpCall(name=done.name, disposition="REACHED")
+    # His own promise, his own second try, what another forgot for half an hour, then what is new. A promise that is
+    # another's and only just due stays his; the best new one is not called.
+    assert seen == [mine, retry, forgotten, fresh]
+    with pytest.raises(Refused) as refused:
+        await sales.sales1.NextCallEntry(name=book.name)
+    assert refused.value.reason == "LIST_EMPTY"
+    skipped = {one.number_called: one for one in await entries(sales, book.name)}[shut]
+    assert (skipped.state, skipped.skip_reason) == (Entry.SKIPPED, "DO_NOT_CALL")
+    # Whoever has him before his eyes already does not dial him either.
+    kept = await sales.sales2.NextCallEntry(name=book.name)
+    assert kept.number_called == late
+    async with sales.running.call("test", system("sales")) as call:
+        await call.db.execute(insert(DoNotCall).values(key=late))
+    with pytest.raises(Refused) as refused:
+        await sales.sales2.DialCallEntry(name=kept.name)
+    assert refused.value.reason == "DO_NOT_CALL"
+
+
+def hired(sales: Service, number_: int) -> Person:
+    """An agent of the eastern branch."""
+    return replace(
+        sales.person("sales1"),
+        username=f"agent{number_}",
+        employee=f"employees/{uuid4()}",
+    )
+
+
+@pytest.mark.capability("s.telesales")
 @pytest.mark.usefixtures("any_day")
 async def test_what_was_promised_comes_first_and_whoever_will_not_be_called_is_not(
     sales: Service, calls: Made

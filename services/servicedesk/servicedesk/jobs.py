@@ -4,11 +4,11 @@ from datetime import datetime, timedelta
 
 from crmkit.call import Call
 from crmkit.schedule import every
-from sqlalchemy import select
+from sqlalchemy import func, select
 
 from servicedesk.model.queue import DAYS, Queue
 from servicedesk.model.sla_policy import SlaPolicy
-from servicedesk.model.ticket import Ticket
+from servicedesk.model.ticket import PAGES_DAYS, Ticket
 
 BATCH = 200
 
@@ -42,3 +42,14 @@ async def close_resolved(as_of: datetime, call: Call) -> None:
         days = queues.get(ticket.queue, DAYS)
         if ticket.resolve_time and ticket.resolve_time <= as_of - timedelta(days=days):
             await ticket.close(call)
+
+
+@every("1h", collapse=True)
+async def forget_pages(as_of: datetime, call: Call) -> None:
+    """What visitors looked at is kept for thirty days."""
+    old = select(Ticket).where(
+        Ticket.type == "CALLBACK", func.jsonb_array_length(Ticket.pages) > 0,
+        Ticket.create_time <= as_of - timedelta(days=PAGES_DAYS),
+    )  # fmt: skip
+    for ticket in await call.db.scalars(old.order_by(Ticket.id).limit(BATCH).with_for_update(of=Ticket)):
+        ticket.pages = []

@@ -26,6 +26,12 @@ class ServicedeskService:
         await ticket.resolve(request.code, request.text, call)
         return ticket
 
+    async def AskCallBack(self, request: pb.AskCallBackRequest, call: Call) -> dict[str, Any]:
+        """The answer is the same whether he was written down already, or is a machine."""
+        queue = await call.load(Queue, request.name, lock=True)
+        await Ticket.asked_back(queue, request, call)
+        return {"message": call.text("我们会尽快给您回电。", "We will call you soon.")}
+
     async def SimulateSlaPolicy(self, request: pb.SimulateSlaPolicyRequest, call: Call) -> dict[str, Any]:
         policy = await call.load(SlaPolicy, request.name, lock=False)
         return {"due_time": policy.due(instant(request.start_time), request.minutes)}

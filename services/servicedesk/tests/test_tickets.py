@@ -1,11 +1,14 @@
 """Tickets through the front door: who sees them, what moves them, and which facts they tell."""
 
+from datetime import timedelta
 from typing import Any
 from uuid import uuid4
 
 import pytest
 from crm.servicedesk.v1 import pb
+from crmkit.auth import system
 from crmkit.testing import Client, Refused, Service
+from servicedesk.jobs import forget_pages
 from uuid_utils.compat import uuid7
 
 STATES = ("ACKNOWLEDGED", "IN_PROGRESS", "HELD", "PENDING", "RESOLVED", "CLOSED", "REJECTED", "CANCELLED")
@@ -293,3 +296,50 @@ async def test_an_agent_serves_the_customers_and_orders_of_every_department(serv
     with pytest.raises(Refused) as refused:
         await opened(servicedesk.sales2, account=names["accounts"])
     assert refused.value.violations == {"ticket.account": "UNKNOWN_REFERENCE"}
+
+
+async def test_a_visitor_asks_to_be_called_and_what_he_looked_at_is_kept_only_where_he_agrees(
+    servicedesk: Service,
+) -> None:
+    visitor = Client(servicedesk.running, servicedesk.channel, "")
+    quiet = await servicedesk.admin.CreateQueue(queue={"displayName": "内部"})
+    queue = await servicedesk.admin.CreateQueue(queue={"displayName": "网站", "webCallbacks": True})
+    pages = [
+        {
+            "address": "https://shop.example/sorter?utm=1#top",
+            "title": "分拣机",
+            "time": "2026-11-22T01:00:00Z",
+        }
+    ]
+    phones = [f"+86139{uuid4().int % 10**8:08d}" for _ in range(3)]
+
+    async def ask(phone: str, **fields: Any) -> Any:
+        await visitor.AskCallBack(name=queue.name, phone=phone, pages=pages, note="多少钱", **fields)
+        wanted = f'requester_address = "{phone}"'
+        return list((await servicedesk.admin.ListTickets(filter=wanted)).tickets)
+
+    [silent] = await ask(phones[0])
+    assert (silent.type, silent.channel, len(silent.pages)) == (pb.Ticket.CALLBACK, pb.Ticket.FORM, 0)
+    [told] = await ask(phones[1], pagesConsent=True, person="王女士")
+    assert [(page.address, page.title) for page in told.pages] == [("https://shop.example/sorter", "分拣机")]
+    assert told.queue == queue.name
+    assert "王女士" in told.display_name
+    [fact] = await servicedesk.facts("crm.servicedesk.v1.TicketOpened", told.name)
+    assert fact["ticket"]["pages"][0]["title"] == "分拣机"
+    # Impatience makes no second one; machines make none and are told the same.
+    assert len(await ask(phones[1][3:], pagesConsent=True)) == 0
+    assert len(await ask(phones[1])) == 1
+    assert len(await ask(phones[2], website="http://spam")) == 0
+    for where, phone, reason in (
+        (quiet, phones[2], "NO_CALLBACKS"), (queue, "12", "PHONE_NEEDED"),
+    ):  # fmt: skip
+        with pytest.raises(Refused) as refused:
+            await visitor.AskCallBack(name=where.name, phone=phone)
+        assert refused.value.reason == reason
+    # After thirty days nobody knows any more what he looked at.
+    async with servicedesk.running.call("test", system("servicedesk")) as call:
+        await forget_pages(call.now + timedelta(days=29), call)
+    assert (await servicedesk.admin.GetTicket(name=told.name)).pages
+    async with servicedesk.running.call("test", system("servicedesk")) as call:
+        await forget_pages(call.now + timedelta(days=31), call)
+    assert not (await servicedesk.admin.GetTicket(name=told.name)).pages

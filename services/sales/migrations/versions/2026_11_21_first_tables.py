@@ -211,6 +211,25 @@ def upgrade() -> None:
         unique=False,
     )
     op.create_table(
+        "baskets",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("keeper", sa.Text(), nullable=False),
+        sa.Column("token", sa.Text(), nullable=False),
+        sa.Column("lines", postgresql.JSONB(astext_type=sa.Text()), nullable=False),
+        sa.Column("coupons", postgresql.JSONB(astext_type=sa.Text()), nullable=False),
+        sa.Column("bought_digest", sa.Text(), nullable=False),
+        sa.Column("bought", sa.Text(), nullable=False),
+        sa.Column("touch_time", sa.DateTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("baskets_pkey")),
+    )
+    op.create_index(
+        "baskets_keeper_key", "baskets", ["keeper"], unique=True, postgresql_where=sa.text("keeper <> ''")
+    )
+    op.create_index(
+        "baskets_token_key", "baskets", ["token"], unique=True, postgresql_where=sa.text("token <> ''")
+    )
+    op.create_index("baskets_touch_time_index", "baskets", ["touch_time"], unique=False)
+    op.create_table(
         "bundles",
         sa.Column("id", sa.Uuid(), nullable=False),
         sa.Column("display_name", sa.Text(), server_default=sa.text("''"), nullable=False),
@@ -228,6 +247,7 @@ def upgrade() -> None:
         sa.Column("description", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("version_number", sa.Integer(), server_default=sa.text("0"), nullable=False),
         sa.Column("root", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("in_shop", sa.Boolean(), server_default=sa.text("false"), nullable=False),
         sa.Column("state", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("number", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("owner", sa.Text(), server_default=sa.text("''"), nullable=False),
@@ -285,6 +305,7 @@ def upgrade() -> None:
         sa.Column("last_disposition", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("notice_step", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("origin", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("pages", postgresql.JSONB(), server_default=sa.text("'[]'"), nullable=False),
         sa.Column("state", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("number", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("owner", sa.Text(), server_default=sa.text("''"), nullable=False),
@@ -1694,6 +1715,13 @@ def upgrade() -> None:
         unique=False,
     )
     op.create_table(
+        "partnerships",
+        sa.Column("account", sa.Text(), nullable=False),
+        sa.Column("version", sa.BigInteger(), nullable=False),
+        sa.Column("over", sa.Boolean(), nullable=False),
+        sa.PrimaryKeyConstraint("account", name=op.f("partnerships_pkey")),
+    )
+    op.create_table(
         "phone_lines",
         sa.Column("id", sa.Uuid(), nullable=False),
         sa.Column("display_name", sa.Text(), server_default=sa.text("''"), nullable=False),
@@ -1895,7 +1923,6 @@ def upgrade() -> None:
         sa.Column("category", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("line", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("unit", sa.Text(), server_default=sa.text("''"), nullable=False),
-        sa.Column("barcode", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("tax_category", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("tax_rate", sa.Numeric(precision=20, scale=6), nullable=True),
         sa.Column("list_price_amount", sa.Numeric(precision=20, scale=4), nullable=True),
@@ -1906,12 +1933,15 @@ def upgrade() -> None:
         sa.Column("min_price_currency", sa.Text(), nullable=True),
         sa.Column("valid_from_date", sa.Date(), nullable=True),
         sa.Column("valid_to_date", sa.Date(), nullable=True),
-        sa.Column("description", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("external_code", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("successor", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("description", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("barcode", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("variants", postgresql.JSONB(), server_default=sa.text("'[]'"), nullable=False),
         sa.Column("substitutes", postgresql.ARRAY(sa.Text()), server_default=sa.text("'{}'"), nullable=False),
         sa.Column("documents", postgresql.ARRAY(sa.Text()), server_default=sa.text("'{}'"), nullable=False),
+        sa.Column("in_shop", sa.Boolean(), server_default=sa.text("false"), nullable=False),
+        sa.Column("case_quantity", sa.Numeric(precision=20, scale=6), nullable=True),
         sa.Column("state", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("number", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("owner", sa.Text(), server_default=sa.text("''"), nullable=False),
@@ -4921,6 +4951,7 @@ def downgrade() -> None:
     op.drop_index("phone_lines_update_time_index", table_name="phone_lines")
     op.drop_index("phone_lines_employee_index", table_name="phone_lines")
     op.drop_table("phone_lines")
+    op.drop_table("partnerships")
     op.drop_index("opportunities_upsell_proposal_index", table_name="opportunities")
     op.drop_index("opportunities_update_time_index", table_name="opportunities")
     op.drop_index(
@@ -5139,6 +5170,10 @@ def downgrade() -> None:
     op.drop_index("bundles_code_key", table_name="bundles", postgresql_where=sa.text("version_number = 1"))
     op.drop_index("bundles_category_index", table_name="bundles")
     op.drop_table("bundles")
+    op.drop_index("baskets_touch_time_index", table_name="baskets")
+    op.drop_index("baskets_token_key", table_name="baskets", postgresql_where=sa.text("token <> ''"))
+    op.drop_index("baskets_keeper_key", table_name="baskets", postgresql_where=sa.text("keeper <> ''"))
+    op.drop_table("baskets")
     op.drop_index("assignment_rules_update_time_index", table_name="assignment_rules")
     op.drop_index("assignment_rules_pool_index", table_name="assignment_rules")
     op.drop_table("assignment_rules")

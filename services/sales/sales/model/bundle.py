@@ -23,7 +23,7 @@ from sqlalchemy.orm import Mapped
 
 _COPIED = (
     "display_name", "code", "category", "unit", "tax_rate", "groups", "rules", "questions", "price_mode", "fixed_price",
-    "discount_percent", "description",
+    "discount_percent", "description", "in_shop",
 )  # fmt: skip
 
 
@@ -49,6 +49,7 @@ class Bundle(DraftOnly, Base):
     fixed_price: Mapped[Money | None]
     discount_percent: Mapped[Decimal | None]
     description: Mapped[str]
+    in_shop: Mapped[bool]
     version_number: Mapped[int]
     root: Mapped[str]
     state: Mapped[str]

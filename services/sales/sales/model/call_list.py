@@ -33,6 +33,8 @@ OTHERS, SUPERVISOR = timedelta(minutes=30), timedelta(minutes=60)
 WAITING = ("NEW", "CALLBACK", "RETRY")
 OPEN = (*WAITING, "LOCKED")
 MOST = 2000
+# For so long it is kept what somebody looked at on the web site.
+PAGES_DAYS = 30
 _NOBODY = "DO_NOT_CALL"
 
 
@@ -295,6 +297,7 @@ class CallEntry(Resource, Base):
     last_disposition: Mapped[str]
     notice_step: Mapped[str]
     origin: Mapped[str]
+    pages: Mapped[Any]
     state: Mapped[str]
 
     def keep(self, employee: str, now: datetime) -> None:
@@ -336,6 +339,8 @@ class CallEntry(Resource, Base):
 
     def _settle(self, state: str) -> None:
         self.state, self.locked_by, self.lock_until_time, self.locked_from = state, "", None, ""
+        if state not in OPEN:
+            self.pages = []
 
 
 def _next(name: str, me: str, now: datetime) -> Any:
@@ -448,37 +453,62 @@ def dialled_of(phones: Iterable[dict[str, Any]]) -> str:
     return next((number for phone in ordered if (number := normal(str(phone.get("number", ""))))), "")
 
 
-async def ask_back(
-    ticket: str, queue: str, subject: str, name: str, number: str, note: str, call: Call
-) -> None:
-    """Somebody asks to be called: he stands first on the list of the queue, once for each ticket."""
-    number = normal(number)
-    if not number and subject:
-        number = dialled_of((await call.copy(subject) or {}).get("phones", []))
-    if not number or await call.find(CallEntry, CallEntry.origin == ticket) is not None:
+async def place_of(subject: str, call: Call) -> str:
+    """The division where a lead, a customer or one of its people is; empty where nobody knows."""
+    if subject.startswith("leads/"):
+        async with call.everybody():
+            lead = await call.find(Lead, Lead.id == uuid_of(subject))
+        return lead.division_code if lead else ""
+    known = (await call.copy(subject) or {}) if subject.startswith(("accounts/", "contacts/")) else {}
+    told = [one.get("divisionCode", "") for one in known.get("addresses", [])]
+    if not any(told) and (account := str(known.get("account", ""))):
+        told = [one.get("divisionCode", "") for one in (await call.copy(account) or {}).get("addresses", [])]
+    return next(filter(None, told), "")
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Somebody who asks to be called, by a ticket on a queue."""
+
+    ticket: str
+    queue: str
+    subject: str
+    display_name: str
+    number: str
+    note: str
+    pages: Sequence[Any] = ()
+
+
+async def ask_back(asked: Asked, call: Call) -> None:
+    """He stands first on the list of the queue, once for each ticket, with what is known of him."""
+    number = normal(asked.number)
+    if not number and asked.subject:
+        number = dialled_of((await call.copy(asked.subject) or {}).get("phones", []))
+    if not number or await call.find(CallEntry, CallEntry.origin == asked.ticket) is not None:
         return
-    book = await call.find(CallList, CallList.queue == queue, CallList.state == "RUNNING")
+    book = await call.find(CallList, CallList.queue == asked.queue, CallList.state == "RUNNING")
     if book is None:
         return
     await one_at_a_time(call, ["callEntries"])
-    at = book.hours.next_open(call.now, zone_of(number))
+    at = book.hours.next_open(call.now, zone_of(number, await place_of(asked.subject, call)))
     there = await call.find(
         CallEntry, CallEntry.number_called == number, CallEntry.state.in_(OPEN), lock=True
     )
     if there is not None:
         # Whoever has him already calls him first; while somebody is at it, it is promised behind that.
-        there.origin, there.next_time, there.note, there.notice_step = ticket, at, note, ""
+        there.origin, there.next_time, there.note, there.notice_step = asked.ticket, at, asked.note, ""
+        there.pages = list(asked.pages)
         if there.state == "LOCKED":
             there.locked_from = "CALLBACK"
         else:
             there.state = "CALLBACK"
         return
     row = CallEntry(
-        display_name=name[:200] or number, call_list=book.name, subject=subject, number_called=number, state="CALLBACK",
-        next_time=at, note=note, origin=ticket, department=book.department, owner="", creator=call.caller.actor,
+        display_name=asked.display_name[:200] or number, call_list=book.name, subject=asked.subject, number_called=number,
+        state="CALLBACK", next_time=at, note=asked.note, origin=asked.ticket, pages=list(asked.pages),
+        department=book.department, owner="", creator=call.caller.actor,
     )  # fmt: skip
     await call.add(row)
-    row.owner = ""
 
 
 async def agents_left(employee: str, call: Call) -> None:

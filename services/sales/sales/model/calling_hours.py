@@ -14,6 +14,8 @@ from phonenumbers import timezone
 OPENS, CLOSES = 9, 20
 # Attempts at one number: so many within seven days, four hours apart.
 ATTEMPTS, WITHIN, APART = 3, timedelta(days=7), timedelta(hours=4)
+# Provinces by GB/T 2260 where people do not live by Beijing time.
+_ZONES = {"65": "Asia/Urumqi", "71": "Asia/Taipei", "81": "Asia/Hong_Kong", "82": "Asia/Macau"}
 
 
 @dataclass(frozen=True)
@@ -47,8 +49,10 @@ def normal(number: str) -> str:
     return phonenumbers.format_number(parsed, phonenumbers.PhoneNumberFormat.E164)
 
 
-def zone_of(number: str) -> ZoneInfo:
-    """Where a number rings, as far as it tells; else where we are."""
+def zone_of(number: str, division: str = "") -> ZoneInfo:
+    """Where a number rings: at the division that is known of whom it is, else as far as it tells; else where we are."""
+    if division:
+        return ZoneInfo(_ZONES.get(division[:2], "Asia/Shanghai"))
     try:
         zones = timezone.time_zones_for_number(phonenumbers.parse(number, "CN"))
     except phonenumbers.NumberParseException:

@@ -20,6 +20,7 @@ from crmkit.workdays import working_days
 from sales.model.base import HANDOVER, Base, one_at_a_time
 from sales.model.contact_keys import company_key
 from sales.model.opportunity import Opportunity
+from sales.model.partnership import check_agreement
 from sales.model.pipeline import RUNNING
 from sales.model.product import products
 from sqlalchemy import Index, select
@@ -78,6 +79,7 @@ class DealRegistration(Resource, Base):
             known = await call.copy(self.partner) or {}
             self.owner, self.department = str(known.get("owner", "")), str(known.get("department", ""))
         self.company_key = company_key(self.company_name)
+        await check_agreement(self.partner, call)
 
     async def updating(self, call: Call, changed: frozenset[str]) -> None:
         """Only a draft changes."""
@@ -93,6 +95,7 @@ class DealRegistration(Resource, Base):
     async def submit(self, call: Call) -> None:
         """Receives it, and looks for what it meets; the partner learns that it was received."""
         self.check_state("DRAFT")
+        await check_agreement(self.partner, call)
         missing = [name for name in _WANTED if getattr(self, name) in (None, "", [])]
         if not self.phone and not self.email:
             missing.append("phone")

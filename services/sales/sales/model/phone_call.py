@@ -11,7 +11,7 @@ from crmkit.call import Call
 from crmkit.errors import FailedPrecondition, PermissionDenied
 from crmkit.resource import Resource
 from sales.model.base import Base
-from sales.model.call_list import CallEntry, CallList, dialled, dialled_of, refuse, refusing
+from sales.model.call_list import CallEntry, CallList, dialled, dialled_of, place_of, refuse, refusing
 from sales.model.calling_hours import APART, WITHIN, Hours, normal, zone_of
 from sales.model.known_number import records_with
 from sales.model.lead import Lead, LeadKey
@@ -83,7 +83,8 @@ class PhoneCall(Resource, Base):
             raise FailedPrecondition("DISPOSITION_UNKNOWN")
         entry = await self._entry(call)
         book = await call_list_of(entry, call)
-        hours, zone = book.hours if book else Hours(), zone_of(self._number)
+        hours = book.hours if book else Hours()
+        zone = zone_of(self._number, await place_of(self.subject, call))
         if disposition == "CALLBACK":
             if callback_time is None or callback_time <= call.now:
                 raise FailedPrecondition("CALLBACK_IN_PAST")
@@ -230,7 +231,8 @@ async def call_list_of(entry: CallEntry | None, call: Call) -> CallList | None:
 
 async def _check_time(entry: CallEntry, hours: Hours, most: int, call: Call) -> None:
     """CALL_NOT_ALLOWED with the next time: outside the hours, too often, too soon. A promise is kept whatever was tried."""
-    zone, number = zone_of(entry.number_called), entry.number_called
+    number = entry.number_called
+    zone = zone_of(number, await place_of(entry.subject, call))
     earliest = call.now
     if entry.state != "CALLBACK" and entry.locked_from != "CALLBACK":
         async with call.everybody():
@@ -262,7 +264,7 @@ async def dial_anybody(subject: str, number: str, call: Call) -> PhoneCall:
     if not colleague:
         if await refusing([number, subject], call):
             raise FailedPrecondition("DO_NOT_CALL")
-        zone = zone_of(number)
+        zone = zone_of(number, await place_of(subject, call))
         slot = Hours().next_open(call.now, zone)
         if slot > call.now:
             opens = slot.astimezone(zone).isoformat(timespec="minutes")

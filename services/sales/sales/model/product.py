@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from datetime import date
 from decimal import Decimal
+from typing import Any
 
 from crm.sales.v1 import events_pb2 as events
 from crm.sales.v1 import pb
@@ -38,6 +39,11 @@ class Product(Resource, Base):
     valid_from_date: Mapped[date | None]
     valid_to_date: Mapped[date | None]
     successor: Mapped[str]
+    description: Mapped[str]
+    barcode: Mapped[str]
+    variants: Mapped[Any]
+    in_shop: Mapped[bool]
+    case_quantity: Mapped[Decimal | None]
     state: Mapped[str]
 
     async def creating(self, call: Call) -> None:

@@ -22,6 +22,7 @@ from crmkit.values import Money
 from google.protobuf import json_format
 from sales.model.base import HANDOVER, Base
 from sales.model.opportunity import Opportunity
+from sales.model.partnership import check_agreement
 from sales.model.quote_pricing import price, write
 from sales.model.quote_records import keep, remember_sale, reserve_budgets
 from sqlalchemy import Index, select, text
@@ -124,6 +125,7 @@ class Quote(Resource, Base):
             self.root, self.version_number = self.name, 1
             self.number = f"{await draw(call, self.described, department=self.department, row=self)}-V1"
             self._check_free_text(call)
+            await check_agreement(self.channel_partner, call)
         await self.complete(call)
 
     async def complete(self, call: Call) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from crm.sales.v1 import pb
 from crmkit.amounts import HUNDRED, plain
 from crmkit.call import Call
-from crmkit.errors import InvalidArgument, Validation, Violation, required
+from crmkit.errors import FailedPrecondition, InvalidArgument, Validation, Violation, required
 from crmkit.listing import ZONE
 from crmkit.values import Money, places, zero
 from sales.configuration import Shape
@@ -148,6 +148,8 @@ async def price(quote: Quote, call: Call) -> Pricing:
     )
     buyer = shelf.buyer
     _check_for_sale(quote, asked, known, offered)
+    if quote.channel == "WAREHOUSE":
+        check_cases(asked, known)
     wanted = [
         _wanted(line, shelf, offered, f"quote.lines[{place}]", call)
         for place, line in enumerate(_keyed(asked))
@@ -463,6 +465,15 @@ def _check_for_sale(
             wrong.append(Violation(path, "NOT_FOR_SALE", "组合产品不在售", "The bundle is not on sale."))
     if wrong:
         raise Validation(*wrong)
+
+
+def check_cases(lines: Sequence[Any], known: dict[str, Product]) -> None:
+    """The warehouse gives whole cases of what comes in cases (CASE_QUANTITY)."""
+    for line in lines:
+        product = known.get(line.product)
+        case = product.case_quantity if product else None
+        if product is not None and case and Decimal(line.quantity) % case:
+            raise FailedPrecondition("CASE_QUANTITY", product=product.display_name, case=plain(case))
 
 
 def _for_sale(now: str, before: str, later: bool) -> tuple[str, ...]:

@@ -23,6 +23,7 @@ class Queue(Resource, Base):
     is_default: Mapped[bool]
     reopen_days: Mapped[int]
     close_days: Mapped[int]
+    web_callbacks: Mapped[bool]
 
     def check_member(self, employee: str) -> None:
         """Refuses people from outside; a queue without members takes everybody."""

@@ -4,6 +4,7 @@ from collections.abc import Collection
 from datetime import datetime, timedelta
 from typing import Any
 
+import phonenumbers
 from crm.servicedesk.v1 import events_pb2 as events
 from crm.servicedesk.v1 import pb
 from crmkit.call import Call
@@ -23,6 +24,8 @@ OPEN = (*RUNNING, *RESTING)
 # 受理 → 记录 → 调查 → 方案 → 客户确认 → 执行 → 回访 → 改进
 STEPS = ("RECEIVE", "RECORD", "INVESTIGATE", "PROPOSE", "CONFIRM", "EXECUTE", "FOLLOW_UP", "IMPROVE")
 LONGEST_SEARCHED = 2000
+# Pages of a visitor, and for how many days they are kept.
+PAGES_KEPT, PAGES_DAYS = 50, 30
 
 
 class Ticket(Resource, Base):
@@ -62,6 +65,7 @@ class Ticket(Resource, Base):
     close_time: Mapped[datetime | None]
     end_reason: Mapped[str]
     service_tier: Mapped[str]
+    pages: Mapped[Any]
 
     async def creating(self, call: Call) -> None:
         """Completes a new ticket: who asks, the queue and its department, the steps of a complaint, the clocks."""
@@ -81,6 +85,28 @@ class Ticket(Resource, Base):
         await self._promise(call)
         requester = self.contact or self.requester_address or self.account or self.owner
         call.emit(events.TicketOpened, ticket=self, requester=requester, source=self.source)
+
+    @classmethod
+    async def asked_back(cls, queue: Queue, request: pb.AskCallBackRequest, call: Call) -> None:
+        """A visitor of the web site wants to be called. One who asks again is one ticket while that is open."""
+        if not queue.web_callbacks:
+            raise FailedPrecondition("NO_CALLBACKS")
+        number = _dialled(request.phone)
+        if not number:
+            raise FailedPrecondition("PHONE_NEEDED")
+        waits = (cls.queue == queue.name, cls.type == "CALLBACK", cls.requester_address == number)
+        async with call.everybody():
+            if request.website or await call.find(cls, *waits, cls.state.in_(OPEN)) is not None:
+                return
+        who = request.person.strip() or number
+        await call.add(
+            cls(
+                display_name=call.text(f"{who} 请求回电", f"{who} asks to be called"),
+                description=request.note or call.text("网站回拨", "Call-back from the web site"),
+                type="CALLBACK", severity="MINOR", channel="FORM", requester_address=number, queue=queue.name,
+                owner=queue.owner, department=queue.department, pages=_kept(request, call),
+            )
+        )  # fmt: skip
 
     async def updating(self, call: Call, changed: frozenset[str]) -> None:
         """An open ticket changes; its queue moves it to a department, its priority reckons the clocks again."""
@@ -328,3 +354,26 @@ def _message(words: str, from_customer: bool, call: Call) -> pb.Ticket.Message:
     return pb.Ticket.Message(
         actor=call.caller.actor, time=to_timestamp(call.now), text=words, from_customer=from_customer
     )
+
+
+def _dialled(typed: str) -> str:
+    """The number in E.164; empty where nobody could call it."""
+    try:
+        parsed = phonenumbers.parse(typed, "CN")
+    except phonenumbers.NumberParseException:
+        return ""
+    if not phonenumbers.is_valid_number(parsed):
+        return ""
+    return phonenumbers.format_number(parsed, phonenumbers.PhoneNumberFormat.E164)
+
+
+def _kept(request: pb.AskCallBackRequest, call: Call) -> list[Any]:
+    """The last pages that were looked at, if their visitor agrees; addresses without what forms and campaigns add."""
+    if not request.pages_consent:
+        return []
+    kept: list[Any] = []
+    for one in request.pages[-PAGES_KEPT:]:
+        page = pb.Ticket.Page(address=one.address.partition("?")[0].partition("#")[0], title=one.title)
+        page.time.CopyFrom(one.time if one.HasField("time") else to_timestamp(call.now))
+        kept.append(page)
+    return kept
