@@ -17,7 +17,7 @@ from crmkit.call import Call
 from crmkit.errors import FailedPrecondition, Validation, Violation
 from sales.model.base import Base, one_at_a_time
 from sqlalchemy import DateTime, Index, Text, Uuid, select, text
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.dialects.postgresql import JSONB, insert
 from sqlalchemy.orm import Mapped, mapped_column
 from uuid_utils.compat import uuid7
 
@@ -122,8 +122,8 @@ async def kept(shopper: Shopper, call: Call) -> tuple[Basket, str]:
             brought.touch_time = call.now
             return brought, shopper.token
         token = secrets.token_urlsafe(32)
-        return _new("", _hash(token), call), token
-    basket = await _of(Basket.keeper == shopper.keeper, call) or _new(shopper.keeper, "", call)
+        return await _new("", _hash(token), call), token
+    basket = await _of(Basket.keeper == shopper.keeper, call) or await _new(shopper.keeper, "", call)
     if brought is not None:
         basket.join(brought)
         await call.db.delete(brought)
@@ -135,19 +135,11 @@ async def _of(condition: Any, call: Call) -> Basket | None:
     return await call.db.scalar(select(Basket).where(condition).with_for_update())
 
 
-def _new(keeper: str, token: str, call: Call) -> Basket:
-    basket = Basket(
-        id=uuid7(),
-        keeper=keeper,
-        token=token,
-        lines=[],
-        coupons=[],
-        bought_digest="",
-        bought="",
-        touch_time=call.now,
-    )
-    call.db.add(basket)
-    return basket
+async def _new(keeper: str, token: str, call: Call) -> Basket:
+    key = uuid7()
+    empty = {"lines": [], "coupons": [], "bought_digest": "", "bought": "", "touch_time": call.now}
+    await call.db.execute(insert(Basket).values(id=key, keeper=keeper, token=token, **empty))
+    return (await call.db.scalars(select(Basket).where(Basket.id == key))).one()
 
 
 def _same(line: dict[str, Any]) -> tuple[Any, ...]:
