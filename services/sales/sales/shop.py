@@ -174,7 +174,7 @@ def _shown(model: type[Product] | type[Bundle], shopper: Shopper) -> Iterable[An
 async def _page(model: type[R], asked: Any, conditions: Iterable[Any], call: Call) -> tuple[list[R], str]:
     """A page of what fits, in its order, and the token of what follows."""
     page = await call.page(model, asked, *conditions)
-    keys = [row["id"] for row in page.rows]
+    keys = [row.id for row in page.rows]
     known = {row.id: row for row in await call.db.scalars(select(model).where(model.id.in_(keys)))}
     return [known[key] for key in keys], page.next_page_token
 
