@@ -27,6 +27,7 @@ from crmkit.text import reject_bad_text
 from crmkit.values import Money
 
 NOT_CHOSEN = ("该选项已停用或不在有效期内，不能选择", "The entry is retired or not valid today.")
+ELSEWHERE = ("该选项只供其他部门使用", "The entry is for other departments.")
 
 if TYPE_CHECKING:
     from crmkit.call import Call
@@ -110,10 +111,15 @@ class CustomFields:
     def __init__(self, config: ConfigReader) -> None:
         self._config = config
         self._known: dict[str, Mapping[str, Definition]] = {}
+        self._entries: dict[str, dict[str, dict[str, Any]]] = {}
         config.changed("customField.", self._forget)
+        config.changed("dictionary.", self._forget_entries)
 
     def _forget(self, key: str, value: Any) -> None:
         self._known.pop(key.partition(".")[2], None)
+
+    def _forget_entries(self, key: str, value: Any) -> None:
+        self._entries.pop(key.partition(".")[2], None)
 
     def of(self, collection: str) -> Mapping[str, Definition]:
         """The fields of the collection by key, retired ones too."""
@@ -136,9 +142,12 @@ class CustomFields:
 
     def dictionary(self, name: str) -> dict[str, dict[str, Any]]:
         """The entries of a live dictionary by key."""
-        found: dict[str, Any] = self._config.get(f"dictionary.{name}") or {}
-        entries: list[dict[str, Any]] = found.get("entries", [])
-        return {entry["key"]: entry for entry in entries}
+        known = self._entries.get(name)
+        if known is None:
+            found: dict[str, Any] = self._config.get(f"dictionary.{name}") or {}
+            entries: list[dict[str, Any]] = found.get("entries", [])
+            known = self._entries[name] = {entry["key"]: entry for entry in entries}
+        return known
 
     def choices(self, definition: Definition) -> dict[str, tuple[str, str]]:
         """What may be chosen now, with its labels: the definition's own choices, or those of its dictionary."""
@@ -253,7 +262,7 @@ async def check_custom(
             continue
         try:
             values[key] = normal(definition, values[key], fields)
-            _check_day(definition, values[key], call)
+            _check_chosen(definition, values[key], row, call)
             await _check_name(definition, values[key], call)
         except _Wrong as wrong:
             violations.append(Violation(path, wrong.reason, wrong.zh, wrong.en))
@@ -283,17 +292,31 @@ def choosable(entry: Mapping[str, Any], day: date) -> bool:
     return not entry.get("retired") and first <= day.isoformat() <= last
 
 
-def _check_day(definition: Definition, value: Any, call: Call) -> None:
-    """Refuses what is a choice, but not today."""
-    from crmkit.auth import ZONE
+def not_chosen(entry: Mapping[str, Any], row: Resource, call: Call) -> tuple[str, str, str] | None:
+    """Why the record may not get the entry of a dictionary: reason and both sentences. None where it may.
 
+    An entry of some departments is for records of these and of those beneath them; the platform itself chooses freely.
+    """
+    from crmkit.company import beneath, today
+
+    if not choosable(entry, today(call)):
+        return ("DICTIONARY_ITEM_RETIRED", *NOT_CHOSEN)
+    departments = entry.get("departments")
+    if not departments or call.caller.is_system:
+        return None
+    owned = call.entry(row.owner).get("department", "") if row.owner else ""
+    home = row.department or owned or call.caller.department
+    return None if beneath(home, departments, call) else ("DICTIONARY_ITEM_ELSEWHERE", *ELSEWHERE)
+
+
+def _check_chosen(definition: Definition, value: Any, row: Resource, call: Call) -> None:
+    """Refuses what is a choice, but not today or not here."""
     if not definition.dictionary:
         return
-    today = call.now.astimezone(ZONE).date()
     entries = call.running.directory.custom.dictionary(definition.dictionary)
     for one in cast("list[str]", value) if isinstance(value, list) else [str(value)]:
-        if one in entries and not choosable(entries[one], today):
-            raise _Wrong("DICTIONARY_ITEM_RETIRED", *NOT_CHOSEN)
+        if one in entries and (refused := not_chosen(entries[one], row, call)):
+            raise _Wrong(*refused)
 
 
 async def _check_name(definition: Definition, value: Any, call: Call) -> None:

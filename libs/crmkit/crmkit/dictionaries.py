@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from datetime import datetime
 from functools import cache
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from crm.common.v1 import common_pb2
-from sqlalchemy import Text, func, select
+from sqlalchemy import Text, func, inspect, select
 from sqlalchemy import cast as sql_cast
 from sqlalchemy.dialects.postgresql import ARRAY, JSONPATH
 
 from crmkit import runs
 from crmkit.auth import system
-from crmkit.company import today
-from crmkit.customfields import NOT_CHOSEN, choosable
+from crmkit.customfields import not_chosen
 from crmkit.describe import Field, describe_field
 from crmkit.errors import Problem, Validation, Violation
 from crmkit.events import Fact, listens
@@ -31,21 +30,43 @@ RUN = "DictionaryMerge"
 
 
 def check_choices(row: Resource, names: Collection[str], call: Call) -> None:
-    """Refuses an entry that is no choice any more, or not today, in the fields that are new or have changed."""
+    """Refuses an entry that is no choice any more, not today or not here, where the row did not have it before."""
     fields, violations = call.running.directory.custom, list[Violation]()
-    day = today(call)
-    for name in names:
-        field = row.described.fields.get(name)
-        if field is None or not field.rule.dictionary:
+    for dictionary, place in _declared(type(row)):
+        entries = fields.dictionary(dictionary) if place.field in names else {}
+        if not entries:
             continue
-        found: Any = getattr(row, name) or []
-        entries = fields.dictionary(field.rule.dictionary)
-        for value in [found] if isinstance(found, str) else cast("list[str]", found):
-            if value in entries and not choosable(entries[value], day):
-                path = f"{row.described.singular}.{name}"
-                violations.append(Violation(path, "DICTIONARY_ITEM_RETIRED", *NOT_CHOSEN))
+        given = _held(getattr(row, place.field), place.inner)
+        news = given - _before(row, place) if given else given
+        for value in sorted(news & entries.keys()):
+            if refused := not_chosen(entries[value], row, call):
+                path = ".".join(filter(None, [row.described.singular, place.field, place.inner]))
+                violations.append(Violation(path, *refused))
     if violations:
         raise Validation(*violations)
+
+
+def _before(row: Resource, place: Place) -> set[str]:
+    """The entries that the row had in the place."""
+    old: Any = inspect(row).attrs[place.field].history.deleted
+    return _held(old[0], place.inner) if old else set()
+
+
+def _held(value: Any, inner: str) -> set[str]:
+    """The entries in a field's value, those within its nested messages where `inner` names their field."""
+    items = _several(value)
+    if inner:
+        items = [getattr(item, inner) for item in items]
+    found = set[str]()
+    for item in items:
+        found.update(_several(item))
+    return found - {""}
+
+
+def _several(value: Any) -> list[Any]:
+    if value is None or isinstance(value, str):
+        return [value] if value else []
+    return list(cast("Sequence[Any]", value)) if hasattr(value, "__len__") else [value]
 
 
 @listens("crm.workspace.v1.DictionaryItemMerged")

@@ -448,21 +448,37 @@ async def test_a_file_over_the_limit_is_refused(customer: Service) -> None:
     assert refused.value.reason == "IMPORT_TOO_LARGE"
 
 
+@pytest.mark.capability("a.dict")
 async def test_an_unknown_label_goes_into_the_error_file_and_makes_no_value(customer: Service) -> None:
     """What people call an entry in either language is found; what nobody has defined is an error of its line."""
     mark, config = uuid4().hex[:8], customer.running.config
-    known = {"entries": [{"key": "STEEL", "label": {"zh": "钢铁", "en": "Steel mills"}}]}
+    known = {
+        "entries": [
+            {"key": "STEEL", "label": {"zh": "钢铁", "en": "Steel mills"}},
+            {"key": "OVER", "label": {"zh": "已过期", "en": "Over"}, "validTo": "2020-01-01"},
+            {
+                "key": "THEIRS",
+                "label": {"zh": "别家", "en": "Theirs"},
+                "departments": [f"departments/{uuid4()}"],
+            },
+        ]
+    }
     before = config.get("dictionary.industries")
     async with customer.parts.configuration() as bucket:
         await bucket.put("dictionary.industries", known)
         await customer.eventually(lambda: config.get("dictionary.industries") == known)
         rows = [
-            (f"字{mark}第{n}号行", label) for n, label in enumerate(("钢铁", "steel mills", "没有这个行业"))
+            (f"字{mark}第{n}号行", label)
+            for n, label in enumerate(("钢铁", "steel mills", "没有这个行业", "已过期", "别家"))
         ]
         found = await checked(customer, customer.sales1, table(("客户名称", "行业"), *rows))
-        assert [(e.line, e.column, e.reason) for e in found.errors] == [(4, "行业", "UNKNOWN_CHOICE")]
+        assert [(e.line, e.column, e.reason) for e in found.errors] == [
+            (4, "行业", "UNKNOWN_CHOICE"),
+            (5, "行业", "DICTIONARY_ITEM_RETIRED"),
+            (6, "行业", "DICTIONARY_ITEM_ELSEWHERE"),
+        ]
         done = await ran(customer, customer.sales1, found, skip_errors=True)
-        assert (done.created, done.failed, bool(done.error_file)) == (2, 1, True), done.failure
+        assert (done.created, done.failed, bool(done.error_file)) == (2, 3, True), done.failure
         made = (await customer.sales1.ListAccounts(q=f"字{mark}")).accounts
         assert [account.industry for account in made] == ["STEEL", "STEEL"]
         assert config.get("dictionary.industries") == known

@@ -212,3 +212,121 @@ async def test_the_national_divisions_come_as_a_tree_with_their_codes(workspace:
     config = workspace.running.config
     told = await workspace.eventually(lambda: config.get("dictionary.regions"))
     assert len(told["entries"]) == len(entries)
+
+
+@pytest.mark.capability("a.dict")
+async def test_the_group_has_one_base_and_a_department_adds_entries_of_its_own(
+    workspace: Service, office: Any
+) -> None:
+    """Head office keeps the base; who works for one company adds to it, for records of that company alone."""
+    admin, mark = workspace.admin, uuid4().hex[:8]
+    east = await admin.CreateDepartment(department={"displayName": f"东{mark}", "kind": "SEGMENT"})
+    team = await admin.CreateDepartment(department={"displayName": f"东一{mark}", "parent": east.name})
+    west = await admin.CreateDepartment(department={"displayName": f"西{mark}", "kind": "SEGMENT"})
+    role = {"displayName": mark, "englishName": mark, "code": f"keeper_{mark}", "scope": "SEGMENT",
+            "permissions": ["workspace.dictionaries.*"]}  # fmt: skip
+    await admin.CreateRole(role=role)
+    hire = office.hire
+    keeper = await office.client_of(await hire(f"k{mark}", [f"keeper_{mark}"], department=east.name))
+    eastern = await office.client_of(await hire(f"e{mark}", ["sales_representative"], department=team.name))
+    western = await office.client_of(await hire(f"w{mark}", ["sales_representative"], department=west.name))
+
+    key, config = f"wares_{mark}", workspace.running.config
+    base = {"key": "BASE", "label": {"zh": "集团通用", "en": "Group"}, "externalCode": "ERP-1", "colour": "#1677ff",
+            "value": "0.13"}  # fmt: skip
+    made = await admin.CreateDictionary(dictionary={"key": key, "displayName": "货", "entries": [base]})
+    await admin.PublishDictionary(name=made.name)
+
+    async def extend(*entries: Any) -> Any:
+        body = {"name": made.name, "entries": entries}
+        return await keeper.UpdateDictionary(dictionary=body, updateMask="entries")
+
+    own = {"key": "OWN", "label": {"zh": "东部专用", "en": "East"}, "departments": [east.name]}
+    await extend(base, own)
+    for entries in (
+        (base, {**own, "departments": [west.name]}),
+        (base, {**own, "departments": []}),
+        ({**base, "label": {"zh": "改名"}}, own),
+        (base, own, {"key": "ALL", "label": {"zh": "全集团"}}),
+    ):
+        assert await office.refusal(extend(*entries)) == "DICTIONARY_ENTRY_OF_OTHERS"
+    other = {"name": made.name, "displayName": "别名"}
+    assert (
+        await office.refusal(keeper.UpdateDictionary(dictionary=other, updateMask="displayName"))
+        == "PERMISSION_DENIED"
+    )
+    assert (
+        await office.refusal(keeper.CreateDictionary(dictionary={"key": f"x{mark}", "displayName": "x"}))
+        == "PERMISSION_DENIED"
+    )
+    assert (
+        await office.refusal(keeper.RetireDictionaryEntry(name=made.name, key="BASE"))
+        == "DICTIONARY_ENTRY_OF_OTHERS"
+    )
+    await keeper.PublishDictionary(name=made.name)
+    field = {
+        "collection": "tasks",
+        "key": f"ware_{mark}",
+        "displayName": "货",
+        "kind": "CHOICE",
+        "dictionary": key,
+    }
+    made_field = await admin.CreateCustomField(customField=field)
+    await admin.ActivateCustomField(name=made_field.name)
+
+    def told() -> Any:
+        entries = {one["key"]: one for one in (config.get(f"dictionary.{key}") or {}).get("entries", [])}
+        known = {one["key"] for one in (config.get("customField.tasks") or {}).get("fields", [])}
+        return entries if "OWN" in entries and f"ware_{mark}" in known else None
+
+    entries = await workspace.eventually(told)
+    assert entries["BASE"]["value"] == "0.13" and entries["OWN"]["departments"] == [east.name]
+
+    def task(ware: str) -> dict[str, Any]:
+        return {"displayName": f"货{mark}", "custom": {f"ware_{mark}": ware}}
+
+    for client in (eastern, western):
+        await client.CreateTask(task=task("BASE"))
+    old = await eastern.CreateTask(task=task("OWN"))
+    with pytest.raises(Refused) as refused:
+        await western.CreateTask(task=task("OWN"))
+    assert refused.value.violations == {f"task.custom.ware_{mark}": "DICTIONARY_ITEM_ELSEWHERE"}
+    # Everywhere it is shown, found and kept on what has it, even where it could not be chosen.
+    assert [one.key for one in (await western.GetDictionary(name=made.name)).entries] == ["BASE", "OWN"]
+    await admin.UpdateTask(task={"name": old.name, "displayName": f"改{mark}"}, updateMask="displayName")
+    await keeper.RetireDictionaryEntry(name=made.name, key="OWN")
+    await workspace.eventually(lambda: told() and told()["OWN"]["retired"])
+    with pytest.raises(Refused) as refused:
+        await eastern.CreateTask(task=task("OWN"))
+    assert refused.value.violations == {f"task.custom.ware_{mark}": "DICTIONARY_ITEM_RETIRED"}
+    kept = await eastern.ListTasks(filter=f'custom.ware_{mark} = "OWN"')
+    assert [one.name for one in kept.tasks] == [old.name]
+
+
+async def test_what_the_platform_works_with_is_renamed_and_stays_a_choice(
+    workspace: Service, office: Any
+) -> None:
+    admin = workspace.admin
+    reasons = await shipped(workspace, "lossReasons")
+    assert {entry.key for entry in reasons.entries if entry.system} == {"COMPETITOR"}
+    name = {"name": reasons.name, "key": "COMPETITOR"}
+    assert await office.refusal(admin.RetireDictionaryEntry(**name)) == "DICTIONARY_ITEM_IS_SYSTEM"
+    merging = admin.MergeDictionaryEntry(**name, into="OTHER")
+    assert await office.refusal(merging) == "DICTIONARY_ITEM_IS_SYSTEM"
+    entries = [MessageToDict(entry) for entry in reasons.entries]
+    body = {"name": reasons.name, "entries": entries}
+    again = await admin.UpdateDictionary(dictionary=body, updateMask="entries")
+    assert {entry.key for entry in again.entries if entry.system} == {"COMPETITOR"}
+
+
+async def test_the_base_records_that_a_company_begins_with_are_there(workspace: Service) -> None:
+    page = await workspace.admin.ListDictionaries(pageSize=200)
+    shipped = {dictionary.key: dictionary for dictionary in page.dictionaries}
+    wanted = {"regions", "accountLevels", "productKinds", "serviceKinds", "positions", "lossReasons", "expenseKinds",
+              "boards"}  # fmt: skip
+    assert wanted <= shipped.keys()
+    for dictionary in shipped.values():
+        for entry in dictionary.entries:
+            assert (entry.label.zh and entry.label.en and entry.published) or dictionary.kind == 2
+    lodging = next(entry for entry in shipped["expenseKinds"].entries if entry.key == "LODGING")
+    assert lodging.parent == "TRAVEL"

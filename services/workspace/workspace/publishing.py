@@ -218,6 +218,8 @@ async def _dictionary(rows: Sequence[Dictionary], call: Call) -> dict[str, Any] 
             "default": entry.default,
             "colour": entry.colour,
             "externalCode": entry.external_code,
+            **({"value": entry.value} if entry.value else {}),
+            **({"departments": list(entry.departments)} if entry.departments else {}),
             **({"mergedInto": entry.merged_into} if entry.merged_into else {}),
             **{key: day.isoformat() for key, day in validity(entry).items() if day},
         }

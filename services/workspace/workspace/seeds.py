@@ -75,7 +75,12 @@ async def _dictionaries(call: Call) -> None:
         if key in known:
             continue
         entries = [
-            pb.Dictionary.Entry(key=entry, label=options.Text(zh=zh, en=en), parent=parent)
+            pb.Dictionary.Entry(
+                key=entry,
+                label=options.Text(zh=zh, en=en),
+                parent=parent,
+                system=entry in dictionary.get("system", ()),
+            )
             for entry, (zh, en, parent) in _with_parents(dictionary["entries"])
         ]
         zh, en = dictionary["label"]

@@ -154,7 +154,7 @@ class WorkspaceService(
 
     async def RetireDictionaryEntry(self, request: pb.RetireDictionaryEntryRequest, call: Call) -> Dictionary:
         dictionary = await call.load(Dictionary, request)
-        dictionary.retire(request.key)
+        dictionary.retire(request.key, call)
         return dictionary
 
     async def MergeDictionaryEntry(self, request: pb.MergeDictionaryEntryRequest, call: Call) -> Dictionary:

@@ -6,7 +6,7 @@ import { useText } from "@/i18n";
 import { fromIso, toIso, type DateJson } from "./dates";
 import { useKeyed } from "./keyed";
 import { useSuggestions } from "./suggestions";
-import { useDictionary } from "./dictionary";
+import { useDictionary, useDictionaryEntries } from "./dictionary";
 import { isParties } from "./form-model";
 import { isDeep, LinesEditor } from "./lines-editor";
 import { formatMoney, parseAmount, type Money } from "./money";
@@ -26,6 +26,8 @@ export interface InputProps {
   disabled?: boolean;
   invalid?: boolean;
   describedBy?: string | undefined;
+  /** What can be chosen no more is offered, too: a filter looks for old records. */
+  every?: boolean;
   onChange: (value: unknown) => void;
 }
 
@@ -219,9 +221,16 @@ function ChoiceInput({ id, field, value, disabled, invalid, onChange }: InputPro
 }
 
 /** Choices come from the dictionary; a value that is not in it can still be typed where the server takes it. */
-function DictionaryInput({ id, field, value, disabled, invalid, onChange }: InputProps) {
+function DictionaryInput({ id, field, value, disabled, invalid, every, onChange }: InputProps) {
   const { t } = useText();
-  const choices = useDictionary(field.dictionary);
+  const entries = useDictionaryEntries(field.dictionary);
+  const chosen = useDictionary(field.dictionary);
+  const had = (Array.isArray(value) ? value : [value]) as unknown[];
+  // What a record has is shown by its name, even where it could not be chosen again.
+  const kept = entries.filter(
+    (entry) => had.includes(entry.value) && !chosen.some((one) => one.value === entry.value),
+  );
+  const choices = every ? entries : [...chosen, ...kept];
   if (field.many)
     return (
       <Select

@@ -3,7 +3,7 @@ import type { Field, Resource } from "@/api/catalogue";
 import { splitName, type RecordJson } from "@/api/client";
 import { useText } from "@/i18n";
 import { formatDate, formatInstant, type DateJson } from "./dates";
-import { useDictionary } from "./dictionary";
+import { useDictionaryLabel } from "./dictionary";
 import { useKeyed } from "./keyed";
 import { formatMoney, type Money } from "./money";
 import { isBlank } from "./patch";
@@ -122,7 +122,7 @@ export function FactName({ name }: { name: string }) {
 }
 
 function DictionaryLabel({ name, value, chip }: { name: string; value: string; chip: boolean }) {
-  const label = useDictionary(name).find((entry) => entry.value === value)?.label ?? value;
+  const label = useDictionaryLabel(name, value);
   return chip ? <span className="tag tag-calm">{label}</span> : <>{label}</>;
 }
 

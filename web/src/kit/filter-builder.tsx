@@ -233,6 +233,7 @@ function ConditionValue({
         id={id}
         field={{ ...field, many: true, readOnly: false }}
         value={valuesOf(value)}
+        every
         onChange={(next) => onChange(joinValues(next as string[]))}
       />
     );
@@ -242,6 +243,7 @@ function ConditionValue({
         id={id}
         field={{ ...field, many: false, readOnly: false }}
         value={value || undefined}
+        every
         onChange={(next) => onChange(String(next ?? ""))}
       />
     );

@@ -10,6 +10,7 @@ from uuid import UUID
 
 from crmkit.call import Call
 from crmkit.customfields import check_custom, taken_of
+from crmkit.dictionaries import check_choices
 from crmkit.errors import AlreadyExists, Validation
 from crmkit.naming import unnamed
 from crmkit.resource import Resource
@@ -99,7 +100,7 @@ async def name_records(lines: Sequence[Line], plan: Plan, call: Call) -> None:
 
 
 async def check_customs(lines: Sequence[Line], plan: Plan, call: Call) -> None:
-    """Checks custom fields by their live definitions."""
+    """Checks entries of dictionaries and custom fields by their live definitions."""
     for prefix in ("", "contact."):
         records: list[tuple[Line, Resource]] = []
         for line in lines:
@@ -107,6 +108,7 @@ async def check_customs(lines: Sequence[Line], plan: Plan, call: Call) -> None:
             if record is None:
                 continue
             try:
+                check_choices(record, record.described.fields, call)
                 await check_custom(record, call, hold=False)
                 records.append((line, record))
             except Validation as refused:

@@ -1,6 +1,7 @@
 """Dictionaries: selectable values in two languages."""
 
 import re
+from collections.abc import Sequence
 from datetime import UTC, date, datetime
 from typing import Any
 
@@ -8,7 +9,7 @@ from crm.common.v1 import common_pb2 as common
 from crm.workspace.v1 import events_pb2 as events
 from crm.workspace.v1 import pb
 from crmkit.call import Call
-from crmkit.errors import FailedPrecondition, Validation, Violation, required
+from crmkit.errors import FailedPrecondition, PermissionDenied, Validation, Violation, required
 from crmkit.mapping import read_date
 from crmkit.resource import Resource
 from sqlalchemy import DateTime, Index, Text, delete, insert, inspect, select
@@ -57,10 +58,13 @@ class Dictionary(Resource, Base):
         self.kind = self.kind or "USER"
         if not call.caller.is_system:
             self.entries = [_like(entry, None) for entry in self.entries]
+            self._check_group(call)
         self._check()
 
     async def updating(self, call: Call, changed: frozenset[str]) -> None:
         """Entries come, change their words and their order; published ones do not go."""
+        if changed - {"entries"}:
+            self._check_group(call)
         if "entries" not in changed:
             return
         history = inspect(self).attrs.entries.history
@@ -70,12 +74,20 @@ class Dictionary(Resource, Base):
         for key, entry in before.items():
             if entry.published and key not in kept:
                 raise FailedPrecondition("DICTIONARY_ITEM_PUBLISHED", key=key)
+        after = {entry.key: entry for entry in self.entries}
+        for key in sorted(before.keys() | after.keys()):
+            if before.get(key) != after.get(key):
+                self._check_mine(key, [one for one in (before.get(key), after.get(key)) if one], call)
+        stays = [key for key in after if key in before]
+        if stays != [key for key in before if key in after]:
+            self._check_mine(stays[0], [after[key] for key in stays], call)
         self._check()
 
     async def deleting(self, call: Call) -> None:
         """Fields refer to those that came with the platform; what was a choice once may stand in any record."""
         from workspace.model.custom_field import CustomField
 
+        self._check_group(call)
         if self.kind == "SYSTEM":
             raise FailedPrecondition("DICTIONARY_IS_SYSTEM")
         user = await call.find(CustomField, CustomField.dictionary == self.key)
@@ -83,26 +95,26 @@ class Dictionary(Resource, Base):
             raise FailedPrecondition("DICTIONARY_IN_USE", field=user.display_name if user else "—")
 
     def publish(self, call: Call) -> None:
-        """Makes the entries the choices."""
-        self.entries = [_copy(entry, published=True) for entry in self.entries]
+        """Makes the entries the choices; who extends the dictionary for some departments, those of these."""
+        self.entries = [
+            _copy(entry, published=True) if self._mine([entry], call) else entry for entry in self.entries
+        ]
         self.publish_time = call.now
 
-    def retire(self, key: str) -> None:
+    def retire(self, key: str, call: Call) -> None:
         """Takes an entry out of the choices."""
-        if key not in {entry.key for entry in self.entries}:
-            raise FailedPrecondition("DICTIONARY_ITEM_UNKNOWN", key=key)
+        self._check_free(self._known(key), call)
         self.entries = [_copy(entry, retired=True) if entry.key == key else entry for entry in self.entries]
 
     def merge(self, key: str, into: str, call: Call) -> None:
         """Retires an entry in favour of another one, which takes what hung beneath it and became it before."""
-        entries = {entry.key: entry for entry in self.entries}
-        for one in (key, into):
-            if one not in entries:
-                raise FailedPrecondition("DICTIONARY_ITEM_UNKNOWN", key=one)
-        if entries[into].retired:
+        ending, target = self._known(key), self._known(into)
+        if target.retired:
             raise FailedPrecondition("DICTIONARY_ITEM_RETIRED", key=into)
-        if entries[key].merged_into:
+        if ending.merged_into:
             raise FailedPrecondition("DICTIONARY_ITEM_RETIRED", key=key)
+        self._check_free(ending, call)
+        entries = {entry.key: entry for entry in self.entries}
         above = into
         while above:
             if above == key:
@@ -144,6 +156,41 @@ class Dictionary(Resource, Base):
                 answer.uses.add(**use)
         answer.uses.sort(key=lambda use: (use.entry, use.collection, use.field))
         return answer
+
+    def _known(self, key: str) -> Any:
+        found = next((entry for entry in self.entries if entry.key == key), None)
+        if found is None:
+            raise FailedPrecondition("DICTIONARY_ITEM_UNKNOWN", key=key)
+        return found
+
+    def _check_free(self, entry: Any, call: Call) -> None:
+        """What the platform works with stays a choice, and what others work with is theirs to end."""
+        if entry.system:
+            raise FailedPrecondition("DICTIONARY_ITEM_IS_SYSTEM", key=entry.key)
+        self._check_mine(entry.key, [entry], call)
+
+    def _extends(self, call: Call) -> tuple[str, ...] | None:
+        """The departments for which alone the caller extends: who works in segments alone. None: for the group."""
+        if call.caller.is_system:
+            return None
+        reach = call.caller.reach("dictionaries", call.permission.rpartition(".")[2])
+        return None if reach.wall is None else reach.departments
+
+    def _check_group(self, call: Call) -> None:
+        """The dictionary itself is the group's."""
+        if self._extends(call) is not None:
+            raise PermissionDenied("PERMISSION_DENIED", permission=call.permission)
+
+    def _mine(self, entries: Sequence[Any], call: Call) -> bool:
+        extends = self._extends(call)
+        return extends is None or all(
+            entry.departments and set(entry.departments) <= set(extends) for entry in entries
+        )
+
+    def _check_mine(self, key: str, entries: Sequence[Any], call: Call) -> None:
+        """Who works for some departments extends the dictionary for these and leaves the rest as it is."""
+        if not self._mine(entries, call):
+            raise PermissionDenied("DICTIONARY_ENTRY_OF_OTHERS", key=key)
 
     def _check(self) -> None:
         violations: list[Violation] = []
@@ -205,6 +252,7 @@ def _like(entry: Any, before: Any) -> Any:
         published=bool(before and before.published),
         retired=bool(before and before.retired),
         merged_into=before.merged_into if before else "",
+        system=bool(before and before.system),
     )
 
 

@@ -2,7 +2,7 @@ import { useQuery } from "@tanstack/react-query";
 import { Link } from "react-router";
 import type { Schema } from "@/api/schema";
 import { useText } from "@/i18n";
-import { useDictionary } from "@/kit/dictionary";
+import { useDictionaryEntries } from "@/kit/dictionary";
 import { gotQuery } from "@/kit/got";
 import { Page } from "@/kit/page";
 import { PlainTable } from "@/kit/plain-table";
@@ -83,7 +83,7 @@ function Competitors({ rates }: { rates: NonNullable<Rates["rates"]> }) {
 /** What a reason for a loss is called. */
 function useReasonLabel() {
   const { t } = useText();
-  const reasons = useDictionary(
+  const reasons = useDictionaryEntries(
     useResource("opportunities").fields.find((one) => one.name === "lossReason")?.dictionary ?? "",
   );
   return (value: string) =>
