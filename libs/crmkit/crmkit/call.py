@@ -27,6 +27,7 @@ from crmkit.inserting import FEW, insertable, insertion, written
 from crmkit.listing import Page, Query
 from crmkit.mapping import Reader, mapper, references, to_date, to_timestamp
 from crmkit.outbox import new_fact, outbox_rows
+from crmkit.packs import packed
 from crmkit.resource import Resource, parse_name, snake
 from crmkit.scope import enter, open_to_all, predicate, scoped_by
 from crmkit.search import search_columns
@@ -63,6 +64,8 @@ class Call:
         self.permission = served.permission if served is not None else ""
         self._emitted: list[_Emitted] = []
         self._facts: list[dict[str, Any]] = []
+        # Where many records change alike and each once a flush: the action whose facts go as packs.
+        self.packs = ""
         self._before_flush: list[Callable[[], None]] = []
         self._after_flush: list[Callable[[], Awaitable[None]]] = []
         # Messages of changed rows with all their fields, made once for change facts, business facts and reply.
@@ -369,7 +372,8 @@ class Call:
         for fact in emitted:
             self.tell(fact.subject, self._event_message(fact), fact.about)
         if self._facts:
-            self.along(*outbox_rows(self._facts))
+            facts = packed(self._facts, self.packs) if self.packs else self._facts
+            self.along(*outbox_rows(facts))
             self._facts, self.told = [], True
         if self._along:
             along, self._along = self._along, []

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from datetime import datetime
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from crm.common.v1 import common_pb2
 from sqlalchemy import Text, func, inspect, select
@@ -54,19 +54,12 @@ def _before(row: Resource, place: Place) -> set[str]:
 
 def _held(value: Any, inner: str) -> set[str]:
     """The entries in a field's value, those within its nested messages where `inner` names their field."""
-    items = _several(value)
-    if inner:
-        items = [getattr(item, inner) for item in items]
+    items = cast("list[Any]", value if isinstance(value, list) else [value])
     found = set[str]()
     for item in items:
-        found.update(_several(item))
+        entry: Any = getattr(item, inner) if inner and item is not None else item
+        found.update([entry] if isinstance(entry, str) else cast("Sequence[str]", entry or ()))
     return found - {""}
-
-
-def _several(value: Any) -> list[Any]:
-    if value is None or isinstance(value, str):
-        return [value] if value else []
-    return list(cast("Sequence[Any]", value)) if hasattr(value, "__len__") else [value]
 
 
 @listens("crm.workspace.v1.DictionaryItemMerged")

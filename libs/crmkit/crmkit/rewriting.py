@@ -19,7 +19,7 @@ from crmkit.resource import Resource
 if TYPE_CHECKING:
     from crmkit.runs import Run
 
-CHUNK = 200
+CHUNK = 500
 
 
 @dataclass(frozen=True)
@@ -57,6 +57,7 @@ async def rewrite(run: Run, places: Sequence[Place], old: str, new: str) -> None
         model: Any = place.model
         while True:
             async with run.chunk() as call:
+                call.packs = "UPDATED"
                 if run.phase != phase:
                     run.next_phase(phase)
                     run.tally["after"] = str(UUID(int=0))

@@ -36,6 +36,7 @@ class Firm:
 
     def __init__(self, workspace: Service, office: Any) -> None:
         self.workspace, self.office, self.role = workspace, office, f"watched_{uuid4().hex[:8]}"
+        self.names: dict[str, str] = {}
 
     async def begin(self) -> "Firm":
         role = {"displayName": self.role, "englishName": self.role, "code": self.role, "scope": "OWN",
@@ -52,6 +53,7 @@ class Firm:
             older = update(Employee).where(Employee.id == UUID(made.name.partition("/")[2]))
             await call.db.execute(older.values(create_time=LONG_AGO))
         self.made = made
+        self.names[made.name] = made.display_name
         return made.name
 
     async def rule(self, kind: str, since: date, **fields: Any) -> Any:
@@ -174,6 +176,7 @@ async def away(workspace: Service, client: Any, kind: str, first: date, last: da
     await client.CreateCalendarEvent(calendarEvent=event)
 
 
+@pytest.mark.capability("a.usage")
 async def test_a_working_day_without_an_action_is_found_but_no_leave_no_weekend_and_no_journey_with_two_days(
     workspace: Service, firm: Firm, office: Any
 ) -> None:
@@ -211,6 +214,80 @@ async def test_a_working_day_without_an_action_is_found_but_no_leave_no_weekend_
     assert await office.notices(workspace.manager, wednesday.name)
 
 
+@pytest.mark.capability("a.usage")
+async def test_a_holiday_of_the_company_or_of_the_own_department_is_no_missed_day(
+    workspace: Service, firm: Firm, office: Any
+) -> None:
+    # A week of its own: what is a holiday once stays one for every other test.
+    monday = date(2026, 6, 8)
+    person, admin, mark = await firm.hire(), workspace.admin, uuid4().hex[:8]
+    elsewhere = await admin.CreateDepartment(department={"displayName": f"他部{mark}"})
+    holidays = (await admin.ListDictionaries(filter='key = "companyHolidays"')).dictionaries[0]
+    entries = [
+        {
+            "key": f"{name}_{mark}",
+            "label": {"zh": name},
+            "validFrom": parts(one),
+            "validTo": parts(one),
+            **more,
+        }
+        for name, one, more in (
+            ("FOUNDERS", monday + timedelta(days=1), {}),
+            ("OURS", monday + timedelta(days=2), {"departments": [workspace.person("sales1").department]}),
+            ("THEIRS", monday + timedelta(days=3), {"departments": [elsewhere.name]}),
+        )
+    ]
+    body = {"name": holidays.name, "entries": entries}
+    await admin.UpdateDictionary(dictionary=body, updateMask="entries")
+    await admin.PublishDictionary(name=holidays.name)
+    told = "dictionary.companyHolidays"
+    await workspace.eventually(lambda: mark in str(workspace.running.config.get(told)))
+    rule = await firm.rule("LOGIN", monday)
+    found = await firm.night(rule, monday + timedelta(days=4))
+    assert shown(found) == [(person, f"6-{number}", ["NO_LOGIN"]) for number in (8, 11, 12)]
+
+
+@pytest.mark.capability("a.usage")
+async def test_the_board_shows_persons_departments_and_rules_to_who_may_see_the_findings(
+    workspace: Service, firm: Firm, office: Any
+) -> None:
+    """What was let go does not count; penalties only once a second person has confirmed them."""
+    team = await workspace.admin.CreateDepartment(
+        department={"displayName": f"榜{firm.role}", "parent": workspace.person("manager").department}
+    )
+    lazy = await firm.hire(department=team.name)
+    me = await office.client_of(firm.made)
+    keen = await firm.hire(department=team.name)
+    await firm.acted(keen, [day(n) for n in range(5)])
+    await firm.acted(lazy, [day(n) for n in range(2)])
+    money = {"currencyCode": "CNY", "amount": "50"}
+    rule = await firm.rule("LOGIN", MONDAY, outcome="PENALTY", amount=money)
+    first, second, _ = await firm.night(rule, day(4))
+    for finding in (first, second):
+        await me.ExplainUsageFinding(name=finding.name, explanation="外出未带电脑")
+    await workspace.manager.ConfirmUsageFinding(name=first.name)
+    waived = await workspace.manager.WaiveUsageFinding(name=second.name, reason="确有困难，予以豁免")
+    await workspace.manager.CloseUsageFinding(name=waived.name)
+    span = {"startDay": day(0).isoformat(), "endDay": day(6).isoformat()}
+    seen = await workspace.admin.GetUsageBoard(**span)
+    (person,) = [row for row in seen.people if row.name == lazy]
+    figures = (person.findings, person.confirmed, person.waiting, person.waived, person.kept)
+    assert figures == (2, 1, 1, 1, 0) and person.display_name == firm.names[lazy]
+    assert [one.amount for one in person.penalties] == ["50.00"]
+    (department,) = [row for row in seen.departments if row.name == team.name]
+    assert (department.people, department.kept, department.findings) == (2, 1, 2)
+    (by_rule,) = [row for row in seen.rules if row.name == rule.name]
+    assert (by_rule.people, by_rule.findings, by_rule.waived) == (1, 2, 1)
+    # Other days, other people: nothing of it. Who looks at the board sees no more than findings of the own scope.
+    before = await workspace.admin.GetUsageBoard(startDay="2026-01-05", endDay="2026-01-09")
+    assert rule.name not in {row.name for row in before.rules}
+    own = await me.GetUsageBoard(**span)
+    assert {row.name for row in own.people} == {lazy}
+    others = await workspace.sales1.GetUsageBoard(**span)
+    assert lazy not in {row.name for row in others.people}
+    assert await office.refusal(me.GetUsageBoard(startDay="gestern")) == "VALIDATION"
+
+
 async def test_what_somebody_does_counts_for_the_day(workspace: Service) -> None:
     task = await workspace.sales1.CreateTask(task={"displayName": "今天用过"})
 
@@ -222,6 +299,7 @@ async def test_what_somebody_does_counts_for_the_day(workspace: Service) -> None
     assert await workspace.eventually(counted)
 
 
+@pytest.mark.capability("a.usage")
 async def test_two_weeks_of_silence_are_told_to_the_person_then_to_the_superior_then_a_penalty_is_proposed(
     workspace: Service, firm: Firm, office: Any
 ) -> None:
@@ -230,7 +308,10 @@ async def test_two_weeks_of_silence_are_told_to_the_person_then_to_the_superior_
     back = await firm.hire()
     for person in (silent, back):
         await firm.acted(person, [date(2026, 2, 10)])
-    steps = [{"afterDays": 7, "to": "SUPERIOR"}, {"afterDays": 14, "to": "SUPERIOR", "propose": True}]
+    steps = [
+        {"afterDays": 7, "to": "SUPERIOR", "channel": "MAIL"},
+        {"afterDays": 14, "to": "SUPERIOR", "propose": True},
+    ]
     money = {"currencyCode": "CNY", "amount": "200"}
     rule = await firm.rule(
         "SILENCE", date(2026, 2, 20), threshold=14, outcome="PENALTY", amount=money, steps=steps
@@ -273,6 +354,7 @@ async def test_two_weeks_of_silence_are_told_to_the_person_then_to_the_superior_
     assert (await workspace.manager.CloseUsageFinding(name=finding.name)).state == 5
 
 
+@pytest.mark.capability("a.usage")
 async def test_an_explanation_comes_within_five_working_days_and_what_is_let_go_says_why(
     workspace: Service, firm: Firm, office: Any
 ) -> None:
@@ -304,6 +386,7 @@ async def test_an_explanation_comes_within_five_working_days_and_what_is_let_go_
     assert await office.refusal(workspace.sales1.GetUsageFinding(name=first.name)) == "NOT_FOUND"
 
 
+@pytest.mark.capability("a.usage")
 async def test_every_open_lead_and_opportunity_has_one_update_by_a_person_in_the_month(
     workspace: Service, firm: Firm
 ) -> None:
@@ -342,6 +425,7 @@ async def test_every_open_lead_and_opportunity_has_one_update_by_a_person_in_the
     assert silent in str(proposed)
 
 
+@pytest.mark.capability("a.usage")
 async def test_late_records_empty_fields_and_unmarked_deals_are_found(workspace: Service, firm: Firm) -> None:
     person = await firm.hire()
     works = [("interactions/in-time", day(0), day(1)), ("interactions/late", day(0), day(4))]
@@ -376,6 +460,7 @@ async def test_late_records_empty_fields_and_unmarked_deals_are_found(workspace:
     assert [one.record for one in unmarked.evidence] == [bare]
 
 
+@pytest.mark.capability("a.usage")
 async def test_who_has_kept_a_rule_for_a_month_is_rewarded_and_its_owner_is_reminded_of_the_review(
     workspace: Service, firm: Firm, office: Any
 ) -> None:
@@ -406,6 +491,7 @@ async def test_who_has_kept_a_rule_for_a_month_is_rewarded_and_its_owner_is_remi
     assert len(shipped.usage_rules) == 3
 
 
+@pytest.mark.capability("a.usage")
 async def test_who_lacks_a_certificate_is_warned_found_and_rests_from_the_role_that_wants_it(
     workspace: Service, firm: Firm, office: Any
 ) -> None:

@@ -13,10 +13,10 @@ from crmkit.call import Call
 from crmkit.handing import OVER
 from crmkit.listing import ZONE
 from crmkit.mapping import read_date
-from crmkit.workdays import is_working_day, working_days
 from sqlalchemy import func, select
 
 from workspace import recurrence
+from workspace.holidays import worked, works
 from workspace.model.audit import AuditEntry
 from workspace.model.calendar import CalendarEvent, CalendarSlot, zones_of
 from workspace.model.employee import Employee
@@ -90,14 +90,15 @@ async def _logins(
     found: list[Judgement] = []
     for person in people:
         mine, gone, away = acted[person.name], leave[person.name], travel[person.name]
+        at_work = works(person.department, call)
         for day in _each(max(first, person.since), last):
-            if not is_working_day(day) or day in mine | gone | away:
+            if not at_work(day) or day in mine | gone | away:
                 continue
             said = Evidence(kind=Kind.NO_LOGIN, day=day.isoformat())
             found.append(Judgement(person.name, day, day, [said]))
         for week in _weeks(max(first, person.since), last):
             days = set(_each(week.first, week.last))
-            missed = sorted(day for day in (away - gone - mine) & days if is_working_day(day))
+            missed = sorted(day for day in (away - gone - mine) & days if at_work(day))
             if missed and len(mine & days) < rule.travel_threshold:
                 said = [Evidence(kind=Kind.NO_LOGIN, day=day.isoformat()) for day in missed]
                 found.append(Judgement(person.name, week.first, week.last, said))
@@ -165,9 +166,10 @@ async def _late_records(
         WorkDone.recorded > WorkDone.day,
     )  # fmt: skip
     found: dict[tuple[str, date], Judgement] = {}
+    days = {person.name: works(person.department, call) for person in people}
     for row in await call.db.scalars(rows.order_by(WorkDone.recorded, WorkDone.source)):
         assert row.recorded is not None
-        took = working_days(row.day + DAY, row.recorded)
+        took = worked(row.day + DAY, row.recorded, days[row.employee])
         if took > rule.threshold:
             one = found.setdefault(
                 (row.employee, row.recorded), Judgement(row.employee, row.recorded, row.recorded)

@@ -20,7 +20,7 @@ from workspace.model.employee import Employee
 from workspace.model.usage import UsageFinding, UsageRule
 from workspace.model.usage_facts import UsageDay
 from workspace.recurrence import wall_clock
-from workspace.telling import notify
+from workspace.telling import Manner, notify
 
 RUN = "RunUsageRule"
 CHUNK = 100
@@ -100,7 +100,8 @@ async def climb(as_of: datetime, call: Call) -> None:
                 finding.outcome, finding.amount = rule.outcome, rule.amount
             key, title = f"usage:{finding.name}:{finding.rung}", finding.display_name
             told = _recipient(step.to, finding, rule, call)
-            await notify(call, [told], "usage", key, finding.name, f"未处理：{title}", f"Still open: {title}")
+            zh, en = f"未处理：{title}", f"Still open: {title}"
+            await notify(call, [told], "usage", key, finding.name, zh, en, manner=_manner(step.channel))
 
 
 async def remind_of_reviews(as_of: datetime, call: Call) -> None:
@@ -177,6 +178,14 @@ async def _by_lag(people: Sequence[Person], last: date, call: Call) -> dict[time
 async def _back(finding: UsageFinding, call: Call) -> bool:
     later = select(UsageDay.day).where(UsageDay.employee == finding.owner, UsageDay.day >= finding.start_date)
     return await call.db.scalar(later.limit(1)) is not None
+
+
+def _manner(channel: int) -> Manner:
+    """How a step of a rule is told."""
+    if channel == pb.UsageRule.CHANNEL_UNSPECIFIED:
+        return Manner()
+    way = pb.UsageRule.Channel.Name(channel)
+    return Manner(channels=[] if way == "IN_APP" else [way])
 
 
 def _recipient(to: int, finding: UsageFinding, rule: UsageRule, call: Call) -> str:

@@ -1,5 +1,6 @@
 """Rules of use and what was found."""
 
+from collections.abc import Callable
 from datetime import date, datetime, timedelta
 from typing import Any
 
@@ -10,10 +11,10 @@ from crmkit.company import today
 from crmkit.errors import FailedPrecondition, Validation, Violation, check_reason, required
 from crmkit.resource import Resource
 from crmkit.values import Money
-from crmkit.workdays import is_working_day
 from sqlalchemy import Index
 from sqlalchemy.orm import Mapped
 
+from workspace.holidays import works
 from workspace.model.base import Base
 from workspace.model.custom_field import check_collection
 from workspace.model.known_record import described_as
@@ -22,6 +23,8 @@ from workspace.model.usage_facts import WATCHED
 from workspace.telling import Manner, notify
 
 EXPLAINED_WITHIN = 5
+# Whatever holidays there are, some day is the last one.
+LONGEST = 60
 # What a rule takes where it says no threshold.
 USUAL = {"CERTIFICATE": 30, "SILENCE": 14, "TIMELINESS": 2, "COMPLETENESS": 100, "CLOSE_MARK": 7}
 DECIDED = ("CONFIRMED", "WAIVED", "CLOSED")
@@ -133,7 +136,7 @@ class UsageFinding(Resource, Base):
     async def creating(self, call: Call) -> None:
         """Is open for an explanation."""
         self.state, self.rung = "OPEN", 0
-        self.explain_date = _working_day_after(today(call), EXPLAINED_WITHIN)
+        self.explain_date = _working_day_after(today(call), EXPLAINED_WITHIN, works(self.department, call))
 
     def explain(self, explanation: str, call: Call) -> None:
         """The person says why."""
@@ -190,8 +193,9 @@ class UsageFinding(Resource, Base):
         self.decider, self.decide_time = call.caller.employee, call.now
 
 
-def _working_day_after(day: date, count: int) -> date:
-    while count:
+def _working_day_after(day: date, count: int, works: Callable[[date], bool]) -> date:
+    last = day + timedelta(days=LONGEST)
+    while count and day < last:
         day += timedelta(days=1)
-        count -= is_working_day(day)
+        count -= works(day)
     return day
