@@ -262,7 +262,7 @@ async def test_the_group_has_one_base_and_a_department_adds_entries_of_its_own(
     )
     await keeper.PublishDictionary(name=made.name)
     field = {
-        "collection": "tasks",
+        "collection": "notes",
         "key": f"ware_{mark}",
         "displayName": "货",
         "kind": "CHOICE",
@@ -273,31 +273,31 @@ async def test_the_group_has_one_base_and_a_department_adds_entries_of_its_own(
 
     def told() -> Any:
         entries = {one["key"]: one for one in (config.get(f"dictionary.{key}") or {}).get("entries", [])}
-        known = {one["key"] for one in (config.get("customField.tasks") or {}).get("fields", [])}
+        known = {one["key"] for one in (config.get("customField.notes") or {}).get("fields", [])}
         return entries if "OWN" in entries and f"ware_{mark}" in known else None
 
     entries = await workspace.eventually(told)
     assert entries["BASE"]["value"] == "0.13" and entries["OWN"]["departments"] == [east.name]
 
-    def task(ware: str) -> dict[str, Any]:
+    def note(ware: str) -> dict[str, Any]:
         return {"displayName": f"货{mark}", "custom": {f"ware_{mark}": ware}}
 
     for client in (eastern, western):
-        await client.CreateTask(task=task("BASE"))
-    old = await eastern.CreateTask(task=task("OWN"))
+        await client.CreateNote(note=note("BASE"))
+    old = await eastern.CreateNote(note=note("OWN"))
     with pytest.raises(Refused) as refused:
-        await western.CreateTask(task=task("OWN"))
-    assert refused.value.violations == {f"task.custom.ware_{mark}": "DICTIONARY_ITEM_ELSEWHERE"}
+        await western.CreateNote(note=note("OWN"))
+    assert refused.value.violations == {f"note.custom.ware_{mark}": "DICTIONARY_ITEM_ELSEWHERE"}
     # Everywhere it is shown, found and kept on what has it, even where it could not be chosen.
     assert [one.key for one in (await western.GetDictionary(name=made.name)).entries] == ["BASE", "OWN"]
-    await admin.UpdateTask(task={"name": old.name, "displayName": f"改{mark}"}, updateMask="displayName")
+    await eastern.UpdateNote(note={"name": old.name, "displayName": f"改{mark}"}, updateMask="displayName")
     await keeper.RetireDictionaryEntry(name=made.name, key="OWN")
     await workspace.eventually(lambda: told() and told()["OWN"]["retired"])
     with pytest.raises(Refused) as refused:
-        await eastern.CreateTask(task=task("OWN"))
-    assert refused.value.violations == {f"task.custom.ware_{mark}": "DICTIONARY_ITEM_RETIRED"}
-    kept = await eastern.ListTasks(filter=f'custom.ware_{mark} = "OWN"')
-    assert [one.name for one in kept.tasks] == [old.name]
+        await eastern.CreateNote(note=note("OWN"))
+    assert refused.value.violations == {f"note.custom.ware_{mark}": "DICTIONARY_ITEM_RETIRED"}
+    kept = await eastern.ListNotes(filter=f'custom.ware_{mark} = "OWN"')
+    assert [one.name for one in kept.notes] == [old.name]
 
 
 async def test_what_the_platform_works_with_is_renamed_and_stays_a_choice(

@@ -92,7 +92,8 @@ class Firm:
             async with self.workspace.running.call("test", system("workspace")) as call:
                 await using.start_due(at(last + timedelta(days=1), 1), call)
         assert await self._runs(rule) == before + 1
-        await self.workspace.eventually(lambda: self._ended(rule))
+        # The night looks at every rule in force, those of other tests first.
+        await self.workspace.eventually(lambda: self._ended(rule), 120)
         return await self.findings(rule)
 
     async def findings(self, rule: Any) -> list[Any]:
