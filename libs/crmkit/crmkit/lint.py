@@ -37,7 +37,7 @@ SQL_COMPILED = {
     "model/search_document.py": "columns named in the module",
     "customer/timeline.py": "columns named in the module",
     "customer/grading.py": "one expression for each kind of factor, and its months as a whole number",
-    "sea/jobs.py": "rules of the sea, whose texts sea/clauses.py quotes",
+    "sea/jobs.py": "rules of the sea, whose texts sea/clauses.py binds",
     "sea/simulation.py": "rules of the sea",
     "sea/states.py": "rules of the sea",
 }

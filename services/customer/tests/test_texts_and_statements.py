@@ -9,8 +9,9 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from crmkit.testing import Refused, Service
+from crmkit.testing import Refused, Service, hostile
 from customer.model.account import Account
+from customer.sea.clauses import bound, quoted
 from sqlalchemy import event
 
 DATA = Path(os.environ.get("SHARED_DATA", Path(__file__).parents[4] / "shared" / "data"))
@@ -39,6 +40,22 @@ async def test_direction_marks_do_not_hide_in_names(customer: Service) -> None:
     assert made.display_name == plain
 
 
+@pytest.mark.capability("a.security")
+async def test_names_are_compared_folded_and_kept_as_they_were_typed(customer: Service) -> None:
+    mark = uuid4().hex[:10]
+    typed = f"ＡＢＣ①ｷｶｲ{mark}有限公司"
+    made = await customer.sales1.CreateAccount(account={"displayName": typed})
+    assert (await customer.sales1.GetAccount(name=made.name)).display_name == typed
+    for other in (f"abc1キカイ{mark.upper()}有限公司", typed):
+        checked = await customer.sales1.CheckAccountCollision(account={"displayName": other})
+        assert made.name in [hit.account for hit in checked.hits], other
+        with pytest.raises(Refused) as refused:
+            await customer.sales1.CreateAccount(account={"displayName": other})
+        assert refused.value.reason == "ACCOUNT_COLLISION", other
+        found = await customer.sales1.ListAccounts(q=other)
+        assert [account.name for account in found.accounts] == [made.name], other
+
+
 @pytest.mark.skipif(not NAUGHTY.exists(), reason="the list of naughty strings lies beside the repository")
 async def test_naughty_strings_come_back_byte_for_byte(customer: Service) -> None:
     longest = Account.described.fields["background"].max_length
@@ -65,6 +82,20 @@ async def test_what_looks_like_sql_is_only_text(customer: Service, text: str) ->
     found = await customer.sales1.ListAccounts(filter=f"{mine} AND background:{quoted}")
     assert [account.name for account in found.accounts] == [made.name]
     assert not (await customer.sales1.ListAccounts(filter=f"{mine} AND level = {quoted}")).accounts
+
+
+@pytest.mark.capability("a.security")
+async def test_what_a_rule_of_the_sea_names_is_bound_in_its_statement(customer: Service) -> None:
+    """The one place where statements are put together of what people wrote: none of it stands in their text."""
+    async with customer.running.engine.connect() as connection:
+        raw = (await connection.get_raw_connection()).driver_connection
+        assert raw is not None
+        for typed in hostile.strings():
+            statement, texts = bound(
+                f"SELECT {quoted(typed)}, $1::int, {quoted('x')}, {quoted(typed)}", after=1
+            )
+            assert texts == [list(dict.fromkeys([typed, "x"]))] and len(statement) < 100
+            assert tuple(await raw.fetchrow(statement, 7, *texts)) == (typed, 7, "x", typed)
 
 
 @contextmanager

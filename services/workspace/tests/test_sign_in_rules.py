@@ -4,6 +4,7 @@ import time
 from typing import Any
 from uuid import uuid4
 
+import pytest
 from crm.workspace.v1 import pb
 from crmkit.auth import STEP_UP_MINUTES
 from crmkit.testing import Service
@@ -73,6 +74,28 @@ async def test_a_role_can_want_a_second_factor_and_a_network(workspace: Service,
             assert await office.refusal(tasks_from(strong, address)) == "IP_NOT_ALLOWED", address
     weak = await office.client_of(person, acr="1")
     assert await office.refusal(weak.ListTasks()) == "SECOND_FACTOR_REQUIRED"
+
+
+@pytest.mark.capability("a.security")
+async def test_a_portal_is_entered_from_its_networks_alone(workspace: Service, office: Any) -> None:
+    """What the role of a portal says counts for every partner and customer who has it."""
+    code = f"portal_{uuid4().hex[:6]}"
+    await workspace.admin.CreateRole(
+        role={
+            "code": code, "displayName": "门户", "permissions": ["workspace.files.read"], "portal": True,
+            "ipRanges": ["203.0.113.0/24"],
+        }
+    )  # fmt: skip
+    await workspace.eventually(lambda: workspace.running.config.get(f"role.{code}"))
+    # A customer is no employee: the roles of the token count.
+    customer = workspace.client("customer", roles=[code])
+
+    def files_from(address: str) -> Any:
+        return customer.send("ListFiles", pb.ListFilesRequest(), {"x-forwarded-for": address})
+
+    await files_from("203.0.113.9")
+    for address in ("203.0.114.9", "10.1.2.3", "2001:db8::7"):
+        assert await office.refusal(files_from(address)) == "IP_NOT_ALLOWED", address
 
 
 async def test_groups_of_the_identity_provider_bring_and_take_roles_at_sign_in(

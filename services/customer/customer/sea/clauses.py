@@ -4,6 +4,7 @@ One text serves one account, all accounts and every account of the past: it read
 nothing else but the calendar. So a simulation cannot differ from what the sweep does.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -26,6 +27,7 @@ _EXEMPT = {
     "UNPAID_BALANCE": "s.balance > 0",
     "FROZEN": "s.state = 'FROZEN'",
 }
+_TEXT = re.compile("\x01([0-9a-f]*)\x01")
 # What holds a claim without a first follow-up.
 _IDLE_EXEMPT = ("FROZEN",)
 
@@ -42,7 +44,10 @@ class Clause:
 
 @dataclass(frozen=True)
 class Compiled:
-    """The rules in force, or one that is tried. `columns` give clause (a number), due, exemption and kept (reason)."""
+    """The rules in force, or one that is tried; whoever runs their SQL has it `bound` before.
+
+    `columns` give clause (a number), due, exemption and kept (reason).
+    """
 
     clauses: tuple[Clause, ...]
     joins: str
@@ -80,7 +85,7 @@ def compiled(
         if rule.claim is not None and rule.claim.first_follow_up_hours:
             hours = _hours("s.owned_time", rule.claim.first_follow_up_hours)
             idle.append(
-                f"WHEN s.owned_from = {_text(rule.pool)} AND s.owned_how IN ('CLAIM', 'ASSIGN')"
+                f"WHEN s.owned_from = {quoted(rule.pool)} AND s.owned_how IN ('CLAIM', 'ASSIGN')"
                 f" AND (s.follow_up IS NULL OR s.follow_up < s.owned_time) THEN {hours}"
             )
         for message in rule.clauses:
@@ -126,8 +131,8 @@ def returning(rules: Compiled) -> str:
 
 def names(rules: Compiled) -> str:
     """The clauses as a table of number and key for SQL."""
-    rows = [f"({n + 1}, {_text(clause.key)})" for n, clause in enumerate(rules.clauses)]
-    return f"(VALUES {', '.join([*rows, f'(-1, {_text(IDLE)})'])}) AS n(number, key)"
+    rows = [f"({n + 1}, {quoted(clause.key)})" for n, clause in enumerate(rules.clauses)]
+    return f"(VALUES {', '.join([*rows, f'(-1, {quoted(IDLE)})'])}) AS n(number, key)"
 
 
 def _case(operand: str, branches: list[str], otherwise: str) -> str:
@@ -148,7 +153,7 @@ def _condition(when: Any, call: Call) -> str:
     if when.roles:
         parts.append(f"s.roles && {_array(when.roles)}")
     if when.divisions:
-        some = " OR ".join(f"starts_with(division, {_text(code)})" for code in when.divisions)
+        some = " OR ".join(f"starts_with(division, {quoted(code)})" for code in when.divisions)
         parts.append(f"EXISTS (SELECT 1 FROM unnest(s.divisions) AS division WHERE {some})")
     if when.departments:
         parts.append(f"s.department = ANY ({_array(sorted(below(list(when.departments), call)))})")
@@ -175,7 +180,7 @@ def _start(clock: Any) -> str:
     """Since when the clock runs; null where it does not."""
     match clock.kind:
         case pb.PoolRule.NO_FOLLOW_UP if clock.channels:
-            each = ", ".join(f"(s.follow_ups ->> {_text(c)})::timestamptz" for c in clock.channels)
+            each = ", ".join(f"(s.follow_ups ->> {quoted(c)})::timestamptz" for c in clock.channels)
             return f"greatest(s.owned_time, {each})"
         case pb.PoolRule.NO_FOLLOW_UP:
             return "greatest(s.owned_time, s.follow_up)"
@@ -187,7 +192,7 @@ def _start(clock: Any) -> str:
         case pb.PoolRule.NO_ORDER:
             return "greatest(s.owned_time, s.order_time)"
         case pb.PoolRule.STAGE_STUCK:
-            return f"CASE WHEN s.stage = {_text(clock.stage)} THEN greatest(s.stage_time, s.owned_time) END"
+            return f"CASE WHEN s.stage = {quoted(clock.stage)} THEN greatest(s.stage_time, s.owned_time) END"
         case _:
             return "CASE WHEN s.follow_up IS NULL OR s.follow_up < s.owned_time THEN s.owned_time END"
 
@@ -217,7 +222,7 @@ def _hours(start: str, hours: int) -> str:
 
 
 def _with_grace(due: str, effective: datetime, days: int) -> str:
-    since = f"{_text(effective.isoformat())}::timestamptz"
+    since = f"{quoted(effective.isoformat())}::timestamptz"
     later = f"(({since} AT TIME ZONE s.zone)::date + {int(days) + 1})::timestamp AT TIME ZONE s.zone"
     return f"CASE WHEN {due} <= {since} THEN ({later}) ELSE {due} END"
 
@@ -243,9 +248,21 @@ def _why(clocks: Sequence[Any], dues: Sequence[str]) -> str:
     return f"CASE {' '.join(branches)} END" if branches else "NULL::text"
 
 
-def _text(value: str) -> str:
-    return "'" + value.replace("'", "''").replace("\x00", "") + "'"
+def quoted(value: str) -> str:
+    """What stands in a statement for the text until `bound` makes a parameter of it."""
+    return f"\x01{value.encode().hex()}\x01"
+
+
+def bound(statement: str, after: int) -> tuple[str, list[list[str]]]:
+    """The statement with its texts bound, all in the one parameter behind the first `after`; none without texts."""
+    texts: dict[str, int] = {}
+
+    def element(match: re.Match[str]) -> str:
+        place = texts.setdefault(bytes.fromhex(match[1]).decode(), len(texts) + 1)
+        return f"(${after + 1}::text[])[{place}]"
+
+    return _TEXT.sub(element, statement), [[*texts]] if texts else []
 
 
 def _array(values: Sequence[str]) -> str:
-    return f"ARRAY[{', '.join(_text(value) for value in values)}]::text[]"
+    return f"ARRAY[{', '.join(quoted(value) for value in values)}]::text[]"

@@ -20,7 +20,7 @@ from customer.model.pool import Pool, PoolClaim, PoolItem
 from customer.model.pool_rule import DEFAULT_WARNINGS, PoolRule
 from customer.model.sea import WorkingDay
 from customer.sea.claims import IDLE_WITHIN, suspended_until
-from customer.sea.clauses import IDLE, active_rules, compiled
+from customer.sea.clauses import IDLE, active_rules, bound, compiled
 from customer.sea.states import ZONE, reckon
 
 AT_ONCE = 300
@@ -50,12 +50,12 @@ async def return_to_the_sea(as_of: datetime, call: Call) -> None:
     if not ids:
         return
     await reckon(call, ids)
-    checked = await connection.fetch(
+    statement, texts = bound(
         f"SELECT s.account, c.clause, d.due, d.why FROM sea_states s{rules.joins} WHERE s.account = ANY ($1)"
         " AND s.to_time = 'infinity' AND s.owner <> '' AND s.state = 'ACTIVE' AND d.due <= $2 ORDER BY d.due, s.account",
-        ids,
-        call.now,
+        after=2,
     )
+    checked = await connection.fetch(statement, ids, call.now, *texts)
     for row in checked:
         account = await call.find(Account, Account.id == row["account"], lock=True)
         if account is None:
@@ -210,10 +210,12 @@ async def _check_overlap(rule: PoolRule, call: Call) -> None:
         if other.pool == rule.pool or not other.clauses or not mine.clauses:
             continue
         theirs = compiled([other], call)
-        count = await (await driver(call.db)).fetchval(
+        statement, texts = bound(
             "SELECT count(*) FROM sea_states s WHERE s.to_time = 'infinity' AND s.owner <> ''"
-            f" AND ({mine.fits}) > 0 AND ({theirs.fits}) > 0"
+            f" AND ({mine.fits}) > 0 AND ({theirs.fits}) > 0",
+            after=0,
         )
+        count = await (await driver(call.db)).fetchval(statement, *texts)
         if count:
             pool = await call.named(Pool, other.pool)
             raise FailedPrecondition(

@@ -18,7 +18,7 @@ from crmkit.runs import Kind, Run, start
 from sqlalchemy import select
 
 from customer.model.pool_rule import PoolRule
-from customer.sea.clauses import Compiled, compiled, names, returning
+from customer.sea.clauses import Compiled, bound, compiled, names, returning
 from customer.sea.states import ZONE
 
 CHUNK = 20_000
@@ -74,9 +74,9 @@ async def _replay(run: Run, call: Call) -> None:
     since = now - timedelta(days=run.spec["days"])
     same_pool = select(PoolRule.id).where(PoolRule.pool == rule.pool)
     versions = [f"poolRules/{key}" for key in await call.db.scalars(same_pool)]
-    statement = _statement(rule, now, since, call)
     values = (low, upper, since, now, rule.name, versions, rule.pool)
-    counted = await connection.fetchrow(statement, *values)
+    statement, texts = bound(_statement(rule, now, since, call), after=len(values))
+    counted = await connection.fetchrow(statement, *values, *texts)
     run.count(accounts=counted["accounts"], returns=counted["returns"], tonight=counted["tonight"])
     run.count(here=counted["here"], active=counted["active"])
     run.tally["digest"] = sha256((run.tally["digest"] + (counted["digest"] or "")).encode()).hexdigest()

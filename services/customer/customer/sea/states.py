@@ -12,7 +12,7 @@ from crmkit.resource import parse_name
 from sqlalchemy.orm.attributes import set_committed_value
 
 from customer.model.account import Account
-from customer.sea.clauses import active_rules, compiled, names
+from customer.sea.clauses import active_rules, bound, compiled, names
 
 ZONE = "Asia/Shanghai"
 # Columns that are the account's own; the rest is carried from row to row unless a fact changes it.
@@ -125,7 +125,7 @@ async def follow_up(account: Account, time: datetime, channel: str, call: Call) 
 async def reckon(call: Call, accounts: Sequence[UUID]) -> None:
     """Writes for the accounts when each is due, by which clause, and what holds it. No one's etag is touched."""
     rules = compiled(await active_rules(call), call)
-    rows = await (await driver(call.db)).fetch(
+    statement, texts = bound(
         f"WITH fresh AS (SELECT s.account, d.due, n.key, {rules.shown} AS held FROM sea_states s{rules.joins}"
         f" LEFT JOIN {names(rules)} ON n.number = c.clause"
         " WHERE s.account = ANY ($1) AND s.to_time = 'infinity' AND s.owner <> '' AND s.state IN ('ACTIVE', 'FROZEN'))"
@@ -136,8 +136,9 @@ async def reckon(call: Call, accounts: Sequence[UUID]) -> None:
         " WHERE a.id = f.id AND (a.sea_due_time IS DISTINCT FROM f.due OR a.sea_exemption <> coalesce(f.held, '')"
         " OR a.sea_clause <> CASE WHEN f.due IS NULL AND f.held IS NULL THEN '' ELSE coalesce(f.key, '') END)"
         " RETURNING a.id, a.sea_due_time, a.sea_clause, a.sea_exemption",
-        list(accounts),
+        after=1,
     )
+    rows = await (await driver(call.db)).fetch(statement, list(accounts), *texts)
     present = {row.id: row for row in call.db.sync_session.identity_map.values() if isinstance(row, Account)}
     for row in rows:
         if (account := present.get(row["id"])) is not None:
