@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 from crm.customer.v1 import pb
+from crmkit.driver import driver
 from crmkit.testing import Client, Refused, Service
 from customer.sea import jobs
 from customer.sea.follow_up import dice
@@ -222,7 +223,7 @@ async def test_contracts_tickets_deals_and_money_hold_an_account_and_the_page_sa
     # SEA-2: 2026-06-30 and 90 days; grace moves what was overdue when the rule came.
     async with customer.running.system_call("test", None) as call:
         from customer.model.pool_rule import PoolRule
-        from customer.sea.clauses import compiled
+        from customer.sea.clauses import bound, compiled
         from sqlalchemy import select
 
         rules = [
@@ -231,10 +232,11 @@ async def test_contracts_tickets_deals_and_money_hold_an_account_and_the_page_sa
             if any(tag in c.when.tags for c in r.clauses)
         ]
         bare = compiled(rules, call, grace=False)
-        due = await call.db.scalar(
-            text(f"SELECT d.due FROM sea_states s{bare.joins.replace(':', chr(92) + ':')} WHERE s.account = CAST(:id AS uuid) AND s.to_time = 'infinity'"),
-            {"id": made.name.rpartition("/")[2]},
-        )  # fmt: skip
+        statement, texts = bound(
+            f"SELECT d.due FROM sea_states s{bare.joins} WHERE s.account = $1::uuid AND s.to_time = 'infinity'",
+            after=1,
+        )
+        due = await (await driver(call.db)).fetchval(statement, made.name.rpartition("/")[2], *texts)
     assert due == datetime(2026, 9, 28, 16, tzinfo=UTC)
     held = await customer.admin.ProtectAccount(
         name=made.name,
