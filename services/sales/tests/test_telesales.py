@@ -47,8 +47,10 @@ def calls(sales: Service) -> Made:
 
 @pytest.fixture
 async def any_day(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every day is a working day: whether this one is, is not what the test is about."""
+    """Every day is a working day, from midnight on: whether this moment is, is not what the test is about."""
     monkeypatch.setattr("sales.model.calling_hours.is_working_day", lambda day: True)
+    # A list that begins at no hour begins at nine; here it begins at midnight, at whatever hour the test runs.
+    monkeypatch.setattr("sales.model.call_list.OPENS", 0)
 
 
 async def entries(sales: Service, book: str) -> list[Any]:
