@@ -37,6 +37,7 @@ export const MENU: Group[] = [
     pages: [
       { key: "leadPools", path: "/lead-pools", icon: "sea", needs: "leadPoolItems" },
       { key: "callDesk", path: "/call-desk", icon: "calls", needs: "callEntries" },
+      { key: "till", path: "/till", icon: "orders", needs: "quotes" },
       { key: "funnel", path: "/funnel", icon: "funnel", needs: "opportunities" },
       { key: "visitDay", path: "/visit-day", icon: "visits", needs: "visits" },
       { key: "forecast", path: "/forecast", icon: "forecast", needs: "forecasts" },

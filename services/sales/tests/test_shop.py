@@ -70,6 +70,7 @@ def customer_of(sales: Service) -> str:
     return sales.person("customer").account or ""
 
 
+@pytest.mark.capability("s.selfsell")
 async def test_the_shop_price_is_the_desk_price_and_nothing_internal_leaves(
     sales: Service, visitor: Client, buyer: Client, goods: Made, policy: Made, bundle: Made, account: Made
 ) -> None:
@@ -142,6 +143,7 @@ async def test_the_shop_price_is_the_desk_price_and_nothing_internal_leaves(
     assert anonymous.gross_total == stranger.gross_total
 
 
+@pytest.mark.capability("s.selfsell")
 async def test_a_basket_survives_signing_in_and_another_device_and_joins_by_product_and_configuration(
     sales: Service, visitor: Client, buyer: Client, goods: Made, bundle: Made
 ) -> None:
@@ -193,6 +195,7 @@ async def test_a_basket_survives_signing_in_and_another_device_and_joins_by_prod
     assert (await phone.OpenBasket()).lines
 
 
+@pytest.mark.capability("s.selfsell")
 async def test_buying_twice_is_one_order_and_a_price_of_the_page_counts_for_nothing(
     sales: Service, visitor: Client, buyer: Client, goods: Made, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -247,6 +250,7 @@ async def test_buying_twice_is_one_order_and_a_price_of_the_page_counts_for_noth
     assert (await buyer.BuyBasket(digest=second.digest)).quote != bought.quote
 
 
+@pytest.mark.capability("s.selfsell")
 async def test_what_the_desk_would_have_to_decide_the_shop_does_not_sell_and_does_not_say_why(
     sales: Service, buyer: Client, goods: Made, policy: Made
 ) -> None:
@@ -260,6 +264,7 @@ async def test_what_the_desk_would_have_to_decide_the_shop_does_not_sell_and_doe
     assert (await buyer.OpenBasket()).digest == basket.digest
 
 
+@pytest.mark.capability("s.selfsell")
 async def test_thirty_lines_are_scanned_at_the_till_and_the_warehouse_gives_whole_cases(
     sales: Service, buyer: Client, goods: Made, account: Made
 ) -> None:
@@ -326,6 +331,7 @@ async def test_thirty_lines_are_scanned_at_the_till_and_the_warehouse_gives_whol
     assert refused.value.reason == "NOT_FOUND"
 
 
+@pytest.mark.capability("s.selfsell")
 async def test_a_known_buyer_is_told_what_he_may_want_and_nobody_else(
     sales: Service, visitor: Client, buyer: Client, goods: Made
 ) -> None:
