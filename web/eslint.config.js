@@ -12,7 +12,8 @@ const noBarrels = {
       selector:
         "JSXAttribute[name.name='dangerouslySetInnerHTML'], MemberExpression[property.name=/^(inner|outer)HTML$/]," +
         " CallExpression[callee.property.name=/^(insertAdjacentHTML|writeln?|createContextualFragment)$/]",
-      message: "Text is text: what somebody wrote is never markup here. Formatted mail stands in the kit's sheet alone.",
+      message:
+        "Text is text: what somebody wrote is never markup here. Formatted mail stands in the kit's sheet alone.",
     },
   ],
 };

@@ -55,6 +55,7 @@ export const MENU: Group[] = [
     pages: [
       { key: "myDay", path: "/my-day", icon: "plans", needs: "tasks" },
       { key: "mail", path: "/mail", icon: "mail", needs: "mailMessages" },
+      { key: "usage", path: "/usage", icon: "audit", needs: "usageFindings" },
       { key: "punch", path: "/punch", icon: "home", needs: "attendance" },
       { key: "calendar", path: "/calendar", icon: "calendar", needs: "calendarEvents" },
       { key: "approvals", path: "/approvals", icon: "approvals", needs: "approvals" },

@@ -22,6 +22,7 @@ export const router = createBrowserRouter(
         page("forecast", async () => (await import("@/features/forecast/forecast")).ForecastPage),
         page("performance", async () => (await import("@/features/appraisal/appraisal")).PerformancePage),
         page("win-rates", async () => (await import("@/features/win-rates/win-rates")).WinRatesPage),
+        page("usage", async () => (await import("@/features/usage/usage")).UsagePage),
         page("visit-day", async () => (await import("@/features/visit/visit-day")).VisitDayPage),
         page("sea", async () => (await import("@/features/sea/sea")).SeaPage),
         page("lead-pools", async () => (await import("@/features/sea/sea")).LeadPoolsPage),

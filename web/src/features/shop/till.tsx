@@ -1,5 +1,5 @@
 import { useQuery, useQueryClient } from "@tanstack/react-query";
-import { useRef, useState, type FormEvent } from "react";
+import { useEffect, useRef, useState, type FormEvent } from "react";
 import type { Schema } from "@/api/schema";
 import { useText } from "@/i18n";
 import { Page } from "@/kit/page";
@@ -33,6 +33,7 @@ export function TillPage() {
     enabled: account !== "",
   });
 
+  useEffect(() => codeBox.current?.focus(), []);
   const put = (more: object) => {
     setWaiting((count) => count + 1);
     setSold(undefined);
@@ -100,7 +101,6 @@ export function TillPage() {
                 id="till-code"
                 ref={codeBox}
                 className="input"
-                autoFocus
                 autoComplete="off"
                 value={code}
                 onChange={(event) => setCode(event.target.value)}
