@@ -33,6 +33,7 @@ SQL_TEXTS = {
 SQL_COMPILED = {
     "crmkit/migrate.py": "names of roles, quoted by the dialect",
     "crmkit/listing.py": "keys of custom fields: letters, digits and underscores alone, so that an index is found",
+    "model/file_place.py": "kinds of scope and the table, named in the module, so that an index is found",
     "model/figures.py": "table and columns of the model, by crmkit.inserting",
     "model/search_document.py": "columns named in the module",
     "customer/timeline.py": "columns named in the module",
