@@ -41,6 +41,19 @@ describe("what each role sees first", () => {
   });
 });
 
+describe("rules of use", () => {
+  it("are looked at by department, person and rule, over the days that are asked for", async () => {
+    await visit(page, "/usage");
+    await page.getByText("没有检查结果").waitFor();
+    await check(page, "usage");
+    await page.getByText("人员", { exact: true }).click();
+    await page.getByLabel("开始日期").fill("2026-01-05");
+    await page.getByLabel("结束日期").fill("2026-01-01");
+    await page.getByText("没有检查结果").waitFor();
+    await check(page, "usage-people");
+  });
+});
+
 describe("a calendar", () => {
   it("warns of a clash while one types, and shows the event in its week", async () => {
     const day = "2027-03-08";

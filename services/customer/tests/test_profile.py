@@ -42,7 +42,8 @@ async def test_every_naughty_string_comes_back_as_it_went_in(customer: Service) 
         for account, value in zip(again.accounts, part, strict=True):
             for field, longest in fields.items():
                 if len(value) <= longest:
-                    assert getattr(account, field) == value, (field, value)
+                    kept = clean_name(value) if field.endswith("name") else value
+                    assert getattr(account, field) == kept, (field, value)
             assert account.display_name == clean_name(value[:150] + "怪")
             assert not any(
                 "\u202a" <= c <= "\u202e" or "\u2066" <= c <= "\u2069" for c in account.display_name
