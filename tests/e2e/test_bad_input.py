@@ -6,6 +6,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from crmkit.testing import local_date
 
 from tests.e2e.people import Person, Refusal
 
@@ -109,7 +110,7 @@ def test_a_key_means_one_body(person: SignIn) -> None:
 
 
 def test_money_needs_a_key(person: SignIn, account: dict[str, Any]) -> None:
-    today = datetime.now(UTC).date()
+    today = local_date()
     body = {"account": account["name"], "method": "CASH", "amount": {"currencyCode": "CNY", "amount": "1.00"},
             "date": {"year": today.year, "month": today.month, "day": today.day}}  # fmt: skip
     finance = person("finance")

@@ -4,10 +4,11 @@ Between services by facts alone; each step as the person whose work it is.
 """
 
 from collections.abc import Callable
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, timedelta
 from typing import Any
 from uuid import uuid4
 
+from crmkit.testing import local_date
 from local_platform.people import load
 
 from tests.e2e.people import Person, eventually
@@ -27,7 +28,7 @@ def yuan(amount: str) -> dict[str, str]:
 
 def test_from_the_web_form_to_the_paid_invoice(person: SignIn) -> None:
     admin, sales, manager, finance = person("admin"), person("sales1"), person("manager"), person("finance")
-    today = datetime.now(UTC).date()
+    today = local_date()
 
     campaign = running_campaign(person("marketer"), today)
     company = f"启明{uuid4().hex[:6]}智能装备股份有限公司"

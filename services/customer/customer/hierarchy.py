@@ -10,6 +10,7 @@ from uuid import UUID
 from crm.customer.v1 import pb
 from crmkit.amounts import plain
 from crmkit.call import Call
+from crmkit.company import today
 from crmkit.scope import predicate
 from crmkit.values import Money
 from sqlalchemy import Row, Text, Uuid, any_, literal, select, text
@@ -122,7 +123,7 @@ async def _figures(names: Iterable[str], call: Call) -> dict[str, _Sums]:
         Figure.collection.in_(_COUNTED),
         Figure.state.not_in(["DELETED", "DRAFT", "CANCELLED", "REVERSED"]),
     )
-    since = call.now.date() - YEAR
+    since = today(call) - YEAR
     for account, collection, state, amount, currency, day in await call.db.execute(statement):
         sums = found[account]
         if collection == "tickets":

@@ -15,7 +15,7 @@ from crm.customer.v1 import events_pb2 as events
 from crm.customer.v1 import pb
 from crmkit import merging
 from crmkit.call import Call
-from crmkit.company import employed
+from crmkit.company import employed, today
 from crmkit.describe import COMMON
 from crmkit.driver import driver
 from crmkit.errors import FailedPrecondition, NotFound, PermissionDenied
@@ -405,7 +405,7 @@ async def _share_out(merge: Merge, survivor: Account, losers: Sequence[Account],
         if pool is None:
             raise FailedPrecondition("POOL_NOT_ALLOWED")
         await ownership.put_into_pool(survivor, pool, change, call)
-    until = call.now.date() + timedelta(days=SHARED_DAYS)
+    until = today(call) + timedelta(days=SHARED_DAYS)
     for other in sorted(others):
         if other != survivor.owner and other not in survivor.collaborators:
             await ownership.share(survivor, other, "WORK", until, merge.name, call)

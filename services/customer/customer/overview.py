@@ -9,6 +9,7 @@ from crm.customer.v1 import pb
 from crmkit.auth import visible
 from crmkit.call import Call
 from crmkit.catalog import resources
+from crmkit.company import today
 from crmkit.mapping import to_timestamp
 from crmkit.scope import predicate
 from crmkit.values import Money
@@ -47,7 +48,7 @@ async def overview(account: Account, call: Call) -> pb.AccountOverview:
         condition = f" AND state = {state}" if state else ""
         figure.filter = f'account = "{account.name}"{condition}'
     collected = [row for row in rows if row.collection in _MONEY and row.state != "REVERSED"]
-    since = call.now.date() - YEAR
+    since = today(call) - YEAR
     answer.collected.extend(_sums(collected))
     answer.collected_year.extend(
         _sums([row for row in collected if row.day is not None and row.day >= since])

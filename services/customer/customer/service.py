@@ -5,6 +5,7 @@ from typing import Any
 
 from crm.customer.v1 import pb
 from crmkit.call import Call
+from crmkit.company import today
 from crmkit.errors import FailedPrecondition, InvalidArgument, NotFound
 from crmkit.mapping import mapper, read_date
 from crmkit.resource import parse_name
@@ -245,7 +246,7 @@ class CustomerService:
 
     async def GetAccountHierarchy(self, request: Any, call: Call) -> pb.AccountHierarchy:
         account = await call.load(Account, request.name, lock=False)
-        return await hierarchy(account, read_date(request.date) or call.now.date(), call)
+        return await hierarchy(account, read_date(request.date) or today(call), call)
 
     async def GetAccountOrgChart(self, request: Any, call: Call) -> pb.AccountOrgChart:
         return await org_chart(await call.load(Account, request.name, lock=False), call)
@@ -290,7 +291,7 @@ class CustomerService:
     async def LeaveContact(self, request: pb.LeaveContactRequest, call: Call) -> Contact:
         contact = await call.load(Contact, request)
         await call.check_references(request, "", ["account", "to_account"])
-        contact.leave(request.account, read_date(request.date) or call.now.date(), request.to_account, call)
+        contact.leave(request.account, read_date(request.date) or today(call), request.to_account, call)
         return contact
 
     async def ExportContactVcard(self, request: pb.ExportContactVcardRequest, call: Call) -> dict[str, Any]:
@@ -301,7 +302,7 @@ class CustomerService:
 
     async def EndAccountRelation(self, request: pb.EndAccountRelationRequest, call: Call) -> AccountRelation:
         relation = await call.load(AccountRelation, request)
-        relation.end(read_date(request.date) or call.now.date(), call)
+        relation.end(read_date(request.date) or today(call), call)
         return relation
 
     async def ForwardInteraction(self, request: pb.ForwardInteractionRequest, call: Call) -> Interaction:

@@ -15,7 +15,7 @@ from crm.customer.v1 import pb
 from crm.options.v1 import options_pb2
 from crmkit import handing, runs
 from crmkit.call import Call
-from crmkit.company import employed
+from crmkit.company import employed, today
 from crmkit.errors import FailedPrecondition, PermissionDenied, Problem
 from crmkit.events import Fact, listens
 from crmkit.map import APPS
@@ -399,7 +399,7 @@ async def watch_transfers(as_of: datetime, call: Call) -> None:
             case _:
                 boss = _above(transfer.owner, transfer, call)
                 _notice(
-                    transfer, sorted({transfer.owner, boss} - {""}), f"late:{call.now.date()}", call,
+                    transfer, sorted({transfer.owner, boss} - {""}), f"late:{today(call)}", call,
                     f"{transfer.display_name} 的工作仍未交接", f"The work of {transfer.display_name} is not handed over yet",
                 )  # fmt: skip
 

@@ -10,7 +10,7 @@ import pytest
 from crm.customer.v1 import pb
 from crmkit.auth import system
 from crmkit.tables import HeldAction
-from crmkit.testing import Refused, Service
+from crmkit.testing import Refused, Service, local_date
 from customer.care import care_of_the_day
 from customer.days import day_in_year, days_between
 from sqlalchemy import select
@@ -194,7 +194,7 @@ async def test_a_return_visit_runs_after_approval_and_asks_again_when_it_changes
         for _ in range(2):
             await night(customer)
         (one,) = await occurrences(customer, plan.name)
-        assert (datetime.now(UTC).date() + timedelta(days=30) - _date(one.due_date)).days in (0, -1, 1)
+        assert (local_date() + timedelta(days=30) - _date(one.due_date)).days in (0, -1, 1)
 
         change = {"name": plan.name, "everyDays": 45}
         changed = await customer.manager.UpdateCarePlan(carePlan=change, updateMask="everyDays")

@@ -13,7 +13,7 @@ import pytest
 from crm.customer.v1 import pb
 from crmkit.driver import driver
 from crmkit.errors import AlreadyExists, FailedPrecondition, PermissionDenied
-from crmkit.testing import Refused, Service
+from crmkit.testing import Refused, Service, local_date
 from crmkit.text import fold
 from customer import collision, disputes, normalising, scanning
 from customer.collision import HOLDERS
@@ -633,7 +633,7 @@ async def test_a_hundred_thousand_keys_are_asked_by_their_index(customer: Servic
             ["NAME_FULL", "NAME_CORE", "BRAND", "PINYIN", "PHONE"],
             [f"{core}{n}" for n in range(5)],
         )
-        for statement, further in ((collision._HELD, [uuid4()]), (HOLDERS, [datetime.now(UTC).date()])):
+        for statement, further in ((collision._HELD, [uuid4()]), (HOLDERS, [local_date()])):
             lines = [
                 row[0] for row in await connection.fetch(f"EXPLAIN {statement}", kinds, values, *further)
             ]

@@ -9,7 +9,7 @@ import pytest
 from crm.customer.v1 import pb
 from crmkit.auth import system
 from crmkit.scope import enter
-from crmkit.testing import Refused, Service
+from crmkit.testing import Refused, Service, local_date
 from customer.credit import end_credit_of_yesterday
 
 Told = Callable[..., Awaitable[str]]
@@ -98,7 +98,7 @@ async def test_a_raise_needs_proof_and_ends_with_its_last_day(customer: Service)
     resource = {"name": file, "displayName": "保函.pdf", "owner": person.employee, "department": person.department, "etag": "1"}  # fmt: skip
     payload = {"name": file, "action": "CREATED", "actor": person.employee, "resource": resource}
     await customer.tell("crm.workspace.v1.ResourceChanged", payload, file)
-    until = datetime.now(UTC).date() + timedelta(days=5)
+    until = local_date() + timedelta(days=5)
 
     def more(**fields: Any) -> Any:
         wish = {"amount": yuan("300.00"), "untilDate": day(until), "evidence": [file], **fields}

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from itertools import pairwise
 from typing import Any
 from uuid import uuid4
@@ -11,7 +11,7 @@ import pytest
 from crm.customer.v1 import pb
 from crmkit.auth import system
 from crmkit.scope import enter
-from crmkit.testing import Client, Refused, Service
+from crmkit.testing import Client, Refused, Service, local_date
 from sqlalchemy import text
 
 Told = Callable[..., Awaitable[str]]
@@ -165,7 +165,7 @@ async def test_money_that_was_paid_back_counts_no_more(
     customer: Service, told: Told, refunded: Callable[..., Awaitable[None]]
 ) -> None:
     name = await account(customer.sales1, f"退款{uuid4().hex[:8]}有限公司")
-    day = datetime.now(UTC).date() - timedelta(days=30)
+    day = local_date() - timedelta(days=30)
     paid = {"year": day.year, "month": day.month, "day": day.day}
     await told("allocations", name, amount=yuan("1000.00"), date=paid)
     await refunded(name, "250.00", day)

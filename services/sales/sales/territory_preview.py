@@ -11,6 +11,7 @@ from typing import Any
 
 from crm.sales.v1 import pb
 from crmkit.call import Call
+from crmkit.company import today
 from crmkit.positions import metres
 from crmkit.values import Money
 from google.protobuf import json_format
@@ -164,7 +165,7 @@ async def _targets(people: Sequence[str], call: Call) -> dict[str, Money]:
     """The base of the running target in money with the longest period, of each who has one."""
     running = select(Target).where(
         Target.state == "RUNNING", Target.subject.in_(people), Target.currency != "",
-        Target.from_date <= call.now.date(), Target.to_date >= call.now.date(),
+        Target.from_date <= today(call), Target.to_date >= today(call),
     )  # fmt: skip
     found: dict[str, Target] = {}
     for target in await call.db.scalars(running.order_by(Target.metric, Target.id)):

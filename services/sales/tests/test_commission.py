@@ -10,11 +10,11 @@ from uuid import uuid4
 import pytest
 from crm.sales.v1 import pb
 from crmkit.auth import system
-from crmkit.testing import Refused, Service
+from crmkit.testing import Refused, Service, local_date
 from sales.jobs import replay_commissions, write_statements
 
 Made = Callable[..., Awaitable[Any]]
-TODAY = datetime.now(UTC).date()
+TODAY = local_date()
 TIERS = [{"percent": "3"}, {"fromAmount": "100000", "percent": "5"}, {"fromAmount": "300000", "percent": "8"}]
 
 

@@ -10,14 +10,14 @@ from uuid import uuid4
 import pytest
 from crm.sales.v1 import pb
 from crmkit.auth import system
-from crmkit.testing import Refused, Service
+from crmkit.testing import Refused, Service, local_date
 from sales.jobs import replay_commissions, write_statements
 from sales.model.commission_statement import CommissionStatement
 from sqlalchemy import update
 
 Made = Callable[..., Awaitable[Any]]
 Entry = pb.CommissionEntry
-TODAY = datetime.now(UTC).date()
+TODAY = local_date()
 
 
 def cny(amount: str) -> dict[str, str]:

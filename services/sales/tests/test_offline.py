@@ -12,7 +12,7 @@ from crm.sales.v1 import pb
 from crmkit.auth import system
 from crmkit.mapping import read_date
 from crmkit.tables import HeldAction
-from crmkit.testing import Refused, Service
+from crmkit.testing import Refused, Service, local_date
 from sales.engine import Given, Line, Party, Policy, Price, run
 from sales.jobs import print_quotes
 from sales.model.quote import Quote
@@ -173,7 +173,7 @@ async def test_what_a_device_sends_later_is_held_like_what_is_typed_and_asks_onc
 async def test_the_rate_of_a_tax_code_is_that_of_billing_on_the_day_and_stays_with_the_version(
     sales: Service, product: Made, account: Made
 ) -> None:
-    code, today = f"T{uuid4().hex[:6]}", datetime.now(UTC).date()
+    code, today = f"T{uuid4().hex[:6]}", local_date()
 
     async def told(rate: str, start: date, end: date | None = None) -> None:
         fact = {

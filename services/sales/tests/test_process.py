@@ -16,7 +16,7 @@ from crm.sales.v1 import pb
 from crmkit.auth import system
 from crmkit.schedule import Job
 from crmkit.tables import HeldAction
-from crmkit.testing import Refused, Service
+from crmkit.testing import Refused, Service, local_date
 from sales import jobs
 from sales.app import app
 from sales.forecast import wilson
@@ -389,7 +389,7 @@ async def test_competitors_are_known_counted_and_attacked_in_time(
     )
     fresh = await sales.sales1.ListBattleCards(digest=cards.digest)
     assert "讲交期" in {one.battle_card for one in fresh.cards}
-    today = datetime.now(UTC).date()
+    today = local_date()
     far = {
         "account": await account(),
         "competitor": rival.name,
@@ -418,7 +418,7 @@ async def test_every_open_deal_is_in_one_bucket_and_weighted_amounts_are_rounded
     sales: Service, pipeline: Made, account: Made
 ) -> None:
     flow, customer = await pipeline(), await account()
-    today, sales2 = datetime.now(UTC).date(), sales.client("sales2")
+    today, sales2 = local_date(), sales.client("sales2")
     customer2 = await account("sales2")
     assert customer != customer2
 
@@ -478,7 +478,7 @@ async def test_every_open_deal_is_in_one_bucket_and_weighted_amounts_are_rounded
 async def test_sums_of_several_currencies_are_converted_by_the_rates_of_the_day(
     sales: Service, pipeline: Made, account: Made
 ) -> None:
-    flow, customer, today = await pipeline(), await account("sales2"), datetime.now(UTC).date()
+    flow, customer, today = await pipeline(), await account("sales2"), local_date()
     sales2 = sales.client("sales2")
 
     async def deal(currency: str, amount: str) -> Any:
@@ -524,7 +524,7 @@ async def test_a_snapshot_is_adjusted_frozen_and_measured_by_what_came(
     flow, customer = await pipeline(), await account()
     body = {
         "displayName": "快照", "account": customer, "pipeline": flow.name, "stage": "C", "amount": cny("500.00"), "need": "x",
-        "checked": ["A/确认预算", "A/确认决策人"], "expectedCloseDate": day(datetime.now(UTC).date() + timedelta(days=1)),
+        "checked": ["A/确认预算", "A/确认决策人"], "expectedCloseDate": day(local_date() + timedelta(days=1)),
     }  # fmt: skip
     made = await sales.sales1.CreateOpportunity(opportunity=body)
     now = datetime.now(UTC)

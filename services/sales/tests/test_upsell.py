@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from crm.sales.v1 import pb
 from crmkit.auth import system
-from crmkit.testing import Refused, Service
+from crmkit.testing import Refused, Service, local_date
 from sales.model.product import Product
 from sales.upsell import Affinity, Bought, World, grounds, propose_upsell
 from sqlalchemy import text
@@ -129,7 +129,7 @@ async def test_every_night_customers_are_proposed_what_they_may_buy_next(
     for n in range(50):
         await order(f"accounts/{uuid7()}", 30, *([sensor.name, bracket.name] if n < 20 else [other.name]))
     await order(sister, 5, bracket.name)
-    end = datetime.now(UTC).date() + timedelta(days=40)
+    end = local_date() + timedelta(days=40)
     contract = {
         "name": f"contracts/{uuid7()}", "displayName": "年度维保", "account": me, "state": "ACTIVE", "number": "HT-9",
         "effectiveTo": {"year": end.year, "month": end.month, "day": end.day}, "net": {"currencyCode": "CNY", "amount": "9000.00"},
@@ -174,7 +174,7 @@ async def test_every_night_customers_are_proposed_what_they_may_buy_next(
     gone = await sales.sales1.DismissUpsellProposal(name=found["GROUP"].name, reason="用别家的支架")
     assert (gone.state, gone.dismiss_reason) == (State.DISMISSED, "用别家的支架")
     until = date(gone.silent_until_date.year, gone.silent_until_date.month, gone.silent_until_date.day)
-    assert until - datetime.now(UTC).date() in (timedelta(days=days) for days in (89, 90, 91))
+    assert until - local_date() in (timedelta(days=days) for days in (89, 90, 91))
     # The other proposal of the pair is open still; where that ends it does not come back either.
     await sales.sales1.DismissUpsellProposal(name=found["CROSS_SELL"].name, reason="同上")
 

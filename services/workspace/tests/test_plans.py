@@ -6,7 +6,7 @@ from uuid import uuid4
 
 import pytest
 from crm.workspace.v1 import pb
-from crmkit.testing import Service
+from crmkit.testing import Service, local_date
 
 
 def day(value: date) -> dict[str, int]:
@@ -52,7 +52,7 @@ async def test_a_plan_is_filled_by_facts_agreed_to_and_its_rest_carried_over(
         {"text": "写方案"},
     ]
     plan = await client.CreateWorkPlan(
-        workPlan={"period": "WEEK", "startDate": day(now.date()), "items": items}
+        workPlan={"period": "WEEK", "startDate": day(local_date()), "items": items}
     )
     assert plan.approver == workspace.person("manager").employee
     again = {"period": "WEEK", "startDate": plan_day(plan)}
@@ -152,7 +152,12 @@ async def test_a_summary_has_its_figures_and_the_superior_marks_it(workspace: Se
     person, client = await hired(workspace, office)
     now = datetime.now(UTC)
     await visited(workspace, person, f"accounts/{uuid4()}", now)
-    body = {"period": "MONTH", "startDate": day(now.date()), "accomplished": "签了一单", "problems": "缺样品"}
+    body = {
+        "period": "MONTH",
+        "startDate": day(local_date()),
+        "accomplished": "签了一单",
+        "problems": "缺样品",
+    }
     summary = await client.CreateWorkSummary(workSummary=body)
     assert await office.refusal(client.CreateWorkSummary(workSummary=body)) == "SUMMARY_PERIOD_TAKEN"
 

@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 from crm.workspace.v1 import pb
-from crmkit.testing import Refused, Service
+from crmkit.testing import Refused, Service, local_date
 
 
 def day(text: str) -> dict[str, int]:
@@ -211,7 +211,7 @@ async def test_a_note_is_shared_taken_back_and_made_a_task(workspace: Service, o
 async def test_tasks_dates_and_files_of_a_lead_go_along_when_it_is_converted(workspace: Service) -> None:
     sales1, lead, account = workspace.sales1, f"leads/{uuid4()}", f"accounts/{uuid4()}"
     task = await sales1.CreateTask(task={"displayName": "寄样品", "links": [lead]})
-    day = datetime.now(UTC).date() + timedelta(days=40)
+    day = local_date() + timedelta(days=40)
     event = await sales1.CreateCalendarEvent(
         calendarEvent={
             "displayName": "演示", "links": [lead],

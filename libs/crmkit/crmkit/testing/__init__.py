@@ -18,6 +18,7 @@ import threading
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import date, datetime
 from functools import cached_property, lru_cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -36,7 +37,7 @@ from local_platform.secret import Secrets
 from local_platform.servers import ensure_database, nats, postgres
 
 from crmkit.app import App, Running, migrated
-from crmkit.auth import Scope
+from crmkit.auth import ZONE, Scope
 from crmkit.bus import Bus
 from crmkit.config import Config
 from crmkit.settings import Settings
@@ -386,6 +387,11 @@ def _testers(company: Company) -> dict[str, Person]:
         "stranger": person("stranger", "03", "XS2", "everything_own"),
         "nobody": person("nobody", "04", "XS2"),
     }
+
+
+def local_date() -> date:
+    """Today where the company is, which is a day ahead of Greenwich for a third of each day."""
+    return datetime.now(ZONE).date()
 
 
 def free_port() -> int:
