@@ -76,7 +76,7 @@ describe("the public sea", () => {
     await page.getByText("已按过去 30 天模拟").waitFor({ timeout: 60_000 });
     await check(page, "pool-rule-simulated");
     await press(page, "启用", "生效中", async () => undefined);
-    await openTab(page, "版本");
+    await openTab(page, "版本对比");
     await page.getByRole("link", { name: new RegExp(`华东规则${stamp}`) }).waitFor();
     await check(page, "pool-rule-versions");
   });

@@ -39,14 +39,14 @@ function Shop({ known }: { known: boolean }) {
     queryFn: () => browse({ q, category, pageSize: String(OFFERS) }),
     placeholderData: (before) => before,
   });
-  const basket = useQuery({ queryKey: ["basket", known], queryFn: () => askBasket("open", visitor()) });
+  const basket = useQuery({ queryKey: ["basket", known], queryFn: () => askBasket("open", visitor) });
   const ideas = useQuery({ queryKey: ["shop-ideas", known], queryFn: () => suggested({}), enabled: known });
 
   const put = async (more: object) => {
     setFailure(undefined);
     setBought(undefined);
     try {
-      client.setQueryData(["basket", known], await askBasket("put", visitor(), more));
+      client.setQueryData(["basket", known], await askBasket("put", visitor, more));
     } catch (error) {
       setFailure(error);
     }

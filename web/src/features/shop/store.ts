@@ -23,11 +23,19 @@ export async function ask<T>(verb: string, body: object): Promise<T> {
   return (await response.json()) as T;
 }
 
-export async function askBasket(verb: "open" | "put", shopping: Shopping, more: object = {}) {
-  const basket = await ask<Basket>(verb, { shopping, ...more });
-  if (basket.token) localStorage.setItem(KEPT, basket.token);
-  else if (shopping.token) localStorage.removeItem(KEPT);
-  return basket;
+let before: Promise<unknown> = Promise.resolve();
+
+/** One after the other: each knows the token that the one before has brought, and no older basket comes last. */
+export function askBasket(verb: "open" | "put", who: () => Shopping, more: object = {}): Promise<Basket> {
+  const asked = before.then(async () => {
+    const shopping = who();
+    const basket = await ask<Basket>(verb, { shopping, ...more });
+    if (basket.token) localStorage.setItem(KEPT, basket.token);
+    else if (shopping.token) localStorage.removeItem(KEPT);
+    return basket;
+  });
+  before = asked.catch(() => undefined);
+  return asked;
 }
 
 export async function browse(asked: Record<string, string>): Promise<Schema<"sales.BrowseShopResponse">> {

@@ -23,10 +23,9 @@ export function TillPage() {
   const [waiting, setWaiting] = useState(0);
   const codeBox = useRef<HTMLInputElement>(null);
   const quantityBox = useRef<HTMLInputElement>(null);
-  const line = useRef(Promise.resolve());
   const shopping: Shopping = { channel, ...(account ? { account } : {}) };
   const key = ["till", channel, account];
-  const basket = useQuery({ queryKey: key, queryFn: () => askBasket("open", shopping) });
+  const basket = useQuery({ queryKey: key, queryFn: () => askBasket("open", () => shopping) });
   const ideas = useQuery({
     queryKey: ["till-ideas", account],
     queryFn: () => suggested({ account, channel }),
@@ -34,25 +33,23 @@ export function TillPage() {
   });
 
   useEffect(() => codeBox.current?.focus(), []);
-  const put = (more: object) => {
+  const put = async (more: object) => {
     setWaiting((count) => count + 1);
     setSold(undefined);
-    line.current = line.current.then(async () => {
-      try {
-        client.setQueryData(key, await askBasket("put", shopping, more));
-        setFailure(undefined);
-      } catch (error) {
-        setFailure(error);
-      } finally {
-        setWaiting((count) => count - 1);
-      }
-    });
+    try {
+      client.setQueryData(key, await askBasket("put", () => shopping, more));
+      setFailure(undefined);
+    } catch (error) {
+      setFailure(error);
+    } finally {
+      setWaiting((count) => count - 1);
+    }
   };
   const enter = (event: FormEvent) => {
     event.preventDefault();
     if (code.trim() === "") return codeBox.current?.focus();
     if (document.activeElement === codeBox.current) return quantityBox.current?.focus();
-    put({ code: code.trim(), quantity: quantity.trim() || "1" });
+    void put({ code: code.trim(), quantity: quantity.trim() || "1" });
     setCode("");
     setQuantity("");
     codeBox.current?.focus();

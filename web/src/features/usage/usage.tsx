@@ -44,11 +44,23 @@ export function UsagePage() {
           />
           <label>
             {t("usage.from")}{" "}
-            <input type="date" value={start} max={end} onChange={(event) => setStart(event.target.value)} />
+            <input
+              className="input"
+              type="date"
+              value={start}
+              max={end}
+              onChange={(event) => setStart(event.target.value)}
+            />
           </label>
           <label>
             {t("usage.until")}{" "}
-            <input type="date" value={end} min={start} onChange={(event) => setEnd(event.target.value)} />
+            <input
+              className="input"
+              type="date"
+              value={end}
+              min={start}
+              onChange={(event) => setEnd(event.target.value)}
+            />
           </label>
         </div>
         {asked ? (
