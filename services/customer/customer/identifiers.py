@@ -7,6 +7,7 @@ from functools import cache
 from typing import Any
 
 import phonenumbers
+from crmkit.phones import e164
 from crmkit.text import fold
 from stdnum.cn import uscc
 
@@ -42,9 +43,9 @@ class Phone:
         if _SPREADSHEET.fullmatch(folded):
             return cls(text, reason="SPREADSHEET_NUMBER")
         for pattern in (_EXTENSION, _DASH_EXTENSION):
-            if (match := pattern.fullmatch(folded)) and (number := _e164(match[1], country)):
+            if (match := pattern.fullmatch(folded)) and (number := e164(match[1], country)):
                 return cls(text, number, match[2])
-        if number := _e164(folded, country):
+        if number := e164(folded, country):
             return cls(text, number)
         return cls(text, reason="NOT_A_PHONE_NUMBER")
 
@@ -109,16 +110,6 @@ def _mobile_series() -> re.Pattern[str]:
     """The series of mobile numbers that are in use in China, as the library knows them."""
     china: Any = phonenumbers.PhoneMetadata.metadata_for_region("CN")
     return re.compile(china.mobile.national_number_pattern)
-
-
-def _e164(text: str, country: str) -> str:
-    try:
-        number = phonenumbers.parse(text, country)
-    except phonenumbers.NumberParseException:
-        return ""
-    if not phonenumbers.is_valid_number(number):
-        return ""
-    return phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
 
 
 def _chinese_status(value: str) -> TaxIdStatus:

@@ -21,6 +21,7 @@ from crm.workspace.v1 import events_pb2 as workspace_events
 from crmkit.call import Call
 from crmkit.errors import NotFound
 from crmkit.mapping import to_timestamp
+from crmkit.phones import e164
 from crmkit.scope import predicate
 from crmkit.search import SearchTerm, found_by
 from crmkit.standard import Standard
@@ -29,7 +30,6 @@ from sqlalchemy import select
 from sales.model.base import one_at_a_time
 from sales.model.call_list import Asked, CallEntry, CallList, agents_left, allow, ask_back, refuse
 from sales.model.call_script import CallScript
-from sales.model.calling_hours import normal
 from sales.model.known_number import on_numbers_changed, records_with
 from sales.model.lead import Lead, LeadKey, uuid_of
 from sales.model.opportunity import Opportunity
@@ -127,7 +127,7 @@ class TelesalesMethods:
 
 async def looked_up(typed: str, call: Call) -> pb.LookUpCallerResponse:
     """Whose number it is, as far as the caller may see it; of an unknown one, the lead that could be made."""
-    number = normal(typed) or typed
+    number = e164(typed) or typed
     reply = pb.LookUpCallerResponse(number=number)
     leads = (
         select(Lead)
@@ -200,7 +200,7 @@ async def on_call_back_asked(event: desk_events.TicketOpened, call: Call) -> Non
     if ticket.type != desk_pb.Ticket.CALLBACK or not ticket.queue:
         return
     subject = ticket.contact or ticket.account
-    subject = subject or await subject_of(normal(ticket.requester_address), call)
+    subject = subject or await subject_of(e164(ticket.requester_address), call)
     name = str((await call.copy(subject) or {}).get("displayName", "")) if subject else ""
     pages = [pb.CallEntry.Page(address=one.address, title=one.title, time=one.time) for one in ticket.pages]
     asked = Asked(

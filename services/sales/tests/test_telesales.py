@@ -11,13 +11,14 @@ from zoneinfo import ZoneInfo
 import pytest
 from crm.sales.v1 import pb
 from crmkit.auth import system
+from crmkit.phones import e164
 from crmkit.testing import Client, Refused, Service
 from local_platform.pbx import Exchange
 from local_platform.people import Person
 from sales.jobs import mind_calls
 from sales.model.call_list import CallEntry, DoNotCall
 from sales.model.call_script import dead_ends
-from sales.model.calling_hours import Hours, normal, zone_of
+from sales.model.calling_hours import Hours, zone_of
 from sqlalchemy import insert, select, update
 
 Made = Callable[..., Awaitable[Any]]
@@ -83,7 +84,7 @@ def test_hours_are_those_of_the_place_that_is_called() -> None:
     # A Sunday that makes up for a holiday counts.
     made_up = datetime(2025, 9, 28, 10, tzinfo=shanghai)
     assert Hours().next_open(made_up, shanghai) == made_up
-    assert (normal("139 0000 0009"), normal("12")) == ("+8613900000009", "")
+    assert (e164("139 0000 0009"), e164("12")) == ("+8613900000009", "")
 
 
 def test_a_script_has_an_end_on_every_way() -> None:

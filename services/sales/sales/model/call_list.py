@@ -14,12 +14,13 @@ from crmkit.call import Call
 from crmkit.company import employed
 from crmkit.errors import FailedPrecondition, Validation, Violation
 from crmkit.listing import where
+from crmkit.phones import e164
 from crmkit.resource import Resource
 from crmkit.scope import predicate
 from sales.engine.reckoning import shared
 from sales.model.absence import Absence
 from sales.model.base import HANDOVER, Base, one_at_a_time
-from sales.model.calling_hours import ATTEMPTS, CLOSES, OPENS, WITHIN, Hours, normal, zone_of
+from sales.model.calling_hours import ATTEMPTS, CLOSES, OPENS, WITHIN, Hours, zone_of
 from sales.model.lead import Lead, uuid_of
 from sales.model.territory import Territory, TerritoryAccount, as_nodes, in_force, owner_of, works
 from sales.territory_map import Place, TerritoryMap
@@ -243,7 +244,7 @@ class CallList(Resource, Base):
                 number = dialled_of(known.get("phones", []))
                 yield Candidate(name, str(known.get("displayName", "")), number, 0)
         for typed in self.numbers:
-            yield Candidate("", typed.display_name, normal(typed.number), 0)
+            yield Candidate("", typed.display_name, e164(typed.number), 0)
 
     def _check(self, call: Call) -> None:
         if self.lead_filter.strip():
@@ -445,12 +446,12 @@ def _mixed(turns: list[str], people: list[str]) -> list[str]:
 def dialled(phones: Iterable[Any]) -> str:
     """The number to call first, in E.164."""
     ordered = sorted(phones, key=lambda phone: not phone.primary)
-    return next((number for phone in ordered if (number := normal(phone.number))), "")
+    return next((number for phone in ordered if (number := e164(phone.number))), "")
 
 
 def dialled_of(phones: Iterable[dict[str, Any]]) -> str:
     ordered = sorted(phones, key=lambda phone: not phone.get("primary"))
-    return next((number for phone in ordered if (number := normal(str(phone.get("number", ""))))), "")
+    return next((number for phone in ordered if (number := e164(str(phone.get("number", ""))))), "")
 
 
 async def place_of(subject: str, call: Call) -> str:
@@ -481,7 +482,7 @@ class Asked:
 
 async def ask_back(asked: Asked, call: Call) -> None:
     """He stands first on the list of the queue, once for each ticket, with what is known of him."""
-    number = normal(asked.number)
+    number = e164(asked.number)
     if not number and asked.subject:
         number = dialled_of((await call.copy(asked.subject) or {}).get("phones", []))
     if not number or await call.find(CallEntry, CallEntry.origin == asked.ticket) is not None:

@@ -38,17 +38,6 @@ class Hours:
         raise LookupError("no working day in sixty days")
 
 
-def normal(number: str) -> str:
-    """The number in E.164; empty where nobody could dial it."""
-    try:
-        parsed = phonenumbers.parse(number, "CN")
-    except phonenumbers.NumberParseException:
-        return ""
-    if not phonenumbers.is_valid_number(parsed):
-        return ""
-    return phonenumbers.format_number(parsed, phonenumbers.PhoneNumberFormat.E164)
-
-
 def zone_of(number: str, division: str = "") -> ZoneInfo:
     """Where a number rings: at the division that is known of whom it is, else as far as it tells; else where we are."""
     if division:

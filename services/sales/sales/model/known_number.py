@@ -6,8 +6,8 @@ from typing import Any
 
 from crmkit.call import Call
 from crmkit.events import Fact, listens
+from crmkit.phones import e164
 from sales.model.base import Base
-from sales.model.calling_hours import normal
 from sqlalchemy import Index, Text, delete, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Mapped, mapped_column
@@ -33,7 +33,7 @@ async def on_numbers_changed(changes: list[Fact], call: Call) -> None:
         if event.payload.get("action") == "DELETED" or told.get("state") in ("MERGED", "LEFT", "ERASED"):
             continue
         for phone in told.get("phones", []):
-            if number := normal(str(phone.get("number", ""))):
+            if number := e164(str(phone.get("number", ""))):
                 rows[number, name] = {"number": number, "name": name}
     await call.db.execute(delete(KnownNumber).where(KnownNumber.name.in_(list(latest))))
     if rows:

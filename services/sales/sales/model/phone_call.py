@@ -9,10 +9,11 @@ from crm.sales.v1 import events_pb2 as events
 from crm.sales.v1 import pb
 from crmkit.call import Call
 from crmkit.errors import FailedPrecondition, PermissionDenied
+from crmkit.phones import e164
 from crmkit.resource import Resource
 from sales.model.base import Base
 from sales.model.call_list import CallEntry, CallList, dialled, dialled_of, place_of, refuse, refusing
-from sales.model.calling_hours import APART, WITHIN, Hours, normal, zone_of
+from sales.model.calling_hours import APART, WITHIN, Hours, zone_of
 from sales.model.known_number import records_with
 from sales.model.lead import Lead, LeadKey
 from sales.model.phone_line import line_of
@@ -206,7 +207,7 @@ async def dial(entry: CallEntry, call: Call) -> PhoneCall:
 
 async def incoming(request: pb.ReportCallRequest, when: datetime, call: Call) -> PhoneCall:
     """A call that comes in: whose number it is, as far as we know."""
-    number = normal(request.from_number) or request.from_number
+    number = e164(request.from_number) or request.from_number
     made = PhoneCall(
         direction="INBOUND", from_number=number, to_number=request.to_number, start_time=when, state="DIALLING",
         provider_call=request.provider_call, subject=await subject_of(number, call), owner=request.employee,
@@ -257,7 +258,7 @@ async def dial_anybody(subject: str, number: str, call: Call) -> PhoneCall:
     """Calls somebody who stands on no list. Colleagues are called at any time, all others as on a list."""
     await check_wrapped_up(call)
     colleague = subject.startswith("employees/")
-    number = normal(number) or (number if colleague else "")
+    number = e164(number) or (number if colleague else "")
     number = number or await _number_of(subject, call)
     if not number:
         raise FailedPrecondition("NUMBER_MISSING")

@@ -10,12 +10,12 @@ from crm.sales.v1 import pb
 from crmkit.call import Call
 from crmkit.company import today
 from crmkit.errors import FailedPrecondition, Validation, required
+from crmkit.phones import e164
 from crmkit.resource import Resource
 from crmkit.values import Money
 from sales.model.base import Base, one_at_a_time
 from sales.model.call_list import OPEN as CALLABLE
 from sales.model.call_list import CallEntry, CallList, refusing
-from sales.model.calling_hours import normal
 from sales.model.opportunity import Opportunity
 from sales.model.product import products
 from sales.model.quote_records import last_price
@@ -119,7 +119,7 @@ class UpsellProposal(Resource, Base):
         book.check_state("DRAFT", "RUNNING", "PAUSED")
         customer = await call.copy(self.account) or {}
         phones = sorted(customer.get("phones", []), key=lambda one: not one.get("primary"))
-        number = next((found for one in phones if (found := normal(str(one.get("number", ""))))), "")
+        number = next((found for one in phones if (found := e164(str(one.get("number", ""))))), "")
         if not number:
             raise FailedPrecondition("PROPOSAL_WITHOUT_NUMBER")
         if await refusing([number, self.account], call):

@@ -4,12 +4,12 @@ from collections.abc import Collection
 from datetime import datetime, timedelta
 from typing import Any
 
-import phonenumbers
 from crm.servicedesk.v1 import events_pb2 as events
 from crm.servicedesk.v1 import pb
 from crmkit.call import Call
 from crmkit.errors import FailedPrecondition
 from crmkit.mapping import mapper, to_timestamp
+from crmkit.phones import e164
 from crmkit.resource import Resource
 from servicedesk import clocks
 from servicedesk.model.base import Base
@@ -91,7 +91,7 @@ class Ticket(Resource, Base):
         """A visitor of the web site wants to be called. One who asks again is one ticket while that is open."""
         if not queue.web_callbacks:
             raise FailedPrecondition("NO_CALLBACKS")
-        number = _dialled(request.phone)
+        number = e164(request.phone)
         if not number:
             raise FailedPrecondition("PHONE_NEEDED")
         waits = (cls.queue == queue.name, cls.type == "CALLBACK", cls.requester_address == number)
@@ -354,17 +354,6 @@ def _message(words: str, from_customer: bool, call: Call) -> pb.Ticket.Message:
     return pb.Ticket.Message(
         actor=call.caller.actor, time=to_timestamp(call.now), text=words, from_customer=from_customer
     )
-
-
-def _dialled(typed: str) -> str:
-    """The number in E.164; empty where nobody could call it."""
-    try:
-        parsed = phonenumbers.parse(typed, "CN")
-    except phonenumbers.NumberParseException:
-        return ""
-    if not phonenumbers.is_valid_number(parsed):
-        return ""
-    return phonenumbers.format_number(parsed, phonenumbers.PhoneNumberFormat.E164)
 
 
 def _kept(request: pb.AskCallBackRequest, call: Call) -> list[Any]:
