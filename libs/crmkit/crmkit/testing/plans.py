@@ -77,13 +77,6 @@ async def multiplied(server: str, app: str, model: type[Resource], key: UUID) ->
             key,
         )
         await connection.execute(f'ANALYZE "{table.name}"')
-        # Of a short list the planner reads all, however many more rows that is than those that are shown.
-        await connection.execute(
-            "INSERT INTO collaborators (collection, id, employee) SELECT $2, id, 'employees/other' FROM unnest($1::uuid[]) id",
-            ids,
-            model.described.collection,
-        )
-        await connection.execute("ANALYZE collaborators")
         if model.search_table is not None:
             await let_repeat(connection, model.search_table.name)
             entries = list(_entries(ids))
@@ -93,6 +86,8 @@ async def multiplied(server: str, app: str, model: type[Resource], key: UUID) ->
                 records=[tuple(e.values()) for e in entries],
             )
             await connection.execute(f'ANALYZE "{model.search_table.name}"')
+        # Tables beside it are short here, and of a short one the planner reads all although it has an index.
+        await connection.execute("SET LOCAL enable_seqscan = off")
         await connection.execute(f'SET LOCAL ROLE "{app}"')
         yield connection
     finally:
