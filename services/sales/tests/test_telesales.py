@@ -178,7 +178,6 @@ async def test_a_list_is_made_of_filters_and_records_and_says_whom_it_leaves_out
     assert refused.value.reason == "NOT_FOUND"
 
 
-@pytest.mark.capability("s.telesales")
 async def test_twenty_agents_at_once_get_twenty_different_people(sales: Service, calls: Made) -> None:
     people = [hired(sales, n) for n in range(20)]
     async with sales.parts.configuration() as config:
@@ -220,7 +219,6 @@ async def test_twenty_agents_at_once_get_twenty_different_people(sales: Service,
     assert {entry.state for entry in await entries(sales, book.name)} == {Entry.SKIPPED}
 
 
-@pytest.mark.capability("s.telesales")
 @pytest.mark.usefixtures("any_day")
 async def test_entries_come_in_their_order_and_whoever_will_not_be_called_is_left_out_at_next_and_at_dial(
     sales: Service, calls: Made
@@ -275,7 +273,6 @@ def hired(sales: Service, number_: int) -> Person:
     )
 
 
-@pytest.mark.capability("s.telesales")
 @pytest.mark.usefixtures("any_day")
 async def test_what_was_promised_comes_first_and_whoever_will_not_be_called_is_not(
     sales: Service, calls: Made

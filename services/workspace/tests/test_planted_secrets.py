@@ -17,7 +17,6 @@ TABLES = (
 )
 
 
-@pytest.mark.capability("a.security")
 async def test_no_answer_log_fact_or_row_holds_a_secret_in_clear(
     workspace: Service, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -38,7 +38,6 @@ async def report_of(workspace: Service, day: date) -> dict[str, Any]:
     return found
 
 
-@pytest.mark.capability("a.security")
 async def test_the_security_report_finds_what_is_not_as_it_should_be_and_tells_what_is_red(
     workspace: Service,
 ) -> None:

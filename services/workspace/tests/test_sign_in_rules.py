@@ -4,7 +4,6 @@ import time
 from typing import Any
 from uuid import uuid4
 
-import pytest
 from crm.workspace.v1 import pb
 from crmkit.auth import STEP_UP_MINUTES
 from crmkit.testing import Service
@@ -76,7 +75,6 @@ async def test_a_role_can_want_a_second_factor_and_a_network(workspace: Service,
     assert await office.refusal(weak.ListTasks()) == "SECOND_FACTOR_REQUIRED"
 
 
-@pytest.mark.capability("a.security")
 async def test_a_portal_is_entered_from_its_networks_alone(workspace: Service, office: Any) -> None:
     """What the role of a portal says counts for every partner and customer who has it."""
     code = f"portal_{uuid4().hex[:6]}"
