@@ -91,7 +91,7 @@ async def test_a_merged_entry_becomes_the_other_in_every_record(customer: Servic
     assert (await sales.GetAccount(name=other.name)).etag == other.etag
 
 
-# A hundred thousand take as many chunks more; `MERGED_ROWS=100000` shows it (docs/performance.md has the figures).
+# A hundred thousand take as many chunks more; `MERGED_ROWS=100000` runs it with them.
 MERGED = int(os.environ.get("MERGED_ROWS", "2000"))
 
 
