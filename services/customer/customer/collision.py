@@ -94,12 +94,11 @@ async def refuse_collision(account: Account, call: Call) -> None:
         ):
             # Two segments have it: nobody's but head office's to know.
             case.owner, case.claimant, case.department = "", "", _head_office(call)
-    doubtful = [hit for hit in hits if hit.match.level is Level.POSSIBLE]
-    if doubtful and not refusing and call.caller.employee and not account.despite:
-        await open_pair(account, doubtful[0], "CREATE", call)
     if not refusing and call.caller.employee and not account.despite:
+        doubtful = [hit for hit in hits if hit.match.level is Level.POSSIBLE]
         # The same company with and without a branch is no duplicate: a relation is proposed (NAM-5).
-        for hit in [one for one in hits if one.match.level is Level.BRANCH_OF][:SHOWN]:
+        branches = [hit for hit in hits if hit.match.level is Level.BRANCH_OF]
+        for hit in [*doubtful[:1], *branches[:SHOWN]]:
             await open_pair(account, hit, "CREATE", call)
     if inspect(account).persistent:
         call.after_flush(lambda: account.write_keys(identity, call))

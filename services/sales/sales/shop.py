@@ -33,7 +33,7 @@ from sales.model.product import Product, products
 from sales.model.product_category import ProductCategory
 from sales.model.purchase import Purchase
 from sales.model.quote import Quote
-from sales.model.quote_pricing import Shelf, shelf_for
+from sales.model.quote_pricing import Shelf, check_cases, shelf_for
 from sales.model.upsell_proposal import UpsellProposal
 from sales.offers import configured
 
@@ -286,8 +286,6 @@ async def _wanted(request: pb.PutInBasketRequest, shopper: Shopper, call: Call) 
 
 async def _check_cases(basket: Basket, key: str, shopper: Shopper, call: Call) -> None:
     """Whole cases at the moment of the entry, when the person is there who can change it."""
-    from sales.model.quote_pricing import check_cases
-
     if shopper.channel == "WAREHOUSE" and key:
         lines = basket.wanted([key])
         check_cases(lines, await products((line.product for line in lines), call))
@@ -395,7 +393,7 @@ async def _accepted(basket: Basket, shopper: Shopper, request: pb.BuyBasketReque
 
 
 async def _bought(name: str, call: Call) -> pb.BuyBasketResponse:
-    quote = await call.find(Quote, Quote.id == parse_name(name, "quotes"))
+    quote = await call.named(Quote, name)
     if quote is None or quote.gross_total is None:
         raise NotFound()
     reply = pb.BuyBasketResponse(quote=quote.name, number=quote.number, pay_link=pay_link(quote, call))

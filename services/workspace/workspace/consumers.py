@@ -154,9 +154,9 @@ async def on_personal_data_erased(event: customer.PersonalDataErased, call: Call
 async def on_record_changed(events: list[Fact], call: Call) -> None:
     """What records are called and who may see them, for all that refers to them, and the files that hang on them."""
     await known_record.learn(events, call)
-    turned = await file_place.learn(events, call)
-    for file in await call.db.scalars(select(File).where(File.id.in_(turned)).with_for_update()):
-        file.hangs = not file.hangs
+    if turned := await file_place.learn(events, call):
+        for file in await call.db.scalars(select(File).where(File.id.in_(turned)).with_for_update()):
+            file.hangs = not file.hangs
 
 
 async def on_fact_for_rules(events: list[Fact], call: Call) -> None:

@@ -85,7 +85,7 @@ async def on_session_ended(event: Fact, call: Call) -> None:
 async def end_session(run: Run) -> None:
     """Ends one session in Keycloak, if it is still there."""
     async with run.running.system_call(SESSION, None) as call:
-        row = await call.find(Session, Session.id == UUID(run.about.partition("/")[2]))
+        row = await call.named(Session, run.about)
         provider_id = row.provider_id if row is not None else ""
     if provider_id:
         async with Keycloak.at(run.running.settings) as keycloak:

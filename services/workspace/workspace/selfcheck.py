@@ -24,6 +24,7 @@ from workspace.model.audit import AuditEntry
 from workspace.model.audit_proof import AuditProof
 from workspace.model.calendar_account import CalendarAccount
 from workspace.model.mail_account import MailAccount
+from workspace.model.raised_alert import RaisedAlert
 from workspace.model.role import Role
 from workspace.model.security_report import SecurityReport
 from workspace.permissions import expand
@@ -213,11 +214,9 @@ async def _refusals(call: Call) -> Found:
 
 
 async def _alerts(call: Call) -> Found:
-    raised = text(
-        "SELECT payload::jsonb ->> 'kind', count(*) FROM outbox WHERE type = 'crm.workspace.v1.SecurityAlertRaised'"
-        " AND occurred_at >= :since AND payload::jsonb ->> 'kind' <> 'SELF_CHECK' GROUP BY 1 ORDER BY 1"
-    )
-    found = [f"{kind} {count}" for kind, count in await call.db.execute(raised, {"since": call.now - DAY})]
+    kind = func.split_part(RaisedAlert.key, ":", 1)
+    raised = select(kind, func.count()).where(RaisedAlert.time >= call.now - DAY, kind != "SELF_CHECK")
+    found = [f"{name} {count}" for name, count in await call.db.execute(raised.group_by(kind).order_by(kind))]
     said = ", ".join(found)
     return Found(YELLOW, f"一天内的安全告警：{said}", f"Alerts of the day: {said}") if found else FINE
 

@@ -96,7 +96,7 @@ async def opened(one: Seen, call: Call) -> None:
     await call.db.execute(
         text("SELECT pg_advisory_xact_lock(hashtextextended(:who, 7))"), {"who": one.person}
     )
-    person = await call.find(Employee, Employee.id == UUID(one.person.partition("/")[2]))
+    person = await call.named(Employee, one.person)
     if person is None or await call.find(Session, Session.id == one.id) is not None:
         return
     title, kind = client_of(one.agent)

@@ -71,12 +71,12 @@ async def board(first: date, last: date, call: Call) -> pb.UsageBoard:
 
 async def _staff(departments: list[str], call: Call) -> Mapping[str, set[str]]:
     """Who works in each of the departments."""
-    rows = select(Employee).where(
+    rows = select(Employee.id, Employee.department).where(
         Employee.department.in_(departments), Employee.state == "ACTIVE", Employee.kind == "STAFF"
     )
     found: dict[str, set[str]] = defaultdict(set)
-    for person in await call.db.scalars(rows):
-        found[person.department].add(person.name)
+    for key, department in await call.db.execute(rows):
+        found[department].add(f"employees/{key}")
     return found
 
 

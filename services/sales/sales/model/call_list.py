@@ -458,7 +458,7 @@ async def place_of(subject: str, call: Call) -> str:
     """The division where a lead, a customer or one of its people is; empty where nobody knows."""
     if subject.startswith("leads/"):
         async with call.everybody():
-            lead = await call.find(Lead, Lead.id == uuid_of(subject))
+            lead = await call.named(Lead, subject)
         return lead.division_code if lead else ""
     known = (await call.copy(subject) or {}) if subject.startswith(("accounts/", "contacts/")) else {}
     told = [one.get("divisionCode", "") for one in known.get("addresses", [])]

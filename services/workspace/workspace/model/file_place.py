@@ -130,11 +130,12 @@ async def learn(events: Iterable[Fact], call: Call) -> list[UUID]:
     known = {row["name"]: row for row in await connection.fetch(_KNOWN, records)}
     owners = {name: newest[name].payload.get("resource") or {} for name in told}
     values = {record: _seen_by(record, known[record]) for record in records}
-    for file, record, field, wanted in sorted(rows):
-        seen = values[record]
-        if known[record]["version"] == 0:
-            seen = _waiting(owners.get(f"files/{file}", {}))
-        await connection.execute(_KEEP, file, record, field, wanted, *seen)
+    kept = [
+        (file, record, field, wanted)
+        + (values[record] if known[record]["version"] else _waiting(owners.get(f"files/{file}", {})))
+        for file, record, field, wanted in sorted(rows)
+    ]
+    await connection.executemany(_KEEP, kept)
     heard = [(record, *values[record]) for record in records if known[record]["version"] > 0]
     await connection.executemany(_FOLLOW, heard)
     await connection.execute(_STANDING, sorted(files))
