@@ -13,7 +13,8 @@ from typing import Any
 from uuid import NAMESPACE_OID, UUID, uuid5
 
 from crmkit.call import Call
-from sqlalchemy import select, text, update
+from crmkit.driver import driver
+from sqlalchemy import select, text
 
 from workspace.alerts import raise_alert
 from workspace.model.employee import Employee
@@ -34,6 +35,8 @@ SYSTEMS = (
     ("iPhone", "iPhone"), ("iPad", "iPad"), ("HarmonyOS", "HarmonyOS"), ("OpenHarmony", "HarmonyOS"),
     ("Android", "Android"), ("Windows", "Windows"), ("Macintosh", "macOS"), ("CrOS", "ChromeOS"), ("Linux", "Linux"),
 )  # fmt: skip
+_USED = "UPDATE sessions SET seen_time = $2, address = $3, state = 'OPEN' WHERE id = $1 AND seen_time < $2"
+_USED_WITH = "UPDATE devices SET seen_time = $2, address = $3 WHERE id = $1 AND seen_time < $2"
 CARRIED = ("iPhone", "iPad", "Android", "HarmonyOS")
 
 
@@ -82,12 +85,10 @@ async def seen(told: Sequence[Seen], call: Call) -> None:
         for one in part:
             if one.id not in known:
                 await opened(one, call)
-            elif known[one.id] != "ENDED":
-                values = {"seen_time": one.seen, "address": one.address}
-                row = update(Session).where(Session.id == one.id, Session.seen_time < one.seen)
-                await call.db.execute(row.values(**values, state="OPEN"))
-                device = update(Device).where(Device.id == device_id(one), Device.seen_time < one.seen)
-                await call.db.execute(device.values(**values))
+        used = [one for one in part if known.get(one.id, "ENDED") != "ENDED"]
+        connection = await driver(call.db)
+        await connection.executemany(_USED, [(one.id, one.seen, one.address) for one in used])
+        await connection.executemany(_USED_WITH, [(device_id(one), one.seen, one.address) for one in used])
 
 
 async def opened(one: Seen, call: Call) -> None:
