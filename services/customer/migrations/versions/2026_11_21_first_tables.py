@@ -1920,7 +1920,7 @@ def upgrade() -> None:
         ["search_grams"],
         unique=False,
         postgresql_using="gin",
-        postgresql_with={"fastupdate": "off"},
+        postgresql_with={"fastupdate": "on", "gin_pending_list_limit": "256"},
     )
     op.create_index(
         "ix_account_plans_search_search_pinyin",
@@ -1928,7 +1928,7 @@ def upgrade() -> None:
         [sa.literal_column("array_to_tsvector(search_pinyin)")],
         unique=False,
         postgresql_using="gin",
-        postgresql_with={"fastupdate": "off"},
+        postgresql_with={"fastupdate": "on", "gin_pending_list_limit": "256"},
     )
     op.create_table(
         "accounts_search",
@@ -1951,7 +1951,7 @@ def upgrade() -> None:
         ["search_grams"],
         unique=False,
         postgresql_using="gin",
-        postgresql_with={"fastupdate": "off"},
+        postgresql_with={"fastupdate": "on", "gin_pending_list_limit": "256"},
     )
     op.create_index(
         "ix_accounts_search_search_pinyin",
@@ -1959,7 +1959,7 @@ def upgrade() -> None:
         [sa.literal_column("array_to_tsvector(search_pinyin)")],
         unique=False,
         postgresql_using="gin",
-        postgresql_with={"fastupdate": "off"},
+        postgresql_with={"fastupdate": "on", "gin_pending_list_limit": "256"},
     )
     op.create_table(
         "care_occurrences_search",
@@ -1982,7 +1982,7 @@ def upgrade() -> None:
         ["search_grams"],
         unique=False,
         postgresql_using="gin",
-        postgresql_with={"fastupdate": "off"},
+        postgresql_with={"fastupdate": "on", "gin_pending_list_limit": "256"},
     )
     op.create_index(
         "ix_care_occurrences_search_search_pinyin",
@@ -1990,7 +1990,7 @@ def upgrade() -> None:
         [sa.literal_column("array_to_tsvector(search_pinyin)")],
         unique=False,
         postgresql_using="gin",
-        postgresql_with={"fastupdate": "off"},
+        postgresql_with={"fastupdate": "on", "gin_pending_list_limit": "256"},
     )
     op.create_table(
         "care_plans_search",
@@ -2013,7 +2013,7 @@ def upgrade() -> None:
         ["search_grams"],
         unique=False,
         postgresql_using="gin",
-        postgresql_with={"fastupdate": "off"},
+        postgresql_with={"fastupdate": "on", "gin_pending_list_limit": "256"},
     )
     op.create_index(
         "ix_care_plans_search_search_pinyin",
@@ -2021,7 +2021,7 @@ def upgrade() -> None:
         [sa.literal_column("array_to_tsvector(search_pinyin)")],
         unique=False,
         postgresql_using="gin",
-        postgresql_with={"fastupdate": "off"},
+        postgresql_with={"fastupdate": "on", "gin_pending_list_limit": "256"},
     )
     op.create_table(
         "contacts_search",
@@ -2044,7 +2044,7 @@ def upgrade() -> None:
         ["search_grams"],
         unique=False,
         postgresql_using="gin",
-        postgresql_with={"fastupdate": "off"},
+        postgresql_with={"fastupdate": "on", "gin_pending_list_limit": "256"},
     )
     op.create_index(
         "ix_contacts_search_search_pinyin",
@@ -2052,7 +2052,7 @@ def upgrade() -> None:
         [sa.literal_column("array_to_tsvector(search_pinyin)")],
         unique=False,
         postgresql_using="gin",
-        postgresql_with={"fastupdate": "off"},
+        postgresql_with={"fastupdate": "on", "gin_pending_list_limit": "256"},
     )
     op.create_table(
         "credit_profiles_search",
@@ -2075,7 +2075,7 @@ def upgrade() -> None:
         ["search_grams"],
         unique=False,
         postgresql_using="gin",
-        postgresql_with={"fastupdate": "off"},
+        postgresql_with={"fastupdate": "on", "gin_pending_list_limit": "256"},
     )
     op.create_index(
         "ix_credit_profiles_search_search_pinyin",
@@ -2083,7 +2083,7 @@ def upgrade() -> None:
         [sa.literal_column("array_to_tsvector(search_pinyin)")],
         unique=False,
         postgresql_using="gin",
-        postgresql_with={"fastupdate": "off"},
+        postgresql_with={"fastupdate": "on", "gin_pending_list_limit": "256"},
     )
     op.create_table(
         "duplicate_cases_search",
@@ -2106,7 +2106,7 @@ def upgrade() -> None:
         ["search_grams"],
         unique=False,
         postgresql_using="gin",
-        postgresql_with={"fastupdate": "off"},
+        postgresql_with={"fastupdate": "on", "gin_pending_list_limit": "256"},
     )
     op.create_index(
         "ix_duplicate_cases_search_search_pinyin",
@@ -2114,7 +2114,7 @@ def upgrade() -> None:
         [sa.literal_column("array_to_tsvector(search_pinyin)")],
         unique=False,
         postgresql_using="gin",
-        postgresql_with={"fastupdate": "off"},
+        postgresql_with={"fastupdate": "on", "gin_pending_list_limit": "256"},
     )
     op.create_table(
         "grading_rules_search",
@@ -2137,7 +2137,7 @@ def upgrade() -> None:
         ["search_grams"],
         unique=False,
         postgresql_using="gin",
-        postgresql_with={"fastupdate": "off"},
+        postgresql_with={"fastupdate": "on", "gin_pending_list_limit": "256"},
     )
     op.create_index(
         "ix_grading_rules_search_search_pinyin",
@@ -2145,7 +2145,7 @@ def upgrade() -> None:
         [sa.literal_column("array_to_tsvector(search_pinyin)")],
         unique=False,
         postgresql_using="gin",
-        postgresql_with={"fastupdate": "off"},
+        postgresql_with={"fastupdate": "on", "gin_pending_list_limit": "256"},
     )
     op.create_table(
         "import_lines",
@@ -2179,7 +2179,7 @@ def upgrade() -> None:
         ["search_grams"],
         unique=False,
         postgresql_using="gin",
-        postgresql_with={"fastupdate": "off"},
+        postgresql_with={"fastupdate": "on", "gin_pending_list_limit": "256"},
     )
     op.create_index(
         "ix_imports_search_search_pinyin",
@@ -2187,7 +2187,7 @@ def upgrade() -> None:
         [sa.literal_column("array_to_tsvector(search_pinyin)")],
         unique=False,
         postgresql_using="gin",
-        postgresql_with={"fastupdate": "off"},
+        postgresql_with={"fastupdate": "on", "gin_pending_list_limit": "256"},
     )
     op.create_table(
         "interactions_search",
@@ -2210,7 +2210,7 @@ def upgrade() -> None:
         ["search_grams"],
         unique=False,
         postgresql_using="gin",
-        postgresql_with={"fastupdate": "off"},
+        postgresql_with={"fastupdate": "on", "gin_pending_list_limit": "256"},
     )
     op.create_index(
         "ix_interactions_search_search_pinyin",
@@ -2218,7 +2218,7 @@ def upgrade() -> None:
         [sa.literal_column("array_to_tsvector(search_pinyin)")],
         unique=False,
         postgresql_using="gin",
-        postgresql_with={"fastupdate": "off"},
+        postgresql_with={"fastupdate": "on", "gin_pending_list_limit": "256"},
     )
     op.create_table(
         "match_keys",
@@ -2254,7 +2254,7 @@ def upgrade() -> None:
         ["search_grams"],
         unique=False,
         postgresql_using="gin",
-        postgresql_with={"fastupdate": "off"},
+        postgresql_with={"fastupdate": "on", "gin_pending_list_limit": "256"},
     )
     op.create_index(
         "ix_merges_search_search_pinyin",
@@ -2262,7 +2262,7 @@ def upgrade() -> None:
         [sa.literal_column("array_to_tsvector(search_pinyin)")],
         unique=False,
         postgresql_using="gin",
-        postgresql_with={"fastupdate": "off"},
+        postgresql_with={"fastupdate": "on", "gin_pending_list_limit": "256"},
     )
     op.create_table(
         "pool_items_search",
@@ -2285,7 +2285,7 @@ def upgrade() -> None:
         ["search_grams"],
         unique=False,
         postgresql_using="gin",
-        postgresql_with={"fastupdate": "off"},
+        postgresql_with={"fastupdate": "on", "gin_pending_list_limit": "256"},
     )
     op.create_index(
         "ix_pool_items_search_search_pinyin",
@@ -2293,7 +2293,7 @@ def upgrade() -> None:
         [sa.literal_column("array_to_tsvector(search_pinyin)")],
         unique=False,
         postgresql_using="gin",
-        postgresql_with={"fastupdate": "off"},
+        postgresql_with={"fastupdate": "on", "gin_pending_list_limit": "256"},
     )
     op.create_table(
         "pool_rules_search",
@@ -2316,7 +2316,7 @@ def upgrade() -> None:
         ["search_grams"],
         unique=False,
         postgresql_using="gin",
-        postgresql_with={"fastupdate": "off"},
+        postgresql_with={"fastupdate": "on", "gin_pending_list_limit": "256"},
     )
     op.create_index(
         "ix_pool_rules_search_search_pinyin",
@@ -2324,7 +2324,7 @@ def upgrade() -> None:
         [sa.literal_column("array_to_tsvector(search_pinyin)")],
         unique=False,
         postgresql_using="gin",
-        postgresql_with={"fastupdate": "off"},
+        postgresql_with={"fastupdate": "on", "gin_pending_list_limit": "256"},
     )
     op.create_table(
         "pools_search",
@@ -2345,7 +2345,7 @@ def upgrade() -> None:
         ["search_grams"],
         unique=False,
         postgresql_using="gin",
-        postgresql_with={"fastupdate": "off"},
+        postgresql_with={"fastupdate": "on", "gin_pending_list_limit": "256"},
     )
     op.create_index(
         "ix_pools_search_search_pinyin",
@@ -2353,7 +2353,7 @@ def upgrade() -> None:
         [sa.literal_column("array_to_tsvector(search_pinyin)")],
         unique=False,
         postgresql_using="gin",
-        postgresql_with={"fastupdate": "off"},
+        postgresql_with={"fastupdate": "on", "gin_pending_list_limit": "256"},
     )
     op.create_table(
         "profile_changes_search",
@@ -2376,7 +2376,7 @@ def upgrade() -> None:
         ["search_grams"],
         unique=False,
         postgresql_using="gin",
-        postgresql_with={"fastupdate": "off"},
+        postgresql_with={"fastupdate": "on", "gin_pending_list_limit": "256"},
     )
     op.create_index(
         "ix_profile_changes_search_search_pinyin",
@@ -2384,7 +2384,7 @@ def upgrade() -> None:
         [sa.literal_column("array_to_tsvector(search_pinyin)")],
         unique=False,
         postgresql_using="gin",
-        postgresql_with={"fastupdate": "off"},
+        postgresql_with={"fastupdate": "on", "gin_pending_list_limit": "256"},
     )
     op.create_table(
         "profile_codes",
@@ -2420,7 +2420,7 @@ def upgrade() -> None:
         ["search_grams"],
         unique=False,
         postgresql_using="gin",
-        postgresql_with={"fastupdate": "off"},
+        postgresql_with={"fastupdate": "on", "gin_pending_list_limit": "256"},
     )
     op.create_index(
         "ix_tag_groups_search_search_pinyin",
@@ -2428,7 +2428,7 @@ def upgrade() -> None:
         [sa.literal_column("array_to_tsvector(search_pinyin)")],
         unique=False,
         postgresql_using="gin",
-        postgresql_with={"fastupdate": "off"},
+        postgresql_with={"fastupdate": "on", "gin_pending_list_limit": "256"},
     )
     op.create_table(
         "transfers_search",
@@ -2451,7 +2451,7 @@ def upgrade() -> None:
         ["search_grams"],
         unique=False,
         postgresql_using="gin",
-        postgresql_with={"fastupdate": "off"},
+        postgresql_with={"fastupdate": "on", "gin_pending_list_limit": "256"},
     )
     op.create_index(
         "ix_transfers_search_search_pinyin",
@@ -2459,7 +2459,7 @@ def upgrade() -> None:
         [sa.literal_column("array_to_tsvector(search_pinyin)")],
         unique=False,
         postgresql_using="gin",
-        postgresql_with={"fastupdate": "off"},
+        postgresql_with={"fastupdate": "on", "gin_pending_list_limit": "256"},
     )
     # ### end Alembic commands ###
 
@@ -2470,26 +2470,26 @@ def downgrade() -> None:
         "ix_transfers_search_search_pinyin",
         table_name="transfers_search",
         postgresql_using="gin",
-        postgresql_with={"fastupdate": "off"},
+        postgresql_with={"fastupdate": "on", "gin_pending_list_limit": "256"},
     )
     op.drop_index(
         "ix_transfers_search_search_grams",
         table_name="transfers_search",
         postgresql_using="gin",
-        postgresql_with={"fastupdate": "off"},
+        postgresql_with={"fastupdate": "on", "gin_pending_list_limit": "256"},
     )
     op.drop_table("transfers_search")
     op.drop_index(
         "ix_tag_groups_search_search_pinyin",
         table_name="tag_groups_search",
         postgresql_using="gin",
-        postgresql_with={"fastupdate": "off"},
+        postgresql_with={"fastupdate": "on", "gin_pending_list_limit": "256"},
     )
     op.drop_index(
         "ix_tag_groups_search_search_grams",
         table_name="tag_groups_search",
         postgresql_using="gin",
-        postgresql_with={"fastupdate": "off"},
+        postgresql_with={"fastupdate": "on", "gin_pending_list_limit": "256"},
     )
     op.drop_table("tag_groups_search")
     op.drop_table("profile_codes")
@@ -2497,65 +2497,65 @@ def downgrade() -> None:
         "ix_profile_changes_search_search_pinyin",
         table_name="profile_changes_search",
         postgresql_using="gin",
-        postgresql_with={"fastupdate": "off"},
+        postgresql_with={"fastupdate": "on", "gin_pending_list_limit": "256"},
     )
     op.drop_index(
         "ix_profile_changes_search_search_grams",
         table_name="profile_changes_search",
         postgresql_using="gin",
-        postgresql_with={"fastupdate": "off"},
+        postgresql_with={"fastupdate": "on", "gin_pending_list_limit": "256"},
     )
     op.drop_table("profile_changes_search")
     op.drop_index(
         "ix_pools_search_search_pinyin",
         table_name="pools_search",
         postgresql_using="gin",
-        postgresql_with={"fastupdate": "off"},
+        postgresql_with={"fastupdate": "on", "gin_pending_list_limit": "256"},
     )
     op.drop_index(
         "ix_pools_search_search_grams",
         table_name="pools_search",
         postgresql_using="gin",
-        postgresql_with={"fastupdate": "off"},
+        postgresql_with={"fastupdate": "on", "gin_pending_list_limit": "256"},
     )
     op.drop_table("pools_search")
     op.drop_index(
         "ix_pool_rules_search_search_pinyin",
         table_name="pool_rules_search",
         postgresql_using="gin",
-        postgresql_with={"fastupdate": "off"},
+        postgresql_with={"fastupdate": "on", "gin_pending_list_limit": "256"},
     )
     op.drop_index(
         "ix_pool_rules_search_search_grams",
         table_name="pool_rules_search",
         postgresql_using="gin",
-        postgresql_with={"fastupdate": "off"},
+        postgresql_with={"fastupdate": "on", "gin_pending_list_limit": "256"},
     )
     op.drop_table("pool_rules_search")
     op.drop_index(
         "ix_pool_items_search_search_pinyin",
         table_name="pool_items_search",
         postgresql_using="gin",
-        postgresql_with={"fastupdate": "off"},
+        postgresql_with={"fastupdate": "on", "gin_pending_list_limit": "256"},
     )
     op.drop_index(
         "ix_pool_items_search_search_grams",
         table_name="pool_items_search",
         postgresql_using="gin",
-        postgresql_with={"fastupdate": "off"},
+        postgresql_with={"fastupdate": "on", "gin_pending_list_limit": "256"},
     )
     op.drop_table("pool_items_search")
     op.drop_index(
         "ix_merges_search_search_pinyin",
         table_name="merges_search",
         postgresql_using="gin",
-        postgresql_with={"fastupdate": "off"},
+        postgresql_with={"fastupdate": "on", "gin_pending_list_limit": "256"},
     )
     op.drop_index(
         "ix_merges_search_search_grams",
         table_name="merges_search",
         postgresql_using="gin",
-        postgresql_with={"fastupdate": "off"},
+        postgresql_with={"fastupdate": "on", "gin_pending_list_limit": "256"},
     )
     op.drop_table("merges_search")
     op.drop_index("match_keys_time_index", table_name="match_keys")
@@ -2565,26 +2565,26 @@ def downgrade() -> None:
         "ix_interactions_search_search_pinyin",
         table_name="interactions_search",
         postgresql_using="gin",
-        postgresql_with={"fastupdate": "off"},
+        postgresql_with={"fastupdate": "on", "gin_pending_list_limit": "256"},
     )
     op.drop_index(
         "ix_interactions_search_search_grams",
         table_name="interactions_search",
         postgresql_using="gin",
-        postgresql_with={"fastupdate": "off"},
+        postgresql_with={"fastupdate": "on", "gin_pending_list_limit": "256"},
     )
     op.drop_table("interactions_search")
     op.drop_index(
         "ix_imports_search_search_pinyin",
         table_name="imports_search",
         postgresql_using="gin",
-        postgresql_with={"fastupdate": "off"},
+        postgresql_with={"fastupdate": "on", "gin_pending_list_limit": "256"},
     )
     op.drop_index(
         "ix_imports_search_search_grams",
         table_name="imports_search",
         postgresql_using="gin",
-        postgresql_with={"fastupdate": "off"},
+        postgresql_with={"fastupdate": "on", "gin_pending_list_limit": "256"},
     )
     op.drop_table("imports_search")
     op.drop_table("import_lines")
@@ -2592,104 +2592,104 @@ def downgrade() -> None:
         "ix_grading_rules_search_search_pinyin",
         table_name="grading_rules_search",
         postgresql_using="gin",
-        postgresql_with={"fastupdate": "off"},
+        postgresql_with={"fastupdate": "on", "gin_pending_list_limit": "256"},
     )
     op.drop_index(
         "ix_grading_rules_search_search_grams",
         table_name="grading_rules_search",
         postgresql_using="gin",
-        postgresql_with={"fastupdate": "off"},
+        postgresql_with={"fastupdate": "on", "gin_pending_list_limit": "256"},
     )
     op.drop_table("grading_rules_search")
     op.drop_index(
         "ix_duplicate_cases_search_search_pinyin",
         table_name="duplicate_cases_search",
         postgresql_using="gin",
-        postgresql_with={"fastupdate": "off"},
+        postgresql_with={"fastupdate": "on", "gin_pending_list_limit": "256"},
     )
     op.drop_index(
         "ix_duplicate_cases_search_search_grams",
         table_name="duplicate_cases_search",
         postgresql_using="gin",
-        postgresql_with={"fastupdate": "off"},
+        postgresql_with={"fastupdate": "on", "gin_pending_list_limit": "256"},
     )
     op.drop_table("duplicate_cases_search")
     op.drop_index(
         "ix_credit_profiles_search_search_pinyin",
         table_name="credit_profiles_search",
         postgresql_using="gin",
-        postgresql_with={"fastupdate": "off"},
+        postgresql_with={"fastupdate": "on", "gin_pending_list_limit": "256"},
     )
     op.drop_index(
         "ix_credit_profiles_search_search_grams",
         table_name="credit_profiles_search",
         postgresql_using="gin",
-        postgresql_with={"fastupdate": "off"},
+        postgresql_with={"fastupdate": "on", "gin_pending_list_limit": "256"},
     )
     op.drop_table("credit_profiles_search")
     op.drop_index(
         "ix_contacts_search_search_pinyin",
         table_name="contacts_search",
         postgresql_using="gin",
-        postgresql_with={"fastupdate": "off"},
+        postgresql_with={"fastupdate": "on", "gin_pending_list_limit": "256"},
     )
     op.drop_index(
         "ix_contacts_search_search_grams",
         table_name="contacts_search",
         postgresql_using="gin",
-        postgresql_with={"fastupdate": "off"},
+        postgresql_with={"fastupdate": "on", "gin_pending_list_limit": "256"},
     )
     op.drop_table("contacts_search")
     op.drop_index(
         "ix_care_plans_search_search_pinyin",
         table_name="care_plans_search",
         postgresql_using="gin",
-        postgresql_with={"fastupdate": "off"},
+        postgresql_with={"fastupdate": "on", "gin_pending_list_limit": "256"},
     )
     op.drop_index(
         "ix_care_plans_search_search_grams",
         table_name="care_plans_search",
         postgresql_using="gin",
-        postgresql_with={"fastupdate": "off"},
+        postgresql_with={"fastupdate": "on", "gin_pending_list_limit": "256"},
     )
     op.drop_table("care_plans_search")
     op.drop_index(
         "ix_care_occurrences_search_search_pinyin",
         table_name="care_occurrences_search",
         postgresql_using="gin",
-        postgresql_with={"fastupdate": "off"},
+        postgresql_with={"fastupdate": "on", "gin_pending_list_limit": "256"},
     )
     op.drop_index(
         "ix_care_occurrences_search_search_grams",
         table_name="care_occurrences_search",
         postgresql_using="gin",
-        postgresql_with={"fastupdate": "off"},
+        postgresql_with={"fastupdate": "on", "gin_pending_list_limit": "256"},
     )
     op.drop_table("care_occurrences_search")
     op.drop_index(
         "ix_accounts_search_search_pinyin",
         table_name="accounts_search",
         postgresql_using="gin",
-        postgresql_with={"fastupdate": "off"},
+        postgresql_with={"fastupdate": "on", "gin_pending_list_limit": "256"},
     )
     op.drop_index(
         "ix_accounts_search_search_grams",
         table_name="accounts_search",
         postgresql_using="gin",
-        postgresql_with={"fastupdate": "off"},
+        postgresql_with={"fastupdate": "on", "gin_pending_list_limit": "256"},
     )
     op.drop_table("accounts_search")
     op.drop_index(
         "ix_account_plans_search_search_pinyin",
         table_name="account_plans_search",
         postgresql_using="gin",
-        postgresql_with={"fastupdate": "off"},
+        postgresql_with={"fastupdate": "on", "gin_pending_list_limit": "256"},
     )
     op.drop_index(
         "ix_account_plans_search_search_grams",
         table_name="account_plans_search",
         postgresql_using="gin",
-        postgresql_with={"fastupdate": "off"},
+        postgresql_with={"fastupdate": "on", "gin_pending_list_limit": "256"},
     )
     op.drop_table("account_plans_search")
     op.drop_index("account_pins_cell_index", table_name="account_pins")

@@ -232,7 +232,7 @@ def upgrade() -> None:
         ["search_grams"],
         unique=False,
         postgresql_using="gin",
-        postgresql_with={"fastupdate": "off"},
+        postgresql_with={"fastupdate": "on", "gin_pending_list_limit": "256"},
     )
     op.create_index(
         "ix_search_documents_search_search_pinyin",
@@ -240,7 +240,7 @@ def upgrade() -> None:
         [sa.literal_column("array_to_tsvector(search_pinyin)")],
         unique=False,
         postgresql_using="gin",
-        postgresql_with={"fastupdate": "off"},
+        postgresql_with={"fastupdate": "on", "gin_pending_list_limit": "256"},
     )
     # ### end Alembic commands ###
 
@@ -251,13 +251,13 @@ def downgrade() -> None:
         "ix_search_documents_search_search_pinyin",
         table_name="search_documents_search",
         postgresql_using="gin",
-        postgresql_with={"fastupdate": "off"},
+        postgresql_with={"fastupdate": "on", "gin_pending_list_limit": "256"},
     )
     op.drop_index(
         "ix_search_documents_search_search_grams",
         table_name="search_documents_search",
         postgresql_using="gin",
-        postgresql_with={"fastupdate": "off"},
+        postgresql_with={"fastupdate": "on", "gin_pending_list_limit": "256"},
     )
     op.drop_table("search_documents_search")
     op.drop_index("search_documents_update_time_index", table_name="search_documents")

@@ -429,7 +429,7 @@ def upgrade() -> None:
         ["search_grams"],
         unique=False,
         postgresql_using="gin",
-        postgresql_with={"fastupdate": "off"},
+        postgresql_with={"fastupdate": "on", "gin_pending_list_limit": "256"},
     )
     op.create_index(
         "ix_campaign_members_search_search_pinyin",
@@ -437,7 +437,7 @@ def upgrade() -> None:
         [sa.literal_column("array_to_tsvector(search_pinyin)")],
         unique=False,
         postgresql_using="gin",
-        postgresql_with={"fastupdate": "off"},
+        postgresql_with={"fastupdate": "on", "gin_pending_list_limit": "256"},
     )
     op.create_table(
         "campaigns_search",
@@ -460,7 +460,7 @@ def upgrade() -> None:
         ["search_grams"],
         unique=False,
         postgresql_using="gin",
-        postgresql_with={"fastupdate": "off"},
+        postgresql_with={"fastupdate": "on", "gin_pending_list_limit": "256"},
     )
     op.create_index(
         "ix_campaigns_search_search_pinyin",
@@ -468,7 +468,7 @@ def upgrade() -> None:
         [sa.literal_column("array_to_tsvector(search_pinyin)")],
         unique=False,
         postgresql_using="gin",
-        postgresql_with={"fastupdate": "off"},
+        postgresql_with={"fastupdate": "on", "gin_pending_list_limit": "256"},
     )
     op.create_table(
         "forms_search",
@@ -489,7 +489,7 @@ def upgrade() -> None:
         ["search_grams"],
         unique=False,
         postgresql_using="gin",
-        postgresql_with={"fastupdate": "off"},
+        postgresql_with={"fastupdate": "on", "gin_pending_list_limit": "256"},
     )
     op.create_index(
         "ix_forms_search_search_pinyin",
@@ -497,7 +497,7 @@ def upgrade() -> None:
         [sa.literal_column("array_to_tsvector(search_pinyin)")],
         unique=False,
         postgresql_using="gin",
-        postgresql_with={"fastupdate": "off"},
+        postgresql_with={"fastupdate": "on", "gin_pending_list_limit": "256"},
     )
     op.create_table(
         "segments_search",
@@ -520,7 +520,7 @@ def upgrade() -> None:
         ["search_grams"],
         unique=False,
         postgresql_using="gin",
-        postgresql_with={"fastupdate": "off"},
+        postgresql_with={"fastupdate": "on", "gin_pending_list_limit": "256"},
     )
     op.create_index(
         "ix_segments_search_search_pinyin",
@@ -528,7 +528,7 @@ def upgrade() -> None:
         [sa.literal_column("array_to_tsvector(search_pinyin)")],
         unique=False,
         postgresql_using="gin",
-        postgresql_with={"fastupdate": "off"},
+        postgresql_with={"fastupdate": "on", "gin_pending_list_limit": "256"},
     )
     op.create_table(
         "submissions_search",
@@ -551,7 +551,7 @@ def upgrade() -> None:
         ["search_grams"],
         unique=False,
         postgresql_using="gin",
-        postgresql_with={"fastupdate": "off"},
+        postgresql_with={"fastupdate": "on", "gin_pending_list_limit": "256"},
     )
     op.create_index(
         "ix_submissions_search_search_pinyin",
@@ -559,7 +559,7 @@ def upgrade() -> None:
         [sa.literal_column("array_to_tsvector(search_pinyin)")],
         unique=False,
         postgresql_using="gin",
-        postgresql_with={"fastupdate": "off"},
+        postgresql_with={"fastupdate": "on", "gin_pending_list_limit": "256"},
     )
     # ### end Alembic commands ###
 
@@ -570,65 +570,65 @@ def downgrade() -> None:
         "ix_submissions_search_search_pinyin",
         table_name="submissions_search",
         postgresql_using="gin",
-        postgresql_with={"fastupdate": "off"},
+        postgresql_with={"fastupdate": "on", "gin_pending_list_limit": "256"},
     )
     op.drop_index(
         "ix_submissions_search_search_grams",
         table_name="submissions_search",
         postgresql_using="gin",
-        postgresql_with={"fastupdate": "off"},
+        postgresql_with={"fastupdate": "on", "gin_pending_list_limit": "256"},
     )
     op.drop_table("submissions_search")
     op.drop_index(
         "ix_segments_search_search_pinyin",
         table_name="segments_search",
         postgresql_using="gin",
-        postgresql_with={"fastupdate": "off"},
+        postgresql_with={"fastupdate": "on", "gin_pending_list_limit": "256"},
     )
     op.drop_index(
         "ix_segments_search_search_grams",
         table_name="segments_search",
         postgresql_using="gin",
-        postgresql_with={"fastupdate": "off"},
+        postgresql_with={"fastupdate": "on", "gin_pending_list_limit": "256"},
     )
     op.drop_table("segments_search")
     op.drop_index(
         "ix_forms_search_search_pinyin",
         table_name="forms_search",
         postgresql_using="gin",
-        postgresql_with={"fastupdate": "off"},
+        postgresql_with={"fastupdate": "on", "gin_pending_list_limit": "256"},
     )
     op.drop_index(
         "ix_forms_search_search_grams",
         table_name="forms_search",
         postgresql_using="gin",
-        postgresql_with={"fastupdate": "off"},
+        postgresql_with={"fastupdate": "on", "gin_pending_list_limit": "256"},
     )
     op.drop_table("forms_search")
     op.drop_index(
         "ix_campaigns_search_search_pinyin",
         table_name="campaigns_search",
         postgresql_using="gin",
-        postgresql_with={"fastupdate": "off"},
+        postgresql_with={"fastupdate": "on", "gin_pending_list_limit": "256"},
     )
     op.drop_index(
         "ix_campaigns_search_search_grams",
         table_name="campaigns_search",
         postgresql_using="gin",
-        postgresql_with={"fastupdate": "off"},
+        postgresql_with={"fastupdate": "on", "gin_pending_list_limit": "256"},
     )
     op.drop_table("campaigns_search")
     op.drop_index(
         "ix_campaign_members_search_search_pinyin",
         table_name="campaign_members_search",
         postgresql_using="gin",
-        postgresql_with={"fastupdate": "off"},
+        postgresql_with={"fastupdate": "on", "gin_pending_list_limit": "256"},
     )
     op.drop_index(
         "ix_campaign_members_search_search_grams",
         table_name="campaign_members_search",
         postgresql_using="gin",
-        postgresql_with={"fastupdate": "off"},
+        postgresql_with={"fastupdate": "on", "gin_pending_list_limit": "256"},
     )
     op.drop_table("campaign_members_search")
     op.drop_index("submissions_update_time_index", table_name="submissions")

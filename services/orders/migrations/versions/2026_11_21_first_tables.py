@@ -364,7 +364,7 @@ def upgrade() -> None:
         ["search_grams"],
         unique=False,
         postgresql_using="gin",
-        postgresql_with={"fastupdate": "off"},
+        postgresql_with={"fastupdate": "on", "gin_pending_list_limit": "256"},
     )
     op.create_index(
         "ix_contracts_search_search_pinyin",
@@ -372,7 +372,7 @@ def upgrade() -> None:
         [sa.literal_column("array_to_tsvector(search_pinyin)")],
         unique=False,
         postgresql_using="gin",
-        postgresql_with={"fastupdate": "off"},
+        postgresql_with={"fastupdate": "on", "gin_pending_list_limit": "256"},
     )
     op.create_table(
         "deliveries_search",
@@ -395,7 +395,7 @@ def upgrade() -> None:
         ["search_grams"],
         unique=False,
         postgresql_using="gin",
-        postgresql_with={"fastupdate": "off"},
+        postgresql_with={"fastupdate": "on", "gin_pending_list_limit": "256"},
     )
     op.create_index(
         "ix_deliveries_search_search_pinyin",
@@ -403,7 +403,7 @@ def upgrade() -> None:
         [sa.literal_column("array_to_tsvector(search_pinyin)")],
         unique=False,
         postgresql_using="gin",
-        postgresql_with={"fastupdate": "off"},
+        postgresql_with={"fastupdate": "on", "gin_pending_list_limit": "256"},
     )
     op.create_table(
         "orders_search",
@@ -426,7 +426,7 @@ def upgrade() -> None:
         ["search_grams"],
         unique=False,
         postgresql_using="gin",
-        postgresql_with={"fastupdate": "off"},
+        postgresql_with={"fastupdate": "on", "gin_pending_list_limit": "256"},
     )
     op.create_index(
         "ix_orders_search_search_pinyin",
@@ -434,7 +434,7 @@ def upgrade() -> None:
         [sa.literal_column("array_to_tsvector(search_pinyin)")],
         unique=False,
         postgresql_using="gin",
-        postgresql_with={"fastupdate": "off"},
+        postgresql_with={"fastupdate": "on", "gin_pending_list_limit": "256"},
     )
     # ### end Alembic commands ###
 
@@ -445,39 +445,39 @@ def downgrade() -> None:
         "ix_orders_search_search_pinyin",
         table_name="orders_search",
         postgresql_using="gin",
-        postgresql_with={"fastupdate": "off"},
+        postgresql_with={"fastupdate": "on", "gin_pending_list_limit": "256"},
     )
     op.drop_index(
         "ix_orders_search_search_grams",
         table_name="orders_search",
         postgresql_using="gin",
-        postgresql_with={"fastupdate": "off"},
+        postgresql_with={"fastupdate": "on", "gin_pending_list_limit": "256"},
     )
     op.drop_table("orders_search")
     op.drop_index(
         "ix_deliveries_search_search_pinyin",
         table_name="deliveries_search",
         postgresql_using="gin",
-        postgresql_with={"fastupdate": "off"},
+        postgresql_with={"fastupdate": "on", "gin_pending_list_limit": "256"},
     )
     op.drop_index(
         "ix_deliveries_search_search_grams",
         table_name="deliveries_search",
         postgresql_using="gin",
-        postgresql_with={"fastupdate": "off"},
+        postgresql_with={"fastupdate": "on", "gin_pending_list_limit": "256"},
     )
     op.drop_table("deliveries_search")
     op.drop_index(
         "ix_contracts_search_search_pinyin",
         table_name="contracts_search",
         postgresql_using="gin",
-        postgresql_with={"fastupdate": "off"},
+        postgresql_with={"fastupdate": "on", "gin_pending_list_limit": "256"},
     )
     op.drop_index(
         "ix_contracts_search_search_grams",
         table_name="contracts_search",
         postgresql_using="gin",
-        postgresql_with={"fastupdate": "off"},
+        postgresql_with={"fastupdate": "on", "gin_pending_list_limit": "256"},
     )
     op.drop_table("contracts_search")
     op.drop_index("orders_update_time_index", table_name="orders")
