@@ -1,6 +1,9 @@
 """Telephone numbers as they are dialled and compared."""
 
+from typing import Any
+
 import phonenumbers
+from sqlalchemy import inspect
 
 
 def e164(number: str, country: str = "CN") -> str:
@@ -12,3 +15,26 @@ def e164(number: str, country: str = "CN") -> str:
     if not phonenumbers.is_valid_number(parsed):
         return ""
     return phonenumbers.format_number(parsed, phonenumbers.PhoneNumberFormat.E164)
+
+
+def mark_wrong(record: Any, number: str) -> bool:
+    """Marks a number of a record as one that a call has shown to be wrong; False where it has no such number."""
+    if not any(phone.number == number and phone.valid for phone in record.phones):
+        return False
+    record.phones = [_marked(phone) if phone.number == number else phone for phone in record.phones]
+    return True
+
+
+def keep_marks(record: Any, phones: list[Any]) -> list[Any]:
+    """The new phones of a record in their normal form; a number that was marked as wrong stays so."""
+    history = inspect(record).attrs.phones.history
+    before = next((one[0] for one in (history.deleted, history.unchanged) if one), None) or ()
+    wrong = {phone.number for phone in before if phone.number.startswith("+") and not phone.valid}
+    return [_marked(phone) if phone.number in wrong else phone for phone in phones]
+
+
+def _marked(phone: Any) -> Any:
+    marked = type(phone)()
+    marked.CopyFrom(phone)
+    marked.valid = False
+    return marked

@@ -3,10 +3,10 @@
 from typing import Any
 from uuid import UUID
 
-from crm.common.v1 import common_pb2
 from crm.sales.v1 import events_pb2 as sales
 from crm.sales.v1 import pb as sales_pb
 from crmkit.call import Call
+from crmkit.phones import mark_wrong
 from sqlalchemy import select
 
 from customer.model.account import Account
@@ -26,21 +26,9 @@ async def on_call_ended_in_words(event: sales.CallWrappedUp, call: Call) -> None
         return
     if told.disposition == sales_pb.Call.WRONG_NUMBER:
         number = told.from_number if told.direction == sales_pb.Call.INBOUND else told.to_number
-        _mark_wrong(person, number)
+        mark_wrong(person, number)
     elif told.disposition == sales_pb.Call.DO_NOT_CALL:
         await _withdraw(person, told.name, call)
-
-
-def _mark_wrong(person: Any, number: str) -> None:
-    if not any(phone.number == number and phone.valid for phone in person.phones):
-        return
-    phones: list[Any] = []
-    for phone in person.phones:
-        one = common_pb2.Phone()
-        one.CopyFrom(phone)
-        one.valid = phone.valid and phone.number != number
-        phones.append(one)
-    person.phones = phones
 
 
 async def _withdraw(person: Any, source: str, call: Call) -> None:

@@ -19,6 +19,7 @@ from sales.jobs import mind_calls
 from sales.model.call_list import CallEntry, DoNotCall
 from sales.model.call_script import dead_ends
 from sales.model.calling_hours import Hours, zone_of
+from sales.model.phone_call import PhoneCall
 from sqlalchemy import insert, select, update
 
 Made = Callable[..., Awaitable[Any]]
@@ -126,6 +127,7 @@ async def test_scripts_are_used_in_versions(sales: Service) -> None:
     assert (await sales.sales1.GetCallScript(name=first.name)).state == pb.CallScript.RETIRED
 
 
+@pytest.mark.capability("s.telesales")
 async def test_a_list_is_made_of_filters_and_records_and_says_whom_it_leaves_out(
     sales: Service, calls: Made, account: Made
 ) -> None:
@@ -178,6 +180,7 @@ async def test_a_list_is_made_of_filters_and_records_and_says_whom_it_leaves_out
     assert refused.value.reason == "NOT_FOUND"
 
 
+@pytest.mark.capability("s.telesales")
 async def test_twenty_agents_at_once_get_twenty_different_people(sales: Service, calls: Made) -> None:
     people = [hired(sales, n) for n in range(20)]
     async with sales.parts.configuration() as config:
@@ -219,6 +222,7 @@ async def test_twenty_agents_at_once_get_twenty_different_people(sales: Service,
     assert {entry.state for entry in await entries(sales, book.name)} == {Entry.SKIPPED}
 
 
+@pytest.mark.capability("s.telesales")
 @pytest.mark.usefixtures("any_day")
 async def test_entries_come_in_their_order_and_whoever_will_not_be_called_is_left_out_at_next_and_at_dial(
     sales: Service, calls: Made
@@ -273,6 +277,7 @@ def hired(sales: Service, number_: int) -> Person:
     )
 
 
+@pytest.mark.capability("s.telesales")
 @pytest.mark.usefixtures("any_day")
 async def test_what_was_promised_comes_first_and_whoever_will_not_be_called_is_not(
     sales: Service, calls: Made
@@ -402,6 +407,7 @@ async def test_what_somebody_promised_who_leaves_goes_to_the_supervisor(sales: S
     assert await sales.eventually(given, 30) == {sales.person("manager").employee, ""}
 
 
+@pytest.mark.capability("s.telesales")
 @pytest.mark.usefixtures("any_day")
 async def test_an_exchange_dials_and_tells_in_any_order_twice_or_never(sales: Service) -> None:
     told = asyncio.Queue[dict[str, Any]]()
@@ -472,3 +478,98 @@ async def test_an_exchange_dials_and_tells_in_any_order_twice_or_never(sales: Se
         providerCall=key, event="ENDED", time=datetime.now(UTC).isoformat(), cause="NORMAL"
     )
     await sales.sales1.WrapUpCall(name=came.name, disposition="REACHED", summary="询价")
+
+
+@pytest.mark.capability("s.telesales")
+@pytest.mark.usefixtures("any_day")
+async def test_three_times_in_seven_days_is_enough_and_a_promise_lies_within_the_hours(
+    sales: Service, calls: Made
+) -> None:
+    tried, book = number(), {"fromHour": 0, "toHour": 24}
+    listed = await calls(tried, **book)
+    entry = await sales.sales1.NextCallEntry(name=listed.name)
+    first = datetime.now(UTC).replace(microsecond=0) - timedelta(days=6)
+    async with sales.running.call("test", system("sales")) as call:
+        for n in range(3):
+            made = PhoneCall(
+                direction="OUTBOUND", to_number=tried, start_time=first + timedelta(days=n), state="WRAPPED",
+                owner=sales.person("sales2").employee, department=sales.person("sales2").department,
+            )  # fmt: skip
+            await call.add(made)
+    with pytest.raises(Refused) as refused:
+        await sales.sales1.DialCallEntry(name=entry.name)
+    assert refused.value.reason == "CALL_NOT_ALLOWED"
+    # Allowed again when the first of them is a week ago; the instant is told to the minute.
+    again = datetime.fromisoformat(refused.value.info.metadata["next"])
+    assert again == (first + timedelta(days=7)).replace(second=0)
+    # A failed call was none: the exchange could not be reached.
+    async with sales.running.call("test", system("sales")) as call:
+        await call.db.execute(
+            update(PhoneCall)
+            .where(PhoneCall.to_number == tried, PhoneCall.start_time == first)
+            .values(state="FAILED")
+        )
+    dialled = await sales.sales1.DialCallEntry(name=entry.name)
+    # What is promised lies within the hours of the list; else the next instant that does is proposed.
+    here = datetime.now(ZoneInfo("Asia/Shanghai"))
+    midday = (here + timedelta(days=1)).replace(hour=12, minute=0, second=0, microsecond=0)
+    await sales.manager.UpdateCallList(
+        callList={"name": listed.name, "fromHour": 13, "toHour": 18}, updateMask="fromHour,toHour"
+    )
+    promise = {"disposition": "CALLBACK", "callbackTime": midday.isoformat()}
+    with pytest.raises(Refused) as refused:
+        await sales.sales1.WrapUpCall(name=dialled.name, **promise)
+    assert refused.value.reason == "CALL_NOT_ALLOWED"
+    proposed = refused.value.info.metadata["next"]
+    assert datetime.fromisoformat(proposed) == midday.replace(hour=13)
+    done = await sales.sales1.WrapUpCall(name=dialled.name, **promise | {"callbackTime": proposed})
+    assert done.callback_time.ToDatetime(UTC) == midday.replace(hour=13)
+
+
+@pytest.mark.capability("s.telesales")
+@pytest.mark.usefixtures("any_day")
+async def test_a_number_where_somebody_else_answers_is_marked_with_the_lead_and_dialled_no_more(
+    sales: Service,
+) -> None:
+    wrong, right = number(), number()
+    lead = await sales.sales1.CreateLead(
+        lead={"displayName": "空号线索", "channel": "PHONE", "phones": [{"number": wrong, "primary": True}]}
+    )
+    mine = [{"employee": sales.person("sales1").employee}]
+
+    async def listed() -> Any:
+        body = {"displayName": "空号", "subjects": [lead.name], "members": mine, **ALWAYS}
+        book = await sales.admin.CreateCallList(callList=body)
+        return book, await sales.admin.GenerateCallList(name=book.name)
+
+    book, told = await listed()
+    assert told.added == 1
+    await sales.admin.StartCallList(name=book.name)
+    entry = await sales.sales1.NextCallEntry(name=book.name)
+    call = await sales.sales1.DialCallEntry(name=entry.name)
+    assert call.to_number == wrong
+    await sales.sales1.WrapUpCall(name=call.name, disposition="WRONG_NUMBER")
+    assert (await sales.admin.GetCallEntry(name=entry.name)).state == Entry.DONE
+
+    async def marks(name: str = lead.name) -> dict[str, bool]:
+        return {one.number: one.valid for one in (await sales.sales1.GetLead(name=name)).phones}
+
+    assert await marks() == {wrong: False}
+    # It finds neither the lead nor whoever calls, and is on no list.
+    assert not (await sales.sales1.LookUpCaller(number=wrong)).matches
+    assert not (await sales.sales1.ListLeads(q=wrong[3:])).leads
+    with pytest.raises(Refused) as refused:
+        await sales.sales1.DialNumber(subject=lead.name)
+    assert refused.value.reason == "NUMBER_MISSING"
+    _, told = await listed()
+    assert (told.found, told.no_number) == (1, 1)
+    # Sent again it stays marked; whoever really has the number is somebody else.
+    typed = [{"number": wrong, "primary": True}, {"number": right}]
+    await sales.sales1.UpdateLead(lead={"name": lead.name, "phones": typed}, updateMask="phones")
+    assert await marks() == {wrong: False, right: True}
+    other = await sales.sales1.CreateLead(
+        lead={"displayName": "真正的机主", "channel": "PHONE", "phones": [{"number": wrong}]}
+    )
+    assert other.name != lead.name and await marks(other.name) == {wrong: True}
+    book, told = await listed()
+    assert [one.number_called for one in await entries(sales, book.name)] == [right]

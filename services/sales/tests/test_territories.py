@@ -117,19 +117,21 @@ async def settled(sales: Service, plan: str, state: int, **left: str) -> Any:
     return await sales.eventually(look, 60)
 
 
+@pytest.mark.capability("s.telesales")
 async def test_a_new_cut_is_looked_at_scheduled_applied_in_batches_and_taken_back(
     sales: Service, account: Made, contact: Made, deal: Made
 ) -> None:
     one, two, manager = (sales.person(who).employee or "" for who in ("sales1", "sales2", "manager"))
     steel = f"钢铁{uuid4().hex[:4]}"
     lake = {"addresses": [{"divisionCode": "330106", "postcode": "310007"}]}
-    moving = await account(**lake, displayName="西湖仪表", level="A")
+    phone, other = ([{"number": f"+86139{uuid4().int % 10**8:08d}"}] for _ in range(2))
+    moving = await account(**lake, displayName="西湖仪表", level="A", phones=phone)
     pinned, own = await account(**lake), await account(username="sales2", **lake)
     frozen = await account(**lake, state="FROZEN")
     disputed = await account(**lake)
     special = await account(industry=steel)
     later = await account(**lake)
-    person = await contact(account=moving, title="厂长")
+    person = await contact(account=moving, title="厂长", phones=other)
     opened = await deal(account=moving)
     dispute = {"name": f"duplicateCases/{uuid7()}", "state": "IN_ARBITRATION", "account": disputed}
     await sales.tell(
@@ -298,6 +300,32 @@ async def test_a_new_cut_is_looked_at_scheduled_applied_in_batches_and_taken_bac
     tested = await sales.admin.TestAssignment(lead=lead.name)
     assert (tested.rule, tested.employee) == (rule.name, two)
     await sales.admin.RetireAssignmentRule(name=rule.name)
+
+    # A call list is given to whoever looks after the territory of a customer, of its people, of a lead; what lies
+    # nowhere is shared out evenly, as is everything where no way is named.
+    typed = [{"displayName": f"散客{n}", "number": f"+86139{uuid4().int % 10**8:08d}"} for n in range(3)]
+    book = await sales.admin.CreateCallList(
+        callList={
+            "displayName": "按区域", "subjects": [moving, person, lead.name], "numbers": typed,
+            "members": [{"employee": one}, {"employee": two}],
+        }
+    )  # fmt: skip
+    assert (await sales.admin.GenerateCallList(name=book.name)).added == 6
+
+    async def shares(**fields: Any) -> dict[str, int]:
+        reply = await sales.admin.DistributeCallList(name=book.name, again=True, **fields)
+        return {share.employee: share.entries for share in reply.shares}
+
+    assert await shares() == {one: 3, two: 3}
+    told_shares = await shares(method="TERRITORY")
+    listed_entries = await sales.admin.ListCallEntries(filter=f'call_list = "{book.name}"')
+    given = {entry.subject: entry.owner for entry in listed_entries.call_entries if entry.subject}
+    assert given == dict.fromkeys((moving, person, lead.name), two)
+    assert told_shares[two] in (4, 5) and sum(told_shares.values()) == 6
+    # Whoever does not call for the list gets nothing by his territory.
+    alone_in_it = {"name": book.name, "members": [{"employee": one}]}
+    await sales.admin.UpdateCallList(callList=alone_in_it, updateMask="members")
+    assert await shares(method="TERRITORY") == {one: 6}
 
     # Taken back: customers that nobody has changed since.
     await sales.admin.UndoTerritoryPlan(name=name)

@@ -10,6 +10,7 @@ from crm.customer.v1 import pb
 from crmkit.call import Call
 from crmkit.driver import driver
 from crmkit.errors import FailedPrecondition, PermissionDenied, Validation, Violation
+from crmkit.phones import keep_marks
 from crmkit.resource import Resource
 from customer.identifiers import Phone, TaxId, TaxIdStatus
 from customer.matching import PUBLIC_MAIL_DOMAINS, Identity
@@ -277,16 +278,7 @@ class Account(Resource, Base):
 
 def normal_phones(person: Any) -> list[Any]:
     """The phones in their normal form; a number that a call has shown to be wrong stays marked."""
-    history = inspect(person).attrs.phones.history
-    before = next((one[0] for one in (history.deleted, history.unchanged) if one), None) or ()
-    wrong = {phone.number for phone in before if phone.number.startswith("+") and not phone.valid}
-    found = [normal_phone(phone) for phone in person.phones]
-    for place, phone in enumerate(found):
-        if phone.number in wrong and phone.valid:
-            found[place] = type(phone)()
-            found[place].CopyFrom(phone)
-            found[place].valid = False
-    return found
+    return keep_marks(person, [normal_phone(phone) for phone in person.phones])
 
 
 def normal_phone(phone: Any) -> Any:

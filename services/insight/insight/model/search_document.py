@@ -196,6 +196,8 @@ def _words(record: dict[str, Any], source: Described, custom: CustomFields) -> t
         if _is_list_of(field, PHONE):
             numbers = [str(item.get("number", "")) for item in record.get(field.json_name, [])]
             found.append(Words(field.name, numbers, key=True, phones=True))
+        elif (source.collection, field.name) == ("employees", "phone"):
+            found.append(Words(field.name, [str(record.get("phone", ""))], key=True, phones=True))
         elif _is_list_of(field, EMAIL):
             addresses = [str(item.get("address", "")) for item in record.get(field.json_name, [])]
             found.append(Words(field.name, addresses, key=True))

@@ -444,13 +444,16 @@ def _mixed(turns: list[str], people: list[str]) -> list[str]:
 
 
 def dialled(phones: Iterable[Any]) -> str:
-    """The number to call first, in E.164."""
-    ordered = sorted(phones, key=lambda phone: not phone.primary)
+    """The number to call first, in E.164, of those that are not known to be wrong."""
+    ordered = sorted((phone for phone in phones if phone.valid), key=lambda phone: not phone.primary)
     return next((number for phone in ordered if (number := e164(phone.number))), "")
 
 
 def dialled_of(phones: Iterable[dict[str, Any]]) -> str:
-    ordered = sorted(phones, key=lambda phone: not phone.get("primary"))
+    """The same of the copy of a customer or contact."""
+    ordered = sorted(
+        (phone for phone in phones if phone.get("valid")), key=lambda phone: not phone.get("primary")
+    )
     return next((number for phone in ordered if (number := e164(str(phone.get("number", ""))))), "")
 
 

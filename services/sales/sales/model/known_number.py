@@ -33,7 +33,8 @@ async def on_numbers_changed(changes: list[Fact], call: Call) -> None:
         if event.payload.get("action") == "DELETED" or told.get("state") in ("MERGED", "LEFT", "ERASED"):
             continue
         for phone in told.get("phones", []):
-            if number := e164(str(phone.get("number", ""))):
+            # Somebody else answers at a number that was found to be wrong.
+            if phone.get("valid") and (number := e164(str(phone.get("number", "")))):
                 rows[number, name] = {"number": number, "name": name}
     await call.db.execute(delete(KnownNumber).where(KnownNumber.name.in_(list(latest))))
     if rows:

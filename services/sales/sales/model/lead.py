@@ -11,6 +11,7 @@ from crm.sales.v1 import pb
 from crmkit.call import Call
 from crmkit.errors import FailedPrecondition, NotFound, PermissionDenied, Validation, Violation
 from crmkit.mapping import to_timestamp
+from crmkit.phones import keep_marks, mark_wrong
 from crmkit.resource import Resource
 from crmkit.scope import predicate
 from crmkit.text import clean_name
@@ -203,7 +204,7 @@ class Lead(Resource, Base):
 
     def normalise(self) -> None:
         """Brings names, phones and mail addresses into the form in which they can be compared."""
-        self.phones = [normal_phone(phone) for phone in self.phones]
+        self.phones = keep_marks(self, [normal_phone(phone) for phone in self.phones])
         self.emails = [normal_email(email) for email in self.emails]
         for name in ("display_name", "company_name", "person_name", "title", "wechat"):
             setattr(self, name, " ".join(clean_name(getattr(self, name) or "").split()))
@@ -500,6 +501,11 @@ class Lead(Resource, Base):
             self.display_name = self.company_name or self.number
         await super().forget_person(call)
         await self._write_keys(call)
+
+    def reached_nobody(self, number: str, call: Call) -> None:
+        """Somebody else answers at this number: it is dialled no more and says nothing of who calls."""
+        if mark_wrong(self, number):
+            call.after_flush(lambda: self._write_keys(call))
 
     def search_phones(self) -> list[str]:
         """Numbers that `q` finds."""

@@ -107,7 +107,7 @@ class PhoneCall(Resource, Base):
         if disposition == "DO_NOT_CALL":
             await call.flush()
             await refuse([self._number, self.subject], call)
-        await self._write_answers(call)
+        await self._write_back(call)
         ticket = entry.origin if entry is not None and entry.origin.startswith("tickets/") else ""
         call.emit(events.CallWrappedUp, call=self, source_key=self.provider_call, ticket=ticket)
         if self.callback_time is not None:
@@ -141,10 +141,11 @@ class PhoneCall(Resource, Base):
         if self.state in ("DIALLING", "CONNECTED"):
             self._over(now, "UNKNOWN")
 
-    async def _write_answers(self, call: Call) -> None:
-        """What was asked for by the script is known of the lead from then on."""
+    async def _write_back(self, call: Call) -> None:
+        """What was asked for by the script is known of the lead from then on, and that its number is another's."""
         told = {one.field: one.value for one in self.answers if one.field in ANSWERED and one.value}
-        if not told or not self.subject.startswith("leads/"):
+        wrong = self.disposition == "WRONG_NUMBER"
+        if not (told or wrong) or not self.subject.startswith("leads/"):
             return
         lead = await call.named(Lead, self.subject, lock=True)
         if lead is None or lead.state in ("CONVERTED", "DISQUALIFIED", "CANCELLED"):
@@ -152,6 +153,8 @@ class PhoneCall(Resource, Base):
         async with call.everybody():
             for name, value in told.items():
                 setattr(lead, name, value)
+            if wrong:
+                lead.reached_nobody(self._number, call)
             await call.flush()
 
     @property
