@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import asyncpg
+import psutil
 from crmkit.search import search_columns
 from crmkit.testing import Client, Parts, Service
 from uuid_utils.compat import uuid7
@@ -53,8 +54,13 @@ async def fill(service: Service, count: int) -> Sequence[tuple[str, str]]:
 
     search: Any = SearchDocument.search_table
     connection = await asyncpg.connect(service.parts.admin_url, database="insight")
+    if await connection.fetchval("SELECT count(*) FROM search_documents") == count:
+        rows = await connection.fetch("SELECT title, keys FROM search_documents ORDER BY id LIMIT 5000")
+        await connection.close()
+        return [(row["title"], row["keys"][0]) for row in rows]
     indexes = await connection.fetch(
-        "SELECT indexname, indexdef FROM pg_indexes WHERE tablename = $1 AND indexdef LIKE '%gin%'", search.name
+        "SELECT indexname, indexdef FROM pg_indexes WHERE tablename = $1 AND indexdef LIKE '%gin%'",
+        search.name,
     )
     await connection.execute("TRUNCATE search_documents CASCADE; SET maintenance_work_mem = '256MB'")
     for index in indexes:
@@ -88,7 +94,11 @@ def documents(service: Service, numbers: range, count: int, chance: random.Rando
             deleted=False, version=1,
         )  # fmt: skip
         row.id = uuid7()
-        row.owner, row.department, row.creator = person.employee or "", person.department or "", "system/bench"
+        row.owner, row.department, row.creator = (
+            person.employee or "",
+            person.department or "",
+            "system/bench",
+        )
         row.create_time = row.update_time = began + timedelta(seconds=number)
         yield row
 
@@ -96,15 +106,27 @@ def documents(service: Service, numbers: range, count: int, chance: random.Rando
 async def table(service: Service, known: Sequence[tuple[str, str]], count: int) -> None:
     """Prints what each kind of question took each kind of person."""
     chance = random.Random(1)
-    print("| who asks | by | p50 ms | p95 ms | most ms | found |\n|---|---|---|---|---|---|")
+    print(
+        f"load average {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores; CPU of insight and PostgreSQL together"
+    )
+    print("| who asks | by | CPU ms | p50 ms | p95 ms | most ms | found |\n|---|---|---|---|---|---|---|")
     for who in (SPARSE, DENSE[0], "manager", "admin"):
         for what in ("two characters", "initials", "four digits", "eight digits"):
             questions = [_question(what, *chance.choice(known)) for _ in range(count)]
+            spent = _spent(service)
             took, found = await _timed(service.client(who), questions)
-            p95 = statistics.quantiles(took, n=20)[18]
+            cpu, p95 = (_spent(service) - spent) / (count + 1), statistics.quantiles(took, n=20)[18]
             missed = "" if p95 <= GOAL else " (more than 50 ms)"
-            figures = " | ".join(f"{one * 1e3:.1f}" for one in (statistics.median(took), p95, max(took)))
+            figures = " | ".join(f"{one * 1e3:.1f}" for one in (cpu, statistics.median(took), p95, max(took)))
             print(f"| {who} | {what} | {figures}{missed} | {found / count:.1f} |", flush=True)
+
+
+def _spent(service: Service) -> float:
+    """CPU seconds so far, of this process, in which insight runs, and of the database."""
+    [file] = service.parts.directory.rglob("postmaster.pid")
+    postmaster = psutil.Process(int(file.read_text().split()[0]))
+    times = [one.cpu_times() for one in (postmaster, *postmaster.children())]
+    return time.process_time() + sum(one.user + one.system for one in times)
 
 
 async def _timed(client: Client, questions: Sequence[str]) -> tuple[list[float], int]:

@@ -99,7 +99,9 @@ def compiled(statement: Select[Any]) -> Statement:
     found = statement.compile(dialect=_DIALECT, compile_kwargs={"render_postcompile": True})
     arguments: list[tuple[str, Any]] = []
     for name in found.positiontup or ():
-        process = found.binds[name].type.dialect_impl(_DIALECT).bind_processor(_DIALECT)
+        # The values of a list (`IN`) have names of their own and go as they are.
+        bound = found.binds.get(name)
+        process = bound.type.dialect_impl(_DIALECT).bind_processor(_DIALECT) if bound is not None else None
         value = found.params[name]
         arguments.append((name, process(value) if process and value is not None else value))
     decode: list[tuple[int, Callable[[Any], Any]]] = []

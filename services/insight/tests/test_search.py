@@ -1,11 +1,14 @@
 """One box for every record, seen by those who may open it."""
 
+from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
 
 import pytest
-from crmkit import scope
-from crmkit.testing import Client, Refused
+from crmkit import listing, scope
+from crmkit.search import SearchTerm
+from crmkit.testing import Client, Refused, plans
+from insight.model.search_document import SearchDocument
 from sqlalchemy import text
 from uuid_utils.compat import uuid7
 
@@ -204,3 +207,60 @@ async def test_who_may_not_read_a_field_finds_by_the_others_and_is_shown_those_a
 
 async def _facts(client: Client, named: str) -> list[Any]:
     return list((await client.ListFacts(filter=named)).facts)
+
+
+DIRECTORY = " OR ".join(f'collection = "{name}"' for name in ("accounts", "contacts", "leads", "employees"))
+
+
+@pytest.mark.capability("s.telesales")
+async def test_the_telephone_directory_finds_customers_people_leads_and_colleagues(insight: Any) -> None:
+    mark, digits = uuid4().hex[:6], f"{uuid4().int % 10**8:08}"
+    numbers = [f"+861{n}{digits}" for n in (30, 31, 32)]
+    mine, theirs = insight.of("sales1"), insight.of("sales2")
+    told = {
+        "accounts": await insight.told("accounts", "customer",
+            {"displayName": f"翡翠{mark}", "phones": [{"number": numbers[0], "valid": True}], **mine}),
+        "contacts": await insight.told("contacts", "customer",
+            {"displayName": f"翡翠{mark}", "phones": [{"number": numbers[1], "valid": True}], **mine}),
+        "leads": await insight.told("leads", "sales",
+            {"displayName": f"翡翠{mark}", "phones": [{"number": numbers[2], "valid": True}], **mine}),
+        "employees": await insight.told("employees", "workspace", {"displayName": f"翡翠{mark}", "phone": f"139 {digits[:4]} {digits[4:]}"}),
+    }  # fmt: skip
+    product = await insight.told("products", "sales", {"displayName": f"翡翠{mark}"})
+    hidden = await insight.told("leads", "sales",
+        {"displayName": f"翡翠{mark}", "phones": [{"number": f"+86138{digits}"}], **theirs},
+    )  # fmt: skip
+    for name in (*told.values(), product, hidden):
+        await insight.eventually(lambda name=name: insight.has(name))
+    # Two characters, the initials, the end of a number, a number with or without its signs.
+    for q in (f"翡翠{mark}", f"fc{mark}", digits[-5:], digits):
+        assert set(await found(insight.sales1, q, filter=DIRECTORY, pageSize=200)) >= {*told.values()}, q
+        assert not {product, hidden} & set(await found(insight.sales1, q, filter=DIRECTORY, pageSize=200)), q
+    assert set(await found(insight.sales1, "翡翠", filter=DIRECTORY, pageSize=200)) >= {*told.values()}
+    assert await found(insight.sales1, f"139-{digits[:4]}-{digits[4:]}", filter=DIRECTORY) == [
+        told["employees"]
+    ]
+    for collection, number in zip(told, numbers, strict=False):
+        assert await found(insight.sales1, number[3:], filter=DIRECTORY) == [told[collection]]
+
+
+@pytest.mark.capability("s.telesales")
+async def test_the_directory_of_many_is_asked_through_its_indexes(insight: Any) -> None:
+    """What it takes with 500,000 numbers is measured by `python -m tests.load.directory`."""
+    digits = f"{uuid4().int % 10**8:08}"
+    lead = await insight.told("leads", "sales",
+        {"displayName": "名录样例", "phones": [{"number": f"+86133{digits}"}], **insight.of("sales1")},
+    )  # fmt: skip
+    await insight.eventually(lambda: insight.has(lead))
+    key = await insight.scalar("SELECT id FROM search_documents WHERE target = :name", name=lead)
+    async with plans.multiplied(insight.parts.admin_url, "insight", SearchDocument, key) as connection:
+        for who, caller in plans.callers():
+            condition = listing.where(SearchDocument, DIRECTORY, caller, datetime.now(UTC))
+            for q, there in ((plans.WORD, plans.SPARSE), (digits, 1), (digits[-4:], 1)):
+                term = SearchTerm.parse(q)
+                assert term is not None
+                statement = listing.search_statement(SearchDocument, term, condition, [], 20, 0, caller)
+                read, shown, plan = await plans.read_and_shown(connection, SearchDocument, statement, caller)
+                assert "ix_search_documents_search_" in plan, (who, q, plan)
+                assert read <= plans.READ_FOR_ONE * there, (who, q, plan)
+                assert shown == there or who != "everything", (who, q)
