@@ -9,6 +9,7 @@ from __future__ import annotations
 import hmac
 import logging
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
 from types import SimpleNamespace
@@ -103,20 +104,24 @@ class ShopMethods:
     async def OpenBasket(self, request: pb.OpenBasketRequest, call: Call) -> pb.ShopBasket:
         shopper = await shopper_of(request.shopping, call)
         basket, token = await kept(shopper, call)
-        return (await _told(basket, token, shopper, call))[0]
+        return (await _told(basket, token, await _stock(basket, call), shopper, call))[0]
 
     async def PutInBasket(self, request: pb.PutInBasketRequest, call: Call) -> pb.ShopBasket:
         shopper = await shopper_of(request.shopping, call)
         basket, token = await kept(shopper, call)
         if request.coupons:
             basket.coupons = list(dict.fromkeys(request.coupons))
-        key = request.key
+        key, found = request.key, list[Product | Bundle]()
         if key:
             basket.set(key, Decimal(request.quantity or 0))
         elif request.product or request.code or request.bundle:
-            key = basket.put(await _wanted(request, shopper, call))
-        await _check_cases(basket, key, shopper, call)
-        reply, quote = await _told(basket, token, shopper, call)
+            row, line = await _wanted(request, shopper, call)
+            key, found = basket.put(line), [row]
+        stock = await _stock(basket, call, found)
+        if shopper.channel == "WAREHOUSE" and key:
+            # Whole cases at the moment of the entry, when the person is there who can change it.
+            check_cases(basket.wanted([key]), stock.products)
+        reply, quote = await _told(basket, token, stock, shopper, call)
         reply.touched = key
         priced = next((line for line in quote.lines if line.key == key), None) if quote else None
         if priced is not None:
@@ -130,7 +135,8 @@ class ShopMethods:
         basket, token = await kept(shopper, call)
         if not basket.lines and basket.bought and basket.bought_digest == request.digest:
             return await _bought(basket.bought, call)
-        shown, _ = await _told(basket, token, shopper, call)
+        stock = await _stock(basket, call)
+        shown, _ = await _told(basket, token, stock, shopper, call)
         _watch(request.gross_total, shown.gross_total, basket, "", call)
         if gone := [line.description or line.key for line in shown.lines if line.gone]:
             raise FailedPrecondition("BASKET_LINE_GONE", items=", ".join(gone))
@@ -256,8 +262,10 @@ async def _bundle(name: str, shopper: Shopper, call: Call) -> Bundle:
     return found
 
 
-async def _wanted(request: pb.PutInBasketRequest, shopper: Shopper, call: Call) -> dict[str, Any]:
-    """What is put in, by name, by code or as a configuration."""
+async def _wanted(
+    request: pb.PutInBasketRequest, shopper: Shopper, call: Call
+) -> tuple[Product | Bundle, dict[str, Any]]:
+    """What is put in, by name, by code or as a configuration, and the line for it."""
     quantity = Decimal(request.quantity or 1)
     if request.bundle:
         bundle = await _bundle(request.bundle, shopper, call)
@@ -266,7 +274,7 @@ async def _wanted(request: pb.PutInBasketRequest, shopper: Shopper, call: Call) 
         if broken := shape.broken(chosen):
             raise invalid(shape, chosen, broken, call)
         choices = [pb.Quote.Choice(option=key, quantity=many) for key, many in shape.digestible(chosen)]
-        return line_of("", bundle.name, choices, quantity)
+        return bundle, line_of("", bundle.name, choices, quantity)
     if request.product:
         named = Product.id == parse_name(request.product, "products")
     else:
@@ -281,21 +289,41 @@ async def _wanted(request: pb.PutInBasketRequest, shopper: Shopper, call: Call) 
     found = list(await call.db.scalars(select(Product).where(named, *_shown(Product, shopper)).limit(2)))
     if not found or (request.code and not request.code.strip()):
         raise NotFound() if request.product else FailedPrecondition("CODE_UNKNOWN", code=request.code)
-    return line_of(found[0].name, "", (), quantity)
+    return found[0], line_of(found[0].name, "", (), quantity)
 
 
-async def _check_cases(basket: Basket, key: str, shopper: Shopper, call: Call) -> None:
-    """Whole cases at the moment of the entry, when the person is there who can change it."""
-    if shopper.channel == "WAREHOUSE" and key:
-        lines = basket.wanted([key])
-        check_cases(lines, await products((line.product for line in lines), call))
+@dataclass(frozen=True)
+class Stock:
+    """What a basket has lines of. While a call holds it, pricing reads none of it again."""
+
+    products: dict[str, Product]
+    bundles: dict[str, Bundle]
+
+    def sold(self, line: dict[str, Any], shopper: Shopper) -> bool:
+        """Whether the line is still for sale where somebody shops."""
+        row = self.products.get(line["product"]) or self.bundles.get(line["bundle"])
+        return row is not None and row.state == "ACTIVE" and (shopper.staff or row.in_shop)
+
+
+async def _stock(basket: Basket, call: Call, found: Sequence[Product | Bundle] = ()) -> Stock:
+    """All that the basket has lines of, without reading again what was `found`."""
+    there = {row.name: row for row in found}
+    wanted = [
+        line[kind] for line in basket.lines for kind in ("product", "bundle") if line[kind] not in there
+    ]
+    return Stock(
+        await products((name for name in wanted if name.startswith("products/")), call)
+        | {name: row for name, row in there.items() if isinstance(row, Product)},
+        await bundles((name for name in wanted if name.startswith("bundles/")), call)
+        | {name: row for name, row in there.items() if isinstance(row, Bundle)},
+    )
 
 
 async def _told(
-    basket: Basket, token: str, shopper: Shopper, call: Call
+    basket: Basket, token: str, stock: Stock, shopper: Shopper, call: Call
 ) -> tuple[pb.ShopBasket, Quote | None]:
     """The basket as it is shown, and the quote that nobody stores of which its prices are."""
-    here = await _still_sold(basket, shopper, call)
+    here = [line["key"] for line in basket.lines if stock.sold(line, shopper)]
     reply = pb.ShopBasket(token=token, account=shopper.account, coupons=basket.coupons)
     quote = None
     if here:
@@ -317,17 +345,6 @@ async def _told(
                 gone=True,
             )
     return reply, quote
-
-
-async def _still_sold(basket: Basket, shopper: Shopper, call: Call) -> list[str]:
-    known = await products((line["product"] for line in basket.lines), call)
-    offered = await bundles((line["bundle"] for line in basket.lines), call)
-
-    def sold(line: dict[str, Any]) -> bool:
-        row = known.get(line["product"]) or offered.get(line["bundle"])
-        return row is not None and row.state == "ACTIVE" and (shopper.staff or row.in_shop)
-
-    return [line["key"] for line in basket.lines if sold(line)]
 
 
 def _quote(basket: Basket, keys: Sequence[str], shopper: Shopper, **more: Any) -> Quote:

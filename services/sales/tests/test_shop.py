@@ -16,7 +16,7 @@ from crmkit.testing import Client, Refused, Service
 from google.protobuf.json_format import MessageToDict, MessageToJson
 from sales.jobs import clear_baskets
 from sales.model.basket import Basket
-from sqlalchemy import func, select
+from sqlalchemy import event, func, select
 from uuid_utils.compat import uuid7
 
 Made = Callable[..., Awaitable[Any]]
@@ -141,6 +141,45 @@ async def test_the_shop_price_is_the_desk_price_and_nothing_internal_leaves(
         quote={"account": await account(), "currency": "CNY", "channel": "WEB", "lines": [lines[1]]}
     )
     assert anonymous.gross_total == stranger.gross_total
+
+
+async def test_a_change_of_a_basket_reads_its_products_once(
+    sales: Service, goods: Made, account: Made
+) -> None:
+    shop = {"account": await account(), "channel": "WAREHOUSE"}
+    shelf = [await goods() for _ in range(3)]
+    read: list[str] = []
+
+    def asked(_1: Any, _2: Any, statement: str, *_: Any) -> None:
+        if "FROM products" in statement and "products_search" not in statement:
+            read.append(statement)
+
+    async def known() -> Any:
+        try:
+            return await sales.sales1.OpenBasket(shopping=shop)
+        except Refused:
+            return None
+
+    for line in (await sales.eventually(known)).lines:
+        await sales.sales1.PutInBasket(shopping=shop, key=line.key, quantity="0")
+    for one in shelf[:2]:
+        await sales.sales1.PutInBasket(shopping=shop, product=one.name)
+    engine = sales.running.engine.sync_engine
+    event.listen(engine, "before_cursor_execute", asked)
+    try:
+        # The new one by its code, then the others.
+        filled = await sales.sales1.PutInBasket(shopping=shop, code=shelf[2].code, quantity="2")
+        assert len(filled.lines) == 3 and len(read) == 2, read
+        read.clear()
+        await sales.sales1.PutInBasket(shopping=shop, key=filled.touched, quantity="4")
+        assert len(read) == 1, read
+        read.clear()
+        await sales.sales1.BuyBasket(
+            shopping=shop, digest=(await sales.sales1.OpenBasket(shopping=shop)).digest
+        )
+        assert len(read) == 2, read
+    finally:
+        event.remove(engine, "before_cursor_execute", asked)
 
 
 @pytest.mark.capability("s.selfsell")

@@ -1,18 +1,23 @@
 """Tables of the sales service."""
 
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Collection, Iterable
+from typing import Any, TypeVar
+from uuid import UUID
 
 from crmkit.call import Call
 from crmkit.columns import COLUMN_TYPES
 from crmkit.driver import driver
-from crmkit.resource import service_metadata
+from crmkit.resource import Resource, service_metadata
+from sqlalchemy import inspect, select
 from sqlalchemy.orm import DeclarativeBase
 
 # Changes that leave the content of a record alone, so that a closed one takes them too.
 HANDOVER = frozenset(["owner", "department", "collaborators"])
 # One after the other in the order of the keys, so that two cannot wait for each other.
 _LOCK = "SELECT pg_advisory_xact_lock(hashtextextended(key, 0)) FROM unnest($1::text[]) AS key"
+
+
+R = TypeVar("R", bound=Resource)
 
 
 class Base(DeclarativeBase):
@@ -25,6 +30,19 @@ class Base(DeclarativeBase):
 async def one_at_a_time(call: Call, keys: Iterable[str]) -> None:
     """Lets one transaction at a time go on that asks for any of the keys: for rules over rows that may not exist."""
     await (await driver(call.db)).execute(_LOCK, sorted(set(keys)))
+
+
+async def held(model: type[R], keys: Collection[UUID], call: Call) -> list[R]:
+    """The rows of these keys. What somebody in the call holds already is not read again."""
+    known = call.db.sync_session.identity_map
+    there = [known.get(inspect(model).identity_key_from_primary_key((key,))) for key in keys]
+    rows: list[Any] = [row for row in there if row is not None and not inspect(row).expired]
+    missing = set(keys) - {row.id for row in rows}
+    if missing:
+        # `id` is the primary key of every resource.
+        column: Any = getattr(model, "id")  # noqa: B009
+        rows += await call.db.scalars(select(model).where(column.in_(missing)))
+    return rows
 
 
 def coming_from(before: str) -> dict[str, Any]:

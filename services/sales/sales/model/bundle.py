@@ -15,10 +15,10 @@ from crmkit.resource import parse_name
 from crmkit.values import Money
 from sales.configuration import Broken, Choices, Shape
 from sales.model import versions
-from sales.model.base import Base
+from sales.model.base import Base, held
 from sales.model.product import Product, products
 from sales.model.versions import DraftOnly
-from sqlalchemy import Index, select, text
+from sqlalchemy import Index, text
 from sqlalchemy.orm import Mapped
 
 _COPIED = (
@@ -164,6 +164,4 @@ def invalid(shape: Shape, chosen: Choices, broken: list[Broken], call: Call) -> 
 async def bundles(names: Iterable[str], call: Call) -> dict[str, Bundle]:
     """The versions of these names."""
     keys = {parse_name(name, "bundles") for name in names if name}
-    if not keys:
-        return {}
-    return {row.name: row for row in await call.db.scalars(select(Bundle).where(Bundle.id.in_(keys)))}
+    return {row.name: row for row in await held(Bundle, keys, call)}

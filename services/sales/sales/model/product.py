@@ -13,7 +13,7 @@ from crmkit.errors import FailedPrecondition, Validation, Violation
 from crmkit.mapping import mapper
 from crmkit.resource import Resource, parse_name
 from crmkit.values import Money
-from sales.model.base import Base
+from sales.model.base import Base, held
 from sqlalchemy import Index, exists, select, type_coerce
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped
@@ -127,9 +127,4 @@ class Product(Resource, Base):
 async def products(names: Iterable[str], call: Call) -> dict[str, Product]:
     """The products of these names."""
     keys = {parse_name(name, "products") for name in names if name}
-    if not keys:
-        return {}
-    return {
-        product.name: product
-        for product in await call.db.scalars(select(Product).where(Product.id.in_(keys)))
-    }
+    return {product.name: product for product in await held(Product, keys, call)}
