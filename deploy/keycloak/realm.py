@@ -261,6 +261,7 @@ def _mappers() -> list[dict[str, Any]]:
         attribute("employee", "employee"),
         attribute("account", "account"),
         attribute("contact", "contact"),
+        attribute("kind", "kind"),
     ]
 
 
@@ -286,6 +287,8 @@ def _user_profile() -> dict[str, Any]:
         attribute("employee", ["admin"]),
         attribute("account", ["admin"]),
         attribute("contact", ["admin"]),
+        # Staff, partner, customer or service: what bounds the caller whatever the roles say.
+        attribute("kind", ["admin"]),
     ]
     profile = json.dumps({"attributes": attributes})
     return {"providerId": "declarative-user-profile", "config": {"kc.user.profile.config": [profile]}}

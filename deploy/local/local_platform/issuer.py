@@ -2,7 +2,8 @@
 
 It is for local runs only and refuses to start on anything but loopback. Its tokens carry the claims of
 docs/kit.md, as Keycloak's do. Authorization code with PKCE S256 is the only grant beside refresh;
-`POST /dev/token` serves tests and scripts.
+`POST /dev/token` serves tests and scripts. With a secret it keeps the accounts that workspace tells it of
+(`local_platform.accounts`), as Keycloak does.
 """
 
 import asyncio
@@ -36,6 +37,7 @@ from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Re
 from starlette.routing import Route
 
 from local_platform import signin_page
+from local_platform.accounts import Accounts, routes
 from local_platform.people import Company, Person, load
 from local_platform.sessions import Session, Sessions
 
@@ -43,6 +45,8 @@ AUDIENCE = "crm-api"
 CLIENT = "guanxi-web"
 ACCESS_LIFETIME = 300
 CODE_LIFETIME = 60
+# More names are no choice; whoever is not among them is asked for by `login_hint` or `/dev/token`.
+MOST_LISTED = 100
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'"
 LOOPBACK_NAMES = {"localhost", "127.0.0.1", "::1"}
 
@@ -52,12 +56,12 @@ class NotLoopback(Exception):
 
 
 @asynccontextmanager
-async def issuer(directory: Path, port: int, host: str = "127.0.0.1") -> AsyncIterator[str]:
-    """Serve the dev issuer with its key and sessions in `directory`, and yield its URL."""
+async def issuer(directory: Path, port: int, host: str = "127.0.0.1", secret: str = "") -> AsyncIterator[str]:
+    """Serve the dev issuer with its key, accounts and sessions in `directory`, and yield its URL."""
     if host != "localhost" and not ipaddress.ip_address(host).is_loopback:
         raise NotLoopback(f"The dev issuer signs anybody in, so it listens on loopback only, not on {host}.")
     url = f"http://{host}:{port}"
-    provider = Issuer(url, directory, load())
+    provider = Issuer(url, directory, load(), secret)
     server = _Server(
         uvicorn.Config(
             provider.app(), host=host, port=port, log_config=None, access_log=False, lifespan="off"
@@ -102,10 +106,11 @@ class Code:
 class Issuer:
     """The provider behind one URL."""
 
-    def __init__(self, url: str, directory: Path, company: Company) -> None:
-        self.url, self.company = url, company
+    def __init__(self, url: str, directory: Path, company: Company, secret: str = "") -> None:
+        self.url, self._secret = url, secret
         self._key = _load_key(directory / "key.json")
         self._sessions = Sessions(directory / "sessions.sqlite")
+        self._accounts = Accounts(directory / "accounts.sqlite", company, self._sessions)
         self._codes: dict[str, Code] = {}
         self._sessions_of_codes: dict[str, str] = {}
 
@@ -121,6 +126,7 @@ class Issuer:
                 Route("/revoke", self.revoke, methods=["POST"]),
                 Route("/end_session", self.end_session, methods=["GET", "POST"]),
                 Route("/dev/token", self.dev_token, methods=["POST"]),
+                *routes(self._accounts, self._sessions, self._secret),
             ],
             middleware=[
                 # A page elsewhere whose name resolves to 127.0.0.1 must not reach us through a browser.
@@ -136,14 +142,16 @@ class Issuer:
         )
 
     def close(self) -> None:
+        self._accounts.close()
         self._sessions.close()
 
-    def access_token(self, person: Person, client: str, auth_time: int) -> str:
+    def access_token(self, person: Person, client: str, auth_time: int, session: str = "") -> str:
         """Sign an access token for a person.
 
         Choosing a name is all there is to signing in here, so it stands for the second factor, too.
         """
         claims = {"aud": AUDIENCE, "azp": client, "typ": "Bearer", "acr": "2", "auth_time": auth_time}
+        claims |= {"sid": session} if session else {}
         return self._sign({**claims, **person.claims()}, person, ACCESS_LIFETIME)
 
     async def discovery(self, request: Request) -> Response:
@@ -186,7 +194,7 @@ class Issuer:
         if request.method == "GET":
             language = signin_page.language(query.get("ui_locales"), request.headers.get("accept-language"))
             return HTMLResponse(
-                signin_page.render(self.company, language, query.get("login_hint")),
+                signin_page.render(self._accounts.people()[:MOST_LISTED], language, query.get("login_hint")),
                 headers={"Cache-Control": "no-store", "Content-Security-Policy": POLICY},
             )
         form = await request.form()
@@ -223,7 +231,7 @@ class Issuer:
         person = self._person(session.username)
         return JSONResponse(
             {
-                "access_token": self.access_token(person, client, session.auth_time),
+                "access_token": self.access_token(person, client, session.auth_time, session.id),
                 "token_type": "Bearer",
                 "expires_in": ACCESS_LIFETIME,
                 "refresh_token": self._sessions.issue(session),
@@ -318,9 +326,10 @@ class Issuer:
             return None
 
     def _person(self, username: str) -> Person:
-        if username not in self.company.people:
-            raise Refused("invalid_request", "Nobody has this username.")
-        return self.company.people[username]
+        person = self._accounts.person(username)
+        if person is None:
+            raise Refused("invalid_request", "Nobody may sign in by this username.")
+        return person
 
 
 def _authorization_problem(query: Any) -> str | None:

@@ -208,6 +208,7 @@ def _users(company: Company, secrets: Secrets) -> list[dict[str, Any]]:
                     "employee": person.employee,
                     "account": person.account,
                     "contact": person.contact,
+                    "kind": person.kind,
                 }.items()
                 if value
             },

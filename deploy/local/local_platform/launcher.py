@@ -143,7 +143,7 @@ class Platform:
             say("Keycloak takes a while, the first time longer: it is fetched and built")
             origins = [self.url, self.url.replace("127.0.0.1", "localhost")]
             return keycloak(self.state / "keycloak", moved(KEYCLOAK_PORT), origins, self.secrets)
-        return issuer(self.state / "issuer", moved(ISSUER_PORT))
+        return issuer(self.state / "issuer", moved(ISSUER_PORT), secret=self.secrets.get("issuer.accounts"))
 
     async def _environments(
         self, admin_url: str, nats_url: str, issuer_url: str
@@ -171,13 +171,19 @@ class Platform:
             if app.database:
                 database = await servers.ensure_database(admin_url, app.name, self.secrets)
                 own |= {"DATABASE_URL": database.url, "MIGRATION_DATABASE_URL": database.owner_url}
-            if app.name == "workspace" and self.identity == "keycloak" and not os.environ.get("OIDC_ISSUER"):
-                # Keycloak follows the people whom workspace knows.
-                own["KEYCLOAK_URL"] = issuer_url.partition("/realms/")[0]
-                own["KEYCLOAK_ADMIN_SECRET"] = self.secrets.get("keycloak.guanxi-admin")
+            if app.name == "workspace" and not os.environ.get("OIDC_ISSUER"):
+                # The provider follows the people whom workspace knows.
+                own |= self._provider_settings(issuer_url)
             own |= self._gateway_settings() if app.name == GATEWAY else {"GRPC_PORT": str(moved(app.port))}
             environments[app.name] = common | own
         return environments
+
+    def _provider_settings(self, issuer_url: str) -> dict[str, str]:
+        if self.identity != "keycloak":
+            secret = self.secrets.get("issuer.accounts")
+            return {"DEV_ISSUER_URL": issuer_url, "DEV_ISSUER_SECRET": secret}
+        secret = self.secrets.get("keycloak.guanxi-admin")
+        return {"KEYCLOAK_URL": issuer_url.partition("/realms/")[0], "KEYCLOAK_ADMIN_SECRET": secret}
 
     def _gateway_settings(self) -> dict[str, str]:
         services = (f"{app.name}=127.0.0.1:{moved(app.port)}" for app in self.apps if app.name != GATEWAY)

@@ -36,6 +36,17 @@ class Person:
     superior: str | None
     account: str | None
     contact: str | None
+    # The departments as groups, by path.
+    groups: tuple[str, ...] = ()
+    # What an account says of itself that was made for workspace.
+    known_as: str = ""
+    said_kind: str = ""
+
+    @property
+    def kind(self) -> str:
+        """Staff, partner, customer or service: what bounds the person whatever the roles say."""
+        outside = "partner" if self.employee else "customer"
+        return self.said_kind or (outside if self.account else "staff")
 
     @property
     def display_name(self) -> str:
@@ -44,7 +55,7 @@ class Person:
     @property
     def subject(self) -> str:
         """The `sub` of the person's tokens, the same at every issuer of one installation."""
-        return (self.employee or self.contact or self.username).rpartition("/")[2]
+        return self.known_as or (self.employee or self.contact or self.username).rpartition("/")[2]
 
     def claims(self) -> dict[str, Any]:
         """Return what a token says about the person, as docs/kit.md lists it."""
@@ -54,6 +65,8 @@ class Person:
             "name": self.display_name,
             "locale": self.locale,
             "roles": list(self.roles),
+            "kind": self.kind,
+            **({"groups": list(self.groups)} if self.groups else {}),
             **{claim: name for claim, name in known.items() if name},
         }
 
@@ -71,6 +84,11 @@ def load(path: Path = PEOPLE) -> Company:
     document = yaml.safe_load(path.read_text())
     department = {entry["code"]: f"departments/{entry['id']}" for entry in document["departments"]}
     employee = {entry["username"]: _named("employees", entry.get("employee")) for entry in document["people"]}
+    by_code = {entry["code"]: entry for entry in document["departments"]}
+
+    def group(code: str | None) -> str:
+        return f"{group(by_code[code]['parent'])}/{by_code[code]['name']['zh']}" if code else ""
+
     return Company(
         departments=tuple(
             Department(
@@ -95,6 +113,7 @@ def load(path: Path = PEOPLE) -> Company:
                 superior=entry.get("superior") and employee[entry["superior"]],
                 account=_named("accounts", entry.get("account")),
                 contact=_named("contacts", entry.get("contact")),
+                groups=(group(entry["department"]),) if entry.get("department") else (),
             )
             for entry in document["people"]
         },

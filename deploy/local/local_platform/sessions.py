@@ -89,6 +89,10 @@ class Sessions:
         """End a session and all its refresh tokens."""
         self._db.execute("DELETE FROM sessions WHERE id = ?", (id,))
 
+    def end_all(self, username: str) -> None:
+        """End every session of a person."""
+        self._db.execute("DELETE FROM sessions WHERE username = ?", (username,))
+
     def close(self) -> None:
         self._db.close()
 

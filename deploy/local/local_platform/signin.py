@@ -28,11 +28,18 @@ class Tokens:
 
 
 async def sign_in(
-    issuer: str, username: str, redirect_uri: str, keys: Secrets | None = None, *, second_factor: bool = False
+    issuer: str,
+    username: str,
+    redirect_uri: str,
+    keys: Secrets | None = None,
+    *,
+    second_factor: bool = False,
+    password: str = "",
 ) -> Tokens:
     """Sign in as a browser would and return the tokens. Nothing need listen at `redirect_uri`.
 
-    With a second factor Keycloak asks for a one-time password, which is set up where there is none.
+    With a second factor Keycloak asks for a one-time password, which is set up where there is none. Who is not of the
+    demo company gives a password.
     """
     keys = keys or Secrets()
     verifier = secrets.token_urlsafe(48)
@@ -56,7 +63,7 @@ async def sign_in(
         # Browsers trust loopback and send secure cookies there over plain HTTP; httpx does not.
         for cookie in browser.cookies.jar:
             cookie.secure = False
-        answer = await _fill_in(browser, page, username, keys)
+        answer = await _fill_in(browser, page, username, keys, password)
         while second_factor and not answer.headers.get("location", "").startswith(redirect_uri):
             if answer.is_redirect:
                 answer = await browser.get(answer.headers["location"])
@@ -96,7 +103,7 @@ async def open_session(gateway: str, username: str, keys: Secrets | None = None)
 
 
 async def _fill_in(
-    browser: httpx.AsyncClient, page: httpx.Response, username: str, keys: Secrets
+    browser: httpx.AsyncClient, page: httpx.Response, username: str, keys: Secrets, password: str = ""
 ) -> httpx.Response:
     """Send the form of a page: name, password or one-time password."""
     # Keycloak's form names its address; that of the dev issuer goes back to its own.
@@ -110,7 +117,7 @@ async def _fill_in(
     else:
         form = {"username": username}
         if action:
-            form["password"] = people.password(people.load().people[username], keys)
+            form["password"] = password or people.password(people.load().people[username], keys)
     return await browser.post(unescape(action[1]) if action else str(page.url), data=form)
 
 

@@ -1,11 +1,12 @@
 """The sign-in page of the dev issuer, in Chinese and English."""
 
+from collections.abc import Iterable
 from html import escape
 
 import yaml
 
 from local_platform.layout import ROLES
-from local_platform.people import Company
+from local_platform.people import Person
 
 TEXTS = {
     "zh": {
@@ -38,13 +39,16 @@ def language(ui_locales: str | None, accept_language: str | None) -> str:
     return "en" if wish.startswith("en") else "zh"
 
 
-def render(company: Company, language: str, login_hint: str | None) -> str:
-    """Return the page that lists the demo people; the hinted one has the focus."""
+def render(people: Iterable[Person], language: str, login_hint: str | None) -> str:
+    """Return the page that lists the people; the hinted one has the focus."""
     labels = yaml.safe_load(ROLES.read_text())
     buttons = []
-    for person in company.people.values():
+    for person in people:
         name = person.zh if language == "zh" else person.en
-        roles = "、".join(labels[role]["label"][language] for role in person.roles)
+        # Roles that an administrator has made have no label here.
+        roles = "、".join(
+            labels[role]["label"][language] if role in labels else role for role in person.roles
+        )
         focus = " autofocus" if person.username == login_hint else ""
         buttons.append(
             f'<button name="username" value="{escape(person.username)}"{focus}>{escape(name)}'

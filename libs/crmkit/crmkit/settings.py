@@ -3,6 +3,7 @@
 from base64 import urlsafe_b64decode
 from pathlib import Path
 from typing import Literal
+from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -40,6 +41,9 @@ class Settings(BaseSettings):
     keycloak_realm: str = "guanxi"
     keycloak_admin_client: str = "guanxi-admin"
     keycloak_admin_secret: str = Field(default="", repr=False)
+    # The development issuer in its place, on loopback only.
+    dev_issuer_url: str = ""
+    dev_issuer_secret: str = Field(default="", repr=False)
     # Of two sessions of a person on computers, or two on telephones, one ends: the oldest, or the one that comes.
     session_limit: Literal["END_OLDEST", "REFUSE"] = "END_OLDEST"
     # How workspace sends mail and reads the answers to invitations: smtp://user:password@host:port, imap://….
@@ -76,6 +80,18 @@ class Settings(BaseSettings):
         if value and len(urlsafe_b64decode(value + "==")) < 32:
             raise ValueError("SECRET_KEY must be at least 32 bytes, base64url")
         return value
+
+    @field_validator("dev_issuer_url")
+    @classmethod
+    def _is_loopback(cls, value: str) -> str:
+        if value and urlsplit(value).hostname not in {"localhost", "127.0.0.1", "::1"}:
+            raise ValueError("DEV_ISSUER_URL signs anybody in and is on loopback only")
+        return value
+
+    @property
+    def keeps_accounts(self) -> bool:
+        """True where an identity provider follows the people: who is new waits for the account."""
+        return bool(self.keycloak_url or self.dev_issuer_url)
 
     @property
     def secret(self) -> bytes:

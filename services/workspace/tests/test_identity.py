@@ -1,23 +1,34 @@
-"""Keycloak follows the organisation. Slow: the real server is fetched and built the first time."""
+"""Identity providers follow the organisation: the development issuer and Keycloak by one contract, held to one test.
+
+Slow with Keycloak: the real server is fetched and built the first time.
+"""
 
 import re
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from html import unescape
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import httpx
 import pytest
 from crm.workspace.v1 import pb
-from crmkit.auth import system
+from crmkit.auth import Verifier, system
+from crmkit.settings import Settings
 from crmkit.testing import Service, free_port
 from keycloak import KeycloakAdmin
 from local_platform.child import StartFailed
+from local_platform.issuer import issuer
 from local_platform.keycloak import find_java, keycloak
 from local_platform.layout import STATE
 from local_platform.secret import Secrets
-from workspace.identity import Keycloak, queue_lockouts
+from local_platform.signin import Tokens, refresh, sign_in
+from workspace.identity import queue_lockouts
+from workspace.providers import Account, Composite, ProviderAway, ProviderRefused, Unit, provider
+from workspace.providers.keycloak import Keycloak
 
 
 def missing() -> str:
@@ -28,16 +39,21 @@ def missing() -> str:
     return "" if shutil.which("mvn") else "mvn is missing"
 
 
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(bool(missing()), reason=missing())]
+ORIGIN = "http://127.0.0.1:8080"
+BACK = f"{ORIGIN}/session/callback"
+PASSWORD = "right-horse-battery"
+
+
+def real(test: Any) -> Any:
+    """Wants a real Keycloak."""
+    return pytest.mark.slow(pytest.mark.skipif(bool(missing()), reason=missing())(test))
 
 
 @pytest.fixture(scope="module")
 async def realm(workspace: Service) -> AsyncIterator[KeycloakAdmin]:
     """A Keycloak that the running service has been told of, and an eye into it."""
     secrets = Secrets()
-    async with keycloak(
-        STATE / "keycloak-of-workspace", free_port(), ["http://127.0.0.1:8080"], secrets
-    ) as url:
+    async with keycloak(STATE / "keycloak-of-workspace", free_port(), [ORIGIN], secrets) as url:
         address, _, name = url.partition("/realms/")
         secret = secrets.get("keycloak.guanxi-admin")
         before = workspace.running.settings
@@ -59,6 +75,144 @@ async def roles_of(realm: KeycloakAdmin, subject: str) -> set[str]:
     return {role["name"] for role in await realm.a_get_realm_roles_of_user(subject)}
 
 
+async def keeps_the_contract(
+    settings: Settings, issuer_url: str, prepare: Callable[[str], Awaitable[None]]
+) -> None:
+    """What `workspace.providers` says of the five calls, as a person who signs in sees it."""
+    mark = uuid4().hex[:8]
+    company, north, south = (
+        Unit(f"departments/{uuid4()}", f"{title}{mark}") for title in ("公司", "北", "南")
+    )
+    code, other = f"r{mark}", f"q{mark}"
+    verifier = Verifier(issuer_url, "crm-api")
+
+    async def enter(username: str) -> Tokens:
+        return await sign_in(issuer_url, username, BACK, password=PASSWORD)
+
+    async def said(tokens: Tokens) -> dict[str, Any]:
+        return await verifier.verify(tokens.access_token)
+
+    async def shut(username: str) -> None:
+        with pytest.raises(ValueError, match="could not sign in"):
+            await enter(username)
+
+    async def over(tokens: Tokens) -> None:
+        with pytest.raises(httpx.HTTPStatusError, match="400"):
+            await refresh(issuer_url, tokens)
+
+    async with provider(settings) as known:
+        for _ in range(2):
+            for role in (code, other):
+                await known.ensure_role(Composite(role, "角色", "OWN", frozenset(["workspace.tasks.read"])))
+        first = Account(
+            f"first.{mark}", f"employees/{uuid4()}", "欧阳", kind="partner", email=f"{mark}@example.com",
+            account="accounts/01900000-0000-7000-8000-0000000000a1", units=(company, north), roles=(code,),
+        )  # fmt: skip
+        subject = await known.ensure_user(first, [code, other])
+        assert await known.ensure_user(first, [code, other]) == subject
+        await prepare(first.username)
+        claims = await said(await enter(first.username))
+        wanted = {
+            "sub": subject, "kind": "partner", "employee": first.employee, "account": first.account, "name": "欧阳",
+            "preferred_username": first.username, "locale": "zh-CN", "groups": [f"/公司{mark}/北{mark}"],
+        }  # fmt: skip
+        assert {key: claims.get(key) for key in wanted} == wanted
+        assert {code, other} & set(claims["roles"]) == {code}
+        assert claims["exp"] - claims["iat"] == 300 and claims["sid"] and claims["acr"]
+        asked = {f"/公司{mark}/北{mark}", f"/公司{mark}/南{mark}", code, other, "/nowhere", "nothing"}
+        long_ago = datetime.now(UTC) - timedelta(hours=1)
+        changes = await known.list_changes(long_ago, asked)
+        assert changes.members == {first.username: {f"/公司{mark}/北{mark}", code}}
+        assert (await known.list_changes(long_ago)).members == {}
+
+        # Another department with another name, another role; what is not managed stays.
+        moved = replace(
+            first, title="诸葛", units=(replace(company, title=f"集团{mark}"), south), roles=(other,)
+        )
+        assert await known.ensure_user(moved, [other]) == subject
+        claims = await said(await enter(first.username))
+        assert {code, other} & set(claims["roles"]) == {code, other}
+        await known.ensure_user(moved, [code, other])
+        claims = await said(await enter(first.username))
+        assert ({code, other} & set(claims["roles"]), claims["name"]) == ({other}, "诸葛")
+        assert claims["groups"] == [f"/集团{mark}/南{mark}"]
+        changes = await known.list_changes(long_ago, [f"/集团{mark}/北{mark}", f"/集团{mark}/南{mark}", code])
+        assert changes.members == {first.username: {f"/集团{mark}/南{mark}"}}
+
+        # A name or an address of somebody else is refused, and leaves no account behind.
+        for taken in (
+            replace(first, employee=f"employees/{uuid4()}"),
+            replace(first, username=f"second.{mark}", employee=f"employees/{uuid4()}"),
+        ):
+            with pytest.raises(ProviderRefused):
+                await known.ensure_user(taken, [code, other])
+        await shut(f"second.{mark}")
+        assert (await said(await enter(first.username)))["employee"] == first.employee
+
+        # One session ends, and only that one; then all of them.
+        one, two = await enter(first.username), await enter(first.username)
+        ended = (await said(one))["sid"]
+        for _ in range(2):
+            await known.end_sessions(first.username, ended)
+        await over(one)
+        two = await refresh(issuer_url, two)
+        for _ in range(2):
+            await known.end_sessions(first.username)
+        await over(two)
+
+        # Shut, for whoever it is; then open again, by either call.
+        three = await enter(first.username)
+        await known.set_enabled(first.username, f"employees/{uuid4()}", False)
+        three = await refresh(issuer_url, three)
+        await known.set_enabled(first.username, first.employee, False)
+        await known.set_enabled(f"nobody.{mark}", first.employee, False)
+        await over(three)
+        await shut(first.username)
+        await known.set_enabled(first.username, first.employee, True)
+        await enter(first.username)
+        await known.set_enabled(first.username, first.employee, False)
+        assert await known.ensure_user(moved, [code, other]) == subject
+        await enter(first.username)
+
+        # The name of somebody who is gone goes to another person, and nothing of the one before goes with it.
+        await known.set_enabled(first.username, first.employee, False)
+        after = replace(moved, employee=f"employees/{uuid4()}", roles=())
+        assert await known.ensure_user(after, [code, other]) != subject
+        await prepare(first.username)
+        claims = await said(await enter(first.username))
+        assert (claims["employee"], {code, other} & set(claims["roles"])) == (after.employee, set())
+
+
+async def test_the_development_issuer_keeps_the_contract(tmp_path: Path, workspace: Service) -> None:
+    async def nothing(username: str) -> None:
+        """Whoever is known there may choose the name."""
+
+    secret = uuid4().hex
+    async with issuer(tmp_path, free_port(), secret=secret) as url:
+        told = {"dev_issuer_url": url, "dev_issuer_secret": secret}
+        settings = workspace.running.settings.model_copy(update=told)
+        await keeps_the_contract(settings, url, nothing)
+        wrong = settings.model_copy(update={"dev_issuer_secret": "guessed"})
+        async with provider(wrong) as known:
+            with pytest.raises(ProviderAway, match="401"):
+                await known.ensure_role(Composite("guessed", "x"))
+    # What it was told outlives it; without a secret it keeps no accounts at all.
+    async with issuer(tmp_path, free_port()) as url, httpx.AsyncClient() as client:
+        assert (await client.post(f"{url}/accounts/ensure-role", json={})).status_code == 404
+
+
+@real
+async def test_keycloak_keeps_the_contract(workspace: Service, realm: KeycloakAdmin) -> None:
+    async def give_a_password(username: str) -> None:
+        user = await user_of(realm, username)
+        await realm.a_set_user_password(user["id"], PASSWORD, temporary=False)
+
+    settings = workspace.running.settings
+    url = f"{settings.keycloak_url}/realms/{settings.keycloak_realm}"
+    await keeps_the_contract(settings, url, give_a_password)
+
+
+@real
 async def test_people_departments_and_roles_appear_change_and_go(
     workspace: Service, office: Any, realm: KeycloakAdmin
 ) -> None:
@@ -117,6 +271,7 @@ async def test_people_departments_and_roles_appear_change_and_go(
     await workspace.eventually(shut_out, 60)
 
 
+@real
 async def test_who_cannot_have_an_account_stays_invited_and_says_why(
     workspace: Service, office: Any, realm: KeycloakAdmin
 ) -> None:
@@ -148,6 +303,7 @@ async def test_who_cannot_have_an_account_stays_invited_and_says_why(
     await workspace.eventually(began, 60)
 
 
+@real
 async def test_who_guesses_a_password_is_locked_out_and_administrators_are_told(
     workspace: Service, office: Any, realm: KeycloakAdmin
 ) -> None:
@@ -181,7 +337,7 @@ async def test_who_guesses_a_password_is_locked_out_and_administrators_are_told(
 
 async def signs_in(issuer: str, username: str, password: str) -> bool:
     """Whether a browser that types this gets in."""
-    back = "http://127.0.0.1:8080/session/callback"
+    back = BACK
     asked = {"response_type": "code", "client_id": "guanxi-web", "redirect_uri": back, "scope": "openid",
              "state": "s", "code_challenge": "0" * 43, "code_challenge_method": "S256"}  # fmt: skip
     async with httpx.AsyncClient(timeout=30) as browser:

@@ -80,7 +80,7 @@ class Employee(Resource, Base):
         self.locale = self.locale or "zh-CN"
         self.time_zone = self.time_zone or "Asia/Shanghai"
         self.subject = str(self.id)
-        self.state = self.state or ("INVITED" if call.running.settings.keycloak_url else "ACTIVE")
+        self.state = self.state or ("INVITED" if call.running.settings.keeps_accounts else "ACTIVE")
         await self._check(frozenset(["username", "department", "posts", "superior"]), call)
         if self.emergency:
             await self._check_emergency(call)
@@ -207,7 +207,7 @@ class Employee(Resource, Base):
             raise FailedPrecondition("REINSTATE_TOO_LATE", limit=REINSTATE_DAYS)
         self.roles, self.temporary_roles, self.identity_roles = [], [], []
         self.successor, self.leave_time = "", None
-        self.state = "INVITED" if call.running.settings.keycloak_url else "ACTIVE"
+        self.state = "INVITED" if call.running.settings.keeps_accounts else "ACTIVE"
 
     async def freeze(self, reason: str, call: Call) -> None:
         """Takes access away."""
@@ -268,7 +268,7 @@ class Employee(Resource, Base):
 
         self.check_state("INVITED")
         self.identity_error = ""
-        await identity.queue(self.name, call)
+        await identity.queue([{"name": self.name}], call)
 
     def has_account(self, subject: str) -> None:
         """The identity provider has made or changed the account; who was invited may begin."""
