@@ -866,6 +866,7 @@ export const SCREENS: Record<string, Screen> = {
   },
   savedViews: { hidden: true, suggest: { collection: "collections" } },
   timeline: { hidden: true },
+  opportunityFacts: { keyed: { stage } },
 };
 
 /** Fields of a line that hold the key of a line of the record that the same line names. */

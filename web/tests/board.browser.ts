@@ -104,5 +104,36 @@ describe("a board of two thousand cards", () => {
     expect(told.longest).toBeLessThan(2_000);
   });
 
+  it("takes a card to where it is let go, even before the way there is drawn", async () => {
+    await visit(
+      page,
+      `/tasks?view=board&where=${encodeURIComponent(`createTime >= "${since}" AND owner = me`)}`,
+    );
+    const columns = page.locator(".board-column");
+    const card = columns.nth(0).locator(".board-card").first();
+    const title = await card.getByRole("link").innerText();
+    const from = await card.boundingBox();
+    if (!from) throw new Error("nothing to drag");
+    await page.mouse.move(from.x + 60, from.y + from.height - 8);
+    await page.mouse.down();
+    await page.mouse.move(from.x + 75, from.y + from.height, { steps: 3 });
+    await page.locator(".board-card-lifted").filter({ hasText: title }).waitFor();
+    await columns.nth(1).evaluate((below) => {
+      const { left, top, width } = below.getBoundingClientRect();
+      const at = {
+        clientX: left + width / 2,
+        clientY: top + 160,
+        bubbles: true,
+        pointerId: 1,
+        isPrimary: true,
+      };
+      document.dispatchEvent(new PointerEvent("pointermove", at));
+      document.dispatchEvent(new PointerEvent("pointerup", at));
+    });
+    await page.mouse.up();
+    await columns.nth(1).getByRole("link", { name: title, exact: true }).waitFor();
+    await page.getByText("开始：已完成").first().waitFor();
+  });
+
   it("keeps nobody out", () => expect(barriers).toEqual([]));
 });

@@ -4,6 +4,8 @@ import { open } from "./browser.ts";
 import { api, BASE, settled, violations } from "./pages.ts";
 import { signIn } from "./sign-in.ts";
 
+// A web site of its own: two customers with the same site and telephone are found to be one.
+const HOST = `${Date.now().toString(36)}.cn`;
 const unique = () => `测试客户${Date.now().toString(36)}`;
 
 let context: BrowserContext;
@@ -68,24 +70,24 @@ describe("a person at a desk", () => {
     const name = unique();
     const path = await newCustomer(name);
     await visit(`${path}/edit`);
-    await page.getByLabel("网站").fill("www.example.cn");
+    await page.getByLabel("网站").fill(`www.${HOST}`);
     await page.getByRole("button", { name: "保存", exact: true }).click();
     await page.getByText("已保存").waitFor();
-    await page.getByText("www.example.cn").waitFor();
+    await page.getByText(`www.${HOST}`).waitFor();
   });
 
   it("decides field by field when another session changed the same record", async () => {
     const path = await newCustomer(unique());
     await visit(`${path}/edit`);
-    await page.getByLabel("网站").fill("mine.example.cn");
+    await page.getByLabel("网站").fill(`mine.${HOST}`);
     await page.getByLabel("背景").fill("只有我改了这里");
-    await other(path, { website: "theirs.example.cn", preferences: "对方改了偏好" });
+    await other(path, { website: `theirs.${HOST}`, preferences: "对方改了偏好" });
     await page.getByRole("button", { name: "保存", exact: true }).click();
     const dialog = page.getByRole("dialog");
-    await dialog.getByText("theirs.example.cn").waitFor();
+    await dialog.getByText(`theirs.${HOST}`).waitFor();
     expect(await dialog.getByRole("row").count()).toBe(2);
     await dialog.getByRole("button", { name: "保存合并结果" }).click();
-    await page.getByText("mine.example.cn").waitFor();
+    await page.getByText(`mine.${HOST}`).waitFor();
     await page.getByText("只有我改了这里").waitFor();
     await page.getByText("对方改了偏好").waitFor();
   });
@@ -143,13 +145,15 @@ describe("a person at a desk", () => {
   it("moves a deal to the next stage by drag and drop", async () => {
     const title = unique();
     const account = (await newCustomer(unique())).slice(1);
-    await api(page, "POST", "/v1/opportunities", {
-      displayName: title,
-      account,
-      need: "展厅改造",
-      amount: { currencyCode: "CNY", amount: "1000.00" },
-      expectedCloseDate: { year: 2027, month: 3, day: 31 },
-    });
+    const deal = (displayName: string) =>
+      api(page, "POST", "/v1/opportunities", {
+        displayName,
+        account,
+        need: "展厅改造",
+        amount: { currencyCode: "CNY", amount: "1000.00" },
+        expectedCloseDate: { year: 2027, month: 3, day: 31 },
+      });
+    await deal(title);
     await visit("/opportunities?view=board");
     const columns = page.locator(".board-column");
     const card = columns.nth(0).locator(".board-card").filter({ hasText: title });
@@ -161,12 +165,41 @@ describe("a person at a desk", () => {
     await page.mouse.move(from.x + 60, from.y + from.height - 12);
     await page.mouse.down();
     await page.mouse.move(from.x + 90, from.y + from.height, { steps: 4 });
+    await page.locator(".board-card-lifted").filter({ hasText: title }).waitFor();
+    // A deal that comes meanwhile moves no card under the one that is carried.
+    const other = page.getByRole("link", { name: `${title} 后到` });
+    const told = page.waitForResponse((answer) => answer.url().includes("/v1/opportunities?"));
+    await deal(`${title} 后到`);
+    await told;
+    await settled(page);
+    expect(await other.count()).toBe(0);
     await page.mouse.move(to.x + to.width / 2, to.y + 160, { steps: 12 });
     await page.mouse.up();
-    await columns.nth(1).getByRole("link", { name: title }).first().waitFor();
+    await columns.nth(1).getByRole("link", { name: title, exact: true }).waitFor();
+    await columns.nth(0).locator(other).waitFor();
     await expect
       .poll(async () => Number(await columns.nth(1).locator(".tag").first().innerText()))
       .toBe(before + 1);
+  });
+
+  it("shows what comes while changes never cease and answers are slow", async () => {
+    await page.route("**/v1/tasks*", async (route) => {
+      if (route.request().method() === "GET") await new Promise((resolve) => setTimeout(resolve, 900));
+      await route.continue();
+    });
+    await visit("/tasks?mine=1");
+    const shown = page.locator(".page-head, main").getByRole("status").first();
+    const before = await shown.innerText();
+    let going = true;
+    const changes = (async () => {
+      for (let at = 0; going && at < 200; at++)
+        await api(page, "POST", "/v1/tasks", { displayName: `${unique()} ${at}` });
+    })();
+    await expect.poll(() => shown.innerText(), { timeout: 30_000 }).not.toBe(before);
+    await settled(page);
+    going = false;
+    await changes;
+    await page.unroute("**/v1/tasks*");
   });
 
   it("asks for nothing from any other origin and meets no script error", () => {

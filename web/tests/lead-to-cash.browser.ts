@@ -100,6 +100,7 @@ describe("from the first call to the money", () => {
     await page.mouse.move(from.x + 60, from.y + from.height - 12);
     await page.mouse.down();
     await page.mouse.move(from.x + 90, from.y + from.height, { steps: 4 });
+    await page.locator(".board-card-lifted").filter({ hasText: DEAL }).waitFor();
     await page.mouse.move(to.x + to.width / 2, to.y + 160, { steps: 12 });
     await page.mouse.up();
     await columns.nth(1).getByRole("link", { name: DEAL }).waitFor();

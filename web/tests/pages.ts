@@ -19,28 +19,44 @@ export async function visit(page: Page, path: string): Promise<void> {
 }
 
 /** Waits until nothing is fetched, nothing is grey, nothing moves, and that for a while. */
-export async function settled(page: Page): Promise<void> {
-  const stays = await page.evaluate(
-    async ({ quietMs, longestMs }) => {
-      const still = () =>
-        document.readyState === "complete" &&
-        (document.documentElement.dataset["fetching"] ?? "0") === "0" &&
-        !document.querySelector(".skeleton, [class*='-leave'], [class*='-enter'], [class*='-appear']") &&
-        !document
+export async function settled(page: Page, quietMs = 250): Promise<void> {
+  const unrest = await page.evaluate(
+    async ({ quietMs: quiet, longestMs }) => {
+      const moving = () =>
+        document
           .getAnimations()
-          .some((one) => one.playState === "running" && one.effect?.getTiming().iterations !== Infinity);
+          .find((one) => one.playState === "running" && one.effect?.getTiming().iterations !== Infinity);
+      const why = () => {
+        if (document.readyState !== "complete") return "the document is loading";
+        const awaited = document.documentElement.dataset["fetching"] ?? "0";
+        const asked = performance
+          .getEntriesByType("resource")
+          .filter((entry) => /\/(v1|session)/.test(entry.name))
+          .slice(-6)
+          .map((entry) => `${new URL(entry.name).pathname} at ${Math.round(entry.startTime)} ms`);
+        if (awaited !== "0") return `${awaited} answers are awaited, the last that came: ${asked.join(", ")}`;
+        const grey = document.querySelector(
+          ".skeleton, [class*='-leave'], [class*='-enter'], [class*='-appear']",
+        );
+        if (grey) return `there is ${grey.outerHTML.slice(0, 200)}`;
+        const animation = moving();
+        return animation
+          ? `something moves: ${(animation as CSSAnimation).animationName ?? "a transition"}`
+          : "";
+      };
       const begun = performance.now();
       let since = begun;
-      while (performance.now() - since < quietMs) {
+      while (performance.now() - since < quiet) {
         await new Promise((resolve) => setTimeout(resolve, 25));
-        if (!still()) since = performance.now();
-        if (performance.now() - begun > longestMs) return false;
+        const reason = why();
+        if (reason) since = performance.now();
+        if (performance.now() - begun > longestMs) return reason || "it does so for moments only";
       }
-      return true;
+      return "";
     },
-    { quietMs: 250, longestMs: 30_000 },
+    { quietMs, longestMs: 30_000 },
   );
-  if (!stays) throw new Error(`${page.url()} does not come to rest`);
+  if (unrest) throw new Error(`${page.url()} does not come to rest: ${unrest}`);
 }
 
 /** Notes what would keep people out of the page as it stands; a picture of it goes to SHOTS, where that is set. */
@@ -53,13 +69,13 @@ export async function check(page: Page, name: string): Promise<void> {
   barriers.push(...(await violations(page)).map((text) => `${name}: ${text}`));
 }
 
-export async function violations(on: Page): Promise<string[]> {
-  await on.evaluate(AXE);
-  return on.evaluate(async () => {
+export async function violations(on: Page, within = "html"): Promise<string[]> {
+  if (!(await on.evaluate(() => "axe" in window))) await on.evaluate(AXE);
+  return on.evaluate(async (part) => {
     const axe = (
       window as unknown as { axe: { run: (target: unknown, options: unknown) => Promise<AxeResult> } }
     ).axe;
-    const result = await axe.run(document, {
+    const result = await axe.run(part, {
       runOnly: { type: "tag", values: ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"] },
     });
     return result.violations.map(
@@ -69,7 +85,7 @@ export async function violations(on: Page): Promise<string[]> {
           .slice(0, 3)
           .join(" | ")}`,
     );
-  });
+  }, within);
 }
 
 interface AxeResult {

@@ -150,7 +150,7 @@ async def evidence(case: DuplicateCase, call: Call) -> pb.CollisionEvidence:
         raise FailedPrecondition("NOT_ARBITER")
     kept = await call.db.scalar(select(CaseEvidence.evidence).where(CaseEvidence.case == case.id))
     if kept is None:
-        return await _gather(case, await _account(case, call), call)
+        return await _gather(case, await _account(case, call, lock=False), call)
     return json_format.ParseDict(kept, pb.CollisionEvidence(), ignore_unknown_fields=True)
 
 
@@ -444,16 +444,16 @@ async def _parties(case: DuplicateCase, call: Call) -> list[str]:
     )
 
 
-async def _account(case: DuplicateCase, call: Call) -> Account:
-    """The account that the other side has."""
+async def _account(case: DuplicateCase, call: Call, *, lock: bool = True) -> Account:
+    """The account that the other side has, locked for what is decided about it."""
     names = [
         name for name in await _parties(case, call) if name.startswith("accounts/") and name != case.account
     ]
-    return await _load(names[0] if names else case.account, call)
+    return await _load(names[0] if names else case.account, call, lock=lock)
 
 
-async def _load(name: str, call: Call) -> Account:
-    found = await call.named(Account, name, lock=True)
+async def _load(name: str, call: Call, *, lock: bool = True) -> Account:
+    found = await call.named(Account, name, lock=lock)
     if found is None:
         raise NotFound()
     return found

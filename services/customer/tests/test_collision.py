@@ -402,6 +402,9 @@ async def test_a_doubtful_one_is_made_with_a_case_and_a_change_of_keys_is_looked
         pb.DuplicateCase.OPEN,
     )
     assert first.name not in str(case) and first.owner not in str(case)
+    # What is not disputed yet is gathered as it stands.
+    sides = (await customer.admin.GetCollisionEvidence(name=case.name)).sides
+    assert [side.owner for side in sides] == [first.owner, second.owner]
     # Two keys of different data are as good as a name; so is another name later.
     phone = {"phones": [{"number": f"139{uuid4().int % 10**8:08}"}]}
     await customer.sales1.UpdateAccount(account={"name": first.name, **phone}, updateMask="phones")

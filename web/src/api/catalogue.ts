@@ -269,7 +269,13 @@ export function readCatalogue(document: OpenApi, additions: (collection: string)
         titleField: note.titleField || "displayName",
         menu: note.menu ?? "",
         permissions: note.permissions ?? { read: "" },
-        fields: [...readFields(body, schemas, 0, additions(note.collection)), ...readCustom(body, schemas)],
+        fields: [
+          ...readFields(body, schemas, 0, additions(note.collection)).map((field) =>
+            // Records without a title are called by their kind; so is the column that leads to them.
+            field.name === "name" && note.label ? { ...field, label: note.label } : field,
+          ),
+          ...readCustom(body, schemas),
+        ],
         verbs: (note.verbs ?? []).map((verb) => ({
           name: verb.name,
           rpc: verb.rpc ?? verb.name,

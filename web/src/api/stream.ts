@@ -10,6 +10,8 @@ type Listener = (change: Change) => void;
 
 const listeners = new Set<Listener>();
 const QUIET_MS = 500;
+const APART_MS = 2_000;
+const PATIENCE_MS = 10_000;
 const TOLD_MS = 3_000;
 const LOST_MS = 45_000;
 const AGAIN_MS = 10_000;
@@ -21,23 +23,32 @@ export function onChange(listener: Listener): () => void {
 }
 
 /**
- * Follows the stream of visible changes and asks again for what changed, at most once per half second.
+ * Follows the stream of visible changes and asks again for what changed, of each collection at most every two seconds.
  * One window of the browser holds the connection and tells the others.
  */
 export function followStream(client: QueryClient, onState: (connected: boolean) => void): () => void {
   const channel = new BroadcastChannel("guanxi.stream");
   const stop = new AbortController();
-  const changed = new Map<string, Change>();
-  let timer: ReturnType<typeof setTimeout> | undefined;
+  const waiting = new Map<string, Waiting>();
 
   const hear = (change: Change) => {
     listeners.forEach((listener) => listener(change));
-    changed.set(change.name, change);
-    timer ??= setTimeout(() => {
-      timer = undefined;
-      refresh(client, [...changed.values()]);
-      changed.clear();
-    }, QUIET_MS);
+    const { collection } = splitName(change.name);
+    const of = waiting.get(collection) ?? { names: new Set(), asked: -APART_MS, timer: undefined };
+    waiting.set(collection, of);
+    of.names.add(change.name);
+    if (of.timer !== undefined) return;
+    const heard = performance.now();
+    const ask = () => {
+      // To ask anew throws away the answer that is on its way: where changes come fast, nothing new would ever be seen.
+      if (isAwaited(client, collection, of.names) && performance.now() - heard < PATIENCE_MS) {
+        of.timer = setTimeout(ask, QUIET_MS);
+        return;
+      }
+      refresh(client, collection, of.names);
+      waiting.set(collection, { names: new Set(), asked: performance.now(), timer: undefined });
+    };
+    of.timer = setTimeout(ask, Math.max(QUIET_MS, of.asked + APART_MS - heard));
   };
   channel.onmessage = (event: MessageEvent<Change>) => hear(event.data);
 
@@ -85,20 +96,31 @@ export function followStream(client: QueryClient, onState: (connected: boolean) 
 
   return () => {
     stop.abort();
-    clearTimeout(timer);
+    for (const { timer } of waiting.values()) clearTimeout(timer);
     channel.close();
   };
 }
 
+/** What has changed in a collection and has not been asked for yet. */
+interface Waiting {
+  names: Set<string>;
+  asked: number;
+  timer: ReturnType<typeof setTimeout> | undefined;
+}
+
+const queriesOf = (collection: string, names: ReadonlySet<string>) => [
+  ...Array.from(names, (name) => ["record", name]),
+  ["list", collection],
+  ["aggregate", collection],
+];
+
+const isAwaited = (client: QueryClient, collection: string, names: ReadonlySet<string>) =>
+  queriesOf(collection, names).some((queryKey) => client.isFetching({ queryKey }) > 0);
+
 /** Lists that a person reads keep their rows in place: they show a notice instead (see the collection page). */
-function refresh(client: QueryClient, changes: Change[]) {
-  const collections = new Set(changes.map((change) => splitName(change.name).collection));
-  for (const change of changes) void client.invalidateQueries({ queryKey: ["record", change.name] });
-  for (const collection of collections) {
-    void client.invalidateQueries({ queryKey: ["list", collection] });
-    void client.invalidateQueries({ queryKey: ["aggregate", collection] });
-  }
+function refresh(client: QueryClient, collection: string, names: ReadonlySet<string>) {
+  for (const queryKey of queriesOf(collection, names)) void client.invalidateQueries({ queryKey });
   // What fields there are: the services hear of it a moment after the change itself.
-  if (collections.has("customFields"))
+  if (collection === "customFields")
     setTimeout(() => void client.invalidateQueries({ queryKey: ["catalogue"] }), TOLD_MS);
 }

@@ -13,6 +13,7 @@ import {
   type Announcements,
   type CollisionDetection,
   type DragEndEvent,
+  type UniqueIdentifier,
 } from "@dnd-kit/core";
 import { EllipsisOutlined, HolderOutlined } from "@ant-design/icons";
 import { useInfiniteQuery, useQuery, useQueryClient } from "@tanstack/react-query";
@@ -73,6 +74,7 @@ export function Board({ resource, board, q, filter }: Props) {
   const [asking, setAsking] = useState<{ record: RecordJson; to: string; verb: Verb }>();
   // Where cards were dropped, until the server has answered.
   const [moved, setMoved] = useState<Record<string, string>>({});
+  const letGo = useLetGo();
   const sensors = useSensors(
     useSensor(PointerSensor, { activationConstraint: { distance: 5 } }),
     useSensor(TouchSensor, { activationConstraint: { delay: 200, tolerance: 8 } }),
@@ -145,8 +147,10 @@ export function Board({ resource, board, q, filter }: Props) {
   const announcements: Announcements = {
     onDragStart: (event) => t("board.picked", { title: titleOf(recordOf(event), resource, language) }),
     onDragOver: ({ over }) => (over ? t("board.over", { column: titleOfColumn(over.id) }) : undefined),
-    onDragEnd: ({ over }) =>
-      over ? t("board.dropped", { column: titleOfColumn(over.id) }) : t("board.back"),
+    onDragEnd: ({ over }) => {
+      const to = letGo.at(over?.id);
+      return to === undefined ? t("board.back") : t("board.dropped", { column: titleOfColumn(to) });
+    },
     onDragCancel: () => t("board.back"),
   };
 
@@ -169,12 +173,15 @@ export function Board({ resource, board, q, filter }: Props) {
         sensors={sensors}
         collisionDetection={underCard}
         accessibility={{ announcements, screenReaderInstructions: { draggable: t("board.instructions") } }}
-        onDragStart={(event) => setDragged(recordOf(event))}
+        onDragStart={(event) => {
+          letGo.begin(event.activatorEvent);
+          setDragged(recordOf(event));
+        }}
         onDragCancel={() => setDragged(undefined)}
-        onDragEnd={(event: DragEndEvent) => {
-          const record = recordOf(event);
+        onDragEnd={({ over }: DragEndEvent) => {
+          const to = letGo.at(over?.id);
           setDragged(undefined);
-          if (record && event.over) void move(record, String(event.over.id));
+          if (dragged && to !== undefined) void move(dragged, to);
         }}
       >
         {/* eslint-disable-next-line jsx-a11y/no-noninteractive-tabindex -- a region that scrolls must take the focus */}
@@ -185,6 +192,7 @@ export function Board({ resource, board, q, filter }: Props) {
               {...{ resource, board, column, columns, q, moved }}
               filter={base}
               movable={movable}
+              still={dragged !== undefined}
               onMove={(record, to) => void move(record, to)}
             />
           ))}
@@ -223,11 +231,14 @@ interface ColumnProps {
   filter: string;
   moved: Record<string, string>;
   movable: boolean;
+  /** A card is being carried: no other may move under it. */
+  still: boolean;
   onMove: (record: RecordJson, to: string) => void;
 }
 
 /** Cards come a page at a time as one scrolls, and only those in sight are in the page. */
-function BoardColumn({ resource, board, column, columns, q, filter, moved, movable, onMove }: ColumnProps) {
+function BoardColumn(props: ColumnProps) {
+  const { resource, board, column, columns, q, filter, moved, movable, still, onMove } = props;
   const { t, language } = useText();
   const client = useQueryClient();
   const scroller = useRef<HTMLDivElement>(null);
@@ -249,7 +260,11 @@ function BoardColumn({ resource, board, column, columns, q, filter, moved, movab
     formatShort(amount, key.split(":")[1] ?? "CNY", language),
   );
 
-  const shown = recordsOf(pages).filter((record) => (moved[record.name] ?? column.key) === column.key);
+  const [kept, keep] = useState(pages.data);
+  if (!still && kept !== pages.data) keep(pages.data);
+  const shown = recordsOf({ data: still ? kept : pages.data }).filter(
+    (record) => (moved[record.name] ?? column.key) === column.key,
+  );
   const arriving = Object.entries(moved)
     .filter(([name, to]) => to === column.key && !shown.some((record) => record.name === name))
     .flatMap(
@@ -283,6 +298,7 @@ function BoardColumn({ resource, board, column, columns, q, filter, moved, movab
     <section
       ref={setNodeRef}
       className={`board-column ${isOver ? "board-column-over" : ""}`}
+      data-column={column.key}
       aria-label={column.title}
     >
       <header>
@@ -376,5 +392,34 @@ function BoardCard({ resource, board, record, column, columns, movable, onMove }
 /** The column below the pointer; a card that keys carry has none, so the one that it covers most. */
 const underCard: CollisionDetection = (drag) =>
   drag.pointerCoordinates ? pointerWithin(drag) : rectIntersection(drag);
+
+/**
+ * In which column a card was let go. The library knows the column of the last picture that was drawn:
+ * on a busy machine the pointer is further by then, and the card would go back.
+ */
+function useLetGo() {
+  const point = useRef<{ clientX: number; clientY: number }>(undefined);
+  const byKeys = useRef(false);
+  useEffect(() => {
+    const note = (event: PointerEvent | TouchEvent) => {
+      point.current = "changedTouches" in event ? event.changedTouches[0] : event;
+    };
+    const kinds = ["pointermove", "pointerup", "touchmove", "touchend"] as const;
+    for (const kind of kinds) addEventListener(kind, note, { capture: true, passive: true });
+    return () => kinds.forEach((kind) => removeEventListener(kind, note, { capture: true }));
+  }, []);
+  return {
+    begin: (event: Event) => {
+      byKeys.current = event instanceof KeyboardEvent;
+    },
+    at: (drawn: UniqueIdentifier | undefined): string | undefined => {
+      if (byKeys.current || !point.current) return drawn === undefined ? undefined : String(drawn);
+      return document
+        .elementsFromPoint(point.current.clientX, point.current.clientY)
+        .map((element) => element.closest<HTMLElement>(".board-column"))
+        .find(Boolean)?.dataset["column"];
+    },
+  };
+}
 
 const isDefault = (record: RecordJson) => record["isDefault"] === true;

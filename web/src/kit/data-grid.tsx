@@ -270,7 +270,7 @@ const NARROW: Partial<Record<Field["kind"], number>> = {
   boolean: 80,
   integer: 90,
   decimal: 100,
-  date: 132,
+  date: 148,
   instant: 156,
   money: 144,
 };

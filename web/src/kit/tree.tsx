@@ -48,7 +48,7 @@ interface Props {
 
 /** Records below one another; a drag says what it would move before it does. */
 export function Tree({ resource, tree, filter }: Props) {
-  const { t, language } = useText();
+  const { t, language, plural } = useText();
   const client = useQueryClient();
   const session = useSession();
   const nodes = useQuery({
@@ -139,7 +139,11 @@ export function Tree({ resource, tree, filter }: Props) {
   if (nodes.data.length === 0)
     return (
       <div className="card">
-        <Empty title={t("list.noneFiltered")} />
+        <Empty
+          title={
+            filter ? t("list.noneFiltered") : t("list.none", { what: plural(resource.label).toLowerCase() })
+          }
+        />
       </div>
     );
   return (

@@ -2,6 +2,7 @@ import { useQuery } from "@tanstack/react-query";
 import type { Field } from "@/api/catalogue";
 import type { RecordJson } from "@/api/client";
 import type { Schema } from "@/api/schema";
+import { ApiError } from "@/api/errors";
 import { useText } from "@/i18n";
 import { useAddress } from "@/kit/address";
 import { Bars } from "@/kit/bars";
@@ -84,16 +85,22 @@ export function PerformancePage() {
           />
         </label>
       </div>
-      <Loaded query={query} lines={8}>
-        {(appraisal) => (
-          <div className="stack">
-            <Summary appraisal={appraisal} />
-            <Figures appraisal={appraisal} />
-            <h2>{t("appraisal.findings")}</h2>
-            <Findings appraisal={appraisal} />
-          </div>
-        )}
-      </Loaded>
+      {query.error instanceof ApiError && query.error.reason === "NO_STANDARD" ? (
+        <div className="card">
+          <Empty title={query.error.message} />
+        </div>
+      ) : (
+        <Loaded query={query} lines={8}>
+          {(appraisal) => (
+            <div className="stack">
+              <Summary appraisal={appraisal} />
+              <Figures appraisal={appraisal} />
+              <h2>{t("appraisal.findings")}</h2>
+              <Findings appraisal={appraisal} />
+            </div>
+          )}
+        </Loaded>
+      )}
     </Page>
   );
 }

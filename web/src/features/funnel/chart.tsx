@@ -7,6 +7,7 @@ import { useText } from "@/i18n";
 import type { FunnelStage } from "@/kit/funnel";
 import { formatShort } from "@/kit/money";
 import { useTheme } from "@/kit/theme";
+import { useNarrow } from "@/kit/viewport";
 
 register([FunnelSeries, AriaComponent, SVGRenderer]);
 
@@ -16,6 +17,7 @@ const COLOURS = ["--chart-1", "--chart-2", "--chart-4", "--chart-3"];
 export function FunnelChart({ stages }: { stages: FunnelStage[] }) {
   const { t, language } = useText();
   const { theme } = useTheme();
+  const narrow = useNarrow();
   const box = useRef<HTMLDivElement>(null);
 
   useEffect(() => {
@@ -31,7 +33,8 @@ export function FunnelChart({ stages }: { stages: FunnelStage[] }) {
         {
           type: "funnel",
           left: "4%",
-          right: "34%",
+          // On a phone the words need half of the width, and two lines.
+          right: narrow ? "48%" : "34%",
           top: 8,
           bottom: 8,
           gap: 4,
@@ -41,7 +44,7 @@ export function FunnelChart({ stages }: { stages: FunnelStage[] }) {
           labelLine: { length: 14, lineStyle: { color: style.getPropertyValue("--line-2").trim() } },
           data: stages.map((stage) => ({
             value: stage.count,
-            name: `${stage.title}  ${stage.count}  ${Object.entries(stage.amounts)
+            name: `${stage.title}  ${stage.count}${narrow ? "\n" : "  "}${Object.entries(stage.amounts)
               .map(([currency, amount]) => formatShort(amount, currency, language))
               .join(" + ")}`,
           })),
@@ -54,7 +57,7 @@ export function FunnelChart({ stages }: { stages: FunnelStage[] }) {
       watcher.disconnect();
       chart.dispose();
     };
-  }, [stages, language, theme]);
+  }, [stages, language, theme, narrow]);
 
   return <div ref={box} className="chart" role="img" aria-label={t("funnel.picture")} />;
 }

@@ -1,5 +1,6 @@
 import { DownOutlined, MenuFoldOutlined, MenuUnfoldOutlined } from "@ant-design/icons";
-import { Link, NavLink } from "react-router";
+import { useEffect, useRef } from "react";
+import { Link, NavLink, useLocation } from "react-router";
 import { useText } from "@/i18n";
 import { Icon } from "@/kit/icons";
 import { menuOf } from "@/kit/menu";
@@ -12,6 +13,12 @@ export function SideMenu({ sheet = false, onFollow }: { sheet?: boolean; onFollo
   const [narrowChosen, setNarrow] = useStored("menu.narrow", false);
   const [closed, setClosed] = useStored<string[]>("menu.closed", ["settings"]);
   const narrow = narrowChosen && !sheet;
+  const scroller = useRef<HTMLDivElement>(null);
+  const { pathname } = useLocation();
+  // Whoever came by a link or the search sees where the page stands.
+  useEffect(() => {
+    scroller.current?.querySelector("[aria-current=page]")?.scrollIntoView({ block: "nearest" });
+  }, [pathname]);
 
   const item = (key: string, path: string, icon: string | undefined, label: string) => (
     <li key={key}>
@@ -37,7 +44,7 @@ export function SideMenu({ sheet = false, onFollow }: { sheet?: boolean; onFollo
         <img src={`${import.meta.env.BASE_URL}icon.svg`} alt="" />
         <span className={narrow ? "visually-hidden" : "nav-label"}>{t("app.name")}</span>
       </Link>
-      <div className="nav-scroll">
+      <div className="nav-scroll" ref={scroller}>
         <ul>{item("home", "/", "home", t("menu.home"))}</ul>
         {groups.map((group) => {
           const open = narrow || !closed.includes(group.key);
