@@ -44,7 +44,9 @@ def create_app(settings: Settings, descriptor_set: bytes, around: Surroundings) 
     transcoder = Transcoder(descriptors, codec, settings.targets)
     keys = ApiKeys(around.lookup, settings.secret_key, settings.oidc_audience)
     sessions = Sessions(settings, Issuer(settings, around.client), around.lookup)
-    principals = Principals(sessions, keys, Buckets(), settings.rate_limit, around.witness)
+    principals = Principals(
+        sessions, keys, Buckets(), settings.rate_limit, around.witness, around.authenticate
+    )
     changes = stream.Changes(descriptors, around.authenticate, around.visible)
 
     off: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False}

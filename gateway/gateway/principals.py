@@ -13,6 +13,7 @@ from hashlib import sha256
 from ipaddress import ip_address, ip_network
 from typing import Any
 
+from crmkit.auth import ended_with_owner, session_id
 from crmkit.keys import ApiKey
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
@@ -20,9 +21,10 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from joserfc import jwt
 from joserfc.jwk import ECKey
 
+from gateway.callers import Authenticate
 from gateway.errors import Refusal
 from gateway.limits import Buckets
-from gateway.sessions import Sessions
+from gateway.sessions import Sessions, claims_of
 from gateway.witness import Witness
 
 ISSUER = "guanxi-gateway"
@@ -53,13 +55,20 @@ class Principals:
     """Finds the principal of a request."""
 
     def __init__(
-        self, sessions: Sessions, keys: "ApiKeys", buckets: Buckets, rate: float, witness: Witness
+        self,
+        sessions: Sessions,
+        keys: "ApiKeys",
+        buckets: Buckets,
+        rate: float,
+        witness: Witness,
+        authenticate: Authenticate,
     ) -> None:
         self._sessions = sessions
         self._keys = keys
         self._buckets = buckets
         self._rate = rate
         self._witness = witness
+        self._authenticate = authenticate
 
     async def of(self, scope: Any) -> Principal:
         """The principal, its quota charged; without authorization where there are no credentials at all."""
@@ -82,11 +91,27 @@ class Principals:
         if authorization:
             if scheme != "bearer" or not credentials:
                 raise Refusal("UNAUTHENTICATED", "UNAUTHENTICATED")
+            await self._check_session(credentials, scope)
             return self._bearer(credentials, address)
         if session := await self._sessions.of(scope):
             self._witness.seen(session, scope)
             return self._bearer(session.access_token, address)
         return Principal("", address, self._rate, address)
+
+    async def _check_session(self, token: str, scope: Any) -> None:
+        """A person's client that brings a token and no cookie has a session too: listed, limited and ended likewise.
+
+        Tokens of machines belong to no session. What a service would refuse is refused here, so that nobody can tell
+        of sessions that are not his.
+        """
+        claims = claims_of(token)
+        if not claims.get("sid") or not claims.get("iss"):
+            return
+        session = session_id(str(claims["iss"]), str(claims["sid"]))
+        if reason := self._sessions.over(session, str(claims.get("employee") or "")):
+            raise Refusal("UNAUTHENTICATED", reason)
+        await self._authenticate(token)
+        self._witness.seen_token(session, token, claims, scope)
 
     def _bearer(self, token: str, address: str) -> Principal:
         # The end of a token is its signature, so that nobody can empty the bucket of somebody else.
@@ -118,6 +143,8 @@ class ApiKeys:
             or not entry
         ):
             raise Refusal("UNAUTHENTICATED", "KEY_UNKNOWN")
+        if reason := ended_with_owner(entry, self._lookup):
+            raise Refusal("UNAUTHENTICATED", reason)
         if entry.get("disabled"):
             raise Refusal("UNAUTHENTICATED", "KEY_REVOKED")
         if (expires := entry.get("expires")) and datetime.fromisoformat(expires).timestamp() < time.time():

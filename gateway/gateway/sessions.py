@@ -20,10 +20,10 @@ from hashlib import sha256
 from http.cookies import CookieError, SimpleCookie
 from typing import Any
 from urllib.parse import urlencode, urlsplit
-from uuid import NAMESPACE_OID, uuid4, uuid5
+from uuid import uuid4
 
 import httpx
-from crmkit.auth import SECOND_FACTOR
+from crmkit.auth import SECOND_FACTOR, session_id
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
@@ -182,12 +182,16 @@ class Sessions:
 
     def ended(self, session: Session) -> str:
         """Why the session counts no more, though the provider may still know of it; empty where it does."""
-        key = session.employee.partition("/")[2]
+        return self.over(session.id, session.employee)
+
+    def over(self, session: str, employee: str) -> str:
+        """The same by the session's id and its person, for clients that bring a token and no cookie."""
+        key = employee.partition("/")[2]
         person = (self._lookup(f"employee.{key}") if key else None) or {}
         if person.get("disabled"):
             return "EMPLOYEE_FROZEN" if person.get("frozen") else "SESSION_ENDED"
-        over = self._lookup(f"session.{session.id}") if session.id else None
-        return REASONS.get(over["reason"], "SESSION_ENDED") if over else ""
+        told = self._lookup(f"session.{session}") if session else None
+        return REASONS.get(told["reason"], "SESSION_ENDED") if told else ""
 
     def _signed_out(self, session: Session) -> bool:
         """True where others have ended the person's sessions since this one began; its old token counts nowhere."""
@@ -263,7 +267,7 @@ class Sessions:
         device = device if DEVICE.fullmatch(device) else secrets.token_urlsafe(16)
         session = replace(
             _session(answer, began=time.time(), csrf=secrets.token_urlsafe(24)),
-            id=str(uuid5(NAMESPACE_OID, f"{identity['iss']}#{provider_id}") if provider_id else uuid4()),
+            id=session_id(identity["iss"], provider_id) if provider_id else str(uuid4()),
             provider_id=provider_id,
             device=device,
         )

@@ -12,6 +12,7 @@ the process they end. Nobody waits for it: an audit that is away never keeps any
 import asyncio
 import logging
 from collections import deque
+from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -34,6 +35,8 @@ MOST_WAITING = 20_000
 MOST_COUNTED = 5_000
 MOST_SEEN = 500
 LONGEST_DEVICE = 200
+# By this an app that has no cookies says which device it runs on.
+DEVICE_HEADER = b"x-device"
 # What is no try to get at something: a session that has run out, a page opened before signing in.
 COMMON = frozenset({"SESSION_EXPIRED"})
 
@@ -56,6 +59,8 @@ class Witness:
     def __init__(self) -> None:
         self.waiting: deque[Told] = deque()
         self._seen: dict[str, pb.SeenSession] = {}
+        # Sessions of clients without a cookie that were told.
+        self._known: set[str] = set()
         self._counts: dict[tuple[str, ...], tuple[int, datetime]] = {}
         # The connection on which the stream was last seen to.
         self._stream_on = 0
@@ -82,6 +87,19 @@ class Witness:
         """A session was used; that is told each minute, of all together."""
         if session.id and session.id not in self._seen and len(self._seen) < MOST_COUNTED:
             self._seen[session.id] = _seen(session, scope)
+
+    def seen_token(self, session: str, token: str, claims: Mapping[str, Any], scope: Any) -> None:
+        """The same of a client that brings a token; one that is new here is told at once, as nobody told it signed in."""
+        if session in self._seen or len(self._seen) >= MOST_COUNTED:
+            return
+        told = _seen_with_token(session, token, claims, scope)
+        if session in self._known:
+            self._seen[session] = told
+            return
+        if len(self._known) >= MOST_COUNTED:
+            self._known.clear()
+        self._known.add(session)
+        self.tell(pb.SessionsSeen(sessions=[told]), "", "")
 
     def sign_in_refused(self, token: str, reason: str, scope: Any) -> None:
         """A session was not opened."""
@@ -219,6 +237,22 @@ def _seen(session: Session, scope: Any) -> pb.SeenSession:
         address=place["address"], device=place["device"],
     )  # fmt: skip
     told.begin_time.FromMicroseconds(int(session.began * 1e6))
+    told.seen_time.GetCurrentTime()
+    return told
+
+
+def _seen_with_token(session: str, token: str, claims: Mapping[str, Any], scope: Any) -> pb.SeenSession:
+    """A session of an app: the device is what the app calls it, or the app on that kind of device."""
+    place = _place(scope)
+    headers: dict[bytes, bytes] = scope["header_map"]
+    device = headers.get(DEVICE_HEADER, b"").decode("latin-1")[:LONGEST_DEVICE]
+    key = device or f"{claims.get('azp', '')} {place['device']}"
+    told = pb.SeenSession(
+        id=session, provider_id=str(claims["sid"]), person=actor_of(token), address=place["address"],
+        device_key=sha256(f"app {key}".encode()).hexdigest()[:32], device=place["device"],
+    )  # fmt: skip
+    began = claims.get("auth_time") or claims.get("iat") or 0
+    told.begin_time.FromSeconds(int(began))
     told.seen_time.GetCurrentTime()
     return told
 

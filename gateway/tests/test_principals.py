@@ -258,6 +258,76 @@ async def test_a_session_that_is_told_to_be_over_is_refused_with_the_reason_and_
         gateway.config.pop(key)
 
 
+@pytest.mark.capability("a.account")
+async def test_a_key_of_somebody_frozen_says_so_at_once_and_of_somebody_gone_that_it_has_ended(
+    gateway: Gateway,
+) -> None:
+    key = known_key(gateway, owner="employees/9")
+    headers = {"x-api-key": str(key)}
+    assert (await gateway.client.get("/v1/things/1", headers=headers)).status_code == 200
+    # The person's entry is there before the key's own.
+    gateway.config["employee.9"] = {"disabled": True, "frozen": True}
+    frozen = await gateway.client.get("/v1/things/1", headers=headers)
+    assert (frozen.status_code, reason(frozen)) == (401, "EMPLOYEE_FROZEN")
+    gateway.config["employee.9"] = {"disabled": True}
+    gateway.config[f"apiKey.{key.id}"]["disabled"] = True
+    gone = await gateway.client.get("/v1/things/1", headers=headers)
+    assert (gone.status_code, reason(gone)) == (401, "KEY_REVOKED")
+
+
+@pytest.mark.capability("a.account")
+async def test_an_app_with_a_token_has_a_session_that_is_listed_limited_and_ended(gateway: Gateway) -> None:
+    def told() -> list[Any]:
+        facts = [one.message for one in gateway.witness.waiting]
+        return [one for fact in facts if fact.DESCRIPTOR.name == "SessionsSeen" for one in fact.sessions]
+
+    def app(sid: str, **claims: Any) -> dict[str, str]:
+        given = token(
+            iss="http://issuer.test", sid=sid, employee="employees/1", azp="app", auth_time=1000, **claims
+        )
+        return {
+            "authorization": f"Bearer {given}",
+            "user-agent": "Guanxi/1 (iPhone)",
+            "x-device": f"phone-{sid}",
+        }
+
+    # At once where it is new, then each minute; another token of the session is the same session.
+    for headers in (app("a"), app("a", iat=5), app("a")):
+        assert (await gateway.client.get("/v1/things/1", headers=headers)).status_code == 200
+    (first,) = told()
+    assert (first.provider_id, first.person, first.device) == ("a", "employees/1", "Guanxi/1 (iPhone)")
+    assert first.begin_time.seconds == 1000 and len(first.device_key) == 32
+    gateway.witness.settle()
+    assert [one.id for one in told()] == [first.id, first.id]
+    # What the browser has of that session of the provider is the same one.
+    assert (await signed_in(gateway, sid="a"))["session"] == f"sessions/{first.id}"
+    gateway.client.cookies.clear()
+    assert (await gateway.client.get("/v1/things/1", headers=app("b"))).status_code == 200
+    second = told()[-1]
+    assert second.id != first.id and second.device_key != first.device_key
+
+    for key, entry, why in (
+        (f"session.{first.id}", {"reason": "LIMIT"}, "SESSION_LIMIT"),
+        (f"session.{first.id}", {"reason": "ENDED_BY_HAND"}, "SESSION_ENDED"),
+        ("employee.1", {"disabled": True, "frozen": True}, "EMPLOYEE_FROZEN"),
+    ):
+        gateway.config[key] = entry
+        over = await gateway.client.get("/v1/things/1", headers=app("a"))
+        assert (over.status_code, reason(over)) == (401, why)
+        gateway.config.pop(key)
+
+    # Nobody can tell of a session by a token that does not count, and machines have none.
+    gateway.witness.settle()
+    count = len(told())
+    forged = token(iss="http://issuer.test", sid="c", contact="contacts/1")
+    refused = await gateway.client.get("/v1/things/1", headers={"authorization": f"Bearer {forged}"})
+    assert (refused.status_code, reason(refused)) == (401, "UNAUTHENTICATED")
+    machine = token(iss="http://issuer.test", employee="employees/1")
+    await gateway.client.get("/v1/things/1", headers={"authorization": f"Bearer {machine}"})
+    gateway.witness.settle()
+    assert len(told()) == count
+
+
 async def test_who_comes_back_with_the_providers_old_session_signs_in_anew(gateway: Gateway) -> None:
     key = (await signed_in(gateway, sid="old"))["session"].replace("sessions/", "session.")
     gateway.config[key] = {"reason": "ENDED_BY_HAND"}

@@ -76,7 +76,8 @@ class Tokens:
 @pytest.fixture(scope="session")
 def person(platform: Running, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Person]]:
     """Signs somebody of the demo company in: `person("sales1")`."""
-    with httpx.Client(base_url=platform.url, timeout=15) as http:
+    # On telephones: whoever signs in on a computer meanwhile ends no session of theirs.
+    with httpx.Client(base_url=platform.url, timeout=15, headers={"user-agent": "Guanxi (Android)"}) as http:
         state = next(tmp_path_factory.getbasetemp().glob("platform*"), STATE)
         tokens = Tokens(platform, state / "secrets.json")
 

@@ -9,6 +9,7 @@ import kubernetes_validate
 import pytest
 import yaml
 from crmkit.map import APPS
+from crmkit.settings import Settings
 
 from .conftest import CHART, KUBERNETES, ROOT, VALUES, crd_schema, rendered, run
 from .restricted import containers_of, pod_of, violations
@@ -106,6 +107,20 @@ def test_a_new_service_is_one_entry_in_the_values() -> None:
     )
 
 
+def test_what_an_installation_decides_reaches_the_apps() -> None:
+    default, production = (
+        named(rendered(values), "ConfigMap")["settings"]["data"] for values in ("default", "production")
+    )
+    assert (default["SESSION_LIMIT"], default.get("PAY_URL")) == ("END_OLDEST", None)
+    assert (production["SESSION_LIMIT"], production["PAY_URL"]) == (
+        "REFUSE",
+        "https://pay.example.com/checkout",
+    )
+    # Each is a setting that the apps know, with the same default.
+    assert Settings.model_fields["session_limit"].default == default["SESSION_LIMIT"]
+    assert Settings.model_fields["pay_url"].default == ""
+
+
 def environment(workload: Manifest) -> dict[str, Any]:
     return {
         entry["name"]: entry for c in containers_of(pod_of(workload) or {}) for entry in (c.get("env") or [])
@@ -139,6 +154,8 @@ def test_the_gateway_finds_every_service_where_it_listens(values: str) -> None:
         ("networkPolicy.to.database.peers=null", "networkPolicy.to.database.peers"),
         ("settings.ENVIRONMENT=local", "ENVIRONMENT"),
         ("settings.SECRET_KEY=abc", "SECRET_KEY"),
+        ("settings.SESSION_LIMIT=NONE", "SESSION_LIMIT"),
+        ("settings.PAY_URL=http://pay.example.com", "PAY_URL"),
         ("image.tag=latest", "tag"),
         ("database.sslMode=disable", "sslMode"),
         ("servics.customer.port=1", "servics"),

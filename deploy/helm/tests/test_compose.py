@@ -70,6 +70,13 @@ def test_an_app_starts_after_its_tables_are_there() -> None:
         assert wait == {"condition": "service_completed_successfully"}
 
 
+def test_what_an_installation_decides_reaches_the_apps() -> None:
+    services = compose()["services"]
+    said = {"SESSION_LIMIT": "${SESSION_LIMIT:-END_OLDEST}", "PAY_URL": "${PAY_URL:-}"}
+    for app in APPS:
+        assert said.items() <= services[app.name]["environment"].items(), app.name
+
+
 def test_every_secret_that_it_asks_for_is_made(tmp_path: Path) -> None:
     made = {line.partition("=")[0] for line in secrets_file(tmp_path).read_text().splitlines()}
     assert set(re.findall(r"\$\{(\w+):\?", TEXT)) <= made

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from typing import Any, Protocol, cast
+from uuid import NAMESPACE_OID, uuid5
 from zoneinfo import ZoneInfo
 
 import httpx
@@ -162,6 +163,9 @@ class Directory:
         if (ended := entry.get("signedOut")) and claims.get("iat", ended + 1) <= ended:
             # All sessions of the person were ended after this token was given.
             raise Unauthenticated
+        if (sid := claims.get("sid")) and self._config.get(f"session.{session_id(claims['iss'], str(sid))}"):
+            # Workspace has ended the session that the token belongs to; the gateway tells its caller why.
+            raise Unauthenticated
         # Whoever belongs to a partner does so whatever a token leaves out.
         account = str(entry.get("account") or claims.get("account", ""))
         # Once workspace has published a person's roles they count, not those in a token of minutes ago.
@@ -268,6 +272,8 @@ class Directory:
     def _key_caller(self, claims: Mapping[str, Any], locale: str, address: str) -> Caller:
         key = str(claims["sub"])
         entry = self._config.get(f"apiKey.{_id(key)}")
+        if entry is not None and (reason := ended_with_owner(entry, self._config.get)):
+            raise Unauthenticated(reason)
         if entry is None or entry.get("disabled"):
             raise Unauthenticated
         permissions = self._expand(tuple(claims.get("permissions", ())))
@@ -310,6 +316,18 @@ class Directory:
             plain |= {known for known in self._known if any(fnmatchcase(known, pattern) for pattern in wild)}
             self._expanded[patterns] = frozenset(plain)
         return self._expanded[patterns]
+
+
+def session_id(issuer: str, sid: str) -> str:
+    """The id by which all know a session that the identity provider calls `sid`."""
+    return str(uuid5(NAMESPACE_OID, f"{issuer}#{sid}"))
+
+
+def ended_with_owner(key: Mapping[str, Any], lookup: Callable[[str], Mapping[str, Any] | None]) -> str:
+    """EMPLOYEE_FROZEN for a key (its configuration) whose owner is frozen, at once with its owner; else nothing."""
+    owner = str(key.get("owner") or "")
+    entry: Mapping[str, Any] = lookup(f"employee.{_id(owner)}") or {} if owner else {}
+    return "EMPLOYEE_FROZEN" if entry.get("disabled") and entry.get("frozen") else ""
 
 
 class Verifier:

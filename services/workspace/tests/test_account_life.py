@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
+import pytest
 from crm.workspace.v1 import pb
 from crmkit.auth import system
 from crmkit.testing import Service
@@ -77,6 +78,7 @@ async def test_what_a_leaver_owns_is_counted_until_nothing_is_left(workspace: Se
     )
 
 
+@pytest.mark.capability("a.account")
 async def test_an_account_its_change_and_its_end_are_asked_for_and_escalated_once_after_a_working_day(
     workspace: Service, office: Any
 ) -> None:

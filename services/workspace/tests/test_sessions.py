@@ -149,6 +149,7 @@ async def test_a_person_sees_and_ends_own_sessions_and_an_administrator_those_of
     assert workspace.running.config.get(f"session.{seventh}") is None
 
 
+@pytest.mark.capability("a.account")
 async def test_one_session_of_a_kind_goes_on_by_setting_and_what_looks_borrowed_is_told(
     workspace: Service, office: Any
 ) -> None:
@@ -211,6 +212,7 @@ async def test_one_session_of_a_kind_goes_on_by_setting_and_what_looks_borrowed_
         workspace.running.settings = before
 
 
+@pytest.mark.capability("a.account")
 async def test_freezing_ends_sessions_and_keys_and_keeps_the_records_in_sight(
     workspace: Service, office: Any
 ) -> None:
@@ -257,6 +259,8 @@ async def test_freezing_ends_sessions_and_keys_and_keeps_the_records_in_sight(
         ("Mozilla/5.0 (Linux; Android 15) Chrome/141.0 Mobile Safari/537.36", ("Chrome · Android", "MOBILE")),
         ("Mozilla/5.0 (Linux; Android 15) Mobile MicroMessenger/8.0", ("WeChat · Android", "MOBILE")),
         ("Mozilla/5.0 (Windows NT 10.0) Chrome/141.0 Safari/537.36 Edg/141.0", ("Edge · Windows", "DESKTOP")),
+        ("okhttp/4.12.0", ("Android", "MOBILE")),
+        ("Guanxi/12 CFNetwork/1494.0.7 Darwin/23.4.0", ("iOS", "MOBILE")),
         ("curl/8", ("?", "DESKTOP")),
         ("", ("?", "DESKTOP")),
     ],

@@ -19,7 +19,7 @@ from google.protobuf.json_format import MessageToDict
 from google.protobuf.timestamp_pb2 import Timestamp
 from sqlalchemy import select
 
-from workspace import exporting, invitations, publishing, rules, signed_in, visits
+from workspace import exporting, invitations, leaving, publishing, rules, signed_in, visits
 from workspace.alerts import infected, raise_alert
 from workspace.asking import ask
 from workspace.model import (
@@ -32,8 +32,7 @@ from workspace.model import (
     usage_facts,
     work_record,
 )
-from workspace.model.api_key import ApiKey
-from workspace.model.approval import Approval, changes, replace_approver, since_approved
+from workspace.model.approval import Approval, changes, since_approved
 from workspace.model.bulk_job import BulkJob
 from workspace.model.calendar import CalendarEvent
 from workspace.model.department import Department, DepartmentVersion
@@ -43,7 +42,7 @@ from workspace.model.file import File
 from workspace.model.number_rule import NumberRule
 from workspace.model.plan import fill_plans
 from workspace.model.policy import Policy, policy_of
-from workspace.model.task import LIVE, Task, live_of
+from workspace.model.task import LIVE, Task
 from workspace.notices import NOTICES, OVER, TODOS, over
 from workspace.telling import Manner, alike, notify, reader_of
 
@@ -271,22 +270,12 @@ async def on_approval_decided(event: Fact, call: Call) -> None:
 
 async def on_employee_frozen(event: events.EmployeeFrozen, call: Call) -> None:
     """Others decide in place of somebody who has lost access."""
-    await _replace(event.employee.name, call)
+    await leaving.replace(event.employee.name, call)
 
 
 async def on_employee_offboarded(event: events.EmployeeOffboarded, call: Call) -> None:
-    """Tasks go to the successor, decisions to others, keys end."""
-    leaver = event.employee.name
-    await _replace(leaver, call)
-    heir = next((one.successor for one in event.successions if "tasks" in one.collections), event.successor)
-    successor = await call.named(Employee, heir)
-    if successor is not None:
-        for task in list(await call.db.scalars(live_of([leaver]).with_for_update())):
-            await task.hand_over(successor, call)
-    for key in list(
-        await call.db.scalars(select(ApiKey).where(ApiKey.owner == leaver, ApiKey.state == "ACTIVE"))
-    ):
-        key.revoke(call)
+    """What workspace has of the person goes to others; keys end."""
+    await leaving.hand_on(event.employee.name, leaving.Heirs.read(event), call)
 
 
 @listens("crm.workspace.v1.TaskAssigned")
@@ -510,13 +499,6 @@ def _is(value: Any, name: str) -> bool:
 
 async def _job(name: str, call: Call) -> BulkJob | None:
     return await call.named(BulkJob, name, lock=True)
-
-
-async def _replace(leaver: str, call: Call) -> None:
-    person = await call.named(Employee, leaver)
-    for approval in await replace_approver(person, call) if person else ():
-        await call.flush()
-        await ask(approval, [d.approver for d in approval.decisions if not d.vote], call)
 
 
 async def on_lead_converted(event: sales.LeadConverted, call: Call) -> None:

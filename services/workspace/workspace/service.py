@@ -16,6 +16,7 @@ from workspace.audit_methods import AuditMethods
 from workspace.calendar_methods import CalendarMethods
 from workspace.effective import compare, effective
 from workspace.export_methods import ExportMethods
+from workspace.leaving import left
 from workspace.mail_methods import MailMethods
 from workspace.model.api_key import ApiKey
 from workspace.model.bulk_job import BulkJob
@@ -25,7 +26,6 @@ from workspace.model.department import Department, tree_at
 from workspace.model.dictionary import Dictionary
 from workspace.model.employee import Employee, simulate
 from workspace.model.file import File
-from workspace.model.known_record import left_over
 from workspace.model.number_rule import NumberRule
 from workspace.model.role import Role
 from workspace.model.work import SavedView
@@ -124,7 +124,7 @@ class WorkspaceService(
             pb.CountEmployeeBelongingsResponse.Count(
                 collection=described.collection, label=described.rule.label, count=count
             )
-            for described, count in await left_over(employee.name, call)
+            for described, count in await left(employee.name, call)
         ]
         return pb.CountEmployeeBelongingsResponse(counts=counts, total=sum(one.count for one in counts))
 

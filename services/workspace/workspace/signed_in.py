@@ -33,11 +33,12 @@ CLIENTS = (
 )  # fmt: skip
 SYSTEMS = (
     ("iPhone", "iPhone"), ("iPad", "iPad"), ("HarmonyOS", "HarmonyOS"), ("OpenHarmony", "HarmonyOS"),
-    ("Android", "Android"), ("Windows", "Windows"), ("Macintosh", "macOS"), ("CrOS", "ChromeOS"), ("Linux", "Linux"),
+    ("Android", "Android"), ("okhttp", "Android"), ("CFNetwork", "iOS"), ("Windows", "Windows"),
+    ("Macintosh", "macOS"), ("CrOS", "ChromeOS"), ("Linux", "Linux"),
 )  # fmt: skip
 _USED = "UPDATE sessions SET seen_time = $2, address = $3, state = 'OPEN' WHERE id = $1 AND seen_time < $2"
 _USED_WITH = "UPDATE devices SET seen_time = $2, address = $3 WHERE id = $1 AND seen_time < $2"
-CARRIED = ("iPhone", "iPad", "Android", "HarmonyOS")
+CARRIED = ("iPhone", "iPad", "iOS", "Android", "HarmonyOS")
 
 
 @dataclass(frozen=True)

@@ -507,7 +507,7 @@ async def since_approved(target: str, action: str, facts: Mapping[str, Any], cal
     return changes(last.facts, facts) if last is not None else []
 
 
-async def replace_approver(leaver: Employee, call: Call) -> list[Approval]:
+async def replace_approver(leaver: Employee, call: Call, successor: Employee | None = None) -> list[Approval]:
     """Finds others for every decision that waits for somebody who has lost access."""
     waiting = select(Approval).where(
         Approval.state == "PENDING", Approval.collaborators.contains([leaver.name])
@@ -516,8 +516,11 @@ async def replace_approver(leaver: Employee, call: Call) -> list[Approval]:
     for approval in list(await call.db.scalars(waiting.with_for_update())):
         if not approval.waits_for(leaver.name):
             continue
-        deputy = await delegate_of(leaver, call.now, call) or await stand_in(leaver, call)
-        others = {deputy.name: "superior"} if deputy and deputy.name != approval.requester else {}
+        if successor is not None and successor.name != approval.requester:
+            others = {successor.name: "successor"}
+        else:
+            deputy = await delegate_of(leaver, call.now, call) or await stand_in(leaver, call)
+            others = {deputy.name: "superior"} if deputy and deputy.name != approval.requester else {}
         approval.replace(leaver.name, others or await administrators(approval.requester, call))
         if not any(not decision.vote for decision in approval.decisions):
             approval.close_unreachable(call)

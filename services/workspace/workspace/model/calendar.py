@@ -12,7 +12,7 @@ import tzdata
 from crm.workspace.v1 import events_pb2 as events
 from crm.workspace.v1 import pb
 from crmkit.call import Call
-from crmkit.errors import FailedPrecondition, PermissionDenied, Validation, Violation
+from crmkit.errors import FailedPrecondition, InvalidArgument, PermissionDenied, Validation, Violation
 from crmkit.mapping import mapper, to_timestamp
 from crmkit.resource import Resource
 from sqlalchemy import (
@@ -551,6 +551,27 @@ class CalendarEvent(Resource, Base):
         await self.put_into_calendars(call, check=False)
         call.emit(events.CalendarEventMoved, self, calendar_event=self.told())
         return await call.add(new)
+
+    async def rest(self, call: Call) -> "CalendarEvent":
+        """What is to come of it, as a series of its own where dates are over and the rule lets it be split."""
+        later = [found.key for found in self._dates(call)[1] if found.span()[0] > call.now]
+        begun = self.start_time is not None and self.start_time <= call.now
+        if not (self.recurrence and begun and later):
+            return self
+        try:
+            return await self.split(later[0], call)
+        except InvalidArgument:
+            return self
+
+    async def hand_over(self, heir: Employee, call: Call) -> None:
+        """Somebody else invites from now on; who comes is told."""
+        leaver, before = self.owner, self.attendees
+        self.owner, self.department = heir.name, heir.department
+        self.attendees = [one for one in before if one.employee not in (heir.name, leaver)]
+        self._share(before)
+        self.sequence += 1
+        await self.put_into_calendars(call, check=False)
+        call.emit(events.CalendarEventScheduled, self, calendar_event=self.told())
 
     async def complete(self, minutes: str, action_items: Sequence[Any], call: Call) -> None:
         """Has taken place; what is to be done becomes tasks."""
