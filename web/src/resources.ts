@@ -799,7 +799,7 @@ export const SCREENS: Record<string, Screen> = {
     detail: "numberRule",
     advice: "numbers",
     flow: { DRAFT: ["activate"], ACTIVE: ["verify", "advance"] },
-    suggest: { collection: "collections" },
+    suggest: { collection: "collections", assignOn: "moments" },
   },
   approvalPolicies: {
     icon: "approvals",

@@ -77,8 +77,6 @@ class Call:
         self._along: list[tuple[str, tuple[Any, ...]]] = []
         # Whether the call's idempotency key is new, and whether its reply is written already.
         self.claimed = self.reply_kept = False
-        # What a repeated call gets in place of the reply, where the reply holds what is shown but once.
-        self.remembered: Message | None = None
 
     def emit(self, event: type[Message], about: Resource | None = None, /, **fields: Any) -> None:
         """Records a business fact, sent once the transaction is written. Rows become messages after the flush."""
@@ -282,16 +280,24 @@ class Call:
         self.own(row)
         await row.creating(self)
         await check_custom(row, self)
-        if described.rule.number and not described.rule.number_later:
-            await self.number(row)
+        if described.rule.number and not row.number and numbering.at_creation(self, row):
+            await self.draw_number(row)
         self.db.add(row)
         return row
 
     async def number(self, row: Resource) -> None:
-        """Gives the row its human number, unless it has one: for verbs of resources whose drafts have none."""
-        if not row.number:
-            series = "/".join(str(getattr(row, name)) for name in row.described.rule.number_per)
-            row.number = await numbering.draw(self, row.described, series, row.department, row)
+        """Gives the row its human number, unless it has one or a rule has it wait for a verb.
+
+        For verbs of resources whose drafts have none it is the latest moment, whatever a rule says; for others it is
+        part of being made.
+        """
+        if not row.number and (row.described.rule.number_later or numbering.at_creation(self, row)):
+            await self.draw_number(row)
+
+    async def draw_number(self, row: Resource) -> None:
+        """Draws the next number of the row's series."""
+        series = "/".join(str(getattr(row, name)) for name in row.described.rule.number_per)
+        row.number = await numbering.draw(self, row.described, row, series, row.department)
 
     def own(self, row: Resource) -> None:
         """Says of a new row whose it is and when it was made."""

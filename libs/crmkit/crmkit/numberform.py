@@ -8,12 +8,14 @@ from datetime import datetime, tzinfo
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from crmkit import numbering
 from crmkit.listing import ZONE
 from crmkit.numbering import NO_DEPARTMENT, PART, begins, render
 
 if TYPE_CHECKING:
     from crmkit.call import Call
     from crmkit.describe import Described
+    from crmkit.resource import Resource
 
 # How many characters a part of a date has.
 _WIDTHS = {"yyyy": 4, "yy": 2, "MM": 2, "dd": 2, "yyyyMM": 6, "yyyyMMdd": 8}
@@ -30,6 +32,20 @@ def form_of(call: Call, described: Described, pattern: str, reset: str = "") -> 
         elif match[2] and (field := described.fields.get(match[2])):
             words[match[1]] = call.running.directory.custom.dictionary(field.rule.dictionary)
     return Form(pattern, reset, words)
+
+
+def gap_free(row: Resource, call: Call) -> bool:
+    """Whether the row's number is of a rule without gaps: by its form, else by the rule that counts for the row now."""
+    described = row.described
+    rules = numbering.live_rules(call, described)
+    own = [
+        rule
+        for rule in rules
+        if form_of(call, described, rule["pattern"], rule.get("reset", "")).place(row.number)
+    ]
+    if not own:
+        own = [numbering.rule_for(call, row)]
+    return any(rule.get("gapFree", described.rule.gap_free) for rule in own)
 
 
 class Form:

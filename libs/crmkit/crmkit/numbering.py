@@ -13,11 +13,14 @@ from datetime import datetime, tzinfo
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
+from google.protobuf import json_format
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from crmkit import filters
 from crmkit.describe import Described
-from crmkit.listing import ZONE
+from crmkit.filters import FilterError
+from crmkit.listing import ZONE, record_fields
 from crmkit.tables import NumberCounter
 
 if TYPE_CHECKING:
@@ -25,6 +28,7 @@ if TYPE_CHECKING:
     from crmkit.resource import Resource
 
 BLOCK = 50
+CREATE = "create"
 PART = re.compile(r"\{(yyyy|yy|MM|dd|yyyyMM|yyyyMMdd|dept|dict:([a-z][a-z0-9_]*)|seq(?::(\d{1,2}))?)\}")
 _YEARS, _MONTHS, _DAYS = (
     {"yyyy", "yy", "yyyyMM", "yyyyMMdd"},
@@ -99,13 +103,49 @@ class Counting:
         return render(self.pattern, self.now, sequence, self.department, self.zone, self.entries)
 
 
-def gap_free(call: Call, described: Described) -> bool:
-    """Whether the numbers of the collection have no gaps, by the live rule or the declared one."""
-    return _rule(call, described, "").gap_free
-
-
-def _rule(call: Call, described: Described, department: str, row: Resource | None = None) -> Counting:
+def live_rules(call: Call, described: Described) -> list[dict[str, Any]]:
+    """The rules in force for the collection, those with a condition first, in their order."""
     live: dict[str, Any] = call.config(f"numberRule.{described.collection}") or {}
+    return [*live.get("rules", []), *([live] if live.get("pattern") else [])]
+
+
+def rule_for(call: Call, row: Resource) -> dict[str, Any]:
+    """The first live rule whose condition fits the row; nothing where the declared one counts."""
+    rules = live_rules(call, row.described)
+    if not any(rule.get("condition") for rule in rules):
+        return rules[0] if rules else {}
+    record = json_format.MessageToDict(call.message_of(row), always_print_fields_with_no_presence=True)
+    fitting = [rule for rule in rules if _fits(rule.get("condition", ""), record, row, call)]
+    return fitting[0] if fitting else {}
+
+
+def _fits(condition: str, record: Mapping[str, Any], row: Resource, call: Call) -> bool:
+    if not condition:
+        return True
+    try:
+        node = filters.bind(filters.parse(condition), record_fields(type(row)))
+        return filters.matches(node, record, me=call.caller.actor, now=call.now, zone=ZONE)
+    except FilterError:
+        # A field that is no more fits nothing.
+        return False
+
+
+def at_creation(call: Call, row: Resource) -> bool:
+    """Whether a new row gets its number at once: as the live rule says, else as the collection does by itself."""
+    rule = row.described.rule
+    moment = "" if rule.number_at_once else rule_for(call, row).get("assignOn", "")
+    return moment == CREATE or (not moment and not rule.number_later)
+
+
+async def assign(call: Call, row: Resource, verb: str) -> None:
+    """Gives the row its number where the live rule says that the verb does."""
+    rule = row.described.rule
+    if not row.number and rule.number and rule_for(call, row).get("assignOn") == verb:
+        await call.draw_number(row)
+
+
+def _rule(call: Call, described: Described, department: str, row: Resource) -> Counting:
+    live = rule_for(call, row)
     entry = call.entry(department)
     pattern = live.get("pattern") or described.rule.number
     return Counting(
@@ -117,7 +157,7 @@ def _rule(call: Call, described: Described, department: str, row: Resource | Non
 
 
 async def draw(
-    call: Call, described: Described, series: str = "", department: str = "", row: Resource | None = None
+    call: Call, described: Described, row: Resource, series: str = "", department: str = ""
 ) -> str:
     """The next number of the resource in the series, by the live rule or the declared one."""
     rule = _rule(call, described, department, row)
@@ -136,12 +176,15 @@ async def draw(
 
 
 async def draw_many(call: Call, described: Described, rows: Sequence[Resource]) -> list[str]:
-    """A number for each of the rows, a step for each counter."""
+    """A number for each of the rows that get theirs when they are made, a step for each counter."""
     numbers: list[str] = [""] * len(rows)
     counters: dict[tuple[str, ...], tuple[Counting, list[int]]] = {}
     for place, row in enumerate(rows):
+        if rule_for(call, row).get("assignOn", CREATE) not in ("", CREATE):
+            continue
         rule = _rule(call, described, row.department, row)
-        counters.setdefault((rule.department, *rule.entries.values()), (rule, []))[1].append(place)
+        key = (rule.pattern, rule.department, *rule.entries.values())
+        counters.setdefault(key, (rule, []))[1].append(place)
     for rule, places in counters.values():
         if rule.gap_free:
             last = await _advance(call.db, described.collection, rule, len(places))

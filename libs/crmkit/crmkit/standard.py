@@ -39,7 +39,7 @@ from crmkit.fieldlevels import check_unchanged
 from crmkit.held import check_watched
 from crmkit.listing import Query
 from crmkit.mapping import WRITABLE_COMMON, mapper, nested_fields, read
-from crmkit.numbering import gap_free
+from crmkit.numberform import gap_free
 from crmkit.resource import Resource, parse_name, snake
 from crmkit.scope import predicate, scoped_by
 
@@ -156,7 +156,7 @@ class Standard:
     async def delete(self, request: Any, call: Call) -> Empty:
         row = await call.load(self.model, request)
         await row.deleting(call)
-        if row.number and gap_free(call, self.described):
+        if row.number and gap_free(row, call):
             raise FailedPrecondition("NUMBERED_NOT_DELETABLE")
         await self._refuse_if_used(row, call)
         await call.db.delete(row)

@@ -117,6 +117,72 @@ async def test_a_rule_counts_by_department_and_begins_where_it_says(customer: Se
     assert other.startswith(f"{mark}-00-") and other.endswith("-98")
 
 
+@pytest.mark.capability("a.coding")
+async def test_each_record_is_numbered_by_the_first_rule_that_is_for_it(customer: Service) -> None:
+    """Fifty at once of two kinds, a fifth of which fail: each series has no gaps; a rule of all is for the rest."""
+    mark, turns = uuid4().hex[:6], asyncio.Semaphore(12)
+    rule = {
+        "pattern": f"R{mark}-{{seq:3}}", "gapFree": True,
+        "rules": [
+            {"pattern": f"K{mark}-{{seq:3}}", "gapFree": True, "condition": 'level = "A" AND tags:"key"'},
+            {"pattern": f"A{mark}-{{seq:3}}", "gapFree": True, "condition": 'level = "A"'},
+            {"pattern": f"X{mark}-{{seq:3}}", "gapFree": True, "condition": 'no_such_field = "A"'},
+        ],
+    }  # fmt: skip
+    kinds: list[tuple[str, dict[str, Any]]] = [
+        ("K", {"level": "A", "tags": ["key"]}), ("A", {"level": "A"}), ("R", {"level": "B"}),
+    ]  # fmt: skip
+
+    async def create(index: int) -> str:
+        async with turns, customer.running.call("CreateAccount", system("customer")) as call:
+            made = await call.add(Account(display_name=name(), **kinds[index % 3][1]))
+            await call.flush()
+            if index % 5 == 0:
+                raise LookupError
+            return made.number
+
+    async with number_rule(customer, rule):
+        found = await asyncio.gather(*(create(index) for index in range(50)), return_exceptions=True)
+    kept = {index: one for index, one in enumerate(found) if isinstance(one, str)}
+    assert len(kept) == 40 and all(isinstance(one, str | LookupError) for one in found), found
+    for place, (letter, _) in enumerate(kinds):
+        mine = sorted(one for index, one in kept.items() if index % 3 == place)
+        assert mine == [f"{letter}{mark}-{number:03}" for number in range(1, len(mine) + 1)]
+
+
+@pytest.mark.capability("a.coding")
+async def test_a_record_has_its_number_from_the_verb_that_its_rule_names(customer: Service) -> None:
+    """None before, none for others, one afterwards that stays; refused verbs give theirs back."""
+    mark = uuid4().hex[:6]
+    late = {
+        "pattern": f"L{mark}-{{seq:3}}",
+        "gapFree": True,
+        "condition": 'level = "A"',
+        "assignOn": "setLevel",
+    }
+    async with number_rule(customer, {"pattern": f"R{mark}-{{seq:3}}", "rules": [late]}):
+        made = [
+            await customer.sales1.CreateAccount(account={"displayName": name(), "level": level})
+            for level in ("A", "A", "A", "B")
+        ]
+        assert [one.number for one in made[:3]] == ["", "", ""] and made[3].number == f"R{mark}-001"
+
+        async def named(account: Any, etag: str) -> Any:
+            try:
+                return await customer.manager.SetAccountLevel(
+                    name=account.name, etag=etag, level="A", reason="重点客户的等级"
+                )
+            except Refused as refused:
+                return refused.reason
+
+        # A verb that is refused behind its draw, and those that run at once.
+        assert await named(made[0], "99") == "ETAG_MISMATCH"
+        done = await asyncio.gather(*(named(one, one.etag) for one in made))
+        again = await named(done[0], done[0].etag)
+    assert sorted(one.number for one in done[:3]) == [f"L{mark}-00{place}" for place in (1, 2, 3)]
+    assert (again.number, done[3].number) == (done[0].number, f"R{mark}-001")
+
+
 CREATOR = """
 import asyncio, sys
 from crmkit.app import Running

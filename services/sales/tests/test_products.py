@@ -35,6 +35,31 @@ async def test_a_code_belongs_to_one_product(sales: Service) -> None:
     assert refused.value.reason == "ALREADY_EXISTS"
 
 
+@pytest.mark.capability("a.coding")
+async def test_a_product_without_a_code_gets_it_by_the_rule_of_products(sales: Service) -> None:
+    mark, config = uuid4().hex[:6].upper(), sales.running.config
+    rule = {
+        "pattern": f"G{mark}-{{seq:3}}", "gapFree": True, "start": 7,
+        "rules": [{"pattern": f"S{mark}-{{seq:3}}", "gapFree": True, "condition": "kind = SERVICE"}],
+    }  # fmt: skip
+    async with sales.parts.configuration() as bucket:
+        await bucket.put("numberRule.products", rule)
+        try:
+            await sales.eventually(lambda: config.get("numberRule.products") == rule)
+            made = [
+                await sales.admin.CreateProduct(product={"displayName": "按规则编码", **fields})
+                for fields in ({}, {"kind": "SERVICE"}, {"code": f"OWN{mark}"}, {"kind": "SERVICE"})
+            ]
+        finally:
+            await bucket.delete("numberRule.products")
+            await sales.eventually(lambda: config.get("numberRule.products") is None)
+    codes = [f"G{mark}-007", f"S{mark}-001", f"OWN{mark}", f"S{mark}-002"]
+    assert [one.code for one in made] == codes
+    assert [one.number for one in made] == [codes[0], codes[1], f"G{mark}-008", codes[3]]
+    kept = await sales.admin.UpdateProduct(product={"name": made[0].name, "code": ""}, updateMask="code")
+    assert kept.code == codes[0]
+
+
 async def test_cost_never_leaves_without_its_permission(sales: Service, product: Made) -> None:
     made = await product(cost=cny("61.00"), minPrice=cny("80.00"))
     assert (made.cost.amount, made.min_price.amount) == ("61.00", "80.00")

@@ -197,3 +197,70 @@ async def test_the_entry_of_a_dictionary_stands_in_the_number(numbers: Numbers) 
     assert [one.number for one in made] == [f"{mark}-{entry}-01", f"{mark}-{entry}-02", f"{mark}-00-01"]
     check = await numbers.look()
     assert (check.numbers, check.missing) == (3, 0)
+
+
+@pytest.mark.capability("a.coding")
+async def test_rules_of_one_collection_differ_in_their_records_their_order_and_their_numbers(
+    numbers: Numbers, office: Any
+) -> None:
+    admin, mark, config = numbers.admin, numbers.mark, numbers.workspace.running.config
+    for field, value, reason in (
+        ("condition", "nothing = 1", "FILTER_INVALID"),
+        ("condition", "name = = 1", "FILTER_INVALID"),
+        ("assignOn", "fly", "VALIDATION"),
+    ):
+        assert await office.refusal(numbers.draft(f"{mark}-{{seq}}", **{field: value})) == reason
+    tasks = {"collection": "tasks", "pattern": "T-{seq}"}
+    assert await office.refusal(admin.CreateNumberRule(numberRule=tasks)) == "COLLECTION_NOT_NUMBERED"
+    # A quote is known by its number from the beginning; where a verb numbers them, drafts leave no gap.
+    quotes = {"collection": "quotes", "pattern": "Q{yyyy}-{seq:4}", "assignOn": "send"}
+    assert await office.refusal(admin.CreateNumberRule(numberRule=quotes)) == "VALIDATION"
+    plans = {"collection": "campaigns", "pattern": "MC{yyyy}-{seq:4}", "gapFree": True}
+    assert await office.refusal(admin.CreateNumberRule(numberRule=plans)) == "GAP_FREE_ON_CREATE"
+    await admin.CreateNumberRule(numberRule={**plans, "assignOn": "submit"})
+
+    of_all = await numbers.activate(f"{mark}-{{seq:3}}")
+    some = await numbers.draft(
+        f"{mark}W-{{seq:3}}", condition='english_name = "welder"', priority=2, gapFree=True
+    )
+    await admin.ActivateNumberRule(name=some.name)
+    for pattern, fields in (
+        (f"{mark}X-{{seq:3}}", {"priority": 2}),
+        (f"{mark}W-0{{seq:2}}", {"priority": 3}),
+        (f"{mark}-{{seq:4}}", {"priority": 4, "start": 1000}),
+    ):
+        other = await numbers.draft(pattern, condition='english_name = "fitter"', **fields)
+        assert await office.refusal(admin.ActivateNumberRule(name=other.name)) == "NUMBER_RULE_CONFLICT", (
+            pattern
+        )
+    first = await numbers.draft(
+        f"{mark}T-{{seq:3}}",
+        condition='english_name = "welder" AND display_name = "学徒"',
+        priority=1,
+        assignOn="freeze",
+    )
+    await admin.ActivateNumberRule(name=first.name)
+
+    async def known() -> bool:
+        found = config.get("numberRule.employees") or {}
+        patterns = [one["pattern"] for one in found.get("rules", [])]
+        return patterns == [f"{mark}T-{{seq:3}}", f"{mark}W-{{seq:3}}"] and found["pattern"] == of_all.pattern
+
+    await numbers.workspace.eventually(known)
+    body = {"department": numbers.workspace.person("sales1").department}
+    made = [
+        await admin.CreateEmployee(employee={**body, "displayName": name, "englishName": kind})
+        for name, kind in (("学徒", "welder"), ("师傅", "welder"), ("文员", ""))
+    ]
+    assert [one.number for one in made] == ["", f"{mark}W-001", f"{mark}-001"]
+    # What the rule in force has numbered without gaps stays, whoever it is for now.
+    assert await office.refusal(admin.DeleteEmployee(name=made[1].name)) == "NUMBERED_NOT_DELETABLE"
+    await admin.DeleteEmployee(name=made[2].name)
+    # One in force takes the place of that with the same condition alone.
+    newer = await numbers.draft(f"{mark}V-{{seq:3}}", condition='english_name = "welder"', priority=2)
+    await admin.ActivateNumberRule(name=newer.name)
+    states = [(await admin.GetNumberRule(name=one.name)).state for one in (of_all, some, first, newer)]
+    rule = pb.NumberRule
+    assert states == [rule.ACTIVE, rule.RETIRED, rule.ACTIVE, rule.ACTIVE]
+    for one in (first, newer):
+        await admin.RetireNumberRule(name=one.name)

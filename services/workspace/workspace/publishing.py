@@ -236,17 +236,17 @@ async def _rates(rows: Sequence[CurrencyRate], call: Call) -> dict[str, Any] | N
 
 
 async def _number_rule(rows: Sequence[NumberRule], call: Call) -> dict[str, Any] | None:
-    active = [rule for rule in rows if rule.state == "ACTIVE"]
-    if not active:
-        return None
-    rule = active[0]
-    return {
-        "pattern": rule.pattern,
-        "gapFree": rule.gap_free,
-        "reset": rule.reset,
-        "start": rule.start,
-        "timeZone": rule.time_zone,
-    }
+    """The rule of all records, and before it those of some, in their order."""
+    active = sorted((rule for rule in rows if rule.state == "ACTIVE"), key=lambda rule: rule.priority)
+    told = [
+        {
+            "pattern": rule.pattern, "gapFree": rule.gap_free, "reset": rule.reset, "start": rule.start,
+            "timeZone": rule.time_zone, "condition": rule.condition, "assignOn": rule.assign_on,
+        }
+        for rule in active
+    ]  # fmt: skip
+    of_all = next((rule for rule in told if not rule["condition"]), {})
+    return {**of_all, "rules": [rule for rule in told if rule["condition"]]} if told else None
 
 
 async def _custom_fields(rows: Sequence[CustomField], call: Call) -> dict[str, Any] | None:

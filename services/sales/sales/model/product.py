@@ -50,6 +50,8 @@ class Product(Resource, Base):
         """Completes the record."""
         self.state = "DRAFT"
         self.kind = self.kind or "GOODS"
+        if not self.code:
+            await call.number(self)
         self._check()
 
     async def updating(self, call: Call, changed: frozenset[str]) -> None:
@@ -85,6 +87,7 @@ class Product(Resource, Base):
         self._tell(call)
 
     def _check(self) -> None:
+        self.code = self.code or self.number
         if self.tax_rate is not None and self.tax_rate > HUNDRED:
             raise Validation(Violation("product.tax_rate", "TOO_LARGE", "不能大于 100", "At most 100."))
         if self.valid_from_date and self.valid_to_date and self.valid_to_date < self.valid_from_date:

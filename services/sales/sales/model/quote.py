@@ -123,7 +123,7 @@ class Quote(Resource, Base):
         check_currency(self.currency, "quote.currency")
         if not self.root:
             self.root, self.version_number = self.name, 1
-            self.number = f"{await draw(call, self.described, department=self.department, row=self)}-V1"
+            self.number = f"{await draw(call, self.described, self, department=self.department)}-V1"
             self._check_free_text(call)
             await check_agreement(self.channel_partner, call)
         await self.complete(call)

@@ -1,17 +1,23 @@
 """How human numbers are made."""
 
 from collections.abc import Iterator
+from functools import cache
 from zoneinfo import ZoneInfo
 
+import crmprotos
 from crm.common.v1 import common_pb2 as common
+from crm.options.v1 import options_pb2
 from crm.workspace.v1 import events_pb2 as events
 from crm.workspace.v1 import pb
-from crmkit import numbering
+from crmkit import filters, numbering
 from crmkit.call import Call
+from crmkit.catalog import record_fields
 from crmkit.describe import Described
-from crmkit.errors import FailedPrecondition
+from crmkit.errors import FailedPrecondition, InvalidArgument, Validation, Violation
+from crmkit.filters import FilterError
 from crmkit.listing import ZONE
 from crmkit.numberform import Form, form_of
+from crmkit.options import option
 from crmkit.resource import Resource
 from sqlalchemy import Index, select, text
 from sqlalchemy.orm import Mapped
@@ -37,12 +43,16 @@ _REASONS = {
 
 
 class NumberRule(Resource, Base):
-    """How the human numbers of a collection are made. One rule per collection is in force."""
+    """How the human numbers of a collection are made. One rule for each condition is in force."""
 
     __message__ = pb.NumberRule
     __table_args__ = (
         Index(
-            "number_rules_active_key", "collection", unique=True, postgresql_where=text("state = 'ACTIVE'")
+            "number_rules_active_key",
+            "collection",
+            "condition",
+            unique=True,
+            postgresql_where=text("state = 'ACTIVE'"),
         ),
     )
 
@@ -54,6 +64,9 @@ class NumberRule(Resource, Base):
     reset: Mapped[str]
     start: Mapped[int]
     time_zone: Mapped[str]
+    condition: Mapped[str]
+    priority: Mapped[int]
+    assign_on: Mapped[str]
     check: Mapped[pb.NumberRule.Check | None]
     advances: Mapped[list[pb.NumberRule.Advance]]
     state: Mapped[str]
@@ -73,7 +86,7 @@ class NumberRule(Resource, Base):
         self.check_state("DRAFT")
 
     async def activate(self, call: Call) -> None:
-        """Puts the rule into force in place of the one before it."""
+        """Puts the rule into force in place of the one before it with the same condition."""
         self.check_state("DRAFT", "RETIRED")
         self._complete(call)
         await self._check_free(call)
@@ -81,9 +94,23 @@ class NumberRule(Resource, Base):
             NumberRule.collection == self.collection, NumberRule.state == "ACTIVE"
         )
         for rival in list(await call.db.scalars(rivals.with_for_update())):
-            rival.state = "RETIRED"
+            if rival.condition == self.condition:
+                rival.state = "RETIRED"
+            else:
+                self._check_apart(rival, call)
         await call.flush()
         self.state = "ACTIVE"
+
+    def _check_apart(self, other: "NumberRule", call: Call) -> None:
+        """NUMBER_RULE_CONFLICT with a rule of other records that has the same order, or could give the same numbers."""
+        same_order = self.condition and other.condition and self.priority == other.priority
+        here, there = self._form(call), other._form(call)
+        if (
+            same_order
+            or any(there.place(n) for n in self.examples)
+            or any(here.place(n) for n in other.examples)
+        ):
+            raise FailedPrecondition("NUMBER_RULE_CONFLICT", pattern=other.pattern)
 
     def retire(self) -> None:
         """Takes it out of force."""
@@ -172,12 +199,15 @@ class NumberRule(Resource, Base):
 
     def _complete(self, call: Call) -> None:
         described = check_collection(self.collection)
+        if not described.rule.number:
+            raise FailedPrecondition("COLLECTION_NOT_NUMBERED", collection=self.collection)
         if not numbering.valid(self.pattern, self.reset) or not all(_entries(self.pattern, described)):
             raise FailedPrecondition("NUMBER_PATTERN_INVALID")
+        self._check_moment(described, call)
         state = described.fields.get("state")
         if (
             self.gap_free
-            and not described.rule.number_later
+            and self.at_creation(described)
             and state is not None
             and "DRAFT" in state.enum_numbers
         ):
@@ -189,6 +219,29 @@ class NumberRule(Resource, Base):
             numbering.example(self.pattern, call.now, first + step, zone=zone)
             for step in range(SHOWN_NUMBERS)
         ]
+
+    def at_creation(self, described: Described) -> bool:
+        """Whether it numbers a record when it is made."""
+        return self.assign_on == numbering.CREATE or (not self.assign_on and not described.rule.number_later)
+
+    def _check_moment(self, described: Described, call: Call) -> None:
+        """Refuses a condition over fields that are none, and a verb that the collection does not have."""
+        self.condition, self.assign_on = self.condition.strip(), self.assign_on.strip()
+        try:
+            if self.condition:
+                filters.bind(filters.parse(self.condition), record_fields(described))
+        except FilterError as error:
+            detail = call.text(error.detail_zh, error.detail_en)
+            raise InvalidArgument("FILTER_INVALID", position=error.position + 1, detail=detail) from None
+        moments = {"", numbering.CREATE}
+        if not described.rule.number_at_once:
+            moments |= verbs(described)
+        if self.assign_on not in moments:
+            zh, en = (
+                "没有这个操作，或该对象须建立时编号",
+                "There is no such verb, or records have their number at once.",
+            )
+            raise Validation(Violation("number_rule.assign_on", "UNKNOWN_VALUE", zh, en))
 
     async def _check_free(self, call: Call) -> None:
         """NUMBER_COLLISION where records have what a new counter would give; one that is there goes on."""
@@ -212,6 +265,22 @@ class NumberRule(Resource, Base):
         )
         if (one := await call.db.scalar(taken.limit(1))) is not None:
             raise FailedPrecondition("NUMBER_COLLISION", number=one)
+
+
+@cache
+def verbs(described: Described) -> frozenset[str]:
+    """What can be done to one record of the collection, by the last part of its permission."""
+    found = set[str]()
+    for file in crmprotos.load().file:
+        for method in (method for service in file.service for method in service.method):
+            permission: str = option(method, options_pb2.permission)
+            area, _, names = permission.partition(".")
+            collection, _, verb = names.partition(".")
+            its = (area, collection) == (described.area, described.collection)
+            replies = method.output_type == f".{described.message.full_name}"
+            if its and replies and not option(method, options_pb2.standard):
+                found.add(verb)
+    return frozenset(found - {"create", "read", "update", "delete"})
 
 
 def _entries(pattern: str, described: Described) -> Iterator[bool]:
