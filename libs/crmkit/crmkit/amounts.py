@@ -79,12 +79,12 @@ def price_lines(lines: Sequence[Any], currency: str, path: str) -> tuple[list[An
     violations: list[Violation] = []
     priced: list[Any] = []
     total = Amounts(zero(currency), zero(currency), zero(currency))
-    last = max((int(line.key) for line in lines if line.key.isdigit()), default=0)
+    last = max((int(line.key) for line in lines if line.key.isdecimal()), default=0)
     seen: set[str] = set()
     for index, line in enumerate(lines):
         copy = type(line)()
         copy.CopyFrom(line)
-        if not copy.key.isdigit() or copy.key in seen:
+        if not copy.key.isdecimal() or copy.key in seen:
             last += 1
             copy.key = str(last)
         seen.add(copy.key)

@@ -3,7 +3,7 @@
 from decimal import Decimal
 
 import pytest
-from crmkit.amounts import line_amounts, split
+from crmkit.amounts import line_amounts, price_lines, split
 from crmkit.values import Money
 from hypothesis import given
 from hypothesis import strategies as st
@@ -54,3 +54,12 @@ def test_every_split_is_exact_and_no_part_is_a_unit_off(cents: int, weights: lis
     assert sum((part.amount for part in parts), Decimal(0)) == total.amount
     for part, weight in zip(parts, weights, strict=True):
         assert abs(part.amount - total.amount * weight / sum(weights)) < Decimal("0.01")
+
+
+def test_a_key_that_only_looks_like_a_number_is_replaced() -> None:
+    from crm.orders.v1 import pb
+
+    price = {"currency_code": "CNY", "amount": "1.00"}
+    lines = [pb.Order.Item(key=key, quantity="1", unit_price=price) for key in ("²", "７", "3", "3")]
+    priced, total = price_lines(lines, "CNY", "items")
+    assert [line.key for line in priced] == ["8", "７", "3", "9"] and total.gross.amount == 4

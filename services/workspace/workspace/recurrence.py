@@ -101,7 +101,7 @@ class Series:
         last = read_until(until, self.zone) if until else latest
         if last > latest:
             raise too_long()
-        if count and (not count.isdigit() or not 0 < int(count) <= MOST_DATES):
+        if count and (not count.isdecimal() or not 0 < int(count) <= MOST_DATES):
             raise invalid("COUNT 超出范围", "COUNT is out of range")
         wanted = int(count) if count else MOST_DATES + 1
         dates = list(islice(self._dates(parts, last), wanted))
@@ -211,7 +211,7 @@ def read_rule(rule: str) -> dict[str, str]:
     if parts.get("FREQ") not in FREQUENCIES:
         raise invalid("FREQ 须为每日、每周、每月或每年", "FREQ is DAILY, WEEKLY, MONTHLY or YEARLY")
     interval = parts.get("INTERVAL", "1")
-    if not interval.isdigit() or not 0 < int(interval) <= 1000:
+    if not interval.isdecimal() or not 0 < int(interval) <= 1000:
         raise invalid("INTERVAL 超出范围", "INTERVAL is out of range")
     times = [len(parts.get(key, "0").split(",")) for key in ("BYHOUR", "BYMINUTE")]
     if times[0] * times[1] > MOST_TIMES_A_DAY:

@@ -90,7 +90,7 @@ class PoolRule(DraftRule, Base):
                 if (clock.hours if first else clock.days) <= 0:
                     path = f"clauses[{n}].clocks[{m}].{'hours' if first else 'days'}"
                     wrong.append(_bad(path, "必须大于 0。", "Must be above zero."))
-        if any(not day.isdigit() or not 0 < int(day) < 366 for day in self.warn_days):
+        if any(not day.isdecimal() or not 0 < int(day) < 366 for day in self.warn_days):
             wrong.append(_bad("warn_days", "应为 1 到 365 的天数。", "Days from 1 to 365."))
         if wrong:
             raise Validation(*wrong)

@@ -207,7 +207,7 @@ class LeadPoolRule(Resource, Base):
                 wrong.append(_bad(path, "必须大于 0。", "Must be above zero."))
             if clause.stage not in ("", "WORKING", "WAITING"):
                 wrong.append(_bad(f"clauses[{n}].stage", "应为跟进中或等待中。", "WORKING or WAITING."))
-        if any(not day.isdigit() or not 0 < int(day) < 366 for day in self.warn_days):
+        if any(not day.isdecimal() or not 0 < int(day) < 366 for day in self.warn_days):
             wrong.append(_bad("warn_days", "应为 1 到 365 的天数。", "Days from 1 to 365."))
         if wrong:
             raise Validation(*wrong)
