@@ -9,7 +9,8 @@ import pytest
 from crmkit.auth import system
 from crmkit.testing import Refused, Service
 from google.protobuf.json_format import MessageToDict
-from workspace import selfcheck
+from sqlalchemy import text
+from workspace import jobs, selfcheck
 
 
 async def as_owner(workspace: Service, *statements: str) -> None:
@@ -38,6 +39,7 @@ async def report_of(workspace: Service, day: date) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.capability("a.security")
 async def test_the_security_report_finds_what_is_not_as_it_should_be_and_tells_what_is_red(
     workspace: Service,
 ) -> None:
@@ -71,6 +73,20 @@ async def test_the_security_report_finds_what_is_not_as_it_should_be_and_tells_w
 
     await workspace.eventually(told)
     assert (await report_of(workspace, day + timedelta(days=2)))["by"]["database"]["verdict"] == "GREEN"
+
+    mark = uuid4().hex
+    await as_owner(
+        workspace,
+        f"INSERT INTO raised_alerts (key, time) SELECT 'X:{mark}' || d, now() - make_interval(days => d)"
+        " FROM unnest(ARRAY[1, 89, 91, 400]) d",
+    )
+    async with workspace.running.call("test", system("workspace")) as call:
+        await jobs.check_security(call.now, call)
+    async with workspace.running.sessions() as session:
+        kept = await session.scalars(
+            text("SELECT key FROM raised_alerts WHERE key LIKE :mine"), {"mine": f"X:{mark}%"}
+        )
+        assert sorted(kept) == [f"X:{mark}1", f"X:{mark}89"]
 
     with pytest.raises(Refused) as refused:
         await workspace.sales1.ListSecurityReports()

@@ -31,6 +31,7 @@ from workspace.asking import climb_ladders, return_delegated
 from workspace.model import audit_proof, audit_tally, calendar
 from workspace.model.api_key import ApiKey
 from workspace.model.notification import Notification
+from workspace.model.raised_alert import RaisedAlert
 
 MONTHS_AHEAD = 3
 
@@ -110,6 +111,7 @@ async def prove_audit(as_of: datetime, call: Call) -> None:
 async def check_security(as_of: datetime, call: Call) -> None:
     """The platform looks at its own safety, once a night, after the audit was proven."""
     await selfcheck.begin(as_of.astimezone(ZONE).date(), call)
+    await RaisedAlert.forget(call)
 
 
 @cron("0 1 * * *", collapse=True)

@@ -13,6 +13,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 from workspace.dav import check_url
 from workspace.model.base import Base
 from workspace.model.polled import Polled
+from workspace.model.taken import TakesPassword
 
 MOST_ACCOUNTS = 50
 
@@ -51,7 +52,7 @@ class CalendarAccount(Polled, Base):
     user_name: Mapped[str]
     calendar_url: Mapped[str]
     refused: Mapped[Any]
-    password = Polled.password  # pyright: ignore[reportIncompatibleMethodOverride]
+    password = TakesPassword.password  # pyright: ignore[reportIncompatibleMethodOverride]
 
     async def creating(self, call: Call) -> None:
         """Belongs to who makes it, and is read at once where its password is there."""

@@ -17,12 +17,13 @@ from sqlalchemy.orm import Mapped, mapped_column
 from workspace.model.base import Base
 from workspace.model.calendar_feed import digest_of
 from workspace.model.file import File
+from workspace.model.taken import TakesPassword
 
 USUAL, LONGEST = timedelta(days=7), timedelta(days=30)
 MOST_DOWNLOADS, MOST_TRIES, SHORTEST_PASSWORD = 1000, 10, 8
 
 
-class FileShare(Resource, Base):
+class FileShare(TakesPassword, Resource, Base):
     """A link to a file. Secret and password are kept as hashes; it gives what its owner may still read."""
 
     __message__ = pb.FileShare
@@ -42,19 +43,11 @@ class FileShare(Resource, Base):
     secret_hash: Mapped[str] = mapped_column(Text)
     password_hash: Mapped[str] = mapped_column(Text, server_default=text("''"))
 
-    # Shown by the answer to the one who makes it alone; and taken while it is being made.
+    password = TakesPassword.password  # pyright: ignore[reportIncompatibleMethodOverride]
+
+    # Shown by the answer to the one who makes it alone.
     path = ""
     shown = ""
-    _given = ""
-
-    @property
-    def password(self) -> str:
-        """Taken, never told."""
-        return ""
-
-    @password.setter
-    def password(self, value: str) -> None:
-        self._given = value
 
     async def creating(self, call: Call) -> None:
         """Belongs to who makes it, and counts at most 30 days."""
@@ -63,7 +56,7 @@ class FileShare(Resource, Base):
         problems = [
             ("expire_time", call.now < expires <= call.now + LONGEST, "须在 30 天之内", "At most 30 days from now."),
             ("download_limit", 0 <= self.download_limit <= MOST_DOWNLOADS, "最多 1000 次", "At most 1000."),
-            ("password", not self._given or len(self._given) >= SHORTEST_PASSWORD, "至少 8 个字符", "At least 8 characters."),
+            ("password", not self.given or len(self.given) >= SHORTEST_PASSWORD, "至少 8 个字符", "At least 8 characters."),
         ]  # fmt: skip
         wrong = [
             Violation(f"file_share.{name}", "OUT_OF_RANGE", zh, en)
@@ -72,8 +65,8 @@ class FileShare(Resource, Base):
         ]
         if wrong:
             raise Validation(*wrong)
-        if self._given:
-            self.protected, self.password_hash = True, _hashed(self._given, secrets.token_bytes(16))
+        if self.given:
+            self.protected, self.password_hash = True, _hashed(self.given, secrets.token_bytes(16))
         secret = secrets.token_urlsafe(32)
         self.state, self.secret_hash, self.shown = "ACTIVE", digest_of(secret), f"/shares/{secret}"
 

@@ -14,6 +14,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 from workspace.model.base import Base
 from workspace.model.calendar import ADDRESS
 from workspace.model.polled import Polled
+from workspace.model.taken import TakesPassword
 
 FOLLOW = "FollowMailAccount"
 FIRST_DAYS, MOST_DAYS, MOST_FOLDERS = 30, 365, 20
@@ -59,7 +60,7 @@ class MailAccount(Polled, Base):
     signature: Mapped[str]
     sharing: Mapped[str]
     first_days: Mapped[int]
-    password = Polled.password  # pyright: ignore[reportIncompatibleMethodOverride]
+    password = TakesPassword.password  # pyright: ignore[reportIncompatibleMethodOverride]
 
     async def creating(self, call: Call) -> None:
         """Belongs to who makes it, and is read at once where its password is there."""

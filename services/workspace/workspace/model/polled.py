@@ -10,11 +10,11 @@ from crmkit.sealing import seal, unseal
 from sqlalchemy import DateTime, Integer, Text, text
 from sqlalchemy.orm import Mapped, mapped_column
 
+from workspace.model.taken import TakesPassword
 
-class Polled(Resource):
-    """A connection of a person to another server. Its password is sealed by the installation's key and no column.
 
-    A model says `password = Polled.password`, so that the field of its message becomes none."""
+class Polled(TakesPassword, Resource):
+    """A connection of a person to another server. Its password is sealed by the installation's key."""
 
     sealed_for = ""
     # The kind of notice by which its owner is told that it fails.
@@ -32,27 +32,15 @@ class Polled(Resource):
     failures: Mapped[int] = mapped_column(Integer, server_default=text("0"))
     failing_since: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
 
-    # Set while it is being given, and sealed before anything is written.
-    _given = ""
-
-    @property
-    def password(self) -> str:
-        """Taken, never told."""
-        return ""
-
-    @password.setter
-    def password(self, value: str) -> None:
-        self._given = value
-
     def opened(self, secret: bytes) -> str:
         """The password in clear, for the server alone."""
         return unseal(self.secret, self.sealed_for, secret) if self.secret else ""
 
     def keep_password(self, call: Call) -> None:
         """Seals a password that was given."""
-        if self._given:
-            self.secret = seal(self._given, self.sealed_for, call.running.settings.secret)
-            self.password_time, self._given = call.now, ""
+        if self.given:
+            self.secret = seal(self.given, self.sealed_for, call.running.settings.secret)
+            self.password_time, self.given = call.now, ""
 
     async def deleting(self, call: Call) -> None:
         """Only its owner takes it away."""
