@@ -296,6 +296,10 @@ class _Document:
         if rule is not None:
             if rule.label.en:
                 schema["x-label"] = {"zh": rule.label.zh, "en": rule.label.en}
+            if rule.secret:
+                schema["format"] = "password"
+                if OUTPUT_ONLY not in behavior:
+                    schema["writeOnly"] = True
             for flag in ("searchable", "listed", "quick", "multiline"):
                 if getattr(rule, flag):
                     schema[f"x-{flag}"] = True

@@ -61,6 +61,7 @@ async def test_a_key_comes_in_either_header(gateway: Gateway, echo: Echo) -> Non
         assert (await gateway.client.get("/v1/things/1", headers=headers)).status_code == 200
 
 
+@pytest.mark.capability("a.security")
 @pytest.mark.parametrize(
     ("changed", "status", "why"),
     [

@@ -556,6 +556,7 @@ async def test_the_link_of_a_mail_opens_a_page_that_decides_by_its_buttons_alone
     assert "<form" not in refused.text and 'role="alert"' in refused.text
 
 
+@pytest.mark.capability("a.security")
 async def test_an_infected_file_lies_in_quarantine_and_nobody_gets_it(gateway: Gateway, echo: Echo) -> None:
     keeping(echo)
     content = b"a letter\n" + EICAR + b"\nand its end"

@@ -29,6 +29,7 @@ from crmkit.listing import ZONE, record_fields
 from crmkit.mapping import to_struct
 from crmkit.replies import reply_message
 from crmkit.resource import Resource, parse_name, snake
+from crmkit.secretfields import sealed, told
 from crmkit.tables import HeldAction
 
 if TYPE_CHECKING:
@@ -280,6 +281,7 @@ def new_held(
 ) -> HeldAction:
     """Keeps an action for later."""
     watched = [snake(name) for name in policy[1].get("watched", [])]
+    request = sealed(request, call.running.settings.secret)
     held = HeldAction(
         id=uuid_utils.uuid7(),
         target=target,
@@ -312,7 +314,7 @@ def tell_held(
         requester=call.caller.actor,
         held_action=str(held.id),
         revision=held.revision,
-        request=to_struct(json_format.MessageToDict(request)),
+        request=to_struct(json_format.MessageToDict(told(request))),
         facts=to_struct(json_format.MessageToDict(whole)),
         now=to_struct(_json(before) if before is not None else {}),
     )

@@ -14,6 +14,8 @@ from decimal import Decimal
 from typing import Final, Literal, NamedTuple
 from zoneinfo import ZoneInfo
 
+from crmkit.text import reject_bad_text
+
 Kind = Literal["text", "int", "decimal", "bool", "date", "time", "money", "enum"]
 
 
@@ -56,7 +58,7 @@ class Refused:
 
 def convert(text: str, target: Target, *, zone: ZoneInfo, currency: str = "CNY") -> Converted | Refused:
     """Read a cell. Times without an offset are in the zone, amounts without a currency in `currency`."""
-    text = unicodedata.normalize("NFC", text).strip()
+    text = text.strip()
     if not text:
         return Converted([] if target.repeated else None)
     if not target.repeated:
@@ -131,9 +133,12 @@ def _no(reason: str, zh: str, en: str, text: str) -> Refused:
 def _text(text: str, max_length: int) -> str | Refused:
     if len(text) > max_length:
         return _no("TOO_LONG", f"超过 {max_length} 个字符", f"is longer than {max_length} characters", text)
-    if re.search("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]", text):
-        return Refused("BAD_CHARACTER", "包含控制字符", "there is a control character")
-    return text
+    try:
+        return reject_bad_text(text)
+    except ValueError:
+        return Refused(
+            "TEXT_CONTROL_CHARACTER", "包含不允许的字符", "there is a character that is not allowed"
+        )
 
 
 # --- Numbers and money ---

@@ -21,6 +21,7 @@ from crmkit.errors import Problem
 from crmkit.events import Fact, listens
 from crmkit.held import digest, held_by, mark
 from crmkit.resource import Resource
+from crmkit.secretfields import opened, sealed
 from crmkit.tables import HeldAction
 
 if TYPE_CHECKING:
@@ -94,7 +95,7 @@ async def _submit_anew(
 ) -> str:
     """Tries the changed request as its requester; the reason why it cannot be held."""
     request: Any = method.request()
-    was = json_format.MessageToDict(method.request.FromString(held.request))
+    was = json_format.MessageToDict(_kept(held, method, call))
     try:
         json_format.ParseDict(_merged(was, told.get("content", {})), request)
     except json_format.ParseError:
@@ -120,10 +121,11 @@ async def _submit_anew(
         return "MALFORMED"
     policy = approvals.matching(policies, whole, call)
     row = await _target(held, call)
-    held.request, held.state, held.revision = request.SerializeToString(), "HELD", int(told["revision"])
+    kept = sealed(request, call.running.settings.secret)
+    held.request, held.state, held.revision = kept.SerializeToString(), "HELD", int(told["revision"])
     if policy is not None:
         held.policy, held.policy_version = policy[0], int(policy[1].get("version", 0))
-    held.digest = digest(row, request, held.watched, call)
+    held.digest = digest(row, kept, held.watched, call)
     if row is not None:
         await mark(row, f"{method.permission}#{held.id}", call)
     async with call.running.acting(call, caller, held.method) as inner:
@@ -160,6 +162,11 @@ def _unchanged(held: HeldAction, method: Method, row: Resource | None, call: Cal
     return digest(row, method.request.FromString(held.request), held.watched, call) == held.digest
 
 
+def _kept(held: HeldAction, method: Method, call: Call) -> Any:
+    """The request as it was sent."""
+    return opened(method.request.FromString(held.request), call.running.settings.secret)
+
+
 def _bare(request: Any) -> Any:
     """Without etags: the digest has proved that nothing changed that counts."""
     copied = type(request)()
@@ -189,7 +196,7 @@ async def _execute(held: HeldAction, method: Method, call: Call) -> tuple[str, s
     async with call.running.acting(call, caller, held.method) as inner:
         try:
             async with call.db.begin_nested():
-                await method.handler(_bare(method.request.FromString(held.request)), inner)
+                await method.handler(_bare(_kept(held, method, call)), inner)
                 await inner.flush()
         except Problem as problem:
             call.db.expire_all()

@@ -2,16 +2,22 @@
 
 The rules are those of taste 3 to 9 and 12 that no linter knows: no commit, no `db.add` behind the kit, no `try` or HTTP
 in a service method, no engine in a module, no layer that only passes on, no unknown error reason, no NATS client
-outside the kit, no patching of our own parts in tests.
+outside the kit, no patching of our own parts in tests. In the protos, what is named like a secret is declared as one.
 """
 
 import ast
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
+
+import crmprotos
+from crm.options.v1 import options_pb2
+from google.protobuf.descriptor import FieldDescriptor
 
 from crmkit.errors import reasons
+from crmkit.options import option
 from crmkit.resource import snake
 
 ROOT = Path(__file__).parents[3]
@@ -44,6 +50,25 @@ SQL_COMPILED = {
 }
 CONSTANT = re.compile(r"(\w+\.)*_?[A-Z][A-Z0-9_]*( [*+] \d+)?")
 STATEMENT = re.compile(r"\s*(SELECT|INSERT INTO|UPDATE|DELETE FROM|WITH|GRANT|ALTER|CREATE|DROP|SET LOCAL)\b")
+SECRET_NAME = re.compile(
+    r"(^|_)(pass(word|wd|phrase|code)|pwd|secrets?|tokens?|keys?|otp|pin|credentials?|cookie|webhook|seed)($|_)|(^|_)(verification|one_time|access|secret)_code$"
+)
+# Names that are no secrets, with the reason.
+NO_SECRETS = {
+    "page_token": "where the next page begins, sealed and bound to its query",
+    "next_page_token": "the same",
+    "key": "the code of an entry within its list",
+    "keys": "codes of entries, or what was matched",
+    "source_key": "what the other system calls it",
+    "company_key": "the name of a company in its compared form",
+    "public_key": "the half that is for everybody",
+    "key_id": "the half that is shown",
+    "dedupe_key": "by which a notice comes once",
+    "group_key": "by which notices are put together",
+    "storage_key": "where the bytes of a file lie, open to the service alone",
+    "device_key": "stands for a browser, and opens nothing",
+    "key_levels": "levels of key accounts",
+}
 BUS_MODULES = {"bus.py", "config.py", "events.py", "outbox.py"}
 
 
@@ -155,9 +180,32 @@ def _may_speak_nats(path: Path) -> bool:
     )
 
 
+def undeclared(files: Iterable[Any]) -> Iterator[str]:
+    """Fields whose name is that of a secret, and whose proto neither says that they are nor `NO_SECRETS` why not."""
+    for file in files:
+        if file.package.startswith("crm."):
+            for message in file.message_type:
+                yield from _undeclared(message, f"{file.package}.{message.name}")
+
+
+def _undeclared(message: Any, path: str) -> Iterator[str]:
+    for nested in message.nested_type:
+        yield from _undeclared(nested, f"{path}.{nested.name}")
+    for field in message.field:
+        text = field.type in {FieldDescriptor.TYPE_STRING, FieldDescriptor.TYPE_BYTES}
+        named = text and SECRET_NAME.search(field.name) and field.name not in NO_SECRETS
+        if named and not option(field, options_pb2.field).secret:
+            yield f"{path}.{field.name}"
+
+
 def main() -> int:
     """1 where a rule is broken."""
     broken = 0
+    for field in undeclared(crmprotos.load().file):
+        print(
+            f"protos: {field} is named like a secret: declare it `secret`, or say in NO_SECRETS why it is none"
+        )
+        broken += 1
     for folder in ("libs", "services"):
         for path in sorted((ROOT / folder).rglob("*.py")):
             if "crmprotos" in path.parts or "migrations" in path.parts:

@@ -71,6 +71,10 @@ class Mapper:
                 raise TypeError(
                     f"{model.__name__} has no attribute for {self.described.message.full_name}.{name}"
                 )
+            if self.described.fields[name].rule.secret and name in model.__table__.c:
+                raise TypeError(
+                    f"{model.__name__}.{name} is a secret and no column: seal it, or keep its hash"
+                )
         self._writers: list[tuple[str, Callable[[Message, str, Any], None]]] = [
             (field.name, _WRITERS[field.kind](field)) for field in self.described.fields.values()
         ]
@@ -358,6 +362,8 @@ def _read(field: Field, message: Message, path: str, violations: list[Violation]
             return value if isinstance(value, bytes) else _text(field, value, path, violations)
         case "texts" | "references":
             items = [_text(field, item, f"{path}[{i}]", violations) for i, item in enumerate(value)]
+            for i, item in enumerate(items if field.rule.decimal else ()):
+                _decimal(field, item, f"{path}[{i}]", violations)
             return list(dict.fromkeys(items)) if _few(items, path, violations) else []
         case "decimal":
             return _decimal(field, value, path, violations) if value else None
@@ -533,6 +539,8 @@ def _check_nested(
             continue
         wrong = len(violations)
         value = _read(field, message, path, violations)
+        if field.kind == "text" and isinstance(value, str) and value != getattr(message, field.name):
+            setattr(message, field.name, value)  # a name within a line is a name too
         if field.required and _absent(value) and len(violations) == wrong:
             violations.append(required(path))
 

@@ -33,7 +33,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm.exc import StaleDataError
 
-from crmkit import approvals
+from crmkit import approvals, numbering
 from crmkit.auth import Caller, Scope, locale_of
 from crmkit.call import Call
 from crmkit.driver import driver
@@ -53,7 +53,9 @@ from crmkit.errors import (
 from crmkit.mapping import check_message
 from crmkit.options import has_option, option
 from crmkit.replies import reply_message
+from crmkit.resource import Resource
 from crmkit.scope import Claim
+from crmkit.secretfields import holds_secrets, told
 from crmkit.standard import Handler, Reader, Standard
 
 if TYPE_CHECKING:
@@ -139,6 +141,8 @@ def _compile(method: MethodDescriptor, implementation: object, standards: Mappin
     if handler is None:
         raise ValueError(f"{method.full_name} is not implemented")
     http = option(method, annotations_pb2.http)
+    if not standard and http.WhichOneof("pattern") != "get":
+        handler = _numbering(handler, permission)
     return Method(
         descriptor=method,
         request=message_factory.GetMessageClass(method.input_type),
@@ -151,6 +155,20 @@ def _compile(method: MethodDescriptor, implementation: object, standards: Mappin
         step_up=option(method, options_pb2.step_up),
         standard=standard,
     )
+
+
+def _numbering(handler: Handler, permission: str) -> Handler:
+    """The verb, by which a record gets its number where a rule says so."""
+    _, _, names = permission.partition(".")
+    collection, _, verb = names.partition(".")
+
+    async def run(request: Any, call: Call) -> Any:
+        result = await handler(request, call)
+        if isinstance(result, Resource) and result.described.collection == collection:
+            await numbering.assign(call, result, verb)
+        return result
+
+    return run
 
 
 def _verb(method: MethodDescriptor, standards: Mapping[str, Standard]) -> Handler | None:
@@ -287,8 +305,7 @@ class Pipeline:
                 return await _known_reply(call, claim), True
             reply = await self.run(method, request, call, claim)
             if not call.reply_kept:
-                kept = reply if call.remembered is None else call.remembered.SerializeToString()
-                await (await driver(call.db)).execute(_REMEMBER, *claim[:3], kept)
+                await (await driver(call.db)).execute(_REMEMBER, *claim[:3], _kept(method, reply))
         return reply, False
 
     async def run(self, method: Method, request: Any, call: Call, claim: Claim | None = None) -> bytes:
@@ -304,14 +321,20 @@ class Pipeline:
                 nonlocal made
                 made = reply_message(method.reply, result, call).SerializeToString()
                 if claim is not None:
-                    kept = made if call.remembered is None else call.remembered.SerializeToString()
-                    call.along(_REMEMBER, *claim[:3], kept)
+                    call.along(_REMEMBER, *claim[:3], _kept(method, made))
                     call.reply_kept = True
 
             await call.flush(reply)
             return made
         result = await approvals.gated(method, request, call)
         return reply_message(method.reply, result, call).SerializeToString()
+
+
+def _kept(method: Method, reply: bytes) -> bytes:
+    """What a repeated call gets: not what is shown but once."""
+    if not holds_secrets(method.reply.DESCRIPTOR):
+        return reply
+    return told(method.reply.FromString(reply)).SerializeToString()
 
 
 def _claim(caller: Caller, method: Method, key: str, data: bytes) -> Claim:

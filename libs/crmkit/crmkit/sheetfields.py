@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any, cast
+from unicodedata import normalize
 
 from crm.options.v1 import options_pb2
 from google.protobuf.descriptor import Descriptor, EnumDescriptor
@@ -81,7 +82,7 @@ class Column:
 
     def _choice(self, value: str) -> str | Refused:
         assert self.dictionary is not None
-        wanted = value.casefold()
+        wanted = normalize("NFC", value).casefold()
         for key, labels in self.dictionary.items():
             if wanted in (key.casefold(), *(label.casefold() for label in labels if label)):
                 return key
@@ -128,7 +129,12 @@ def columns(described: Described, config: Config) -> dict[str, Column]:
     """Every field of a resource that a table may fill, by path."""
     found: dict[str, Column] = {}
     for field in described.fields.values():
-        if field.output_only or field.name == "name" or (field.name in COMMON and field.name != "owner"):
+        if (
+            field.output_only
+            or field.rule.secret
+            or field.name == "name"
+            or (field.name in COMMON and field.name != "owner")
+        ):
             continue
         column = _column(field, config)
         if column is not None:

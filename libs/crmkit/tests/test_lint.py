@@ -3,7 +3,9 @@
 from pathlib import Path
 
 import pytest
-from crmkit.lint import check
+from crm.options.v1 import options_pb2
+from crmkit.lint import check, undeclared
+from google.protobuf.descriptor_pb2 import FieldDescriptorProto, FileDescriptorProto
 
 SQL = "SQL is a constant text; what differs is bound"
 
@@ -46,3 +48,20 @@ def test_a_statement_with_a_value_in_its_text_is_refused(tmp_path: Path, line: s
 )
 def test_a_statement_of_constants_with_bound_values_is_not(tmp_path: Path, line: str) -> None:
     assert found(tmp_path, line) == []
+
+
+def test_what_is_named_like_a_secret_is_declared_as_one_or_says_why_not() -> None:
+    file = FileDescriptorProto(package="crm.sales.v1")
+    message = file.message_type.add(name="Link")
+    inner = message.nested_type.add(name="Way")
+    for names, fields in (
+        (("token", "page_token", "passwordless", "tokens_left", "display_name"), message.field),
+        (("api_key", "key", "webhook", "old_password"), inner.field),
+    ):
+        for name in names:
+            fields.add(name=name, type=FieldDescriptorProto.TYPE_STRING)
+    message.field.add(name="secret_count", type=FieldDescriptorProto.TYPE_INT32)
+    found = {path.removeprefix("crm.sales.v1.Link.") for path in undeclared([file])}
+    assert found == {"token", "tokens_left", "Way.api_key", "Way.webhook", "Way.old_password"}
+    inner.field[0].options.Extensions[options_pb2.field].secret = True
+    assert "crm.sales.v1.Link.Way.api_key" not in set(undeclared([file]))

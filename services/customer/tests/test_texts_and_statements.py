@@ -40,6 +40,7 @@ async def test_direction_marks_do_not_hide_in_names(customer: Service) -> None:
     assert made.display_name == plain
 
 
+@pytest.mark.capability("a.security")
 async def test_names_are_compared_folded_and_kept_as_they_were_typed(customer: Service) -> None:
     mark = uuid4().hex[:10]
     typed = f"ＡＢＣ①ｷｶｲ{mark}有限公司"
@@ -83,6 +84,7 @@ async def test_what_looks_like_sql_is_only_text(customer: Service, text: str) ->
     assert not (await customer.sales1.ListAccounts(filter=f"{mine} AND level = {quoted}")).accounts
 
 
+@pytest.mark.capability("a.security")
 async def test_what_a_rule_of_the_sea_names_is_bound_in_its_statement(customer: Service) -> None:
     """The one place where statements are put together of what people wrote: none of it stands in their text."""
     async with customer.running.engine.connect() as connection:

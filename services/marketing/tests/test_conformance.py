@@ -16,7 +16,12 @@ class TestMarketing(Conformance):
     }
 
     # Codes and conditions have a form of their own.
-    formed: ClassVar = frozenset(["segments.filter"])
+    formed: ClassVar = frozenset(
+        [
+            "forms.fields.mapping",
+            "segments.filter",
+        ]
+    )
 
     @pytest.fixture
     def service(self, marketing: Service) -> Service:

@@ -21,8 +21,21 @@ class TestOrders(Conformance):
         },
     }
 
+    # Keys of lines are given, not taken.
+    altered: ClassVar = frozenset(["contracts.lines.key", "orders.items.key"])
+    whole: ClassVar = {
+        "contracts": {
+            "instalments": [{"title": "全款", "percent": "100", "trigger": "DATE", "date": {"year": 2031, "month": 1, "day": 31}}],
+        },
+    }  # fmt: skip
     # Codes have a form of their own.
-    formed: ClassVar = frozenset(["contracts.currency", "orders.currency"])
+    formed: ClassVar = frozenset(
+        [
+            "contracts.currency",
+            "deliveries.lines.item",
+            "orders.currency",
+        ]
+    )
 
     @pytest.fixture
     def service(self, orders: Service) -> Service:

@@ -7,6 +7,32 @@ from crmkit.testing import Service
 from crmkit.testing.conformance import Conformance
 from sales.app import app
 
+# A customer and somebody there, whom sales was told of.
+KNOWN = "01900000-0000-7000-8000-00000000c0de"
+
+
+@pytest.fixture(scope="session")
+async def known(sales: Service) -> Service:
+    """The service, which knows them."""
+    person = sales.person("everything")
+    whose = {
+        "displayName": "样例",
+        "owner": person.employee,
+        "department": person.department,
+        "state": "ACTIVE",
+        "etag": "1",
+    }
+    for collection, more in (("accounts", {}), ("contacts", {"account": f"accounts/{KNOWN}"})):
+        name = f"{collection}/{KNOWN}"
+        payload = {
+            "name": name,
+            "action": "CREATED",
+            "actor": "system/test",
+            "resource": {"name": name, **whose, **more},
+        }
+        await sales.tell("crm.customer.v1.ResourceChanged", payload, name)
+    return sales
+
 
 class TestSales(Conformance):
     app = app()
@@ -25,22 +51,49 @@ class TestSales(Conformance):
         "commissionPlans": {"currency": "CNY", "validFromDate": {"year": 2031, "month": 1, "day": 1}},
     }
 
+    whole: ClassVar = {
+        "bundles": {
+            "groups": [{"key": "g", "displayName": "选件", "options": [{"key": "a", "product": "products/{products}"}, {"key": "b", "product": "products/{products}"}]}],
+            "rules": [{"kind": "EXCLUDES", "option": "a", "other": "b"}],
+            "questions": [{"text": "联网？", "answers": [{"text": "是", "options": ["a"]}]}],
+        },
+        "leadPoolRules": {"clauses": [{"key": "A", "clock": "NO_FOLLOW_UP", "days": 30}]},
+        "opportunities": {
+            "account": f"accounts/{KNOWN}", "team": [{"employee": "employees/01900000-0000-7000-8000-0000000000e8", "role": "技术"}],
+            "contacts": [{"contact": f"contacts/{KNOWN}"}],
+            "lines": [{"description": "设备", "quantity": "1", "unitPrice": {"currencyCode": "CNY", "amount": "10.00"}}],
+        },
+    }  # fmt: skip
+    # What is chosen is of a bundle.
+    altered: ClassVar = frozenset(["quotes.lines.choices.option"])
     # Codes, filters, addresses and times have a form of their own.
     formed: ClassVar = frozenset(
         [
             "appraisalStandards.currency",
+            "bundles.groups.options.key",
+            "bundles.questions.answers.options",
+            "bundles.rules.option",
+            "bundles.rules.other",
             "callLists.lead_filter",
+            "callLists.subjects",
             "commissionPlans.currency",
             "discountPolicies.currency",
+            "leadPoolRules.clauses.stage",
+            "leadPoolRules.warn_days",
+            "leadPools.hidden_fields",
             "opportunities.stage",
+            "pipelines.stages.entry_fields",
+            "pipelines.stages.exit_fields",
             "priceBooks.currency",
             "quotes.currency",
+            "quotes.lines.key",
             "targets.currency",
             "targets.measure",
             "targets.subject",
+            "territoryPlans.tree.parent",
         ]
     )
 
     @pytest.fixture
-    def service(self, sales: Service) -> Service:
-        return sales
+    def service(self, known: Service) -> Service:
+        return known

@@ -57,7 +57,7 @@ async def test_mail_and_card_of_one_person_are_one_lead(sales: Service) -> None:
     text = f"您好，我们要十台传感器。电话 {phone}\n> 上次的邮件\n"
     first = await sales.sales1.CaptureLeadMail(content=mail(sender, key, text, "gb18030"))
     assert (first.display_name, first.person_name, first.channel) == ("询价：传感器", "李雷", pb.Lead.MAIL)
-    assert (first.emails[0].address, first.phones[0].number) == (f"lilei@{host}", f"+86{phone}")
+    assert (first.emails[0].address, first.phones[0].number) == (f"LiLei@{host}", f"+86{phone}")
     assert "十台传感器" in first.need and "上次" not in first.need
     assert await sales.sales1.CaptureLeadMail(content=mail(sender, key, text, "gb18030")) == first
     card = base64.b64encode(
@@ -70,7 +70,7 @@ async def test_mail_and_card_of_one_person_are_one_lead(sales: Service) -> None:
         "采购经理",
     )
     assert [touch.channel for touch in joined.touches] == [pb.Lead.MAIL, pb.Lead.CARD]
-    assert {email.address for email in joined.emails} == {f"lilei@{host}", f"han@{host}"}
+    assert {email.address for email in joined.emails} == {f"LiLei@{host}", f"HAN@{host}"}
     for call, content, reason in (
         (sales.sales1.CaptureLeadMail, b"From: nobody\n\nhello", "MAIL_UNREADABLE"),
         (sales.sales1.CaptureLeadCard, b"hello", "CARD_UNREADABLE"),

@@ -13,7 +13,14 @@ class TestServicedesk(Conformance):
     samples: ClassVar = {"tickets": {"requesterAddress": "13900000000"}}
 
     # Codes and conditions have a form of their own.
-    formed: ClassVar = frozenset(["slaPolicies.condition", "slaPolicies.time_zone"])
+    formed: ClassVar = frozenset(
+        [
+            "slaPolicies.condition",
+            "slaPolicies.time_zone",
+            "slaPolicies.windows.from",
+            "slaPolicies.windows.to",
+        ]
+    )
 
     @pytest.fixture
     def service(self, servicedesk: Service) -> Service:

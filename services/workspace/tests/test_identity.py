@@ -303,6 +303,7 @@ async def test_who_cannot_have_an_account_stays_invited_and_says_why(
     await workspace.eventually(began, 60)
 
 
+@pytest.mark.capability("a.security")
 @real
 async def test_who_guesses_a_password_is_locked_out_and_administrators_are_told(
     workspace: Service, office: Any, realm: KeycloakAdmin

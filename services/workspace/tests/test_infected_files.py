@@ -2,9 +2,11 @@
 
 from typing import Any
 
+import pytest
 from crmkit.testing import Service
 
 
+@pytest.mark.capability("a.security")
 async def test_of_an_infected_upload_its_sender_and_the_administrator_are_told(
     workspace: Service, office: Any
 ) -> None:

@@ -729,6 +729,7 @@ async def test_files_of_mail_are_read_by_those_who_share_the_mailbox_alone(
         assert refused.value.reason == "NOT_FOUND"
 
 
+@pytest.mark.capability("a.security")
 async def test_no_infected_file_comes_in_or_leaves_by_mail(workspace: Service, post: Post) -> None:
     me, store = workspace.sales1, workspace.running.store
     box = await post.open(me)
@@ -774,6 +775,7 @@ async def test_no_infected_file_comes_in_or_leaves_by_mail(workspace: Service, p
     assert sorted(sick_ones) == sorted(["a@example.com", workspace.person("sales1").employee or ""])
 
 
+@pytest.mark.capability("a.security")
 async def test_formatted_mail_is_made_safe_before_it_is_kept_and_again_when_it_is_read(
     workspace: Service, post: Post
 ) -> None:

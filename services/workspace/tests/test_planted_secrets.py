@@ -7,6 +7,7 @@ from uuid import uuid4
 import asyncpg
 import obstore
 import pytest
+from crm.workspace.v1 import pb
 from crmkit.testing import Refused, Service
 from google.protobuf.json_format import MessageToJson
 
@@ -17,13 +18,15 @@ TABLES = (
 )
 
 
+@pytest.mark.capability("a.security")
 async def test_no_answer_log_fact_or_row_holds_a_secret_in_clear(
     workspace: Service, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
     me, mark = workspace.sales1, uuid4().hex[:10]
     planted = {
-        what: f"Planted-{what}-{uuid4().hex}" for what in ("mail", "changed", "dav", "refused", "wrong")
+        what: f"Planted-{what}-{uuid4().hex}"
+        for what in ("mail", "changed", "dav", "refused", "wrong", "held", "again")
     }
     answers: list[str] = []
 
@@ -66,6 +69,8 @@ async def test_no_answer_log_fact_or_row_holds_a_secret_in_clear(
     too_long = planted["refused"] * 100
     await heard(me.CreateMailAccount(mailAccount={**body, "password": too_long}))
     await heard(me.CreateMailAccount(mailAccount={**body, "address": "x", "password": planted["wrong"]}))
+    waiting = {**body, "address": f"held-{mark}@guanxi.example"}
+    await held(workspace, waiting, planted["held"], planted["again"])
     key = await workspace.admin.CreateApiKey(
         apiKey={"displayName": f"密{mark}", "permissions": ["workspace.tasks.read"], "scope": "OWN"},
         requestId=uuid4().hex,
@@ -114,3 +119,40 @@ async def test_no_answer_log_fact_or_row_holds_a_secret_in_clear(
         (what, where) for what, secret in planted.items() for where, text in kept.items() if secret in text
     ]
     assert not leaks
+
+
+async def held(workspace: Service, box: dict[str, Any], password: str, again: str) -> None:
+    """A mailbox waits for its approval, is given back and asked for again, and has its password in the end."""
+    admin, me, decider = workspace.admin, workspace.sales1, workspace.client("zong")
+    policy = await admin.CreateApprovalPolicy(
+        approvalPolicy={
+            "displayName": "邮箱须审批", "action": "workspace.mailAccounts.create",
+            "condition": f'address = "{box["address"]}"', "approvers": [workspace.person("zong").employee],
+        }
+    )  # fmt: skip
+    policy = await admin.ActivateApprovalPolicy(name=policy.name)
+    key = f"approvalPolicy.{policy.name.partition('/')[2]}"
+    await workspace.eventually(lambda: workspace.running.config.get(key))
+    waits = await me.CreateMailAccount(mailAccount={**box, "password": password})
+    assert waits.pending_approval
+
+    async def approval(state: int, revision: int) -> Any:
+        found = (await decider.ListApprovals(filter=f'target = "{waits.name}"')).approvals
+        return found[0] if found and (found[0].state, found[0].revision) == (state, revision) else None
+
+    asked = await workspace.eventually(lambda: approval(pb.Approval.PENDING, 1))
+    await decider.ReturnApproval(name=asked.name, reason="请写明用途")
+    with pytest.raises(Refused) as refused:
+        await me.ResubmitApproval(name=asked.name, content={"mailAccount": {"password": again}})
+    assert refused.value.reason == "FIELD_NOT_EDITABLE"
+    await me.ResubmitApproval(name=asked.name, content={"mailAccount": {"signature": "用途：询价"}})
+    asked = await workspace.eventually(lambda: approval(pb.Approval.PENDING, 2))
+    await decider.ApproveApproval(name=asked.name, digest=asked.digest)
+
+    async def works() -> Any:
+        found = (await me.ListMailAccounts(filter=f'address = "{box["address"]}"')).mail_accounts
+        return found[0] if found and found[0].HasField("password_time") else None
+
+    made = await workspace.eventually(works)
+    assert made.signature == "用途：询价"
+    await admin.RetireApprovalPolicy(name=policy.name)

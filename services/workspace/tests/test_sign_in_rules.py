@@ -4,6 +4,7 @@ import time
 from typing import Any
 from uuid import uuid4
 
+import pytest
 from crm.workspace.v1 import pb
 from crmkit.auth import STEP_UP_MINUTES
 from crmkit.testing import Service
@@ -54,6 +55,7 @@ async def test_what_is_sensitive_wants_a_second_factor_given_a_moment_ago(
     assert await office.refusal(clients["fresh"].DownloadExport(name=export.name)) == "ILLEGAL_TRANSITION"
 
 
+@pytest.mark.capability("a.security")
 async def test_a_role_can_want_a_second_factor_and_a_network(workspace: Service, office: Any) -> None:
     mark = uuid4().hex[:6]
     role = {
@@ -75,6 +77,7 @@ async def test_a_role_can_want_a_second_factor_and_a_network(workspace: Service,
     assert await office.refusal(weak.ListTasks()) == "SECOND_FACTOR_REQUIRED"
 
 
+@pytest.mark.capability("a.security")
 async def test_a_portal_is_entered_from_its_networks_alone(workspace: Service, office: Any) -> None:
     """What the role of a portal says counts for every partner and customer who has it."""
     code = f"portal_{uuid4().hex[:6]}"

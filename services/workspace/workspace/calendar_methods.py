@@ -141,7 +141,6 @@ class CalendarMethods:
 
     async def CreateCalendarFeed(self, request: pb.CreateCalendarFeedRequest, call: Call) -> Any:
         feed: Any = await self.calendar_feeds.create(request, call)
-        call.remembered = mapper(CalendarFeed).message(feed)
         answer: Any = mapper(CalendarFeed).message(feed)
         answer.path = feed.shown
         return answer

@@ -164,7 +164,6 @@ class WorkspaceService(
 
     async def CreateApiKey(self, request: pb.CreateApiKeyRequest, call: Call) -> Any:
         key: Any = await self.api_keys.create(request, call)
-        call.remembered = mapper(ApiKey).message(key)
         answer: Any = mapper(ApiKey).message(key)
         answer.secret = key.shown
         return answer

@@ -18,7 +18,6 @@ class ShareMethods:
 
     async def CreateFileShare(self, request: pb.CreateFileShareRequest, call: Call) -> Any:
         share: Any = await self.file_shares.create(request, call)
-        call.remembered = mapper(FileShare).message(share)
         answer: Any = mapper(FileShare).message(share)
         answer.path = share.shown
         return answer

@@ -43,6 +43,8 @@ export interface Field {
   listed: boolean;
   quick: boolean;
   multiline: boolean;
+  /** Taken, and never shown again. */
+  secret: boolean;
   /** Collections that the value may name; empty where it may name any. */
   references: string[];
   dictionary: string;
@@ -196,7 +198,13 @@ export interface Keyed {
  * nobody types or reads a code.
  */
 export type Suggestion =
-  { collection: string; value: string } | "permissions" | "collections" | "actions" | "facts" | "deeds";
+  | { collection: string; value: string }
+  | "permissions"
+  | "collections"
+  | "actions"
+  | "facts"
+  | "deeds"
+  | "moments";
 
 export interface Schema {
   $ref?: string;
@@ -324,8 +332,15 @@ function nameCodes(resources: Resource[], facts: Record<string, Text>): void {
       .filter(({ permission }) => permission !== resource.permissions.read)
       .map(({ permission, label }) => ({ value: permission, label: joined(resource.label, label) })),
   );
+  const moments = resources
+    .filter((resource) => resource.fields.some(({ name }) => name === "number"))
+    .flatMap(actionsOf)
+    .map(({ permission, label }) => ({ value: permission.slice(permission.lastIndexOf(".") + 1), label }))
+    .filter(({ value }) => !["read", "update", "delete"].includes(value));
   const known = {
     collections,
+    // What a record of some collection may get its number by; which of them it has, the server knows.
+    moments: [...new Map(moments.map((one) => [one.value, one])).values()],
     actions: [...new Map(actions.map((one) => [one.value, one])).values()],
     facts: Object.entries(facts).map(([value, label]) => ({ value, label })),
     deeds: [
@@ -444,6 +459,7 @@ function readField(
     listed: note["x-listed"] === true,
     quick: note["x-quick"] === true,
     multiline: note["x-multiline"] === true,
+    secret: note.format === "password",
     references,
     dictionary: note["x-dictionary"] ?? "",
     choices: choices

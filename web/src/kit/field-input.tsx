@@ -89,7 +89,7 @@ function TextInput({ id, field, value, disabled, invalid, describedBy, onChange 
         onChange={(event) => onChange(event.target.value)}
       />
     );
-  if (field.name === "password") return <PasswordInput {...shared} onChange={onChange} />;
+  if (field.secret) return <PasswordInput {...shared} onChange={onChange} />;
   const phone = /phone|mobile|^number$/i.test(field.name) && !/count|amount/i.test(field.name);
   return (
     <Input

@@ -13,8 +13,9 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
+from copy import deepcopy
 from datetime import UTC, datetime, timedelta
 from typing import Any, ClassVar
 from uuid import UUID, uuid4
@@ -22,6 +23,7 @@ from uuid import UUID, uuid4
 import grpc
 import pytest
 from crm.options.v1 import options_pb2
+from google.protobuf import json_format
 from google.protobuf.descriptor import Descriptor
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
@@ -32,12 +34,15 @@ from crmkit.app import App
 from crmkit.auth import Caller, system
 from crmkit.catalog import resources
 from crmkit.describe import COMMON, Field, describe_field
-from crmkit.errors import NotFound
+from crmkit.errors import NotFound, Validation
 from crmkit.listing import Query
 from crmkit.mapping import mapper
 from crmkit.mapping import read as read_values
 from crmkit.resource import Resource, snake
+from crmkit.secretfields import told
+from crmkit.sheetfields import columns
 from crmkit.testing import Client, Refused, Service, hostile, matrix, personas, plans
+from crmkit.testing.leaves import Leaf, filled, leaves, named
 from crmkit.text import clean_name
 
 OVER_MANY = {"List", "BatchGet", "BatchUpdate", "Aggregate"}
@@ -56,13 +61,12 @@ class Conformance:
 
     app: ClassVar[App]
     samples: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
-    # Fields that the answer to a create shows and nothing else ever does, such as "secret", or "apiKeys.secret" where
-    # other collections have a field of the name that stays.
-    shown_once: ClassVar[frozenset[str]] = frozenset()
-    # Text fields that a rule changes or never shows, such as "mailAccounts.password".
+    # Text fields that a rule changes, such as "employees.email".
     altered: ClassVar[frozenset[str]] = frozenset()
     # Text fields that take a form of their own alone (a code, an address), and so refuse most texts by name.
     formed: ClassVar[frozenset[str]] = frozenset()
+    # What the messages within a record need beyond their required fields, for texts to be written into them.
+    whole: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
 
     @pytest.fixture
     def at(self, service: Service, collection: str) -> At:
@@ -71,9 +75,9 @@ class Conformance:
             service,
             service.running.models_by_collection[collection],
             self.samples,
-            self.shown_once,
             self.altered,
             self.formed,
+            self.whole,
         )
 
     async def test_what_was_created_is_read_back_and_told(self, at: At) -> None:
@@ -252,57 +256,66 @@ class Conformance:
             assert f"{at.singular_field}.{field.name}" in refused.value.violations, field.name
 
     async def test_hostile_texts_come_back_as_they_went_in(self, at: At) -> None:
-        """In every text field at once: statements, markup, templates, formulas, scripts of the world, directions.
+        """In every text field at once, those within lines and lists too: statements, markup, templates, formulas,
+        scripts of the world, directions; when a record is made and when it is changed.
 
         Long fields carry the whole public list; short ones carry other parts of it in every record.
         """
         at.needs("CREATE")
-        fields = at.texts()
-        taken: set[str] = set()
+        taken, changed = set[Leaf](), set[Leaf]()
         for turn in range(hostile.RECORDS):
-            texts = {
-                field.json_name: hostile.window(field.max_length, turn, place)
-                for place, field in enumerate(fields)
-            }
-            for _ in range(len(texts) + 1):
-                try:
-                    made = await at.call("Create", **{at.singular_json: {**await at.sample(), **texts}})
-                except Refused as refused:
-                    assert refused.code in ANSWERS, (texts, refused)
-                    # Fields with a form of their own refuse it by name; without these the others are tried again.
-                    named = {path.split(".")[1].split("[")[0] for path in refused.violations if "." in path}
-                    left = {n: t for n, t in texts.items() if snake(n) not in named and n not in named}
-                    if len(left) == len(texts):
-                        own = (n for n in left if f"{at.model.described.collection}.{snake(n)}" in at.formed)
-                        left.pop(next(own, next(iter(left), "")), None)
-                    texts = left
-                    continue
-                read = await at.call("Get", name=made.name)
-                for field in fields:
-                    sent, path = texts.get(field.json_name), f"{at.model.described.collection}.{field.name}"
-                    if sent is not None and path not in at.altered:
-                        # White space of names is one blank.
-                        got, clean = getattr(read, field.name), clean_name(sent)
-                        assert got in (sent, clean, " ".join(clean.split())), (field.name, sent, got)
-                    if sent is not None:
-                        taken.add(field.json_name)
-                await at.drop(made.name)
-                break
-        left_out = {f"{at.model.described.collection}.{f.name}" for f in fields if f.json_name not in taken}
-        assert left_out <= at.formed, left_out - at.formed
+            made, carried = await at.carrying(turn)
+            for leaf, sent in carried.items():
+                same = leaf.took(made, sent) or at.path(leaf) in at.altered
+                assert same, (at.path(leaf), sent, leaf.read(made))
+            taken |= set(carried)
+            if at.has("Update") and turn % 2:
+                changed |= await at.changing(made, turn + 1, carried)
+            await at.drop(made.name)
+        refused = {at.path(leaf) for leaf in leaves(at.model.described) if leaf not in taken}
+        assert refused <= at.formed, {path: at.why.get(path) for path in refused - at.formed}
+        kept = {at.path(leaf) for leaf in taken - changed if not leaf.immutable}
+        assert not at.has("Update") or kept <= at.formed, {
+            path: at.why.get(path) for path in kept - at.formed
+        }
 
     def test_every_naughty_string_passes_the_edge_of_every_text_field(self, at: At) -> None:
         """One by one, as long as the field is: what the row keeps, and what is read from it, is what was typed."""
         row = at.model()
-        for field in at.texts():
+        for leaf in leaves(at.model.described):
+            top, field = leaf.path[0], leaf.field
             for typed in hostile.strings():
                 sent = typed[: field.max_length]
-                kept = read_values([field], at.model.__message__(**{field.name: sent}))[field.name] or ""
-                assert kept == (clean_name(sent) if field.name.endswith("name") else sent), field.name
-                if f"{at.model.described.collection}.{field.name}" in at.altered:
-                    continue
-                setattr(row, field.name, kept)
-                assert getattr(mapper(at.model).message(row), field.name) == kept, field.name
+                message = json_format.ParseDict(filled(leaf.way(), {leaf: [sent]}), at.model.__message__())
+                kept: Any = None
+                try:
+                    kept = read_values([top], message)[top.name]
+                except Validation as wrong:
+                    # What else a line requires is not there.
+                    assert not named(leaf, "", (one.field for one in wrong.violations)), wrong.violations
+                    kept = getattr(message, top.name)
+                if top.kind in {"message", "messages"}:
+                    column: Any = at.model.__table__.c[top.name].type
+                    kept = column.process_result_value(json.loads(column.text_of(kept)), None)
+                if at.path(leaf) not in at.altered:
+                    setattr(row, top.name, kept)
+                    wanted = clean_name(sent) if field.name.endswith("name") else sent
+                    assert leaf.read(mapper(at.model).message(row)) == [wanted], at.path(leaf)
+
+    def test_every_naughty_string_comes_in_from_a_cell(self, at: At) -> None:
+        """As it was typed but for white space around it: what a table brings in is what the field takes."""
+        for column in columns(at.model.described, at.service.running.config.get).values():
+            if (
+                column.target.kind != "text"
+                or column.target.repeated
+                or column.dictionary
+                or column.field is None
+            ):
+                continue
+            for typed in hostile.strings():
+                sent = typed[: column.target.max_length].strip()
+                value = column.read(typed[: column.target.max_length])
+                assert value == (sent or None), (column.path, typed)
 
     async def test_the_apps_role_owns_nothing_alters_nothing_and_goes_around_no_wall(
         self, service: Service
@@ -526,12 +539,14 @@ class At:
         service: Service,
         model: type[Resource],
         samples: Mapping[str, Mapping[str, Any]],
-        shown_once: frozenset[str] = frozenset(),
         altered: frozenset[str] = frozenset(),
         formed: frozenset[str] = frozenset(),
+        whole: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> None:
-        self.service, self.model, self.samples, self.shown_once = service, model, samples, shown_once
-        self.altered, self.formed = altered, formed
+        self.service, self.model, self.samples = service, model, samples
+        self.altered, self.formed, self.whole = altered, formed, whole or {}
+        # Why a text was refused, by path.
+        self.why: dict[str, str] = {}
         self.area = model.described.area
         self.noun = model.__message__.DESCRIPTOR.name
         self.nouns = model.described.collection[0].upper() + model.described.collection[1:]
@@ -540,16 +555,81 @@ class At:
         self.singular_json = self.noun[0].lower() + self.noun[1:]
         self.anybody: Client = service.client("everything")
 
-    def texts(self) -> list[Field]:
-        """The text fields that people fill."""
-        return [
-            field
-            for field in self.model.described.fields.values()
-            if field.kind == "text"
-            and field.name not in {*COMMON, "name"}
-            and not field.output_only
-            and not field.rule.dictionary
+    def path(self, leaf: Leaf) -> str:
+        """A text field as the lists of exceptions name it, such as `orders.items.unit`."""
+        return f"{self.model.described.collection}.{leaf.dotted}"
+
+    async def carrying(self, turn: int) -> tuple[Any, dict[Leaf, list[str]]]:
+        """A new record whose text fields carry the hostile texts of the turn, all but those that refuse them by rule."""
+        whole = leaves(self.model.described)
+        carried = {
+            leaf: leaf.texts(turn, place)
+            for place, leaf in enumerate(whole)
+            # What has a form of its own is tried once, for it may refuse and may not break.
+            if turn == 0 or self.path(leaf) not in self.formed
+        }
+        while True:
+            body = {
+                **await self.sample(),
+                **await self._filled(self.whole.get(self.model.described.collection, {})),
+            }
+            body = filled(await self._way(body, carried), carried)
+            try:
+                made = await self.call("Create", **{self.singular_json: body})
+            except Refused as refused:
+                self._less(carried, refused)
+                continue
+            return await self.call("Get", name=made.name), carried
+
+    async def changing(self, made: Any, turn: int, among: Iterable[Leaf]) -> set[Leaf]:
+        """The text fields of the record that other texts were written into, and came back so."""
+        places = {leaf: place for place, leaf in enumerate(leaves(self.model.described))}
+        carried = {leaf: leaf.texts(turn, places[leaf]) for leaf in among if not leaf.immutable}
+        now = json_format.MessageToDict(made)
+        while carried:
+            tops = {leaf.path[0].json_name for leaf in carried}
+            body = await self._way({name: now[name] for name in tops if name in now}, carried)
+            try:
+                await self.update(made.name, filled(body, carried), ",".join(sorted(tops)))
+            except Refused as refused:
+                self._less(carried, refused)
+                continue
+            read = await self.call("Get", name=made.name)
+            for leaf, sent in carried.items():
+                same = leaf.took(read, sent) or self.path(leaf) in self.altered
+                assert same, (self.path(leaf), sent, leaf.read(read))
+            break
+        return set(carried)
+
+    def _less(self, carried: dict[Leaf, list[str]], refused: Refused) -> None:
+        """Takes out what was refused by name; where nothing was named, one that may refuse, else the last."""
+        assert refused.code in ANSWERS, (carried, refused)
+        paths = refused.violations
+        out = [leaf for leaf in carried if named(leaf, self.singular_field, paths)]
+        # Something else that a message on the way needs.
+        out = out or [
+            leaf for leaf in carried if len(leaf.path) > 1 and leaf.beside(self.singular_field, paths)
         ]
+        if not out:
+            assert carried, (self.model.described.collection, refused)
+            out = [next((leaf for leaf in carried if self.path(leaf) in self.formed), [*carried][-1])]
+        for leaf in out:
+            del carried[leaf]
+            self.why.setdefault(self.path(leaf), f"{refused.reason} {dict(refused.violations)}")
+
+    async def _way(self, body: Mapping[str, Any], carried: Iterable[Leaf]) -> dict[str, Any]:
+        """The body with the messages that lie on the way to the fields, filled with what they require."""
+        whole = deepcopy(dict(body))
+        for leaf in carried:
+            heads = [whole]
+            for field in leaf.path[:-1]:
+                for head in heads:
+                    if not head.get(field.json_name):
+                        one = await self._required(field.nested, set())
+                        head[field.json_name] = [one] if field.kind == "messages" else one
+                below = [head[field.json_name] for head in heads]
+                heads = [each for one in below for each in (one if field.kind == "messages" else [one])]
+        return whole
 
     async def answer(self, client: Client, method: str) -> grpc.StatusCode:
         """The code with which an empty request is answered."""
@@ -629,9 +709,7 @@ class At:
             fields.setdefault("requestId", uuid4().hex)
         answer = await getattr(client or self.anybody, self.method(verb))(**fields)
         if verb == "Create":
-            once = {one.removeprefix(f"{self.model.described.collection}.") for one in self.shown_once}
-            for name in once & set(answer.DESCRIPTOR.fields_by_name):
-                answer.ClearField(name)
+            answer = told(answer)
         return answer
 
     async def create(self) -> Any:
@@ -654,13 +732,17 @@ class At:
         """A body that Create takes: required fields, and what the service's rules ask for beyond."""
         own = self.samples.get(self.model.described.collection, {})
         body = await self._required(self.model.described.message, set(own))
-        filled = json.dumps(dict(own)).replace("{unique}", uuid4().hex[:12])
+        return {**body, **await self._filled(own)}
+
+    async def _filled(self, sample: Mapping[str, Any]) -> dict[str, Any]:
+        """The sample with what is to be unique, and with the ids of records made for it."""
+        said = json.dumps(dict(sample)).replace("{unique}", uuid4().hex[:12])
         for model in self.service.running.app.models:
             mark = "{" + model.described.collection + "}"
-            if mark in filled:
+            if mark in said:
                 made = await At(self.service, model, self.samples).create()
-                filled = filled.replace(mark, made.name.rpartition("/")[2])
-        return {**body, **json.loads(filled)}
+                said = said.replace(mark, made.name.rpartition("/")[2])
+        return json.loads(said)
 
     async def _required(self, message: Descriptor, given: set[str]) -> dict[str, Any]:
         body: dict[str, Any] = {}

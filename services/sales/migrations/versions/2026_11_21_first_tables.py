@@ -1967,6 +1967,9 @@ def upgrade() -> None:
     )
     op.create_index("products_code_key", "products", ["code"], unique=True)
     op.create_index(
+        "products_number_key", "products", ["number"], unique=True, postgresql_where=sa.text("number != ''")
+    )
+    op.create_index(
         "products_successor_index",
         "products",
         ["successor", sa.literal_column("update_time DESC"), "id"],
@@ -4929,6 +4932,7 @@ def downgrade() -> None:
     op.drop_table("proposal_blocks")
     op.drop_index("products_update_time_index", table_name="products")
     op.drop_index("products_successor_index", table_name="products")
+    op.drop_index("products_number_key", table_name="products", postgresql_where=sa.text("number != ''"))
     op.drop_index("products_code_key", table_name="products")
     op.drop_index("products_category_index", table_name="products")
     op.drop_table("products")

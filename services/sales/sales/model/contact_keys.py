@@ -33,12 +33,9 @@ def normal_phone(phone: Any) -> Any:
     return normal
 
 
-def normal_email(email: Any) -> Any:
+def mail_key(address: str) -> str:
     """The address as it is compared: without spaces and in small letters, full-width characters made narrow."""
-    normal = type(email)()
-    normal.CopyFrom(email)
-    normal.address = unicodedata.normalize("NFKC", email.address).strip().lower()
-    return normal
+    return unicodedata.normalize("NFKC", address).strip().lower()
 
 
 def company_key(name: str) -> str:
@@ -50,7 +47,7 @@ def company_key(name: str) -> str:
 def keys_of(phones: Iterable[Any], emails: Iterable[Any]) -> list[str]:
     """What tells that two leads are of one person: `phone:+8613800138000`, `mail:a@b.cn`."""
     numbers = [f"phone:{phone.number}" for phone in phones if phone.valid]
-    folded = (email.address.strip().lower() for email in emails)
+    folded = (mail_key(email.address) for email in emails)
     return list(
         dict.fromkeys([*numbers, *(f"mail:{address}" for address in folded if _MAIL.fullmatch(address))])
     )

@@ -17,7 +17,7 @@ from crmkit.scope import predicate
 from crmkit.text import clean_name
 from sales.model.assignment_rule import assign_by_rule
 from sales.model.base import HANDOVER, Base, coming_from, one_at_a_time
-from sales.model.contact_keys import company_key, keys_of, normal_email, normal_phone
+from sales.model.contact_keys import company_key, keys_of, mail_key, normal_phone
 from sales.model.lead_pool import (
     LeadIntake,
     LeadMoment,
@@ -203,9 +203,8 @@ class Lead(Resource, Base):
             await show_again(self, call)
 
     def normalise(self) -> None:
-        """Brings names, phones and mail addresses into the form in which they can be compared."""
+        """Brings names and phones into the form in which they can be compared."""
         self.phones = keep_marks(self, [normal_phone(phone) for phone in self.phones])
-        self.emails = [normal_email(email) for email in self.emails]
         for name in ("display_name", "company_name", "person_name", "title", "wechat"):
             setattr(self, name, " ".join(clean_name(getattr(self, name) or "").split()))
         self.company_key = company_key(self.company_name)
@@ -239,10 +238,10 @@ class Lead(Resource, Base):
         ]
         numbers = {phone.number for phone in self.phones}
         self.phones = [*self.phones, *(phone for phone in other.phones if phone.number not in numbers)]
-        addresses = {email.address.lower() for email in self.emails}
+        addresses = {mail_key(email.address) for email in self.emails}
         self.emails = [
             *self.emails,
-            *(email for email in other.emails if email.address.lower() not in addresses),
+            *(email for email in other.emails if mail_key(email.address) not in addresses),
         ]
         for name in ("company_name", "person_name", "title", "wechat", "need", "campaign", "industry"):
             setattr(self, name, getattr(self, name) or getattr(other, name))

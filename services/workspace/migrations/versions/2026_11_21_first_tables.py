@@ -2040,6 +2040,9 @@ def upgrade() -> None:
         sa.Column("reset", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("start", sa.Integer(), server_default=sa.text("0"), nullable=False),
         sa.Column("time_zone", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("condition", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("priority", sa.Integer(), server_default=sa.text("0"), nullable=False),
+        sa.Column("assign_on", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("check", postgresql.JSONB(), nullable=True),
         sa.Column("advances", postgresql.JSONB(), server_default=sa.text("'[]'"), nullable=False),
         sa.Column("examples", postgresql.ARRAY(sa.Text()), server_default=sa.text("'{}'"), nullable=False),
@@ -2064,7 +2067,7 @@ def upgrade() -> None:
     op.create_index(
         "number_rules_active_key",
         "number_rules",
-        ["collection"],
+        ["collection", "condition"],
         unique=True,
         postgresql_where=sa.text("state = 'ACTIVE'"),
     )
@@ -2080,6 +2083,7 @@ def upgrade() -> None:
         sa.Column("time", sa.DateTime(timezone=True), nullable=False),
         sa.PrimaryKeyConstraint("key", name=op.f("raised_alerts_pkey")),
     )
+    op.create_index("raised_alerts_time_index", "raised_alerts", ["time"], unique=False)
     op.create_table(
         "reminder_marks",
         sa.Column("name", sa.Text(), nullable=False),
@@ -4124,6 +4128,7 @@ def downgrade() -> None:
     op.drop_index("roles_code_key", table_name="roles")
     op.drop_table("roles")
     op.drop_table("reminder_marks")
+    op.drop_index("raised_alerts_time_index", table_name="raised_alerts")
     op.drop_table("raised_alerts")
     op.drop_index("number_rules_update_time_index", table_name="number_rules")
     op.drop_index(

@@ -160,6 +160,11 @@ class Approval(Resource, Base):
         if self.state in ("PENDING", "APPROVED"):
             raise FailedPrecondition("APPROVAL_OPEN")
         self.check_state("RETURNED", "STALE", "FAILED")
+        secrets = _secrets(self.target.partition("/")[0])
+        for field in _leaves(content):
+            # A decision tells what it is about; the secret that was sent stays with the held action, sealed.
+            if field.rpartition(".")[2] in secrets:
+                raise FailedPrecondition("FIELD_NOT_EDITABLE", field=field)
         call.emit(events.ApprovalRevised, approval=self, content=content, revision=self.revision + 1)
 
     def retry(self, call: Call) -> None:
@@ -570,6 +575,13 @@ def _json_names(target: str, taken: Levels) -> list[str]:
     described = withholding.described_of(target)
     fields = described.fields if described is not None else {}
     return [fields[name].json_name if name in fields else name for name in taken]
+
+
+def _secrets(target: str) -> set[str]:
+    """The fields of the collection that nobody reads again, as requests call them."""
+    described = withholding.described_of(target)
+    fields = described.fields.values() if described is not None else ()
+    return {field.json_name for field in fields if field.rule.secret}
 
 
 def _leaves(content: Mapping[str, Any], prefix: str = "") -> list[str]:
