@@ -146,6 +146,7 @@ async def test_a_trace_goes_on_through_the_gateway(gateway: Gateway, echo: Echo)
     assert len(wrong.headers["traceparent"]) == 55
 
 
+@pytest.mark.capability("a.security")
 async def test_every_answer_carries_the_security_headers(gateway: Gateway) -> None:
     for path in ("/healthz", "/v1/nothing", "/docs", "/openapi.json", "/nothing"):
         headers = (await gateway.client.get(path)).headers
