@@ -83,6 +83,7 @@ export const MENU: Group[] = [
     pages: [
       { key: "audit", path: "/audit", icon: "audit", needs: "auditEntries" },
       { key: "keys", path: "/keys", icon: "keys", needs: "apiKeys" },
+      { key: "backups", path: "/backups", icon: "imports", needs: "backups" },
     ],
   },
 ];
@@ -828,6 +829,21 @@ export const SCREENS: Record<string, Screen> = {
     icon: "keys",
     orderBy: "seenTime desc",
     flow: { KNOWN: ["revoke"], REVOKED: ["allow"] },
+  },
+  backups: {
+    hidden: true,
+    icon: "imports",
+    orderBy: NEWEST,
+    noForm: true,
+    flow: {
+      DONE: ["verify"],
+      VERIFIED: ["proposeRestore"],
+      FAILED: ["verify"],
+      PURGED: [],
+      REQUESTED: [],
+      RUNNING: [],
+    },
+    asksFirst: ["restore", "withdrawRestore"],
   },
   apiKeys: { hidden: true, suggest: { permissions: "permissions" }, flow: { ACTIVE: ["revoke"] } },
   approvals: {

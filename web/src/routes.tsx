@@ -40,6 +40,8 @@ export const router = createBrowserRouter(
           async () => (await import("@/features/notifications/notifications")).NotificationsPage,
         ),
         page("my-sessions", async () => (await import("@/features/sessions/sessions")).SessionsPage),
+        page("backups", async () => (await import("@/features/backup/backups")).BackupsPage),
+        page("backups/recovery", async () => (await import("@/features/backup/recovery")).RecoveryPage),
         page("keys", async () => (await import("@/features/keys/keys")).KeysPage),
         page(
           "import/departments",

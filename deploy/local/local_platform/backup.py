@@ -1,8 +1,9 @@
 """Backup and restore of a whole installation, with proof.
 
-A backup is one base backup of the server that holds all databases, the files, and a manifest of what must be in it.
-WAL is archived as it is written, so a restore loses at most a minute. Everything is encrypted for a public key (age,
-X25519); the private key is needed to restore and never lies on the server. A backup counts when it has been restored.
+A backup is one base backup of the server that holds all databases, the files, what the installation itself knows
+(passwords, the keys of the dev issuer), and a manifest of what must be in it. WAL is archived as it is written, so a
+restore loses at most a minute. Everything is encrypted for a public key (age, X25519); the private key is needed to
+restore and never lies on the server. A backup counts when it has been restored.
 
 `python -m local_platform.backup key | create | verify | restore | drill`
 """
@@ -23,7 +24,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,14 @@ from local_platform.layout import STATE
 # The binding tells the types of its first version only.
 age: Any = pyrage
 CHUNK = 2**20
+# Erased people must age out of the backups.
+KEPT = timedelta(days=35)
+# WAL that was archived so long before a backup began is of no use to it.
+WAL_MARGIN = timedelta(hours=1)
+# The last commit that the archive surely has is so long before its last piece.
+ARCHIVED_SURELY = timedelta(minutes=3)
+# What the installation knows of itself, beneath its state.
+OWN = ("secrets.json", "postgres/password", "nats/password", "issuer")
 # Tables that are tidied while they are counted say nothing of what was lost.
 UNCOUNTED = frozenset({"schedules", "number_counters", "config_entries", "audit_tallies"})
 
@@ -85,6 +94,29 @@ class Vault:
             raise BackupRefused("BACKUP_MISSING: there is none yet")
         return found[-1].parent
 
+    @property
+    def archived_until(self) -> datetime | None:
+        """Until when what was written is archived."""
+        times = [path.stat().st_mtime for path in self.wal.glob("*.age")]
+        return datetime.fromtimestamp(max(times), UTC) if times else None
+
+    def purge(self, now: datetime) -> list[str]:
+        """Takes away backups whose time is over, but for the newest, and WAL that no backup needs; their numbers."""
+        began = {
+            manifest.parent: datetime.fromisoformat(json.loads(manifest.read_text())["start"])
+            for manifest in sorted(self.folder.glob("BK*/manifest.json"))
+        }
+        over = [folder for folder, start in list(began.items())[:-1] if now - start > KEPT]
+        for folder in over:
+            shutil.rmtree(folder)
+            del began[folder]
+        oldest = min(began.values(), default=now) - WAL_MARGIN
+        for path in self.wal.glob("*"):
+            # Histories tell how timelines hang together, however old they are.
+            if ".history" not in path.name and datetime.fromtimestamp(path.stat().st_mtime, UTC) < oldest:
+                path.unlink()
+        return [folder.name for folder in over]
+
     @contextmanager
     def alone(self) -> Iterator[None]:
         """One backup at a time."""
@@ -110,38 +142,47 @@ def read_identity(file: Path, wanted: str) -> Any:
     return identity
 
 
-async def create(admin_url: str, files: Path, vault: Vault) -> Path:
-    """Makes a backup while people work; returns its folder."""
+async def create(admin_url: str, state: Path, vault: Vault, asked: str = "") -> Path:
+    """Makes a backup while people work, because of an asking or by hand; returns its folder."""
     with vault.alone():
         recipient = age.x25519.Recipient.from_str(vault.recipient)
         began = datetime.now(UTC)
         folder = _next_folder(vault.folder, began)
         draft = folder.with_suffix(".draft")
         draft.mkdir()
-        before, head = await _counted(admin_url)
-        await asyncio.to_thread(_base_backup, admin_url, draft / "base.tar.age", recipient)
-        after, _ = await _counted(admin_url)
-        listed = await asyncio.to_thread(_keep_files, files, draft / "files.tar.age", recipient)
-        parts = {part.name: part_hash(part) for part in sorted(draft.glob("*.age"))}
-        manifest = {
-            "number": folder.name,
-            "kind": "BASE",
-            "start": began.isoformat(),
-            "finish": datetime.now(UTC).isoformat(),
-            "size": sum(part.stat().st_size for part in draft.glob("*.age")),
-            "keyId": vault.key_id,
-            "parts": parts,
-            "databases": {
-                database: {
-                    table: sorted((count, after[database].get(table, 0))) for table, count in tables.items()
-                }
-                for database, tables in before.items()
-            },
-            "auditSeq": head,
-            "files": listed,
-        }
-        (draft / "manifest.json").write_text(json.dumps(manifest, indent=1, ensure_ascii=False))
-        draft.rename(folder)
+        try:
+            before, head = await _counted(admin_url)
+            await asyncio.to_thread(_base_backup, admin_url, draft / "base.tar.age", recipient)
+            after, _ = await _counted(admin_url)
+            files, own = state / "files", [state / name for name in OWN]
+            everything = [path for path in files.rglob("*") if path.is_file()]
+            listed = await asyncio.to_thread(_keep, everything, files, draft / "files.tar.age", recipient)
+            known = [path for place in own for path in (place, *place.rglob("*")) if path.is_file()]
+            await asyncio.to_thread(_keep, known, state, draft / "own.tar.age", recipient)
+            parts = {part.name: part_hash(part) for part in sorted(draft.glob("*.age"))}
+            manifest = {
+                "number": folder.name,
+                "askId": asked,
+                "start": began.isoformat(),
+                "finish": datetime.now(UTC).isoformat(),
+                "size": sum(part.stat().st_size for part in draft.glob("*.age")),
+                "keyId": vault.key_id,
+                "parts": parts,
+                "databases": {
+                    database: {
+                        table: sorted((count, after[database].get(table, 0)))
+                        for table, count in tables.items()
+                    }
+                    for database, tables in before.items()
+                },
+                "auditSeq": head,
+                "files": listed,
+            }
+            (draft / "manifest.json").write_text(json.dumps(manifest, indent=1, ensure_ascii=False))
+            draft.rename(folder)
+        except BaseException:
+            shutil.rmtree(draft, ignore_errors=True)
+            raise
         return folder
 
 
@@ -157,8 +198,14 @@ def verify(folder: Path) -> dict[str, Any]:
     return manifest
 
 
-def unpack(folder: Path, key: Path, vault: Vault, target: Path) -> dict[str, Any]:
-    """Restores a backup into an empty folder: `postgres/data`, ready to start, and `files`. Returns the manifest."""
+def unpack(
+    folder: Path, key: Path, vault: Vault, target: Path, until: datetime | None = None
+) -> dict[str, Any]:
+    """Restores a backup into an empty folder: `postgres/data`, ready to start, `files` and `own`. Returns the manifest.
+
+    The server starts with what was written until then, with all that is archived where nothing is said, and with
+    nothing beyond the backup where it is a moment before the backup was made.
+    """
     manifest = verify(folder)
     identity = read_identity(key, manifest["keyId"])
     data, files = target / "postgres" / "data", target / "files"
@@ -166,6 +213,8 @@ def unpack(folder: Path, key: Path, vault: Vault, target: Path) -> dict[str, Any
     files.mkdir(exist_ok=True)
     _open_tar(folder / "base.tar.age", identity, data)
     _open_tar(folder / "files.tar.age", identity, files)
+    (target / "own").mkdir(mode=0o700)
+    _open_tar(folder / "own.tar.age", identity, target / "own")
     wrong = [name for name, known in manifest["files"].items() if part_hash(files / name) != known]
     if wrong:
         raise BackupRefused(f"BACKUP_CORRUPT: {len(wrong)} files differ from the manifest")
@@ -173,6 +222,7 @@ def unpack(folder: Path, key: Path, vault: Vault, target: Path) -> dict[str, Any
         fetch = f'"{sys.executable}" -m local_platform.backup fetch "{vault.wal}" "{key.resolve()}" %f %p'
         with (data / "postgresql.auto.conf").open("a") as settings:
             settings.write(f"\nrestore_command = '{fetch}'\nrecovery_target_timeline = 'latest'\n")
+            settings.write(_target(until, datetime.fromisoformat(manifest["finish"]), vault.archived_until))
         (data / "recovery.signal").touch()
     if os.geteuid() == 0:
         nobody = servers.nobody()
@@ -181,7 +231,19 @@ def unpack(folder: Path, key: Path, vault: Vault, target: Path) -> dict[str, Any
     return manifest
 
 
-def restore(folder: Path, key: Path, vault: Vault, state: Path, confirmed_by: list[str]) -> Path:
+def _target(until: datetime | None, made: datetime, archived: datetime | None) -> str:
+    """Where recovery ends. A moment that the archive has not reached is no target: PostgreSQL would refuse to start."""
+    if until is None or (until > made and (archived is None or until >= archived - ARCHIVED_SURELY)):
+        return ""
+    where = (
+        "recovery_target = 'immediate'" if until <= made else f"recovery_target_time = '{until.isoformat()}'"
+    )
+    return f"{where}\nrecovery_target_action = 'promote'\n"
+
+
+def restore(
+    folder: Path, key: Path, vault: Vault, state: Path, confirmed_by: list[str], until: datetime | None = None
+) -> Path:
     """Puts a backup in the place of what is there, which is kept aside; returns where.
 
     Two people must have confirmed and the platform must be stopped. Everything is unpacked and found whole before
@@ -196,15 +258,18 @@ def restore(folder: Path, key: Path, vault: Vault, state: Path, confirmed_by: li
             raise BackupRefused("PLATFORM_RUNNING: stop it first") from None
         fresh = Path(tempfile.mkdtemp(prefix="restore", dir=state))
         try:
-            unpack(folder, key, vault, fresh)
+            unpack(folder, key, vault, fresh, until)
             aside = state / f"before-restore-{datetime.now(UTC):%Y%m%dT%H%M%S}"
-            for part in ("postgres/data", "files", "nats/jetstream"):
+            own = [part for part in OWN if (fresh / "own" / part).exists()]
+            # NATS is filled again from the outboxes.
+            for part in ("postgres/data", "files", "nats/jetstream", *own):
                 if (state / part).exists():
                     (aside / part).parent.mkdir(parents=True, exist_ok=True)
                     (state / part).rename(aside / part)
-            # NATS is filled again from the outboxes.
-            (fresh / "postgres" / "data").rename(state / "postgres" / "data")
-            (fresh / "files").rename(state / "files")
+            for part in ("postgres/data", "files", *(f"own/{part}" for part in own)):
+                place = state / part.removeprefix("own/")
+                place.parent.mkdir(parents=True, exist_ok=True)
+                (fresh / part).rename(place)
         finally:
             shutil.rmtree(fresh, ignore_errors=True)
     return aside
@@ -319,13 +384,13 @@ def _base_backup(admin_url: str, target: Path, recipient: Any) -> None:
         raise BackupRefused(f"BACKUP_FAILED: {error[-500:]}")
 
 
-def _keep_files(files: Path, target: Path, recipient: Any) -> dict[str, str]:
-    """Packs the files and returns their hashes by path. Files are only ever added, so none changes meanwhile."""
+def _keep(files: list[Path], root: Path, target: Path, recipient: Any) -> dict[str, str]:
+    """Packs files and returns their hashes by path. Files are only ever added, so none changes meanwhile."""
     listed: dict[str, str] = {}
     with tempfile.TemporaryFile() as packed:
         with tarfile.open(fileobj=packed, mode="w") as tar:
-            for path in sorted(path for path in files.rglob("*") if path.is_file()):
-                name = path.relative_to(files).as_posix()
+            for path in sorted(files):
+                name = path.relative_to(root).as_posix()
                 listed[name] = part_hash(path)
                 tar.add(path, arcname=name)
         packed.seek(0)
@@ -376,6 +441,9 @@ def main() -> None:
     parser.add_argument("backup", nargs="?", help="number of a backup; the newest where none is given")
     parser.add_argument("--key", type=Path, default=Path("backup.key"), help="file of the private key")
     parser.add_argument("--state", type=Path, default=STATE)
+    parser.add_argument(
+        "--until", type=datetime.fromisoformat, help="restore to this moment, not to the last archived minute"
+    )
     parser.add_argument("--confirmed-by", nargs="*", default=[], help="who wants the restore: two people")
     given = parser.parse_args()
     try:
@@ -394,8 +462,9 @@ def _run(given: argparse.Namespace, vault: Vault) -> None:
             )
             return
         case "create":
-            url = os.environ.get("DATABASE_URL") or _local_server(given.state)
-            folder = asyncio.run(create(url, given.state / "files", vault))
+            url = os.environ.get("DATABASE_URL") or local_server(given.state)
+            folder = asyncio.run(create(url, given.state, vault))
+            vault.purge(datetime.now(UTC))
             size = json.loads((folder / "manifest.json").read_text())["size"]
             print(f"{folder.name}: {size / 2**20:.1f} MiB in {time.monotonic() - began:.1f} s")
             return
@@ -404,7 +473,7 @@ def _run(given: argparse.Namespace, vault: Vault) -> None:
         case "verify":
             print(f"{verify(folder)['number']} is what it was")
         case "restore":
-            aside = restore(folder, given.key, vault, given.state, given.confirmed_by)
+            aside = restore(folder, given.key, vault, given.state, given.confirmed_by, given.until)
             print(
                 f"{folder.name} is in place after {time.monotonic() - began:.1f} s; what was there is in {aside}"
             )
@@ -412,10 +481,10 @@ def _run(given: argparse.Namespace, vault: Vault) -> None:
             from local_platform import drill
 
             with contextlib.suppress(KeyboardInterrupt):
-                sys.exit(asyncio.run(drill.drill(folder, given.key, vault, given.state)))
+                sys.exit(asyncio.run(drill.drill(folder, given.key, vault)))
 
 
-def _local_server(state: Path) -> str:
+def local_server(state: Path) -> str:
     """The administrator's URL of the server that `make run` keeps."""
     lines = (state / "postgres" / "data" / "postmaster.pid").read_text().splitlines()
     password = (state / "postgres" / "password").read_text()

@@ -29,7 +29,7 @@ SMOKE = (
 REFILL_SECONDS = 120
 
 
-async def drill(folder: Path, key: Path, vault: backup.Vault, state: Path) -> int:
+async def drill(folder: Path, key: Path, vault: backup.Vault) -> int:
     """Restores and proves; writes `proof.json` beside the backup. 0 where nothing is wrong."""
     began = time.monotonic()
     # Moved by an offset of its own, so that the platform goes on meanwhile.
@@ -38,8 +38,9 @@ async def drill(folder: Path, key: Path, vault: backup.Vault, state: Path) -> in
     os.chmod(scratch, 0o755)  # noqa: PTH101
     try:
         manifest = backup.unpack(folder, key, vault, scratch)
+        # From the backup, as if this machine were gone.
         for name in ("secrets.json", "postgres/password"):
-            shutil.copy(state / name, scratch / name)
+            shutil.copy(scratch / "own" / name, scratch / name)
         async with servers.postgres(scratch / "postgres", moved(POSTGRES_PORT)) as url:
             restored = time.monotonic() - began
             wrong = await backup.prove(url, manifest)

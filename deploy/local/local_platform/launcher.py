@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from crmkit.map import APPS, ISSUER_PORT, KEYCLOAK_PORT, NATS_PORT, POSTGRES_PORT, AppEntry, moved
 
 from local_platform import migrations, people, servers
+from local_platform.agent import Agent
 from local_platform.app import App
 from local_platform.child import Child, StartFailed
 from local_platform.forks import ForkedChild, Forks
@@ -42,6 +43,8 @@ class Running:
 
     url: str
     issuer: str
+    # The administrator's URL of PostgreSQL.
+    database: str = ""
 
 
 class Platform:
@@ -78,7 +81,7 @@ class Platform:
                 say("starting the apps")
                 await self._start_apps(stack, environments)
                 try:
-                    yield Running(self.url, issuer_url)
+                    yield Running(self.url, issuer_url, admin_url)
                 finally:
                     say("stopping")
 
@@ -247,20 +250,31 @@ class Platform:
 
 async def run(identity: str, demo: bool, one_process: bool) -> None:
     """Run the platform until Ctrl-C or SIGTERM; `StartFailed` if it cannot start."""
-    began = time.monotonic()
     stopping = _cancel_on_signals()
-    platform = Platform(identity, one_process=one_process)
     try:
-        async with platform.running() as running:
-            say(f"ready in {time.monotonic() - began:.1f} s")
-            _welcome(platform, running)
-            if demo:
-                await platform.load_demo(running)
-            await stopping.wait()
+        while not stopping.is_set():
+            await _run_until_restore(Platform(identity, one_process=one_process), demo)
     except asyncio.CancelledError:
         if not stopping.is_set():
             raise
     say("stopped")
+
+
+async def _run_until_restore(platform: Platform, demo: bool) -> None:
+    """Run the platform until two people want a backup restored, and put that in place once everything is stopped."""
+    began = time.monotonic()
+    async with platform.running() as running:
+        say(f"ready in {time.monotonic() - began:.1f} s")
+        _welcome(platform, running)
+        if demo:
+            await platform.load_demo(running)
+        agent = Agent(running.url, running.issuer, platform.state, running.database)
+        wanted = await agent.run()
+        say(f"{' and '.join(wanted.confirmed_by)} want {wanted.number} restored")
+    if problem := agent.restore(wanted):
+        say(f"{wanted.number} is not restored, everything is as it was: {problem}")
+    else:
+        say(f"{wanted.number} is in place")
 
 
 def _welcome(platform: Platform, running: Running) -> None:

@@ -63,7 +63,7 @@ async def test_a_backup_made_while_people_write_comes_back_whole_to_the_last_arc
             await connection.close()
 
         writer = asyncio.create_task(write())
-        folder = await backup.create(url, state / "files", vault)
+        folder = await backup.create(url, state, vault)
         writing.set()
         await writer
         later = await asyncpg.connect(url, database="sales")
@@ -77,7 +77,7 @@ async def test_a_backup_made_while_people_write_comes_back_whole_to_the_last_arc
             await asyncio.sleep(0.1)
         await damage_and_wrong_keys(folder, key, vault, tmp_path)
         with vault.alone(), pytest.raises(BackupRefused, match="BACKUP_RUNNING"):
-            await backup.create(url, state / "files", vault)
+            await backup.create(url, state, vault)
     assert not any(b"while it was made" in part.read_bytes() for part in folder.glob("*.age"))
 
     manifest = backup.unpack(folder, key, vault, tmp_path / "scratch")

@@ -26,6 +26,7 @@ from workspace import (
     selfcheck,
     signed_in,
     using,
+    vaults,
 )
 from workspace.asking import climb_ladders, return_delegated
 from workspace.model import audit_proof, audit_tally, calendar
@@ -112,6 +113,24 @@ async def check_security(as_of: datetime, call: Call) -> None:
     """The platform looks at its own safety, once a night, after the audit was proven."""
     await selfcheck.begin(as_of.astimezone(ZONE).date(), call)
     await RaisedAlert.forget(call)
+
+
+@cron("30 2 * * 0", collapse=True)
+async def back_up(as_of: datetime, call: Call) -> None:
+    """Every Sunday night everything is saved anew; in between what is written is archived as it comes."""
+    await vaults.back_up_in_turn(call)
+
+
+@cron("0 5 * * *", collapse=True)
+async def drill(as_of: datetime, call: Call) -> None:
+    """Every night the newest backup is restored into fresh servers and compared."""
+    await vaults.drill_in_turn(call)
+
+
+@every("1h", collapse=True)
+async def watch_backups(as_of: datetime, call: Call) -> None:
+    """Backups that nobody has proven for long are told of."""
+    await vaults.watch(call)
 
 
 @cron("0 1 * * *", collapse=True)
@@ -201,6 +220,9 @@ SCHEDULES = [
     look_for_lockouts,
     prove_audit,
     check_security,
+    back_up,
+    drill,
+    watch_backups,
     look_at_use,
     look_for_audit_gaps,
     expire_exports,

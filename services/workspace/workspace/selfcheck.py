@@ -1,6 +1,6 @@
 """The platform looks at its own safety every night and says green, yellow or red; what is red is told at once.
 
-    database, audit, ways, secrets, scanner, roles, keys, refusals, alerts → one SecurityReport a day
+    database, audit, ways, secrets, scanner, roles, keys, refusals, alerts, backups → one SecurityReport a day
 
 Each check says what it found in both languages, so that the report is read without the manual.
 """
@@ -22,6 +22,7 @@ from workspace.model import audit_tally
 from workspace.model.api_key import ApiKey
 from workspace.model.audit import AuditEntry
 from workspace.model.audit_proof import AuditProof
+from workspace.model.backup import health
 from workspace.model.calendar_account import CalendarAccount
 from workspace.model.mail_account import MailAccount
 from workspace.model.raised_alert import RaisedAlert
@@ -221,9 +222,19 @@ async def _alerts(call: Call) -> Found:
     return Found(YELLOW, f"一天内的安全告警：{said}", f"Alerts of the day: {said}") if found else FINE
 
 
+async def _backups(call: Call) -> Found:
+    found = await health(call)
+    if found["light"] == GREEN:
+        return FINE
+    days = found["days"]
+    return Found(
+        found["light"], f"备份已有 {days} 天未经演练验证", f"No backup has been proven for {days} days"
+    )
+
+
 CHECKS: dict[str, Callable[[Call], Awaitable[Found]]] = {
     "database": _database, "audit": _audit, "ways": _ways, "secrets": _secrets, "roles": _roles, "keys": _keys,
-    "refusals": _refusals, "alerts": _alerts,
+    "refusals": _refusals, "alerts": _alerts, "backups": _backups,
 }  # fmt: skip
 
 

@@ -13,6 +13,7 @@ from crmkit.standard import Standard
 from workspace.approval_methods import ApprovalMethods
 from workspace.attendance_methods import AttendanceMethods
 from workspace.audit_methods import AuditMethods
+from workspace.backup_methods import BackupMethods
 from workspace.calendar_methods import CalendarMethods
 from workspace.effective import compare, effective
 from workspace.export_methods import ExportMethods
@@ -46,6 +47,7 @@ class WorkspaceService(
     AttendanceMethods,
     NoticeMethods,
     AuditMethods,
+    BackupMethods,
     MailMethods,
     ExportMethods,
     UsageMethods,

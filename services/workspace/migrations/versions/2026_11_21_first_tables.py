@@ -482,6 +482,81 @@ def upgrade() -> None:
         postgresql_where=sa.text("missing <> '{}'"),
     )
     op.create_table(
+        "backup_agents",
+        sa.Column("key", sa.Text(), nullable=False),
+        sa.Column("agent_time", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("key_id", sa.Text(), nullable=False),
+        sa.Column("location", sa.Text(), nullable=False),
+        sa.Column("archive_time", sa.DateTime(timezone=True), nullable=True),
+        sa.PrimaryKeyConstraint("key", name=op.f("backup_agents_pkey")),
+    )
+    op.create_table(
+        "backups",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("state", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("start_time", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("finish_time", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("size", sa.Numeric(precision=20, scale=6), nullable=True),
+        sa.Column("databases", postgresql.JSONB(), server_default=sa.text("'[]'"), nullable=False),
+        sa.Column("files", sa.Integer(), server_default=sa.text("0"), nullable=False),
+        sa.Column("audit_seq", sa.Integer(), server_default=sa.text("0"), nullable=False),
+        sa.Column("location", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("key_id", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("digest", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("verify_time", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("proofs", postgresql.JSONB(), server_default=sa.text("'[]'"), nullable=False),
+        sa.Column("problem", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("asked", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("ask_id", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("ask_time", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("proposed_by", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("propose_time", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("reason", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("until_time", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("confirmed_by", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("restore_time", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("number", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("owner", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("department", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column(
+            "collaborators", postgresql.ARRAY(sa.Text()), server_default=sa.text("'{}'"), nullable=False
+        ),
+        sa.Column("pending_approval", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("create_time", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("update_time", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("creator", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column(
+            "custom", postgresql.JSONB(astext_type=sa.Text()), server_default=sa.text("'{}'"), nullable=False
+        ),
+        sa.Column("version", sa.Integer(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("backups_pkey")),
+    )
+    op.create_index(
+        "backups_asked_key",
+        "backups",
+        [sa.literal_column("(true)")],
+        unique=True,
+        postgresql_where=sa.text("asked <> ''"),
+    )
+    op.create_index(
+        "backups_confirmed_by_index",
+        "backups",
+        ["confirmed_by", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "backups_number_key", "backups", ["number"], unique=True, postgresql_where=sa.text("number != ''")
+    )
+    op.create_index(
+        "backups_proposed_by_index",
+        "backups",
+        ["proposed_by", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "backups_update_time_index", "backups", [sa.literal_column("update_time DESC"), "id"], unique=False
+    )
+    op.create_table(
         "bounced_addresses",
         sa.Column("address", sa.Text(), nullable=False),
         sa.Column("code", sa.Text(), nullable=False),
@@ -2774,6 +2849,37 @@ def upgrade() -> None:
         postgresql_with={"fastupdate": "on", "gin_pending_list_limit": "256"},
     )
     op.create_table(
+        "backups_search",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column(
+            "search_grams", postgresql.ARRAY(sa.Text(collation="C")), server_default="{}", nullable=False
+        ),
+        sa.Column("search_text", sa.Text(collation="C"), server_default="", nullable=False),
+        sa.Column(
+            "search_pinyin", postgresql.ARRAY(sa.Text(collation="C")), server_default="{}", nullable=False
+        ),
+        sa.ForeignKeyConstraint(
+            ["id"], ["backups.id"], name=op.f("backups_search_id_fkey"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("backups_search_pkey")),
+    )
+    op.create_index(
+        "ix_backups_search_search_grams",
+        "backups_search",
+        ["search_grams"],
+        unique=False,
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "off"},
+    )
+    op.create_index(
+        "ix_backups_search_search_pinyin",
+        "backups_search",
+        [sa.literal_column("array_to_tsvector(search_pinyin)")],
+        unique=False,
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "off"},
+    )
+    op.create_table(
         "bulk_jobs_search",
         sa.Column("id", sa.Uuid(), nullable=False),
         sa.Column(
@@ -4007,6 +4113,19 @@ def downgrade() -> None:
     )
     op.drop_table("bulk_jobs_search")
     op.drop_index(
+        "ix_backups_search_search_pinyin",
+        table_name="backups_search",
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "off"},
+    )
+    op.drop_index(
+        "ix_backups_search_search_grams",
+        table_name="backups_search",
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "off"},
+    )
+    op.drop_table("backups_search")
+    op.drop_index(
         "ix_attendance_search_search_pinyin",
         table_name="attendance_search",
         postgresql_using="gin",
@@ -4362,6 +4481,13 @@ def downgrade() -> None:
     op.drop_index("bulk_jobs_department_update_time_index", table_name="bulk_jobs")
     op.drop_table("bulk_jobs")
     op.drop_table("bounced_addresses")
+    op.drop_index("backups_update_time_index", table_name="backups")
+    op.drop_index("backups_proposed_by_index", table_name="backups")
+    op.drop_index("backups_number_key", table_name="backups", postgresql_where=sa.text("number != ''"))
+    op.drop_index("backups_confirmed_by_index", table_name="backups")
+    op.drop_index("backups_asked_key", table_name="backups", postgresql_where=sa.text("asked <> ''"))
+    op.drop_table("backups")
+    op.drop_table("backup_agents")
     op.drop_index(
         "audit_tallies_open_index", table_name="audit_tallies", postgresql_where=sa.text("missing <> '{}'")
     )
