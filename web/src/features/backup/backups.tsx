@@ -70,48 +70,50 @@ export function BackupsPage() {
         </>
       }
     >
-      <Light />
-      {proposed.map((backup) => (
-        <p key={backup.name} className="note note-warn" role="status">
-          <Reference name={String(backup["proposedBy"])} link={false} />{" "}
-          {t(backup["confirmedBy"] ? "backups.confirmed" : "backups.proposed", {
-            number: String(backup["number"] ?? ""),
-            reason: String(backup["reason"] ?? ""),
-          })}
-        </p>
-      ))}
-      <section className="card card-body">
-        <PagedTable
-          caption={t("page.backups")}
-          pages={pages}
-          stacked
-          none={<Empty title={t("backups.none")} />}
-          columns={[
-            {
-              key: "number",
-              title: t("backups.number"),
-              row: true,
-              cell: (one: RecordJson) => (
-                <Link to={`/${one.name}`}>{String(one["number"] || t("backups.unnumbered"))}</Link>
-              ),
-            },
-            ...fieldsNamed(resource.fields, ["state", "asked"]).map((field) => columnOf(field, label)),
-            { key: "size", title: t("backups.size"), number: true, cell: (one) => <Size of={one} /> },
-            { key: "age", title: t("backups.age"), cell: (one) => <Ago at={one["finishTime"]} /> },
-            { key: "proof", title: t("backups.proof"), cell: (one) => <Ago at={one["verifyTime"]} /> },
-            {
-              key: "verbs",
-              title: t("action.more"),
-              hidden: true,
-              cell: (one) => (
-                <span className="row">
-                  <VerbBar resource={resource} record={one} second />
-                </span>
-              ),
-            },
-          ]}
-        />
-      </section>
+      <div className="stack">
+        <Light />
+        {proposed.map((backup) => (
+          <p key={backup.name} className="note note-warn" role="status">
+            <Reference name={String(backup["proposedBy"])} link={false} />{" "}
+            {t(backup["confirmedBy"] ? "backups.confirmed" : "backups.proposed", {
+              number: String(backup["number"] ?? ""),
+              reason: String(backup["reason"] ?? ""),
+            })}
+          </p>
+        ))}
+        <section className="card card-body">
+          <PagedTable
+            caption={t("page.backups")}
+            pages={pages}
+            stacked
+            none={<Empty title={t("backups.none")} />}
+            columns={[
+              {
+                key: "number",
+                title: t("backups.number"),
+                row: true,
+                cell: (one: RecordJson) => (
+                  <Link to={`/${one.name}`}>{String(one["number"] || t("backups.unnumbered"))}</Link>
+                ),
+              },
+              ...fieldsNamed(resource.fields, ["state", "asked"]).map((field) => columnOf(field, label)),
+              { key: "size", title: t("backups.size"), number: true, cell: (one) => <Size of={one} /> },
+              { key: "age", title: t("backups.age"), cell: (one) => <Ago at={one["finishTime"]} /> },
+              { key: "proof", title: t("backups.proof"), cell: (one) => <Ago at={one["verifyTime"]} /> },
+              {
+                key: "verbs",
+                title: t("action.more"),
+                hidden: true,
+                cell: (one) => (
+                  <span className="row">
+                    <VerbBar resource={resource} record={one} second />
+                  </span>
+                ),
+              },
+            ]}
+          />
+        </section>
+      </div>
     </Page>
   );
 }
