@@ -2869,7 +2869,7 @@ def upgrade() -> None:
         ["search_grams"],
         unique=False,
         postgresql_using="gin",
-        postgresql_with={"fastupdate": "off"},
+        postgresql_with={"fastupdate": "on", "gin_pending_list_limit": "256"},
     )
     op.create_index(
         "ix_backups_search_search_pinyin",
@@ -2877,7 +2877,7 @@ def upgrade() -> None:
         [sa.literal_column("array_to_tsvector(search_pinyin)")],
         unique=False,
         postgresql_using="gin",
-        postgresql_with={"fastupdate": "off"},
+        postgresql_with={"fastupdate": "on", "gin_pending_list_limit": "256"},
     )
     op.create_table(
         "bulk_jobs_search",
@@ -4116,13 +4116,13 @@ def downgrade() -> None:
         "ix_backups_search_search_pinyin",
         table_name="backups_search",
         postgresql_using="gin",
-        postgresql_with={"fastupdate": "off"},
+        postgresql_with={"fastupdate": "on", "gin_pending_list_limit": "256"},
     )
     op.drop_index(
         "ix_backups_search_search_grams",
         table_name="backups_search",
         postgresql_using="gin",
-        postgresql_with={"fastupdate": "off"},
+        postgresql_with={"fastupdate": "on", "gin_pending_list_limit": "256"},
     )
     op.drop_table("backups_search")
     op.drop_index(
