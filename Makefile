@@ -24,7 +24,7 @@ help: ## Print this list
 
 setup: $(STATE)/python $(STATE)/protos $(STATE)/web ## Everything that the other targets need; runs once
 
-run: setup ## The whole platform on this machine (IDENTITY=keycloak for the real one, ARGS=--no-demo)
+run: setup ## The whole platform on this machine (IDENTITY=keycloak for the real one, ARGS=--no-demo, BACKUP_KEY=file)
 	@exec $(RUN) python -m local_platform run --identity $(IDENTITY) $(ARGS)
 
 test: setup ## All tests (T=path for some)
