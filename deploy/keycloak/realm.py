@@ -120,16 +120,12 @@ def expand(patterns: list[str], permissions: list[str]) -> list[str]:
     return [name for name in permissions if any(fnmatchcase(name, pattern) for pattern in patterns)]
 
 
-# What the workspace service does with python-keycloak: people, groups, and which role composes what.
+# All that the five calls of workspace's adapter want, and nothing that one of the others gives already.
 _SYNCHRONISATION = [
+    # Accounts, their departments, roles and sessions.
     "manage-users",
-    "query-groups",
-    "query-users",
-    "view-users",
+    # Realm roles.
     "manage-realm",
-    "view-realm",
-    "query-clients",
-    "view-clients",
     # Roles are composed of the API client's roles, and Keycloak lets only who manages clients compose with them.
     "manage-clients",
     # Whom it has locked out after too many wrong passwords.

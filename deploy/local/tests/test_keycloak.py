@@ -109,6 +109,13 @@ async def lets_the_synchronisation_read_people_and_departments(keycloak_url: str
         roles = (await client.get(f"{admin}/roles/sales_manager/composites")).json()
         told = (await client.get(admin)).json()
         clients = {one["clientId"]: one for one in (await client.get(f"{admin}/clients")).json()}
+        management = clients["realm-management"]["id"]
+        robot = {"username": "service-account-guanxi-admin", "exact": True}
+        (account,) = (await client.get(f"{admin}/users", params=robot)).json()
+        held = f"{admin}/users/{account['id']}/role-mappings/clients/{management}"
+        powers = {role["name"] for role in (await client.get(held)).json()}
+    # Nothing of other providers' settings, of keys, or of events but to read them.
+    assert powers == {"manage-users", "manage-realm", "manage-clients", "view-events"}
     keeps_what_the_rules_want(told, clients)
     assert groups[0]["name"] == "关系科技"
     assert users[0]["attributes"]["employee"] == [people.load().people["sales1"].employee]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from crmkit.approvals import gated
+from crmkit.approvals import gated, policies_for
 from crmkit.call import Call
 from crmkit.resource import Resource
 from crmkit.rpc import problem_of
@@ -38,6 +39,32 @@ async def alone(method: Method, request: Any, call: Call, keep: bool = True) -> 
         if problem is error:
             raise
         raise problem from error
+    return made
+
+
+async def together(
+    method: Method, requests: Sequence[Any], call: Call, keep: bool = True
+) -> list[Any] | None:
+    """What the method gives for each, with one way to the database for all; None where one of them has to come alone.
+
+    That is where any is refused, or a policy may hold it; nothing stays of them then. For models that say `made_together`.
+    """
+    if policies_for(method, call):
+        return None
+    try:
+        async with (
+            call.running.acting(call, call.caller, method.name) as inner,
+            call.db.begin_nested() as attempt,
+        ):
+            made = [await method.handler(request, inner) for request in requests]
+            await inner.flush()
+            if not keep:
+                await attempt.rollback()
+    except Exception as error:
+        if problem_of(error).reason in PASSING:
+            raise
+        call.db.expunge_all()
+        return None
     return made
 
 

@@ -77,6 +77,8 @@ class Resource:
     follows_departments: ClassVar[bool] = True
     # Of shared records that are nevertheless kept by segments: the attribute that names their department.
     kept_in: ClassVar[str] = ""
+    # True where new rows know nothing of each other but by constraints, so that an import makes many at once.
+    made_together: ClassVar[bool] = False
     # States that lists, search and figures leave out unless their filter names one.
     unlisted: ClassVar[tuple[str, ...]] = ()
     # The collection of which the rows are copies: what a role takes from its fields is taken from those of the same name.

@@ -13,7 +13,7 @@ from uuid import UUID
 from sqlalchemy import select
 
 from crmkit import runs
-from crmkit.alone import PASSING, alone
+from crmkit.alone import PASSING, alone, together
 from crmkit.bulk import insert_rows
 from crmkit.call import Call
 from crmkit.convert import propose_mapping
@@ -39,6 +39,8 @@ from crmkit.standard import used
 from crmkit.tables import BulkRow, BulkRun
 
 CHUNK = 100
+# Rows that are made at once where the model allows; where one of them is bad, each comes alone.
+TOGETHER = 20
 
 
 @listens("crm.workspace.v1.BulkRequested")
@@ -138,21 +140,23 @@ class _Plan:
         """Creates the rows that have no problem; takes all back again unless they are to stay."""
         read = [self._read(row) for row in rows]
         names = await self._names([values for values, _ in read], call)
-        problems: list[RowProblem] = []
+        problems = [one for row, (values, found) in zip(rows, read, strict=True)
+                    for one in (*found, *self._name(row.number, values, names))]  # fmt: skip
+        bad = {one.line for one in problems}
+        good = [
+            (row.number, values) for row, (values, _) in zip(rows, read, strict=True) if row.number not in bad
+        ]
         kept: list[dict[str, Any]] = []
-        for row, (values, found) in zip(rows, read, strict=True):
-            found += self._name(row.number, values, names)
-            if not found:
-                made = await self._create(row.number, values, call, writes, found)
+        for start in range(0, len(good), TOGETHER):
+            for line, made in await self._make(good[start : start + TOGETHER], call, writes, problems):
                 # What joined a record that was there, or one that the caller may not see, is not taken back again.
                 if writes and isinstance(made, Resource) and made.create_time >= call.now:
-                    kept.append({"run": self.run.id, "line": row.number, "part": 0, "action": "CREATED", "name": made.name,
+                    kept.append({"run": self.run.id, "line": line, "part": 0, "action": "CREATED", "name": made.name,
                                  "detail": {"version": made.version}})  # fmt: skip
                 elif writes and not isinstance(made, Resource) and getattr(made, "pending_approval", ""):
                     # It is no record yet, only the message of what it would be.
-                    kept.append({"run": self.run.id, "line": row.number, "part": 0, "action": "HELD", "name": made.name,
+                    kept.append({"run": self.run.id, "line": line, "part": 0, "action": "HELD", "name": made.name,
                                  "detail": {}})  # fmt: skip
-            problems += found
         await insert_rows(call, BulkRow.__table__, kept)
         self.run.count(created=sum(one["action"] == "CREATED" for one in kept))
         return problems
@@ -164,25 +168,39 @@ class _Plan:
             ]
         return read_row(row.number, dict(zip(self.columns, row.values, strict=True)), self.mapped)
 
-    async def _create(
-        self, line: int, values: Mapping[str, Any], call: Call, writes: bool, found: list[RowProblem]
-    ) -> Any:
-        """The row, or what is held of it; None where it has a problem."""
+    async def _make(
+        self,
+        rows: Sequence[tuple[int, Mapping[str, Any]]],
+        call: Call,
+        writes: bool,
+        problems: list[RowProblem],
+    ) -> list[tuple[int, Any]]:
+        """What is made of the rows, or held; the others have a problem."""
+        requests = [(line, self._request(values)) for line, values in rows]
+        if self.model.made_together and len(requests) > 1:
+            made = await together(self.method, [request for _, request in requests], call, keep=writes)
+            if made is not None:
+                return [(line, one) for (line, _), one in zip(requests, made, strict=True)]
+        found: list[tuple[int, Any]] = []
+        for line, request in requests:
+            try:
+                found.append((line, await alone(self.method, request, call, keep=writes)))
+            except Problem as problem:
+                if problem.reason in PASSING:
+                    raise
+                problems += violations(line, self.headers, problem.violations) or [
+                    RowProblem.of(line, "", problem, call.running.app.name)
+                ]
+        return found
+
+    def _request(self, values: Mapping[str, Any]) -> Any:
         request = self.method.request()
         message = getattr(request, self.field)
         message.SetInParent()
         for _, column, _ in self.mapped:
             if column.path in values:
                 column.write(message, values[column.path])
-        try:
-            return await alone(self.method, request, call, keep=writes)
-        except Problem as problem:
-            if problem.reason in PASSING:
-                raise
-            found += violations(line, self.headers, problem.violations) or [
-                RowProblem.of(line, "", problem, call.running.app.name)
-            ]
-        return None
+        return request
 
     def _name(
         self, line: int, values: dict[str, Any], names: Mapping[tuple[str, str], list[str]]

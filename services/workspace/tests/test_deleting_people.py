@@ -3,9 +3,11 @@
 from typing import Any
 from uuid import uuid4
 
+import pytest
 from crmkit.testing import Service
 
 
+@pytest.mark.capability("a.user")
 async def test_who_has_left_a_trace_is_offboarded_and_not_deleted(workspace: Service, office: Any) -> None:
     mark, admin = uuid4().hex[:6], workspace.admin
     mistake, worked = await office.hire(f"typo.{mark}", []), await office.hire(f"worked.{mark}", ["finance"])

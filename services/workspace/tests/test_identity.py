@@ -5,9 +5,11 @@ Slow with Keycloak: the real server is fetched and built the first time.
 
 import re
 import shutil
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from html import unescape
 from pathlib import Path
 from typing import Any
@@ -19,14 +21,14 @@ from crm.workspace.v1 import pb
 from crmkit.auth import Verifier, system
 from crmkit.settings import Settings
 from crmkit.testing import Service, free_port
-from keycloak import KeycloakAdmin
+from keycloak import KeycloakAdmin, KeycloakGetError
 from local_platform.child import StartFailed
 from local_platform.issuer import issuer
 from local_platform.keycloak import find_java, keycloak
 from local_platform.layout import STATE
 from local_platform.secret import Secrets
 from local_platform.signin import Tokens, refresh, sign_in
-from workspace.identity import queue_lockouts
+from workspace.identity import queue_groups, queue_lockouts
 from workspace.providers import Account, Composite, ProviderAway, ProviderRefused, Unit, provider
 from workspace.providers.keycloak import Keycloak
 
@@ -71,13 +73,34 @@ async def user_of(realm: KeycloakAdmin, username: str) -> Any:
     return found[0] if found else None
 
 
-async def roles_of(realm: KeycloakAdmin, subject: str) -> set[str]:
-    return {role["name"] for role in await realm.a_get_realm_roles_of_user(subject)}
+Prepare = Callable[[str], Awaitable[None]]
 
 
-async def keeps_the_contract(
-    settings: Settings, issuer_url: str, prepare: Callable[[str], Awaitable[None]]
-) -> None:
+async def nothing(username: str) -> None:
+    """Whoever is known to the development issuer may choose the name."""
+
+
+async def give_a_password(realm: KeycloakAdmin, username: str) -> None:
+    """What an administrator of Keycloak or a mail with a link would do for who is new."""
+    user = await user_of(realm, username)
+    await realm.a_set_user_password(user["id"], PASSWORD, temporary=False)
+    await realm.a_update_user(user["id"], {**user, "requiredActions": []})
+
+
+@pytest.fixture
+async def house(workspace: Service, tmp_path: Path) -> AsyncIterator[str]:
+    """A development issuer that the running service has been told of."""
+    before, secret = workspace.running.settings, uuid4().hex
+    async with issuer(tmp_path, free_port(), secret=secret) as url:
+        told = {"keycloak_url": "", "dev_issuer_url": url, "dev_issuer_secret": secret}
+        workspace.running.settings = before.model_copy(update=told)
+        try:
+            yield url
+        finally:
+            workspace.running.settings = before
+
+
+async def keeps_the_contract(settings: Settings, issuer_url: str, prepare: Prepare) -> None:
     """What `workspace.providers` says of the five calls, as a person who signs in sees it."""
     mark = uuid4().hex[:8]
     company, north, south = (
@@ -183,10 +206,8 @@ async def keeps_the_contract(
         assert (claims["employee"], {code, other} & set(claims["roles"])) == (after.employee, set())
 
 
+@pytest.mark.capability("a.role")
 async def test_the_development_issuer_keeps_the_contract(tmp_path: Path, workspace: Service) -> None:
-    async def nothing(username: str) -> None:
-        """Whoever is known there may choose the name."""
-
     secret = uuid4().hex
     async with issuer(tmp_path, free_port(), secret=secret) as url:
         told = {"dev_issuer_url": url, "dev_issuer_secret": secret}
@@ -203,29 +224,25 @@ async def test_the_development_issuer_keeps_the_contract(tmp_path: Path, workspa
 
 @real
 async def test_keycloak_keeps_the_contract(workspace: Service, realm: KeycloakAdmin) -> None:
-    async def give_a_password(username: str) -> None:
-        user = await user_of(realm, username)
-        await realm.a_set_user_password(user["id"], PASSWORD, temporary=False)
-
     settings = workspace.running.settings
     url = f"{settings.keycloak_url}/realms/{settings.keycloak_realm}"
-    await keeps_the_contract(settings, url, give_a_password)
+    await keeps_the_contract(settings, url, partial(give_a_password, realm))
 
 
-@real
-async def test_people_departments_and_roles_appear_change_and_go(
-    workspace: Service, office: Any, realm: KeycloakAdmin
+async def follows_the_organisation(
+    workspace: Service, office: Any, prepare: Prepare, issuer_url: str
 ) -> None:
+    """What administrators do here is so at the provider, as the people feel it who sign in there."""
     admin, tag = workspace.admin, uuid4().hex[:8]
-    role = await admin.CreateRole(
-        role={
-            "code": f"r{tag}",
-            "displayName": "同步角色",
-            "permissions": ["workspace.tasks.*"],
-            "scope": "OWN",
-        }
-    )
+    verifier, patience = Verifier(issuer_url, "crm-api"), workspace.running.settings.patience
+    permissions = ["workspace.tasks.*"]
+    role, other = [
+        await admin.CreateRole(role={"code": f"{letter}{tag}", "displayName": "同步角色", "permissions": permissions})
+        for letter in "rq"
+    ]  # fmt: skip
     department = await admin.CreateDepartment(department={"displayName": f"同步部门{tag}"})
+    elsewhere = await admin.CreateDepartment(department={"displayName": f"别处{tag}"})
+    begun = time.monotonic()
     person = await office.hire(
         f"person.{tag}", [role.code], department=department.name, email=f"{tag}@example.com"
     )
@@ -236,71 +253,182 @@ async def test_people_departments_and_roles_appear_change_and_go(
         return now if now.state == pb.Employee.ACTIVE else None
 
     now = await workspace.eventually(began, 60)
-    user = await user_of(realm, person.username)
-    assert now.subject == user["id"]
-    assert user["enabled"] and user["attributes"]["employee"] == [person.name]
-    assert role.code in await roles_of(realm, user["id"])
-    groups = await realm.a_get_user_groups(user["id"])
-    assert [group["name"] for group in groups] == [department.display_name]
-    composed = await realm.a_get_composite_realm_roles_of_role(role.code)
-    assert {one["name"] for one in composed} >= {"workspace.tasks.read", "workspace.tasks.create"}
+    assert time.monotonic() - begun < 5 * patience
+    await prepare(person.username)
 
-    await admin.UpdateRole(
-        role={"name": role.name, "permissions": ["workspace.tasks.read"]}, updateMask="permissions"
+    async def enters() -> Tokens | None:
+        try:
+            return await sign_in(issuer_url, person.username, BACK, password=PASSWORD)
+        except ValueError:
+            return None
+
+    async def says() -> dict[str, Any]:
+        tokens = await enters()
+        return await verifier.verify(tokens.access_token) if tokens else {}
+
+    claims = await says()
+    assert (claims["sub"], claims["employee"], claims["kind"]) == (now.subject, person.name, "staff")
+    assert {role.code, other.code} & set(claims["roles"]) == {role.code}
+    (group,) = claims["groups"]
+    assert group.endswith(f"/同步部门{tag}")
+
+    # Another role, and a department with another name.
+    await admin.UpdateEmployee(employee={"name": person.name, "roles": [other.code]}, updateMask="roles")
+    renamed = {"name": department.name, "displayName": f"改名部门{tag}"}
+    await admin.UpdateDepartment(department=renamed, updateMask="displayName")
+
+    async def becomes(roles: set[str], place: str) -> Any:
+        claims = await says()
+        fits = {role.code, other.code} & set(claims.get("roles", ())) == roles
+        (found,) = claims.get("groups") or [""]
+        return found if fits and found.endswith(place) else None
+
+    group = await workspace.eventually(lambda: becomes({other.code}, f"/改名部门{tag}"), 60)
+
+    # A group brings a role, and takes it with the membership; what was given here stays.
+    brought = await admin.CreateRole(
+        role={"code": f"g{tag}", "displayName": "组", "permissions": permissions, "identityGroup": group}
     )
-    await admin.UpdateEmployee(employee={"name": person.name, "roles": ["finance"]}, updateMask="roles")
-    await admin.UpdateDepartment(
-        department={"name": department.name, "displayName": f"改名部门{tag}"}, updateMask="displayName"
-    )
 
-    async def followed() -> bool:
-        composed = await realm.a_get_composite_realm_roles_of_role(role.code)
-        groups = await realm.a_get_user_groups(user["id"])
-        return (
-            {one["name"] for one in composed} == {"workspace.tasks.read"}
-            and {"finance"} == await roles_of(realm, user["id"]) & {"finance", role.code}
-            and [group["name"] for group in groups] == [f"改名部门{tag}"]
-        )
+    async def has(roles: list[str]) -> bool:
+        async with workspace.running.call("test", system("workspace")) as call:
+            await queue_groups(call)
+        now = await admin.GetEmployee(name=person.name)
+        assert list(now.roles) == [other.code]
+        return list(now.identity_roles) == roles
 
-    await workspace.eventually(followed, 60)
+    await workspace.eventually(lambda: has([brought.code]), 60)
+    moved = {"name": person.name, "department": elsewhere.name}
+    await admin.UpdateEmployee(employee=moved, updateMask="department")
+    await workspace.eventually(lambda: becomes({other.code}, f"/别处{tag}"), 60)
+    await workspace.eventually(lambda: has([]), 60)
+
+    # A session that is ended here is renewed there no more, and neither is any where all end.
+    async def goes_on(kept: list[Tokens]) -> bool:
+        """Whether there is a next token; a refresh token works once, so each look takes the newest."""
+        try:
+            kept.append(await refresh(issuer_url, kept[-1]))
+        except httpx.HTTPStatusError:
+            return False
+        return True
+
+    one, two = [[await sign_in(issuer_url, person.username, BACK, password=PASSWORD)] for _ in range(2)]
+    session, instant = str(uuid4()), datetime.now(UTC).isoformat()
+    told = {
+        "id": session, "providerId": (await verifier.verify(one[0].access_token))["sid"], "person": person.name,
+        "deviceKey": tag, "device": "Chrome", "address": "10.0.0.7", "beginTime": instant, "seenTime": instant,
+    }  # fmt: skip
+    fact = {"person": person.name, "method": "browser", "session": told}
+    await workspace.tell("crm.gateway.v1.SignedIn", fact, person.name)
+
+    async def listed() -> bool:
+        return bool((await admin.ListSessions(filter=f'owner = "{person.name}"')).sessions)
+
+    await workspace.eventually(listed, 60)
+    await admin.EndSession(name=f"sessions/{session}")
+
+    async def only_one_is_over() -> bool:
+        return await goes_on(two) and not await goes_on(one)
+
+    await workspace.eventually(only_one_is_over, 60)
+    await admin.EndEmployeeSessions(name=person.name)
+
+    async def all_are_over() -> bool:
+        return not await goes_on(two)
+
+    await workspace.eventually(all_are_over, 60)
+
+    # Who is frozen is shut out, and let in again; who was never here is not even known.
+    async def inside(wanted: bool) -> bool:
+        return (await enters() is not None) == wanted
+
     await admin.FreezeEmployee(name=person.name, reason="不能再登录系统")
+    await workspace.eventually(lambda: inside(False), 60)
+    await admin.UnfreezeEmployee(name=person.name)
+    await workspace.eventually(lambda: inside(True), 60)
+    # Machines call by keys: nobody signs in as one, and none waits for an account.
+    machine = await office.hire(f"machine.{tag}", [], kind="SERVICE")
+    assert machine.state == pb.Employee.ACTIVE
+    async with provider(workspace.running.settings) as known:
+        members = (await known.list_changes(datetime.now(UTC), [f"/别处{tag}", other.code])).members
+        assert f"machine.{tag}" not in members
 
-    async def shut_out() -> bool:
-        return not (await user_of(realm, person.username))["enabled"]
 
-    await workspace.eventually(shut_out, 60)
-
-
-@real
-async def test_who_cannot_have_an_account_stays_invited_and_says_why(
-    workspace: Service, office: Any, realm: KeycloakAdmin
+async def waits_for_what_is_refused(
+    workspace: Service, office: Any, prepare: Prepare, issuer_url: str
 ) -> None:
-    tag = uuid4().hex[:8]
-    await office.hire(f"first.{tag}", [], email=f"same.{tag}@example.com")
-    await realm.a_create_user(
-        {
-            "username": f"other.{tag}",
-            "email": f"taken.{tag}@example.com",
-            "attributes": {"displayName": ["别人"]},
-        }
-    )
-    person = await office.hire(f"second.{tag}", [], email=f"taken.{tag}@example.com")
+    """Whom the provider does not take stays invited, is nobody there, and begins once the reason is gone."""
+    admin, tag = workspace.admin, uuid4().hex[:8]
+    taken = f"taken.{tag}@example.com"
+    async with provider(workspace.running.settings) as known:
+        await known.ensure_user(Account(f"other.{tag}", f"employees/{uuid4()}", "别人", email=taken), [])
+    person = await office.hire(f"second.{tag}", [], email=taken)
 
     async def refused() -> Any:
-        now = await workspace.admin.GetEmployee(name=person.name)
+        now = await admin.GetEmployee(name=person.name)
         return now if now.identity_error else None
 
     now = await workspace.eventually(refused, 60)
-    assert now.state == pb.Employee.INVITED
-    await workspace.admin.UpdateEmployee(
-        employee={"name": person.name, "email": f"free.{tag}@example.com"}, updateMask="email"
+    assert now.state == pb.Employee.INVITED and "身份系统拒绝" in now.identity_error
+    with pytest.raises(ValueError, match="could not sign in"):
+        await sign_in(issuer_url, person.username, BACK, password=PASSWORD)
+    again = admin.CreateEmployee(
+        employee={"displayName": "重复", "department": person.department, "email": taken.upper()}
     )
-    await workspace.admin.ActivateEmployee(name=person.name)
+    assert await office.refusal(again) == "ALREADY_EXISTS"
+    free = {"name": person.name, "email": f"free.{tag}@example.com"}
+    await admin.UpdateEmployee(employee=free, updateMask="email")
+    await admin.ActivateEmployee(name=person.name)
 
     async def began() -> bool:
-        return (await workspace.admin.GetEmployee(name=person.name)).state == pb.Employee.ACTIVE
+        now = await admin.GetEmployee(name=person.name)
+        return now.state == pb.Employee.ACTIVE and not now.identity_error
 
     await workspace.eventually(began, 60)
+    await prepare(person.username)
+    await sign_in(issuer_url, person.username, BACK, password=PASSWORD)
+
+
+STORIES = [follows_the_organisation, waits_for_what_is_refused]
+
+
+@pytest.mark.capability("a.user")
+@pytest.mark.capability("a.role")
+@pytest.mark.parametrize("story", STORIES)
+async def test_the_development_issuer_follows_the_organisation(
+    story: Any, workspace: Service, office: Any, house: str
+) -> None:
+    await story(workspace, office, nothing, house)
+
+
+@real
+@pytest.mark.parametrize("story", STORIES)
+async def test_keycloak_follows_the_organisation(
+    story: Any, workspace: Service, office: Any, realm: KeycloakAdmin
+) -> None:
+    settings = workspace.running.settings
+    url = f"{settings.keycloak_url}/realms/{settings.keycloak_realm}"
+    await story(workspace, office, partial(give_a_password, realm), url)
+    # Permissions are what roles are composed of there.
+    if story is follows_the_organisation:
+        role = await workspace.admin.CreateRole(
+            role={"code": f"c{uuid4().hex[:8]}", "displayName": "组成", "permissions": ["workspace.tasks.*"]}
+        )
+
+        async def composed() -> set[str]:
+            try:
+                found = await realm.a_get_composite_realm_roles_of_role(role.code)
+            except KeycloakGetError:
+                return set()
+            return {one["name"] for one in found}
+
+        async def follows(wanted: set[str]) -> bool:
+            return wanted <= (found := await composed()) and (len(wanted) > 1 or found == wanted)
+
+        await workspace.eventually(lambda: follows({"workspace.tasks.read", "workspace.tasks.create"}), 60)
+        less = {"name": role.name, "permissions": ["workspace.tasks.read"]}
+        await workspace.admin.UpdateRole(role=less, updateMask="permissions")
+        await workspace.eventually(lambda: follows({"workspace.tasks.read"}), 60)
 
 
 @pytest.mark.capability("a.security")

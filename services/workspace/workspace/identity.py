@@ -40,7 +40,7 @@ LOCKOUTS_BACK = timedelta(hours=6)
 # People whose accounts are written down in one transaction, and how many the provider is asked about at once.
 TOGETHER, AT_ONCE = 50, 8
 # What an employee is at the provider.
-KINDS = {"STAFF": "staff", "PARTNER_USER": "partner", "SERVICE": "service"}
+KINDS = {"STAFF": "staff", "PARTNER_USER": "partner"}
 
 log = structlog.get_logger(__name__)
 
@@ -291,6 +291,9 @@ async def _wanted(names: list[str], call: Call) -> list[Wanted]:
         row: Any = await call.find(MODELS[collection], MODELS[collection].id == _key(name))
         if isinstance(row, Role):
             found.append(Wanted(row.name, role=_composite(row)))
+        elif isinstance(row, Employee) and row.kind == "SERVICE":
+            # A machine calls by its keys: nobody signs in as one.
+            continue
         elif isinstance(row, Employee) and row.state in {"FROZEN", "OFFBOARDED"}:
             found.append(Wanted(row.name, shut=row.username))
         elif isinstance(row, Employee):
@@ -315,7 +318,7 @@ async def _account(person: Employee, units: dict[str, tuple[Unit, ...]], call: C
         username=person.username,
         employee=person.name,
         title=person.display_name,
-        kind=KINDS.get(person.kind, "staff"),
+        kind=KINDS[person.kind or "STAFF"],
         email=person.email,
         locale=person.locale,
         account=person.account,
@@ -331,7 +334,9 @@ async def _within(department: Department, call: Call) -> Employee | None:
     )
     names = [f"departments/{key}" for key in await call.db.scalars(beneath)]
     states = Employee.state.in_(["ACTIVE", "INVITED"])
-    people = select(Employee).where(Employee.department.in_(names), states, Employee.username != "")
+    people = select(Employee).where(
+        Employee.department.in_(names), states, Employee.username != "", Employee.kind != "SERVICE"
+    )
     return await call.db.scalar(people.order_by(Employee.id).limit(1))
 
 

@@ -37,6 +37,7 @@ class Employee(Resource, Base):
 
     __message__ = pb.Employee
     kept_in = "department"
+    made_together = True
     __table_args__ = (
         Index("employees_username_key", "username", unique=True, postgresql_where=text("username <> ''")),
         Index(
@@ -80,9 +81,11 @@ class Employee(Resource, Base):
         self.locale = self.locale or "zh-CN"
         self.time_zone = self.time_zone or "Asia/Shanghai"
         self.subject = str(self.id)
-        self.state = self.state or ("INVITED" if call.running.settings.keeps_accounts else "ACTIVE")
+        self.state = self.state or self._begins(call)
         await self._check(frozenset(["username", "department", "posts", "superior"]), call)
         if self.emergency:
+            # Of those who come together, the earlier ones count.
+            await call.flush()
             await self._check_emergency(call)
         if self.roles:
             check_may_assign(self, call)
@@ -207,7 +210,7 @@ class Employee(Resource, Base):
             raise FailedPrecondition("REINSTATE_TOO_LATE", limit=REINSTATE_DAYS)
         self.roles, self.temporary_roles, self.identity_roles = [], [], []
         self.successor, self.leave_time = "", None
-        self.state = "INVITED" if call.running.settings.keeps_accounts else "ACTIVE"
+        self.state = self._begins(call)
 
     async def freeze(self, reason: str, call: Call) -> None:
         """Takes access away."""
@@ -275,6 +278,10 @@ class Employee(Resource, Base):
         self.subject, self.identity_error = subject, ""
         if self.state == "INVITED":
             self.state = "ACTIVE"
+
+    def _begins(self, call: Call) -> str:
+        """People wait for their account, where there is a provider; machines call by keys and have none."""
+        return "INVITED" if call.running.settings.keeps_accounts and self.kind != "SERVICE" else "ACTIVE"
 
     async def _check(self, changed: Collection[str], call: Call) -> None:
         self.username, self.email = self.username.strip().lower(), self.email.strip().lower()
