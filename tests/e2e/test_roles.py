@@ -44,6 +44,7 @@ def answers(who: Person, collection: str) -> bool:
     return True
 
 
+@pytest.mark.capability("a.role")
 def test_a_system_administrator_finds_nothing_in_any_list_of_business(
     person: SignIn, apart: dict[str, Any], menu: Menu
 ) -> None:
@@ -61,6 +62,7 @@ def test_a_system_administrator_finds_nothing_in_any_list_of_business(
     assert {one.partition(".")[0] for one in menu()} == {"workspace", "custom"}
 
 
+@pytest.mark.capability("a.role")
 def test_a_change_of_role_counts_in_all_eight_services_and_the_menu_within_five_seconds(
     person: SignIn, apart: dict[str, Any], menu: Menu
 ) -> None:

@@ -55,6 +55,7 @@ def test_a_service_method_that_only_passes_on_is_refused(tmp_path: Path, verb: s
     assert [line for line, _ in check(path)] == ([2] if refused else [])
 
 
+@pytest.mark.capability("a.role")
 @pytest.mark.parametrize("lacking", ["permission", "http"])
 def test_a_method_without_a_permission_or_an_address_does_not_start(lacking: str) -> None:
     file = descriptor_pb2.FileDescriptorProto()

@@ -230,6 +230,7 @@ def forged_by_numbers(good: str) -> Iterator[str]:
     yield encoded(b"\x00" + raw[:32] + b"\x00" + raw[32:])
 
 
+@pytest.mark.capability("a.role")
 async def test_every_kind_of_the_public_attacks_on_signed_tokens_is_refused() -> None:
     """The kinds that the collections of attacks on JOSE list, made anew for keys of ours."""
     answers: dict[str, Any] = {}

@@ -23,6 +23,7 @@ async def role(workspace: Service, code: str, permissions: list[str], **fields: 
     return await workspace.admin.CreateRole(role=body)
 
 
+@pytest.mark.capability("a.role")
 async def test_a_role_for_a_time_counts_in_its_time_alone(workspace: Service, office: Any) -> None:
     code = f"deputy_{uuid4().hex[:6]}"
     await role(workspace, code, ["workspace.departments.read"])
@@ -53,6 +54,7 @@ async def test_a_role_for_a_time_counts_in_its_time_alone(workspace: Service, of
     assert await office.refusal(backwards) == "PERIOD_INVALID"
 
 
+@pytest.mark.capability("a.role")
 async def test_roles_that_exclude_each_other_are_not_held_together(workspace: Service, office: Any) -> None:
     mark = uuid4().hex[:6]
     await role(workspace, f"pays_{mark}", ["workspace.tasks.read"])
@@ -74,6 +76,7 @@ async def test_roles_that_exclude_each_other_are_not_held_together(workspace: Se
     assert await office.refusal(gone) == "ROLE_UNKNOWN"
 
 
+@pytest.mark.capability("a.role")
 async def test_a_role_by_position_reaches_its_holders(workspace: Service, office: Any) -> None:
     mark = uuid4().hex[:6]
     person = await office.hire(f"position.{mark}", [], position="SALES")
@@ -242,6 +245,7 @@ async def test_a_hidden_field_is_in_no_audit_entry_and_no_export_of_its_reader(
     assert await office.refusal(blind.CreateExport(export=ask)) == "EXPORT_FIELD_HIDDEN"
 
 
+@pytest.mark.capability("a.role")
 async def test_five_templates_ship_and_one_role_is_given_to_many_at_once(
     workspace: Service, office: Any
 ) -> None:
@@ -511,6 +515,7 @@ async def test_no_role_change_takes_away_the_last_who_may_do_everything(
     await admin.FreezeEmployee(name=second.name, reason="测试已经结束")
 
 
+@pytest.mark.capability("a.role")
 async def test_what_partners_and_customers_may_do_is_bounded(workspace: Service, office: Any) -> None:
     admin, mark, account = workspace.admin, uuid4().hex[:6], "accounts/01900000-0000-7000-8000-0000000000a1"
     for permission in ("workspace.roles.read", "*", "customer.accounts.delete", "workspace.employees.*"):
@@ -545,6 +550,7 @@ async def test_what_partners_and_customers_may_do_is_bounded(workspace: Service,
         assert await office.refusal(customer.ListEmployees()) == "PERMISSION_DENIED"
 
 
+@pytest.mark.capability("a.role")
 async def test_nobody_widens_a_role_or_gives_one_beyond_what_he_reaches_himself(
     workspace: Service, office: Any
 ) -> None:

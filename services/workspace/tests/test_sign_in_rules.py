@@ -1,10 +1,13 @@
 """How somebody signed in counts: second factor, network, groups of the identity provider, accounts for emergencies."""
 
+import re
 import time
 from typing import Any
 from uuid import uuid4
 
+import crmprotos
 import pytest
+from crm.options.v1 import options_pb2
 from crm.workspace.v1 import pb
 from crmkit.auth import STEP_UP_MINUTES
 from crmkit.testing import Service
@@ -15,6 +18,27 @@ def tasks_from(client: Any, address: str) -> Any:
     return client.send("ListTasks", pb.ListTasksRequest(), {"x-forwarded-for": address})
 
 
+def test_nothing_that_purges_restores_gives_rights_or_makes_keys_goes_without_a_second_factor() -> None:
+    """Whatever is added to the protos, now or later."""
+    sensitive = re.compile(
+        r"Purge|Restore.*Backup|Backup.*Restore|(Create|Update|Delete|Copy|Retire)Role|EmployeeRole$"
+        r"|(Create|Rotate|Revoke)ApiKey|DownloadExport"
+    )
+    harmless = re.compile(r"^(Withdraw|List|Get|BatchGet|Aggregate|Explain)")
+    # The generated stubs know extensions under another type.
+    step_up: Any = options_pb2.step_up
+    asked = {
+        method.name: bool(method.options.Extensions[step_up])
+        for file in crmprotos.load().file
+        for service in file.service
+        for method in service.method
+        if sensitive.search(method.name) and not harmless.search(method.name)
+    }
+    assert {"CreateRole", "AssignEmployeeRole", "CreateApiKey", "DownloadExport"} <= asked.keys()
+    assert [name for name, strong in asked.items() if not strong] == []
+
+
+@pytest.mark.capability("a.role")
 async def test_what_is_sensitive_wants_a_second_factor_given_a_moment_ago(
     workspace: Service, office: Any
 ) -> None:
@@ -99,6 +123,7 @@ async def test_a_portal_is_entered_from_its_networks_alone(workspace: Service, o
         assert await office.refusal(files_from(address)) == "IP_NOT_ALLOWED", address
 
 
+@pytest.mark.capability("a.role")
 async def test_groups_of_the_identity_provider_bring_and_take_roles_at_sign_in(
     workspace: Service, office: Any
 ) -> None:
@@ -135,6 +160,7 @@ async def test_groups_of_the_identity_provider_bring_and_take_roles_at_sign_in(
     assert await signs_in() == set()
 
 
+@pytest.mark.capability("a.role")
 async def test_two_accounts_are_for_emergencies_and_their_use_is_told_at_once(
     workspace: Service, office: Any
 ) -> None:
