@@ -51,12 +51,10 @@ async def test_a_real_keycloak_gives_the_tokens_of_the_dev_issuer_and_refuses_wh
 async def says_the_same_of(username: str, keycloak_url: str, issuer_url: str) -> None:
     real = await claims(keycloak_url, username)
     local = await claims(issuer_url, username)
-    # Departments are groups; of who is in none Keycloak says so.
-    assert real.keys() - PROTOCOL - {"groups"} == local.keys() - {"groups"}
-    assert real["groups"] == local.get("groups", [])
+    assert real.keys() - PROTOCOL == local.keys()
     assert (real["acr"], local["acr"]) == ("1", "2") and real["auth_time"] <= real["iat"]
     assert real["exp"] - real["iat"] == local["exp"] - local["iat"] == 300
-    same = local.keys() - {"iss", "exp", "iat", "acr", "auth_time", "sid", "groups"}
+    same = local.keys() - {"iss", "exp", "iat", "acr", "auth_time", "sid"}
     assert {claim: real[claim] for claim in same} == {claim: local[claim] for claim in same}
 
 
