@@ -30,6 +30,7 @@ from gateway.witness import Witness
 ISSUER = "guanxi-gateway"
 TOKEN_SECONDS = 60
 KEY_RATE = 50.0
+MOST_CHECKED = 5_000
 # HMAC of a secret that no key has: an unknown id costs what a known one does.
 NO_HASH = "0" * 64
 
@@ -69,6 +70,8 @@ class Principals:
         self._rate = rate
         self._witness = witness
         self._authenticate = authenticate
+        # Session and claims of tokens that were valid when they were first seen; services verify each every time.
+        self._checked: dict[str, tuple[str, dict[str, Any]]] = {}
 
     async def of(self, scope: Any) -> Principal:
         """The principal, its quota charged; without authorization where there are no credentials at all."""
@@ -104,18 +107,29 @@ class Principals:
         Tokens of machines belong to no session. What a service would refuse is refused here, so that nobody can tell
         of sessions that are not his.
         """
-        claims = claims_of(token)
-        if not claims.get("sid") or not claims.get("iss"):
+        known = self._checked.get(token)
+        session, claims = known or _session_of(token)
+        if not session:
             return
-        session = session_id(str(claims["iss"]), str(claims["sid"]))
         if reason := self._sessions.over(session, str(claims.get("employee") or "")):
             raise Refusal("UNAUTHENTICATED", reason)
-        await self._authenticate(token)
+        if known is None or claims["exp"] < time.time():
+            await self._authenticate(token)
+            if len(self._checked) >= MOST_CHECKED:
+                self._checked.clear()
+            self._checked[token] = session, claims
         self._witness.seen_token(session, token, claims, scope)
 
     def _bearer(self, token: str, address: str) -> Principal:
         # The end of a token is its signature, so that nobody can empty the bucket of somebody else.
         return Principal(f"Bearer {token}", token[-43:], self._rate, address)
+
+
+def _session_of(token: str) -> tuple[str, dict[str, Any]]:
+    """The session that a token belongs to, and its claims; empty for a machine's, which belongs to none."""
+    claims = claims_of(token)
+    issuer, sid = claims.get("iss"), claims.get("sid")
+    return session_id(str(issuer), str(sid)) if issuer and sid else "", claims
 
 
 class ApiKeys:
