@@ -8,11 +8,13 @@ from crmkit.errors import FailedPrecondition
 from crmkit.standard import Standard
 from sqlalchemy import select
 
+from billing import refunding
 from billing.allocating import allocate, most_urgent, plan_of, undo
 from billing.model.balance import AccountBalance, post
 from billing.model.invoice import Invoice
 from billing.model.payment import Allocation, Payment
 from billing.model.plan import PaymentPlan
+from billing.model.refund import CreditNote, Refund
 from billing.sources import draft_instalment, issue
 
 MOST_INVOICES = 200
@@ -26,6 +28,8 @@ class BillingService:
     payments = Standard(Payment)
     allocations = Standard(Allocation)
     account_balances = Standard(AccountBalance)
+    refunds = Standard(Refund, refunding)
+    credit_notes = Standard(CreditNote)
 
     async def InvoicePaymentPlan(self, request: pb.InvoicePaymentPlanRequest, call: Call) -> Invoice:
         plan = await call.load(PaymentPlan, request)

@@ -88,6 +88,22 @@ class Desk:
         body = [{"invoice": i} | ({"amount": self.money(a, currency)} if a else {}) for i, a in targets]
         return await self.finance.AllocatePayment(name=payment, targets=body)
 
+    async def refund(self, payment: str, amount: str, currency: str = "CNY", **fields: Any) -> Any:
+        """A refund that was asked for."""
+        body = {
+            "payment": payment,
+            "amount": self.money(amount, currency),
+            "reason": "客户退货退款",
+            **fields,
+        }
+        return await self.finance.CreateRefund(refund=body, requestId=uuid4().hex)
+
+    async def refunded(self, payment: str, amount: str, currency: str = "CNY", **fields: Any) -> Any:
+        """A refund that is paid."""
+        made = await self.refund(payment, amount, currency, **fields)
+        await self.finance.ApproveRefund(name=made.name)
+        return await self.finance.PayRefund(name=made.name)
+
     async def allocations(self, payment: str) -> list[Any]:
         """What the payment pays and has paid."""
         return list(

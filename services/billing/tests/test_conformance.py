@@ -1,6 +1,6 @@
 """What every resource of every service promises, for billing's."""
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pytest
 from billing.app import app
@@ -36,5 +36,12 @@ class TestBilling(Conformance):
     formed: ClassVar = frozenset(["invoices.currency"])
 
     @pytest.fixture
-    def service(self, billing: Service) -> Service:
+    async def service(self, billing: Service, desk: Any) -> Service:
+        # Of money alone that is here something goes back.
+        made = await desk.pending(
+            await desk.account(), "100000.00", owner=billing.person("everything").employee
+        )
+        here = await desk.finance.ConfirmPayment(name=made.name)
+        refund = {"payment": here.name, "amount": {**CNY, "amount": "0.01"}, "reason": "客户退货退款"}
+        self.samples = {**type(self).samples, "refunds": refund}
         return billing

@@ -218,7 +218,9 @@ async def test_the_net_parts_of_all_payments_are_exactly_the_net_of_the_invoice(
     assert sum(Decimal(a.net.amount) for a in await desk.allocations(payment.name)) == Decimal("100.01")
 
 
-VERBS = st.sampled_from(["issue", "pay", "allocate", "auto", "undo", "void", "bounce", "recompute"])
+VERBS = st.sampled_from(
+    ["issue", "pay", "allocate", "auto", "undo", "void", "bounce", "recompute", "refund", "credit", "fail"]
+)
 STEPS = st.lists(st.tuples(VERBS, st.integers(0, 5), st.integers(1, 9000)), min_size=4, max_size=14)
 
 
@@ -257,6 +259,13 @@ async def act(
                 await desk.finance.ReverseAllocation(name=allocation.name, reason=REASON)
         case "void" if invoice:
             await desk.finance.VoidInvoice(name=invoice, reason=REASON)
+        case "refund" | "credit" | "fail" if payment:
+            refund = await desk.refund(payment, amount, adjust=step == "credit")
+            await desk.finance.ApproveRefund(name=refund.name)
+            if step == "fail":
+                await desk.finance.FailRefund(name=refund.name, reason=REASON)
+            else:
+                await desk.finance.PayRefund(name=refund.name)
         case "bounce" if payment:
             await desk.finance.ReversePayment(name=payment, reason=REASON)
         case _:
@@ -270,20 +279,22 @@ async def check(desk: Any, customer: str, invoices: list[str], payments: list[st
     for name in payments:
         payment = await desk.finance.GetPayment(name=name)
         active = [a for a in await desk.allocations(name) if a.state == Allocation.ACTIVE]
-        spent = sum((Decimal(a.amount.amount) for a in active), Decimal(0))
+        spent = sum((Decimal(a.amount.amount) - Decimal(a.refunded.amount) for a in active), Decimal(0))
         assert spent == Decimal(payment.allocated.amount) <= Decimal(payment.amount.amount)
         if payment.state == Payment.RECEIVED:
-            assert spent + Decimal(payment.unapplied.amount) == Decimal(payment.amount.amount)
+            here = spent + Decimal(payment.unapplied.amount) + Decimal(payment.refunded.amount)
+            assert here == Decimal(payment.amount.amount)
         unapplied += Decimal(payment.unapplied.amount)
         for one in active:
             by_invoice[one.invoice] = by_invoice.get(one.invoice, Decimal(0)) + Decimal(one.amount.amount)
     for name in invoices:
         invoice = await desk.finance.GetInvoice(name=name)
-        paid = by_invoice.get(name, Decimal(0))
-        assert paid == Decimal(invoice.paid.amount) <= Decimal(invoice.gross.amount)
+        paid, back = by_invoice.get(name, Decimal(0)), Decimal(invoice.refunded.amount)
+        asked = Decimal(invoice.gross.amount) - Decimal(invoice.credited.amount)
+        assert paid == Decimal(invoice.paid.amount) and 0 <= paid - back <= asked
         if invoice.state == Invoice.ISSUED:
-            assert Decimal(invoice.balance.amount) == Decimal(invoice.gross.amount) - paid
-            issued, allocated = issued + Decimal(invoice.gross.amount), allocated + paid
+            assert Decimal(invoice.balance.amount) == asked - paid + back
+            issued, allocated = issued + asked, allocated + paid - back
     found = await desk.balance(customer)
     if found is not None:
         figures = [Decimal(m.amount) for m in (found.issued, found.allocated, found.balance, found.unapplied)]

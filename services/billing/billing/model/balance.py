@@ -20,7 +20,7 @@ _LOCK = text("SELECT pg_advisory_xact_lock(hashtextextended(:key, 0))")
 
 
 class AccountBalance(Resource, Base):
-    """balance = issued − allocated; money that is tied to nothing stands apart as unapplied."""
+    """balance = issued − allocated, without what was credited and refunded; money tied to nothing stands apart."""
 
     __message__ = pb.AccountBalance
     # Reckoned anew from the documents, which follow.
@@ -46,9 +46,10 @@ class AccountBalance(Resource, Base):
             Invoice.own_entity == self.own_entity,
             Invoice.currency == self.currency,
         )
-        sums = select(func.sum(_amount(Invoice, "gross")), func.sum(_amount(Invoice, "paid"))).where(
-            *same, Invoice.state == "ISSUED"
-        )
+        sums = select(
+            func.sum(_amount(Invoice, "gross") - _amount(Invoice, "credited")),
+            func.sum(_amount(Invoice, "paid") - _amount(Invoice, "refunded")),
+        ).where(*same, Invoice.state == "ISSUED")
         issued, allocated = (await call.db.execute(sums)).one()
         left = select(func.sum(_amount(Payment, "unapplied"))).where(
             Payment.account == self.account, Payment.own_entity == self.own_entity, Payment.state == "RECEIVED",

@@ -65,6 +65,8 @@ class Invoice(Resource, Base):
     gross_in_capitals: Mapped[str]
     paid: Mapped[Money]
     balance: Mapped[Money]
+    credited: Mapped[Money]
+    refunded: Mapped[Money]
     payment_state: Mapped[str]
     buyer: Mapped[Any]
     reason: Mapped[str]
@@ -76,7 +78,7 @@ class Invoice(Resource, Base):
         self.state, self.payment_state = "DRAFT", "UNPAID"
         self.own_entity = self.own_entity or legal_entity(self.department, call)
         check_currency(self.currency, "invoice.currency")
-        self.paid = self.balance = zero(self.currency)
+        self.paid = self.balance = self.credited = self.refunded = zero(self.currency)
         if self.source:
             self.total(self.lines)
         else:
@@ -150,7 +152,17 @@ class Invoice(Resource, Base):
     def add_paid(self, amount: Money, call: Call) -> None:
         """Paid, or with a negative amount undone."""
         self.paid += amount
-        self.balance = self.gross - self.paid
-        self.payment_state = "PAID" if not self.balance else "PARTLY_PAID" if self.paid else "UNPAID"
+        self._follow()
         if self.payment_state == "PAID" and amount.amount > 0:
             call.emit(events.InvoicePaid, invoice=self)
+
+    def give_back(self, refunded: Money, credited: Money) -> None:
+        """What was paid goes back, and so much is no longer asked for; with negative amounts both come back."""
+        self.refunded += refunded
+        self.credited += credited
+        self._follow()
+
+    def _follow(self) -> None:
+        kept = self.paid - self.refunded
+        self.balance = self.gross - self.credited - kept
+        self.payment_state = "PAID" if not self.balance else "PARTLY_PAID" if kept else "UNPAID"

@@ -31,7 +31,7 @@ RECEIVED_CONTENT = frozenset(
 
 
 class Payment(Resource, Base):
-    """Money that came in. Allocated and unapplied are always its amount together, once it is received."""
+    """Money that came in. Allocated, unapplied and refunded are always its amount together, once it is received."""
 
     __message__ = pb.Payment
 
@@ -44,6 +44,7 @@ class Payment(Resource, Base):
     state: Mapped[str]
     allocated: Mapped[Money]
     unapplied: Mapped[Money]
+    refunded: Mapped[Money]
     confirm_time: Mapped[datetime | None]
     reason: Mapped[str]
 
@@ -82,7 +83,7 @@ class Payment(Resource, Base):
             )
         if violations:
             raise Validation(*violations)
-        self.allocated = self.unapplied = zero(self.amount.currency)
+        self.allocated = self.unapplied = self.refunded = zero(self.amount.currency)
 
     def confirm(self, call: Call) -> None:
         """The money is here."""
@@ -135,9 +136,17 @@ class Payment(Resource, Base):
         self.allocated += amount
         self.unapplied -= amount
 
+    def give_back(self, tied: Money, free: Money) -> None:
+        """Money goes back to the payer, some that was tied and some that was free; with negative amounts it is here again."""
+        self.allocated -= tied
+        self.unapplied -= free
+        self.refunded += tied + free
+
     def take_back(self, reason: str, call: Call) -> None:
         """A chargeback or a bounced cheque; its allocations are undone already."""
         self.check_state("RECEIVED")
+        if self.refunded:
+            raise FailedPrecondition("MONEY_REFUNDED")
         self.reason = check_reason(reason)
         self.state, self.unapplied = "REVERSED", zero(self.amount.currency)
         call.emit(events.PaymentReversed, payment=self, handler=self.handler, reason=self.reason)
@@ -163,14 +172,17 @@ class Allocation(Resource, Base):
     reason: Mapped[str]
     contract: Mapped[str]
     order: Mapped[str]
+    refunded: Mapped[Money]
 
     async def creating(self, call: Call) -> None:
         """A new allocation counts."""
-        self.state = "ACTIVE"
+        self.state, self.refunded = "ACTIVE", zero(self.amount.currency)
 
     def undo(self, reason: str) -> None:
-        """Counts no more."""
+        """Counts no more. What went back to the payer of it counts against it, so that it stays."""
         self.check_state("ACTIVE")
+        if self.refunded:
+            raise FailedPrecondition("MONEY_REFUNDED")
         self.state, self.reason = "REVERSED", check_reason(reason)
 
 

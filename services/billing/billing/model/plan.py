@@ -97,6 +97,7 @@ class PaymentPlan(Resource, Base):
             part.invoiced.CopyFrom(zero(currency).message())
             part.paid.CopyFrom(zero(currency).message())
             part.advance.CopyFrom(zero(currency).message())
+            part.credited.CopyFrom(zero(currency).message())
             if part.percent:
                 part.amount.CopyFrom((self.total * (number(part.percent) / HUNDRED)).rounded().message())
             parts.append(part)
@@ -154,6 +155,17 @@ class PaymentPlan(Resource, Base):
         self.paid += amount
         self.follow(call)
 
+    def give_back(self, key: str, refunded: Money, credited: Money, call: Call) -> None:
+        """What was paid goes back, and so much of what was invoiced is no longer asked for; or both come back."""
+        part, currency = self.part(key), refunded.currency
+        self._change(
+            key,
+            paid=Money(number(part.paid.amount), currency) - refunded,
+            credited=Money(number(part.credited.amount), currency) + credited,
+        )
+        self.paid -= refunded
+        self.follow(call)
+
     def add_advance(self, key: str, amount: Money) -> None:
         """Paid before there is an invoice, or with a negative amount gone to one."""
         self._change(key, advance=Money(number(self.part(key).advance.amount), amount.currency) + amount)
@@ -170,7 +182,8 @@ class PaymentPlan(Resource, Base):
         day, parts, open_dues = day or today(call), list[Any](), list[date]()
         for given in self.instalments:
             part, before = _copy(given), given.state
-            due, amount, paid = read_date(part.due), number(part.amount.amount), number(part.paid.amount)
+            due, paid = read_date(part.due), number(part.paid.amount)
+            amount = number(part.amount.amount) - number(part.credited.amount)
             part.state = _state(due, amount, paid, day)
             if due is not None and part.state != Part.PAID:
                 open_dues.append(due)

@@ -97,6 +97,8 @@ def upgrade() -> None:
         sa.Column("reason", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("contract", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("order", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("refunded_amount", sa.Numeric(precision=20, scale=4), nullable=True),
+        sa.Column("refunded_currency", sa.Text(), nullable=True),
         sa.Column("number", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("owner", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("department", sa.Text(), server_default=sa.text("''"), nullable=False),
@@ -175,6 +177,89 @@ def upgrade() -> None:
         unique=False,
     )
     op.create_table(
+        "credit_notes",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("invoice", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("refund", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("account", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("own_entity", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("lines", postgresql.JSONB(), server_default=sa.text("'[]'"), nullable=False),
+        sa.Column("net_amount", sa.Numeric(precision=20, scale=4), nullable=True),
+        sa.Column("net_currency", sa.Text(), nullable=True),
+        sa.Column("tax_amount", sa.Numeric(precision=20, scale=4), nullable=True),
+        sa.Column("tax_currency", sa.Text(), nullable=True),
+        sa.Column("gross_amount", sa.Numeric(precision=20, scale=4), nullable=True),
+        sa.Column("gross_currency", sa.Text(), nullable=True),
+        sa.Column("reason", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("issue_date", sa.Date(), nullable=True),
+        sa.Column("state", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("number", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("owner", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("department", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column(
+            "collaborators", postgresql.ARRAY(sa.Text()), server_default=sa.text("'{}'"), nullable=False
+        ),
+        sa.Column("pending_approval", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("create_time", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("update_time", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("creator", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column(
+            "custom", postgresql.JSONB(astext_type=sa.Text()), server_default=sa.text("'{}'"), nullable=False
+        ),
+        sa.Column("version", sa.Integer(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("credit_notes_pkey")),
+    )
+    op.create_index(
+        "credit_notes_account_index",
+        "credit_notes",
+        ["account", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "credit_notes_department_update_time_index",
+        "credit_notes",
+        ["department", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "credit_notes_invoice_index",
+        "credit_notes",
+        ["invoice", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "credit_notes_number_key",
+        "credit_notes",
+        ["own_entity", "number"],
+        unique=True,
+        postgresql_where=sa.text("number != ''"),
+    )
+    op.create_index(
+        "credit_notes_own_entity_index",
+        "credit_notes",
+        ["own_entity", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "credit_notes_owner_update_time_index",
+        "credit_notes",
+        ["owner", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "credit_notes_refund_index",
+        "credit_notes",
+        ["refund", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index("credit_notes_refund_key", "credit_notes", ["refund", "invoice"], unique=True)
+    op.create_index(
+        "credit_notes_update_time_index",
+        "credit_notes",
+        [sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_table(
         "invoices",
         sa.Column("id", sa.Uuid(), nullable=False),
         sa.Column("display_name", sa.Text(), server_default=sa.text("''"), nullable=False),
@@ -208,6 +293,10 @@ def upgrade() -> None:
         sa.Column("payment_state", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("buyer", postgresql.JSONB(), nullable=True),
         sa.Column("reason", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("credited_amount", sa.Numeric(precision=20, scale=4), nullable=True),
+        sa.Column("credited_currency", sa.Text(), nullable=True),
+        sa.Column("refunded_amount", sa.Numeric(precision=20, scale=4), nullable=True),
+        sa.Column("refunded_currency", sa.Text(), nullable=True),
         sa.Column("source", sa.Text(), nullable=False),
         sa.Column("number", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("owner", sa.Text(), server_default=sa.text("''"), nullable=False),
@@ -435,6 +524,8 @@ def upgrade() -> None:
         sa.Column("unapplied_currency", sa.Text(), nullable=True),
         sa.Column("confirm_time", sa.DateTime(timezone=True), nullable=True),
         sa.Column("reason", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("refunded_amount", sa.Numeric(precision=20, scale=4), nullable=True),
+        sa.Column("refunded_currency", sa.Text(), nullable=True),
         sa.Column("number", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("owner", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("department", sa.Text(), server_default=sa.text("''"), nullable=False),
@@ -488,6 +579,76 @@ def upgrade() -> None:
         "payments_update_time_index", "payments", [sa.literal_column("update_time DESC"), "id"], unique=False
     )
     op.create_table(
+        "refunds",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("payment", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("amount_amount", sa.Numeric(precision=20, scale=4), nullable=True),
+        sa.Column("amount_currency", sa.Text(), nullable=True),
+        sa.Column("reason", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("adjust", sa.Boolean(), server_default=sa.text("false"), nullable=False),
+        sa.Column("parts", postgresql.JSONB(), server_default=sa.text("'[]'"), nullable=False),
+        sa.Column("lines", postgresql.JSONB(), server_default=sa.text("'[]'"), nullable=False),
+        sa.Column("state", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("account", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("own_entity", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("date", sa.Date(), nullable=True),
+        sa.Column("reference", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("unapplied_amount", sa.Numeric(precision=20, scale=4), nullable=True),
+        sa.Column("unapplied_currency", sa.Text(), nullable=True),
+        sa.Column("failure", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("number", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("owner", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("department", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column(
+            "collaborators", postgresql.ARRAY(sa.Text()), server_default=sa.text("'{}'"), nullable=False
+        ),
+        sa.Column("pending_approval", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("create_time", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("update_time", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("creator", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column(
+            "custom", postgresql.JSONB(astext_type=sa.Text()), server_default=sa.text("'{}'"), nullable=False
+        ),
+        sa.Column("version", sa.Integer(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("refunds_pkey")),
+    )
+    op.create_index(
+        "refunds_account_index",
+        "refunds",
+        ["account", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "refunds_department_update_time_index",
+        "refunds",
+        ["department", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "refunds_number_key", "refunds", ["number"], unique=True, postgresql_where=sa.text("number != ''")
+    )
+    op.create_index(
+        "refunds_own_entity_index",
+        "refunds",
+        ["own_entity", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "refunds_owner_update_time_index",
+        "refunds",
+        ["owner", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "refunds_payment_index",
+        "refunds",
+        ["payment", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "refunds_update_time_index", "refunds", [sa.literal_column("update_time DESC"), "id"], unique=False
+    )
+    op.create_table(
         "account_balances_search",
         sa.Column("id", sa.Uuid(), nullable=False),
         sa.Column(
@@ -513,6 +674,37 @@ def upgrade() -> None:
     op.create_index(
         "ix_account_balances_search_search_pinyin",
         "account_balances_search",
+        [sa.literal_column("array_to_tsvector(search_pinyin)")],
+        unique=False,
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "on", "gin_pending_list_limit": "256"},
+    )
+    op.create_table(
+        "credit_notes_search",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column(
+            "search_grams", postgresql.ARRAY(sa.Text(collation="C")), server_default="{}", nullable=False
+        ),
+        sa.Column("search_text", sa.Text(collation="C"), server_default="", nullable=False),
+        sa.Column(
+            "search_pinyin", postgresql.ARRAY(sa.Text(collation="C")), server_default="{}", nullable=False
+        ),
+        sa.ForeignKeyConstraint(
+            ["id"], ["credit_notes.id"], name=op.f("credit_notes_search_id_fkey"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("credit_notes_search_pkey")),
+    )
+    op.create_index(
+        "ix_credit_notes_search_search_grams",
+        "credit_notes_search",
+        ["search_grams"],
+        unique=False,
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "on", "gin_pending_list_limit": "256"},
+    )
+    op.create_index(
+        "ix_credit_notes_search_search_pinyin",
+        "credit_notes_search",
         [sa.literal_column("array_to_tsvector(search_pinyin)")],
         unique=False,
         postgresql_using="gin",
@@ -611,11 +803,55 @@ def upgrade() -> None:
         postgresql_using="gin",
         postgresql_with={"fastupdate": "on", "gin_pending_list_limit": "256"},
     )
+    op.create_table(
+        "refunds_search",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column(
+            "search_grams", postgresql.ARRAY(sa.Text(collation="C")), server_default="{}", nullable=False
+        ),
+        sa.Column("search_text", sa.Text(collation="C"), server_default="", nullable=False),
+        sa.Column(
+            "search_pinyin", postgresql.ARRAY(sa.Text(collation="C")), server_default="{}", nullable=False
+        ),
+        sa.ForeignKeyConstraint(
+            ["id"], ["refunds.id"], name=op.f("refunds_search_id_fkey"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("refunds_search_pkey")),
+    )
+    op.create_index(
+        "ix_refunds_search_search_grams",
+        "refunds_search",
+        ["search_grams"],
+        unique=False,
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "on", "gin_pending_list_limit": "256"},
+    )
+    op.create_index(
+        "ix_refunds_search_search_pinyin",
+        "refunds_search",
+        [sa.literal_column("array_to_tsvector(search_pinyin)")],
+        unique=False,
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "on", "gin_pending_list_limit": "256"},
+    )
     # ### end Alembic commands ###
 
 
 def downgrade() -> None:
     # ### commands auto generated by Alembic - please adjust! ###
+    op.drop_index(
+        "ix_refunds_search_search_pinyin",
+        table_name="refunds_search",
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "on", "gin_pending_list_limit": "256"},
+    )
+    op.drop_index(
+        "ix_refunds_search_search_grams",
+        table_name="refunds_search",
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "on", "gin_pending_list_limit": "256"},
+    )
+    op.drop_table("refunds_search")
     op.drop_index(
         "ix_payments_search_search_pinyin",
         table_name="payments_search",
@@ -656,6 +892,19 @@ def downgrade() -> None:
     )
     op.drop_table("invoices_search")
     op.drop_index(
+        "ix_credit_notes_search_search_pinyin",
+        table_name="credit_notes_search",
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "on", "gin_pending_list_limit": "256"},
+    )
+    op.drop_index(
+        "ix_credit_notes_search_search_grams",
+        table_name="credit_notes_search",
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "on", "gin_pending_list_limit": "256"},
+    )
+    op.drop_table("credit_notes_search")
+    op.drop_index(
         "ix_account_balances_search_search_pinyin",
         table_name="account_balances_search",
         postgresql_using="gin",
@@ -668,6 +917,14 @@ def downgrade() -> None:
         postgresql_with={"fastupdate": "on", "gin_pending_list_limit": "256"},
     )
     op.drop_table("account_balances_search")
+    op.drop_index("refunds_update_time_index", table_name="refunds")
+    op.drop_index("refunds_payment_index", table_name="refunds")
+    op.drop_index("refunds_owner_update_time_index", table_name="refunds")
+    op.drop_index("refunds_own_entity_index", table_name="refunds")
+    op.drop_index("refunds_number_key", table_name="refunds", postgresql_where=sa.text("number != ''"))
+    op.drop_index("refunds_department_update_time_index", table_name="refunds")
+    op.drop_index("refunds_account_index", table_name="refunds")
+    op.drop_table("refunds")
     op.drop_index("payments_update_time_index", table_name="payments")
     op.drop_index("payments_owner_update_time_index", table_name="payments")
     op.drop_index("payments_own_entity_index", table_name="payments")
@@ -721,6 +978,18 @@ def downgrade() -> None:
     op.drop_index("invoices_contract_index", table_name="invoices")
     op.drop_index("invoices_account_index", table_name="invoices")
     op.drop_table("invoices")
+    op.drop_index("credit_notes_update_time_index", table_name="credit_notes")
+    op.drop_index("credit_notes_refund_key", table_name="credit_notes")
+    op.drop_index("credit_notes_refund_index", table_name="credit_notes")
+    op.drop_index("credit_notes_owner_update_time_index", table_name="credit_notes")
+    op.drop_index("credit_notes_own_entity_index", table_name="credit_notes")
+    op.drop_index(
+        "credit_notes_number_key", table_name="credit_notes", postgresql_where=sa.text("number != ''")
+    )
+    op.drop_index("credit_notes_invoice_index", table_name="credit_notes")
+    op.drop_index("credit_notes_department_update_time_index", table_name="credit_notes")
+    op.drop_index("credit_notes_account_index", table_name="credit_notes")
+    op.drop_table("credit_notes")
     op.drop_index("allocations_update_time_index", table_name="allocations")
     op.drop_index("allocations_plan_index", table_name="allocations")
     op.drop_index("allocations_payment_index", table_name="allocations")

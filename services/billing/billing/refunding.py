@@ -1,0 +1,135 @@
+"""The way of a refund: set aside at the approval, told when it is paid, undone where it fails.
+
+Locks are taken in one order: refund, payment, invoices by name, plans, balance.
+"""
+
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+from crm.billing.v1 import events_pb2 as events
+from crm.billing.v1 import pb
+from crmkit.call import Call
+from crmkit.company import today
+from crmkit.errors import check_reason
+from crmkit.mapping import read_date
+from crmkit.resource import Resource
+from crmkit.values import Money, zero
+from sqlalchemy import select
+
+from billing.allocating import plan_of
+from billing.model.balance import post
+from billing.model.invoice import Invoice
+from billing.model.payment import Allocation, Payment, target
+from billing.model.refund import CreditNote, Refund, draft_credit, net_of
+
+R = TypeVar("R", bound=Resource)
+
+
+async def approve(refund: Refund, call: Call) -> None:
+    """Sets the money aside: nobody else spends it, and its invoices are open again or ask for less."""
+    refund.check_state("REQUESTED")
+    payment = await _locked(Payment, refund.payment, call)
+    payment.check_state("RECEIVED")
+    parts = list[Any]()
+    for allocation, amount in await refund.choose(payment, call):
+        net = net_of(allocation, amount)
+        parts.append(
+            pb.Refund.Part(
+                allocation=allocation.name,
+                amount=amount.message(),
+                net=net.message(),
+                invoice=allocation.invoice,
+            )
+        )
+    refund.parts = parts
+    refund.unapplied = refund.amount - _sum(parts, refund)
+    invoices = await _invoices(parts, call)
+    for invoice in invoices.values() if refund.adjust else ():
+        of_it = _sum([part for part in parts if part.invoice == invoice.name], refund)
+        await draft_credit(refund, invoice, of_it, call)
+    await call.flush()
+    await _move(refund, payment, invoices, 1, call)
+    refund.state = "APPROVED"
+
+
+async def pay(refund: Refund, request: pb.PayRefundRequest, call: Call) -> None:
+    """The money is with the payer: the credit notes are issued, and it is told what went back."""
+    refund.check_state("APPROVED")
+    refund.date, refund.reference = read_date(request.date) or today(call), request.reference
+    refund.check_day(call)
+    payment = await _locked(Payment, refund.payment, call)
+    invoices = await _invoices(refund.parts, call)
+    refund.state = "PAID"
+    for note in await _notes(refund, call):
+        await note.issue(invoices[note.invoice], call)
+    await call.flush()
+    targets = list[Any]()
+    for part in refund.parts:
+        allocation = await call.named(Allocation, part.allocation)
+        assert allocation is not None
+        told = target(allocation, invoices[part.invoice], call)
+        told.allocation.amount.CopyFrom(part.amount)
+        told.allocation.net.CopyFrom(part.net)
+        targets.append(told)
+    call.emit(
+        events.PaymentRefunded, refund=refund, payment=payment, targets=targets, handler=payment.handler
+    )
+
+
+async def fail(refund: Refund, reason: str, call: Call) -> None:
+    """Not approved, or the money did not arrive: every balance is what it was."""
+    refund.check_state("REQUESTED", "APPROVED")
+    refund.failure = check_reason(reason)
+    if refund.state == "APPROVED":
+        payment = await _locked(Payment, refund.payment, call)
+        await _move(refund, payment, await _invoices(refund.parts, call), -1, call)
+        for note in await _notes(refund, call):
+            note.state = "VOID"
+    refund.state = "FAILED"
+
+
+async def _move(refund: Refund, payment: Payment, invoices: dict[str, Invoice], way: int, call: Call) -> None:
+    """The money leaves payment, allocations, invoices and plans, or with way −1 comes back to them."""
+    nothing = zero(refund.amount.currency)
+    credited = {note.invoice: note.gross * way for note in await _notes(refund, call)}
+    tied = _sum(refund.parts, refund) * way
+    for part in refund.parts:
+        allocation = await _locked(Allocation, part.allocation, call)
+        allocation.refunded += (Money.parse(part.amount) or nothing) * way
+    payment.give_back(tied, refund.unapplied * way)
+    for name, invoice in invoices.items():
+        amount = _sum([part for part in refund.parts if part.invoice == name], refund) * way
+        less = credited.get(name, nothing)
+        invoice.give_back(amount, less)
+        plan = await plan_of(invoice.plan, call)
+        if plan is not None:
+            plan.give_back(invoice.instalment, amount, less, call)
+    await post(
+        call,
+        payment,
+        issued=-sum(credited.values(), nothing),
+        allocated=-tied,
+        unapplied=-refund.unapplied * way,
+    )
+
+
+async def _invoices(parts: Sequence[Any], call: Call) -> dict[str, Invoice]:
+    return {name: await _locked(Invoice, name, call) for name in sorted({part.invoice for part in parts})}
+
+
+async def _notes(refund: Refund, call: Call) -> list[CreditNote]:
+    rows = select(CreditNote).where(CreditNote.refund == refund.name).order_by(CreditNote.invoice)
+    async with call.everybody():
+        return list(await call.db.scalars(rows))
+
+
+async def _locked(model: type[R], name: str, call: Call) -> R:
+    """A row of the refund, whoever may see it: who decides the refund decides for all of it."""
+    row = await call.named(model, name, lock=True)
+    assert row is not None
+    return row
+
+
+def _sum(parts: Sequence[Any], refund: Refund) -> Money:
+    nothing = zero(refund.amount.currency)
+    return sum((Money.parse(part.amount) or nothing for part in parts), nothing)
