@@ -9,12 +9,15 @@ from customer.consumers import on_contact_moment, on_lead_converted, on_mail_rec
 from customer.conversion import on_lead_conversion_requested
 from customer.credit import end_credit_of_yesterday
 from customer.disputes import keep_deadlines, on_lead_changed
-from customer.figures import on_payment_refunded, on_record_changed
+from customer.figures import on_payment_refunded, on_record_changed, on_survey_answered
 from customer.grading import RUNS as GRADING_RUNS
 from customer.grading import grade_everybody
 from customer.importing import RUNS as IMPORT_RUNS
 from customer.importing.gate import on_held_record_ended
 from customer.key_accounts import mind_plans
+from customer.loyalty import RUNS as LOYALTY_RUNS
+from customer.loyalty import after_merge as forget_loyalty
+from customer.loyalty import on_score_changed, reckon_loyalty
 from customer.merges import (
     after_merge,
     on_merge_decided,
@@ -26,6 +29,7 @@ from customer.model.base import Base
 from customer.normalising import RUNS as KEY_RUNS
 from customer.normalising import follow_rules
 from customer.profile import expire_profile_changes, on_profile_code_requested
+from customer.recycling import on_usage_recycle_proposed
 from customer.registrations import on_deal_registration_approved
 from customer.scanning import RUNS as SCAN_RUNS
 from customer.scanning import scan
@@ -58,6 +62,8 @@ def app() -> App:
             on_any_fact,
             on_record_changed,
             on_payment_refunded,
+            on_survey_answered,
+            on_score_changed,
             on_lead_conversion_requested,
             on_deal_registration_approved,
             on_profile_code_requested,
@@ -78,6 +84,7 @@ def app() -> App:
             on_territory_plan_applied,
             on_call_ended_in_words,
             on_held_record_ended,
+            on_usage_recycle_proposed,
         ],
         schedules=[
             expire_profile_changes,
@@ -93,10 +100,11 @@ def app() -> App:
             watch_merges,
             watch_transfers,
             grade_everybody,
+            reckon_loyalty,
             mind_plans,
         ],
         on_start=[sea.fill_working_days],
-        merged=[after_merge],
+        merged=[after_merge, forget_loyalty],
         runs={
             **IMPORT_RUNS,
             **TIMELINE_RUNS,
@@ -104,6 +112,7 @@ def app() -> App:
             **simulation.RUNS,
             **TRANSFER_RUNS,
             **GRADING_RUNS,
+            **LOYALTY_RUNS,
             **TERRITORY_RUNS,
             **SCAN_RUNS,
             **KEY_RUNS,

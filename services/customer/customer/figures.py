@@ -29,6 +29,7 @@ _COUNTED: dict[str, tuple[str, tuple[str, ...]]] = {
 }
 _KEPT = (
     "effectiveTo", "endDate", "type", "severity", "stage", "score", "maximum", "currency", "lines", "payment", "breached",
+    "paymentState",
 )  # fmt: skip
 _SCOPE = ("owner", "department", "collaborators")
 _AREAS = ("sales", "orders", "billing", "servicedesk", "marketing", "customer", "workspace")
@@ -73,6 +74,27 @@ async def on_payment_refunded(events: list[Fact], call: Call) -> None:
         await call.db.execute(insert(Figure).values(list(rows.values())).on_conflict_do_nothing())
 
 
+@listens("crm.servicedesk.v1.SurveyAnswered")
+async def on_survey_answered(events: list[Fact], call: Call) -> None:
+    """What a customer answered, or answers otherwise now."""
+    rows: dict[str, dict[str, Any]] = {}
+    for event in events:
+        answer: dict[str, Any] = event.payload.get("response") or {}
+        score, account = answer.get("score", event.payload.get("score")), str(answer.get("account", ""))
+        if not account.startswith("accounts/") or score is None:
+            continue
+        row = {
+            "source": str(answer["name"]), "collection": "surveyResponses", "account": account, "state": "ANSWERED",
+            "amount": None, "currency": "", "day": event.time.astimezone(ZONE).date(), "owner": answer.get("owner", ""),
+            "department": answer.get("department", ""), "collaborators": answer.get("collaborators", []),
+            "detail": {"score": score, "maximum": answer.get("maximum") or 5},
+            "version": int(str(answer.get("etag") or event.version or 1)),
+        }  # fmt: skip
+        if row["version"] >= rows.get(row["source"], row)["version"]:
+            rows[row["source"]] = row
+    await _write([rows[source] for source in sorted(rows)], call)
+
+
 def collected(since: date, until: date) -> Select[str, str, Any]:
     """Account, currency and the money that came in on these days, less what was paid back on them."""
     came = (Figure.collection == "allocations") & Figure.state.not_in(["REVERSED", "DELETED"])
@@ -95,7 +117,10 @@ def _moved(event: Fact) -> bool:
 
 
 async def _count(events: Sequence[Fact], call: Call) -> None:
-    rows = [row for event in events if (row := _figure(event)) is not None]
+    await _write([row for event in events if (row := _figure(event)) is not None], call)
+
+
+async def _write(rows: Sequence[dict[str, Any]], call: Call) -> None:
     if not rows:
         return
     statement = insert(Figure).values(rows)

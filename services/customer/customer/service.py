@@ -20,12 +20,14 @@ from customer import (
     merges,
     ownership,
     places,
+    recycling,
     scanning,
     transfers,
 )
 from customer.contacts import card_of, from_cards
 from customer.credit import check_register, coverage
 from customer.hierarchy import hierarchy
+from customer.loyalty import loyalty
 from customer.model.account import Account
 from customer.model.account_plan import AccountPlan
 from customer.model.care import CareOccurrence, CarePlan
@@ -40,6 +42,7 @@ from customer.model.merge import Merge
 from customer.model.pool import Pool, PoolClaim, PoolItem
 from customer.model.pool_rule import PoolRule, SimulatedReturn
 from customer.model.profile_change import ProfileChange
+from customer.model.recycle import RecycleProposal
 from customer.model.relation import AccountRelation
 from customer.model.timeline import TimelineEntry
 from customer.model.trait import Trait
@@ -72,6 +75,7 @@ class CustomerService:
     care_occurrences = Standard(CareOccurrence)
     duplicate_cases = Standard(DuplicateCase, disputes)
     pools = Standard(Pool)
+    recycle_proposals = Standard(RecycleProposal, recycling)
     pool_items = Standard(PoolItem)
     pool_rules = Standard(PoolRule)
     simulated_returns = Standard(SimulatedReturn)
@@ -243,6 +247,9 @@ class CustomerService:
 
     async def GetAccountOverview(self, request: Any, call: Call) -> pb.AccountOverview:
         return await overview(await call.load(Account, request.name, lock=False), call)
+
+    async def GetAccountLoyalty(self, request: Any, call: Call) -> pb.AccountLoyalty:
+        return await loyalty(await call.load(Account, request.name, lock=False), call)
 
     async def GetAccountHierarchy(self, request: Any, call: Call) -> pb.AccountHierarchy:
         account = await call.load(Account, request.name, lock=False)

@@ -33,6 +33,7 @@ SILENT = (
     "crm.customer.v1.ImportFinished",
     "crm.customer.v1.LeadAccountResolved",
     "crm.customer.v1.ProfileCodeRequested",
+    "crm.insight.v1.ScoreChanged",
     "crm.workspace.v1.MailRecordChanged",
 )
 _NAME = re.compile(r"(accounts|contacts)/[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")

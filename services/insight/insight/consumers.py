@@ -5,6 +5,7 @@ from crmkit.call import Call
 from crmkit.catalog import business_facts
 from crmkit.events import listens
 
+from insight.churn import await_scores
 from insight.model.fact import Fact
 from insight.model.figures import FIGURES
 from insight.model.search_document import SearchDocument, is_found
@@ -25,8 +26,9 @@ async def on_resource_changed(facts: list[events.Fact], call: Call) -> None:
 
 @listens(*business_facts())
 async def on_business_fact(facts: list[events.Fact], call: Call) -> None:
-    """Keeps one row for each business fact."""
-    await Fact.keep(facts, call)
+    """Keeps one row for each business fact, and notes whose scores may change."""
+    accounts = await Fact.keep(facts, call)
+    await await_scores(facts, accounts, call)
 
 
 def _collection(fact: events.Fact) -> str:

@@ -53,6 +53,9 @@ class MatchKeyRow(Base):
     )
 
 
+BROUGHT = "source LIKE 'accounts/%'"
+
+
 class Account(Resource, Base):
     """A company or a person we deal with."""
 
@@ -62,6 +65,8 @@ class Account(Resource, Base):
         Index(
             "accounts_sea_due_time_index", "sea_due_time", postgresql_where=text("sea_due_time IS NOT NULL")
         ),
+        # Who was brought by whom.
+        Index("accounts_source_index", "source", postgresql_where=text(BROUGHT)),
     )
 
     display_name: Mapped[str]

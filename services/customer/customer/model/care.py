@@ -1,6 +1,6 @@
 """Care plans and their occurrences."""
 
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from typing import Any
 
 from crm.customer.v1 import events_pb2 as events
@@ -146,6 +146,24 @@ class CareOccurrence(Resource, Base):
         self.way = "MESSAGE" if allowed and plan.channel != "CALL" else "CALL_TASK"
         self.why = "" if plan.channel == "CALL" or allowed else "NO_CONSENT"
         self._tell(plan, call)
+
+    @classmethod
+    async def open_call(
+        cls, account: Account, why: str, title: str, within: timedelta, call: Call
+    ) -> "CareOccurrence | None":
+        """Asks the owner to call the customer because of something that no plan foresees, once within so long."""
+        day = today(call)
+        same = (cls.account == account.name, cls.plan == "", cls.why == why, cls.due_date > day - within)
+        if await call.find(cls, *same) is not None:
+            return None
+        made = await call.add(
+            cls(
+                account=account.name, due_date=day, begin_date=day, state="DUE", way="CALL_TASK", why=why, told_time=call.now,
+                display_name=title[:400], owner=account.owner, department=account.department,
+            )
+        )  # fmt: skip
+        call.emit(events.CareTaskDue, occurrence=made, channel="CALL")
+        return made
 
     def call_instead(self, plan: CarePlan, why: str, call: Call) -> None:
         """The message did not go out: somebody calls."""

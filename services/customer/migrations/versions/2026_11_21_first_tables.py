@@ -331,6 +331,13 @@ def upgrade() -> None:
         postgresql_where=sa.text("sea_due_time IS NOT NULL"),
     )
     op.create_index(
+        "accounts_source_index",
+        "accounts",
+        ["source"],
+        unique=False,
+        postgresql_where=sa.text("source LIKE 'accounts/%'"),
+    )
+    op.create_index(
         "accounts_update_time_index", "accounts", [sa.literal_column("update_time DESC"), "id"], unique=False
     )
     op.create_table(
@@ -1027,6 +1034,23 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("lead", name=op.f("lead_resolutions_pkey")),
     )
     op.create_table(
+        "loyalties",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("degree", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("since", sa.Date(), nullable=True),
+        sa.Column("churn", sa.Integer(), nullable=True),
+        sa.Column("churn_band", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column(
+            "churn_factors",
+            postgresql.JSONB(astext_type=sa.Text()),
+            server_default=sa.text("'[]'"),
+            nullable=False,
+        ),
+        sa.Column("churn_model", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("churn_time", sa.DateTime(timezone=True), nullable=True),
+        sa.PrimaryKeyConstraint("id", name=op.f("loyalties_pkey")),
+    )
+    op.create_table(
         "merge_snapshots",
         sa.Column("merge", sa.Text(), nullable=False),
         sa.Column("name", sa.Text(), nullable=False),
@@ -1455,6 +1479,83 @@ def upgrade() -> None:
         sa.Column("deleted", sa.Boolean(), server_default=sa.text("false"), nullable=False),
         sa.Column("version", sa.Integer(), nullable=False),
         sa.PrimaryKeyConstraint("name", name=op.f("record_scopes_pkey")),
+    )
+    op.create_table(
+        "recycle_proposals",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("display_name", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("account", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("pool", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("employee", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("finding", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("state", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("decider", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("decide_time", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("reason", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("number", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("owner", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("department", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column(
+            "collaborators", postgresql.ARRAY(sa.Text()), server_default=sa.text("'{}'"), nullable=False
+        ),
+        sa.Column("pending_approval", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("create_time", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("update_time", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("creator", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column(
+            "custom", postgresql.JSONB(astext_type=sa.Text()), server_default=sa.text("'{}'"), nullable=False
+        ),
+        sa.Column("version", sa.Integer(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("recycle_proposals_pkey")),
+    )
+    op.create_index(
+        "recycle_proposals_account_index",
+        "recycle_proposals",
+        ["account", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "recycle_proposals_decider_index",
+        "recycle_proposals",
+        ["decider", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "recycle_proposals_department_update_time_index",
+        "recycle_proposals",
+        ["department", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "recycle_proposals_employee_index",
+        "recycle_proposals",
+        ["employee", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "recycle_proposals_finding_index",
+        "recycle_proposals",
+        ["finding", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index("recycle_proposals_key", "recycle_proposals", ["finding", "account"], unique=True)
+    op.create_index(
+        "recycle_proposals_owner_update_time_index",
+        "recycle_proposals",
+        ["owner", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "recycle_proposals_pool_index",
+        "recycle_proposals",
+        ["pool", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "recycle_proposals_update_time_index",
+        "recycle_proposals",
+        [sa.literal_column("update_time DESC"), "id"],
+        unique=False,
     )
     op.create_table(
         "scan_marks",
@@ -2400,6 +2501,40 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("change", "address", name=op.f("profile_codes_pkey")),
     )
     op.create_table(
+        "recycle_proposals_search",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column(
+            "search_grams", postgresql.ARRAY(sa.Text(collation="C")), server_default="{}", nullable=False
+        ),
+        sa.Column("search_text", sa.Text(collation="C"), server_default="", nullable=False),
+        sa.Column(
+            "search_pinyin", postgresql.ARRAY(sa.Text(collation="C")), server_default="{}", nullable=False
+        ),
+        sa.ForeignKeyConstraint(
+            ["id"],
+            ["recycle_proposals.id"],
+            name=op.f("recycle_proposals_search_id_fkey"),
+            ondelete="CASCADE",
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("recycle_proposals_search_pkey")),
+    )
+    op.create_index(
+        "ix_recycle_proposals_search_search_grams",
+        "recycle_proposals_search",
+        ["search_grams"],
+        unique=False,
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "on", "gin_pending_list_limit": "256"},
+    )
+    op.create_index(
+        "ix_recycle_proposals_search_search_pinyin",
+        "recycle_proposals_search",
+        [sa.literal_column("array_to_tsvector(search_pinyin)")],
+        unique=False,
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "on", "gin_pending_list_limit": "256"},
+    )
+    op.create_table(
         "tag_groups_search",
         sa.Column("id", sa.Uuid(), nullable=False),
         sa.Column(
@@ -2492,6 +2627,19 @@ def downgrade() -> None:
         postgresql_with={"fastupdate": "on", "gin_pending_list_limit": "256"},
     )
     op.drop_table("tag_groups_search")
+    op.drop_index(
+        "ix_recycle_proposals_search_search_pinyin",
+        table_name="recycle_proposals_search",
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "on", "gin_pending_list_limit": "256"},
+    )
+    op.drop_index(
+        "ix_recycle_proposals_search_search_grams",
+        table_name="recycle_proposals_search",
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "on", "gin_pending_list_limit": "256"},
+    )
+    op.drop_table("recycle_proposals_search")
     op.drop_table("profile_codes")
     op.drop_index(
         "ix_profile_changes_search_search_pinyin",
@@ -2747,6 +2895,16 @@ def downgrade() -> None:
     op.drop_index(op.f("sea_records_account_index"), table_name="sea_records")
     op.drop_table("sea_records")
     op.drop_table("scan_marks")
+    op.drop_index("recycle_proposals_update_time_index", table_name="recycle_proposals")
+    op.drop_index("recycle_proposals_pool_index", table_name="recycle_proposals")
+    op.drop_index("recycle_proposals_owner_update_time_index", table_name="recycle_proposals")
+    op.drop_index("recycle_proposals_key", table_name="recycle_proposals")
+    op.drop_index("recycle_proposals_finding_index", table_name="recycle_proposals")
+    op.drop_index("recycle_proposals_employee_index", table_name="recycle_proposals")
+    op.drop_index("recycle_proposals_department_update_time_index", table_name="recycle_proposals")
+    op.drop_index("recycle_proposals_decider_index", table_name="recycle_proposals")
+    op.drop_index("recycle_proposals_account_index", table_name="recycle_proposals")
+    op.drop_table("recycle_proposals")
     op.drop_table("record_scopes")
     op.drop_index("profile_changes_update_time_index", table_name="profile_changes")
     op.drop_index("profile_changes_owner_update_time_index", table_name="profile_changes")
@@ -2805,6 +2963,7 @@ def downgrade() -> None:
     op.drop_index("merges_department_update_time_index", table_name="merges")
     op.drop_table("merges")
     op.drop_table("merge_snapshots")
+    op.drop_table("loyalties")
     op.drop_table("lead_resolutions")
     op.drop_index("lead_keys_kind_value_index", table_name="lead_keys")
     op.drop_table("lead_keys")
@@ -2892,6 +3051,9 @@ def downgrade() -> None:
     op.drop_index("care_occurrences_account_index", table_name="care_occurrences")
     op.drop_table("care_occurrences")
     op.drop_index("accounts_update_time_index", table_name="accounts")
+    op.drop_index(
+        "accounts_source_index", table_name="accounts", postgresql_where=sa.text("source LIKE 'accounts/%'")
+    )
     op.drop_index(
         "accounts_sea_due_time_index",
         table_name="accounts",

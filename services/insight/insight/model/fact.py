@@ -53,12 +53,13 @@ class Fact(SeenAsSource, Base):
     account: Mapped[str]
 
     @classmethod
-    async def keep(cls, told: Sequence[events.Fact], call: Call) -> None:
-        """Writes the rows of business facts."""
+    async def keep(cls, told: Sequence[events.Fact], call: Call) -> list[str]:
+        """Writes the rows of business facts; gives the account of each, empty where there is none."""
         # No change facts: this is a reading of facts and tells none itself.
         rows = [_row(event, call) for event in told]
         statement = inserting(cls.__tablename__, tuple(rows[0]), "DO NOTHING")
         await (await driver(call.db)).executemany(statement, [tuple(row.values()) for row in rows])
+        return [str(row["account"]) for row in rows]
 
 
 def _row(event: events.Fact, call: Call) -> dict[str, Any]:

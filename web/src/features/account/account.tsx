@@ -17,6 +17,7 @@ import { Grade } from "./grade";
 import { Hierarchy } from "./hierarchy";
 import { Letters } from "./letters";
 import { LogInteraction } from "./log-interaction";
+import { Loyalty } from "./loyalty";
 import { OrgChart } from "./org-chart";
 import { Owners } from "./owners";
 import { SeaNote } from "./sea-note";
@@ -116,6 +117,7 @@ export function AccountPage({ name }: { name: string }) {
         ...tab("business", lists(BUSINESS)),
         ...tab("service", lists(SERVICE)),
         ...tab("care", lists(["careOccurrences", "visits"])),
+        ...tab("loyalty", <Loyalty account={name} />),
         ...tab("grade", can("accountGrades") ? <Grade account={name} /> : null),
         ...tab("owners", catalogue.find("poolClaims") ? <Owners account={name} /> : null),
         ...tab("history", <History resource={resource} name={name} />),
