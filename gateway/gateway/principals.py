@@ -113,7 +113,7 @@ class Principals:
             return
         if reason := self._sessions.over(session, str(claims.get("employee") or "")):
             raise Refusal("UNAUTHENTICATED", reason)
-        if known is None or claims["exp"] < time.time():
+        if known is None or claims.get("exp", 0) < time.time():
             await self._authenticate(token)
             if len(self._checked) >= MOST_CHECKED:
                 self._checked.clear()
