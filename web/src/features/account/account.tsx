@@ -117,7 +117,7 @@ export function AccountPage({ name }: { name: string }) {
         ...tab("business", lists(BUSINESS)),
         ...tab("service", lists(SERVICE)),
         ...tab("care", lists(["careOccurrences", "visits"])),
-        ...tab("loyalty", <Loyalty account={name} />),
+        ...tab("loyalty", can("accountGrades") ? <Loyalty account={name} /> : null),
         ...tab("grade", can("accountGrades") ? <Grade account={name} /> : null),
         ...tab("owners", catalogue.find("poolClaims") ? <Owners account={name} /> : null),
         ...tab("history", <History resource={resource} name={name} />),
