@@ -195,9 +195,13 @@ class Agent:
         draft.replace(self._outcomes)
 
     async def _api_key(self) -> str:
-        """The key of the agent; where there is none it is made as the administrator of this machine would."""
+        """The key of the agent; where there is none it is made as the administrator would, at the dev issuer alone."""
         if self._credential.exists():
             return self._credential.read_text().strip()
+        if not self.issuer:
+            raise BackupRefused(
+                f"make an API key for workspace.backups.report and write it to {self._credential}"
+            )
         secrets = Secrets(self.state / "secrets.json")
         back = f"{self.url}/session/callback"
         tokens = await sign_in(self.issuer, "admin", back, secrets, second_factor=True)

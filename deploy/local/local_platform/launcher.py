@@ -268,7 +268,9 @@ async def _run_until_restore(platform: Platform, demo: bool) -> None:
         _welcome(platform, running)
         if demo:
             await platform.load_demo(running)
-        agent = Agent(running.url, running.issuer, platform.state, running.database)
+        # At the dev issuer choosing a name is all; elsewhere a person makes the agent's key.
+        own = platform.identity == "dev" and not os.environ.get("OIDC_ISSUER")
+        agent = Agent(running.url, running.issuer if own else "", platform.state, running.database)
         wanted = await agent.run()
         say(f"{' and '.join(wanted.confirmed_by)} want {wanted.number} restored")
     if problem := agent.restore(wanted):

@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import asyncpg
@@ -88,6 +89,13 @@ async def test_a_backup_made_while_people_write_comes_back_whole_to_the_last_arc
         manifest["databases"]["sales"]["leads"][0] = total + 1
         assert await backup.prove(url, manifest) == [f"sales.leads has {total} rows, not {total + 1}"]
 
+    # To the moment of the backup: what was written after it stays away.
+    made = datetime.fromisoformat(manifest["start"])
+    backup.unpack(folder, key, vault, tmp_path / "early", made)
+    shutil.copy(state / "postgres" / "password", tmp_path / "early" / "postgres" / "password")
+    async with postgres(tmp_path / "early" / "postgres", free_port()) as url:
+        assert 5000 <= await rows(url) < total
+
     confirm = [["Chen"], ["Chen", " Chen "], []]
     for by in confirm:
         assert refused(lambda by=by: backup.restore(folder, key, vault, state, by)) == "RESTORE_NOT_CONFIRMED"
@@ -97,6 +105,25 @@ async def test_a_backup_made_while_people_write_comes_back_whole_to_the_last_arc
     async with postgres(state / "postgres", free_port()) as url:
         assert await rows(url) == total
     assert (state / "files" / "ab" / "abcd").read_bytes() == b"contract" * 1000
+
+
+def test_backups_and_wal_age_out_after_35_days_but_for_the_newest_and_what_it_needs(tmp_path: Path) -> None:
+    vault, now = Vault(tmp_path / "vault"), datetime.now(UTC)
+    for number, age in (("BK1", 90), ("BK2", 36), ("BK3", 34), ("BK4", 33)):
+        (vault.folder / number).mkdir(parents=True)
+        manifest = {"start": (now - timedelta(days=age)).isoformat()}
+        (vault.folder / number / "manifest.json").write_text(json.dumps(manifest))
+    vault.wal.mkdir()
+    for name, age in (("0001.age", 35), ("0002.age", 33), ("0003.history.age", 80)):
+        piece = vault.wal / name
+        piece.touch()
+        archived = (now - timedelta(days=age)).timestamp()
+        os.utime(piece, (archived, archived))
+    assert vault.purge(now) == ["BK1", "BK2"]
+    assert sorted(path.name for path in vault.wal.iterdir()) == ["0002.age", "0003.history.age"]
+    # Nothing newer could be made for months: the last one stays, and what is written since.
+    assert vault.purge(now + timedelta(days=300)) == ["BK3"]
+    assert (vault.folder / "BK4" / "manifest.json").exists() and (vault.wal / "0002.age").exists()
 
 
 async def damage_and_wrong_keys(folder: Path, key: Path, vault: Vault, tmp_path: Path) -> None:
