@@ -81,6 +81,7 @@ export const MENU: Group[] = [
       "bulkJobs",
     ],
     pages: [
+      { key: "accountRequests", path: "/account-requests", icon: "employees", needs: "employees" },
       { key: "audit", path: "/audit", icon: "audit", needs: "auditEntries" },
       { key: "keys", path: "/keys", icon: "keys", needs: "apiKeys" },
       { key: "backups", path: "/backups", icon: "imports", needs: "backups" },
@@ -161,6 +162,8 @@ export interface Screen {
   tabs?: string[];
   /** Fields that no form asks for. */
   unasked?: string[];
+  /** Fields of every record that this one's form asks for nevertheless. */
+  asked?: string[];
   /** Values that a new record starts with. */
   defaults?: () => Record<string, unknown>;
   /** What is made of a record next, and what the new one takes from it. */
@@ -346,6 +349,7 @@ export const SCREENS: Record<string, Screen> = {
       DONE: ["undo"],
     },
     asksFirst: ["run", "undo"],
+    suggest: { "plan.collections": "collections" },
     detail: "transfer",
   },
   transferItems: { hidden: true },
@@ -767,7 +771,9 @@ export const SCREENS: Record<string, Screen> = {
   employees: {
     icon: "employees",
     detail: "employee",
-    flow: { INVITED: ["activate"], ACTIVE: [], FROZEN: ["unfreeze"] },
+    asked: ["department"],
+    tabs: ["rights", "sessions", "belongings", "keys"],
+    flow: { INVITED: ["activate"], ACTIVE: [], FROZEN: ["unfreeze", "offboard"], OFFBOARDED: ["reinstate"] },
     makes: [
       {
         collection: "transfers",
@@ -775,7 +781,12 @@ export const SCREENS: Record<string, Screen> = {
         from: (employee) => ({ from: employee.name, reason: "RESIGN" }),
       },
     ],
-    suggest: { roles: { collection: "roles", value: "code" } },
+    suggest: {
+      roles: { collection: "roles", value: "code" },
+      role: { collection: "roles", value: "code" },
+      "temporaryRoles.role": { collection: "roles", value: "code" },
+      "successions.collections": "collections",
+    },
   },
   departments: {
     icon: "departments",

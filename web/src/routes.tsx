@@ -36,6 +36,10 @@ export const router = createBrowserRouter(
         page("punch", async () => (await import("@/features/punch/punch")).PunchPage),
         page("approvals", async () => (await import("@/features/approvals/approvals")).ApprovalsPage),
         page(
+          "account-requests",
+          async () => (await import("@/features/account-requests/account-requests")).AccountRequestsPage,
+        ),
+        page(
           "notifications",
           async () => (await import("@/features/notifications/notifications")).NotificationsPage,
         ),

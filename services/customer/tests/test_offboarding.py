@@ -7,8 +7,45 @@ from uuid import uuid4
 
 import pytest
 from crm.workspace.v1 import pb
+from crmkit.testing import Refused
 from sqlalchemy import text
 from workspace.model.known_record import STAY
+
+
+@pytest.mark.capability("a.account")
+async def test_who_is_frozen_is_refused_by_every_service_at_once_and_let_in_again_after(world: Any) -> None:
+    admin, mark = world.workspace.admin, uuid4().hex[:6]
+    department = world.workspace.person("sales1").department
+    person = await admin.CreateEmployee(
+        employee={"displayName": "冻结", "username": f"frozen.{mark}", "department": department, "roles": []}
+    )
+    key = f"employee.{person.name.partition('/')[2]}"
+
+    async def answer(service: Any) -> str:
+        """Why a call is refused; any other reason is as good as an answer here."""
+        client = service.client("sales1", employee=person.name, sub=person.subject, roles=[])
+        method = next(name for name in sorted(service.running.pipeline.methods) if name.startswith("List"))
+        try:
+            await client.send(method, b"")
+        except Refused as refused:
+            return refused.reason
+        return ""
+
+    async def all_refuse(frozen: bool) -> None:
+        for service in world.services.values():
+            await service.eventually(lambda service=service: service.running.config.get(key), 60)
+
+            async def so(service: Any = service) -> bool:
+                reason = await answer(service)
+                return reason != "UNAUTHENTICATED" and (reason == "EMPLOYEE_FROZEN") == frozen
+
+            await service.eventually(so, 5 * service.running.settings.patience)
+
+    await all_refuse(False)
+    await admin.FreezeEmployee(name=person.name, reason="可能离职，先行冻结")
+    await all_refuse(True)
+    await admin.UnfreezeEmployee(name=person.name)
+    await all_refuse(False)
 
 
 @pytest.mark.capability("a.account")

@@ -6,7 +6,7 @@ from uuid import uuid4
 
 import pytest
 from crm.workspace.v1 import pb
-from crmkit.auth import system
+from crmkit.auth import session_id, system
 from crmkit.testing import Service
 from workspace import signed_in
 from workspace.model.session import Session
@@ -210,6 +210,34 @@ async def test_one_session_of_a_kind_goes_on_by_setting_and_what_looks_borrowed_
         await refused_by_gateway(workspace, second, "LIMIT")
     finally:
         workspace.running.settings = before
+
+
+@pytest.mark.capability("a.account")
+async def test_apps_with_a_token_and_no_cookie_are_listed_and_limited_too_and_end_in_every_service(
+    workspace: Service, office: Any
+) -> None:
+    person = await office.hire(f"app.{uuid4().hex[:6]}", ["finance"])
+    key, issuer = f"employee.{person.name.partition('/')[2]}", workspace.parts.issuer.url
+    await workspace.eventually(lambda: workspace.running.config.get(key), 30)
+    now = datetime.now(UTC)
+    clients, ids = [], []
+    for number in range(2):
+        sid = uuid4().hex
+        claims = {"employee": person.name, "sub": person.subject, "roles": [], "sid": sid}
+        clients.append(workspace.client("sales1", **claims))
+        ids.append(session_id(issuer, sid))
+        # The gateway tells that it was seen; nobody told that it began.
+        app = Browser(workspace, person, "okhttp/4.12.0")
+        told = app.told(ids[-1], now + timedelta(seconds=number), now + timedelta(seconds=number))
+        await workspace.tell("crm.gateway.v1.SessionsSeen", {"sessions": [told]}, "")
+    last = clients[1]
+    found = await become(workspace, last, {ids[0]: LIMIT, ids[1]: OPEN})
+    assert {one.kind for one in found} == {pb.MOBILE}
+    await refused_by_gateway(workspace, ids[0], "LIMIT")
+    assert await office.refusal(clients[0].ListTasks()) == "UNAUTHENTICATED"
+    await last.EndSession(name=f"sessions/{ids[1]}")
+    await refused_by_gateway(workspace, ids[1], "ENDED_BY_HAND")
+    assert await office.refusal(last.ListTasks()) == "UNAUTHENTICATED"
 
 
 @pytest.mark.capability("a.account")

@@ -15,7 +15,7 @@ export function editableFields(resource: Resource, creating: boolean): Field[] {
     (field) =>
       !field.readOnly &&
       !screenOf(resource.collection).unasked?.includes(field.name) &&
-      !COMMON.has(field.name) &&
+      (!COMMON.has(field.name) || screenOf(resource.collection).asked?.includes(field.name)) &&
       field.kind !== "free" &&
       (creating || !field.immutable),
   );

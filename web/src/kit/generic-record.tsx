@@ -14,6 +14,8 @@ import { RelatedList } from "./related-list";
 interface Props {
   resource: Resource;
   name: string;
+  /** Only what refers to it in these collections has a tab; else all that does. */
+  relates?: string[];
   /** Tabs that stand before the history. */
   more?: (record: RecordJson) => TabSpec[];
   banner?: (record: RecordJson) => ReactNode;
@@ -21,7 +23,7 @@ interface Props {
 }
 
 /** The record page that a declaration gives: lines, what refers to it, its history. */
-export function GenericRecord({ resource, name, more, banner, aside }: Props) {
+export function GenericRecord({ resource, name, relates, more, banner, aside }: Props) {
   const { t, plural, label } = useText();
   const catalogue = useCatalogue();
   const session = useSession();
@@ -30,6 +32,7 @@ export function GenericRecord({ resource, name, more, banner, aside }: Props) {
     .filter(
       ({ resource: other, field }) =>
         may(session, other.permissions.read) &&
+        (relates?.includes(other.collection) ?? true) &&
         other.collection !== "auditEntries" &&
         !["owner", "creator", "collaborators", "department"].includes(field.name),
     );

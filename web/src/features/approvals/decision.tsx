@@ -149,7 +149,8 @@ function Since({ subject, record }: { subject: Resource; record: RecordJson }) {
 
 const parsed = (text: string): unknown => (text ? (JSON.parse(text) as unknown) : undefined);
 
-const WHYS = /^(named|superior|head|role|reassigned|asked|timeout|nobody)\b/;
+const WHYS =
+  /^(named|superior|head|role|reassigned|asked|timeout|nobody|successor|for|delegation|chosen|field|partner)\b/;
 
 /** Why this person decides: the server tells it in a few words of its own. */
 function Why({ text }: { text: string }) {

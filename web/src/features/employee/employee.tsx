@@ -1,12 +1,10 @@
 import { useQuery } from "@tanstack/react-query";
 import { useState } from "react";
-import { Link } from "react-router";
 import type { Schema } from "@/api/schema";
 import { may } from "@/api/session";
 import { useText } from "@/i18n";
 import { KeysOf, SessionsOf } from "@/kit/access-of";
 import { formatInstant } from "@/kit/dates";
-import { encodeFilter } from "@/kit/filter";
 import { GenericRecord } from "@/kit/generic-record";
 import { gotQuery } from "@/kit/got";
 import { PlainTable } from "@/kit/plain-table";
@@ -14,9 +12,12 @@ import { useCatalogue, useResource, useSession } from "@/kit/queries";
 import { SearchField } from "@/kit/search-field";
 import { Empty, Loaded } from "@/kit/states";
 import { useSuggestions } from "@/kit/suggestions";
+import { Belongings, LeavingNote } from "./leaving";
 
-type Owned = Schema<"workspace.CountEmployeeBelongingsResponse">;
 type Held = Schema<"workspace.ListEmployeePermissionsResponse">;
+
+/** Nearly everything names people; here stand only who works for the person and what the person leads. */
+const RELATED = ["employees", "departments", "transfers"];
 
 /** A person; who answers for roles sees beside it what the person may do now. */
 export function EmployeePage({ name }: { name: string }) {
@@ -26,7 +27,9 @@ export function EmployeePage({ name }: { name: string }) {
     <GenericRecord
       resource={useResource("employees")}
       name={name}
-      more={() => [
+      relates={RELATED}
+      banner={(person) => <LeavingNote person={person} />}
+      more={(person) => [
         ...(may(session, "workspace.roles.explain")
           ? [{ key: "rights", label: t("rights.title"), content: <Rights name={name} /> }]
           : []),
@@ -37,60 +40,10 @@ export function EmployeePage({ name }: { name: string }) {
           ? [{ key: "keys", label: t("page.keys"), content: <KeysOf person={name} /> }]
           : []),
         ...(may(session, "workspace.employees.offboard")
-          ? [{ key: "belongings", label: t("belongings.title"), content: <Belongings name={name} /> }]
+          ? [{ key: "belongings", label: t("belongings.title"), content: <Belongings person={person} /> }]
           : []),
       ]}
     />
-  );
-}
-
-/** What the person owns, by collection: what is left to hand over. */
-function Belongings({ name }: { name: string }) {
-  const { t, plural } = useText();
-  const catalogue = useCatalogue();
-  const owned = useQuery(gotQuery<Owned>(["record", name, "belongings"], `/v1/${name}:belongings`));
-  return (
-    <section className="card card-body stack">
-      <Loaded query={owned}>
-        {(answer: Owned) =>
-          (answer.counts ?? []).length === 0 ? (
-            <Empty title={t("belongings.none")} />
-          ) : (
-            <>
-              <p className="faint" role="status">
-                {t("belongings.total", { count: answer.total ?? 0 })}
-              </p>
-              <PlainTable
-                caption={t("belongings.title")}
-                rows={answer.counts ?? []}
-                keyOf={({ collection }) => collection ?? ""}
-                columns={[
-                  {
-                    key: "what",
-                    title: t("belongings.what"),
-                    row: true,
-                    cell: ({ collection }) => {
-                      const resource = catalogue.find(collection ?? "");
-                      const filter = encodeFilter({
-                        groups: [[{ field: "owner", operator: "is", value: name }]],
-                      });
-                      return resource ? (
-                        <Link to={`/${collection}?filter=${encodeURIComponent(filter)}`}>
-                          {plural(resource.label)}
-                        </Link>
-                      ) : (
-                        collection
-                      );
-                    },
-                  },
-                  { key: "count", title: t("belongings.count"), number: true, cell: ({ count }) => count },
-                ]}
-              />
-            </>
-          )
-        }
-      </Loaded>
-    </section>
   );
 }
 
