@@ -65,6 +65,29 @@ describe("the sections of a record", () => {
   });
 });
 
+describe("a record on paper", () => {
+  it("is what one reads without what one clicks, on A4, and who printed it is known", async () => {
+    await visit(page, `/${made["account"]}`);
+    await page.evaluate(() => {
+      window.print = () => void (document.documentElement.dataset["printed"] = "yes");
+    });
+    const told = page.waitForResponse((answer) => answer.url().endsWith("/v1/auditEntries:print"));
+    await page.getByRole("button", { name: "更多" }).click();
+    await page.getByRole("menuitem", { name: "打印" }).click();
+    expect((await told).ok()).toBe(true);
+    await expect
+      .poll(() => page.evaluate(() => document.documentElement.dataset["printed"]), PATIENCE)
+      .toBe("yes");
+    await page.emulateMedia({ media: "print" });
+    expect(await page.getByRole("heading", { level: 1, name: CUSTOMER }).isVisible()).toBe(true);
+    for (const clicked of [".nav", ".top", ".page-actions", ".tab-row"])
+      expect(await page.locator(clicked).first().isVisible(), clicked).toBe(false);
+    const paper = (await page.pdf({ preferCSSPageSize: true })).toString("latin1");
+    expect(paper).toMatch(/MediaBox \[0 0 59[45][.\d]* 84[12][.\d]*\]/);
+    await page.emulateMedia({ media: null });
+  });
+});
+
 describe("a dictionary", () => {
   it("is a tree in which an entry is found, counted, merged and retired", async () => {
     const entry = (key: string, zh: string, en: string, parent = "") => ({ key, label: { zh, en }, parent });
