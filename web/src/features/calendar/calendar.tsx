@@ -166,9 +166,12 @@ export function CalendarPage() {
       setTitle(dates.view.title);
       setRange((before) => (before?.from === from && before.to === to ? before : { from, to }));
       const day = wallTime(dates.view.currentStart, ownZone()).slice(0, 10);
-      setParams((before) => (before.get("date") === day ? before : withKey(before, "date", day)), {
-        replace: true,
-      });
+      // The first dates are told while the page is still being put in place, when no address can be changed.
+      queueMicrotask(() =>
+        setParams((before) => (before.get("date") === day ? before : withKey(before, "date", day)), {
+          replace: true,
+        }),
+      );
     },
     [setParams],
   );
