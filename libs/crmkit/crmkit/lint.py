@@ -39,6 +39,8 @@ SQL_TEXTS = {
 SQL_COMPILED = {
     "crmkit/migrate.py": "names of roles, quoted by the dialect",
     "crmkit/listing.py": "keys of custom fields: letters, digits and underscores alone, so that an index is found",
+    "model/audience.py": "the table of the model, in the DDL of its policies",
+    "model/comment.py": "tables of models, in the DDL of policies",
     "model/file_place.py": "kinds of scope and the table, named in the module, so that an index is found",
     "model/figures.py": "table and columns of the model, by crmkit.inserting",
     "model/search_document.py": "columns named in the module",

@@ -5,6 +5,7 @@ from pathlib import Path
 from crmkit.app import App
 
 from workspace import (
+    board_news,
     caldav,
     faxes,
     filing,
@@ -53,5 +54,6 @@ def app() -> App:
             **selfcheck.RUNS,
             **using.RUNS,
             **caldav.RUNS,
+            **board_news.RUNS,
         },
     )

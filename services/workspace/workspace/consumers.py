@@ -24,9 +24,11 @@ from workspace.alerts import infected, raise_alert
 from workspace.asking import ask
 from workspace.model import (
     attendance,
+    audience,
     audit,
     audit_tally,
     audit_told,
+    comment,
     file_place,
     known_record,
     usage_facts,
@@ -153,6 +155,7 @@ async def on_personal_data_erased(event: customer.PersonalDataErased, call: Call
 async def on_record_changed(events: list[Fact], call: Call) -> None:
     """What records are called and who may see them, for all that refers to them, and the files that hang on them."""
     await known_record.learn(events, call)
+    await comment.follow(events, call)
     if turned := await file_place.learn(events, call):
         for file in await call.db.scalars(select(File).where(File.id.in_(turned)).with_for_update()):
             file.hangs = not file.hangs
@@ -161,6 +164,18 @@ async def on_record_changed(events: list[Fact], call: Call) -> None:
 async def on_fact_for_rules(events: list[Fact], call: Call) -> None:
     """Notification rules tell people of whatever any service says."""
     await rules.on_facts(events, call)
+
+
+@listens("crm.workspace.v1.ResourceChanged.employees")
+async def on_people_changed(events: list[Fact], call: Call) -> None:
+    """Who comes to a department reads what is for it, who leaves it no more."""
+    await audience.follow(call, [str(event.payload["name"]) for event in events])
+
+
+@listens("crm.workspace.v1.ResourceChanged.departments")
+async def on_tree_changed(events: list[Fact], call: Call) -> None:
+    """What is for a department is for all beneath it, wherever these hang now."""
+    await audience.follow(call)
 
 
 @listens(*(f"crm.workspace.v1.ResourceChanged.{collection}" for collection in publishing.COLLECTIONS))
@@ -559,6 +574,8 @@ CONSUMERS = [
     on_personal_data_erased,
     on_definition_changed,
     on_department_told,
+    on_people_changed,
+    on_tree_changed,
     on_action_held,
     on_held_action_ended,
     on_approval_decided,

@@ -14,6 +14,7 @@ from workspace.approval_methods import ApprovalMethods
 from workspace.attendance_methods import AttendanceMethods
 from workspace.audit_methods import AuditMethods
 from workspace.backup_methods import BackupMethods
+from workspace.board_methods import BoardMethods
 from workspace.calendar_methods import CalendarMethods
 from workspace.effective import compare, effective
 from workspace.export_methods import ExportMethods
@@ -53,6 +54,7 @@ class WorkspaceService(
     UsageMethods,
     ShareMethods,
     SessionMethods,
+    BoardMethods,
 ):
     """Organisation, permission, approval, collaboration and audit."""
 

@@ -359,6 +359,25 @@ def upgrade() -> None:
         unique=False,
     )
     op.create_table(
+        "audience_members",
+        sa.Column("record", sa.Text(), nullable=False),
+        sa.Column("employee", sa.Text(), nullable=False),
+        sa.Column("current", sa.Boolean(), nullable=False),
+        sa.Column("acknowledge_time", sa.DateTime(timezone=True), nullable=True),
+        sa.PrimaryKeyConstraint("record", "employee", name=op.f("audience_members_pkey")),
+    )
+    op.create_index(
+        "audience_members_employee_index", "audience_members", ["employee", "record"], unique=False
+    )
+    op.create_table(
+        "audiences",
+        sa.Column("record", sa.Text(), nullable=False),
+        sa.Column("everyone", sa.Boolean(), nullable=False),
+        sa.Column("departments", postgresql.ARRAY(sa.Text()), nullable=False),
+        sa.Column("people", postgresql.ARRAY(sa.Text()), nullable=False),
+        sa.PrimaryKeyConstraint("record", name=op.f("audiences_pkey")),
+    )
+    op.create_table(
         "audit_archives",
         sa.Column("id", sa.Uuid(), nullable=False),
         sa.Column("month", sa.Text(), server_default=sa.text("''"), nullable=False),
@@ -863,6 +882,84 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("event", "occurrence", "person", name=op.f("calendar_slots_pkey")),
     )
     op.create_index("calendar_slots_person_index", "calendar_slots", ["person", "end_time"], unique=False)
+    op.create_table(
+        "comment_collaborators",
+        sa.Column("employee", sa.Text(), nullable=False),
+        sa.Column("record", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("employee", "record", name=op.f("comment_collaborators_pkey")),
+    )
+    op.create_table(
+        "comments",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("place_requires", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("place_source_scope", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("place_owner", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("place_department", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column(
+            "place_collaborators", postgresql.ARRAY(sa.Text()), server_default=sa.text("'{}'"), nullable=False
+        ),
+        sa.Column("place_account", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("record", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("body", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("reply_to", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("mentions", postgresql.ARRAY(sa.Text()), server_default=sa.text("'{}'"), nullable=False),
+        sa.Column("edit_time", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("number", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("owner", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("department", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column(
+            "collaborators", postgresql.ARRAY(sa.Text()), server_default=sa.text("'{}'"), nullable=False
+        ),
+        sa.Column("pending_approval", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("create_time", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("update_time", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("creator", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column(
+            "custom", postgresql.JSONB(astext_type=sa.Text()), server_default=sa.text("'{}'"), nullable=False
+        ),
+        sa.Column("version", sa.Integer(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("comments_pkey")),
+    )
+    op.create_index(
+        "comments_department_update_time_index",
+        "comments",
+        ["department", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "comments_owner_update_time_index",
+        "comments",
+        ["owner", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "comments_place_department_index",
+        "comments",
+        ["place_department", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "comments_place_owner_index",
+        "comments",
+        ["place_owner", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "comments_place_scope_index",
+        "comments",
+        ["place_source_scope", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index("comments_record_index", "comments", ["record", "create_time"], unique=False)
+    op.create_index(
+        "comments_reply_to_index",
+        "comments",
+        ["reply_to", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "comments_update_time_index", "comments", [sa.literal_column("update_time DESC"), "id"], unique=False
+    )
     op.create_table(
         "currency_rates",
         sa.Column("id", sa.Uuid(), nullable=False),
@@ -2151,6 +2248,98 @@ def upgrade() -> None:
         "number_rules",
         [sa.literal_column("update_time DESC"), "id"],
         unique=False,
+    )
+    op.create_table(
+        "post_likes",
+        sa.Column("post", sa.Uuid(), nullable=False),
+        sa.Column("employee", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("post", "employee", name=op.f("post_likes_pkey")),
+    )
+    op.create_table(
+        "posts",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("display_name", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("kind", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("board", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("body", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("skills", postgresql.ARRAY(sa.Text()), server_default=sa.text("'{}'"), nullable=False),
+        sa.Column("files", postgresql.ARRAY(sa.Text()), server_default=sa.text("'{}'"), nullable=False),
+        sa.Column("everyone", sa.Boolean(), server_default=sa.text("false"), nullable=False),
+        sa.Column(
+            "audience_departments",
+            postgresql.ARRAY(sa.Text()),
+            server_default=sa.text("'{}'"),
+            nullable=False,
+        ),
+        sa.Column(
+            "audience_people", postgresql.ARRAY(sa.Text()), server_default=sa.text("'{}'"), nullable=False
+        ),
+        sa.Column("mentions", postgresql.ARRAY(sa.Text()), server_default=sa.text("'{}'"), nullable=False),
+        sa.Column("pinned", sa.Boolean(), server_default=sa.text("false"), nullable=False),
+        sa.Column("ack_required", sa.Boolean(), server_default=sa.text("false"), nullable=False),
+        sa.Column("state", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("publish_time", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("accepted_answer", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("answered_by", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("hide_reason", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("shown_to_all", sa.Boolean(), server_default=sa.text("false"), nullable=False),
+        sa.Column("shown_as", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("number", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("owner", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("department", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column(
+            "collaborators", postgresql.ARRAY(sa.Text()), server_default=sa.text("'{}'"), nullable=False
+        ),
+        sa.Column("pending_approval", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("create_time", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("update_time", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("creator", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column(
+            "custom", postgresql.JSONB(astext_type=sa.Text()), server_default=sa.text("'{}'"), nullable=False
+        ),
+        sa.Column("version", sa.Integer(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("posts_pkey")),
+    )
+    op.create_index(
+        "posts_accepted_answer_index",
+        "posts",
+        ["accepted_answer", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "posts_answered_by_index",
+        "posts",
+        ["answered_by", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index("posts_board_index", "posts", ["board", "publish_time"], unique=False)
+    op.create_index(
+        "posts_department_update_time_index",
+        "posts",
+        ["department", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "posts_owner_update_time_index",
+        "posts",
+        ["owner", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "posts_shown_as_index",
+        "posts",
+        ["shown_as", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "posts_shown_to_all_index",
+        "posts",
+        [sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+        postgresql_where=sa.text("shown_to_all"),
+    )
+    op.create_index(
+        "posts_update_time_index", "posts", [sa.literal_column("update_time DESC"), "id"], unique=False
     )
     op.create_table(
         "raised_alerts",
@@ -3531,6 +3720,35 @@ def upgrade() -> None:
         postgresql_with={"fastupdate": "on", "gin_pending_list_limit": "256"},
     )
     op.create_table(
+        "posts_search",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column(
+            "search_grams", postgresql.ARRAY(sa.Text(collation="C")), server_default="{}", nullable=False
+        ),
+        sa.Column("search_text", sa.Text(collation="C"), server_default="", nullable=False),
+        sa.Column(
+            "search_pinyin", postgresql.ARRAY(sa.Text(collation="C")), server_default="{}", nullable=False
+        ),
+        sa.ForeignKeyConstraint(["id"], ["posts.id"], name=op.f("posts_search_id_fkey"), ondelete="CASCADE"),
+        sa.PrimaryKeyConstraint("id", name=op.f("posts_search_pkey")),
+    )
+    op.create_index(
+        "ix_posts_search_search_grams",
+        "posts_search",
+        ["search_grams"],
+        unique=False,
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "on", "gin_pending_list_limit": "256"},
+    )
+    op.create_index(
+        "ix_posts_search_search_pinyin",
+        "posts_search",
+        [sa.literal_column("array_to_tsvector(search_pinyin)")],
+        unique=False,
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "on", "gin_pending_list_limit": "256"},
+    )
+    op.create_table(
         "roles_search",
         sa.Column("id", sa.Uuid(), nullable=False),
         sa.Column(
@@ -3839,6 +4057,19 @@ def downgrade() -> None:
         postgresql_with={"fastupdate": "on", "gin_pending_list_limit": "256"},
     )
     op.drop_table("roles_search")
+    op.drop_index(
+        "ix_posts_search_search_pinyin",
+        table_name="posts_search",
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "on", "gin_pending_list_limit": "256"},
+    )
+    op.drop_index(
+        "ix_posts_search_search_grams",
+        table_name="posts_search",
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "on", "gin_pending_list_limit": "256"},
+    )
+    op.drop_table("posts_search")
     op.drop_index(
         "ix_number_rules_search_search_pinyin",
         table_name="number_rules_search",
@@ -4249,6 +4480,16 @@ def downgrade() -> None:
     op.drop_table("reminder_marks")
     op.drop_index("raised_alerts_time_index", table_name="raised_alerts")
     op.drop_table("raised_alerts")
+    op.drop_index("posts_update_time_index", table_name="posts")
+    op.drop_index("posts_shown_to_all_index", table_name="posts", postgresql_where=sa.text("shown_to_all"))
+    op.drop_index("posts_shown_as_index", table_name="posts")
+    op.drop_index("posts_owner_update_time_index", table_name="posts")
+    op.drop_index("posts_department_update_time_index", table_name="posts")
+    op.drop_index("posts_board_index", table_name="posts")
+    op.drop_index("posts_answered_by_index", table_name="posts")
+    op.drop_index("posts_accepted_answer_index", table_name="posts")
+    op.drop_table("posts")
+    op.drop_table("post_likes")
     op.drop_index("number_rules_update_time_index", table_name="number_rules")
     op.drop_index(
         "number_rules_active_key", table_name="number_rules", postgresql_where=sa.text("state = 'ACTIVE'")
@@ -4440,6 +4681,16 @@ def downgrade() -> None:
     op.drop_index("currency_rates_update_time_index", table_name="currency_rates")
     op.drop_index("currency_rates_pair_date_key", table_name="currency_rates")
     op.drop_table("currency_rates")
+    op.drop_index("comments_update_time_index", table_name="comments")
+    op.drop_index("comments_reply_to_index", table_name="comments")
+    op.drop_index("comments_record_index", table_name="comments")
+    op.drop_index("comments_place_scope_index", table_name="comments")
+    op.drop_index("comments_place_owner_index", table_name="comments")
+    op.drop_index("comments_place_department_index", table_name="comments")
+    op.drop_index("comments_owner_update_time_index", table_name="comments")
+    op.drop_index("comments_department_update_time_index", table_name="comments")
+    op.drop_table("comments")
+    op.drop_table("comment_collaborators")
     op.drop_index("calendar_slots_person_index", table_name="calendar_slots")
     op.drop_table("calendar_slots")
     op.drop_index("calendar_items_event_index", table_name="calendar_items")
@@ -4503,6 +4754,9 @@ def downgrade() -> None:
     op.drop_index("audit_archives_update_time_index", table_name="audit_archives")
     op.drop_index("audit_archives_month_key", table_name="audit_archives")
     op.drop_table("audit_archives")
+    op.drop_table("audiences")
+    op.drop_index("audience_members_employee_index", table_name="audience_members")
+    op.drop_table("audience_members")
     op.drop_index("attendance_rules_update_time_index", table_name="attendance_rules")
     op.drop_index("attendance_rules_department_ref_index", table_name="attendance_rules")
     op.drop_index("attendance_rules_department_key", table_name="attendance_rules")

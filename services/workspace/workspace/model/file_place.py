@@ -37,6 +37,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Mapped, mapped_column
 
+from workspace.model.audience import Shown, shown
 from workspace.model.base import Base
 from workspace.model.known_record import described_as
 
@@ -126,10 +127,10 @@ async def learn(events: Iterable[Fact], call: Call) -> list[UUID]:
     rows += [(UUID(name.partition("/")[2]), record, "", "") for name in said for record in said[name]]
     records = sorted({record for _, record, _, _ in rows} | set(touched))
     # What nothing has been heard of yet is waited for: who tells of it comes behind this transaction, or before it.
-    await connection.executemany(_AWAIT, [(record,) for record in records])
+    await connection.executemany(AWAIT, [(record,) for record in records])
     known = {row["name"]: row for row in await connection.fetch(_KNOWN, records)}
     owners = {name: newest[name].payload.get("resource") or {} for name in told}
-    values = {record: _seen_by(record, known[record]) for record in records}
+    values = {record: seen_by(record, known[record]) for record in records}
     kept = [
         (file, record, field, wanted)
         + (values[record] if known[record]["version"] else _waiting(owners.get(f"files/{file}", {})))
@@ -150,7 +151,7 @@ def _attached(event: Fact) -> list[str]:
     return sorted({str(name) for name in names if not is_noted(str(name))})
 
 
-def _seen_by(record: str, known: Mapping[str, Any]) -> tuple[str, str, str, str, list[str], str]:
+def seen_by(record: str, known: Mapping[str, Any]) -> tuple[str, str, str, str, list[str], str]:
     """Requires, scope, owner, department, collaborators and account of what is kept of a record."""
     described = described_as(record.partition("/")[0])
     if described is None or known["deleted"]:
@@ -228,21 +229,49 @@ def read_along(file: Any, caller: Caller) -> list[ColumnElement[bool]]:
     By the first place of each file, which stands in its row, in the order of an index; by further ones through the
     short list of those.
     """
-    ways, _ = _ways(file, "place_", caller)
-    further, shared = _ways(FilePlace, "", caller)
+    ways, _ = reached(file, "place_", caller)
+    further, shared = reached(FilePlace, "", caller)
     # By collaborators through the places, for no index over lists is used behind row-level security.
     beside = FilePlace.standing == literal_column("'FURTHER'")
     parts = [and_(beside, one) for one in [*further, *shared]]
     parts += [and_(FilePlace.standing == literal_column("'FIRST'"), one) for one in shared]
-    found = union_all(*(select(FilePlace.file).where(part) for part in parts)).subquery()
+    shown_to = [one for model in shown_models() for one in _shown(model, caller)]
+    found = union_all(*(select(FilePlace.file).where(part) for part in parts), *shown_to).subquery()
     listed = func.array(select(found.c.file).scalar_subquery(), type_=ARRAY(Uuid))
     return [*(and_(file.hangs, one) for one in ways), and_(file.hangs, file.id == any_(listed))]
 
 
-def _ways(
-    place: Any, prefix: str, caller: Caller
+def shown_models() -> list[type[Any]]:
+    """The resources with an audience, by the names of their tables."""
+    return sorted(Shown.__subclasses__(), key=lambda model: model.__table__.name)
+
+
+def _shown(model: Any, caller: Caller) -> list[Any]:
+    """Files of what the caller reads as one of an audience, by a field that he may read."""
+    described = model.described
+    if caller.account or not caller.employee or not caller.may(described.permission("read")):
+        return []
+    hidden = [one for one in _hidden(caller) if one.startswith(f"{described.collection}.")]
+    opened = [not_(_one_of(FilePlace.field, hidden))] if hidden else []
+    named = FilePlace.record == func.concat(f"{described.collection}/", model.id)
+    counts = FilePlace.standing != literal_column("'NONE'")
+    return [
+        select(FilePlace.file).join(model, named).where(way, counts, *opened) for way in shown(model, caller)
+    ]
+
+
+def reached(
+    place: Any,
+    prefix: str,
+    caller: Caller,
+    by_field: bool = True,
+    shared_with: ColumnElement[bool] | None = None,
 ) -> tuple[list[ColumnElement[bool]], list[ColumnElement[bool]]]:
-    """The branches over the columns of a place; those apart by which the caller is a collaborator of the record."""
+    """The branches over the columns of a place; those apart by which the caller is a collaborator of the record.
+
+    `by_field` where the place is a field of the record, which may be hidden or want a permission of its own;
+    `shared_with` finds the places of which the caller is a collaborator, where that is not by the list in their rows.
+    """
 
     def at(column: str) -> Any:
         return getattr(place, f"{prefix}{column}")
@@ -254,9 +283,9 @@ def _ways(
         return [_one_of(at("requires"), permissions), *opened]
 
     may = [one for one in resources().values() if caller.may(one.permission("read"))]
-    hidden, special = _hidden(caller), ["", *sorted(_of_fields(caller))]
+    hidden, special = _hidden(caller) if by_field else [], ["", *sorted(_of_fields(caller))]
     opened: list[ColumnElement[bool]] = [not_(_one_of(at("field"), hidden))] if hidden else []
-    if "*" not in caller.permissions:
+    if by_field and "*" not in caller.permissions:
         opened.append(_one_of(at("permission"), special))
     shared = [o.permission("read") for o in may if o.scope == "SHARED" and not _rules(caller, o.collection)]
     ways = [and_(scope("SHARED"), *open_to(shared))]
@@ -269,7 +298,8 @@ def _ways(
         ]
         return ways, []
     together: list[ColumnElement[bool]] = []
-    me = at("owner") == caller.employee, at("collaborators").contains([caller.employee])
+    beside = at("collaborators").contains([caller.employee]) if shared_with is None else shared_with
+    me = at("owner") == caller.employee, beside
     if caller.employee:
         own = [one.permission("read") for one in may if one.scope == "PRIVATE"]
         private = [scope("PRIVATE"), *open_to([*own, OWN])]
@@ -329,7 +359,8 @@ def policies(table: str) -> list[str]:
     kind, employee, account = (f"(SELECT current_setting('crm.{one}', true))" for one in names)
     waiting = f"{kind} = 'ACCOUNT' AND place_source_scope = 'PRIVATE' AND place_account = {account}"
     along = f"""({wall("place_")} OR {waiting} OR EXISTS (
-        SELECT 1 FROM file_places p WHERE p.file = {table}.id AND p.standing = 'FURTHER' AND ({wall("p.")})))"""
+        SELECT 1 FROM file_places p WHERE p.file = {table}.id AND p.standing = 'FURTHER' AND ({wall("p.")}))
+        OR {kind} = 'STAFF' AND ({" OR ".join(_shown_policy(table, model) for model in shown_models())}))"""
     noted = f"private AND {employee} <> '' AND (owner = {employee} OR collaborators @> ARRAY[{employee}])"
     return [
         f"DROP POLICY IF EXISTS read_along ON {table}",
@@ -341,6 +372,15 @@ def policies(table: str) -> list[str]:
     ]
 
 
+def _shown_policy(table: str, model: Any) -> str:
+    """Files of what an audience reads; whether the caller is of it, the wall of that table says."""
+    return (
+        f"EXISTS (SELECT 1 FROM file_places p JOIN {model.__table__.name} r"
+        f" ON p.record = '{model.described.collection}/' || r.id WHERE p.file = {table}.id"
+        " AND (r.shown_to_all OR r.shown_as <> ''))"
+    )
+
+
 _CURRENT = (
     "SELECT known.name FROM known_records AS known JOIN unnest($1::text[], $2::int[]) AS told(name, version)"
     " ON known.name = told.name AND known.version = told.version"
@@ -348,7 +388,7 @@ _CURRENT = (
 _HELD = "SELECT DISTINCT record FROM file_places WHERE record = ANY($1::text[])"
 _FILES = "SELECT DISTINCT file FROM file_places WHERE record = ANY($1::text[])"
 _LOCK = "SELECT pg_advisory_xact_lock(hashtextextended(file::text, 0)) FROM unnest($1::uuid[]) AS one(file)"
-_AWAIT = (
+AWAIT = (
     "INSERT INTO known_records (name, version, deleted, label, scope, record, dates, touch_time)"
     " VALUES ($1, 0, true, '', '{}', '{}', '{}', now()) ON CONFLICT (name) DO NOTHING"
 )

@@ -1,0 +1,186 @@
+"""Posts on boards, and who has read them."""
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from crm.workspace.v1 import events_pb2 as events
+from crm.workspace.v1 import pb
+from crmkit import runs
+from crmkit.call import Call
+from crmkit.errors import FailedPrecondition, PermissionDenied, check_reason
+from sqlalchemy import Index, Text, Uuid, delete, func, inspect, select
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Mapped, mapped_column
+
+from workspace.model import audience
+from workspace.model.audience import AudienceMember, Shown
+from workspace.model.base import Base
+
+ANNOUNCE, MODERATE = "workspace.posts.announce", "workspace.posts.moderate"
+# The run that tells people of a post: `workspace.board_news`.
+TELL = "TellPost"
+AUDIENCE = {"everyone", "audience_departments", "audience_people"}
+WORDS = {"display_name", "body", "files"}
+
+
+class PostLike(Base):
+    """Somebody likes a post."""
+
+    __tablename__ = "post_likes"
+
+    post: Mapped[UUID] = mapped_column(Uuid, primary_key=True)
+    employee: Mapped[str] = mapped_column(Text, primary_key=True)
+
+
+class Post(Shown, Base):
+    """Something for the whole company or a group. Nobody but its author reads it before it is published."""
+
+    __message__ = pb.Post
+    handed_over = False
+    __table_args__ = (
+        *audience.show_indexes("posts"),
+        Index("posts_board_index", "board", "publish_time"),
+    )
+
+    display_name: Mapped[str]
+    kind: Mapped[str]
+    board: Mapped[str]
+    body: Mapped[str]
+    skills: Mapped[list[str]]
+    files: Mapped[list[str]]
+    everyone: Mapped[bool]
+    audience_departments: Mapped[list[str]]
+    audience_people: Mapped[list[str]]
+    mentions: Mapped[list[str]]
+    pinned: Mapped[bool]
+    ack_required: Mapped[bool]
+    state: Mapped[str]
+    publish_time: Mapped[datetime | None]
+    accepted_answer: Mapped[str]
+    answered_by: Mapped[str]
+    hide_reason: Mapped[str]
+
+    async def creating(self, call: Call) -> None:
+        """A draft of who writes it."""
+        self.owner, self.state, self.kind = call.caller.employee, "DRAFT", self.kind or "DISCUSSION"
+        self._check_announces(call)
+
+    async def updating(self, call: Call, changed: frozenset[str]) -> None:
+        """Its author's alone to change; what people are to acknowledge stays as it was published."""
+        self.check_author(call)
+        self._check_announces(call)
+        if self.state == "DRAFT":
+            return
+        self.check_open()
+        if self.ack_required and changed & WORDS:
+            raise FailedPrecondition("POST_TO_ACKNOWLEDGE")
+        if changed & AUDIENCE:
+            await self._show(call)
+
+    async def deleting(self, call: Call) -> None:
+        """A draft alone: what was published is archived."""
+        self.check_author(call)
+        self.check_state("DRAFT")
+
+    def check_author(self, call: Call) -> None:
+        """Refuses whoever only reads it."""
+        if not call.caller.is_system and call.caller.employee != self.owner:
+            raise PermissionDenied("NOT_THE_OWNER")
+
+    def check_open(self) -> None:
+        """POST_CLOSED where it is not published, or closed."""
+        if self.state != "PUBLISHED":
+            raise FailedPrecondition("POST_CLOSED")
+
+    def _check_announces(self, call: Call) -> None:
+        """Announcements, and what stands first, are for those who may announce."""
+        announces = self.kind == "ANNOUNCEMENT" or self.pinned or self.ack_required
+        touched = not inspect(self).persistent or any(
+            getattr(inspect(self).attrs, name).history.has_changes() for name in ("pinned", "ack_required")
+        )
+        if announces and touched and not call.caller.may(ANNOUNCE):
+            raise PermissionDenied("PERMISSION_DENIED", permission=ANNOUNCE)
+
+    async def publish(self, accept_outside: bool, call: Call) -> None:
+        """Shows it to its audience. AUDIENCE_EMPTY; MENTION_OUTSIDE_AUDIENCE unless that may stay."""
+        self.check_author(call)
+        self.check_state("DRAFT")
+        if self.kind == "ANNOUNCEMENT" and not call.caller.may(ANNOUNCE):
+            raise PermissionDenied("PERMISSION_DENIED", permission=ANNOUNCE)
+        said = (self.everyone, self.audience_departments, self.audience_people)
+        others = [name for name in self.mentions if name != self.owner]
+        missing = [] if accept_outside else await audience.outside(said, others, call)
+        if missing:
+            people = [str(call.entry(name).get("displayName") or name) for name in missing]
+            raise FailedPrecondition("MENTION_OUTSIDE_AUDIENCE", people="、".join(people))
+        self.state, self.publish_time = "PUBLISHED", call.now
+        await self._show(call)
+        call.emit(events.PostPublished, post=self)
+
+    async def _show(self, call: Call) -> None:
+        people = await audience.keep(
+            self.name, self.everyone, self.audience_departments, self.audience_people, call
+        )
+        if not people:
+            raise FailedPrecondition("AUDIENCE_EMPTY")
+        self.shown_to_all, self.shown_as = self.everyone, self.name
+        await runs.start(call, TELL, self.name, {}, "system/workspace")
+
+    async def acknowledge(self, call: Call) -> None:
+        """The caller has read it; the first time counts."""
+        self.check_open()
+        me = call.caller.employee
+        if me and await audience.acknowledge(self.name, me, call):
+            call.emit(events.PostAcknowledged, self, post=self.name, employee=me)
+
+    async def react(self, call: Call) -> None:
+        """The caller likes it, or likes it no more."""
+        self.check_open()
+        row = {"post": self.id, "employee": call.caller.employee}
+        made = insert(PostLike).values(**row).on_conflict_do_nothing().returning(PostLike.post)
+        if await call.db.scalar(made) is None:
+            await call.db.execute(delete(PostLike).filter_by(**row))
+
+    def archive(self, call: Call) -> None:
+        """It is read still; nobody comments any more."""
+        self.check_author(call)
+        self.check_state("PUBLISHED")
+        self.state = "ARCHIVED"
+
+    def hide(self, reason: str) -> None:
+        """Takes it from its audience."""
+        self.check_state("PUBLISHED", "ARCHIVED")
+        self.hide_reason, self.state = check_reason(reason), "HIDDEN"
+        self.shown_to_all, self.shown_as = False, ""
+
+    async def standing(self, request: pb.ListPostReadersRequest, call: Call) -> dict[str, Any]:
+        """Who has acknowledged it; the people to its author and to moderators alone."""
+        from workspace.model.employee import Employee
+
+        me, member = call.caller.employee, AudienceMember
+        of_this = (member.record == self.name, member.current)
+        counted = select(func.count(), func.count(member.acknowledge_time)).where(*of_this)
+        total, acknowledged = (await call.db.execute(counted)).one()
+        mine = await call.db.get(member, (self.name, me))
+        likes = set(await call.db.scalars(select(PostLike.employee).where(PostLike.post == self.id)))
+        answer: dict[str, Any] = {
+            "total": total, "acknowledged": acknowledged, "likes": len(likes), "liked": me in likes,
+            "my_acknowledge_time": mine.acknowledge_time if mine is not None else None,
+        }  # fmt: skip
+        if me != self.owner and not call.caller.may(MODERATE):
+            return answer
+        size = min(request.page_size or 100, 1000)
+        people = (
+            select(member.employee, member.acknowledge_time, Employee.display_name, Employee.department)
+            .join(Employee, member.employee == "employees/" + func.cast(Employee.id, Text))
+            .where(*of_this, member.employee > request.page_token)
+            .order_by(member.employee)
+            .limit(size)
+        )
+        if request.missing:
+            people = people.where(member.acknowledge_time.is_(None))
+        answer["readers"] = [row._asdict() for row in await call.db.execute(people)]
+        if len(answer["readers"]) == size:
+            answer["next_page_token"] = answer["readers"][-1]["employee"]
+        return answer
