@@ -1,6 +1,6 @@
 """The methods of boards and of comments."""
 
-from typing import Any
+from typing import Any, cast
 
 from crm.common.v1.common_pb2 import VerbRequest
 from crm.workspace.v1 import pb
@@ -89,7 +89,7 @@ class BoardMethods:
             "to_acknowledge": list(await call.db.scalars(waiting.order_by(Post.publish_time).limit(WAITING))),
             "boards": [
                 pb.ReadInformationCentreResponse.Board(
-                    board=board, posts=[call.shown(post, call.caller) for post in posts]
+                    board=board, posts=[cast("pb.Post", call.shown(post, call.caller)) for post in posts]
                 )
                 for board, posts in boards.items()
             ],

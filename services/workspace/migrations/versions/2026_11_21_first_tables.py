@@ -2330,6 +2330,7 @@ def upgrade() -> None:
         "posts",
         ["shown_as", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("shown_as <> ''"),
     )
     op.create_index(
         "posts_shown_to_all_index",
@@ -4482,7 +4483,7 @@ def downgrade() -> None:
     op.drop_table("raised_alerts")
     op.drop_index("posts_update_time_index", table_name="posts")
     op.drop_index("posts_shown_to_all_index", table_name="posts", postgresql_where=sa.text("shown_to_all"))
-    op.drop_index("posts_shown_as_index", table_name="posts")
+    op.drop_index("posts_shown_as_index", table_name="posts", postgresql_where=sa.text("shown_as <> ''"))
     op.drop_index("posts_owner_update_time_index", table_name="posts")
     op.drop_index("posts_department_update_time_index", table_name="posts")
     op.drop_index("posts_board_index", table_name="posts")
