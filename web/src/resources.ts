@@ -11,7 +11,8 @@ export interface Group {
   key: string;
   /** Collections in the order of the menu; others that declare this menu group follow. */
   collections: string[];
-  pages?: { key: string; path: string; icon: string; needs: string }[];
+  /** Pages of their own: the collection that one must be able to read, or to create in. */
+  pages?: { key: string; path: string; icon: string; needs: string; to?: "create" }[];
 }
 
 export const MENU: Group[] = [
@@ -37,7 +38,7 @@ export const MENU: Group[] = [
     pages: [
       { key: "leadPools", path: "/lead-pools", icon: "sea", needs: "leadPoolItems" },
       { key: "callDesk", path: "/call-desk", icon: "calls", needs: "callEntries" },
-      { key: "till", path: "/till", icon: "orders", needs: "quotes" },
+      { key: "till", path: "/till", icon: "orders", needs: "quotes", to: "create" },
       { key: "funnel", path: "/funnel", icon: "funnel", needs: "opportunities" },
       { key: "visitDay", path: "/visit-day", icon: "visits", needs: "visits" },
       { key: "forecast", path: "/forecast", icon: "forecast", needs: "forecasts" },

@@ -52,7 +52,7 @@ export function menuOf(catalogue: Catalogue, session: Session): MenuGroup[] {
       .toSorted((a, b) => (order.get(a.collection) ?? 99) - (order.get(b.collection) ?? 99));
     const pages = (group.pages ?? []).filter((page) => {
       const needed = page.needs ? catalogue.find(page.needs) : undefined;
-      return !page.needs || (needed !== undefined && may(session, needed.permissions.read));
+      return !page.needs || (needed !== undefined && may(session, needed.permissions[page.to ?? "read"]));
     });
     return {
       key: group.key,

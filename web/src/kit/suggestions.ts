@@ -1,7 +1,7 @@
 import { useQuery } from "@tanstack/react-query";
 import type { Suggestion } from "@/api/catalogue";
 import { useText } from "@/i18n";
-import { firstPageQuery, titleOf, useCatalogue } from "./queries";
+import { firstPageQuery, titleOf, useCatalogue, useReads } from "./queries";
 
 const SHOWN = 200;
 
@@ -12,7 +12,7 @@ export function useSuggestions(suggest: Suggestion | undefined): { value: string
   const collection = typeof suggest === "object" ? suggest.collection : "";
   const page = useQuery({
     ...firstPageQuery(collection, { pageSize: SHOWN }),
-    enabled: catalogue.find(collection) !== undefined,
+    enabled: useReads(collection),
   });
   if (suggest === "permissions")
     return catalogue.permissions.map((value) => ({ value, label: label(catalogue.permissionText(value)) }));

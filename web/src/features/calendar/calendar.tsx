@@ -280,8 +280,13 @@ export function CalendarPage() {
             {...(params.get("date") ? { initialDate: params.get("date") ?? "" } : {})}
             ref={calendar}
             headerToolbar={false}
-            // The cell would be called by its day alone, not by what stands in it.
-            dayCellDidMount={({ el }) => el.removeAttribute("aria-labelledby")}
+            dayCellDidMount={({ el, date, view: shownView }) => {
+              // The cell would be called by its day alone, not by what stands in it.
+              el.removeAttribute("aria-labelledby");
+              // Keys scroll a week that has no events, too.
+              if (shownView.type.startsWith("timeGrid") && date.getTime() === shownView.activeStart.getTime())
+                el.tabIndex = 0;
+            }}
             height="100%"
             nowIndicator
             selectable={mayCreate}
