@@ -73,6 +73,8 @@ class Settings(BaseSettings):
 
     # The page of the payment service that buyers of the web shop are sent to; empty: they pay by invoice.
     pay_url: str = ""
+    # What is signed between the payment service and us; without it nothing is paid there.
+    pay_key: str = Field(default="", repr=False)
 
     @field_validator("secret_key")
     @classmethod

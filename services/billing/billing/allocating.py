@@ -128,6 +128,12 @@ async def _pay(payment: Payment, invoice: Invoice, wanted: Money | None, call: C
 
 async def _pay_ahead(payment: Payment, name: str, key: str, wanted: Money | None, call: Call) -> Tied:
     plan = await call.load(PaymentPlan, name)
+    open_ = await open_ahead(plan, key, call)
+    return await call.add(payment.advance(plan, key, open_, wanted, call)), plan
+
+
+async def open_ahead(plan: PaymentPlan, key: str, call: Call) -> Money:
+    """What of an instalment is neither invoiced nor paid ahead."""
     part, currency = plan.part(key), plan.total.currency
     issued = await call.db.scalar(
         select(func.sum(Invoice.__table__.c.gross_amount)).where(
@@ -135,8 +141,7 @@ async def _pay_ahead(payment: Payment, name: str, key: str, wanted: Money | None
         )
     )
     amount, advance = Money.parse(part.amount) or zero(currency), Money.parse(part.advance) or zero(currency)
-    open_ = amount - advance - (Money(issued, currency) if issued else zero(currency))
-    return await call.add(payment.advance(plan, key, open_, wanted, call)), plan
+    return amount - advance - (Money(issued, currency) if issued else zero(currency))
 
 
 async def _tell(event: Any, payment: Payment, tied: Sequence[Tied], call: Call, **more: Any) -> None:

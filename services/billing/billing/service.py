@@ -6,6 +6,7 @@ from crm.billing.v1 import pb
 from crmkit.call import Call
 from crmkit.errors import FailedPrecondition
 from crmkit.standard import Standard
+from google.protobuf.empty_pb2 import Empty
 from sqlalchemy import select
 
 from billing import refunding
@@ -15,6 +16,7 @@ from billing.model.invoice import Invoice
 from billing.model.payment import Allocation, Payment
 from billing.model.plan import PaymentPlan
 from billing.model.refund import CreditNote, Refund
+from billing.online import take
 from billing.sources import draft_instalment, issue
 
 MOST_INVOICES = 200
@@ -59,6 +61,10 @@ class BillingService:
         payment.confirm(call)
         await post(call, payment, unapplied=payment.amount)
         return payment
+
+    async def ReportPayment(self, request: pb.ReportPaymentRequest, call: Call) -> Empty:
+        await take(request, call)
+        return Empty()
 
     async def AllocatePayment(self, request: pb.AllocatePaymentRequest, call: Call) -> Payment:
         payment = await call.load(Payment, request)

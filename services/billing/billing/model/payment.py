@@ -47,6 +47,14 @@ class Payment(Resource, Base):
     refunded: Mapped[Money]
     confirm_time: Mapped[datetime | None]
     reason: Mapped[str]
+    provider_payment: Mapped[str]
+
+    __table_args__ = (
+        Index(
+            "payments_provider_key", "provider_payment", unique=True,
+            postgresql_where=text("provider_payment <> ''"),
+        ),
+    )  # fmt: skip
 
     async def creating(self, call: Call) -> None:
         """A new payment is pending."""

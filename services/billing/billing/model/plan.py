@@ -16,7 +16,7 @@ from crmkit.errors import FailedPrecondition, Validation, Violation, check_froze
 from crmkit.mapping import read_date, to_date
 from crmkit.resource import Resource
 from crmkit.values import Money, zero
-from sqlalchemy import Index, text
+from sqlalchemy import Index, Text, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -53,6 +53,8 @@ class PaymentPlan(Resource, Base):
     paid: Mapped[Money]
     next_due: Mapped[date | None]
     opportunity: Mapped[str]
+    # The quote that the order was made of; by it the payment service names what is paid.
+    quote: Mapped[str] = mapped_column(Text, server_default=text("''"), index=True)
     # What is charged: the lines of the contract, and its net and tax, for the invoices of the instalments.
     basis: Mapped[dict[str, Any]] = mapped_column(JSONB, server_default=text("'{}'"))
 
@@ -60,6 +62,7 @@ class PaymentPlan(Resource, Base):
         """A new plan is a draft."""
         self.state, self.direction = "DRAFT", self.direction or "RECEIVABLE"
         self.basis = getattr(self, "basis", None) or {}
+        self.quote = self.basis.get("quote", "")
         self.own_entity = self.own_entity or legal_entity(self.department, call)
         self.complete()
 
