@@ -11,9 +11,10 @@ import pytest
 from crm.sales.v1 import pb
 from crmkit.auth import system
 from crmkit.testing import Refused, Service
+from sales.model.territory_plan import TerritoryPlan
 from sales.territories import begin_territory_plans, follow_members
 from sales.territory_map import Place, TerritoryMap
-from sqlalchemy import text
+from sqlalchemy import text, update
 from uuid_utils.compat import uuid7
 
 Made = Callable[..., Awaitable[Any]]
@@ -40,6 +41,14 @@ async def reached(sales: Service, name: str, state: int) -> Any:
 async def morning(sales: Service, job: Any, when: datetime | None = None) -> None:
     async with sales.running.call("test", system("sales")) as call:
         await job(when or datetime.now(UTC), call)
+
+
+async def moment(sales: Service, plan: str, **times: datetime) -> None:
+    """Sets an instant of a plan, as if time had gone by."""
+    async with sales.running.call("test", system("sales")) as call:
+        await call.db.execute(
+            update(TerritoryPlan).where(TerritoryPlan.id == plan.partition("/")[2]).values(**times)
+        )
 
 
 async def lies(sales: Service, account: str) -> dict[str, Any]:
@@ -217,6 +226,13 @@ async def test_a_new_cut_is_looked_at_scheduled_applied_in_batches_and_taken_bac
     with pytest.raises(Refused) as refused:
         await sales.sales1.ScheduleTerritoryPlan(name=name, digest=seen.digest)
     assert refused.value.code.name in ("PERMISSION_DENIED", "NOT_FOUND")
+    # A preview holds for a week.
+    at = seen.preview_time.ToDatetime(UTC)
+    await moment(sales, name, preview_time=at - timedelta(days=8))
+    with pytest.raises(Refused) as refused:
+        await sales.admin.ScheduleTerritoryPlan(name=name, digest=seen.digest)
+    assert refused.value.reason == "PREVIEW_STALE"
+    await moment(sales, name, preview_time=at)
     scheduled = await sales.admin.ScheduleTerritoryPlan(name=name, digest=seen.digest)
     assert scheduled.state == Plan.SCHEDULED
 
@@ -328,6 +344,12 @@ async def test_a_new_cut_is_looked_at_scheduled_applied_in_batches_and_taken_bac
     assert await shares(method="TERRITORY") == {one: 6}
 
     # Taken back: customers that nobody has changed since.
+    until = done.undo_until_time.ToDatetime(UTC)
+    await moment(sales, name, undo_until_time=datetime.now(UTC) - timedelta(minutes=1))
+    with pytest.raises(Refused) as refused:
+        await sales.admin.UndoTerritoryPlan(name=name)
+    assert refused.value.reason == "UNDO_EXPIRED"
+    await moment(sales, name, undo_until_time=until)
     await sales.admin.UndoTerritoryPlan(name=name)
     undone = await settled(sales, name, Plan.UNDONE, **{fresh: "CHANGED_SINCE"})
     assert undone.outcome.undone == out.moved - 1
