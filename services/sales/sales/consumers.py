@@ -27,6 +27,7 @@ from sales.model.gates import ACTIVITY, FILE, note
 from sales.model.lead import Lead, LeadSource
 from sales.model.opportunity import Opportunity
 from sales.model.pipeline import RUNNING
+from sales.model.quote import Quote
 from sales.model.quote_records import remember
 from sales.model.sales_task import SalesTask
 from sales.model.tax_rates import learn
@@ -213,15 +214,25 @@ async def on_file_uploaded(event: workspace_events.FileUploaded, call: Call) -> 
 
 
 async def on_payment_allocated(event: billing_events.PaymentAllocated, call: Call) -> None:
-    """Collected money earns."""
+    """Collected money earns, and the buyer sees that he has paid."""
     for target in event.targets:
         await money_moved(target, call)
+        await quote_paid(target, 1, call)
+
+
+async def quote_paid(target: Any, sign: int, call: Call) -> None:
+    """What is paid of what became of a quote: the sum of what is tied to it, in whatever order it is told."""
+    quote = await call.named(Quote, target.quote, lock=True) if target.quote else None
+    money = Money.parse(target.allocation.amount)
+    if quote is not None and money is not None and money.currency == quote.currency:
+        quote.paid(money * Decimal(sign))
 
 
 async def on_allocation_reversed(event: billing_events.AllocationReversed, call: Call) -> None:
     """What is taken back takes its commission back, within the months of the plan."""
     for target in event.targets:
         await money_went_back(target, call)
+        await quote_paid(target, -1, call)
 
 
 @listens("crm.billing.v1.PaymentRefunded")

@@ -6,7 +6,6 @@ of the desk, for the basket is priced as a quote that nobody stores.
 
 from __future__ import annotations
 
-import hmac
 import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -14,7 +13,6 @@ from datetime import timedelta
 from decimal import Decimal
 from types import SimpleNamespace
 from typing import Any, TypeVar
-from urllib.parse import urlencode
 
 from crm.sales.v1 import pb
 from crmkit import approvals
@@ -22,9 +20,9 @@ from crmkit.amounts import HUNDRED, check_currency, plain
 from crmkit.call import Call
 from crmkit.errors import FailedPrecondition, NotFound, PermissionDenied
 from crmkit.listing import ZONE
-from crmkit.mapping import to_timestamp
+from crmkit.paying import instant, link
 from crmkit.resource import parse_name
-from crmkit.values import Money
+from crmkit.values import Money, zero
 from sqlalchemy import cast, or_, select, type_coerce
 from sqlalchemy.dialects.postgresql import JSONB
 
@@ -148,6 +146,12 @@ class ShopMethods:
         basket.lines, basket.coupons = [], []
         basket.bought, basket.bought_digest = quote.name, request.digest
         return await _bought(quote.name, call)
+
+    async def GetShopOrder(self, request: pb.GetShopOrderRequest, call: Call) -> pb.BuyBasketResponse:
+        quote = await call.load(Quote, request.quote, lock=False)
+        if quote.state != "ACCEPTED" or quote.gross_total is None:
+            raise NotFound()
+        return _order(quote, quote.gross_total, call)
 
 
 async def shopper_of(asked: Any, call: Call) -> Shopper:
@@ -413,23 +417,30 @@ async def _bought(name: str, call: Call) -> pb.BuyBasketResponse:
     quote = await call.named(Quote, name)
     if quote is None or quote.gross_total is None:
         raise NotFound()
-    reply = pb.BuyBasketResponse(quote=quote.name, number=quote.number, pay_link=pay_link(quote, call))
-    reply.gross_total.CopyFrom(quote.gross_total.message())
+    return _order(quote, quote.gross_total, call)
+
+
+def _order(quote: Quote, gross: Money, call: Call) -> pb.BuyBasketResponse:
+    """What was bought, what is paid of it, and where the rest is."""
+    paid = quote.paid_total or zero(quote.currency)
+    reply = pb.BuyBasketResponse(
+        quote=quote.name, number=quote.number, pay_link=pay_link(quote, gross - paid, call)
+    )
+    reply.gross_total.CopyFrom(gross.message())
+    reply.paid_total.CopyFrom(paid.message())
     return reply
 
 
-def pay_link(quote: Quote, call: Call) -> str:
+def pay_link(quote: Quote, left: Money, call: Call) -> str:
     """Where the buyer pays: the page of the payment service, told by a signature what for and until when."""
     settings = call.running.settings
-    if not settings.pay_url or not quote.gross_total:
+    if not settings.pay_url or not settings.pay_key or left.amount <= 0:
         return ""
     asked = {
-        "reference": quote.number, "amount": str(quote.gross_total.rounded().amount), "currency": quote.currency,
-        "until": to_timestamp(call.now + _PAY_WITHIN).ToJsonString(),
+        "reference": quote.name, "title": quote.number, "amount": str(left.rounded().amount), "currency": quote.currency,
+        "until": instant(call.now + _PAY_WITHIN),
     }  # fmt: skip
-    signed = urlencode(asked)
-    signature = hmac.new(settings.secret, signed.encode(), "sha256").hexdigest()
-    return f"{settings.pay_url}?{signed}&signature={signature}"
+    return link(settings.pay_url, settings.pay_key, asked)
 
 
 async def _suggested(shopper: Shopper, call: Call) -> list[tuple[Product, Any]]:

@@ -89,8 +89,28 @@ async def test_the_first_partner_is_protected_and_nobody_learns_by_whom(
     with pytest.raises(Refused) as refused:
         await partner.ApproveDealRegistration(name=first.name)
     assert refused.value.reason == "PERMISSION_DENIED"
-    approved = await sales.manager.ApproveDealRegistration(name=first.name)
-    assert approved.state == Registration.APPROVED
+    # Approved at agreed prices, for a share of the credit.
+    entries = [
+        {
+            "product": goods.name,
+            "unit": goods.unit,
+            "tiers": [{"fromQuantity": "1", "price": {"currencyCode": "CNY", "amount": "61.00"}}],
+        }
+    ]
+    book = await sales.manager.CreatePriceBook(
+        priceBook={
+            "displayName": f"报备价 {line}",
+            "currency": "CNY",
+            "accounts": [rival],
+            "entries": entries,
+        }
+    )
+    await sales.manager.ActivatePriceBook(name=book.name)
+    with pytest.raises(Refused) as refused:
+        await sales.manager.ApproveDealRegistration(name=first.name, split="100.01")
+    assert refused.value.violations == {"split": "TOO_LARGE"}
+    approved = await sales.manager.ApproveDealRegistration(name=first.name, priceBook=book.name, split="30")
+    assert (approved.state, approved.price_book) == (Registration.APPROVED, book.name)
     assert len(await sales.facts("crm.sales.v1.DealRegistrationApproved", first.name)) == 1
     with pytest.raises(Refused) as refused:
         await sales.manager.ApproveDealRegistration(name=second.name)
@@ -124,6 +144,21 @@ async def test_the_first_partner_is_protected_and_nobody_learns_by_whom(
         first.partner,
     )
     assert (opened.amount.amount, opened.account) == ("80000.00", customer)
+    assert [(one.partner or one.employee, one.split) for one in opened.team] == [
+        (first.partner, "30"), (opened.owner, "70"),
+    ]  # fmt: skip
+    # Its quotes have the agreed prices, which the customer has for nothing else.
+    lines = [{"product": goods.name, "quantity": "2"}]
+    quote = {"account": customer, "currency": "CNY", "lines": lines}
+    agreed = await sales.manager.CreateQuote(quote={**quote, "opportunity": opened.name})
+    assert (agreed.price_book, agreed.net_total.amount) == (book.name, "122.00")
+    assert (await sales.manager.CreateQuote(quote=quote)).net_total.amount == "200.00"
+    await sales.manager.SubmitQuote(name=agreed.name)
+    assert (await sales.manager.NewQuoteVersion(name=agreed.name)).net_total.amount == "122.00"
+    # The shares are those of the deal when it is won.
+    await sales.manager.WinOpportunity(name=opened.name)
+    [won] = await sales.facts("crm.sales.v1.OpportunityWon", opened.name)
+    assert [one["split"] for one in won["opportunity"]["credit"]] == ["30", "70"]
 
 
 async def test_a_protection_is_prolonged_once_reminded_of_and_over(
@@ -154,10 +189,29 @@ async def test_a_protection_is_prolonged_once_reminded_of_and_over(
     with pytest.raises(Refused) as refused:
         await partner.ExtendDealRegistration(name=made.name, progress="再来")
     assert refused.value.reason == "EXTENSION_USED"
+    # Nothing is done for a month: it is reviewed, once, until the partner goes on or somebody decides.
+    assert not (await partner.GetDealRegistration(name=made.name)).under_review
+    for days in (29, 30, 31):
+        await morning(now + timedelta(days=days))
+    assert (await steps())[1:] == ["报备 30 天"[:6]]
+    assert (await partner.GetDealRegistration(name=made.name)).under_review
+    with pytest.raises(Refused) as refused:
+        await partner.ReviewDealRegistration(name=made.name)
+    assert refused.value.reason == "PERMISSION_DENIED"
+    going_on = await partner.ReportDealRegistration(name=made.name, progress="已报价")
+    assert (going_on.under_review, going_on.progress) == (False, "已报价")
+    with pytest.raises(Refused) as refused:
+        await sales.manager.ReviewDealRegistration(name=made.name, end=True)
+    assert refused.value.reason == "ILLEGAL_TRANSITION"
+    await morning(now + timedelta(days=40))
+    kept = await sales.manager.ReviewDealRegistration(name=made.name)
+    assert (kept.under_review, kept.state) == (False, Registration.APPROVED)
+    noticed = len(await steps())
     end += timedelta(days=30)
     for left in (20, 14, 13, 7, 1, 0):
         await morning(end - timedelta(days=left))
-    assert len(await steps()) == 4
+    # One more, for nothing was done then either.
+    assert len(await steps()) == noticed + 4
     await morning(end + timedelta(days=1))
     over = await partner.GetDealRegistration(name=made.name)
     assert (over.state, list(over.evidence)) == (Registration.EXPIRED, list(made.evidence))
@@ -226,3 +280,18 @@ async def test_a_partner_whose_agreement_has_ended_begins_nothing_new_and_goes_o
         return not await refused_to_begin()
 
     await sales.eventually(again)
+
+
+async def test_a_protection_that_nobody_works_on_can_be_ended(sales: Service, partner: Any) -> None:
+    whole = body(f"{uuid4().hex[:8]}运输有限公司", f"L{uuid4().hex[:6]}")
+    made = await partner.CreateDealRegistration(dealRegistration=whole)
+    await partner.SubmitDealRegistration(name=made.name)
+    await sales.manager.ApproveDealRegistration(name=made.name)
+    async with sales.running.call("test", system("sales")) as call:
+        await follow_registrations(datetime.now(UTC) + timedelta(days=31), call)
+    ended = await sales.manager.ReviewDealRegistration(name=made.name, end=True)
+    assert (ended.state, ended.under_review) == (Registration.EXPIRED, False)
+    # Another partner may register it now.
+    again = await sales.manager.CreateDealRegistration(dealRegistration=whole | {"partner": made.partner})
+    again = await sales.manager.SubmitDealRegistration(name=again.name)
+    assert (await sales.manager.ApproveDealRegistration(name=again.name)).state == Registration.APPROVED

@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from time import monotonic
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -12,6 +13,7 @@ from uuid import uuid4
 import pytest
 from crm.sales.v1 import pb
 from crmkit.auth import system
+from crmkit.paying import LINKED, signed
 from crmkit.testing import Client, Refused, Service
 from google.protobuf.json_format import MessageToDict, MessageToJson
 from sales.jobs import clear_baskets
@@ -258,14 +260,39 @@ async def test_buying_twice_is_one_order_and_a_price_of_the_page_counts_for_noth
         await buyer.BuyBasket(digest=unknown.digest)
     assert refused.value.reason == "QUOTE_CHANGED"
     settings = sales.running.settings.__dict__
-    settings["pay_url"] = "https://pay.example/checkout"
+    settings["pay_url"], settings["pay_key"] = "https://pay.example/checkout", "agreed"
     try:
         order = {"digest": basket.digest, "consent": "同意销售条款", "grossTotal": cny("1.00")}
         with caplog.at_level(logging.WARNING, logger="sales.shop"):
             clicks = await asyncio.gather(*(buyer.BuyBasket(**order) for _ in range(5)))
         later = await buyer.BuyBasket(**order)
+        # Once it is paid there is nothing to be paid; taken back it is to be paid again.
+        bought = clicks[0].quote
+        assert (await buyer.GetShopOrder(quote=bought)).pay_link.partition("?")[
+            0
+        ] == "https://pay.example/checkout"
+        for event, amount, paid in (
+            ("PaymentAllocated", "100.00", "100.00"), ("PaymentAllocated", "126.00", "226.00"),
+            ("AllocationReversed", "126.00", "100.00"),
+        ):  # fmt: skip
+            allocation = {"name": f"allocations/{uuid7()}", "amount": cny(amount), "net": cny(amount)}
+            target = {"quote": bought, "allocation": allocation}
+            payment = {"name": f"payments/{uuid7()}", "date": {"year": 2026, "month": 11, "day": 2}}
+            told = {"payment": payment, "targets": [target]}
+            await sales.tell(f"crm.billing.v1.{event}", told, payment["name"], times=2)
+
+            async def is_paid(paid: str = paid) -> Any:
+                found = await buyer.GetShopOrder(quote=bought)
+                return found if found.paid_total.amount == paid else None
+
+            shown = await sales.eventually(is_paid, 30)
+            rest = parse_qs(urlsplit(shown.pay_link).query)
+            assert rest.get("amount", ["0.00"]) == [str(Decimal("226.00") - Decimal(paid))]
+        with pytest.raises(Refused) as refused:
+            await visitor.GetShopOrder(quote=bought)
+        assert refused.value.code.name == "UNAUTHENTICATED"
     finally:
-        settings["pay_url"] = ""
+        settings["pay_url"] = settings["pay_key"] = ""
     assert {reply.quote for reply in (*clicks, later)} == {clicks[0].quote}
     bought = clicks[0]
     [fact] = await sales.facts("crm.sales.v1.QuoteAccepted", bought.quote)
@@ -277,9 +304,9 @@ async def test_buying_twice_is_one_order_and_a_price_of_the_page_counts_for_noth
     assert (quote["acceptance"]["person"], quote["acceptance"]["consent"]) == ("柯敏", "同意销售条款")
     assert [one.__dict__["sent"] for one in caplog.records if one.name == "sales.shop"] == ["1.00 CNY"]
     asked = {name: values[0] for name, values in parse_qs(urlsplit(bought.pay_link).query).items()}
-    assert (asked["reference"], asked["amount"], asked["currency"]) == (bought.number, "226.00", "CNY")
-    assert datetime.fromisoformat(asked["until"]) > datetime.now(UTC)
-    assert len(asked["signature"]) == 64
+    assert [asked[name] for name in LINKED[:4]] == [bought.quote, bought.number, "226.00", "CNY"]
+    assert int(asked["until"]) > datetime.now(UTC).timestamp()
+    assert signed("agreed", [asked[name] for name in LINKED], asked["signature"])
     assert not (await buyer.OpenBasket()).lines
     # The buyer sees what he bought; the desk has the whole chain of it.
     assert (await buyer.GetQuote(name=bought.quote)).state == pb.Quote.ACCEPTED

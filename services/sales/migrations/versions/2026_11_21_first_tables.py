@@ -919,6 +919,10 @@ def upgrade() -> None:
         sa.Column("waits_for", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("company_key", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("notice_step", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("price_book", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("split", sa.Numeric(precision=20, scale=6), nullable=True),
+        sa.Column("activity_time", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("under_review", sa.Boolean(), server_default=sa.text("false"), nullable=False),
         sa.Column("state", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("number", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("owner", sa.Text(), server_default=sa.text("''"), nullable=False),
@@ -968,6 +972,12 @@ def upgrade() -> None:
         "deal_registrations_partner_index",
         "deal_registrations",
         ["partner", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "deal_registrations_price_book_index",
+        "deal_registrations",
+        ["price_book", sa.literal_column("update_time DESC"), "id"],
         unique=False,
     )
     op.create_index(
@@ -1594,6 +1604,7 @@ def upgrade() -> None:
         sa.Column("external_id", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("credit", postgresql.JSONB(), server_default=sa.text("'[]'"), nullable=False),
         sa.Column("deal_registration", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("price_book", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("upsell_proposal", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("reviews", postgresql.JSONB(), server_default=sa.text("'[]'"), nullable=False),
         sa.Column("handovers", postgresql.JSONB(), server_default=sa.text("'[]'"), nullable=False),
@@ -1693,6 +1704,12 @@ def upgrade() -> None:
         "opportunities_pipeline_index",
         "opportunities",
         ["pipeline", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "opportunities_price_book_index",
+        "opportunities",
+        ["price_book", sa.literal_column("update_time DESC"), "id"],
         unique=False,
     )
     op.create_index(
@@ -2231,6 +2248,23 @@ def upgrade() -> None:
         sa.Column("lines", postgresql.JSONB(), server_default=sa.text("'[]'"), nullable=False),
         sa.Column("terms", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("valid_until_date", sa.Date(), nullable=True),
+        sa.Column("channel_partner", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("coupons", postgresql.ARRAY(sa.Text()), server_default=sa.text("'{}'"), nullable=False),
+        sa.Column("order_discount_amount", sa.Numeric(precision=20, scale=4), nullable=True),
+        sa.Column("order_discount_currency", sa.Text(), nullable=True),
+        sa.Column("order_discount_percent", sa.Numeric(precision=20, scale=6), nullable=True),
+        sa.Column("grounds", postgresql.JSONB(), server_default=sa.text("'[]'"), nullable=False),
+        sa.Column("line_costs", postgresql.JSONB(), server_default=sa.text("'[]'"), nullable=False),
+        sa.Column("hints", postgresql.JSONB(), server_default=sa.text("'[]'"), nullable=False),
+        sa.Column("cash_terms", postgresql.JSONB(), server_default=sa.text("'[]'"), nullable=False),
+        sa.Column("over_limit", sa.Boolean(), server_default=sa.text("false"), nullable=False),
+        sa.Column("engine_version", sa.Integer(), server_default=sa.text("0"), nullable=False),
+        sa.Column("price_date", sa.Date(), nullable=True),
+        sa.Column("copied_from", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("pdf", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("price_book", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("paid_total_amount", sa.Numeric(precision=20, scale=4), nullable=True),
+        sa.Column("paid_total_currency", sa.Text(), nullable=True),
         sa.Column("list_total_amount", sa.Numeric(precision=20, scale=4), nullable=True),
         sa.Column("list_total_currency", sa.Text(), nullable=True),
         sa.Column("discount_total_amount", sa.Numeric(precision=20, scale=4), nullable=True),
@@ -2250,20 +2284,6 @@ def upgrade() -> None:
         sa.Column("shown_to", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("acceptance", postgresql.JSONB(), nullable=True),
         sa.Column("end_reason", sa.Text(), server_default=sa.text("''"), nullable=False),
-        sa.Column("channel_partner", sa.Text(), server_default=sa.text("''"), nullable=False),
-        sa.Column("coupons", postgresql.ARRAY(sa.Text()), server_default=sa.text("'{}'"), nullable=False),
-        sa.Column("order_discount_amount", sa.Numeric(precision=20, scale=4), nullable=True),
-        sa.Column("order_discount_currency", sa.Text(), nullable=True),
-        sa.Column("order_discount_percent", sa.Numeric(precision=20, scale=6), nullable=True),
-        sa.Column("grounds", postgresql.JSONB(), server_default=sa.text("'[]'"), nullable=False),
-        sa.Column("line_costs", postgresql.JSONB(), server_default=sa.text("'[]'"), nullable=False),
-        sa.Column("hints", postgresql.JSONB(), server_default=sa.text("'[]'"), nullable=False),
-        sa.Column("cash_terms", postgresql.JSONB(), server_default=sa.text("'[]'"), nullable=False),
-        sa.Column("over_limit", sa.Boolean(), server_default=sa.text("false"), nullable=False),
-        sa.Column("engine_version", sa.Integer(), server_default=sa.text("0"), nullable=False),
-        sa.Column("price_date", sa.Date(), nullable=True),
-        sa.Column("copied_from", sa.Text(), server_default=sa.text("''"), nullable=False),
-        sa.Column("pdf", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("state", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("number", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("owner", sa.Text(), server_default=sa.text("''"), nullable=False),
@@ -2341,6 +2361,12 @@ def upgrade() -> None:
         "quotes_owner_update_time_index",
         "quotes",
         ["owner", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "quotes_price_book_index",
+        "quotes",
+        ["price_book", sa.literal_column("update_time DESC"), "id"],
         unique=False,
     )
     op.create_index("quotes_root_version_key", "quotes", ["root", "version_number"], unique=True)
@@ -4877,6 +4903,7 @@ def downgrade() -> None:
     )
     op.drop_index("quotes_shown_to_index", table_name="quotes")
     op.drop_index("quotes_root_version_key", table_name="quotes")
+    op.drop_index("quotes_price_book_index", table_name="quotes")
     op.drop_index("quotes_owner_update_time_index", table_name="quotes")
     op.drop_index("quotes_opportunity_index", table_name="quotes")
     op.drop_index("quotes_one_draft_key", table_name="quotes", postgresql_where=sa.text("state = 'DRAFT'"))
@@ -4963,6 +4990,7 @@ def downgrade() -> None:
         table_name="opportunities",
         postgresql_where=sa.text("deal_registration <> ''"),
     )
+    op.drop_index("opportunities_price_book_index", table_name="opportunities")
     op.drop_index("opportunities_pipeline_index", table_name="opportunities")
     op.drop_index("opportunities_owner_update_time_index", table_name="opportunities")
     op.drop_index(
@@ -5063,6 +5091,7 @@ def downgrade() -> None:
     op.drop_index("discount_policies_free_product_index", table_name="discount_policies")
     op.drop_table("discount_policies")
     op.drop_index("deal_registrations_update_time_index", table_name="deal_registrations")
+    op.drop_index("deal_registrations_price_book_index", table_name="deal_registrations")
     op.drop_index("deal_registrations_partner_index", table_name="deal_registrations")
     op.drop_index("deal_registrations_owner_update_time_index", table_name="deal_registrations")
     op.drop_index("deal_registrations_opportunity_index", table_name="deal_registrations")

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import date, datetime, timedelta
+from decimal import Decimal
 from typing import Any
 
 from crm.common.v1 import common_pb2
 from crm.options.v1 import options_pb2
 from crm.sales.v1 import events_pb2 as events
 from crm.sales.v1 import pb
+from crmkit.amounts import HUNDRED, plain
 from crmkit.call import Call
 from crmkit.company import today
-from crmkit.errors import FailedPrecondition, required
+from crmkit.errors import FailedPrecondition, Validation, Violation, required
+from crmkit.listing import ZONE
 from crmkit.resource import Resource
 from crmkit.tables import Copy
 from crmkit.values import Money
@@ -27,6 +30,8 @@ from sqlalchemy import Index, select
 from sqlalchemy.orm import Mapped
 
 PROTECTED_DAYS, EXTENSION_DAYS = 90, 30
+# Whoever does nothing for so long is asked what becomes of it.
+IDLE = timedelta(days=30)
 NOTICES = (14, 7, 1)
 DECIDE_WITHIN = 2
 REVIEWER = "sales.dealRegistrations.approve"
@@ -68,6 +73,10 @@ class DealRegistration(Resource, Base):
     waits_for: Mapped[str]
     company_key: Mapped[str]
     notice_step: Mapped[str]
+    price_book: Mapped[str]
+    split: Mapped[Decimal | None]
+    activity_time: Mapped[datetime | None]
+    under_review: Mapped[bool]
     state: Mapped[str]
 
     async def creating(self, call: Call) -> None:
@@ -120,9 +129,11 @@ class DealRegistration(Resource, Base):
                 *await self._met(call),
             ]
 
-    async def approve(self, call: Call) -> None:
-        """Protects it for 90 days; of two that meet, the first is decided first."""
+    async def approve(self, price_book: str, split: Decimal | None, call: Call) -> None:
+        """Protects it for 90 days, at agreed prices and for a share; of two that meet, the first is decided first."""
         self.check_state("SUBMITTED")
+        if (split or 0) > HUNDRED:
+            raise Validation(Violation("split", "TOO_LARGE", "不能大于 100", "At most 100."))
         await one_at_a_time(call, [f"dealRegistrations:{self.company_key}"])
         async with call.everybody():
             for one in await self._others(("SUBMITTED", "APPROVED", "CONVERTED"), call):
@@ -134,6 +145,7 @@ class DealRegistration(Resource, Base):
                     raise FailedPrecondition("REGISTRATION_CONFLICT", registration=one.number)
         self.state, self.protect_until_date = "APPROVED", today(call) + timedelta(days=PROTECTED_DAYS)
         self.notice_step, self.waits_for = "", ""
+        self.price_book, self.split, self.activity_time = price_book, split, call.now
         call.emit(events.DealRegistrationApproved, deal_registration=self)
 
     def reject(self, refusal: str, call: Call) -> None:
@@ -154,7 +166,23 @@ class DealRegistration(Resource, Base):
             raise FailedPrecondition("EXTENSION_USED")
         if self.protect_until_date is not None:
             self.protect_until_date += timedelta(days=EXTENSION_DAYS)
-        self.extended, self.progress, self.notice_step = True, progress, ""
+        self.extended, self.notice_step = True, ""
+        self._went_on(progress, call)
+
+    def report(self, progress: str, call: Call) -> None:
+        """What the partner did since; a protection that nobody works on is reviewed."""
+        self._check_protected(call)
+        self._went_on(progress, call)
+
+    def review(self, end: bool, call: Call) -> None:
+        """Nothing was done for a month: it goes on all the same, or is over."""
+        self.check_state("APPROVED")
+        if not self.under_review:
+            raise FailedPrecondition("ILLEGAL_TRANSITION", state=self.state)
+        self.under_review, self.activity_time = False, call.now
+        if end:
+            self.protect_until_date = today(call)
+            self.expire()
 
     async def convert(self, account: str, call: Call) -> None:
         """Makes the one deal of it, with the partner."""
@@ -164,9 +192,14 @@ class DealRegistration(Resource, Base):
         deal = Opportunity(
             display_name=f"{self.company_name}"[:200], account=account, need=self.need or self.company_name,
             amount=self.amount, expected_close_date=self.expected_close_date, channel_partner=self.partner,
-            deal_registration=self.name,
+            deal_registration=self.name, price_book=self.price_book,
         )  # fmt: skip
         await call.add(deal)
+        if self.split:
+            # What the partner was promised; the rest is that of whoever has the deal.
+            rest = HUNDRED - self.split
+            ours = [pb.Opportunity.Member(employee=deal.owner, split=plain(rest))] if rest else []
+            deal.team = [pb.Opportunity.Member(partner=self.partner, split=plain(self.split)), *ours]
         self.state, self.opportunity = "CONVERTED", deal.name
 
     def expire(self) -> None:
@@ -190,15 +223,35 @@ class DealRegistration(Resource, Base):
             left = (self.protect_until_date - day).days
             step = next((str(one) for one in sorted(NOTICES) if left <= one), "")
             self._notice(step, f"报备保护期还剩 {left} 天", f"is protected for {left} days more", call)
+            self._ask_for_review(day, call)
+
+    def _ask_for_review(self, day: date, call: Call) -> None:
+        """Nothing was done for thirty days: once until somebody decides or the partner goes on."""
+        worked = self.activity_time.astimezone(ZONE).date() if self.activity_time else day
+        if self.under_review or day - worked < IDLE:
+            return
+        self.under_review = True
+        self._tell(
+            f"IDLE:{worked}",
+            "报备 30 天没有进展，请复核",
+            "has seen nothing for 30 days",
+            call,
+        )
+
+    def _went_on(self, progress: str, call: Call) -> None:
+        self.progress, self.activity_time, self.under_review = progress, call.now, False
 
     def _notice(self, step: str, zh: str, en: str, call: Call) -> None:
         if not step or step == self.notice_step:
             return
         self.notice_step = step
+        self._tell(f"{step}:{self.protect_until_date}", zh, en, call)
+
+    def _tell(self, key: str, zh: str, en: str, call: Call) -> None:
         text = options_pb2.Text(zh=f"{zh}：{self.company_name}", en=f"{self.company_name} {en}")
         notice = common_pb2.NoticeRaised(
             kind="dealRegistration", subjects=[self.name], employees=[self.owner] if self.owner else [],
-            roles=["sales_manager"], text=text, dedupe_key=f"{self.name}:{step}:{self.protect_until_date}",
+            roles=["sales_manager"], text=text, dedupe_key=f"{self.name}:{key}",
         )  # fmt: skip
         call.tell("crm.sales.v1.NoticeRaised", notice, self)
 

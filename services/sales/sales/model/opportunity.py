@@ -83,6 +83,7 @@ class Opportunity(Resource, Base):
     credit: Mapped[Any]
     handovers: Mapped[Any]
     deal_registration: Mapped[str]
+    price_book: Mapped[str]
     upsell_proposal: Mapped[str]
     reviews: Mapped[Any]
     state: Mapped[str]

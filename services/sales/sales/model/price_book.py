@@ -245,8 +245,8 @@ async def buyer_of(account: str, channel: str, partner: str, call: Call) -> Buye
     )  # fmt: skip
 
 
-async def books_for(buyer: Buyer, currency: str, call: Call) -> list[PriceBook]:
-    """The books in force today for a buyer, the one that counts first."""
+async def books_for(buyer: Buyer, currency: str, call: Call, agreed: str = "") -> list[PriceBook]:
+    """The books in force today for a buyer, the one that counts first: that which was agreed for the deal, if any."""
     today = call.now.astimezone(ZONE).date()
     statement = select(PriceBook).where(
         PriceBook.state == "ACTIVE",
@@ -254,7 +254,11 @@ async def books_for(buyer: Buyer, currency: str, call: Call) -> list[PriceBook]:
         or_(PriceBook.valid_from_date.is_(None), PriceBook.valid_from_date <= today),
         or_(PriceBook.valid_to_date.is_(None), PriceBook.valid_to_date >= today),
     )
-    return ranked(await call.db.scalars(statement), buyer)
+    books = list(await call.db.scalars(statement))
+    return [
+        *(book for book in books if book.name == agreed),
+        *(book for book in ranked(books, buyer) if book.name != agreed),
+    ]
 
 
 def ranked(books: Iterable[PriceBook], buyer: Buyer) -> list[PriceBook]:

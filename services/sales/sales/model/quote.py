@@ -18,7 +18,7 @@ from crmkit.listing import ZONE
 from crmkit.mapping import to_timestamp
 from crmkit.numbering import draw
 from crmkit.resource import Resource
-from crmkit.values import Money
+from crmkit.values import Money, zero
 from google.protobuf import json_format
 from sales.model.base import HANDOVER, Base
 from sales.model.opportunity import Opportunity
@@ -87,6 +87,8 @@ class Quote(Resource, Base):
     terms: Mapped[str]
     valid_until_date: Mapped[date | None]
     channel_partner: Mapped[str]
+    price_book: Mapped[str]
+    paid_total: Mapped[Money | None]
     coupons: Mapped[list[str]]
     order_discount: Mapped[Money | None]
     order_discount_percent: Mapped[Decimal | None]
@@ -290,6 +292,10 @@ class Quote(Resource, Base):
         kept = {name: getattr(self, name) for name in _COPIED if name != "valid_until_date"}
         return await call.add(Quote(**kept, lines=list(self.lines), copied_from=self.name))
 
+    def paid(self, money: Money) -> None:
+        """Money came in for it, or with a negative amount went back."""
+        self.paid_total = (self.paid_total or zero(money.currency)) + money
+
     async def _bind(self, call: Call) -> None:
         """Checks the opportunity and fills what it knows."""
         opportunity = await self._opportunity(call)
@@ -308,7 +314,7 @@ class Quote(Resource, Base):
         origin = pb.Origin(quote=self.name)
         if opportunity is not None:
             origin.MergeFrom(opportunity.origin)
-        self.origin = origin
+        self.origin, self.price_book = origin, opportunity.price_book if opportunity else ""
 
     async def _opportunity(self, call: Call, lock: bool = False) -> Opportunity | None:
         if not self.opportunity:

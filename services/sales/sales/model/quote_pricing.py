@@ -125,12 +125,19 @@ class Shelf:
 
 
 async def shelf_for(
-    account: str, channel: str, partner: str, currency: str, known: dict[str, Product], day: date, call: Call
+    account: str,
+    channel: str,
+    partner: str,
+    currency: str,
+    known: dict[str, Product],
+    day: date,
+    call: Call,
+    agreed: str = "",
 ) -> Shelf:
-    """What is on offer to a buyer on a day."""
+    """What is on offer to a buyer on a day; a book that was agreed for the deal counts first."""
     buyer = await buyer_of(account, channel, partner, call)
     taxes = await rates_of((product.tax_category for product in known.values()), day, call)
-    books = await books_for(buyer, currency, call)
+    books = await books_for(buyer, currency, call, agreed)
     return Shelf(currency, buyer, books, known, await tree(call), taxes)
 
 
@@ -144,7 +151,14 @@ async def price(quote: Quote, call: Call) -> Pricing:
     ]
     known = await products([*(line.product for line in asked), *parts], call)
     shelf = await shelf_for(
-        quote.account, quote.channel, quote.channel_partner, quote.currency, known, day, call
+        quote.account,
+        quote.channel,
+        quote.channel_partner,
+        quote.currency,
+        known,
+        day,
+        call,
+        quote.price_book,
     )
     buyer = shelf.buyer
     _check_for_sale(quote, asked, known, offered)

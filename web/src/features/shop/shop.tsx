@@ -3,14 +3,17 @@ import { useState } from "react";
 import type { Schema } from "@/api/schema";
 import { sessionQuery, signInUrl } from "@/api/session";
 import { useText } from "@/i18n";
+import { useAddress } from "@/kit/address";
 import { LanguageSwitch } from "@/kit/language-switch";
 import { formatMoney } from "@/kit/money";
 import { ErrorNote, Skeleton } from "@/kit/states";
 import { BasketLines } from "./basket-lines";
 import { Configure } from "./configure";
-import { ask, askBasket, browse, suggested, visitor, type Basket, type Offer } from "./store";
+import { ask, askBasket, browse, ordered, suggested, visitor, type Basket, type Offer } from "./store";
 
 const OFFERS = 24;
+// How often somebody who has gone to pay is looked after, in milliseconds.
+const UNTIL_PAID = 3000;
 
 /** The web shop: whoever comes looks, configures and fills a basket; a known customer buys. */
 export function ShopPage() {
@@ -33,7 +36,7 @@ function Shop({ known }: { known: boolean }) {
   const [q, setQ] = useState("");
   const [category, setCategory] = useState("");
   const [failure, setFailure] = useState<unknown>();
-  const [bought, setBought] = useState<Schema<"sales.BuyBasketResponse">>();
+  const [params, go] = useAddress();
   const page = useQuery({
     queryKey: ["shop", q, category, known],
     queryFn: () => browse({ q, category, pageSize: String(OFFERS) }),
@@ -44,7 +47,7 @@ function Shop({ known }: { known: boolean }) {
 
   const put = async (more: object) => {
     setFailure(undefined);
-    setBought(undefined);
+    go({ order: "" });
     try {
       client.setQueryData(["basket", known], await askBasket("put", visitor, more));
     } catch (error) {
@@ -54,14 +57,13 @@ function Shop({ known }: { known: boolean }) {
   const buy = async (shown: Basket) => {
     setFailure(undefined);
     try {
-      setBought(
-        await ask("buy", {
-          shopping: visitor(),
-          digest: shown.digest,
-          consent: t("shop.consent"),
-          grossTotal: shown.grossTotal,
-        }),
-      );
+      const bought = await ask<Schema<"sales.BuyBasketResponse">>("buy", {
+        shopping: visitor(),
+        digest: shown.digest,
+        consent: t("shop.consent"),
+        grossTotal: shown.grossTotal,
+      });
+      go({ order: bought.quote ?? "" });
     } catch (error) {
       setFailure(error);
     } finally {
@@ -119,16 +121,7 @@ function Shop({ known }: { known: boolean }) {
         </div>
         <div className="card-body stack">
           {failure !== undefined && <ErrorNote error={failure} />}
-          {bought && (
-            <div role="status" className="stack">
-              <p>{t("shop.bought", { number: bought.number })}</p>
-              {bought.payLink && (
-                <a className="button button-primary" href={bought.payLink}>
-                  {t("shop.pay")}
-                </a>
-              )}
-            </div>
-          )}
+          {known && params.get("order") && <Ordered quote={params.get("order") ?? ""} />}
           {(basket.data?.lines ?? []).length === 0 ? (
             <p className="faint">{t("shop.empty")}</p>
           ) : (
@@ -157,6 +150,32 @@ function Shop({ known }: { known: boolean }) {
           )}
         </div>
       </section>
+    </div>
+  );
+}
+
+/** What was bought last: its number, where to pay, and once the payment service has told of it that it is paid. */
+function Ordered({ quote }: { quote: string }) {
+  const { t, language } = useText();
+  const order = useQuery({
+    queryKey: ["shop-order", quote],
+    queryFn: () => ordered(quote),
+    refetchInterval: (query) => (query.state.data?.payLink ? UNTIL_PAID : false),
+  });
+  if (!order.data) return order.isError ? <ErrorNote error={order.error} /> : <Skeleton lines={2} />;
+  const { number, payLink, paidTotal } = order.data;
+  const back = `${window.location.origin}/shop?order=${encodeURIComponent(quote)}`;
+  return (
+    <div role="status" className="stack">
+      <p>{t("shop.bought", { number })}</p>
+      {Number(paidTotal?.amount ?? 0) > 0 && (
+        <p>{t("shop.paid", { amount: formatMoney(paidTotal, language) })}</p>
+      )}
+      {payLink && (
+        <a className="button button-primary" href={`${payLink}&back=${encodeURIComponent(back)}`}>
+          {t("shop.pay")}
+        </a>
+      )}
     </div>
   );
 }

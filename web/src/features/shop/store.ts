@@ -43,6 +43,12 @@ export async function browse(asked: Record<string, string>): Promise<Schema<"sal
   return (await (await request(`/v1/shop:browse?${query}`)).json()) as Schema<"sales.BrowseShopResponse">;
 }
 
+/** What was bought, and what of it is paid. */
+export async function ordered(quote: string): Promise<Schema<"sales.BuyBasketResponse">> {
+  const query = new URLSearchParams({ quote });
+  return (await (await request(`/v1/shop:order?${query}`)).json()) as Schema<"sales.BuyBasketResponse">;
+}
+
 export async function suggested(asked: Record<string, string>): Promise<Schema<"sales.SuggestShopResponse">> {
   const query = new URLSearchParams(asked);
   return (await (await request(`/v1/shop:suggest?${query}`)).json()) as Schema<"sales.SuggestShopResponse">;
