@@ -205,7 +205,7 @@ class DealRegistration(Resource, Base):
     def expire(self) -> None:
         """The protection is over; what was handed in stays."""
         self.check_state("APPROVED")
-        self.state = "EXPIRED"
+        self.state, self.under_review = "EXPIRED", False
 
     def protected(self, day: date) -> bool:
         """Whether nobody else may have the deal on a day."""
