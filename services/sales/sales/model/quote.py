@@ -179,7 +179,10 @@ class Quote(Resource, Base):
     def unstored(self) -> Quote:
         """A copy to reckon with, which nobody stores."""
         copy = Quote(
-            **{name: getattr(self, name) for name in (*_COPIED, "lines", "version_number", "root", "origin")}
+            **{
+                name: getattr(self, name)
+                for name in (*_COPIED, "price_book", "lines", "version_number", "root", "origin")
+            }
         )
         copy.transient = True
         for name in (
