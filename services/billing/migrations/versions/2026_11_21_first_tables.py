@@ -414,6 +414,7 @@ def upgrade() -> None:
         sa.Column("paid_currency", sa.Text(), nullable=True),
         sa.Column("next_due", sa.Date(), nullable=True),
         sa.Column("opportunity", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("quote", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column(
             "basis", postgresql.JSONB(astext_type=sa.Text()), server_default=sa.text("'{}'"), nullable=False
         ),
@@ -496,6 +497,7 @@ def upgrade() -> None:
         ["owner", sa.literal_column("update_time DESC"), "id"],
         unique=False,
     )
+    op.create_index(op.f("payment_plans_quote_index"), "payment_plans", ["quote"], unique=False)
     op.create_index(
         "payment_plans_update_time_index",
         "payment_plans",
@@ -523,6 +525,7 @@ def upgrade() -> None:
         sa.Column("unapplied_amount", sa.Numeric(precision=20, scale=4), nullable=True),
         sa.Column("unapplied_currency", sa.Text(), nullable=True),
         sa.Column("confirm_time", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("provider_payment", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("reason", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("refunded_amount", sa.Numeric(precision=20, scale=4), nullable=True),
         sa.Column("refunded_currency", sa.Text(), nullable=True),
@@ -574,6 +577,13 @@ def upgrade() -> None:
         "payments",
         ["owner", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+    )
+    op.create_index(
+        "payments_provider_key",
+        "payments",
+        ["provider_payment"],
+        unique=True,
+        postgresql_where=sa.text("provider_payment <> ''"),
     )
     op.create_index(
         "payments_update_time_index", "payments", [sa.literal_column("update_time DESC"), "id"], unique=False
@@ -926,6 +936,9 @@ def downgrade() -> None:
     op.drop_index("refunds_account_index", table_name="refunds")
     op.drop_table("refunds")
     op.drop_index("payments_update_time_index", table_name="payments")
+    op.drop_index(
+        "payments_provider_key", table_name="payments", postgresql_where=sa.text("provider_payment <> ''")
+    )
     op.drop_index("payments_owner_update_time_index", table_name="payments")
     op.drop_index("payments_own_entity_index", table_name="payments")
     op.drop_index("payments_number_key", table_name="payments", postgresql_where=sa.text("number != ''"))
@@ -934,6 +947,7 @@ def downgrade() -> None:
     op.drop_index("payments_account_index", table_name="payments")
     op.drop_table("payments")
     op.drop_index("payment_plans_update_time_index", table_name="payment_plans")
+    op.drop_index(op.f("payment_plans_quote_index"), table_name="payment_plans")
     op.drop_index("payment_plans_owner_update_time_index", table_name="payment_plans")
     op.drop_index("payment_plans_own_entity_index", table_name="payment_plans")
     op.drop_index(
