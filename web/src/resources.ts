@@ -55,6 +55,7 @@ export const MENU: Group[] = [
     collections: ["tasks", "notes", "files"],
     pages: [
       { key: "myDay", path: "/my-day", icon: "plans", needs: "tasks" },
+      { key: "centre", path: "/centre", icon: "notes", needs: "posts" },
       { key: "mail", path: "/mail", icon: "mail", needs: "mailMessages" },
       { key: "usage", path: "/usage", icon: "audit", needs: "usageFindings" },
       { key: "punch", path: "/punch", icon: "home", needs: "attendance" },
@@ -199,6 +200,7 @@ export interface Screen {
     | "mail"
     | "callList"
     | "employee"
+    | "post"
     | "auditEntry"
     | "territoryPlan"
     | "dictionary"
@@ -768,6 +770,14 @@ export const SCREENS: Record<string, Screen> = {
   faxes: { icon: "mail", orderBy: NEWEST },
   calendarFeeds: { icon: "calendar" },
   notes: { icon: "notes", orderBy: "updateTime desc" },
+  posts: {
+    icon: "notes",
+    detail: "post",
+    orderBy: "updateTime desc",
+    columns: ["displayName", "board", "kind", "state", "publishTime", "owner"],
+    flow: { DRAFT: ["publish"], PUBLISHED: [], ARCHIVED: [] },
+  },
+  comments: { hidden: true, noForm: true },
   files: { icon: "files", orderBy: NEWEST, noForm: true },
   employees: {
     icon: "employees",

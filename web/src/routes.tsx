@@ -28,6 +28,7 @@ export const router = createBrowserRouter(
         page("lead-pools", async () => (await import("@/features/sea/sea")).LeadPoolsPage),
         page("calendar", async () => (await import("@/features/calendar/calendar")).CalendarPage),
         page("audit", async () => (await import("@/features/audit/audit")).AuditPage),
+        page("centre", async () => (await import("@/features/boards/centre")).CentrePage),
         page("my-day", async () => (await import("@/features/my-day/my-day")).MyDayPage),
         page("call-desk", async () => (await import("@/features/call-desk/call-desk")).CallDeskPage),
         page("till", async () => (await import("@/features/shop/till")).TillPage),

@@ -31,5 +31,6 @@ export const SPECIAL_PAGES: Record<string, () => Promise<{ default: ComponentTyp
   proposal: async () => ({ default: (await import("@/features/proposal/proposal")).ProposalPage }),
   appraisal: async () => ({ default: (await import("@/features/appraisal/appraisal")).AppraisalPage }),
   gradingRule: async () => ({ default: (await import("@/features/grading/grading-rule")).GradingRulePage }),
+  post: async () => ({ default: (await import("@/features/boards/post")).PostPage }),
   role: async () => ({ default: (await import("@/features/role/role")).RolePage }),
 };

@@ -20,10 +20,12 @@ interface Props {
   more?: (record: RecordJson) => TabSpec[];
   banner?: (record: RecordJson) => ReactNode;
   aside?: (record: RecordJson) => ReactNode;
+  /** What stands in the tab of comments in place of the usual. */
+  comments?: (record: RecordJson) => ReactNode;
 }
 
 /** The record page that a declaration gives: lines, what refers to it, its history. */
-export function GenericRecord({ resource, name, relates, more, banner, aside }: Props) {
+export function GenericRecord({ resource, name, relates, more, banner, aside, comments }: Props) {
   const { t, plural, label } = useText();
   const catalogue = useCatalogue();
   const session = useSession();
@@ -43,6 +45,7 @@ export function GenericRecord({ resource, name, relates, more, banner, aside }: 
       name={name}
       {...(banner ? { banner } : {})}
       {...(aside ? { aside } : {})}
+      {...(comments ? { comments } : {})}
       tabs={(record) =>
         inOrder(screenOf(resource.collection).tabs ?? [], [
           ...(lineFields(resource, record).length > 0

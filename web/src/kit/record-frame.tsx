@@ -1,6 +1,6 @@
 import { useQuery, useQueryClient } from "@tanstack/react-query";
 import { Modal } from "antd";
-import { useState, type ReactNode } from "react";
+import { lazy, Suspense, useState, type ReactNode } from "react";
 import { Link, useNavigate } from "react-router";
 import type { Resource } from "@/api/catalogue";
 import { remove, request, splitName, type RecordJson } from "@/api/client";
@@ -21,6 +21,8 @@ import { Tabs, type TabSpec } from "./tabs";
 import { tell } from "./toasts";
 import { messageOf, VerbBar } from "./verbs";
 
+const Comments = lazy(async () => ({ default: (await import("./comments")).Comments }));
+
 interface Props {
   resource: Resource;
   name: string;
@@ -29,10 +31,12 @@ interface Props {
   banner?: (record: RecordJson) => ReactNode;
   /** Fields that a tab shows in its own way. */
   hide?: string[];
+  /** What stands in the tab of comments in place of the usual. */
+  comments?: (record: RecordJson) => ReactNode;
 }
 
 /** The page of one record: head with verbs, fields at the left, what belongs to it in tabs. */
-export function RecordFrame({ resource, name, tabs, aside, banner, hide = [] }: Props) {
+export function RecordFrame({ resource, name, tabs, aside, banner, hide = [], comments }: Props) {
   const { t, language, plural, noun } = useText();
   const navigate = useNavigate();
   const catalogue = useCatalogue();
@@ -44,6 +48,22 @@ export function RecordFrame({ resource, name, tabs, aside, banner, hide = [] }: 
   const edit = () => void navigate(`/${name}/edit`);
   useShortcuts({ e: () => mayUpdate && edit() });
 
+  const spoken = catalogue.find("comments");
+  /** Before the history, which comes last. */
+  const withComments = (own: TabSpec[]): TabSpec[] => {
+    if (!spoken || !may(session, spoken.permissions.read) || resource.collection === "comments") return own;
+    const tab = {
+      key: "comments",
+      label: t("comments.title"),
+      content: (
+        <Suspense fallback={<Skeleton />}>
+          {record.data && (comments?.(record.data) ?? <Comments name={name} />)}
+        </Suspense>
+      ),
+    };
+    const history = own.findIndex(({ key }) => key === "history");
+    return own.toSpliced(history < 0 ? own.length : history, 0, tab);
+  };
   const crumbs = [{ label: plural(resource.label), path: `/${resource.collection}` }];
   if (record.isError)
     return (
@@ -61,7 +81,7 @@ export function RecordFrame({ resource, name, tabs, aside, banner, hide = [] }: 
   const data = record.data;
   const title = titleOf(data, resource, language);
   const state = resource.fields.find((field) => field.name === "state");
-  const shown = tabs(data);
+  const shown = withComments(tabs(data));
   const active = shown.find((tab) => tab.key === params.get("tab")) ?? shown[0];
   const outside = screenOf(resource.collection).publicPage;
   const makes = (screenOf(resource.collection).makes ?? []).flatMap(({ collection, states, from }) => {

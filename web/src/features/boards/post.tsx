@@ -1,0 +1,147 @@
+import { useQuery, useQueryClient } from "@tanstack/react-query";
+import { act, type RecordJson } from "@/api/client";
+import type { Schema } from "@/api/schema";
+import { useText } from "@/i18n";
+import { formatInstant } from "@/kit/dates";
+import { Reference } from "@/kit/field-value";
+import { GenericRecord } from "@/kit/generic-record";
+import { gotQuery } from "@/kit/got";
+import { useResource, useSession } from "@/kit/queries";
+import { ErrorNote, Skeleton } from "@/kit/states";
+import { tell } from "@/kit/toasts";
+import { messageOf } from "@/kit/verbs";
+import { Comments } from "@/kit/comments";
+
+type Standing = Schema<"workspace.ListPostReadersResponse">;
+
+const standingQuery = (name: string, missing = false) =>
+  gotQuery<Standing>(
+    ["record", name, "readers", missing],
+    `/v1/${name}:readers?pageSize=200${missing ? "&missing=true" : ""}`,
+  );
+
+/** A post: its text, what is said about it, and who has acknowledged it. */
+export function PostPage({ name }: { name: string }) {
+  const { t } = useText();
+  const session = useSession();
+  const resource = useResource("posts");
+  return (
+    <GenericRecord
+      resource={resource}
+      name={name}
+      banner={(post) => <Text post={post} />}
+      comments={(post) => <Answers post={post} />}
+      more={(post) =>
+        post["kind"] === "ANNOUNCEMENT" &&
+        (post["owner"] === session.employee || session.permissions.includes("workspace.posts.moderate"))
+          ? [{ key: "readers", label: t("boards.readers"), content: <Readers name={post.name} /> }]
+          : []
+      }
+    />
+  );
+}
+
+function Text({ post }: { post: RecordJson }) {
+  const { t, language } = useText();
+  const client = useQueryClient();
+  const published = post["state"] === "PUBLISHED";
+  const standing = useQuery({ ...standingQuery(post.name), enabled: post["state"] !== "DRAFT" });
+  const run = async (verb: string) => {
+    try {
+      await act(post.name, verb, {});
+    } catch (error) {
+      tell(messageOf(error), "bad");
+    }
+    void client.invalidateQueries({ queryKey: ["record", post.name] });
+    void client.invalidateQueries({ queryKey: ["list", "posts"] });
+  };
+  const read = standing.data?.myAcknowledgeTime;
+  return (
+    <section className="card">
+      <div className="card-body stack">
+        <p className="comment-body">{String(post["body"] ?? "")}</p>
+        {published && (
+          <p>
+            {Boolean(post["ackRequired"]) &&
+              (read ? (
+                <span className="tag tag-good">
+                  {t("boards.acknowledged", { time: formatInstant(read, language) })}
+                </span>
+              ) : (
+                <button type="button" className="button primary" onClick={() => void run("acknowledge")}>
+                  {t("boards.acknowledge")}
+                </button>
+              ))}{" "}
+            <button
+              type="button"
+              className="button"
+              aria-pressed={standing.data?.liked ?? false}
+              onClick={() => void run("react")}
+            >
+              {t("boards.likes", { count: standing.data?.likes ?? 0 })}
+            </button>
+          </p>
+        )}
+      </div>
+    </section>
+  );
+}
+
+function Answers({ post }: { post: RecordJson }) {
+  const { t } = useText();
+  const client = useQueryClient();
+  const session = useSession();
+  const asks = post["kind"] === "QUESTION" && post["state"] === "PUBLISHED";
+  const accept = async (comment: RecordJson) => {
+    try {
+      await act(post.name, "acceptAnswer", { comment: comment.name }, post.etag);
+    } catch (error) {
+      tell(messageOf(error), "bad");
+    }
+    void client.invalidateQueries({ queryKey: ["record", post.name] });
+  };
+  return (
+    <Comments
+      name={post.name}
+      closed={post["state"] !== "PUBLISHED"}
+      more={(comment) =>
+        comment.name === post["acceptedAnswer"] ? (
+          <span className="tag tag-good">{t("boards.accepted")}</span>
+        ) : asks && post["owner"] === session.employee ? (
+          <button type="button" className="link" onClick={() => void accept(comment)}>
+            {t("boards.accept")}
+          </button>
+        ) : null
+      }
+    />
+  );
+}
+
+/** Who has not acknowledged, and how many have. */
+function Readers({ name }: { name: string }) {
+  const { t } = useText();
+  const missing = useQuery(standingQuery(name, true));
+  if (missing.isError) return <ErrorNote error={missing.error} onRetry={() => void missing.refetch()} />;
+  if (missing.isPending) return <Skeleton />;
+  const { readers = [], total = 0, acknowledged = 0 } = missing.data;
+  return (
+    <section className="card">
+      <div className="card-body stack">
+        <p role="status">{t("boards.standing", { acknowledged, total })}</p>
+        <ul className="people">
+          {readers.map((reader) => (
+            <li key={reader.employee}>
+              <Reference name={reader.employee ?? ""} />{" "}
+              <span className="faint">
+                <Reference name={reader.department ?? ""} link={false} />
+              </span>
+            </li>
+          ))}
+        </ul>
+        {readers.length < total - acknowledged && (
+          <p className="faint">{t("boards.andMore", { count: total - acknowledged - readers.length })}</p>
+        )}
+      </div>
+    </section>
+  );
+}
