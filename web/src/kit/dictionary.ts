@@ -31,7 +31,7 @@ export function useDictionaryEntries(name: string): Entry[] {
   const { language, t } = useText();
   return useEntries(name).map((entry) => {
     const { value, label } = named(entry, language);
-    return { value, label: entry.retired ? t("dictionary.retired", { label }) : label };
+    return { value, label: entry.retired ? t("dictionary.retiredEntry", { label }) : label };
   });
 }
 
