@@ -32,8 +32,8 @@ class TestBilling(Conformance):
             "paymentPlans.instalments.key",
         ]
     )
-    # Codes and conditions have a form of their own.
-    formed: ClassVar = frozenset(["invoices.currency"])
+    # Codes have a form of their own; keys of lines are those of the invoice.
+    formed: ClassVar = frozenset(["invoices.currency", "refunds.lines.line"])
 
     @pytest.fixture
     async def service(self, billing: Service, desk: Any) -> Service:
