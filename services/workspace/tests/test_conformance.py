@@ -78,6 +78,8 @@ class TestWorkspace(Conformance):
 
     whole: ClassVar = {
         "calendarEvents": {
+            # All samples are at one time.
+            "availability": "FREE",
             "recurrence": "FREQ=DAILY;COUNT=3",
             "overrides": [{"occurrence": "2026-12-02T09:00"}],
             "attendees": [{"email": "a{unique}@example.com"}],
