@@ -90,7 +90,7 @@ class Keycloak:
                 user = {**new, "id": await self.admin.a_create_user(new)}
             await self._put_into(user["id"], group)
             await self._give(user["id"], set(account.roles), set(managed))
-            await self.admin.a_update_user(user["id"], {**user, **payload, "enabled": True})
+            await self.admin.a_update_user(user["id"], {**_to_write(user), **payload, "enabled": True})
             return str(user["id"])
 
     async def ensure_role(self, role: Composite) -> None:
@@ -119,7 +119,7 @@ class Keycloak:
             user = await self._user(username)
             if user is None or _owner(user) != employee:
                 return
-            await self.admin.a_update_user(user["id"], {**user, "enabled": enabled})
+            await self.admin.a_update_user(user["id"], {**_to_write(user), "enabled": enabled})
             if not enabled:
                 await self.admin.a_user_logout(user["id"])
 
@@ -269,6 +269,11 @@ def _told() -> Generator[None]:
         code = error.response_code
         refused = code is not None and 400 <= code < 500 and code not in NOT_NOW
         raise (ProviderRefused if refused else ProviderAway)(str(error.error_message)[:200]) from error
+
+
+def _to_write(user: dict[str, Any]) -> dict[str, Any]:
+    """The account without what the person may be doing at this moment, such as choosing a password."""
+    return {key: value for key, value in user.items() if key != "requiredActions"}
 
 
 def _owner(user: dict[str, Any]) -> str:
