@@ -268,7 +268,8 @@ async def follows_the_organisation(
     async def enters() -> Tokens | None:
         try:
             return await sign_in(issuer_url, person.username, BACK, password=PASSWORD)
-        except ValueError:
+        except (ValueError, httpx.HTTPStatusError):
+            # Shut out at once, or between the page and the token.
             return None
 
     async def says() -> dict[str, Any]:

@@ -86,8 +86,7 @@ class Keycloak:
                 await self.admin.a_delete_user(user["id"])
                 user = None
             if user is None:
-                new = {**payload, "enabled": False, "requiredActions": ["UPDATE_PASSWORD"]}
-                user = {**new, "id": await self.admin.a_create_user(new)}
+                user = await self._made({**payload, "enabled": False, "requiredActions": ["UPDATE_PASSWORD"]})
             await self._put_into(user["id"], group)
             await self._give(user["id"], set(account.roles), set(managed))
             await self.admin.a_update_user(user["id"], {**_to_write(user), **payload, "enabled": True})
@@ -156,6 +155,16 @@ class Keycloak:
             ]
             held = {name: frozenset(found) for name, found in members.items()}
             return Changes(held, tuple(one for one in locked if one.time >= since))
+
+    async def _made(self, new: dict[str, Any]) -> dict[str, Any]:
+        """The new account, or that which another process has made of the same person meanwhile."""
+        try:
+            return {**new, "id": await self.admin.a_create_user(new)}
+        except KeycloakPostError:
+            user = await self._user(new["username"])
+            if user is None or _owner(user) != new["attributes"]["employee"][0]:
+                raise
+            return user
 
     async def _user(self, username: str) -> dict[str, Any] | None:
         found = await self.admin.a_get_users({"username": username, "exact": True})
