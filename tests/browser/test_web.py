@@ -15,7 +15,7 @@ STORIES = sorted(path.name.removesuffix(".browser.ts") for path in (WEB / "tests
 def test_a_story_of_the_web_client_comes_to_its_end(
     story: str, platform: Running, mailbox: dict[str, str]
 ) -> None:
-    command = ["npm", "run", "--silent", "test:browser", "--", story]
+    command = ["npm", "run", "--silent", "test:browser", "--", f"{story}.browser.ts"]
     told = subprocess.run(
         command,
         cwd=WEB,

@@ -263,6 +263,11 @@ describe("a deal that a partner registers", () => {
     await settled(page);
     await check(page, "registration-check");
     await page.getByRole("button", { name: "批准", exact: true }).click();
+    // At what prices, and for what share.
+    const terms = page.getByRole("dialog");
+    await field(terms, "价目表").waitFor();
+    await check(page, "registration-terms");
+    await terms.getByRole("button", { name: "批准", exact: true }).click();
     await page.locator(".steps [aria-current=step]").filter({ hasText: "已批准" }).waitFor();
     await page.locator(".state-path").getByText("保护期至").waitFor();
     await check(page, "registration");

@@ -96,10 +96,16 @@ export interface Resource {
 const FURTHER: Record<string, Text> = {
   assign: { zh: "转给他人", en: "give to others" },
   across: { zh: "跨板块", en: "across segments" },
+  announce: { zh: "发布公告", en: "announce" },
+  archive: { zh: "归档", en: "archive" },
   assign_any: { zh: "转给任何人", en: "give to anybody" },
+  close: { zh: "结账", en: "close" },
   create_despite: { zh: "有相似时仍新建", en: "create despite a likeness" },
+  explain: { zh: "解释他人权限", en: "explain others' access" },
   free_text: { zh: "自由文本行", en: "lines of free text" },
+  import: { zh: "导入", en: "import" },
   manage: { zh: "管理", en: "manage" },
+  moderate: { zh: "管理内容", en: "moderate" },
   publish: { zh: "发布", en: "publish" },
   readSensitive: { zh: "查看敏感信息", en: "read what is sensitive" },
   read_cost: { zh: "查看成本", en: "read costs" },
@@ -108,10 +114,16 @@ const FURTHER: Record<string, Text> = {
   read_sensitive: { zh: "查看敏感信息", en: "read what is sensitive" },
   read_trace: { zh: "查看价格构成", en: "read how prices came about" },
   read_values: { zh: "查看变更前后的值", en: "read values before and after" },
+  report: { zh: "上报", en: "report" },
+  requestCollaboration: { zh: "申请协作", en: "ask to collaborate" },
   restructure: { zh: "调整结构", en: "restructure" },
+  simulate: { zh: "试算", en: "simulate" },
+  start: { zh: "发起", en: "start" },
+  timeline: { zh: "重建时间线", en: "rebuild time lines" },
   unlimited: { zh: "不限行数", en: "any number of rows" },
   upTo20000: { zh: "至多 2 万行", en: "up to 20,000 rows" },
   upTo200000: { zh: "至多 20 万行", en: "up to 200,000 rows" },
+  verify: { zh: "校验", en: "verify" },
   work: { zh: "处理", en: "work on" },
 };
 
@@ -145,7 +157,9 @@ export class Catalogue {
     const [, collection = "", action = ""] = permission.split(".");
     const resource = this.find(collection);
     const further = FURTHER[action];
-    return resource && further ? joined(resource.label, further) : { zh: permission, en: permission };
+    if (!further) return { zh: permission, en: permission };
+    // What concerns no resource says all by itself.
+    return resource ? joined(resource.label, further) : further;
   }
 
   /** Resources with a field that may name a record of the collection, with that field. */

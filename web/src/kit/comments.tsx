@@ -17,6 +17,11 @@ import { messageOf } from "./verbs";
 const PAGE = 50;
 const SETTLE_MS = 200;
 
+/** An option of those who may be mentioned. */
+interface Person {
+  person: string;
+}
+
 interface Props {
   name: string;
   /** What else may be done with a comment, such as taking it as the answer. */
@@ -195,8 +200,7 @@ function Writer({
       )}
       <Mentions
         value={text}
-        rows={2}
-        autoSize={{ minRows: 2, maxRows: 10 }}
+        rows={3}
         maxLength={5000}
         aria-label={t("comments.text")}
         placeholder={t("comments.hint")}
@@ -209,10 +213,12 @@ function Writer({
         }}
         onSearch={setTyped}
         onSelect={(option) =>
-          setPeople((before) => ({ ...before, [String(option.key)]: String(option.value) }))
+          setPeople((before) => ({ ...before, [(option as Person).person]: String(option.value) }))
         }
         options={(found.data?.records ?? []).map((person) => ({
           key: person.name,
+          // The list gives options keys of its own.
+          person: person.name,
           value: String(person["displayName"]),
           label: String(person["displayName"]),
         }))}

@@ -64,3 +64,10 @@ describe("the menu", () => {
     expect(menu([])).toEqual([]);
   });
 });
+
+describe("a permission", () => {
+  it("is told in words, whichever it is", () => {
+    const unsaid = catalogue.permissions.filter((one) => catalogue.permissionText(one).zh === one);
+    expect(unsaid.filter((one) => !["public", "anybody"].includes(one))).toEqual([]);
+  });
+});
