@@ -8,6 +8,7 @@ import pytest
 from crmkit.auth import system
 from insight.churn import score_churn, score_everybody
 from insight.model.churn import Told, band_of, reasons
+from sqlalchemy import text
 from uuid_utils.compat import uuid7
 
 DAY = date(2026, 6, 30)
@@ -61,6 +62,16 @@ def test_reasons_are_in_words_the_weightiest_first_and_five_at_most() -> None:
 @pytest.mark.capability("c.loyal")
 async def test_a_score_is_told_when_it_changes_and_not_when_nothing_did(insight: Any) -> None:
     account, now = f"accounts/{uuid7()}", datetime.now(UTC)
+
+    # The job of the running service knows today alone: here the days are others.
+    async def rests() -> bool:
+        later = (
+            "UPDATE schedules SET next_time = clock_timestamp() + interval '1 day' WHERE name = 'score_churn'"
+        )
+        async with insight.running.engine.begin() as connection:
+            return (await connection.execute(text(later))).rowcount == 1
+
+    await insight.eventually(rests)
 
     async def happens(kind: str) -> None:
         name = f"{kind}/{uuid7()}"
