@@ -29,7 +29,11 @@ def strings() -> tuple[str, ...]:
 
 @lru_cache(maxsize=256)
 def parts(length: int) -> tuple[str, ...]:
-    """The texts one behind the other, in parts of at most this length; a text that is longer is cut."""
+    """The texts one behind the other, in parts of at most this length; a text that is longer is cut.
+
+    There are two at least, or what is written in one turn would be no change in the next.
+    """
+    length = min(length, sum(map(len, strings())) // 2)
     made: list[str] = []
     for text in (one[:length].strip() for one in strings()):
         if made and len(made[-1]) + 1 + len(text) <= length:
