@@ -342,7 +342,7 @@ def open_engine(settings: Settings, app: str, size: int = 0, overflow: int = 5) 
                 "application_name": app,
                 "lock_timeout": str(int(1000 * settings.patience)),
                 "statement_timeout": str(int(10000 * settings.patience)),
-                "idle_in_transaction_session_timeout": "10000",
+                "idle_in_transaction_session_timeout": str(int(10000 * settings.patience)),
                 "jit": "off",
                 # The scope is set by a literal, see crmkit.reading.
                 "standard_conforming_strings": "on",
