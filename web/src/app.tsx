@@ -10,6 +10,7 @@ import { wipe, wipes } from "@/api/wipe";
 import { followAccount, useText, type Language } from "@/i18n";
 import { Toasts } from "@/kit/toasts";
 import { useTheme } from "@/kit/theme";
+import { takeWritten } from "@/kit/written";
 import { nonce } from "./nonce";
 import { router } from "./routes";
 
@@ -44,6 +45,7 @@ context.onSignedOut = (why) => {
     location.replace(`${import.meta.env.BASE_URL}?ended=${why.reason}`);
   });
 };
+context.onWritten = (collection, records) => takeWritten(client, collection, records);
 sessionNews.onmessage = (event) => {
   if (event.data === "signed-out") client.setQueryData(sessionQuery.queryKey, null);
   if (event.data === "signed-in") {

@@ -59,13 +59,17 @@ export async function settled(page: Page, quietMs = 250): Promise<void> {
   if (unrest) throw new Error(`${page.url()} does not come to rest: ${unrest}`);
 }
 
-/** Notes what would keep people out of the page as it stands; a picture of it goes to SHOTS, where that is set. */
+/** A picture of the page as it stands goes to SHOTS, where that is set. */
+export async function picture(page: Page, name: string): Promise<void> {
+  if (!SHOTS) return;
+  mkdirSync(SHOTS, { recursive: true });
+  await page.screenshot({ path: join(SHOTS, `${String(++shots).padStart(2, "0")}-${name}.png`) });
+}
+
+/** Notes what would keep people out of the page as it stands, and takes its picture. */
 export async function check(page: Page, name: string): Promise<void> {
   await settled(page);
-  if (SHOTS) {
-    mkdirSync(SHOTS, { recursive: true });
-    await page.screenshot({ path: join(SHOTS, `${String(++shots).padStart(2, "0")}-${name}.png`) });
-  }
+  await picture(page, name);
   barriers.push(...(await violations(page)).map((text) => `${name}: ${text}`));
 }
 

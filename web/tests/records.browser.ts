@@ -321,8 +321,6 @@ describe("a call that comes in", () => {
       .waitFor();
     await check(page, "incoming-desk");
     await told("ENDED");
-    // A list is asked again at most every two seconds; what one sees before is the call as it was.
-    await page.waitForTimeout(2500);
     await page.getByRole("button", { name: /小结/ }).first().click();
     const dialog = page.getByRole("dialog");
     await choose(page, field(dialog, "结果"), "已沟通");

@@ -1,7 +1,7 @@
 import type { BrowserContext, Page } from "playwright-core";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { open } from "./browser.ts";
-import { BASE, settled, violations } from "./pages.ts";
+import { BASE, picture, settled, violations } from "./pages.ts";
 import { signIn } from "./sign-in.ts";
 
 const PHONE = { width: 375, height: 740 };
@@ -108,8 +108,11 @@ describe.each([
           // What stands around every page is looked at once.
           const barriers = await violations(page, path === own[0] ? "html" : "main");
           const texts = await unwritten(page);
+          const title = `${who}${path.replaceAll("/", "-")}`;
+          await picture(page, title);
           await page.setViewportSize(PHONE);
           const wide = (await tooWide(page)) ? ["wider than a phone"] : [];
+          await picture(page, `${title}-phone`);
           await page.setViewportSize(DESK);
           const all = [...faults(), ...texts, ...barriers, ...wide];
           if (all.length > 0) met[path] = all;

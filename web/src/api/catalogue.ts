@@ -150,6 +150,20 @@ export class Catalogue {
     return this.byCollection.get(collection);
   }
 
+  /** "Customer · change (owner)" for `customer.accounts.update:owner`: what a policy holds. */
+  actionText(action: string): Text {
+    const [permission = "", names] = action.split(":");
+    const text = this.permissionText(permission);
+    const fields = this.find(permission.split(".")[1] ?? "")?.fields ?? [];
+    const labels = names?.split(",").map((name) => fields.find((field) => field.name === name)?.label);
+    const named = labels?.filter((label) => label !== undefined);
+    if (!named || named.length === 0) return text;
+    return {
+      zh: `${text.zh}（${named.map(({ zh }) => zh).join("、")}）`,
+      en: `${text.en} (${named.map(({ en }) => en).join(", ")})`,
+    };
+  }
+
   /** "Contract · sign" for `orders.contracts.sign`; a pattern with a star stays as it is. */
   permissionText(permission: string): Text {
     const known = this.permissionTexts.get(permission);
@@ -328,24 +342,28 @@ export function readCatalogue(document: OpenApi, additions: (collection: string)
     .flatMap((path) => Object.values(path))
     .map((operation) => (operation as { "x-permission"?: string })["x-permission"])
     .filter((permission) => permission !== undefined && permission !== "*" && permission !== "public");
-  nameCodes(resources, document["x-facts"] ?? {});
-  return new Catalogue(
+  const catalogue = new Catalogue(
     resources,
     [...new Set(permissions as string[])].toSorted(),
     document["x-facts"] ?? {},
   );
+  nameCodes(catalogue);
+  return catalogue;
 }
 
 /** Codes of collections and of actions become choices with the words that people know. */
-function nameCodes(resources: Resource[], facts: Record<string, Text>): void {
+function nameCodes(catalogue: Catalogue): void {
+  const { resources, facts } = catalogue;
   const collections = resources
     .filter((resource) => resource.has.list)
     .map((resource) => ({ value: resource.collection, label: resource.label }));
-  const actions = resources.flatMap((resource) =>
-    actionsOf(resource)
-      .filter(({ permission }) => permission !== resource.permissions.read)
-      .map(({ permission, label }) => ({ value: permission, label: joined(resource.label, label) })),
-  );
+  const reading = new Set(resources.map(({ permissions }) => permissions.read));
+  const actions = [
+    ...resources.flatMap(actionsOf).map(({ permission }) => permission),
+    ...catalogue.permissions,
+  ]
+    .filter((permission) => !reading.has(permission))
+    .map((permission) => ({ value: permission, label: catalogue.permissionText(permission) }));
   const moments = resources
     .filter((resource) => resource.fields.some(({ name }) => name === "number"))
     .flatMap(actionsOf)

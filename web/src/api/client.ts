@@ -95,6 +95,7 @@ export const context = {
   csrf: "",
   locale: "zh-CN",
   onSignedOut: (_: ApiError): void => undefined,
+  onWritten: (..._: [collection: string, records: RecordJson[]]): void => undefined,
   message: (reason: string) => reason,
 };
 
@@ -170,25 +171,26 @@ export async function batchGet(collection: string, names: string[]): Promise<Rec
 }
 
 export async function create(collection: string, body: Json, key?: string): Promise<RecordJson> {
-  return flat(
-    await got(
-      client.POST("/v1/{collection}", {
-        params: { path: { collection }, header: headers(key) },
-        body: nested(body),
-      }),
-    ),
+  return written(
+    collection,
+    undefined,
+    client.POST("/v1/{collection}", {
+      params: { path: { collection }, header: headers(key) },
+      body: nested(body),
+    }),
   );
 }
 
 /** The keys of the body are the mask: what is not in it stays as it is, `null` clears. */
 export async function update(name: string, body: Json, etag?: string, key?: string): Promise<RecordJson> {
-  return flat(
-    await got(
-      client.PATCH("/v1/{collection}/{id}", {
-        params: { path: splitName(name), header: headers(key, etag) },
-        body: nested(body),
-      }),
-    ),
+  const path = splitName(name);
+  return written(
+    path.collection,
+    name,
+    client.PATCH("/v1/{collection}/{id}", {
+      params: { path, header: headers(key, etag) },
+      body: nested(body),
+    }),
   );
 }
 
@@ -207,13 +209,14 @@ export async function act(
   etag?: string,
   key?: string,
 ): Promise<RecordJson> {
-  return flat(
-    await got(
-      client.POST("/v1/{collection}/{id}:{verb}", {
-        params: { path: { ...splitName(name), verb }, header: headers(key, etag) },
-        body,
-      }),
-    ),
+  const path = splitName(name);
+  return written(
+    path.collection,
+    name,
+    client.POST("/v1/{collection}/{id}:{verb}", {
+      params: { path: { ...path, verb }, header: headers(key, etag) },
+      body,
+    }),
   );
 }
 
@@ -233,7 +236,9 @@ export async function batchUpdate(
       body: { requests },
     }),
   );
-  return recordsOf(data, collection);
+  const records = recordsOf(data, collection);
+  context.onWritten(collection, records);
+  return records;
 }
 
 export async function aggregate(
@@ -291,6 +296,22 @@ export async function request(path: string, init: RequestInit = {}): Promise<Res
 
 const recordsOf = (data: Json, collection: string) =>
   ((data[collection] as RecordJson[] | undefined) ?? []).map(flat);
+
+/** A write, of which all that is shown takes note: of its answer, or that what is shown may be old where it is refused. */
+async function written(
+  collection: string,
+  name: string | undefined,
+  call: Promise<{ data?: RecordJson }>,
+): Promise<RecordJson> {
+  try {
+    const record = flat(await got(call));
+    context.onWritten(collection, [record]);
+    return record;
+  } catch (error) {
+    if (name) context.onWritten(collection, [{ name }]);
+    throw error;
+  }
+}
 
 function headers(key?: string, etag?: string) {
   return {

@@ -62,7 +62,7 @@ export function Board({ resource, board, q, filter }: Props) {
   const { t, language, label } = useText();
   const client = useQueryClient();
   const session = useSession();
-  const run = useVerb(resource);
+  const run = useVerb();
   const field = resource.fields.find((candidate) => candidate.name === board.field);
   const keyed = field?.keyed;
   const holders = useQuery({
@@ -207,7 +207,6 @@ export function Board({ resource, board, q, filter }: Props) {
       </DndContext>
       {asking && (
         <VerbDialog
-          resource={resource}
           record={asking.record}
           verb={asking.verb}
           initial={

@@ -1,6 +1,5 @@
-import { useQueryClient } from "@tanstack/react-query";
 import { useEffect, useRef, useState, type FocusEvent, type KeyboardEvent } from "react";
-import type { Field, Resource } from "@/api/catalogue";
+import type { Field } from "@/api/catalogue";
 import { update, type RecordJson } from "@/api/client";
 import { useText } from "@/i18n";
 import { FieldInput } from "./field-input";
@@ -9,7 +8,6 @@ import { isBlank, same } from "./patch";
 import { messageOf } from "./verbs";
 
 interface Props {
-  resource: Resource;
   record: RecordJson;
   field: Field;
   /** Called when the cell is left: with the next cell to edit, or none. */
@@ -28,9 +26,8 @@ const CHOSEN = new Set<Field["kind"]>([
 ]);
 
 /** One value changed in the list: Enter and Tab save, Escape leaves all as it was, a refusal is told at the cell. */
-export function CellEditor({ resource, record, field, onLeave }: Props) {
+export function CellEditor({ record, field, onLeave }: Props) {
   const { t, label } = useText();
-  const client = useQueryClient();
   const box = useRef<HTMLDivElement>(null);
   const [value, setValue] = useState<unknown>(record[field.name]);
   const [failure, setFailure] = useState("");
@@ -61,9 +58,6 @@ export function CellEditor({ resource, record, field, onLeave }: Props) {
       setValue(record[field.name]);
     } finally {
       setSaving(false);
-      void client.invalidateQueries({ queryKey: ["record", record.name] });
-      void client.invalidateQueries({ queryKey: ["list", resource.collection] });
-      void client.invalidateQueries({ queryKey: ["aggregate", resource.collection] });
     }
   };
 

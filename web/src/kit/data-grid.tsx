@@ -220,7 +220,6 @@ export function DataGrid(props: Props) {
                     <Suspense fallback={null}>
                       <CellEditor
                         key={`${record.name}.${column.name}`}
-                        resource={resource}
                         record={record}
                         field={column}
                         onLeave={(next) =>

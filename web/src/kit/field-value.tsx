@@ -46,6 +46,7 @@ interface OneProps {
 
 function One({ field, value, links, chip = false }: OneProps) {
   const { t, language, label } = useText();
+  const catalogue = useCatalogue();
   switch (field.kind) {
     case "money":
       return <span className="number">{formatMoney(value as Money, language)}</span>;
@@ -58,7 +59,7 @@ function One({ field, value, links, chip = false }: OneProps) {
       return <>{value ? t("value.yes") : t("value.no")}</>;
     case "choice": {
       const choice = field.choices.find((candidate) => candidate.value === value);
-      const text = choice ? label(choice.label) : String(value);
+      const text = label(choice?.label ?? catalogue.actionText(String(value)));
       if (field.name === "state" || chip)
         return <span className={`tag tag-${toneOf(String(value))}`}>{text}</span>;
       return <>{text}</>;

@@ -1,5 +1,4 @@
 import { Alert } from "antd";
-import { useQueryClient } from "@tanstack/react-query";
 import { lazy, Suspense, useCallback, useEffect, useMemo, useRef, useState, type FormEvent } from "react";
 import { ADVICE } from "@/advice";
 import { useBlocker } from "react-router";
@@ -46,7 +45,6 @@ export function RecordForm({
   cancelLabel,
 }: Props) {
   const { t, label, language } = useText();
-  const client = useQueryClient();
   const session = useSession();
   const creating = record === undefined;
   const Advice = pieces[screenOf(resource.collection).advice ?? ""];
@@ -134,9 +132,6 @@ export function RecordForm({
     saved.current = true;
     attempt.current = undefined;
     dropDraft(session.employee, subject);
-    client.setQueryData(["record", result.name], result);
-    void client.invalidateQueries({ queryKey: ["list", resource.collection] });
-    void client.invalidateQueries({ queryKey: ["aggregate", resource.collection] });
     if (!creating && !goesOn.current) tell(t("form.saved"));
     onSaved(result, goesOn.current);
   };

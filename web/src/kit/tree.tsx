@@ -9,7 +9,7 @@ import {
   type DragEndEvent,
 } from "@dnd-kit/core";
 import { DownOutlined, HolderOutlined, RightOutlined } from "@ant-design/icons";
-import { useQuery, useQueryClient } from "@tanstack/react-query";
+import { useQuery } from "@tanstack/react-query";
 import { Modal } from "antd";
 import { useState, type KeyboardEvent } from "react";
 import { Link } from "react-router";
@@ -49,7 +49,6 @@ interface Props {
 /** Records below one another; a drag says what it would move before it does. */
 export function Tree({ resource, tree, filter }: Props) {
   const { t, language, plural } = useText();
-  const client = useQueryClient();
   const session = useSession();
   const nodes = useQuery({
     queryKey: ["list", resource.collection, "tree", filter],
@@ -108,7 +107,6 @@ export function Tree({ resource, tree, filter }: Props) {
       setFailure(messageOf(error));
     } finally {
       setBusy(false);
-      void client.invalidateQueries({ queryKey: ["list", resource.collection] });
     }
   };
 

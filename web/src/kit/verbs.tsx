@@ -1,5 +1,5 @@
 import { DownOutlined } from "@ant-design/icons";
-import { useQueryClient } from "@tanstack/react-query";
+import { useQuery, useQueryClient } from "@tanstack/react-query";
 import { Modal } from "antd";
 import { useRef, useState, type ReactNode } from "react";
 import type { Resource, Verb } from "@/api/catalogue";
@@ -12,9 +12,10 @@ import { violationsByField } from "./form-model";
 import { MenuButton } from "./menu-button";
 import { bodyOf, isBlank } from "./patch";
 import { FormField } from "./record-form";
-import { useSession } from "./queries";
+import { recordQuery, useSession } from "./queries";
 import { tell } from "./toasts";
 import { Refused } from "./states";
+import { newest } from "./written";
 
 /** Verbs that cannot be taken back say so before they act. */
 const FINAL =
@@ -35,7 +36,7 @@ interface Props {
 export function VerbBar({ resource, record, extra = [], children, second = false }: Props) {
   const { t, label } = useText();
   const session = useSession();
-  const run = useVerb(resource);
+  const run = useVerb();
   const [open, setOpen] = useState<Verb>();
   const { flow, reserved, asksFirst } = screenOf(resource.collection);
   const isFor = (verb: Verb) => {
@@ -86,15 +87,13 @@ export function VerbBar({ resource, record, extra = [], children, second = false
           {t("action.more")} <DownOutlined aria-hidden="true" />
         </MenuButton>
       )}
-      {open && (
-        <VerbDialog resource={resource} record={record} verb={open} onClose={() => setOpen(undefined)} />
-      )}
+      {open && <VerbDialog record={record} verb={open} onClose={() => setOpen(undefined)} />}
     </>
   );
 }
 
-/** Calls a verb with the etag that the person saw; the same click never counts twice. */
-export function useVerb(resource: Resource) {
+/** Calls a verb with the newest etag that this page knows; the same click never counts twice. */
+export function useVerb() {
   const { t, label } = useText();
   const client = useQueryClient();
   const running = useRef(new Map<string, Promise<RecordJson>>());
@@ -102,22 +101,14 @@ export function useVerb(resource: Resource) {
     const id = `${record.name}:${verb.name}`;
     const before = running.current.get(id);
     if (before) return before;
-    const call = act(record.name, verb.name, body, record.etag, crypto.randomUUID())
+    const kept = client.getQueryData<RecordJson>(["record", record.name]);
+    const call = act(record.name, verb.name, body, newest(kept, record)?.etag, crypto.randomUUID())
       .then((result) => {
-        client.setQueryData(["record", record.name], (old: RecordJson | undefined) => ({
-          ...old,
-          ...result,
-        }));
         const held = !isBlank(result["pendingApproval"]);
         tell(t(held ? "verb.held" : "verb.done", { verb: label(verb.label) }), held ? "info" : "good");
         return result;
       })
-      .finally(() => {
-        running.current.delete(id);
-        void client.invalidateQueries({ queryKey: ["record", record.name] });
-        void client.invalidateQueries({ queryKey: ["list", resource.collection] });
-        void client.invalidateQueries({ queryKey: ["aggregate", resource.collection] });
-      });
+      .finally(() => running.current.delete(id));
     running.current.set(id, call);
     return call;
   };
@@ -126,7 +117,6 @@ export function useVerb(resource: Resource) {
 export const messageOf = (error: unknown) => (error instanceof Error ? error.message : String(error));
 
 interface DialogProps {
-  resource: Resource;
   record: RecordJson;
   verb: Verb;
   initial?: Json;
@@ -136,9 +126,11 @@ interface DialogProps {
 }
 
 /** The parameters of a verb as a form made from its request. */
-export function VerbDialog({ resource, record, verb, initial = {}, given = {}, onClose }: DialogProps) {
+export function VerbDialog({ record, verb, initial = {}, given = {}, onClose }: DialogProps) {
   const { t, label } = useText();
-  const run = useVerb(resource);
+  const run = useVerb();
+  // Lists are asked again every two seconds at most; who acts does so on the record of this moment.
+  const current = useQuery({ ...recordQuery(record.name), refetchOnMount: "always" });
   const [values, setValues] = useState<Json>(initial);
   // A decision counts for what was shown: the digest of it goes along too.
   const along = { digest: record["digest"], ...given };
@@ -153,6 +145,7 @@ export function VerbDialog({ resource, record, verb, initial = {}, given = {}, o
       return setErrors(Object.fromEntries(missing.map((field) => [field.name, t("form.required")])));
     setBusy(true);
     try {
+      if (current.isFetching) await current.refetch({ cancelRefetch: false });
       onClose(
         await run(
           record,

@@ -39,7 +39,6 @@ export function LogInteraction({ account }: { account: string }) {
       attempt.current = undefined;
       setSummary("");
       tell(t("account.logged"));
-      void client.invalidateQueries({ queryKey: ["list", "interactions"] });
       void client.invalidateQueries({ queryKey: ["list", "timeline"] });
     } catch (error) {
       tell(t("account.notLogged"), "bad", { detail: messageOf(error) });

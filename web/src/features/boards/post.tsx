@@ -1,4 +1,4 @@
-import { useQuery, useQueryClient } from "@tanstack/react-query";
+import { useQuery } from "@tanstack/react-query";
 import { act, type RecordJson } from "@/api/client";
 import type { Schema } from "@/api/schema";
 import { useText } from "@/i18n";
@@ -43,7 +43,6 @@ export function PostPage({ name }: { name: string }) {
 
 function Text({ post }: { post: RecordJson }) {
   const { t, language } = useText();
-  const client = useQueryClient();
   const published = post["state"] === "PUBLISHED";
   const standing = useQuery({ ...standingQuery(post.name), enabled: post["state"] !== "DRAFT" });
   const run = async (verb: string) => {
@@ -52,8 +51,6 @@ function Text({ post }: { post: RecordJson }) {
     } catch (error) {
       tell(messageOf(error), "bad");
     }
-    void client.invalidateQueries({ queryKey: ["record", post.name] });
-    void client.invalidateQueries({ queryKey: ["list", "posts"] });
   };
   const read = standing.data?.myAcknowledgeTime;
   return (
@@ -89,7 +86,6 @@ function Text({ post }: { post: RecordJson }) {
 
 function Answers({ post }: { post: RecordJson }) {
   const { t } = useText();
-  const client = useQueryClient();
   const session = useSession();
   const asks = post["kind"] === "QUESTION" && post["state"] === "PUBLISHED";
   const accept = async (comment: RecordJson) => {
@@ -98,7 +94,6 @@ function Answers({ post }: { post: RecordJson }) {
     } catch (error) {
       tell(messageOf(error), "bad");
     }
-    void client.invalidateQueries({ queryKey: ["record", post.name] });
   };
   return (
     <Comments

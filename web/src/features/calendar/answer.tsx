@@ -1,4 +1,3 @@
-import { useQueryClient } from "@tanstack/react-query";
 import { Input } from "antd";
 import { useState } from "react";
 import { act } from "@/api/client";
@@ -13,7 +12,6 @@ const ANSWERS = ["ACCEPTED", "TENTATIVE", "DECLINED"] as const;
 /** Whoever was asked says whether they come, with a word beside it if they like. */
 export function Answer({ event }: { event: Event }) {
   const { t } = useText();
-  const client = useQueryClient();
   const session = useSession();
   const mine = (event.attendees ?? []).find(({ employee }) => employee === session.employee);
   const [comment, setComment] = useState(mine?.comment ?? "");
@@ -28,8 +26,6 @@ export function Answer({ event }: { event: Event }) {
       tell(t("calendar.notAnswered"), "bad", { detail: messageOf(error) });
     } finally {
       setBusy(false);
-      void client.invalidateQueries({ queryKey: ["record", event.name] });
-      void client.invalidateQueries({ queryKey: ["list", "calendarEvents"] });
     }
   };
   return (

@@ -215,7 +215,6 @@ function Queue({ lists }: { lists: RecordJson[] }) {
                 </div>
                 {skipping && skip && (
                   <VerbDialog
-                    resource={resource}
                     record={entry}
                     verb={skip}
                     onClose={() => {
@@ -299,7 +298,6 @@ function Talk({ call }: { call: PhoneCall }) {
           </div>
           {asking && wrapUp && (
             <VerbDialog
-              resource={resource}
               record={call}
               verb={wrapUp}
               initial={{ answers }}

@@ -185,7 +185,6 @@ export function Entries({ dictionary }: { dictionary: RecordJson }) {
       )}
       {doing && (
         <VerbDialog
-          resource={resource}
           record={dictionary}
           verb={choosing(doing.verb, others(doing.key))}
           given={{ key: doing.key }}

@@ -1,4 +1,4 @@
-import { useQuery, useQueryClient } from "@tanstack/react-query";
+import { useQuery } from "@tanstack/react-query";
 import { Input } from "antd";
 import { useEffect, useRef, useState, type FormEvent } from "react";
 import { Link, useNavigate } from "react-router";
@@ -15,7 +15,6 @@ const MIN_CHARACTERS = 2;
 /** A name and a phone number make a customer; who might be the same stands below while one types. */
 export function NewCustomer() {
   const { t, language, label } = useText();
-  const client = useQueryClient();
   const navigate = useNavigate();
   const resource = useCatalogue().find("accounts");
   const [name, setName] = useState("");
@@ -49,7 +48,6 @@ export function NewCustomer() {
     try {
       const record = await create("accounts", values, attempt.current.key);
       attempt.current = undefined;
-      void client.invalidateQueries({ queryKey: ["list", "accounts"] });
       if (resource) tell(t("form.created", { what: label(resource.label) }));
       void navigate(`/${record.name}`);
     } catch (error) {

@@ -1,4 +1,4 @@
-import { useQuery, useQueryClient } from "@tanstack/react-query";
+import { useQuery } from "@tanstack/react-query";
 import { useEffect, useRef, useState } from "react";
 import { act, update } from "@/api/client";
 import { downloadUrl } from "@/api/files";
@@ -26,7 +26,6 @@ const WHEN: Record<string, string[]> = { send: ["DRAFT"], retry: ["FAILED"] };
 /** One mail: from whom to whom, its text once it is opened, to which customer it belongs, and the answer. */
 export function Letter({ mail, chosen }: { mail: Mail; chosen: boolean }) {
   const { t, language } = useText();
-  const client = useQueryClient();
   const session = useSession();
   const resource = useResource("mailMessages");
   const [, go] = useAddress();
@@ -35,11 +34,6 @@ export function Letter({ mail, chosen }: { mail: Mail; chosen: boolean }) {
   const state = resource.fields.find(({ name }) => name === "state");
   const reply = resource.verbs.find(({ name }) => name === "reply");
   const mayUpdate = may(session, resource.permissions.update);
-  const renew = () => {
-    void client.invalidateQueries({ queryKey: ["list", "mailMessages"] });
-    void client.invalidateQueries({ queryKey: ["aggregate", "mailMessages"] });
-    void client.invalidateQueries({ queryKey: ["record", mail.name] });
-  };
 
   // Whoever opens a mail has read it; the first to do so says it, once.
   const told = useRef(false);
@@ -47,13 +41,12 @@ export function Letter({ mail, chosen }: { mail: Mail; chosen: boolean }) {
   useEffect(() => {
     if (!open || !unread || !mayUpdate || told.current) return;
     told.current = true;
-    void update(mail.name, { read: true }, mail.etag).then(renew, () => undefined);
+    void update(mail.name, { read: true }, mail.etag).catch(() => undefined);
   });
 
   const answer = async (all: boolean) => {
     try {
       const draft = await act(mail.name, "reply", { all }, undefined, crypto.randomUUID());
-      renew();
       go({ mail: draft.name });
     } catch (error) {
       tell(messageOf(error), "bad");
@@ -88,7 +81,7 @@ export function Letter({ mail, chosen }: { mail: Mail; chosen: boolean }) {
       {open && (
         <div className="letter-body stack">
           {mail.problem && <p className="note note-bad">{mail.problem}</p>}
-          <Filing mail={mail} onFiled={renew} />
+          <Filing mail={mail} />
           <Loaded query={text}>
             {(read: Text) => (
               <>
@@ -151,7 +144,7 @@ export function Letter({ mail, chosen }: { mail: Mail; chosen: boolean }) {
 }
 
 /** To which customer it belongs; where several have the address, a person says which. */
-function Filing({ mail, onFiled }: { mail: Mail; onFiled: () => void }) {
+function Filing({ mail }: { mail: Mail }) {
   const { t } = useText();
   const file = async (account: string) => {
     try {
@@ -159,8 +152,6 @@ function Filing({ mail, onFiled }: { mail: Mail; onFiled: () => void }) {
       tell(t("mail.filed"), "good");
     } catch (error) {
       tell(messageOf(error), "bad");
-    } finally {
-      onFiled();
     }
   };
   if (mail.filing === "FILED" && mail.account)

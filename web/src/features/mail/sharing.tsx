@@ -1,4 +1,3 @@
-import { useQueryClient } from "@tanstack/react-query";
 import { update, type RecordJson } from "@/api/client";
 import { useText } from "@/i18n";
 import { FieldInput } from "@/kit/field-input";
@@ -10,7 +9,6 @@ import { messageOf } from "@/kit/verbs";
 /** How much of the mail with a customer others see who see the customer; who has the mailbox says it. */
 export function Sharing({ box }: { box: RecordJson }) {
   const { label, t } = useText();
-  const client = useQueryClient();
   const session = useSession();
   const field = useResource("mailAccounts").fields.find(({ name }) => name === "sharing");
   if (!field) return null;
@@ -20,8 +18,6 @@ export function Sharing({ box }: { box: RecordJson }) {
       tell(t("form.saved"));
     } catch (error) {
       tell(messageOf(error), "bad");
-    } finally {
-      void client.invalidateQueries({ queryKey: ["list", "mailAccounts"] });
     }
   };
   return (

@@ -19,7 +19,6 @@ const placeOf = (mail: RecordJson, folder: string) =>
 /** Leaves, or stays as a draft and says why it may not leave. */
 function useSend() {
   const { t } = useText();
-  const client = useQueryClient();
   const navigate = useNavigate();
   return async (mail: RecordJson): Promise<string> => {
     try {
@@ -29,10 +28,6 @@ function useSend() {
       return "";
     } catch (error) {
       return messageOf(error);
-    } finally {
-      void client.invalidateQueries({ queryKey: ["list", "mailMessages"] });
-      void client.invalidateQueries({ queryKey: ["aggregate", "mailMessages"] });
-      void client.invalidateQueries({ queryKey: ["record", mail.name] });
     }
   };
 }

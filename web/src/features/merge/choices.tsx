@@ -1,4 +1,4 @@
-import { useQueries, useQueryClient } from "@tanstack/react-query";
+import { useQueries } from "@tanstack/react-query";
 import { Checkbox, Radio } from "antd";
 import { useState } from "react";
 import type { Field } from "@/api/catalogue";
@@ -21,7 +21,6 @@ const protoName = (name: string) => name.replace(/[A-Z]/g, (letter) => `_${lette
 /** The customers side by side: which one stays, and whose value is kept where they differ. */
 export function Choices({ merge }: { merge: Merge }) {
   const { t, label, language } = useText();
-  const client = useQueryClient();
   const resource = useResource("accounts");
   const names = [merge.survivor ?? "", ...(merge.losers ?? [])].toSorted();
   const found = useQueries({ queries: names.map((name) => recordQuery(name)) });
@@ -62,13 +61,12 @@ export function Choices({ merge }: { merge: Merge }) {
         choices: Object.entries(chosen).map(([field, source]) => ({ field, source })),
         contactPairs: pairs,
       };
-      client.setQueryData(["record", merge.name], await update(merge.name, body, merge.etag));
+      await update(merge.name, body, merge.etag);
       tell(t("merge.saved"));
     } catch (error) {
       tell(messageOf(error), "bad");
     } finally {
       setBusy(false);
-      void client.invalidateQueries({ queryKey: ["record", merge.name] });
     }
   };
 

@@ -1,5 +1,5 @@
 import { CheckOutlined, PlusOutlined } from "@ant-design/icons";
-import { useQuery, useQueryClient } from "@tanstack/react-query";
+import { useQuery } from "@tanstack/react-query";
 import { Link } from "react-router";
 import { act, request, type RecordJson } from "@/api/client";
 import type { Schema } from "@/api/schema";
@@ -106,7 +106,6 @@ function Tasks() {
 
 function TaskRow({ task }: { task: RecordJson }) {
   const { t, language } = useText();
-  const client = useQueryClient();
   const title = String(task["displayName"] ?? "");
   const due = task["dueTime"]
     ? formatInstant(String(task["dueTime"]), language)
@@ -117,8 +116,6 @@ function TaskRow({ task }: { task: RecordJson }) {
       tell(t("myDay.completed", { title }), "good");
     } catch (error) {
       tell(messageOf(error), "bad");
-    } finally {
-      void client.invalidateQueries({ queryKey: ["list", "tasks"] });
     }
   };
   return (

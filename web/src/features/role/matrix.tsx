@@ -1,4 +1,3 @@
-import { useQueryClient } from "@tanstack/react-query";
 import { Fragment, useState } from "react";
 import { actionsOf, type Resource } from "@/api/catalogue";
 import { update, type RecordJson } from "@/api/client";
@@ -25,7 +24,6 @@ const STANDARD = ["read", "create", "update", "delete"] as const;
 /** Records down, actions across. What a rule with a star gives is ticked and stays with that rule. */
 export function Matrix({ role }: { role: RecordJson }) {
   const { t, label } = useText();
-  const client = useQueryClient();
   const session = useSession();
   const catalogue = useCatalogue();
   const declared = useResource("roles");
@@ -57,7 +55,6 @@ export function Matrix({ role }: { role: RecordJson }) {
       tell(messageOf(error), "bad");
     } finally {
       setSaving(false);
-      void client.invalidateQueries({ queryKey: ["record", role.name] });
     }
   };
 

@@ -212,7 +212,6 @@ export function PoolItems({ kind, pool }: { kind: Kind; pool: RecordJson }) {
       )}
       {asked && (
         <VerbDialog
-          resource={pools}
           record={pool}
           verb={asked}
           initial={{ accounts: [...picked] }}

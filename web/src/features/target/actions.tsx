@@ -81,7 +81,6 @@ export function Actions({ target }: { target: Target }) {
       />
       {finish && open !== undefined && (
         <VerbDialog
-          resource={resource}
           record={target}
           verb={finish}
           given={{ action: open }}

@@ -75,7 +75,6 @@ export function Items({ transfer }: { transfer: Transfer }) {
       />
       {asked && (
         <VerbDialog
-          resource={resource}
           record={transfer}
           verb={asked}
           given={{ items: [...picked] }}

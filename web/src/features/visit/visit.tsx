@@ -1,5 +1,4 @@
 import { EnvironmentOutlined } from "@ant-design/icons";
-import { useQueryClient } from "@tanstack/react-query";
 import { Input, Modal } from "antd";
 import { useState } from "react";
 import { act, type Json, type RecordJson } from "@/api/client";
@@ -30,7 +29,6 @@ const here = () =>
 
 function CheckIn({ record }: { record: RecordJson }) {
   const { t } = useText();
-  const client = useQueryClient();
   const session = useSession();
   const verb = useResource("visits").verbs.find(({ name }) => name === "checkIn");
   const [device] = useStored("device", crypto.randomUUID());
@@ -51,9 +49,6 @@ function CheckIn({ record }: { record: RecordJson }) {
       setWhy(undefined);
     } catch (error) {
       tell(messageOf(error), "bad");
-    } finally {
-      void client.invalidateQueries({ queryKey: ["record", record.name] });
-      void client.invalidateQueries({ queryKey: ["list", "visits"] });
     }
   };
   const checkIn = async () => {
