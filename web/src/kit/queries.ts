@@ -107,9 +107,9 @@ export function useReferences(names: string[], locale: string): (string | undefi
   );
 }
 
-/** True for the name of a record, which nobody should have to read. */
+/** True for the name of a record, which nobody should have to read; Asia/Shanghai and text/calendar are none. */
 export const isName = (value: unknown): value is string =>
-  typeof value === "string" && /^(system\/\w+|[a-z]\w*\/[\w-]{8,})$/i.test(value);
+  typeof value === "string" && /^(system\/\w+|[a-z]\w*\/[\da-f]{8}(-[\da-f]{4}){3}-[\da-f]{12})$/.test(value);
 
 /** What people call the record: its title, its number, its kind where another record is its title, or a part of its id. */
 export function titleOf(
