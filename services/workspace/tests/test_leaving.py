@@ -153,3 +153,69 @@ async def test_without_a_named_successor_decisions_climb_and_delegations_end(
     await workspace.eventually(free, 30)
     (told,) = await office.notices(await office.client_of(trusting), trusting.name)
     assert "另行委托" in told.display_name
+
+
+@pytest.mark.capability("a.account")
+async def test_the_successor_stands_where_the_leaver_stood_in_the_organisation(
+    workspace: Service, office: Any
+) -> None:
+    admin, mark = workspace.admin, uuid4().hex[:6]
+    boss = await office.hire(f"top.{mark}", ["finance"])
+    leaver = await office.hire(f"head.{mark}", ["sales_manager"], superior=boss.name)
+    near = await office.hire(f"near.{mark}", ["finance"], superior=leaver.name)
+    # The successor of the place stands two levels beneath it; departments go to somebody else.
+    heir = await office.hire(f"heir.{mark}", ["sales_manager"], superior=near.name)
+    chief, other = [
+        await office.hire(f"{name}.{mark}", ["finance"], superior=boss.name) for name in ("chief", "other")
+    ]
+    led = await admin.CreateDepartment(
+        department={"displayName": f"甲部{mark}", "manager": leaver.name, "deputies": [chief.name]}
+    )
+    helped = await admin.CreateDepartment(
+        department={
+            "displayName": f"乙部{mark}", "manager": other.name, "deputies": [leaver.name, near.name],
+        }
+    )  # fmt: skip
+    await admin.UpdateEmployee(employee={"name": near.name, "department": led.name}, updateMask="department")
+
+    async def left() -> dict[str, int]:
+        answer = await admin.CountEmployeeBelongings(name=leaver.name)
+        return {one.collection: one.count for one in answer.counts}
+
+    assert await left() == {"employees": 1, "departments": 2}
+    await admin.OffboardEmployee(
+        name=leaver.name, successor=heir.name,
+        successions=[{"collections": ["departments"], "successor": chief.name}],
+    )  # fmt: skip
+
+    async def nothing_left() -> bool:
+        return await left() == {}
+
+    await workspace.eventually(nothing_left, 30)
+
+    async def superior_of(person: Any) -> str:
+        return (await admin.GetEmployee(name=person.name)).superior
+
+    assert (await superior_of(near), await superior_of(heir)) == (heir.name, boss.name)
+    department = await admin.GetDepartment(name=led.name)
+    assert (department.manager, list(department.deputies)) == (chief.name, [])
+    department = await admin.GetDepartment(name=helped.name)
+    assert (department.manager, list(department.deputies)) == (other.name, [chief.name, near.name])
+    for person in (heir, chief):
+        await office.notices(await office.client_of(person), leaver.name)
+
+    # Approvals find the new ones by the tree, and every service is told of it.
+    async def told() -> bool:
+        entry = workspace.running.config.get(f"employee.{near.name.partition('/')[2]}") or {}
+        return entry.get("superior") == heir.name
+
+    await workspace.eventually(told, 30)
+    for way, decides in (
+        ({"source": "SUPERIOR"}, heir),
+        ({"source": "SUPERIOR", "level": 2}, boss),
+        ({"source": "DEPARTMENT_HEAD"}, chief),
+    ):
+        body = {"displayName": mark, "action": "sales.quotes.submit", "steps": [{"approvers": [way]}]}
+        draft = await admin.CreateApprovalPolicy(approvalPolicy=body)
+        found = await admin.SimulateApprovalPolicy(name=draft.name, requester=near.name)
+        assert list(found.steps[0].approvers) == [decides.name], way

@@ -1,4 +1,5 @@
-"""What workspace itself hands on when somebody leaves: tasks, decisions, delegations and dates to come; keys end.
+"""What workspace itself hands on when somebody leaves: the place in the organisation, tasks, decisions, delegations and
+dates to come; keys end.
 
 All of it is one transaction of the handler of `EmployeeOffboarded`. What other services have of the person goes by the
 handover of customer (`crmkit.handing`).
@@ -21,7 +22,8 @@ from workspace.model.api_key import ApiKey
 from workspace.model.approval import Approval, replace_approver
 from workspace.model.calendar import DECLINED, CalendarEvent
 from workspace.model.deciders import check_delegation
-from workspace.model.employee import Employee
+from workspace.model.department import Department
+from workspace.model.employee import Employee, superiors
 from workspace.model.known_record import described_as, left_over
 from workspace.model.task import live_of
 from workspace.telling import notify
@@ -55,6 +57,7 @@ async def hand_on(leaver: str, heirs: Heirs, call: Call) -> None:
     named = await call.named(Employee, heirs.named["approvals"]) if "approvals" in heirs.named else None
     await replace(leaver, call, named)
     await _delegate(leaver, named, call)
+    await _give_place(leaver, heirs, call)
     if (successor := await heirs.of("tasks", call)) is not None:
         for task in list(await call.db.scalars(live_of([leaver]).with_for_update())):
             await task.hand_over(successor, call)
@@ -102,6 +105,45 @@ async def _may(person: Employee, delegate: Employee, call: Call) -> bool:
     except FailedPrecondition:
         return False
     return True
+
+
+async def _give_place(leaver: str, heirs: Heirs, call: Call) -> None:
+    """Those who reported to the leaver report to the successor, who leads the leaver's departments too."""
+    if (heir := await heirs.of("employees", call)) is not None:
+        people = list(await call.db.scalars(reports_of(leaver).order_by(Employee.id).with_for_update()))
+        above = await superiors(heir.superior, call)
+        place = next((one for one in above if one.name == leaver), None)
+        if people and place is not None:
+            # Who stood beneath the leaver, however deep, comes up into the place itself.
+            heir.superior = place.superior
+        for person in people:
+            person.superior = heir.name if person.name != heir.name else heir.superior
+        zh, en = f"{len(people)} 名员工现在由您管理", f"{len(people)} people report to you now"
+        await _tell_place(heir, len(people), f"place:{leaver}", leaver, zh, en, call)
+    if (leader := await heirs.of("departments", call)) is not None:
+        led = list(await call.db.scalars(led_by(leaver).order_by(Department.id).with_for_update()))
+        for department in led:
+            department.manager = leader.name if department.manager == leaver else department.manager
+            deputies = [leader.name if one == leaver else one for one in department.deputies]
+            department.deputies = [one for one in dict.fromkeys(deputies) if one != department.manager]
+        zh, en = f"{len(led)} 个部门现在由您负责", f"{len(led)} departments are led by you now"
+        await _tell_place(leader, len(led), f"led:{leaver}", leaver, zh, en, call)
+
+
+async def _tell_place(heir: Employee, many: int, key: str, leaver: str, zh: str, en: str, call: Call) -> None:
+    if many:
+        await notify(call, [heir.name], "organisation", key, leaver, zh, en)
+
+
+def reports_of(person: str) -> Any:
+    """Those who report to the person and have not left."""
+    return select(Employee).where(Employee.superior == person, Employee.state != "OFFBOARDED")
+
+
+def led_by(person: str) -> Any:
+    """The departments that the person leads, or is a deputy of."""
+    leads = (Department.manager == person) | Department.deputies.contains([person])
+    return select(Department).where(Department.state == "ACTIVE", leads)
 
 
 async def _give_dates(leaver: str, heirs: Heirs, call: Call) -> None:
@@ -159,10 +201,16 @@ async def left(person: str, call: Call) -> list[tuple[Described, int]]:
     """What is left to hand on of each collection, the most first: open work, and what workspace gives on itself."""
     waiting = select(Approval).where(Approval.state == "PENDING", Approval.collaborators.contains([person]))
     keys = select(func.count()).where(ApiKey.owner == person, ApiKey.state == "ACTIVE")
+
+    async def count(rows: Any) -> int:
+        return await call.db.scalar(select(func.count()).select_from(rows.subquery())) or 0
+
     async with call.everybody():
         further = {
             "approvals": sum(one.waits_for(person) for one in await call.db.scalars(waiting)),
-            "calendarEvents": await call.db.scalar(select(func.count()).select_from(to_come(person).subquery())) or 0,
+            "calendarEvents": await count(to_come(person)),
+            "employees": await count(reports_of(person)),
+            "departments": await count(led_by(person)),
             "apiKeys": await call.db.scalar(keys) or 0,
         }  # fmt: skip
     own = [
