@@ -224,7 +224,7 @@ async def _order(order: Any, sign: int, suffix: str, call: Call) -> None:
 async def _money(
     metric: str, source: str, suffix: str, record: Any, shares: dict[str, Decimal], currency: str, day: date, call: Call
 ) -> None:  # fmt: skip
-    region = await _region(record.account, call)
+    region = await region_of(record.account, call)
     facts = [
         TargetFact(
             metric=metric, day=day, value=value, currency=currency, employee=record.owner, source=source,
@@ -275,7 +275,7 @@ async def _told(
         TargetFact(
             metric=metric, day=event.time.astimezone(ZONE).date(), value=value, currency=currency,
             employee=record.get("owner", ""), fact_department=record.get("department", ""), source=source,
-            product_line=line, region=await _region(account, call), account=account,
+            product_line=line, region=await region_of(account, call), account=account,
             partner=record.get("channelPartner", ""), key=f"{source}!{event.id}#{line}",
         )
         for line, value in sorted(shares.items())
@@ -300,7 +300,7 @@ async def _one(metric: str, source: str, employee: str, account: str, call: Call
     if employee:
         fact = TargetFact(
             metric=metric, day=today(call), value=Decimal(1), employee=employee, source=source, key=source,
-            region=await _region(account, call), account=account,
+            region=await region_of(account, call), account=account,
         )  # fmt: skip
         await achieve([fact], call)
 
@@ -321,7 +321,8 @@ async def _lines_of(products: Iterable[str], call: Call) -> dict[str, str]:
     return {f"products/{row.id}": row.line for row in rows}
 
 
-async def _region(account: str, call: Call) -> str:
+async def region_of(account: str, call: Call) -> str:
+    """The division code of where a customer is; empty where nobody has said."""
     return _division(await call.copy(account) or {}) if account else ""
 
 

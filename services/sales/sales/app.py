@@ -5,6 +5,7 @@ from pathlib import Path
 from crmkit.app import App
 
 from sales.achievements import HANDLERS
+from sales.channel import on_sold_by_partner
 from sales.consumers import (
     on_account_owner_changed,
     on_account_returned_to_pool,
@@ -14,6 +15,7 @@ from sales.consumers import (
     on_contract_signed,
     on_contract_terminated,
     on_credit_note_issued,
+    on_credit_note_voided,
     on_customer_created,
     on_file_uploaded,
     on_form_submitted,
@@ -95,10 +97,12 @@ def app() -> App:
             on_allocation_reversed,
             on_payment_refunded,
             on_credit_note_issued,
+            on_credit_note_voided,
             on_payout_paid,
             on_tax_rate_changed,
             *HANDLERS,
             on_partner_changed,
+            on_sold_by_partner,
             *TELESALES,
             *UPSELL,
             on_leave,

@@ -125,6 +125,14 @@ async def signed(contract: Any, call: Call) -> None:
         await _take(deal, contract.name, "SIGNED", today(call), net, contract.lines, contract.quote, call)
 
 
+async def took_nothing(cause: str, kind: str, invoice: str, call: Call) -> None:
+    """What takes back was itself taken back, before anybody had paid what is left; it may be told first."""
+    row = {"cause": cause, "kind": kind, "invoice": invoice, "allocation": "", "net": NOTHING}
+    none = insert(CommissionReturn).values(**row)
+    await call.db.execute(none.on_conflict_do_update(index_elements=["cause"], set_={"net": NOTHING}))
+    await settle(invoice, call)
+
+
 async def unsigned(contract: Any, call: Call) -> None:
     """A terminated one takes that back."""
     if contract.net.amount:

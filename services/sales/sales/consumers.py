@@ -20,7 +20,15 @@ from crmkit.events import Fact, listens
 from crmkit.values import Money
 from sqlalchemy import exists, select
 
-from sales.commission_work import enter_waiting, gave_back, money_moved, money_went_back, signed, unsigned
+from sales.commission_work import (
+    enter_waiting,
+    gave_back,
+    money_moved,
+    money_went_back,
+    signed,
+    took_nothing,
+    unsigned,
+)
 from sales.model.commission_statement import CommissionStatement
 from sales.model.conversion import complete
 from sales.model.gates import ACTIVITY, FILE, note
@@ -256,6 +264,13 @@ async def on_credit_note_issued(event: Fact, call: Call) -> None:
     )
     if net and note.get("invoice"):
         await gave_back(note["name"], "CREDIT", note["invoice"], "", net, call)
+
+
+@listens("crm.billing.v1.CreditNoteVoided")
+async def on_credit_note_voided(event: Fact, call: Call) -> None:
+    """The invoice asks for as much as before: a note that was taken back takes nothing, whenever it is told."""
+    note = event.payload["creditNote"]
+    await took_nothing(note["name"], "CREDIT", note["invoice"], call)
 
 
 async def on_contract_terminated(event: orders_events.ContractTerminated, call: Call) -> None:

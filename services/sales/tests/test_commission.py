@@ -8,6 +8,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from billing.app import app as billing_app
 from crm.sales.v1 import pb
 from crmkit.auth import system
 from crmkit.testing import Refused, Service, local_date
@@ -216,15 +217,29 @@ async def test_the_team_shares_to_the_cent_superiors_get_their_part_and_the_stat
     paying = await sales.admin.PayCommissionStatement(name=statement.name)
     [asked] = await sales.facts("crm.sales.v1.CommissionPayoutRequested", statement.name)
     assert (asked["payee"], asked["amount"]) == (other, cny(paying.payable.amount))
-    payout = {"payout": {"name": f"payouts/{uuid4()}"}, "source": statement.name, "amount": asked["amount"]}
-    await sales.tell("crm.billing.v1.PayoutPaid", payout, statement.name)
+    # Billing itself drafts the payout and pays it; what it tells ends the statement.
+    async with sales.parts.service(billing_app()) as billing:
+        finance = billing.client("finance")
 
-    async def paid() -> bool:
-        return (
-            await sales.admin.GetCommissionStatement(name=statement.name)
-        ).state == pb.CommissionStatement.PAID
+        async def drafted() -> Any:
+            found = await finance.ListPayouts(filter=f'source = "{statement.name}"')
+            return found.payouts[0] if found.payouts else None
 
-    await sales.eventually(paid)
+        payout = await billing.eventually(drafted, 60)
+        assert (payout.employee, payout.amount.amount) == (other, paying.payable.amount)
+        bank = {"payeeBank": "中国银行", "payeeAccount": "6216000011112222"}
+        await finance.UpdatePayout(payout={"name": payout.name, **bank}, updateMask=",".join(bank))
+        for step in (finance.ApprovePayout, finance.SendPayout):
+            await step(name=payout.name)
+        open_still = await sales.admin.GetCommissionStatement(name=statement.name)
+        assert open_still.state == pb.CommissionStatement.PAYING
+        await finance.ConfirmPayout(name=payout.name)
+
+        async def paid() -> bool:
+            found = await sales.admin.GetCommissionStatement(name=statement.name)
+            return found.state == pb.CommissionStatement.PAID
+
+        await sales.eventually(paid, 30)
 
 
 @pytest.fixture

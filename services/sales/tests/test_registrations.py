@@ -224,6 +224,7 @@ async def test_a_partner_whose_agreement_has_ended_begins_nothing_new_and_goes_o
     sales: Service, account: Made, product: Made
 ) -> None:
     ended, line = await account(displayName="旧渠道"), f"L{uuid4().hex[:6]}"
+    agreement = f"partners/{uuid4()}"
     goods, customer = await product(line=line), await account()
     lines = [
         {"product": goods.name, "quantity": "1", "unitPrice": {"currencyCode": "CNY", "amount": "10.00"}}
@@ -247,8 +248,11 @@ async def test_a_partner_whose_agreement_has_ended_begins_nothing_new_and_goes_o
     )
 
     async def told(what: str, version: int) -> None:
-        fact = {"partner": f"partners/{uuid4()}", "account": ended}
-        await sales.tell(f"crm.workspace.v1.{what}", fact, ended, version=version, times=2)
+        state = what.removeprefix("Partner").upper().replace("ACTIVATED", "ACTIVE")
+        resource = {"name": agreement, "account": ended, "state": state}
+        await sales.tell(
+            f"crm.workspace.v1.{what}", {"partner": resource}, agreement, version=version, times=2
+        )
 
     async def refused_to_begin() -> bool:
         try:

@@ -29,7 +29,7 @@ from workspace import (
     vaults,
 )
 from workspace.asking import climb_ladders, return_delegated
-from workspace.model import audit_proof, audit_tally, calendar
+from workspace.model import audit_proof, audit_tally, calendar, partner
 from workspace.model.api_key import ApiKey
 from workspace.model.notification import Notification
 from workspace.model.raised_alert import RaisedAlert
@@ -142,6 +142,12 @@ async def look_at_use(as_of: datetime, call: Call) -> None:
     await using.warn_of_certificates(as_of, call)
 
 
+@cron("0 8 * * *", collapse=True)
+async def warn_of_agreements(as_of: datetime, call: Call) -> None:
+    """Whose agreement with a partner ends soon is told."""
+    await partner.warn_of_agreements(as_of, call)
+
+
 @every("1h", collapse=True)
 async def expire_exports(as_of: datetime, call: Call) -> None:
     """Files of exports whose time is over go."""
@@ -224,6 +230,7 @@ SCHEDULES = [
     drill,
     watch_backups,
     look_at_use,
+    warn_of_agreements,
     look_for_audit_gaps,
     expire_exports,
     extend_series,

@@ -15,7 +15,7 @@ from crmkit.amounts import plain
 from crmkit.call import Call
 from crmkit.company import today
 from crmkit.resource import Resource, parse_name
-from sqlalchemy import Text, cast, select, true
+from sqlalchemy import ColumnElement, Text, cast, select, true
 
 from workspace.model.api_key import ApiKey
 from workspace.model.currency_rate import CurrencyRate
@@ -24,6 +24,7 @@ from workspace.model.department import Department
 from workspace.model.dictionary import Dictionary, validity
 from workspace.model.employee import Employee
 from workspace.model.number_rule import NumberRule
+from workspace.model.partner import Partner, rests
 from workspace.model.policy import ApprovalPolicy
 from workspace.model.role import Role, level
 from workspace.model.session import Session
@@ -76,9 +77,13 @@ async def publish_changed(name: str, resource: dict[str, Any], call: Call) -> No
             await _EMPLOYEE.publish(key, call)
     if collection == "employees":
         # The keys of who has lost access work no more.
-        for key in list(await call.db.scalars(select(ApiKey.id).where(ApiKey.owner == name))):
-            await _KEY_BY_NAME.publish(key, call)
-            await _publish_key_id(key, call)
+        await _publish_keys(ApiKey.owner == name, call)
+    if collection == "partners":
+        # Its people and its keys come in as long as it does not rest.
+        account = resource["account"]
+        for person in list(await call.db.scalars(select(Employee.id).where(Employee.account == account))):
+            await _EMPLOYEE.publish(person, call)
+        await _publish_keys(ApiKey.account == account, call)
 
 
 async def reconcile(call: Call) -> int:
@@ -172,11 +177,12 @@ async def _department(rows: Sequence[Department], call: Call) -> dict[str, Any]:
 
 async def _employee(rows: Sequence[Employee], call: Call) -> dict[str, Any]:
     employee = rows[0]
+    frozen = employee.state == "FROZEN" or await rests(employee.account, call)
     return {
         "department": employee.department,
         "departments": list(employee.posts),
-        "disabled": employee.state != "ACTIVE",
-        **({"frozen": True} if employee.state == "FROZEN" else {}),
+        "disabled": frozen or employee.state != "ACTIVE",
+        **({"frozen": True} if frozen else {}),
         **({"emergency": True} if employee.emergency else {}),
         "roles": await _roles_of(employee, call),
         "displayName": employee.display_name,
@@ -291,8 +297,8 @@ async def _key(rows: Sequence[ApiKey], call: Call) -> dict[str, Any]:
 async def _key_by_name(rows: Sequence[ApiKey], call: Call) -> dict[str, Any]:
     """What services look up by the name in the gateway's token."""
     key = rows[0]
-    active = True
-    if key.owner:
+    active = not await rests(key.account, call)
+    if key.owner and active:
         # From the table: the entry of an owner who has just lost access may still be on its way.
         owner = await call.named(Employee, key.owner)
         active = owner is not None and owner.state == "ACTIVE"
@@ -304,9 +310,10 @@ async def _key_by_name(rows: Sequence[ApiKey], call: Call) -> dict[str, Any]:
     }
 
 
-async def _publish_key_id(key: Any, call: Call) -> None:
-    found = await call.db.scalar(select(ApiKey.key_id).where(ApiKey.id == key))
-    await _KEY_BY_ID.publish(found, call)
+async def _publish_keys(which: ColumnElement[bool], call: Call) -> None:
+    for key, in_key in list(await call.db.execute(select(ApiKey.id, ApiKey.key_id).where(which))):
+        await _KEY_BY_NAME.publish(key, call)
+        await _KEY_BY_ID.publish(in_key, call)
 
 
 def _json(family: Family) -> str:
@@ -332,4 +339,6 @@ FAMILIES = (
         lambda call: (Session.state == "ENDED") & (Session.end_time > call.now - REMEMBERED),
     ),
 )  # fmt: skip
-COLLECTIONS = frozenset(family.model.described.collection for family in FAMILIES)
+COLLECTIONS = frozenset(
+    [*(family.model.described.collection for family in FAMILIES), Partner.described.collection]
+)

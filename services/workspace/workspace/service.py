@@ -29,6 +29,7 @@ from workspace.model.dictionary import Dictionary
 from workspace.model.employee import Employee, simulate
 from workspace.model.file import File
 from workspace.model.number_rule import NumberRule
+from workspace.model.partner import Partner
 from workspace.model.role import Role
 from workspace.model.work import SavedView
 from workspace.notice_methods import NoticeMethods
@@ -60,6 +61,7 @@ class WorkspaceService(
 
     departments = Standard(Department)
     employees = Standard(Employee)
+    partners = Standard(Partner)
     roles = Standard(Role)
     dictionaries = Standard(Dictionary)
     currency_rates = Standard(CurrencyRate)

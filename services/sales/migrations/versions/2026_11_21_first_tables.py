@@ -1733,11 +1733,18 @@ def upgrade() -> None:
     )
     op.create_table(
         "partnerships",
-        sa.Column("account", sa.Text(), nullable=False),
+        sa.Column("partner", sa.Text(), nullable=False),
         sa.Column("version", sa.BigInteger(), nullable=False),
-        sa.Column("over", sa.Boolean(), nullable=False),
-        sa.PrimaryKeyConstraint("account", name=op.f("partnerships_pkey")),
+        sa.Column("account", sa.Text(), nullable=False),
+        sa.Column("owner", sa.Text(), nullable=False),
+        sa.Column("grade", sa.Text(), nullable=False),
+        sa.Column("regions", postgresql.ARRAY(sa.Text()), nullable=False),
+        sa.Column("active", sa.Boolean(), nullable=False),
+        sa.Column("start_date", sa.Date(), nullable=True),
+        sa.Column("end_date", sa.Date(), nullable=True),
+        sa.PrimaryKeyConstraint("partner", name=op.f("partnerships_pkey")),
     )
+    op.create_index("partnerships_account_index", "partnerships", ["account"], unique=False)
     op.create_table(
         "phone_lines",
         sa.Column("id", sa.Uuid(), nullable=False),
@@ -2385,6 +2392,14 @@ def upgrade() -> None:
     )
     op.create_index(
         "quotes_update_time_index", "quotes", [sa.literal_column("update_time DESC"), "id"], unique=False
+    )
+    op.create_table(
+        "sales_elsewhere",
+        sa.Column("deal", sa.Text(), nullable=False),
+        sa.Column("partner", sa.Text(), nullable=False),
+        sa.Column("region", sa.Text(), nullable=False),
+        sa.Column("time", sa.DateTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("deal", name=op.f("sales_elsewhere_pkey")),
     )
     op.create_table(
         "sales_tasks",
@@ -4895,6 +4910,7 @@ def downgrade() -> None:
     )
     op.drop_index("sales_tasks_department_update_time_index", table_name="sales_tasks")
     op.drop_table("sales_tasks")
+    op.drop_table("sales_elsewhere")
     op.drop_index("quotes_update_time_index", table_name="quotes")
     op.drop_index(
         "quotes_unprinted_index",
@@ -4982,6 +4998,7 @@ def downgrade() -> None:
     op.drop_index("phone_lines_update_time_index", table_name="phone_lines")
     op.drop_index("phone_lines_employee_index", table_name="phone_lines")
     op.drop_table("phone_lines")
+    op.drop_index("partnerships_account_index", table_name="partnerships")
     op.drop_table("partnerships")
     op.drop_index("opportunities_upsell_proposal_index", table_name="opportunities")
     op.drop_index("opportunities_update_time_index", table_name="opportunities")

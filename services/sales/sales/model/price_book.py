@@ -18,6 +18,7 @@ from crmkit.listing import ZONE
 from crmkit.values import Money
 from sales.engine.policies import covers
 from sales.model.base import Base, one_at_a_time
+from sales.model.partnership import partnership
 from sales.model.product import products
 from sales.model.versions import DraftOnly
 from sales.pricing import share
@@ -237,11 +238,11 @@ class Buyer:
 async def buyer_of(account: str, channel: str, partner: str, call: Call) -> Buyer:
     """A customer as prices look at him."""
     known = await call.copy(account) or {}
-    selling = (await call.copy(partner) or {}) if partner else {}
+    selling = await partnership(partner, call)
     regions = [address.get("divisionCode", "") for address in known.get("addresses", [])]
     return Buyer(
         account, known.get("level", ""), known.get("type", ""), next(filter(None, regions), ""), channel, partner,
-        selling.get("level", ""),
+        selling.grade if selling else "",
     )  # fmt: skip
 
 

@@ -2250,6 +2250,76 @@ def upgrade() -> None:
         unique=False,
     )
     op.create_table(
+        "partners",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("display_name", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("account", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("kind", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("grade", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("regions", postgresql.ARRAY(sa.Text()), server_default=sa.text("'{}'"), nullable=False),
+        sa.Column(
+            "product_lines", postgresql.ARRAY(sa.Text()), server_default=sa.text("'{}'"), nullable=False
+        ),
+        sa.Column("start_date", sa.Date(), nullable=True),
+        sa.Column("end_date", sa.Date(), nullable=True),
+        sa.Column("agreement", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("state", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("state_reason", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("users", postgresql.JSONB(), server_default=sa.text("'[]'"), nullable=False),
+        sa.Column("number", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("owner", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("department", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column(
+            "collaborators", postgresql.ARRAY(sa.Text()), server_default=sa.text("'{}'"), nullable=False
+        ),
+        sa.Column("pending_approval", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("create_time", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("update_time", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("creator", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column(
+            "custom", postgresql.JSONB(astext_type=sa.Text()), server_default=sa.text("'{}'"), nullable=False
+        ),
+        sa.Column("version", sa.Integer(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("partners_pkey")),
+    )
+    op.create_index(
+        "partners_account_index",
+        "partners",
+        ["account", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "partners_agreement_index",
+        "partners",
+        ["agreement", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "partners_department_update_time_index",
+        "partners",
+        ["department", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "partners_end_index",
+        "partners",
+        ["end_date"],
+        unique=False,
+        postgresql_where=sa.text("state = 'ACTIVE'"),
+    )
+    op.create_index(
+        "partners_number_key", "partners", ["number"], unique=True, postgresql_where=sa.text("number != ''")
+    )
+    op.create_index(
+        "partners_owner_update_time_index",
+        "partners",
+        ["owner", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "partners_update_time_index", "partners", [sa.literal_column("update_time DESC"), "id"], unique=False
+    )
+    op.create_table(
         "post_likes",
         sa.Column("post", sa.Uuid(), nullable=False),
         sa.Column("employee", sa.Text(), nullable=False),
@@ -3721,6 +3791,37 @@ def upgrade() -> None:
         postgresql_with={"fastupdate": "on", "gin_pending_list_limit": "256"},
     )
     op.create_table(
+        "partners_search",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column(
+            "search_grams", postgresql.ARRAY(sa.Text(collation="C")), server_default="{}", nullable=False
+        ),
+        sa.Column("search_text", sa.Text(collation="C"), server_default="", nullable=False),
+        sa.Column(
+            "search_pinyin", postgresql.ARRAY(sa.Text(collation="C")), server_default="{}", nullable=False
+        ),
+        sa.ForeignKeyConstraint(
+            ["id"], ["partners.id"], name=op.f("partners_search_id_fkey"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("partners_search_pkey")),
+    )
+    op.create_index(
+        "ix_partners_search_search_grams",
+        "partners_search",
+        ["search_grams"],
+        unique=False,
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "on", "gin_pending_list_limit": "256"},
+    )
+    op.create_index(
+        "ix_partners_search_search_pinyin",
+        "partners_search",
+        [sa.literal_column("array_to_tsvector(search_pinyin)")],
+        unique=False,
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "on", "gin_pending_list_limit": "256"},
+    )
+    op.create_table(
         "posts_search",
         sa.Column("id", sa.Uuid(), nullable=False),
         sa.Column(
@@ -4071,6 +4172,19 @@ def downgrade() -> None:
         postgresql_with={"fastupdate": "on", "gin_pending_list_limit": "256"},
     )
     op.drop_table("posts_search")
+    op.drop_index(
+        "ix_partners_search_search_pinyin",
+        table_name="partners_search",
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "on", "gin_pending_list_limit": "256"},
+    )
+    op.drop_index(
+        "ix_partners_search_search_grams",
+        table_name="partners_search",
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "on", "gin_pending_list_limit": "256"},
+    )
+    op.drop_table("partners_search")
     op.drop_index(
         "ix_number_rules_search_search_pinyin",
         table_name="number_rules_search",
@@ -4491,6 +4605,14 @@ def downgrade() -> None:
     op.drop_index("posts_accepted_answer_index", table_name="posts")
     op.drop_table("posts")
     op.drop_table("post_likes")
+    op.drop_index("partners_update_time_index", table_name="partners")
+    op.drop_index("partners_owner_update_time_index", table_name="partners")
+    op.drop_index("partners_number_key", table_name="partners", postgresql_where=sa.text("number != ''"))
+    op.drop_index("partners_end_index", table_name="partners", postgresql_where=sa.text("state = 'ACTIVE'"))
+    op.drop_index("partners_department_update_time_index", table_name="partners")
+    op.drop_index("partners_agreement_index", table_name="partners")
+    op.drop_index("partners_account_index", table_name="partners")
+    op.drop_table("partners")
     op.drop_index("number_rules_update_time_index", table_name="number_rules")
     op.drop_index(
         "number_rules_active_key", table_name="number_rules", postgresql_where=sa.text("state = 'ACTIVE'")

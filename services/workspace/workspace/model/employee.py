@@ -339,7 +339,11 @@ def check_may_assign(person: Employee, call: Call) -> None:
     if not call.caller.may(ASSIGN):
         raise PermissionDenied("PERMISSION_DENIED", permission=ASSIGN)
     call.caller.check_step_up()
-    # What was agreed to was another action, by others: it gives no roles.
+    check_roles_not_held(person, call)
+
+
+def check_roles_not_held(person: Employee, call: Call) -> None:
+    """Refuses to give roles beside what a policy holds: what was agreed to then was another action, by others."""
     policies = call.running.policies.over(ASSIGN)
     if policies and matching(policies, call.message_of(person), call) is not None:
         raise FailedPrecondition("ROLE_NEEDS_APPROVAL")

@@ -1,0 +1,58 @@
+"""Sales through partners: where they may sell, and whom leads are forwarded to."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from crm.common.v1 import common_pb2
+from crm.options.v1 import options_pb2
+from crmkit.call import Call
+from crmkit.events import Fact, listens
+from sqlalchemy import DateTime, Text
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Mapped, mapped_column
+
+from sales.achievements import region_of
+from sales.model.base import Base
+from sales.model.opportunity import Opportunity
+from sales.model.partnership import partnership
+from sales.model.quote import Quote
+
+
+class SaleElsewhere(Base):
+    """A deal that a partner has sold outside its region; told once, however often it was agreed (PAR-4)."""
+
+    __tablename__ = "sales_elsewhere"
+
+    deal: Mapped[str] = mapped_column(Text, primary_key=True)
+    partner: Mapped[str] = mapped_column(Text)
+    region: Mapped[str] = mapped_column(Text)
+    time: Mapped[datetime] = mapped_column(DateTime(timezone=True))
+
+
+@listens("crm.sales.v1.OpportunityWon", "crm.sales.v1.QuoteAccepted")
+async def on_sold_by_partner(event: Fact, call: Call) -> None:
+    """A sale outside the region that was agreed (串货): the channel manager is told, once for each deal."""
+    model, key = (Quote, "quote") if event.subject.endswith("QuoteAccepted") else (Opportunity, "opportunity")
+    sold = event.payload[key]
+    known = await partnership(sold.get("channelPartner", ""), call)
+    region = await region_of(sold.get("account", ""), call)
+    if known is None or known.allows(region):
+        return
+    # A quote of a deal and the deal itself are one sale; so are the versions of a quote.
+    deal = sold.get("opportunity") or sold.get("root") or sold["name"]
+    fresh = insert(SaleElsewhere).values(deal=deal, partner=known.account, region=region, time=event.time)
+    told = await call.db.scalar(fresh.on_conflict_do_nothing().returning(SaleElsewhere.deal))
+    record = await call.named(model, sold["name"])
+    if told is None or record is None:
+        return
+    notice = common_pb2.NoticeRaised(
+        kind="crossRegion", subjects=[record.name], employees=[known.owner] if known.owner else [],
+        roles=[] if known.owner else ["sales_manager"],
+        text=options_pb2.Text(
+            zh=f"疑似串货：“{record.display_name}”售往 {region}，不在伙伴的授权区域内",
+            en=f"{record.display_name} is sold to {region}, outside the partner's region",
+        ),
+        dedupe_key=f"crossRegion:{deal}",
+    )  # fmt: skip
+    call.tell("crm.sales.v1.NoticeRaised", notice, record)
