@@ -5,6 +5,7 @@ from pathlib import Path
 from crmkit.app import App
 
 from billing.consumers import (
+    on_commission_payout_requested,
     on_contract_activated,
     on_contract_ended,
     on_contract_signed,
@@ -24,6 +25,7 @@ def app() -> App:
         name="billing",
         serves=BillingService(),
         consumes=[
+            on_commission_payout_requested,
             on_contract_activated,
             on_contract_ended,
             on_contract_signed,

@@ -1,11 +1,13 @@
-"""Facts of orders: what is agreed makes plans, what is delivered makes invoices."""
+"""Facts of orders and of sales: what is agreed makes plans, what is delivered invoices, what is earned payouts."""
 
 from crm.orders.v1 import events_pb2 as orders_events
+from crm.sales.v1 import events_pb2 as sales_events
 from crmkit.call import Call
 from crmkit.mapping import read_date
 from sqlalchemy import select
 
 from billing.model.invoice import Invoice
+from billing.model.payout import draft_commission
 from billing.sources import activate_plan, bill_delivery, plan_of_contract, plan_of_order
 
 
@@ -63,3 +65,8 @@ async def on_delivery_confirmed(event: orders_events.DeliveryConfirmed, call: Ca
     contracts = {contract.name: contract for contract in event.contracts}
     for order in sorted(event.orders, key=lambda order: order.name):
         await bill_delivery(event.delivery, order, contracts.get(order.contract), call)
+
+
+async def on_commission_payout_requested(event: sales_events.CommissionPayoutRequested, call: Call) -> None:
+    """One payout is drafted for each statement of commissions."""
+    await draft_commission(event, call)

@@ -61,7 +61,7 @@ async def pay(refund: Refund, request: pb.PayRefundRequest, call: Call) -> None:
     invoices = await _invoices(refund.parts, call)
     refund.state = "PAID"
     for note in await _notes(refund, call):
-        await note.issue(invoices[note.invoice], call)
+        await note.use(invoices[note.invoice], call)
     await call.flush()
     targets = list[Any]()
     for part in refund.parts:

@@ -9,11 +9,12 @@ from crmkit.standard import Standard
 from google.protobuf.empty_pb2 import Empty
 from sqlalchemy import select
 
-from billing import refunding
+from billing import crediting, refunding
 from billing.allocating import allocate, most_urgent, plan_of, undo
 from billing.model.balance import AccountBalance, post
 from billing.model.invoice import Invoice
 from billing.model.payment import Allocation, Payment
+from billing.model.payout import Payout
 from billing.model.plan import PaymentPlan
 from billing.model.refund import CreditNote, Refund
 from billing.online import take
@@ -31,7 +32,8 @@ class BillingService:
     allocations = Standard(Allocation)
     account_balances = Standard(AccountBalance)
     refunds = Standard(Refund, refunding)
-    credit_notes = Standard(CreditNote)
+    credit_notes = Standard(CreditNote, crediting)
+    payouts = Standard(Payout)
 
     async def InvoicePaymentPlan(self, request: pb.InvoicePaymentPlanRequest, call: Call) -> Invoice:
         plan = await call.load(PaymentPlan, request)

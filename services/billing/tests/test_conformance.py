@@ -33,7 +33,7 @@ class TestBilling(Conformance):
         ]
     )
     # Codes have a form of their own; keys of lines are those of the invoice.
-    formed: ClassVar = frozenset(["invoices.currency", "refunds.lines.line"])
+    formed: ClassVar = frozenset(["invoices.currency", "refunds.lines.line", "creditNotes.lines.line"])
 
     @pytest.fixture
     async def service(self, billing: Service, desk: Any) -> Service:
@@ -43,5 +43,11 @@ class TestBilling(Conformance):
         )
         here = await desk.finance.ConfirmPayment(name=made.name)
         refund = {"payment": here.name, "amount": {**CNY, "amount": "0.01"}, "reason": "客户退货退款"}
-        self.samples = {**type(self).samples, "refunds": refund}
+        # Of an open invoice alone a note takes something off.
+        invoice = await desk.issued(
+            await desk.account(), "100000.00", owner=billing.person("everything").employee
+        )
+        cent = {**CNY, "amount": "0.01"}
+        note = {"invoice": invoice.name, "lines": [{"line": "1", "gross": cent}], "reason": "数量开多了"}
+        self.samples = {**type(self).samples, "refunds": refund, "creditNotes": note}
         return billing

@@ -6,6 +6,8 @@ from crmkit.app import App
 
 from orders.consumers import (
     on_allocation_reversed,
+    on_credit_note_issued,
+    on_credit_note_voided,
     on_delivery_confirmed,
     on_invoice_issued,
     on_invoice_voided,
@@ -28,6 +30,8 @@ def app() -> App:
             on_opportunity_won,
             on_quote_accepted,
             on_delivery_confirmed,
+            on_credit_note_issued,
+            on_credit_note_voided,
             on_invoice_issued,
             on_invoice_voided,
             on_payment_allocated,

@@ -104,6 +104,21 @@ async def on_invoice_voided(event: billing_events.InvoiceVoided, call: Call) -> 
         await undo(call, invoice.name, INVOICED, invoice.contract, invoice.order)
 
 
+async def on_credit_note_issued(event: billing_events.CreditNoteIssued, call: Call) -> None:
+    """As much less is invoiced; what was delivered stays invoiced by quantity."""
+    note, invoice = event.credit_note, event.invoice
+    if invoice.contract or invoice.order:
+        less = -number(note.gross.amount)
+        await record(call, note.name, INVOICED, invoice.contract, invoice.order, less)
+
+
+async def on_credit_note_voided(event: billing_events.CreditNoteVoided, call: Call) -> None:
+    """Invoiced as before."""
+    invoice = event.invoice
+    if invoice.contract or invoice.order:
+        await undo(call, event.credit_note.name, INVOICED, invoice.contract, invoice.order)
+
+
 async def on_payment_allocated(event: billing_events.PaymentAllocated, call: Call) -> None:
     """Collected on contract and order."""
     for target in event.targets:

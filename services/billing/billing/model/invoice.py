@@ -145,6 +145,8 @@ class Invoice(Resource, Base):
         self.check_state("ISSUED")
         if self.paid:
             raise FailedPrecondition("INVOICE_HAS_PAYMENTS")
+        if self.credited:
+            raise FailedPrecondition("INVOICE_CREDITED")
         self.reason = check_reason(reason)
         self.state, self.balance = "VOID", zero(self.currency)
         call.emit(events.InvoiceVoided, invoice=self, reason=self.reason)

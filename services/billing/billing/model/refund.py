@@ -1,6 +1,7 @@
 """Money that goes back to who paid, and what an invoice no longer asks for because of it."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
 from typing import Any
@@ -17,7 +18,7 @@ from crmkit.company import today
 from crmkit.errors import FailedPrecondition, Validation, Violation, check_reason
 from crmkit.resource import Resource
 from crmkit.values import Money, zero
-from sqlalchemy import Index, select
+from sqlalchemy import Index, select, text
 from sqlalchemy.orm import Mapped
 
 
@@ -64,8 +65,8 @@ class Refund(Resource, Base):
                 )
             )
         if self.lines and not self.adjust:
-            text = ("只有冲减账单时才填写明细", "Lines are for refunds that adjust.")
-            violations.append(Violation("refund.lines", "NOT_ADJUSTED", *text))
+            told = ("只有冲减账单时才填写明细", "Lines are for refunds that adjust.")
+            violations.append(Violation("refund.lines", "NOT_ADJUSTED", *told))
         if violations:
             raise Validation(*violations)
 
@@ -100,24 +101,28 @@ class Refund(Resource, Base):
             chosen = _newest(found, self.amount - free, nothing, free)
         tied_up = sum((amount for _, amount in chosen), nothing)
         if tied_up > self.amount or (self.lines and tied_up != self.amount):
-            text = ("与退款金额不一致", "Does not add up to the amount of the refund.")
+            told = ("与退款金额不一致", "Does not add up to the amount of the refund.")
             raise Validation(
-                Violation("refund.lines" if self.lines else "refund.parts", "SUM_MISMATCH", *text)
+                Violation("refund.lines" if self.lines else "refund.parts", "SUM_MISMATCH", *told)
             )
         return chosen
 
     def check_day(self, call: Call) -> None:
         """Money does not go in the future."""
         if self.date is not None and self.date > today(call):
-            text = ("日期不能晚于今天", "The date lies in the future.")
-            raise Validation(Violation("date", "DATE_IN_FUTURE", *text))
+            told = ("日期不能晚于今天", "The date lies in the future.")
+            raise Validation(Violation("date", "DATE_IN_FUTURE", *told))
 
 
 class CreditNote(Resource, Base):
     """What lines of an issued invoice no longer ask for. All notes on a line together never exceed it."""
 
     __message__ = pb.CreditNote
-    __table_args__ = (Index("credit_notes_refund_key", "refund", "invoice", unique=True),)
+    __table_args__ = (
+        Index(
+            "credit_notes_refund_key", "refund", "invoice", unique=True, postgresql_where=text("refund <> ''")
+        ),
+    )
 
     invoice: Mapped[str]
     refund: Mapped[str]
@@ -128,20 +133,76 @@ class CreditNote(Resource, Base):
     tax: Mapped[Money]
     gross: Mapped[Money]
     reason: Mapped[str]
+    void_reason: Mapped[str]
     issue_date: Mapped[date | None]
     state: Mapped[str]
 
-    async def issue(self, invoice: Invoice, call: Call) -> None:
+    async def creating(self, call: Call) -> None:
+        """By hand: so much of each line, or all that it has left. A refund brings its own along."""
+        self.state = "DRAFT"
+        self.refund = getattr(self, "refund", None) or ""
+        if self.refund:
+            return
+        self.reason = check_reason(self.reason)
+        # Two who credit one line at once: the second one sees what the first has set aside.
+        async with call.everybody():
+            invoice = await call.named(Invoice, self.invoice, lock=True)
+        assert invoice is not None
+        if invoice.state != "ISSUED":
+            raise FailedPrecondition("INVOICE_NOT_ISSUED")
+        before = await _credited(invoice, call)
+        self._take(invoice, _by_hand(self.lines, before), before)
+
+    def _take(self, invoice: Invoice, shares: dict[str, Money], before: "_Credited") -> None:
+        """Its lines and sums, of so much of each line of the invoice."""
+        nothing = zero(invoice.currency)
+        lines, sums = list[Any](), [nothing, nothing]
+        for line in invoice.lines:
+            part = shares.get(line.key, nothing)
+            if not part:
+                continue
+            # Rounded on the sum, so that all credits of a line give exactly its net and its tax.
+            so_far = (before.gross.get(line.key, nothing) + part).amount / before.whole[line.key].amount
+            whole_net = Money.parse(line.net) or nothing
+            part_net = (whole_net * so_far).rounded() - before.net.get(line.key, nothing)
+            lines.append(
+                pb.CreditNote.Line(
+                    line=line.key, description=line.description, net=part_net.message(),
+                    tax=(part - part_net).message(), gross=part.message(),
+                )
+            )  # fmt: skip
+            sums = [sums[0] + part_net, sums[1] + part]
+        self.lines, self.net, self.tax, self.gross = lines, sums[0], sums[1] - sums[0], sums[1]
+        self.account, self.own_entity = invoice.account, invoice.own_entity
+        self.owner, self.department = self.owner or invoice.owner, self.department or invoice.department
+
+    async def use(self, invoice: Invoice, call: Call) -> None:
         """Numbered and told, with the money of its refund."""
         self.check_state("DRAFT")
-        self.state, self.issue_date = "USED", today(call)
+        await self.finish("USED", invoice, call)
+
+    async def finish(self, state: str, invoice: Invoice, call: Call) -> None:
+        """It counts from today on, and is told."""
+        self.state, self.issue_date = state, today(call)
         await call.number(self)
         await call.flush()
         call.emit(events.CreditNoteIssued, credit_note=self, invoice=invoice)
 
 
-async def draft_credit(refund: Refund, invoice: Invoice, amount: Money, call: Call) -> CreditNote:
-    """The note by which a locked invoice asks for so much less. REFUND_OVER_CREDITABLE with what the lines have left."""
+@dataclass(frozen=True)
+class _Credited:
+    """What notes that count have taken of the lines of an invoice, and what the lines have left."""
+
+    gross: dict[str, Money]
+    net: dict[str, Money]
+    whole: dict[str, Money]
+
+    @property
+    def left(self) -> dict[str, Money]:
+        return {key: value - self.gross.get(key, zero(value.currency)) for key, value in self.whole.items()}
+
+
+async def _credited(invoice: Invoice, call: Call) -> _Credited:
     nothing = zero(invoice.currency)
     gross, net = dict[str, Money](), dict[str, Money]()
     before = select(CreditNote).where(CreditNote.invoice == invoice.name, CreditNote.state != "VOID")
@@ -150,31 +211,37 @@ async def draft_credit(refund: Refund, invoice: Invoice, amount: Money, call: Ca
             for line in note.lines:
                 gross[line.line] = gross.get(line.line, nothing) + (Money.parse(line.gross) or nothing)
                 net[line.line] = net.get(line.line, nothing) + (Money.parse(line.net) or nothing)
-    whole = {line.key: Money.parse(line.gross) or nothing for line in invoice.lines}
-    left = {key: value - gross.get(key, nothing) for key, value in whole.items()}
-    shares = _shares(refund, invoice.name, amount, left)
-    lines, sums = list[Any](), [nothing, nothing]
-    for line in invoice.lines:
-        part = shares.get(line.key, nothing)
-        if not part:
-            continue
-        # Rounded on the sum, so that all credits of a line give exactly its net and its tax.
-        so_far = (gross.get(line.key, nothing) + part).amount / whole[line.key].amount
-        part_net = ((Money.parse(line.net) or nothing) * so_far).rounded() - net.get(line.key, nothing)
-        lines.append(
-            pb.CreditNote.Line(
-                line=line.key, description=line.description, net=part_net.message(),
-                tax=(part - part_net).message(), gross=part.message(),
-            )
-        )  # fmt: skip
-        sums = [sums[0] + part_net, sums[1] + part]
-    return await call.add(
-        CreditNote(
-            invoice=invoice.name, refund=refund.name, account=invoice.account, own_entity=invoice.own_entity, lines=lines,
-            net=sums[0], tax=sums[1] - sums[0], gross=sums[1], reason=refund.reason, state="DRAFT",
-            owner=invoice.owner, department=invoice.department,
-        )
+    return _Credited(gross, net, {line.key: Money.parse(line.gross) or nothing for line in invoice.lines})
+
+
+async def draft_credit(refund: Refund, invoice: Invoice, amount: Money, call: Call) -> CreditNote:
+    """The note by which a locked invoice asks for so much less. REFUND_OVER_CREDITABLE with what the lines have left."""
+    before = await _credited(invoice, call)
+    note = CreditNote(
+        invoice=invoice.name, refund=refund.name, reason=refund.reason, owner=invoice.owner,
+        department=invoice.department,
     )  # fmt: skip
+    note._take(invoice, _shares(refund, invoice.name, amount, before.left), before)  # pyright: ignore[reportPrivateUsage]
+    return await call.add(note)
+
+
+def _by_hand(lines: Sequence[Any], before: _Credited) -> dict[str, Money]:
+    shares = dict[str, Money]()
+    same_currency(next(iter(before.whole.values())).currency, [Money.parse(line.gross) for line in lines])
+    for number, line in enumerate(lines):
+        left = before.left.get(line.line)
+        if left is None:
+            told = ("账单没有这一行", "The invoice has no such line.")
+            raise Validation(Violation(f"credit_note.lines[{number}].line", "UNKNOWN", *told))
+        if line.line in shares:
+            raise Validation(
+                Violation(f"credit_note.lines[{number}].line", "DUPLICATE", "重复", "Named twice.")
+            )
+        wanted = Money.parse(line.gross) or left
+        if wanted > left or wanted.amount <= 0:
+            raise FailedPrecondition("CREDIT_OVER_LINE", line=line.line, left=shown(left))
+        shares[line.line] = wanted
+    return shares
 
 
 def _shares(refund: Refund, invoice: str, amount: Money, left: dict[str, Money]) -> dict[str, Money]:
@@ -188,23 +255,23 @@ def _shares(refund: Refund, invoice: str, amount: Money, left: dict[str, Money])
     shares: dict[str, Money] = {}
     for line in named:
         if line.line not in left:
-            text = ("账单没有这一行", "The invoice has no such line.")
-            raise Validation(Violation("refund.lines.line", "UNKNOWN", *text))
+            told = ("账单没有这一行", "The invoice has no such line.")
+            raise Validation(Violation("refund.lines.line", "UNKNOWN", *told))
         shares[line.line] = shares.get(line.line, nothing) + (Money.parse(line.amount) or nothing)
     for key, share in shares.items():
         if share > left[key]:
             raise FailedPrecondition("REFUND_OVER_CREDITABLE", left=shown(left[key]))
     if sum(shares.values(), nothing) != amount:
-        text = ("与该账单的退款金额不一致", "Does not add up to what goes back of the invoice.")
-        raise Validation(Violation("refund.lines", "SUM_MISMATCH", *text))
+        told = ("与该账单的退款金额不一致", "Does not add up to what goes back of the invoice.")
+        raise Validation(Violation("refund.lines", "SUM_MISMATCH", *told))
     return shares
 
 
 def _named(part: Any, found: Sequence[Allocation], payment: Payment) -> tuple[Allocation, Money]:
     allocation = next((one for one in found if one.name == part.allocation), None)
     if allocation is None:
-        text = ("不是该收款的有效账单核销", "No allocation of the payment that counts and pays an invoice.")
-        raise Validation(Violation("refund.parts.allocation", "UNKNOWN", *text))
+        told = ("不是该收款的有效账单核销", "No allocation of the payment that counts and pays an invoice.")
+        raise Validation(Violation("refund.parts.allocation", "UNKNOWN", *told))
     left = allocation.amount - allocation.refunded
     wanted = Money.parse(part.amount) or left
     _enough(wanted, left)

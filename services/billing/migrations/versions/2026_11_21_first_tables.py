@@ -193,6 +193,7 @@ def upgrade() -> None:
         sa.Column("reason", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("issue_date", sa.Date(), nullable=True),
         sa.Column("state", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("void_reason", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("number", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("owner", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("department", sa.Text(), server_default=sa.text("''"), nullable=False),
@@ -252,7 +253,13 @@ def upgrade() -> None:
         ["refund", sa.literal_column("update_time DESC"), "id"],
         unique=False,
     )
-    op.create_index("credit_notes_refund_key", "credit_notes", ["refund", "invoice"], unique=True)
+    op.create_index(
+        "credit_notes_refund_key",
+        "credit_notes",
+        ["refund", "invoice"],
+        unique=True,
+        postgresql_where=sa.text("refund <> ''"),
+    )
     op.create_index(
         "credit_notes_update_time_index",
         "credit_notes",
@@ -589,6 +596,82 @@ def upgrade() -> None:
         "payments_update_time_index", "payments", [sa.literal_column("update_time DESC"), "id"], unique=False
     )
     op.create_table(
+        "payouts",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("kind", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("payee_name", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("employee", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("account", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("payee_bank", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("payee_account", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("amount_amount", sa.Numeric(precision=20, scale=4), nullable=True),
+        sa.Column("amount_currency", sa.Text(), nullable=True),
+        sa.Column("source", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("own_entity", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("state", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("date", sa.Date(), nullable=True),
+        sa.Column("reference", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("failure", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("number", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("owner", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("department", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column(
+            "collaborators", postgresql.ARRAY(sa.Text()), server_default=sa.text("'{}'"), nullable=False
+        ),
+        sa.Column("pending_approval", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("create_time", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("update_time", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("creator", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column(
+            "custom", postgresql.JSONB(astext_type=sa.Text()), server_default=sa.text("'{}'"), nullable=False
+        ),
+        sa.Column("version", sa.Integer(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("payouts_pkey")),
+    )
+    op.create_index(
+        "payouts_account_index",
+        "payouts",
+        ["account", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "payouts_department_update_time_index",
+        "payouts",
+        ["department", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "payouts_employee_index",
+        "payouts",
+        ["employee", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "payouts_number_key", "payouts", ["number"], unique=True, postgresql_where=sa.text("number != ''")
+    )
+    op.create_index(
+        "payouts_own_entity_index",
+        "payouts",
+        ["own_entity", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "payouts_owner_update_time_index",
+        "payouts",
+        ["owner", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "payouts_source_key",
+        "payouts",
+        ["source"],
+        unique=True,
+        postgresql_where=sa.text("state NOT IN ('FAILED', 'CANCELLED')"),
+    )
+    op.create_index(
+        "payouts_update_time_index", "payouts", [sa.literal_column("update_time DESC"), "id"], unique=False
+    )
+    op.create_table(
         "refunds",
         sa.Column("id", sa.Uuid(), nullable=False),
         sa.Column("payment", sa.Text(), server_default=sa.text("''"), nullable=False),
@@ -814,6 +897,37 @@ def upgrade() -> None:
         postgresql_with={"fastupdate": "on", "gin_pending_list_limit": "256"},
     )
     op.create_table(
+        "payouts_search",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column(
+            "search_grams", postgresql.ARRAY(sa.Text(collation="C")), server_default="{}", nullable=False
+        ),
+        sa.Column("search_text", sa.Text(collation="C"), server_default="", nullable=False),
+        sa.Column(
+            "search_pinyin", postgresql.ARRAY(sa.Text(collation="C")), server_default="{}", nullable=False
+        ),
+        sa.ForeignKeyConstraint(
+            ["id"], ["payouts.id"], name=op.f("payouts_search_id_fkey"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("payouts_search_pkey")),
+    )
+    op.create_index(
+        "ix_payouts_search_search_grams",
+        "payouts_search",
+        ["search_grams"],
+        unique=False,
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "on", "gin_pending_list_limit": "256"},
+    )
+    op.create_index(
+        "ix_payouts_search_search_pinyin",
+        "payouts_search",
+        [sa.literal_column("array_to_tsvector(search_pinyin)")],
+        unique=False,
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "on", "gin_pending_list_limit": "256"},
+    )
+    op.create_table(
         "refunds_search",
         sa.Column("id", sa.Uuid(), nullable=False),
         sa.Column(
@@ -862,6 +976,19 @@ def downgrade() -> None:
         postgresql_with={"fastupdate": "on", "gin_pending_list_limit": "256"},
     )
     op.drop_table("refunds_search")
+    op.drop_index(
+        "ix_payouts_search_search_pinyin",
+        table_name="payouts_search",
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "on", "gin_pending_list_limit": "256"},
+    )
+    op.drop_index(
+        "ix_payouts_search_search_grams",
+        table_name="payouts_search",
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "on", "gin_pending_list_limit": "256"},
+    )
+    op.drop_table("payouts_search")
     op.drop_index(
         "ix_payments_search_search_pinyin",
         table_name="payments_search",
@@ -935,6 +1062,19 @@ def downgrade() -> None:
     op.drop_index("refunds_department_update_time_index", table_name="refunds")
     op.drop_index("refunds_account_index", table_name="refunds")
     op.drop_table("refunds")
+    op.drop_index("payouts_update_time_index", table_name="payouts")
+    op.drop_index(
+        "payouts_source_key",
+        table_name="payouts",
+        postgresql_where=sa.text("state NOT IN ('FAILED', 'CANCELLED')"),
+    )
+    op.drop_index("payouts_owner_update_time_index", table_name="payouts")
+    op.drop_index("payouts_own_entity_index", table_name="payouts")
+    op.drop_index("payouts_number_key", table_name="payouts", postgresql_where=sa.text("number != ''"))
+    op.drop_index("payouts_employee_index", table_name="payouts")
+    op.drop_index("payouts_department_update_time_index", table_name="payouts")
+    op.drop_index("payouts_account_index", table_name="payouts")
+    op.drop_table("payouts")
     op.drop_index("payments_update_time_index", table_name="payments")
     op.drop_index(
         "payments_provider_key", table_name="payments", postgresql_where=sa.text("provider_payment <> ''")
@@ -993,7 +1133,9 @@ def downgrade() -> None:
     op.drop_index("invoices_account_index", table_name="invoices")
     op.drop_table("invoices")
     op.drop_index("credit_notes_update_time_index", table_name="credit_notes")
-    op.drop_index("credit_notes_refund_key", table_name="credit_notes")
+    op.drop_index(
+        "credit_notes_refund_key", table_name="credit_notes", postgresql_where=sa.text("refund <> ''")
+    )
     op.drop_index("credit_notes_refund_index", table_name="credit_notes")
     op.drop_index("credit_notes_owner_update_time_index", table_name="credit_notes")
     op.drop_index("credit_notes_own_entity_index", table_name="credit_notes")

@@ -1,0 +1,66 @@
+"""Credit notes by hand: what an open invoice no longer asks for. Those of refunds go with their refunds.
+
+Locks are taken in one order: credit note, invoice, plan, balance.
+"""
+
+from crm.billing.v1 import events_pb2 as events
+from crmkit.call import Call
+from crmkit.errors import FailedPrecondition, check_reason
+from crmkit.values import zero
+
+from billing.allocating import plan_of
+from billing.model.balance import post
+from billing.model.invoice import Invoice
+from billing.model.refund import CreditNote
+from billing.model.words import shown
+
+
+async def issue(note: CreditNote, call: Call) -> None:
+    """The invoice asks for as much less; what was paid of it already goes back by a refund that adjusts."""
+    _check_by_hand(note)
+    note.check_state("DRAFT")
+    invoice = await _locked(note, call)
+    if invoice.state != "ISSUED":
+        raise FailedPrecondition("INVOICE_NOT_ISSUED")
+    if note.gross > invoice.balance:
+        raise FailedPrecondition("CREDIT_OVER_BALANCE", left=shown(invoice.balance))
+    await _move(note, invoice, 1, call)
+    await note.finish("ISSUED", invoice, call)
+
+
+async def void(note: CreditNote, reason: str, call: Call) -> None:
+    """Takes it back; its number stays. Not once money was taken for what it has left of the invoice."""
+    if note.state == "USED":
+        raise FailedPrecondition("CREDIT_USED")
+    _check_by_hand(note)
+    note.check_state("DRAFT", "ISSUED")
+    reason = check_reason(reason)
+    if note.state == "ISSUED":
+        invoice = await _locked(note, call)
+        if invoice.paid:
+            raise FailedPrecondition("CREDIT_USED")
+        await _move(note, invoice, -1, call)
+        await call.flush()
+        call.emit(events.CreditNoteVoided, credit_note=note, invoice=invoice, reason=reason)
+    note.state, note.void_reason = "VOID", reason
+
+
+async def _move(note: CreditNote, invoice: Invoice, way: int, call: Call) -> None:
+    nothing, less = zero(invoice.currency), note.gross * way
+    invoice.give_back(nothing, less)
+    plan = await plan_of(invoice.plan, call)
+    if plan is not None:
+        plan.give_back(invoice.instalment, nothing, less, call)
+    await post(call, invoice, issued=-less)
+
+
+async def _locked(note: CreditNote, call: Call) -> Invoice:
+    async with call.everybody():
+        invoice = await call.named(Invoice, note.invoice, lock=True)
+    assert invoice is not None
+    return invoice
+
+
+def _check_by_hand(note: CreditNote) -> None:
+    if note.refund:
+        raise FailedPrecondition("CREDIT_OF_REFUND")

@@ -1,0 +1,121 @@
+"""Money that we pay out: asked for, approved, given to the bank, arrived."""
+
+import datetime
+from typing import Any
+
+from billing.model.base import Base
+from crm.billing.v1 import events_pb2 as events
+from crm.billing.v1 import pb
+from crmkit.call import Call
+from crmkit.company import legal_entity, today
+from crmkit.errors import FailedPrecondition, Validation, Violation, check_reason
+from crmkit.mapping import read_date
+from crmkit.resource import Resource
+from crmkit.values import Money
+from sqlalchemy import Index, func, select, text
+from sqlalchemy.orm import Mapped
+
+OVER = ("FAILED", "CANCELLED")
+
+
+class Payout(Resource, Base):
+    """One payment to one payee. What it is for is paid once: by another one only where this came to nothing."""
+
+    __message__ = pb.Payout
+    __table_args__ = (
+        Index(
+            "payouts_source_key",
+            "source",
+            unique=True,
+            postgresql_where=text("state NOT IN ('FAILED', 'CANCELLED')"),
+        ),
+    )
+
+    kind: Mapped[str]
+    payee_name: Mapped[str]
+    employee: Mapped[str]
+    account: Mapped[str]
+    payee_bank: Mapped[str]
+    payee_account: Mapped[str]
+    amount: Mapped[Money]
+    source: Mapped[str]
+    own_entity: Mapped[str]
+    state: Mapped[str]
+    date: Mapped[datetime.date | None]
+    reference: Mapped[str]
+    failure: Mapped[str]
+
+    async def creating(self, call: Call) -> None:
+        """Asked for, once for each cause."""
+        if self.amount.amount <= 0:
+            told = ("金额必须大于零", "The amount must be above zero.")
+            raise Validation(Violation("payout.amount", "AMOUNT_INVALID", *told))
+        await call.db.execute(select(func.pg_advisory_xact_lock(func.hashtext(f"payouts:{self.source}"))))
+        async with call.everybody():
+            other = await call.db.scalar(
+                select(Payout.number).where(Payout.source == self.source, Payout.state.not_in(OVER))
+            )
+        if other is not None:
+            raise FailedPrecondition("DUPLICATE_PAYOUT", number=other)
+        self.state = "DRAFT"
+        self.own_entity = self.own_entity or legal_entity(self.department, call)
+
+    async def updating(self, call: Call, changed: frozenset[str]) -> None:
+        """Only a draft changes: what was approved is what is paid."""
+        self.check_state("DRAFT")
+
+    def approve(self) -> None:
+        """To be paid, to an account that is known."""
+        self.check_state("DRAFT")
+        if not self.payee_bank or not self.payee_account:
+            raise FailedPrecondition("PAYEE_ACCOUNT_MISSING")
+        self.state = "APPROVED"
+
+    def send(self, call: Call) -> None:
+        """The bank is told to pay."""
+        self.check_state("APPROVED")
+        self.state = "SENT"
+        call.emit(events.PayoutSent, payout=self)
+
+    def confirm(self, request: Any, call: Call) -> None:
+        """The money has arrived."""
+        self.check_state("SENT")
+        day = read_date(request.date) or today(call)
+        if day > today(call):
+            told = ("日期不能晚于今天", "The date lies in the future.")
+            raise Validation(Violation("date", "DATE_IN_FUTURE", *told))
+        self.state, self.date, self.reference = "PAID", day, request.reference
+        call.emit(events.PayoutPaid, payout=self, source=self.source, amount=self.amount)
+
+    def fail(self, reason: str, call: Call) -> None:
+        """The bank did not pay."""
+        self.check_state("SENT")
+        self.state, self.failure = "FAILED", check_reason(reason)
+        call.emit(events.PayoutFailed, payout=self)
+
+    def cancel(self, reason: str) -> None:
+        """Not to be paid."""
+        if self.state == "SENT":
+            raise FailedPrecondition("PAYOUT_SENT")
+        self.check_state("DRAFT", "APPROVED")
+        self.state, self.failure = "CANCELLED", check_reason(reason)
+
+
+async def draft_commission(event: Any, call: Call) -> None:
+    """The payout of a statement, once: what finance has cancelled or the bank refused is paid by a new one, by hand."""
+    statement = event.statement
+    await call.db.execute(select(func.pg_advisory_xact_lock(func.hashtext(f"payouts:{statement.name}"))))
+    asked = select(Payout.id).where(Payout.source == statement.name).limit(1)
+    if await call.db.scalar(asked) is not None:
+        return
+    amount = Money.parse(event.amount)
+    assert amount is not None
+    partner = event.payee.startswith("accounts/")
+    known = await call.copy(event.payee) if partner else call.entry(event.payee)
+    payee = {"account": event.payee} if partner else {"employee": event.payee}
+    await call.add(
+        Payout(
+            kind="COMMISSION", payee_name=str((known or {}).get("displayName") or event.payee), amount=amount,
+            source=statement.name, owner=statement.owner, department=statement.department, **payee,
+        )
+    )  # fmt: skip
