@@ -40,6 +40,11 @@ def stopping() -> bool:
     return task is not None and task.cancelling() > 0
 
 
+def lingering(least: float, most: float, came: int, full: int) -> float:
+    """How long to wait for company while work flows: the longer, the more came with the last turn."""
+    return least + (most - least) * min(1.0, came / full)
+
+
 async def ended(tasks: Iterable[asyncio.Task[Any]]) -> None:
     """Cancels the tasks and waits until they have ended, which lets consumers finish what they have begun.
 

@@ -169,6 +169,21 @@ async def _pooled(engine: AsyncEngine) -> Any:
         raise ConnectionError(str(error)) from error
 
 
+# For a transaction whose every statement serves all arguments alike: none is planned for each anew.
+BEGIN_PLANNED = "BEGIN; SET LOCAL plan_cache_mode = force_generic_plan"
+
+
+@asynccontextmanager
+async def planned_once(connection: Any) -> AsyncGenerator[None]:
+    """Within, statements keep the plan that the connection has of them, whatever their arguments.
+
+    Not for what a partial index serves by its arguments: such a plan cannot use one.
+    """
+    await connection.execute("SET LOCAL plan_cache_mode = force_generic_plan")
+    yield
+    await connection.execute("SET LOCAL plan_cache_mode = auto")
+
+
 @asynccontextmanager
 async def transaction(engine: AsyncEngine, begin: str = "BEGIN") -> AsyncGenerator[Any]:
     """A driver connection in a transaction of its own, committed when left, rolled back by an exception."""

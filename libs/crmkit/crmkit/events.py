@@ -42,7 +42,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 
 from crmkit import packs
-from crmkit.background import ended, forever, stopping
+from crmkit.background import ended, forever, lingering, stopping
 from crmkit.bus import Bus
 from crmkit.catalog import codec
 from crmkit.driver import driver
@@ -53,10 +53,11 @@ from crmkit.tables import DeadLetter
 # enough to hold locks for a moment only.
 AT_ONCE = 64
 ONE_BY_ONE = 16
-TOGETHER = 64
-# Where the last list was this short ago, a list that is not full waits so long for more facts.
-FLOW_SECONDS = 0.25
-LINGER = 0.1
+TOGETHER = 128
+# Where the last list was this short ago, one that is not full waits for more facts: the longer, the more the last had.
+FLOW_SECONDS = 0.4
+LINGER = (0.02, 0.25)
+FULL = 8
 # A fact that came more often than this is in no list: what takes a process down would take others along.
 TRUSTED = 2
 PULL = 64
@@ -66,6 +67,8 @@ COUNT_SECONDS = 5.0
 # More than the largest fact; of packs only some are pulled at once, and read.
 PULL_BYTES = 1_000_000
 PACKS = 3
+# So many facts are read and wait for their turn; the others wait at the broker.
+MANY = 512
 ACK_WAIT = 30
 ATTEMPTS = 5
 BACK_OFF = (1.0, 2.0, 5.0, 10.0)
@@ -227,16 +230,25 @@ def _by_action(pattern: str) -> list[str]:
 
 
 _FIRST_TIMES = (
-    "INSERT INTO inbox (event_id, handler) SELECT * FROM unnest($1::uuid[], $2::text[])"
-    " ON CONFLICT DO NOTHING RETURNING event_id, handler"
+    "INSERT INTO inbox (event_id, together, handlers)"
+    " SELECT id, $2, string_to_array(names, ',') FROM unnest($1::uuid[], $3::text[]) AS told(id, names)"
+    " ON CONFLICT DO NOTHING RETURNING event_id"
+)
+_SEEN = (
+    "SELECT event_id, handlers FROM inbox WHERE event_id = ANY($1::uuid[]) AND together = $2"
+    " ORDER BY event_id FOR UPDATE"
+)
+_MORE = (
+    "UPDATE inbox SET handlers = handlers || string_to_array(told.names, ',')"
+    " FROM unnest($1::uuid[], $3::text[]) AS told(id, names) WHERE event_id = told.id AND together = $2"
 )
 _Work = list[tuple["Handler", list["_Arrival"]]]
 
 
 # What of a pack was handled before, whole or in parts: its facts have the numbers behind its own.
 _BEFORE = (
-    "SELECT event_id, handler FROM unnest($1::uuid[], $2::uuid[]) AS pack(first, last)"
-    " JOIN inbox ON event_id BETWEEN first AND last"
+    "SELECT event_id, unnest(handlers) FROM unnest($1::uuid[], $2::uuid[]) AS pack(first, last)"
+    " JOIN inbox ON event_id BETWEEN first AND last WHERE together = $3"
 )
 # Two replicas never have the whole and a part at once.
 _ONE_AT_A_TIME = "SELECT count(pg_advisory_xact_lock(key)) FROM unnest($1::bigint[]) AS key"
@@ -246,7 +258,7 @@ _ONE_AT_A_TIME = "SELECT count(pg_advisory_xact_lock(key)) FROM unnest($1::bigin
 class _Arrival:
     """A message on its way through handlers of one kind; `done` says whether all are done with it.
 
-    It has one fact, or of a pack all, or a part of them where the whole was refused.
+    It has one fact, or those of a bundle, or of a pack all, or a part of them where the whole was refused.
     """
 
     message: Msg
@@ -280,7 +292,7 @@ class _Lane:
         self.together, self.most = together, most
         self.arrived: deque[_Arrival] = deque()
         self.some = asyncio.Event()
-        self.listed = -FLOW_SECONDS
+        self.listed, self.came = -FLOW_SECONDS, 0
 
 
 async def dead_letters(engine: AsyncEngine) -> list[dict[str, Any]]:
@@ -331,6 +343,7 @@ class Consumers:
         self._lists = _Lane(together=True, most=TOGETHER)
         self._singles = _Lane(together=False, most=ONE_BY_ONE)
         self._answers: set[asyncio.Task[None]] = set()
+        self._under_way, self._fewer = 0, asyncio.Event()
         # The last fact of each aggregate that is under way.
         self._last: dict[str, asyncio.Future[Any]] = {}
 
@@ -435,6 +448,10 @@ class Consumers:
                 self._packs.release()
             await message.term()
             return
+        while self._under_way >= MANY:
+            self._fewer.clear()
+            await self._fewer.wait()
+        self._under_way += len(facts)
         _, singles = self._concern(message.subject)
         # A fact about nothing in particular waits for no other.
         aggregates = {fact.aggregate or str(fact.id) for fact in facts}
@@ -450,6 +467,8 @@ class Consumers:
             self._last[one] = under_way
 
         def done(ended: asyncio.Future[Any]) -> None:
+            self._under_way -= len(facts)
+            self._fewer.set()
             if singles:
                 self._slots.release()
             if packed:
@@ -516,7 +535,7 @@ class Consumers:
     async def _handle(self, handler: Handler, arrival: _Arrival) -> bool:
         """True when the handler is done with the fact: its effect is committed, or it is a dead letter."""
         message, deliveries, (fact,) = arrival.message, arrival.deliveries, arrival.facts
-        parent = _trace_of(message)
+        parent = _trace_of(fact)
         while True:
             begun, outcome = time.monotonic(), "stopped"
             try:
@@ -551,11 +570,13 @@ class Consumers:
     async def _take_list(self, lane: _Lane) -> None:
         """Gives the facts that are there to the handlers of the lane."""
         await lane.some.wait()
-        if time.monotonic() - lane.listed < FLOW_SECONDS and len(lane.arrived) < lane.most:
+        waiting = sum(len(arrival.facts) for arrival in lane.arrived)
+        if time.monotonic() - lane.listed < FLOW_SECONDS and waiting < lane.most:
             # Facts are flowing, so more of them will share the transaction.
-            await asyncio.sleep(LINGER)
+            await asyncio.sleep(lingering(*LINGER, lane.came, FULL))
         lane.listed = time.monotonic()
         batch = self._next_list(lane)
+        lane.came = sum(len(arrival.facts) for arrival in batch)
         heard: dict[Handler, list[_Arrival]] = {}
         for arrival in batch:
             lists, singles = self._concern(arrival.message.subject)
@@ -626,27 +647,27 @@ class Consumers:
                 spent = time.monotonic() - begun
                 for handler, taken in work:
                     handled = self._metrics.handled
-                    for arrival in taken:
-                        outcome = "done" if (arrival.keys[0], handler.name) in new else "repeated"
+                    for key in (key for arrival in taken for key in arrival.keys):
+                        outcome = "done" if (key, handler.name) in new else "repeated"
                         handled.labels(self._app, handler.name, outcome).observe(spent)
                 break
         return set()
 
     async def _effects(self, work: _Work) -> set[tuple[UUID, str]]:
         """Inbox rows and effects of all handlers in one transaction; gives what had no effect before."""
-        # In one order, so that two replicas cannot wait for each other.
-        pairs = sorted(
-            (id, handler.name) for handler, taken in work for arrival in taken for id in arrival.keys
-        )
+        wanted: dict[UUID, list[str]] = {}
+        for handler, taken in work:
+            for id in (id for arrival in taken for id in arrival.keys):
+                wanted.setdefault(id, []).append(handler.name)
+        arrivals, together = [arrival for _, taken in work for arrival in taken], work[0][0].together
         async with self._open_call(work[0][0].name, None) as call:
-            connection = await driver(call.db)
-            new, before = await _first_times(pairs, [a for _, taken in work for a in taken], connection)
+            new, before = await _first_times(wanted, together, arrivals, await driver(call.db))
             for handler, taken in work:
                 fresh = [(a, facts) for a in taken if (facts := a.fresh(handler.name, new, before))]
                 call.method = handler.name
                 if not handler.together:
-                    for arrival, facts in fresh:
-                        parent = _trace_of(arrival.message)
+                    for _, facts in fresh:
+                        parent = _trace_of(facts[0])
                         with tracer.start_as_current_span(handler.name, parent, trace.SpanKind.CONSUMER):
                             await handler(facts, call)
                             await call.flush()
@@ -655,8 +676,8 @@ class Consumers:
                 elif fresh:
                     with tracer.start_as_current_span(handler.name, kind=trace.SpanKind.CONSUMER) as span:
                         if span.is_recording():
-                            for arrival, _ in fresh:
-                                found = trace.get_current_span(_trace_of(arrival.message))
+                            for fact in (fact for _, facts in fresh for fact in facts):
+                                found = trace.get_current_span(_trace_of(fact))
                                 span.add_link(found.get_span_context())
                         await handler([fact for _, facts in fresh for fact in facts], call)
                         await call.flush()
@@ -665,8 +686,8 @@ class Consumers:
     async def _effect(self, handler: Handler, fact: Fact, arrival: _Arrival | None = None) -> bool:
         """Inbox row and effect of one fact in one transaction; whether it had no effect before."""
         async with self._open_call(handler.name, fact) as call:
-            connection, arrivals = await driver(call.db), [arrival] if arrival else []
-            new, before = await _first_times([(fact.id, handler.name)], arrivals, connection)
+            arrivals, wanted = [arrival] if arrival else [], {fact.id: [handler.name]}
+            new, before = await _first_times(wanted, handler.together, arrivals, await driver(call.db))
             fresh = arrival.fresh(handler.name, new, before) if arrival else [fact] if new else []
             if fresh:
                 await handler(fresh, call)
@@ -678,7 +699,8 @@ class Consumers:
             handler=handler.name,
             event_id=fact.id,
             subject=fact.subject,
-            headers=packs.headers_of(message.headers or {}, fact.id, fact.aggregate, fact.version),
+            headers=packs.headers_of(message.headers or {}, fact.id, fact.aggregate, fact.version)
+            | {"ce-time": fact.time.isoformat(), "crm-actor": fact.actor, "traceparent": fact.trace},
             payload=json.dumps(fact.payload, ensure_ascii=False),
             error=f"{type(error).__name__}: {error}"[:4000],
             attempts=arrival.deliveries,
@@ -750,12 +772,12 @@ def _parts(work: _Work) -> list[_Work]:
     return [[(handler, taken[:half])], [(handler, taken[half:])]]
 
 
-def _trace_of(message: Msg) -> Context:
-    return propagate.extract({"traceparent": (message.headers or {}).get("traceparent", "")})
+def _trace_of(fact: Fact) -> Context:
+    return propagate.extract({"traceparent": fact.trace})
 
 
 def _facts(headers: Mapping[str, str], data: bytes | str) -> list[Fact]:
-    """The facts of a message: one, or all of a pack."""
+    """The facts of a message: one, or all of a pack or bundle."""
     return [_fact(alone, payload) for alone, payload in packs.unpacked(headers, data)]
 
 
@@ -774,15 +796,24 @@ def _fact(headers: Mapping[str, str], payload: dict[str, Any]) -> Fact:
 
 
 async def _first_times(
-    pairs: Sequence[tuple[UUID, str]], arrivals: Sequence[_Arrival], connection: Any
+    wanted: Mapping[UUID, Sequence[str]], together: bool, arrivals: Sequence[_Arrival], connection: Any
 ) -> tuple[set[tuple[UUID, str]], set[tuple[UUID, str]]]:
-    """Inbox rows that are new, and of packs those that were there before."""
-    found = {arrival.pack: arrival.last for arrival in arrivals if arrival.pack}
-    if found:
-        await connection.execute(_ONE_AT_A_TIME, sorted({id.int % 2**63 for id in found}))
-    seen = await connection.fetch(_FIRST_TIMES, [id for id, _ in pairs], [name for _, name in pairs])
-    new = {(row[0], row[1]) for row in seen}
-    rows = await connection.fetch(_BEFORE, [*found], [*found.values()]) if found else ()
+    """Events with the handlers that have none of their effects yet, now noted; and of packs those noted before."""
+    packed = {arrival.pack: arrival.last for arrival in arrivals if arrival.pack}
+    if packed:
+        await connection.execute(_ONE_AT_A_TIME, sorted({id.int % 2**63 for id in packed}))
+    # In one order, so that two replicas cannot wait for each other.
+    ids = sorted(wanted)
+    names = [",".join(wanted[id]) for id in ids]
+    first = {row[0] for row in await connection.fetch(_FIRST_TIMES, ids, together, names)}
+    new = {(id, name) for id in first for name in wanted[id]}
+    if len(first) < len(ids):
+        seen = await connection.fetch(_SEEN, [id for id in ids if id not in first], together)
+        left = {row[0]: [name for name in wanted[row[0]] if name not in row[1]] for row in seen}
+        if more := {id: names for id, names in left.items() if names}:
+            await connection.execute(_MORE, [*more], together, [",".join(names) for names in more.values()])
+        new |= {(id, name) for id, names in more.items() for name in names}
+    rows = await connection.fetch(_BEFORE, [*packed], [*packed.values()], together) if packed else ()
     return new, {(row[0], row[1]) for row in rows} - new
 
 

@@ -16,6 +16,7 @@ import logging
 import time
 from collections.abc import Sequence
 from datetime import datetime
+from hashlib import sha256
 from typing import Any
 from uuid import uuid4
 
@@ -28,16 +29,17 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 from uuid_utils.compat import uuid7
 
 from crmkit import packs
-from crmkit.background import forever
+from crmkit.background import forever, lingering
 from crmkit.bus import Bus
-from crmkit.driver import driver, transaction
+from crmkit.driver import BEGIN_PLANNED, driver, transaction
 from crmkit.metrics import Metrics
 
 LARGEST_PAYLOAD = 900_000
-FLIGHT = 128
-# Where the last flight was this short ago, the next one waits so long for more facts.
-FLOW_SECONDS = 0.25
-LINGER = 0.05
+FLIGHT = 256
+# Where the last flight was this short ago, the next one waits for more facts: the longer, the more flew with the last.
+FLOW_SECONDS = 0.4
+LINGER = (0.02, 0.15)
+FULL = 6
 PUBLISH_TIMEOUT = 5.0
 POLL = 0.5
 RECONCILE_EVERY = 300.0
@@ -160,7 +162,7 @@ class Relay:
         self._area = area
         self._metrics = metrics
         self._work = asyncio.Event()
-        self._sent = -FLOW_SECONDS
+        self._sent, self._flew = -FLOW_SECONDS, 0
         self._flight = FLIGHT
         # The connection on which outbox and stream were last compared.
         self._compared = 0
@@ -188,13 +190,13 @@ class Relay:
                 async with asyncio.timeout(POLL):
                     await self._work.wait()
             self._work.clear()
-        if time.monotonic() - self._sent < FLOW_SECONDS:
+        if time.monotonic() - self._sent < FLOW_SECONDS and self._flew < FLIGHT:
             # Facts are flowing, so more of them will share the flight.
-            await asyncio.sleep(LINGER)
+            await asyncio.sleep(lingering(*LINGER, self._flew, FULL))
 
     async def send_batch(self) -> int:
         """Sends the next facts, in the order of each aggregate; NotSent if some stay unsent."""
-        async with transaction(self._engine) as connection:
+        async with transaction(self._engine, BEGIN_PLANNED) as connection:
             rows = await connection.fetch(_CLAIM, self._flight)
             error = await self._send(connection, rows, "")
         if error:
@@ -203,7 +205,7 @@ class Relay:
         # Packs are large: of those only some are in memory at once.
         self._flight = max(FLIGHT // 8, FLIGHT * len(rows) // facts) if facts else FLIGHT
         if rows:
-            self._sent = time.monotonic()
+            self._sent, self._flew = time.monotonic(), facts
             self._metrics.published.labels(self._area).inc(facts)
         for row in rows:
             if not row["type"].endswith(".ResourceChanged"):
@@ -291,13 +293,14 @@ async def _publish(
     js: JetStreamContext, rows: Sequence[Any], area: str, repetition: str
 ) -> list[PubAck | BaseException]:
     """One flight: written in order on one connection, so that a fault loses an end and not a middle."""
+    messages = packs.bundled(rows, _subject)
     sent: list[asyncio.Future[PubAck]] = []
     broken: Exception | None = None
-    for row in rows:
+    for subject, together in messages:
         try:
-            headers = _headers(row, area, repetition)
-            subject = subject_of(row["type"], row["aggregate_type"], row["payload"], row["facts"])
-            sent.append(await js.publish_async(subject, row["payload"].encode(), headers=headers))
+            headers = _headers(together, area, repetition)
+            payload = together[0]["payload"] if len(together) == 1 else packs.bundle(together)
+            sent.append(await js.publish_async(subject, payload.encode(), headers=headers))
         except NatsError as error:
             broken = error
             break
@@ -305,8 +308,18 @@ async def _publish(
         _, late = await asyncio.wait(sent, timeout=PUBLISH_TIMEOUT)
         for acknowledgement in late:
             acknowledgement.set_exception(TimeoutError("no acknowledgement"))
-    outcomes = [acknowledgement.exception() or acknowledgement.result() for acknowledgement in sent]
-    return [*outcomes, *([broken] * (len(rows) - len(sent)) if broken else [])]
+    outcomes: list[PubAck | BaseException] = [one.exception() or one.result() for one in sent]
+    outcomes += [broken] * (len(messages) - len(sent)) if broken else []
+    by_row = {
+        row["id"]: outcome
+        for (_, together), outcome in zip(messages, outcomes, strict=True)
+        for row in together
+    }
+    return [by_row[row["id"]] for row in rows]
+
+
+def _subject(row: Any) -> str:
+    return subject_of(row["type"], row["aggregate_type"], row["payload"], row["facts"])
 
 
 def subject_of(type: str, collection: str, payload: str, facts: int = 1) -> str:
@@ -317,14 +330,22 @@ def subject_of(type: str, collection: str, payload: str, facts: int = 1) -> str:
     return f"{type}.{collection}.{action}"
 
 
-def _headers(row: Any, area: str, repetition: str) -> dict[str, str]:
+def _headers(rows: Sequence[Any], area: str, repetition: str) -> dict[str, str]:
+    """The headers of a message with these facts; in a bundle each fact has its own beside it."""
+    row = rows[0]
     headers = {
         # A repetition is not the first sending: the broker must not drop it, the inbox will know it.
         "Nats-Msg-Id": f"{row['event_id']}{repetition}",
         "ce-specversion": "1.0",
-        "ce-id": str(row["event_id"]),
         "ce-type": row["type"],
         "ce-source": f"crm/{area}",
+    }
+    if len(rows) > 1:
+        # Of all of them: with others the same first fact is another message, which the broker must not drop either.
+        known = sha256(b"".join(one["event_id"].bytes for one in rows)).hexdigest()
+        return headers | {"Nats-Msg-Id": f"{known}{repetition}", packs.BUNDLE: str(len(rows))}
+    headers |= {
+        "ce-id": str(row["event_id"]),
         "ce-time": row["occurred_at"].isoformat(),
         "ce-subject": row["aggregate_id"],
         "crm-actor": row["actor"],

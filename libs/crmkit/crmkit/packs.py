@@ -1,15 +1,17 @@
-"""Many facts of one kind as one message: what is told at once of many new records.
+"""Many facts of one kind as one message: packs of what is told at once, bundles of what is sent at once.
 
     create_many → packed → one outbox row → one message on the subject of its facts → unpacked → handlers
+    outbox rows of a flight → bundled → one message for those of one subject → unpacked → handlers
 
 A pack saves what each fact costs on its way (outbox, relay, broker, inbox); handlers see single facts. It has the
-numbers of its facts right behind its own, so that the inbox can tell the whole from its parts.
+numbers of its facts right behind its own, so that the inbox can tell the whole from its parts. A bundle is on the way
+only: the same facts may go in other bundles when they are sent again, so each has its own number and inbox row.
 """
 
 import json
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -21,6 +23,7 @@ LARGEST = 256_000
 # Fewer facts of one kind go one by one.
 FEWEST = 8
 HEADER = "crm-facts"
+BUNDLE = "crm-bundle"
 _ACTION = re.compile(r'\{"action": ?"(\w+)"')
 
 
@@ -69,6 +72,56 @@ def _pack(facts: Sequence[Mapping[str, Any]], action: str) -> dict[str, Any]:
     }
 
 
+def bundled(rows: Sequence[Any], subject_of: Callable[[Any], str]) -> list[tuple[str, list[Any]]]:
+    """Outbox rows by the messages that they go in, with the subject of each.
+
+    A message has at most one fact of an aggregate, and none that an earlier message should have told first.
+    """
+    messages: list[tuple[str, list[Any]]] = []
+    sizes: list[int] = []
+    last: dict[str, int] = {}
+    behind: dict[str, int] = {}
+    for row in rows:
+        subject, size, aggregate = subject_of(row), len(row["payload"].encode()), row["aggregate_id"]
+        place = last.get(subject, -1)
+        if (
+            row["facts"] > 1
+            or place <= behind.get(aggregate, -1)
+            or len(messages[place][1]) == MOST
+            or sizes[place] + size > LARGEST
+        ):
+            place = len(messages)
+            messages.append((subject, []))
+            sizes.append(0)
+            last[subject] = place
+        if row["facts"] > 1:
+            # A pack tells of many aggregates: what follows it goes behind it.
+            last.clear()
+        messages[place][1].append(row)
+        sizes[place] += size
+        if aggregate:
+            behind[aggregate] = place
+    return messages
+
+
+def bundle(rows: Sequence[Any]) -> str:
+    """The payload of a message with these facts, each with the headers that are its own."""
+    parts = (
+        f"[{json.dumps([str(row['event_id']), row['occurred_at'].isoformat(), row['aggregate_id'], *_more(row)])},"
+        f"{row['payload']}]"
+        for row in rows
+    )
+    return f"[{','.join(parts)}]"
+
+
+def _more(row: Any) -> tuple[str, str, str, str]:
+    version = row["aggregate_version"]
+    return row["actor"], "" if version is None else str(version), str(row["schema_version"]), row["trace"]
+
+
+_OWN = ("ce-id", "ce-time", "ce-subject", "crm-actor", "crm-version", "crm-schema-version", "traceparent")
+
+
 def numbers(id: UUID, facts: int) -> list[UUID]:
     """The numbers of the facts of an outbox row or message with this number."""
     return [id] if facts == 1 else [UUID(int=id.int + place) for place in range(1, facts + 1)]
@@ -83,6 +136,9 @@ def action_of(payload: str) -> str:
 def unpacked(headers: Mapping[str, str], data: bytes | str) -> list[tuple[Mapping[str, str], dict[str, Any]]]:
     """Headers and payload of each fact of a message, as if it had come alone."""
     count, found = int(headers.get(HEADER) or 1), json.loads(data)
+    if BUNDLE in headers:
+        common = {key: value for key, value in headers.items() if key != BUNDLE}
+        return [(common | dict(zip(_OWN, own, strict=True)), payload) for own, payload in found]
     if count == 1:
         return [(headers, found)]
     ids = numbers(UUID(headers["ce-id"]), count)
@@ -93,6 +149,6 @@ def unpacked(headers: Mapping[str, str], data: bytes | str) -> list[tuple[Mappin
 
 
 def headers_of(headers: Mapping[str, str], id: UUID, aggregate: str, version: int | None) -> dict[str, str]:
-    """The headers of a message with one fact alone."""
+    """The headers of a message with one fact alone, as far as those of its pack or bundle tell them."""
     its = {"ce-id": str(id), "ce-subject": aggregate, "crm-version": "" if version is None else str(version)}
-    return {key: value for key, value in headers.items() if key != HEADER} | its
+    return {key: value for key, value in headers.items() if key not in (HEADER, BUNDLE)} | its

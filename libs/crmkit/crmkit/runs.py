@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
 
 LEASE_SECONDS = 30
 POLL_SECONDS = 1.0
+# Where nothing was queued here for so long, what other processes have queued or left is looked for less often.
+BUSY_SECONDS = 30.0
+IDLE_SECONDS = 5.0
 ATTEMPTS = 5
 # How many runs wait for servers of others at once.
 ASIDE = 4
@@ -179,9 +183,11 @@ class Runs:
     def __init__(self, running: Running, kinds: Mapping[str, Kind]) -> None:
         self._running, self._kinds = running, kinds
         self._work = asyncio.Event()
+        self._woken = time.monotonic()
 
     def wake(self) -> None:
         """Says that a run may be waiting; it is seen at the latest after `POLL_SECONDS`."""
+        self._woken = time.monotonic()
         self._work.set()
 
     async def run(self) -> None:
@@ -199,8 +205,9 @@ class Runs:
             found = await connection.execute(_CLAIM, {"lease": LEASE_SECONDS, "kinds": kinds})
             claimed = found.mappings().one_or_none()
         if claimed is None:
+            busy = time.monotonic() - self._woken < BUSY_SECONDS
             try:
-                await asyncio.wait_for(self._work.wait(), POLL_SECONDS)
+                await asyncio.wait_for(self._work.wait(), POLL_SECONDS if busy else IDLE_SECONDS)
             except TimeoutError:
                 return
             # The one who queued it has not committed yet.

@@ -32,6 +32,7 @@ from crmkit.metrics import Metrics
 CATCH_UP = 24
 ATTEMPTS = 5
 LONGEST_SLEEP = 5.0
+FRESH = 1.0
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 log = logging.getLogger(__name__)
@@ -114,8 +115,7 @@ def _name(function: JobFunction) -> str:
 
 
 _WAIT = text(
-    "SELECT extract(epoch FROM greatest(next_time, retry_time) - clock_timestamp()) FROM schedules"
-    " WHERE name = :name"
+    "SELECT name, extract(epoch FROM greatest(next_time, retry_time) - clock_timestamp()) FROM schedules"
 )
 # A row that is new, or whose job has come to be due more often, must not wait for the old time.
 _REGISTER = text(
@@ -150,6 +150,10 @@ class Schedules:
         self._open_call = open_call
         self._engine = engine
         self._metrics = metrics
+        # How long each job was to wait when that was read last: what one reads serves all.
+        self._waits: dict[str, float] = {}
+        self._read = -FRESH
+        self._reading = asyncio.Lock()
 
     async def run(self) -> None:
         """Runs what is due, until cancelled; what is cancelled is rolled back and run by another."""
@@ -161,13 +165,24 @@ class Schedules:
         async with self._engine.begin() as connection:
             now: datetime = (await connection.execute(text("SELECT clock_timestamp()"))).scalar_one()
             await connection.execute(_REGISTER, {"name": job.name, "next": job.after(now)})
+        self._read = -FRESH
         while not stopping():
-            async with self._engine.connect() as connection:
-                wait = float((await connection.execute(_WAIT, {"name": job.name})).scalar_one())
-            if wait > 0:
+            if (wait := await self._wait(job)) > 0:
                 await asyncio.sleep(min(wait, LONGEST_SLEEP))
-            elif not await self.run_due(job):
+                continue
+            ran = await self.run_due(job)
+            self._read = -FRESH
+            if not ran:
                 await asyncio.sleep(1)
+
+    async def _wait(self, job: Job) -> float:
+        """How long until the job is due."""
+        async with self._reading:
+            if job.name not in self._waits or time.monotonic() - self._read > FRESH:
+                async with self._engine.connect() as connection:
+                    rows = (await connection.execute(_WAIT)).all()
+                self._waits, self._read = {row[0]: float(row[1]) for row in rows}, time.monotonic()
+            return self._waits[job.name] - (time.monotonic() - self._read)
 
     async def run_due(self, job: Job) -> bool:
         """Runs a job once if it is due; False where it is not, or another replica runs it."""

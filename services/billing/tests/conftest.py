@@ -174,7 +174,7 @@ class Desk:
     async def _handled(self, handler: str) -> int:
         async with self.service.running.sessions() as session:
             count = await session.scalar(
-                text("SELECT count(*) FROM inbox WHERE handler = :h"), {"h": handler}
+                text("SELECT count(*) FROM inbox WHERE :h = ANY(handlers)"), {"h": handler}
             )
             return int(count or 0)
 

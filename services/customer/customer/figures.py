@@ -1,5 +1,6 @@
 """Keeps what other services have about an account, and who may open the records that the time line tells of."""
 
+import json
 from collections.abc import Sequence
 from datetime import date
 from decimal import Decimal
@@ -7,6 +8,7 @@ from typing import Any
 
 from crmkit.call import Call
 from crmkit.catalog import resources
+from crmkit.driver import driver, inserting
 from crmkit.events import Fact, listens
 from crmkit.listing import ZONE
 from sqlalchemy import Select, case, func, select, update
@@ -32,6 +34,13 @@ _KEPT = (
     "paymentState",
 )  # fmt: skip
 _SCOPE = ("owner", "department", "collaborators")
+_COLUMNS = (
+    "source", "collection", "account", "state", "amount", "currency", "day", "owner", "department", "collaborators",
+    "version",
+)  # fmt: skip
+_FIGURE = inserting(
+    "figures", (*_COLUMNS, "detail"), "(source) DO UPDATE", "known.version <= excluded.version"
+)
 _AREAS = ("sales", "orders", "billing", "servicedesk", "marketing", "customer", "workspace")
 
 
@@ -121,12 +130,9 @@ async def _count(events: Sequence[Fact], call: Call) -> None:
 
 
 async def _write(rows: Sequence[dict[str, Any]], call: Call) -> None:
-    if not rows:
-        return
-    statement = insert(Figure).values(rows)
-    fresh = {name: statement.excluded[name] for name in rows[0] if name != "source"}
-    newer = Figure.version <= statement.excluded.version
-    await call.db.execute(statement.on_conflict_do_update(index_elements=["source"], set_=fresh, where=newer))
+    if rows:
+        values = [(*(row[name] for name in _COLUMNS), json.dumps(row["detail"])) for row in rows]
+        await (await driver(call.db)).executemany(_FIGURE, values)
 
 
 def _figure(event: Fact) -> dict[str, Any] | None:

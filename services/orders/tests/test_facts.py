@@ -47,7 +47,7 @@ async def handled(service: Service, handler: str, times: int) -> None:
     async def enough() -> bool:
         async with service.running.sessions() as session:
             count = await session.scalar(
-                text("SELECT count(*) FROM inbox WHERE handler = :h"), {"h": handler}
+                text("SELECT count(*) FROM inbox WHERE :h = ANY(handlers)"), {"h": handler}
             )
             return bool(count and count >= times)
 
@@ -59,7 +59,7 @@ async def before(service: Service, handler: str) -> int:
 
     async with service.running.sessions() as session:
         return int(
-            await session.scalar(text("SELECT count(*) FROM inbox WHERE handler = :h"), {"h": handler}) or 0
+            await session.scalar(text("SELECT count(*) FROM inbox WHERE :h = ANY(handlers)"), {"h": handler}) or 0
         )
 
 

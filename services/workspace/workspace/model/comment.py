@@ -9,7 +9,7 @@ from crm.workspace.v1 import pb
 from crmkit.auth import Caller
 from crmkit.call import Call
 from crmkit.catalog import resources, type_of
-from crmkit.driver import driver
+from crmkit.driver import driver, planned_once
 from crmkit.errors import FailedPrecondition, NotFound, PermissionDenied, Validation, Violation
 from crmkit.events import Fact
 from crmkit.resource import Resource, parse_name
@@ -278,7 +278,9 @@ async def follow(events: Iterable[Fact], call: Call) -> None:
     """Comments go with their records; after `known_record.learn`."""
     names = sorted({str(event.payload["name"]) for event in events})
     connection = await driver(call.db)
-    told = [row["record"] for row in await connection.fetch(_COMMENTED, names)]
+    # Its wall asks of many tables: planned for each list it would cost more than all else that is done with one.
+    async with planned_once(connection):
+        told = [row["record"] for row in await connection.fetch(_COMMENTED, names)]
     rows: list[tuple[Any, ...]] = []
     for record in told:
         known: Mapping[str, Any] | None = await connection.fetchrow(_KNOWN, record)

@@ -21,10 +21,7 @@ def upgrade() -> None:
         sa.Column("action", sa.Text(), nullable=False),
         sa.Column("name", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column(
-            "detail",
-            postgresql.JSONB(astext_type=sa.Text()),
-            server_default=sa.text("'{}'"),
-            nullable=False,
+            "detail", postgresql.JSONB(astext_type=sa.Text()), server_default=sa.text("'{}'"), nullable=False
         ),
         sa.PrimaryKeyConstraint("run", "line", "part", name=op.f("bulk_rows_pkey")),
     )
@@ -40,10 +37,7 @@ def upgrade() -> None:
         sa.Column("phase", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("position", sa.Integer(), server_default=sa.text("0"), nullable=False),
         sa.Column(
-            "tally",
-            postgresql.JSONB(astext_type=sa.Text()),
-            server_default=sa.text("'{}'"),
-            nullable=False,
+            "tally", postgresql.JSONB(astext_type=sa.Text()), server_default=sa.text("'{}'"), nullable=False
         ),
         sa.Column("attempts", sa.Integer(), server_default=sa.text("0"), nullable=False),
         sa.Column(
@@ -161,16 +155,24 @@ def upgrade() -> None:
     op.create_table(
         "inbox",
         sa.Column("event_id", sa.Uuid(), nullable=False),
-        sa.Column("handler", sa.Text(), nullable=False),
+        sa.Column("together", sa.Boolean(), nullable=False),
+        sa.Column("handlers", postgresql.ARRAY(sa.Text()), nullable=False),
         sa.Column(
             "handled_at",
             sa.DateTime(timezone=True),
             server_default=sa.text("clock_timestamp()"),
             nullable=False,
         ),
-        sa.PrimaryKeyConstraint("event_id", "handler", name=op.f("inbox_pkey")),
+        sa.PrimaryKeyConstraint("event_id", "together", name=op.f("inbox_pkey")),
     )
-    op.create_index(op.f("inbox_handled_at_index"), "inbox", ["handled_at"], unique=False)
+    op.create_index(
+        "inbox_handled_at_index",
+        "inbox",
+        ["handled_at"],
+        unique=False,
+        postgresql_using="brin",
+        postgresql_with={"autosummarize": "on"},
+    )
     op.create_table(
         "number_counters",
         sa.Column("rule", sa.Text(), nullable=False),
@@ -214,7 +216,6 @@ def upgrade() -> None:
         sa.Column("attempts", sa.Integer(), server_default=sa.text("0"), nullable=False),
         sa.Column("last_error", sa.Text(), nullable=True),
         sa.PrimaryKeyConstraint("id", name=op.f("outbox_pkey")),
-        sa.UniqueConstraint("event_id", name=op.f("outbox_event_id_key")),
     )
     op.create_index(
         "outbox_change_key",
@@ -228,14 +229,16 @@ def upgrade() -> None:
         "outbox",
         ["published_at"],
         unique=False,
-        postgresql_where=sa.text("published_at IS NOT NULL"),
+        postgresql_using="brin",
+        postgresql_with={"autosummarize": "on"},
     )
     op.create_index(
         "outbox_stream_sequence_index",
         "outbox",
         ["stream_sequence"],
         unique=False,
-        postgresql_where=sa.text("published_at IS NOT NULL"),
+        postgresql_using="brin",
+        postgresql_with={"autosummarize": "on"},
     )
     op.create_index(
         "outbox_unpublished_index",
@@ -259,7 +262,14 @@ def upgrade() -> None:
         ),
         sa.PrimaryKeyConstraint("principal", "method", "key", name=op.f("replays_pkey")),
     )
-    op.create_index(op.f("replays_create_time_index"), "replays", ["create_time"], unique=False)
+    op.create_index(
+        "replays_create_time_index",
+        "replays",
+        ["create_time"],
+        unique=False,
+        postgresql_using="brin",
+        postgresql_with={"autosummarize": "on"},
+    )
     op.create_table(
         "repoints",
         sa.Column("merge", sa.Text(), nullable=False),
@@ -286,7 +296,12 @@ def upgrade() -> None:
 def downgrade() -> None:
     op.drop_table("schedules")
     op.drop_table("repoints")
-    op.drop_index(op.f("replays_create_time_index"), table_name="replays")
+    op.drop_index(
+        "replays_create_time_index",
+        table_name="replays",
+        postgresql_using="brin",
+        postgresql_with={"autosummarize": "on"},
+    )
     op.drop_table("replays")
     op.drop_index(
         "outbox_unpublished_index", table_name="outbox", postgresql_where=sa.text("published_at IS NULL")
@@ -294,10 +309,14 @@ def downgrade() -> None:
     op.drop_index(
         "outbox_stream_sequence_index",
         table_name="outbox",
-        postgresql_where=sa.text("published_at IS NOT NULL"),
+        postgresql_using="brin",
+        postgresql_with={"autosummarize": "on"},
     )
     op.drop_index(
-        "outbox_published_at_index", table_name="outbox", postgresql_where=sa.text("published_at IS NOT NULL")
+        "outbox_published_at_index",
+        table_name="outbox",
+        postgresql_using="brin",
+        postgresql_with={"autosummarize": "on"},
     )
     op.drop_index(
         "outbox_change_key", table_name="outbox", postgresql_where=sa.text("type LIKE '%.ResourceChanged'")
@@ -305,7 +324,12 @@ def downgrade() -> None:
     op.drop_table("outbox")
     op.drop_table("number_jumps")
     op.drop_table("number_counters")
-    op.drop_index(op.f("inbox_handled_at_index"), table_name="inbox")
+    op.drop_index(
+        "inbox_handled_at_index",
+        table_name="inbox",
+        postgresql_using="brin",
+        postgresql_with={"autosummarize": "on"},
+    )
     op.drop_table("inbox")
     op.drop_index(op.f("held_actions_target_index"), table_name="held_actions")
     op.drop_table("held_actions")
