@@ -59,7 +59,8 @@ async def before(service: Service, handler: str) -> int:
 
     async with service.running.sessions() as session:
         return int(
-            await session.scalar(text("SELECT count(*) FROM inbox WHERE :h = ANY(handlers)"), {"h": handler}) or 0
+            await session.scalar(text("SELECT count(*) FROM inbox WHERE :h = ANY(handlers)"), {"h": handler})
+            or 0
         )
 
 
