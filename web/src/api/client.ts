@@ -115,9 +115,11 @@ const conventions: Middleware = {
     if (error.status === 401) context.onSignedOut(error);
     throw error;
   },
-  onError({ error }) {
+  onError({ request, error }) {
     if (error instanceof ApiError || (error instanceof DOMException && error.name === "AbortError")) return;
-    return new ApiError(0, "UNREACHABLE", context.message("UNREACHABLE"));
+    // Of all who claim one gets it: that is the server's to say, and nothing to try again later by itself.
+    const reason = request.url.endsWith(":claim") ? "ONLINE_REQUIRED" : "UNREACHABLE";
+    return new ApiError(0, reason, context.message(reason));
   },
 };
 
