@@ -22,7 +22,7 @@ from crmkit.testing import Client, Parts, Service
 from uuid_utils.compat import uuid7
 
 from tests.load.scenarios import SYLLABLES, company
-from tests.load.seed import copy, values
+from tests.load.seed import copy, values, without_fragments
 
 FILTER = " OR ".join(f'collection = "{name}"' for name in ("accounts", "contacts", "leads", "employees"))
 KINDS = (("accounts", "customer", 0.4), ("contacts", "customer", 0.4), ("leads", "sales", 0.2))
@@ -58,21 +58,14 @@ async def fill(service: Service, count: int) -> Sequence[tuple[str, str]]:
         rows = await connection.fetch("SELECT title, keys FROM search_documents ORDER BY id LIMIT 5000")
         await connection.close()
         return [(row["title"], row["keys"][0]) for row in rows]
-    indexes = await connection.fetch(
-        "SELECT indexname, indexdef FROM pg_indexes WHERE tablename = $1 AND indexdef LIKE '%gin%'",
-        search.name,
-    )
-    await connection.execute("TRUNCATE search_documents CASCADE; SET maintenance_work_mem = '256MB'")
-    for index in indexes:
-        await connection.execute(f'DROP INDEX "{index["indexname"]}"')
+    await connection.execute("TRUNCATE search_documents CASCADE")
     chance, known = random.Random(count), list[tuple[str, str]]()
-    for start in range(0, count, BATCH):
-        rows = list(documents(service, range(start, min(start + BATCH, count)), count, chance))
-        await copy(connection, SearchDocument.__table__, [values(row) for row in rows])
-        await copy(connection, search, [_found_by(row) for row in rows])
-        known += [(row.title, row.keys[0]) for row in rows[:: max(1, BATCH // 10)]]
-    for index in indexes:
-        await connection.execute(index["indexdef"])
+    async with without_fragments(connection, search.name):
+        for start in range(0, count, BATCH):
+            rows = list(documents(service, range(start, min(start + BATCH, count)), count, chance))
+            await copy(connection, SearchDocument.__table__, [values(row) for row in rows])
+            await copy(connection, search, [_found_by(row) for row in rows])
+            known += [(row.title, row.keys[0]) for row in rows[:: max(1, BATCH // 10)]]
     await connection.execute("VACUUM ANALYZE")
     await connection.close()
     return known

@@ -6,7 +6,8 @@ has been there for long, not of one that still tells of its import.
 
 import json
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncGenerator, Iterable, Sequence
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -68,6 +69,21 @@ async def accounts(url: str, count: int, owners: Sequence[tuple[str, str]]) -> N
     for connection in (customer, *others):
         await connection.execute("ANALYZE")
         await connection.close()
+
+
+@asynccontextmanager
+async def without_fragments(connection: Any, table: str) -> AsyncGenerator[None]:
+    """The table without its indexes of fragments, for very many rows: they are made anew at the end."""
+    found = await connection.fetch(
+        "SELECT indexname, indexdef FROM pg_indexes WHERE tablename = $1 AND indexdef LIKE '%gin%'", table
+    )
+    # It waits for all rows, and the local database ends sessions that only wait.
+    await connection.execute("SET maintenance_work_mem = '256MB'; SET idle_session_timeout = 0")
+    for index in found:
+        await connection.execute(f'DROP INDEX "{index["indexname"]}"')
+    yield
+    for index in found:
+        await connection.execute(index["indexdef"])
 
 
 async def opportunities(url: str, count: int, names: Sequence[str], owner: tuple[str, str]) -> None:

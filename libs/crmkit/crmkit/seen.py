@@ -78,16 +78,17 @@ def _reached(model: type[Any], caller: Caller) -> ColumnElement[bool]:
         if caller.may(permission):
             alike.setdefault(caller.reach(collection), []).append(permission)
     parts = [
-        _within(model, reach, caller)
+        within(model, reach, caller)
         if len(alike) == 1
-        else and_(model.requires.in_(permissions), _within(model, reach, caller))
+        else and_(model.requires.in_(permissions), within(model, reach, caller))
         for reach, permissions in alike.items()
         if not reach.rules
     ]
     return or_(false(), *parts)
 
 
-def _within(model: type[Any], reach: Reach, caller: Caller) -> ColumnElement[bool]:
+def within(model: type[Any], reach: Reach, caller: Caller) -> ColumnElement[bool]:
+    """True for rows whose owner, department and collaborators the reach takes in; its rules are left out."""
     if reach.everything:
         return true()
     mine = or_(_own(model, caller), model.owner.in_(reach.owners))

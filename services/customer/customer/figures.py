@@ -19,7 +19,7 @@ from customer.model.figure import Figure, RecordScope
 from customer.model.timeline import GONE, TimelineEntry
 
 # Collection → the field of its amount, and those that give the day that it counts for.
-_COUNTED: dict[str, tuple[str, tuple[str, ...]]] = {
+COUNTED: dict[str, tuple[str, tuple[str, ...]]] = {
     "opportunities": ("amount", ("expectedCloseDate",)),
     "quotes": ("grossTotal", ("validUntilDate",)),
     "contracts": ("gross", ("signDate", "effectiveFrom")),
@@ -48,13 +48,13 @@ _AREAS = ("sales", "orders", "billing", "servicedesk", "marketing", "customer", 
     *(
         f"crm.{found.area}.v1.ResourceChanged.{found.collection}"
         for found in resources().values()
-        if found.collection in _COUNTED
+        if found.collection in COUNTED
     ),
     *(f"crm.{area}.v1.ResourceChanged.*.{action}" for area in _AREAS for action in ("UPDATED", "DELETED")),
 )
 async def on_record_changed(events: list[Fact], call: Call) -> None:
     """Takes the changes of records that count for an account, and of who may open a record."""
-    counted = [event for event in events if _collection(event) in _COUNTED]
+    counted = [event for event in events if _collection(event) in COUNTED]
     await _count(counted, call)
     owing = [event for event in counted if _collection(event) == "accountBalances"]
     if owing:
@@ -140,7 +140,7 @@ def _figure(event: Fact) -> dict[str, Any] | None:
     account = str(resource.get("account", ""))
     if not account.startswith("accounts/"):
         return None
-    field, days = _COUNTED[_collection(event)]
+    field, days = COUNTED[_collection(event)]
     money: dict[str, Any] = resource.get(field) or {}
     gone = event.payload.get("action") == "DELETED"
     return {

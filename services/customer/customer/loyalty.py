@@ -22,7 +22,7 @@ from crmkit.options import option
 from crmkit.runs import Kind, Run
 from crmkit.schedule import cron
 from crmkit.values import Money
-from sqlalchemy import delete, select, text
+from sqlalchemy import case, delete, func, select, text
 from sqlalchemy.dialects.postgresql import insert
 
 from customer.model.account import BROUGHT, Account
@@ -241,15 +241,18 @@ async def _brought(accounts: Sequence[str], day: date, call: Call) -> dict[str, 
 
 async def _contribution(account: str, call: Call) -> list[Any]:
     """Money that came in within a year less what went back, of what the reader could open."""
-    rows = select(Figure).where(
-        Figure.account == account, Figure.collection.in_(["allocations", "refunds"]),
-        Figure.state.not_in(["REVERSED", "DELETED"]), Figure.day >= today(call) - YEAR,
+    back = Figure.collection == "refunds"
+    sums = (
+        select(Figure.currency, func.sum(case((back, -Figure.amount), else_=Figure.amount)))
+        .where(
+            Figure.account == account, Figure.collection.in_(["allocations", "refunds"]),
+            Figure.state.not_in(["REVERSED", "DELETED"]), Figure.day >= today(call) - YEAR,
+            Figure.amount.is_not(None), openable(call.caller),
+        )
+        .group_by(Figure.currency)
+        .order_by(Figure.currency)
     )  # fmt: skip
-    sums: dict[str, Decimal] = defaultdict(Decimal)
-    for row in await call.db.scalars(rows):
-        if row.amount is not None and openable(row, call):
-            sums[row.currency] += -row.amount if row.collection == "refunds" else row.amount
-    return [Money(amount, currency).message() for currency, amount in sorted(sums.items())]
+    return [Money(amount, currency).message() for currency, amount in await call.db.execute(sums)]
 
 
 def _shown(measure: str, scale: Scale, known: Known | None, call: Call) -> Any:

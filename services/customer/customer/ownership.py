@@ -14,7 +14,7 @@ from crm.customer.v1 import pb
 from crmkit import listing
 from crmkit.auth import Caller, Scope
 from crmkit.call import Call
-from crmkit.company import employed, upward
+from crmkit.company import employed, today, upward
 from crmkit.errors import FailedPrecondition
 from crmkit.mapping import to_date
 from sqlalchemy import func, inspect, select
@@ -138,8 +138,8 @@ async def hand_over(account: Account, to: str, pool: str, cause: str, call: Call
         await put_into_pool(account, target, change, call)
         return
     await give(account, to, change, call)
-    if former and (until := transfer.reads_until(call.now)) is not None:
-        await share(account, former, "READ", until.date(), cause, call)
+    if former and (until := transfer.reads_until(today(call))) is not None:
+        await share(account, former, "READ", until, cause, call)
 
 
 async def thaw(account: Account, call: Call) -> None:

@@ -106,11 +106,11 @@ async def _observed(account: Account, contact: str, call: Call) -> list[Any]:
         )
     if contact:
         return found
-    ordered = select(Figure).where(
-        Figure.account == account.name, Figure.collection == "orders", Figure.state == "COMPLETED"
-    )
-    seen = [row for row in await call.db.scalars(ordered) if row.day is not None and openable(row, call)]
-    orders = sorted((row.day, row.source) for row in seen if row.day is not None)
+    ordered = select(Figure.day, Figure.source).where(
+        Figure.account == account.name, Figure.collection == "orders", Figure.state == "COMPLETED", openable(call.caller),
+    )  # fmt: skip
+    found_orders = await call.db.execute(ordered.order_by(Figure.day, Figure.source))
+    orders = [(day, source) for day, source in found_orders if day is not None]
     days = [day for day, _ in orders]
     if len(days) >= FEW:
         between = round((days[-1] - days[0]).days / (len(days) - 1))

@@ -12,6 +12,7 @@ import pytest
 from crm.customer.v1 import pb
 from crmkit.driver import driver
 from crmkit.testing import Client, Refused, Service
+from customer.model.interaction import Interaction
 from customer.sea import jobs
 from customer.sea.follow_up import dice
 from sqlalchemy import text
@@ -173,6 +174,44 @@ async def test_only_real_follow_ups_count_and_the_others_say_why(customer: Servi
         await log(customer.sales2, summary=f"只读的人写了很长很长的一段话{uuid4().hex}") == "NO_WORK_ACCESS"
     )
     assert dice("甲乙丙丁", "甲乙丙丁") == 1 and dice("甲乙丙丁", "戊己庚辛") == 0
+
+
+async def test_a_clock_of_some_channels_is_moved_by_those_alone_and_a_file_or_no_author_counts_as_it_should(
+    customer: Service,
+) -> None:
+    tag = uuid4().hex
+    clock = {"kind": "NO_FOLLOW_UP", "days": 30, "channels": ["VISIT", "MEETING"]}
+    await pool_with(customer, {"clauses": [clause("V-30", tag, clock)], "graceDays": 1})
+    made = await account(customer.sales1, tags=[tag])
+    since = datetime.now(UTC) - timedelta(days=20)
+    await owned_since(customer, made.name, since)
+    # A visit as the page says it, with no more than a picture of it.
+    file, person = f"files/{uuid4()}", customer.person("sales1")
+    resource = {"name": file, "displayName": "现场.jpg", "owner": person.employee, "department": person.department, "etag": "1"}  # fmt: skip
+    payload = {"name": file, "action": "CREATED", "actor": person.employee, "resource": resource}
+    await customer.tell("crm.workspace.v1.ResourceChanged", payload, file)
+
+    async def logged(channel: str, **fields: Any) -> tuple[str, Any]:
+        start = (datetime.now(UTC) - timedelta(minutes=5)).isoformat().replace("+00:00", "Z")
+        body = {"account": made.name, "channel": channel, "startTime": start, "result": "有意向", **fields}
+        one = await customer.sales1.CreateInteraction(interaction=body)
+        seen = await customer.sales1.GetAccount(name=made.name)
+        return one.why_not, seen.sea_due_time.ToDatetime(UTC).astimezone(SHANGHAI).date()
+
+    due = since.astimezone(SHANGHAI).date() + timedelta(days=31)
+    called = await logged("CALL", summary=f"电话里约定了下次见面的时间{tag}")
+    assert called == ("", due)
+    assert await logged("VISIT", summary="看现场") == ("TOO_SHORT", due)
+    happened = (datetime.now(UTC) - timedelta(minutes=5)).astimezone(SHANGHAI).date()
+    assert await logged("VISIT", summary="看现场", files=[file]) == ("", happened + timedelta(days=31))
+    async with customer.running.system_call("test", None) as call:
+        written = Interaction(
+            account=made.name, channel="VISIT", start_time=call.now, summary=f"系统写入的一次很长的拜访记录{tag}",
+            result="有意向",
+        )  # fmt: skip
+        await call.add(written)
+        await call.flush()
+        assert (written.counts_for_sea, written.why_not) == (False, "SYSTEM")
 
 
 async def test_contracts_tickets_deals_and_money_hold_an_account_and_the_page_says_which(

@@ -1,5 +1,6 @@
 """Every business fact about an account is on its time line, for those who may open its source."""
 
+import os
 import time
 from datetime import UTC, datetime
 from importlib import import_module
@@ -17,6 +18,9 @@ from google.api import resource_pb2
 from google.protobuf.descriptor import Descriptor
 from sqlalchemy import text
 from uuid_utils.compat import uuid7
+
+# Tests run with as much more patience.
+PATIENCE = int(os.environ.get("PATIENCE", "1"))
 
 
 async def entries(client: Client, account: str) -> list[Any]:
@@ -297,12 +301,14 @@ async def test_service_reads_of_sales_and_sales_of_service_as_far_as_each_may_op
     mine = await deal(customer, account, f"opportunities/{uuid4()}", "sales1")
     await customer.tell("crm.sales.v1.OpportunityOpened", {"opportunity": mine}, mine["name"])
     order = {**mine, "name": f"orders/{uuid4()}"}
+    began = time.monotonic()
     await customer.tell("crm.orders.v1.OrderPlaced", {"order": order}, order["name"])
     ticket = {
         **mine, "name": f"tickets/{uuid4()}", "owner": desk.employee, "department": desk.department,
     }  # fmt: skip
     await customer.tell("crm.servicedesk.v1.TicketOpened", {"ticket": ticket}, ticket["name"])
     await customer.eventually(lambda: _all(customer, account, 4))
+    assert time.monotonic() - began < 5 * PATIENCE
     seen = {
         who: sorted(e.kind.rpartition(".")[2] for e in await entries(customer.client(who), account))
         for who in ("sales1", "agent", "service", "manager", "sales2", "admin")

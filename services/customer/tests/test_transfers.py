@@ -7,8 +7,11 @@ from uuid import uuid4
 
 import pytest
 from crm.customer.v1 import pb
-from crmkit.testing import Refused, Service
+from crmkit.mapping import read_date
+from crmkit.testing import Refused, Service, local_date
 from customer import transfers
+from customer.disputes import working_days_after
+from customer.sea.jobs import keep_dates
 from sqlalchemy import text
 
 State, Item = pb.Transfer.State, pb.TransferItem.State
@@ -257,6 +260,46 @@ async def test_what_stands_against_a_handover_is_said_before_anything_moves(cust
             text("UPDATE transfers SET undo_until_time = now() WHERE id = CAST(:id AS uuid)"), past
         )
     assert await refusal(client.UndoTransfer(name=ready.name, requestId=uuid4().hex)) == "UNDO_EXPIRED"
+
+
+@pytest.mark.capability("c.handover")
+async def test_who_hands_over_reads_on_for_a_while_but_not_after_resigning_and_receivers_have_three_working_days(
+    customer: Service,
+) -> None:
+    leaver, to = f"employees/{uuid4()}", customer.person("everything").employee
+    place = customer.person("sales1").department
+    await put(customer, leaver, department=place, disabled=False, roles=[], displayName="交接人", superior="")
+    for reason, said, days in (("MOVE", 0, 14), ("LEAVE", 5, 5), ("RESIGN", 5, None)):
+        account = await customer.admin.CreateAccount(
+            account={"displayName": f"余晖{uuid4().hex}", "owner": leaver}
+        )
+        plan = [{"collections": ["accounts"], "to": [to]}]
+        ready = await previewed(customer, leaver, reason=reason, afterglowDays=said, plan=plan)
+        await customer.admin.RunTransfer(name=ready.name, requestId=uuid4().hex)
+
+        async def told(name: str = ready.name) -> Any:
+            return await customer.facts("crm.customer.v1.TransferStarted", name)
+
+        await customer.eventually(told, 60)
+        await answered(customer, ready.name, "TransferApplied", batch=1, direction="RUN", last=True)
+        waiting = await reached(customer, ready.name, State.AWAITING_ACCEPTANCE)
+        async with customer.running.system_call("test", None) as call:
+            begun = await working_days_after(call.now, 3, call)
+        assert begun - timedelta(minutes=1) < waiting.accept_until_time.ToDatetime(UTC) <= begun
+        moved = await customer.admin.GetAccount(name=account.name)
+        assert moved.owner == to
+        shared = {(c.employee, c.access, read_date(c.until_date)) for c in moved.collaborations}
+        if days is None:
+            assert not shared
+            continue
+        last = local_date() + timedelta(days=days)
+        assert shared == {(leaver, "READ", last)}
+        # On that day still, and never after it.
+        for later, left in ((days, 1), (days + 1, 0)):
+            async with customer.running.system_call("test", None) as call:
+                call.now += timedelta(days=later)
+                await keep_dates(call.now, call)
+            assert len((await customer.admin.GetAccount(name=account.name)).collaborations) == left
 
 
 @pytest.mark.capability("c.handover")

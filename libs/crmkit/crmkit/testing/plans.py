@@ -114,12 +114,15 @@ async def read_and_shown(
     plan = await connection.fetchval(
         f"EXPLAIN (ANALYZE, TIMING OFF, BUFFERS OFF, FORMAT JSON) {text.text}", *text.with_values({})
     )
-    root: Mapping[str, Any] = json.loads(plan)[0]["Plan"]
-    return _read(root), round(root["Actual Rows"]), plan
+    return rows_read(plan), round(json.loads(plan)[0]["Plan"]["Actual Rows"]), plan
+
+
+def rows_read(plan: str) -> int:
+    """The rows that an explained statement took from tables, those that it threw away included."""
+    return _read(json.loads(plan)[0]["Plan"])
 
 
 def _read(node: Mapping[str, Any]) -> int:
-    """The rows that scans took from tables, those that a filter threw away included."""
     own = 0
     if "Relation Name" in node:
         thrown = (value for name, value in node.items() if name.startswith("Rows Removed by"))

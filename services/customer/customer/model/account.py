@@ -53,6 +53,8 @@ class MatchKeyRow(Base):
     )
 
 
+# Some collaborator stays until a day.
+UNTIL_A_DAY = "collaborations @? '$[*].untilDate'"
 BROUGHT = "source LIKE 'accounts/%'"
 
 
@@ -65,6 +67,7 @@ class Account(Resource, Base):
         Index(
             "accounts_sea_due_time_index", "sea_due_time", postgresql_where=text("sea_due_time IS NOT NULL")
         ),
+        Index("accounts_until_a_day_index", "id", postgresql_where=text(UNTIL_A_DAY)),
         # Who was brought by whom.
         Index("accounts_source_index", "source", postgresql_where=text(BROUGHT)),
     )

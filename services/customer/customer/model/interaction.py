@@ -36,6 +36,8 @@ class Interaction(Resource, Base):
             postgresql_where=text("source_key <> ''"),
         ),
         Index("interactions_contacts_index", "contacts", postgresql_using="gin"),
+        # The last texts of an author, which the next one is compared with.
+        Index("interactions_author_index", "creator", "create_time", "id"),
     )
 
     account: Mapped[str]

@@ -20,6 +20,17 @@ GONE = "GONE"
 # Where a record has what an entry tells of it, by JSON name; the first that is there counts.
 TITLES = ("displayName", "title", "subject", "summary", "number", "name")
 AMOUNTS = ("amount", "totalAmount", "grossTotal", "gross", "grossAmount", "total")
+# Step of the path → the fact that reaches it.
+PATH = {
+    "LEAD": "crm.sales.v1.LeadConverted",
+    "INTENT": "crm.sales.v1.OpportunityOpened",
+    "FIRST_PURCHASE": "crm.orders.v1.OrderPlaced",
+    "SIGNED": "crm.orders.v1.ContractSigned",
+}
+ON_PATH = (
+    "kind IN ('crm.sales.v1.LeadConverted', 'crm.sales.v1.OpportunityOpened', 'crm.orders.v1.OrderPlaced',"
+    " 'crm.orders.v1.ContractSigned')"
+)
 
 
 class TimelineEntry(SeenAsSource, Base):
@@ -34,11 +45,20 @@ class TimelineEntry(SeenAsSource, Base):
     follows_merges = False
     __table_args__ = (
         Index("timeline_account_occur_time_index", "account", "occur_time", "id"),
+        Index("timeline_account_phase_index", "account", "phase", "occur_time", "id"),
+        Index(
+            "timeline_path_index",
+            "account",
+            "kind",
+            "occur_time",
+            postgresql_where=text(ON_PATH),
+        ),
         Index("timeline_follows_index", "follows"),
     )
 
     account: Mapped[str]
-    occur_time: Mapped[datetime]
+    # Never absent, so that its index has the order of pages.
+    occur_time: Mapped[datetime] = mapped_column(DateTime(timezone=True))
     kind: Mapped[str]
     phase: Mapped[str]
     ref: Mapped[str]

@@ -1,6 +1,6 @@
 """The handover of a person's work: its own record, and what it moved."""
 
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any
 
 from crm.customer.v1 import pb
@@ -75,11 +75,11 @@ class Transfer(Resource, Base):
         """The services that have done a step."""
         return {one.service for one in self.acknowledgements if one.step == step and one.batch == batch}
 
-    def reads_until(self, now: datetime) -> datetime | None:
-        """Until when the person may still read the customers; None where it ends at once."""
+    def reads_until(self, day: date) -> date | None:
+        """The last day on which the person may still read the customers; None where it ends at once."""
         if self.reason == "RESIGN" or self.state == "UNDOING":
             return None
-        return now + timedelta(days=self.afterglow_days or AFTERGLOW_DAYS)
+        return day + timedelta(days=self.afterglow_days or AFTERGLOW_DAYS)
 
     def rules(self) -> list[Any]:
         """The plan, and behind it whoever fills what the plan of a leaver leaves open."""

@@ -15,7 +15,7 @@ from crmkit.workdays import is_working_day
 from sqlalchemy import select, update
 
 from customer import ownership
-from customer.model.account import Account
+from customer.model.account import UNTIL_A_DAY, Account
 from customer.model.pool import Pool, PoolClaim, PoolItem
 from customer.model.pool_rule import DEFAULT_WARNINGS, PoolRule
 from customer.model.sea import WorkingDay
@@ -142,7 +142,7 @@ async def keep_dates(as_of: datetime, call: Call) -> None:
         if pool.parent and pool.parent_after_days:
             await _second_recycling(pool, call)
     ended = await (await driver(call.db)).fetch(
-        "SELECT id FROM accounts WHERE collaborations <> '[]' AND EXISTS (SELECT 1 FROM jsonb_array_elements(collaborations)"
+        f"SELECT id FROM accounts WHERE {UNTIL_A_DAY} AND EXISTS (SELECT 1 FROM jsonb_array_elements(collaborations)"
         " c WHERE c ? 'untilDate' AND make_date((c -> 'untilDate' ->> 'year')::int, (c -> 'untilDate' ->> 'month')::int,"
         " (c -> 'untilDate' ->> 'day')::int) < ($1::timestamptz AT TIME ZONE 'Asia/Shanghai')::date)"
         " LIMIT $2 FOR UPDATE SKIP LOCKED",

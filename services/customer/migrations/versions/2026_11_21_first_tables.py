@@ -338,6 +338,13 @@ def upgrade() -> None:
         postgresql_where=sa.text("source LIKE 'accounts/%'"),
     )
     op.create_index(
+        "accounts_until_a_day_index",
+        "accounts",
+        ["id"],
+        unique=False,
+        postgresql_where=sa.text("collaborations @? '$[*].untilDate'"),
+    )
+    op.create_index(
         "accounts_update_time_index", "accounts", [sa.literal_column("update_time DESC"), "id"], unique=False
     )
     op.create_table(
@@ -976,6 +983,9 @@ def upgrade() -> None:
         "interactions",
         ["account", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+    )
+    op.create_index(
+        "interactions_author_index", "interactions", ["creator", "create_time", "id"], unique=False
     )
     op.create_index(
         "interactions_contacts_index", "interactions", ["contacts"], unique=False, postgresql_using="gin"
@@ -1727,8 +1737,8 @@ def upgrade() -> None:
     op.create_table(
         "timeline",
         sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("occur_time", sa.DateTime(timezone=True), nullable=False),
         sa.Column("account", sa.Text(), server_default=sa.text("''"), nullable=False),
-        sa.Column("occur_time", sa.DateTime(timezone=True), nullable=True),
         sa.Column("kind", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("phase", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("ref", sa.Text(), server_default=sa.text("''"), nullable=False),
@@ -1765,7 +1775,19 @@ def upgrade() -> None:
     op.create_index(
         "timeline_account_occur_time_index", "timeline", ["account", "occur_time", "id"], unique=False
     )
+    op.create_index(
+        "timeline_account_phase_index", "timeline", ["account", "phase", "occur_time", "id"], unique=False
+    )
     op.create_index("timeline_follows_index", "timeline", ["follows"], unique=False)
+    op.create_index(
+        "timeline_path_index",
+        "timeline",
+        ["account", "kind", "occur_time"],
+        unique=False,
+        postgresql_where=sa.text(
+            "kind IN ('crm.sales.v1.LeadConverted', 'crm.sales.v1.OpportunityOpened', 'crm.orders.v1.OrderPlaced', 'crm.orders.v1.ContractSigned')"
+        ),
+    )
     op.create_index(
         "timeline_update_time_index", "timeline", [sa.literal_column("update_time DESC"), "id"], unique=False
     )
@@ -2872,7 +2894,15 @@ def downgrade() -> None:
     op.drop_index("timeline_facts_accounts_index", table_name="timeline_facts", postgresql_using="gin")
     op.drop_table("timeline_facts")
     op.drop_index("timeline_update_time_index", table_name="timeline")
+    op.drop_index(
+        "timeline_path_index",
+        table_name="timeline",
+        postgresql_where=sa.text(
+            "kind IN ('crm.sales.v1.LeadConverted', 'crm.sales.v1.OpportunityOpened', 'crm.orders.v1.OrderPlaced', 'crm.orders.v1.ContractSigned')"
+        ),
+    )
     op.drop_index("timeline_follows_index", table_name="timeline")
+    op.drop_index("timeline_account_phase_index", table_name="timeline")
     op.drop_index("timeline_account_occur_time_index", table_name="timeline")
     op.drop_index("timeline_account_index", table_name="timeline")
     op.drop_table("timeline")
@@ -2975,6 +3005,7 @@ def downgrade() -> None:
     op.drop_index("interactions_owner_update_time_index", table_name="interactions")
     op.drop_index("interactions_department_update_time_index", table_name="interactions")
     op.drop_index("interactions_contacts_index", table_name="interactions", postgresql_using="gin")
+    op.drop_index("interactions_author_index", table_name="interactions")
     op.drop_index("interactions_account_index", table_name="interactions")
     op.drop_table("interactions")
     op.drop_index("imports_update_time_index", table_name="imports")
@@ -3051,6 +3082,11 @@ def downgrade() -> None:
     op.drop_index("care_occurrences_account_index", table_name="care_occurrences")
     op.drop_table("care_occurrences")
     op.drop_index("accounts_update_time_index", table_name="accounts")
+    op.drop_index(
+        "accounts_until_a_day_index",
+        table_name="accounts",
+        postgresql_where=sa.text("collaborations @? '$[*].untilDate'"),
+    )
     op.drop_index(
         "accounts_source_index", table_name="accounts", postgresql_where=sa.text("source LIKE 'accounts/%'")
     )
