@@ -56,6 +56,8 @@ export const MENU: Group[] = [
     pages: [
       { key: "myDay", path: "/my-day", icon: "plans", needs: "tasks" },
       { key: "centre", path: "/centre", icon: "notes", needs: "posts" },
+      { key: "documents", path: "/documents", icon: "files", needs: "folders" },
+      { key: "experts", path: "/experts", icon: "employees", needs: "employees" },
       { key: "mail", path: "/mail", icon: "mail", needs: "mailMessages" },
       { key: "usage", path: "/usage", icon: "audit", needs: "usageFindings" },
       { key: "punch", path: "/punch", icon: "home", needs: "attendance" },
@@ -201,6 +203,8 @@ export interface Screen {
     | "callList"
     | "employee"
     | "post"
+    | "file"
+    | "department"
     | "auditEntry"
     | "territoryPlan"
     | "dictionary"
@@ -804,10 +808,29 @@ export const SCREENS: Record<string, Screen> = {
     flow: { DRAFT: ["publish"], PUBLISHED: [], ARCHIVED: [] },
   },
   comments: { hidden: true, noForm: true },
-  files: { icon: "files", orderBy: NEWEST, noForm: true },
+  files: {
+    icon: "files",
+    orderBy: NEWEST,
+    noForm: true,
+    detail: "file",
+    tabs: ["versions"],
+    flow: { "": ["move", "hold"] },
+  },
+  folders: {
+    icon: "files",
+    orderBy: "displayName",
+    flow: { "": ["move"] },
+    tree: {
+      parent: "parent",
+      move: "move",
+      orderBy: "displayName",
+      show: ["everyone", "audienceDepartments"],
+    },
+  },
   employees: {
     icon: "employees",
     detail: "employee",
+    reserved: { setSkills: "name" },
     asked: ["department"],
     tabs: ["rights", "sessions", "belongings", "keys"],
     flow: { INVITED: ["activate"], ACTIVE: [], FROZEN: ["unfreeze", "offboard"], OFFBOARDED: ["reinstate"] },
@@ -827,6 +850,8 @@ export const SCREENS: Record<string, Screen> = {
   },
   departments: {
     icon: "departments",
+    detail: "department",
+    tabs: ["team"],
     flow: { ACTIVE: [], CLOSED: ["reopen"] },
     tree: { parent: "parent", move: "move", orderBy: "order", show: ["manager", "kind", "state"] },
   },

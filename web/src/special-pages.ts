@@ -32,5 +32,7 @@ export const SPECIAL_PAGES: Record<string, () => Promise<{ default: ComponentTyp
   appraisal: async () => ({ default: (await import("@/features/appraisal/appraisal")).AppraisalPage }),
   gradingRule: async () => ({ default: (await import("@/features/grading/grading-rule")).GradingRulePage }),
   post: async () => ({ default: (await import("@/features/boards/post")).PostPage }),
+  file: async () => ({ default: (await import("@/features/documents/file")).FilePage }),
+  department: async () => ({ default: (await import("@/features/team/department")).DepartmentPage }),
   role: async () => ({ default: (await import("@/features/role/role")).RolePage }),
 };

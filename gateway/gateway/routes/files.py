@@ -84,13 +84,24 @@ def router(
         return Response(codec.to_json(FILE, reply), media_type="application/json")
 
     @routes.get("/files/{file_id}:download")
-    async def download(request: Request, file_id: str, disposition: str = "attachment") -> Response:
-        """The bytes of a file that the caller may see; a part of them where `Range` asks for it."""
+    async def download(
+        request: Request, file_id: str, disposition: str = "attachment", version: int = 0
+    ) -> Response:
+        """The bytes of a file that the caller may see; a part of them where `Range` asks for it.
+
+        Of the `version` that is named, where one is.
+        """
         principal = await _caller(request)
-        asked = codec.from_value(f"{MESSAGES}.GetFileRequest", {"name": f"files/{file_id}"})
-        reply = await _call(request, principal, "GetFile", asked, READ_SECONDS)
+        name = f"files/{file_id}"
+        if version:
+            of_version = {"name": name, "version": version}
+            asked = codec.from_value(f"{MESSAGES}.ReadFileVersionRequest", of_version)
+            reply = await _call(request, principal, "ReadFileVersion", asked, READ_SECONDS)
+        else:
+            asked = codec.from_value(f"{MESSAGES}.GetFileRequest", {"name": name})
+            reply = await _call(request, principal, "GetFile", asked, READ_SECONDS)
         file: dict[str, Any] = json.loads(codec.to_json(FILE, reply))
-        return await _send(request, principal, file, f"files/{file_id}", disposition)
+        return await _send(request, principal, file, name, disposition)
 
     @routes.get("/exports/{export_id}:download")
     async def download_export(request: Request, export_id: str) -> Response:

@@ -101,8 +101,11 @@ _KNOWN = f"(SELECT {KNOWN})"
 _EMPLOYEE = "(SELECT nullif(current_setting('crm.employee', true), ''))"
 
 
-def wall(prefix: str = "") -> str:
-    """SQL of the second wall over columns called as those of `SeenAsSource`, behind a prefix."""
+def wall(prefix: str = "", ruled: bool = False) -> str:
+    """SQL of the second wall over columns called as those of `SeenAsSource`, behind a prefix.
+
+    Rows of collections that row rules narrow are not shown, unless the first wall alone asks these rules (`ruled`).
+    """
     of = f"split_part({prefix}requires, '.', 2)"
     reach = f"({_KNOWN}->'reaches'->(coalesce({_KNOWN}->'of'->>{of}, {_KNOWN}->'of'->>'*')::int))"
     return f"""
@@ -112,11 +115,11 @@ def wall(prefix: str = "") -> str:
         AND {prefix}account = (SELECT current_setting('crm.account', true))
     OR {prefix}source_scope = 'PRIVATE' AND ({prefix}owner = {_EMPLOYEE} OR {prefix}collaborators @> ARRAY[{_EMPLOYEE}])
     OR {prefix}source_scope = 'OWNED' AND (
-        ({reach}->>'all')::boolean
+        {f"coalesce({reach}->>'all', {reach}->>'every')" if ruled else f"({reach}->>'all')"}::boolean
         OR jsonb_exists({reach}->'departments', {prefix}department)
         OR (
             {prefix}owner = {reach}->>'me' OR {prefix}collaborators @> ARRAY[{reach}->>'me']
             OR jsonb_exists({reach}->'owners', {prefix}owner)
         ) AND ({reach}->'wall' IS NULL OR jsonb_exists({reach}->'wall', {prefix}department))
-    ) AND {reach}->'rule' IS NULL
+    ) AND {"true" if ruled else f"{reach}->'rule' IS NULL"}
 """

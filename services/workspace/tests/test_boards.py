@@ -280,3 +280,54 @@ async def test_the_files_of_a_post_are_read_by_its_audience(workspace: Service, 
     narrower = {"name": post.name, "audiencePeople": [workspace.person("manager").employee]}
     await me.UpdatePost(post=narrower, updateMask="audiencePeople")
     await are({"manager"})
+
+
+async def test_training_is_acknowledged_by_who_answers_its_questions_rightly(
+    workspace: Service, office: Any
+) -> None:
+    author, reader = workspace.manager, workspace.sales1
+    quiz = [
+        {"text": "报价有效期？", "choices": ["30 天", "60 天"]},
+        {"text": "谁批准折扣？", "choices": ["经理", "本人"]},
+    ]
+    said = {"kind": "TRAINING", "ackRequired": True, "everyone": True, "quiz": quiz}
+    for wrong in ([], ["30 天"], ["30 天", "没有人"]):
+        post = await draft(author, **said, rightAnswers=wrong)
+        assert await office.refusal(author.PublishPost(name=post.name)) == "QUIZ_INCOMPLETE"
+    post = await draft(author, **said, rightAnswers=["30 天", "经理"])
+    await author.PublishPost(name=post.name)
+    # What is right is told by nobody: not to the author, not in facts.
+    assert not (await author.GetPost(name=post.name)).right_answers
+    seen = await reader.GetPost(name=post.name)
+    assert [list(one.choices) for one in seen.quiz] == [one["choices"] for one in quiz]
+    for fact in await workspace.facts("crm.workspace.v1.ResourceChanged", post.name):
+        assert "rightAnswers" not in str(fact)
+    for answers in ([], ["30 天"], ["60 天", "经理"]):
+        with pytest.raises(Refused) as refused:
+            await reader.AcknowledgePost(name=post.name, answers=answers)
+        right = str(sum(given in ("30 天", "经理") for given in answers))
+        assert refused.value.reason == "QUIZ_FAILED" and refused.value.info.metadata["right"] == right
+    assert (await author.ListPostReaders(name=post.name)).acknowledged == 0
+    await reader.AcknowledgePost(name=post.name, answers=["30 天", "经理"])
+    assert (await author.ListPostReaders(name=post.name)).acknowledged == 1
+    changed = author.UpdatePost(post={"name": post.name, "quiz": []}, updateMask="quiz")
+    assert await office.refusal(changed) == "POST_TO_ACKNOWLEDGE"
+
+
+async def test_a_moderator_takes_the_text_of_a_comment_from_its_readers(
+    workspace: Service, office: Any
+) -> None:
+    author, moderator, reader = workspace.sales1, workspace.manager, workspace.client("sales2")
+    post = await publish(author, everyone=True)
+    comment = await author.CreateComment(comment={"record": post.name, "body": "不合适的话"})
+    hide = {"name": comment.name, "reason": "违反社区规范"}
+    assert await office.refusal(reader.HideComment(**hide)) == "PERMISSION_DENIED"
+    assert await office.refusal(moderator.HideComment(name=comment.name, reason="x")) == "REASON_REQUIRED"
+    await moderator.HideComment(**hide)
+    for client in (author, reader):
+        seen = await client.GetComment(name=comment.name)
+        assert (seen.body, seen.hide_reason) == ("", "违反社区规范")
+    assert await office.refusal(moderator.HideComment(**hide)) == "ILLEGAL_TRANSITION"
+    again = author.UpdateComment(comment={"name": comment.name, "body": "又来"}, updateMask="body")
+    assert await office.refusal(again) == "ILLEGAL_TRANSITION"
+    await author.DeleteComment(name=comment.name)

@@ -164,3 +164,48 @@ async def test_a_mention_tells_who_may_read_the_record_and_warns_of_who_may_not(
     portal = workspace.client("customer", account=f"accounts/{uuid4()}")
     refused = await office.refusal(portal.GetComment(name=comment.name))
     assert refused in ("NOT_FOUND", "PERMISSION_DENIED")
+
+
+async def test_comments_on_records_that_row_rules_narrow_are_read_by_who_reads_these_records(
+    workspace: Service, office: Any
+) -> None:
+    mark = uuid4().hex[:8]
+    rules = {
+        "amount": "amount >= 1000", "number": "probability >= 50", "text": 'stage = "会面"', "state": 'state = "OPEN"',
+        "day": 'expected_close_date >= "2026-06-01"', "long": 'need != "无"',
+    }  # fmt: skip
+    people: dict[str, Client] = {"sales1": workspace.sales1}
+    for key, rule in rules.items():
+        grant = {"collection": "sales.opportunities", "level": "ALL", "rule": rule}
+        role = {
+            "code": f"{key}_{mark}", "displayName": key, "scope": "ALL", "grants": [grant],
+            "permissions": ["sales.opportunities.read", "workspace.comments.read", "workspace.comments.create"],
+        }  # fmt: skip
+        await workspace.admin.CreateRole(role=role)
+        people[key] = await office.client_of(await office.hire(f"{key}.{mark}", [f"{key}_{mark}"]))
+    deal = f"opportunities/{uuid4()}"
+    fields: dict[str, Any] = {
+        "displayName": "大单", "state": "OPEN", "stage": "会面", "need": "短", "probability": "60",
+        "amount": {"currencyCode": "CNY", "amount": "2000"},
+        "expectedCloseDate": {"year": 2026, "month": 7, "day": 1},
+    }  # fmt: skip
+    await tell(workspace, deal, "sales1", 1, **fields)
+
+    async def known() -> Any:
+        try:
+            return await write(people["sales1"], deal)
+        except Refused as refused:
+            assert refused.reason == "UNKNOWN_REFERENCE"
+            return None
+
+    comment = await workspace.eventually(known, 30)
+    await become(workspace, comment, people, {*people})
+    for key in rules:
+        await write(people[key], deal, "我也看到了")
+    # The record changes, and with it who passes the rules; what JSON leaves out is asked as what it is.
+    await tell(workspace, deal, "sales1", 2, displayName="大单", need="短")
+    await become(workspace, comment, people, {"sales1", "long"})
+    assert await office.refusal(write(people["text"], deal)) == "UNKNOWN_REFERENCE"
+    # What is too long to be known here lets nobody in.
+    await tell(workspace, deal, "sales1", 3, **{**fields, "need": "长" * 400})
+    await become(workspace, comment, people, {*people} - {"long"})

@@ -59,6 +59,7 @@ class TestWorkspace(Conformance):
             },
             "calendarAccounts": {"url": "https://dav.example.com/{unique}/", "userName": "me"},
             "fileShares": {"file": "files/{files}"},
+            "folders": {},
             "posts": {"kind": "DISCUSSION", "board": "FORUM"},
             "comments": {"record": "tasks/{tasks}", "body": "看一下 {unique}"},
             "notificationRules": {"collection": "accounts", "trigger": "SCHEDULE"},
@@ -68,11 +69,12 @@ class TestWorkspace(Conformance):
         }
     )
 
-    # Addresses are compared in lower case, and the text of a mail is read by a verb.
+    # Addresses are compared in lower case, the text of a mail is read by a verb, and right answers are told to nobody.
     altered: ClassVar = frozenset(
         [
             "employees.email",
             "mailMessages.body",
+            "posts.right_answers",
         ]
     )
 

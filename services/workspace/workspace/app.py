@@ -16,6 +16,7 @@ from workspace import (
     publishing,
     rules,
     selfcheck,
+    texts,
     using,
 )
 from workspace.consumers import CONSUMERS
@@ -55,5 +56,6 @@ def app() -> App:
             **using.RUNS,
             **caldav.RUNS,
             **board_news.RUNS,
+            **texts.RUNS,
         },
     )

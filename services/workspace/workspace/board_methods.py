@@ -24,10 +24,10 @@ class BoardMethods:
     posts = Standard(Post)
     comments = Standard(Comment)
 
-    async def AcknowledgePost(self, request: VerbRequest, call: Call) -> Post:
+    async def AcknowledgePost(self, request: pb.AcknowledgePostRequest, call: Call) -> Post:
         # Nobody waits for the thousand others who read it now: the post itself does not change.
         post = await call.load(Post, request, lock=False)
-        await post.acknowledge(call)
+        await post.acknowledge(list(request.answers), call)
         return post
 
     async def ReactPost(self, request: VerbRequest, call: Call) -> Post:
@@ -49,6 +49,15 @@ class BoardMethods:
             post.hide(request.reason)
             await call.flush()
         return post
+
+    async def HideComment(self, request: pb.ReasonRequest, call: Call) -> Comment:
+        seen = await call.load(Comment, request, lock=False)
+        async with call.everybody():
+            comment = await call.named(Comment, seen.name, lock=True)
+            assert comment is not None
+            comment.hide(request.reason)
+            await call.flush()
+        return comment
 
     async def ListPostReaders(
         self, request: pb.ListPostReadersRequest, call: Call

@@ -16,6 +16,7 @@ from workspace.audit_methods import AuditMethods
 from workspace.backup_methods import BackupMethods
 from workspace.board_methods import BoardMethods
 from workspace.calendar_methods import CalendarMethods
+from workspace.document_methods import DocumentMethods
 from workspace.effective import compare, effective
 from workspace.export_methods import ExportMethods
 from workspace.leaving import left
@@ -27,7 +28,6 @@ from workspace.model.custom_field import CustomField
 from workspace.model.department import Department, tree_at
 from workspace.model.dictionary import Dictionary
 from workspace.model.employee import Employee, simulate
-from workspace.model.file import File
 from workspace.model.number_rule import NumberRule
 from workspace.model.partner import Partner
 from workspace.model.role import Role
@@ -38,6 +38,7 @@ from workspace.reshaping import reshape
 from workspace.session_methods import SessionMethods
 from workspace.share_methods import ShareMethods
 from workspace.task_methods import TaskMethods
+from workspace.team_methods import TeamMethods
 from workspace.usage_methods import UsageMethods
 
 
@@ -56,6 +57,8 @@ class WorkspaceService(
     ShareMethods,
     SessionMethods,
     BoardMethods,
+    DocumentMethods,
+    TeamMethods,
 ):
     """Organisation, permission, approval, collaboration and audit."""
 
@@ -67,7 +70,6 @@ class WorkspaceService(
     currency_rates = Standard(CurrencyRate)
     number_rules = Standard(NumberRule)
     custom_fields = Standard(CustomField)
-    files = Standard(File)
     api_keys = Standard(ApiKey)
     saved_views = Standard(SavedView)
     bulk_jobs = Standard(BulkJob)

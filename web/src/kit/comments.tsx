@@ -2,7 +2,7 @@ import { useInfiniteQuery, useQuery, useQueryClient } from "@tanstack/react-quer
 import { Mentions } from "antd";
 import { useEffect, useState, type ReactNode } from "react";
 import { ApiError } from "@/api/errors";
-import { create, remove, update, type RecordJson } from "@/api/client";
+import { act, create, remove, update, type RecordJson } from "@/api/client";
 import { may } from "@/api/session";
 import { useText } from "@/i18n";
 import { formatRelative } from "./dates";
@@ -91,7 +91,18 @@ function Comment({
   const client = useQueryClient();
   const session = useSession();
   const [editing, setEditing] = useState(false);
+  const [hiding, setHiding] = useState<string>();
   const mine = comment["owner"] === session.employee;
+  const hidden = String(comment["hideReason"] ?? "");
+  const hide = async () => {
+    try {
+      await act(comment.name, "hide", { reason: hiding ?? "" }, comment.etag);
+      setHiding(undefined);
+    } catch (error) {
+      tell(messageOf(error), "bad");
+    }
+    void client.invalidateQueries({ queryKey: ["list", "comments"] });
+  };
   const drop = async () => {
     try {
       await remove(comment.name, comment.etag);
@@ -113,7 +124,28 @@ function Comment({
       {editing ? (
         <Writer record={String(comment["record"])} changes={comment} onDone={() => setEditing(false)} />
       ) : (
-        <p className="comment-body">{String(comment["body"])}</p>
+        <p className={hidden ? "faint" : "comment-body"}>
+          {hidden ? t("comments.hidden", { reason: hidden }) : String(comment["body"])}
+        </p>
+      )}
+      {hiding !== undefined && (
+        <form
+          className="row"
+          onSubmit={(event) => {
+            event.preventDefault();
+            void hide();
+          }}
+        >
+          <input
+            aria-label={t("comments.hideReason")}
+            placeholder={t("comments.hideReason")}
+            value={hiding}
+            onChange={(event) => setHiding(event.target.value)}
+          />
+          <button type="submit" className="button">
+            {t("comments.hide")}
+          </button>
+        </form>
       )}
       <p className="comment-acts">
         {onAnswer && (
@@ -121,11 +153,18 @@ function Comment({
             {t("comments.reply")}
           </button>
         )}
+        {may(session, "workspace.posts.moderate") && !hidden && hiding === undefined && (
+          <button type="button" className="link" onClick={() => setHiding("")}>
+            {t("comments.hide")}
+          </button>
+        )}
         {mine && !editing && (
           <>
-            <button type="button" className="link" onClick={() => setEditing(true)}>
-              {t("action.edit")}
-            </button>
+            {!hidden && (
+              <button type="button" className="link" onClick={() => setEditing(true)}>
+                {t("action.edit")}
+              </button>
+            )}
             <button type="button" className="link" onClick={() => void drop()}>
               {t("action.delete")}
             </button>

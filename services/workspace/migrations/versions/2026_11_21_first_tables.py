@@ -891,6 +891,12 @@ def upgrade() -> None:
     op.create_table(
         "comments",
         sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("record", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("body", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("reply_to", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("mentions", postgresql.ARRAY(sa.Text()), server_default=sa.text("'{}'"), nullable=False),
+        sa.Column("hide_reason", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("edit_time", sa.DateTime(timezone=True), nullable=True),
         sa.Column("place_requires", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("place_source_scope", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("place_owner", sa.Text(), server_default=sa.text("''"), nullable=False),
@@ -899,11 +905,6 @@ def upgrade() -> None:
             "place_collaborators", postgresql.ARRAY(sa.Text()), server_default=sa.text("'{}'"), nullable=False
         ),
         sa.Column("place_account", sa.Text(), server_default=sa.text("''"), nullable=False),
-        sa.Column("record", sa.Text(), server_default=sa.text("''"), nullable=False),
-        sa.Column("body", sa.Text(), server_default=sa.text("''"), nullable=False),
-        sa.Column("reply_to", sa.Text(), server_default=sa.text("''"), nullable=False),
-        sa.Column("mentions", postgresql.ARRAY(sa.Text()), server_default=sa.text("'{}'"), nullable=False),
-        sa.Column("edit_time", sa.DateTime(timezone=True), nullable=True),
         sa.Column("number", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("owner", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("department", sa.Text(), server_default=sa.text("''"), nullable=False),
@@ -1234,8 +1235,9 @@ def upgrade() -> None:
         sa.Column("temporary_roles", postgresql.JSONB(), server_default=sa.text("'[]'"), nullable=False),
         sa.Column("delegations", postgresql.JSONB(), server_default=sa.text("'[]'"), nullable=False),
         sa.Column("certificates", postgresql.JSONB(), server_default=sa.text("'[]'"), nullable=False),
-        sa.Column("sessions_end_time", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("skills", postgresql.ARRAY(sa.Text()), server_default=sa.text("'{}'"), nullable=False),
         sa.Column("leave_time", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("sessions_end_time", sa.DateTime(timezone=True), nullable=True),
         sa.Column("number", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("owner", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("department", sa.Text(), server_default=sa.text("''"), nullable=False),
@@ -1506,8 +1508,63 @@ def upgrade() -> None:
         unique=False,
     )
     op.create_table(
+        "file_texts",
+        sa.Column("sha256", sa.Text(), nullable=False),
+        sa.Column("content", sa.Text(), nullable=False),
+        sa.Column(
+            "search_grams", postgresql.ARRAY(sa.Text(collation="C")), server_default="{}", nullable=False
+        ),
+        sa.Column("search_text", sa.Text(collation="C"), server_default="", nullable=False),
+        sa.Column(
+            "search_pinyin", postgresql.ARRAY(sa.Text(collation="C")), server_default="{}", nullable=False
+        ),
+        sa.PrimaryKeyConstraint("sha256", name=op.f("file_texts_pkey")),
+    )
+    op.create_index(
+        "ix_file_texts_search_grams",
+        "file_texts",
+        ["search_grams"],
+        unique=False,
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "on", "gin_pending_list_limit": "256"},
+    )
+    op.create_index(
+        "ix_file_texts_search_pinyin",
+        "file_texts",
+        [sa.literal_column("array_to_tsvector(search_pinyin)")],
+        unique=False,
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "on", "gin_pending_list_limit": "256"},
+    )
+    op.create_table(
+        "file_versions",
+        sa.Column("file", sa.Uuid(), nullable=False),
+        sa.Column("version", sa.Integer(), nullable=False),
+        sa.Column("display_name", sa.Text(), nullable=False),
+        sa.Column("media_type", sa.Text(), nullable=False),
+        sa.Column("size", sa.Numeric(), nullable=False),
+        sa.Column("sha256", sa.Text(), nullable=False),
+        sa.Column("note", sa.Text(), nullable=False),
+        sa.Column("author", sa.Text(), nullable=False),
+        sa.Column("create_time", sa.DateTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("file", "version", name=op.f("file_versions_pkey")),
+    )
+    op.create_table(
         "files",
         sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("display_name", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("media_type", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("size", sa.Numeric(precision=20, scale=6), nullable=True),
+        sa.Column("sha256", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("storage_key", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("attached_to", postgresql.ARRAY(sa.Text()), server_default=sa.text("'{}'"), nullable=False),
+        sa.Column("folder", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("version_number", sa.Integer(), server_default=sa.text("0"), nullable=False),
+        sa.Column("legal_hold", sa.Boolean(), server_default=sa.text("false"), nullable=False),
+        sa.Column("retention_until", sa.Date(), nullable=True),
+        sa.Column("hold_reason", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("account", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("hangs", sa.Boolean(), server_default=sa.text("false"), nullable=False),
         sa.Column("private", sa.Boolean(), server_default=sa.text("false"), nullable=False),
         sa.Column("place_field", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("place_permission", sa.Text(), server_default=sa.text("''"), nullable=False),
@@ -1519,14 +1576,6 @@ def upgrade() -> None:
             "place_collaborators", postgresql.ARRAY(sa.Text()), server_default=sa.text("'{}'"), nullable=False
         ),
         sa.Column("place_account", sa.Text(), server_default=sa.text("''"), nullable=False),
-        sa.Column("display_name", sa.Text(), server_default=sa.text("''"), nullable=False),
-        sa.Column("media_type", sa.Text(), server_default=sa.text("''"), nullable=False),
-        sa.Column("size", sa.Numeric(precision=20, scale=6), nullable=True),
-        sa.Column("sha256", sa.Text(), server_default=sa.text("''"), nullable=False),
-        sa.Column("storage_key", sa.Text(), server_default=sa.text("''"), nullable=False),
-        sa.Column("attached_to", postgresql.ARRAY(sa.Text()), server_default=sa.text("'{}'"), nullable=False),
-        sa.Column("hangs", sa.Boolean(), server_default=sa.text("false"), nullable=False),
-        sa.Column("account", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("number", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("owner", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("department", sa.Text(), server_default=sa.text("''"), nullable=False),
@@ -1575,6 +1624,9 @@ def upgrade() -> None:
         unique=False,
     )
     op.create_index(
+        "files_folder_index", "files", ["folder", sa.literal_column("update_time DESC"), "id"], unique=False
+    )
+    op.create_index(
         "files_hanging_index",
         "files",
         [sa.literal_column("update_time DESC"), "id"],
@@ -1621,6 +1673,83 @@ def upgrade() -> None:
     op.create_index("files_sha256_index", "files", ["sha256"], unique=False)
     op.create_index(
         "files_update_time_index", "files", [sa.literal_column("update_time DESC"), "id"], unique=False
+    )
+    op.create_table(
+        "folders",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("display_name", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("parent", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("everyone", sa.Boolean(), server_default=sa.text("false"), nullable=False),
+        sa.Column(
+            "audience_departments",
+            postgresql.ARRAY(sa.Text()),
+            server_default=sa.text("'{}'"),
+            nullable=False,
+        ),
+        sa.Column(
+            "audience_people", postgresql.ARRAY(sa.Text()), server_default=sa.text("'{}'"), nullable=False
+        ),
+        sa.Column("open_to_readers", sa.Boolean(), server_default=sa.text("false"), nullable=False),
+        sa.Column("path", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("shown_to_all", sa.Boolean(), server_default=sa.text("false"), nullable=False),
+        sa.Column("shown_as", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("number", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("owner", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("department", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column(
+            "collaborators", postgresql.ARRAY(sa.Text()), server_default=sa.text("'{}'"), nullable=False
+        ),
+        sa.Column("pending_approval", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("create_time", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("update_time", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("creator", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column(
+            "custom", postgresql.JSONB(astext_type=sa.Text()), server_default=sa.text("'{}'"), nullable=False
+        ),
+        sa.Column("version", sa.Integer(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("folders_pkey")),
+    )
+    op.create_index(
+        "folders_department_update_time_index",
+        "folders",
+        ["department", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "folders_owner_update_time_index",
+        "folders",
+        ["owner", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "folders_parent_index",
+        "folders",
+        ["parent", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "folders_shown_as_index",
+        "folders",
+        ["shown_as", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+        postgresql_where=sa.text("shown_as <> ''"),
+    )
+    op.create_index(
+        "folders_shown_to_all_index",
+        "folders",
+        [sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+        postgresql_where=sa.text("shown_to_all"),
+    )
+    op.create_index(
+        "folders_sibling_key",
+        "folders",
+        ["parent", "display_name"],
+        unique=True,
+        postgresql_where=sa.text("parent <> ''"),
+    )
+    op.create_index(
+        "folders_update_time_index", "folders", [sa.literal_column("update_time DESC"), "id"], unique=False
     )
     op.create_table(
         "known_records",
@@ -2351,6 +2480,10 @@ def upgrade() -> None:
         sa.Column("publish_time", sa.DateTime(timezone=True), nullable=True),
         sa.Column("accepted_answer", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("answered_by", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("quiz", postgresql.JSONB(), server_default=sa.text("'[]'"), nullable=False),
+        sa.Column(
+            "quiz_answers", postgresql.ARRAY(sa.Text()), server_default=sa.text("'{}'"), nullable=False
+        ),
         sa.Column("hide_reason", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("shown_to_all", sa.Boolean(), server_default=sa.text("false"), nullable=False),
         sa.Column("shown_as", sa.Text(), server_default=sa.text("''"), nullable=False),
@@ -3542,6 +3675,37 @@ def upgrade() -> None:
         postgresql_with={"fastupdate": "on", "gin_pending_list_limit": "256"},
     )
     op.create_table(
+        "folders_search",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column(
+            "search_grams", postgresql.ARRAY(sa.Text(collation="C")), server_default="{}", nullable=False
+        ),
+        sa.Column("search_text", sa.Text(collation="C"), server_default="", nullable=False),
+        sa.Column(
+            "search_pinyin", postgresql.ARRAY(sa.Text(collation="C")), server_default="{}", nullable=False
+        ),
+        sa.ForeignKeyConstraint(
+            ["id"], ["folders.id"], name=op.f("folders_search_id_fkey"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("folders_search_pkey")),
+    )
+    op.create_index(
+        "ix_folders_search_search_grams",
+        "folders_search",
+        ["search_grams"],
+        unique=False,
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "on", "gin_pending_list_limit": "256"},
+    )
+    op.create_index(
+        "ix_folders_search_search_pinyin",
+        "folders_search",
+        [sa.literal_column("array_to_tsvector(search_pinyin)")],
+        unique=False,
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "on", "gin_pending_list_limit": "256"},
+    )
+    op.create_table(
         "mail_accounts_search",
         sa.Column("id", sa.Uuid(), nullable=False),
         sa.Column(
@@ -4290,6 +4454,19 @@ def downgrade() -> None:
     )
     op.drop_table("mail_accounts_search")
     op.drop_index(
+        "ix_folders_search_search_pinyin",
+        table_name="folders_search",
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "on", "gin_pending_list_limit": "256"},
+    )
+    op.drop_index(
+        "ix_folders_search_search_grams",
+        table_name="folders_search",
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "on", "gin_pending_list_limit": "256"},
+    )
+    op.drop_table("folders_search")
+    op.drop_index(
         "ix_files_search_search_pinyin",
         table_name="files_search",
         postgresql_using="gin",
@@ -4709,6 +4886,16 @@ def downgrade() -> None:
         "known_records_department_index", table_name="known_records", postgresql_where=sa.text("NOT deleted")
     )
     op.drop_table("known_records")
+    op.drop_index("folders_update_time_index", table_name="folders")
+    op.drop_index("folders_sibling_key", table_name="folders", postgresql_where=sa.text("parent <> ''"))
+    op.drop_index(
+        "folders_shown_to_all_index", table_name="folders", postgresql_where=sa.text("shown_to_all")
+    )
+    op.drop_index("folders_shown_as_index", table_name="folders", postgresql_where=sa.text("shown_as <> ''"))
+    op.drop_index("folders_parent_index", table_name="folders")
+    op.drop_index("folders_owner_update_time_index", table_name="folders")
+    op.drop_index("folders_department_update_time_index", table_name="folders")
+    op.drop_table("folders")
     op.drop_index("files_update_time_index", table_name="files")
     op.drop_index("files_sha256_index", table_name="files")
     op.drop_index("files_private_index", table_name="files", postgresql_where=sa.text("private"))
@@ -4722,6 +4909,7 @@ def downgrade() -> None:
     op.drop_index("files_place_account_index", table_name="files", postgresql_where=sa.text("hangs"))
     op.drop_index("files_owner_update_time_index", table_name="files")
     op.drop_index("files_hanging_index", table_name="files", postgresql_where=sa.text("hangs"))
+    op.drop_index("files_folder_index", table_name="files")
     op.drop_index("files_department_update_time_index", table_name="files")
     op.drop_index("files_attached_to_index", table_name="files", postgresql_using="gin")
     op.drop_index("files_alone_owner_index", table_name="files", postgresql_where=sa.text("NOT hangs"))
@@ -4729,6 +4917,20 @@ def downgrade() -> None:
     op.drop_index("files_alone_department_index", table_name="files", postgresql_where=sa.text("NOT hangs"))
     op.drop_index("files_account_index", table_name="files")
     op.drop_table("files")
+    op.drop_table("file_versions")
+    op.drop_index(
+        "ix_file_texts_search_pinyin",
+        table_name="file_texts",
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "on", "gin_pending_list_limit": "256"},
+    )
+    op.drop_index(
+        "ix_file_texts_search_grams",
+        table_name="file_texts",
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "on", "gin_pending_list_limit": "256"},
+    )
+    op.drop_table("file_texts")
     op.drop_index("file_shares_update_time_index", table_name="file_shares")
     op.drop_index("file_shares_secret_hash_key", table_name="file_shares")
     op.drop_index("file_shares_owner_update_time_index", table_name="file_shares")

@@ -10,7 +10,7 @@ from crmkit.auth import Caller
 from crmkit.call import Call
 from crmkit.catalog import resources, type_of
 from crmkit.driver import driver, planned_once
-from crmkit.errors import FailedPrecondition, NotFound, PermissionDenied, Validation, Violation
+from crmkit.errors import FailedPrecondition, NotFound, PermissionDenied, Validation, Violation, check_reason
 from crmkit.events import Fact
 from crmkit.resource import Resource, parse_name
 from crmkit.scope import predicate
@@ -72,6 +72,7 @@ class Comment(Resource, Base):
     reply_to: Mapped[str]
     mentions: Mapped[list[str]]
     edit_time: Mapped[datetime | None]
+    hide_reason: Mapped[str]
     place_requires: Mapped[str] = mapped_column(Text, server_default=text("''"))
     place_source_scope: Mapped[str] = mapped_column(Text, server_default=text("''"))
     place_owner: Mapped[str] = mapped_column(Text, server_default=text("''"))
@@ -100,7 +101,14 @@ class Comment(Resource, Base):
             return [false()]
         mine = select(CommentCollaborator.record).where(CommentCollaborator.employee == caller.employee)
         shared = cls.record == any_(func.array(mine.scalar_subquery(), type_=ARRAY(Text)))
-        along, together = file_place.reached(cls, "place_", caller, by_field=False, shared_with=shared)
+        along, together = file_place.reached(
+            cls,
+            "place_",
+            caller,
+            by_field=False,
+            shared_with=shared,
+            ruled=lambda described: known_record.passing(described, cls.record, caller),
+        )
         by_record = or_(
             *(exists().where(_is_record(model), predicate(model, caller)) for model in _asked(cls))
         )
@@ -123,11 +131,11 @@ class Comment(Resource, Base):
         table = cls.__table__.name
         kind = "(SELECT current_setting('crm.scope', true))"
         asked = " OR ".join(
-            f"EXISTS (SELECT 1 FROM {model.__table__.name} r WHERE {_IS_RECORD.format(**_record_of(model))} = r.id"
+            f"EXISTS (SELECT 1 FROM {model.__table__.name} r WHERE {_key_in(model)} = r.id"
             f" AND {table}.record <> '')"
             for model in _asked(cls)
         )
-        seen = f"{kind} = 'STAFF' AND ({wall('place_')} OR place_source_scope = '{ASKED}' AND ({asked}))"
+        seen = f"{kind} = 'STAFF' AND ({wall('place_', ruled=True)} OR place_source_scope = '{ASKED}' AND ({asked}))"
         return [
             f"DROP POLICY IF EXISTS along ON {table}",
             f"DROP POLICY IF EXISTS hanging ON {table}",
@@ -150,6 +158,8 @@ class Comment(Resource, Base):
     async def updating(self, call: Call, changed: frozenset[str]) -> None:
         """Who wrote it changes it; who is newly mentioned is told."""
         self.check_author(call)
+        if self.hide_reason:
+            raise FailedPrecondition("ILLEGAL_TRANSITION", state="HIDDEN")
         await self._check(call)
         if "body" in changed:
             self.edit_time = call.now
@@ -161,6 +171,12 @@ class Comment(Resource, Base):
         self.check_author(call)
         if await call.find(Post, Post.accepted_answer == self.name) is not None:
             raise FailedPrecondition("POST_CLOSED")
+
+    def hide(self, reason: str) -> None:
+        """Takes its text from its readers; the audit still has it. REASON_REQUIRED, ILLEGAL_TRANSITION."""
+        if self.hide_reason:
+            raise FailedPrecondition("ILLEGAL_TRANSITION", state="HIDDEN")
+        self.hide_reason, self.body, self.mentions = check_reason(reason), "", []
 
     def check_author(self, call: Call) -> None:
         """Refuses whoever only reads it."""
@@ -269,9 +285,7 @@ async def may_read(reader: Caller, name: str, call: Call) -> bool:
     known = (await known_record.records([name], call)).get(name)
     if known is None:
         return False
-    return known_record.visible(
-        reader, described.scope, known.scope, described.rule.account_field, described.collection
-    )
+    return known_record.reads(reader, described, known)
 
 
 async def follow(events: Iterable[Fact], call: Call) -> None:
@@ -310,17 +324,14 @@ async def _label(record: str, call: Call) -> str:
 def _is_record(model: type[Any]) -> ColumnElement[bool]:
     """Looked up for each comment: that what the comment says stands in it twice keeps the planner from reading all
     records that the caller may read, for a page of comments on few of them."""
-    return and_(
-        literal_column(_IS_RECORD.format(**_record_of(model)), Uuid()) == model.id, Comment.record != ""
-    )
+    return and_(literal_column(_key_in(model), Uuid()) == model.id, Comment.record != "")
 
 
-def _record_of(model: type[Any]) -> dict[str, Any]:
-    return {"collection": model.described.collection, "at": len(model.described.collection) + 2}
-
-
-# The key of the record in a collection, null where it is in another one.
-_IS_RECORD = "CASE WHEN comments.record LIKE '{collection}/%' THEN substr(comments.record, {at})::uuid END"
+def _key_in(model: type[Any]) -> str:
+    """SQL of the record's key in the model's collection, null where it is in another one."""
+    prefix = f"{model.described.collection}/"
+    key = f"substr(comments.record, {len(prefix) + 1})::uuid"
+    return f"CASE WHEN comments.record LIKE '{prefix}%' THEN {key} END"
 
 
 @cache

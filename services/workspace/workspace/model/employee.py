@@ -11,6 +11,7 @@ from crmkit.approvals import matching
 from crmkit.call import Call
 from crmkit.catalog import resources
 from crmkit.company import today
+from crmkit.dictionaries import check_choices
 from crmkit.errors import FailedPrecondition, PermissionDenied, Validation, Violation, check_reason, required
 from crmkit.mapping import read_date, to_timestamp
 from crmkit.resource import Resource
@@ -25,7 +26,7 @@ from workspace.model.session import Session, end_all
 from workspace.permissions import ADMINISTRATION, check_known, expand
 
 USERNAME = re.compile(r"[a-z0-9][a-z0-9._@-]*")
-MOST_POSTS = 5
+MOST_POSTS, MOST_SKILLS = 5, 20
 REINSTATE_DAYS = 90
 EMERGENCY_ACCOUNTS = 2
 # Who gives roles; where a policy holds that, they are given in no other way.
@@ -72,6 +73,7 @@ class Employee(Resource, Base):
     temporary_roles: Mapped[Any]
     delegations: Mapped[Any]
     certificates: Mapped[Any]
+    skills: Mapped[list[str]]
     leave_time: Mapped[datetime | None]
     sessions_end_time: Mapped[datetime | None]
 
@@ -164,6 +166,14 @@ class Employee(Resource, Base):
         await check_delegation(self, request.delegate, call)
         self.delegations = [given]
 
+    def set_skills(self, skills: list[str], call: Call) -> None:
+        """What the person knows, as the person says. NOT_THE_OWNER."""
+        if call.caller.employee != self.name:
+            raise PermissionDenied("NOT_THE_OWNER")
+        self.skills = list(dict.fromkeys(skills))
+        self._check_skills()
+        check_choices(self, ["skills"], call)
+
     async def revoke_role(self, role: str, call: Call) -> None:
         """Takes a role away, however it was given."""
         if role not in (*self.roles, *(one.role for one in self.temporary_roles)):
@@ -185,6 +195,11 @@ class Employee(Resource, Base):
         codes = list(await call.db.scalars(mapped.order_by(Role.code)))
         if codes != list(self.identity_roles):
             self.identity_roles = codes
+
+    def _check_skills(self) -> None:
+        if len(self.skills) > MOST_SKILLS:
+            zh, en = f"最多 {MOST_SKILLS} 项", f"At most {MOST_SKILLS}."
+            raise Validation(Violation("skills", "TOO_MANY", zh, en))
 
     async def _check_emergency(self, call: Call) -> None:
         """Only who holds everything makes one of the two accounts that bring everything back, or makes it none."""
@@ -284,6 +299,7 @@ class Employee(Resource, Base):
         return "INVITED" if call.running.settings.keeps_accounts and self.kind != "SERVICE" else "ACTIVE"
 
     async def _check(self, changed: Collection[str], call: Call) -> None:
+        self._check_skills()
         self.username, self.email = self.username.strip().lower(), self.email.strip().lower()
         violations: list[Violation] = []
         if "username" in changed and self.username and not USERNAME.fullmatch(self.username):

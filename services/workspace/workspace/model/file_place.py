@@ -5,7 +5,7 @@ A file hangs on what it says itself (`attached_to`), or on a record one of whose
 """
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache
 from typing import Any, cast
 from uuid import UUID
@@ -14,6 +14,7 @@ from crmkit.access import Reach
 from crmkit.auth import Caller
 from crmkit.call import Call
 from crmkit.catalog import resources
+from crmkit.describe import Described
 from crmkit.driver import driver
 from crmkit.events import Fact
 from crmkit.fieldlevels import concealed
@@ -147,7 +148,8 @@ async def learn(events: Iterable[Fact], call: Call) -> list[UUID]:
 def _attached(event: Fact) -> list[str]:
     if event.payload["action"] == "DELETED":
         return []
-    names = (event.payload.get("resource") or {}).get("attachedTo") or []
+    told = cast("dict[str, Any]", event.payload.get("resource") or {})
+    names = {*(told.get("attachedTo") or []), told.get("folder") or ""} - {""}
     return sorted({str(name) for name in names if not is_noted(str(name))})
 
 
@@ -266,11 +268,13 @@ def reached(
     caller: Caller,
     by_field: bool = True,
     shared_with: ColumnElement[bool] | None = None,
+    ruled: Callable[[Described], ColumnElement[bool] | None] = lambda described: None,
 ) -> tuple[list[ColumnElement[bool]], list[ColumnElement[bool]]]:
     """The branches over the columns of a place; those apart by which the caller is a collaborator of the record.
 
     `by_field` where the place is a field of the record, which may be hidden or want a permission of its own;
-    `shared_with` finds the places of which the caller is a collaborator, where that is not by the list in their rows.
+    `shared_with` finds the places of which the caller is a collaborator, where that is not by the list in their rows;
+    `ruled` says which records of a collection pass the caller's row rules, None where that is not known here.
     """
 
     def at(column: str) -> Any:
@@ -289,6 +293,16 @@ def reached(
         opened.append(_one_of(at("permission"), special))
     shared = [o.permission("read") for o in may if o.scope == "SHARED" and not _rules(caller, o.collection)]
     ways = [and_(scope("SHARED"), *open_to(shared))]
+    narrowed = {
+        o.collection: passing
+        for o in may
+        if _rules(caller, o.collection) and (passing := ruled(o)) is not None
+    }
+    ways += [
+        and_(scope("SHARED"), *open_to([o.permission("read")]), narrowed[o.collection])
+        for o in may
+        if o.scope == "SHARED" and o.collection in narrowed
+    ]
     if caller.account:
         mine = [one.permission("read") for one in may if one.scope == "OWNED"]
         of_account = at("account") == caller.account
@@ -305,12 +319,14 @@ def reached(
         private = [scope("PRIVATE"), *open_to([*own, OWN])]
         ways.append(and_(me[0], *private))
         together.append(and_(me[1], *private))
-    alike: dict[Reach, list[str]] = {}
+    alike: dict[tuple[Reach, str], list[str]] = {}
     for one in may:
-        if one.scope == "OWNED" and not (reach := caller.reach(one.collection)).rules:
-            alike.setdefault(reach, []).append(one.permission("read"))
-    for reach, permissions in alike.items():
-        owned = [scope("OWNED"), *open_to(permissions)]
+        reach = caller.reach(one.collection)
+        if one.scope == "OWNED" and (not reach.rules or one.collection in narrowed):
+            alone = one.collection if reach.rules else ""
+            alike.setdefault((reach, alone), []).append(one.permission("read"))
+    for (reach, alone), permissions in alike.items():
+        owned = [scope("OWNED"), *open_to(permissions), *([narrowed[alone]] if alone else [])]
         if reach.everything:
             ways.append(and_(*owned))
             continue
@@ -328,7 +344,8 @@ def reached(
 
 
 def _rules(caller: Caller, collection: str) -> bool:
-    """Whether row rules narrow a collection: they speak of fields that are not here, so nothing of it opens a file."""
+    """Whether row rules narrow a collection: they speak of fields that are not in the places, so nothing of it opens a
+    file."""
     return not caller.account and bool(caller.reach(collection).rules)
 
 

@@ -5,20 +5,40 @@ more of it than its label.
 """
 
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime
 from functools import cache
 from typing import Any, cast
 
-from crmkit.auth import visible
+from crmkit import filters
+from crmkit.auth import ZONE, Caller, visible
 from crmkit.call import Call
-from crmkit.catalog import resources
+from crmkit.catalog import FILTER_KINDS, resources
 from crmkit.describe import Described
 from crmkit.driver import driver
 from crmkit.events import Fact
+from crmkit.filters import FilterField
 from crmkit.handing import OVER
-from sqlalchemy import Boolean, DateTime, Index, Integer, Text, func, select, text, update
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy import (
+    Boolean,
+    ColumnElement,
+    Date,
+    DateTime,
+    Index,
+    Integer,
+    Numeric,
+    Text,
+    exists,
+    false,
+    func,
+    literal,
+    select,
+    text,
+    update,
+)
+from sqlalchemy import cast as cast_
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
 from workspace.model.base import Base
@@ -32,6 +52,8 @@ STAY = frozenset([
     "workSummaries",
 ])  # fmt: skip
 LONGEST_VALUE = 300
+# Under which the short fields name those that were too long.
+CUT = "~cut"
 
 
 class KnownRecord(Base):
@@ -89,11 +111,13 @@ async def learn(events: Iterable[Fact], call: Call) -> None:
 
 
 def _short(record: Mapping[str, Any]) -> dict[str, Any]:
-    return {
+    kept = {
         key: value
         for key, value in record.items()
         if not isinstance(value, str | list | dict) or len(json.dumps(value)) <= LONGEST_VALUE
     }
+    cut = sorted(record.keys() - kept.keys())
+    return {**kept, CUT: cut} if cut else kept
 
 
 def _days(described: Described, record: Mapping[str, Any]) -> dict[str, str]:
@@ -167,6 +191,81 @@ def may_see_as(person: str, scope: Mapping[str, Any], call: Call) -> bool:
     if described is None or caller is None or not caller.may(described.permission("read")):
         return False
     return visible(caller, described.scope, scope, described.rule.account_field, described.collection)
+
+
+def reads(reader: Caller, described: Described, known: KnownRecord) -> bool:
+    """True where somebody reads a record by its data scope and the row rules, as far as these can be asked here."""
+    if not (rules := reader.reach(described.collection).rules):
+        return visible(
+            reader, described.scope, known.scope, described.rule.account_field, described.collection
+        )
+    named = _asked(rules, described)
+    if named is None or set(named) & set(known.record.get(CUT, ())):
+        return False
+    whole = {**known.record, **known.scope}
+    return visible(reader, described.scope, whole, described.rule.account_field, described.collection)
+
+
+def passing(described: Described, name: Any, reader: Caller) -> ColumnElement[bool] | None:
+    """True where the record of that name passes the reader's row rules; None where these cannot be asked here."""
+    rules = reader.reach(described.collection).rules
+    named = _asked(rules, described)
+    if named is None:
+        return None
+    fields, now = _fields(described), datetime.now(UTC)
+    try:
+        passes = [
+            filters.condition(filters.parse(rule), fields, me=reader.actor, now=now, zone=ZONE)
+            for rule in rules
+        ]
+    except filters.FilterError:
+        return None
+    cut = func.coalesce(KnownRecord.record[CUT], cast_(literal("[]"), JSONB))
+    whole = ~func.jsonb_exists_any(cut, cast_(list(named), ARRAY(Text)))
+    return exists().where(KnownRecord.name == name, ~KnownRecord.deleted, whole, *passes)
+
+
+def _asked(rules: Iterable[str], described: Described) -> list[str] | None:
+    """The JSON names of the fields that rules speak of; None where not all of them are told to everybody."""
+    if described.collection in UNWATCHED:
+        return None
+    found: list[str] = []
+    for field in described.fields.values():
+        spoken = re.compile(rf"(?<!\w)({field.name}|{field.json_name})(?!\w)")
+        if any(spoken.search(rule) for rule in rules):
+            if field.rule.read_permission or field.name == "custom":
+                return None
+            found.append(field.json_name)
+    return found
+
+
+@cache
+def _fields(described: Described) -> Mapping[str, FilterField]:
+    """The fields of a record elsewhere as a filter asks for them: JSON leaves out what is empty."""
+    found: dict[str, FilterField] = {}
+    for name, field in described.fields.items():
+        value, kind = KnownRecord.record[field.json_name], FILTER_KINDS[field.kind]
+        text_, currency = value.astext, None
+        column: Any
+        if kind in ("text", "reference", "enum"):
+            column = func.coalesce(text_, "")
+        elif kind == "number":
+            column = cast_(text_, Numeric)
+            column = column if field.kind == "decimal" else func.coalesce(column, 0)
+        elif kind == "bool":
+            column = func.coalesce(cast_(text_, Boolean), false())
+        elif kind in ("date", "time"):
+            column = cast_(
+                KnownRecord.dates[field.json_name].astext,
+                Date() if kind == "date" else DateTime(timezone=True),
+            )
+        elif kind == "money":
+            column, currency = cast_(value["amount"].astext, Numeric), value["currencyCode"].astext
+        else:
+            column = func.coalesce(value, cast_(literal("{}" if kind == "struct" else "[]"), JSONB))
+        found[name] = FilterField(name, kind, column, frozenset(field.enum_numbers or ()), currency)
+    found["name"] = FilterField("name", "reference", KnownRecord.__table__.c["name"])
+    return found
 
 
 def scope_of(record: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,8 +9,8 @@ from crm.workspace.v1 import pb
 from crmkit import runs
 from crmkit.call import Call
 from crmkit.errors import FailedPrecondition, PermissionDenied, check_reason
-from sqlalchemy import Index, Text, Uuid, delete, func, inspect, select
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import Index, Text, Uuid, delete, func, inspect, select, text
+from sqlalchemy.dialects.postgresql import ARRAY, insert
 from sqlalchemy.orm import Mapped, mapped_column
 
 from workspace.model import audience
@@ -21,7 +21,8 @@ ANNOUNCE, MODERATE = "workspace.posts.announce", "workspace.posts.moderate"
 # The run that tells people of a post: `workspace.board_news`.
 TELL = "TellPost"
 AUDIENCE = {"everyone", "audience_departments", "audience_people"}
-WORDS = {"display_name", "body", "files"}
+WORDS = {"display_name", "body", "files", "quiz", "right_answers"}
+MOST_CHOICES = 10
 
 
 class PostLike(Base):
@@ -60,6 +61,18 @@ class Post(Shown, Base):
     accepted_answer: Mapped[str]
     answered_by: Mapped[str]
     hide_reason: Mapped[str]
+    quiz: Mapped[Any]
+    # The right choices; no field of the message, so that no answer and no fact can hold them.
+    quiz_answers: Mapped[list[str]] = mapped_column(ARRAY(Text), server_default=text("'{}'"))
+
+    @property
+    def right_answers(self) -> list[str]:
+        """Taken, never told."""
+        return []
+
+    @right_answers.setter
+    def right_answers(self, value: list[str]) -> None:
+        self.quiz_answers = list(value)
 
     async def creating(self, call: Call) -> None:
         """A draft of who writes it."""
@@ -108,6 +121,7 @@ class Post(Shown, Base):
         self.check_state("DRAFT")
         if self.kind == "ANNOUNCEMENT" and not call.caller.may(ANNOUNCE):
             raise PermissionDenied("PERMISSION_DENIED", permission=ANNOUNCE)
+        self._check_quiz()
         said = (self.everyone, self.audience_departments, self.audience_people)
         others = [name for name in self.mentions if name != self.owner]
         missing = [] if accept_outside else await audience.outside(said, others, call)
@@ -127,10 +141,21 @@ class Post(Shown, Base):
         self.shown_to_all, self.shown_as = self.everyone, self.name
         await runs.start(call, TELL, self.name, {}, "system/workspace")
 
-    async def acknowledge(self, call: Call) -> None:
-        """The caller has read it; the first time counts."""
+    def _check_quiz(self) -> None:
+        whole = len(self.quiz_answers) == len(self.quiz) and all(
+            2 <= len(question.choices) <= MOST_CHOICES and right in question.choices
+            for question, right in zip(self.quiz, self.quiz_answers, strict=True)
+        )
+        if not whole:
+            raise FailedPrecondition("QUIZ_INCOMPLETE")
+
+    async def acknowledge(self, answers: list[str], call: Call) -> None:
+        """The caller has read it, and answers its questions rightly; the first time counts. QUIZ_FAILED."""
         self.check_open()
-        me = call.caller.employee
+        me, total = call.caller.employee, len(self.quiz_answers)
+        right = sum(given == wanted for given, wanted in zip(answers, self.quiz_answers, strict=False))
+        if right < total:
+            raise FailedPrecondition("QUIZ_FAILED", right=right, total=total)
         if me and await audience.acknowledge(self.name, me, call):
             call.emit(events.PostAcknowledged, self, post=self.name, employee=me)
 

@@ -1,5 +1,6 @@
 import { useQuery } from "@tanstack/react-query";
-import { act, type RecordJson } from "@/api/client";
+import { useState } from "react";
+import { act, type Json, type RecordJson } from "@/api/client";
 import type { Schema } from "@/api/schema";
 import { useText } from "@/i18n";
 import { formatInstant } from "@/kit/dates";
@@ -12,6 +13,7 @@ import { tell } from "@/kit/toasts";
 import { messageOf } from "@/kit/verbs";
 import { Comments } from "@/kit/comments";
 
+type Question = Schema<"workspace.Post.QuizQuestion">;
 type Standing = Schema<"workspace.ListPostReadersResponse">;
 
 const standingQuery = (name: string, missing = false) =>
@@ -32,7 +34,7 @@ export function PostPage({ name }: { name: string }) {
       banner={(post) => <Text post={post} />}
       comments={(post) => <Answers post={post} />}
       more={(post) =>
-        post["kind"] === "ANNOUNCEMENT" &&
+        (post["kind"] === "ANNOUNCEMENT" || Boolean(post["ackRequired"])) &&
         (post["owner"] === session.employee || session.permissions.includes("workspace.posts.moderate"))
           ? [{ key: "readers", label: t("boards.readers"), content: <Readers name={post.name} /> }]
           : []
@@ -45,9 +47,11 @@ function Text({ post }: { post: RecordJson }) {
   const { t, language } = useText();
   const published = post["state"] === "PUBLISHED";
   const standing = useQuery({ ...standingQuery(post.name), enabled: post["state"] !== "DRAFT" });
-  const run = async (verb: string) => {
+  const quiz = (post["quiz"] as Question[] | undefined) ?? [];
+  const [answers, setAnswers] = useState<Record<number, string>>({});
+  const run = async (verb: string, body: Json = {}) => {
     try {
-      await act(post.name, verb, {});
+      await act(post.name, verb, body);
     } catch (error) {
       tell(messageOf(error), "bad");
     }
@@ -57,15 +61,43 @@ function Text({ post }: { post: RecordJson }) {
     <section className="card">
       <div className="card-body stack">
         <p className="comment-body">{String(post["body"] ?? "")}</p>
+        {published && !read && quiz.length > 0 && (
+          <section className="stack" aria-label={t("boards.quiz")}>
+            <p className="faint">{t("boards.quizText")}</p>
+            {quiz.map(({ text, choices = [] }, index) => (
+              <fieldset key={index} className="stack-tight">
+                <legend>{text}</legend>
+                {choices.map((choice) => (
+                  <label key={choice} className="choice-line">
+                    <input
+                      type="radio"
+                      name={`${post.name}-${index}`}
+                      checked={answers[index] === choice}
+                      onChange={() => setAnswers((before) => ({ ...before, [index]: choice }))}
+                    />{" "}
+                    {choice}
+                  </label>
+                ))}
+              </fieldset>
+            ))}
+          </section>
+        )}
         {published && (
           <p>
-            {Boolean(post["ackRequired"]) &&
+            {(Boolean(post["ackRequired"]) || quiz.length > 0) &&
               (read ? (
                 <span className="tag tag-good">
                   {t("boards.acknowledged", { time: formatInstant(read, language) })}
                 </span>
               ) : (
-                <button type="button" className="button primary" onClick={() => void run("acknowledge")}>
+                <button
+                  type="button"
+                  className="button primary"
+                  disabled={Object.keys(answers).length < quiz.length}
+                  onClick={() =>
+                    void run("acknowledge", { answers: quiz.map((_, index) => answers[index] ?? "") })
+                  }
+                >
                   {t("boards.acknowledge")}
                 </button>
               ))}{" "}
