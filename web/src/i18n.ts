@@ -54,6 +54,8 @@ export function useText() {
     t,
     language,
     label,
+    /** Between the parts of an enumeration. */
+    comma: language === "en" ? ", " : "、",
     /** The label inside a sentence: "New opportunity". */
     noun: (text: Text) => (language === "en" ? text.en.charAt(0).toLowerCase() + text.en.slice(1) : text.zh),
     plural: (text: Text) => (language === "en" ? pluralOf(text.en) : text.zh),

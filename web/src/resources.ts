@@ -955,6 +955,9 @@ export const SCREENS: Record<string, Screen> = {
   },
   savedViews: { hidden: true, suggest: { collection: "collections" } },
   timeline: { hidden: true },
+  facts: {
+    columns: ["title", "kind", "occurTime", "actor", "amount", "departmentPath", "owner"],
+  },
   opportunityFacts: { keyed: { stage } },
 };
 

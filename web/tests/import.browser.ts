@@ -1,3 +1,4 @@
+import { execFileSync } from "node:child_process";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { BrowserContext, Page } from "playwright-core";
 import { open } from "./browser.ts";
@@ -22,6 +23,12 @@ const csv = (lines: string[]) => ({
   buffer: Buffer.from(`\ufeff${lines.join("\r\n")}`),
 });
 
+/** The same as a Chinese spreadsheet writes it. */
+const fromSpreadsheet = (lines: string[]) => ({
+  ...csv([]),
+  buffer: execFileSync("iconv", ["-f", "UTF-8", "-t", "GB18030"], { input: lines.join("\r\n") }),
+});
+
 const ORGANISATION = [
   ["部门代码", "部门名称", "上级部门代码"],
   [`Z${mark}`, `组织${mark}`, "GX"],
@@ -40,7 +47,7 @@ describe("a file of customers", () => {
     await page
       .locator('input[type="file"]')
       .setInputFiles(
-        csv([
+        fromSpreadsheet([
           "公司,电话,人数,客户类别",
           `导入一${mark}有限公司,13800138001,12,企业`,
           `导入二${mark}有限公司,13800138002,好多,企业`,

@@ -131,6 +131,40 @@ describe("selling by telephone", () => {
     await page.getByRole("group", { name: "今日通话" }).getByText("已沟通").waitFor();
   });
 
+  it("has a directory in which a part of a number finds who has it, on a list or called by one click", async () => {
+    const phone = `+86137${String(Date.now()).slice(-8)}`;
+    await api(page, "POST", "/v1/leads", {
+      displayName: `簿中人${stamp}`,
+      phones: [{ number: phone, primary: true }],
+    });
+    const directory = page.getByRole("region", { name: "电话簿" });
+    const search = directory.getByRole("searchbox", { name: "按姓名、拼音首字母或号码查找" });
+    // The directory hears of a lead a moment after it was made.
+    await expect
+      .poll(
+        async () => {
+          await search.fill("");
+          await search.fill(phone.slice(-8));
+          return directory
+            .getByRole("row")
+            .filter({ hasText: `簿中人${stamp}` })
+            .waitFor({ timeout: 3_000 })
+            .then(
+              () => true,
+              () => false,
+            );
+        },
+        { timeout: 30_000 },
+      )
+      .toBe(true);
+    const row = directory.getByRole("row").filter({ hasText: `簿中人${stamp}` });
+    expect(await row.innerText()).toContain(phone.slice(-8));
+    await row.getByRole("button", { name: /^拨打/ }).waitFor();
+    await check(page, "call-directory");
+    await row.getByRole("button", { name: "加入名单" }).click();
+    await page.getByText("已加入名单").waitFor();
+  });
+
   it("works on a phone, in English", async () => {
     await page.evaluate(() => localStorage.setItem("guanxi.language", "en"));
     await page.setViewportSize({ width: 390, height: 844 });

@@ -53,6 +53,8 @@ export interface Field {
   keyed: Keyed | undefined;
   /** Where the texts of a list are chosen from, beside typing them. */
   suggest: Suggestion | undefined;
+  /** A text that is a decimal number. */
+  exact: boolean;
   /** Fields of an object or of each item of a list of objects. */
   fields: Field[];
   maxLength: number | undefined;
@@ -506,6 +508,7 @@ function readField(
             kinds: below(additions.kinds, name),
           })
         : [],
+    exact: inner.schema.format === "decimal",
     maxLength: note.maxLength,
     keyed,
     suggest: additions.suggest?.[name],

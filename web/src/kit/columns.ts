@@ -3,7 +3,8 @@ import { screenOf } from "@/resources";
 
 const AT_MOST = 8;
 
-export const isNumber = (field: Field) => !field.many && ["money", "integer", "decimal"].includes(field.kind);
+export const isNumber = (field: Field) =>
+  !field.many && (field.exact || ["money", "integer", "decimal"].includes(field.kind));
 
 /** The declared ones of these fields, in the order in which they are named. */
 export const fieldsNamed = (fields: Field[], names: readonly string[]): Field[] =>

@@ -270,11 +270,15 @@ const NARROW: Partial<Record<Field["kind"], number>> = {
   integer: 90,
   decimal: 100,
   date: 148,
-  instant: 156,
+  instant: 172,
   money: 144,
 };
 const TITLE_PX = 220;
 const OTHER_PX = 120;
+/** Numbers of documents and of telephones are read to their end. */
+const NUMBER_PX = 156;
 
 const leastWidth = (field: Field, index: number) =>
-  index === 0 ? TITLE_PX : (NARROW[field.kind] ?? OTHER_PX);
+  index === 0
+    ? TITLE_PX
+    : (NARROW[field.kind] ?? (/^(number|phone)|Number/.test(field.name) ? NUMBER_PX : OTHER_PX));

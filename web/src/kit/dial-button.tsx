@@ -33,7 +33,7 @@ export function DialButton({ number, subject = "" }: { number: string; subject?:
   };
   return (
     <button type="button" className="button" disabled={busy || !number.trim()} onClick={() => void dial()}>
-      <PhoneOutlined aria-hidden="true" /> {t("callDesk.call")}
+      <PhoneOutlined aria-hidden="true" /> {t("callDesk.dial")}
       <span className="visually-hidden">{number}</span>
     </button>
   );

@@ -95,14 +95,14 @@ function One({ field, value, links, chip = false }: OneProps) {
 }
 
 function RecurrenceText({ value }: { value: string }) {
-  const { t, language } = useText();
+  const { t, language, comma } = useText();
   const rule = readRule(value);
   if (!rule?.freq) return <>{value}</>;
   return (
     <>
       {[
         t("recurrence.text", { count: rule.interval ?? 1, unit: t(`recurrence.unit.${rule.freq}`) }),
-        rule.days?.map((day) => t(`recurrence.day.${day}`)).join("、"),
+        rule.days?.map((day) => t(`recurrence.day.${day}`)).join(comma),
         rule.until ? t("recurrence.untilText", { day: formatDate(rule.until, language) }) : "",
         rule.count ? t("recurrence.countText", { count: rule.count }) : "",
       ]
@@ -184,7 +184,8 @@ function ObjectValue({
 }
 
 function ObjectList({ field, items }: { field: Field; items: Record<string, unknown>[] }) {
-  return <span className="cut-lines">{items.map((item) => summaryOf(field, item)).join("、")}</span>;
+  const { comma } = useText();
+  return <span className="cut-lines">{items.map((item) => summaryOf(field, item)).join(comma)}</span>;
 }
 
 /** The first two texts of a nested value stand for it: a number of a phone, the line of an address. */

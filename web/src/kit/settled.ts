@@ -1,13 +1,13 @@
-import { useEffect, useState } from "react";
+import { useDeferredValue, useEffect, useState } from "react";
 
-const SETTLE_MS = 400;
+const SETTLE_MS = 200;
 
-/** The value once it has stopped changing. */
-export function useSettled<T>(value: T): T {
+/** What is typed, once nothing more has come for a moment: one question, not one for each key. */
+export function useSettled(value: string): string {
   const [settled, setSettled] = useState(value);
   useEffect(() => {
     const timer = setTimeout(() => setSettled(value), SETTLE_MS);
     return () => clearTimeout(timer);
   }, [value]);
-  return settled;
+  return useDeferredValue(settled);
 }

@@ -23,7 +23,7 @@ const SHOWN = 5;
 
 /** Who is there already under such a name, number or address; what is typed stays. */
 export function CollisionAdvice({ values }: AdviceProps) {
-  const { t } = useText();
+  const { t, comma } = useText();
   const account = JSON.stringify(
     Object.fromEntries(ASKED.flatMap((name) => (values[name] ? [[name, values[name]]] : []))),
   );
@@ -73,7 +73,7 @@ export function CollisionAdvice({ values }: AdviceProps) {
               {(hit.matchedBy ?? [])
                 .map((key) => t(`collision.by.${key}`, { defaultValue: "" }))
                 .filter(Boolean)
-                .join("、")}
+                .join(comma)}
             </span>
             {hit.token && (
               <>

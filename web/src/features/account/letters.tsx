@@ -71,14 +71,14 @@ export function Letters({ account, to }: { account: string; to: { address?: stri
 }
 
 function Letter({ mail }: { mail: Mail }) {
-  const { t, language } = useText();
+  const { t, language, comma } = useText();
   const partyOf = (party: { displayName?: string; address?: string } | undefined) =>
     party?.displayName || party?.address || "";
   return (
     <li>
       <p className="row">
         <strong>{partyOf(mail.sender)}</strong>
-        <span className="faint">→ {(mail.people ?? []).map(partyOf).join("、")}</span>
+        <span className="faint">→ {(mail.people ?? []).map(partyOf).join(comma)}</span>
         <span className="grow" />
         <time className="faint" dateTime={mail.occurTime}>
           {formatRelative(mail.occurTime ?? "", language)}

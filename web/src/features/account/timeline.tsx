@@ -8,7 +8,7 @@ import { allOf, quote } from "@/kit/filter";
 import { groupBy } from "@/kit/group-by";
 import { Icon } from "@/kit/icons";
 import { formatMoney, type Money } from "@/kit/money";
-import { pagesQuery, recordsOf, useResource } from "@/kit/queries";
+import { isName, pagesQuery, recordsOf, useResource } from "@/kit/queries";
 import { Empty, ErrorNote, Skeleton } from "@/kit/states";
 import { useStored } from "@/kit/stored";
 import { screenOf } from "@/resources";
@@ -84,7 +84,13 @@ export function Timeline({ account }: { account: string }) {
                       <p>
                         <FactName name={String(fact["kind"] ?? "")} />
                         {summary && " · "}
-                        {ref ? <Link to={`/${ref}`}>{summary}</Link> : summary}
+                        {isName(summary) ? (
+                          <Reference name={summary} />
+                        ) : ref ? (
+                          <Link to={`/${ref}`}>{summary}</Link>
+                        ) : (
+                          summary
+                        )}
                         {amount?.amount && (
                           <strong className="feed-amount">{formatMoney(amount, language)}</strong>
                         )}

@@ -133,7 +133,9 @@ function Light() {
                 label={t("backups.lastProof")}
                 note={
                   <span className={`tag tag-${TONES[light]}`}>
-                    {t(`backups.light.${light}`, { count: health.days ?? 0 })}
+                    {health.proofTime
+                      ? t(`backups.light.${light}`, { count: health.days ?? 0 })
+                      : t("backups.unproven")}
                   </span>
                 }
               >

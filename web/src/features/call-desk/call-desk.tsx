@@ -26,6 +26,7 @@ import {
 import { Empty, Loaded, Refused } from "@/kit/states";
 import { Figure } from "@/kit/figure";
 import { messageOf, VerbDialog } from "@/kit/verbs";
+import { Directory } from "./directory";
 import { Script, type Answer } from "./script";
 
 export type PhoneCall = Schema<"sales.Call"> & RecordJson;
@@ -38,6 +39,7 @@ const LIVE = 'owner = me AND (state = "DIALLING" OR state = "CONNECTED" OR state
 /** The day of who sells by telephone: the call that is on, else whom to call next; what was promised; what came of today. */
 export function CallDeskPage() {
   const { t } = useText();
+  const [params] = useAddress();
   const lists = useQuery(
     firstPageQuery("callLists", { filter: 'state = "RUNNING"', orderBy: "displayName", pageSize: LISTS }),
   );
@@ -54,6 +56,7 @@ export function CallDeskPage() {
               <>
                 <Keypad />
                 <Loaded query={lists}>{({ records }) => <Queue lists={records} />}</Loaded>
+                <Directory list={params.get("list") ?? lists.data?.records[0]?.name} />
               </>
             )
           }

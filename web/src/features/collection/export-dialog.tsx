@@ -23,7 +23,7 @@ const REFRESH = 3000;
 
 /** Asks for the rows that the list shows, with its columns, for a purpose; and gives out what is ready. */
 export function ExportDialog({ resource, columns, spec, onClose }: Props) {
-  const { t, label, plural } = useText();
+  const { t, label, plural, comma } = useText();
   const [error, setError] = useState<unknown>();
   const [format, setFormat] = useState("XLSX");
   const [purpose, setPurpose] = useState<string>();
@@ -85,7 +85,7 @@ export function ExportDialog({ resource, columns, spec, onClose }: Props) {
         <p>
           {t("export.text", {
             what: plural(resource.label),
-            columns: columns.map((column) => label(column.label)).join("、"),
+            columns: columns.map((column) => label(column.label)).join(comma),
           })}
         </p>
         <div className="form-field">

@@ -50,7 +50,7 @@ export function EmployeePage({ name }: { name: string }) {
 const SHOWN = 200;
 
 function Rights({ name }: { name: string }) {
-  const { t, language, label } = useText();
+  const { t, language, label, comma } = useText();
   const catalogue = useCatalogue();
   const [typed, setTyped] = useState("");
   const held = useQuery(gotQuery<Held>(["record", name, "permissions"], `/v1/${name}:permissions`));
@@ -103,12 +103,12 @@ function Rights({ name }: { name: string }) {
                     {
                       key: "reach",
                       title: t("role.reach"),
-                      cell: ({ levels: reached }) => (reached ?? []).map(levelOf).join("、"),
+                      cell: ({ levels: reached }) => (reached ?? []).map(levelOf).join(comma),
                     },
                     {
                       key: "by",
                       title: t("rights.by"),
-                      cell: ({ roles: by }) => (by ?? []).map(roleOf).join("、"),
+                      cell: ({ roles: by }) => (by ?? []).map(roleOf).join(comma),
                     },
                   ]}
                 />

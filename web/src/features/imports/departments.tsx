@@ -21,7 +21,7 @@ const YES = /^(true|yes|y|1|是)$/i;
 
 /** The whole organisation from a file: what would be made, moved and changed is seen first; then all of it, or nothing. */
 export function DepartmentImportPage() {
-  const { t, plural, label } = useText();
+  const { t, plural, label, comma } = useText();
   const navigate = useNavigate();
   const client = useQueryClient();
   const resource = useResource("departments");
@@ -88,12 +88,12 @@ export function DepartmentImportPage() {
             onChange={(event) => void choose(event.target.files?.[0])}
           />
           <p className="faint">
-            {t("departments.columns", { columns: fields.map((field) => label(field.label)).join("、") })}
+            {t("departments.columns", { columns: fields.map((field) => label(field.label)).join(comma) })}
           </p>
         </section>
         {failure !== undefined && <ErrorNote error={failure} />}
         {read && read.unknown.length > 0 && (
-          <p className="note note-info">{t("departments.unknown", { columns: read.unknown.join("、") })}</p>
+          <p className="note note-info">{t("departments.unknown", { columns: read.unknown.join(comma) })}</p>
         )}
         {read && read.rows.length === 0 && <p className="note note-bad">{t("departments.empty")}</p>}
         {tried && (

@@ -250,7 +250,7 @@ interface MappingProps {
 }
 
 function MappingTable({ columns, fields, mapping, onChange }: MappingProps) {
-  const { t, label } = useText();
+  const { t, label, comma } = useText();
   const missing = fields.filter((field) => field.required && !Object.values(mapping).includes(field.name));
   return (
     <>
@@ -284,7 +284,7 @@ function MappingTable({ columns, fields, mapping, onChange }: MappingProps) {
       />
       {missing.length > 0 && (
         <p className="note note-info">
-          {t("import.missing", { fields: missing.map((field) => label(field.label)).join("、") })}
+          {t("import.missing", { fields: missing.map((field) => label(field.label)).join(comma) })}
         </p>
       )}
     </>

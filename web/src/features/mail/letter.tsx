@@ -25,7 +25,7 @@ const WHEN: Record<string, string[]> = { send: ["DRAFT"], retry: ["FAILED"] };
 
 /** One mail: from whom to whom, its text once it is opened, to which customer it belongs, and the answer. */
 export function Letter({ mail, chosen }: { mail: Mail; chosen: boolean }) {
-  const { t, language } = useText();
+  const { t, language, comma } = useText();
   const session = useSession();
   const resource = useResource("mailMessages");
   const [, go] = useAddress();
@@ -54,7 +54,7 @@ export function Letter({ mail, chosen }: { mail: Mail; chosen: boolean }) {
   };
   const others = (mail.to?.length ?? 0) + (mail.cc?.length ?? 0) > 1;
   const people = (parties: Mail["to"]) =>
-    (parties ?? []).map(({ displayName, address }) => displayName || address).join("、");
+    (parties ?? []).map(({ displayName, address }) => displayName || address).join(comma);
 
   return (
     <article className="card letter" aria-label={mail.displayName || t("mail.noSubject")}>

@@ -219,7 +219,7 @@ interface ThreadsProps {
 
 /** A conversation is one line, which says what its newest mail in this folder says. */
 function Threads({ mails, open, onOpen }: ThreadsProps) {
-  const { t, language } = useText();
+  const { t, language, comma } = useText();
   const { fields } = useResource("mailMessages");
   const threads = Object.values(groupBy(mails, (mail) => mail.thread ?? mail.name));
   const special = fields.filter(({ name }) => name === "state" || name === "filing");
@@ -239,7 +239,7 @@ function Threads({ mails, open, onOpen }: ThreadsProps) {
               onClick={() => onOpen(mail.name)}
             >
               <span className="row">
-                <span className="grow cut">{peopleOf(mail) || t("mail.nobody")}</span>
+                <span className="grow cut">{peopleOf(mail).join(comma) || t("mail.nobody")}</span>
                 {thread.length > 1 && <span className="tag tag-calm">{thread.length}</span>}
                 <time className="faint" dateTime={mail.occurTime}>
                   {formatRelative(mail.occurTime ?? "", language)}
@@ -275,5 +275,4 @@ const TOLD = new Set(["AMBIGUOUS", "DRAFT", "FAILED", "BOUNCED", "QUEUED", "SEND
 const peopleOf = (mail: Mail) =>
   (mail.direction === "INBOUND" ? [mail.sender] : (mail.to ?? []))
     .map((party) => party?.displayName || party?.address)
-    .filter(Boolean)
-    .join("、");
+    .filter(Boolean);

@@ -1,4 +1,6 @@
 import { useMutation, useQuery, useQueryClient } from "@tanstack/react-query";
+import { DatePicker } from "antd";
+import dayjs, { type Dayjs } from "dayjs";
 import { useEffect, useState } from "react";
 import { Link } from "react-router";
 import { create, request, type Json } from "@/api/client";
@@ -116,15 +118,19 @@ export function PunchPage() {
               </button>
             ))}
           </div>
-          <label className="stack">
-            {t("punch.photo")}
-            <input
-              type="file"
-              accept="image/*"
-              capture="environment"
-              onChange={(event) => setPhoto(event.target.files?.[0])}
-            />
-          </label>
+          <div className="row">
+            <label className="button drop-button">
+              {t("punch.photo")}
+              <input
+                type="file"
+                className="visually-hidden"
+                accept="image/*"
+                capture="environment"
+                onChange={(event) => setPhoto(event.target.files?.[0])}
+              />
+            </label>
+            {photo && <span className="faint cut">{photo.name}</span>}
+          </div>
           <div className="stack">
             <label htmlFor="punch-customer">{t("punch.customer")}</label>
             <ReferencePicker
@@ -166,7 +172,7 @@ function Mine() {
   const kind = field("kind");
   const verdict = field("verdict");
   return (
-    <Tile title={t("punch.mine")} all="/attendance" query={found}>
+    <Tile title={t("punch.mine")} wide all="/attendance" query={found}>
       {({ records }) =>
         records.length === 0 ? (
           <Empty title={t("punch.none")} />
@@ -215,12 +221,12 @@ function Sheet() {
       wide
       query={found}
       count={
-        <input
-          type="month"
-          className="input"
+        <DatePicker
+          picker="month"
           aria-label={t("punch.month")}
-          value={month}
-          onChange={(event) => setMonth(event.target.value)}
+          allowClear={false}
+          value={dayjs(month)}
+          onChange={(chosen: Dayjs | null) => chosen && setMonth(chosen.format("YYYY-MM"))}
         />
       }
     >

@@ -84,7 +84,7 @@ function LineText({ line, quote }: { line: Line; quote: Quote }) {
 
 /** The chain from the list price to the net amount, and which policies did not apply. */
 function Why({ line, quote }: { line: Line; quote: Quote }) {
-  const { t, language } = useText();
+  const { t, language, comma } = useText();
   const steps = line.trace ?? [];
   const grounds = (quote.grounds ?? []).filter((ground) => ground.line === line.key);
   const rejected = grounds.flatMap((ground) => ground.rejected ?? []);
@@ -121,7 +121,7 @@ function Why({ line, quote }: { line: Line; quote: Quote }) {
               (one) =>
                 `${one.label || ""} (${t(`price.reason.${one.reason ?? ""}`, { defaultValue: one.reason ?? "" })})`,
             )
-            .join("、")}
+            .join(comma)}
         </p>
       )}
     </details>

@@ -14,7 +14,7 @@ type Compared = Schema<"workspace.CompareRolesResponse">;
 
 /** Two roles beside each other: what only one of them gives, and where they reach differently far. */
 export function Comparison({ role }: { role: RecordJson }) {
-  const { t, language, label } = useText();
+  const { t, language, label, comma } = useText();
   const roles = useResource("roles");
   const catalogue = useCatalogue();
   const nameOf = useCollectionName();
@@ -36,7 +36,7 @@ export function Comparison({ role }: { role: RecordJson }) {
     return choice ? label(choice.label) : (value ?? "");
   };
   const levels = (values: string[] | undefined) =>
-    (values ?? []).map((value) => wordOf("level", value)).join("、");
+    (values ?? []).map((value) => wordOf("level", value)).join(comma);
 
   return (
     <section className="card card-body stack">

@@ -1,7 +1,7 @@
 import { SearchOutlined } from "@ant-design/icons";
 import { useQueries, useQuery } from "@tanstack/react-query";
 import { Modal } from "antd";
-import { Fragment, useDeferredValue, useEffect, useState, type KeyboardEvent } from "react";
+import { Fragment, useState, type KeyboardEvent } from "react";
 import { useNavigate } from "react-router";
 import { may } from "@/api/session";
 import { useText } from "@/i18n";
@@ -9,6 +9,7 @@ import { isComposing } from "@/kit/keyboard";
 import { Icon } from "@/kit/icons";
 import { menuOf } from "@/kit/menu";
 import { firstPageQuery, titleOf, useCatalogue, useSession } from "@/kit/queries";
+import { useSettled } from "@/kit/settled";
 import { screenOf } from "@/resources";
 
 // For those who may not use the global search.
@@ -195,15 +196,4 @@ export function Palette({ onClose }: { onClose: () => void }) {
       {hits.length === 0 && !searching && <p className="palette-none">{t("search.none")}</p>}
     </Modal>
   );
-}
-
-const SETTLE_MS = 200;
-
-function useSettled(value: string): string {
-  const [settled, setSettled] = useState(value);
-  useEffect(() => {
-    const timer = setTimeout(() => setSettled(value), SETTLE_MS);
-    return () => clearTimeout(timer);
-  }, [value]);
-  return useDeferredValue(settled);
 }

@@ -82,7 +82,7 @@ export function UsagePage() {
 }
 
 function Rows({ side, rows }: { side: Side; rows: Row[] }) {
-  const { t, language } = useText();
+  const { t, language, comma } = useText();
   const percent = ({ people = 0, kept = 0 }: Row) => (people ? Math.round((100 * kept) / people) : 0);
   return (
     <PlainTable
@@ -132,7 +132,7 @@ function Rows({ side, rows }: { side: Side; rows: Row[] }) {
           title: t("usage.penalties"),
           number: true,
           cell: ({ penalties = [] }) =>
-            penalties.map((money) => formatMoney(money as Money, language)).join("、") || "—",
+            penalties.map((money) => formatMoney(money as Money, language)).join(comma) || "—",
         },
       ]}
     />

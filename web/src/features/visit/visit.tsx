@@ -28,7 +28,7 @@ const here = () =>
   );
 
 function CheckIn({ record }: { record: RecordJson }) {
-  const { t } = useText();
+  const { t, comma } = useText();
   const session = useSession();
   const verb = useResource("visits").verbs.find(({ name }) => name === "checkIn");
   const [device] = useStored("device", crypto.randomUUID());
@@ -66,7 +66,7 @@ function CheckIn({ record }: { record: RecordJson }) {
   if (flags.length > 0)
     return (
       <p className="banner">
-        {flags.map((flag) => t(`visit.flag.${flag}`, { defaultValue: flag })).join("、")}
+        {flags.map((flag) => t(`visit.flag.${flag}`, { defaultValue: flag })).join(comma)}
         {stamp?.distance !== undefined && ` · ${t("visit.distance", { metres: stamp.distance })}`}
       </p>
     );

@@ -39,7 +39,7 @@ export function WinRatesPage() {
 }
 
 function Competitors({ rates }: { rates: NonNullable<Rates["rates"]> }) {
-  const { t } = useText();
+  const { t, comma } = useText();
   const reason = useReasonLabel();
   return (
     <PlainTable
@@ -73,7 +73,7 @@ function Competitors({ rates }: { rates: NonNullable<Rates["rates"]> }) {
           key: "reasons",
           title: t("winRates.reasons"),
           cell: ({ reasons = [] }) =>
-            reasons.map((one) => `${reason(one.reason ?? "")} ${one.count ?? 0}`).join("、") || "—",
+            reasons.map((one) => `${reason(one.reason ?? "")} ${one.count ?? 0}`).join(comma) || "—",
         },
       ]}
     />
