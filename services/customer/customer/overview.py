@@ -4,7 +4,7 @@ Two statements, however much the account has: the sums of its records, and what 
 """
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Any
@@ -19,14 +19,30 @@ from crmkit.mapping import to_timestamp
 from crmkit.scope import predicate
 from crmkit.seen import within
 from crmkit.values import Money
-from sqlalchemy import ColumnElement, and_, bindparam, false, func, literal, or_, select, true
+from sqlalchemy import (
+    ColumnElement,
+    DateTime,
+    Text,
+    and_,
+    cast,
+    false,
+    func,
+    literal,
+    null,
+    or_,
+    select,
+    text,
+    true,
+    union_all,
+)
+from sqlalchemy.dialects.postgresql import ARRAY
 
 from customer.figures import COUNTED
 from customer.model.account import Account
 from customer.model.contact import Contact
 from customer.model.figure import Figure
 from customer.model.interaction import Interaction
-from customer.model.timeline import PATH, TimelineEntry
+from customer.model.timeline import ON_PATH, PATH, TimelineEntry
 
 YEAR = timedelta(days=365)
 MOST = 1000
@@ -113,39 +129,48 @@ def _money(sums: Mapping[str, Decimal]) -> list[Any]:
 
 async def _add_time_line(answer: Any, signed: date | None, account: str, call: Call) -> None:
     """The path, the tabs, and how many people and contacts with them there are."""
-    caller = call.caller
-    # Asked anew for each tab and step, so that each walks an index of its own and stops early.
-    seen = (
-        select(TimelineEntry.phase, TimelineEntry.kind, TimelineEntry.occur_time)
-        .where(TimelineEntry.account == account, predicate(TimelineEntry, caller))
-        .cte("seen")
-        .prefix_with("NOT MATERIALIZED")
-    )
-    asked: dict[str, Any] = {}
+    rows: Any = await call.db.execute(union_all(*_time_line(account, call.caller)))
+    found = {what: (count, first) for what, count, first in rows}
     for step, kind in PATH.items():
-        # In the text: an index of these kinds alone serves them.
-        wanted = seen.c.kind == bindparam(step, kind, literal_execute=True)
-        asked[step] = select(seen.c.occur_time).where(wanted).order_by(seen.c.occur_time).limit(1)
-    if caller.may("customer.timeline.read"):
-        for phase in _PHASES:
-            asked[phase] = _capped(select(literal(1)).select_from(seen).where(seen.c.phase == phase))
-    for model, name in ((Contact, "contacts"), (Interaction, "interactions")):
-        if caller.may(f"customer.{name}.read"):
-            asked[name] = _capped(select(model.id).where(model.account == account, predicate(model, caller)))
-    statement = select(*(one.scalar_subquery().label(name) for name, one in asked.items()))
-    found = (await call.db.execute(statement)).mappings().one()
-    for step in PATH:
-        moment = found[step]
+        moment = found[kind][1] if kind in found else None
         if step == "SIGNED" and moment is None and signed is not None:
             moment = datetime.combine(signed, time(), UTC)
         answer.path.add(step=step, time=to_timestamp(moment) if moment else None)
-    for phase in _PHASES:
-        if phase in found:
+    if call.caller.may("customer.timeline.read"):
+        for phase in _PHASES:
+            count, _ = found.get(phase, (0, None))
             part = f'account = "{account}" AND phase = {phase}'
-            answer.tabs.add(phase=phase, count=found[phase], filter=part)
-    answer.contact_count = found.get("contacts", 0)
-    answer.interaction_count = found.get("interactions", 0)
+            answer.tabs.add(phase=phase, count=count, filter=part)
+    answer.contact_count = found.get("contacts", (0, None))[0]
+    answer.interaction_count = found.get("interactions", (0, None))[0]
 
 
-def _capped(some: Any) -> Any:
-    return select(func.count()).select_from(some.limit(MOST).subquery())
+def _time_line(account: str, caller: Caller) -> Iterator[Any]:
+    """What there is, how many of it, and when the first was: each walks an index of its own and stops early."""
+    entry = TimelineEntry
+    seen = (entry.account == account, predicate(entry, caller))
+    kinds = _each(PATH.values(), "kinds")
+    # The condition of the index is in the text, so that any plan may use it.
+    first = (
+        select(entry.occur_time)
+        .where(*seen, entry.kind == kinds.c.one, text(ON_PATH))
+        .order_by(entry.occur_time)
+        .limit(1)
+        .lateral("first")
+    )
+    yield select(kinds.c.one, literal(1), first.c.occur_time).select_from(kinds.join(first, true()))
+    nothing = cast(null(), DateTime(timezone=True))
+    if caller.may("customer.timeline.read"):
+        phases = _each(_PHASES, "phases")
+        some = select(literal(1).label("there")).where(*seen, entry.phase == phases.c.one).limit(MOST)
+        counted = select(phases.c.one, func.count(), nothing)
+        yield counted.select_from(phases.join(some.lateral("some"), true())).group_by(phases.c.one)
+    for model, name in ((Contact, "contacts"), (Interaction, "interactions")):
+        if caller.may(f"customer.{name}.read"):
+            some = select(model.id).where(model.account == account, predicate(model, caller)).limit(MOST)
+            yield select(literal(name), func.count(), nothing).select_from(some.subquery())
+
+
+def _each(values: Iterable[str], name: str) -> Any:
+    """A row for each of the values."""
+    return func.unnest(literal([*values], ARRAY(Text))).table_valued("one", name=name).render_derived()
