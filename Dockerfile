@@ -1,4 +1,4 @@
-# One image for every app: `docker run <image> customer serve`.
+# One image for every app: `docker run <image> customer serve`; and one, `--target agent`, for who makes backups.
 # The base images are arguments, so that a mirror, a digest or a base of one's own can be given.
 ARG NODE_IMAGE=docker.io/library/node:22-bookworm-slim
 ARG PYTHON_IMAGE=docker.io/library/python:3.11-slim-bookworm
@@ -30,7 +30,22 @@ RUN set -- && for project in libs/* services/* gateway; do \
       set -- "$@" --package "$(sed -n 's/^name = "\(.*\)"/\1/p' "$project/pyproject.toml" | head -n 1)"; \
     done && uv sync --frozen --no-dev --python python3.11 "$@" && rm -rf Makefile deploy/local
 
-FROM ${PYTHON_IMAGE}
+# The operator's agent restores into servers of its own when it drills, so it has the launcher too.
+FROM python AS launcher
+COPY deploy/local deploy/local
+RUN uv sync --frozen --no-dev --all-packages --python python3.11
+
+FROM ${PYTHON_IMAGE} AS agent
+COPY --from=launcher /app /app
+ENV PATH=/app/.venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
+# A volume mounted here starts as this user's own.
+RUN install -d -o 10001 -g 10001 /var/lib/crm/files /var/lib/crm/backups
+WORKDIR /tmp
+USER 10001:10001
+ENTRYPOINT ["python", "-m"]
+CMD ["local_platform.agent"]
+
+FROM ${PYTHON_IMAGE} AS crm
 # No package manager of Python is needed at run time, so none is there to be misused.
 RUN rm -rf /usr/local/lib/python3.11/site-packages/pip* /usr/local/bin/pip*
 # What WeasyPrint draws with, and the CJK fonts that printed documents embed.

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Builds guanxi/crm:<version> with Docker, or with Podman where no Docker answers.
+# Builds guanxi/crm:<version>, and with TARGET=agent guanxi/crm-agent:<version>, with Docker, or with Podman where no Docker answers.
 #
 # BASE=debootstrap, for root on Debian, makes the base images out of Debian packages and the machine's own Node:
 # the way to try the build where no image registry can be reached. Such an image is for trying, not for running.
@@ -38,7 +38,8 @@ END
   podman build --isolation=chroot --network=host --tag localhost/guanxi/build-base --file "$work/Dockerfile" "$work/context"
 }
 
-set -- --tag "guanxi/crm:$version" .
+case "${TARGET:=crm}" in crm) name=crm ;; *) name="crm-$TARGET" ;; esac
+set -- --target "$TARGET" --tag "guanxi/$name:$version" .
 if [ "${BASE:-}" = debootstrap ]; then
   BUILDER=podman
   bases

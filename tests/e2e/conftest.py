@@ -18,13 +18,15 @@ from local_platform.signin import open_session, sign_in
 from tests.e2e.people import Person
 
 IDENTITY = os.environ.get("IDENTITY", "dev")
+# Keycloak is fetched and built, and takes the realm with all permissions in: 220 s on a machine that does more.
+START_SECONDS = 900 if IDENTITY == "keycloak" else 300
 
 
 @pytest.fixture(scope="session")
 def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    """Every app as its own process, with state of its own; or the one that CRM_URL and OIDC_ISSUER name."""
+    """Every app as its own process, with state of its own; or the one that CRM_URL, OIDC_ISSUER and CRM_DATABASE name."""
     if url := os.environ.get("CRM_URL"):
-        yield Running(url, os.environ["OIDC_ISSUER"])
+        yield Running(url, os.environ["OIDC_ISSUER"], os.environ.get("CRM_DATABASE", ""))
         return
     state: Path = tmp_path_factory.mktemp("platform")
     os.environ.setdefault("PORT_OFFSET", str(20000 + os.getpid() % 1000 * 10))
@@ -43,7 +45,7 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     thread = threading.Thread(target=loop.run_until_complete, args=(run(),))
     thread.start()
     try:
-        found = started.get(timeout=300)
+        found = started.get(timeout=START_SECONDS)
         if isinstance(found, BaseException):
             raise found
         yield found

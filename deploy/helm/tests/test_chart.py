@@ -346,7 +346,7 @@ def test_the_embedded_bus_syncs_every_message_and_lets_an_app_publish_its_own_fa
 
 def test_all_templates_together_are_short() -> None:
     lines = sum(len(path.read_text().splitlines()) for path in Path(CHART / "templates").iterdir())
-    assert lines <= 400
+    assert lines <= 480
 
 
 @pytest.mark.parametrize(("values", "url"), [("production", "tcp://clamd.security:3310"), ("default", "")])
@@ -373,3 +373,52 @@ def test_workspace_alone_administers_keycloak(values: str, url: str) -> None:
         assert found["KEYCLOAK_URL"]["value"] == url
         key = found["KEYCLOAK_ADMIN_SECRET"]["valueFrom"]["secretKeyRef"]["key"]
         assert key == "GUANXI_ADMIN_SECRET"
+
+
+BACKUP = ("backup.enabled=true", "backup.vault=vault", "backup.keySecret=backup-key")
+
+
+@pytest.mark.parametrize("values", SETS)
+def test_the_agent_of_backups_runs_each_minute_and_reaches_the_gateway_and_the_database_alone(
+    values: str,
+) -> None:
+    assert "CronJob" not in {manifest["kind"] for manifest in rendered(values)}
+    manifests = rendered(values, *BACKUP)
+    for manifest in manifests:
+        if manifest["kind"] != "ServiceMonitor":
+            kubernetes_validate.validate(manifest, KUBERNETES, strict=True)
+    [job] = named(manifests, "CronJob").values()
+    assert (job["spec"]["schedule"], job["spec"]["concurrencyPolicy"]) == ("* * * * *", "Forbid")
+    pod = pod_of(job)
+    assert pod is not None and not list(violations(pod))
+    # The same command as on one machine without the launcher, from an image that no app runs.
+    [agent] = pod["containers"]
+    assert agent["args"] == ["local_platform.agent", "--once"]
+    image = {
+        c["image"] for d in named(manifests, "Deployment").values() for c in containers_of(pod_of(d) or {})
+    }
+    assert agent["image"] not in image
+    said = environment(job)
+    assert said["CRM_URL"]["value"] == "http://crm-gateway:8080"
+    assert said["DATABASE_URL"]["value"].startswith("postgresql://postgres:$(DATABASE_PASSWORD)@")
+    keys = {e["valueFrom"]["secretKeyRef"]["key"] for e in said.values() if "valueFrom" in e}
+    assert keys == {"SECRET_KEY", "BACKUP_API_KEY", "POSTGRES_PASSWORD"}
+    mounts = {one["mountPath"]: one for one in agent["volumeMounts"]}
+    assert said["BACKUP_STATE"]["value"] + "/backups" in mounts
+    assert said["BACKUP_KEY"]["value"].startswith("/etc/backup/") and mounts["/etc/backup"]["readOnly"]
+    labels = job["spec"]["jobTemplate"]["spec"]["template"]["metadata"]["labels"]
+    policy = named(manifests, "NetworkPolicy")["backup"]["spec"]
+    assert policy["podSelector"]["matchLabels"] == labels and policy["policyTypes"] == ["Egress"]
+    assert ("gateway", "backup") in edges(manifests, "Ingress")
+    out = {peer for pod, peer in edges(manifests, "Egress") if pod == "backup"}
+    assert out == ({"gateway", "postgres"} if values == "embedded" else {"gateway"})
+    assert len(policy["egress"]) == 2
+
+
+def test_backups_want_a_place_and_drills_a_key() -> None:
+    values = str(VALUES / "default.yaml")
+    arguments = ("template", "crm", str(CHART), "--kube-version", KUBERNETES, "--values", values)
+    refused = run(*arguments, "--set", "backup.enabled=true")
+    assert refused.returncode != 0 and "backup.vault" in refused.stderr
+    [job] = named(rendered("default", *BACKUP[:2]), "CronJob").values()
+    assert environment(job)["BACKUP_KEY"]["value"] == ""

@@ -102,3 +102,15 @@ def test_the_bus_knows_every_app_and_syncs_every_message() -> None:
     assert "sync_interval: always" in config
     users = set(re.findall(r"user: (\w+), password: \$(\w+),", config))
     assert users == {(app.name, f"{app.name.upper()}_NATS_PASSWORD") for app in APPS}
+
+
+def test_the_agent_of_backups_runs_where_it_is_asked_for_with_the_command_of_the_chart() -> None:
+    agent = compose()["services"]["agent"]
+    assert agent["profiles"] == ["backup"] and agent["command"] == ["local_platform.agent"]
+    environment = agent["environment"]
+    assert environment["CRM_URL"] == "http://gateway:8080"
+    assert environment["DATABASE_URL"].endswith("@postgres:5432")
+    image = yaml.safe_load((CHART / "values.yaml").read_text())["backup"]["image"]
+    assert agent["image"] == f"${{CRM_AGENT_IMAGE:-{image}}}"
+    mounted = {volume.split(":")[-1 if volume.count(":") == 1 else -2] for volume in agent["volumes"]}
+    assert {f"{environment['BACKUP_STATE']}/backups", "/tmp"} <= mounted

@@ -1,12 +1,15 @@
-"""The operator's agent on one machine: it tells workspace what lies in the vault and does what it is asked.
+"""The operator's agent: it tells workspace what lies in the vault and does what it is asked.
 
     vault, outcomes → POST /v1/backups:report → create, drill: here and now; restore: once the launcher has stopped
 
-It calls with an API key that may do nothing else. The private key (`BACKUP_KEY` names its file) is handed to it for
-drills and restores; without it both are refused with BACKUP_KEY_MISSING. Every asking is done once: what came of it is
+On one machine the launcher runs it; elsewhere `python -m local_platform.agent [--once]` does, with CRM_URL, DATABASE_URL
+(who may replicate), SECRET_KEY and BACKUP_STATE in the environment. It calls with an API key that may do nothing else
+(BACKUP_API_KEY, or `agent.key` in the vault). The private key (`BACKUP_KEY` names its file) is handed to it for drills
+and restores; without it both are refused with BACKUP_KEY_MISSING. Every asking is done once: what came of it is
 remembered beside the vault, which no restore touches.
 """
 
+import argparse
 import asyncio
 import json
 import os
@@ -21,6 +24,7 @@ import httpx
 
 from local_platform import backup
 from local_platform.backup import BackupRefused, Vault
+from local_platform.layout import STATE
 from local_platform.secret import Secrets
 from local_platform.signin import sign_in
 
@@ -28,6 +32,12 @@ PAUSE_SECONDS = 15
 OUTCOMES_KEPT = 50
 # A new key takes a moment until the gateway knows it.
 KNOWN_WITHIN_SECONDS = 60
+# How much one run of a schedule does: make, drill, and tell of both.
+ASKED_AT_ONCE = 4
+# Who runs the services elsewhere stops them himself.
+BY_HAND = (
+    "RESTORE_BY_HAND: stop the services and follow the recovery steps; the agent does not stop a cluster"
+)
 # Whatever goes wrong here is told to workspace; the platform beside it goes on.
 BROKEN = Exception
 
@@ -45,10 +55,8 @@ class Restore:
 class Agent:
     """Reports and works, one thing at a time."""
 
-    def __init__(
-        self, url: str, issuer: str, state: Path, admin_url: str, pause: float = PAUSE_SECONDS
-    ) -> None:
-        self.url, self.issuer, self.state, self.admin_url, self.pause = url, issuer, state, admin_url, pause
+    def __init__(self, url: str, issuer: str, state: Path, pause: float = PAUSE_SECONDS) -> None:
+        self.url, self.issuer, self.state, self.pause = url, issuer, state, pause
         self.vault = Vault(state / "backups")
         key = os.environ.get("BACKUP_KEY", "")
         self.private_key = Path(key) if key else None
@@ -82,6 +90,19 @@ class Agent:
                         print(f"the backup agent cannot report: {trouble}", file=sys.stderr, flush=True)
                 await asyncio.sleep(self.pause)
 
+    async def once(self) -> None:
+        """Reports, does what is wanted at this moment, and tells what has come of it: what a schedule runs."""
+        async with httpx.AsyncClient(base_url=self.url, timeout=30) as http:
+            for _ in range(ASKED_AT_ONCE):
+                asked = await self.report(http)
+                if not asked.get("work") or self._known(asked["askId"]):
+                    return
+                if asked["work"] == "RESTORE":
+                    await self._wanted(http, asked)
+                    continue
+                await self.report(http, asked["askId"])
+                await self.work(asked)
+
     async def report(self, http: httpx.AsyncClient, doing: str = "") -> dict[str, Any]:
         """Tells everything there is to tell; gives what workspace wants done."""
         archived = self.vault.archived_until
@@ -97,6 +118,7 @@ class Agent:
         answer = await http.post("/v1/backups:report", json=body, headers=headers)
         if (
             answer.status_code == 401
+            and self._credential.exists()
             and time.time() - self._credential.stat().st_mtime > KNOWN_WITHIN_SECONDS
         ):
             # A restored database may not know the key; the next report comes with a new one.
@@ -108,12 +130,13 @@ class Agent:
         problem = ""
         try:
             if asked["work"] == "CREATE":
-                await backup.create(self.admin_url, self.state, self.vault, asked["askId"])
-                self.vault.purge(datetime.now(UTC))
+                problem = await self._command("create", "--asked", asked["askId"])
             else:
                 problem = await self._drill(asked["number"])
         except BROKEN as error:
             problem = said(error)
+        if problem and not problem.startswith(("BACKUP_", "DRILL_")):
+            problem = f"BACKUP_FAILED: {problem}"
         self._remember(asked["askId"], problem)
 
     def restore(self, wanted: Restore) -> str:
@@ -133,7 +156,7 @@ class Agent:
         """The restore, if it can be done and is still wanted when everything was looked at."""
         try:
             if os.environ.get("DATABASE_URL"):
-                raise BackupRefused("BACKUP_FAILED: the server is not this machine's own")
+                raise BackupRefused(BY_HAND)
             manifest = await asyncio.to_thread(backup.verify, self.vault.folder / asked["number"])
             backup.read_identity(self._private(), manifest["keyId"])
         except BROKEN as error:
@@ -147,10 +170,17 @@ class Agent:
     async def _drill(self, number: str) -> str:
         proof = self.vault.folder / number / "proof.json"
         before = proof.read_text() if proof.exists() else ""
-        arguments = ["drill", number, "--key", str(self._private()), "--state", str(self.state)]
+        problem = await self._command("drill", number, "--key", str(self._private()))
+        # What a drill finds wrong stands in the proof.
+        if proof.exists() and proof.read_text() != before:
+            return ""
+        return problem if problem.startswith("BACKUP_") else f"DRILL_FAILED: {problem}"[:500]
+
+    async def _command(self, *arguments: str) -> str:
+        """Runs the command as a process of its own, behind whoever works; its last words where it has failed."""
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "local_platform.backup", *arguments,
-            stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE,
+            "nice", "-n", str(backup.NICE), sys.executable, "-m", "local_platform.backup", *arguments,
+            "--state", str(self.state), stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE,
         )  # fmt: skip
         try:
             _, errors = await process.communicate()
@@ -159,14 +189,11 @@ class Agent:
             process.terminate()
             await process.wait()
             raise
-        # What a drill finds wrong stands in the proof.
-        if proof.exists() and proof.read_text() != before:
-            return ""
         lines = errors.decode(errors="replace").strip().splitlines() or ["it ended without a word"]
-        return lines[-1] if lines[-1].startswith("BACKUP_") else f"DRILL_FAILED: {lines[-1]}"[:500]
+        return lines[-1] if process.returncode else ""
 
     def _private(self) -> Path:
-        if self.private_key is None or not self.private_key.exists():
+        if self.private_key is None or not self.private_key.is_file():
             raise BackupRefused("BACKUP_KEY_MISSING: BACKUP_KEY names no file of the private key")
         return self.private_key
 
@@ -196,6 +223,8 @@ class Agent:
 
     async def _api_key(self) -> str:
         """The key of the agent; where there is none it is made as the administrator would, at the dev issuer alone."""
+        if given := os.environ.get("BACKUP_API_KEY"):
+            return given
         if self._credential.exists():
             return self._credential.read_text().strip()
         if not self.issuer:
@@ -240,7 +269,7 @@ def _entry(file: Path) -> dict[str, Any]:
         "keyId": manifest["keyId"],
         "digest": backup.part_hash(file),
         "databases": [
-            {"database": name, "tables": len(tables), "rows": sum(least for least, _ in tables.values())}
+            {"database": name, "tables": len(tables), "rows": sum(one["rows"] for one in tables.values())}
             for name, tables in manifest["databases"].items()
         ],
     }
@@ -253,3 +282,20 @@ def _entry(file: Path) -> dict[str, Any]:
             "wrong": [one[:500] for one in proof["wrong"][:20]],
         }
     return entry
+
+
+def main() -> None:
+    """The agent where no launcher runs it."""
+    parser = argparse.ArgumentParser(prog="python -m local_platform.agent")
+    parser.add_argument("--once", action="store_true", help="do what is wanted now, and end")
+    given = parser.parse_args()
+    state = Path(os.environ.get("BACKUP_STATE", STATE))
+    if not os.environ.get("DATABASE_URL"):
+        sys.exit("DATABASE_URL: the server of whose databases backups are made")
+    agent = Agent(os.environ["CRM_URL"], "", state)
+    # A restore is never given back here: the server is not this machine's own.
+    asyncio.run(agent.once() if given.once else agent.run())
+
+
+if __name__ == "__main__":
+    main()

@@ -9,11 +9,12 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 import asyncpg
 import httpx
 from crmkit.bus import Bus, stream_of
-from crmkit.map import NATS_PORT, POSTGRES_PORT, moved
+from crmkit.map import APPS, NATS_PORT, POSTGRES_PORT, moved
 from nats.js.errors import NotFoundError
 
 from local_platform import backup, servers
@@ -32,23 +33,30 @@ REFILL_SECONDS = 120
 async def drill(folder: Path, key: Path, vault: backup.Vault) -> int:
     """Restores and proves; writes `proof.json` beside the backup. 0 where nothing is wrong."""
     began = time.monotonic()
+    # Its servers are its own, whatever the environment names.
+    for name in ("NATS_URL", "OIDC_ISSUER"):
+        os.environ.pop(name, None)
+    os.environ["PGSSLMODE"] = "disable"
     # Moved by an offset of its own, so that the platform goes on meanwhile.
     os.environ["PORT_OFFSET"] = str(int(os.environ.get("PORT_OFFSET", "0")) + 5000)
     scratch = Path(tempfile.mkdtemp(prefix="drill"))
     os.chmod(scratch, 0o755)  # noqa: PTH101
     try:
-        manifest = backup.unpack(folder, key, vault, scratch)
-        # From the backup, as if this machine were gone.
-        for name in ("secrets.json", "postgres/password"):
-            shutil.copy(scratch / "own" / name, scratch / name)
+        manifest = backup.unpack(folder, key, vault, scratch, backup.CUT)
+        _know(scratch)
+        # First as it was at the moment of the backup, then with all that was archived since.
+        async with servers.postgres(scratch / "postgres", moved(POSTGRES_PORT), paused=True) as url:
+            wrong = await backup.compare(url, manifest)
+        backup.go_on(scratch / "postgres" / "data")
         async with servers.postgres(scratch / "postgres", moved(POSTGRES_PORT)) as url:
             restored = time.monotonic() - began
-            wrong = await backup.prove(url, manifest)
+            wrong += await backup.unsound(url, list(manifest["databases"]))
             os.environ["DATABASE_URL"] = url
             platform = Platform(state=scratch)
             async with platform.running() as running:
                 wrong += await _read(running, Secrets(scratch / "secrets.json"))
-                wrong += await _refilled(url, list(manifest["databases"]), _password(scratch))
+                apps = [app.name for app in APPS if app.name in manifest["databases"]]
+                wrong += await _refilled(url, apps, _password(scratch))
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     proof: dict[str, Any] = {
@@ -59,13 +67,31 @@ async def drill(folder: Path, key: Path, vault: backup.Vault) -> int:
         "wrong": wrong,
     }
     (folder / "proof.json").write_text(json.dumps(proof, indent=1, ensure_ascii=False))
-    rows = sum(least for tables in manifest["databases"].values() for least, _ in tables.values())
+    tables = [one for database in manifest["databases"].values() for one in database.values()]
+    alike = sum(bool(one["digest"]) for one in tables)
     print(
-        f"{folder.name}: {rows} rows in {len(manifest['databases'])} databases and {len(manifest['files'])} files, "
-        f"restored in {restored:.1f} s, proven in {proof['provenSeconds']} s"
+        f"{folder.name}: {sum(one['rows'] for one in tables)} rows in {len(manifest['databases'])} databases and "
+        f"{len(manifest['files'])} files; {alike} of {len(tables)} tables compared to the last letter, the others were "
+        f"written to meanwhile; restored in {restored:.1f} s, proven in {proof['provenSeconds']} s"
     )
     print("\n".join(f"  WRONG: {one}" for one in wrong) if wrong else "  nothing is wrong")
     return 1 if wrong else 0
+
+
+def _know(scratch: Path) -> None:
+    """What the installation knows comes from the backup, as if this machine were gone; in a cluster from its Secret."""
+    own = scratch / "own"
+    if (own / "secrets.json").exists():
+        for name in ("secrets.json", "postgres/password"):
+            shutil.copy(own / name, scratch / name)
+        return
+    secrets, password = os.environ.get("SECRET_KEY"), urlsplit(os.environ.get("DATABASE_URL", "")).password
+    if not secrets or not password:
+        raise backup.BackupRefused(
+            "BACKUP_KEY_MISSING: SECRET_KEY and DATABASE_URL say what the services know"
+        )
+    (scratch / "secrets.json").write_text(json.dumps({"platform": secrets}))
+    (scratch / "postgres" / "password").write_text(unquote(password))
 
 
 async def _refilled(url: str, databases: list[str], password: str) -> list[str]:

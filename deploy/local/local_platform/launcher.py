@@ -132,7 +132,7 @@ class Platform:
         async with asyncio.TaskGroup() as group:
             database = group.create_task(start("DATABASE_URL", "PostgreSQL", self._postgres))
             bus = group.create_task(start("NATS_URL", "NATS", self._nats))
-            provider = group.create_task(start("OIDC_ISSUER", "identity", self._identity))
+            provider = group.create_task(start("OIDC_ISSUER", "identity", lambda: self._identity(database)))
         return database.result(), bus.result(), provider.result()
 
     def _postgres(self) -> AbstractAsyncContextManager[str]:
@@ -141,12 +141,18 @@ class Platform:
     def _nats(self) -> AbstractAsyncContextManager[str]:
         return servers.nats(self.state / "nats", moved(NATS_PORT))
 
-    def _identity(self) -> AbstractAsyncContextManager[str]:
+    @asynccontextmanager
+    async def _identity(self, database: asyncio.Task[str]) -> AsyncIterator[str]:
         if self.identity == "keycloak":
             say("Keycloak takes a while, the first time longer: it is fetched and built")
             origins = [self.url, self.url.replace("127.0.0.1", "localhost")]
-            return keycloak(self.state / "keycloak", moved(KEYCLOAK_PORT), origins, self.secrets)
-        return issuer(self.state / "issuer", moved(ISSUER_PORT), secret=self.secrets.get("issuer.accounts"))
+            directory, port = self.state / "keycloak", moved(KEYCLOAK_PORT)
+            async with keycloak(directory, port, origins, await database, self.secrets) as url:
+                yield url
+            return
+        secret = self.secrets.get("issuer.accounts")
+        async with issuer(self.state / "issuer", moved(ISSUER_PORT), secret=secret) as url:
+            yield url
 
     async def _environments(
         self, admin_url: str, nats_url: str, issuer_url: str
@@ -270,7 +276,7 @@ async def _run_until_restore(platform: Platform, demo: bool) -> None:
             await platform.load_demo(running)
         # At the dev issuer choosing a name is all; elsewhere a person makes the agent's key.
         own = platform.identity == "dev" and not os.environ.get("OIDC_ISSUER")
-        agent = Agent(running.url, running.issuer if own else "", platform.state, running.database)
+        agent = Agent(running.url, running.issuer if own else "", platform.state)
         wanted = await agent.run()
         say(f"{' and '.join(wanted.confirmed_by)} want {wanted.number} restored")
     if problem := agent.restore(wanted):

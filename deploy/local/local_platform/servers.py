@@ -31,8 +31,11 @@ HOST = "127.0.0.1"
 
 
 @asynccontextmanager
-async def postgres(directory: Path, port: int) -> AsyncIterator[str]:
-    """Run PostgreSQL in `directory` and yield the administrator's URL, without a database."""
+async def postgres(directory: Path, port: int, paused: bool = False) -> AsyncIterator[str]:
+    """Run PostgreSQL in `directory` and yield the administrator's URL, without a database.
+
+    One that is restored is waited for until it has caught up, or with `paused` until it rests where it was told to.
+    """
     password = _password(directory)
     data = directory / "data"
     run_as = _unprivileged(data)
@@ -51,7 +54,7 @@ async def postgres(directory: Path, port: int) -> AsyncIterator[str]:
     await _run_until_listening(server, port, first_bytes=None)
     async with server.kept(lambda: _clear_postmaster(data)):
         url = f"postgresql://postgres:{password}@{HOST}:{port}"
-        await _accepts(server, url)
+        await _accepts(server, url, paused)
         yield url
 
 
@@ -296,7 +299,7 @@ def _listens(port: int, first_bytes: bytes | None) -> bool:
     return False
 
 
-async def _accepts(server: Child, url: str) -> None:
+async def _accepts(server: Child, url: str, paused: bool) -> None:
     """Wait until recovery is over: PostgreSQL listens before it lets anybody in."""
     while True:
         try:
@@ -307,7 +310,9 @@ async def _accepts(server: Child, url: str) -> None:
             await asyncio.sleep(0.1)
         else:
             # A server that is restored lets readers in before it has caught up.
-            while await connection.fetchval("SELECT pg_is_in_recovery()"):  # noqa: ASYNC110
+            going = "pg_get_wal_replay_pause_state() <> 'paused'" if paused else "true"
+            catching_up = f"SELECT CASE WHEN pg_is_in_recovery() THEN {going} ELSE false END"
+            while await connection.fetchval(catching_up):  # noqa: ASYNC110
                 await asyncio.sleep(0.1)
             await connection.close()
             return

@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -13,6 +14,7 @@ from local_platform.child import StartFailed
 from local_platform.keycloak import find_java, keycloak
 from local_platform.layout import STATE
 from local_platform.secret import Secrets
+from local_platform.servers import postgres
 from local_platform.signin import discover, refresh, sign_in
 
 ORIGIN = "http://127.0.0.1:8080"
@@ -36,10 +38,14 @@ pytestmark = [
 
 
 async def test_a_real_keycloak_gives_the_tokens_of_the_dev_issuer_and_refuses_what_it_refuses(
-    issuer_url: str, free_port: Callable[[], int]
+    issuer_url: str, free_port: Callable[[], int], tmp_path: Path
 ) -> None:
     # One test, because it is one server: two workers must not run it in the same directory.
-    async with keycloak(STATE / "keycloak-of-tests", free_port(), [ORIGIN], Secrets()) as url:
+    place = STATE / "keycloak-of-tests"
+    async with (
+        postgres(tmp_path / "postgres", free_port()) as server,
+        keycloak(place, free_port(), [ORIGIN], server, Secrets()) as url,
+    ):
         for username in ("admin", "sales2", "partner", "customer"):
             await says_the_same_of(username, url, issuer_url)
         await gives_the_second_level_for_a_one_time_password(url)

@@ -29,6 +29,7 @@ from local_platform.issuer import issuer
 from local_platform.keycloak import find_java, keycloak
 from local_platform.layout import STATE
 from local_platform.secret import Secrets
+from local_platform.servers import postgres
 from local_platform.signin import Tokens, refresh, sign_in
 from sqlalchemy import text
 from workspace.identity import RUN, queue_groups, queue_lockouts
@@ -58,7 +59,12 @@ def real(test: Any) -> Any:
 async def realm(workspace: Service) -> AsyncIterator[KeycloakAdmin]:
     """A Keycloak that the running service has been told of, and an eye into it."""
     secrets = Secrets()
-    async with keycloak(STATE / "keycloak-of-workspace", free_port(), [ORIGIN], secrets) as url:
+    # The test's own PostgreSQL lasts as long; a directory that is kept saves the import.
+    place = STATE / "keycloak-of-workspace"
+    async with (
+        postgres(place / "postgres", free_port()) as server,
+        keycloak(place, free_port(), [ORIGIN], server, secrets) as url,
+    ):
         address, _, name = url.partition("/realms/")
         secret = secrets.get("keycloak.guanxi-admin")
         before = workspace.running.settings

@@ -19,3 +19,5 @@ CREATE ROLE keycloak LOGIN PASSWORD :'password';
 CREATE DATABASE keycloak OWNER keycloak;
 REVOKE ALL ON DATABASE keycloak FROM PUBLIC;
 SQL
+# The operator's agent copies the whole server.
+[ -z "${PGDATA:-}" ] || echo 'host replication postgres all scram-sha-256' >> "$PGDATA/pg_hba.conf"
