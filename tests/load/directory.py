@@ -145,7 +145,7 @@ def _question(what: str, title: str, number: str) -> str:
 
 
 def _found_by(row: Any) -> list[Any]:
-    return [row.id, *search_columns([row.title, *row.keys], [row.title], phones=row.keys).values()]
+    return [row.id, *search_columns([row.title], [row.title], phones=row.keys).values()]
 
 
 if __name__ == "__main__":

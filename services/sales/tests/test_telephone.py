@@ -45,6 +45,7 @@ def somewhere(open_now: bool) -> str:
     return next(one for one in places if (Hours().next_open(now, zone_of(one)) == now) == open_now)
 
 
+@pytest.mark.capability("s.telesales")
 async def test_whoever_calls_is_shown_with_his_open_deals_to_those_who_may_see_them(
     sales: Service, account: Made, contact: Made, deal: Made
 ) -> None:
@@ -247,6 +248,7 @@ async def test_the_hour_is_that_of_the_division_where_whoever_is_called_lives(
     assert Hours().next_open(morning, zone_of(there, "650104")) == morning + timedelta(minutes=90)
 
 
+@pytest.mark.capability("s.telesales")
 @pytest.mark.usefixtures("any_day")
 async def test_whoever_asks_on_the_web_site_to_be_called_is_first_and_his_ticket_is_told_the_outcome(
     sales: Service, contact: Made

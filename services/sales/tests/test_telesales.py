@@ -127,6 +127,7 @@ async def test_scripts_are_used_in_versions(sales: Service) -> None:
     assert (await sales.sales1.GetCallScript(name=first.name)).state == pb.CallScript.RETIRED
 
 
+@pytest.mark.capability("s.telesales")
 async def test_a_list_is_made_of_filters_and_records_and_says_whom_it_leaves_out(
     sales: Service, calls: Made, account: Made
 ) -> None:
@@ -179,6 +180,7 @@ async def test_a_list_is_made_of_filters_and_records_and_says_whom_it_leaves_out
     assert refused.value.reason == "NOT_FOUND"
 
 
+@pytest.mark.capability("s.telesales")
 async def test_twenty_agents_at_once_get_twenty_different_people(sales: Service, calls: Made) -> None:
     people = [hired(sales, n) for n in range(20)]
     async with sales.parts.configuration() as config:
@@ -220,6 +222,7 @@ async def test_twenty_agents_at_once_get_twenty_different_people(sales: Service,
     assert {entry.state for entry in await entries(sales, book.name)} == {Entry.SKIPPED}
 
 
+@pytest.mark.capability("s.telesales")
 @pytest.mark.usefixtures("any_day")
 async def test_entries_come_in_their_order_and_whoever_will_not_be_called_is_left_out_at_next_and_at_dial(
     sales: Service, calls: Made
@@ -274,6 +277,7 @@ def hired(sales: Service, number_: int) -> Person:
     )
 
 
+@pytest.mark.capability("s.telesales")
 @pytest.mark.usefixtures("any_day")
 async def test_what_was_promised_comes_first_and_whoever_will_not_be_called_is_not(
     sales: Service, calls: Made
@@ -403,6 +407,7 @@ async def test_what_somebody_promised_who_leaves_goes_to_the_supervisor(sales: S
     assert await sales.eventually(given, 30) == {sales.person("manager").employee, ""}
 
 
+@pytest.mark.capability("s.telesales")
 @pytest.mark.usefixtures("any_day")
 async def test_an_exchange_dials_and_tells_in_any_order_twice_or_never(sales: Service) -> None:
     told = asyncio.Queue[dict[str, Any]]()
@@ -475,6 +480,7 @@ async def test_an_exchange_dials_and_tells_in_any_order_twice_or_never(sales: Se
     await sales.sales1.WrapUpCall(name=came.name, disposition="REACHED", summary="询价")
 
 
+@pytest.mark.capability("s.telesales")
 @pytest.mark.usefixtures("any_day")
 async def test_three_times_in_seven_days_is_enough_and_a_promise_lies_within_the_hours(
     sales: Service, calls: Made
@@ -520,6 +526,7 @@ async def test_three_times_in_seven_days_is_enough_and_a_promise_lies_within_the
     assert done.callback_time.ToDatetime(UTC) == midday.replace(hour=13)
 
 
+@pytest.mark.capability("s.telesales")
 @pytest.mark.usefixtures("any_day")
 async def test_a_number_where_somebody_else_answers_is_marked_with_the_lead_and_dialled_no_more(
     sales: Service,

@@ -126,6 +126,7 @@ async def settled(sales: Service, plan: str, state: int, **left: str) -> Any:
     return await sales.eventually(look, 60)
 
 
+@pytest.mark.capability("s.telesales")
 async def test_a_new_cut_is_looked_at_scheduled_applied_in_batches_and_taken_back(
     sales: Service, account: Made, contact: Made, deal: Made
 ) -> None:

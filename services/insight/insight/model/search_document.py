@@ -75,7 +75,7 @@ class SearchDocument(SeenAsSource, Base):
     def searched(self, hidden: Collection[str], custom: CustomFields | None) -> tuple[list[str], list[str]]:
         """The words of the fields that are not hidden."""
         shown = [one for one in self.sources if f"{self.collection}.{one.field}" not in hidden]
-        words = [text for one in shown for text in one.texts]
+        words = [text for one in shown if not one.phones for text in one.texts]
         return [self.title, *words], [text for one in shown if one.phones for text in one.texts]
 
     @classmethod
@@ -141,8 +141,12 @@ async def _index(rows: Sequence[tuple[dict[str, Any], list[str]]], connection: A
     found: list[tuple[Any, ...]] = []
     for values, phones in rows:
         if not values["deleted"]:
-            words = [word for word in (values["title"], *values["keys"], *values["texts"]) if word]
-            columns = search_columns(words, [values["title"]], phones=phones)
+            # Numbers are found by how they begin and end: as fragments, any two digits would be in every tenth of them.
+            words = [
+                values["title"],
+                *(word for word in (*values["keys"], *values["texts"]) if word not in phones),
+            ]
+            columns = search_columns(filter(None, words), [values["title"]], phones=phones)
             found.append((values["id"], values["version"], *(columns[name] for name in _SEARCHED)))
     if found:
         await connection.executemany(_INDEX, found)
