@@ -536,6 +536,13 @@ export const SCREENS: Record<string, Screen> = {
     clocks: [{ field: "protectUntilDate", states: ["APPROVED"] }],
     unasked: ["evidence"],
   },
+  leadForwards: {
+    icon: "leads",
+    orderBy: NEWEST,
+    flow: { OFFERED: ["accept", "decline"] },
+    clocks: [{ field: "expireTime", states: ["OFFERED"] }],
+  },
+  leadRecycleProposals: { icon: "sea", orderBy: NEWEST, flow: { OPEN: ["accept", "decline"] } },
   partners: {
     icon: "relations",
     orderBy: NEWEST,

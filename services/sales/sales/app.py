@@ -41,6 +41,7 @@ from sales.jobs import (
     follow_registrations,
     follow_targets,
     forget_pages,
+    lapse_forwards,
     list_incumbents,
     mind_calls,
     mind_support,
@@ -59,6 +60,7 @@ from sales.jobs import (
 from sales.model.absence import on_leave
 from sales.model.base import Base
 from sales.model.lead_pool_rule import RUNS
+from sales.model.lead_recycle import on_usage_recycle_proposed
 from sales.model.partnership import on_partner_changed
 from sales.model.pipeline import seed_default_pipeline
 from sales.performance import RUNS as APPRAISAL_RUNS
@@ -103,6 +105,7 @@ def app() -> App:
             *HANDLERS,
             on_partner_changed,
             on_sold_by_partner,
+            on_usage_recycle_proposed,
             *TELESALES,
             *UPSELL,
             on_leave,
@@ -110,6 +113,7 @@ def app() -> App:
         ],
         schedules=[
             sweep_leads,
+            lapse_forwards,
             mind_calls,
             forget_pages,
             clear_baskets,

@@ -19,6 +19,7 @@ from sales.model.discount_policy import DiscountPolicy
 from sales.model.forecast_snapshot import take_snapshots
 from sales.model.incumbency import AHEAD, Incumbency
 from sales.model.lead import Lead
+from sales.model.lead_forward import lapse_due
 from sales.model.phone_call import LOST, PhoneCall
 from sales.model.price_book import PriceBook
 from sales.model.proposal import OPEN as PROPOSAL_OPEN
@@ -71,6 +72,12 @@ async def sweep_leads(as_of: datetime, call: Call) -> None:
     soon = select(Lead).where(Lead.return_check_time <= as_of).order_by(Lead.return_check_time)
     for lead in await call.db.scalars(soon.limit(AT_ONCE).with_for_update(skip_locked=True)):
         await lead.sweep(as_of, call)
+
+
+@every("5m", collapse=True)
+async def lapse_forwards(as_of: datetime, call: Call) -> None:
+    """Leads that a partner has not accepted in its hours go to the next one, or back."""
+    await lapse_due(as_of, AT_ONCE, call)
 
 
 @every("5m", collapse=True)

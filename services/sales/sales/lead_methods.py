@@ -7,8 +7,10 @@ from crmkit.standard import Standard
 
 from sales.capture import lead_of_card, lead_of_mail
 from sales.model.lead import Lead, seen_or_told, waiting_in
+from sales.model.lead_forward import LeadForward, forward
 from sales.model.lead_pool import LeadIntake, LeadPool, LeadPoolItem
 from sales.model.lead_pool_rule import LeadPoolRule
+from sales.model.lead_recycle import LeadRecycleProposal
 
 MERGED_AT_ONCE = 20
 ASSIGNED_AT_ONCE = 200
@@ -22,6 +24,13 @@ class LeadMethods:
     lead_pools = Standard(LeadPool)
     lead_pool_items = Standard(LeadPoolItem)
     lead_pool_rules = Standard(LeadPoolRule)
+    lead_forwards = Standard(LeadForward)
+    lead_recycle_proposals = Standard(LeadRecycleProposal)
+
+    async def ForwardLead(self, request: pb.ForwardLeadRequest, call: Call) -> LeadForward:
+        lead = await call.load(Lead, request)
+        await call.check_references(request, "", ["partners"])
+        return await forward(lead, request, call)
 
     async def ReleaseLead(self, request: pb.ReleaseLeadRequest, call: Call) -> Lead:
         lead = await call.load(Lead, request)

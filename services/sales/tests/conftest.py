@@ -57,6 +57,12 @@ def product(sales: Service) -> Made:
 
 
 @pytest.fixture
+def agreed(sales: Service) -> "Callable[[str], Agreement]":
+    """What workspace tells of a partner, by its account."""
+    return lambda account: Agreement(sales, account)
+
+
+@pytest.fixture
 def policy(sales: Service) -> Made:
     """A policy in force."""
 
@@ -137,3 +143,22 @@ async def _told(sales: Service, collection: str, username: str, **fields: Any) -
     payload = {"name": name, "action": "CREATED", "actor": "system/test", "resource": resource}
     await sales.tell("crm.customer.v1.ResourceChanged", payload, name)
     return name
+
+
+class Agreement:
+    """A partner as workspace tells of it."""
+
+    def __init__(self, sales: Service, account: str) -> None:
+        self.sales, self.name, self.version = sales, f"partners/{uuid4()}", 0
+        self.owner = sales.person("manager").employee
+        self.resource = {
+            "name": self.name, "account": account, "state": "ACTIVE", "owner": self.owner, "startDate": {"year": 2026, "month": 1, "day": 1},
+        }  # fmt: skip
+
+    async def told(self, **fields: Any) -> None:
+        """It is so from now on."""
+        self.resource, self.version = self.resource | fields, self.version + 1
+        told = {"name": self.name, "action": "UPDATED", "actor": "system/test", "resource": self.resource}
+        await self.sales.tell(
+            "crm.workspace.v1.ResourceChanged", told, self.name, version=self.version, times=2
+        )

@@ -17,28 +17,8 @@ def day(days: int) -> dict[str, int]:
     return {"year": found.year, "month": found.month, "day": found.day}
 
 
-class Agreement:
-    """A partner as workspace tells of it."""
-
-    def __init__(self, sales: Service, account: str) -> None:
-        self.sales, self.name, self.version = sales, f"partners/{uuid4()}", 0
-        self.owner = sales.person("manager").employee
-        self.resource = {
-            "name": self.name, "account": account, "state": "ACTIVE", "owner": self.owner, "startDate": day(-30),
-            "endDate": day(30),
-        }  # fmt: skip
-
-    async def told(self, **fields: Any) -> None:
-        """It is so from now on."""
-        self.resource, self.version = self.resource | fields, self.version + 1
-        told = {"name": self.name, "action": "UPDATED", "actor": "system/test", "resource": self.resource}
-        await self.sales.tell(
-            "crm.workspace.v1.ResourceChanged", told, self.name, version=self.version, times=2
-        )
-
-
 async def test_after_the_last_day_of_an_agreement_nothing_begins_until_it_is_prolonged(
-    sales: Service, account: Made, product: Made
+    sales: Service, account: Made, product: Made, agreed: Any
 ) -> None:
     goods, partner, customer = await product(), await account(displayName="渠道"), await account()
     lines = [
@@ -56,7 +36,7 @@ async def test_after_the_last_day_of_an_agreement_nothing_begins_until_it_is_pro
 
         return same
 
-    agreement = Agreement(sales, partner)
+    agreement = agreed(partner)
     await agreement.told()
     await sales.eventually(answers(""))
     await agreement.told(endDate=day(-1))
@@ -67,12 +47,12 @@ async def test_after_the_last_day_of_an_agreement_nothing_begins_until_it_is_pro
     await agreement.told(startDate=day(1), endDate=day(9))
     await sales.eventually(answers("PARTNER_NO_AGREEMENT"))
     # Another agreement with the same company counts, whatever the first says.
-    await Agreement(sales, partner).told()
+    await agreed(partner).told()
     await sales.eventually(answers(""))
 
 
 async def test_the_grade_of_a_partner_opens_the_books_of_that_grade(
-    sales: Service, account: Made, product: Made
+    sales: Service, account: Made, product: Made, agreed: Any
 ) -> None:
     goods, partner, customer = await product(), await account(displayName="渠道"), await account()
     grade = f"G{uuid4().hex[:6]}"
@@ -94,7 +74,7 @@ async def test_the_grade_of_a_partner_opens_the_books_of_that_grade(
 
         return same
 
-    agreement = Agreement(sales, partner)
+    agreement = agreed(partner)
     await agreement.told(grade=grade)
     await sales.eventually(costs("55.00"))
     # Without the grade no direct price takes its place.
@@ -103,12 +83,12 @@ async def test_the_grade_of_a_partner_opens_the_books_of_that_grade(
 
 
 async def test_a_sale_outside_the_region_is_told_once_for_each_deal_to_the_channel_manager(
-    sales: Service, account: Made, product: Made
+    sales: Service, account: Made, product: Made, agreed: Any
 ) -> None:
     goods, partner = await product(), await account(displayName="华东渠道")
     near = await account(addresses=[{"divisionCode": "310115"}])
     far = await account(addresses=[{"divisionCode": "440300"}])
-    agreement = Agreement(sales, partner)
+    agreement = agreed(partner)
     await agreement.told(regions=["310000"])
 
     async def sold(customer: str) -> str:
@@ -152,10 +132,10 @@ async def test_a_sale_outside_the_region_is_told_once_for_each_deal_to_the_chann
 
 @pytest.mark.parametrize("state", ["SUSPENDED", "ENDED"])
 async def test_a_partner_who_rests_or_has_ended_registers_nothing(
-    sales: Service, account: Made, state: str
+    sales: Service, account: Made, agreed: Any, state: str
 ) -> None:
     partner = await account(displayName="渠道")
-    await Agreement(sales, partner).told(state=state)
+    await agreed(partner).told(state=state)
 
     async def refused() -> bool:
         body = {"companyName": f"{uuid4().hex[:8]}公司", "partner": partner, "region": "310000"}

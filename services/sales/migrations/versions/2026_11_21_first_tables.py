@@ -1207,6 +1207,89 @@ def upgrade() -> None:
     )
     op.create_index("known_numbers_name_index", "known_numbers", ["name"], unique=False)
     op.create_table(
+        "lead_forwards",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("display_name", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("lead", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("partner", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("next_partner", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("region", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column(
+            "product_lines", postgresql.ARRAY(sa.Text()), server_default=sa.text("'{}'"), nullable=False
+        ),
+        sa.Column("industry", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("hours", sa.Integer(), server_default=sa.text("0"), nullable=False),
+        sa.Column("expire_time", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("state", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("decide_time", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("reason", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("number", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("owner", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("department", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column(
+            "collaborators", postgresql.ARRAY(sa.Text()), server_default=sa.text("'{}'"), nullable=False
+        ),
+        sa.Column("pending_approval", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("create_time", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("update_time", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("creator", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column(
+            "custom", postgresql.JSONB(astext_type=sa.Text()), server_default=sa.text("'{}'"), nullable=False
+        ),
+        sa.Column("version", sa.Integer(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("lead_forwards_pkey")),
+    )
+    op.create_index(
+        "lead_forwards_department_update_time_index",
+        "lead_forwards",
+        ["department", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "lead_forwards_expire_index",
+        "lead_forwards",
+        ["expire_time"],
+        unique=False,
+        postgresql_where=sa.text("state = 'OFFERED'"),
+    )
+    op.create_index(
+        "lead_forwards_lead_index",
+        "lead_forwards",
+        ["lead", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "lead_forwards_next_partner_index",
+        "lead_forwards",
+        ["next_partner", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "lead_forwards_offered_key",
+        "lead_forwards",
+        ["lead"],
+        unique=True,
+        postgresql_where=sa.text("state = 'OFFERED'"),
+    )
+    op.create_index(
+        "lead_forwards_owner_update_time_index",
+        "lead_forwards",
+        ["owner", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "lead_forwards_partner_index",
+        "lead_forwards",
+        ["partner", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "lead_forwards_update_time_index",
+        "lead_forwards",
+        [sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_table(
         "lead_intakes",
         sa.Column("id", sa.Uuid(), nullable=False),
         sa.Column("display_name", sa.Text(), server_default=sa.text("''"), nullable=False),
@@ -1410,6 +1493,83 @@ def upgrade() -> None:
     op.create_index(
         "lead_pools_update_time_index",
         "lead_pools",
+        [sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_table(
+        "lead_recycle_proposals",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("display_name", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("lead", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("pool", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("employee", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("finding", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("state", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("decider", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("decide_time", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("reason", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("number", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("owner", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("department", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column(
+            "collaborators", postgresql.ARRAY(sa.Text()), server_default=sa.text("'{}'"), nullable=False
+        ),
+        sa.Column("pending_approval", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("create_time", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("update_time", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("creator", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column(
+            "custom", postgresql.JSONB(astext_type=sa.Text()), server_default=sa.text("'{}'"), nullable=False
+        ),
+        sa.Column("version", sa.Integer(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("lead_recycle_proposals_pkey")),
+    )
+    op.create_index(
+        "lead_recycle_proposals_decider_index",
+        "lead_recycle_proposals",
+        ["decider", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "lead_recycle_proposals_department_update_time_index",
+        "lead_recycle_proposals",
+        ["department", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "lead_recycle_proposals_employee_index",
+        "lead_recycle_proposals",
+        ["employee", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "lead_recycle_proposals_finding_index",
+        "lead_recycle_proposals",
+        ["finding", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index("lead_recycle_proposals_key", "lead_recycle_proposals", ["finding", "lead"], unique=True)
+    op.create_index(
+        "lead_recycle_proposals_lead_index",
+        "lead_recycle_proposals",
+        ["lead", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "lead_recycle_proposals_owner_update_time_index",
+        "lead_recycle_proposals",
+        ["owner", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "lead_recycle_proposals_pool_index",
+        "lead_recycle_proposals",
+        ["pool", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "lead_recycle_proposals_update_time_index",
+        "lead_recycle_proposals",
         [sa.literal_column("update_time DESC"), "id"],
         unique=False,
     )
@@ -1739,6 +1899,7 @@ def upgrade() -> None:
         sa.Column("owner", sa.Text(), nullable=False),
         sa.Column("grade", sa.Text(), nullable=False),
         sa.Column("regions", postgresql.ARRAY(sa.Text()), nullable=False),
+        sa.Column("people", postgresql.ARRAY(sa.Text()), nullable=False),
         sa.Column("active", sa.Boolean(), nullable=False),
         sa.Column("start_date", sa.Date(), nullable=True),
         sa.Column("end_date", sa.Date(), nullable=True),
@@ -3580,6 +3741,37 @@ def upgrade() -> None:
         postgresql_with={"fastupdate": "on", "gin_pending_list_limit": "256"},
     )
     op.create_table(
+        "lead_forwards_search",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column(
+            "search_grams", postgresql.ARRAY(sa.Text(collation="C")), server_default="{}", nullable=False
+        ),
+        sa.Column("search_text", sa.Text(collation="C"), server_default="", nullable=False),
+        sa.Column(
+            "search_pinyin", postgresql.ARRAY(sa.Text(collation="C")), server_default="{}", nullable=False
+        ),
+        sa.ForeignKeyConstraint(
+            ["id"], ["lead_forwards.id"], name=op.f("lead_forwards_search_id_fkey"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("lead_forwards_search_pkey")),
+    )
+    op.create_index(
+        "ix_lead_forwards_search_search_grams",
+        "lead_forwards_search",
+        ["search_grams"],
+        unique=False,
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "on", "gin_pending_list_limit": "256"},
+    )
+    op.create_index(
+        "ix_lead_forwards_search_search_pinyin",
+        "lead_forwards_search",
+        [sa.literal_column("array_to_tsvector(search_pinyin)")],
+        unique=False,
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "on", "gin_pending_list_limit": "256"},
+    )
+    op.create_table(
         "lead_intakes_search",
         sa.Column("id", sa.Uuid(), nullable=False),
         sa.Column(
@@ -3706,6 +3898,40 @@ def upgrade() -> None:
     op.create_index(
         "ix_lead_pools_search_search_pinyin",
         "lead_pools_search",
+        [sa.literal_column("array_to_tsvector(search_pinyin)")],
+        unique=False,
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "on", "gin_pending_list_limit": "256"},
+    )
+    op.create_table(
+        "lead_recycle_proposals_search",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column(
+            "search_grams", postgresql.ARRAY(sa.Text(collation="C")), server_default="{}", nullable=False
+        ),
+        sa.Column("search_text", sa.Text(collation="C"), server_default="", nullable=False),
+        sa.Column(
+            "search_pinyin", postgresql.ARRAY(sa.Text(collation="C")), server_default="{}", nullable=False
+        ),
+        sa.ForeignKeyConstraint(
+            ["id"],
+            ["lead_recycle_proposals.id"],
+            name=op.f("lead_recycle_proposals_search_id_fkey"),
+            ondelete="CASCADE",
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("lead_recycle_proposals_search_pkey")),
+    )
+    op.create_index(
+        "ix_lead_recycle_proposals_search_search_grams",
+        "lead_recycle_proposals_search",
+        ["search_grams"],
+        unique=False,
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "on", "gin_pending_list_limit": "256"},
+    )
+    op.create_index(
+        "ix_lead_recycle_proposals_search_search_pinyin",
+        "lead_recycle_proposals_search",
         [sa.literal_column("array_to_tsvector(search_pinyin)")],
         unique=False,
         postgresql_using="gin",
@@ -4593,6 +4819,19 @@ def downgrade() -> None:
     op.drop_index(op.f("lead_sources_lead_index"), table_name="lead_sources")
     op.drop_table("lead_sources")
     op.drop_index(
+        "ix_lead_recycle_proposals_search_search_pinyin",
+        table_name="lead_recycle_proposals_search",
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "on", "gin_pending_list_limit": "256"},
+    )
+    op.drop_index(
+        "ix_lead_recycle_proposals_search_search_grams",
+        table_name="lead_recycle_proposals_search",
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "on", "gin_pending_list_limit": "256"},
+    )
+    op.drop_table("lead_recycle_proposals_search")
+    op.drop_index(
         "ix_lead_pools_search_search_pinyin",
         table_name="lead_pools_search",
         postgresql_using="gin",
@@ -4646,6 +4885,19 @@ def downgrade() -> None:
         postgresql_with={"fastupdate": "on", "gin_pending_list_limit": "256"},
     )
     op.drop_table("lead_intakes_search")
+    op.drop_index(
+        "ix_lead_forwards_search_search_pinyin",
+        table_name="lead_forwards_search",
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "on", "gin_pending_list_limit": "256"},
+    )
+    op.drop_index(
+        "ix_lead_forwards_search_search_grams",
+        table_name="lead_forwards_search",
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "on", "gin_pending_list_limit": "256"},
+    )
+    op.drop_table("lead_forwards_search")
     op.drop_index(
         "ix_discount_policies_search_search_pinyin",
         table_name="discount_policies_search",
@@ -5053,6 +5305,16 @@ def downgrade() -> None:
     op.drop_index("leads_campaign_index", table_name="leads")
     op.drop_index("leads_account_index", table_name="leads")
     op.drop_table("leads")
+    op.drop_index("lead_recycle_proposals_update_time_index", table_name="lead_recycle_proposals")
+    op.drop_index("lead_recycle_proposals_pool_index", table_name="lead_recycle_proposals")
+    op.drop_index("lead_recycle_proposals_owner_update_time_index", table_name="lead_recycle_proposals")
+    op.drop_index("lead_recycle_proposals_lead_index", table_name="lead_recycle_proposals")
+    op.drop_index("lead_recycle_proposals_key", table_name="lead_recycle_proposals")
+    op.drop_index("lead_recycle_proposals_finding_index", table_name="lead_recycle_proposals")
+    op.drop_index("lead_recycle_proposals_employee_index", table_name="lead_recycle_proposals")
+    op.drop_index("lead_recycle_proposals_department_update_time_index", table_name="lead_recycle_proposals")
+    op.drop_index("lead_recycle_proposals_decider_index", table_name="lead_recycle_proposals")
+    op.drop_table("lead_recycle_proposals")
     op.drop_index("lead_pools_update_time_index", table_name="lead_pools")
     op.drop_table("lead_pools")
     op.drop_index("lead_pool_rules_update_time_index", table_name="lead_pool_rules")
@@ -5076,6 +5338,21 @@ def downgrade() -> None:
     op.drop_index("lead_intakes_pool_index", table_name="lead_intakes")
     op.drop_index("lead_intakes_lead_department_index", table_name="lead_intakes")
     op.drop_table("lead_intakes")
+    op.drop_index("lead_forwards_update_time_index", table_name="lead_forwards")
+    op.drop_index("lead_forwards_partner_index", table_name="lead_forwards")
+    op.drop_index("lead_forwards_owner_update_time_index", table_name="lead_forwards")
+    op.drop_index(
+        "lead_forwards_offered_key", table_name="lead_forwards", postgresql_where=sa.text("state = 'OFFERED'")
+    )
+    op.drop_index("lead_forwards_next_partner_index", table_name="lead_forwards")
+    op.drop_index("lead_forwards_lead_index", table_name="lead_forwards")
+    op.drop_index(
+        "lead_forwards_expire_index",
+        table_name="lead_forwards",
+        postgresql_where=sa.text("state = 'OFFERED'"),
+    )
+    op.drop_index("lead_forwards_department_update_time_index", table_name="lead_forwards")
+    op.drop_table("lead_forwards")
     op.drop_index("known_numbers_name_index", table_name="known_numbers")
     op.drop_table("known_numbers")
     op.drop_index("incumbencies_update_time_index", table_name="incumbencies")

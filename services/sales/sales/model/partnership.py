@@ -27,6 +27,8 @@ class Partnership(Base):
     owner: Mapped[str] = mapped_column(Text)
     grade: Mapped[str] = mapped_column(Text)
     regions: Mapped[list[str]] = mapped_column(ARRAY(Text))
+    # Those of its people who come in.
+    people: Mapped[list[str]] = mapped_column(ARRAY(Text))
     active: Mapped[bool] = mapped_column(Boolean)
     start_date: Mapped[date | None] = mapped_column(Date)
     end_date: Mapped[date | None] = mapped_column(Date)
@@ -56,6 +58,7 @@ async def on_partner_changed(event: Fact, call: Call) -> None:
     values = {
         "version": event.version or 0, "account": told["account"], "owner": told.get("owner", ""),
         "grade": told.get("grade", ""), "regions": told.get("regions", []), "active": told.get("state") == "ACTIVE",
+        "people": [user["employee"] for user in told.get("users", [])],
         "start_date": _day(told.get("startDate")), "end_date": _day(told.get("endDate")),
     }  # fmt: skip
     written = insert(Partnership).values(partner=told["name"], **values)
@@ -81,6 +84,12 @@ async def check_agreement(partner: str, call: Call) -> None:
     known = await partnership(partner, call)
     if known is not None and not known.counts(today(call)):
         raise FailedPrecondition("PARTNER_NO_AGREEMENT")
+
+
+async def in_force(partner: str, call: Call) -> Partnership | None:
+    """The agreement with a company where one is in force today."""
+    known = await partnership(partner, call)
+    return known if known is not None and known.counts(today(call)) else None
 
 
 def _day(told: dict[str, int] | None) -> date | None:
