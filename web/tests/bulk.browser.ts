@@ -5,6 +5,7 @@ import { api, barriers, BASE, check, choose, visit } from "./pages.ts";
 import { signIn } from "./sign-in.ts";
 
 const mark = `批量${Date.now().toString(36)}`;
+const site = `inline-${Date.now().toString(36)}.example.cn`;
 let context: BrowserContext;
 let page: Page;
 
@@ -53,9 +54,9 @@ describe("many records at once", () => {
     );
     await row(1).waitFor();
     await row(1).locator('[data-column="1"]').dblclick();
-    await page.getByLabel("网站").fill("inline.example.cn");
+    await page.getByLabel("网站").fill(site);
     await page.keyboard.press("Enter");
-    await row(1).getByText("inline.example.cn").waitFor();
+    await row(1).getByText(site).waitFor();
     await row(1).locator('[data-column="3"]').dblclick();
     await page.getByLabel("员工人数").fill("-5");
     await page.keyboard.press("Enter");
