@@ -100,5 +100,17 @@ describe("a team", () => {
     await check(page, "team");
   });
 
+  it("is read in English on a phone, with its documents and who knows what", async () => {
+    await reader.evaluate(() => localStorage.setItem("guanxi.language", "en"));
+    await visit(reader, "/documents");
+    await reader.getByRole("heading", { name: "Documents", exact: true }).waitFor();
+    await check(reader, "documents-phone-en");
+    await visit(reader, "/experts");
+    await reader.getByRole("searchbox").fill("Pricing");
+    await reader.locator(".inbox a").first().waitFor();
+    await check(reader, "experts-phone-en");
+    await reader.evaluate(() => localStorage.setItem("guanxi.language", "zh-CN"));
+  });
+
   it("leaves nobody out", () => expect(barriers).toEqual([]));
 });

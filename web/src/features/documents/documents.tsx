@@ -49,32 +49,34 @@ export function DocumentsPage() {
         )
       }
     >
-      <SearchField
-        label={t("documents.search")}
-        value={typed}
-        onChange={(value) => {
-          setTyped(value);
-          setParams(
-            (before) => {
-              before.set("q", value);
-              return before;
-            },
-            { replace: true },
-          );
-        }}
-      />
-      <div className="split">
-        <nav className="card card-body" aria-label={t("documents.folders")}>
-          {all.isPending ? (
-            <Skeleton />
-          ) : known.length === 0 ? (
-            <p className="faint">{t("documents.noFolders")}</p>
-          ) : (
-            <Below above="" folders={known} chosen={folder} />
-          )}
-          <MorePages pages={all} className="link" />
-        </nav>
-        {q ? <Hits q={q} folder={folder} /> : folder ? <Contents name={folder} /> : <Newest />}
+      <div className="stack">
+        <SearchField
+          label={t("documents.search")}
+          value={typed}
+          onChange={(value) => {
+            setTyped(value);
+            setParams(
+              (before) => {
+                before.set("q", value);
+                return before;
+              },
+              { replace: true },
+            );
+          }}
+        />
+        <div className="split">
+          <nav className="card card-body" aria-label={t("documents.folders")}>
+            {all.isPending ? (
+              <Skeleton />
+            ) : known.length === 0 ? (
+              <p className="faint">{t("documents.noFolders")}</p>
+            ) : (
+              <Below above="" folders={known} chosen={folder} />
+            )}
+            <MorePages pages={all} className="link" />
+          </nav>
+          {q ? <Hits q={q} folder={folder} /> : folder ? <Contents name={folder} /> : <Newest />}
+        </div>
       </div>
     </Page>
   );

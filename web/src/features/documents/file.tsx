@@ -41,7 +41,7 @@ function Bytes({ file }: { file: RecordJson }) {
   const shares = useResource("fileShares");
   const folder = String(file["folder"] ?? "");
   return (
-    <p className="card card-body row">
+    <p className="row">
       <a className="button primary" href={downloadUrl(file.name)} download>
         {t("documents.download")}
       </a>
