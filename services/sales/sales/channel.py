@@ -1,4 +1,4 @@
-"""Sales through partners: where they may sell, and whom leads are forwarded to."""
+"""Sales through partners: what they sell outside their region is told to who looks after them."""
 
 from __future__ import annotations
 
