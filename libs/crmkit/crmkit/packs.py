@@ -20,6 +20,8 @@ from uuid_utils.compat import uuid7
 # Small enough for a list of handlers' statements, and by far for a message.
 MOST = 125
 LARGEST = 256_000
+# A bundle waits at the broker for its slowest handler of single facts: few enough to be done before it is sent again.
+BUNDLED = 32
 # Fewer facts of one kind go one by one.
 FEWEST = 8
 HEADER = "crm-facts"
@@ -87,7 +89,7 @@ def bundled(rows: Sequence[Any], subject_of: Callable[[Any], str]) -> list[tuple
         if (
             row["facts"] > 1
             or place <= behind.get(aggregate, -1)
-            or len(messages[place][1]) == MOST
+            or len(messages[place][1]) == BUNDLED
             or sizes[place] + size > LARGEST
         ):
             place = len(messages)
