@@ -331,3 +331,71 @@ async def test_a_moderator_takes_the_text_of_a_comment_from_its_readers(
     again = author.UpdateComment(comment={"name": comment.name, "body": "又来"}, updateMask="body")
     assert await office.refusal(again) == "ILLEGAL_TRANSITION"
     await author.DeleteComment(name=comment.name)
+
+
+async def test_a_proof_is_decided_by_its_customer_on_exactly_what_was_seen(
+    workspace: Service, office: Any
+) -> None:
+    me, account = workspace.sales1, f"accounts/{uuid4()}"
+    person = workspace.person("sales1")
+    told = {"name": account, "owner": person.employee, "department": person.department, "etag": "1"}
+    payload = {"name": account, "action": "CREATED", "resource": {**told, "displayName": "客户"}}
+    await workspace.tell("crm.customer.v1.ResourceChanged", payload, account, 1)
+    customer = workspace.client("customer", account=account)
+    stranger = workspace.client("customer", account=f"accounts/{uuid4()}")
+    sha256, size = await blobs.keep(workspace.running.store, BytesIO(uuid4().bytes))
+    file = await me.CreateFile(file={"displayName": "画册.pdf", "sha256": sha256, "size": str(size)})
+    said = {"kind": "PROOF", "subject": account, "shared": True}
+    bare = await draft(me, **said)
+    assert await office.refusal(me.PublishPost(name=bare.name)) == "PROOF_EMPTY"
+    drafted = await draft(me, **said, files=[file.name])
+    assert await office.refusal(customer.GetPost(name=drafted.name)) == "NOT_FOUND"
+
+    async def presented() -> Any:
+        try:
+            return await me.PublishPost(name=drafted.name)
+        except Refused as refused:
+            # The customer is not known yet.
+            assert refused.reason == "PROOF_EMPTY"
+            return None
+
+    post = await workspace.eventually(presented, 30)
+    assert post.account == account and len(post.digest) == 64
+    # The customer reads the proof and its file; nobody else does.
+    seen = await customer.GetPost(name=post.name)
+    assert [one.name for one in (await customer.ListPosts()).posts] == [post.name]
+    for other in (stranger, workspace.client("sales2")):
+        assert await office.refusal(other.GetPost(name=post.name)) == "NOT_FOUND"
+
+    async def given() -> bool:
+        return bool((await customer.ListFiles(filter=f'name = "{file.name}"')).files)
+
+    await workspace.eventually(given, 30)
+    assert not (await stranger.ListFiles(filter=f'name = "{file.name}"')).files
+    said_of = {"name": post.name, "verdict": "APPROVED", "signer": "王经理", "digest": seen.digest}
+    assert await office.refusal(me.DecidePost(**said_of)) == "NOT_AN_APPROVER"
+    assert await office.refusal(stranger.DecidePost(**said_of)) == "NOT_FOUND"
+    # What was seen is not what there is now.
+    await me.UpdatePost(post={"name": post.name, "body": "换一版"}, updateMask="body")
+    assert await office.refusal(customer.DecidePost(**said_of)) == "PROOF_CHANGED"
+    said_of["digest"] = (await customer.GetPost(name=post.name)).digest
+    refused = {**said_of, "verdict": "REFUSED"}
+    assert await office.refusal(customer.DecidePost(**refused)) == "REASON_REQUIRED"
+    decided = await customer.DecidePost(**said_of)
+    decision = decided.decision
+    assert (decision.verdict, decision.signer, decision.digest) == (
+        pb.Post.Decision.APPROVED,
+        "王经理",
+        said_of["digest"],
+    )
+    assert decision.actor and decision.time.seconds
+    (notice,) = await office.notices(me, post.name)
+    assert "王经理" in notice.display_name
+    # Once, and what was decided on stays.
+    assert await office.refusal(customer.DecidePost(**said_of)) == "ILLEGAL_TRANSITION"
+    changed = me.UpdatePost(post={"name": post.name, "body": "又一版"}, updateMask="body")
+    assert await office.refusal(changed) == "ILLEGAL_TRANSITION"
+    forum = await publish(me, everyone=True)
+    assert await office.refusal(customer.GetPost(name=forum.name)) == "NOT_FOUND"
+    not_one = {"name": forum.name, "verdict": "APPROVED", "signer": "x", "digest": "x"}
+    assert await office.refusal(workspace.manager.DecidePost(**not_one)) == "ILLEGAL_TRANSITION"

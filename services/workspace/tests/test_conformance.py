@@ -165,6 +165,7 @@ class TestWorkspace(Conformance):
             "numberRules.condition",
             "numberRules.pattern",
             "numberRules.time_zone",
+            "posts.subject",
             "roles.code",
             "roles.fields.collection",
             "roles.fields.field",

@@ -40,6 +40,16 @@ class BoardMethods:
         await (await call.load(Comment, request.comment, lock=False)).accept(post, call)
         return post
 
+    async def DecidePost(self, request: pb.DecidePostRequest, call: Call) -> Post:
+        seen = await call.load(Post, request, lock=False)
+        # Others' posts, which the second wall lets nobody else change.
+        async with call.everybody():
+            post = await call.named(Post, seen.name, lock=True)
+            assert post is not None
+            await post.decide(request, call.caller, call)
+            await call.flush()
+        return post
+
     async def HidePost(self, request: pb.ReasonRequest, call: Call) -> Post:
         seen = await call.load(Post, request, lock=False)
         # Others' posts, which the second wall lets nobody else change.

@@ -23,7 +23,7 @@ class DocumentMethods:
         seen = await self._changed(request, call)
         await call.check_references(request, "", ["folder"])
         if request.folder:
-            await (await call.load(Folder, request.folder, lock=False)).check_adds(call)
+            (await call.load(Folder, request.folder, lock=False)).check_adds(call)
         # Others' files too, which the second wall lets nobody else change.
         async with call.everybody():
             file = await self._locked(seen, call)

@@ -2480,11 +2480,16 @@ def upgrade() -> None:
         sa.Column("publish_time", sa.DateTime(timezone=True), nullable=True),
         sa.Column("accepted_answer", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("answered_by", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("subject", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("shared", sa.Boolean(), server_default=sa.text("false"), nullable=False),
+        sa.Column("account", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("digest", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("decision", postgresql.JSONB(), nullable=True),
+        sa.Column("hide_reason", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("quiz", postgresql.JSONB(), server_default=sa.text("'[]'"), nullable=False),
         sa.Column(
             "quiz_answers", postgresql.ARRAY(sa.Text()), server_default=sa.text("'{}'"), nullable=False
         ),
-        sa.Column("hide_reason", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("shown_to_all", sa.Boolean(), server_default=sa.text("false"), nullable=False),
         sa.Column("shown_as", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("number", sa.Text(), server_default=sa.text("''"), nullable=False),
@@ -2508,6 +2513,9 @@ def upgrade() -> None:
         "posts",
         ["accepted_answer", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+    )
+    op.create_index(
+        "posts_account_index", "posts", ["account", sa.literal_column("update_time DESC"), "id"], unique=False
     )
     op.create_index(
         "posts_answered_by_index",
@@ -4779,6 +4787,7 @@ def downgrade() -> None:
     op.drop_index("posts_department_update_time_index", table_name="posts")
     op.drop_index("posts_board_index", table_name="posts")
     op.drop_index("posts_answered_by_index", table_name="posts")
+    op.drop_index("posts_account_index", table_name="posts")
     op.drop_index("posts_accepted_answer_index", table_name="posts")
     op.drop_table("posts")
     op.drop_table("post_likes")

@@ -209,7 +209,7 @@ class File(Resource, Base):
         FILE_ON_RECORD where it is no document, FILE_ON_HOLD.
         """
         if self.folder:
-            await (await call.load(Folder, self.folder, lock=False)).check_adds(call)
+            (await call.load(Folder, self.folder, lock=False)).check_adds(call)
         elif self.owner != call.caller.employee:
             raise PermissionDenied("NOT_THE_OWNER")
         named = exists().where(FilePlace.file == self.id, FilePlace.field != "")

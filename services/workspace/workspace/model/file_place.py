@@ -305,10 +305,11 @@ def reached(
     ]
     if caller.account:
         mine = [one.permission("read") for one in may if one.scope == "OWNED"]
+        given = [one.permission("read") for one in may if one.scope == "PRIVATE" and one.rule.account_field]
         of_account = at("account") == caller.account
         ways += [
             and_(of_account, scope("OWNED"), *open_to(mine)),
-            and_(of_account, scope("PRIVATE"), *open_to([OWN])),
+            and_(of_account, scope("PRIVATE"), *open_to([OWN, *given])),
         ]
         return ways, []
     together: list[ColumnElement[bool]] = []

@@ -45,7 +45,7 @@ class Folder(Shown, Base):
         """Of who makes it; within another one, of its keepers."""
         self.owner = call.caller.employee
         if self.parent:
-            await (await call.load(Folder, self.parent, lock=False)).check_adds(call)
+            (await call.load(Folder, self.parent, lock=False)).check_adds(call)
         await self._lie(call)
 
     async def updating(self, call: Call, changed: frozenset[str]) -> None:
@@ -67,7 +67,7 @@ class Folder(Shown, Base):
             raise FailedPrecondition("FOLDER_CYCLE")
         if parent:
             above = await call.load(Folder, parent, lock=False)
-            await above.check_adds(call)
+            above.check_adds(call)
             # From here on the topmost folder says whom it is for.
             self.everyone, self.audience_departments, self.audience_people = False, [], []
         self.parent = parent
@@ -82,14 +82,10 @@ class Folder(Shown, Base):
         async with call.everybody():
             return list(await call.db.scalars(select(found.c.name)))
 
-    async def adds(self, call: Call) -> bool:
-        """Whether the caller puts something into it: keepers do, and all its readers where it says so."""
-        keeps = call.caller.employee in (self.owner, *self.collaborators)
-        return keeps or self.open_to_readers or call.caller.is_system
-
-    async def check_adds(self, call: Call) -> None:
-        """FOLDER_CLOSED where the caller only reads it."""
-        if not await self.adds(call):
+    def check_adds(self, call: Call) -> None:
+        """FOLDER_CLOSED where the caller only reads it: keepers put into it, and all its readers where it says so."""
+        keeps = call.caller.is_system or call.caller.employee in (self.owner, *self.collaborators)
+        if not keeps and not self.open_to_readers:
             raise FailedPrecondition("FOLDER_CLOSED")
 
     def _check_said(self, changed: frozenset[str]) -> None:

@@ -1,5 +1,7 @@
 """Posts on boards, and who has read them."""
 
+import hashlib
+import json
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -7,15 +9,20 @@ from uuid import UUID
 from crm.workspace.v1 import events_pb2 as events
 from crm.workspace.v1 import pb
 from crmkit import runs
+from crmkit.auth import Caller
 from crmkit.call import Call
 from crmkit.errors import FailedPrecondition, PermissionDenied, check_reason
-from sqlalchemy import Index, Text, Uuid, delete, func, inspect, select, text
+from crmkit.mapping import to_timestamp
+from sqlalchemy import ColumnElement, Index, Text, Uuid, delete, func, inspect, select, text
 from sqlalchemy.dialects.postgresql import ARRAY, insert
 from sqlalchemy.orm import Mapped, mapped_column
 
-from workspace.model import audience
+from workspace.model import audience, known_record
 from workspace.model.audience import AudienceMember, Shown
 from workspace.model.base import Base
+from workspace.model.file import File
+from workspace.model.names import check_names
+from workspace.telling import notify
 
 ANNOUNCE, MODERATE = "workspace.posts.announce", "workspace.posts.moderate"
 # The run that tells people of a post: `workspace.board_news`.
@@ -61,6 +68,11 @@ class Post(Shown, Base):
     accepted_answer: Mapped[str]
     answered_by: Mapped[str]
     hide_reason: Mapped[str]
+    subject: Mapped[str]
+    shared: Mapped[bool]
+    account: Mapped[str]
+    digest: Mapped[str]
+    decision: Mapped[Any]
     quiz: Mapped[Any]
     # The right choices; no field of the message, so that no answer and no fact can hold them.
     quiz_answers: Mapped[list[str]] = mapped_column(ARRAY(Text), server_default=text("'{}'"))
@@ -74,8 +86,25 @@ class Post(Shown, Base):
     def right_answers(self, value: list[str]) -> None:
         self.quiz_answers = list(value)
 
+    @classmethod
+    def ways(cls, caller: Caller, own: list[ColumnElement[bool]] | None) -> list[ColumnElement[bool]] | None:
+        """A customer or partner reads the proofs that were made for him, and nothing else."""
+        return [cls.account == caller.account] if caller.account else super().ways(caller, own)
+
+    @classmethod
+    def further_policies(cls) -> list[str]:
+        """The second wall says the same."""
+        return [
+            *super().further_policies(),
+            "DROP POLICY IF EXISTS given ON posts",
+            "CREATE POLICY given ON posts FOR SELECT USING ((SELECT current_setting('crm.scope', true)) = 'ACCOUNT'"
+            " AND account <> '' AND account = (SELECT current_setting('crm.account', true)))",
+        ]
+
     async def creating(self, call: Call) -> None:
         """A draft of who writes it."""
+        if self.subject:
+            check_names([self.subject], "post.subject")
         self.owner, self.state, self.kind = call.caller.employee, "DRAFT", self.kind or "DISCUSSION"
         self._check_announces(call)
 
@@ -86,6 +115,9 @@ class Post(Shown, Base):
         if self.state == "DRAFT":
             return
         self.check_open()
+        if self.kind == "PROOF":
+            self._check_undecided()
+            self.digest = await self._digest(call)
         if self.ack_required and changed & WORDS:
             raise FailedPrecondition("POST_TO_ACKNOWLEDGE")
         if changed & AUDIENCE:
@@ -128,6 +160,8 @@ class Post(Shown, Base):
         if missing:
             people = [str(call.entry(name).get("displayName") or name) for name in missing]
             raise FailedPrecondition("MENTION_OUTSIDE_AUDIENCE", people="、".join(people))
+        if self.kind == "PROOF":
+            await self._present(call)
         self.state, self.publish_time = "PUBLISHED", call.now
         await self._show(call)
         call.emit(events.PostPublished, post=self)
@@ -136,10 +170,58 @@ class Post(Shown, Base):
         people = await audience.keep(
             self.name, self.everyone, self.audience_departments, self.audience_people, call
         )
-        if not people:
+        if not people and not self.account:
             raise FailedPrecondition("AUDIENCE_EMPTY")
         self.shown_to_all, self.shown_as = self.everyone, self.name
         await runs.start(call, TELL, self.name, {}, "system/workspace")
+
+    async def _present(self, call: Call) -> None:
+        """Makes a proof of it: for whom it is, and what exactly is decided on. PROOF_EMPTY."""
+        known = (await known_record.records([self.subject], call)).get(self.subject)
+        described = known_record.described_as(self.subject.partition("/")[0])
+        # Nobody shows a record's customer what is about a record that he may not read himself.
+        if known is None or described is None or not call.caller.may(described.permission("read")):
+            raise FailedPrecondition("PROOF_EMPTY")
+        if not known_record.reads(call.caller, described, known):
+            raise FailedPrecondition("PROOF_EMPTY")
+        if self.shared:
+            of_account = described.collection == "accounts"
+            field = described.rule.account_field
+            self.account = self.subject if of_account else str(known.scope.get(field) or "")
+        if not self.files or (self.shared and not self.account):
+            raise FailedPrecondition("PROOF_EMPTY")
+        self.digest = await self._digest(call)
+
+    async def _digest(self, call: Call) -> str:
+        contents = [(name, file.sha256) for name in self.files if (file := await call.named(File, name))]
+        told = json.dumps([self.display_name, self.body, contents], ensure_ascii=False)
+        return hashlib.sha256(told.encode()).hexdigest()
+
+    def _check_undecided(self) -> None:
+        if self.decision is not None and self.decision.verdict:
+            raise FailedPrecondition("ILLEGAL_TRANSITION", state="DECIDED")
+
+    async def decide(self, request: pb.DecidePostRequest, caller: Caller, call: Call) -> None:
+        """Somebody for whom it was made says whether it is right, once. PROOF_CHANGED, REASON_REQUIRED."""
+        if self.kind != "PROOF":
+            raise FailedPrecondition("ILLEGAL_TRANSITION", state=self.kind)
+        self.check_open()
+        self._check_undecided()
+        if caller.employee and caller.employee == self.owner:
+            raise PermissionDenied("NOT_AN_APPROVER")
+        # What counts is what there is now: a file may have become another one.
+        if request.digest != await self._digest(call):
+            raise FailedPrecondition("PROOF_CHANGED")
+        if request.verdict == pb.Post.Decision.REFUSED:
+            check_reason(request.comment)
+        self.decision = pb.Post.Decision(
+            verdict=request.verdict, signer=request.signer, actor=caller.actor, time=to_timestamp(call.now),
+            address=caller.address, digest=request.digest, comment=request.comment,
+        )  # fmt: skip
+        right = request.verdict == pb.Post.Decision.APPROVED
+        zh = f"{request.signer}{'同意' if right else '不同意'}校样“{self.display_name}”"
+        en = f"{request.signer} has {'approved' if right else 'refused'} the proof {self.display_name}"
+        await notify(call, [self.owner], "proof", f"proof:{self.name}", self.name, zh, en, request.comment)
 
     def _check_quiz(self) -> None:
         whole = len(self.quiz_answers) == len(self.quiz) and all(
@@ -162,6 +244,8 @@ class Post(Shown, Base):
     async def react(self, call: Call) -> None:
         """The caller likes it, or likes it no more."""
         self.check_open()
+        if not call.caller.employee:
+            raise PermissionDenied("NOT_THE_OWNER")
         row = {"post": self.id, "employee": call.caller.employee}
         made = insert(PostLike).values(**row).on_conflict_do_nothing().returning(PostLike.post)
         if await call.db.scalar(made) is None:
@@ -177,7 +261,7 @@ class Post(Shown, Base):
         """Takes it from its audience."""
         self.check_state("PUBLISHED", "ARCHIVED")
         self.hide_reason, self.state = check_reason(reason), "HIDDEN"
-        self.shown_to_all, self.shown_as = False, ""
+        self.shown_to_all, self.shown_as, self.account = False, "", ""
 
     async def standing(self, request: pb.ListPostReadersRequest, call: Call) -> dict[str, Any]:
         """Who has acknowledged it; the people to its author and to moderators alone."""
