@@ -50,6 +50,7 @@ async def become(workspace: Service, client: Any, post: Any, seen: bool) -> None
     assert await reads(client, post) == seen
 
 
+@pytest.mark.capability("w.share")
 async def test_a_post_is_read_by_its_audience_alone_and_by_who_comes_to_it(
     workspace: Service, office: Any
 ) -> None:
@@ -115,6 +116,7 @@ async def test_a_post_is_read_by_its_audience_alone_and_by_who_comes_to_it(
     assert fact
 
 
+@pytest.mark.capability("w.share")
 async def test_an_announcement_reaches_a_thousand_people_who_are_followed_until_they_have_acknowledged(
     workspace: Service, office: Any
 ) -> None:
@@ -195,6 +197,7 @@ async def test_an_announcement_reaches_a_thousand_people_who_are_followed_until_
     assert await office.refusal(reader.AcknowledgePost(name=post.name)) == "POST_CLOSED"
 
 
+@pytest.mark.capability("w.share")
 async def test_a_mention_of_somebody_outside_the_audience_warns_before_publishing(
     workspace: Service, office: Any
 ) -> None:
@@ -216,6 +219,7 @@ async def test_a_mention_of_somebody_outside_the_audience_warns_before_publishin
     assert not (await other.ListNotifications(filter=f'target = "{post.name}"')).notifications
 
 
+@pytest.mark.capability("w.share")
 async def test_a_question_has_one_accepted_answer_and_posts_are_liked(
     workspace: Service, office: Any
 ) -> None:
@@ -333,6 +337,7 @@ async def test_a_moderator_takes_the_text_of_a_comment_from_its_readers(
     await author.DeleteComment(name=comment.name)
 
 
+@pytest.mark.capability("w.share")
 async def test_a_proof_is_decided_by_its_customer_on_exactly_what_was_seen(
     workspace: Service, office: Any
 ) -> None:

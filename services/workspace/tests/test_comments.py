@@ -44,6 +44,7 @@ async def become(workspace: Service, comment: Any, people: dict[str, Client], wa
     assert await readers(comment, people) == wanted
 
 
+@pytest.mark.capability("w.share")
 async def test_a_comment_is_read_by_exactly_those_who_read_the_record_wherever_that_goes(
     workspace: Service, office: Any
 ) -> None:
@@ -132,6 +133,7 @@ async def test_comments_follow_records_of_workspace_itself_and_are_changed_by_th
     await become(workspace, private, people, {"sales1"})
 
 
+@pytest.mark.capability("w.share")
 async def test_a_mention_tells_who_may_read_the_record_and_warns_of_who_may_not(
     workspace: Service, office: Any
 ) -> None:

@@ -69,6 +69,7 @@ def desk(workspace: Service, office: Any) -> Desk:
     return Desk(workspace, office)
 
 
+@pytest.mark.capability("w.share")
 async def test_a_document_is_read_by_those_its_folder_is_for_wherever_it_goes(
     workspace: Service, office: Any, desk: Desk
 ) -> None:
@@ -126,6 +127,7 @@ def _together(workspace: Service) -> bool:
     return workspace.person("sales2").department == workspace.person("manager").department
 
 
+@pytest.mark.capability("w.share")
 async def test_a_document_has_versions_and_an_earlier_one_comes_back(
     workspace: Service, office: Any, desk: Desk
 ) -> None:
@@ -171,6 +173,7 @@ async def test_a_document_has_versions_and_an_earlier_one_comes_back(
     assert await office.refusal(me.MoveFile(name=file.name)) == "FILE_ON_RECORD"
 
 
+@pytest.mark.capability("w.share")
 async def test_what_is_held_is_neither_changed_nor_moved_nor_deleted(
     workspace: Service, office: Any, desk: Desk
 ) -> None:
@@ -252,6 +255,7 @@ def _xlsx(words: str) -> bytes:
     return made.getvalue()
 
 
+@pytest.mark.capability("w.share")
 async def test_texts_of_documents_are_found_by_fragments_and_by_those_alone_who_read_the_file(
     workspace: Service, office: Any, desk: Desk
 ) -> None:

@@ -59,6 +59,7 @@ def files(workspace: Service, office: Any) -> Files:
     return Files(workspace, office)
 
 
+@pytest.mark.capability("w.share")
 async def test_a_file_is_read_by_exactly_those_who_read_the_record_and_field_it_hangs_on(
     workspace: Service, office: Any, files: Files
 ) -> None:

@@ -5,6 +5,7 @@ from io import BytesIO
 from typing import Any
 from uuid import UUID, uuid4
 
+import pytest
 from crm.workspace.v1 import pb
 from crmkit import blobs
 from crmkit.auth import system
@@ -27,6 +28,7 @@ async def share(client: Any, file: Any, **more: Any) -> tuple[Any, str]:
     return made, made.path.removeprefix("/shares/")
 
 
+@pytest.mark.capability("w.share")
 async def test_a_link_gives_its_file_so_many_times_behind_its_password_until_it_ends(
     workspace: Service, office: Any
 ) -> None:
@@ -74,6 +76,7 @@ async def test_a_link_gives_its_file_so_many_times_behind_its_password_until_it_
     assert State.Name((await me.GetFileShare(name=locked.name)).state) == "LOCKED"
 
 
+@pytest.mark.capability("w.share")
 async def test_a_link_ends_by_its_date_when_taken_back_and_with_its_owners_right(
     workspace: Service, office: Any
 ) -> None:

@@ -4,6 +4,7 @@ from datetime import timedelta
 from typing import Any
 from uuid import uuid4
 
+import pytest
 from crm.workspace.v1 import pb
 from crmkit.testing import Client, Service, local_date
 
@@ -21,6 +22,7 @@ async def experts(client: Client, **asked: Any) -> dict[str, list[str]]:
     return {one.employee: [Kind.Name(ground.kind) for ground in one.grounds] for one in found}
 
 
+@pytest.mark.capability("w.share")
 async def test_a_team_has_a_page_with_its_people_its_posts_and_its_documents(
     workspace: Service, office: Any
 ) -> None:
@@ -54,6 +56,7 @@ async def test_a_team_has_a_page_with_its_people_its_posts_and_its_documents(
     assert len(theirs.members) == 2 and not theirs.posts and not theirs.folders
 
 
+@pytest.mark.capability("w.share")
 async def test_who_knows_what_is_found_by_skills_certificates_positions_posts_and_accepted_answers(
     workspace: Service, office: Any
 ) -> None:
