@@ -3,6 +3,7 @@
 from typing import Any
 from uuid import uuid4
 
+import pytest
 from crmkit.testing import Client, Refused, Service
 
 
