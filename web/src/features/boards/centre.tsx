@@ -3,16 +3,15 @@ import { Link } from "react-router";
 import type { Schema } from "@/api/schema";
 import { may } from "@/api/session";
 import { useText } from "@/i18n";
-import { formatRelative } from "@/kit/dates";
 import { FieldValue } from "@/kit/field-value";
 import { encodeFilter } from "@/kit/filter";
 import { gotQuery } from "@/kit/got";
 import { Page } from "@/kit/page";
+import { Posts } from "@/kit/posts";
 import { useResource, useSession } from "@/kit/queries";
 import { Empty, ErrorNote, Skeleton } from "@/kit/states";
 
 type Centre = Schema<"workspace.ReadInformationCentreResponse">;
-type Post = Schema<"workspace.Post">;
 
 /** The information centre: what waits to be acknowledged, and what is new on each board. */
 export function CentrePage() {
@@ -55,27 +54,5 @@ export function CentrePage() {
         </div>
       )}
     </Page>
-  );
-}
-
-function Posts({ title, posts, all }: { title: React.ReactNode; posts: Post[]; all?: string }) {
-  const { t, language } = useText();
-  return (
-    <section className="card">
-      <div className="card-head">
-        <h2>{title}</h2>
-        <span className="grow" />
-        {all && <Link to={all}>{t("home.all")}</Link>}
-      </div>
-      <ul className="inbox">
-        {posts.map((post) => (
-          <li key={post.name} className="card-body">
-            {post.pinned && <span className="tag tag-warn">{t("boards.pinned")}</span>}{" "}
-            <Link to={`/${post.name ?? ""}`}>{post.displayName}</Link>{" "}
-            <span className="faint">{formatRelative(post.publishTime ?? "", language)}</span>
-          </li>
-        ))}
-      </ul>
-    </section>
   );
 }

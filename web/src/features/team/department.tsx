@@ -2,10 +2,10 @@ import { useQuery } from "@tanstack/react-query";
 import { Link } from "react-router";
 import type { Schema } from "@/api/schema";
 import { useText } from "@/i18n";
-import { formatRelative } from "@/kit/dates";
 import { FieldValue, Reference } from "@/kit/field-value";
 import { GenericRecord } from "@/kit/generic-record";
 import { gotQuery } from "@/kit/got";
+import { Posts } from "@/kit/posts";
 import { useResource } from "@/kit/queries";
 import { Loaded } from "@/kit/states";
 
@@ -25,7 +25,7 @@ export function DepartmentPage({ name }: { name: string }) {
 }
 
 function TeamPage({ name }: { name: string }) {
-  const { t, language } = useText();
+  const { t } = useText();
   const employees = useResource("employees");
   const position = employees.fields.find((field) => field.name === "position");
   const skills = employees.fields.find((field) => field.name === "skills");
@@ -57,21 +57,7 @@ function TeamPage({ name }: { name: string }) {
               ))}
             </ul>
           </section>
-          <section className="card">
-            <div className="card-head">
-              <h2>{t("team.posts")}</h2>
-            </div>
-            <ul className="inbox">
-              {posts.map((post) => (
-                <li key={post.name} className="card-body">
-                  {post.pinned && <span className="tag tag-warn">{t("boards.pinned")}</span>}{" "}
-                  <Link to={`/${post.name ?? ""}`}>{post.displayName}</Link>{" "}
-                  <span className="faint">{formatRelative(post.publishTime ?? "", language)}</span>
-                </li>
-              ))}
-              {posts.length === 0 && <li className="card-body faint">{t("team.noPosts")}</li>}
-            </ul>
-          </section>
+          <Posts title={t("team.posts")} posts={posts} none={t("team.noPosts")} />
           <section className="card">
             <div className="card-head">
               <h2>{t("team.documents")}</h2>
