@@ -154,9 +154,12 @@ async def test_a_new_label_is_everywhere_and_no_record_has_changed(workspace: Se
         begun = time.monotonic()
         await admin.UpdateDictionary(dictionary=update, updateMask="entries")
         async with workspace.parts.configuration() as elsewhere:
-            await workspace.eventually(
-                lambda: elsewhere.get("dictionary.positions")["entries"][0]["label"]["zh"] == zh
-            )
+
+            def known() -> bool:
+                found = elsewhere.get("dictionary.positions")
+                return bool(found) and found["entries"][0]["label"]["zh"] == zh
+
+            await workspace.eventually(known)
         return time.monotonic() - begun
 
     # Five seconds are promised; a machine that others use too gets three times as long.

@@ -161,7 +161,9 @@ async def _asked(request: pb.QueryCalendarRequest, call: Call) -> Sequence[str]:
         if len(request.employees) > MOST_PEOPLE:
             raise ResourceExhausted("TOO_LARGE", limit=MOST_PEOPLE)
         return list(request.employees) or ([] if request.rooms else [call.caller.employee])
-    working = select(Employee.id).where(Employee.state == "ACTIVE").order_by(Employee.display_name)
+    # Of a large company those who report to the caller come first, then who has been there longest.
+    nearest = (Employee.superior != call.caller.employee, Employee.id)
+    working = select(Employee.id).where(Employee.state == "ACTIVE").order_by(*nearest)
     async with call.everybody():
         names = [f"employees/{key}" for key in await call.db.scalars(working)]
     covered = [name for name in names if name == call.caller.employee or oversees(name, call)]
