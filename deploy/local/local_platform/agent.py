@@ -189,8 +189,11 @@ class Agent:
             process.terminate()
             await process.wait()
             raise
-        lines = errors.decode(errors="replace").strip().splitlines() or ["it ended without a word"]
-        return lines[-1] if process.returncode else ""
+        # Several errors at once end in a line that has no word.
+        lines = [
+            line.strip(" |") for line in errors.decode(errors="replace").splitlines() if line.strip(" |+-")
+        ]
+        return (lines or ["it ended without a word"])[-1] if process.returncode else ""
 
     def _private(self) -> Path:
         if self.private_key is None or not self.private_key.is_file():

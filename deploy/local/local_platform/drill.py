@@ -28,6 +28,8 @@ SMOKE = (
 )  # fmt: skip
 
 REFILL_SECONDS = 120
+# Below the ports that the system gives to outgoing connections, of which any may be taken.
+OWN_PORTS = 12_050
 
 
 async def drill(folder: Path, key: Path, vault: backup.Vault) -> int:
@@ -38,7 +40,7 @@ async def drill(folder: Path, key: Path, vault: backup.Vault) -> int:
         os.environ.pop(name, None)
     os.environ["PGSSLMODE"] = "disable"
     # Moved by an offset of its own, so that the platform goes on meanwhile.
-    os.environ["PORT_OFFSET"] = str(int(os.environ.get("PORT_OFFSET", "0")) + 5000)
+    os.environ["PORT_OFFSET"] = str(int(os.environ.get("PORT_OFFSET", "0")) + OWN_PORTS)
     scratch = Path(tempfile.mkdtemp(prefix="drill"))
     os.chmod(scratch, 0o755)  # noqa: PTH101
     try:
