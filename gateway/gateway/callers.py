@@ -31,7 +31,7 @@ class Callers:
         self._rules = {
             descriptors.option(message, RESOURCE_TYPE).plural: (
                 rule.DESCRIPTOR.fields_by_name["scope"].enum_type.values_by_number[rule.scope].name,
-                json_name(rule.account_field),
+                [json_name(field) for field in (rule.account_field, rule.partner_field) if field],
             )
             for message in descriptors.messages()
             if (rule := descriptors.option(message, RESOURCE)) is not None
@@ -60,8 +60,8 @@ class Callers:
         rule = self._rules.get(collection)
         if rule is None:
             return False
-        scope, account_field = rule
-        return visible(caller, scope, record, account_field, collection)
+        scope, account_fields = rule
+        return visible(caller, scope, record, account_fields, collection)
 
 
 def json_name(field: str) -> str:

@@ -97,7 +97,7 @@ async def gateway(
         around = Surroundings(
             lookup=config.get,
             authenticate=authenticate,
-            visible=lambda caller, collection, record: visible(caller, "OWNED", record, "", collection),
+            visible=lambda caller, collection, record: visible(caller, "OWNED", record, (), collection),
             ready=lambda: True,
             client=outgoing,
             upstream=upstream,

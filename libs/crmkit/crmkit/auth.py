@@ -461,7 +461,7 @@ def visible(
     caller: Caller,
     scope_rule: str,
     record: Mapping[str, Any],
-    account_field: str,
+    account_fields: Sequence[str],
     collection: str,
     verb: str = "read",
 ) -> bool:
@@ -472,10 +472,8 @@ def visible(
     if scope_rule == "PRIVATE":
         return caller.is_system or mine
     if caller.account:
-        own = record.get("name") if collection == "accounts" else record.get(account_field)
-        return scope_rule == "SHARED" or (
-            bool(account_field or collection == "accounts") and own == caller.account
-        )
+        fields = ("name",) if collection == "accounts" else account_fields
+        return scope_rule == "SHARED" or any(record.get(field) == caller.account for field in fields)
     reach = caller.reach(collection, verb)
     if scope_rule == "SHARED":
         return passes(reach, record, caller, collection)

@@ -268,8 +268,8 @@ class Call:
         while True:
             payload = await self.copy(name)
             if payload is not None:
-                rule = foreign.rule.account_field
-                return visible(self.caller, foreign.scope, _snake_keys(payload), rule, foreign.collection)
+                fields = foreign.account_fields
+                return visible(self.caller, foreign.scope, _snake_keys(payload), fields, foreign.collection)
             if asyncio.get_running_loop().time() > deadline:
                 return False
             await asyncio.sleep(0.05)
@@ -524,8 +524,8 @@ _COPY = "SELECT payload FROM copies WHERE name = $1 AND NOT deleted"
 
 def _scoping(row: Resource) -> set[str]:
     """What decides who sees the row, by JSON name."""
-    account = row.described.fields.get(row.described.rule.account_field)
-    return {"owner", "department", "collaborators", account.json_name if account else "owner"}
+    accounts = {row.described.fields[name].json_name for name in row.described.account_fields}
+    return {"owner", "department", "collaborators", *accounts}
 
 
 def changed_fields(row: Resource) -> dict[str, Any]:

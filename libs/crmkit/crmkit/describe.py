@@ -110,6 +110,11 @@ class Described:
         return self.rule.title_field or "display_name"
 
     @property
+    def account_fields(self) -> tuple[str, ...]:
+        """The references through which portal customers and partners see the record."""
+        return tuple(filter(None, (self.rule.account_field, self.rule.partner_field)))
+
+    @property
     def searchable(self) -> tuple[str, ...]:
         """Fields that `q` searches."""
         return tuple(name for name, field in self.fields.items() if field.rule.searchable)

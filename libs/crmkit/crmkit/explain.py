@@ -33,8 +33,8 @@ def grounds(
     described: Described, record: Mapping[str, Any], caller: Caller, collection: str = "", verb: str = "read"
 ) -> Iterator[Explained]:
     """Every ground on which the verb reaches the record: kind, the sentence in both languages, and the level."""
-    scoped, rule = collection or described.collection, described.rule.account_field
-    if not visible(caller, described.scope, record, rule, scoped, verb):
+    scoped = collection or described.collection
+    if not visible(caller, described.scope, record, described.account_fields, scoped, verb):
         return
     if described.scope == "SHARED":
         yield "SHARED", "所有有权限的人可见", "Everybody with the permission sees it", None

@@ -123,9 +123,7 @@ def _account_branches(model: type[Resource], caller: Caller) -> list[ColumnEleme
         return None
     if described.collection == "accounts":
         return [row.id == caller.account.rpartition("/")[2]]
-    if described.rule.account_field:
-        return [getattr(row, described.rule.account_field) == caller.account]
-    return []
+    return [getattr(row, field) == caller.account for field in described.account_fields]
 
 
 def settings(caller: Caller, collections: Iterable[str]) -> tuple[str, str, str, str]:
@@ -247,13 +245,10 @@ def open_to_all(model: type[Resource]) -> bool:
 
 def _owned_policy(model: type[Resource], scope: str) -> str:
     described = model.described
-    account = "id::text" if described.collection == "accounts" else described.rule.account_field
-    prefix = "'accounts/' || " if described.collection == "accounts" else ""
-    shown = (
-        f"({scope} = 'ACCOUNT' AND {prefix}{_quoted(account)} = (SELECT current_setting('crm.account', true)))"
-        if account
-        else "false"
-    )
+    itself = described.collection == "accounts"
+    names = ["'accounts/' || id::text"] if itself else [f'"{field}"' for field in described.account_fields]
+    theirs = " OR ".join(f"{name} = (SELECT current_setting('crm.account', true))" for name in names)
+    shown = f"({scope} = 'ACCOUNT' AND ({theirs}))" if theirs else "false"
     everything, me = (_text_of(part, model) for part in ("all", "me"))
     departments, owners, wall = (_texts_of(part, model) for part in ("departments", "owners", "wall"))
     return (
@@ -287,7 +282,3 @@ def _texts_of(part: str, model: type[Resource]) -> str:
 def _reach_of(model: type[Resource]) -> str:
     place = f"coalesce(known->'of'->>'{scoped_by(model)}', known->'of'->>'*')::int"
     return f"known->'reaches'->({place})"
-
-
-def _quoted(column: str) -> str:
-    return column if "::" in column else f'"{column}"'

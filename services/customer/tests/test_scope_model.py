@@ -331,7 +331,7 @@ async def compare(world: World, enough: int, rules: bool = True, everything: boo
         now = datetime.now(ZONE)
         seen = {record["name"] for record in records if sees(record, "read")}
         for record in records if everything else ():
-            assert visible(caller, "OWNED", record, "", "accounts") == (record["name"] in seen), (
+            assert visible(caller, "OWNED", record, (), "accounts") == (record["name"] in seen), (
                 case,
                 record,
             )

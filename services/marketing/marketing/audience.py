@@ -81,4 +81,4 @@ def sees(caller: Caller, audience: str, record: Mapping[str, Any]) -> bool:
     """True where the caller may see the record."""
     source = described(audience)
     values = {snake(key): value for key, value in record.items()}
-    return visible(caller, source.scope, values, source.rule.account_field, source.collection)
+    return visible(caller, source.scope, values, source.account_fields, source.collection)

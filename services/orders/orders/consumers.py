@@ -25,7 +25,7 @@ async def on_opportunity_won(event: sales_events.OpportunityWon, call: Call) -> 
     if await call.find(Contract, Contract.opportunity == deal.name) is not None:
         return
     if event.HasField("quote"):
-        await _draft_contract(event.quote, deal.name, call)
+        await _draft_contract(event.quote, deal.name, call, deal.channel_partner)
         return
     amount = Money.parse(deal.amount)
     currency = amount.currency if amount else next((line.amount.currency_code for line in deal.lines), "")
@@ -41,7 +41,8 @@ async def on_opportunity_won(event: sales_events.OpportunityWon, call: Call) -> 
     await call.add(
         Contract(
             display_name=deal.display_name, account=deal.account, opportunity=deal.name, currency=currency, lines=lines,
-            gross=None if lines else amount, effective_from=today(call), **_held_by(deal),
+            gross=None if lines else amount, effective_from=today(call), channel_partner=deal.channel_partner,
+            **_held_by(deal),
         )
     )  # fmt: skip
 
@@ -60,6 +61,7 @@ async def on_quote_accepted(event: sales_events.QuoteAccepted, call: Call) -> No
     elif found.state == "DRAFT" and not found.quote and found.version == 1:
         found.lines, found.quote, found.currency = _contract_lines(quote), quote.name, quote.currency
         found.contact, found.terms = quote.contact or found.contact, quote.terms or found.terms
+        found.channel_partner = quote.channel_partner or found.channel_partner
         found.net = found.tax = found.gross = None
         found.complete(frozenset())
 
@@ -140,12 +142,12 @@ async def _one_at_a_time(deal: str, call: Call) -> None:
     await call.db.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(deal, 0))))
 
 
-async def _draft_contract(quote: Any, opportunity: str, call: Call) -> None:
+async def _draft_contract(quote: Any, opportunity: str, call: Call, partner: str = "") -> None:
     await call.add(
         Contract(
             display_name=quote.display_name, account=quote.account, contact=quote.contact, opportunity=opportunity,
             quote=quote.name, currency=quote.currency, lines=_contract_lines(quote), terms=quote.terms,
-            effective_from=today(call), **_held_by(quote),
+            effective_from=today(call), channel_partner=quote.channel_partner or partner, **_held_by(quote),
         )
     )  # fmt: skip
 
@@ -155,8 +157,8 @@ async def _draft_order(quote: Any, call: Call) -> None:
     await call.add(
         Order(
             account=quote.account, contact=quote.contact, quote=quote.name, currency=quote.currency, items=items,
-            payment_terms=quote.terms[:1000], display_name=quote.display_name, channel="SALES", source=quote.name,
-            **_held_by(quote),
+            payment_terms=quote.terms[:1000], display_name=quote.display_name, source=quote.name,
+            channel="AGENT" if quote.channel_partner else "SALES", channel_partner=quote.channel_partner, **_held_by(quote),
         )
     )  # fmt: skip
 

@@ -30,28 +30,35 @@ class SaleElsewhere(Base):
     time: Mapped[datetime] = mapped_column(DateTime(timezone=True))
 
 
-@listens("crm.sales.v1.OpportunityWon", "crm.sales.v1.QuoteAccepted")
+# What is sold, by the fact that tells of it.
+_SOLD = {"OpportunityWon": "opportunity", "QuoteAccepted": "quote", "OrderPlaced": "order"}
+
+
+@listens("crm.sales.v1.OpportunityWon", "crm.sales.v1.QuoteAccepted", "crm.orders.v1.OrderPlaced")
 async def on_sold_by_partner(event: Fact, call: Call) -> None:
     """A sale outside the region that was agreed (串货): the channel manager is told, once for each deal."""
-    model, key = (Quote, "quote") if event.subject.endswith("QuoteAccepted") else (Opportunity, "opportunity")
+    key = next(key for name, key in _SOLD.items() if event.subject.endswith(name))
     sold = event.payload[key]
     known = await partnership(sold.get("channelPartner", ""), call)
     region = await region_of(sold.get("account", ""), call)
     if known is None or known.allows(region):
         return
-    # A quote of a deal and the deal itself are one sale; so are the versions of a quote.
-    deal = sold.get("opportunity") or sold.get("root") or sold["name"]
+    # A deal, its quote in every version, and the orders that follow are one sale.
+    quote = await call.named(Quote, sold.get("quote", ""))
+    deal = sold.get("opportunity") or sold.get("root") or (quote.root if quote else sold["name"])
     fresh = insert(SaleElsewhere).values(deal=deal, partner=known.account, region=region, time=event.time)
     told = await call.db.scalar(fresh.on_conflict_do_nothing().returning(SaleElsewhere.deal))
-    record = await call.named(model, sold["name"])
-    if told is None or record is None:
+    if told is None:
         return
+    # Where an order tells of it first, nothing here is what it is about.
+    record = await call.named(Opportunity, sold["name"]) or await call.named(Quote, sold["name"])
+    title = sold.get("displayName", "")
     notice = common_pb2.NoticeRaised(
-        kind="crossRegion", subjects=[record.name], employees=[known.owner] if known.owner else [],
+        kind="crossRegion", subjects=[sold["name"]], employees=[known.owner] if known.owner else [],
         roles=[] if known.owner else ["sales_manager"],
         text=options_pb2.Text(
-            zh=f"疑似串货：“{record.display_name}”售往 {region}，不在伙伴的授权区域内",
-            en=f"{record.display_name} is sold to {region}, outside the partner's region",
+            zh=f"疑似串货：“{title}”售往 {region}，不在伙伴的授权区域内",
+            en=f"{title} is sold to {region}, outside the partner's region",
         ),
         dedupe_key=f"crossRegion:{deal}",
     )  # fmt: skip

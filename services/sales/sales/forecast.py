@@ -148,11 +148,13 @@ def _convert(
 async def outlook(deal: Opportunity, call: Call) -> pb.GetOpportunityOutlookResponse:
     """How long won deals of the pipeline still took from this stage, and how often they were won.
 
-    Everybody's deals count: the figures tell of nobody's.
+    Everybody's deals count: the figures tell of nobody's. To a partner his own alone: how we sell is not told.
     """
     closed = select(Opportunity.state, Opportunity.stage_history, Opportunity.close_time).where(
         Opportunity.pipeline == deal.pipeline, Opportunity.state.in_(("WON", "LOST"))
     )
+    if call.caller.account:
+        closed = closed.where(predicate(Opportunity, call.caller))
     days: list[int] = []
     won = passed = 0
     async with call.everybody():

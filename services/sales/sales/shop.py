@@ -28,6 +28,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 
 from sales.model.basket import Basket, Shopper, kept, line_of
 from sales.model.bundle import Bundle, bundles, invalid
+from sales.model.partnership import partnership
 from sales.model.product import Product, products
 from sales.model.product_category import ProductCategory
 from sales.model.purchase import Purchase
@@ -160,7 +161,9 @@ async def shopper_of(asked: Any, call: Call) -> Shopper:
     check_currency(currency, "currency")
     token = getattr(asked, "token", "")
     if caller.account:
-        partner = caller.account if "partner" in caller.roles else ""
+        # A partner's key has no role; whoever has ever agreed to sell for us is no direct buyer.
+        sells = "partner" in caller.roles or await partnership(caller.account, call) is not None
+        partner = caller.account if sells else ""
         contact = caller.actor if caller.actor.startswith("contacts/") else ""
         return Shopper(caller.account, contact, "WEB", currency, partner, caller.actor, token, staff=False)
     if not caller.employee:

@@ -53,6 +53,7 @@ def upgrade() -> None:
         sa.Column("balance_amount", sa.Numeric(precision=20, scale=4), nullable=True),
         sa.Column("balance_currency", sa.Text(), nullable=True),
         sa.Column("contact", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("channel_partner", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("number", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("owner", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("department", sa.Text(), server_default=sa.text("''"), nullable=False),
@@ -73,6 +74,12 @@ def upgrade() -> None:
         "contracts_account_index",
         "contracts",
         ["account", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "contracts_channel_partner_index",
+        "contracts",
+        ["channel_partner", sa.literal_column("update_time DESC"), "id"],
         unique=False,
     )
     op.create_index(
@@ -118,6 +125,13 @@ def upgrade() -> None:
         "contracts",
         ["owner", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+    )
+    op.create_index(
+        "contracts_partner_index",
+        "contracts",
+        ["channel_partner"],
+        unique=False,
+        postgresql_where=sa.text("channel_partner <> ''"),
     )
     op.create_index(
         "contracts_quote_index",
@@ -243,10 +257,10 @@ def upgrade() -> None:
         sa.Column("display_name", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("account", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("contact", sa.Text(), server_default=sa.text("''"), nullable=False),
-        sa.Column("channel", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("contract", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("opportunity", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("quote", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("channel", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("own_entity", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("currency", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("items", postgresql.JSONB(), server_default=sa.text("'[]'"), nullable=False),
@@ -271,8 +285,10 @@ def upgrade() -> None:
         sa.Column("collected_currency", sa.Text(), nullable=True),
         sa.Column("place_time", sa.DateTime(timezone=True), nullable=True),
         sa.Column("reason", sa.Text(), server_default=sa.text("''"), nullable=False),
-        sa.Column("source", sa.Text(), nullable=False),
         sa.Column("state_before", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("channel_partner", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("agreement", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("source", sa.Text(), nullable=False),
         sa.Column("number", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("owner", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("department", sa.Text(), server_default=sa.text("''"), nullable=False),
@@ -293,6 +309,18 @@ def upgrade() -> None:
         "orders_account_index",
         "orders",
         ["account", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "orders_agreement_index",
+        "orders",
+        ["agreement", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "orders_channel_partner_index",
+        "orders",
+        ["channel_partner", sa.literal_column("update_time DESC"), "id"],
         unique=False,
     )
     op.create_index(
@@ -333,6 +361,13 @@ def upgrade() -> None:
         "orders",
         ["owner", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+    )
+    op.create_index(
+        "orders_partner_index",
+        "orders",
+        ["channel_partner"],
+        unique=False,
+        postgresql_where=sa.text("channel_partner <> ''"),
     )
     op.create_index(
         "orders_quote_index", "orders", ["quote", sa.literal_column("update_time DESC"), "id"], unique=False
@@ -483,6 +518,9 @@ def downgrade() -> None:
     op.drop_index("orders_update_time_index", table_name="orders")
     op.drop_index("orders_source_key", table_name="orders", postgresql_where=sa.text("source <> ''"))
     op.drop_index("orders_quote_index", table_name="orders")
+    op.drop_index(
+        "orders_partner_index", table_name="orders", postgresql_where=sa.text("channel_partner <> ''")
+    )
     op.drop_index("orders_owner_update_time_index", table_name="orders")
     op.drop_index("orders_own_entity_index", table_name="orders")
     op.drop_index("orders_opportunity_index", table_name="orders")
@@ -490,6 +528,8 @@ def downgrade() -> None:
     op.drop_index("orders_department_update_time_index", table_name="orders")
     op.drop_index("orders_contract_index", table_name="orders")
     op.drop_index("orders_contact_index", table_name="orders")
+    op.drop_index("orders_channel_partner_index", table_name="orders")
+    op.drop_index("orders_agreement_index", table_name="orders")
     op.drop_index("orders_account_index", table_name="orders")
     op.drop_table("orders")
     op.drop_index("figures_order_index", table_name="figures", postgresql_where=sa.text("\"order\" <> ''"))
@@ -510,6 +550,9 @@ def downgrade() -> None:
         postgresql_where=sa.text("quote <> '' AND state <> 'CANCELLED'"),
     )
     op.drop_index("contracts_quote_index", table_name="contracts")
+    op.drop_index(
+        "contracts_partner_index", table_name="contracts", postgresql_where=sa.text("channel_partner <> ''")
+    )
     op.drop_index("contracts_owner_update_time_index", table_name="contracts")
     op.drop_index("contracts_own_entity_index", table_name="contracts")
     op.drop_index(
@@ -521,6 +564,7 @@ def downgrade() -> None:
     op.drop_index("contracts_number_key", table_name="contracts", postgresql_where=sa.text("number != ''"))
     op.drop_index("contracts_department_update_time_index", table_name="contracts")
     op.drop_index("contracts_contact_index", table_name="contracts")
+    op.drop_index("contracts_channel_partner_index", table_name="contracts")
     op.drop_index("contracts_account_index", table_name="contracts")
     op.drop_table("contracts")
     # ### end Alembic commands ###

@@ -24,6 +24,7 @@ SIGNED_CONTENT = frozenset(
     {
         "display_name", "direction", "type", "account", "contact", "other_parties", "own_entity", "opportunity", "quote",
         "lines", "currency", "net", "tax", "gross", "effective_from", "effective_to", "instalments", "terms",
+        "channel_partner",
     }
 )  # fmt: skip
 BEFORE_SIGNATURE = ("DRAFT", "IN_APPROVAL", "AWAITING_SIGNATURE")
@@ -41,6 +42,7 @@ class Contract(Resource, Base):
             "contracts_opportunity_key", "opportunity", unique=True,
             postgresql_where=text("opportunity <> '' AND state <> 'CANCELLED'"),
         ),
+        Index("contracts_partner_index", "channel_partner", postgresql_where=text("channel_partner <> ''")),
         Index(
             "contracts_quote_key", "quote", unique=True, postgresql_where=text("quote <> '' AND state <> 'CANCELLED'")
         ),
@@ -50,6 +52,7 @@ class Contract(Resource, Base):
     direction: Mapped[str]
     account: Mapped[str]
     contact: Mapped[str]
+    channel_partner: Mapped[str]
     own_entity: Mapped[str]
     opportunity: Mapped[str]
     quote: Mapped[str]

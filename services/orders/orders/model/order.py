@@ -9,7 +9,7 @@ from crm.orders.v1 import events_pb2 as events
 from crm.orders.v1 import pb
 from crmkit.amounts import check_currency, number, plain, price_lines
 from crmkit.call import Call
-from crmkit.company import legal_entity
+from crmkit.company import legal_entity, today
 from crmkit.errors import (
     FailedPrecondition,
     InvalidArgument,
@@ -23,13 +23,14 @@ from crmkit.values import Money, zero
 from orders.model.base import Base
 from orders.model.contract import Contract
 from orders.model.credit import check_credit
+from orders.model.partnership import agreement_with
 from sqlalchemy import Index, select, text
 from sqlalchemy.orm import Mapped
 
 ORDERED_CONTENT = frozenset(
     {
         "account", "contract", "opportunity", "quote", "own_entity", "currency", "items", "ship_to", "payment_terms",
-        "customer_order_no",
+        "customer_order_no", "channel_partner",
     }
 )  # fmt: skip
 # The machine of a product order: 19 moves, every other is refused.
@@ -57,6 +58,7 @@ class Order(Resource, Base):
     keeps_personal = True
     __table_args__ = (
         # One draft of an accepted quote, however often the fact arrives.
+        Index("orders_partner_index", "channel_partner", postgresql_where=text("channel_partner <> ''")),
         Index("orders_source_key", "source", unique=True, postgresql_where=text("source <> ''")),
     )
 
@@ -66,6 +68,9 @@ class Order(Resource, Base):
     contract: Mapped[str]
     opportunity: Mapped[str]
     quote: Mapped[str]
+    channel: Mapped[str]
+    channel_partner: Mapped[str]
+    agreement: Mapped[str]
     own_entity: Mapped[str]
     currency: Mapped[str]
     items: Mapped[Any]
@@ -91,8 +96,11 @@ class Order(Resource, Base):
         self.state = "DRAFT"
         self.delivery_state = self.invoice_state = "NONE"
         self.payment_state = "UNPAID"
+        # What was agreed while the agreement was in force goes on: an accepted quote, a contract.
+        goes_on = bool(self.source)
         if self.contract:
-            await self._follow_contract(call)
+            goes_on = await self._follow_contract(call) or goes_on
+        await self._come_by_partner(call, goes_on)
         self.own_entity = self.own_entity or legal_entity(self.department, call)
         self.invoiced = self.collected = zero(self.currency)
         await self.complete(call)
@@ -102,6 +110,8 @@ class Order(Resource, Base):
         if self.state != "DRAFT":
             check_frozen("ORDER_FROZEN", changed & ORDERED_CONTENT)
         elif changed & ORDERED_CONTENT:
+            if "channel_partner" in changed:
+                await self._come_by_partner(call, goes_on=False)
             await self.complete(call)
 
     async def deleting(self, call: Call) -> None:
@@ -130,16 +140,30 @@ class Order(Resource, Base):
         if contract.currency != self.currency:
             raise InvalidArgument("CURRENCY_MISMATCH", expected=contract.currency, found=self.currency)
 
-    async def _follow_contract(self, call: Call) -> None:
-        """Takes parties and, where it has no items yet, what is left of the lines. Two at once wait for each other."""
+    async def _follow_contract(self, call: Call) -> bool:
+        """Takes parties and, where it has no items yet, what is left of the lines. Two at once wait for each other.
+
+        Tells whether the contract came by a partner.
+        """
         contract = await call.load(Contract, self.contract)
         contract.check_orderable()
         await self._check_against(contract)
         self.own_entity = self.own_entity or contract.own_entity
         self.contact = self.contact or contract.contact
         self.quote, self.opportunity = self.quote or contract.quote, self.opportunity or contract.opportunity
+        self.channel_partner = contract.channel_partner or self.channel_partner
         if not self.items:
             self.items = await remaining_items(contract, call)
+        return bool(contract.channel_partner)
+
+    async def _come_by_partner(self, call: Call, goes_on: bool) -> None:
+        """Whoever brings something new needs an agreement in force."""
+        agreement = await agreement_with(self.channel_partner, call)
+        if agreement is not None and not goes_on and not agreement.in_force(today(call)):
+            raise FailedPrecondition("PARTNER_NO_AGREEMENT")
+        self.agreement = agreement.name if agreement is not None else ""
+        if self.channel_partner:
+            self.channel = self.channel or "AGENT"
 
     async def submit(self, call: Call) -> None:
         """Places the order and gives it its number."""

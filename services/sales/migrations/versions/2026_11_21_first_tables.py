@@ -436,6 +436,7 @@ def upgrade() -> None:
         sa.Column("faq", postgresql.JSONB(), server_default=sa.text("'[]'"), nullable=False),
         sa.Column("version_number", sa.Integer(), server_default=sa.text("0"), nullable=False),
         sa.Column("root", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("for_partners", sa.Boolean(), server_default=sa.text("false"), nullable=False),
         sa.Column("state", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("number", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("owner", sa.Text(), server_default=sa.text("''"), nullable=False),
@@ -1720,7 +1721,7 @@ def upgrade() -> None:
     op.create_index(
         "leads_source_key",
         "leads",
-        ["channel", "external_id"],
+        ["channel", "external_id", "channel_partner"],
         unique=True,
         postgresql_where=sa.text("external_id <> ''"),
     )
@@ -1961,6 +1962,7 @@ def upgrade() -> None:
         sa.Column("stages", postgresql.JSONB(), server_default=sa.text("'[]'"), nullable=False),
         sa.Column("allow_skip", sa.Boolean(), server_default=sa.text("false"), nullable=False),
         sa.Column("is_default", sa.Boolean(), server_default=sa.text("false"), nullable=False),
+        sa.Column("for_partners", sa.Boolean(), server_default=sa.text("false"), nullable=False),
         sa.Column("root", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("version_number", sa.Integer(), server_default=sa.text("0"), nullable=False),
         sa.Column("state", sa.Text(), server_default=sa.text("''"), nullable=False),
@@ -2530,6 +2532,13 @@ def upgrade() -> None:
         "quotes",
         ["owner", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+    )
+    op.create_index(
+        "quotes_partner_index",
+        "quotes",
+        ["channel_partner"],
+        unique=False,
+        postgresql_where=sa.text("channel_partner <> ''"),
     )
     op.create_index(
         "quotes_price_book_index",
@@ -3159,6 +3168,7 @@ def upgrade() -> None:
         sa.Column("marks", postgresql.ARRAY(sa.Text()), server_default=sa.text("'{}'"), nullable=False),
         sa.Column("accepted_comment", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("accepted_author", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("for_partners", sa.Boolean(), server_default=sa.text("false"), nullable=False),
         sa.Column("hide_reason", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("state", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("number", sa.Text(), server_default=sa.text("''"), nullable=False),
@@ -5172,6 +5182,9 @@ def downgrade() -> None:
     op.drop_index("quotes_shown_to_index", table_name="quotes")
     op.drop_index("quotes_root_version_key", table_name="quotes")
     op.drop_index("quotes_price_book_index", table_name="quotes")
+    op.drop_index(
+        "quotes_partner_index", table_name="quotes", postgresql_where=sa.text("channel_partner <> ''")
+    )
     op.drop_index("quotes_owner_update_time_index", table_name="quotes")
     op.drop_index("quotes_opportunity_index", table_name="quotes")
     op.drop_index("quotes_one_draft_key", table_name="quotes", postgresql_where=sa.text("state = 'DRAFT'"))

@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from crm.sales.v1 import pb
+from crmkit.auth import Caller
 from crmkit.call import Call
 from crmkit.errors import FailedPrecondition
 from sales.model import versions
 from sales.model.base import Base
 from sales.model.versions import DraftOnly
-from sqlalchemy import Index, text
+from sqlalchemy import ColumnElement, Index, text
 from sqlalchemy.orm import Mapped
 
 
@@ -25,9 +26,15 @@ class CallScript(DraftOnly, Base):
     display_name: Mapped[str]
     nodes: Mapped[Any]
     faq: Mapped[Any]
+    for_partners: Mapped[bool]
     version_number: Mapped[int]
     root: Mapped[str]
     state: Mapped[str]
+
+    @classmethod
+    def readable(cls, caller: Caller) -> ColumnElement[bool] | None:
+        """Partners see what is for them."""
+        return cls.for_partners.is_(True) if caller.account else None
 
     async def creating(self, call: Call) -> None:
         """Completes the record."""
@@ -48,7 +55,7 @@ class CallScript(DraftOnly, Base):
 
     async def new_version(self, call: Call) -> CallScript:
         """A draft like this version."""
-        return await versions.next_version(self, ("display_name", "nodes", "faq"), call)
+        return await versions.next_version(self, ("display_name", "nodes", "faq", "for_partners"), call)
 
 
 def dead_ends(nodes: Any) -> list[str]:

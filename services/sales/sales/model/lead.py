@@ -86,9 +86,11 @@ class Lead(Resource, Base):
     __message__ = pb.Lead
     __table_args__ = (
         Index(
+            # Partners have ids of their own.
             "leads_source_key",
             "channel",
             "external_id",
+            "channel_partner",
             unique=True,
             postgresql_where=text("external_id <> ''"),
         ),
@@ -161,7 +163,7 @@ class Lead(Resource, Base):
         """Whoever sells works on what he enters; what others enter waits for an owner."""
         self.normalise()
         self.channel = self.channel or "SELF"
-        self.channel_partner = self.channel_partner or call.caller.account
+        self.channel_partner = call.caller.account or self.channel_partner
         if self.owner == call.caller.employee and not call.caller.may(SELLS):
             self.owner = ""
         self.state, self.state_time = "WORKING" if self.owner else "NEW", call.now
@@ -210,7 +212,11 @@ class Lead(Resource, Base):
         self.company_key = company_key(self.company_name)
 
     async def capture(self, call: Call) -> Lead:
-        """Becomes a new lead, unless its source is known or an open lead has its phone or mail: that one is given."""
+        """Becomes a new lead, unless its source is known or an open lead has its phone or mail: that one is given.
+
+        What a partner tells joins his own leads alone: he learns of no others, not even that there are any.
+        """
+        self.channel_partner = call.caller.account or self.channel_partner
         self.normalise()
         self.channel = self.channel or "SELF"
         keys = keys_of(self.phones, self.emails)
@@ -614,7 +620,7 @@ class Lead(Resource, Base):
             return None
         known = exists().where(
             LeadSource.channel == self.channel,
-            LeadSource.external_id == self.external_id,
+            LeadSource.external_id == self._source(self.external_id),
             LeadSource.lead == Lead.id,
         )
         return await call.find(Lead, known)
@@ -622,9 +628,13 @@ class Lead(Resource, Base):
     async def _of_same_person(self, keys: list[str], call: Call) -> Lead | None:
         if not keys:
             return None
-        return await call.find(
-            Lead, exists().where(LeadKey.value.in_(keys), LeadKey.lead == Lead.id), lock=True
-        )
+        theirs = [Lead.channel_partner == call.caller.account] if call.caller.account else []
+        same = exists().where(LeadKey.value.in_(keys), LeadKey.lead == Lead.id)
+        return await call.find(Lead, same, *theirs, lock=True)
+
+    def _source(self, external_id: str) -> str:
+        """The id as its source knows it; partners have their own, which may be those of others."""
+        return f"{self.channel_partner}#{external_id}" if self.channel_partner else external_id
 
     async def _write_keys(self, call: Call) -> None:
         """Keeps the keys of an open lead and of its sources; a key that another open lead has stays with that one."""
@@ -636,7 +646,7 @@ class Lead(Resource, Base):
         sources = [
             {
                 "channel": pb.Lead.Channel.Name(touch.channel),
-                "external_id": touch.external_id,
+                "external_id": self._source(touch.external_id),
                 "lead": self.id,
             }
             for touch in self.touches

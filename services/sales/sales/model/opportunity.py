@@ -94,7 +94,7 @@ class Opportunity(Resource, Base):
         if not call.caller.is_system:
             await self._check_contacts(call)
         self.state = "OPEN"
-        self.channel_partner = self.channel_partner or call.caller.account
+        self.channel_partner = call.caller.account or self.channel_partner
         if call.caller.account:
             # Who has which share is agreed with us, not told by the partner.
             self.team = []

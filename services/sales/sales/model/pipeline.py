@@ -8,12 +8,13 @@ from typing import Any
 
 from crm.sales.v1 import pb
 from crmkit.amounts import HUNDRED
+from crmkit.auth import Caller
 from crmkit.call import Call
 from crmkit.errors import FailedPrecondition, Validation, Violation
 from crmkit.resource import Resource
 from sales.model import versions
 from sales.model.base import Base, one_at_a_time
-from sqlalchemy import Index, exists, select, text
+from sqlalchemy import ColumnElement, Index, exists, select, text
 from sqlalchemy.orm import Mapped
 
 RUNNING = ("OPEN", "SUSPENDED")
@@ -37,8 +38,14 @@ class Pipeline(Resource, Base):
     allow_skip: Mapped[bool]
     is_default: Mapped[bool]
     root: Mapped[str]
+    for_partners: Mapped[bool]
     version_number: Mapped[int]
     state: Mapped[str]
+
+    @classmethod
+    def readable(cls, caller: Caller) -> ColumnElement[bool] | None:
+        """Partners see what is for them."""
+        return cls.for_partners.is_(True) if caller.account else None
 
     async def creating(self, call: Call) -> None:
         """Completes the record."""
@@ -75,7 +82,9 @@ class Pipeline(Resource, Base):
 
     async def new_version(self, call: Call) -> Pipeline:
         """A draft like this version."""
-        return await versions.next_version(self, ("display_name", "mode", "stages", "allow_skip"), call)
+        return await versions.next_version(
+            self, ("display_name", "mode", "stages", "allow_skip", "for_partners"), call
+        )
 
     async def _take_over(self, before: Pipeline, mappings: dict[str, str], call: Call) -> None:
         """Moves the running deals of the version before; a stage that is gone needs a mapping (STAGE_IN_USE)."""

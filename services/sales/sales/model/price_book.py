@@ -18,11 +18,11 @@ from crmkit.listing import ZONE
 from crmkit.values import Money
 from sales.engine.policies import covers
 from sales.model.base import Base, one_at_a_time
-from sales.model.partnership import partnership
+from sales.model.partnership import Partnership, partnership
 from sales.model.product import products
 from sales.model.versions import DraftOnly
 from sales.pricing import share
-from sqlalchemy import ColumnElement, or_, select
+from sqlalchemy import ColumnElement, any_, exists, or_, select
 from sqlalchemy.orm import Mapped
 
 _AUDIENCE = (
@@ -57,8 +57,15 @@ class PriceBook(DraftOnly, Base):
 
     @classmethod
     def readable(cls, caller: Caller) -> ColumnElement[bool] | None:
-        """A partner reads his own books and no others."""
-        return cls.partners.contains([caller.account]) if caller.account else None
+        """A partner reads his own books and those of his grade, no others."""
+        if not caller.account:
+            return None
+        of_grade = exists().where(
+            Partnership.account == caller.account,
+            Partnership.active,
+            Partnership.grade == any_(cls.partner_grades),
+        )
+        return or_(cls.partners.contains([caller.account]), of_grade)
 
     async def creating(self, call: Call) -> None:
         """Completes the record."""

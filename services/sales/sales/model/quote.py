@@ -72,6 +72,7 @@ class Quote(Resource, Base):
         ),
         Index("quotes_one_accepted_key", "root", unique=True, postgresql_where=text("state = 'ACCEPTED'")),
         Index("quotes_root_version_key", "root", "version_number", unique=True),
+        Index("quotes_partner_index", "channel_partner", postgresql_where=text("channel_partner <> ''")),
         Index("quotes_unprinted_index", "id", postgresql_where=text("pdf = '' AND state <> 'DRAFT'")),
     )
 

@@ -11,10 +11,11 @@ from crmkit.call import Call
 from crmkit.errors import FailedPrecondition, NotFound, PermissionDenied
 from crmkit.mapping import to_timestamp
 from crmkit.resource import Resource
+from crmkit.scope import predicate
 from sales.model.base import Base, one_at_a_time
 from sales.model.course_completion import CourseCompletion
 from sales.model.opportunity import Opportunity
-from sqlalchemy import ColumnElement, cast, func, or_, select
+from sqlalchemy import ColumnElement, and_, cast, func, or_, select
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Mapped
 from sqlalchemy.types import Text
@@ -38,12 +39,15 @@ class Tip(Resource, Base):
     marks: Mapped[list[str]]
     accepted_comment: Mapped[str]
     accepted_author: Mapped[str]
+    for_partners: Mapped[bool]
     hide_reason: Mapped[str]
     state: Mapped[str]
 
     @classmethod
     def readable(cls, caller: Caller) -> ColumnElement[bool] | None:
-        """What is hidden its author and the moderators see."""
+        """What is hidden its author and the moderators see; partners see what is for them."""
+        if caller.account:
+            return and_(cls.state != "HIDDEN", cls.for_partners)
         if caller.may(MODERATES):
             return None
         return or_(cls.state != "HIDDEN", cls.creator == caller.actor)
@@ -110,7 +114,9 @@ class Tip(Resource, Base):
 
 async def experts(skill: str, call: Call) -> pb.ListExpertsResponse:
     """Who knows about a skill: by accepted answers, then by what they wrote."""
-    statement = select(Tip).where(Tip.state == "PUBLISHED", Tip.skills.contains([skill]))
+    statement = select(Tip).where(
+        Tip.state == "PUBLISHED", Tip.skills.contains([skill]), predicate(Tip, call.caller)
+    )
     accepted, written = Counter[str](), Counter[str]()
     for tip in await call.db.scalars(statement):
         if tip.accepted_author:
@@ -132,7 +138,7 @@ async def beside(deal: Opportunity, call: Call) -> list[Tip]:
     fits = or_(func.cardinality(Tip.products) == 0, Tip.products.overlap(cast(names, ARRAY(Text))))
     statement = (
         select(Tip)
-        .where(Tip.state == "PUBLISHED", Tip.stages.contains([deal.stage]), fits)
+        .where(Tip.state == "PUBLISHED", Tip.stages.contains([deal.stage]), fits, predicate(Tip, call.caller))
         .order_by(func.cardinality(Tip.products).desc(), func.cardinality(Tip.marks).desc(), Tip.id.desc())
     )
     return list(await call.db.scalars(statement.limit(SHOWN)))

@@ -190,20 +190,18 @@ def may_see_as(person: str, scope: Mapping[str, Any], call: Call) -> bool:
     caller = call.running.directory.explained(person)
     if described is None or caller is None or not caller.may(described.permission("read")):
         return False
-    return visible(caller, described.scope, scope, described.rule.account_field, described.collection)
+    return visible(caller, described.scope, scope, described.account_fields, described.collection)
 
 
 def reads(reader: Caller, described: Described, known: KnownRecord) -> bool:
     """True where somebody reads a record by its data scope and the row rules, as far as these can be asked here."""
     if not (rules := reader.reach(described.collection).rules):
-        return visible(
-            reader, described.scope, known.scope, described.rule.account_field, described.collection
-        )
+        return visible(reader, described.scope, known.scope, described.account_fields, described.collection)
     named = _asked(rules, described)
     if named is None or set(named) & set(known.record.get(CUT, ())):
         return False
     whole = {**known.record, **known.scope}
-    return visible(reader, described.scope, whole, described.rule.account_field, described.collection)
+    return visible(reader, described.scope, whole, described.account_fields, described.collection)
 
 
 def passing(described: Described, name: Any, reader: Caller) -> ColumnElement[bool] | None:
@@ -272,9 +270,9 @@ def scope_of(record: Mapping[str, Any]) -> dict[str, Any]:
     """Whose a record is, from its JSON, in the words of `crmkit.auth.visible`."""
     described = described_as(str(record.get("name", "")).partition("/")[0])
     found = {key: record[key] for key in ("name", "owner", "department", "collaborators") if record.get(key)}
-    if described is not None and described.rule.account_field:
-        field = described.fields[described.rule.account_field]
-        found[field.name] = record.get(field.json_name, "")
+    if described is not None:
+        for name in described.account_fields:
+            found[name] = record.get(described.fields[name].json_name, "")
     return found
 
 
