@@ -11,12 +11,12 @@ import asyncio
 import contextlib
 import json
 import logging
-from collections.abc import Callable
-from typing import Any, Self
+from collections.abc import Awaitable, Callable
+from typing import Any, Self, cast
 
 from nats.errors import TimeoutError as NatsTimeoutError
 from nats.js.api import KeyValueConfig, StorageType
-from nats.js.errors import BucketNotFoundError, KeyNotFoundError
+from nats.js.errors import APIError, BucketNotFoundError, KeyNotFoundError, KeyWrongLastSequenceError
 from nats.js.kv import KeyValue
 from sqlalchemy import delete, select
 from sqlalchemy.dialects.postgresql import insert
@@ -32,6 +32,9 @@ COMPLETE = "complete"
 FIRST_SIGHT = 2.0
 CHECK_EVERY = 2.0
 SAVE_EVERY = 1.0
+MOST_READ = 20
+# How NATS says that a key has another revision than expected.
+SET_MEANWHILE = {10071, 10164}
 
 log = logging.getLogger(__name__)
 
@@ -73,6 +76,32 @@ class Config:
     async def delete(self, key: str) -> None:
         """Removes a key for everybody."""
         await (await self._bucket()).delete(key)
+
+    async def revise(self, key: str, read: Callable[[], Awaitable[Any]]) -> None:
+        """Sets a key to what `read` gives, or removes it where that is None.
+
+        It is read again where somebody else has set the key meanwhile: who has read first may come last.
+        """
+        for _ in range(MOST_READ):
+            bucket = await self._bucket()
+            try:
+                entry: KeyValue.Entry | None = await bucket.get(key)
+                known = json.loads((entry and entry.value) or b"null")
+            except KeyNotFoundError as gone:
+                entry, known = cast("KeyValue.Entry | None", gone.entry), None
+            last = entry.revision if entry else 0
+            if (value := await read()) == known:
+                return
+            try:
+                if value is None:
+                    await bucket.delete(key, last)
+                else:
+                    await bucket.update(key, json.dumps(value, ensure_ascii=False).encode(), last)
+                return
+            except APIError as error:
+                if not isinstance(error, KeyWrongLastSequenceError) and error.err_code not in SET_MEANWHILE:
+                    raise
+        raise ConnectionError(f"{key} is set by others all the time")
 
     async def __aenter__(self) -> Self:
         await self._load()

@@ -1,6 +1,7 @@
 """Live configuration through a real bucket."""
 
 import asyncio
+import json
 import time
 from collections.abc import AsyncIterator, Callable
 from typing import Any, Protocol
@@ -66,6 +67,29 @@ async def test_a_change_is_seen_by_everybody_within_a_second(workspace: Config, 
     await until(lambda: reader.get("role.seller") is None)
     assert told == [("role.seller", {"scope": "OWN", "label": {"zh": "销售"}}), ("role.seller", None)]
     assert reader.prefix("role.") == {}
+
+
+async def test_who_read_first_and_writes_last_reads_again(own_bus: Bus, workspace: Config) -> None:
+    bucket = await own_bus.js.key_value(BUCKET)
+    for first, quicker in (({"scope": "BELOW"}, {"scope": "ALL"}), (None, {"scope": "OWN"}), ({}, None)):
+        truth, looked = first, 0
+
+        async def slow() -> Any:
+            nonlocal truth, looked
+            looked += 1
+            read = truth
+            if looked == 1:
+                # Between its look and its word somebody quicker changes the truth and tells it.
+                truth = quicker  # noqa: B023
+                await (workspace.put("role.seller", truth) if truth else workspace.delete("role.seller"))
+            return read
+
+        await workspace.revise("role.seller", slow)
+        assert looked == 2
+        if quicker:
+            assert json.loads((await bucket.get("role.seller")).value or b"") == quicker
+    with pytest.raises(KeyNotFoundError):
+        await bucket.get("role.seller")
 
 
 async def test_who_starts_later_knows_all_at_once(workspace: Config, own_bus: Bus) -> None:

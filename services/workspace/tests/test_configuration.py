@@ -398,3 +398,23 @@ async def test_who_is_hired_while_the_bucket_is_compared_stays_known(workspace: 
     assert await comparing == 0
     assert workspace.running.config.get(f"employee.{person.subject}")
     await (await office.client_of(person)).ListTasks()
+
+
+async def test_who_has_read_a_person_before_a_change_tells_nothing_old_after_it(
+    workspace: Service, office: Any, elsewhere: Elsewhere
+) -> None:
+    from crmkit.auth import system
+    from workspace.model.employee import Employee
+    from workspace.publishing import publish_changed
+
+    person = await office.hire("changed.meanwhile", ["sales_representative"])
+    await elsewhere.has(f"employee.{person.subject}", roles=["sales_representative"])
+    async with workspace.running.call("test", system("workspace")) as call:
+        # The comparison of every minute reads all people first.
+        assert (await call.named(Employee, person.name)).roles == ["sales_representative"]
+        change = {"name": person.name, "roles": ["sales_manager"]}
+        await workspace.admin.UpdateEmployee(employee=change, updateMask="roles")
+        await elsewhere.has(f"employee.{person.subject}", roles=["sales_manager"])
+        await publish_changed(person.name, {}, call)
+    await asyncio.sleep(1)
+    assert elsewhere.config.get(f"employee.{person.subject}")["roles"] == ["sales_manager"]

@@ -53,13 +53,15 @@ class Family:
     async def publish(self, group: Any, call: Call) -> None:
         """Puts the entry as the tables have it now, or takes it out."""
         column: Any = getattr(self.model, self.group)
-        async with call.everybody():
-            rows = list(await call.db.scalars(select(self.model).where(column == group)))
-        value = await self.value(rows, call) if rows else None
-        if value is not None:
-            await call.running.config.put(self.key(group), value)
-        elif call.config(self.key(group)) is not None:
-            await call.running.config.delete(self.key(group))
+        # What this call has read before may be of before the change that somebody else has told already.
+        fresh = select(self.model).where(column == group).execution_options(populate_existing=True)
+
+        async def read() -> dict[str, Any] | None:
+            async with call.everybody():
+                rows = list(await call.db.scalars(fresh))
+            return await self.value(rows, call) if rows else None
+
+        await call.running.config.revise(self.key(group), read)
 
 
 async def publish_changed(name: str, resource: dict[str, Any], call: Call) -> None:
