@@ -9,7 +9,6 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -65,8 +64,6 @@ def operator(
     kept = next(tmp_path_factory.getbasetemp().glob("platform*"), STATE)
     (tmp_path / "files").symlink_to(kept / "files")
     Vault(tmp_path / "backups").make_key(tmp_path / "private.key")
-    # Its numbers begin anywhere, so that they are not those of another vault that the platform has known today.
-    (tmp_path / "backups" / f"BK{datetime.now(UTC):%Y%m%d}{uuid4().int % 900:03}").mkdir()
     key = person("admin").create(
         "apiKeys",
         displayName=f"Agent {uuid4().hex[:6]}",

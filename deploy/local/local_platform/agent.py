@@ -130,7 +130,7 @@ class Agent:
         problem = ""
         try:
             if asked["work"] == "CREATE":
-                problem = await self._command("create", "--asked", asked["askId"])
+                problem = await self._command("create", asked["number"], "--asked", asked["askId"])
             else:
                 problem = await self._drill(asked["number"])
         except BROKEN as error:

@@ -155,14 +155,16 @@ def read_identity(file: Path, wanted: str) -> Any:
     return identity
 
 
-async def create(admin_url: str, state: Path, vault: Vault, asked: str = "") -> Path:
-    """Makes a backup while people work, because of an asking or by hand; returns its folder."""
+async def create(admin_url: str, state: Path, vault: Vault, asked: str = "", number: str = "") -> Path:
+    """Makes a backup while people work, by hand or because of an asking, which gives its number; returns its folder."""
     with vault.alone():
         recipient = age.x25519.Recipient.from_str(vault.recipient)
         began = datetime.now(UTC)
         for left in vault.folder.glob("BK*.draft"):
             shutil.rmtree(left)
-        folder = _next_folder(vault.folder, began)
+        folder = vault.folder / number if number else _next_folder(vault.folder, began)
+        if folder.exists():
+            raise BackupRefused(f"BACKUP_FAILED: {folder.name} is there")
         draft = folder.with_suffix(".draft")
         draft.mkdir()
         try:
@@ -513,7 +515,9 @@ def main() -> None:
         )
     parser = argparse.ArgumentParser(prog="python -m local_platform.backup")
     parser.add_argument("command", choices=["key", "create", "verify", "restore", "drill"])
-    parser.add_argument("backup", nargs="?", help="number of a backup; the newest where none is given")
+    parser.add_argument(
+        "backup", nargs="?", help="number of a backup; the newest, or the next, where none is given"
+    )
     parser.add_argument("--key", type=Path, default=Path("backup.key"), help="file of the private key")
     parser.add_argument("--state", type=Path, default=STATE)
     parser.add_argument(
@@ -540,7 +544,7 @@ def _run(given: argparse.Namespace, vault: Vault) -> None:
         case "create":
             os.nice(NICE)
             url = os.environ.get("DATABASE_URL") or local_server(given.state)
-            folder = asyncio.run(create(url, given.state, vault, given.asked))
+            folder = asyncio.run(create(url, given.state, vault, given.asked, given.backup or ""))
             vault.purge(datetime.now(UTC))
             size = json.loads((folder / "manifest.json").read_text())["size"]
             print(f"{folder.name}: {size / 2**20:.1f} MiB in {time.monotonic() - began:.1f} s")

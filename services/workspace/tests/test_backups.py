@@ -75,10 +75,9 @@ async def made(agent: Agent) -> tuple[str, str]:
     """A backup that was asked for with one click and is done: its name and number."""
     asked = await agent.client.StartBackup()
     work = await agent.report()
-    number = new_number()
-    agent.keep(number, work)
+    agent.keep(work["number"], work)
     await agent.done(work)
-    return asked.name, number
+    return asked.name, work["number"]
 
 
 async def proven(agent: Agent) -> str:
@@ -108,11 +107,11 @@ async def test_one_click_makes_a_backup_and_a_drill_proves_it(workspace: Service
     # One thing at a time, also where two people click at once.
     assert await reason_of(admin.StartBackup()) == "BACKUP_RUNNING"
     work = await agent.report()
-    assert work["work"] == "CREATE" and work["askId"] == asked["askId"] and "number" not in work
+    assert work["work"] == "CREATE" and work["askId"] == asked["askId"]
     assert (await agent.report(doing=work["askId"]))["askId"] == work["askId"]
     assert (await said(admin.GetBackup(name=name)))["state"] == "RUNNING"
 
-    number = new_number()
+    number = work["number"]
     agent.keep(number, work)
     # It lies there before the agent says that it is over.
     await agent.report(doing=work["askId"])
@@ -180,6 +179,26 @@ async def test_what_the_vault_has_is_what_the_list_says_also_after_a_restore(
     agent.keep(other)
     await asyncio.gather(agent.report(), agent.report())
     assert len((await workspace.admin.ListBackups()).backups) == 2
+
+
+async def test_an_empty_vault_gets_numbers_that_none_has_had_and_what_takes_the_place_of_another_is_not_proven(
+    workspace: Service, agent: Agent
+) -> None:
+    first, number = await made(agent)
+    agent.drill(number)
+    await agent.report()
+    # The disk is lost, and somebody begins with an empty vault on the same day.
+    agent.vault = {}
+    second, next_number = await made(agent)
+    assert int(next_number[2:]) == int(number[2:]) + 1
+    states = {one["name"]: one["state"] for one in (await said(workspace.admin.ListBackups()))["backups"]}
+    assert states == {first: "PURGED", second: "DONE"}
+    # By hand nobody asks for a number: what lies there now is not what was proven.
+    agent.keep(number)
+    await agent.report()
+    found = await said(workspace.admin.GetBackup(name=first))
+    assert found["state"] == "DONE" and "proofs" not in found and "verifyTime" not in found
+    assert found["digest"] == agent.vault[number]["digest"]
 
 
 async def test_a_restore_wants_a_drill_and_two_people_and_changes_nothing_before(
@@ -301,7 +320,8 @@ async def test_the_schedule_asks_once_and_waits_for_what_is_under_way(
     [asked] = await in_turn(vaults.back_up_in_turn)
     assert asked["asked"] == "CREATE"
     assert len(await in_turn(vaults.back_up_in_turn)) == 1
-    number, work = new_number(), await agent.report()
+    work = await agent.report()
+    number = work["number"]
     agent.keep(number, work)
     await agent.done(work)
     [drilled] = await in_turn(vaults.drill_in_turn)

@@ -76,8 +76,11 @@ async def _held(entry: pb.ReportBackupsRequest.Entry, location: str, call: Call)
         backup = await call.find(Backup, *asked, lock=True)
     backup = backup or await call.add(Backup(state="RUNNING"))
     backup.number = entry.number
-    first = not backup.digest
+    # A number under which something else lay before: in another vault, or before somebody changed it.
+    first = backup.digest != entry.digest
     if first:
+        backup.proofs, backup.verify_time, backup.problem = [], None, ""
+        backup.forget_proposal()
         try:
             backup.size = Decimal(entry.size or "0")
         except InvalidOperation:
@@ -155,7 +158,8 @@ async def _next(doing: str, call: Call) -> pb.ReportBackupsResponse:
             backup.ended("RESTORE_NOT_CONFIRMED: nobody was there to do it in time")
             backup.forget_proposal()
             return pb.ReportBackupsResponse()
-    answer = pb.ReportBackupsResponse(work=backup.asked, ask_id=backup.ask_id, number=backup.number)
+    number = backup.number if backup.asked != "CREATE" else await Backup.next_number(call)
+    answer = pb.ReportBackupsResponse(work=backup.asked, ask_id=backup.ask_id, number=number)
     if backup.asked == "RESTORE":
         for name in (backup.proposed_by, backup.confirmed_by):
             answer.confirmed_by.append(str(call.entry(name).get("displayName") or name))

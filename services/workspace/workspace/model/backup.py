@@ -22,7 +22,7 @@ GREEN, YELLOW, RED = "GREEN", "YELLOW", "RED"
 
 
 class Backup(Resource, Base):
-    """A backup. Its number is the vault's, so that a restored database and the vault never disagree."""
+    """A backup. Its number is that of its folder in the vault, so that a restored database and the vault never disagree."""
 
     __message__ = pb.Backup
     # Who wanted a restore is remembered as it was.
@@ -68,6 +68,14 @@ class Backup(Resource, Base):
         """The newest one that is there."""
         there = select(cls).where(cls.state.in_(("DONE", "VERIFIED"))).order_by(cls.finish_time.desc())
         return await call.db.scalar(there.limit(1))
+
+    @classmethod
+    async def next_number(cls, call: Call) -> str:
+        """Of a backup that is made now: one that nothing in any vault has had. Days are those of the vault, in UTC."""
+        day = f"BK{call.now:%Y%m%d}"
+        of_day = cls.number.regexp_match(f"^{day}[0-9]{{3}}$")
+        last = await call.db.scalar(select(func.max(cls.number)).where(of_day))
+        return f"{day}{int((last or '')[len(day) :] or 0) + 1:03}"
 
     async def verify(self, call: Call) -> None:
         """Asks for a drill; what has failed one may be tried again."""
