@@ -3,7 +3,7 @@
 Locks are taken in one order: payment, invoices by name, plans, balance.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from crm.billing.v1 import events_pb2 as events
@@ -18,6 +18,9 @@ from billing.model.invoice import Invoice
 from billing.model.payment import Allocation, Payment, in_advance, pays, target
 from billing.model.plan import PaymentPlan
 
+# Payments of one customer with credit at a time; what more there are wait for the invoice after.
+MOST_CREDITS = 50
+
 Tied = tuple[Allocation, Invoice | PaymentPlan]
 
 
@@ -28,7 +31,7 @@ async def allocate(payment: Payment, targets: Sequence[Any], call: Call) -> None
         text = ("账单与分期填一项", "Give an invoice or an instalment.")
         raise Validation(*(Violation(f"targets[{i}].invoice", "ONE_OF", *text) for i in wrong))
     invoices = await lock_invoices({one.invoice for one in targets if one.invoice}, call)
-    made, nothing = list[Tied](), zero(payment.amount.currency)
+    made, nothing, credit = list[Tied](), zero(payment.amount.currency), payment.credit
     for one in targets:
         wanted = Money.parse(one.amount)
         made.append(
@@ -38,7 +41,14 @@ async def allocate(payment: Payment, targets: Sequence[Any], call: Call) -> None
         )
     paid = sum((one.amount for one, _ in made if one.invoice), nothing)
     ahead = sum((one.amount for one, _ in made if not one.invoice), nothing)
-    await post(call, payment, allocated=paid, advances=ahead, unapplied=-(paid + ahead))
+    await post(
+        call,
+        payment,
+        allocated=paid,
+        advances=ahead,
+        unapplied=-(paid + ahead),
+        credit=payment.credit - credit,
+    )
     await _tell(events.PaymentAllocated, payment, made, call)
 
 
@@ -92,6 +102,70 @@ async def take_advances(invoice: Invoice, plan: PaymentPlan, call: Call) -> Mone
         await _tell(events.AllocationReversed, payment, [(old, plan)], call, reason=old.reason)
         await _tell(events.PaymentAllocated, payment, new, call)
     return taken
+
+
+async def use_credit(invoice: Invoice, call: Call) -> None:
+    """What credit notes have freed pays an invoice that was just issued, the oldest money first.
+
+    The invoice is locked before the money here, so whoever has a payment is not waited for: what that leaves stays
+    credit for the next invoice.
+    """
+    there = (
+        select(Payment)
+        .where(
+            Payment.account == invoice.account, Payment.own_entity == invoice.own_entity, Payment.state == "RECEIVED",
+            Payment.__table__.c.credit_amount > 0, Payment.__table__.c.credit_currency == invoice.currency,
+        )
+        .order_by(Payment.date, Payment.id)
+        .limit(MOST_CREDITS)
+        .with_for_update(skip_locked=True, of=Payment)
+    )  # fmt: skip
+    async with call.everybody():
+        payments = list(await call.db.scalars(there))
+        for payment in payments:
+            amount = min(payment.credit, invoice.balance, key=lambda money: money.amount)
+            if not amount:
+                return
+            payment.use_credit(amount)
+            made = await _pay(payment, invoice, amount, call)
+            await post(call, payment, allocated=amount, unapplied=-amount, credit=-amount)
+            await _tell(events.PaymentAllocated, payment, [made], call)
+
+
+async def free(
+    invoice: Invoice, payments: Mapping[str, Payment], wanted: Money, reason: str, call: Call
+) -> Money:
+    """Unties so much of what paid a locked invoice, the newest first; it is the customer's credit from now on.
+
+    Returns how much that is: money of which some went back already stays tied, as do payments that are not locked.
+    """
+    freed = zero(invoice.currency)
+    for old in await paying(invoice, call):
+        amount = min(old.amount, wanted - freed, key=lambda money: money.amount)
+        payment = payments.get(old.payment)
+        if not amount or payment is None or old.refunded:
+            continue
+        old.undo(reason)
+        invoice.add_paid(-old.amount, call)
+        new: list[Tied] = []
+        if rest := old.amount - amount:
+            new.append((await call.add(pays(payment, invoice, rest, call)), invoice))
+        payment.free(amount)
+        freed = freed + amount
+        await post(call, payment, allocated=-amount, unapplied=amount, credit=amount)
+        await _tell(events.AllocationReversed, payment, [(old, invoice)], call, reason=old.reason)
+        if new:
+            await _tell(events.PaymentAllocated, payment, new, call)
+    return freed
+
+
+async def paying(invoice: Invoice, call: Call) -> list[Allocation]:
+    """What pays an invoice, the newest first."""
+    active = select(Allocation).where(Allocation.invoice == invoice.name, Allocation.state == "ACTIVE")
+    async with call.everybody():
+        return list(
+            await call.db.scalars(active.order_by(Allocation.create_time.desc(), Allocation.id.desc()))
+        )
 
 
 async def most_urgent(payment: Payment, names: Sequence[str], call: Call) -> list[Any]:

@@ -96,7 +96,11 @@ async def _move(refund: Refund, payment: Payment, invoices: dict[str, Invoice], 
     for part in refund.parts:
         allocation = await _locked(Allocation, part.allocation, call)
         allocation.refunded += (Money.parse(part.amount) or nothing) * way
+    before = payment.credit
     payment.give_back(tied, refund.unapplied * way)
+    if way < 0:
+        payment.credit += refund.credit
+    refund.credit = before - payment.credit if way > 0 else nothing
     for name, invoice in invoices.items():
         amount = _sum([part for part in refund.parts if part.invoice == name], refund) * way
         less = credited.get(name, nothing)
@@ -110,6 +114,7 @@ async def _move(refund: Refund, payment: Payment, invoices: dict[str, Invoice], 
         issued=-sum(credited.values(), nothing),
         allocated=-tied,
         unapplied=-refund.unapplied * way,
+        credit=payment.credit - before,
     )
 
 

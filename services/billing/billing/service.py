@@ -98,9 +98,9 @@ class BillingService:
         payment.check_state("RECEIVED")
         active = select(Allocation).where(Allocation.payment == payment.name, Allocation.state == "ACTIVE")
         await undo(payment, list(await call.db.scalars(active)), request.reason, call)
-        unapplied = payment.unapplied
+        unapplied, credit = payment.unapplied, payment.credit
         payment.take_back(request.reason, call)
-        await post(call, payment, unapplied=-unapplied)
+        await post(call, payment, unapplied=-unapplied, credit=-credit)
         return payment
 
     async def ReverseAllocation(self, request: pb.ReasonRequest, call: Call) -> Allocation:

@@ -18,7 +18,7 @@ from crmkit.mapping import read_date
 from crmkit.values import Money, zero
 from google.protobuf import json_format
 
-from billing.allocating import plan_of, take_advances
+from billing.allocating import plan_of, take_advances, use_credit
 from billing.model.balance import post
 from billing.model.invoice import Invoice
 from billing.model.plan import PaymentPlan, Trigger, delivery_parts
@@ -128,6 +128,7 @@ async def issue(invoice: Invoice, due: date | None, call: Call) -> None:
     await invoice.issue(call, due)
     taken = await take_advances(invoice, plan, call) if plan is not None else zero(invoice.currency)
     await post(call, invoice, issued=invoice.gross, allocated=taken, advances=-taken)
+    await use_credit(invoice, call)
 
 
 async def _draft_delivery(

@@ -36,6 +36,7 @@ class AccountBalance(Resource, Base):
     balance: Mapped[Money]
     unapplied: Mapped[Money]
     advances: Mapped[Money]
+    credit: Mapped[Money]
 
     async def recompute(self, call: Call) -> None:
         """The figures from the documents themselves."""
@@ -51,11 +52,11 @@ class AccountBalance(Resource, Base):
             func.sum(_amount(Invoice, "paid") - _amount(Invoice, "refunded")),
         ).where(*same, Invoice.state == "ISSUED")
         issued, allocated = (await call.db.execute(sums)).one()
-        left = select(func.sum(_amount(Payment, "unapplied"))).where(
+        left = select(func.sum(_amount(Payment, "unapplied")), func.sum(_amount(Payment, "credit"))).where(
             Payment.account == self.account, Payment.own_entity == self.own_entity, Payment.state == "RECEIVED",
             Payment.__table__.c.amount_currency == self.currency,
         )  # fmt: skip
-        unapplied = await call.db.scalar(left)
+        unapplied, credit = (await call.db.execute(left)).one()
         advances = select(func.sum(_amount(Allocation, "amount"))).where(
             Allocation.account == self.account,
             Allocation.invoice == "",
@@ -68,8 +69,9 @@ class AccountBalance(Resource, Base):
             ),
         )
         ahead = Money(await call.db.scalar(advances) or Decimal(0), self.currency)
-        if self.advances != ahead:
-            self.advances = ahead
+        for name, value in (("advances", ahead), ("credit", Money(credit or Decimal(0), self.currency))):
+            if getattr(self, name) != value:
+                setattr(self, name, value)
         self._set(issued or Decimal(0), allocated or Decimal(0), unapplied or Decimal(0))
 
     def _set(self, issued: Decimal, allocated: Decimal, unapplied: Decimal) -> None:
@@ -95,7 +97,7 @@ async def after_merge(call: Call, merge: str, redirects: Mapping[str, str], undo
         nothing, copy = zero(row.currency), await call.copy(survivor) or {}
         made = AccountBalance(
             account=survivor, own_entity=row.own_entity, currency=row.currency, issued=nothing, allocated=nothing,
-            balance=nothing, unapplied=nothing, advances=nothing, display_name=copy.get("displayName", ""),
+            balance=nothing, unapplied=nothing, advances=nothing, credit=nothing, display_name=copy.get("displayName", ""),
             owner=copy.get("owner", "") or row.owner, department=copy.get("department", "") or row.department,
         )  # fmt: skip
         rows.append(await call.add(made))
@@ -115,6 +117,7 @@ async def post(
     allocated: Money | None = None,
     unapplied: Money | None = None,
     advances: Money | None = None,
+    credit: Money | None = None,
 ) -> None:
     """Adds to the balance of the document's account and tells it. Two at once wait for each other."""
     currency = document.currency if isinstance(document, Invoice) else document.amount.currency
@@ -132,13 +135,14 @@ async def post(
             AccountBalance(
                 account=key[0], own_entity=key[1], currency=currency, display_name=copy.get("displayName", ""),
                 owner=copy.get("owner", "") or document.owner, department=copy.get("department", "") or document.department,
-                issued=nothing, allocated=nothing, balance=nothing, unapplied=nothing, advances=nothing,
+                issued=nothing, allocated=nothing, balance=nothing, unapplied=nothing, advances=nothing, credit=nothing,
             )
         )  # fmt: skip
     row.issued += issued or nothing
     row.allocated += allocated or nothing
     row.unapplied += unapplied or nothing
     row.advances += advances or nothing
+    row.credit += credit or nothing
     row.balance = row.issued - row.allocated
     call.emit(events.BalanceChanged, balance=row)
 

@@ -45,6 +45,7 @@ class Payment(Resource, Base):
     allocated: Mapped[Money]
     unapplied: Mapped[Money]
     refunded: Mapped[Money]
+    credit: Mapped[Money]
     confirm_time: Mapped[datetime | None]
     reason: Mapped[str]
     provider_payment: Mapped[str]
@@ -54,6 +55,7 @@ class Payment(Resource, Base):
             "payments_provider_key", "provider_payment", unique=True,
             postgresql_where=text("provider_payment <> ''"),
         ),
+        Index("payments_credit_index", "account", postgresql_where=text("credit_amount > 0")),
     )  # fmt: skip
 
     async def creating(self, call: Call) -> None:
@@ -91,7 +93,7 @@ class Payment(Resource, Base):
             )
         if violations:
             raise Validation(*violations)
-        self.allocated = self.unapplied = self.refunded = zero(self.amount.currency)
+        self.allocated = self.unapplied = self.refunded = self.credit = zero(self.amount.currency)
 
     def confirm(self, call: Call) -> None:
         """The money is here."""
@@ -140,15 +142,29 @@ class Payment(Resource, Base):
         return amount
 
     def apply(self, amount: Money) -> None:
-        """Money is tied, or with a negative amount free again."""
+        """Money is tied, or with a negative amount free again. What is no credit is used up first."""
         self.allocated += amount
         self.unapplied -= amount
+        self._keep_credit()
+
+    def free(self, amount: Money) -> None:
+        """Money that had paid what is no longer asked for is the customer's credit."""
+        self.apply(-amount)
+        self.credit += amount
+
+    def use_credit(self, amount: Money) -> None:
+        """Credit is money like any other, just before it is tied to an invoice."""
+        self.credit -= amount
+
+    def _keep_credit(self) -> None:
+        self.credit = min(self.credit, self.unapplied, key=lambda money: money.amount)
 
     def give_back(self, tied: Money, free: Money) -> None:
         """Money goes back to the payer, some that was tied and some that was free; with negative amounts it is here again."""
         self.allocated -= tied
         self.unapplied -= free
         self.refunded += tied + free
+        self._keep_credit()
 
     def take_back(self, reason: str, call: Call) -> None:
         """A chargeback or a bounced cheque; its allocations are undone already."""
@@ -157,6 +173,7 @@ class Payment(Resource, Base):
             raise FailedPrecondition("MONEY_REFUNDED")
         self.reason = check_reason(reason)
         self.state, self.unapplied = "REVERSED", zero(self.amount.currency)
+        self.credit = self.unapplied
         call.emit(events.PaymentReversed, payment=self, handler=self.handler, reason=self.reason)
 
 

@@ -39,6 +39,7 @@ class Refund(Resource, Base):
     date: Mapped[date | None]
     reference: Mapped[str]
     unapplied: Mapped[Money]
+    credit: Mapped[Money]
     failure: Mapped[str]
 
     async def creating(self, call: Call) -> None:
@@ -52,7 +53,7 @@ class Refund(Resource, Base):
         self.owner, self.department = self.owner or payment.owner, self.department or payment.department
         # What is not named is worked out when the money is set aside.
         await self.choose(payment, call)
-        self.unapplied = zero(payment.amount.currency)
+        self.unapplied = self.credit = zero(payment.amount.currency)
 
     def _check(self, payment: Payment) -> None:
         amounts = (Money.parse(one.amount) for one in [*self.parts, *self.lines])
@@ -132,6 +133,7 @@ class CreditNote(Resource, Base):
     net: Mapped[Money]
     tax: Mapped[Money]
     gross: Mapped[Money]
+    credit: Mapped[Money]
     reason: Mapped[str]
     void_reason: Mapped[str]
     issue_date: Mapped[date | None]
@@ -173,6 +175,7 @@ class CreditNote(Resource, Base):
             )  # fmt: skip
             sums = [sums[0] + part_net, sums[1] + part]
         self.lines, self.net, self.tax, self.gross = lines, sums[0], sums[1] - sums[0], sums[1]
+        self.credit = nothing
         self.account, self.own_entity = invoice.account, invoice.own_entity
         self.owner, self.department = self.owner or invoice.owner, self.department or invoice.department
 

@@ -31,6 +31,8 @@ def upgrade() -> None:
         sa.Column("advances_currency", sa.Text(), nullable=True),
         sa.Column("unapplied_amount", sa.Numeric(precision=20, scale=4), nullable=True),
         sa.Column("unapplied_currency", sa.Text(), nullable=True),
+        sa.Column("credit_amount", sa.Numeric(precision=20, scale=4), nullable=True),
+        sa.Column("credit_currency", sa.Text(), nullable=True),
         sa.Column("number", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("owner", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("department", sa.Text(), server_default=sa.text("''"), nullable=False),
@@ -190,6 +192,8 @@ def upgrade() -> None:
         sa.Column("tax_currency", sa.Text(), nullable=True),
         sa.Column("gross_amount", sa.Numeric(precision=20, scale=4), nullable=True),
         sa.Column("gross_currency", sa.Text(), nullable=True),
+        sa.Column("credit_amount", sa.Numeric(precision=20, scale=4), nullable=True),
+        sa.Column("credit_currency", sa.Text(), nullable=True),
         sa.Column("reason", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("issue_date", sa.Date(), nullable=True),
         sa.Column("state", sa.Text(), server_default=sa.text("''"), nullable=False),
@@ -532,10 +536,12 @@ def upgrade() -> None:
         sa.Column("unapplied_amount", sa.Numeric(precision=20, scale=4), nullable=True),
         sa.Column("unapplied_currency", sa.Text(), nullable=True),
         sa.Column("confirm_time", sa.DateTime(timezone=True), nullable=True),
-        sa.Column("provider_payment", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("reason", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("refunded_amount", sa.Numeric(precision=20, scale=4), nullable=True),
         sa.Column("refunded_currency", sa.Text(), nullable=True),
+        sa.Column("credit_amount", sa.Numeric(precision=20, scale=4), nullable=True),
+        sa.Column("credit_currency", sa.Text(), nullable=True),
+        sa.Column("provider_payment", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("number", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("owner", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("department", sa.Text(), server_default=sa.text("''"), nullable=False),
@@ -557,6 +563,13 @@ def upgrade() -> None:
         "payments",
         ["account", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+    )
+    op.create_index(
+        "payments_credit_index",
+        "payments",
+        ["account"],
+        unique=False,
+        postgresql_where=sa.text("credit_amount > 0"),
     )
     op.create_index(
         "payments_department_update_time_index",
@@ -688,6 +701,8 @@ def upgrade() -> None:
         sa.Column("reference", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("unapplied_amount", sa.Numeric(precision=20, scale=4), nullable=True),
         sa.Column("unapplied_currency", sa.Text(), nullable=True),
+        sa.Column("credit_amount", sa.Numeric(precision=20, scale=4), nullable=True),
+        sa.Column("credit_currency", sa.Text(), nullable=True),
         sa.Column("failure", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("number", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("owner", sa.Text(), server_default=sa.text("''"), nullable=False),
@@ -1084,6 +1099,9 @@ def downgrade() -> None:
     op.drop_index("payments_number_key", table_name="payments", postgresql_where=sa.text("number != ''"))
     op.drop_index("payments_handler_index", table_name="payments")
     op.drop_index("payments_department_update_time_index", table_name="payments")
+    op.drop_index(
+        "payments_credit_index", table_name="payments", postgresql_where=sa.text("credit_amount > 0")
+    )
     op.drop_index("payments_account_index", table_name="payments")
     op.drop_table("payments")
     op.drop_index("payment_plans_update_time_index", table_name="payment_plans")
