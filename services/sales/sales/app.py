@@ -63,6 +63,7 @@ from sales.model.lead_pool_rule import RUNS
 from sales.model.lead_recycle import on_usage_recycle_proposed
 from sales.model.partnership import on_partner_changed
 from sales.model.pipeline import seed_default_pipeline
+from sales.penalties import on_usage_penalty_confirmed
 from sales.performance import RUNS as APPRAISAL_RUNS
 from sales.service import SalesService
 from sales.telesales import HANDLERS as TELESALES
@@ -106,6 +107,7 @@ def app() -> App:
             on_partner_changed,
             on_sold_by_partner,
             on_usage_recycle_proposed,
+            on_usage_penalty_confirmed,
             *TELESALES,
             *UPSELL,
             on_leave,

@@ -11,6 +11,7 @@ import pytest
 from crm.sales.v1 import pb
 from crmkit.auth import system
 from crmkit.testing import Refused, Service, local_date
+from sales.commission_work import differing
 from sales.jobs import replay_commissions, write_statements
 from sales.model.commission_statement import CommissionStatement
 from sqlalchemy import update
@@ -350,3 +351,52 @@ async def test_an_accepted_return_takes_back_once_and_a_dispute_has_ten_days(
             name=statement.name, entries=[earned.name], reason="晚了"
         )
     assert refused.value.reason == "DISPUTE_TOO_LATE"
+
+
+@pytest.mark.parametrize(("outcome", "amount"), [("PENALTY", "-200.00"), ("REWARD", "200.00")])
+async def test_a_confirmed_penalty_or_reward_is_one_correction_where_the_plan_counts_them(
+    sales: Service, person: Made, plan: Made, outcome: str, amount: str
+) -> None:
+    me, other, nobody = await person(), await person(), await person()
+    counting = await plan(me, countsPenalties=True)
+    await plan(other)
+
+    async def confirmed(who: str) -> str:
+        finding = {
+            "name": f"usageFindings/{uuid4()}", "displayName": "长期未登录", "owner": who, "outcome": outcome,
+            "amount": cny("200.00"), "state": "CONFIRMED",
+        }  # fmt: skip
+        payload = {"usageFinding": finding}
+        await sales.tell("crm.workspace.v1.UsagePenaltyConfirmed", payload, finding["name"], times=2)
+        return finding["name"]
+
+    for who in (nobody, other):
+        await confirmed(who)
+    causes = [await confirmed(me), await confirmed(me)]
+
+    async def entries(who: str) -> list[Any]:
+        return list((await sales.admin.ListCommissionEntries(filter=f'owner = "{who}"')).commission_entries)
+
+    async def both() -> bool:
+        return len(await entries(me)) == 2
+
+    await sales.eventually(both)
+    # The same told again, as another fact, changes nothing.
+    again = {
+        "name": causes[0],
+        "owner": me,
+        "outcome": outcome,
+        "amount": cny("200.00"),
+        "displayName": "再说一次",
+    }
+    await sales.tell("crm.workspace.v1.UsagePenaltyConfirmed", {"usageFinding": again}, causes[0])
+    there = await entries(me)
+    assert {one.cause for one in there} == set(causes)
+    assert {(one.kind, one.amount.amount, one.plan, one.note) for one in there} == {
+        (Entry.CORRECTION, amount, counting.name, "长期未登录")
+    }
+    assert not await entries(other)
+    assert not await entries(nobody)
+    # The nightly reckoning of the ledger by its movements is not disturbed.
+    async with sales.running.call("replay", system("sales")) as call:
+        assert not [key for key in await differing(call, TODAY.year) if key[0] == me]

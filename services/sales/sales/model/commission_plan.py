@@ -23,7 +23,7 @@ from sqlalchemy.orm import Mapped
 _COPIED = (
     "display_name", "currency", "mode", "tiers", "overrides", "employees", "valid_from_date", "valid_to_date", "clawback_months",
     "basis", "rates", "spiffs", "cap", "referral_percent", "after_handover", "handover_months",
-    "partners", "for_partners",
+    "partners", "for_partners", "counts_penalties",
 )  # fmt: skip
 
 
@@ -48,6 +48,7 @@ class CommissionPlan(DraftOnly, Base):
     employees: Mapped[list[str]]
     partners: Mapped[list[str]]
     for_partners: Mapped[bool]
+    counts_penalties: Mapped[bool]
     valid_from_date: Mapped[date | None]
     valid_to_date: Mapped[date | None]
     clawback_months: Mapped[int]
