@@ -8,6 +8,7 @@ import os
 import random
 import statistics
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -112,8 +113,7 @@ class Bench:
                             "roles": list(person.roles), "displayName": person.zh, "superior": person.superior,
                         }  # fmt: skip
                         await config.put(f"employee.{person.employee.partition('/')[2]}", entry)
-        password = (self.asked.state / "postgres" / "password").read_text()
-        server = f"postgresql://postgres:{password}@127.0.0.1:{moved(POSTGRES_PORT)}"
+        server = self.server
 
         def owner(username: str) -> tuple[str, str]:
             person = people.people[username]
@@ -209,17 +209,73 @@ class Bench:
     async def _bring_in(self, kind: str) -> None:
         lines = self.asked.lines
         file = importing.content(kind, lines, random.Random())
-        before, token = self.spent(), await self.token("manager")
-        check, run, wrong = await importing.bring_in(self.url, token, kind, file, lines)
-        spent = _between(before, self.spent())
-        parts = " + ".join(f"{name} {s / lines * 1e6:.0f}" for name, s in spent.items() if s > lines * 2e-5)
+        token, sizes = await self.token("manager"), list[float]()
+        watching = asyncio.create_task(self._watch(sizes))
+        found = await importing.bring_in(self.url, token, kind, file, lines, self.spent)
+        lag = await self._followed()
+        watching.cancel()
+        marks = [*found.marks, self.spent()]
         print(
-            f"\nimport of {lines} customers ({kind}): {lines / run if run else 0:.0f} rows/s (first 3,000, goal 10,000),"
-            f" its check {lines / check:.0f}, both {lines / (check + run):.0f}; load average {os.getloadavg()[0]:.1f};"
-            f" CPU µs a row {sum(spent.values()) / lines * 1e6:.0f} = {parts}"
+            f"\nimport of {lines} customers ({kind}): {lines / found.run if found.run else 0:.0f} rows/s (first 3,000,"
+            f" goal 10,000), its check {lines / found.check:.0f}, both {lines / (found.check + found.run):.0f};"
+            f" what follows by the bus ended {lag:.1f} s later: {lines / (found.run + lag):.0f} rows/s with it;"
+            f" load average {os.getloadavg()[0]:.1f}; customer (PSS) {min(sizes):.0f} to {max(sizes):.0f} MB"
         )
-        if wrong:
-            print(f"  import: {wrong}")
+        for what, before, after in zip(("check", "run", "afterwards"), marks, marks[1:], strict=False):
+            spent = _between(before, after)
+            parts = " + ".join(
+                f"{name} {s / lines * 1e6:.0f}" for name, s in spent.items() if s > lines * 1e-5
+            )
+            print(f"  CPU µs a row, {what}: {sum(spent.values()) / lines * 1e6:.0f} = {parts}")
+        spent = _between(marks[0], marks[-1])
+        parts = " + ".join(f"{name} {s / lines * 1e6:.0f}" for name, s in spent.items() if s > lines * 1e-5)
+        print(f"  CPU µs a row, all: {sum(spent.values()) / lines * 1e6:.0f} = {parts}", flush=True)
+        if found.wrong:
+            print(f"  import: {found.wrong}")
+
+    async def _watch(self, sizes: list[float]) -> None:
+        """Notes every second how large the customer process is."""
+        process = dict(self.processes())["customer"]
+        while True:
+            sizes.append(process.memory_full_info().pss / 2**20)
+            await asyncio.sleep(1)
+
+    async def _followed(self) -> float:
+        """Seconds until every outbox is told and every consumer has handled what it was told."""
+        begun, quiet = time.monotonic(), 0
+        nats = (self.asked.state / "nats" / "password").read_text()
+        async with Bus(f"nats://guanxi:{nats}@127.0.0.1:{moved(NATS_PORT)}", "bench") as bus:
+            js = await bus.connected()
+            while time.monotonic() - begun < importing.PATIENCE:
+                waiting = await self._untold()
+                for stream in await js.streams_info():
+                    for consumer in await js.consumers_info(stream.config.name or ""):
+                        if consumer.config.durable_name is None:
+                            continue  # Who watches the configuration.
+                        waiting += (consumer.num_pending or 0) + (consumer.num_ack_pending or 0)
+                if not waiting:
+                    quiet += 1
+                    if quiet == 3:
+                        return time.monotonic() - begun
+                else:
+                    quiet = 0
+                await asyncio.sleep(0.3)
+        raise TimeoutError(f"{waiting} facts are left after {importing.PATIENCE:.0f} s")
+
+    async def _untold(self) -> int:
+        """Facts that no relay has sent yet."""
+        found = 0
+        for app in sorted(self.apps - {"gateway"}):
+            connection = await asyncpg.connect(f"{self.server}/{app}")
+            found += await connection.fetchval("SELECT count(*) FROM outbox WHERE published_at IS NULL")
+            await connection.close()
+        return found
+
+    @property
+    def server(self) -> str:
+        """The database server, as its owner."""
+        password = (self.asked.state / "postgres" / "password").read_text()
+        return f"postgresql://postgres:{password}@127.0.0.1:{moved(POSTGRES_PORT)}"
 
     async def token(self, username: str) -> str:
         """A fresh access token."""

@@ -6,6 +6,7 @@ import io
 import random
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote
 from uuid import uuid4
@@ -35,8 +36,20 @@ def content(kind: str, lines: int, chance: random.Random) -> bytes:
     return text.getvalue().encode(kind)
 
 
-async def bring_in(url: str, token: str, kind: str, file: bytes, lines: int) -> tuple[float, float, str]:
-    """Seconds of the check and of the run, and what went wrong."""
+@dataclass
+class Brought:
+    """How long check and run took, what had been spent at the end of each, and what went wrong."""
+
+    check: float = 0.0
+    run: float = 0.0
+    wrong: str = ""
+    marks: list[Any] = field(default_factory=list[Any])
+
+
+async def bring_in(
+    url: str, token: str, kind: str, file: bytes, lines: int, spent: Callable[[], Any]
+) -> Brought:
+    """Uploads a file, has it checked and run, and waits for the end of each."""
     headers = {"Authorization": f"Bearer {token}", "Accept-Language": "en"}
     async with httpx.AsyncClient(base_url=url, headers=headers, trust_env=False, timeout=60) as client:
 
@@ -66,16 +79,20 @@ async def bring_in(url: str, token: str, kind: str, file: bytes, lines: int) -> 
         )
         body = {"file": stored.raise_for_status().json()["name"], "kind": "ACCOUNTS"}
         made = await post("/v1/imports", body)
-        begun = time.monotonic()
+        found, begun = Brought(marks=[spent()]), time.monotonic()
         await post(f"/v1/{made['name']}:check", {})
         checked = await settled(made["name"], lambda state: state in ("CHECKED", "FAILED"))
         between = time.monotonic()
+        found.check = between - begun
+        found.marks.append(spent())
         if checked["state"] == "FAILED" or checked.get("failed"):
-            return between - begun, 0.0, str(checked.get("failure") or checked.get("errors"))[:300]
+            found.wrong = str(checked.get("failure") or checked.get("errors"))[:300]
+            return found
         await post(f"/v1/{made['name']}:run", {})
         done = await settled(made["name"], lambda state: state in ("DONE", "FAILED"))
-        ended = time.monotonic()
-        wrong = "" if done["state"] == "DONE" else str(done.get("failure"))[:300]
-        if not wrong and done.get("created", 0) + done.get("skipped", 0) != lines:
-            wrong = f"{lines} lines, {done.get('created')} made, {done.get('skipped')} left out"
-        return between - begun, ended - between, wrong
+        found.run = time.monotonic() - between
+        found.marks.append(spent())
+        found.wrong = "" if done["state"] == "DONE" else str(done.get("failure"))[:300]
+        if not found.wrong and done.get("created", 0) + done.get("skipped", 0) != lines:
+            found.wrong = f"{lines} lines, {done.get('created')} made, {done.get('skipped')} left out"
+        return found
