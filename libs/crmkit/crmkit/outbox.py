@@ -42,6 +42,8 @@ LINGER = (0.02, 0.15)
 FULL = 6
 PUBLISH_TIMEOUT = 5.0
 POLL = 0.5
+# So long packs wait at most for the run that writes them.
+HELD_SECONDS = 20
 RECONCILE_EVERY = 300.0
 TIDY_EVERY = 600.0
 OBSERVE_EVERY = 5.0
@@ -114,6 +116,10 @@ _LOCK = "SELECT pg_try_advisory_xact_lock(hashtext('crmkit.relay'))"
 _CLAIM = (
     "WITH turn AS MATERIALIZED (SELECT pg_try_advisory_xact_lock(hashtext('crmkit.relay')) AS mine)"
     " SELECT waiting.* FROM turn, LATERAL (SELECT * FROM outbox WHERE turn.mine AND published_at IS NULL"
+    # Who has many rows written waits for their end, and all that hear of them work on the same machine: for a while
+    # they hear of them afterwards.
+    f" AND (facts = 1 OR occurred_at < clock_timestamp() - interval '{HELD_SECONDS} s' OR NOT EXISTS"
+    " (SELECT 1 FROM bulk_runs WHERE state = 'RUNNING' AND lease_until > clock_timestamp()))"
     " ORDER BY id LIMIT $1 FOR UPDATE SKIP LOCKED) AS waiting"
 )
 _MARK = (

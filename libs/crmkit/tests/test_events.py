@@ -577,6 +577,34 @@ async def test_facts_in_packs_are_heard_one_by_one_and_in_lists_once(
     assert about_5 == ["5", "later"]
 
 
+async def test_a_pack_waits_for_the_run_that_writes_it_but_not_for_long(
+    engine: AsyncEngine, bus: Bus, area: str, relay: Relay
+) -> None:
+    async def told_of_many(note: str) -> None:
+        facts = [fact(area, note, f"things/{note}{number}") for number in range(20)]
+        await write(engine, *packed(facts), fact(area, note, f"things/{note}"))
+        await relay.send_batch()
+
+    async def changed(statement: str) -> None:
+        async with engine.begin() as connection:
+            await connection.execute(text(statement))
+
+    unsent = "outbox WHERE published_at IS NULL"
+    await bus.ensure_stream(area)
+    await changed(
+        "INSERT INTO bulk_runs (id, about, kind, requester, spec, state, lease_until) VALUES"
+        " (gen_random_uuid(), 'imports/1', 'RunImport', 'system/test', '{}', 'RUNNING', now() + interval '30 s')"
+    )
+    await told_of_many("first")
+    assert await count(engine, unsent) == 1
+    await changed("UPDATE outbox SET occurred_at = clock_timestamp() - interval '21 s'")
+    await told_of_many("second")
+    assert await count(engine, unsent) == 1
+    await changed("UPDATE bulk_runs SET state = 'DONE'")
+    await told_of_many("third")
+    assert await count(engine, unsent) == 0
+
+
 async def test_facts_of_a_flight_go_as_one_message_and_each_has_its_effect_once(
     engine: AsyncEngine, bus: Bus, area: str, relay: Relay, listen: Listen
 ) -> None:
