@@ -33,10 +33,11 @@ def check_choices(row: Resource, names: Collection[str], call: Call) -> None:
     """Refuses an entry that is no choice any more, not today or not here, where the row did not have it before."""
     fields, violations = call.running.directory.custom, list[Violation]()
     for dictionary, place in _declared(type(row)):
-        entries = fields.dictionary(dictionary) if place.field in names else {}
+        value: Any = getattr(row, place.field) if place.field in names else None
+        entries = fields.dictionary(dictionary) if value else {}
         if not entries:
             continue
-        given = _held(getattr(row, place.field), place.inner)
+        given = _held(value, place.inner)
         news = given - _before(row, place) if given else given
         for value in sorted(news & entries.keys()):
             if refused := not_chosen(entries[value], row, call):

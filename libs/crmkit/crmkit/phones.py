@@ -3,7 +3,8 @@
 from typing import Any
 
 import phonenumbers
-from sqlalchemy import inspect
+from sqlalchemy.orm.attributes import get_history
+from sqlalchemy.orm.base import PASSIVE_NO_INITIALIZE
 
 
 def e164(number: str, country: str = "CN") -> str:
@@ -27,7 +28,7 @@ def mark_wrong(record: Any, number: str) -> bool:
 
 def keep_marks(record: Any, phones: list[Any]) -> list[Any]:
     """The new phones of a record in their normal form; a number that was marked as wrong stays so."""
-    history = inspect(record).attrs.phones.history
+    history = get_history(record, "phones", PASSIVE_NO_INITIALIZE)
     before = next((one[0] for one in (history.deleted, history.unchanged) if one), None) or ()
     wrong = {phone.number for phone in before if phone.number.startswith("+") and not phone.valid}
     return [_marked(phone) if phone.number in wrong else phone for phone in phones]
