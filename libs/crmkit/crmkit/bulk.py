@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import cache, lru_cache
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from functools import cache, lru_cache, partial
 from typing import Any, NamedTuple
 
 from google.protobuf.message import Message
@@ -25,29 +27,43 @@ from crmkit.resource import Resource
 from crmkit.search import search_columns
 from crmkit.tables import Collaborator
 
-
-async def insert_rows(call: Call, table: Any, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Inserts rows that have the same keys in one statement; those that exist are left out."""
-    if rows:
-        await _insert(call, table, {name: [row[name] for row in rows] for name in rows[0]})
+# Few rows have one statement for all that they may have in common, which is prepared once.
+MANY = 50
 
 
-async def _insert(call: Call, table: Table, columns: Mapping[str, Sequence[Any]]) -> None:
-    """Inserts rows by their columns. What is the same in all rows is sent once."""
+class JsonText(str):
+    """JSON that is written already, for a column of JSON."""
+
+
+async def insert_rows(
+    call: Call, table: Any, rows: Sequence[Mapping[str, Any]], conflict: str = "ON CONFLICT DO NOTHING"
+) -> list[Any]:
+    """Inserts rows that have the same keys in one statement; those that exist are left out, unless `conflict`, which
+    knows them as `known`, says otherwise. Gives what that returns."""
+    if not rows:
+        return []
+    return await _insert(call, table, {name: [row[name] for row in rows] for name in rows[0]}, conflict)
+
+
+async def _insert(
+    call: Call, table: Table, columns: Mapping[str, Sequence[Any]], conflict: str = "ON CONFLICT DO NOTHING"
+) -> list[Any]:
+    """Inserts rows by their columns. What is the same in all of many rows is sent once."""
     shape: list[tuple[str, bool]] = []
     given: list[Any] = []
     for name, values in columns.items():
         kind, first = _kinds(table)[name], values[0]
-        one = values.count(first) == len(values)
+        one = len(values) >= MANY and values.count(first) == len(values)
         shape.append((name, one))
         given.append(kind.write(first) if one else [kind.write(value) for value in values])
     if all(one for _, one in shape):
+        # Something has to say how many there are.
         shape[0], given[0] = (shape[0][0], False), [given[0]] * len(next(iter(columns.values())))
-    await (await driver(call.db)).execute(_insertion(table, tuple(shape)), *given)
+    return await (await driver(call.db)).fetch(_insertion(table, tuple(shape), conflict), *given)
 
 
 @lru_cache(512)
-def _insertion(table: Table, shape: tuple[tuple[str, bool], ...]) -> str:
+def _insertion(table: Table, shape: tuple[tuple[str, bool], ...], conflict: str) -> str:
     kinds = _kinds(table)
     names = ", ".join(f'"{name}"' for name, _ in shape)
     numbered = [(number, name, one) for number, (name, one) in enumerate(shape, start=1)]
@@ -59,9 +75,16 @@ def _insertion(table: Table, shape: tuple[tuple[str, bool], ...]) -> str:
     unnested = ", ".join(f"${number}::{kinds[name].sent}[]" for number, name in arrays)
     aliases = ", ".join(f"c{number}" for number, _ in arrays)
     return (
-        f"INSERT INTO {table.name} ({names}) SELECT {taken} FROM unnest({unnested}) AS u({aliases})"
-        " ON CONFLICT DO NOTHING"
+        f"INSERT INTO {table.name} AS known ({names}) SELECT {taken} FROM unnest({unnested}) AS u({aliases})"
+        f" {conflict}"
     )
+
+
+@cache
+def newer(key: str, columns: tuple[str, ...]) -> str:
+    """The conflict of rows that are written anew, in these columns, where theirs is the later version."""
+    anew = ", ".join(f"{name} = excluded.{name}" for name in columns if name != key)
+    return f"ON CONFLICT ({key}) DO UPDATE SET {anew} WHERE known.version < excluded.version"
 
 
 class _Kind(NamedTuple):
@@ -82,10 +105,14 @@ def _kinds(table: Table) -> dict[str, _Kind]:
             found[column.name] = _Kind(name, "text", _array)
         elif name == "JSONB":
             text = kind.text_of if isinstance(kind, MessageColumn) else _json
-            found[column.name] = _Kind(name, "text", text)
+            found[column.name] = _Kind(name, "text", partial(_json_text, text))
         else:
             found[column.name] = _Kind(name, name, bind or _same)
     return found
+
+
+def _json_text(write: Callable[[Any], str | None], value: Any) -> str | None:
+    return value if isinstance(value, JsonText) else write(value)
 
 
 def _json(value: Any) -> str | None:
@@ -96,8 +123,11 @@ def _array(values: Iterable[Any] | None) -> str | None:
     """A list of texts as PostgreSQL writes one."""
     if values is None:
         return None
-    joined = '","'.join(str(value).replace("\\", "\\\\").replace('"', '\\"') for value in values)
-    return f'{{"{joined}"}}' if joined or values else "{}"
+    texts = list(map(str, values))
+    plain = "".join(texts)
+    if '"' in plain or "\\" in plain:
+        texts = [text.replace("\\", "\\\\").replace('"', '\\"') for text in texts]
+    return '{"' + '","'.join(texts) + '"}' if texts else "{}"
 
 
 def _same(value: Any) -> Any:
@@ -137,19 +167,11 @@ async def create_many(
         numbers = await numbering.draw_many(call, described, without)
         for row in rows:
             row.number = row.number or numbers.pop(0)
-    await _insert(call, model.__table__, _columns(rows))
+    async with meanwhile(_insert(call, model.__table__, _columns(rows))):
+        search = _search(rows, call) if model.search_table is not None else []
     await hold_many(rows, call)
-    custom = call.running.directory.custom
-    if model.search_table is not None:
-        found = [
-            (row.id, (*row.search_texts(), *custom.search_texts(described.collection, row.custom)), row)
-            for row in rows
-        ]
-        search = [
-            {"id": id, **search_columns(texts, texts, phones=row.search_phones(), spelled=row.spelled)}
-            for id, texts, row in found
-        ]
-        await insert_rows(call, model.search_table, search)
+    async with meanwhile(insert_rows(call, model.search_table, search)):
+        told_of = packed(_facts(rows, event, field, call), "CREATED") if told else []
     people = [
         {"employee": employee, "collection": described.collection, "id": row.id}
         for row in rows
@@ -157,8 +179,34 @@ async def create_many(
     ]
     await insert_rows(call, Collaborator.__table__, people)
     if told:
-        await emit_rows(call.db, packed(_facts(rows, event, field, call), "CREATED"))
+        await emit_rows(call.db, told_of)
         call.told = True
+
+
+@asynccontextmanager
+async def meanwhile(statement: Coroutine[Any, Any, Any]) -> AsyncGenerator[None]:
+    """Waits for a statement behind what is reckoned within, which takes no time of its own: the database works."""
+    sent = asyncio.ensure_future(statement)
+    try:
+        await asyncio.sleep(0)
+        yield
+    except BaseException:
+        # The connection is taken back by somebody else at once, so nothing may be under way on it.
+        sent.cancel()
+        await asyncio.wait([sent])
+        raise
+    await sent
+
+
+def _search(rows: Sequence[Resource], call: Call) -> list[dict[str, Any]]:
+    """What finds each row."""
+    custom, collection = call.running.directory.custom, rows[0].described.collection
+    found: list[dict[str, Any]] = []
+    for row in rows:
+        texts = (*row.search_texts(), *custom.search_texts(collection, row.custom))
+        columns = search_columns(texts, texts, phones=row.search_phones(), spelled=row.spelled)
+        found.append({"id": row.id, **columns})
+    return found
 
 
 def _facts(

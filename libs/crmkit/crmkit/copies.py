@@ -5,18 +5,18 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from google.api import resource_pb2
 from google.protobuf.descriptor import Descriptor, FileDescriptor
 
+from crmkit.bulk import insert_rows, newer
 from crmkit.call import Call
 from crmkit.describe import Described
-from crmkit.driver import driver
 from crmkit.events import Fact, Function, listens
 from crmkit.options import option
+from crmkit.tables import Copy
 
 
 def referenced_types(files: Iterable[FileDescriptor]) -> set[str]:
@@ -54,25 +54,18 @@ def keeper(foreign: Mapping[str, Described]) -> Function | None:
 
 async def keep(events: Iterable[Fact], call: Call, collections: set[str]) -> None:
     """Writes the copies, unless later ones are there already: facts come in any order."""
-    latest: dict[str, tuple[Any, ...]] = {}
+    latest: dict[str, dict[str, Any]] = {}
     for event in sorted(events, key=lambda event: event.version or 0):
         name: str = event.payload["name"]
         collection = name.partition("/")[0]
         if collection in collections:
-            payload = json.dumps(event.payload.get("resource", {}), ensure_ascii=False)
-            latest[name] = (
-                name,
-                collection,
-                payload,
-                event.version or 0,
-                event.payload["action"] == "DELETED",
-            )
+            latest[name] = {
+                "name": name,
+                "collection": collection,
+                "payload": event.payload.get("resource", {}),
+                "version": event.version or 0,
+                "deleted": event.payload["action"] == "DELETED",
+            }
     # In one order, so that two replicas cannot wait for each other.
-    await (await driver(call.db)).executemany(_KEEP, [latest[name] for name in sorted(latest)])
-
-
-_KEEP = (
-    "INSERT INTO copies AS known (name, collection, payload, version, deleted) VALUES ($1, $2, $3, $4, $5)"
-    " ON CONFLICT (name) DO UPDATE SET payload = excluded.payload, version = excluded.version,"
-    " deleted = excluded.deleted WHERE known.version < excluded.version"
-)
+    rows = [latest[name] for name in sorted(latest)]
+    await insert_rows(call, Copy.__table__, rows, newer("name", tuple(rows[0])) if rows else "")

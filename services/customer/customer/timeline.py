@@ -1,6 +1,5 @@
 """The time line: facts become entries, the same ones however often and in whatever order they are told."""
 
-import json
 import re
 from collections.abc import Iterator, Sequence
 from datetime import datetime
@@ -9,10 +8,10 @@ from functools import cache
 from typing import Any
 from uuid import uuid5
 
+from crmkit.bulk import insert_rows
 from crmkit.call import Call
 from crmkit.catalog import business_facts, resources
 from crmkit.describe import Described
-from crmkit.driver import driver
 from crmkit.events import Fact, listens
 from crmkit.runs import Kind, Run, start
 from crmkit.values import Money
@@ -49,14 +48,6 @@ _COLUMNS = (
     "requires", "besides", "follows", "source_scope", "owner", "department", "collaborators", "create_time",
     "update_time", "creator", "version",
 )  # fmt: skip
-_INSERT = (
-    f"INSERT INTO {TimelineEntry.__tablename__} ({', '.join(_COLUMNS)})"
-    f" VALUES ({', '.join(f'${n}' for n in range(1, len(_COLUMNS) + 1))}) ON CONFLICT DO NOTHING"
-)
-_KEEP = (
-    "INSERT INTO timeline_facts (id, subject, time, actor, aggregate, version, payload, accounts)"
-    " VALUES ($1, $2, $3, $4, $5, $6, $7::text::jsonb, $8) ON CONFLICT DO NOTHING"
-)
 Heard = tuple[Fact, list[str]]
 
 
@@ -78,10 +69,13 @@ async def on_any_fact(events: list[Fact], call: Call) -> None:
     if not heard:
         return
     rows = [
-        (e.id, e.subject, e.time, e.actor, e.aggregate, e.version, json.dumps(e.payload, ensure_ascii=False), accounts)
+        {
+            "id": e.id, "subject": e.subject, "time": e.time, "actor": e.actor, "aggregate": e.aggregate,
+            "version": e.version, "payload": e.payload, "accounts": accounts,
+        }
         for e, accounts in heard
     ]  # fmt: skip
-    await (await driver(call.db)).executemany(_KEEP, rows)
+    await insert_rows(call, TimelineFact.__table__, rows)
     await _write(heard, call)
 
 
@@ -149,8 +143,9 @@ async def _write(heard: Sequence[Heard], call: Call) -> None:
     if not entries:
         return
     # No change fact: the time line is a reading of facts and tells none itself.
-    await (await driver(call.db)).executemany(_INSERT, entries)
-    follows = {str(entry[_COLUMNS.index("follows")]) for entry in entries}
+    rows: list[dict[str, Any]] = [dict(zip(_COLUMNS, entry, strict=True)) for entry in entries]
+    await insert_rows(call, TimelineEntry.__table__, rows)
+    follows = {str(row["follows"]) for row in rows}
     moved = select(RecordScope.name).where(RecordScope.name.in_(follows))
     if names := (await call.db.scalars(moved)).all():
         await apply_scopes(sorted(names), call)

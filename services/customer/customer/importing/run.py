@@ -9,7 +9,7 @@ from typing import Any
 from uuid import UUID
 
 from crm.customer.v1 import events_pb2 as events
-from crmkit.bulk import create_many, insert_rows
+from crmkit.bulk import create_many, insert_rows, meanwhile
 from crmkit.call import Call, changed_fields
 from crmkit.errors import FailedPrecondition, PermissionDenied, Problem, Validation
 from crmkit.mapping import mapper
@@ -44,7 +44,7 @@ from customer.model.grading import exclusive_groups, one_of_each
 from customer.model.importation import NEEDS, Import, ImportHeld
 from customer.model.interaction import Interaction
 from customer.model.relation import AccountRelation
-from customer.sea.states import observe_new
+from customer.sea.states import first_states, observe_new
 
 
 async def run(run: Run) -> None:
@@ -183,10 +183,11 @@ async def _write_accounts(
         if line.account and line.identity
         for key in line.identity.keys
     ]
-    await insert_rows(call, MatchKeyRow.__table__, keys)
-    await observe_new(call, rows)
+    async with meanwhile(insert_rows(call, MatchKeyRow.__table__, keys)):
+        states = first_states(rows, call)
+        done += [entry(run, line.number, ACCOUNT, "CREATED", line.account, {"version": 1}) for line in made]
+    await observe_new(call, states)
     run.count(created=len(rows))
-    done += [entry(run, line.number, ACCOUNT, "CREATED", line.account, {"version": 1}) for line in made]
     if gated or asked:
         await call.flush()
         done += await ask_accounts([line for line in new if line not in made], held, run, call)

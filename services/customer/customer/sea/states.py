@@ -6,12 +6,14 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
+from crmkit.bulk import insert_rows
 from crmkit.call import Call
 from crmkit.driver import driver
 from crmkit.resource import parse_name
 from sqlalchemy.orm.attributes import set_committed_value
 
 from customer.model.account import Account
+from customer.model.sea import SeaState
 from customer.sea.clauses import active_rules, bound, compiled, names
 
 ZONE = "Asia/Shanghai"
@@ -40,10 +42,10 @@ _PRESENT = (
     " FROM accounts a LEFT JOIN sea_states s ON s.account = a.id AND s.to_time = 'infinity' WHERE a.id = ANY ($1)"
 )
 _END = "UPDATE sea_states SET to_time = $2 WHERE account = $1 AND to_time = 'infinity' AND from_time < $2"
+_OVER = "ON CONFLICT (account, from_time) DO UPDATE SET " + ", ".join(f"{c} = excluded.{c}" for c in _COLUMNS)
 _BEGIN = (
     f"INSERT INTO sea_states (account, from_time, {', '.join(_COLUMNS)})"
-    f" VALUES ($1, $2, {', '.join(f'${n + 3}' for n in range(len(_COLUMNS)))})"
-    " ON CONFLICT (account, from_time) DO UPDATE SET " + ", ".join(f"{c} = excluded.{c}" for c in _COLUMNS)
+    f" VALUES ($1, $2, {', '.join(f'${n + 3}' for n in range(len(_COLUMNS)))}) {_OVER}"
 )
 
 
@@ -61,19 +63,18 @@ async def observe(call: Call, changes: Mapping[UUID, Mapping[str, Any]]) -> None
 async def _observe(call: Call, changes: Mapping[UUID, Mapping[str, Any]]) -> None:
     connection = await driver(call.db)
     ended: list[tuple[Any, ...]] = []
-    moved: list[tuple[Any, ...]] = []
+    moved: list[dict[str, Any]] = []
     for row in await connection.fetch(_PRESENT, list(changes)):
         fresh = _fresh(row, changes[row["id"]], call)
         # A row that begins at this very moment is written over: one moment has one state.
         if row["from_time"] is None or any(row[c] != fresh[c] for c in _COLUMNS):
             begin = max(call.now, row["from_time"] or call.now)
-            moved.append((row["id"], begin, *_values(fresh)))
+            moved.append({"account": row["id"], "from_time": begin, **{c: fresh[c] for c in _COLUMNS}})
             if row["from_time"] is not None:
                 ended.append((row["id"], begin))
     if ended:
         await connection.executemany(_END, ended)
-    if moved:
-        await connection.executemany(_BEGIN, moved)
+    await insert_rows(call, SeaState.__table__, moved, _OVER)
     await reckon(call, list(changes))
 
 
@@ -84,17 +85,36 @@ async def begin_state(account: Account, call: Call) -> None:
         return
 
     def compose() -> None:
-        row = {
-            **dict.fromkeys(("from_time", *_CARRIED, "stage")), "a_state": account.state, "a_owner": account.owner,
-            "a_department": account.department, "a_level": account.level, "a_type": account.type, "a_tags": account.tags,
-            "a_product_lines": account.product_lines or [], "a_source": account.source, "a_stage": account.lifecycle_stage,
-            "a_owned_time": account.owner_time or account.create_time, "a_owned_how": account.owner_how,
-            "a_owned_from": account.owner_from, "a_protected_until": account.protected_until_time,
-            "a_divisions": [address.division_code for address in account.addresses or ()],
-        }  # fmt: skip
-        call.along(_BEGIN, account.id, call.now, *_values(_fresh(row, {}, call)))
+        call.along(_BEGIN, account.id, call.now, *_values(_first(account, call)))
 
     call.before_flush(compose)
+
+
+def first_states(accounts: Iterable[Account], call: Call) -> list[dict[str, Any]]:
+    """The rows that many new accounts begin with."""
+    ordered = sorted(accounts, key=lambda account: account.id)
+    return [{"account": one.id, "from_time": call.now, **_first(one, call)} for one in ordered]
+
+
+async def observe_new(call: Call, states: Sequence[Mapping[str, Any]]) -> None:
+    """Writes the first states of many new accounts at once, and when each is due."""
+    async with call.everybody():
+        await insert_rows(call, SeaState.__table__, states, _OVER)
+        if states and await (await driver(call.db)).fetchval(_RULED):
+            await reckon(call, [row["account"] for row in states])
+
+
+def _first(account: Account, call: Call) -> dict[str, Any]:
+    """The state that a new account begins with."""
+    row = {
+        **dict.fromkeys(("from_time", *_CARRIED, "stage")), "a_state": account.state, "a_owner": account.owner,
+        "a_department": account.department, "a_level": account.level, "a_type": account.type, "a_tags": account.tags,
+        "a_product_lines": account.product_lines or [], "a_source": account.source, "a_stage": account.lifecycle_stage,
+        "a_owned_time": account.owner_time or account.create_time, "a_owned_how": account.owner_how,
+        "a_owned_from": account.owner_from, "a_protected_until": account.protected_until_time,
+        "a_divisions": [address.division_code for address in account.addresses or ()],
+    }  # fmt: skip
+    return _fresh(row, {}, call)
 
 
 def _values(state: Mapping[str, Any]) -> list[Any]:
@@ -144,12 +164,6 @@ async def reckon(call: Call, accounts: Sequence[UUID]) -> None:
         if (account := present.get(row["id"])) is not None:
             for column in ("sea_due_time", "sea_clause", "sea_exemption"):
                 set_committed_value(account, column, row[column])
-
-
-async def observe_new(call: Call, accounts: Iterable[Account]) -> None:
-    """The first state of many new accounts at once."""
-    for_each = {account.id: dict[str, Any]() for account in accounts}
-    await observe(call, for_each)
 
 
 def _fresh(row: Any, changes: Mapping[str, Any], call: Call) -> dict[str, Any]:

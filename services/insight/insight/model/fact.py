@@ -8,8 +8,8 @@ from typing import Any
 from crm.insight.v1 import pb
 from crmkit import events, withholding
 from crmkit.auth import Caller
+from crmkit.bulk import insert_rows
 from crmkit.call import Call
-from crmkit.driver import driver, inserting
 from crmkit.mapping import Reader
 from crmkit.seen import SeenAsSource
 from crmkit.values import Money
@@ -57,8 +57,7 @@ class Fact(SeenAsSource, Base):
         """Writes the rows of business facts; gives the account of each, empty where there is none."""
         # No change facts: this is a reading of facts and tells none itself.
         rows = [_row(event, call) for event in told]
-        statement = inserting(cls.__tablename__, tuple(rows[0]), "DO NOTHING")
-        await (await driver(call.db)).executemany(statement, [tuple(row.values()) for row in rows])
+        await insert_rows(call, cls.__table__, rows)
         return [str(row["account"]) for row in rows]
 
 

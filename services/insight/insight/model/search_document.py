@@ -9,11 +9,12 @@ from uuid import UUID
 from crm.insight.v1 import pb
 from crmkit import withholding
 from crmkit.auth import Caller
+from crmkit.bulk import JsonText, insert_rows, newer
 from crmkit.call import Call
 from crmkit.catalog import resources
 from crmkit.customfields import CustomFields
 from crmkit.describe import Described, Field
-from crmkit.driver import driver, inserting
+from crmkit.driver import driver
 from crmkit.events import Fact
 from crmkit.fieldlevels import concealed
 from crmkit.mapping import Reader
@@ -93,13 +94,12 @@ class SearchDocument(SeenAsSource, Base):
         known = {
             row["id"]: row for row in await connection.fetch(_KNOWN, [values["id"] for values, _ in ordered])
         }
-        columns = tuple(ordered[0][0])
-        statement = inserting(
-            cls.__tablename__, columns, "(id) DO UPDATE", "known.version < excluded.version"
-        )
-        await connection.executemany(statement, [tuple(values.values()) for values, _ in ordered])
+        unless_later = f"{newer('id', tuple(ordered[0][0]))} RETURNING id"
+        written = await insert_rows(call, cls.__table__, [values for values, _ in ordered], unless_later)
+        latest = {row["id"] for row in written}
         # Most changes are of states and sums: what finds the record stays, and an index of fragments is dear to write.
-        await _index([row for row in ordered if not _reads_as(known.get(row[0]["id"]), row[0])], connection)
+        anew = [row for row in ordered if row[0]["id"] in latest]
+        await _index([row for row in anew if not _reads_as(known.get(row[0]["id"]), row[0])], call)
 
 
 def _document(event: Fact, source: Described, call: Call) -> tuple[dict[str, Any], list[str]]:
@@ -120,9 +120,11 @@ def _document(event: Fact, source: Described, call: Call) -> tuple[dict[str, Any
         "title": title,
         "keys": keys,
         "texts": texts,
-        "sources": json.dumps(
-            [{"field": one.field, "texts": one.texts, "phones": one.phones} for one in words],
-            ensure_ascii=False,
+        "sources": JsonText(
+            json.dumps(
+                [{"field": one.field, "texts": one.texts, "phones": one.phones} for one in words],
+                ensure_ascii=False,
+            )
         ),
         "state": record.get("state", ""),
         "account": account_of(record, source),
@@ -134,11 +136,11 @@ def _document(event: Fact, source: Described, call: Call) -> tuple[dict[str, Any
     }, [text for one in words if one.phones for text in one.texts]
 
 
-async def _index(rows: Sequence[tuple[dict[str, Any], list[str]]], connection: Any) -> None:
-    """Writes what finds those documents that stand in these versions now."""
-    if gone := [(values["id"], values["version"]) for values, _ in rows if values["deleted"]]:
-        await connection.executemany(_UNINDEX, gone)
-    found: list[tuple[Any, ...]] = []
+async def _index(rows: Sequence[tuple[dict[str, Any], list[str]]], call: Call) -> None:
+    """Writes what finds those documents."""
+    if gone := [values["id"] for values, _ in rows if values["deleted"]]:
+        await (await driver(call.db)).execute(_UNINDEX, gone)
+    found: list[dict[str, Any]] = []
     for values, phones in rows:
         if not values["deleted"]:
             # Numbers are found by how they begin and end: as fragments, any two digits would be in every tenth of them.
@@ -147,9 +149,8 @@ async def _index(rows: Sequence[tuple[dict[str, Any], list[str]]], connection: A
                 *(word for word in (*values["keys"], *values["texts"]) if word not in phones),
             ]
             columns = search_columns(filter(None, words), [values["title"]], phones=phones)
-            found.append((values["id"], values["version"], *(columns[name] for name in _SEARCHED)))
-    if found:
-        await connection.executemany(_INDEX, found)
+            found.append({"id": values["id"]} | {name: columns[name] for name in _SEARCHED})
+    await insert_rows(call, SearchDocument.search_table, found, _INDEXED)
 
 
 def _reads_as(known: Mapping[str, Any] | None, values: dict[str, Any]) -> bool:
@@ -161,15 +162,8 @@ def _reads_as(known: Mapping[str, Any] | None, values: dict[str, Any]) -> bool:
 # Locked, so that no other replica writes other words in between.
 _KNOWN = "SELECT id, title, keys, texts, deleted FROM search_documents WHERE id = ANY($1::uuid[]) ORDER BY id FOR UPDATE"
 _SEARCHED = ("search_grams", "search_text", "search_pinyin")
-_INDEX = (
-    f"INSERT INTO search_documents_search (id, {', '.join(_SEARCHED)})"
-    " SELECT id, $3, $4, $5 FROM search_documents WHERE id = $1 AND version = $2 AND NOT deleted"
-    f" ON CONFLICT (id) DO UPDATE SET {', '.join(f'{name} = excluded.{name}' for name in _SEARCHED)}"
-)
-_UNINDEX = (
-    "DELETE FROM search_documents_search USING search_documents AS document"
-    " WHERE search_documents_search.id = document.id AND document.id = $1 AND document.version = $2"
-)
+_INDEXED = f"ON CONFLICT (id) DO UPDATE SET {', '.join(f'{name} = excluded.{name}' for name in _SEARCHED)}"
+_UNINDEX = "DELETE FROM search_documents_search WHERE id = ANY($1::uuid[])"
 
 
 def is_found(source: Described) -> bool:

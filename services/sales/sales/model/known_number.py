@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from crmkit.bulk import insert_rows
 from crmkit.call import Call
+from crmkit.driver import driver
 from crmkit.events import Fact, listens
 from crmkit.phones import e164
 from sales.model.base import Base
-from sqlalchemy import Index, Text, delete, select
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import Index, Text, select
 from sqlalchemy.orm import Mapped, mapped_column
 
 
@@ -36,9 +37,8 @@ async def on_numbers_changed(changes: list[Fact], call: Call) -> None:
             # Somebody else answers at a number that was found to be wrong.
             if phone.get("valid") and (number := e164(str(phone.get("number", "")))):
                 rows[number, name] = {"number": number, "name": name}
-    await call.db.execute(delete(KnownNumber).where(KnownNumber.name.in_(list(latest))))
-    if rows:
-        await call.db.execute(insert(KnownNumber).values(list(rows.values())).on_conflict_do_nothing())
+    await (await driver(call.db)).execute("DELETE FROM known_numbers WHERE name = ANY($1)", list(latest))
+    await insert_rows(call, KnownNumber.__table__, [*rows.values()])
 
 
 async def records_with(number: str, call: Call) -> list[str]:

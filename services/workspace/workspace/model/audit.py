@@ -11,6 +11,7 @@ from uuid import UUID
 from crm.workspace.v1 import pb
 from crmkit import withholding
 from crmkit.auth import Caller
+from crmkit.bulk import JsonText, insert_rows
 from crmkit.call import Call
 from crmkit.catalog import resources
 from crmkit.driver import driver
@@ -132,7 +133,7 @@ async def append(facts: Sequence[Fact], call: Call) -> None:
     found = await connection.fetch(_KNOWN, [fact.id for fact in facts], min(times), max(times))
     known = {row["id"] for row in found}
     keys = await keys_for(facts, call)
-    rows: list[list[Any]] = []
+    rows: list[dict[str, Any]] = []
     for fact in facts:
         if fact.id in known:
             continue
@@ -140,12 +141,22 @@ async def append(facts: Sequence[Fact], call: Call) -> None:
         seq += 1
         entry = {"seq": seq, **told(fact, keys)}
         sealed = seal(head, fact.id, entry)
-        values = {**entry, "id": fact.id, "at": fact.time, "prev_hash": head, "hash": sealed}
-        values["guarded"] = json.dumps(entry["guarded"], ensure_ascii=False)
-        rows.append([values[name] for name in _WRITTEN])
+        rows.append(
+            {
+                "id": fact.id,
+                "create_time": fact.time,
+                "update_time": fact.time,
+                "version": 1,
+                **entry,
+                "guarded": JsonText(json.dumps(entry["guarded"], ensure_ascii=False)),
+                "prev_hash": head,
+                "hash": sealed,
+            }
+        )
         head = sealed
     if rows:
-        await connection.executemany(_INSERT, rows)
+        # None may be left out: the chain would be broken.
+        await insert_rows(call, AuditEntry.__table__, rows, conflict="")
         await connection.execute(_MOVE_END, seq, head)
 
 
@@ -208,15 +219,6 @@ async def prove(from_seq: int, limit: int, call: Call) -> Proof:
 _LOCKED_END = "SELECT seq, hash FROM audit_heads WHERE chain = 'main' FOR UPDATE"
 _BEGIN_CHAIN = "INSERT INTO audit_heads (chain, seq, hash) VALUES ('main', 0, $1) ON CONFLICT DO NOTHING"
 _KNOWN = "SELECT id FROM audit_entries WHERE id = ANY($1::uuid[]) AND time BETWEEN $2 AND $3"
-_WRITTEN = ("id", "at", "seq", "time", "actor", "address", "method", "resource", "action", "before", "after",
-            "subject", "guarded", "reason", "origin", "request", "device", "on_behalf_of", "prev_hash", "hash")  # fmt: skip
-_INSERT = (
-    "INSERT INTO audit_entries (id, create_time, update_time, version, "
-    + ", ".join(_WRITTEN[2:])
-    + ") VALUES ($1, $2, $2, 1, "
-    + ", ".join(f"${number}" for number in range(3, len(_WRITTEN) + 1))
-    + ")"
-)
 _MOVE_END = "UPDATE audit_heads SET seq = $1, hash = $2 WHERE chain = 'main'"
 _WINDOW = (
     "SELECT id, prev_hash, hash, " + ", ".join(SEALED)

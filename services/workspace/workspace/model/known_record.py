@@ -13,10 +13,10 @@ from typing import Any, cast
 
 from crmkit import filters
 from crmkit.auth import ZONE, Caller, visible
+from crmkit.bulk import insert_rows
 from crmkit.call import Call
 from crmkit.catalog import FILTER_KINDS, resources
 from crmkit.describe import Described
-from crmkit.driver import driver
 from crmkit.events import Fact
 from crmkit.filters import FilterField
 from crmkit.handing import OVER
@@ -91,7 +91,7 @@ def described_as(collection: str) -> Described | None:
 
 async def learn(events: Iterable[Fact], call: Call) -> None:
     """Remembers what changed, unless something later is known: facts come in any order."""
-    latest: dict[str, tuple[Any, ...]] = {}
+    latest: dict[str, dict[str, Any]] = {}
     for event in sorted(events, key=lambda event: event.version or 0):
         name = str(event.payload["name"])
         described = described_as(name.partition("/")[0])
@@ -103,11 +103,12 @@ async def learn(events: Iterable[Fact], call: Call) -> None:
         label = str(record.get(title) or record.get("number") or "")[:200]
         gone = event.payload["action"] == "DELETED"
         watched = {} if described.collection in UNWATCHED else record
-        latest[name] = (
-            name, event.version or 0, gone, label, json.dumps(scope),
-            json.dumps(_short(watched), ensure_ascii=False), json.dumps(_days(described, watched)), event.time,
-        )  # fmt: skip
-    await (await driver(call.db)).executemany(_LEARN, [latest[name] for name in sorted(latest)])
+        latest[name] = {
+            "name": name, "version": event.version or 0, "deleted": gone, "label": label, "scope": scope,
+            "record": _short(watched), "dates": _days(described, watched), "touch_time": event.time,
+        }  # fmt: skip
+    rows = [latest[name] for name in sorted(latest)]
+    await insert_rows(call, KnownRecord.__table__, rows, _UNLESS_LATER)
 
 
 def _short(record: Mapping[str, Any]) -> dict[str, Any]:
@@ -276,10 +277,8 @@ def scope_of(record: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-_LEARN = (
-    "INSERT INTO known_records AS known (name, version, deleted, label, scope, record, dates, touch_time)"
-    " VALUES ($1, $2, $3, $4, $5, $6, $7, $8)"
-    " ON CONFLICT (name) DO UPDATE SET version = excluded.version, deleted = excluded.deleted,"
+_UNLESS_LATER = (
+    "ON CONFLICT (name) DO UPDATE SET version = excluded.version, deleted = excluded.deleted,"
     " label = excluded.label, scope = excluded.scope, record = excluded.record, dates = excluded.dates,"
     " touch_time = greatest(known.touch_time, excluded.touch_time) WHERE known.version < excluded.version"
 )
