@@ -3,6 +3,7 @@
 import json
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any
 from uuid import UUID
 
@@ -183,31 +184,49 @@ class Words:
 
 
 def _words(record: dict[str, Any], source: Described, custom: CustomFields) -> tuple[str, list[Words]]:
-    """Title of a record and the words of its fields; fields that not every reader sees left out."""
-    open_fields = [field for field in source.fields.values() if not field.rule.read_permission]
+    """Title of a record and the words of its fields."""
     title = str(record.get(source.fields[source.title_field].json_name, ""))
     number = str(record.get("number", ""))
     found = [Words("number", [number], key=True)]
-    for field in open_fields:
-        if field.name == "tax_id":
-            found.append(Words(field.name, [str(record.get("taxId", ""))], key=True))
-        if _is_list_of(field, PHONE):
-            numbers = [str(item.get("number", "")) for item in record.get(field.json_name, [])]
+    for field, kind in _finding(source):
+        value = record.get(field.json_name)
+        if not value:
+            continue
+        if kind == "PHONES":
+            numbers = [str(item.get("number", "")) for item in value]
             found.append(Words(field.name, numbers, key=True, phones=True))
-        elif (source.collection, field.name) == ("employees", "phone"):
-            found.append(Words(field.name, [str(record.get("phone", ""))], key=True, phones=True))
-        elif _is_list_of(field, EMAIL):
-            addresses = [str(item.get("address", "")) for item in record.get(field.json_name, [])]
-            found.append(Words(field.name, addresses, key=True))
-        elif field.rule.searchable and field.name != source.title_field:
-            texts = [text[:LONGEST_TEXT] for text in _texts(record.get(field.json_name))]
-            found.append(Words(field.name, texts))
+        elif kind == "EMAILS":
+            found.append(Words(field.name, [str(item.get("address", "")) for item in value], key=True))
+        elif kind == "TEXTS":
+            found.append(Words(field.name, [text[:LONGEST_TEXT] for text in _texts(value)]))
+        else:
+            found.append(Words(field.name, [str(value)], key=True, phones=kind == "PHONE"))
     values: dict[str, Any] = record.get("custom") or {}
     for key, value in values.items():
         found.append(Words(f"custom.{key}", custom.search_texts(source.collection, {key: value})))
     whole = [replace(one, texts=[text for text in dict.fromkeys(one.texts) if text]) for one in found]
     words = [one for one in whole if one.texts]
     return (title or number or str(record.get("name", "")))[:LONGEST_TEXT], words
+
+
+@cache
+def _finding(source: Described) -> tuple[tuple[Field, str], ...]:
+    """The fields that find a record, with what they hold; those that not every reader sees left out."""
+    found: list[tuple[Field, str]] = []
+    for field in source.fields.values():
+        if field.rule.read_permission:
+            continue
+        if field.name == "tax_id":
+            found.append((field, "KEY"))
+        if _is_list_of(field, PHONE):
+            found.append((field, "PHONES"))
+        elif (source.collection, field.name) == ("employees", "phone"):
+            found.append((field, "PHONE"))
+        elif _is_list_of(field, EMAIL):
+            found.append((field, "EMAILS"))
+        elif field.rule.searchable and field.name != source.title_field:
+            found.append((field, "TEXTS"))
+    return tuple(found)
 
 
 def _is_list_of(field: Field, message: str) -> bool:
