@@ -109,6 +109,7 @@ async def running(settings: Settings, registry: CollectorRegistry) -> AsyncItera
         witness = Witness()
         around = Surroundings(
             lookup=config.get,
+            prefix=config.prefix,
             authenticate=callers.authenticate,
             visible=callers.visible,
             ready=lambda: callers.ready and bool(config.prefix("role.")),

@@ -56,7 +56,7 @@ def create_app(settings: Settings, descriptor_set: bytes, around: Surroundings) 
     app.add_exception_handler(HTTPException, _refuse_plainly)
     app.add_exception_handler(RequestValidationError, _refuse_parameters)
     app.include_router(health.routes)
-    app.include_router(session.router(sessions, keys, around.authenticate, around.witness, settings))
+    app.include_router(session.router(sessions, keys, around, settings))
     app.include_router(stream.router(changes, principals))
     if around.store is not None and "workspace" in settings.targets and descriptors.knows(files.FILE):
         app.include_router(

@@ -524,6 +524,14 @@ def _own_paths(with_files: bool) -> dict[str, Any]:
             "contact": {"type": "string"},
             "displayName": {"type": "string"},
             "roles": {"type": "array", "items": {"type": "string"}},
+            "roleNames": {
+                "type": "object",
+                "description": "What every role is called, by its code; for staff.",
+                "additionalProperties": {
+                    "type": "object",
+                    "properties": {"zh": {"type": "string"}, "en": {"type": "string"}},
+                },
+            },
             "permissions": {"type": "array", "items": {"type": "string"}},
             "locale": {"type": "string"},
             "csrf": {

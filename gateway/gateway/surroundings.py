@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import httpx
 from obstore.store import ObjectStore
@@ -19,6 +20,8 @@ class Surroundings:
     """All that is open, and is closed again by whoever opened it."""
 
     lookup: Lookup
+    # Entries of the configuration whose key begins so, by the rest of it.
+    prefix: Callable[[str], dict[str, Any]]
     authenticate: Authenticate
     visible: Visible
     ready: Callable[[], bool]

@@ -96,6 +96,9 @@ async def gateway(
     async with httpx.AsyncClient(transport=httpx.MockTransport(issuer)) as outgoing:
         around = Surroundings(
             lookup=config.get,
+            prefix=lambda start: {
+                key.removeprefix(start): value for key, value in config.items() if key.startswith(start)
+            },
             authenticate=authenticate,
             visible=lambda caller, collection, record: visible(caller, "OWNED", record, (), collection),
             ready=lambda: True,

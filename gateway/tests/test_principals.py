@@ -152,6 +152,12 @@ async def test_nobody_is_signed_in_at_first(gateway: Gateway) -> None:
 async def test_signing_in_gives_a_session_without_a_token_in_the_browser(
     gateway: Gateway, echo: Echo
 ) -> None:
+    gateway.config["role.sales"] = {"permissions": [], "scope": "OWN", "label": {"zh": "销售", "en": "Sales"}}
+    gateway.config["role.chief"] = {
+        "permissions": ["*"],
+        "scope": "ALL",
+        "label": {"zh": "总监", "en": "Chief"},
+    }
     session = await signed_in(gateway)
     assert session.pop("csrf") and session.pop("session").startswith("sessions/")
     assert session == {
@@ -161,6 +167,8 @@ async def test_signing_in_gives_a_session_without_a_token_in_the_browser(
         "contact": "",
         "displayName": "王芳",
         "roles": ["sales"],
+        # Those of colleagues, too, whether or not one may read roles.
+        "roleNames": {"chief": {"zh": "总监", "en": "Chief"}, "sales": {"zh": "销售", "en": "Sales"}},
         "permissions": [],
         "scope": "OWN",
         "locale": "zh-CN",

@@ -1,22 +1,21 @@
 """Signing in and out of a browser, and who is signed in."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, RedirectResponse, Response
 
-from gateway.callers import Authenticate
 from gateway.errors import Refusal
 from gateway.principals import ApiKeys
 from gateway.sessions import Session, Sessions
 from gateway.settings import Settings
-from gateway.witness import Witness
+from gateway.surroundings import Surroundings
 
 
-def router(
-    sessions: Sessions, keys: ApiKeys, authenticate: Authenticate, witness: Witness, settings: Settings
-) -> APIRouter:
+def router(sessions: Sessions, keys: ApiKeys, around: Surroundings, settings: Settings) -> APIRouter:
     """The routes below /session."""
+    witness = around.witness
     routes = APIRouter(prefix="/session")
 
     @routes.get("")
@@ -27,7 +26,7 @@ def router(
             return _json({"signedIn": False})
         witness.seen(session, request.scope)
         claims = session.claims()
-        caller = await authenticate(session.access_token)
+        caller = await around.authenticate(session.access_token)
         return _json(
             {
                 "signedIn": True,
@@ -36,6 +35,8 @@ def router(
                 "contact": claims.get("contact") or "",
                 "displayName": caller.display_name,
                 "roles": sorted(caller.roles),
+                # Colleagues see who has which role; what it permits is for those who read roles.
+                "roleNames": {} if caller.account else _names(around.prefix("role.")),
                 "permissions": sorted(caller.permissions),
                 "scope": caller.scope.value,
                 "locale": claims.get("locale") or "zh-CN",
@@ -88,6 +89,10 @@ def router(
         return JSONResponse(keys.jwks(), headers={"cache-control": "public, max-age=300"})
 
     return routes
+
+
+def _names(roles: Mapping[str, Any]) -> dict[str, Any]:
+    return {code: role["label"] for code, role in sorted(roles.items()) if "label" in role}
 
 
 async def _found(sessions: Sessions, scope: Any) -> Session | None:

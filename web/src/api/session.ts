@@ -1,4 +1,5 @@
 import { queryOptions } from "@tanstack/react-query";
+import type { Text } from "./catalogue";
 import { context, request } from "./client";
 import { ApiError } from "./errors";
 import { wipes } from "./wipe";
@@ -7,6 +8,8 @@ export interface Session {
   employee: string;
   displayName: string;
   roles: string[];
+  /** What every role is called, by its code. */
+  roleNames: Record<string, Text>;
   permissions: string[];
   /** How far the person sees beyond what is theirs: OWN, DEPARTMENT, BELOW or ALL. */
   scope: string;
@@ -29,6 +32,7 @@ export const sessionQuery = queryOptions({
         employee: body.employee ?? "",
         displayName: body.displayName ?? "",
         roles: body.roles ?? [],
+        roleNames: body.roleNames ?? {},
         permissions: body.permissions ?? [],
         scope: body.scope ?? "OWN",
         locale: body.locale ?? "",

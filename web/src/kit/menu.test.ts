@@ -25,6 +25,7 @@ const session = (permissions: string[]): Session => ({
   employee: "employees/x",
   displayName: "x",
   roles: [],
+  roleNames: {},
   permissions,
   scope: "OWN",
   locale: "zh-CN",

@@ -1,4 +1,6 @@
 import { useQuery } from "@tanstack/react-query";
+import { DatePicker } from "antd";
+import dayjs from "dayjs";
 import { useState } from "react";
 import { Link } from "react-router";
 import type { Schema } from "@/api/schema";
@@ -24,7 +26,7 @@ export function UsagePage() {
   const [side, setSide] = useState<Side>("departments");
   const [end, setEnd] = useState(() => iso(new Date()));
   const [start, setStart] = useState(() => iso(new Date(Date.now() - 30 * DAY_MS)));
-  const asked = start !== "" && end !== "" && start <= end;
+  const asked = start <= end;
   const board = useQuery({
     ...gotQuery<Board>(
       ["list", "usageFindings", "board", start, end],
@@ -42,26 +44,21 @@ export function UsagePage() {
             options={SIDES.map((key) => ({ key, title: t(`usage.${key}`) }))}
             onChange={setSide}
           />
-          <label>
-            {t("usage.from")}{" "}
-            <input
-              className="input"
-              type="date"
-              value={start}
-              max={end}
-              onChange={(event) => setStart(event.target.value)}
+          {(
+            [
+              ["from", start, setStart],
+              ["until", end, setEnd],
+            ] as const
+          ).map(([key, day, setDay]) => (
+            <DatePicker
+              key={key}
+              aria-label={t(`usage.${key}`)}
+              prefix={t(`usage.${key}`)}
+              allowClear={false}
+              value={dayjs(day)}
+              onChange={(next) => next && setDay(next.format("YYYY-MM-DD"))}
             />
-          </label>
-          <label>
-            {t("usage.until")}{" "}
-            <input
-              className="input"
-              type="date"
-              value={end}
-              min={start}
-              onChange={(event) => setEnd(event.target.value)}
-            />
-          </label>
+          ))}
         </div>
         {asked ? (
           <Loaded query={board}>
