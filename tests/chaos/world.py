@@ -19,6 +19,7 @@ import httpx
 import psutil
 from crmkit.map import APPS, moved
 from local_platform.app import healthy
+from local_platform.child import Child
 from local_platform.launcher import Platform, Running
 from local_platform.layout import ROOT
 from local_platform.secret import Secrets
@@ -145,6 +146,14 @@ class World(Platform):
         )
         self.environments = found
         return found
+
+    def _python(self, module: str, command: str | None, environment: dict[str, str]) -> Child:
+        child = super()._python(module, command, environment)
+        if "LD_PRELOAD" not in environment:
+            return child
+        # What is loaded before a program is loaded when it is started, and a fork is not.
+        started = [sys.executable, "-m", module, *([command] if command else [])]
+        return Child(child.name, started, log=child.log, pid_file=child.pid_file, env=environment, cwd=ROOT)
 
     def _over(self, name: str, url: str) -> str:
         host, port = _place(url)
