@@ -25,7 +25,7 @@ from crmkit.errors import NotFound
 from crmkit.listing import Query
 from crmkit.mapping import mapper
 from crmkit.resource import Resource, parse_name
-from crmkit.scope import SETTINGS, predicate, scoped_by, settings
+from crmkit.scope import BRANCHES, SETTINGS, predicate, scoped_by, settings
 from crmkit.search import SearchTerm
 
 CACHED = 2048
@@ -113,18 +113,30 @@ def compiled(statement: Select[Any]) -> Statement:
     return Statement(str(found), tuple(arguments), tuple(decode))
 
 
-def reading(engine: AsyncEngine, seen: Seen) -> AbstractAsyncContextManager[Any]:
-    """A driver connection in a read-only transaction that knows the caller's scope."""
-    return transaction(engine, _begin(seen))
+def reading(engine: AsyncEngine, seen: Seen, planned: bool = False) -> AbstractAsyncContextManager[Any]:
+    """A driver connection in a read-only transaction that knows the caller's scope.
+
+    `planned`: a statement keeps the plan that its connection has of it.
+    """
+    return transaction(engine, _begin(seen, planned))
+
+
+def planned_once(seen: Seen) -> bool:
+    """True where one plan of a list is good for whatever arguments: none is a set of owners or departments, or a rule.
+
+    To plan it anew, for both walls, costs more than to read a page. How many rows a set stands for no plan can know.
+    """
+    reach = seen.reach
+    return not (reach.rules or reach.owners or reach.wall is not None or len(reach.departments) > BRANCHES)
 
 
 @lru_cache(CACHED)
-def _begin(seen: Seen) -> str:
+def _begin(seen: Seen, planned: bool) -> str:
     """One round trip; the scope holds before any policy is asked, as another statement comes only after it."""
-    values = ", ".join(
-        f"set_config('{name}', {_quoted(value)}, true)"
-        for name, value in zip(SETTINGS, settings(seen.caller(), [seen.collection]), strict=True)
-    )
+    told = dict[str, str](zip(SETTINGS, settings(seen.caller(), [seen.collection]), strict=True))
+    if planned:
+        told["plan_cache_mode"] = "force_generic_plan"
+    values = ", ".join(f"set_config('{name}', {_quoted(value)}, true)" for name, value in told.items())
     return f"BEGIN READ ONLY; SELECT {values}"
 
 
@@ -172,16 +184,16 @@ async def page(
         term = listing.search_term(model, query)
         if term is None:
             return
-        offset = int(key[0]) if key else 0
+        offset, planned = int(key[0]) if key else 0, False
         statement = _found(model, seen, query.order_by, term.shape(), size)
         values = {**term.values(), "offset": offset}
     else:
-        offset = None
+        offset, planned = None, planned_once(seen)
         statement = _listed(model, seen, query.order_by, size, key is not None)
         values = (
             {f"key{n}": value for n, value in enumerate(listing.typed(order, key))} if key is not None else {}
         )
-    async with reading(engine, seen) as connection:
+    async with reading(engine, seen, planned) as connection:
         records = await connection.fetch(statement.text, *statement.with_values(values))
     if more := len(records) > size:
         records.pop()

@@ -26,6 +26,7 @@ from sqlalchemy import (
     ColumnElement,
     FromClause,
     Index,
+    Integer,
     Text,
     and_,
     bindparam,
@@ -197,7 +198,11 @@ def candidates(
     """
     rank, position = search_ranking(term, table)
     found = select(*columns, rank.label("rank"), position.label("position"))
-    found = found.select_from(table).where(*where, search_condition(term, table)).limit(CANDIDATES + 1)
+    found = (
+        found.select_from(table)
+        .where(*where, search_condition(term, table))
+        .limit(literal_column(str(CANDIDATES + 1), Integer))
+    )
     return found.cte("candidates").prefix_with("MATERIALIZED")
 
 

@@ -104,17 +104,28 @@ def statements(model: type[Resource], caller: Caller) -> Iterator[tuple[str, Sel
 
 
 async def read_and_shown(
-    connection: Any, model: type[Resource], statement: Select[Any], caller: Caller
+    connection: Any, model: type[Resource], statement: Select[Any], caller: Caller, planned: bool = False
 ) -> tuple[int, int, str]:
-    """How many rows the statement read and how many it gave, and the plan."""
+    """How many rows the statement read and how many it gave, and the plan: for these arguments or, `planned`, for any."""
     collections = [*model.scoped_as()]
     for name, value in zip(scope.SETTINGS, scope.settings(caller, collections), strict=True):
         await connection.execute("SELECT set_config($1, $2, true)", name, value)
     text = reading.compiled(statement)
-    plan = await connection.fetchval(
-        f"EXPLAIN (ANALYZE, TIMING OFF, BUFFERS OFF, FORMAT JSON) {text.text}", *text.with_values({})
-    )
+    explain = "EXPLAIN (ANALYZE, TIMING OFF, BUFFERS OFF, FORMAT JSON)"
+    if planned:
+        # As the hot path has it: one plan, whatever the arguments.
+        await connection.execute("SET LOCAL plan_cache_mode = force_generic_plan")
+        await connection.execute(f"PREPARE asked AS {text.text}")
+        given = ", ".join(_quoted(value) for value in text.with_values({}))
+        plan = await connection.fetchval(f"{explain} EXECUTE asked{f'({given})' if given else ''}")
+        await connection.execute("DEALLOCATE asked; SET LOCAL plan_cache_mode = auto")
+    else:
+        plan = await connection.fetchval(f"{explain} {text.text}", *text.with_values({}))
     return rows_read(plan), round(json.loads(plan)[0]["Plan"]["Actual Rows"]), plan
+
+
+def _quoted(value: object) -> str:
+    return "NULL" if value is None else "'" + str(value).replace("'", "''") + "'"
 
 
 def rows_read(plan: str) -> int:
