@@ -4,13 +4,14 @@ Locks are taken in one order: refund, payment, invoices by name, plans, balance.
 """
 
 from collections.abc import Sequence
+from datetime import date
 from typing import Any, TypeVar
 
 from crm.billing.v1 import events_pb2 as events
 from crm.billing.v1 import pb
 from crmkit.call import Call
 from crmkit.company import today
-from crmkit.errors import check_reason
+from crmkit.errors import FailedPrecondition, check_reason
 from crmkit.mapping import read_date
 from crmkit.resource import Resource
 from crmkit.values import Money, zero
@@ -20,6 +21,7 @@ from billing.allocating import plan_of
 from billing.model.balance import post
 from billing.model.invoice import Invoice
 from billing.model.payment import Allocation, Payment, target
+from billing.model.payout import on_its_way
 from billing.model.refund import CreditNote, Refund, draft_credit, net_of
 
 R = TypeVar("R", bound=Resource)
@@ -53,9 +55,16 @@ async def approve(refund: Refund, call: Call) -> None:
 
 
 async def pay(refund: Refund, request: pb.PayRefundRequest, call: Call) -> None:
+    """The money was given back by hand; not where a payout does it."""
+    refund.check_state("APPROVED")
+    await _check_no_payout(refund, call)
+    await settle(refund, read_date(request.date), request.reference, call)
+
+
+async def settle(refund: Refund, day: date | None, reference: str, call: Call) -> None:
     """The money is with the payer: the credit notes are issued, and it is told what went back."""
     refund.check_state("APPROVED")
-    refund.date, refund.reference = read_date(request.date) or today(call), request.reference
+    refund.date, refund.reference = day or today(call), reference
     refund.check_day(call)
     payment = await _locked(Payment, refund.payment, call)
     invoices = await _invoices(refund.parts, call)
@@ -81,11 +90,17 @@ async def fail(refund: Refund, reason: str, call: Call) -> None:
     refund.check_state("REQUESTED", "APPROVED")
     refund.failure = check_reason(reason)
     if refund.state == "APPROVED":
+        await _check_no_payout(refund, call)
         payment = await _locked(Payment, refund.payment, call)
         await _move(refund, payment, await _invoices(refund.parts, call), -1, call)
         for note in await _notes(refund, call):
             note.state = "VOID"
     refund.state = "FAILED"
+
+
+async def _check_no_payout(refund: Refund, call: Call) -> None:
+    if await on_its_way(refund.name, call):
+        raise FailedPrecondition("REFUND_BEING_PAID")
 
 
 async def _move(refund: Refund, payment: Payment, invoices: dict[str, Invoice], way: int, call: Call) -> None:

@@ -93,6 +93,16 @@ class BillingService:
         await allocate(payment, targets, call)
         return payment
 
+    async def ConfirmPayout(self, request: pb.ConfirmPayoutRequest, call: Call) -> Payout:
+        """The money has arrived; a refund that it was for is paid by that."""
+        payout = await call.load(Payout, request)
+        payout.confirm(request, call)
+        if payout.kind == "REFUND":
+            refund = await call.named(Refund, payout.source, lock=True)
+            assert refund is not None
+            await refunding.settle(refund, payout.date, payout.reference, call)
+        return payout
+
     async def ReversePayment(self, request: pb.ReasonRequest, call: Call) -> Payment:
         payment = await call.load(Payment, request)
         payment.check_state("RECEIVED")

@@ -114,3 +114,47 @@ async def test_the_number_of_a_payees_account_is_for_finance_and_paying_is_finan
     nothing = {"kind": "SUPPLIER", "payeeName": "供应商", "amount": desk.money("0.00"), "source": "x"}
     empty = desk.finance.CreatePayout(payout=nothing, requestId=uuid4().hex)
     assert (await desk.refused(empty)).violations == {"payout.amount": "AMOUNT_INVALID"}
+
+
+async def test_a_payout_of_a_refund_pays_it_and_nothing_else_does_meanwhile(
+    billing: Service, desk: Any
+) -> None:
+    customer, finance = await desk.account(), desk.finance
+    payment = await desk.received(customer, "90.00")
+    refund = await desk.refund(payment.name, "40.00")
+
+    async def payout(amount: str = "40.00") -> Any:
+        body = {
+            "kind": "REFUND",
+            "payeeName": "客户",
+            "amount": desk.money(amount),
+            "source": refund.name,
+            **BANK,
+        }
+        return await finance.CreatePayout(payout=body, requestId=uuid4().hex)
+
+    assert (await desk.refused(payout())).reason == "REFUND_NOT_APPROVED"
+    await finance.ApproveRefund(name=refund.name)
+    assert (await desk.refused(payout("39.99"))).violations == {"payout.amount": "SUM_MISMATCH"}
+    answers = await asyncio.gather(*(payout() for _ in range(5)), return_exceptions=True)
+    [made] = [one for one in answers if not isinstance(one, BaseException)]
+    assert {one.reason for one in answers if isinstance(one, Refused)} == {"DUPLICATE_PAYOUT"}
+    assert (made.account, made.own_entity) == (customer, payment.own_entity)
+    for verb in (
+        finance.PayRefund(name=refund.name), finance.FailRefund(name=refund.name, reason="账号有误被退回"),
+    ):  # fmt: skip
+        assert (await desk.refused(verb)).reason == "REFUND_BEING_PAID"
+    # What the bank refused is paid by another one.
+    await finance.ApprovePayout(name=made.name)
+    await finance.SendPayout(name=made.name)
+    await finance.FailPayout(name=made.name, reason="账号与户名不符")
+    assert (await finance.GetRefund(name=refund.name)).state == pb.Refund.APPROVED
+    second = await payout()
+    await finance.ApprovePayout(name=second.name)
+    await finance.SendPayout(name=second.name)
+    await finance.ConfirmPayout(name=second.name, reference="BK-7")
+    paid = await finance.GetRefund(name=refund.name)
+    assert (paid.state, paid.reference, bool(paid.date.year)) == (pb.Refund.PAID, "BK-7", True)
+    assert len(await billing.facts("crm.billing.v1.PaymentRefunded", refund.name)) == 1
+    assert (await finance.GetPayment(name=payment.name)).refunded.amount == "40.00"
+    assert (await desk.refused(payout())).reason in ("DUPLICATE_PAYOUT", "REFUND_NOT_APPROVED")

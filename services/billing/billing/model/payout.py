@@ -4,6 +4,8 @@ import datetime
 from typing import Any
 
 from billing.model.base import Base
+from billing.model.refund import Refund
+from billing.model.words import shown
 from crm.billing.v1 import events_pb2 as events
 from crm.billing.v1 import pb
 from crmkit.call import Call
@@ -57,8 +59,20 @@ class Payout(Resource, Base):
             )
         if other is not None:
             raise FailedPrecondition("DUPLICATE_PAYOUT", number=other)
+        if self.kind == "REFUND":
+            await self._of_refund(call)
         self.state = "DRAFT"
         self.own_entity = self.own_entity or legal_entity(self.department, call)
+
+    async def _of_refund(self, call: Call) -> None:
+        """All of an approved refund, to the customer whose money it was. Nobody pays it otherwise meanwhile."""
+        refund = await call.named(Refund, self.source, lock=True)
+        if refund is None or refund.state != "APPROVED":
+            raise FailedPrecondition("REFUND_NOT_APPROVED")
+        if self.amount != refund.amount:
+            told = (f"应为 {shown(refund.amount)}", f"This must be {shown(refund.amount)}.")
+            raise Validation(Violation("payout.amount", "SUM_MISMATCH", *told))
+        self.account, self.own_entity = refund.account, refund.own_entity
 
     async def updating(self, call: Call, changed: frozenset[str]) -> None:
         """Only a draft changes: what was approved is what is paid."""
@@ -99,6 +113,12 @@ class Payout(Resource, Base):
             raise FailedPrecondition("PAYOUT_SENT")
         self.check_state("DRAFT", "APPROVED")
         self.state, self.failure = "CANCELLED", check_reason(reason)
+
+
+async def on_its_way(source: str, call: Call) -> bool:
+    """Whether a payout of that cause is asked for, approved or with the bank."""
+    waiting = Payout.state.in_(("DRAFT", "APPROVED", "SENT"))
+    return await call.find(Payout, Payout.source == source, waiting) is not None
 
 
 async def draft_commission(event: Any, call: Call) -> None:
