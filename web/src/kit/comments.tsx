@@ -101,7 +101,6 @@ function Comment({
     } catch (error) {
       tell(messageOf(error), "bad");
     }
-    void client.invalidateQueries({ queryKey: ["list", "comments"] });
   };
   const drop = async () => {
     try {
@@ -189,7 +188,6 @@ function Writer({
   onDone: () => void;
 }) {
   const { t } = useText();
-  const client = useQueryClient();
   const [text, setText] = useState(String(changes?.["body"] ?? ""));
   const [people, setPeople] = useState<Record<string, string>>({});
   const [typed, setTyped] = useState<string>();
@@ -224,7 +222,6 @@ function Writer({
     }
     setText("");
     setWarning("");
-    void client.invalidateQueries({ queryKey: ["list", "comments"] });
     onDone();
   };
   return (

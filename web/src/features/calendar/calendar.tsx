@@ -138,7 +138,7 @@ export function CalendarPage() {
       change.revert();
       tell(t("calendar.notMoved"), "bad", { detail: messageOf(error) });
     } finally {
-      void client.invalidateQueries({ queryKey: ["list", "calendarEvents"] });
+      // What is split off is answered, and not what it was split off from.
       void client.invalidateQueries({ queryKey: ["record", change.date.event] });
     }
   };
@@ -183,7 +183,6 @@ export function CalendarPage() {
       values: allDay
         ? { startDate: dayOf(start), endDate: dayOf(new Date(end.getTime() - 1)) }
         : { start: wallTime(start, ownZone()), end: wallTime(end, ownZone()), timeZone: ownZone() },
-      onSaved: () => void client.invalidateQueries({ queryKey: ["list", "calendarEvents"] }),
     });
 
   return (

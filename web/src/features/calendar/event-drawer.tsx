@@ -147,10 +147,6 @@ function Own({ event, date, onClose }: { event: Event; date: OneDate; onClose: (
   const [range, setRange] = useState<Range>();
   const series = date.occurrence !== "";
   const whole = () => void navigate(`/${event.name}/edit`);
-  const renew = () => {
-    void client.invalidateQueries({ queryKey: ["list", "calendarEvents"] });
-    void client.invalidateQueries({ queryKey: ["record", event.name] });
-  };
   const cancel = async (which: Range, reason: string) => {
     setAsking(undefined);
     try {
@@ -161,7 +157,6 @@ function Own({ event, date, onClose }: { event: Event; date: OneDate; onClose: (
         event.etag,
       );
       tell(t("calendar.cancelled"));
-      renew();
       onClose();
     } catch (error) {
       tell(t("calendar.notCancelled"), "bad", { detail: messageOf(error) });
@@ -209,7 +204,8 @@ function Own({ event, date, onClose }: { event: Event; date: OneDate; onClose: (
           onClose={(changed) => {
             setRange(undefined);
             if (!changed) return;
-            renew();
+            // What is split off is answered, and not what it was split off from.
+            void client.invalidateQueries({ queryKey: ["record", event.name] });
             tell(t("calendar.changed"));
             onClose();
           }}

@@ -1,4 +1,4 @@
-import { useQuery, useQueryClient } from "@tanstack/react-query";
+import { useQuery } from "@tanstack/react-query";
 import { Input, Modal, Select } from "antd";
 import { useState } from "react";
 import type { Field, Resource } from "@/api/catalogue";
@@ -30,7 +30,6 @@ export function ExportDialog({ resource, columns, spec, onClose }: Props) {
   const [words, setWords] = useState("");
   const [asking, setAsking] = useState(false);
   const purposes = useDictionary("export_purposes");
-  const client = useQueryClient();
   const session = useSession();
   const exports = useCatalogue().find("exports");
   const allowed = exports !== undefined && may(session, exports.permissions.create);
@@ -66,7 +65,6 @@ export function ExportDialog({ resource, columns, spec, onClose }: Props) {
     } finally {
       setAsking(false);
     }
-    void client.invalidateQueries({ queryKey: ["list", "exports"] });
     tell(t("export.started"), "info", { detail: t("export.startedText") });
     onClose();
   };

@@ -1,5 +1,5 @@
 import { FolderOutlined } from "@ant-design/icons";
-import { useInfiniteQuery, useQuery, useQueryClient } from "@tanstack/react-query";
+import { useInfiniteQuery, useQuery } from "@tanstack/react-query";
 import { useState, type ReactNode } from "react";
 import { Link, useSearchParams } from "react-router";
 import { downloadUrl } from "@/api/files";
@@ -119,7 +119,6 @@ function Newest() {
 
 function Contents({ name }: { name: string }) {
   const { t } = useText();
-  const client = useQueryClient();
   const session = useSession();
   const files = useResource("files");
   const folder = useQuery(recordQuery(name));
@@ -129,7 +128,6 @@ function Contents({ name }: { name: string }) {
     } catch (error) {
       tell(messageOf(error), "bad");
     }
-    void client.invalidateQueries({ queryKey: ["list", "files"] });
   };
   return (
     <Loaded query={folder}>

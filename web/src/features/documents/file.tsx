@@ -1,4 +1,4 @@
-import { useQuery, useQueryClient } from "@tanstack/react-query";
+import { useQuery } from "@tanstack/react-query";
 import { Link } from "react-router";
 import { act, type RecordJson } from "@/api/client";
 import { downloadUrl } from "@/api/files";
@@ -62,7 +62,6 @@ function Bytes({ file }: { file: RecordJson }) {
 
 function VersionsOf({ file }: { file: RecordJson }) {
   const { t, language } = useText();
-  const client = useQueryClient();
   const session = useSession();
   const resource = useResource("files");
   const versions = useQuery(
@@ -75,8 +74,6 @@ function VersionsOf({ file }: { file: RecordJson }) {
     } catch (error) {
       tell(messageOf(error), "bad");
     }
-    void client.invalidateQueries({ queryKey: ["record", file.name] });
-    void client.invalidateQueries({ queryKey: ["list", "files"] });
   };
   return (
     <section className="card card-body stack">

@@ -43,15 +43,12 @@ export function NotificationsPage() {
   const kinds = useQuery(aggregateQuery("notifications", { filter: TABS[tab], groupBy: ["kind"] }));
   const records = recordsOf(pages);
   const unread = records.filter((record) => !record["readTime"]);
-  const refresh = () => client.invalidateQueries({ queryKey: ["list", "notifications"] });
 
   const run = async (verb: string, record: RecordJson, body: Json = {}) => {
     try {
       await act(record.name, verb, body, record.etag);
     } catch (error) {
       tell(messageOf(error), "bad");
-    } finally {
-      void refresh();
     }
   };
   const readAll = async () => {
@@ -64,7 +61,7 @@ export function NotificationsPage() {
     } catch (error) {
       tell(messageOf(error), "bad");
     } finally {
-      void refresh();
+      void client.invalidateQueries({ queryKey: ["list", "notifications"] });
     }
   };
 

@@ -1,4 +1,4 @@
-import { useMutation, useQuery, useQueryClient } from "@tanstack/react-query";
+import { useMutation, useQuery } from "@tanstack/react-query";
 import { DatePicker } from "antd";
 import dayjs, { type Dayjs } from "dayjs";
 import { useEffect, useState } from "react";
@@ -29,11 +29,9 @@ export function PunchPage() {
   const { t } = useText();
   const session = useSession();
   const resource = useResource("attendance");
-  const client = useQueryClient();
   const [photo, setPhoto] = useState<File>();
   const [customer, setCustomer] = useState("");
   const [left, setLeft] = useState(waiting().length);
-  const refresh = () => client.invalidateQueries({ queryKey: ["list", "attendance"] });
 
   useEffect(() => {
     const send = async () => {
@@ -50,14 +48,13 @@ export function PunchPage() {
       if (kept.length > 0) {
         keep(failed);
         setLeft(failed.length);
-        void client.invalidateQueries({ queryKey: ["list", "attendance"] });
       }
     };
     void send();
     const online = () => void send();
     window.addEventListener("online", online);
     return () => window.removeEventListener("online", online);
-  }, [client]);
+  }, []);
 
   const punch = useMutation({
     // Without a network it must be signed and kept now, not asked for later.
@@ -91,7 +88,6 @@ export function PunchPage() {
     onSuccess: (how) => {
       tell(t(`punch.${how}`), "good");
       setPhoto(undefined);
-      void refresh();
     },
     onError: (error) =>
       tell(error instanceof GeolocationPositionError ? t("punch.noPlace") : messageOf(error), "bad"),

@@ -1,5 +1,5 @@
 import { PlusOutlined } from "@ant-design/icons";
-import { useQuery, useQueryClient } from "@tanstack/react-query";
+import { useQuery } from "@tanstack/react-query";
 import { useState } from "react";
 import { Link, useSearchParams } from "react-router";
 import { update, type RecordJson } from "@/api/client";
@@ -30,7 +30,6 @@ const startOf = (offset: number) => {
 /** My visits of a day in the order of the route; the way between them is reckoned by the server. */
 export function VisitDayPage() {
   const { t, language, noun } = useText();
-  const client = useQueryClient();
   const session = useSession();
   const resource = useResource("visits");
   const state = resource.fields.find(({ name }) => name === "state");
@@ -68,7 +67,6 @@ export function VisitDayPage() {
       tell(messageOf(error), "bad");
     } finally {
       setBusy(false);
-      void client.invalidateQueries({ queryKey: ["list", "visits"] });
     }
   };
 
