@@ -11,6 +11,7 @@ from sqlalchemy import select
 
 from billing.allocating import free, plan_of
 from billing.model.balance import post
+from billing.model.base import locked
 from billing.model.invoice import Invoice
 from billing.model.payment import Allocation, Payment
 from billing.model.refund import CreditNote
@@ -22,7 +23,7 @@ async def issue(note: CreditNote, call: Call) -> None:
     _check_by_hand(note)
     note.check_state("DRAFT")
     payments = await _payments(note, call)
-    invoice = await _locked(note, call)
+    invoice = await locked(Invoice, note.invoice, call)
     if invoice.state != "ISSUED":
         raise FailedPrecondition("INVOICE_NOT_ISSUED")
     open_ = invoice.balance
@@ -42,7 +43,7 @@ async def void(note: CreditNote, reason: str, call: Call) -> None:
     note.check_state("DRAFT", "ISSUED")
     reason = check_reason(reason)
     if note.state == "ISSUED":
-        invoice = await _locked(note, call)
+        invoice = await locked(Invoice, note.invoice, call)
         if invoice.paid:
             raise FailedPrecondition("CREDIT_USED")
         await _move(note, invoice, -1, call)
@@ -69,13 +70,6 @@ async def _payments(note: CreditNote, call: Call) -> dict[str, Payment]:
         names = sorted(set(await call.db.scalars(paying)))
         found = [await call.named(Payment, name, lock=True) for name in names]
     return {payment.name: payment for payment in found if payment is not None}
-
-
-async def _locked(note: CreditNote, call: Call) -> Invoice:
-    async with call.everybody():
-        invoice = await call.named(Invoice, note.invoice, lock=True)
-    assert invoice is not None
-    return invoice
 
 
 def _check_by_hand(note: CreditNote) -> None:

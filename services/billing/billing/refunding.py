@@ -5,32 +5,30 @@ Locks are taken in one order: refund, payment, invoices by name, plans, balance.
 
 from collections.abc import Sequence
 from datetime import date
-from typing import Any, TypeVar
+from typing import Any
 
 from crm.billing.v1 import events_pb2 as events
 from crm.billing.v1 import pb
 from crmkit.call import Call
-from crmkit.company import today
 from crmkit.errors import FailedPrecondition, check_reason
 from crmkit.mapping import read_date
-from crmkit.resource import Resource
 from crmkit.values import Money, zero
 from sqlalchemy import select
 
 from billing.allocating import plan_of
 from billing.model.balance import post
+from billing.model.base import locked
+from billing.model.checks import day_of
 from billing.model.invoice import Invoice
 from billing.model.payment import Allocation, Payment, target
 from billing.model.payout import on_its_way
 from billing.model.refund import CreditNote, Refund, draft_credit, net_of
 
-R = TypeVar("R", bound=Resource)
-
 
 async def approve(refund: Refund, call: Call) -> None:
     """Sets the money aside: nobody else spends it, and its invoices are open again or ask for less."""
     refund.check_state("REQUESTED")
-    payment = await _locked(Payment, refund.payment, call)
+    payment = await locked(Payment, refund.payment, call)
     payment.check_state("RECEIVED")
     parts = list[Any]()
     for allocation, amount in await refund.choose(payment, call):
@@ -64,9 +62,8 @@ async def pay(refund: Refund, request: pb.PayRefundRequest, call: Call) -> None:
 async def settle(refund: Refund, day: date | None, reference: str, call: Call) -> None:
     """The money is with the payer: the credit notes are issued, and it is told what went back."""
     refund.check_state("APPROVED")
-    refund.date, refund.reference = day or today(call), reference
-    refund.check_day(call)
-    payment = await _locked(Payment, refund.payment, call)
+    refund.date, refund.reference = day_of(day, call), reference
+    payment = await locked(Payment, refund.payment, call)
     invoices = await _invoices(refund.parts, call)
     refund.state = "PAID"
     for note in await _notes(refund, call):
@@ -91,7 +88,7 @@ async def fail(refund: Refund, reason: str, call: Call) -> None:
     refund.failure = check_reason(reason)
     if refund.state == "APPROVED":
         await _check_no_payout(refund, call)
-        payment = await _locked(Payment, refund.payment, call)
+        payment = await locked(Payment, refund.payment, call)
         await _move(refund, payment, await _invoices(refund.parts, call), -1, call)
         for note in await _notes(refund, call):
             note.state = "VOID"
@@ -109,7 +106,7 @@ async def _move(refund: Refund, payment: Payment, invoices: dict[str, Invoice], 
     credited = {note.invoice: note.gross * way for note in await _notes(refund, call)}
     tied = _sum(refund.parts, refund) * way
     for part in refund.parts:
-        allocation = await _locked(Allocation, part.allocation, call)
+        allocation = await locked(Allocation, part.allocation, call)
         allocation.refunded += (Money.parse(part.amount) or nothing) * way
     before = payment.credit
     payment.give_back(tied, refund.unapplied * way)
@@ -134,20 +131,13 @@ async def _move(refund: Refund, payment: Payment, invoices: dict[str, Invoice], 
 
 
 async def _invoices(parts: Sequence[Any], call: Call) -> dict[str, Invoice]:
-    return {name: await _locked(Invoice, name, call) for name in sorted({part.invoice for part in parts})}
+    return {name: await locked(Invoice, name, call) for name in sorted({part.invoice for part in parts})}
 
 
 async def _notes(refund: Refund, call: Call) -> list[CreditNote]:
     rows = select(CreditNote).where(CreditNote.refund == refund.name).order_by(CreditNote.invoice)
     async with call.everybody():
         return list(await call.db.scalars(rows))
-
-
-async def _locked(model: type[R], name: str, call: Call) -> R:
-    """A row of the refund, whoever may see it: who decides the refund decides for all of it."""
-    row = await call.named(model, name, lock=True)
-    assert row is not None
-    return row
 
 
 def _sum(parts: Sequence[Any], refund: Refund) -> Money:

@@ -5,18 +5,17 @@ from decimal import Decimal
 from typing import Any
 
 from billing.model.base import Base
+from billing.model.checks import above_zero, check, has_come
 from billing.model.invoice import Invoice
 from billing.model.plan import PaymentPlan
 from billing.model.words import shown
 from crm.billing.v1 import events_pb2 as events
 from crm.billing.v1 import pb
 from crmkit.call import Call
-from crmkit.company import legal_entity, today
+from crmkit.company import legal_entity
 from crmkit.errors import (
     FailedPrecondition,
     InvalidArgument,
-    Validation,
-    Violation,
     check_frozen,
     check_reason,
 )
@@ -78,21 +77,7 @@ class Payment(Resource, Base):
 
     def check(self, call: Call) -> None:
         """An amount above zero, a day that has come."""
-        violations: list[Violation] = []
-        if self.amount.amount <= 0:
-            violations.append(
-                Violation(
-                    "payment.amount", "AMOUNT_INVALID", "金额必须大于零", "The amount must be above zero."
-                )
-            )
-        if self.date > today(call):
-            violations.append(
-                Violation(
-                    "payment.date", "DATE_IN_FUTURE", "日期不能晚于今天", "The date lies in the future."
-                )
-            )
-        if violations:
-            raise Validation(*violations)
+        check(above_zero("payment.amount", self.amount), has_come("payment.date", self.date, call))
         self.allocated = self.unapplied = self.refunded = self.credit = zero(self.amount.currency)
 
     def confirm(self, call: Call) -> None:
@@ -129,11 +114,7 @@ class Payment(Resource, Base):
             raise FailedPrecondition("ENTITY_MISMATCH")
         left = self.unapplied
         amount = wanted if wanted is not None else min(left, open_, key=lambda money: money.amount)
-        if wanted is not None and wanted.amount <= 0:
-            text = Violation(
-                "targets.amount", "AMOUNT_INVALID", "金额必须大于零", "The amount must be above zero."
-            )
-            raise Validation(text)
+        check(above_zero("targets.amount", amount) if wanted is not None else None)
         if amount > left or not left:
             raise FailedPrecondition("ALLOCATION_OVER_PAYMENT", left=shown(left))
         if amount > open_ or not open_:

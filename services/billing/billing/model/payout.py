@@ -4,12 +4,13 @@ import datetime
 from typing import Any
 
 from billing.model.base import Base
+from billing.model.checks import above_zero, check, day_of
 from billing.model.refund import Refund
 from billing.model.words import shown
 from crm.billing.v1 import events_pb2 as events
 from crm.billing.v1 import pb
 from crmkit.call import Call
-from crmkit.company import legal_entity, today
+from crmkit.company import legal_entity
 from crmkit.errors import FailedPrecondition, Validation, Violation, check_reason
 from crmkit.mapping import read_date
 from crmkit.resource import Resource
@@ -49,9 +50,7 @@ class Payout(Resource, Base):
 
     async def creating(self, call: Call) -> None:
         """Asked for, once for each cause."""
-        if self.amount.amount <= 0:
-            told = ("金额必须大于零", "The amount must be above zero.")
-            raise Validation(Violation("payout.amount", "AMOUNT_INVALID", *told))
+        check(above_zero("payout.amount", self.amount))
         await call.db.execute(select(func.pg_advisory_xact_lock(func.hashtext(f"payouts:{self.source}"))))
         async with call.everybody():
             other = await call.db.scalar(
@@ -94,10 +93,7 @@ class Payout(Resource, Base):
     def confirm(self, request: Any, call: Call) -> None:
         """The money has arrived."""
         self.check_state("SENT")
-        day = read_date(request.date) or today(call)
-        if day > today(call):
-            told = ("日期不能晚于今天", "The date lies in the future.")
-            raise Validation(Violation("date", "DATE_IN_FUTURE", *told))
+        day = day_of(read_date(request.date), call)
         self.state, self.date, self.reference = "PAID", day, request.reference
         call.emit(events.PayoutPaid, payout=self, source=self.source, amount=self.amount)
 

@@ -6,7 +6,8 @@ from datetime import date
 from decimal import Decimal
 from typing import Any
 
-from billing.model.base import Base
+from billing.model.base import Base, locked
+from billing.model.checks import above_zero, check
 from billing.model.invoice import Invoice
 from billing.model.payment import Allocation, Payment
 from billing.model.words import shown
@@ -58,18 +59,12 @@ class Refund(Resource, Base):
     def _check(self, payment: Payment) -> None:
         amounts = (Money.parse(one.amount) for one in [*self.parts, *self.lines])
         same_currency(payment.amount.currency, [self.amount, *amounts])
-        violations: list[Violation] = []
-        if self.amount.amount <= 0:
-            violations.append(
-                Violation(
-                    "refund.amount", "AMOUNT_INVALID", "金额必须大于零", "The amount must be above zero."
-                )
-            )
-        if self.lines and not self.adjust:
-            told = ("只有冲减账单时才填写明细", "Lines are for refunds that adjust.")
-            violations.append(Violation("refund.lines", "NOT_ADJUSTED", *told))
-        if violations:
-            raise Validation(*violations)
+        told = ("只有冲减账单时才填写明细", "Lines are for refunds that adjust.")
+        astray = bool(self.lines) and not self.adjust
+        check(
+            above_zero("refund.amount", self.amount),
+            Violation("refund.lines", "NOT_ADJUSTED", *told) if astray else None,
+        )
 
     async def choose(self, payment: Payment, call: Call) -> list[tuple[Allocation, Money]]:
         """Which allocations it is taken from, and how much of each. REFUND_OVER_PAID with what is left.
@@ -108,12 +103,6 @@ class Refund(Resource, Base):
             )
         return chosen
 
-    def check_day(self, call: Call) -> None:
-        """Money does not go in the future."""
-        if self.date is not None and self.date > today(call):
-            told = ("日期不能晚于今天", "The date lies in the future.")
-            raise Validation(Violation("date", "DATE_IN_FUTURE", *told))
-
 
 class CreditNote(Resource, Base):
     """What lines of an issued invoice no longer ask for. All notes on a line together never exceed it."""
@@ -147,9 +136,7 @@ class CreditNote(Resource, Base):
             return
         self.reason = check_reason(self.reason)
         # Two who credit one line at once: the second one sees what the first has set aside.
-        async with call.everybody():
-            invoice = await call.named(Invoice, self.invoice, lock=True)
-        assert invoice is not None
+        invoice = await locked(Invoice, self.invoice, call)
         if invoice.state != "ISSUED":
             raise FailedPrecondition("INVOICE_NOT_ISSUED")
         before = await _credited(invoice, call)
