@@ -189,6 +189,15 @@ class Call:
             return None
         return await self.find(model, model.id == known, lock=lock) if known else None
 
+    @asynccontextmanager
+    async def others(self, seen: R) -> AsyncGenerator[R, None]:
+        """The row that the caller sees, locked to be changed although it is somebody else's; written at the end."""
+        async with self.everybody():
+            row = await self.named(type(seen), seen.name, lock=True)
+            assert row is not None
+            yield row
+            await self.flush()
+
     async def page(self, model: type[R], request: Any, *conditions: ColumnElement[bool]) -> Page:
         """A page of what the caller may see, by the request's filter, order, search and token."""
         query = Query(request.filter, request.order_by, request.q)

@@ -42,31 +42,20 @@ class BoardMethods:
 
     async def DecidePost(self, request: pb.DecidePostRequest, call: Call) -> Post:
         seen = await call.load(Post, request, lock=False)
-        # Others' posts, which the second wall lets nobody else change.
-        async with call.everybody():
-            post = await call.named(Post, seen.name, lock=True)
-            assert post is not None
+        async with call.others(seen) as post:
             await post.decide(request, call.caller, call)
-            await call.flush()
         return post
 
     async def HidePost(self, request: pb.ReasonRequest, call: Call) -> Post:
         seen = await call.load(Post, request, lock=False)
-        # Others' posts, which the second wall lets nobody else change.
-        async with call.everybody():
-            post = await call.named(Post, seen.name, lock=True)
-            assert post is not None
+        async with call.others(seen) as post:
             post.hide(request.reason)
-            await call.flush()
         return post
 
     async def HideComment(self, request: pb.ReasonRequest, call: Call) -> Comment:
         seen = await call.load(Comment, request, lock=False)
-        async with call.everybody():
-            comment = await call.named(Comment, seen.name, lock=True)
-            assert comment is not None
+        async with call.others(seen) as comment:
             comment.hide(request.reason)
-            await call.flush()
         return comment
 
     async def ListPostReaders(

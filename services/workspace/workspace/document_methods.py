@@ -24,45 +24,34 @@ class DocumentMethods:
         await call.check_references(request, "", ["folder"])
         if request.folder:
             (await call.load(Folder, request.folder, lock=False)).check_adds(call)
-        # Others' files too, which the second wall lets nobody else change.
-        async with call.everybody():
-            file = await self._locked(seen, call)
+        async with call.others(seen) as file:
             file.move(request.folder)
-            await call.flush()
         return file
 
     async def NewFileVersion(self, request: pb.NewFileVersionRequest, call: Call) -> File:
         seen = await self._changed(request, call)
         await call.check_references(request, "", ["content"])
         upload = await call.load(File, request.content)
-        async with call.everybody():
-            file = await self._locked(seen, call)
+        async with call.others(seen) as file:
             await file.replace(upload, request.note, call)
-            await call.flush()
         return file
 
     async def RestoreFileVersion(self, request: pb.RestoreFileVersionRequest, call: Call) -> File:
         seen = await self._changed(request, call)
-        async with call.everybody():
-            file = await self._locked(seen, call)
+        async with call.others(seen) as file:
             await file.restore(request.version, call)
-            await call.flush()
         return file
 
     async def HoldFile(self, request: pb.HoldFileRequest, call: Call) -> File:
         seen = await call.load(File, request, lock=False)
-        async with call.everybody():
-            file = await self._locked(seen, call)
+        async with call.others(seen) as file:
             file.hold(request.reason, read_date(request.retention_until), call)
-            await call.flush()
         return file
 
     async def ReleaseFile(self, request: pb.ReasonRequest, call: Call) -> File:
         seen = await call.load(File, request, lock=False)
-        async with call.everybody():
-            file = await self._locked(seen, call)
+        async with call.others(seen) as file:
             file.release(request.reason)
-            await call.flush()
         return file
 
     async def ListFileVersions(
@@ -89,9 +78,4 @@ class DocumentMethods:
     async def _changed(self, request: Any, call: Call) -> File:
         file = await call.load(File, request, lock=False)
         await file.check_changes(call)
-        return file
-
-    async def _locked(self, seen: File, call: Call) -> File:
-        file = await call.named(File, seen.name, lock=True)
-        assert file is not None
         return file
