@@ -260,8 +260,13 @@ def search_term(model: type[Resource], query: Query) -> SearchTerm | None:
     """What is looked for; MALFORMED where the model is not searched or the text is none."""
     if model.search_table is None:
         raise InvalidArgument("MALFORMED", detail="q")
+    return parse_term(query.q)
+
+
+def parse_term(q: str) -> SearchTerm | None:
+    """The words that are looked for, None where there are none; MALFORMED where they cannot be."""
     try:
-        return SearchTerm.parse(query.q)
+        return SearchTerm.parse(q)
     except ValueError:
         raise InvalidArgument("MALFORMED", detail="q") from None
 

@@ -7,7 +7,7 @@ from typing import Any
 from crm.workspace.v1 import pb
 from crmkit.call import Call
 from crmkit.company import today
-from crmkit.errors import InvalidArgument
+from crmkit.listing import parse_term
 from crmkit.mapping import read_date
 from crmkit.scope import predicate
 from crmkit.search import SearchTerm, found_by, search_condition
@@ -25,10 +25,7 @@ MOST, MOST_GROUNDS, MOST_POSTS, MOST_PEOPLE = 50, 10, 500, 1000
 
 async def find(request: pb.FindExpertsRequest, call: Call) -> pb.FindExpertsResponse:
     """Who works here and shows signs of knowing it; of posts those that the caller may read."""
-    try:
-        term = SearchTerm.parse(request.q)
-    except ValueError:
-        raise InvalidArgument("MALFORMED", detail="q") from None
+    term = parse_term(request.q)
     skills = [request.skill] if request.skill else _named("skills", term, call)
     grounds: dict[str, list[Ground]] = defaultdict(list)
     # Where a skill is asked for, words narrow nothing: they find what no dictionary names.

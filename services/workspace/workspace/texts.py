@@ -9,8 +9,8 @@ from typing import Any
 from crm.workspace.v1 import pb
 from crmkit import blobs
 from crmkit.call import Call
-from crmkit.errors import InvalidArgument, Problem
-from crmkit.listing import Query, hides_searched, open_token, seal_token
+from crmkit.errors import Problem
+from crmkit.listing import Query, hides_searched, open_token, parse_term, seal_token
 from crmkit.runs import Kind, Run
 from crmkit.scope import predicate
 from crmkit.search import CANDIDATES, SearchTerm, search_condition
@@ -64,10 +64,7 @@ async def extracted(content: bytes, kind: str) -> dict[str, Any] | None:
 
 async def search(request: pb.SearchFilesRequest, call: Call) -> pb.SearchFilesResponse:
     """Files of the caller that have the words in their name or text; the index is asked first, then the rights."""
-    try:
-        term = SearchTerm.parse(request.q)
-    except ValueError:
-        raise InvalidArgument("MALFORMED", detail="q") from None
+    term = parse_term(request.q)
     if term is None:
         return pb.SearchFilesResponse()
     caller, secret = call.caller, call.running.settings.secret
