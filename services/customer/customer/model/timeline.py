@@ -27,10 +27,7 @@ PATH = {
     "FIRST_PURCHASE": "crm.orders.v1.OrderPlaced",
     "SIGNED": "crm.orders.v1.ContractSigned",
 }
-ON_PATH = (
-    "kind IN ('crm.sales.v1.LeadConverted', 'crm.sales.v1.OpportunityOpened', 'crm.orders.v1.OrderPlaced',"
-    " 'crm.orders.v1.ContractSigned')"
-)
+ON_PATH = f"kind IN {tuple(PATH.values())}"
 
 
 class TimelineEntry(SeenAsSource, Base):
