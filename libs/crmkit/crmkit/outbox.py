@@ -350,14 +350,9 @@ def _headers(rows: Sequence[Any], area: str, repetition: str) -> dict[str, str]:
         # Of all of them: with others the same first fact is another message, which the broker must not drop either.
         known = sha256(b"".join(one["event_id"].bytes for one in rows)).hexdigest()
         return headers | {"Nats-Msg-Id": f"{known}{repetition}", packs.BUNDLE: str(len(rows))}
-    headers |= {
-        "ce-id": str(row["event_id"]),
-        "ce-time": row["occurred_at"].isoformat(),
-        "ce-subject": row["aggregate_id"],
-        "crm-actor": row["actor"],
-        "crm-version": "" if row["aggregate_version"] is None else str(row["aggregate_version"]),
-        "crm-schema-version": str(row["schema_version"]),
-    }
+    headers |= dict(zip(packs.OWN, packs.own(row), strict=True))
+    if not row["trace"]:
+        del headers["traceparent"]
     if row["facts"] > 1:
         headers[packs.HEADER] = str(row["facts"])
-    return headers | {"traceparent": row["trace"]} if row["trace"] else headers
+    return headers

@@ -108,20 +108,20 @@ def bundled(rows: Sequence[Any], subject_of: Callable[[Any], str]) -> list[tuple
 
 def bundle(rows: Sequence[Any]) -> str:
     """The payload of a message with these facts, each with the headers that are its own."""
-    parts = (
-        f"[{json.dumps([str(row['event_id']), row['occurred_at'].isoformat(), row['aggregate_id'], *_more(row)])},"
-        f"{row['payload']}]"
-        for row in rows
-    )
+    parts = (f"[{json.dumps(own(row))},{row['payload']}]" for row in rows)
     return f"[{','.join(parts)}]"
 
 
-def _more(row: Any) -> tuple[str, str, str, str]:
+def own(row: Any) -> list[str]:
+    """The headers that are a fact's own: those of `OWN`, in their order."""
     version = row["aggregate_version"]
-    return row["actor"], "" if version is None else str(version), str(row["schema_version"]), row["trace"]
+    return [
+        str(row["event_id"]), row["occurred_at"].isoformat(), row["aggregate_id"], row["actor"],
+        "" if version is None else str(version), str(row["schema_version"]), row["trace"],
+    ]  # fmt: skip
 
 
-_OWN = ("ce-id", "ce-time", "ce-subject", "crm-actor", "crm-version", "crm-schema-version", "traceparent")
+OWN = ("ce-id", "ce-time", "ce-subject", "crm-actor", "crm-version", "crm-schema-version", "traceparent")
 
 
 def numbers(id: UUID, facts: int) -> list[UUID]:
@@ -140,7 +140,7 @@ def unpacked(headers: Mapping[str, str], data: bytes | str) -> list[tuple[Mappin
     count, found = int(headers.get(HEADER) or 1), json.loads(data)
     if BUNDLE in headers:
         common = {key: value for key, value in headers.items() if key != BUNDLE}
-        return [(common | dict(zip(_OWN, own, strict=True)), payload) for own, payload in found]
+        return [(common | dict(zip(OWN, its, strict=True)), payload) for its, payload in found]
     if count == 1:
         return [(headers, found)]
     ids = numbers(UUID(headers["ce-id"]), count)
