@@ -179,7 +179,7 @@ class Agent:
     async def _command(self, *arguments: str) -> str:
         """Runs the command as a process of its own, behind whoever works; its last words where it has failed."""
         process = await asyncio.create_subprocess_exec(
-            "nice", "-n", str(backup.NICE), sys.executable, "-m", "local_platform.backup", *arguments,
+            sys.executable, "-m", "local_platform.backup", *arguments,
             "--state", str(self.state), stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE,
         )  # fmt: skip
         try:

@@ -534,6 +534,8 @@ def main() -> None:
 
 def _run(given: argparse.Namespace, vault: Vault) -> None:
     began = time.monotonic()
+    if given.command in ("create", "drill"):
+        os.nice(NICE)
     match given.command:
         case "key":
             vault.make_key(given.key)
@@ -542,7 +544,6 @@ def _run(given: argparse.Namespace, vault: Vault) -> None:
             )
             return
         case "create":
-            os.nice(NICE)
             url = os.environ.get("DATABASE_URL") or local_server(given.state)
             folder = asyncio.run(create(url, given.state, vault, given.asked, given.backup or ""))
             vault.purge(datetime.now(UTC))
