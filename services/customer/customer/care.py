@@ -5,11 +5,10 @@ from datetime import date, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from crm.common.v1 import common_pb2
-from crm.options.v1 import options_pb2
 from crmkit.call import Call
 from crmkit.company import today
 from crmkit.events import Fact, listens
+from crmkit.notices import raise_notice
 from crmkit.schedule import cron
 from sqlalchemy import func, select
 
@@ -78,15 +77,12 @@ async def miss_occurrences(call: Call) -> None:
         occurrence.state = "MISSED"
         plan = await call.named(CarePlan, occurrence.plan)
         entry = call.entry(occurrence.owner)
-        people = {occurrence.owner, plan.owner if plan else "", str(entry.get("superior") or "")} - {""}
-        notice = common_pb2.NoticeRaised(
-            kind="care", subjects=[occurrence.name, occurrence.account], employees=sorted(people),
-            dedupe_key=f"care:{occurrence.id}",
-            text=options_pb2.Text(
-                zh=f"关怀“{occurrence.display_name}”已逾期 7 天", en=f"{occurrence.display_name} was not done within 7 days"
-            ),
+        raise_notice(
+            "care", f"关怀“{occurrence.display_name}”已逾期 7 天",
+            f"{occurrence.display_name} was not done within 7 days", call, key=f"care:{occurrence.id}",
+            employees=[occurrence.owner, plan.owner if plan else "", str(entry.get("superior") or "")],
+            subjects=[occurrence.name, occurrence.account],
         )  # fmt: skip
-        call.tell("crm.customer.v1.NoticeRaised", notice, None)
 
 
 async def change_cycles(account: Account, before: str, call: Call) -> None:

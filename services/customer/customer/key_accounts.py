@@ -6,15 +6,14 @@ from decimal import ROUND_HALF_UP, Decimal
 from typing import Any
 from uuid import UUID
 
-from crm.common.v1 import common_pb2
 from crm.customer.v1 import events_pb2 as events
 from crm.customer.v1 import pb
-from crm.options.v1 import options_pb2
 from crmkit.call import Call
 from crmkit.company import today
 from crmkit.exchange import rate_of
 from crmkit.listing import ZONE
 from crmkit.mapping import to_date, to_timestamp
+from crmkit.notices import raise_notice
 from crmkit.schedule import cron
 from crmkit.scope import predicate
 from crmkit.values import Money
@@ -191,12 +190,9 @@ async def mind_plans(as_of: datetime, call: Call) -> None:
         await plan.begin(call)
     due = select(AccountPlan).where(AccountPlan.state == "RUNNING", AccountPlan.review_date <= day)
     for plan in await call.db.scalars(due):
-        notice = common_pb2.NoticeRaised(
-            kind="planReview", subjects=[plan.name], employees=[plan.owner],
-            dedupe_key=f"accountPlan:{plan.id}:{plan.review_date}",
-            text=options_pb2.Text(zh=f"请回顾大客户计划：{plan.display_name}", en=f"Review the account plan {plan.display_name}"),
-        )  # fmt: skip
-        call.tell("crm.customer.v1.NoticeRaised", notice, None)
+        zh, en = f"请回顾大客户计划：{plan.display_name}", f"Review the account plan {plan.display_name}"
+        key = f"accountPlan:{plan.id}:{plan.review_date}"
+        raise_notice("planReview", zh, en, call, key=key, employees=[plan.owner], subjects=[plan.name])
 
 
 async def _running(account: str, call: Call) -> AccountPlan | None:

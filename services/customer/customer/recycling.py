@@ -2,11 +2,10 @@
 
 from collections.abc import Sequence
 
-from crm.common.v1 import common_pb2
-from crm.options.v1 import options_pb2
 from crm.workspace.v1 import events_pb2 as workspace
 from crmkit.call import Call
 from crmkit.errors import FailedPrecondition, check_reason
+from crmkit.notices import raise_notice
 from sqlalchemy import select
 
 from customer.model.account import Account
@@ -36,13 +35,12 @@ async def on_usage_recycle_proposed(event: workspace.UsageRecycleProposed, call:
                 department=account.department, collaborators=[one for one in pool.managers if one != account.owner],
             )
         )  # fmt: skip
-        notice = common_pb2.NoticeRaised(
-            kind="sea", subjects=[proposal.name, name], employees=pool.managers, dedupe_key=f"recycle:{proposal.id}",
-            text=options_pb2.Text(
-                zh=f"建议回收客户“{account.display_name}”", en=f"{account.display_name} is proposed for the public sea"
-            ),
-        )  # fmt: skip
-        call.tell("crm.customer.v1.NoticeRaised", notice, None)
+        zh, en = (
+            f"建议回收客户“{account.display_name}”",
+            f"{account.display_name} is proposed for the public sea",
+        )
+        people, subjects = pool.managers, [proposal.name, name]
+        raise_notice("sea", zh, en, call, key=f"recycle:{proposal.id}", employees=people, subjects=subjects)
 
 
 async def accept(proposal: RecycleProposal, call: Call) -> None:

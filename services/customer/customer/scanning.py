@@ -4,13 +4,12 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
-from crm.common.v1 import common_pb2
 from crm.customer.v1 import pb
-from crm.options.v1 import options_pb2
 from crmkit import listing, runs
 from crmkit.call import Call
 from crmkit.driver import driver
 from crmkit.errors import InvalidArgument, PermissionDenied, Problem, Validation, required
+from crmkit.notices import raise_notice
 from crmkit.runs import Kind, Run
 from crmkit.schedule import cron
 from crmkit.scope import predicate
@@ -134,13 +133,9 @@ async def _stopped(run: Run, problem: Problem, call: Call) -> None:
 def _told(run: Run, call: Call) -> None:
     done = int(run.tally.get("decided", 0))
     left = len(run.spec["names"]) - done
-    notice = common_pb2.NoticeRaised(
-        kind="casesDecided", employees=[run.requester], dedupe_key=f"casesDecided:{run.id}",
-        text=options_pb2.Text(
-            zh=f"批量裁决完成：{done} 件已裁决，{left} 件保持原状。", en=f"{done} cases are decided, {left} stay as they are."
-        ),
-    )  # fmt: skip
-    call.tell("crm.customer.v1.NoticeRaised", notice, None)
+    zh = f"批量裁决完成：{done} 件已裁决，{left} 件保持原状。"
+    en = f"{done} cases are decided, {left} stay as they are."
+    raise_notice("casesDecided", zh, en, call, key=f"casesDecided:{run.id}", employees=[run.requester])
 
 
 RUNS = {_SCAN: Kind(_scan, _stopped), _DECIDE: Kind(_decide, _stopped)}

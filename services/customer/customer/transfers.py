@@ -12,7 +12,6 @@ from uuid import UUID
 from crm.common.v1 import common_pb2
 from crm.customer.v1 import events_pb2 as events
 from crm.customer.v1 import pb
-from crm.options.v1 import options_pb2
 from crmkit import handing, runs
 from crmkit.call import Call
 from crmkit.company import employed, today
@@ -20,6 +19,7 @@ from crmkit.errors import FailedPrecondition, PermissionDenied, Problem
 from crmkit.events import Fact, listens
 from crmkit.map import APPS
 from crmkit.mapping import to_timestamp
+from crmkit.notices import raise_notice
 from crmkit.runs import Kind, Run
 from crmkit.schedule import every
 from crmkit.scope import predicate
@@ -482,11 +482,8 @@ def _above(employee: str, transfer: Transfer, call: Call) -> str:
 
 
 def _notice(transfer: Transfer, people: Sequence[str], key: str, call: Call, zh: str, en: str) -> None:
-    notice = common_pb2.NoticeRaised(
-        kind="handover", subjects=[transfer.name], employees=list(people), dedupe_key=f"transfer:{transfer.id}:{key}",
-        text=options_pb2.Text(zh=zh, en=en),
-    )  # fmt: skip
-    call.tell("crm.customer.v1.NoticeRaised", notice, None)
+    key = f"transfer:{transfer.id}:{key}"
+    raise_notice("handover", zh, en, call, key=key, employees=people, subjects=[transfer.name])
 
 
 def _acknowledge(transfer: Transfer, service: str, step: str, batch: int, call: Call) -> None:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from crm.common.v1 import common_pb2
-from crm.options.v1 import options_pb2
 from crmkit.call import Call
 from crmkit.events import Fact, listens
+from crmkit.notices import raise_notice
 from sqlalchemy import DateTime, Text
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Mapped, mapped_column
@@ -53,13 +52,9 @@ async def on_sold_by_partner(event: Fact, call: Call) -> None:
     # Where an order tells of it first, nothing here is what it is about.
     record = await call.named(Opportunity, sold["name"]) or await call.named(Quote, sold["name"])
     title = sold.get("displayName", "")
-    notice = common_pb2.NoticeRaised(
-        kind="crossRegion", subjects=[sold["name"]], employees=[known.owner] if known.owner else [],
-        roles=[] if known.owner else ["sales_manager"],
-        text=options_pb2.Text(
-            zh=f"疑似串货：“{title}”售往 {region}，不在伙伴的授权区域内",
-            en=f"{title} is sold to {region}, outside the partner's region",
-        ),
-        dedupe_key=f"crossRegion:{deal}",
+    zh = f"疑似串货：“{title}”售往 {region}，不在伙伴的授权区域内"
+    en = f"{title} is sold to {region}, outside the partner's region"
+    raise_notice(
+        "crossRegion", zh, en, call, key=f"crossRegion:{deal}", employees=[known.owner],
+        roles=[] if known.owner else ["sales_manager"], subjects=[sold["name"]], about=record,
     )  # fmt: skip
-    call.tell("crm.sales.v1.NoticeRaised", notice, record)

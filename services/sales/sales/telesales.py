@@ -12,7 +12,6 @@ import httpx
 from crm.common.v1 import common_pb2
 from crm.customer.v1 import events_pb2 as customer_events
 from crm.customer.v1 import pb as customer_pb
-from crm.options.v1 import options_pb2
 from crm.sales.v1 import events_pb2 as events
 from crm.sales.v1 import pb
 from crm.servicedesk.v1 import events_pb2 as desk_events
@@ -20,7 +19,7 @@ from crm.servicedesk.v1 import pb as desk_pb
 from crm.workspace.v1 import events_pb2 as workspace_events
 from crmkit.call import Call
 from crmkit.errors import NotFound
-from crmkit.mapping import to_timestamp
+from crmkit.notices import raise_notice
 from crmkit.phones import e164
 from crmkit.scope import predicate
 from crmkit.search import SearchTerm, found_by
@@ -168,12 +167,10 @@ def open_window(made: PhoneCall, call: Call) -> None:
     """Tells the agent at once who calls; the window asks `calls:lookUp` for what he may see."""
     if not made.owner:
         return
-    text = options_pb2.Text(zh=f"来电：{made.from_number}", en=f"Incoming call: {made.from_number}")
-    subjects = [made.name, *([made.subject] if made.subject else [])]
-    notice = common_pb2.NoticeRaised(
-        kind="incomingCall", subjects=subjects, employees=[made.owner], text=text, dedupe_key=made.name
-    )
-    call.tell("crm.sales.v1.NoticeRaised", notice, made)
+    raise_notice(
+        "incomingCall", f"来电：{made.from_number}", f"Incoming call: {made.from_number}", call, key=made.name,
+        employees=[made.owner], subjects=[made.name, made.subject], about=made,
+    )  # fmt: skip
 
 
 async def answers_to(q: str, script: str, call: Call) -> pb.SearchFaqResponse:
@@ -279,16 +276,12 @@ async def tell_of(entry: CallEntry, call: Call) -> None:
         book = await call.named(CallList, entry.call_list)
         people.append(book.owner if book else "")
     late = entry.notice_step == "LATE"
-    text = options_pb2.Text(
-        zh=f"约定回电{'已超过一小时' if late else '时间到'}：{entry.display_name} {entry.note}".strip(),
-        en=f"{'An hour late' if late else 'Promised now'}: call {entry.display_name} {entry.note}".strip(),
-    )
-    notice = common_pb2.NoticeRaised(
-        kind="callback", subjects=[entry.name], employees=list(dict.fromkeys(filter(None, people))), text=text,
-        rung=int(late), dedupe_key=f"{entry.name}:{entry.next_time}:{entry.notice_step}",
-        due_time=to_timestamp(entry.next_time) if entry.next_time else None,
+    zh = f"约定回电{'已超过一小时' if late else '时间到'}：{entry.display_name} {entry.note}".strip()
+    en = f"{'An hour late' if late else 'Promised now'}: call {entry.display_name} {entry.note}".strip()
+    raise_notice(
+        "callback", zh, en, call, key=f"{entry.name}:{entry.next_time}:{entry.notice_step}", employees=people,
+        subjects=[entry.name], about=entry, rung=int(late), due=entry.next_time,
     )  # fmt: skip
-    call.tell("crm.sales.v1.NoticeRaised", notice, entry)
 
 
 async def _list_of_member(name: str, call: Call) -> CallList:

@@ -16,9 +16,7 @@ from itertools import pairwise
 from statistics import median
 from typing import Any
 
-from crm.common.v1 import common_pb2
 from crm.customer.v1 import events_pb2 as customer_events
-from crm.options.v1 import options_pb2
 from crm.orders.v1 import events_pb2 as orders_events
 from crm.sales.v1 import pb
 from crmkit.amounts import plain
@@ -28,6 +26,7 @@ from crmkit.company import today
 from crmkit.errors import Problem
 from crmkit.events import Fact, listens
 from crmkit.mapping import to_date
+from crmkit.notices import raise_notice
 from crmkit.runs import Kind, Run, start
 from crmkit.schedule import cron
 from crmkit.tables import Copy
@@ -412,13 +411,9 @@ def _carers(account: Mapping[str, Any]) -> tuple[str, str]:
 def _tell_owners(run: Run, call: Call) -> None:
     """Tells everybody who has new proposals how many, once a night."""
     for employee, count in run.tally.get("people", {}).items():
-        told = options_pb2.Text(
-            zh=f"您的客户有 {count} 条新的增购建议", en=f"{count} new upsell proposals for your customers"
-        )
-        notice = common_pb2.NoticeRaised(
-            kind="upsell", subjects=["upsellProposals"], employees=[employee], text=told, dedupe_key=f"{run.about}:{employee}"
-        )  # fmt: skip
-        call.tell("crm.sales.v1.NoticeRaised", notice, None)
+        zh, en = f"您的客户有 {count} 条新的增购建议", f"{count} new upsell proposals for your customers"
+        key = f"{run.about}:{employee}"
+        raise_notice("upsell", zh, en, call, key=key, employees=[employee], subjects=["upsellProposals"])
 
 
 async def _failed(run: Run, problem: Problem, call: Call) -> None:

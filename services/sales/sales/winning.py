@@ -8,12 +8,11 @@ from decimal import Decimal
 from hashlib import sha256
 from typing import Any
 
-from crm.common.v1 import common_pb2
-from crm.options.v1 import options_pb2
 from crm.sales.v1 import pb
 from crmkit.call import Call
 from crmkit.listing import ZONE
 from crmkit.mapping import read_date, to_timestamp
+from crmkit.notices import raise_notice
 from crmkit.scope import predicate
 from sqlalchemy import select
 
@@ -84,12 +83,9 @@ async def notice_incumbents(rows: Any, call: Call) -> None:
     for row in rows:
         account = (await call.copy(row.account) or {}).get("displayName", row.account)
         end = row.contract_end_date
-        text = options_pb2.Text(
-            zh=f"“{account}”与竞争对手的合同将于 {end} 到期",
-            en=f"{account}: the competitor's contract ends on {end}",
+        zh = f"“{account}”与竞争对手的合同将于 {end} 到期"
+        en = f"{account}: the competitor's contract ends on {end}"
+        people, subjects = [row.owner], [row.name, row.account]
+        raise_notice(
+            "incumbent", zh, en, call, key=f"{row.name}:{end}", employees=people, subjects=subjects, about=row
         )
-        notice = common_pb2.NoticeRaised(
-            kind="incumbent", subjects=[row.name, row.account], employees=[row.owner], text=text,
-            dedupe_key=f"{row.name}:{row.contract_end_date}",
-        )  # fmt: skip
-        call.tell("crm.sales.v1.NoticeRaised", notice, row)

@@ -5,14 +5,13 @@ from datetime import date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
-from crm.common.v1 import common_pb2
 from crm.customer.v1 import events_pb2 as events
 from crm.customer.v1 import pb
-from crm.options.v1 import options_pb2
 from crmkit.call import Call
 from crmkit.company import today
 from crmkit.errors import FailedPrecondition, Validation, Violation
 from crmkit.mapping import read_date, to_date, to_timestamp
+from crmkit.notices import raise_notice
 from crmkit.resource import Resource
 from crmkit.values import Money
 from customer.model.account import Account
@@ -187,15 +186,12 @@ class CreditProfile(Resource, Base):
     def _warn(self, call: Call) -> None:
         assert self.used is not None and self.limit is not None
         used, limit = f"{self.used.amount:f}", f"{self.limit.amount:f}"
-        notice = common_pb2.NoticeRaised(
-            kind="credit", subjects=[self.name, self.account], employees=[self.owner] if self.owner else [],
-            roles=["finance"], dedupe_key=f"credit:{self.id}:{limit}:{used}",
-            text=options_pb2.Text(
-                zh=f"{self.display_name} 已用额度 {used} 超过信用额度 {limit}",
-                en=f"{self.display_name} uses {used} of a credit line of {limit}",
-            ),
+        zh = f"{self.display_name} 已用额度 {used} 超过信用额度 {limit}"
+        en = f"{self.display_name} uses {used} of a credit line of {limit}"
+        raise_notice(
+            "credit", zh, en, call, key=f"credit:{self.id}:{limit}:{used}",
+            employees=[self.owner], roles=["finance"], subjects=[self.name, self.account],
         )  # fmt: skip
-        call.tell("crm.customer.v1.NoticeRaised", notice, None)
 
 
 async def follow_accounts(accounts: Iterable[str], call: Call) -> None:

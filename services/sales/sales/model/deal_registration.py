@@ -7,8 +7,6 @@ from datetime import date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
-from crm.common.v1 import common_pb2
-from crm.options.v1 import options_pb2
 from crm.sales.v1 import events_pb2 as events
 from crm.sales.v1 import pb
 from crmkit.amounts import HUNDRED, plain
@@ -16,6 +14,7 @@ from crmkit.call import Call
 from crmkit.company import today
 from crmkit.errors import FailedPrecondition, Validation, Violation, required
 from crmkit.listing import ZONE
+from crmkit.notices import raise_notice
 from crmkit.resource import Resource
 from crmkit.tables import Copy
 from crmkit.values import Money
@@ -248,12 +247,10 @@ class DealRegistration(Resource, Base):
         self._tell(f"{step}:{self.protect_until_date}", zh, en, call)
 
     def _tell(self, key: str, zh: str, en: str, call: Call) -> None:
-        text = options_pb2.Text(zh=f"{zh}：{self.company_name}", en=f"{self.company_name} {en}")
-        notice = common_pb2.NoticeRaised(
-            kind="dealRegistration", subjects=[self.name], employees=[self.owner] if self.owner else [],
-            roles=["sales_manager"], text=text, dedupe_key=f"{self.name}:{key}",
+        raise_notice(
+            "dealRegistration", f"{zh}：{self.company_name}", f"{self.company_name} {en}", call,
+            key=f"{self.name}:{key}", employees=[self.owner], roles=["sales_manager"], subjects=[self.name], about=self,
         )  # fmt: skip
-        call.tell("crm.sales.v1.NoticeRaised", notice, self)
 
     def _check_protected(self, call: Call) -> None:
         if self.state == "EXPIRED" or (self.state == "APPROVED" and not self.protected(today(call))):

@@ -5,11 +5,10 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Any
 
-from crm.common.v1 import common_pb2
-from crm.options.v1 import options_pb2
 from crm.sales.v1 import pb
 from crmkit.call import Call
 from crmkit.errors import FailedPrecondition, Validation, Violation, check_reason
+from crmkit.notices import raise_notice
 from crmkit.resource import Resource
 from sales.model.base import Base
 from sales.model.lead import OPEN, Lead
@@ -82,12 +81,11 @@ class LeadForward(Resource, Base):
         self._tell_owner("没有伙伴接受，已退回", "was accepted by no partner and is back", call)
 
     def _tell_owner(self, zh: str, en: str, call: Call) -> None:
-        notice = common_pb2.NoticeRaised(
-            kind="leadForward", subjects=[self.lead], employees=[self.owner] if self.owner else [],
-            roles=[] if self.owner else ["sales_manager"], dedupe_key=f"{self.name}:{self.state}",
-            text=options_pb2.Text(zh=f"转发的线索“{self.display_name}”{zh}", en=f"Lead {self.display_name} {en}"),
+        raise_notice(
+            "leadForward", f"转发的线索“{self.display_name}”{zh}", f"Lead {self.display_name} {en}", call,
+            key=f"{self.name}:{self.state}", employees=[self.owner], roles=[] if self.owner else ["sales_manager"],
+            subjects=[self.lead], about=self,
         )  # fmt: skip
-        call.tell("crm.sales.v1.NoticeRaised", notice, self)
 
 
 async def forward(lead: Lead, request: Any, call: Call) -> LeadForward:
@@ -123,15 +121,11 @@ async def _offer(
         )
     )  # fmt: skip
     people = await in_force(partner, call)
-    notice = common_pb2.NoticeRaised(
-        kind="leadForward", subjects=[made.name], employees=people.people if people else [],
-        dedupe_key=f"{made.name}:OFFERED",
-        text=options_pb2.Text(
-            zh=f"新的转发线索，请在 {hours} 小时内接受：{brief}",
-            en=f"A lead for you, to be accepted within {hours} hours: {brief}",
-        ),
+    raise_notice(
+        "leadForward", f"新的转发线索，请在 {hours} 小时内接受：{brief}",
+        f"A lead for you, to be accepted within {hours} hours: {brief}", call, key=f"{made.name}:OFFERED",
+        employees=people.people if people else [], subjects=[made.name], about=made,
     )  # fmt: skip
-    call.tell("crm.sales.v1.NoticeRaised", notice, made)
     return made
 
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from crm.common.v1 import common_pb2
-from crm.options.v1 import options_pb2
 from crm.sales.v1 import pb
 from crm.workspace.v1 import events_pb2 as workspace
 from crmkit.call import Call
 from crmkit.errors import PermissionDenied, check_reason
+from crmkit.notices import raise_notice
 from crmkit.resource import Resource
 from sales.model.base import Base
 from sales.model.lead import OPEN, Lead
@@ -78,11 +77,7 @@ async def on_usage_recycle_proposed(event: workspace.UsageRecycleProposed, call:
                 collaborators=[one for one in pool.managers if one != lead.owner],
             )
         )  # fmt: skip
-        notice = common_pb2.NoticeRaised(
-            kind="leadPool", subjects=[proposal.name, name], employees=pool.managers,
-            dedupe_key=f"recycle:{proposal.id}",
-            text=options_pb2.Text(
-                zh=f"建议回收线索“{lead.display_name}”", en=f"{lead.display_name} is proposed for the pool"
-            ),
+        raise_notice(
+            "leadPool", f"建议回收线索“{lead.display_name}”", f"{lead.display_name} is proposed for the pool", call,
+            key=f"recycle:{proposal.id}", employees=pool.managers, subjects=[proposal.name, name], about=proposal,
         )  # fmt: skip
-        call.tell("crm.sales.v1.NoticeRaised", notice, proposal)

@@ -5,14 +5,12 @@ from __future__ import annotations
 from datetime import date, datetime
 from typing import Any
 
-from crm.common.v1 import common_pb2
-from crm.options.v1 import options_pb2
 from crm.sales.v1 import pb
 from crmkit.call import Call, changed_fields
 from crmkit.company import today
 from crmkit.errors import FailedPrecondition, Validation, Violation, required
 from crmkit.listing import ZONE
-from crmkit.mapping import to_timestamp
+from crmkit.notices import raise_notice
 from crmkit.resource import Resource, parse_name
 from sales.model.base import HANDOVER, Base
 from sales.model.opportunity import Opportunity
@@ -213,15 +211,11 @@ class Proposal(Resource, Base):
             if left < 0 or step is None or key in self.reminders:
                 continue
             self.reminders = [*self.reminders, key]
-            notice = common_pb2.NoticeRaised(
-                kind="proposal", subjects=[self.name], employees=[one for one in (self.owner, *self.collaborators) if one],
-                text=options_pb2.Text(
-                    zh=f"{self.display_name}：{on} {zh}，还剩 {left} 天",
-                    en=f"{self.display_name}: {en} on {on}, {left} days left",
-                ),
-                due_time=to_timestamp(when), dedupe_key=f"{self.name}:{key}",
+            raise_notice(
+                "proposal", f"{self.display_name}：{on} {zh}，还剩 {left} 天",
+                f"{self.display_name}: {en} on {on}, {left} days left", call, key=f"{self.name}:{key}",
+                employees=[self.owner, *self.collaborators], subjects=[self.name], about=self, due=when,
             )  # fmt: skip
-            call.tell("crm.sales.v1.NoticeRaised", notice, self)
 
     async def quotation(self, call: Call) -> Quote | None:
         """The version of the quotation that goes with it."""
