@@ -198,6 +198,10 @@ class Call:
             yield row
             await self.flush()
 
+    async def one_at_a_time(self, keys: Iterable[str]) -> None:
+        """Lets one transaction at a time go on that asks for any of the keys: for rules over rows that may not exist."""
+        await (await driver(self.db)).execute(_TURNS, sorted(set(keys)))
+
     async def page(self, model: type[R], request: Any, *conditions: ColumnElement[bool]) -> Page:
         """A page of what the caller may see, by the request's filter, order, search and token."""
         query = Query(request.filter, request.order_by, request.q)
@@ -528,6 +532,8 @@ class Call:
         return zh if self.caller.locale.startswith("zh") else en
 
 
+# One after the other in the order of the keys, so that two cannot wait for each other.
+_TURNS = "SELECT pg_advisory_xact_lock(hashtextextended(key, 0)) FROM unnest($1::text[]) AS key"
 _COPY = "SELECT payload FROM copies WHERE name = $1 AND NOT deleted"
 
 

@@ -11,7 +11,6 @@ from crmkit.amounts import number
 from crmkit.call import Call
 from crmkit.company import today
 from crmkit.values import Money
-from sqlalchemy import func, select
 
 from orders.model.contract import Contract
 from orders.model.figure import COLLECTED, EXECUTED, INVOICED, record, undo
@@ -21,7 +20,8 @@ from orders.model.order import Order
 async def on_opportunity_won(event: sales_events.OpportunityWon, call: Call) -> None:
     """One contract draft for each deal; the accepted quote's lines count before the deal's own."""
     deal = event.opportunity
-    await _one_at_a_time(deal.name, call)
+    # A deal's two facts come close together. The unique index keeps them from two contracts; this from a retry.
+    await call.one_at_a_time([deal.name])
     if await call.find(Contract, Contract.opportunity == deal.name) is not None:
         return
     if event.HasField("quote"):
@@ -54,7 +54,7 @@ async def on_quote_accepted(event: sales_events.QuoteAccepted, call: Call) -> No
         if await call.find(Order, Order.source == quote.name) is None:
             await _draft_order(quote, call)
         return
-    await _one_at_a_time(quote.opportunity, call)
+    await call.one_at_a_time([quote.opportunity])
     found = await call.find(Contract, Contract.opportunity == quote.opportunity, lock=True)
     if found is None:
         await _draft_contract(quote, quote.opportunity, call)
@@ -135,11 +135,6 @@ async def on_allocation_reversed(event: billing_events.AllocationReversed, call:
         one = target.allocation
         if one.contract or one.order:
             await undo(call, one.name, COLLECTED, one.contract, one.order)
-
-
-async def _one_at_a_time(deal: str, call: Call) -> None:
-    """A deal's two facts come close together. The unique index keeps them from two contracts; this from a retry."""
-    await call.db.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(deal, 0))))
 
 
 async def _draft_contract(quote: Any, opportunity: str, call: Call, partner: str = "") -> None:

@@ -18,7 +18,6 @@ from crmkit.listing import ZONE
 from crmkit.mapping import read_date
 from sqlalchemy import exists, func, select
 
-from sales.model.base import one_at_a_time
 from sales.model.lead import uuid_of
 from sales.model.opportunity import Opportunity
 from sales.model.product import Product
@@ -239,7 +238,7 @@ async def _money(
 
 async def _corrected(metric: str, source: str, call: Call) -> bool:
     """Whether a later fact has told already what a document counts for."""
-    await one_at_a_time(call, [f"targetFacts:{metric}:{source}"])
+    await call.one_at_a_time([f"targetFacts:{metric}:{source}"])
     later = TargetFact.key.startswith(f"{source}!")
     async with call.everybody():
         return await call.db.scalar(select(exists().where(TargetFact.metric == metric, later))) or False
@@ -249,7 +248,7 @@ async def _become(
     metric: str, record: dict[str, Any], shares: dict[str, Decimal], event: Fact, call: Call
 ) -> None:
     """What a document counts for is from now on this; the difference is told on the day of the change."""
-    await one_at_a_time(call, [f"targetFacts:{metric}:{record['name']}"])
+    await call.one_at_a_time([f"targetFacts:{metric}:{record['name']}"])
     told = select(TargetFact.product_line, func.sum(TargetFact.value)).where(
         TargetFact.metric == metric, TargetFact.source == record["name"]
     )

@@ -20,7 +20,6 @@ from sqlalchemy.dialects.postgresql import insert
 
 from sales.commission import NOTHING, Item, Total, worth
 from sales.engine.reckoning import cents
-from sales.model.base import one_at_a_time
 from sales.model.beneficiaries import present
 from sales.model.commission_entry import CommissionEntry, enter, extras, total
 from sales.model.commission_movement import (
@@ -87,7 +86,7 @@ async def settle(invoice: str, call: Call) -> None:
 
     In whatever order refunds, credit notes and allocations are told, what is taken back is the same.
     """
-    await one_at_a_time(call, [f"movements:{invoice}"])
+    await call.one_at_a_time([f"movements:{invoice}"])
     rows = select(CommissionMovement).where(CommissionMovement.invoice == invoice)
     movements = list(await call.db.scalars(rows.order_by(CommissionMovement.day, CommissionMovement.cause)))
     returns = list(await call.db.scalars(select(CommissionReturn).where(CommissionReturn.invoice == invoice)))
@@ -225,7 +224,7 @@ async def simulated(plan: CommissionPlan, months: int, call: Call) -> pb.Simulat
 
 async def differing(call: Call, year: int) -> dict[tuple[str, str], tuple[Decimal, Decimal]]:
     """Where the ledger of a year is not what a full reckoning of its movements gives: (person, plan) → ledger, reckoned."""
-    await one_at_a_time(call, ["commissions"])
+    await call.one_at_a_time(["commissions"])
     rows = select(CommissionMovement).where(
         CommissionMovement.entered, extract("year", CommissionMovement.day) == year
     )
@@ -299,7 +298,7 @@ async def _take(
     deal: Opportunity, cause: str, basis: str, day: date, net: Money, lines: Any, quote: str, call: Call,
     invoice: tuple[str, Decimal | None] = ("", None),
 ) -> None:  # fmt: skip
-    await one_at_a_time(call, [f"movement:{cause}"])
+    await call.one_at_a_time([f"movement:{cause}"])
     if await call.db.get(CommissionMovement, cause) is not None:
         return
     movement = await heard(deal, cause, basis, day, net, lines, quote, call)
@@ -313,7 +312,7 @@ async def _take(
 async def _take_back(opportunity: str, cause: str, call: Call) -> None:
     if await _deal(opportunity, call) is None:
         return
-    await one_at_a_time(call, [f"movement:{cause}"])
+    await call.one_at_a_time([f"movement:{cause}"])
     before, undone = await call.db.get(CommissionMovement, cause), f"{cause}#reversed"
     if before is None:
         # What it takes back is told before; where that was not heard yet, this waits.

@@ -21,7 +21,6 @@ from crmkit.tables import Copy, HeldAction
 from crmkit.values import Money
 from sqlalchemy import exists, func, select
 
-from sales.model.base import one_at_a_time
 from sales.model.opportunity import Opportunity
 from sales.model.pipeline import Pipeline
 from sales.model.product import Product
@@ -37,7 +36,7 @@ async def brought_in(request: pb.ImportOpportunitiesRequest, call: Call) -> pb.I
     if len(request.rows) > MOST:
         raise InvalidArgument("MALFORMED", detail=f"rows > {MOST}")
     check_currency(request.currency, "currency")
-    await one_at_a_time(call, ["opportunities.import"])
+    await call.one_at_a_time(["opportunities.import"])
     pipeline = await Opportunity(pipeline=request.pipeline).its_pipeline(call)
     aliases = {one.from_text.strip(): one.to_text.strip() for one in request.products}
     accounts = await _accounts({row.account.strip() for row in request.rows}, call)

@@ -10,7 +10,6 @@ from crmkit.exchange import rate_of
 from crmkit.values import Money, places
 
 from sales.engine.reckoning import cents
-from sales.model.base import one_at_a_time
 from sales.model.commission_entry import CommissionEntry
 from sales.model.commission_plan import plan_for
 
@@ -21,7 +20,7 @@ async def on_usage_penalty_confirmed(event: workspace.UsagePenaltyConfirmed, cal
     amount, plan = Money.parse(finding.amount), await plan_for(finding.owner, day, call)
     if not amount or plan is None or not plan.counts_penalties:
         return
-    await one_at_a_time(call, [f"commission:{finding.name}"])
+    await call.one_at_a_time([f"commission:{finding.name}"])
     if await call.find(CommissionEntry, CommissionEntry.cause == finding.name) is not None:
         return
     rate = rate_of(amount.currency, plan.currency, day, call)

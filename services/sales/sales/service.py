@@ -20,7 +20,6 @@ from sales.forecast import forecast, outlook
 from sales.importing import brought_in
 from sales.lead_methods import LeadMethods
 from sales.model.assignment_rule import AssignmentRule, tested
-from sales.model.base import one_at_a_time
 from sales.model.bundle import Bundle
 from sales.model.commission_entry import CommissionEntry
 from sales.model.commission_plan import CommissionPlan
@@ -381,7 +380,7 @@ class SalesService(
     ) -> pb.OpenQuoteLinkResponse:
         """Whoever has the link speaks for the customer; one accepts, the others are told so."""
         quote = await opened(request.token, call)
-        await one_at_a_time(call, [quote.root])
+        await call.one_at_a_time([quote.root])
         async with call.everybody():
             await call.db.refresh(quote, with_for_update=True)
             await quote.accept(request.digest, request.person, request.consent, call)
@@ -441,5 +440,5 @@ def _must_be_held(method: str, row: Resource, call: Call, reason: str, **metadat
 async def _version(request: Any, call: Call) -> Quote:
     """Loads a version while nobody else decides on another version of the same quotation (QV-3)."""
     root = await call.db.scalar(select(Quote.root).where(Quote.id == parse_name(request.name, "quotes")))
-    await one_at_a_time(call, [root or request.name])
+    await call.one_at_a_time([root or request.name])
     return await call.load(Quote, request)

@@ -26,7 +26,6 @@ from crmkit.search import SearchTerm, found_by
 from crmkit.standard import Standard
 from sqlalchemy import select
 
-from sales.model.base import one_at_a_time
 from sales.model.call_list import Asked, CallEntry, CallList, agents_left, allow, ask_back, refuse
 from sales.model.call_script import CallScript
 from sales.model.known_number import on_numbers_changed, records_with
@@ -75,7 +74,7 @@ class TelesalesMethods:
 
     async def DialCallEntry(self, request: Any, call: Call) -> PhoneCall:
         """One call at a time for each agent, also where he presses twice."""
-        await one_at_a_time(call, [f"calls:{call.caller.employee}"])
+        await call.one_at_a_time([f"calls:{call.caller.employee}"])
         async with call.everybody():
             entry = await call.named(CallEntry, request.name, lock=True)
         if entry is None:
@@ -87,7 +86,7 @@ class TelesalesMethods:
         """Whom the caller does not see he does not call by name."""
         if request.subject and not await call.knows(request.subject, request.subject.partition("/")[0]):
             raise NotFound()
-        await one_at_a_time(call, [f"calls:{call.caller.employee}"])
+        await call.one_at_a_time([f"calls:{call.caller.employee}"])
         return await dial_anybody(request.subject, request.number, call)
 
     async def LookUpCaller(self, request: pb.LookUpCallerRequest, call: Call) -> pb.LookUpCallerResponse:
@@ -107,7 +106,7 @@ class TelesalesMethods:
 
     async def ReportCall(self, request: pb.ReportCallRequest, call: Call) -> PhoneCall:
         """An exchange has no scope of its own: it names the call, or the key that it gave it."""
-        await one_at_a_time(call, [f"calls:{request.provider_call}"])
+        await call.one_at_a_time([f"calls:{request.provider_call}"])
         when = request.time.ToDatetime(UTC)
         async with call.everybody():
             known = await call.find(PhoneCall, PhoneCall.provider_call == request.provider_call, lock=True)

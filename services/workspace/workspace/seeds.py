@@ -14,7 +14,7 @@ from crm.workspace.v1 import pb
 from crmkit.call import Call
 from crmkit.mapping import mapper
 from google.protobuf import json_format
-from sqlalchemy import select, text
+from sqlalchemy import select
 
 from workspace.divisions import divisions
 from workspace.model.department import Department
@@ -36,7 +36,7 @@ POLICIES = UUID("6f0d3f1e-6d0e-5a43-9d0b-0d8a4a8a2c55")
 
 async def seed(call: Call) -> None:
     """Adds what is missing; two processes that start at once do it once."""
-    await call.db.execute(text("SELECT pg_advisory_xact_lock(hashtext('workspace.seed'))"))
+    await call.one_at_a_time(["seed"])
     await _roles(call)
     await _dictionaries(call)
     await _policies(call)

@@ -14,7 +14,7 @@ from uuid import NAMESPACE_OID, UUID, uuid5
 
 from crmkit.call import Call
 from crmkit.driver import driver
-from sqlalchemy import select, text
+from sqlalchemy import select
 
 from workspace.alerts import raise_alert
 from workspace.model.employee import Employee
@@ -95,9 +95,7 @@ async def seen(told: Sequence[Seen], call: Call) -> None:
 async def opened(one: Seen, call: Call) -> None:
     """Takes a session in, once, and ends what is too much."""
     # One person's sessions one after the other, on whatever process.
-    await call.db.execute(
-        text("SELECT pg_advisory_xact_lock(hashtextextended(:who, 7))"), {"who": one.person}
-    )
+    await call.one_at_a_time([f"sessions:{one.person}"])
     person = await call.named(Employee, one.person)
     if person is None or await call.find(Session, Session.id == one.id) is not None:
         return

@@ -13,10 +13,8 @@ from crm.billing.v1 import pb
 from crmkit.call import Call
 from crmkit.resource import Resource
 from crmkit.values import Money, zero
-from sqlalchemy import Index, Text, cast, func, literal, select, text
+from sqlalchemy import Index, Text, cast, func, literal, select
 from sqlalchemy.orm import Mapped
-
-_LOCK = text("SELECT pg_advisory_xact_lock(hashtextextended(:key, 0))")
 
 
 class AccountBalance(Resource, Base):
@@ -40,7 +38,7 @@ class AccountBalance(Resource, Base):
 
     async def recompute(self, call: Call) -> None:
         """The figures from the documents themselves."""
-        await call.db.execute(_LOCK, {"key": f"{self.account}|{self.own_entity}|{self.currency}"})
+        await call.one_at_a_time([f"{self.account}|{self.own_entity}|{self.currency}"])
         await call.db.refresh(self)
         same = (
             Invoice.account == self.account,
@@ -122,7 +120,7 @@ async def post(
     """Adds to the balance of the document's account and tells it. Two at once wait for each other."""
     currency = document.currency if isinstance(document, Invoice) else document.amount.currency
     key = (document.account, document.own_entity, currency)
-    await call.db.execute(_LOCK, {"key": "|".join(key)})
+    await call.one_at_a_time(["|".join(key)])
     await call.flush()
     row = await call.find(
         AccountBalance,

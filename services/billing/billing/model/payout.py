@@ -15,7 +15,7 @@ from crmkit.errors import FailedPrecondition, Validation, Violation, check_reaso
 from crmkit.mapping import read_date
 from crmkit.resource import Resource
 from crmkit.values import Money
-from sqlalchemy import Index, func, select, text
+from sqlalchemy import Index, select, text
 from sqlalchemy.orm import Mapped
 
 OVER = ("FAILED", "CANCELLED")
@@ -51,7 +51,7 @@ class Payout(Resource, Base):
     async def creating(self, call: Call) -> None:
         """Asked for, once for each cause."""
         check(above_zero("payout.amount", self.amount))
-        await call.db.execute(select(func.pg_advisory_xact_lock(func.hashtext(f"payouts:{self.source}"))))
+        await call.one_at_a_time([f"payouts:{self.source}"])
         async with call.everybody():
             other = await call.db.scalar(
                 select(Payout.number).where(Payout.source == self.source, Payout.state.not_in(OVER))
@@ -120,7 +120,7 @@ async def on_its_way(source: str, call: Call) -> bool:
 async def draft_commission(event: Any, call: Call) -> None:
     """The payout of a statement, once: what finance has cancelled or the bank refused is paid by a new one, by hand."""
     statement = event.statement
-    await call.db.execute(select(func.pg_advisory_xact_lock(func.hashtext(f"payouts:{statement.name}"))))
+    await call.one_at_a_time([f"payouts:{statement.name}"])
     asked = select(Payout.id).where(Payout.source == statement.name).limit(1)
     if await call.db.scalar(asked) is not None:
         return

@@ -23,7 +23,6 @@ _CHAIN = text(
     " WHERE 'contacts/' || c.id = chain.next AND depth < 100)"
     " SELECT EXISTS (SELECT 1 FROM chain WHERE next = :contact)"
 )
-_ONE_AT_A_TIME = text("SELECT pg_advisory_xact_lock(hashtext(:account))")
 
 
 class Contact(Resource, Base):
@@ -173,7 +172,7 @@ class Contact(Resource, Base):
         if not self.reports_to:
             return
         # Two moves at once could close a circle that neither sees.
-        await call.db.execute(_ONE_AT_A_TIME, {"account": f"orgChart:{self.account}"})
+        await call.one_at_a_time([f"orgChart:{self.account}"])
         if self.reports_to == self.name or await call.db.scalar(
             _CHAIN, {"start": self.reports_to, "contact": self.name}
         ):

@@ -59,9 +59,7 @@ class PoolRule(DraftRule, Base):
         self.check_content(call)
         pool = await call.named(Pool, self.pool)
         self.segment = pool.segment if pool else ""
-        await call.db.execute(
-            text("SELECT pg_advisory_xact_lock(hashtextextended(:key, 0))"), {"key": f"poolRules:{self.pool}"}
-        )
+        await call.one_at_a_time([f"poolRules:{self.pool}"])
         last = await call.db.scalar(select(func.max(PoolRule.revision)).where(PoolRule.pool == self.pool))
         self.revision = (last or 0) + 1
         self.display_name = self.display_name or f"V{self.revision}"

@@ -29,7 +29,6 @@ _WALK = text(
     " AND r.kind = 'BRANCH_OF' AND r.state = 'ACTIVE') e ON true WHERE depth < 12)"
     " SELECT EXISTS (SELECT 1 FROM up WHERE node = :below), (SELECT max(depth) FROM up) + (SELECT max(depth) FROM down)"
 )
-_ONE_AT_A_TIME = text("SELECT pg_advisory_xact_lock(hashtext('accountRelations'))")
 
 
 class AccountRelation(Resource, Base):
@@ -75,7 +74,7 @@ class AccountRelation(Resource, Base):
             if self.kind in OWNERSHIP:
                 above, below = (end, start) if self.kind == "BRANCH_OF" else (start, end)
                 # Two edges made at once could close a circle that neither sees.
-                await call.db.execute(_ONE_AT_A_TIME)
+                await call.one_at_a_time(["accountRelations"])
                 parameters = {"above": above, "below": below}
                 cycle, levels = (await call.db.execute(_WALK, parameters)).one()
                 if cycle:

@@ -22,7 +22,6 @@ from customer.sea.states import ZONE
 IDLE_RETURNS = 3
 IDLE_WITHIN = timedelta(days=30)
 SUSPENDED_FOR = timedelta(days=7)
-_MY_TURN = "SELECT pg_advisory_xact_lock(hashtextextended($1, 0))"
 
 
 @dataclass(frozen=True)
@@ -53,7 +52,7 @@ async def claim(name: str, call: Call) -> Account:
     patience = f"{5 * call.running.settings.patience:.0f}s"
     await (await driver(call.db)).execute("SELECT set_config('lock_timeout', $1, true)", patience)
     # Claims of one person go one after another, so that quotas hold; those of different people do not wait.
-    await (await driver(call.db)).execute(_MY_TURN, f"claims:{me}")
+    await call.one_at_a_time([f"claims:{me}"])
     async with call.everybody():
         present = await call.db.scalar(select(Account.state).where(Account.id == key))
     if present != "POOLED":
@@ -97,7 +96,7 @@ async def open_item(item: PoolItem, pool: Pool, call: Call) -> pb.Account:
         raise NotFound()
     me, rule = call.caller.employee, await rule_of(pool, call)
     days = _days(me, call)
-    await (await driver(call.db)).execute(_MY_TURN, f"views:{me}")
+    await call.one_at_a_time([f"views:{me}"])
     day = days.today.isoformat()
     known = await call.db.scalar(
         select(PoolView.day).where(

@@ -1,20 +1,17 @@
 """Tables of the sales service."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from typing import Any, TypeVar
 from uuid import UUID
 
 from crmkit.call import Call
 from crmkit.columns import COLUMN_TYPES
-from crmkit.driver import driver
 from crmkit.resource import Resource, service_metadata
 from sqlalchemy import inspect, select
 from sqlalchemy.orm import DeclarativeBase
 
 # Changes that leave the content of a record alone, so that a closed one takes them too.
 HANDOVER = frozenset(["owner", "department", "collaborators"])
-# One after the other in the order of the keys, so that two cannot wait for each other.
-_LOCK = "SELECT pg_advisory_xact_lock(hashtextextended(key, 0)) FROM unnest($1::text[]) AS key"
 
 
 R = TypeVar("R", bound=Resource)
@@ -25,11 +22,6 @@ class Base(DeclarativeBase):
 
     metadata = service_metadata()
     type_annotation_map = COLUMN_TYPES
-
-
-async def one_at_a_time(call: Call, keys: Iterable[str]) -> None:
-    """Lets one transaction at a time go on that asks for any of the keys: for rules over rows that may not exist."""
-    await (await driver(call.db)).execute(_LOCK, sorted(set(keys)))
 
 
 async def held(model: type[R], keys: Collection[UUID], call: Call) -> list[R]:

@@ -15,7 +15,7 @@ from crm.sales.v1 import pb
 from crmkit.amounts import plain
 from crmkit.call import Call
 from crmkit.errors import FailedPrecondition, Validation, Violation
-from sales.model.base import Base, one_at_a_time
+from sales.model.base import Base
 from sqlalchemy import DateTime, Index, Text, Uuid, select, text
 from sqlalchemy.dialects.postgresql import JSONB, insert
 from sqlalchemy.orm import Mapped, mapped_column
@@ -115,7 +115,7 @@ def line_of(product: str, bundle: str, choices: Sequence[Any], quantity: Decimal
 async def kept(shopper: Shopper, call: Call) -> tuple[Basket, str]:
     """The basket of who shops, locked, and its token: a new one where he has none; the one that he brings joins it."""
     key = _hash(shopper.token) if shopper.token else ""
-    await one_at_a_time(call, [f"basket:{one}" for one in (shopper.keeper, key) if one])
+    await call.one_at_a_time([f"basket:{one}" for one in (shopper.keeper, key) if one])
     brought = await _of(Basket.token == key, call) if key else None
     if not shopper.keeper:
         if brought is not None:

@@ -19,7 +19,7 @@ from crmkit.resource import Resource
 from crmkit.scope import predicate
 from sales.engine.reckoning import shared
 from sales.model.absence import Absence
-from sales.model.base import HANDOVER, Base, one_at_a_time
+from sales.model.base import HANDOVER, Base
 from sales.model.calling_hours import ATTEMPTS, CLOSES, OPENS, WITHIN, Hours, zone_of
 from sales.model.lead import Lead, uuid_of
 from sales.model.territory import Territory, TerritoryAccount, as_nodes, in_force, owner_of, works
@@ -111,7 +111,7 @@ class CallList(Resource, Base):
     async def generate(self, preview: bool, call: Call) -> pb.GenerateCallListResponse:
         """Brings everybody on the list who can and may be called; counts the others by what is in the way."""
         self.check_state("DRAFT", "RUNNING", "PAUSED")
-        await one_at_a_time(call, ["callEntries"])
+        await call.one_at_a_time(["callEntries"])
         found = [one async for one in self._candidates(call)]
         numbers = [one.number for one in found if one.number]
         taken = await _known(select(CallEntry.number_called).where(
@@ -493,7 +493,7 @@ async def ask_back(asked: Asked, call: Call) -> None:
     book = await call.find(CallList, CallList.queue == asked.queue, CallList.state == "RUNNING")
     if book is None:
         return
-    await one_at_a_time(call, ["callEntries"])
+    await call.one_at_a_time(["callEntries"])
     at = book.hours.next_open(call.now, zone_of(number, await place_of(asked.subject, call)))
     there = await call.find(
         CallEntry, CallEntry.number_called == number, CallEntry.state.in_(OPEN), lock=True

@@ -18,7 +18,7 @@ from crmkit.resource import Resource
 from crmkit.values import Money, places, zero
 from sales.commission import NOTHING, Item, Total, Worth, worth
 from sales.engine.reckoning import cents, percent_of
-from sales.model.base import Base, one_at_a_time
+from sales.model.base import Base
 from sales.model.beneficiaries import earned_by, held_by, present
 from sales.model.commission_movement import CommissionMovement, plans_of
 from sales.model.commission_plan import CommissionPlan
@@ -77,7 +77,7 @@ class CommissionEntry(Resource, Base):
 async def enter(movement: CommissionMovement, call: Call) -> None:
     """Writes what a movement is worth to everybody who has credit of the deal. Once it is written, it stays."""
     team = present(movement.credit, call)
-    await one_at_a_time(call, [f"commission:{one['employee']}" for one in team])
+    await call.one_at_a_time([f"commission:{one['employee']}" for one in team])
     plans = await plans_of([movement], call)
     shares = [Decimal(one["share"]) for one in team]
     for name, plan in plans.items():

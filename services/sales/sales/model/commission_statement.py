@@ -14,7 +14,7 @@ from crmkit.errors import FailedPrecondition, NotFound, PermissionDenied
 from crmkit.listing import ZONE
 from crmkit.resource import Resource, parse_name
 from crmkit.values import Money, zero
-from sales.model.base import Base, one_at_a_time
+from sales.model.base import Base
 from sales.model.beneficiaries import earned_by, held_by
 from sales.model.commission_entry import CommissionEntry
 from sqlalchemy import Index, select, text
@@ -136,7 +136,7 @@ async def make_statements(as_of: datetime, call: Call) -> None:
     """A statement for everybody who has entries of the months before, or something carried."""
     first = as_of.astimezone(ZONE).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
     month = (first - timedelta(days=1)).strftime("%Y-%m")
-    await one_at_a_time(call, ["commissionStatements"])
+    await call.one_at_a_time(["commissionStatements"])
     waiting = select(CommissionEntry).where(
         CommissionEntry.statement == "", CommissionEntry.create_time < first
     )

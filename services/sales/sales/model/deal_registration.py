@@ -19,7 +19,7 @@ from crmkit.resource import Resource
 from crmkit.tables import Copy
 from crmkit.values import Money
 from crmkit.workdays import working_days
-from sales.model.base import HANDOVER, Base, one_at_a_time
+from sales.model.base import HANDOVER, Base
 from sales.model.contact_keys import company_key
 from sales.model.opportunity import Opportunity
 from sales.model.partnership import check_agreement
@@ -116,7 +116,7 @@ class DealRegistration(Resource, Base):
             )
             problem.violations = [required(f"deal_registration.{name}") for name in missing]
             raise problem
-        await one_at_a_time(call, [f"dealRegistrations:{self.company_key}"])
+        await call.one_at_a_time([f"dealRegistrations:{self.company_key}"])
         self.state, self.submit_time = "SUBMITTED", call.now
         async with call.everybody():
             earlier = await self._others(("SUBMITTED", "APPROVED", "CONVERTED"), call)
@@ -133,7 +133,7 @@ class DealRegistration(Resource, Base):
         self.check_state("SUBMITTED")
         if (split or 0) > HUNDRED:
             raise Validation(Violation("split", "TOO_LARGE", "不能大于 100", "At most 100."))
-        await one_at_a_time(call, [f"dealRegistrations:{self.company_key}"])
+        await call.one_at_a_time([f"dealRegistrations:{self.company_key}"])
         async with call.everybody():
             for one in await self._others(("SUBMITTED", "APPROVED", "CONVERTED"), call):
                 if not self._meets(one) or not one.submit_time or not self.submit_time:

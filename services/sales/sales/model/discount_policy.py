@@ -15,7 +15,7 @@ from crmkit.values import Money, zero
 from sales.engine import Given, Line, Policy
 from sales.engine.policies import in_scope
 from sales.model import versions
-from sales.model.base import Base, one_at_a_time
+from sales.model.base import Base
 from sales.model.product import Product, products
 from sales.model.versions import DraftOnly
 from sqlalchemy import Index, or_, select, text
@@ -97,7 +97,7 @@ class DiscountPolicy(DraftOnly, Base):
         """Puts it in force, in place of the version before; a paused one comes back."""
         self.check_state("DRAFT", "PAUSED")
         self._check_effect()
-        await one_at_a_time(call, ["discountPolicies.activate"])
+        await call.one_at_a_time(["discountPolicies.activate"])
         if twin := await self._twin(call):
             raise FailedPrecondition("POLICY_CONFLICT", policy=twin.display_name)
         live = select(DiscountPolicy).where(

@@ -15,7 +15,7 @@ from crmkit.mapping import to_timestamp
 from crmkit.resource import Resource
 from crmkit.values import Money
 from sales.forecast import below, sums
-from sales.model.base import Base, one_at_a_time
+from sales.model.base import Base
 from sales.model.opportunity import Opportunity
 from sqlalchemy import Index, select
 from sqlalchemy.orm import Mapped
@@ -93,7 +93,7 @@ async def take_snapshots(as_of: datetime, call: Call) -> None:
     """Freezes the weeks before and makes one snapshot for each department with deals, once a week."""
     day = as_of.astimezone(ZONE).date()
     monday = day - timedelta(days=day.weekday())
-    await one_at_a_time(call, ["forecasts"])
+    await call.one_at_a_time(["forecasts"])
     for row in await call.db.scalars(
         select(Forecast).where(Forecast.state != "FROZEN", Forecast.week_date < monday).with_for_update()
     ):

@@ -16,7 +16,7 @@ from crmkit.resource import Resource
 from crmkit.scope import predicate
 from crmkit.text import clean_name
 from sales.model.assignment_rule import assign_by_rule
-from sales.model.base import HANDOVER, Base, coming_from, one_at_a_time
+from sales.model.base import HANDOVER, Base, coming_from
 from sales.model.contact_keys import company_key, keys_of, mail_key, normal_phone
 from sales.model.lead_pool import (
     LeadIntake,
@@ -222,7 +222,7 @@ class Lead(Resource, Base):
         keys = keys_of(self.phones, self.emails)
         source = [f"source:{self.channel}:{self.external_id}"] if self.external_id else []
         # Two touches of one person at once meet here, so that one makes the lead and the other joins it.
-        await one_at_a_time(call, keys + source)
+        await call.one_at_a_time(keys + source)
         if known := await self._of_same_source(call):
             return known
         if same := await self._of_same_person(keys, call):
@@ -365,7 +365,7 @@ class Lead(Resource, Base):
             if not pool.has_member(call.caller):
                 raise FailedPrecondition("NOT_POOL_MEMBER")
             # Claims of one person go one after another, so that quotas hold.
-            await one_at_a_time(call, [f"claims:{call.caller.employee}"])
+            await call.one_at_a_time([f"claims:{call.caller.employee}"])
             if rule := await rule_of(pool.name, call):
                 await rule.check_claim(self, call.caller.employee, call)
         self.owner, self.claim_time = call.caller.employee, call.now

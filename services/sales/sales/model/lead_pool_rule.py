@@ -17,7 +17,7 @@ from crmkit.mapping import to_timestamp
 from crmkit.resource import Resource
 from crmkit.runs import Kind, Run, start
 from sales.model import versions
-from sales.model.base import HANDOVER, Base, one_at_a_time
+from sales.model.base import HANDOVER, Base
 from sales.model.lead_pool import LeadMoment, LeadPool, pool_of
 from sales.worktime import later
 from sqlalchemy import Index, func, select, text
@@ -86,7 +86,7 @@ class LeadPoolRule(Resource, Base):
         """A new version is the next one of its pool, counted without gaps."""
         self.state = "DRAFT"
         self._check(call)
-        await one_at_a_time(call, [self.pool])
+        await call.one_at_a_time([self.pool])
         last = select(func.max(LeadPoolRule.revision)).where(LeadPoolRule.pool == self.pool)
         self.revision = (await call.db.scalar(last) or 0) + 1
         self.display_name = self.display_name or f"V{self.revision}"

@@ -8,7 +8,7 @@ from crm.sales.v1 import pb
 from crmkit.call import Call
 from crmkit.errors import FailedPrecondition, Validation, Violation
 from crmkit.resource import Resource
-from sales.model.base import Base, one_at_a_time
+from sales.model.base import Base
 from sqlalchemy import or_, select, text
 from sqlalchemy.dialects.postgresql import ExcludeConstraint
 from sqlalchemy.orm import Mapped
@@ -50,7 +50,7 @@ class PhoneLine(Resource, Base):
         if self.to_time is not None and self.from_time is not None and self.to_time <= self.from_time:
             words = "必须晚于开始时间。", "It ends after it begins."
             raise Validation(Violation("phone_line.to_time", "BEFORE_START", *words))
-        await one_at_a_time(call, [f"phoneLines:{self.display_name}"])
+        await call.one_at_a_time([f"phoneLines:{self.display_name}"])
         begins_before = PhoneLine.from_time < self.to_time if self.to_time is not None else text("true")
         other = await call.find(
             PhoneLine, PhoneLine.display_name == self.display_name, PhoneLine.id != self.id, begins_before,

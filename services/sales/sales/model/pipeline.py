@@ -13,7 +13,7 @@ from crmkit.call import Call
 from crmkit.errors import FailedPrecondition, Validation, Violation
 from crmkit.resource import Resource
 from sales.model import versions
-from sales.model.base import Base, one_at_a_time
+from sales.model.base import Base
 from sqlalchemy import ColumnElement, Index, exists, select, text
 from sqlalchemy.orm import Mapped
 
@@ -69,7 +69,7 @@ class Pipeline(Resource, Base):
     async def activate(self, mappings: dict[str, str], move_deals: bool, call: Call) -> None:
         """Lets deals in, in place of the version before, whose running deals stay with it or come along."""
         self.check_state("DRAFT", "RETIRED")
-        await one_at_a_time(call, [self.root])
+        await call.one_at_a_time([self.root])
         before = await call.find(Pipeline, Pipeline.root == self.root, Pipeline.state == "ACTIVE", lock=True)
         if before is not None:
             if move_deals:
@@ -172,7 +172,7 @@ def _wrong(stage: pb.Pipeline.Stage, twice: bool, path: str) -> Iterator[Violati
 
 async def seed_default_pipeline(call: Call) -> None:
     """Makes the pipeline that an installation starts with, once."""
-    await one_at_a_time(call, ["pipelines.default"])
+    await call.one_at_a_time(["pipelines.default"])
     if await call.find(Pipeline, Pipeline.is_default.is_(True)) is None:
         await call.add(
             Pipeline(

@@ -17,7 +17,7 @@ from crmkit.errors import FailedPrecondition, InvalidArgument, Validation, Viola
 from crmkit.listing import ZONE
 from crmkit.values import Money
 from sales.engine.policies import covers
-from sales.model.base import Base, one_at_a_time
+from sales.model.base import Base
 from sales.model.partnership import Partnership, partnership
 from sales.model.product import products
 from sales.model.versions import DraftOnly
@@ -75,7 +75,7 @@ class PriceBook(DraftOnly, Base):
     async def activate(self, call: Call) -> None:
         """Puts it in force, unless two prices would hold for one thing."""
         self.check_state("DRAFT")
-        await one_at_a_time(call, ["priceBooks.activate"])
+        await call.one_at_a_time(["priceBooks.activate"])
         before = await call.named(PriceBook, self.replaces)
         if before is not None and before.state == "ACTIVE":
             before.state = "EXPIRED"

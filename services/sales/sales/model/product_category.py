@@ -11,7 +11,7 @@ from crmkit.amounts import HUNDRED
 from crmkit.call import Call
 from crmkit.errors import FailedPrecondition, Validation, Violation
 from crmkit.resource import Resource, parse_name
-from sales.model.base import Base, one_at_a_time
+from sales.model.base import Base
 from sqlalchemy import Index, exists, select
 from sqlalchemy.orm import Mapped
 
@@ -58,7 +58,7 @@ class ProductCategory(Resource, Base):
 
     async def _place(self, call: Call) -> None:
         """Settles the level of itself and of everything below, one move at a time."""
-        await one_at_a_time(call, ["productCategories"])
+        await call.one_at_a_time(["productCategories"])
         tree = {row.id: row for row in await call.db.scalars(select(ProductCategory))}
         tree[self.id] = self
         above = lineage(self, tree)

@@ -25,7 +25,7 @@ from crmkit.resource import Resource
 from crmkit.values import Money, places
 from crmkit.workdays import working_days
 from sales.forecast import below
-from sales.model.base import HANDOVER, Base, one_at_a_time
+from sales.model.base import HANDOVER, Base
 from sales.model.opportunity import Opportunity
 from sales.model.pipeline import RUNNING
 from sales.model.sales_task import SalesTask
@@ -116,7 +116,7 @@ class Target(Resource, Base):
         self.check_state("DRAFT")
         if not self.actions:
             raise FailedPrecondition("TARGET_ACTION_MISSING")
-        await one_at_a_time(call, [self.parent or self.name, self.name])
+        await call.one_at_a_time([self.parent or self.name, self.name])
         await self._check_sum(self, call)
         if whole := await self._whole(call):
             await self._check_sum(whole, call)
@@ -564,7 +564,7 @@ async def achieve(facts: Sequence[TargetFact], call: Call) -> None:
     """Writes facts, each once, and brings every target up to date that they count for."""
     if not facts:
         return
-    await one_at_a_time(call, [f"targetFacts:{fact.metric}:{fact.key}" for fact in facts])
+    await call.one_at_a_time([f"targetFacts:{fact.metric}:{fact.key}" for fact in facts])
     connection = await driver(call.db)
     known = await connection.fetch(_KNOWN, [fact.metric for fact in facts], [fact.key for fact in facts])
     told = {(row["metric"], row["key"]) for row in known}

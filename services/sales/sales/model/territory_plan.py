@@ -11,7 +11,7 @@ from crmkit.call import Call
 from crmkit.errors import FailedPrecondition, Validation, Violation
 from crmkit.resource import Resource
 from crmkit.tables import BulkRun
-from sales.model.base import HANDOVER, Base, one_at_a_time
+from sales.model.base import HANDOVER, Base
 from sqlalchemy import ARRAY, Boolean, Integer, false, select, text
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -144,7 +144,7 @@ class TerritoryPlan(Resource, Base):
 
     async def _check_alone(self, call: Call) -> None:
         """Two plans would move the same customers."""
-        await one_at_a_time(call, ["territoryPlans"])
+        await call.one_at_a_time(["territoryPlans"])
         other = await call.find(
             TerritoryPlan, TerritoryPlan.state.in_(UNDER_WAY), TerritoryPlan.id != self.id
         )

@@ -12,7 +12,7 @@ from crmkit.errors import FailedPrecondition, NotFound, PermissionDenied
 from crmkit.mapping import to_timestamp
 from crmkit.resource import Resource
 from crmkit.scope import predicate
-from sales.model.base import Base, one_at_a_time
+from sales.model.base import Base
 from sales.model.course_completion import CourseCompletion
 from sales.model.opportunity import Opportunity
 from sqlalchemy import ColumnElement, and_, cast, func, or_, select
@@ -97,7 +97,7 @@ class Tip(Resource, Base):
             raise FailedPrecondition("ILLEGAL_TRANSITION", state=self.kind)
         self.check_state("PUBLISHED")
         me = call.caller.employee
-        await one_at_a_time(call, [f"{self.name} {me}"])
+        await call.one_at_a_time([f"{self.name} {me}"])
         mine = CourseCompletion.owner == me, CourseCompletion.course == self.name
         known = await call.find(CourseCompletion, *mine)
         return known or await call.add(CourseCompletion(course=self.name, owner=me, finish_time=call.now))

@@ -13,7 +13,7 @@ from crmkit.errors import FailedPrecondition, Validation, required
 from crmkit.phones import e164
 from crmkit.resource import Resource
 from crmkit.values import Money
-from sales.model.base import Base, one_at_a_time
+from sales.model.base import Base
 from sales.model.call_list import OPEN as CALLABLE
 from sales.model.call_list import CallEntry, CallList, refusing
 from sales.model.opportunity import Opportunity
@@ -124,7 +124,7 @@ class UpsellProposal(Resource, Base):
             raise FailedPrecondition("PROPOSAL_WITHOUT_NUMBER")
         if await refusing([number, self.account], call):
             raise FailedPrecondition("DO_NOT_CALL")
-        await one_at_a_time(call, ["callEntries"])
+        await call.one_at_a_time(["callEntries"])
         async with call.everybody():
             open_one = CallEntry.number_called == number, CallEntry.state.in_(CALLABLE)
             if await call.find(CallEntry, *open_one) is not None:

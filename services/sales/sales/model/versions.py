@@ -5,7 +5,6 @@ from typing import Any, TypeVar
 
 from crmkit.call import Call
 from crmkit.resource import Resource
-from sales.model.base import one_at_a_time
 from sqlalchemy import func, select
 
 V = TypeVar("V", bound=Resource)
@@ -37,7 +36,7 @@ async def put_in_force(row: V, alike: str, call: Call) -> V | None:
     """Puts a version in force; the one in force with the same value in the field `alike` retires and is returned."""
     model: Any = type(row)
     value = getattr(row, alike)
-    await one_at_a_time(call, [value])
+    await call.one_at_a_time([value])
     before = await call.find(model, getattr(model, alike) == value, model.state == "ACTIVE", lock=True)
     if before is not None:
         before.state = "RETIRED"
@@ -51,7 +50,7 @@ async def next_version(row: V, copied: Iterable[str], call: Call) -> V:
     """A draft like this version in the copied fields, numbered after the last one there is."""
     before: Any = row
     model: Any = type(row)
-    await one_at_a_time(call, [before.root])
+    await call.one_at_a_time([before.root])
     last = await call.db.scalar(select(func.max(model.version_number)).where(model.root == before.root))
     kept = {name: getattr(row, name) for name in copied}
     return await call.add(model(**kept, root=before.root, version_number=(last or 0) + 1))

@@ -76,7 +76,7 @@ class Department(Resource, Base):
         """Hangs it, with all beneath, under another one."""
         self.check_state("ACTIVE")
         # One move at a time: two moves that are right alone can make a cycle together.
-        await call.db.execute(text("SELECT pg_advisory_xact_lock(hashtext('workspace.departments'))"))
+        await call.one_at_a_time(["departments"])
         await self._check_segment(self.parent, parent, call)
         self.parent = parent
         await self._place_children(call, await self._place(call))
@@ -86,7 +86,7 @@ class Department(Resource, Base):
         from workspace.model.employee import Employee
 
         self.check_state("ACTIVE")
-        await call.db.execute(text("SELECT pg_advisory_xact_lock(hashtext('workspace.departments'))"))
+        await call.one_at_a_time(["departments"])
         above = await ancestors(into, call)
         if not above or any(department.id == self.id for department in above):
             raise FailedPrecondition("DEPARTMENT_CYCLE")

@@ -206,7 +206,7 @@ class Employee(Resource, Base):
         if not call.caller.may("*"):
             raise PermissionDenied("GRANT_EXCEEDS_GRANTER", permission="*")
         call.caller.check_step_up()
-        await call.db.execute(text("SELECT pg_advisory_xact_lock(hashtext('workspace.emergency'))"))
+        await call.one_at_a_time(["employees.emergency"])
         others = select(func.count()).where(
             Employee.emergency, Employee.id != self.id, Employee.state != "OFFBOARDED"
         )
@@ -428,7 +428,7 @@ def _covers(given: Any, at: datetime) -> bool:
 async def check_administrator_left(call: Call, without: Employee | None = None) -> None:
     """Refuses the change, or the going of somebody, after which nobody could undo it."""
     # Two administrators who freeze each other at the same moment: the second one waits here.
-    await call.db.execute(text("SELECT pg_advisory_xact_lock(hashtext('workspace.administrators'))"))
+    await call.one_at_a_time(["employees.administrators"])
     await call.flush()
     roles = await call.db.scalars(select(Role).where(Role.state == "ACTIVE"))
     codes = [role.code for role in roles if expand(role.permissions) >= ADMINISTRATION]

@@ -56,7 +56,7 @@ class Partner(Resource, Base):
         """An application. Whoever of the company comes in already looks after its people."""
         self._check_days()
         # No unique index: a merge of two companies that both sell for us must not fail for it.
-        await call.db.execute(select(func.pg_advisory_xact_lock(func.hashtext(f"partners:{self.account}"))))
+        await call.one_at_a_time([f"partners:{self.account}"])
         async with call.everybody():
             other = await call.db.scalar(
                 select(Partner.number).where(Partner.account == self.account, Partner.state != "ENDED")

@@ -9,7 +9,7 @@ from crmkit.call import Call
 from crmkit.errors import FailedPrecondition, PermissionDenied, check_reason
 from crmkit.mapping import to_timestamp
 from crmkit.resource import Resource
-from sqlalchemy import Index, func, inspect, select
+from sqlalchemy import Index, inspect, select
 from sqlalchemy.orm import Mapped
 from uuid_utils.compat import uuid7
 
@@ -272,8 +272,7 @@ class WorkSummary(Resource, Base):
 
 async def take(model: Any, row: Any, reason: str, call: Call) -> None:
     """Refuses a second one for the same person and period, also of two at the same moment."""
-    key = f"{row.owner}/{row.period}/{row.start_date}"
-    await call.db.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(key, len(reason)))))
+    await call.one_at_a_time([f"{reason}:{row.owner}/{row.period}/{row.start_date}"])
     if await call.find(
         model, model.owner == row.owner, model.period == row.period, model.start_date == row.start_date
     ):
