@@ -263,6 +263,11 @@ def read_date(message: Date) -> date | None:
     return date(message.year, message.month, message.day)
 
 
+def told_date(told: Mapping[str, int] | None) -> date | None:
+    """The day of a message's JSON, as facts and copies have it; None where it is absent or empty."""
+    return date(told["year"], told["month"], told["day"]) if told and told.get("year") else None
+
+
 def to_struct(value: dict[str, Any]) -> Struct:
     """A JSON object as message."""
     struct = Struct()

@@ -1,7 +1,7 @@
 """Requests to work together, disputes and verdicts (COL-5 … COL-9)."""
 
 import json
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -12,7 +12,7 @@ from crmkit.driver import driver
 from crmkit.errors import FailedPrecondition, NotFound, Validation, Violation
 from crmkit.events import Fact, listens
 from crmkit.listing import ZONE
-from crmkit.mapping import mapper, read_date
+from crmkit.mapping import mapper, read_date, told_date
 from crmkit.schedule import every
 from google.protobuf import json_format
 from sqlalchemy import select
@@ -187,8 +187,7 @@ async def on_lead_changed(event: Fact, call: Call) -> None:
     state, deal = lead.get("state"), name.startswith("dealRegistrations/")
     live = event.payload.get("action") != "DELETED"
     live = live and (state == "APPROVED" if deal else state not in _CLOSED_LEADS)
-    last = lead.get("protectUntilDate") or {}
-    until = date(last["year"], last["month"], last["day"]) if last.get("year") else None
+    until = told_date(lead.get("protectUntilDate"))
     row = await connection.fetchval(
         "INSERT INTO lead_holders AS known (lead, version, company_name, owner, department, live, account, time, until)"
         " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT (lead) DO UPDATE SET version = excluded.version,"

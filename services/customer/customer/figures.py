@@ -11,6 +11,7 @@ from crmkit.catalog import resources
 from crmkit.driver import driver, inserting
 from crmkit.events import Fact, listens
 from crmkit.listing import ZONE
+from crmkit.mapping import told_date
 from sqlalchemy import Select, case, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 
@@ -166,9 +167,9 @@ def _version(event: Fact) -> int:
 
 
 def _day(value: Any) -> date | None:
-    if isinstance(value, dict) and value.get("year"):
-        return date(int(value["year"]), int(value["month"]), int(value["day"]))
-    return date.fromisoformat(value[:10]) if isinstance(value, str) and len(value) >= 10 else None
+    if isinstance(value, str):
+        return date.fromisoformat(value[:10]) if len(value) >= 10 else None
+    return told_date(value)
 
 
 async def _move(events: Sequence[Fact], call: Call) -> None:

@@ -25,7 +25,7 @@ from crmkit.call import Call
 from crmkit.company import today
 from crmkit.errors import Problem
 from crmkit.events import Fact, listens
-from crmkit.mapping import to_date
+from crmkit.mapping import to_date, told_date
 from crmkit.notices import raise_notice
 from crmkit.runs import Kind, Run, start
 from crmkit.schedule import cron
@@ -344,10 +344,9 @@ async def _in_the_group(accounts: list[str], call: Call) -> dict[str, dict[str, 
 
 
 def _ending(name: str, contract: Mapping[str, Any], day: date) -> Iterator[Ground]:
-    told = contract.get("effectiveTo")
-    if contract.get("state") not in IN_FORCE or not told or not contract.get("account"):
+    end = told_date(contract.get("effectiveTo"))
+    if contract.get("state") not in IN_FORCE or end is None or not contract.get("account"):
         return
-    end = date(told["year"], told["month"], told["day"])
     if day <= end <= day + AHEAD:
         left, title = (end - day).days, contract.get("number") or contract.get("displayName", "")
         yield Ground(

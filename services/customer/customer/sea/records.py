@@ -5,7 +5,7 @@ is kept, and the account's figures are counted anew from all of them. So facts m
 """
 
 from collections.abc import Sequence
-from datetime import UTC, date, timedelta
+from datetime import UTC, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -13,6 +13,7 @@ from crmkit.call import Call
 from crmkit.driver import driver
 from crmkit.errors import NotFound
 from crmkit.events import Fact, listens
+from crmkit.mapping import told_date
 from crmkit.resource import parse_name
 
 from customer.sea.states import instant, observe
@@ -104,7 +105,7 @@ def _row(event: Fact) -> tuple[Any, ...] | None:
         case "contracts":
             live, pending = state in _RUNNING, state in _SUBMITTED
             time = told if pending else None
-            day = _day(resource) or told.date() if state in _OVER else None
+            day = told_date(resource.get("endDate")) or told.date() if state in _OVER else None
         case "orders":
             time = (instant(resource.get("placeTime")) or told) if state not in _UNPLACED else None
         case "tickets":
@@ -114,8 +115,3 @@ def _row(event: Fact) -> tuple[Any, ...] | None:
     if event.payload.get("action") == "DELETED":
         live, pending, amount = False, False, None
     return (name, account, collection, event.version or 0, live, pending, time, day, amount)
-
-
-def _day(resource: dict[str, Any]) -> date | None:
-    found = resource.get("endDate") or {}
-    return date(found["year"], found["month"], found["day"]) if found.get("year") else None

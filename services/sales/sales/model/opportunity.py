@@ -13,7 +13,7 @@ from crmkit.amounts import HUNDRED, plain
 from crmkit.call import Call
 from crmkit.company import today
 from crmkit.errors import FailedPrecondition, Validation, Violation, required
-from crmkit.mapping import to_date, to_timestamp
+from crmkit.mapping import to_date, to_timestamp, told_date
 from crmkit.resource import Resource, parse_name
 from crmkit.values import Money
 from sales.engine.reckoning import shared
@@ -401,14 +401,10 @@ def _belongs(contact: dict[str, Any], account: str, day: date) -> bool:
         return contact.get("account", "") == account
     return any(
         one.get("account") == account
-        and _day(one.get("fromDate"), date.min) <= day
-        and day < _day(one.get("toDate"), date.max)
+        and (told_date(one.get("fromDate")) or date.min) <= day
+        and day < (told_date(one.get("toDate")) or date.max)
         for one in affiliations
     )
-
-
-def _day(told: dict[str, int] | None, otherwise: date) -> date:
-    return date(told["year"], told["month"], told["day"]) if told else otherwise
 
 
 def _priced(line: Any, product: Product | None, path: str) -> Any:

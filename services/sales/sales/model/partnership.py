@@ -9,6 +9,7 @@ from crmkit.call import Call
 from crmkit.company import today
 from crmkit.errors import FailedPrecondition
 from crmkit.events import Fact, listens
+from crmkit.mapping import told_date
 from sales.model.base import Base
 from sqlalchemy import BigInteger, Boolean, Date, Index, Text, select
 from sqlalchemy.dialects.postgresql import ARRAY, insert
@@ -59,7 +60,7 @@ async def on_partner_changed(event: Fact, call: Call) -> None:
         "version": event.version or 0, "account": told["account"], "owner": told.get("owner", ""),
         "grade": told.get("grade", ""), "regions": told.get("regions", []), "active": told.get("state") == "ACTIVE",
         "people": [user["employee"] for user in told.get("users", [])],
-        "start_date": _day(told.get("startDate")), "end_date": _day(told.get("endDate")),
+        "start_date": told_date(told.get("startDate")), "end_date": told_date(told.get("endDate")),
     }  # fmt: skip
     written = insert(Partnership).values(partner=told["name"], **values)
     latest = written.on_conflict_do_update(
@@ -90,7 +91,3 @@ async def in_force(partner: str, call: Call) -> Partnership | None:
     """The agreement with a company where one is in force today."""
     known = await partnership(partner, call)
     return known if known is not None and known.counts(today(call)) else None
-
-
-def _day(told: dict[str, int] | None) -> date | None:
-    return date(told["year"], told["month"], told["day"]) if told and told.get("year") else None
