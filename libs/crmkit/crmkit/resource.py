@@ -25,7 +25,9 @@ from sqlalchemy import (
     Table,
     Text,
     Uuid,
+    cast,
     inspect,
+    literal,
     text,
 )
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
@@ -142,6 +144,11 @@ class Resource:
     def name(self) -> str:
         """Resource name, such as "accounts/0190…"."""
         return f"{self.described.collection}/{self.id}"
+
+    @classmethod
+    def sql_name(cls) -> ColumnElement[str]:
+        """The resource name within a statement: what references to the row are compared with."""
+        return literal(f"{cls.described.collection}/") + cast(cls.id, Text)
 
     async def forget_person(self, call: Any) -> None:
         """Empties what is marked as personal, where the person wishes to be forgotten."""

@@ -10,7 +10,7 @@ from crmkit.company import today
 from crmkit.events import Fact, listens
 from crmkit.notices import raise_notice
 from crmkit.schedule import cron
-from sqlalchemy import func, select
+from sqlalchemy import select
 
 from customer.days import days_between
 from customer.model.account import Account
@@ -52,7 +52,7 @@ async def begin_occurrences(call: Call) -> None:
     day = today(call)
     statement = (
         select(CareOccurrence, CarePlan)
-        .join(CarePlan, CareOccurrence.plan == func.concat("carePlans/", CarePlan.id))
+        .join(CarePlan, CareOccurrence.plan == CarePlan.sql_name())
         .where(
             CareOccurrence.state == "DUE",
             CareOccurrence.told_time.is_(None),
@@ -89,7 +89,7 @@ async def change_cycles(account: Account, before: str, call: Call) -> None:
     """Another level has another cycle: what is still to come moves by the difference, never into the past."""
     coming = (
         select(CareOccurrence, CarePlan)
-        .join(CarePlan, CareOccurrence.plan == func.concat("carePlans/", CarePlan.id))
+        .join(CarePlan, CareOccurrence.plan == CarePlan.sql_name())
         .where(
             CareOccurrence.account == account.name,
             CareOccurrence.state == "DUE",

@@ -41,7 +41,7 @@ async def candidates(
     paid = collected(_a_year_before(day), day).subquery()
     mine = (
         select(Account.id, Account.number, Account.display_name, paid.c.currency, paid.c.amount)
-        .join(paid, paid.c.account == literal("accounts/") + Account.id.cast(Text))
+        .join(paid, paid.c.account == Account.sql_name())
         .where(predicate(Account, call.caller))
     )
     rows = (await call.db.execute(mine)).all()

@@ -26,7 +26,7 @@ from crmkit.resource import Resource
 from crmkit.schedule import every
 from crmkit.tables import Repoint
 from google.protobuf import json_format
-from sqlalchemy import delete, exists, func, insert, or_, select
+from sqlalchemy import delete, exists, insert, or_, select
 
 from customer import key_accounts, ownership
 from customer.model.account import Account
@@ -541,7 +541,7 @@ async def _busy(merge: Merge, accounts: Sequence[Account], call: Call) -> list[A
     if other is not None:
         found.append(pb.Merge.Blocker(reason="MERGE_RUNNING", name=other.name))
     moved = exists().where(
-        Repoint.merge == func.concat("transfers/", Transfer.id), Repoint.table == "accounts",
+        Repoint.merge == Transfer.sql_name(), Repoint.table == "accounts",
         Repoint.row.in_([str(account.id) for account in accounts]),
     )  # fmt: skip
     leavers = getattr(Transfer, "from").in_([account.owner for account in accounts if account.owner])

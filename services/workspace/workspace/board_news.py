@@ -9,7 +9,7 @@ from crmkit import bulk
 from crmkit.call import Call
 from crmkit.errors import Problem
 from crmkit.runs import Kind, Run
-from sqlalchemy import Text, cast, select
+from sqlalchemy import select
 from sqlalchemy.dialects.postgresql import insert
 
 from workspace.model.audience import AudienceMember
@@ -56,7 +56,7 @@ async def _mentioned(post: Post, call: Call) -> None:
 
 async def _announce(post: Post, after: str, call: Call) -> str:
     """Tells the next of the audience; the last of them, or nothing where there are no more."""
-    name = "employees/" + cast(Employee.id, Text)
+    name = Employee.sql_name()
     people = (
         select(AudienceMember.employee, Employee, NotificationPreference.id)
         .join(Employee, name == AudienceMember.employee)

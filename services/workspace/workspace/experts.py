@@ -11,7 +11,7 @@ from crmkit.listing import parse_term
 from crmkit.mapping import read_date
 from crmkit.scope import predicate
 from crmkit.search import SearchTerm, found_by, search_condition
-from sqlalchemy import Text, cast, or_, select
+from sqlalchemy import or_, select
 
 from workspace.model.employee import Employee
 from workspace.model.post import Post
@@ -36,7 +36,7 @@ async def find(request: pb.FindExpertsRequest, call: Call) -> pb.FindExpertsResp
         row.name: row
         for row in await call.db.scalars(
             select(Employee).where(
-                ("employees/" + cast(Employee.id, Text)).in_(grounds),
+                Employee.sql_name().in_(grounds),
                 Employee.state == "ACTIVE",
                 Employee.kind == "STAFF",
             )

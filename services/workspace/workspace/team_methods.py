@@ -5,7 +5,7 @@ from typing import Any
 from crm.workspace.v1 import pb
 from crmkit.call import Call
 from crmkit.scope import predicate
-from sqlalchemy import Text, cast, func, or_, select
+from sqlalchemy import func, or_, select
 
 from workspace import experts
 from workspace.model.department import Department
@@ -23,7 +23,7 @@ class TeamMethods:
     async def ReadTeam(self, request: pb.ReadTeamRequest, call: Call) -> pb.ReadTeamResponse:
         department = await call.load(Department, request, lock=False)
         leads = [department.manager, *department.deputies]
-        name = "employees/" + cast(Employee.id, Text)
+        name = Employee.sql_name()
         people = await call.db.scalars(
             select(Employee)
             .where(

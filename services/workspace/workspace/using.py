@@ -12,7 +12,7 @@ from crmkit.company import beneath
 from crmkit.errors import Problem
 from crmkit.listing import ZONE
 from crmkit.runs import Kind, Run
-from sqlalchemy import func, select
+from sqlalchemy import select
 
 from workspace.judging import Judgement, Person, certificates, judge
 from workspace.model.calendar import zones_of
@@ -82,7 +82,7 @@ def concerned(rule: UsageRule, people: Iterable[Employee], call: Call) -> list[P
 async def climb(as_of: datetime, call: Call) -> None:
     """Takes the steps of open findings whose day has come, each once; a silence that has ended is closed."""
     waiting = select(UsageFinding, UsageRule).join(
-        UsageRule, func.concat("usageRules/", UsageRule.id) == UsageFinding.rule
+        UsageRule, UsageRule.sql_name() == UsageFinding.rule
     ).where(UsageFinding.state.in_(["OPEN", "EXPLAINED"]))  # fmt: skip
     today = as_of.astimezone(ZONE).date()
     for finding, rule in list(

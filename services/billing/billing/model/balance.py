@@ -13,7 +13,7 @@ from crm.billing.v1 import pb
 from crmkit.call import Call
 from crmkit.resource import Resource
 from crmkit.values import Money, zero
-from sqlalchemy import Index, Text, cast, func, literal, select
+from sqlalchemy import Index, func, select
 from sqlalchemy.orm import Mapped
 
 
@@ -61,7 +61,7 @@ class AccountBalance(Resource, Base):
             Allocation.state == "ACTIVE",
             Allocation.__table__.c.amount_currency == self.currency,
             Allocation.plan.in_(
-                select(literal("paymentPlans/").op("||")(cast(PaymentPlan.id, Text))).where(
+                select(PaymentPlan.sql_name()).where(
                     PaymentPlan.own_entity == self.own_entity, PaymentPlan.account == self.account
                 )
             ),

@@ -144,7 +144,7 @@ class PoolItem(Resource, Base):
         mine = or_(members.op("&&")(names), func.array_position(Pool.managers, caller.employee).is_not(None))
         if (wall := caller.reach("accounts").wall) is not None:
             mine = and_(mine, Pool.segment.in_(["", *wall]))
-        return exists(select(Pool.id).where(func.concat("pools/", Pool.id) == row.pool, mine))
+        return exists(select(Pool.id).where(Pool.sql_name() == row.pool, mine))
 
     def show(self, account: Any, pool: Pool) -> None:
         """Takes over from the account what the pool does not hide."""

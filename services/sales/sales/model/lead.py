@@ -41,7 +41,6 @@ from sqlalchemy import (
     Uuid,
     delete,
     exists,
-    func,
     select,
     text,
     update,
@@ -676,7 +675,7 @@ def visible_to_caller(lead: Lead, call: Call) -> Any:
 
 async def waiting_in(pool: LeadPool, names: list[str], most: int, call: Call) -> list[Lead]:
     """Leads that wait in a pool, locked: those named, all of which must be there, or the longest waiting."""
-    waits = select(Lead).join(LeadPoolItem, LeadPoolItem.lead == func.concat("leads/", Lead.id))
+    waits = select(Lead).join(LeadPoolItem, LeadPoolItem.lead == Lead.sql_name())
     waits = waits.where(LeadPoolItem.pool == pool.name, Lead.owner == "")
     if names:
         waits = waits.where(Lead.id.in_({uuid_of(name) for name in names}))

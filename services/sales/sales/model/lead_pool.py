@@ -157,7 +157,7 @@ class LeadPoolItem(Resource, Base):
         mine = or_(
             members.op("&&")(names), func.array_position(LeadPool.managers, caller.employee).is_not(None)
         )
-        return exists(select(LeadPool.id).where(func.concat("leadPools/", LeadPool.id) == row.pool, mine))
+        return exists(select(LeadPool.id).where(LeadPool.sql_name() == row.pool, mine))
 
     def show(self, lead: Lead, pool: LeadPool) -> None:
         """Takes over from the lead what the pool does not hide."""

@@ -152,7 +152,7 @@ async def mind_requests(now: datetime, limit: int, call: Call) -> None:
     await call.flush()
     over = (
         select(SupportRequest, Opportunity)
-        .join(Opportunity, SupportRequest.opportunity == func.concat("opportunities/", Opportunity.id))
+        .join(Opportunity, SupportRequest.opportunity == Opportunity.sql_name())
         .where(
             func.cardinality(SupportRequest.let_in) > 0,
             or_(Opportunity.state == "WON", Opportunity.state == "LOST"),

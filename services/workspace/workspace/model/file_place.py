@@ -255,7 +255,7 @@ def _shown(model: Any, caller: Caller) -> list[Any]:
         return []
     hidden = [one for one in _hidden(caller) if one.startswith(f"{described.collection}.")]
     opened = [not_(_one_of(FilePlace.field, hidden))] if hidden else []
-    named = FilePlace.record == func.concat(f"{described.collection}/", model.id)
+    named = FilePlace.record == model.sql_name()
     counts = FilePlace.standing != literal_column("'NONE'")
     return [
         select(FilePlace.file).join(model, named).where(way, counts, *opened) for way in shown(model, caller)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from crm.workspace.v1 import pb
 from crmkit.call import Call
 from crmkit.errors import FailedPrecondition, Validation, Violation
-from sqlalchemy import ColumnElement, Index, Text, cast, delete, select, text
+from sqlalchemy import ColumnElement, Index, delete, select, text
 from sqlalchemy.orm import Mapped
 
 from workspace.model import audience
@@ -76,7 +76,7 @@ class Folder(Shown, Base):
 
     async def beneath(self, call: Call) -> list[str]:
         """Itself and all folders in it, the upper ones first."""
-        name = "folders/" + cast(Folder.id, Text)
+        name = Folder.sql_name()
         found = select(name.label("name")).where(Folder.id == self.id).cte("beneath", recursive=True)
         found = found.union(select(name).where(Folder.parent == found.c.name))
         async with call.everybody():

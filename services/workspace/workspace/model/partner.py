@@ -166,7 +166,7 @@ class Partner(Resource, Base):
             raise PermissionDenied("NOT_A_PARTNER_ADMIN")
 
     async def _sign_out(self, call: Call) -> None:
-        people = select(func.concat("employees/", Employee.id)).where(Employee.account == self.account)
+        people = select(Employee.sql_name()).where(Employee.account == self.account)
         await end_all([Session.owner.in_(people)], "ACCESS_LOST", call)
 
     async def _open_deals(self, call: Call) -> int:

@@ -282,7 +282,7 @@ class Post(Shown, Base):
         size = min(request.page_size or 100, 1000)
         people = (
             select(member.employee, member.acknowledge_time, Employee.display_name, Employee.department)
-            .join(Employee, member.employee == "employees/" + func.cast(Employee.id, Text))
+            .join(Employee, member.employee == Employee.sql_name())
             .where(*of_this, member.employee > request.page_token)
             .order_by(member.employee)
             .limit(size)
