@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +27,11 @@ def upward(department: str, call: Call) -> Iterator[tuple[str, dict[str, Any]]]:
 def beneath(department: str, tops: Collection[str], call: Call) -> bool:
     """True for one of these departments and for those below them."""
     return any(name in tops for name, _ in upward(department, call))
+
+
+def with_beneath(departments: Iterable[str], call: Call) -> tuple[str, ...]:
+    """These departments and all beneath them."""
+    return call.running.directory.organisation.below([name for name in departments if name])
 
 
 def legal_entity(department: str, call: Call) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 from crm.sales.v1 import pb
 from crmkit.amounts import check_currency
 from crmkit.call import Call
-from crmkit.company import today
+from crmkit.company import today, with_beneath
 from crmkit.errors import Validation, required
 from crmkit.exchange import rate_of
 from crmkit.listing import ZONE
@@ -72,7 +72,7 @@ async def forecast(request: pb.EvaluateForecastRequest, call: Call) -> pb.Evalua
         Opportunity.state.in_((*RUNNING, "WON")), predicate(Opportunity, call.caller)
     )
     if request.department:
-        statement = statement.where(Opportunity.department.in_(below(request.department, call)))
+        statement = statement.where(Opportunity.department.in_(with_beneath([request.department], call)))
     buckets = await sums(statement, start, end, day, call)
     whole: dict[str, Sum] = defaultdict(Sum)
     for (category, currency), one in buckets.items():
@@ -100,18 +100,6 @@ def _category(deal: Opportunity, start: date, end: date, day: date) -> str:
     if due > end:
         return "LATER"
     return "EARLIER" if due < start else deal.forecast_category or "PIPELINE"
-
-
-def below(department: str, call: Call) -> list[str]:
-    """A department and all beneath it."""
-    parents = {
-        f"departments/{key}": entry.get("parent")
-        for key, entry in call.running.config.prefix("department.").items()
-    }
-    found = [department]
-    for name in found:
-        found += [child for child, parent in parents.items() if parent == name and child not in found]
-    return found
 
 
 def _bucket(category: str, currency: str, one: Sum) -> Any:

@@ -6,6 +6,7 @@ from typing import Any
 from crm.customer.v1 import pb
 from crmkit.auth import Caller
 from crmkit.call import Call
+from crmkit.company import with_beneath
 from crmkit.errors import FailedPrecondition, PermissionDenied, Validation, Violation
 from crmkit.resource import Resource
 from customer.model.base import Base
@@ -69,8 +70,11 @@ class Pool(Resource, Base):
 
     def spread(self, call: Call) -> None:
         """Reckons whom the members' departments take in now."""
-        audience = below(self.member_departments, call)
-        audience |= {*self.member_employees, *(f"roles/{role}" for role in self.member_roles)}
+        audience = {
+            *with_beneath(self.member_departments, call),
+            *self.member_employees,
+            *(f"roles/{role}" for role in self.member_roles),
+        }
         if set(self.audience or ()) != audience:
             self.audience = sorted(audience)
 
@@ -209,19 +213,3 @@ class PoolView(Base):
 def roles_of(caller: Caller) -> list[str]:
     """The caller's roles as members are written."""
     return [f"roles/{role}" for role in caller.roles]
-
-
-def below(departments: list[str], call: Call) -> set[str]:
-    """The departments with all beneath them."""
-    found = {name for name in departments if name}
-    if found:
-        tree = call.running.config.prefix("department.")
-        more = True
-        while more:
-            more = False
-            for key, entry in tree.items():
-                name = f"departments/{key.removeprefix('department.')}"
-                if name not in found and (entry.get("parent") or "") in found:
-                    found.add(name)
-                    more = True
-    return found

@@ -12,9 +12,9 @@ from typing import Any
 
 from crm.customer.v1 import pb
 from crmkit.call import Call
+from crmkit.company import with_beneath
 from sqlalchemy import select
 
-from customer.model.pool import below
 from customer.model.pool_rule import DEFAULT_GRACE, PoolRule
 
 IDLE = "IDLE"
@@ -156,7 +156,7 @@ def _condition(when: Any, call: Call) -> str:
         some = " OR ".join(f"starts_with(division, {quoted(code)})" for code in when.divisions)
         parts.append(f"EXISTS (SELECT 1 FROM unnest(s.divisions) AS division WHERE {some})")
     if when.departments:
-        parts.append(f"s.department = ANY ({_array(sorted(below(list(when.departments), call)))})")
+        parts.append(f"s.department = ANY ({_array(with_beneath(when.departments, call))})")
     match when.contract:
         case pb.PoolRule.NONE:
             parts.append("s.running_contracts = 0 AND s.contract_end IS NULL")

@@ -9,12 +9,13 @@ from typing import Any
 
 from crm.sales.v1 import pb
 from crmkit.call import Call
+from crmkit.company import with_beneath
 from crmkit.errors import FailedPrecondition
 from crmkit.listing import ZONE
 from crmkit.mapping import to_timestamp
 from crmkit.resource import Resource
 from crmkit.values import Money
-from sales.forecast import below, sums
+from sales.forecast import sums
 from sales.model.base import Base
 from sales.model.opportunity import Opportunity
 from sqlalchemy import Index, select
@@ -75,7 +76,7 @@ class Forecast(Resource, Base):
         next_month = (first + timedelta(days=32)).replace(day=1)
         won = select(Opportunity.amount).where(
             Opportunity.state == "WON", Opportunity.close_time >= first, Opportunity.close_time < next_month,
-            Opportunity.department.in_(below(self.node, call)),
+            Opportunity.department.in_(with_beneath([self.node], call)),
         )  # fmt: skip
         found: dict[str, Decimal] = defaultdict(Decimal)
         async with call.everybody():
@@ -105,7 +106,7 @@ async def take_snapshots(as_of: datetime, call: Call) -> None:
         node = f"departments/{key}"
         if node in done:
             continue
-        figures = await _figures(below(node, call), first, last, day, call)
+        figures = await _figures(with_beneath([node], call), first, last, day, call)
         if figures:
             forecast = Forecast(
                 month=f"{first:%Y-%m}", week_date=monday, node=node, figures=figures, state="OPEN",
@@ -114,7 +115,7 @@ async def take_snapshots(as_of: datetime, call: Call) -> None:
             await call.add(forecast)
 
 
-async def _figures(departments: list[str], first: date, last: date, day: date, call: Call) -> list[Any]:
+async def _figures(departments: tuple[str, ...], first: date, last: date, day: date, call: Call) -> list[Any]:
     statement = select(Opportunity).where(
         Opportunity.department.in_(departments),
         Opportunity.state.in_(("OPEN", "SUSPENDED"))

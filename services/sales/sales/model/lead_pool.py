@@ -10,6 +10,7 @@ from crm.sales.v1 import events_pb2 as events
 from crm.sales.v1 import pb
 from crmkit.auth import Caller
 from crmkit.call import Call
+from crmkit.company import with_beneath
 from crmkit.errors import FailedPrecondition, Validation, Violation
 from crmkit.resource import Resource
 from sales.model.base import Base, coming_from
@@ -116,8 +117,11 @@ class LeadPool(Resource, Base):
         if wrong := sorted(set(self.hidden_fields) - HIDEABLE):
             zh, en = f"不能隐藏字段“{wrong[0]}”。", f"The field {wrong[0]} cannot be hidden."
             raise Validation(Violation("lead_pool.hidden_fields", "UNKNOWN_FIELD", zh, en))
-        members = _below(self.member_departments, call)
-        members |= {*self.member_employees, *(f"roles/{role}" for role in self.member_roles)}
+        members = {
+            *with_beneath(self.member_departments, call),
+            *self.member_employees,
+            *(f"roles/{role}" for role in self.member_roles),
+        }
         self.audience = sorted(members)
 
 
@@ -263,18 +267,3 @@ async def intake_of(channel: str, call: Call) -> LeadIntake | None:
 def roles_of(caller: Caller) -> list[str]:
     """The caller's roles as members are written."""
     return [f"roles/{role}" for role in caller.roles]
-
-
-def _below(departments: list[str], call: Call) -> set[str]:
-    """The departments with all beneath them."""
-    found = {name for name in departments if name}
-    tree = call.running.config.prefix("department.") if found else {}
-    more = bool(found)
-    while more:
-        more = False
-        for key, entry in tree.items():
-            name = f"departments/{key.removeprefix('department.')}"
-            if name not in found and (entry.get("parent") or "") in found:
-                found.add(name)
-                more = True
-    return found

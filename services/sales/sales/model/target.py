@@ -15,7 +15,7 @@ from crm.sales.v1 import pb
 from crmkit.amounts import check_currency, plain, split
 from crmkit.bulk import create_many
 from crmkit.call import Call
-from crmkit.company import today
+from crmkit.company import today, with_beneath
 from crmkit.driver import driver
 from crmkit.errors import FailedPrecondition, NotFound, Validation, Violation, required
 from crmkit.listing import ZONE
@@ -24,7 +24,6 @@ from crmkit.options import option
 from crmkit.resource import Resource
 from crmkit.values import Money, places
 from crmkit.workdays import working_days
-from sales.forecast import below
 from sales.model.base import HANDOVER, Base
 from sales.model.opportunity import Opportunity
 from sales.model.pipeline import RUNNING
@@ -319,7 +318,7 @@ class Target(Resource, Base):
         if self.subject.startswith("employees/"):
             conditions.append(fact.employee == self.subject)
         elif self.subject.startswith("departments/"):
-            conditions.append(fact.fact_department.in_(below(self.subject, call)))
+            conditions.append(fact.fact_department.in_(with_beneath([self.subject], call)))
         elif self.subject:
             conditions.append(fact.partner == self.subject)
         if self.measure:
@@ -526,7 +525,7 @@ class Target(Resource, Base):
         if self.subject.startswith("employees/"):
             deals = deals.where(Opportunity.owner == self.subject)
         elif self.subject.startswith("departments/"):
-            deals = deals.where(Opportunity.department.in_(below(self.subject, call)))
+            deals = deals.where(Opportunity.department.in_(with_beneath([self.subject], call)))
         elif self.subject:
             deals = deals.where(Opportunity.channel_partner == self.subject)
         async with call.everybody():
