@@ -107,6 +107,14 @@ class Fact:
                 return _read(GetMessageClass(pool.FindMessageTypeByName(name)), self.payload)
         raise KeyError(self.subject)
 
+    @property
+    def record(self) -> dict[str, Any]:
+        """The resource that it is about: the one of its aggregate, else the first; empty where it carries none."""
+        found: list[dict[str, Any]] = [
+            one for one in self.payload.values() if isinstance(one, dict) and "name" in one
+        ]
+        return next((one for one in found if one["name"] == self.aggregate), found[0] if found else {})
+
 
 class HandlerCall(Protocol):
     """What this module needs of a call."""

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 from crm.common.v1 import common_pb2
 from google.protobuf import json_format
-from sqlalchemy import ColumnElement, Text, any_, func, literal, or_, select
-from sqlalchemy.dialects.postgresql import ARRAY, insert
+from sqlalchemy import ColumnElement, func, literal, or_, select
+from sqlalchemy.dialects.postgresql import insert
 
 from crmkit import listing
 from crmkit.auth import system
@@ -27,6 +27,7 @@ from crmkit.events import Fact, Function, listens
 from crmkit.merging import touched
 from crmkit.resource import Resource
 from crmkit.runs import Kind, Run, start
+from crmkit.scope import one_of
 from crmkit.tables import Repoint
 
 if TYPE_CHECKING:
@@ -99,9 +100,7 @@ def steps_of(
         column: Any = cast("Any", model).account
         for to, names in customers.items():
             if to and names:
-                yield Step(
-                    model, (column == any_(literal(list(names), ARRAY(Text)))) & still_open(model), (to,)
-                )
+                yield Step(model, one_of(column, names) & still_open(model), (to,))
     for rule in general:
         yield from _step(model, rule, call)
 

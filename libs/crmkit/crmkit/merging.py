@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, cast
 from crm.common.v1 import common_pb2
 from google.protobuf import json_format, message_factory
 from google.protobuf.descriptor import Descriptor
-from sqlalchemy import Column, Table, Text, any_, func, literal, or_, select, tuple_, update
+from sqlalchemy import Table, Text, func, literal, or_, select, tuple_, update
 from sqlalchemy import cast as sql_cast
 from sqlalchemy.dialects.postgresql import ARRAY, insert
 from sqlalchemy.exc import IntegrityError
@@ -30,6 +30,7 @@ from crmkit.describe import Field, describe_field
 from crmkit.events import Fact, Function, listens
 from crmkit.resource import Resource
 from crmkit.runs import Kind, Run, start
+from crmkit.scope import one_of
 from crmkit.tables import Outbox, Repoint
 
 if TYPE_CHECKING:
@@ -225,7 +226,7 @@ async def _counted(place: Place, names: list[str], call: Call) -> list[common_pb
     column, collection = place.table.c[place.column], place.model.described.collection
     state: Any = place.table.c.get("state", literal(""))
     if place.kind == "text":
-        statement = select(column, state, func.count()).where(_in(column, names)).group_by(column, state)
+        statement = select(column, state, func.count()).where(one_of(column, names)).group_by(column, state)
     else:
         statement = select(literal(""), literal(""), func.count()).where(_refer(place, names))
     rows = (await call.db.execute(statement)).all()
@@ -236,15 +237,11 @@ async def _counted(place: Place, names: list[str], call: Call) -> list[common_pb
     ]
 
 
-def _in(column: Column[Any], names: Sequence[str]) -> Any:
-    return column == any_(literal(list(names), ARRAY(Text)))
-
-
 def _refer(place: Place, names: Sequence[str]) -> Any:
     column = place.table.c[place.column]
     match place.kind:
         case "text":
-            return _in(column, names)
+            return one_of(column, names)
         case "list":
             return column.op("&&")(literal(list(names), ARRAY(Text)))
         case _:

@@ -64,17 +64,17 @@ def _branches(model: type[Resource], caller: Caller, verb: str) -> list[ColumnEl
     row: Any = model
     branches = _own_branches(model, caller)
     if reach.owners:
-        branches.append(_one_of(row.owner, reach.owners))
+        branches.append(one_of(row.owner, reach.owners))
     if reach.wall is not None:
-        branches = [and_(branch, _one_of(row.department, reach.wall)) for branch in branches]
+        branches = [and_(branch, one_of(row.department, reach.wall)) for branch in branches]
     if len(reach.departments) <= BRANCHES:
         branches.extend(row.department == department for department in reach.departments)
     else:
-        branches.append(_one_of(row.department, reach.departments))
+        branches.append(one_of(row.department, reach.departments))
     return branches
 
 
-def _one_of(column: Any, values: Iterable[str]) -> ColumnElement[bool]:
+def one_of(column: Any, values: Iterable[str]) -> ColumnElement[bool]:
     """One argument however many values: the text of the statement stays the same, and so short."""
     return column == any_(literal(list(values), ARRAY(Text)))
 

@@ -161,7 +161,7 @@ def _accounts(names: set[str]) -> set[str]:
 
 def _entry(event: Fact, account: str, scopes: dict[str, tuple[Any, ...]]) -> tuple[Any, ...]:
     """The values of `_COLUMNS`."""
-    source, area = _source(event), event.subject.split(".")[1]
+    source, area = event.record, event.subject.split(".")[1]
     ref = str(source.get("name", event.aggregate))
     collection = ref.partition("/")[0] if "/" in ref else ""
     described = _collections().get(collection)
@@ -208,12 +208,6 @@ def _names(value: Any, depth: int) -> Iterator[str]:
     elif isinstance(value, list):
         for inner in value:
             yield from _names(inner, depth - 1)
-
-
-def _source(event: Fact) -> dict[str, Any]:
-    """The resource that the fact is about: the one of its aggregate, else the first."""
-    found = [value for value in event.payload.values() if isinstance(value, dict) and "name" in value]
-    return next((value for value in found if value["name"] == event.aggregate), found[0] if found else {})
 
 
 def _occurred(event: Fact) -> datetime:

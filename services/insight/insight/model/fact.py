@@ -62,7 +62,7 @@ class Fact(SeenAsSource, Base):
 
 
 def _row(event: events.Fact, call: Call) -> dict[str, Any]:
-    record = _record(event)
+    record = event.record
     name = str(record.get("name", event.aggregate))
     source = sources().get(name.partition("/")[0])
     amount = _amount(record) or _amount(event.payload)
@@ -88,12 +88,6 @@ def _row(event: events.Fact, call: Call) -> dict[str, Any]:
         "department_path": department_path(str(record.get("department", "")), call),
         **(seen_by(record, source) if source else NOBODYS),
     }
-
-
-def _record(event: events.Fact) -> Mapping[str, Any]:
-    """The resource that the fact is about: the one of its aggregate, else the first."""
-    found = [value for value in event.payload.values() if isinstance(value, dict) and "name" in value]
-    return next((value for value in found if value["name"] == event.aggregate), found[0] if found else {})
 
 
 def _title(record: Mapping[str, Any], source: Any) -> str:

@@ -18,6 +18,7 @@ from crmkit.describe import Described
 from crmkit.driver import driver
 from crmkit.events import Fact
 from crmkit.fieldlevels import concealed
+from crmkit.scope import one_of
 from crmkit.seen import wall
 from google.api import resource_pb2
 from sqlalchemy import (
@@ -28,7 +29,6 @@ from sqlalchemy import (
     and_,
     any_,
     func,
-    literal,
     literal_column,
     not_,
     select,
@@ -254,7 +254,7 @@ def _shown(model: Any, caller: Caller) -> list[Any]:
     if caller.account or not caller.employee or not caller.may(described.permission("read")):
         return []
     hidden = [one for one in _hidden(caller) if one.startswith(f"{described.collection}.")]
-    opened = [not_(_one_of(FilePlace.field, hidden))] if hidden else []
+    opened = [not_(one_of(FilePlace.field, hidden))] if hidden else []
     named = FilePlace.record == model.sql_name()
     counts = FilePlace.standing != literal_column("'NONE'")
     return [
@@ -284,13 +284,13 @@ def reached(
         return at("source_scope") == literal_column(f"'{kind}'")
 
     def open_to(permissions: Iterable[str]) -> list[ColumnElement[bool]]:
-        return [_one_of(at("requires"), permissions), *opened]
+        return [one_of(at("requires"), permissions), *opened]
 
     may = [one for one in resources().values() if caller.may(one.permission("read"))]
     hidden, special = _hidden(caller) if by_field else [], ["", *sorted(_of_fields(caller))]
-    opened: list[ColumnElement[bool]] = [not_(_one_of(at("field"), hidden))] if hidden else []
+    opened: list[ColumnElement[bool]] = [not_(one_of(at("field"), hidden))] if hidden else []
     if by_field and "*" not in caller.permissions:
-        opened.append(_one_of(at("permission"), special))
+        opened.append(one_of(at("permission"), special))
     shared = [o.permission("read") for o in may if o.scope == "SHARED" and not _rules(caller, o.collection)]
     ways = [and_(scope("SHARED"), *open_to(shared))]
     narrowed = {
@@ -331,16 +331,16 @@ def reached(
         if reach.everything:
             ways.append(and_(*owned))
             continue
-        walled = [_one_of(at("department"), reach.wall)] if reach.wall is not None else []
+        walled = [one_of(at("department"), reach.wall)] if reach.wall is not None else []
         if caller.employee:
             ways.append(and_(me[0], *walled, *owned))
             together.append(and_(me[1], *walled, *owned))
         if reach.owners:
-            ways.append(and_(_one_of(at("owner"), reach.owners), *walled, *owned))
+            ways.append(and_(one_of(at("owner"), reach.owners), *walled, *owned))
         if len(reach.departments) <= BRANCHES:
             ways += [and_(at("department") == department, *owned) for department in reach.departments]
         else:
-            ways.append(and_(_one_of(at("department"), reach.departments), *owned))
+            ways.append(and_(one_of(at("department"), reach.departments), *owned))
     return ways, together
 
 
@@ -348,11 +348,6 @@ def _rules(caller: Caller, collection: str) -> bool:
     """Whether row rules narrow a collection: they speak of fields that are not in the places, so nothing of it opens a
     file."""
     return not caller.account and bool(caller.reach(collection).rules)
-
-
-def _one_of(column: Any, values: Iterable[str]) -> ColumnElement[bool]:
-    """One argument however many values: the text of the statement stays the same."""
-    return column == any_(literal(list(values), ARRAY(Text)))
 
 
 def _hidden(caller: Caller) -> list[str]:
