@@ -11,7 +11,7 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Mapped, mapped_column
 
 from workspace.dav import check_url
-from workspace.model.base import Base
+from workspace.model.base import Base, check_owner
 from workspace.model.polled import Polled
 from workspace.model.taken import TakesPassword
 
@@ -66,7 +66,7 @@ class CalendarAccount(Polled, Base):
 
     async def updating(self, call: Call, changed: frozenset[str]) -> None:
         """Only its owner changes it; a new password or address is tried at once."""
-        self.check_owner(call)
+        check_owner(self, call)
         check_url(self.url, call.running.settings.environment)
         self.keep_password(call)
         if "url" in changed:

@@ -10,7 +10,7 @@ from crmkit.auth import Caller
 from crmkit.call import Call
 from crmkit.catalog import resources, type_of
 from crmkit.driver import driver, planned_once
-from crmkit.errors import FailedPrecondition, NotFound, PermissionDenied, Validation, Violation, check_reason
+from crmkit.errors import FailedPrecondition, NotFound, Validation, Violation, check_reason
 from crmkit.events import Fact
 from crmkit.resource import Resource, parse_name
 from crmkit.scope import predicate
@@ -34,7 +34,7 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Mapped, mapped_column
 
 from workspace.model import file_place, known_record
-from workspace.model.base import Base
+from workspace.model.base import Base, check_owner
 from workspace.model.names import check_names
 from workspace.model.post import Post
 from workspace.telling import Manner, notify
@@ -157,7 +157,7 @@ class Comment(Resource, Base):
 
     async def updating(self, call: Call, changed: frozenset[str]) -> None:
         """Who wrote it changes it; who is newly mentioned is told."""
-        self.check_author(call)
+        check_owner(self, call)
         if self.hide_reason:
             raise FailedPrecondition("ILLEGAL_TRANSITION", state="HIDDEN")
         await self._check(call)
@@ -168,7 +168,7 @@ class Comment(Resource, Base):
 
     async def deleting(self, call: Call) -> None:
         """Its author's; an answer that was accepted stays."""
-        self.check_author(call)
+        check_owner(self, call)
         if await call.find(Post, Post.accepted_answer == self.name) is not None:
             raise FailedPrecondition("POST_CLOSED")
 
@@ -178,14 +178,9 @@ class Comment(Resource, Base):
             raise FailedPrecondition("ILLEGAL_TRANSITION", state="HIDDEN")
         self.hide_reason, self.body, self.mentions = check_reason(reason), "", []
 
-    def check_author(self, call: Call) -> None:
-        """Refuses whoever only reads it."""
-        if not call.caller.is_system and call.caller.employee != self.owner:
-            raise PermissionDenied("NOT_THE_OWNER")
-
     async def accept(self, post: Post, call: Call) -> None:
         """Takes it as the answer of a question. COMMENT_ELSEWHERE, POST_CLOSED."""
-        post.check_author(call)
+        check_owner(post, call)
         post.check_open()
         if self.record != post.name or post.kind != "QUESTION":
             raise FailedPrecondition("COMMENT_ELSEWHERE")

@@ -11,7 +11,7 @@ from crmkit.errors import FailedPrecondition, Validation, Violation
 from sqlalchemy import BigInteger, Index, Text, Uuid, text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from workspace.model.base import Base
+from workspace.model.base import Base, check_owner
 from workspace.model.calendar import ADDRESS
 from workspace.model.polled import Polled
 from workspace.model.taken import TakesPassword
@@ -70,7 +70,7 @@ class MailAccount(Polled, Base):
 
     async def updating(self, call: Call, changed: frozenset[str]) -> None:
         """Only its owner changes it; a new password or server is tried at once."""
-        self.check_owner(call)
+        check_owner(self, call)
         self._complete(call)
         if changed & {"password", "imap_host", "imap_port", "imap_security", "user_name"} and self.secret:
             self.begin_again(call)

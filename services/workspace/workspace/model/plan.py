@@ -15,7 +15,7 @@ from uuid_utils.compat import uuid7
 
 from workspace import recurrence
 from workspace.model import work_record
-from workspace.model.base import Base
+from workspace.model.base import Base, check_owner
 from workspace.model.calendar import oversees
 from workspace.model.names import check_names
 from workspace.model.task import zone_of
@@ -302,12 +302,6 @@ async def fill_plans(person: str, day: date, call: Call) -> None:
 async def today(person: str, call: Call) -> date:
     """The day that it is for somebody."""
     return recurrence.wall_clock(call.now, await zone_of(person, call)).date()
-
-
-def check_owner(row: Any, call: Call) -> None:
-    """Refuses whoever only reads along."""
-    if not call.caller.is_system and call.caller.employee != row.owner:
-        raise PermissionDenied("NOT_THE_OWNER")
 
 
 def check_superior(row: Any, approver: str, call: Call) -> None:

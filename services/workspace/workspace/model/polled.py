@@ -4,12 +4,13 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from crmkit.call import Call
-from crmkit.errors import PermissionDenied, Validation, Violation
+from crmkit.errors import Validation, Violation
 from crmkit.resource import Resource
 from crmkit.sealing import seal, unseal
 from sqlalchemy import DateTime, Integer, Text, text
 from sqlalchemy.orm import Mapped, mapped_column
 
+from workspace.model.base import check_owner
 from workspace.model.taken import TakesPassword
 
 
@@ -44,22 +45,17 @@ class Polled(TakesPassword, Resource):
 
     async def deleting(self, call: Call) -> None:
         """Only its owner takes it away."""
-        self.check_owner(call)
-
-    def check_owner(self, call: Call) -> None:
-        """Refuses those who share it alone."""
-        if not call.caller.is_system and call.caller.employee != self.owner:
-            raise PermissionDenied("NOT_THE_OWNER")
+        check_owner(self, call)
 
     def pause(self, call: Call) -> None:
         """Rests."""
-        self.check_owner(call)
+        check_owner(self, call)
         self.check_state("ACTIVE", "FAILING")
         self.state = "PAUSED"
 
     def resume(self, call: Call) -> None:
         """Is read again."""
-        self.check_owner(call)
+        check_owner(self, call)
         self.check_state("PAUSED", "FAILING")
         if not self.secret:
             raise Validation(Violation("password", "REQUIRED", "请填写密码或授权码", "Give the password."))

@@ -19,7 +19,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from workspace.model import audience, known_record
 from workspace.model.audience import AudienceMember, Shown
-from workspace.model.base import Base
+from workspace.model.base import Base, check_owner
 from workspace.model.file import File
 from workspace.model.names import check_names
 from workspace.telling import notify
@@ -110,7 +110,7 @@ class Post(Shown, Base):
 
     async def updating(self, call: Call, changed: frozenset[str]) -> None:
         """Its author's alone to change; what people are to acknowledge stays as it was published."""
-        self.check_author(call)
+        check_owner(self, call)
         self._check_announces(call)
         if self.state == "DRAFT":
             return
@@ -125,13 +125,8 @@ class Post(Shown, Base):
 
     async def deleting(self, call: Call) -> None:
         """A draft alone: what was published is archived."""
-        self.check_author(call)
+        check_owner(self, call)
         self.check_state("DRAFT")
-
-    def check_author(self, call: Call) -> None:
-        """Refuses whoever only reads it."""
-        if not call.caller.is_system and call.caller.employee != self.owner:
-            raise PermissionDenied("NOT_THE_OWNER")
 
     def check_open(self) -> None:
         """POST_CLOSED where it is not published, or closed."""
@@ -149,7 +144,7 @@ class Post(Shown, Base):
 
     async def publish(self, accept_outside: bool, call: Call) -> None:
         """Shows it to its audience. AUDIENCE_EMPTY; MENTION_OUTSIDE_AUDIENCE unless that may stay."""
-        self.check_author(call)
+        check_owner(self, call)
         self.check_state("DRAFT")
         if self.kind == "ANNOUNCEMENT" and not call.caller.may(ANNOUNCE):
             raise PermissionDenied("PERMISSION_DENIED", permission=ANNOUNCE)
@@ -253,7 +248,7 @@ class Post(Shown, Base):
 
     def archive(self, call: Call) -> None:
         """It is read still; nobody comments any more."""
-        self.check_author(call)
+        check_owner(self, call)
         self.check_state("PUBLISHED")
         self.state = "ARCHIVED"
 

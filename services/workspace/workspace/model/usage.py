@@ -15,10 +15,10 @@ from sqlalchemy import Index
 from sqlalchemy.orm import Mapped
 
 from workspace.holidays import works
-from workspace.model.base import Base
+from workspace.model.base import Base, check_owner
 from workspace.model.custom_field import check_collection
 from workspace.model.known_record import described_as
-from workspace.model.plan import check_owner, check_superior
+from workspace.model.plan import check_superior
 from workspace.model.usage_facts import WATCHED
 from workspace.telling import Manner, notify
 

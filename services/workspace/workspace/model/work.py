@@ -6,13 +6,13 @@ from datetime import datetime
 from crm.workspace.v1 import pb
 from crmkit import filters
 from crmkit.call import Call
-from crmkit.errors import InvalidArgument, PermissionDenied, Validation, Violation
+from crmkit.errors import InvalidArgument, Validation, Violation
 from crmkit.filters import FilterError
 from crmkit.resource import Resource, parse_name
 from sqlalchemy import or_, select
 from sqlalchemy.orm import Mapped
 
-from workspace.model.base import Base
+from workspace.model.base import Base, check_owner
 from workspace.model.custom_field import check_collection
 from workspace.model.file import File
 from workspace.model.names import check_names
@@ -43,7 +43,7 @@ class Note(Resource, Base):
         """Only its owner shows it to others."""
         self._check()
         if changed & {"collaborators", "owner"}:
-            self.check_owner(call)
+            check_owner(self, call)
         await self._open_files(call)
 
     def _check(self) -> None:
@@ -51,20 +51,15 @@ class Note(Resource, Base):
         if len(self.body.encode()) > LARGEST_BODY:
             raise Validation(Violation("note.body", "TOO_LONG", "不能超过 64 KiB", "At most 64 KiB."))
 
-    def check_owner(self, call: Call) -> None:
-        """Refuses whoever only reads along."""
-        if not call.caller.is_system and call.caller.employee != self.owner:
-            raise PermissionDenied("NOT_THE_OWNER")
-
     async def share(self, people: Sequence[str], call: Call) -> None:
         """Shows it to these too."""
-        self.check_owner(call)
+        check_owner(self, call)
         self.collaborators = list(dict.fromkeys([*self.collaborators, *people]))
         await self._open_files(call)
 
     async def unshare(self, employees: Sequence[str], call: Call) -> None:
         """Shows it to these no more; to nobody where none are named."""
-        self.check_owner(call)
+        check_owner(self, call)
         self.collaborators = [name for name in self.collaborators if employees and name not in employees]
         await self._open_files(call)
 
