@@ -6,7 +6,7 @@ Customers belong to the customer service: it is told by `TerritoryPlanApplied` a
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -69,44 +69,49 @@ async def _preview(run: Run) -> None:
 # The moves
 
 
-async def _write_plan(run: Run) -> None:
+def _while(
+    state: str, step: Callable[[Run, TerritoryPlan, Call], Awaitable[None]]
+) -> Callable[[Run], Awaitable[None]]:
+    """Goes on step by step, each a transaction of its own, as long as the plan is in the state."""
+
+    async def work(run: Run) -> None:
+        while run.phase != "ENDED":
+            async with run.chunk() as call:
+                plan = await call.named(TerritoryPlan, run.about, lock=True)
+                if plan is None or plan.state != state:
+                    run.next_phase("ENDED")
+                else:
+                    await step(run, plan, call)
+
+    return work
+
+
+async def _write_plan(run: Run, plan: TerritoryPlan, call: Call) -> None:
     """Writes down what the preview moves, to compare with what will be moved."""
-    while run.phase != "ENDED":
-        async with run.chunk() as call:
-            plan = await call.named(TerritoryPlan, run.about, lock=True)
-            if plan is None or plan.state != "SCHEDULED":
-                run.next_phase("ENDED")
-                return
-            cut = await Cut.of(plan, plan.effective_time or call.now, call)
-            page = await customers(call, run.tally.get("after", ""))
-            rows = [_row(plan, one, "PLANNED", 0) for one in _decided(page, cut) if one.moves]
-            await create_many(call, rows, told=False)
-            plan.count(planned=len(rows))
-            if page:
-                run.tally["after"] = page[-1].place.name
-                run.position += len(page)
-            else:
-                plan.planned = True
-                run.next_phase("ENDED")
+    cut = await Cut.of(plan, plan.effective_time or call.now, call)
+    page = await customers(call, run.tally.get("after", ""))
+    rows = [_row(plan, one, "PLANNED", 0) for one in _decided(page, cut) if one.moves]
+    await create_many(call, rows, told=False)
+    plan.count(planned=len(rows))
+    if page:
+        run.tally["after"] = page[-1].place.name
+        run.position += len(page)
+    else:
+        plan.planned = True
+        run.next_phase("ENDED")
 
 
-async def _apply(run: Run) -> None:
+async def _apply(run: Run, plan: TerritoryPlan, call: Call) -> None:
     """Brings the tree in force, then tells batch by batch who has which customer."""
-    while run.phase != "ENDED":
-        async with run.chunk() as call:
-            plan = await call.named(TerritoryPlan, run.about, lock=True)
-            if plan is None or plan.state != "APPLYING":
-                run.next_phase("ENDED")
-                return
-            if not run.phase:
-                if not plan.begun:
-                    plan.before, plan.begun = as_nodes(await in_force(call)), True
-                await bring_in_force(list(plan.tree), plan.name, call)
-                run.next_phase("LEADS")
-            elif run.phase == "LEADS":
-                await _leads_go(run, plan, call)
-            else:
-                await _next_batch(run, plan, await Cut.of(plan, call.now, call), call)
+    if not run.phase:
+        if not plan.begun:
+            plan.before, plan.begun = as_nodes(await in_force(call)), True
+        await bring_in_force(list(plan.tree), plan.name, call)
+        run.next_phase("LEADS")
+    elif run.phase == "LEADS":
+        await _leads_go(run, plan, call)
+    else:
+        await _next_batch(run, plan, await Cut.of(plan, call.now, call), call)
 
 
 async def _leads_go(run: Run, plan: TerritoryPlan, call: Call) -> None:
@@ -132,33 +137,27 @@ async def _leads_go(run: Run, plan: TerritoryPlan, call: Call) -> None:
         run.next_phase("ACCOUNTS")
 
 
-async def _undo(run: Run) -> None:
+async def _undo(run: Run, plan: TerritoryPlan, call: Call) -> None:
     """Customers go back first, then the tree before counts again."""
-    while run.phase != "ENDED":
-        async with run.chunk() as call:
-            plan = await call.named(TerritoryPlan, run.about, lock=True)
-            if plan is None or plan.state != "UNDOING":
-                run.next_phase("ENDED")
-                return
-            if not run.phase:
-                moved = select(TerritoryMove).where(
-                    TerritoryMove.plan == plan.name, TerritoryMove.state == "MOVED",
-                    TerritoryMove.account > run.tally.get("after", ""),
-                )  # fmt: skip
-                rows = list(await call.db.scalars(moved.order_by(TerritoryMove.account).limit(BATCH)))
-                if rows:
-                    back = [_told(row.account, row.to, getattr(row, "from"), {}) for row in rows]
-                    _tell(plan, back, call, undo=True)
-                    run.tally["after"] = rows[-1].account
-                    run.position += len(rows)
-                    continue
-                await bring_in_force(list(plan.before), plan.name, call)
-                run.tally.pop("after", None)
-                run.next_phase("LEADS")
-            elif run.phase == "LEADS":
-                await _leads_go(run, plan, call)
-            else:
-                await _next_batch(run, plan, Cut(TerritoryMap(plan.before), call.now), call)
+    if not run.phase:
+        moved = select(TerritoryMove).where(
+            TerritoryMove.plan == plan.name, TerritoryMove.state == "MOVED",
+            TerritoryMove.account > run.tally.get("after", ""),
+        )  # fmt: skip
+        rows = list(await call.db.scalars(moved.order_by(TerritoryMove.account).limit(BATCH)))
+        if rows:
+            back = [_told(row.account, row.to, getattr(row, "from"), {}) for row in rows]
+            _tell(plan, back, call, undo=True)
+            run.tally["after"] = rows[-1].account
+            run.position += len(rows)
+            return
+        await bring_in_force(list(plan.before), plan.name, call)
+        run.tally.pop("after", None)
+        run.next_phase("LEADS")
+    elif run.phase == "LEADS":
+        await _leads_go(run, plan, call)
+    else:
+        await _next_batch(run, plan, Cut(TerritoryMap(plan.before), call.now), call)
 
 
 async def _next_batch(run: Run, plan: TerritoryPlan, cut: Cut, call: Call) -> None:
@@ -553,9 +552,9 @@ async def _failed(run: Run, problem: Problem, call: Call) -> None:
 
 RUNS = {
     PREVIEW: Kind(_preview, _failed),
-    PLAN: Kind(_write_plan, _failed),
-    APPLY: Kind(_apply, _failed),
-    UNDO: Kind(_undo, _failed),
+    PLAN: Kind(_while("SCHEDULED", _write_plan), _failed),
+    APPLY: Kind(_while("APPLYING", _apply), _failed),
+    UNDO: Kind(_while("UNDOING", _undo), _failed),
     MEMBERS: Kind(_tell_members, _failed),
 }
 HANDLERS = [on_territory_moves_applied, on_customers_changed, on_people_changed, on_holds_changed]
