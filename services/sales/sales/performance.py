@@ -20,9 +20,10 @@ from crmkit.listing import ZONE, filter_fields
 from crmkit.runs import Kind, Run, start
 from crmkit.schedule import cron
 from crmkit.standard import Standard
+from crmkit.workdays import working_days
 from sqlalchemy import exists, func, select
 
-from sales.model.absence import absent_days, working_days
+from sales.model.absence import absent_days
 from sales.model.appraisal import Appraisal
 from sales.model.appraisal_standard import AppraisalStandard, earned, standard_for, standards
 from sales.model.gates import ACTIVITY, DealRecord
@@ -289,7 +290,7 @@ class Month:
         metric = self._standard.result_metric
         result = await self._sum(metric) if metric not in _OF_RECORDS else (await self._of_records(metric))[0]
         until = min(self._last, today(self._call))
-        days = working_days(self._first, until) if until >= self._first else Decimal(0)
+        days = Decimal(working_days(self._first, until))
         away = await absent_days(self._sheet.employee, self._first, until, self._call)
         told = pb.Appraisal.Efficiency(
             metric=metric, result=plain(result), working_days=plain(days),

@@ -55,11 +55,6 @@ async def on_leave(event: Fact, call: Call) -> None:
     )
 
 
-def working_days(first: date, last: date) -> Decimal:
-    """How many days of a span China works."""
-    return Decimal(sum(is_working_day(first + timedelta(days=n)) for n in range((last - first).days + 1)))
-
-
 async def absent_days(employee: str, first: date, last: date, call: Call) -> Decimal:
     """Working days of a span that somebody was on leave; of a part of a day, its part of the working hours."""
     begins = datetime.combine(first, time.min, ZONE)
