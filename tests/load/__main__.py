@@ -11,7 +11,7 @@ import shutil
 import time
 from pathlib import Path
 
-ROWS = "get,create,search,list,deal,order,import"
+ROWS = "get,create,search,list,deal,order,delivery,import"
 
 
 def arguments() -> argparse.Namespace:

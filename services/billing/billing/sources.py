@@ -1,7 +1,7 @@
 """Plans and invoices that facts make: one for each source.
 
-An order without a contract is billed by what is delivered and accepted. So is a contract with one instalment, as far
-as that is not invoiced already; a contract with several is billed by these.
+An order without a contract is billed by what is delivered and accepted, or where it says so when it is placed. A contract
+with one instalment is billed by deliveries too, as far as that is not invoiced already; one with several by these.
 """
 
 from collections.abc import Iterable
@@ -53,19 +53,24 @@ async def plan_of_contract(contract: Any, call: Call) -> PaymentPlan | None:
 
 
 async def plan_of_order(order: Any, call: Call) -> PaymentPlan | None:
-    """The plan of an order without a contract: everything on delivery. Active at once; None without an amount."""
+    """The plan of an order without a contract: everything on delivery, or invoiced at once. None without an amount."""
     found = await call.find(PaymentPlan, PaymentPlan.order == order.name, lock=True)
     total = Money.parse(order.gross)
     if found is not None or not total:
         return found
+    basis, at_once = _basis(order.items, order), order.invoicing == orders_pb.Order.ORDERED
+    if at_once:
+        basis["issueAtOnce"] = True
+        for line, item in zip(basis["lines"], order.items, strict=True):
+            line |= {"order": order.name, "orderItem": item.key}
     plan = await call.add(
         PaymentPlan(
             display_name=f"{order.number} {order.display_name}".strip()[:200], order=order.name, total=total,
-            instalments=[_whole("订单货款", Trigger.DELIVERY)], opportunity=order.opportunity,
-            basis=_basis(order.items, order), **_parties(order),
+            instalments=[_whole("订单货款", Trigger.ACTIVATION if at_once else Trigger.DELIVERY)],
+            opportunity=order.opportunity, basis=basis, **_parties(order),
         )
     )  # fmt: skip
-    plan.activate(call)
+    await activate_plan(plan, None, call)
     return plan
 
 
@@ -110,6 +115,8 @@ async def bill_delivery(delivery: Any, order: Any, contract: Any | None, call: C
         await activate_plan(plan, read_date(contract.activation_date), call)
     if plan is not None and plan.state == "CANCELLED":
         plan = None
+    if not order.contract and order.invoicing == orders_pb.Order.ORDERED:
+        return
     if plan is None or plan.order or len(plan.instalments) == 1:
         await _draft_delivery(delivery, order, accepted, plan, call)
     elif order.delivery_state == orders_pb.Order.FULL:

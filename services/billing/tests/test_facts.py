@@ -292,6 +292,29 @@ async def test_a_terminated_contract_drops_its_plan_and_the_drafts_and_keeps_wha
     assert (left.name, plan.state, plan.invoiced.amount) == (one.name, State.CANCELLED, "50.00")
 
 
+@pytest.mark.parametrize("first", ["OrderPlaced", "DeliveryConfirmed"])
+async def test_an_order_that_is_invoiced_when_it_is_placed_has_one_invoice_whatever_is_delivered(
+    billing: Service, desk: Any, first: str
+) -> None:
+    customer = await desk.account()
+    order = desk.order(customer, ("10", "10.00"), ("1", "0.05"), delivered=("4", "0"), invoicing="ORDERED")
+    delivery = desk.delivery(customer, order["name"], ("1", "4"))
+    facts = [
+        ("OrderPlaced", {"order": order}),
+        ("DeliveryConfirmed", {"delivery": delivery, "orders": [order]}),
+    ]
+    for subject, fields in sorted(facts * 2, key=lambda fact: fact[0] != first):
+        await desk.tell(subject, **fields)
+    (invoice,) = await desk.invoices(order=order["name"])
+    assert (invoice.state, invoice.delivery) == (Invoice.ISSUED, "")
+    assert (invoice.gross.amount, invoice.due.day) == (order["gross"]["amount"], day(30)["day"])
+    lines = [(line.order, line.order_item, line.quantity) for line in invoice.lines]
+    assert lines == [(order["name"], "1", "10"), (order["name"], "2", "1")]
+    plan = await desk.plan(order["name"])
+    assert (plan.state, plan.invoiced.amount) == (State.ACTIVE, order["gross"]["amount"])
+    assert len(await billing.facts("crm.billing.v1.InvoiceIssued", invoice.name)) == 1
+
+
 @pytest.mark.parametrize("delivered", [False, True])
 async def test_a_cancelled_order_owes_what_was_delivered_and_no_more(desk: Any, delivered: bool) -> None:
     customer = await desk.account()

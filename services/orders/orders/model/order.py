@@ -30,7 +30,7 @@ from sqlalchemy.orm import Mapped
 ORDERED_CONTENT = frozenset(
     {
         "account", "contract", "opportunity", "quote", "own_entity", "currency", "items", "ship_to", "payment_terms",
-        "customer_order_no", "channel_partner",
+        "customer_order_no", "channel_partner", "invoicing",
     }
 )  # fmt: skip
 # The machine of a product order: 19 moves, every other is refused.
@@ -75,6 +75,7 @@ class Order(Resource, Base):
     currency: Mapped[str]
     items: Mapped[Any]
     payment_terms: Mapped[str]
+    invoicing: Mapped[str]
     priority: Mapped[int]
     net: Mapped[Money]
     tax: Mapped[Money]
@@ -96,6 +97,7 @@ class Order(Resource, Base):
         self.state = "DRAFT"
         self.delivery_state = self.invoice_state = "NONE"
         self.payment_state = "UNPAID"
+        self.invoicing = self.invoicing or "DELIVERED"
         # What was agreed while the agreement was in force goes on: an accepted quote, a contract.
         goes_on = bool(self.source)
         if self.contract:
