@@ -64,6 +64,11 @@ async def main() -> None:
 async def fill(service: Service, count: int) -> None:
     """So many customers with their keys, and what the clocks of the sea saw of them in ninety days."""
     from customer.model.account import Account
+    from customer.normalising import rules_in_force, settle
+
+    # Keys come with the customers, by the rules in force: nothing is to be made anew while it is measured.
+    async with service.running.system_call("bench", None) as call:
+        await settle(rules_in_force(call), call)
 
     def owner(username: str) -> tuple[str, str]:
         person = service.person(username)

@@ -4,6 +4,7 @@ Keys are made anew in the background, each customer's at once. Until the end tho
 normaliser before, too (`Identity.asked`), so that a customer is found whichever keys it has.
 """
 
+import asyncio
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from hashlib import sha256
@@ -22,10 +23,15 @@ from sqlalchemy.dialects.postgresql import insert
 
 from customer.company_names import NORMALISERS
 from customer.matching import PUBLIC_MAIL_DOMAINS
-from customer.model.account import Account
+from customer.model.account import Account, identity_of
 from customer.model.duplicate_case import ScanMark
 
 AT_ONCE = 200
+# What tells who a customer is, and no more of it: a whole one takes the loop as long as its keys do.
+_TELLING = (
+    Account.id, Account.kind, Account.display_name, Account.legal_name, Account.aliases, Account.tax_id, Account.phones,
+    Account.emails, Account.website,
+)  # fmt: skip
 _REKEY = "RekeyAccounts"
 _MARK = "normaliser"
 _KEPT = "SELECT account, kind, value FROM match_keys WHERE account = ANY ($1::uuid[])"
@@ -55,7 +61,7 @@ def public_domains(config: Callable[[str], Any]) -> frozenset[str]:
 @every("5m", collapse=True)
 async def follow_rules(as_of: datetime, call: Call) -> None:
     """Makes all keys anew where they were made by other rules than those in force."""
-    rules = _rules(call)
+    rules = rules_in_force(call)
     mark = await call.db.get(ScanMark, _MARK)
     if mark is not None and mark.value == rules:
         return
@@ -64,7 +70,8 @@ async def follow_rules(as_of: datetime, call: Call) -> None:
         await runs.start(call, _REKEY, "accounts/-", {"rules": rules}, f"system/{call.running.app.name}")
 
 
-def _rules(call: Call) -> str:
+def rules_in_force(call: Call) -> str:
+    """By what keys are made today."""
     listed = ",".join(sorted(public_domains(call.config)))
     return f"{max(NORMALISERS)}:{sha256(listed.encode()).hexdigest()[:16]}"
 
@@ -75,26 +82,35 @@ async def _rekey(run: Run) -> None:
         async with run.chunk() as call:
             last = UUID(run.tally.get("last", str(UUID(int=0))))
             statement = (
-                select(Account).where(Account.id > last, Account.state != "MERGED").order_by(Account.id)
+                select(*_TELLING).where(Account.id > last, Account.state != "MERGED").order_by(Account.id)
             )
             locked = statement.limit(AT_ONCE).with_for_update(key_share=True)
-            rows = (await call.db.scalars(locked)).all()
+            rows = (await call.db.execute(locked)).all()
             if rows:
                 await _write(rows, run, call)
                 run.tally["last"] = str(rows[-1].id)
                 run.position += len(rows)
                 continue
-            done = insert(ScanMark).values(name=_MARK, time=call.now, value=run.spec["rules"])
-            fresh = {"time": call.now, "value": run.spec["rules"]}
-            await call.db.execute(done.on_conflict_do_update(index_elements=["name"], set_=fresh))
+            await settle(run.spec["rules"], call)
             run.next_phase("ENDED")
 
 
-async def _write(rows: Sequence[Account], run: Run, call: Call) -> None:
+async def settle(rules: str, call: Call) -> None:
+    """All keys are those of these rules."""
+    fresh = {"time": call.now, "value": rules}
+    done = insert(ScanMark).values(name=_MARK, **fresh)
+    await call.db.execute(done.on_conflict_do_update(index_elements=["name"], set_=fresh))
+
+
+async def _write(rows: Sequence[Any], run: Run, call: Call) -> None:
     """Only what differs is written, so that the nightly scan compares what is new."""
     connection, public = await driver(call.db), public_domains(call.config)
     kept = {tuple(row) for row in await connection.fetch(_KEPT, [row.id for row in rows])}
-    due = {(row.id, key.kind.value, key.value) for row in rows for key in row.identity(public).keys}
+    due = set[tuple[UUID, str, str]]()
+    for row in rows:
+        due.update((row.id, key.kind.value, key.value) for key in identity_of(row, public).keys)
+        # Those who are served meanwhile wait for one customer at most.
+        await asyncio.sleep(0)
     for statement, changes in ((_DROP, kept - due), (_WRITE, due - kept)):
         if changes:
             columns = [list(column) for column in zip(*sorted(changes), strict=True)]

@@ -256,15 +256,7 @@ class Account(Resource, Base):
 
     def identity(self, public_domains: Collection[str] = PUBLIC_MAIL_DOMAINS) -> Identity:
         """What tells who the account is; mail at public domains says nothing of it."""
-        return Identity.of(
-            [self.display_name, self.legal_name, *(alias.text for alias in self.aliases)],
-            person=self.kind == "INDIVIDUAL",
-            tax_id=TaxId.parse(self.tax_id) if self.tax_id else None,
-            phones=[Phone(phone.number, phone.number) for phone in self.phones if phone.valid],
-            emails=[email.address for email in self.emails],
-            website=self.website,
-            public_domains=public_domains,
-        )
+        return identity_of(self, public_domains)
 
     def hold_keys(self, identity: Identity, call: Call) -> None:
         """Writes the match keys of a new account along with it."""
@@ -300,3 +292,16 @@ def normal_phone(phone: Any) -> Any:
     normal.extension = parsed.extension or phone.extension
     normal.valid = parsed.valid
     return normal
+
+
+def identity_of(account: Any, public_domains: Collection[str] = PUBLIC_MAIL_DOMAINS) -> Identity:
+    """Of an account, or of a row that has the fields which tell who it is."""
+    return Identity.of(
+        [account.display_name, account.legal_name, *(alias.text for alias in account.aliases)],
+        person=account.kind == "INDIVIDUAL",
+        tax_id=TaxId.parse(account.tax_id) if account.tax_id else None,
+        phones=[Phone(phone.number, phone.number) for phone in account.phones if phone.valid],
+        emails=[email.address for email in account.emails],
+        website=account.website,
+        public_domains=public_domains,
+    )
