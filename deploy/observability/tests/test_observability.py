@@ -27,6 +27,7 @@ METRICS = {
     "crm_events_handled_seconds_bucket",
     "crm_consumer_pending",
     "crm_dead_letters",
+    "crm_jobs_seconds_count",
     "crm_db_pool_in_use",
     "crm_http_seconds_count",
     "crm_http_seconds_bucket",
