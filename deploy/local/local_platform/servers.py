@@ -217,7 +217,7 @@ def _postgres_settings(port: int, backups: Path) -> list[str]:
         "log_timezone": "UTC",
     }
     if (backups / "recipient").exists():
-        command = f'"{sys.executable}" -m local_platform.backup wal "{backups}" "%p" "%f"'
+        command = f'nice -n 15 "{sys.executable}" -m local_platform.backup wal "{backups}" "%p" "%f"'
         settings |= {"archive_mode": "on", "archive_timeout": "60s", "archive_command": command}
     return [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
 
