@@ -54,6 +54,10 @@ export const router = createBrowserRouter(
           "import/departments",
           async () => (await import("@/features/imports/departments")).DepartmentImportPage,
         ),
+        page(
+          "import/opportunities/past",
+          async () => (await import("@/features/imports/deals")).DealImportPage,
+        ),
         page("import/:collection", async () => (await import("@/features/imports/wizard")).ImportPage),
         page(":collection", async () => (await import("@/features/collection/collection")).CollectionPage),
         page(":collection/new", async () => (await import("@/features/form/form-page")).NewPage),

@@ -32,7 +32,7 @@ STATES = {"": "OPEN", "OPEN": "OPEN", "WON": "WON", "LOST": "LOST"}
 
 
 async def brought_in(request: pb.ImportOpportunitiesRequest, call: Call) -> pb.ImportOpportunitiesResponse:
-    """Makes the deals that are not here yet."""
+    """Makes the deals that are not here yet, or says of each row what would become of it."""
     if len(request.rows) > MOST:
         raise InvalidArgument("MALFORMED", detail=f"rows > {MOST}")
     check_currency(request.currency, "currency")
@@ -75,9 +75,11 @@ async def brought_in(request: pb.ImportOpportunitiesRequest, call: Call) -> pb.I
         if await call.db.scalar(select(waiting.where(HeldAction.target == deal.name))):
             reply.known += 1
             continue
-        hold_row(call.running.pipeline.methods[METHOD], _alone(request, row, deal), deal, policy, call)
+        if not request.dry_run:
+            hold_row(call.running.pipeline.methods[METHOD], _alone(request, row, deal), deal, policy, call)
         reply.held += 1
-    await create_many(call, made)
+    if not request.dry_run:
+        await create_many(call, made)
     reply.created = len(made)
     return reply
 

@@ -3,7 +3,8 @@ import type { Field } from "@/api/catalogue";
 /** Column of the file → field of the record. */
 export type Mapping = Record<string, string>;
 
-const plain = (text: string) =>
+/** A text without what people write now so, now so. */
+export const plain = (text: string) =>
   text
     .normalize("NFKC")
     .toLowerCase()

@@ -11,7 +11,9 @@ import { PlainTable } from "@/kit/plain-table";
 import { recordQuery, useCatalogue, useResource } from "@/kit/queries";
 import { ErrorNote } from "@/kit/states";
 import { wayFor, type Phase } from "./jobs";
+import { Drop } from "./drop";
 import { guessMapping, type Mapping } from "./mapping";
+import { MappingTable } from "./mapping-table";
 import { readColumns } from "./read-columns";
 
 const BUSY: Phase[] = ["checking", "running", "reverting"];
@@ -99,6 +101,9 @@ export function ImportPage() {
       <div className="stack import">
         {failure !== undefined && <ErrorNote error={failure} />}
         {step === 0 && <Drop onFile={(chosen) => void choose(chosen)} />}
+        {step === 0 && collection === "opportunities" && (
+          <Link to="/import/opportunities/past">{t("deals.other")}</Link>
+        )}
         {step === 1 && (
           <section className="card card-body">
             <p className="row import-file">
@@ -206,89 +211,6 @@ const memory = (collection: string) => `guanxi.mapping.${collection}`;
 function remembered(collection: string, columns: string[]): Mapping {
   const kept = JSON.parse(localStorage.getItem(memory(collection)) ?? "{}") as Mapping;
   return Object.fromEntries(Object.entries(kept).filter(([column]) => columns.includes(column)));
-}
-
-function Drop({ onFile }: { onFile: (file: File) => void }) {
-  const { t } = useText();
-  const [over, setOver] = useState(false);
-  return (
-    // Dropping is a second way; the file field inside is the first.
-    <div
-      className={`card drop ${over ? "drop-over" : ""}`}
-      onDragOver={(event) => {
-        event.preventDefault();
-        setOver(true);
-      }}
-      onDragLeave={() => setOver(false)}
-      onDrop={(event) => {
-        event.preventDefault();
-        setOver(false);
-        const [file] = event.dataTransfer.files;
-        if (file) onFile(file);
-      }}
-    >
-      <strong>{t("import.drop")}</strong>
-      <p className="faint">{t("import.dropText")}</p>
-      <label className="button button-primary drop-button">
-        {t("import.choose")}
-        <input
-          type="file"
-          className="visually-hidden"
-          accept=".csv,.xlsx,.txt"
-          onChange={(event) => event.target.files?.[0] && onFile(event.target.files[0])}
-        />
-      </label>
-    </div>
-  );
-}
-
-interface MappingProps {
-  columns: string[];
-  fields: ReturnType<typeof editableFields>;
-  mapping: Mapping;
-  onChange: (mapping: Mapping) => void;
-}
-
-function MappingTable({ columns, fields, mapping, onChange }: MappingProps) {
-  const { t, label, comma } = useText();
-  const missing = fields.filter((field) => field.required && !Object.values(mapping).includes(field.name));
-  return (
-    <>
-      {columns.length === 0 && <p className="faint">{t("import.serverReads")}</p>}
-      <PlainTable
-        caption={t("import.step.mapping")}
-        className="mapping"
-        rows={columns}
-        keyOf={(column) => column}
-        columns={[
-          { key: "column", title: t("import.column"), row: true, cell: (column) => column },
-          {
-            key: "field",
-            title: t("import.field"),
-            cell: (column) => (
-              <Select
-                aria-label={column}
-                allowClear
-                showSearch={{ optionFilterProp: "label" }}
-                placeholder={t("import.ignored")}
-                value={mapping[column]}
-                options={fields.map((field) => ({ value: field.name, label: label(field.label) }))}
-                onChange={(field?: string) => {
-                  const { [column]: _, ...rest } = mapping;
-                  onChange(field ? { ...rest, [column]: field } : rest);
-                }}
-              />
-            ),
-          },
-        ]}
-      />
-      {missing.length > 0 && (
-        <p className="note note-info">
-          {t("import.missing", { fields: missing.map((field) => label(field.label)).join(comma) })}
-        </p>
-      )}
-    </>
-  );
 }
 
 interface RowError {
