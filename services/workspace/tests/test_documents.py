@@ -10,6 +10,8 @@ import xlsxwriter
 from crmkit import blobs
 from crmkit.testing import Client, Service, local_date
 from docx import Document
+from pptx import Presentation
+from pptx.util import Inches
 from pypdf import PdfWriter
 from pypdf.generic import DecodedStreamObject, DictionaryObject, NameObject
 from workspace import texts
@@ -247,6 +249,22 @@ def _docx(words: str) -> bytes:
     return made.getvalue()
 
 
+def _pptx(words: str, within: str) -> bytes:
+    """Slides that have the words in a group, in a table or in their notes."""
+    made, slides = BytesIO(), Presentation()
+    slide = slides.slides.add_slide(slides.slide_layouts[6])
+    box = (Inches(1), Inches(1), Inches(4), Inches(1))
+    slide.shapes.add_textbox(*box).text_frame.text = "封面"
+    if within == "group":
+        slide.shapes.add_group_shape().shapes.add_textbox(*box).text_frame.text = words
+    elif within == "table":
+        slide.shapes.add_table(1, 1, *box).table.cell(0, 0).text = words
+    else:
+        slide.notes_slide.notes_text_frame.text = words
+    slides.save(made)
+    return made.getvalue()
+
+
 def _xlsx(words: str) -> bytes:
     made = BytesIO()
     with xlsxwriter.Workbook(made) as book:
@@ -270,6 +288,7 @@ async def test_texts_of_documents_are_found_by_fragments_and_by_those_alone_who_
         "page.pdf": _pdf(f"quarterly haitang {mark}"),
         "合同.docx": _docx(f"违约责任：海棠{mark}"),
         "价目.xlsx": _xlsx(f"海棠{mark}"),
+        **{f"{within}.pptx": _pptx(f"海棠{mark}", within) for within in ("group", "table", "notes")},
     }
     files = {name: await desk.document(me, inner, name, content) for name, content in contents.items()}
     for name, file in files.items():
@@ -292,7 +311,7 @@ async def test_texts_of_documents_are_found_by_fragments_and_by_those_alone_who_
     page = await me.SearchFiles(q=f"海棠{mark}", pageSize=2)
     assert page.hits[0].file.name == named.name and len(page.hits) == 2
     rest = await me.SearchFiles(q=f"海棠{mark}", pageSize=50, pageToken=page.next_page_token)
-    assert len({hit.file.name for hit in (*page.hits, *rest.hits)}) == 5 and not rest.next_page_token
+    assert len({hit.file.name for hit in (*page.hits, *rest.hits)}) == 8 and not rest.next_page_token
     other_words = me.SearchFiles(q="别的", pageToken=page.next_page_token)
     assert await office.refusal(other_words) == "PAGE_TOKEN_INVALID"
     # Who may not read the file finds nothing of it; who may no more, no more.
@@ -314,6 +333,7 @@ async def test_texts_of_documents_are_found_by_fragments_and_by_those_alone_who_
 async def test_a_document_that_asks_for_too_much_is_not_read_and_holds_up_nobody() -> None:
     assert await texts.extracted(b"%PDF-1.7 broken", "pdf") is None
     assert await texts.extracted(b"PK\x03\x04 no archive", "docx") is None
+    assert await texts.extracted(b"PK\x03\x04 no archive", "pptx") is None
     told = await texts.extracted(("长" * 3_000_000).encode(), "plain")
     assert told is not None and len(told["content"]) == 200_000
     assert await texts.extracted(b"", "plain") is None

@@ -92,6 +92,25 @@ def _blocks(container: Any) -> Iterator[str]:
             yield cast("str", block.text)
 
 
+def _pptx(content: bytes) -> Iterator[str]:
+    from pptx import Presentation
+
+    for slide in Presentation(io.BytesIO(content)).slides:
+        yield from _shapes(slide.shapes)
+        if slide.has_notes_slide:
+            yield from _shapes(slide.notes_slide.shapes)
+
+
+def _shapes(shapes: Any) -> Iterator[str]:
+    for shape in shapes:
+        if hasattr(shape, "shapes"):
+            yield from _shapes(shape.shapes)
+        elif shape.has_table:
+            yield from (cell.text for cell in shape.table.iter_cells())
+        elif shape.has_text_frame:
+            yield shape.text_frame.text
+
+
 def _workbook(content: bytes) -> Iterator[str]:
     from crmkit.workbook import as_text
     from python_calamine import CalamineWorkbook
@@ -108,6 +127,7 @@ _READERS: Mapping[str, Callable[[bytes], Iterator[str]]] = {
     "plain": _plain,
     "pdf": _pdf,
     "docx": _docx,
+    "pptx": _pptx,
     "workbook": _workbook,
 }
 

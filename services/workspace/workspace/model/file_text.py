@@ -23,6 +23,7 @@ KINDS: Mapping[str, str] = {
     **dict.fromkeys(["xlsx", "xlsm", "xlsb", "xls", "ods"], "workbook"),
     "pdf": "pdf",
     "docx": "docx",
+    "pptx": "pptx",
 }
 
 # Beside the files, whose row-level security would keep the planner from the index. Who may read what, they say.
