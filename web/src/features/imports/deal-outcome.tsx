@@ -61,7 +61,7 @@ export function DealOutcome({ outcome, names, busy, onName, children }: Props) {
                   </>
                 ),
               },
-              { key: "rows", title: t("import.count.total"), number: true, cell: ({ rows }) => count(rows) },
+              { key: "rows", title: t("deals.count"), number: true, cell: ({ rows }) => count(rows) },
               {
                 key: "name",
                 title: t("deals.here"),
