@@ -5,64 +5,66 @@ import { api, barriers, BASE, check, visit } from "./pages.ts";
 import { signIn } from "./sign-in.ts";
 
 const stamp = Date.now().toString(36);
-const since = new Date().toISOString();
 const CARDS = 2_000;
 /** What may be in the page at once, however many there are: a screen of cards in each column and a few beyond it. */
 const IN_PAGE = 120;
+const NODES = 3_000;
 
 let context: BrowserContext;
 let page: Page;
-let made: string[] = [];
+let board = "";
 
 beforeAll(async () => {
   context = await open({ width: 1440, height: 900 });
   page = context.pages()[0] ?? (await context.newPage());
-  await signIn(page, BASE, "marketer");
-  // Four files at once: what the platform writes side by side, it need not write one after the other.
-  made = await Promise.all(
-    [0, 1, 2, 3].map(async (part) => {
-      const lines = Array.from(
-        { length: CARDS / 4 },
-        (_, at) => `看板${stamp} ${(part * CARDS) / 4 + at + 1}`,
-      );
-      const file = await stored(["displayName", ...lines].join("\n"));
-      const job = await api(page, "POST", "/v1/bulkJobs", { collection: "tasks", mode: "IMPORT", file });
-      return `/v1/${String(job["name"])}`;
-    }),
-  );
-});
+  await signIn(page, BASE);
+  const customer = `看板客户${stamp}`;
+  await api(page, "POST", "/v1/accounts", { displayName: customer, kind: "COMPANY" });
+  const stages = ["接洽", "方案", "签约"].map((displayName, at) => ({
+    key: "ABC"[at],
+    displayName: `${displayName}`,
+    probability: String(20 + at * 30),
+    forecastCategory: "PIPELINE",
+  }));
+  const flow = await api(page, "POST", "/v1/pipelines", { displayName: `看板${stamp}`, stages });
+  const pipeline = String(flow["name"]);
+  await api(page, "POST", `/v1/${pipeline}:activate`, {});
+  board = `/opportunities?view=board&flow=${encodeURIComponent(pipeline)}`;
+  const rows = Array.from({ length: CARDS }, (_, at) => ({
+    externalId: `看板${stamp}-${at + 1}`,
+    account: customer,
+    amount: String(1_000 + at),
+    closeDate: { year: 2030, month: 1 + (at % 12), day: 1 + (at % 28) },
+  }));
+  // Sales hears of the customer by a fact; until then its rows come back.
+  for (let made = 0; made < CARDS;) {
+    const part = rows.slice(made, made + CARDS / 2);
+    const reply = await api(page, "POST", "/v1/opportunities:import", {
+      rows: part,
+      currency: "CNY",
+      pipeline,
+    });
+    made += Number(reply["created"] ?? 0);
+    if (made < part.length) await page.waitForTimeout(2_000);
+  }
+}, 120_000);
 
 afterAll(() => context?.close());
 
-const stored = (text: string) =>
-  page.evaluate(async (body) => {
-    const { csrf } = (await (await fetch("/session")).json()) as { csrf: string };
-    const headers = { "X-CSRF": csrf, "X-File-Name": "cards.csv", "Idempotency-Key": crypto.randomUUID() };
-    const answer = await fetch("/v1/files", {
-      method: "POST",
-      headers: { ...headers, "Content-Type": "text/csv" },
-      body,
-    });
-    return ((await answer.json()) as { name: string }).name;
-  }, text);
 const cards = () => page.locator(".board-card").count();
 
-describe("a board of two thousand cards", () => {
+describe("a board of two thousand opportunities", () => {
   it("has in the page what one sees, and knows of all", async () => {
-    const states = () => Promise.all(made.map(async (job) => (await api(page, "GET", job))["state"]));
-    await expect.poll(states, { timeout: 170_000, interval: 1_000 }).toEqual(made.map(() => "DONE"));
-    await visit(
-      page,
-      `/tasks?view=board&where=${encodeURIComponent(`createTime >= "${since}" AND owner = me`)}`,
-    );
+    await visit(page, board);
     await page.getByText(`看板${stamp}`).first().waitFor();
     await page
       .locator(".board-column header .tag")
       .filter({ hasText: String(CARDS) })
       .waitFor();
     expect(await cards()).toBeLessThan(IN_PAGE);
+    expect(await page.locator("main *").count()).toBeLessThan(NODES);
     await check(page, "board");
-  }, 180_000);
+  });
 
   it("scrolls down to the last card with as few in the page, and without a long halt", async () => {
     const scroller = page.locator(".board-column").first().locator(".board-cards");
@@ -76,7 +78,7 @@ describe("a board of two thousand cards", () => {
       observer.observe({ type: "longtask" });
       const frames: number[] = [];
       let before = performance.now();
-      const until = before + 90_000;
+      const until = before + 150_000;
       while (seen.size < all && performance.now() < until) {
         box.scrollTop += 300;
         await new Promise(requestAnimationFrame);
@@ -102,13 +104,10 @@ describe("a board of two thousand cards", () => {
     expect(told.most).toBeLessThan(IN_PAGE);
     // How fast the frames follow each other is this machine's; that none of them stands for seconds is the page's.
     expect(told.longest).toBeLessThan(2_000);
-  });
+  }, 180_000);
 
   it("takes a card to where it is let go, even before the way there is drawn", async () => {
-    await visit(
-      page,
-      `/tasks?view=board&where=${encodeURIComponent(`createTime >= "${since}" AND owner = me`)}`,
-    );
+    await visit(page, board);
     const columns = page.locator(".board-column");
     const card = columns.nth(0).locator(".board-card").first();
     const title = await card.getByRole("link").innerText();
@@ -132,7 +131,7 @@ describe("a board of two thousand cards", () => {
     });
     await page.mouse.up();
     await columns.nth(1).getByRole("link", { name: title, exact: true }).waitFor();
-    await page.getByText("开始：已完成").first().waitFor();
+    await page.getByText("推进：已完成").first().waitFor();
   });
 
   it("keeps nobody out", () => expect(barriers).toEqual([]));

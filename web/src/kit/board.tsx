@@ -25,6 +25,7 @@ import type { Resource, Verb } from "@/api/catalogue";
 import { ApiError } from "@/api/errors";
 import type { RecordJson } from "@/api/client";
 import { useText } from "@/i18n";
+import { useAddress } from "./address";
 import { fieldsNamed } from "./columns";
 import { screenOf, type Board as BoardSpec } from "@/resources";
 import { may } from "@/api/session";
@@ -69,7 +70,7 @@ export function Board({ resource, board, q, filter }: Props) {
     ...firstPageQuery(keyed?.collection ?? "", { pageSize: 50 }),
     enabled: keyed !== undefined,
   });
-  const [chosen, setChosen] = useState<string>();
+  const [params, go] = useAddress();
   const [dragged, setDragged] = useState<RecordJson>();
   const [asking, setAsking] = useState<{ record: RecordJson; to: string; verb: Verb }>();
   // Where cards were dropped, until the server has answered.
@@ -87,7 +88,8 @@ export function Board({ resource, board, q, filter }: Props) {
   const live = (holders.data?.records ?? []).filter(
     (record) => !record["state"] || record["state"] === "ACTIVE",
   );
-  const holder = live.find((candidate) => candidate.name === chosen) ?? live.find(isDefault) ?? live[0];
+  const holder =
+    live.find((candidate) => candidate.name === params.get("flow")) ?? live.find(isDefault) ?? live[0];
   const columns: Column[] =
     keyed && holder
       ? itemsOf(holder, keyed, language).map((item) => ({ key: item.key, title: item.label }))
@@ -165,7 +167,7 @@ export function Board({ resource, board, q, filter }: Props) {
               value: record.name,
               label: String(record["displayName"] ?? ""),
             }))}
-            onChange={setChosen}
+            onChange={(name: string) => go({ flow: name })}
           />
         </label>
       )}
@@ -290,7 +292,7 @@ function BoardColumn(props: ColumnProps) {
   const last = items.at(-1)?.index ?? 0;
   const { hasNextPage, isFetchingNextPage, fetchNextPage } = pages;
   useEffect(() => {
-    if (hasNextPage && !isFetchingNextPage && last >= records.length - AHEAD) void fetchNextPage();
+    if (hasNextPage && !isFetchingNextPage && last >= records.length - PAGE) void fetchNextPage();
   }, [hasNextPage, isFetchingNextPage, fetchNextPage, last, records.length]);
 
   return (
