@@ -1,4 +1,6 @@
 import { useQuery } from "@tanstack/react-query";
+import { DatePicker } from "antd";
+import dayjs from "dayjs";
 import type { Field } from "@/api/catalogue";
 import type { RecordJson } from "@/api/client";
 import type { Schema } from "@/api/schema";
@@ -75,15 +77,13 @@ export function PerformancePage() {
             onChange={(next) => go({ employee: typeof next === "string" ? next : "" })}
           />
         </div>
-        <label className="row">
-          {t("appraisal.month")}
-          <input
-            className="input"
-            type="month"
-            value={month || new Date().toLocaleDateString("sv-SE").slice(0, 7)}
-            onChange={(event) => go({ month: event.target.value })}
-          />
-        </label>
+        <DatePicker
+          picker="month"
+          aria-label={t("appraisal.month")}
+          allowClear={false}
+          value={month ? dayjs(month) : dayjs()}
+          onChange={(chosen) => chosen && go({ month: chosen.format("YYYY-MM") })}
+        />
       </div>
       {query.error instanceof ApiError && query.error.reason === "NO_STANDARD" ? (
         <div className="card">
