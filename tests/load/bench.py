@@ -219,9 +219,11 @@ class Bench:
     async def _bring_in(self, kind: str) -> None:
         lines = self.asked.lines
         file = importing.content(kind, lines, random.Random())
-        token, sizes = await self.token("manager"), list[float]()
+        sizes = list[float]()
         watching = asyncio.create_task(self._watch(sizes))
-        found = await importing.bring_in(self.url, token, kind, file, lines, self.spent)
+        found = await importing.bring_in(
+            self.url, lambda: self.token("manager"), kind, file, lines, self.spent
+        )
         lag = await self._followed()
         watching.cancel()
         marks = [*found.marks, self.spent()]

@@ -5,7 +5,7 @@ import csv
 import io
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote
@@ -47,19 +47,31 @@ class Brought:
 
 
 async def bring_in(
-    url: str, token: str, kind: str, file: bytes, lines: int, spent: Callable[[], Any]
+    url: str,
+    token: Callable[[], Awaitable[str]],
+    kind: str,
+    file: bytes,
+    lines: int,
+    spent: Callable[[], Any],
 ) -> Brought:
     """Uploads a file, has it checked and run, and waits for the end of each."""
-    headers = {"Authorization": f"Bearer {token}", "Accept-Language": "en"}
+    headers = {"Accept-Language": "en"}
     async with httpx.AsyncClient(base_url=url, headers=headers, trust_env=False, timeout=60) as client:
+
+        async def sign_in() -> float:
+            """Until when the new token surely counts: it lives five minutes, which many lines outlast."""
+            client.headers["Authorization"] = f"Bearer {await token()}"
+            return time.monotonic() + 120
 
         async def post(path: str, body: Any) -> Any:
             answer = await client.post(path, json=body, headers={"Idempotency-Key": str(uuid4())})
             return answer.raise_for_status().json()
 
         async def settled(name: str, reached: Callable[[str], bool]) -> Any:
-            until = time.monotonic() + PATIENCE
+            until, signed_in = time.monotonic() + PATIENCE, await sign_in()
             while time.monotonic() < until:
+                if time.monotonic() > signed_in:
+                    signed_in = await sign_in()
                 answer = await client.get(f"/v1/{name}")
                 # A machine that is busy with the import may be late with an answer about it.
                 if answer.status_code not in (503, 504):
@@ -69,6 +81,7 @@ async def bring_in(
                 await asyncio.sleep(0.2)
             raise TimeoutError(f"{name} has not ended in {PATIENCE:.0f} s")
 
+        await sign_in()
         stored = await client.post(
             "/v1/files",
             content=file,
