@@ -114,7 +114,7 @@ class Described:
         """The references through which portal customers and partners see the record."""
         return tuple(filter(None, (self.rule.account_field, self.rule.partner_field)))
 
-    @property
+    @cached_property
     def searchable(self) -> tuple[str, ...]:
         """Fields that `q` searches."""
         return tuple(name for name, field in self.fields.items() if field.rule.searchable)

@@ -200,7 +200,7 @@ def _names(value: Any, depth: int) -> Iterator[str]:
     if depth == 0:
         return
     if isinstance(value, str):
-        if _NAME.fullmatch(value):
+        if value.startswith(("accounts/", "contacts/")) and _NAME.fullmatch(value):
             yield value
     elif isinstance(value, dict):
         for inner in value.values():

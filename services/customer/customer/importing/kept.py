@@ -14,7 +14,6 @@ import json
 import sys
 import zlib
 from collections.abc import Sequence
-from dataclasses import astuple
 from functools import cache
 from importlib.resources import files
 from typing import Any
@@ -150,7 +149,10 @@ def _identity(identity: Identity | None) -> list[Any] | None:
         return None
     return [
         identity.person,
-        [astuple(name) for name in identity.names],
+        [
+            (one.full, one.brand, one.industry, one.legal_form, one.branch, one.divisions, one.from_brand)
+            for one in identity.names
+        ],
         identity.tax_id and [identity.tax_id.value, identity.tax_id.country, identity.tax_id.status.value],
         identity.id_hash,
         [[key.kind.value, key.value] for key in identity.keys],
