@@ -70,6 +70,8 @@ class Call:
         self._after_flush: list[Callable[[], Awaitable[None]]] = []
         # Messages of changed rows with all their fields, made once for change facts, business facts and reply.
         self._whole: dict[UUID, Message] = {}
+        # Foreign records that a method has looked at.
+        self._copies: dict[str, dict[str, Any]] = {}
         self._everybody = False
         self.told = False
         # Why, in the caller's words, where the request says so.
@@ -215,7 +217,13 @@ class Call:
 
     async def copy(self, name: str) -> dict[str, Any] | None:
         """A foreign resource as JSON object, as its service last told; None if unknown or deleted."""
-        return await (await driver(self.db)).fetchval(_COPY, name)
+        if (known := self._copies.get(name)) is not None:
+            return known
+        found = await (await driver(self.db)).fetchval(_COPY, name)
+        if found is not None and self.permission:
+            # Who hears facts writes copies himself meanwhile.
+            self._copies[name] = found
+        return found
 
     def config(self, key: str) -> Any:
         """A value of the live configuration, None if absent."""
@@ -230,7 +238,11 @@ class Call:
         self, message: Message, prefix: str, names: Sequence[str] | None = None
     ) -> None:
         """Refuses references that name nothing the caller may use, waiting a moment for facts on their way."""
+        known = set[tuple[str, str]]()
         for path, name, kind in references(message, names):
+            if (name, kind) in known:
+                continue
+            known.add((name, kind))
             if not await self._known(name, kind):
                 where = f"{prefix}.{path}" if prefix else path
                 problem = Validation(
