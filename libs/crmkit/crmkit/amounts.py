@@ -3,13 +3,18 @@
 Decimal only; a line's net is rounded once, half up, then its tax; totals are sums of lines and never rounded again.
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from decimal import ROUND_DOWN, Decimal
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from crmkit.errors import InvalidArgument, Validation, Violation
 from crmkit.values import Money, is_currency, places, zero
+
+if TYPE_CHECKING:
+    from crmkit.call import Call
 
 HUNDRED = Decimal(100)
 
@@ -21,6 +26,13 @@ class Amounts:
     net: Money
     tax: Money
     gross: Money
+
+
+async def titled(account: str, lines: Sequence[Any], call: Call) -> str:
+    """What a document is called that nobody has named: its account and its first line."""
+    copy = await call.copy(account) or {}
+    parts = [copy.get("displayName", ""), lines[0].description if lines else ""]
+    return " · ".join(part for part in parts if part)[:200]
 
 
 def line_amounts(

@@ -8,7 +8,7 @@ from billing.capitals import in_capitals
 from billing.model.base import Base
 from crm.billing.v1 import events_pb2 as events
 from crm.billing.v1 import pb
-from crmkit.amounts import Amounts, check_currency, price_lines
+from crmkit.amounts import Amounts, check_currency, price_lines, titled
 from crmkit.call import Call
 from crmkit.company import legal_entity, today
 from crmkit.errors import FailedPrecondition, check_frozen, check_reason
@@ -106,9 +106,7 @@ class Invoice(Resource, Base):
         for line in self.lines:
             line.order = line.order_item = ""
         if not self.display_name:
-            copy = await call.copy(self.account) or {}
-            parts = [copy.get("displayName", ""), self.lines[0].description if self.lines else ""]
-            self.display_name = " · ".join(part for part in parts if part)[:200]
+            self.display_name = await titled(self.account, self.lines, call)
 
     def total(self, lines: Sequence[Any]) -> None:
         """Totals as sums of lines, never rounded again."""

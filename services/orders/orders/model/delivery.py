@@ -8,7 +8,7 @@ from typing import Any
 
 from crm.orders.v1 import events_pb2 as events
 from crm.orders.v1 import pb
-from crmkit.amounts import number, plain
+from crmkit.amounts import number, plain, titled
 from crmkit.call import Call
 from crmkit.errors import FailedPrecondition, NotFound, Validation, Violation, check_frozen, check_reason
 from crmkit.resource import Resource
@@ -90,9 +90,7 @@ class Delivery(Resource, Base):
         if self.ship_to is None and first is not None:
             self.ship_to = getattr(first, "ship_to")  # noqa: B009  # a column that only this copies
         if not self.display_name:
-            account = await call.copy(self.account) or {}
-            parts = [account.get("displayName", ""), lines[0].description if lines else ""]
-            self.display_name = " · ".join(part for part in parts if part)[:200]
+            self.display_name = await titled(self.account, lines, call)
 
     async def ready(self, call: Call) -> None:
         """Takes the quantities of the orders, never more than is left, and draws the number."""

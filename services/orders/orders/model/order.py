@@ -7,7 +7,7 @@ from typing import Any
 
 from crm.orders.v1 import events_pb2 as events
 from crm.orders.v1 import pb
-from crmkit.amounts import check_currency, number, plain, price_lines
+from crmkit.amounts import check_currency, number, plain, price_lines, titled
 from crmkit.call import Call
 from crmkit.company import legal_entity, today
 from crmkit.errors import (
@@ -132,9 +132,7 @@ class Order(Resource, Base):
             item.state = pb.Order.DRAFT
         self.items, self.net, self.tax, self.gross = items, total.net, total.tax, total.gross
         if not self.display_name:
-            copy = await call.copy(self.account) or {}
-            parts = [copy.get("displayName", ""), items[0].description if items else ""]
-            self.display_name = " · ".join(part for part in parts if part)[:200]
+            self.display_name = await titled(self.account, items, call)
 
     async def _check_against(self, contract: Contract) -> None:
         if contract.account != self.account:
