@@ -5,7 +5,7 @@ departments are for these and all beneath them.
 """
 
 from collections.abc import Callable
-from datetime import date, timedelta
+from datetime import date
 from typing import Any
 
 from crmkit.call import Call
@@ -21,11 +21,6 @@ def works(department: str, call: Call) -> Callable[[date], bool]:
     entries = call.running.directory.custom.dictionary(HOLIDAYS).values()
     mine = [entry for entry in entries if _is_for(entry, department, call)]
     return lambda day: is_working_day(day) and not any(choosable(entry, day) for entry in mine)
-
-
-def worked(first: date, last: date, works: Callable[[date], bool]) -> int:
-    """How many of the days from first to last, both counted, are worked on."""
-    return sum(works(first + timedelta(days=n)) for n in range((last - first).days + 1))
 
 
 def _is_for(entry: dict[str, Any], department: str, call: Call) -> bool:

@@ -13,10 +13,11 @@ from crmkit.call import Call
 from crmkit.handing import OVER
 from crmkit.listing import ZONE
 from crmkit.mapping import read_date
+from crmkit.workdays import working_days
 from sqlalchemy import func, select
 
 from workspace import recurrence
-from workspace.holidays import worked, works
+from workspace.holidays import works
 from workspace.model.audit import AuditEntry
 from workspace.model.calendar import CalendarEvent, CalendarSlot, zones_of
 from workspace.model.employee import Employee
@@ -169,7 +170,7 @@ async def _late_records(
     days = {person.name: works(person.department, call) for person in people}
     for row in await call.db.scalars(rows.order_by(WorkDone.recorded, WorkDone.source)):
         assert row.recorded is not None
-        took = worked(row.day + DAY, row.recorded, days[row.employee])
+        took = working_days(row.day + DAY, row.recorded, days[row.employee])
         if took > rule.threshold:
             one = found.setdefault(
                 (row.employee, row.recorded), Judgement(row.employee, row.recorded, row.recorded)
