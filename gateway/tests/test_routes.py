@@ -97,6 +97,27 @@ async def test_a_file_comes_back_whole_or_in_part(gateway: Gateway, echo: Echo) 
     assert (await gateway.client.get("/v1/files/1:download", headers=unchanged)).status_code == 304
 
 
+async def test_an_earlier_version_of_a_file_is_downloaded_as_it_was(gateway: Gateway, echo: Echo) -> None:
+    kept = keeping(echo)
+    await upload(gateway)
+    first = dict(kept)
+    await upload(gateway, b"newer")
+
+    async def of_version(request: dict[str, Any], context: Any) -> dict[str, Any]:
+        if request["version"] != 1:
+            await context.abort(grpc.StatusCode.NOT_FOUND, "")
+        return first
+
+    echo.answers["ReadFileVersion"] = of_version
+    url = "/v1/files/1:download"
+    assert (await gateway.client.get(url, headers=BEARER)).content == b"newer"
+    earlier = await gateway.client.get(f"{url}?version=1", headers=BEARER)
+    assert (earlier.content, earlier.headers["etag"]) == (CONTENT, f'"{DIGEST}"')
+    assert echo.last.request == {"name": "files/1", "version": 1}
+    assert (await gateway.client.get(f"{url}?version=2", headers=BEARER)).status_code == 404
+    assert (await gateway.client.get(f"{url}?version=1")).status_code == 401
+
+
 async def test_the_same_content_twice_is_kept_once_and_still_two_files(gateway: Gateway, echo: Echo) -> None:
     keeping(echo)
     assert (await upload(gateway)).status_code == (await upload(gateway)).status_code == 200
