@@ -99,6 +99,7 @@ TYPES = {
     "RenderThing": ("crm.echo.v1.GetThingRequest", "crm.echo.v1.Thing"),
     "WinThing": ("crm.common.v1.VerbRequest", "crm.echo.v1.Thing"),
     "GetFile": ("crm.workspace.v1.GetFileRequest", "crm.workspace.v1.File"),
+    "ReadFileVersion": ("crm.workspace.v1.ReadFileVersionRequest", "crm.workspace.v1.File"),
     "CreateFile": ("crm.workspace.v1.CreateFileRequest", "crm.workspace.v1.File"),
     "DownloadExport": ("crm.common.v1.VerbRequest", "crm.workspace.v1.Export"),
     "ReadFileShare": ("crm.workspace.v1.ReadFileShareRequest", "crm.workspace.v1.SharedFile"),
