@@ -5,9 +5,11 @@ Services run as separate processes with all walls up; rows whose services are no
 
 import argparse
 import asyncio
+import contextlib
 import importlib.util
 import os
 import shutil
+import signal
 import time
 from pathlib import Path
 
@@ -52,6 +54,9 @@ def arguments() -> argparse.Namespace:
 async def main() -> None:
     """Starts the platform, loads it, drives it, prints."""
     asked = arguments()
+    # Whoever ends the bench ends its platform with it.
+    if (task := asyncio.current_task()) is not None:
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     # Beside a platform that runs already; and nobody is held back by the quota of one caller.
     os.environ.setdefault("PORT_OFFSET", "9000")
     os.environ["RATE_LIMIT"] = "1000000"
@@ -92,4 +97,5 @@ def _installed(app: str) -> bool:
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    with contextlib.suppress(asyncio.CancelledError):
+        asyncio.run(main())
