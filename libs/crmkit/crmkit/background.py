@@ -15,19 +15,29 @@ log = logging.getLogger(__name__)
 
 
 async def forever(step: Callable[[], Awaitable[object]], pause: float) -> None:
-    """Repeats a step until cancelled. What it raises is logged and backed off from, never the end."""
+    """Repeats a step until cancelled. What it raises is logged and backed off from, never the end.
+
+    Each is a task of its own: `asyncio.TaskGroup` of Python 3.11 leaves the task that waits for it marked as cancelled
+    where one of its own fails, and the loop would take that for being asked to end.
+    """
     failures = 0
     while not stopping():
         wait = pause
         try:
-            await step()
+            await asyncio.create_task(_once(step))
             failures = 0
-        except Exception as error:
+        except (Exception, asyncio.CancelledError) as error:
+            if stopping() and isinstance(error, asyncio.CancelledError):
+                raise
             failures += 1
             wait = min(0.1 * 2 ** min(failures, 10), LONGEST_PAUSE)
             log.warning("a background step is tried again: %r", error, extra={"failures": failures})
         if wait and not stopping():
             await asyncio.sleep(wait)
+
+
+async def _once(step: Callable[[], Awaitable[object]]) -> None:
+    await step()
 
 
 def stopping() -> bool:

@@ -123,12 +123,14 @@ class Run:
 class Kind:
     """A kind of work: what does it to its end, and what is told when it cannot go on.
 
-    What waits for servers of others is done `aside`, several at once, so that nothing else waits for them.
+    What waits for servers of others is done `aside`, several at once, so that nothing else waits for them. For what is
+    `urgent` among it one more is kept free, so that it does not wait for slow servers either.
     """
 
     work: Callable[[Run], Awaitable[None]]
     fail: Callable[[Run, Problem, Any], Awaitable[None]]
     aside: bool = False
+    urgent: bool = False
 
 
 async def start(call: Call, kind: str, about: str, spec: dict[str, Any], requester: str = "") -> UUID:
@@ -194,7 +196,8 @@ class Runs:
         """Works until cancelled."""
         mine = [name for name, kind in self._kinds.items() if not kind.aside]
         aside = [name for name, kind in self._kinds.items() if kind.aside]
-        lanes = [mine, *([aside] * ASIDE if aside else [])]
+        urgent = [name for name, kind in self._kinds.items() if kind.urgent]
+        lanes = [mine, *([aside] * ASIDE if aside else []), *([urgent] if urgent else [])]
         async with asyncio.TaskGroup() as group:
             for kinds in lanes:
                 group.create_task(forever(partial(self._step, kinds), 0))

@@ -182,7 +182,7 @@ async def test_two_accounts_are_for_emergencies_and_their_use_is_told_at_once(
 
         async def alerts(person: Any) -> list[Any]:
             found = await workspace.facts("crm.workspace.v1.SecurityAlertRaised", "")
-            return [one for one in found if one["subject"] == person.name]
+            return [one for one in found if one.get("subject") == person.name]
 
         assert not await alerts(sealed[0])
         await workspace.tell("crm.gateway.v1.SignedIn", {"person": sealed[0].name}, sealed[0].name)

@@ -275,9 +275,9 @@ async def fail_lockouts(run: Run, problem: Problem, call: Call) -> None:
 
 
 RUNS = {
-    RUN: Kind(synchronise, fail, aside=True),
+    RUN: Kind(synchronise, fail, aside=True, urgent=True),
     GROUPS: Kind(read_groups, fail_groups, aside=True),
-    SESSION: Kind(end_session, fail_session, aside=True),
+    SESSION: Kind(end_session, fail_session, aside=True, urgent=True),
     LOCKOUTS: Kind(read_lockouts, fail_lockouts, aside=True),
 }
 
