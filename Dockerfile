@@ -36,6 +36,7 @@ COPY deploy/local deploy/local
 RUN uv sync --frozen --no-dev --all-packages --python python3.11
 
 FROM ${PYTHON_IMAGE} AS agent
+RUN rm -rf /usr/local/lib/python3.11/site-packages/pip* /usr/local/bin/pip*
 COPY --from=launcher /app /app
 ENV PATH=/app/.venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
 # A volume mounted here starts as this user's own.
