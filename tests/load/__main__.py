@@ -22,7 +22,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--quick", action="store_true", help="three minutes: 16 connections, one run of 4 s each"
     )
-    parser.add_argument("--rows", default=ROWS, help=f"which rows (default {ROWS})")
+    parser.add_argument("--rows", default=ROWS, help=f"which rows (default {ROWS}; more: backup)")
     parser.add_argument("--connections", default="", help="how many at once (default 1,16,64)")
     parser.add_argument("--runs", type=int, default=0, help="interleaved runs of each (default 5)")
     parser.add_argument("--seconds", type=float, default=0, help="length of a run (default 10)")
@@ -64,6 +64,7 @@ async def main() -> None:
     from crmkit.map import APPS
     from local_platform.launcher import Platform
 
+    from tests.load import saving
     from tests.load.bench import Bench
 
     if asked.fresh:
@@ -73,6 +74,8 @@ async def main() -> None:
     missing = ", ".join(sorted({app.name for app in APPS} - {app.name for app in apps}))
     if missing:
         print(f"left out, not there yet: {missing}")
+    if "backup" in asked.rows.split(","):
+        saving.prepare(asked.state)
     platform = Platform("dev", apps, state=asked.state.resolve())
     began = time.monotonic()
     async with platform.running() as running:
@@ -82,11 +85,14 @@ async def main() -> None:
         print(
             f"start of the platform: {started:.1f} s (goal 8 s, first 20 s; with migrations that find nothing to do)"
         )
-        for connections in map(int, asked.connections.split(",")):
+        for connections in map(int, asked.connections.split(",") if bench.rows else ()):
             await bench.table(connections)
         if "import" in asked.rows.split(","):
             await bench.bring_in()
-        await bench.memory()
+        if "backup" in asked.rows.split(","):
+            await bench.save()
+        if bench.rows:
+            await bench.memory()
         if asked.hold:
             print(f"held at {running.url}; Ctrl-C ends it")
             await asyncio.Event().wait()

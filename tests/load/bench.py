@@ -24,7 +24,7 @@ from crmkit.map import NATS_PORT, POSTGRES_PORT, moved
 from local_platform.layout import ROLES, ROOT
 from local_platform.people import load
 
-from tests.load import importing, seed
+from tests.load import importing, saving, seed
 from tests.load.driver import Task
 
 # Who owns the seeded accounts: the representative's lists are sparse, the marketer's empty.
@@ -244,6 +244,30 @@ class Bench:
         print(f"  CPU µs a row, all: {sum(spent.values()) / lines * 1e6:.0f} = {parts}", flush=True)
         if found.wrong:
             print(f"  import: {found.wrong}")
+
+    async def save(self) -> None:
+        """Prints what fifty people who write feel of a backup."""
+        size = await self._size()
+        print(
+            f"\nbackup of {size / 2**20:.0f} MiB while {saving.PEOPLE} people write {saving.RATE:g} accounts a second:"
+        )
+
+        async def task(seconds: float) -> Task:
+            return Task(
+                scenario="create", host="127.0.0.1", port=urlsplit(self.url).port or 80,
+                token=await self.token("sales1"), connections=saving.PEOPLE, rate=saving.RATE, warmup=saving.WARMUP,
+                seconds=seconds, seed=time.time_ns(),
+            )  # fmt: skip
+
+        took, pairs = await saving.measure(self.asked.state, task, self.asked.runs)
+        print(f"backup in {took:.1f} s: {saving.verdict(pairs)}", flush=True)
+
+    async def _size(self) -> int:
+        admin = await asyncpg.connect(f"{self.server}/postgres")
+        try:
+            return await admin.fetchval("SELECT sum(pg_database_size(oid)) FROM pg_database")
+        finally:
+            await admin.close()
 
     async def _watch(self, sizes: list[float]) -> None:
         """Notes every second how large the customer process is."""

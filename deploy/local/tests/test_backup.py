@@ -1,8 +1,10 @@
 """Backups on real servers: what is restored is what was there, and what is wrong is refused before it does harm."""
 
 import asyncio
+import contextlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -47,6 +49,7 @@ def refused(work: Callable[[], object]) -> str:
     return str(refusal.value).partition(":")[0]
 
 
+@pytest.mark.capability("a.backup")
 async def test_a_backup_made_while_people_write_comes_back_whole_to_the_last_archived_minute(
     tmp_path: Path, free_port: Ports
 ) -> None:
@@ -110,6 +113,7 @@ async def test_a_backup_made_while_people_write_comes_back_whole_to_the_last_arc
     assert (state / "files" / "ab" / "abcd").read_bytes() == b"contract" * 1000
 
 
+@pytest.mark.capability("a.backup")
 def test_backups_and_wal_age_out_after_35_days_but_for_the_newest_and_what_it_needs(tmp_path: Path) -> None:
     vault, now = Vault(tmp_path / "vault"), datetime.now(UTC)
     for number, age in (("BK1", 90), ("BK2", 36), ("BK3", 34), ("BK4", 33)):
@@ -127,6 +131,47 @@ def test_backups_and_wal_age_out_after_35_days_but_for_the_newest_and_what_it_ne
     # Nothing newer could be made for months: the last one stays, and what is written since.
     assert vault.purge(now + timedelta(days=300)) == ["BK3"]
     assert (vault.folder / "BK4" / "manifest.json").exists() and (vault.wal / "0002.age").exists()
+
+
+@pytest.mark.capability("a.backup")
+async def test_whoever_works_comes_first_each_row_is_read_once_in_small_pieces_and_disk_and_cores_are_left_free(
+    tmp_path: Path, free_port: Ports
+) -> None:
+    state = tmp_path / "state"
+    vault = Vault(state / "backups")
+    vault.make_key(tmp_path / "private.key")
+    async with postgres(state / "postgres", free_port()) as url:
+        await fill(url)
+        watcher = await asyncpg.connect(url, database="sales")
+        await watcher.execute(
+            "INSERT INTO leads (title) SELECT 'more ' || n FROM generate_series(1, 40000) AS n;"
+            "ALTER DATABASE sales SET log_statement = 'all'"
+        )
+        read = "SELECT sum(seq_tup_read)::int FROM pg_stat_user_tables WHERE relname IN ('leads', 'prices')"
+        before = await watcher.fetchval(read)
+        making = asyncio.create_task(backup.create(url, state, vault))
+        # Between two pieces the last that a session did was to end the one.
+        resting = (
+            "SELECT pid FROM pg_stat_activity WHERE datname = 'sales' AND query LIKE 'RELEASE SAVEPOINT%'"
+        )
+        priorities: set[int] = set()
+        while not making.done():
+            for (pid,) in await watcher.fetch(resting):
+                with contextlib.suppress(ProcessLookupError):
+                    priorities.add(os.getpriority(os.PRIO_PROCESS, pid))
+            await asyncio.sleep(0.02)
+        folder = await making
+        assert await watcher.fetchval(read) - before == 45_300
+        await watcher.close()
+    assert priorities == {backup.NICE}
+    log = (state / "postgres" / "postgres.log").read_text()
+    pieces = re.findall(r"Parameters: \$1 = '\((\d+),0\)', \$2 = '\((\d+),0\)'", log)
+    assert len(pieces) > 3 and {int(end) - int(start) for start, end in pieces} == {backup.PAGES}
+    manifest = json.loads((folder / "manifest.json").read_text())
+    took = datetime.fromisoformat(manifest["finish"]) - datetime.fromisoformat(manifest["start"])
+    # pg_basebackup counts in megabytes of 2^20 bytes, and lets an eighth of a second's share go at once.
+    most = int(backup.RATE.removesuffix("M")) * 2**20 * (took.total_seconds() + 1)
+    assert (folder / "base.tar.age").stat().st_size < most
 
 
 @pytest.mark.parametrize("command", ["verify", "drill"])
