@@ -28,7 +28,7 @@ from gateway import openapi
 from gateway.app import create_app
 from gateway.callers import Callers
 from gateway.descriptors import Descriptors, descriptors_of
-from gateway.routes.stream import Change, Changes
+from gateway.routes.stream import Changes
 from gateway.settings import Settings
 from gateway.surroundings import Surroundings
 from gateway.transcoder import Transcoder
@@ -131,13 +131,7 @@ async def _listen(bus: Bus, changes: Changes) -> None:
     """Feeds the streams. Live subjects suffice: what a break lost, `reset` makes the readers read again."""
 
     async def on_fact(message: Msg) -> None:
-        try:
-            found = Change.read(message.data, message.headers or {})
-        except (ValueError, KeyError, TypeError):
-            log.warning("a change fact cannot be read")
-            return
-        for change in found:
-            await changes.publish(change)
+        await changes.publish(message.data, message.headers or {})
 
     await bus.connected()
     await bus.client.subscribe(CHANGES, cb=on_fact)

@@ -6,16 +6,18 @@ from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import grpc
 import httpx
 import pytest
 from crm.gateway.v1.gateway_pb2 import FileInfected
+from crmkit import packs
 from crmkit.access import Access, Organisation, People, Role
 from crmkit.customfields import CustomFields
 from crmkit.fieldlevels import FieldLevel
 from crmkit.scanning import EICAR, EICAR_NAME
-from gateway.routes.stream import BUFFER, Change
+from gateway.routes.stream import BUFFER
 from gateway.testing import BEARER, BEARER_TOKEN, Echo, Gateway, caller, reason, serving, soon
 from openapi_spec_validator import validate
 
@@ -200,15 +202,16 @@ async def test_a_file_over_the_limit_is_refused(gateway: Gateway, echo: Echo, mo
     assert echo.calls == []
 
 
-def change(number: int, owner: str = "employees/1", action: str = "UPDATED", before: Any = None) -> Change:
+def change(
+    number: int, owner: str = "employees/1", action: str = "UPDATED", before: Any = None
+) -> tuple[bytes, dict[str, str]]:
     fact = {
         "name": f"things/{number}",
         "action": action,
         "resource": {"owner": owner},
         "before": before or {},
     }
-    (found,) = Change.read(json.dumps(fact).encode(), {"ce-id": f"id-{number}", "crm-version": "2"})
-    return found
+    return json.dumps(fact).encode(), {"ce-id": f"id-{number}", "crm-version": "2"}
 
 
 STREAM_TOKEN = "e30.eyJleHAiOiA0MDAwMDAwMDAwfQ.c2ln"
@@ -246,10 +249,10 @@ async def test_a_stream_tells_names_of_visible_changes_only(gateway: Gateway) ->
     gateway.callers[STREAM_TOKEN] = caller("employees/1", permissions=["echo.things.read"])
     async with serving(gateway.app) as port, Listener(port) as listener:
         changes = gateway.app.state.changes
-        await changes.publish(change(1, owner="employees/2"))
-        await changes.publish(change(2))
-        await changes.publish(change(3, owner="employees/2", before={"owner": "employees/1"}))
-        await changes.publish(change(4, action="DELETED"))
+        await changes.publish(*change(1, owner="employees/2"))
+        await changes.publish(*change(2))
+        await changes.publish(*change(3, owner="employees/2", before={"owner": "employees/1"}))
+        await changes.publish(*change(4, action="DELETED"))
         await soon(lambda: "things/4" in listener.text)
         assert "things/1" not in listener.text
         events = [part for part in listener.text.split("\n\n") if part.startswith("id:")]
@@ -265,7 +268,7 @@ async def test_a_stream_tells_names_of_visible_changes_only(gateway: Gateway) ->
 async def test_a_stream_needs_the_permission_to_read(gateway: Gateway) -> None:
     gateway.callers[STREAM_TOKEN] = caller("employees/1", permissions=["echo.other.read"])
     async with serving(gateway.app) as port, Listener(port) as listener:
-        await gateway.app.state.changes.publish(change(1))
+        await gateway.app.state.changes.publish(*change(1))
         gateway.app.state.changes.reset()
         await soon(lambda: "reset" in listener.text)
         assert "things/1" not in listener.text
@@ -276,7 +279,7 @@ async def test_a_stream_goes_on_where_it_broke_off(gateway: Gateway) -> None:
     gateway.callers[STREAM_TOKEN] = caller("employees/1", permissions=["echo.things.read"])
     changes = gateway.app.state.changes
     for number in (1, 2, 3):
-        await changes.publish(change(number))
+        await changes.publish(*change(number))
     async with serving(gateway.app) as port:
         async with Listener(port, **{"last-event-id": "id-1"}) as listener:
             await soon(lambda: "things/3" in listener.text)
@@ -284,11 +287,49 @@ async def test_a_stream_goes_on_where_it_broke_off(gateway: Gateway) -> None:
         async with Listener(port, **{"last-event-id": "unknown"}) as listener:
             await soon(lambda: "event: reset" in listener.text)
         async with Listener(port, "/v1/stream?collections=others") as listener:
-            await changes.publish(change(4))
+            await changes.publish(*change(4))
             changes.reset()
             await soon(lambda: "event: reset" in listener.text)
             assert "things/4" not in listener.text
         changes.close()
+
+
+async def test_a_stream_goes_on_in_the_middle_of_what_was_told_together(
+    gateway: Gateway, monkeypatch: Any
+) -> None:
+    gateway.callers[STREAM_TOKEN] = caller("employees/1", permissions=["echo.things.read"])
+    changes = gateway.app.state.changes
+    monkeypatch.setattr("gateway.routes.stream.KEEP_BYTES", 4000)
+    begun = uuid4()
+    ids = [str(one) for one in packs.numbers(begun, 3)]
+    facts = [
+        {"name": f"things/{n}", "action": "CREATED", "resource": {"owner": "employees/1"}} for n in range(6)
+    ]
+    pack = {"action": "CREATED", "facts": [[fact["name"], 1, fact] for fact in facts[:3]]}
+    own = [[str(uuid4()), "", fact["name"], "", "1", "1", ""] for fact in facts[3:]]
+    bundle = [[its, fact] for its, fact in zip(own, facts[3:], strict=True)]
+    await changes.publish(*change(90))
+    await changes.publish(json.dumps(pack).encode(), {"ce-id": str(begun), packs.HEADER: "3"})
+    headers = {"ce-id": own[0][0], packs.HEADER: "3", packs.BUNDLE: "1"}
+    await changes.publish(json.dumps(bundle).encode(), headers)
+
+    async def missed(last: str) -> list[str]:
+        events = await changes.follow(STREAM_TOKEN, frozenset(), last)
+        await anext(events)
+        found: list[str] = []
+        await changes.publish(*change(91))
+        while not found or found[-1] not in ("things/91", "reset"):
+            told = (await anext(events)).decode()
+            found.append("reset" if "event: reset" in told else json.loads(told.split("data: ")[1])["name"])
+        await events.aclose()
+        return found
+
+    assert await missed(ids[0]) == [f"things/{n}" for n in (1, 2, 3, 4, 5, 91)]
+    assert (await missed(own[1][0]))[0] == "things/5"
+    # What is too much is forgotten from its beginning, and who wants to go on there begins anew.
+    data, its = change(92)
+    await changes.publish(json.dumps({**json.loads(data), "before": {"text": "x" * 3500}}).encode(), its)
+    assert await missed("id-90") == ["reset"]
 
 
 async def test_a_slow_reader_is_told_to_start_again_and_nobody_waits(gateway: Gateway) -> None:
@@ -297,7 +338,7 @@ async def test_a_slow_reader_is_told_to_start_again_and_nobody_waits(gateway: Ga
     events = await changes.follow(STREAM_TOKEN, frozenset(), "")
     await anext(events)
     for number in range(BUFFER + 10):
-        await changes.publish(change(number))
+        await changes.publish(*change(number))
     first = await anext(events)
     assert first == b"event: reset\ndata: {}\n\n"
     assert b"things/257" in await anext(events)
@@ -311,7 +352,7 @@ async def test_a_stream_ends_with_the_rights_of_its_reader(gateway: Gateway, mon
     events = await changes.follow(STREAM_TOKEN, frozenset(), "")
     await anext(events)
     del gateway.callers[STREAM_TOKEN]
-    await changes.publish(change(1))
+    await changes.publish(*change(1))
     with pytest.raises(StopAsyncIteration):
         await anext(events)
 

@@ -6,12 +6,14 @@ the subscription loses is answered with `reset`: read again what you show.
 
 import asyncio
 import json
+import logging
 import random
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
+from uuid import UUID
 
 from crmkit import packs
 from crmkit.auth import Caller
@@ -26,12 +28,14 @@ from gateway.sessions import claims_of
 
 HEARTBEAT_SECONDS = 15
 KEEP_SECONDS = 900
-KEEP_CHANGES = 5000
+KEEP_MESSAGES, KEEP_BYTES = 5000, 8_000_000
 BUFFER = 256
 MAX_STREAMS = 2000
 # How long a caller's rights are believed before they are looked up again.
 RIGHTS_SECONDS = 2.0
 RESET = b"event: reset\ndata: {}\n\n"
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +43,6 @@ class Change:
     """One fact of change, with the record before and after for the test of visibility."""
 
     id: str
-    time: float
     collection: str
     name: str
     action: str
@@ -49,15 +52,18 @@ class Change:
 
     @classmethod
     def read(cls, data: bytes, headers: Mapping[str, str]) -> "list[Change]":
-        """The changes that a message (`ResourceChanged`, or a pack of them) reports."""
-        return [cls._of(fact, alone) for alone, fact in packs.unpacked(headers, data)]
+        """The changes that a message (`ResourceChanged`, or many of them) reports; none where it cannot be read."""
+        try:
+            return [cls._of(fact, alone) for alone, fact in packs.unpacked(headers, data)]
+        except (ValueError, KeyError, TypeError):
+            log.warning("a change fact cannot be read")
+            return []
 
     @classmethod
     def _of(cls, fact: Mapping[str, Any], headers: Mapping[str, str]) -> "Change":
         record: dict[str, Any] = fact.get("resource") or {}
         return cls(
             id=headers["ce-id"],
-            time=time.monotonic(),
             collection=fact["name"].partition("/")[0],
             name=fact["name"],
             action=fact.get("action", ""),
@@ -69,6 +75,25 @@ class Change:
     def event(self, kind: str) -> bytes:
         data = json.dumps({"name": self.name, "action": self.action, "version": self.version})
         return f"id: {self.id}\nevent: {kind}\ndata: {data}\n\n".encode()
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """Changes as they came: read they are ten times as large, and nearly nobody asks for them again."""
+
+    data: bytes
+    headers: Mapping[str, str]
+    time: float = field(default_factory=time.monotonic)
+
+    def changes(self) -> list[Change]:
+        return Change.read(self.data, self.headers)
+
+    def may_hold(self, id: str) -> bool:
+        """False where none of the changes has the id."""
+        if packs.BUNDLE in self.headers:
+            return id.encode() in self.data
+        own, count = self.headers.get("ce-id", ""), int(self.headers.get(packs.HEADER) or 1)
+        return own == id if count == 1 else id in map(str, packs.numbers(UUID(own), count))
 
 
 @dataclass(eq=False, slots=True)
@@ -102,21 +127,32 @@ class Changes:
         self._authenticate = authenticate
         self._visible = visible
         self._permissions = dict(_read_permissions(descriptors))
-        self._recent: deque[Change] = deque(maxlen=KEEP_CHANGES)
+        self._recent: deque[Message] = deque()
+        self._kept = 0
         self._readers: set[Reader] = set()
 
-    async def publish(self, change: Change) -> None:
-        """Tells every reader that may see it."""
-        self._recent.append(change)
-        while self._recent and self._recent[0].time < change.time - KEEP_SECONDS:
-            self._recent.popleft()
-        for reader in list(self._readers):
-            if await self._current(reader) and (event := self._seen(reader, change)):
-                reader.put(event)
+    async def publish(self, data: bytes, headers: Mapping[str, str]) -> None:
+        """Tells every reader what it may see of a message."""
+        message = Message(data, headers)
+        self._keep(message)
+        for change in message.changes() if self._readers else ():
+            for reader in list(self._readers):
+                if await self._current(reader) and (event := self._seen(reader, change)):
+                    reader.put(event)
+
+    def _keep(self, message: Message) -> None:
+        self._recent.append(message)
+        self._kept += len(message.data)
+        oldest = message.time - KEEP_SECONDS
+        while (
+            len(self._recent) > KEEP_MESSAGES or self._kept > KEEP_BYTES or self._recent[0].time < oldest
+        ) and len(self._recent) > 1:
+            self._kept -= len(self._recent.popleft().data)
 
     def reset(self) -> None:
         """Something may have been missed."""
         self._recent.clear()
+        self._kept = 0
         for reader in self._readers:
             reader.put(RESET)
 
@@ -154,10 +190,12 @@ class Changes:
 
     def _missed(self, reader: Reader, last_id: str) -> list[bytes]:
         recent = list(self._recent)
-        position = next((i for i, change in enumerate(recent) if change.id == last_id), None)
+        last = next((at for at in reversed(range(len(recent))) if recent[at].may_hold(last_id)), len(recent))
+        since = [change for message in recent[last:] for change in message.changes()]
+        position = next((at for at, change in enumerate(since) if change.id == last_id), None)
         if position is None:
             return [RESET]
-        return [event for change in recent[position + 1 :] if (event := self._seen(reader, change))]
+        return [event for change in since[position + 1 :] if (event := self._seen(reader, change))]
 
     async def _current(self, reader: Reader) -> bool:
         """Whether the reader's rights are known to be of now; ends the stream of who has none left."""
