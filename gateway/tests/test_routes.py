@@ -363,6 +363,17 @@ async def test_a_stream_is_for_who_is_signed_in(gateway: Gateway) -> None:
     assert (await gateway.client.get("/v1/stream", headers=stranger)).status_code == 401
 
 
+async def test_the_document_comes_compressed_and_only_where_it_is_another(gateway: Gateway) -> None:
+    plain = await gateway.client.get("/openapi.json", headers={"accept-encoding": "identity"})
+    packed = await gateway.client.get("/openapi.json", headers={"accept-encoding": "gzip"})
+    assert "content-encoding" not in plain.headers and packed.headers["content-encoding"] == "gzip"
+    assert packed.json() == plain.json() and packed.headers["etag"] == plain.headers["etag"]
+    known = await gateway.client.get("/openapi.json", headers={"if-none-match": packed.headers["etag"]})
+    assert (known.status_code, known.content) == (304, b"")
+    other = await gateway.client.get("/openapi.json", headers={"if-none-match": '"another"'})
+    assert other.status_code == 200
+
+
 async def test_the_document_is_valid_and_tells_what_screens_need(gateway: Gateway) -> None:
     document = (await gateway.client.get("/openapi.json")).json()
     validate(document)

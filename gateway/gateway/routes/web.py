@@ -61,8 +61,18 @@ def api_pages(document: LiveDocument, principals: Principals, authenticate: Auth
             principal = await principals.of(request.scope)
             if principal.authorization:
                 caller = await authenticate(principal.authorization.removeprefix("Bearer "))
-        headers = {"cache-control": REVALIDATE, "vary": "cookie, authorization, x-api-key"}
-        return Response(document.of(caller), media_type="application/json", headers=headers)
+        found = document.of(caller)
+        headers = {
+            "cache-control": REVALIDATE,
+            "vary": "accept-encoding, cookie, authorization, x-api-key",
+            "etag": found.etag,
+        }
+        if request.headers.get("if-none-match", "").removeprefix("W/") == found.etag:
+            return Response(status_code=304, headers=headers)
+        if "gzip" not in request.headers.get("accept-encoding", ""):
+            return Response(found.unpacked(), media_type="application/json", headers=headers)
+        headers["content-encoding"] = "gzip"
+        return Response(found.gzipped, media_type="application/json", headers=headers)
 
     @routes.get("/docs")
     async def docs() -> Response:
