@@ -48,7 +48,7 @@ class Descriptors:
     def __init__(self, descriptor_set: bytes) -> None:
         self.data = descriptor_set
         self.pool = descriptor_pool.DescriptorPool()
-        self._files = descriptor_pb2.FileDescriptorSet.FromString(descriptor_set).file
+        self._files = _without_sources(descriptor_set)
         for file in self._files:
             self.pool.AddSerializedFile(file.SerializeToString())
 
@@ -116,11 +116,19 @@ class Descriptors:
     @cached_property
     def _comments(self) -> dict[str, str]:
         found: dict[str, str] = {}
-        for file in self._files:
+        for file in descriptor_pb2.FileDescriptorSet.FromString(self.data).file:
             for location in file.source_code_info.location:
                 if location.leading_comments and (name := _declared(file, list(location.path))):
                     found[name] = " ".join(location.leading_comments.split())
         return found
+
+
+def _without_sources(descriptor_set: bytes) -> Any:
+    """The files without where each line of them stood: read anew, since a cleared field gives no memory back."""
+    whole = descriptor_pb2.FileDescriptorSet.FromString(descriptor_set)
+    for file in whole.file:
+        file.ClearField("source_code_info")
+    return descriptor_pb2.FileDescriptorSet.FromString(whole.SerializeToString()).file
 
 
 @lru_cache(maxsize=1)
