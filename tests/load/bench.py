@@ -270,10 +270,13 @@ class Bench:
             await admin.close()
 
     async def _watch(self, sizes: list[float]) -> None:
-        """Notes every second how large the customer process is."""
-        process = dict(self.processes())["customer"]
+        """Notes every second how large the processes of customer are."""
         while True:
-            sizes.append(process.memory_full_info().pss / 2**20)
+            size = 0.0
+            for name, process in self.processes():
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    size += process.memory_full_info().pss / 2**20 if name == "customer" else 0
+            sizes.append(size)
             await asyncio.sleep(1)
 
     async def _followed(self) -> float:
@@ -340,7 +343,8 @@ class Bench:
         for name, process in self.processes():
             with contextlib.suppress(psutil.NoSuchProcess):
                 times = process.cpu_times()
-                found[name, process.pid] = times.user + times.system
+                # With what its children had spent that have ended: sessions of PostgreSQL, workers of a run.
+                found[name, process.pid] = sum(times[:4])
         return found
 
     async def memory(self) -> None:
@@ -361,8 +365,9 @@ class Bench:
 
 
 def _between(before: Spent, after: Spent) -> dict[str, float]:
-    """CPU seconds by name. Of a process that has ended meanwhile, what it spent is not known."""
+    """CPU seconds by name. What a process has spent that ended meanwhile stands with the one that had started it."""
     total: dict[str, float] = {}
-    for (name, pid), seconds in after.items():
-        total[name] = total.get(name, 0) + seconds - before.get((name, pid), 0)
+    for found, sign in ((after, 1), (before, -1)):
+        for (name, _), seconds in found.items():
+            total[name] = total.get(name, 0) + sign * seconds
     return total

@@ -69,6 +69,7 @@ from crmkit.schedule import Job, Schedules
 from crmkit.settings import Settings
 from crmkit.tally import tell_facts
 from crmkit.transfer import on_bulk_cancelled, on_bulk_requested
+from crmkit.workers import Crew
 
 GRACE_SECONDS = 20
 
@@ -89,6 +90,8 @@ class App:
     # What the app itself must have done before it can serve: each says why not, or nothing.
     ready: Sequence[Callable[[Call], Awaitable[str]]] = ()
     runs: Mapping[str, Kind] = field(default_factory=dict[str, Kind])
+    # Whether its runs have work for further processes (`crmkit.workers`).
+    crew: bool = False
     # What the app does beside moving references when records were merged, or are their own again.
     merged: Sequence[merging.After] = ()
 
@@ -112,8 +115,11 @@ class App:
 class Running:
     """An app with its connections. `async with Running(app, settings) as running`."""
 
-    def __init__(self, app: App, settings: Settings, metrics: Metrics | None = None) -> None:
+    def __init__(
+        self, app: App, settings: Settings, metrics: Metrics | None = None, crew: Crew | None = None
+    ) -> None:
         self.app, self.settings = app, settings
+        self.crew = crew or Crew()
         self.metrics = metrics or Metrics(CollectorRegistry())
         self.codec = codec()
         self.models_by_type: dict[str, type[Resource]] = {model.described.type: model for model in app.models}
@@ -383,14 +389,14 @@ async def migrated(app: App, settings: Settings) -> None:
         await engine.dispose()
 
 
-async def serve(app: App, settings: Settings) -> None:
+async def serve(app: App, settings: Settings, crew: Crew) -> None:
     """Serves until SIGTERM or SIGINT, then finishes what is under way."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     registry = CollectorRegistry()
-    async with Running(app, settings, Metrics(registry)) as running:
+    async with Running(app, settings, Metrics(registry), crew) as running:
         await running.work()
         server = await running.serve(settings.grpc_port, settings.bind_address)
         if settings.metrics_port:
@@ -419,15 +425,17 @@ def main(make: Callable[[], App]) -> None:
     outbox.add_argument("start", type=datetime.fromisoformat)
     outbox.add_argument("end", type=datetime.fromisoformat)
     arguments = parser.parse_args()
-    settings = Settings()
+    settings, crew = Settings(), Crew()
+    if app.crew and arguments.command == "serve":
+        crew.start()
     telemetry.start(app.name, settings)
-    uvloop.run(_command(app, settings, arguments))
+    uvloop.run(_command(app, settings, crew, arguments))
 
 
-async def _command(app: App, settings: Settings, arguments: argparse.Namespace) -> None:
+async def _command(app: App, settings: Settings, crew: Crew, arguments: argparse.Namespace) -> None:
     match arguments.command:
         case "serve":
-            await serve(app, settings)
+            await serve(app, settings, crew)
         case "migrate":
             await migrated(app, settings)
         case "check":

@@ -21,7 +21,7 @@ from crmkit.driver import driver
 from crmkit.errors import FailedPrecondition
 from crmkit.inserting import DIALECT, bind_of, columns_of
 from crmkit.mapping import mapper
-from crmkit.outbox import emit_rows, new_fact
+from crmkit.outbox import emit_rows, new_fact, traced
 from crmkit.packs import packed
 from crmkit.resource import Resource
 from crmkit.search import search_columns
@@ -223,9 +223,10 @@ def _facts(
         "method": call.method,
     }
     head = json.dumps(change, ensure_ascii=False)[:-1]
-    for row in rows:
-        message = mapping.message(row)
-        record = described_json(message.DESCRIPTOR.full_name, message.SerializeToString()).decode()
+    kind, trace = described.message.full_name, traced()
+    changed = f"crm.{described.area}.v1.ResourceChanged"
+    for row, message in zip(rows, mapping.messages(rows), strict=True):
+        record = described_json(kind, message).decode()
         more = ""
         if apart:
             parts: dict[str, Any] = {"resource": json.loads(record)}
@@ -234,13 +235,12 @@ def _facts(
             more = "".join(
                 f', "{key}": {json.dumps(value, ensure_ascii=False)}' for key, value in parts.items()
             )
-        told_of = {
-            f"crm.{described.area}.v1.ResourceChanged": f'{head}, "name": "{row.name}"{more}, "resource": {record}}}'
-        }
+        name, version = row.name, row.version
+        told_of = {changed: f'{head}, "name": "{name}"{more}, "resource": {record}}}'}
         if event is not None:
             told_of[event.DESCRIPTOR.full_name] = f'{{"{field}": {record}}}'
-        for subject, payload in told_of.items():
-            yield new_fact(subject, aggregate=row.name, version=row.version, payload=payload, actor=actor)
+        for type_, payload in told_of.items():
+            yield new_fact(type_, aggregate=name, version=version, payload=payload, actor=actor, trace=trace)
 
 
 def _columns(rows: Sequence[Resource]) -> dict[str, list[Any]]:

@@ -7,10 +7,11 @@ fails there, not in a request.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from functools import cache
+from inspect import getattr_static
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from google.protobuf import json_format
@@ -20,6 +21,7 @@ from google.protobuf.struct_pb2 import Struct
 from google.protobuf.timestamp_pb2 import Timestamp
 from google.type.date_pb2 import Date
 from sqlalchemy import Column
+from sqlalchemy.orm import InstrumentedAttribute
 
 from crmkit.catalog import codec
 from crmkit.describe import COMMON, Described, Field, describe_field
@@ -78,6 +80,12 @@ class Mapper:
         self._writers: list[tuple[str, Callable[[Message, str, Any], None]]] = [
             (field.name, _WRITERS[field.kind](field)) for field in self.described.fields.values()
         ]
+        # What a row has under its own name, and nothing reckons.
+        self._stored = {
+            name
+            for name in self.described.fields
+            if isinstance(getattr_static(model, name), InstrumentedAttribute)
+        }
         self.columns, self._takes = _record_plan(model)
         self._withholds = model.withhold.__func__ is not Resource.withhold.__func__
         self.guarded = {
@@ -106,6 +114,26 @@ class Mapper:
         if reader is not None:
             self._hide(message, reader)
         return message
+
+    def messages(self, rows: Sequence[Resource]) -> Iterator[bytes]:
+        """The rows as the bytes of their messages; what is the same in all of them is written once."""
+        states = [row.__dict__ for row in rows]
+        same, differing = self._class(), list[tuple[str, Writer]]()
+        for name, write in self._writers:
+            value = states[0].get(name, _UNKNOWN) if name in self._stored else _UNKNOWN
+            if value is _UNKNOWN or [state.get(name, _UNKNOWN) for state in states].count(value) < len(rows):
+                differing.append((name, write))
+            elif value or isinstance(value, Money | Decimal):
+                write(same, name, value)
+        common = same.SerializeToString()
+        for row in rows:
+            message = self._class()
+            for name, write in differing:
+                value = getattr(row, name)
+                if value or isinstance(value, Money | Decimal):
+                    write(message, name, value)
+            # Messages that stand behind each other are read as one with the fields of both.
+            yield common + message.SerializeToString()
 
     def _hide(self, message: Message, reader: Reader) -> None:
         """Takes out what the reader may not read."""
@@ -277,6 +305,7 @@ def to_struct(value: dict[str, Any]) -> Struct:
 
 Writer = Callable[[Message, str, Any], None]
 
+_UNKNOWN = object()
 
 Take = tuple[str, Writer, int, int | None]
 

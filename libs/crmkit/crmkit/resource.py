@@ -38,7 +38,7 @@ from crmkit.describe import COMMON, Described, Field, describe
 from crmkit.errors import Aborted, FailedPrecondition, NotFound
 from crmkit.fieldlevels import concealed
 from crmkit.search import search_indexes, search_table_columns
-from crmkit.text import pinyin_keys
+from crmkit.text import fold, pinyin_keys
 
 if TYPE_CHECKING:
     from sqlalchemy import ColumnElement
@@ -88,7 +88,7 @@ class Resource:
     # Fields that tell of other records' fields; nobody filters by them from whom a role hides any field.
     quotes: ClassVar[frozenset[str]] = frozenset()
     # Texts of this row with the spellings that search finds them by, where they are known already.
-    spelled: ClassVar[Mapping[str, list[str]]] = MappingProxyType({})
+    spelled: ClassVar[Mapping[str, tuple[str, list[str]]]] = MappingProxyType({})
     # True for documents that keep whom they were made out to as long as the law wants them.
     keeps_personal: ClassVar[bool] = False
     # False where records stay with their owner when the owner's work is handed over.
@@ -245,11 +245,11 @@ class Resource:
                 )
         return [found for found in texts if found]
 
-    def spell(self) -> dict[str, list[str]]:
-        """The spellings of the texts that the row is found by."""
-        return (
-            {text: pinyin_keys(text) for text in self.search_texts()} if self.search_table is not None else {}
-        )
+    def spell(self) -> dict[str, tuple[str, list[str]]]:
+        """The texts that the row is found by, folded and with their spellings."""
+        if self.search_table is None:
+            return {}
+        return {text: (fold(text), pinyin_keys(text)) for text in self.search_texts()}
 
     def search_phones(self) -> list[str]:
         """Telephone numbers that `q` finds the row by."""

@@ -110,26 +110,26 @@ def search_columns(
     *,
     from_brand: Mapping[str, str] | None = None,
     phones: Iterable[str] = (),
-    spelled: Mapping[str, list[str]] | None = None,
+    spelled: Mapping[str, tuple[str, list[str]]] | None = None,
 ) -> dict[str, Any]:
     """The values to store for a row that `texts` find.
 
     `pinyin_of` are the texts that are found by their spelling too, `from_brand` says for some of them which
     part begins with the brand, `phones` are numbers in E.164 (others are taken digit by digit), `spelled` has
-    the spellings of texts where they are known already.
+    texts folded, and their spellings, where they are known already.
     """
-    texts = [*texts]
     brands = from_brand or {}
     known = spelled or {}
     keys = [
         key
         for name in pinyin_of
-        for key in (known[name] if name in known else text.pinyin_keys(name, brands.get(name, "")))
+        for key in (known[name][1] if name in known else text.pinyin_keys(name, brands.get(name, "")))
     ]
     keys += [key for phone in phones for key in phone_keys(phone)]
+    folded = [known[name][0] if name in known else text.fold(name) for name in texts]
     return {
-        "search_grams": text.grams(texts),
-        "search_text": text.search_text(texts),
+        "search_grams": text.folded_grams(folded),
+        "search_text": text.SEPARATOR.join(dict.fromkeys(filter(None, folded))),
         "search_pinyin": list(dict.fromkeys(keys)),
     }
 

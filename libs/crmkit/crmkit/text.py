@@ -6,6 +6,7 @@ as it was typed; only these derived forms are compared. Change the pipeline: rai
 """
 
 import itertools
+import operator
 import re
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -66,11 +67,15 @@ def foldings(text: str) -> tuple[str, ...]:
 
 def grams(texts: Iterable[str]) -> list[str]:
     """Every character and every pair of neighbours of each folded text, sorted; no pair crosses two texts."""
+    return folded_grams(map(fold, texts))
+
+
+def folded_grams(folded: Iterable[str]) -> list[str]:
+    """As `grams`, of texts that are folded already."""
     found: set[str] = set()
-    for text in texts:
-        folded = fold(text)
-        found.update(folded)
-        found.update(pairs(folded))
+    for text in folded:
+        found.update(text)
+        found.update(map(operator.add, text, text[1:]))
     return sorted(found)
 
 

@@ -117,6 +117,7 @@ def app() -> App:
             **SCAN_RUNS,
             **KEY_RUNS,
         },
+        crew=True,
         tables=Base.metadata,
         migrations=Path(__file__).parent.parent / "migrations",
     )

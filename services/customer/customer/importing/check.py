@@ -6,7 +6,9 @@ import asyncio
 import difflib
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
+from functools import partial
 
 from crm.customer.v1 import pb
 from crmkit.call import Call
@@ -14,24 +16,24 @@ from crmkit.errors import PermissionDenied
 from crmkit.naming import unnamed
 from crmkit.runfiles import lines_in_error, next_rows, note_problems, opened
 from crmkit.runs import Run
-from crmkit.sheets import Row
+from crmkit.sheets import Row, Sheet
 from crmkit.tables import BulkRow
 from sqlalchemy import delete
 
 from customer.importing import duplicates, judge, kept
-from customer.importing.judge import Seen
 from customer.importing.plan import PARENT, Line, Plan, propose
+from customer.importing.seen import Seen
 from customer.importing.work import CHUNK, SHOWN, keep_error_file, show_errors, the_import
 from customer.model.importation import Import
 
 ALIKE = 0.75
+# How many texts that are no choice are counted.
+REMEMBERED = 10_000
 
 
 @dataclass
 class _Findings:
     seen: Seen
-    names: set[str] = field(default_factory=set[str])
-    parents: dict[int, str] = field(default_factory=dict[int, str])
     unknown: Counter[tuple[str, str]] = field(default_factory=Counter[tuple[str, str]])
     duplicates: list[pb.Import.Duplicate] = field(default_factory=list[pb.Import.Duplicate])
     duplicate_count: int = 0
@@ -48,19 +50,31 @@ async def check(run: Run) -> None:
         run.next_phase("READ")
     async with opened(run, found.encoding) as sheet:
         plan = Plan.of(found, sheet.columns, run.running.config.get, run.caller())
-        findings = _Findings(Seen(plan.public_domains))
         _refuse_without_rights(plan, run)
-        stamp = kept.stamp(plan, run.spec["digest"])
+        with closing(Seen(plan.public_domains)) as seen:
+            findings = _Findings(seen)
+            await _read_all(sheet, plan, findings, found, run)
+            async with run.chunk() as call:
+                found = await the_import(run, call)
+                await _judge_parents(plan, findings, run, call)
+                await _conclude(found, plan, findings, run, call)
+                run.next_phase("ENDED")
 
-        async def prepared() -> tuple[list[Row], list[Line], bytes]:
+
+async def _read_all(sheet: Sheet, plan: Plan, findings: _Findings, found: Import, run: Run) -> None:
+    stamp = kept.stamp(plan, run.spec["digest"])
+    async with run.running.crew.worker(partial(_read, plan)) as read:
+
+        async def prepared() -> tuple[list[Row], bytes]:
             rows = await next_rows(sheet, CHUNK)
-            return rows, *await asyncio.to_thread(_read, rows, plan)
+            return rows, await read(rows) if rows else b""
 
-        rows, lines, told = await prepared()
+        rows, told = await prepared()
         while rows:
             # The next lines are read while the database is asked about these.
             ahead = asyncio.create_task(prepared())
             try:
+                lines = kept.filled(kept.decode(told), rows, plan)
                 async with run.chunk() as call:
                     await kept.keep(found.id, run.position, stamp, told, call)
                     await _judge(lines, rows, plan, findings, found.duplicate_policy, run, call)
@@ -68,18 +82,12 @@ async def check(run: Run) -> None:
                     found = await the_import(run, call)
                     found.total = found.done = run.position
             finally:
-                rows, lines, told = await ahead
-    async with run.chunk() as call:
-        found = await the_import(run, call)
-        await _judge_parents(plan, findings, run, call)
-        await _conclude(found, plan, findings, run, call)
-        run.next_phase("ENDED")
+                rows, told = await ahead
 
 
-def _read(rows: Sequence[Row], plan: Plan) -> tuple[list[Line], bytes]:
-    """The lines, and what the run is to know of them."""
-    lines = plan.lines(rows)
-    return lines, kept.encode(lines)
+def _read(plan: Plan, rows: Sequence[Row]) -> bytes:
+    """The lines as they are kept for the run."""
+    return kept.encode(plan.lines(rows))
 
 
 async def _judge(
@@ -111,11 +119,8 @@ async def _judge(
                 )
         if refused := judge.refusal(line, twin, policy, seen, plan, call):
             line.problems.append(refused)
-    for line in lines:
-        if line.account is not None:
-            findings.names |= {line.account.display_name, line.account.legal_name}
-        if not line.problems and PARENT in line.given:
-            findings.parents[line.number] = line.given[PARENT]
+    if PARENT in plan.headers:
+        findings.seen.family(lines)
     await note_problems(run, [each for line in lines for each in line.problems], call)
 
 
@@ -124,19 +129,22 @@ def _count_unknown(lines: Sequence[Line], rows: Sequence[Row], plan: Plan, findi
     for line, row in zip(lines, rows, strict=True):
         for each in line.problems:
             if each.reason == "UNKNOWN_CHOICE":
-                findings.unknown[each.column, row.values[plan.columns.index(each.column)].strip()] += 1
+                text = each.column, row.values[plan.columns.index(each.column)].strip()
+                # Of a column that names no choices at all, every line has another one.
+                if text in findings.unknown or len(findings.unknown) < REMEMBERED:
+                    findings.unknown[text] += 1
 
 
 async def _judge_parents(plan: Plan, findings: _Findings, run: Run, call: Call) -> None:
     """Parents may stand anywhere in the file, so they are looked for at its end."""
-    outside = {text for text in findings.parents.values() if text not in findings.names}
-    known = await duplicates.named(outside, call) if outside else {}
-    problems = [
-        unnamed(line, plan.headers[PARENT], text, len(known[text]))
-        for line, text in findings.parents.items()
-        if text in outside and len(known[text]) != 1
-    ]
-    await note_problems(run, problems, call)
+    for wishes in findings.seen.outsiders(CHUNK):
+        known = await duplicates.named({text for _, text in wishes}, call)
+        problems = [
+            unnamed(line, plan.headers[PARENT], text, len(known[text]))
+            for line, text in wishes
+            if len(known[text]) != 1
+        ]
+        await note_problems(run, problems, call)
 
 
 async def _conclude(found: Import, plan: Plan, findings: _Findings, run: Run, call: Call) -> None:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
@@ -22,61 +20,10 @@ from sqlalchemy import select
 from customer.importing import duplicates
 from customer.importing.duplicates import Twin
 from customer.importing.plan import Line, Plan
-from customer.matching import COMMON_HOLDERS, Identity, Level
+from customer.matching import Level
 from customer.model.account import Account
 
 DESPITE = "customer.accounts.create_despite"
-
-
-@dataclass
-class Seen:
-    """What tells who the earlier lines are, small enough for a whole file."""
-
-    public_domains: frozenset[str]
-    # Most keys are of one line alone, which then stands here by itself.
-    by_key: dict[int, int | list[int]] = field(default_factory=dict[int, int | list[int]])
-    who: dict[int, str] = field(default_factory=dict[int, str])
-
-    def twin(self, line: Line) -> Twin | None:
-        """The earlier line that is the same customer; the line is remembered where there is none."""
-        identity = line.identity
-        if identity is None or line.account is None:
-            return None
-        keys = [hash(key) for key in identity.deciding]
-        earlier = {
-            number for key in keys if len(held := self._with(key)) <= COMMON_HOLDERS for number in held
-        }
-        for number in sorted(earlier):
-            if found := duplicates.same(identity, self._identity(number)):
-                return Twin(found, line=number)
-        for key in keys:
-            before = self._with(key)
-            if len(before) <= COMMON_HOLDERS:
-                self.by_key[key] = [*before, line.number] if before else line.number
-        one = line.account
-        told = (
-            one.display_name, one.legal_name, one.kind, one.tax_id, one.website,
-            [p.number for p in one.phones if p.valid], [e.address for e in one.emails], [a.text for a in one.aliases],
-        )  # fmt: skip
-        self.who[line.number] = json.dumps(told, ensure_ascii=False)
-        return None
-
-    def _with(self, key: int) -> Sequence[int]:
-        """The lines that have a key, up to one more than makes it a common one."""
-        found = self.by_key.get(key, ())
-        return (found,) if isinstance(found, int) else found
-
-    def _identity(self, number: int) -> Identity:
-        from crm.common.v1 import common_pb2
-        from crm.customer.v1 import pb
-
-        name, legal, kind, tax_id, website, phones, emails, aliases = json.loads(self.who[number])
-        return Account(
-            display_name=name, legal_name=legal, kind=kind, tax_id=tax_id, website=website,
-            phones=[common_pb2.Phone(number=phone, valid=True) for phone in phones],
-            emails=[common_pb2.Email(address=address) for address in emails],
-            aliases=[pb.Account.Alias(text=alias) for alias in aliases],
-        ).identity(self.public_domains)  # fmt: skip
 
 
 async def name_records(lines: Sequence[Line], plan: Plan, call: Call) -> None:

@@ -25,6 +25,7 @@ from crmkit.call import Call
 from crmkit.driver import driver
 from crmkit.resource import Resource
 from crmkit.sheetfields import RowProblem
+from crmkit.sheets import Row
 from crmkit.text import NORMALISER_VERSION
 from google.protobuf.message import Message
 
@@ -100,6 +101,11 @@ def encode(lines: Sequence[Line]) -> bytes:
 def decode(kept: bytes) -> list[Line | None]:
     """The lines, with new records."""
     return [None if told is None else _told(told) for told in json.loads(zlib.decompress(kept))]
+
+
+def filled(lines: Sequence[Line | None], rows: Sequence[Row], plan: Plan) -> list[Line]:
+    """The lines, those that were not kept read from their rows."""
+    return [line or plan.lines([row])[0] for line, row in zip(lines or [None] * len(rows), rows, strict=True)]
 
 
 def _line(line: Line) -> list[Any] | None:

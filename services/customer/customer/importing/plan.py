@@ -89,16 +89,38 @@ class Plan:
     taken: Mapping[str, Levels]
     # Mail at these says nothing of who a customer is.
     public_domains: frozenset[str]
+    # What it was made of: so it goes to another process.
+    made_of: tuple[Any, ...]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Plan._made, self.made_of
 
     @classmethod
     def of(
         cls, found: Import, file_columns: Sequence[str], config: Callable[[str], Any], importer: Caller
     ) -> Plan:
         """The plan by the import's mapping, or by the headers where it has none."""
-        records = _records(found.kind, config)
         fields = found.fields() or {
             header: (path, {}) for header, path in propose(found.kind, file_columns, config).items()
         }
+        asked: dict[str, Any] = {}
+        prefixes = _records(found.kind, lambda key: asked.setdefault(key, config(key)))
+        taken = {
+            prefix: importer.fields(_model(found.kind, prefix).described.collection) for prefix in prefixes
+        }
+        return cls._made(found.kind, fields, [*file_columns], taken, public_domains(config), asked)
+
+    @classmethod
+    def _made(
+        cls,
+        kind: str,
+        fields: Mapping[str, tuple[str, Mapping[str, str]]],
+        file_columns: list[str],
+        taken: Mapping[str, Levels],
+        domains: frozenset[str],
+        config: Mapping[str, Any],
+    ) -> Plan:
+        records = _records(kind, config.get)
         mapped: dict[str, list[Mapped]] = {prefix: [] for prefix in records}
         headers: dict[str, str] = {}
         for header, (path, replacements) in fields.items():
@@ -106,10 +128,8 @@ class Plan:
             if header in file_columns and name in records[prefix]:
                 mapped[prefix].append((header, records[prefix][name], replacements))
                 headers[path] = header
-        taken = {
-            prefix: importer.fields(_model(found.kind, prefix).described.collection) for prefix in records
-        }
-        return cls(found.kind, mapped, headers, list(file_columns), taken, public_domains(config))
+        made_of = kind, fields, file_columns, taken, domains, config
+        return cls(kind, mapped, headers, file_columns, taken, domains, made_of)
 
     def lines(self, entries: Sequence[Row]) -> list[Line]:
         """The lines as records that have completed themselves."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
@@ -17,7 +18,7 @@ from crmkit.naming import unnamed
 from crmkit.runfiles import lines_in_error, next_rows, note_problems, opened, skip_rows
 from crmkit.runs import Run
 from crmkit.sheetfields import RowProblem, violations
-from crmkit.sheets import Row, Sheet
+from crmkit.sheets import Sheet
 from crmkit.tables import BulkRow
 from google.protobuf import json_format
 from sqlalchemy import select, tuple_, update
@@ -37,6 +38,7 @@ from customer.importing.asking import (
 from customer.importing.duplicates import Twin
 from customer.importing.filling import fill
 from customer.importing.plan import PARENT, Line, Plan
+from customer.importing.seen import Seen
 from customer.importing.work import CHUNK, keep_error_file, show_errors, the_import
 from customer.model.account import Account, MatchKeyRow
 from customer.model.contact import Contact
@@ -90,7 +92,7 @@ async def _write_all(plan: Plan, sheet: Sheet, found: Import, run: Run) -> None:
             await skip_rows(sheet, next_one - read)
             rows = await next_rows(sheet, CHUNK)
             read = next_one + len(rows)
-            lines = await asyncio.to_thread(_filled, lines, rows, plan)
+            lines = await asyncio.to_thread(kept.filled, lines, rows, plan)
         next_one += len(lines)
         return [line for line in lines if line is not None]
 
@@ -106,13 +108,6 @@ async def _write_all(plan: Plan, sheet: Sheet, found: Import, run: Run) -> None:
                 await _tally(found, run, call)
         finally:
             lines = await ahead
-
-
-def _filled(lines: Sequence[Line | None], rows: Sequence[Row], plan: Plan) -> list[Line | None]:
-    """The lines that are missing read from their rows."""
-    if not lines:
-        return [*plan.lines(rows)]
-    return [line or plan.lines([row])[0] for line, row in zip(lines, rows, strict=True)]
 
 
 async def _write(lines: Sequence[Line], plan: Plan, policy: str, run: Run, call: Call) -> None:
@@ -146,7 +141,9 @@ async def _write_accounts(
     await duplicates.lock(identities, call)
     twins = await duplicates.existing(identities, call)
     seen = await judge.visible(twins, call)
-    chunk = judge.Seen(plan.public_domains)
+    held_by = Counter(key for identity in identities for key in identity.deciding)
+    shared = {key for key, holders in held_by.items() if holders > 1}
+    chunk = Seen(plan.public_domains)
     by_line = {line.number: line for line in good}
     new: list[Line] = []
     done: list[dict[str, Any]] = []
@@ -156,7 +153,8 @@ async def _write_accounts(
         statement = select(Account).where(Account.id.in_(seen)).with_for_update()
         changed = {account.id: account for account in await call.db.scalars(statement)}
     for line, known in zip(good, twins, strict=True):
-        earlier = chunk.twin(line)
+        alone = line.identity is None or shared.isdisjoint(line.identity.deciding)
+        earlier = None if alone else chunk.twin(line)
         twin = known or earlier
         if refused := judge.refusal(line, twin, policy, seen, plan, call):
             line.problems.append(refused)
