@@ -42,11 +42,13 @@ async def insert_rows(
     knows them as `known`, says otherwise. Gives what that returns."""
     if not rows:
         return []
-    return await _insert(call, table, {name: [row[name] for row in rows] for name in rows[0]}, conflict)
+    return await insert_columns(
+        call, table, {name: [row[name] for row in rows] for name in rows[0]}, conflict
+    )
 
 
-async def _insert(
-    call: Call, table: Table, columns: Mapping[str, Sequence[Any]], conflict: str = "ON CONFLICT DO NOTHING"
+async def insert_columns(
+    call: Call, table: Any, columns: Mapping[str, Sequence[Any]], conflict: str = "ON CONFLICT DO NOTHING"
 ) -> list[Any]:
     """Inserts rows by their columns. What is the same in all of many rows is sent once."""
     shape: list[tuple[str, bool]] = []
@@ -167,7 +169,7 @@ async def create_many(
         numbers = await numbering.draw_many(call, described, without)
         for row in rows:
             row.number = row.number or numbers.pop(0)
-    async with meanwhile(_insert(call, model.__table__, _columns(rows))):
+    async with meanwhile(insert_columns(call, model.__table__, _columns(rows))):
         search = _search(rows, call) if model.search_table is not None else []
     await hold_many(rows, call)
     async with meanwhile(insert_rows(call, model.search_table, search)):

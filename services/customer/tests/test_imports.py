@@ -5,6 +5,7 @@ import csv
 import io
 import json
 import os
+import pickle
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -403,6 +404,9 @@ async def test_a_record_in_use_or_touched_survives_the_revert(customer: Service)
     assert back.left == 2
     assert {error.reason for error in back.errors} == {"CHANGED_SINCE", "IN_USE"}
     assert len(await accounts(customer.sales1, "留下")) == 2
+    async with customer.running.call("Test", system("customer")) as call:
+        nobodys = "SELECT count(*) FROM match_keys WHERE account NOT IN (SELECT id FROM accounts)"
+        assert await call.db.scalar(text(nobodys)) == 0
 
 
 async def test_create_makes_another_one_only_where_the_match_is_possible(customer: Service) -> None:
@@ -548,6 +552,7 @@ async def test_the_run_takes_over_what_the_check_has_read(
     sheet = sheets.rows(io.BytesIO(varied), "csv")
     plan = Plan.of(row, sheet.columns, customer.running.config.get, system("customer"))
     assert there.stamp == kept.stamp(plan, row.digest)
+    assert pickle.loads(pickle.dumps(plan)) == plan
     entries = list(sheet.entries)
     for line, told in zip(plan.lines(entries), kept.decode(there.lines), strict=True):
         assert told is not None

@@ -10,7 +10,7 @@ from typing import Any
 from uuid import UUID
 
 from crm.customer.v1 import events_pb2 as events
-from crmkit.bulk import create_many, insert_rows, meanwhile
+from crmkit.bulk import create_many, insert_columns, insert_rows, meanwhile
 from crmkit.call import Call, changed_fields
 from crmkit.errors import FailedPrecondition, PermissionDenied, Problem, Validation
 from crmkit.mapping import mapper
@@ -175,13 +175,13 @@ async def _write_accounts(
     free = {row.id for row in rows}
     made = [line for line in new if line.account and line.account.id in free]
     await create_many(call, rows, events.AccountCreated, "account")
-    keys = [
-        {"account": line.account.id, "kind": key.kind.value, "value": key.value}
-        for line in made
-        if line.account and line.identity
-        for key in line.identity.keys
-    ]
-    async with meanwhile(insert_rows(call, MatchKeyRow.__table__, keys)):
+    held_as = [(line.account.id, line.identity.keys) for line in made if line.account and line.identity]
+    keys = {
+        "account": [account for account, found in held_as for _ in found],
+        "kind": [key.kind.value for _, found in held_as for key in found],
+        "value": [key.value for _, found in held_as for key in found],
+    }
+    async with meanwhile(_hold(keys, call)):
         states = first_states(rows, call)
         done += [entry(run, line.number, ACCOUNT, "CREATED", line.account, {"version": 1}) for line in made]
     await observe_new(call, states)
@@ -200,6 +200,12 @@ async def _write_accounts(
         else:
             done.append(entry(run, line.number, WISH, "PARENT", line.account, {"text": text}))
     return done
+
+
+async def _hold(keys: dict[str, list[Any]], call: Call) -> None:
+    """Writes the match keys of new accounts, which nobody else can have written."""
+    if keys["account"]:
+        await insert_columns(call, MatchKeyRow.__table__, keys, "")
 
 
 def _of(twin: Twin, by_line: dict[int, Line], seen: set[UUID]) -> Account | None:

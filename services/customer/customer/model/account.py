@@ -12,12 +12,13 @@ from crmkit.driver import driver
 from crmkit.errors import FailedPrecondition, PermissionDenied, Validation, Violation
 from crmkit.phones import keep_marks
 from crmkit.resource import Resource
+from crmkit.tables import SUMMARY
 from customer.identifiers import Phone, TaxId, TaxIdStatus
 from customer.matching import PUBLIC_MAIL_DOMAINS, Identity
 from customer.model.base import Base
 from customer.model.grading import exclusive
 from customer.model.pool import Pool
-from sqlalchemy import DateTime, ForeignKey, Index, Text, Uuid, func, inspect, text
+from sqlalchemy import DateTime, Index, PrimaryKeyConstraint, Text, Uuid, func, inspect, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 # What a complete record has, with its weight in percent.
@@ -40,16 +41,16 @@ class MatchKeyRow(Base):
 
     __tablename__ = "match_keys"
 
-    account: Mapped[UUID] = mapped_column(
-        Uuid, ForeignKey("accounts.id", ondelete="CASCADE"), primary_key=True
-    )
-    kind: Mapped[str] = mapped_column(Text, primary_key=True)
-    value: Mapped[str] = mapped_column(Text, primary_key=True)
+    # No foreign key: it asked for the account once a key, which was a third of what keys cost. Whoever writes keys has
+    # the account locked, and it takes them with it.
+    account: Mapped[UUID] = mapped_column(Uuid, index=True)
+    kind: Mapped[str] = mapped_column(Text)
+    value: Mapped[str] = mapped_column(Text)
     time: Mapped[datetime] = mapped_column(DateTime(timezone=True), server_default=func.now())
 
     __table_args__ = (
-        Index("match_keys_kind_value_index", "kind", "value"),
-        Index("match_keys_time_index", "time"),
+        PrimaryKeyConstraint("kind", "value", "account"),
+        Index("match_keys_time_index", "time", **SUMMARY),
     )
 
 
@@ -270,6 +271,11 @@ class Account(Resource, Base):
         await connection.execute(
             _HOLD, self.id, [key.kind.value for key in keys], [key.value for key in keys]
         )
+
+    async def deleting(self, call: Call) -> None:
+        """Goes with its match keys."""
+        await super().deleting(call)
+        await (await driver(call.db)).execute("DELETE FROM match_keys WHERE account = $1", self.id)
 
     def search_phones(self) -> list[str]:
         """Numbers that `q` finds."""

@@ -1061,6 +1061,23 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("loyalties_pkey")),
     )
     op.create_table(
+        "match_keys",
+        sa.Column("account", sa.Uuid(), nullable=False),
+        sa.Column("kind", sa.Text(), nullable=False),
+        sa.Column("value", sa.Text(), nullable=False),
+        sa.Column("time", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
+        sa.PrimaryKeyConstraint("kind", "value", "account", name=op.f("match_keys_pkey")),
+    )
+    op.create_index(op.f("match_keys_account_index"), "match_keys", ["account"], unique=False)
+    op.create_index(
+        "match_keys_time_index",
+        "match_keys",
+        ["time"],
+        unique=False,
+        postgresql_using="brin",
+        postgresql_with={"autosummarize": "on"},
+    )
+    op.create_table(
         "merge_snapshots",
         sa.Column("merge", sa.Text(), nullable=False),
         sa.Column("name", sa.Text(), nullable=False),
@@ -2344,19 +2361,6 @@ def upgrade() -> None:
         postgresql_with={"fastupdate": "on", "gin_pending_list_limit": "256"},
     )
     op.create_table(
-        "match_keys",
-        sa.Column("account", sa.Uuid(), nullable=False),
-        sa.Column("kind", sa.Text(), nullable=False),
-        sa.Column("value", sa.Text(), nullable=False),
-        sa.Column("time", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
-        sa.ForeignKeyConstraint(
-            ["account"], ["accounts.id"], name=op.f("match_keys_account_fkey"), ondelete="CASCADE"
-        ),
-        sa.PrimaryKeyConstraint("account", "kind", "value", name=op.f("match_keys_pkey")),
-    )
-    op.create_index("match_keys_kind_value_index", "match_keys", ["kind", "value"], unique=False)
-    op.create_index("match_keys_time_index", "match_keys", ["time"], unique=False)
-    op.create_table(
         "merges_search",
         sa.Column("id", sa.Uuid(), nullable=False),
         sa.Column(
@@ -2728,9 +2732,6 @@ def downgrade() -> None:
         postgresql_with={"fastupdate": "on", "gin_pending_list_limit": "256"},
     )
     op.drop_table("merges_search")
-    op.drop_index("match_keys_time_index", table_name="match_keys")
-    op.drop_index("match_keys_kind_value_index", table_name="match_keys")
-    op.drop_table("match_keys")
     op.drop_index(
         "ix_interactions_search_search_pinyin",
         table_name="interactions_search",
@@ -2993,6 +2994,14 @@ def downgrade() -> None:
     op.drop_index("merges_department_update_time_index", table_name="merges")
     op.drop_table("merges")
     op.drop_table("merge_snapshots")
+    op.drop_index(
+        "match_keys_time_index",
+        table_name="match_keys",
+        postgresql_using="brin",
+        postgresql_with={"autosummarize": "on"},
+    )
+    op.drop_index(op.f("match_keys_account_index"), table_name="match_keys")
+    op.drop_table("match_keys")
     op.drop_table("loyalties")
     op.drop_table("lead_resolutions")
     op.drop_index("lead_keys_kind_value_index", table_name="lead_keys")
