@@ -48,10 +48,7 @@ class Seen:
         identity = line.identity
         if identity is None or line.account is None:
             return None
-        held: dict[int, list[int]] = {hash(key): [] for key in identity.deciding}
-        marks = ",".join("?" * len(held))
-        for key, number in self._db.execute(f"SELECT key, line FROM keys WHERE key IN ({marks})", [*held]):
-            held[key].append(number)
+        held = {key: self._held(key) for key in map(hash, identity.deciding)}
         earlier = {
             number for numbers in held.values() if len(numbers) <= COMMON_HOLDERS for number in numbers
         }
@@ -68,6 +65,10 @@ class Seen:
         )  # fmt: skip
         self._db.execute("INSERT INTO who VALUES (?, ?)", (line.number, json.dumps(who, ensure_ascii=False)))
         return None
+
+    def _held(self, key: int) -> list[int]:
+        """The lines that have a key."""
+        return [number for (number,) in self._db.execute("SELECT line FROM keys WHERE key = ?", (key,))]
 
     def _identity(self, number: int) -> Identity:
         (told,) = self._db.execute("SELECT told FROM who WHERE line = ?", (number,)).fetchone()
