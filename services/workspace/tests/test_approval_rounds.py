@@ -370,6 +370,24 @@ async def test_roles_are_looked_for_near_the_requester_and_nobody_decides_for_hi
     assert await path(by_role) == [nearer.name]
     own = await office.hire(f"o{mark}", [role], department=places[0].name)
     assert await path(by_role) == [own.name]
+    # However the role was given, while it counts; machines decide nothing.
+    await office.hire(f"m{mark}", [role], department=places[0].name, kind="SERVICE")
+    await admin.RevokeEmployeeRole(name=own.name, role=role)
+    assert await path(by_role) == [nearer.name]
+    await admin.AssignEmployeeRole(name=own.name, role=role, untilTime="2099-01-01T00:00:00Z")
+    assert await path(by_role) == [own.name]
+    holding = (await admin.ListRoles(filter=f'code = "{role}"')).roles[0]
+    assert await office.refusal(admin.RetireRole(name=holding.name)) == "ROLE_IN_USE"
+    seen = await admin.SimulateRole(name=holding.name, permissions=[])
+    assert own.name in [one.employee for one in seen.changes]
+    await admin.AssignEmployeeRole(
+        name=own.name, role=role, fromTime="2098-01-01T00:00:00Z", untilTime="2099-01-01T00:00:00Z"
+    )
+    assert await path(by_role) == [nearer.name]
+    posted = await office.hire(f"p{mark}", [], department=places[0].name, position="FINANCE")
+    await admin.UpdateRole(role={"name": holding.name, "positions": ["FINANCE"]}, updateMask="positions")
+    assert posted.name in await path(by_role)
+    await admin.UpdateRole(role={"name": holding.name, "positions": []}, updateMask="positions")
     await admin.UpdateDepartment(
         department={"name": above.name, "manager": nearer.name}, updateMask="manager"
     )

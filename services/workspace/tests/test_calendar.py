@@ -415,6 +415,25 @@ RRULE:FREQ=DAILY
 SUMMARY:无尽
 END:VEVENT
 BEGIN:VEVENT
+UID:twice
+DTSTART:20271101T090000Z
+DTSTART:20271102T090000Z
+END:VEVENT
+BEGIN:VEVENT
+UID:no-number
+SEQUENCE:first
+DTSTART:20271101T090000Z
+END:VEVENT
+BEGIN:VEVENT
+UID:no-day
+DTSTART:tomorrow
+END:VEVENT
+BEGIN:VEVENT
+UID:too-long
+DTSTART:20271101T090000Z
+DURATION:P9999999D
+END:VEVENT
+BEGIN:VEVENT
 UID:good-1
 SEQUENCE:2
 DTSTART;TZID=China Standard Time:20271101T090000
@@ -452,6 +471,7 @@ async def test_a_file_of_another_calendar_is_taken_and_what_is_hostile_left_out(
     assert (done.created, done.updated, done.unchanged) == (2, 0, 0)
     assert {(one.uid, one.reason) for one in done.refused} == {
         ("evil-1", "TIME_ZONE_UNKNOWN"), ("evil-2", "TIME_ZONE_UNKNOWN"), ("endless", "RECURRENCE_TOO_LONG"),
+        *((uid, "CALENDAR_UNREADABLE") for uid in ("twice", "no-number", "no-day", "too-long")),
     }  # fmt: skip
     found = await dates(client, "2027-11-01", "2027-12-30")
     assert [(one.display_name, one.start_time.ToJsonString(), one.start_date) for one in found] == [

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from uuid import uuid4
 import pytest
 from crm.workspace.v1 import pb
 from crmkit.auth import system
+from crmkit.errors import InvalidArgument
 from crmkit.testing import Service
 from icalendar import Calendar
 from sqlalchemy import text
@@ -100,11 +102,15 @@ async def test_an_answer_counts_from_whom_it_comes_and_for_the_newest_version(wo
     )
     assert await answered(reply(moved, address, "DECLINED", sequence=0)) == pb.CalendarEvent.NEEDS_ACTION
     assert await answered(reply(moved, address, "DECLINED")) == pb.CalendarEvent.DECLINED
-    for broken in (b"", b"From: x\n\nhello", b"From: x\nContent-Type: text/calendar\n\nBEGIN:VCALENDAR"):
-        try:
+    good = reply(moved, address, "ACCEPTED")
+    for broken in (
+        b"", b"From: x\n\nhello", b"From: x\nContent-Type: text/calendar\n\nBEGIN:VCALENDAR",
+        good.replace(b"SEQUENCE:", b"SEQUENCE:x"), good.replace(b"SEQUENCE:", b"SEQUENCE:7\nSEQUENCE:"),
+        good.replace(b"BEGIN:VEVENT\n", b"BEGIN:VEVENT\n" * 3000), good.replace(b"SEQUENCE:", b"SEQUENCE:-"),
+    ):  # fmt: skip
+        # The mailbox is read on behind a mail that is refused by name; anything else would come up again and again.
+        with suppress(InvalidArgument):
             await answered(broken)
-        except Exception as error:
-            assert "CALENDAR_UNREADABLE" in str(error)
 
 
 @pytest.mark.capability("w.calendar")

@@ -2,13 +2,15 @@
 
 # ruff: noqa: DTZ001 - what a wall clock shows has no zone.
 
+import random
 import time
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 from crmkit.errors import InvalidArgument, Problem
-from workspace import recurrence
+from workspace import ical, recurrence
 from workspace.recurrence import Change, Series, instant, parse
 
 
@@ -197,3 +199,36 @@ def test_what_is_no_zone_is_never_opened(zone: str) -> None:
     with pytest.raises(InvalidArgument) as refused:
         recurrence.check_zone(zone)
     assert refused.value.reason == "TIME_ZONE_UNKNOWN"
+
+
+# Lines that a file may say of an event, each broken, doubled, of another type or too large.
+SAID = (
+    """
+UID:u1|UID:a~UID:b|SEQUENCE:abc|SEQUENCE:99999999999999999999|SEQUENCE:-5|SEQUENCE:1~SEQUENCE:2|DTSTART:20271101T090000Z
+DTSTART:20271101T090000~DTSTART:20271102T090000|DTSTART:garbage|DTSTART;VALUE=DATE:20271301|DTSTART:00010101T000000Z
+DTSTART;TZID=America/New_York:99991231T235959|DTSTART;TZID=Asia/Shanghai:00010101T000000|DTSTART;VALUE=TIME:101010
+DTSTART;VALUE=PERIOD:20271101T090000Z/PT1H|DTSTART;VALUE=TEXT:hello|DTSTART;TZID=:20271101T090000|DTEND:20271101T100000Z
+DTEND:00010101T000000|DTEND;VALUE=DATE:20271102|DTEND:junk|DURATION:P9999999D|DURATION:-PT5M|DURATION:junk
+DURATION:PT1H~DURATION:PT2H|RRULE:FREQ=DAILY;COUNT=5~RRULE:FREQ=WEEKLY;COUNT=2|RRULE:junk|RRULE:|EXDATE:junk
+EXDATE:20271101T090000~EXDATE;VALUE=DATE:20271102|EXDATE;TZID=Evil:20271101T090000|RDATE;VALUE=PERIOD:20271101T090000Z/PT1H
+RECURRENCE-ID:junk|RECURRENCE-ID:20271101T090000|RECURRENCE-ID;VALUE=DATE:20271101|SUMMARY:a~SUMMARY:b|STATUS:A~STATUS:B
+CLASS:PRIVATE~CLASS:X|ATTENDEE:~ATTENDEE;PARTSTAT=DECLINED,ACCEPTED:mailto:z|ATTENDEE;PARTSTAT=ACCEPTED:mailto:x@y.com
+COMMENT:a~COMMENT:b|BEGIN:VALARM~END:VALARM|BEGIN:VEVENT~END:VEVENT
+""".replace("\n", "|")
+    .strip("|")
+    .split("|")
+)
+
+
+def test_whatever_a_calendar_says_is_read_or_refused_by_name() -> None:
+    chance = random.Random(5545)
+    for number in range(2000):
+        lines = chance.sample(SAID, 4) + ([SAID[6]] if number % 2 else [])
+        event = "BEGIN:VEVENT\n" + "\n".join(lines).replace("~", "\n") + "\nEND:VEVENT\n"
+        content = f"BEGIN:VCALENDAR\nVERSION:2.0\nPRODID:x\nMETHOD:REPLY\n{event}END:VCALENDAR\n"
+        with suppress(Problem):
+            ical.replies(content)
+        components = ical.read(content).walk("VEVENT")
+        for read in (ical.sequence_of, ical.values_of):
+            with suppress(Problem):
+                read(components)

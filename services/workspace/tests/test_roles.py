@@ -500,9 +500,16 @@ async def test_no_role_change_takes_away_the_last_who_may_do_everything(
     first = workspace.person("admin").employee
     await client.FreezeEmployee(name=first, reason="只剩另一位管理员")
     try:
-        less = {"name": almighty.name, "permissions": ["workspace.*"]}
+        # A machine does not let anybody in again.
+        await office.hire(f"machine.{mark}", [almighty.code], kind="SERVICE")
+        for field, value in (
+            ("permissions", ["workspace.*"]),
+            ("ipRanges", ["10.255.255.0/24"]),
+            ("requiresCertificate", "ISO27001"),
+        ):
+            change = client.UpdateRole(role={"name": almighty.name, field: value}, updateMask=field)
+            assert await office.refusal(change) == "LAST_ADMINISTRATOR", field
         for change in (
-            client.UpdateRole(role=less, updateMask="permissions"),
             client.RevokeEmployeeRole(name=second.name, role=almighty.code),
             client.FreezeEmployee(name=second.name, reason="谁都进不来了"),
         ):

@@ -168,7 +168,7 @@ class _Sync:
     async def _merge(self, item: CalendarItem, content: str, components: Sequence[Any], call: Call) -> None:
         uid = str(components[0].get("UID", ""))[:300]
         there = ical.values_of(components)
-        sequence = max(int(found.get("SEQUENCE", 0)) for found in components)
+        sequence = ical.sequence_of(components)
         event = await self._event(item, uid, call)
         if event is None:
             if there["state"] == "CANCELLED":

@@ -5,7 +5,8 @@ the IANA data have it, and every event passes the rules that ours pass.
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Generator, Iterable, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, cast
@@ -25,6 +26,7 @@ from workspace.recurrence import DEFAULT_ZONE
 
 PRODUCT = "-//Guanxi//Guanxi CRM//ZH"
 MOST_EVENTS = 2000
+LAST_SEQUENCE = 2**31 - 1
 FEED_BACK = timedelta(days=90)
 FOLD = re.compile(r"\r?\n[ \t]")
 ZONES = re.compile(r"^BEGIN:VTIMEZONE\r?$.*?^END:VTIMEZONE\r?$\n?", re.DOTALL | re.MULTILINE | re.IGNORECASE)
@@ -184,8 +186,29 @@ class Reply:
     comment: str
 
 
+@contextmanager
+def understood() -> Generator[None]:
+    """Refuses what others wrote where nothing can be made of it. CALENDAR_UNREADABLE.
+
+    The parser lets a broken or doubled property through, which fails only where it is looked at.
+    """
+    try:
+        yield
+    except (
+        ValueError,
+        KeyError,
+        IndexError,
+        TypeError,
+        AttributeError,
+        OverflowError,
+        RecursionError,
+    ) as error:
+        raise InvalidArgument("CALENDAR_UNREADABLE", detail=str(error)[:200]) from None
+
+
+@understood()
 def replies(content: str) -> list[Reply]:
-    """The answers in an iTIP REPLY; none in anything else."""
+    """The answers in an iTIP REPLY; none in anything else. CALENDAR_UNREADABLE."""
     calendar = read(content)
     if str(calendar.get("METHOD", "")).upper() != "REPLY":
         return []
@@ -200,22 +223,28 @@ def replies(content: str) -> list[Reply]:
             email = str(attendee).lower().removeprefix("mailto:")
             if answer:
                 comment = str(event.get("COMMENT", ""))[:500]
-                found.append(
-                    Reply(str(event.get("UID", "")), email, answer, int(event.get("SEQUENCE", 0)), comment)
-                )
+                found.append(Reply(str(event.get("UID", "")), email, answer, sequence_of([event]), comment))
     return found
 
 
+@understood()
+def sequence_of(components: Iterable[Any]) -> int:
+    """Which edition of the event it is. CALENDAR_UNREADABLE."""
+    sequence = max(int(found.get("SEQUENCE", 0)) for found in components)
+    if not 0 <= sequence <= LAST_SEQUENCE:
+        raise ValueError(f"SEQUENCE:{sequence}")
+    return sequence
+
+
+@understood()
 def read(content: str) -> Calendar:
     """The calendar of a text. CALENDAR_UNREADABLE."""
-    try:
-        unfolded = FOLD.sub("", reject_bad_text(content.replace("\r\n", "\n")))
-        # A zone stays a word until it is looked up: what a file says a zone is, is never worked out.
-        plain = TZID.sub(r";X-ZONE=\g<zone>", ZONES.sub("", unfolded))
-        calendar = Calendar.from_ical(plain)
-    except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
-        raise InvalidArgument("CALENDAR_UNREADABLE", detail=str(error)[:200]) from None
-    if getattr(calendar, "name", "") != "VCALENDAR":
+    unfolded = FOLD.sub("", reject_bad_text(content.replace("\r\n", "\n")))
+    # A zone stays a word until it is looked up: what a file says a zone is, is never worked out.
+    plain = TZID.sub(r";X-ZONE=\g<zone>", ZONES.sub("", unfolded))
+    calendar = Calendar.from_ical(plain)
+    # Who reads it walks over it, which very deep nesting would not let him.
+    if getattr(calendar, "name", "") != "VCALENDAR" or not calendar.walk():
         raise InvalidArgument("CALENDAR_UNREADABLE", detail="VCALENDAR")
     return cast("Calendar", calendar)
 
@@ -254,7 +283,7 @@ async def bring_in(content: str, call: Call) -> dict[str, Any]:
 
 
 async def _take(uid: str, components: Sequence[Any], known: CalendarEvent | None, call: Call) -> str:
-    sequence = max(int(found.get("SEQUENCE", 0)) for found in components)
+    sequence = sequence_of(components)
     if known is not None and sequence <= known.sequence:
         return "unchanged"
     values = values_of(components)
@@ -272,6 +301,7 @@ async def _take(uid: str, components: Sequence[Any], known: CalendarEvent | None
     return "updated"
 
 
+@understood()
 def values_of(components: Sequence[Any]) -> dict[str, Any]:
     """What the components of one UID say, as the fields of an event. CALENDAR_UNREADABLE and refusals of series."""
     master = next((found for found in components if found.get("RECURRENCE-ID") is None), None)
@@ -310,6 +340,7 @@ def values_of(components: Sequence[Any]) -> dict[str, Any]:
     }  # fmt: skip
 
 
+@understood()
 def override_of(component: Any, zone: str, whole_days: bool) -> Any:
     """What one date of a series has of its own."""
     times = [
@@ -323,6 +354,7 @@ def override_of(component: Any, zone: str, whole_days: bool) -> Any:
     )  # fmt: skip
 
 
+@understood()
 def occurrence_of(component: Any, zone: str) -> str:
     """The date of a series that a component is about, on the wall clock of the zone; empty for the series itself."""
     if component.get("RECURRENCE-ID") is None:

@@ -67,7 +67,7 @@ async def _request(
     event: CalendarEvent | None, uid: str, components: Sequence[Any], sender: str, box: MailAccount,
     message: MailMessage, call: Call,
 ) -> None:  # fmt: skip
-    sequence = max(int(found.get("SEQUENCE", 0)) for found in components)
+    sequence = ical.sequence_of(components)
     if event is not None and (sequence < event.sequence or event.state == "DONE"):
         return
     if all(found.get("RECURRENCE-ID") is not None for found in components):
@@ -111,7 +111,7 @@ async def _put(event: CalendarEvent, values: dict[str, Any], sequence: int, call
 
 
 async def _cancel(event: CalendarEvent | None, components: Sequence[Any], call: Call) -> None:
-    sequence = max(int(found.get("SEQUENCE", 0)) for found in components)
+    sequence = ical.sequence_of(components)
     if event is None or event.state != "SCHEDULED" or sequence < event.sequence:
         return
     single = [found for found in components if found.get("RECURRENCE-ID") is not None]
@@ -135,6 +135,7 @@ def _override(component: Any, event: CalendarEvent) -> Any:
     return ical.override_of(component, event.time_zone, event.start_date is not None)
 
 
+@ical.understood()
 def _attendees(components: Sequence[Any], box: MailAccount) -> list[Any] | None:
     """Who is asked; None where the mailbox is not among them."""
     master = next(found for found in components if found.get("RECURRENCE-ID") is None)

@@ -9,10 +9,10 @@ from crm.workspace.v1 import pb
 from crmkit.call import Call
 from crmkit.errors import FailedPrecondition
 from crmkit.filters.values import snake
-from sqlalchemy import select
 
 from workspace.model.department import Department, ancestors
-from workspace.model.employee import Employee, superiors
+from workspace.model.employee import Employee, holders, superiors
+from workspace.model.role import Role
 
 Policy = pb.ApprovalPolicy
 ADMINISTRATOR = "administrator"
@@ -59,10 +59,8 @@ async def stand_in(person: Employee, call: Call) -> Employee | None:
 
 async def administrators(requester: str, call: Call) -> dict[str, str]:
     """Who decides where nobody else can."""
-    holders = await call.db.scalars(
-        select(Employee).where(Employee.roles.contains([ADMINISTRATOR]), Employee.state == "ACTIVE").limit(50)
-    )
-    return {person.name: "nobody else can decide" for person in holders if person.name != requester}
+    able = [one for one in await _holders(ADMINISTRATOR, [], call) if one.state == "ACTIVE"]
+    return {person.name: "nobody else can decide" for person in able if person.name != requester}
 
 
 async def delegate_of(person: Employee, at: datetime, call: Call) -> Employee | None:
@@ -104,7 +102,7 @@ async def _asked(
             case Policy.SUPERIOR:
                 people, why = list[Employee | None](chain[level : level + 1]), f"superior {level}"
             case Policy.CHAIN:
-                people, why = list[Employee | None](_climb(chain[1:], source, record)), "superior"
+                people, why = list[Employee | None](_climb(chain[1:], source, record, call.now)), "superior"
             case Policy.DEPARTMENT_HEAD:
                 people, why = [await _head(chain, level, call)], f"head of department {level}"
             case Policy.ROLE:
@@ -144,7 +142,7 @@ async def _instead(
     return next(fit, None), f"{why}, in place of the requester"
 
 
-def _climb(superiors: list[Employee], source: Any, record: Mapping[str, Any]) -> list[Employee]:
+def _climb(superiors: list[Employee], source: Any, record: Mapping[str, Any], at: datetime) -> list[Employee]:
     """The chain up to its level, to the first who may decide the amount alone, or to the first with the role."""
     steps = source.level or (len(superiors) if source.limits or source.role else 1)
     if source.limits:
@@ -156,7 +154,7 @@ def _climb(superiors: list[Employee], source: Any, record: Mapping[str, Any]) ->
         steps = min(steps, able + 1)
     if source.role:
         holder = next(
-            (place for place, one in enumerate(superiors) if source.role in one.roles), len(superiors)
+            (place for place, one in enumerate(superiors) if source.role in one.held(at)), len(superiors)
         )
         steps = min(steps, holder + 1)
     return superiors[:steps]
@@ -194,20 +192,16 @@ async def _head(chain: list[Employee], level: int, call: Call) -> Employee | Non
 
 async def _holders(role: str, chain: list[Employee], call: Call) -> list[Employee]:
     """Holders in the own department, else in the nearest one above that has any, else in the company."""
-    holders = list(
-        await call.db.scalars(
-            select(Employee)
-            .where(Employee.roles.contains([role]), Employee.state != "OFFBOARDED")
-            .order_by(Employee.display_name)
-            .limit(500)
-        )
-    )
+    found = await call.find(Role, Role.code == role, Role.state == "ACTIVE")
+    # Machines decide nothing.
+    everybody = await holders(found, call) if found is not None else []
+    people = [one for one in everybody if one.kind != "SERVICE"]
     above: list[Department] = await ancestors(chain[0].department, call) if chain else []
     for department in above:
-        near = [one for one in holders if department.name in (one.department, *one.posts)]
+        near = [one for one in people if department.name in (one.department, *one.posts)]
         if near:
             return near[:MOST_APPROVERS]
-    return holders[:MOST_APPROVERS]
+    return people[:MOST_APPROVERS]
 
 
 def _value(record: Mapping[str, Any], field: str) -> str:

@@ -15,7 +15,8 @@ from crmkit.dictionaries import check_choices
 from crmkit.errors import FailedPrecondition, PermissionDenied, Validation, Violation, check_reason, required
 from crmkit.mapping import read_date, to_timestamp
 from crmkit.resource import Resource
-from sqlalchemy import Index, exists, func, inspect, select, text, true
+from sqlalchemy import Index, cast, exists, func, inspect, select, text, true
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped
 
 from workspace.exceeding import check_given
@@ -186,6 +187,10 @@ class Employee(Resource, Base):
         """The roles that were given to the person and count at that time."""
         now = [one.role for one in self.temporary_roles if _covers(one, at)]
         return list(dict.fromkeys([*self.roles, *now, *self.identity_roles]))
+
+    def holds(self, role: Role, at: datetime) -> bool:
+        """Whether the role counts for the person at that time, however it came."""
+        return role.code in self.held(at) or self.position in role.positions
 
     async def in_groups(self, groups: Collection[str], call: Call) -> None:
         """Gives exactly the roles of those groups of the identity provider; what was given here stays."""
@@ -420,6 +425,15 @@ async def check_duties(person: Employee, call: Call) -> None:
             raise FailedPrecondition("DUTY_CONFLICT", role=role.code, other=other)
 
 
+async def holders(role: Role, call: Call) -> list[Employee]:
+    """Who holds the role now: given for good or for a time, by a group of the identity provider, or by position."""
+    given = Employee.roles.contains([role.code]) | Employee.identity_roles.contains([role.code])
+    given |= Employee.position.in_(role.positions)
+    given |= cast(Employee.temporary_roles, JSONB).contains([{"role": role.code}])
+    found = select(Employee).where(given, Employee.state != "OFFBOARDED").order_by(Employee.display_name)
+    return [person for person in await call.db.scalars(found) if person.holds(role, call.now)]
+
+
 def _covers(given: Any, at: datetime) -> bool:
     starts = given.from_time.ToDatetime(UTC)
     return starts <= at and (not given.HasField("until_time") or at < given.until_time.ToDatetime(UTC))
@@ -430,10 +444,16 @@ async def check_administrator_left(call: Call, without: Employee | None = None) 
     # Two administrators who freeze each other at the same moment: the second one waits here.
     await call.one_at_a_time(["employees.administrators"])
     await call.flush()
-    roles = await call.db.scalars(select(Role).where(Role.state == "ACTIVE"))
+    # What counts in some networks alone, or only while a certificate does, is nothing to rely on.
+    always = select(Role).where(
+        Role.state == "ACTIVE", Role.requires_certificate == "", func.cardinality(Role.ip_ranges) == 0
+    )
+    roles = await call.db.scalars(always)
     codes = [role.code for role in roles if expand(role.permissions) >= ADMINISTRATION]
     stays = Employee.id != without.id if without is not None else true()
-    left = select(exists().where(Employee.state == "ACTIVE", Employee.roles.overlap(codes), stays))
+    # A machine has keys, and no more in them than somebody gives it.
+    person = (Employee.state == "ACTIVE", Employee.kind != "SERVICE", Employee.roles.overlap(codes))
+    left = select(exists().where(*person, stays))
     if not await call.db.scalar(left):
         raise FailedPrecondition("LAST_ADMINISTRATOR")
 
@@ -443,17 +463,8 @@ async def simulate(role: Role, patterns: list[str], call: Call) -> pb.SimulateRo
     check_known(patterns)
     answer = pb.SimulateRoleResponse()
     roles = {one.code: one for one in await call.db.scalars(select(Role).where(Role.state == "ACTIVE"))}
-    by_position = Employee.position.in_(role.positions)
-    held = (
-        Employee.roles.contains([role.code]) | by_position
-        if role.positions
-        else Employee.roles.contains([role.code])
-    )
-    people = await call.db.scalars(
-        select(Employee).where(held, Employee.state != "OFFBOARDED").order_by(Employee.display_name)
-    )
     before, after = expand(role.permissions), expand(patterns)
-    for person in people:
+    for person in await holders(role, call):
         others = [roles[code] for code in person.held(call.now) if code != role.code and code in roles]
         kept = frozenset[str]().union(*(expand(one.permissions) for one in others))
         gained, lost = sorted(after - before - kept), sorted(before - after - kept)

@@ -16,7 +16,7 @@ from crmkit.describe import Described
 from crmkit.errors import FailedPrecondition, Validation, Violation
 from crmkit.fieldlevels import CUSTOM, TEXTS, FieldLevel, Levels, always_shown, together
 from crmkit.resource import Resource
-from sqlalchemy import Index, func, inspect, select
+from sqlalchemy import Index, inspect
 from sqlalchemy.orm import Mapped
 
 from workspace.exceeding import check_given
@@ -29,6 +29,8 @@ BY_GRANT = frozenset(["DEPARTMENTS"])
 FIXED = frozenset(["name", "number", "etag", "custom"])
 # What a role gives is made of these.
 GIVES = frozenset(["permissions", "scope", "grants", "fields"])
+# Whether it counts, and for what.
+COUNTS = frozenset(["permissions", "ip_ranges", "requires_certificate"])
 CODE = re.compile(r"[a-z][a-z0-9_]*")
 
 
@@ -101,6 +103,7 @@ class Role(Resource, Base):
             check_known(added)
             if self.portal:
                 check_portal(self.permissions)
+        if COUNTS & changed:
             from workspace.model.employee import check_administrator_left
 
             await check_administrator_left(call)
@@ -164,15 +167,12 @@ class Role(Resource, Base):
             raise FailedPrecondition("ROLE_IS_SYSTEM")
 
     async def _check_unused(self, call: Call) -> None:
-        from workspace.model.employee import Employee
+        from workspace.model.employee import holders
 
         if self.positions:
             raise FailedPrecondition("ROLE_IN_USE", count=len(self.positions))
-        held = select(func.count()).where(
-            Employee.roles.contains([self.code]), Employee.state != "OFFBOARDED"
-        )
-        if count := await call.db.scalar(held):
-            raise FailedPrecondition("ROLE_IN_USE", count=count)
+        if held := await holders(self, call):
+            raise FailedPrecondition("ROLE_IN_USE", count=len(held))
 
 
 def _before(role: Role) -> dict[str, Any]:
