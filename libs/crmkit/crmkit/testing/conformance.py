@@ -13,11 +13,11 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from copy import deepcopy
 from datetime import UTC, datetime, timedelta
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 from uuid import UUID, uuid4
 
 import grpc
@@ -33,7 +33,7 @@ from crmkit.access import Given, Reach
 from crmkit.app import App
 from crmkit.auth import Caller, system
 from crmkit.catalog import resources
-from crmkit.describe import COMMON, Field, describe_field
+from crmkit.describe import COMMON, Described, Field, describe_field
 from crmkit.errors import NotFound, Validation
 from crmkit.listing import Query
 from crmkit.mapping import mapper
@@ -46,6 +46,7 @@ from crmkit.testing import Client, Refused, Service, hostile, matrix, personas, 
 from crmkit.testing.leaves import Leaf, filled, leaves, named
 from crmkit.text import clean_name
 
+T = TypeVar("T", bound=Callable[..., Any])
 OVER_MANY = {"List", "BatchGet", "BatchUpdate", "Aggregate"}
 
 ANSWERS = (
@@ -55,6 +56,32 @@ ANSWERS = (
     grpc.StatusCode.NOT_FOUND,
     grpc.StatusCode.PERMISSION_DENIED,
 )
+
+
+def applies_to(condition: Callable[[Described], bool]) -> Callable[[T], T]:
+    """Lets a test of the suite run for those resources alone: of the others it has no case at all."""
+
+    def marked(test: T) -> T:
+        vars(test)["applies"] = condition
+        return test
+
+    return marked
+
+
+def needs(*standards: str, owned: bool = False) -> Callable[[T], T]:
+    """For resources with these standard methods; with `owned`, for those that belong to somebody and are seen by scope."""
+
+    def has_them(described: Described) -> bool:
+        without = {options_pb2.StandardMethod.Name(method) for method in described.rule.without}
+        return without.isdisjoint(standards) and not (owned and described.scope != "OWNED")
+
+    return applies_to(has_them)
+
+
+def cases(test: Callable[..., Any], app: App) -> list[str]:
+    """The collections of the app that a test of the suite runs for."""
+    applies: Callable[[Described], bool] = getattr(test, "applies", lambda _: True)
+    return [model.described.collection for model in app.models if applies(model.described)]
 
 
 class Conformance:
@@ -70,7 +97,7 @@ class Conformance:
     whole: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
 
     @pytest.fixture
-    def at(self, service: Service, collection: str) -> At:
+    def at(self, service: Service, collection: str, unchanged: dict[str, list[Any]]) -> At:
         """The resource under test."""
         return At(
             service,
@@ -79,8 +106,10 @@ class Conformance:
             self.altered,
             self.formed,
             self.whole,
+            unchanged.setdefault(collection, []),
         )
 
+    @needs("CREATE")
     async def test_what_was_created_is_read_back_and_told(self, at: At) -> None:
         made = await at.create()
         read = await at.call("Get", name=made.name)
@@ -91,8 +120,9 @@ class Conformance:
         assert facts[0]["resource"]["name"] == made.name
         assert facts[0]["actor"] == at.service.person("everything").employee
 
+    @needs("CREATE")
     async def test_pages_hold_every_record_once(self, at: At) -> None:
-        names = {(await at.create()).name for _ in range(3)}
+        names = {one.name for one in await at.kept(3)}
         filter_text = " OR ".join(f'name = "{name}"' for name in names)
         seen: list[str] = []
         token = ""
@@ -106,8 +136,9 @@ class Conformance:
                 break
         assert sorted(seen) == sorted(names)
 
+    @needs("CREATE")
     async def test_a_page_token_belongs_to_its_query_and_caller(self, at: At) -> None:
-        names = [(await at.create()).name for _ in range(2)]
+        names = [one.name for one in await at.kept(2)]
         filter_text = " OR ".join(f'name = "{name}"' for name in names)
         page = await at.call("List", filter=filter_text, pageSize=1)
         token = page.next_page_token
@@ -123,8 +154,9 @@ class Conformance:
             await at.call("List", other, filter=filter_text, pageSize=1, pageToken=token)
         assert refused.value.reason == "PAGE_TOKEN_INVALID"
 
+    @needs("CREATE")
     async def test_a_list_and_a_search_read_little_more_than_they_show(self, at: At) -> None:
-        made = await at.create()
+        [made] = await at.kept(1)
         key, parts = UUID(made.name.rpartition("/")[2]), at.service.parts
         async with plans.multiplied(
             parts.admin_url, at.service.running.app.name, at.model, key
@@ -153,15 +185,15 @@ class Conformance:
             await at.call("List", orderBy="no_such_field")
         assert refused.value.reason == "ORDER_BY_INVALID"
 
+    @needs("CREATE", "UPDATE")
     async def test_an_unknown_field_in_the_mask_is_refused(self, at: At) -> None:
-        at.needs("UPDATE")
         made = await at.create()
         with pytest.raises(Refused) as refused:
             await at.update(made.name, {}, "noSuchField")
         assert refused.value.reason == "VALIDATION"
 
+    @needs("CREATE", "UPDATE")
     async def test_output_only_fields_are_not_set_and_immutable_ones_not_changed(self, at: At) -> None:
-        at.needs("UPDATE")
         made = await at.create()
         changed = await at.update(
             made.name, {"number": "HACKED"} if at.model.described.rule.number else {}, "createTime"
@@ -175,8 +207,8 @@ class Conformance:
                     )
                 assert "IMMUTABLE" in refused.value.violations.values()
 
+    @needs("CREATE", "UPDATE")
     async def test_a_stale_etag_is_refused_and_changes_nothing(self, at: At) -> None:
-        at.needs("UPDATE")
         made = await at.create()
         field, value = at.harmless_change(made)
         changed = await at.update(made.name, {field.json_name: value, "etag": made.etag}, field.json_name)
@@ -186,6 +218,7 @@ class Conformance:
         assert (refused.value.code, refused.value.reason) == (grpc.StatusCode.ABORTED, "ETAG_MISMATCH")
         assert await at.call("Get", name=made.name) == changed
 
+    @needs("CREATE")
     async def test_the_same_key_gives_the_same_reply_and_another_body_is_refused(self, at: At) -> None:
         key = uuid4().hex
         body = await at.sample()
@@ -197,9 +230,9 @@ class Conformance:
             )
         assert refused.value.reason == "IDEMPOTENCY_KEY_REUSED"
 
-    async def test_without_permission_nothing_answers(self, at: At) -> None:
-        nobody = at.service.client("nobody")
-        for name, method in at.service.running.pipeline.methods.items():
+    async def test_without_permission_nothing_answers(self, service: Service) -> None:
+        nobody = service.client("nobody")
+        for name, method in service.running.pipeline.methods.items():
             if method.permission in {"*", "public"}:
                 continue
             with pytest.raises(Refused) as refused:
@@ -212,16 +245,21 @@ class Conformance:
     async def test_every_operation_answers_every_kind_of_caller_as_the_matrix_says(self, at: At) -> None:
         """A-1: who lacks the permission by the shipped roles is refused, and nothing has been written."""
         roles = matrix.shipped()
-        kinds = [person for person in at.service.parts.people.values() if set(person.roles) <= set(roles)]
+        people = at.service.parts.people.values()
+        kinds = [
+            (person, at.service.client(person.username))
+            for person in people
+            if set(person.roles) <= set(roles)
+        ]
         before = await at.written()
         for name, method in at.service.running.pipeline.methods.items():
             if method.permission.split(".")[1:2] != [at.model.described.collection]:
                 continue
-            for person in kinds:
+            for person, client in kinds:
                 allowed = any(matrix.holds(roles[code], method.permission) for code in person.roles)
                 if allowed and not method.read_only:
                     continue  # what it does then is for the tests of the operation
-                code = await at.answer(at.service.client(person.username), name)
+                code = await at.answer(client, name)
                 assert (code == grpc.StatusCode.PERMISSION_DENIED) != allowed, (name, person.username, code)
             for header in ({"authorization": ""}, {"authorization": "", "x-user-id": "admin"}):
                 if method.permission != "public":
@@ -237,6 +275,7 @@ class Conformance:
                 await at.anybody.send(name, b"", {"authorization": header, "x-user-id": "admin"})
             assert refused.value.code == grpc.StatusCode.UNAUTHENTICATED
 
+    @needs("CREATE")
     async def test_missing_required_fields_are_named(self, at: At) -> None:
         required = {f"{at.singular_field}.{f.name}" for f in at.model.described.fields.values() if f.required}
         if not required:
@@ -245,8 +284,8 @@ class Conformance:
             await at.call("Create", **{at.singular_json: {"custom": {}}})
         assert required <= set(refused.value.violations)
 
+    @needs("CREATE")
     async def test_bad_values_are_refused_at_their_field(self, at: At) -> None:
-        at.needs("CREATE")
         body = await at.sample()
         for field in at.model.described.fields.values():
             if field.name in COMMON or field.name == "name" or field.output_only:
@@ -260,13 +299,13 @@ class Conformance:
             assert refused.value.code == grpc.StatusCode.INVALID_ARGUMENT, field.name
             assert f"{at.singular_field}.{field.name}" in refused.value.violations, field.name
 
+    @needs("CREATE")
     async def test_hostile_texts_come_back_as_they_went_in(self, at: At) -> None:
         """In every text field at once, those within lines and lists too: statements, markup, templates, formulas,
         scripts of the world, directions; when a record is made and when it is changed.
 
         Long fields carry the whole public list; short ones carry other parts of it in every record.
         """
-        at.needs("CREATE")
         taken, changed = set[Leaf](), set[Leaf]()
         for turn in range(hostile.RECORDS):
             made, carried = await at.carrying(turn)
@@ -355,10 +394,8 @@ class Conformance:
             await at.anybody.send(at.method("List"), b"\xff\xff\xff")
         assert refused.value.reason == "MALFORMED"
 
+    @needs("CREATE", owned=True)
     async def test_an_invisible_record_does_not_exist_on_any_path(self, at: At) -> None:
-        at.needs("CREATE")
-        if at.model.described.scope != "OWNED":
-            pytest.skip("everybody with the permission sees it")  # reason: there is no invisible record
         made = await at.create()
         stranger = at.service.client("stranger")
         one = f'name = "{made.name}"'
@@ -391,10 +428,8 @@ class Conformance:
         read = await at.call("Get", name=made.name)
         assert read == made, (read, made)
 
+    @needs("CREATE", owned=True)
     async def test_nine_kinds_of_callers_see_what_the_model_says_on_every_path(self, at: At) -> None:
-        at.needs("CREATE")
-        if at.model.described.scope != "OWNED":
-            pytest.skip("everybody with the permission sees it")  # reason: it lies nowhere
         laid = {(await at.create()).name: place for place in personas.PLACES}
         accounts = await at.lay(laid)
         for who, caller in personas.personas(next(filter(None, accounts.values()), "")):
@@ -410,11 +445,9 @@ class Conformance:
         for name in laid:
             await at.drop(name)
 
+    # What a system administrator shapes is workspace: no customers, prices or money.
+    @applies_to(lambda described: described.area != "workspace")
     async def test_a_system_administrator_reads_no_business_record(self, at: At) -> None:
-        if at.area == "workspace":
-            pytest.skip(
-                "workspace is what a system administrator shapes"
-            )  # reason: no customers, prices or money
         config = at.service.running.config
         assert "workspace.roles.*" in config.get("role.system_administrator")["permissions"]
         name = f"employees/{uuid4()}"
@@ -437,11 +470,9 @@ class Conformance:
                 count = text(f"SELECT count(*) FROM {at.model.__table__.name}")
                 assert await call.db.scalar(count) == 0
 
+    @needs("CREATE", owned=True)
     async def test_verbs_do_not_reach_an_invisible_record(self, at: At) -> None:
-        at.needs("CREATE")
-        if at.model.described.scope != "OWNED":
-            pytest.skip("everybody with the permission sees it")  # reason: there is no invisible record
-        made = await at.create()
+        [made] = await at.kept(1)
         stranger = at.service.client("stranger")
         for name, method in at.service.running.pipeline.methods.items():
             takes = method.descriptor.input_type
@@ -458,9 +489,9 @@ class Conformance:
                 await getattr(stranger, name)(**fields)
             assert refused.value.code == grpc.StatusCode.NOT_FOUND, name
 
+    @needs("CREATE")
     async def test_the_second_wall_stands_alone(self, at: At) -> None:
-        at.needs("CREATE")
-        made = await at.create()
+        [made] = await at.kept(1)
         running, table = at.service.running, at.model.__table__.name
         count = text(f"SELECT count(*) FROM {table} WHERE id = :id")
         key = {"id": made.name.rpartition("/")[2]}
@@ -485,11 +516,8 @@ class Conformance:
                 await scope.enter(session, ruled)
                 assert await session.scalar(count, key) == shown, rule
 
+    @needs("CREATE", "UPDATE", owned=True)
     async def test_a_collaborator_and_the_department_see_it(self, at: At) -> None:
-        at.needs("CREATE")
-        at.needs("UPDATE")
-        if at.model.described.scope != "OWNED":
-            pytest.skip("everybody with the permission sees it")  # reason: there is nothing to give
         made = await at.create()
         stranger = at.service.client("stranger")
         employee = at.service.person("stranger").employee
@@ -503,11 +531,8 @@ class Conformance:
         with pytest.raises(Refused):
             await at.call("Get", stranger, name=made.name)
 
+    @needs("CREATE", "UPDATE", owned=True)
     async def test_a_record_handed_over_leaves_its_owners_scope(self, at: At) -> None:
-        at.needs("CREATE")
-        at.needs("UPDATE")
-        if at.model.described.scope != "OWNED":
-            pytest.skip("everybody with the permission sees it")  # reason: nobody gives it away
         made = await at.create()
         employee = at.service.person("stranger").employee
         try:
@@ -521,8 +546,8 @@ class Conformance:
             await at.call("Get", name=made.name)
         assert refused.value.code == grpc.StatusCode.NOT_FOUND
 
+    @needs("CREATE", "DELETE")
     async def test_a_deleted_record_is_gone_and_told(self, at: At) -> None:
-        at.needs("DELETE")
         made = await at.create()
         try:
             await at.call("Delete", name=made.name, etag=made.etag)
@@ -547,9 +572,11 @@ class At:
         altered: frozenset[str] = frozenset(),
         formed: frozenset[str] = frozenset(),
         whole: Mapping[str, Mapping[str, Any]] | None = None,
+        unchanged: list[Any] | None = None,
     ) -> None:
         self.service, self.model, self.samples = service, model, samples
         self.altered, self.formed, self.whole = altered, formed, whole or {}
+        self.unchanged: list[Any] = [] if unchanged is None else unchanged
         # Why a text was refused, by path.
         self.why: dict[str, str] = {}
         self.area = model.described.area
@@ -700,16 +727,8 @@ class At:
         """True where the resource has the method."""
         return self.method(verb) in self.service.running.pipeline.methods
 
-    def needs(self, standard: str) -> None:
-        """Skips resources that only facts or verbs write."""
-        without = {options_pb2.StandardMethod.Name(method) for method in self.model.described.rule.without}
-        if standard in without or "CREATE" in without:
-            pytest.skip("written by facts or verbs only")  # reason: the resource has no such method
-
     async def call(self, verb: str, client: Client | None = None, /, **fields: Any) -> Any:
         """Calls a standard method, as somebody who may do everything unless told otherwise."""
-        if verb in {"Create", "Get"} and not self.has("Create"):
-            self.needs("CREATE")
         if verb == "Create" and self.model.described.rule.create_key_required:
             fields.setdefault("requestId", uuid4().hex)
         answer = await getattr(client or self.anybody, self.method(verb))(**fields)
@@ -719,8 +738,13 @@ class At:
 
     async def create(self) -> Any:
         """A new record."""
-        self.needs("CREATE")
         return await self.call("Create", **{self.singular_json: await self.sample()})
+
+    async def kept(self, count: int) -> list[Any]:
+        """So many records for tests that change none: they are made once for all of these."""
+        while len(self.unchanged) < count:
+            self.unchanged.append(await self.create())
+        return self.unchanged[:count]
 
     async def drop(self, name: str) -> None:
         """Deletes or revokes a record where that is possible: of some there may not be many of one person."""
