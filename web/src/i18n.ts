@@ -1,7 +1,8 @@
-import i18next from "i18next";
-import { initReactI18next, useTranslation } from "react-i18next";
+import i18next, { type FormatterModule } from "i18next";
+import { useSyncExternalStore } from "react";
 import { context } from "@/api/client";
 import type { Text } from "@/api/catalogue";
+import { numberFormat } from "@/kit/formatters";
 
 export const LANGUAGES = ["zh-CN", "en"] as const;
 export type Language = (typeof LANGUAGES)[number];
@@ -12,10 +13,22 @@ const catalogues: Record<Language, () => Promise<{ default: Record<string, unkno
   en: () => import("./locales/en.json"),
 };
 
+/** A number in a sentence reads as every other one: 12,345. */
+const numbers: FormatterModule = {
+  type: "formatter",
+  init: () => undefined,
+  add: () => undefined,
+  addCached: () => undefined,
+  format: (value: unknown, _format, language) =>
+    typeof value === "number"
+      ? numberFormat(language ?? i18next.language).format(value)
+      : String(value ?? ""),
+};
+
 export async function startI18n(): Promise<void> {
   await i18next
-    .use(initReactI18next)
-    .init({ fallbackLng: false, interpolation: { escapeValue: false }, resources: {} });
+    .use(numbers)
+    .init({ fallbackLng: false, interpolation: { escapeValue: false, alwaysFormat: true }, resources: {} });
   context.message = (reason) =>
     i18next.t(`reason.${reason}`, { defaultValue: i18next.t("reason.other", { reason }) });
   const chosen = localStorage.getItem(CHOICE);
@@ -46,19 +59,33 @@ async function load(language: Language): Promise<void> {
 }
 
 /** Texts of the catalogue and of the API description in the language of the moment. */
-export function useText() {
-  const { t, i18n } = useTranslation();
-  const language: Language = i18n.language === "en" ? "en" : "zh-CN";
-  const label = (text: Text) => (language === "en" ? text.en : text.zh);
+export function useText(): Texts {
+  return textsOf[useSyncExternalStore(followLanguage, chosenLanguage)];
+}
+
+const chosenLanguage = (): Language => (i18next.language === "en" ? "en" : "zh-CN");
+
+function followLanguage(tell: () => void): () => void {
+  i18next.on("languageChanged", tell);
+  return () => i18next.off("languageChanged", tell);
+}
+
+// Every cell of a list asks for these, so there is one object for a language.
+const textsOf = { "zh-CN": textsIn("zh-CN"), en: textsIn("en") };
+type Texts = ReturnType<typeof textsIn>;
+
+function textsIn(language: Language) {
+  const english = language === "en";
+  const label = (text: Text) => (english ? text.en : text.zh);
   return {
-    t,
+    t: i18next.getFixedT(language),
     language,
     label,
     /** Between the parts of an enumeration. */
-    comma: language === "en" ? ", " : "、",
+    comma: english ? ", " : "、",
     /** The label inside a sentence: "New opportunity". */
-    noun: (text: Text) => (language === "en" ? text.en.charAt(0).toLowerCase() + text.en.slice(1) : text.zh),
-    plural: (text: Text) => (language === "en" ? pluralOf(text.en) : text.zh),
+    noun: (text: Text) => (english ? text.en.charAt(0).toLowerCase() + text.en.slice(1) : text.zh),
+    plural: (text: Text) => (english ? pluralOf(text.en) : text.zh),
   };
 }
 

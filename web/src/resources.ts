@@ -216,6 +216,8 @@ export interface Screen {
   hidden?: boolean;
   /** Records come from elsewhere than the generic form. */
   noForm?: boolean;
+  /** Each is a deed, a draft or a connection of its own; no table of them comes from elsewhere. */
+  oneByOne?: boolean;
 }
 
 const SUBJECTS = ["departments", "employees", "accounts"];
@@ -306,6 +308,7 @@ export const SCREENS: Record<string, Screen> = {
   },
   accountRelations: { icon: "relations" },
   pools: {
+    oneByOne: true,
     icon: "sea",
     flow: { OPEN: ["assignItems"] },
     suggest: { memberRoles: { collection: "roles", value: "code" } },
@@ -345,6 +348,7 @@ export const SCREENS: Record<string, Screen> = {
   },
   targetFacts: { hidden: true },
   transfers: {
+    oneByOne: true,
     icon: "employees",
     orderBy: NEWEST,
     columns: ["displayName", "number", "from", "reason", "state", "moved", "effectiveTime", "owner"],
@@ -360,7 +364,12 @@ export const SCREENS: Record<string, Screen> = {
     detail: "transfer",
   },
   transferItems: { hidden: true },
-  leadPools: { icon: "sea", flow: {}, suggest: { memberRoles: { collection: "roles", value: "code" } } },
+  leadPools: {
+    oneByOne: true,
+    icon: "sea",
+    flow: {},
+    suggest: { memberRoles: { collection: "roles", value: "code" } },
+  },
   leadPoolItems: { icon: "sea", hidden: true, flow: {} },
   leadPoolRules: {
     icon: "sea",
@@ -479,8 +488,18 @@ export const SCREENS: Record<string, Screen> = {
     icon: "products",
     tree: { parent: "parent", orderBy: "position", show: ["code"] },
   },
-  bundles: { icon: "products", detail: "bundle", flow: { DRAFT: ["activate"], ACTIVE: ["newVersion"] } },
-  discountPolicies: { icon: "prices", detail: "policy", flow: { DRAFT: ["activate"], ACTIVE: ["pause"] } },
+  bundles: {
+    oneByOne: true,
+    icon: "products",
+    detail: "bundle",
+    flow: { DRAFT: ["activate"], ACTIVE: ["newVersion"] },
+  },
+  discountPolicies: {
+    oneByOne: true,
+    icon: "prices",
+    detail: "policy",
+    flow: { DRAFT: ["activate"], ACTIVE: ["pause"] },
+  },
   callLists: {
     icon: "calls",
     orderBy: NEWEST,
@@ -499,8 +518,9 @@ export const SCREENS: Record<string, Screen> = {
     flow: { NEW: ["dial"], CALLBACK: ["dial"], RETRY: ["dial"] },
   },
   calls: { icon: "calls", orderBy: "startTime desc", flow: { ENDED: ["wrapUp"] } },
-  callScripts: { icon: "notes", flow: { DRAFT: ["activate"], ACTIVE: ["newVersion"] } },
+  callScripts: { oneByOne: true, icon: "notes", flow: { DRAFT: ["activate"], ACTIVE: ["newVersion"] } },
   territoryPlans: {
+    oneByOne: true,
     icon: "relations",
     detail: "territoryPlan",
     orderBy: NEWEST,
@@ -565,6 +585,7 @@ export const SCREENS: Record<string, Screen> = {
   },
   accountGrades: { icon: "prices", orderBy: "time desc" },
   proposals: {
+    oneByOne: true,
     icon: "quotes",
     detail: "proposal",
     orderBy: NEWEST,
@@ -616,7 +637,7 @@ export const SCREENS: Record<string, Screen> = {
   },
   tips: { icon: "tips", orderBy: NEWEST, flow: { PUBLISHED: ["mark", "comment"] } },
   creditProfiles: { icon: "balances" },
-  profileChanges: { icon: "contacts", orderBy: NEWEST },
+  profileChanges: { oneByOne: true, icon: "contacts", orderBy: NEWEST },
   products: { icon: "products", flow: { DRAFT: ["activate"], ACTIVE: [], END_OF_SALE: ["retire"] } },
   priceBooks: { icon: "prices", flow: { DRAFT: ["activate"] }, defaults: yuan },
   competitors: { icon: "competitors", flow: { ACTIVE: [], ARCHIVED: ["unarchive"] } },
@@ -759,7 +780,7 @@ export const SCREENS: Record<string, Screen> = {
     columns: ["displayName", "form", "state", "createTime", "lead"],
     flow: { QUARANTINED: ["release", "markSpam"], CONFIRMED: ["qualify"] },
   },
-  segments: { icon: "segments" },
+  segments: { oneByOne: true, icon: "segments" },
   campaignMembers: { icon: "contacts" },
   tasks: {
     icon: "tasks",
@@ -784,10 +805,12 @@ export const SCREENS: Record<string, Screen> = {
     flow: { SCHEDULED: ["respond", "complete"] },
   },
   mailAccounts: {
+    oneByOne: true,
     hidden: true,
     flow: { ACTIVE: ["fetch", "test"], PAUSED: ["resume"], FAILING: ["resume", "test"] },
   },
   mailMessages: {
+    oneByOne: true,
     hidden: true,
     detail: "mail",
     orderBy: "occurTime desc",
@@ -805,9 +828,10 @@ export const SCREENS: Record<string, Screen> = {
   mailRecords: { icon: "mail", orderBy: "occurTime desc" },
   mailTemplates: { icon: "mail" },
   faxes: { icon: "mail", orderBy: NEWEST },
-  calendarFeeds: { icon: "calendar" },
+  calendarFeeds: { oneByOne: true, icon: "calendar" },
   notes: { icon: "notes", orderBy: "updateTime desc" },
   posts: {
+    oneByOne: true,
     icon: "notes",
     detail: "post",
     orderBy: "updateTime desc",
@@ -939,11 +963,12 @@ export const SCREENS: Record<string, Screen> = {
   notifications: { hidden: true },
   notificationPreferences: { hidden: true },
   attendance: {
+    oneByOne: true,
     icon: "plans",
     orderBy: "punchTime desc",
     unasked: ["uptimeMs", "sentUptimeMs", "signature", "device", "offline", "mockLocation", "datum"],
   },
-  attendanceDevices: { hidden: true },
+  attendanceDevices: { oneByOne: true, hidden: true },
   notificationRules: {
     icon: "notifications",
     flow: { DRAFT: ["activate", "test"], ACTIVE: ["test", "pause"], PAUSED: ["activate", "test"] },
@@ -961,6 +986,12 @@ export const SCREENS: Record<string, Screen> = {
     },
   },
   savedViews: { hidden: true, suggest: { collection: "collections" } },
+  calendarAccounts: { oneByOne: true },
+  supportRequests: { oneByOne: true },
+  carePlans: { oneByOne: true },
+  refunds: { oneByOne: true },
+  workPlans: { oneByOne: true },
+  workSummaries: { oneByOne: true },
   timeline: { hidden: true },
   facts: {
     columns: ["title", "kind", "occurTime", "actor", "amount", "departmentPath", "owner"],

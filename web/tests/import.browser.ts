@@ -99,7 +99,42 @@ describe("a file of customers", () => {
   });
 });
 
+describe("values that are no choice of their field", () => {
+  it("are proposed as what they are likest, and taken up when somebody says so", async () => {
+    await visit(page, "/import/accounts");
+    await page
+      .locator('input[type="file"]')
+      .setInputFiles(csv(["客户名称,行业", `近似${mark}有限公司,制造`, `同样${mark}有限公司,制造业`]));
+    await page.locator(".mapping .ant-select-content-has-value").nth(1).waitFor();
+    await page.getByRole("button", { name: "上传并检查" }).click();
+    await page.getByRole("button", { name: "仅导入正确的 1 行" }).waitFor();
+    await page
+      .locator("tr")
+      .filter({ hasText: "制造" })
+      .getByText("制造业", { exact: true })
+      .first()
+      .waitFor();
+    await check(page, "import-proposals");
+    await page.getByRole("button", { name: "采用并重新检查" }).click();
+    await page.getByRole("button", { name: "导入 2 行" }).waitFor();
+    expect(await found("accounts")).toHaveLength(0);
+  });
+});
+
 describe("any other collection", () => {
+  it("is offered where a table can hold its records, and only there", async () => {
+    for (const [collection, offered] of [
+      ["competitors", 1],
+      ["merges", 0],
+      ["transfers", 0],
+    ] as const) {
+      await visit(page, `/${collection}`);
+      expect(await page.locator(`a[href="/import/${collection}"]`).count(), collection).toBe(offered);
+    }
+    await visit(page, "/import/merges");
+    await page.getByText("记录不存在").waitFor();
+  });
+
   it("comes in as a background job and stands in the tray", async () => {
     await visit(page, "/import/competitors");
     await page.locator('input[type="file"]').setInputFiles(csv(["名称,网站", `对手${mark},www.example.cn`]));

@@ -82,13 +82,18 @@ export async function violations(on: Page, within = "html"): Promise<string[]> {
     const result = await axe.run(part, {
       runOnly: { type: "tag", values: ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"] },
     });
-    return result.violations.map(
+    // What axe lets pass: a text that says what a field is, and is not tied to any.
+    const loose = [...document.querySelectorAll<HTMLLabelElement>(`${part} label`)]
+      .filter((label) => !label.control && label.checkVisibility())
+      .map((label) => `label without a field: ${label.outerHTML.slice(0, 120)}`);
+    const found = result.violations.map(
       (rule) =>
         `${rule.id}: ${rule.nodes
           .map((node) => node.target.join(" "))
           .slice(0, 3)
           .join(" | ")}`,
     );
+    return [...found, ...loose];
   }, within);
 }
 

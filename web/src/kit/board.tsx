@@ -19,7 +19,7 @@ import { EllipsisOutlined, HolderOutlined } from "@ant-design/icons";
 import { useInfiniteQuery, useQuery, useQueryClient } from "@tanstack/react-query";
 import { useVirtualizer } from "@tanstack/react-virtual";
 import { Select } from "antd";
-import { useEffect, useRef, useState } from "react";
+import { memo, useCallback, useEffect, useRef, useState } from "react";
 import { Link } from "react-router";
 import type { Resource, Verb } from "@/api/catalogue";
 import { ApiError } from "@/api/errors";
@@ -33,6 +33,7 @@ import { FieldValue } from "./field-value";
 import { allOf, quote } from "./filter";
 import { itemsOf } from "./keyed";
 import { columnKeyboard } from "./board-keyboard";
+import { numberFormat } from "./formatters";
 import { formatShort } from "./money";
 import { MenuButton } from "./menu-button";
 import { isBlank } from "./patch";
@@ -54,8 +55,13 @@ interface Props {
 }
 
 const PAGE = 20;
-const CARD_PX = 112;
 const GAP_PX = 8;
+// What the style sheet gives a card: its edges, a line of its title and a line of a field.
+const EDGES_PX = 21;
+const TITLE_PX = 26;
+const LINE_PX = 22;
+// A title is drawn on two lines where it is longer than one takes, in halves of a Chinese character.
+const TITLE_HALVES = 25;
 const AHEAD = 4;
 
 /** Cards by stage. A drop calls the verb; a refusal puts the card back and says why. */
@@ -277,16 +283,26 @@ function BoardColumn(props: ColumnProps) {
           .flatMap(([, data]) => data?.pages?.flatMap((page) => page.records) ?? [])
           .find((record) => record.name === name) ?? [],
     );
-  const records = [...arriving, ...shown];
+  const records = useKept([...arriving, ...shown]);
+  const heightAt = (index: number) => {
+    const record = records[index];
+    if (!record) return EDGES_PX + TITLE_PX;
+    const titleLines = isLong(titleOf(record, resource, language)) ? 2 : 1;
+    return EDGES_PX + titleLines * TITLE_PX + cardFields(resource, board, record).length * LINE_PX;
+  };
+  // A new function is a new list for the virtualizer, which then goes through all of it.
+  const keyAt = useCallback((index: number) => records[index]?.name ?? index, [records]);
 
   // eslint-disable-next-line react-hooks/incompatible-library -- its functions are used in this component only
   const cards = useVirtualizer({
     count: records.length,
     getScrollElement: () => scroller.current,
-    estimateSize: () => CARD_PX,
-    getItemKey: (index) => records[index]?.name ?? index,
+    estimateSize: heightAt,
+    getItemKey: keyAt,
     gap: GAP_PX,
     overscan: AHEAD,
+    // The frame after is soon enough for what comes in below the edge.
+    useFlushSync: false,
   });
   const items = cards.getVirtualItems();
   const last = items.at(-1)?.index ?? 0;
@@ -304,7 +320,7 @@ function BoardColumn(props: ColumnProps) {
     >
       <header>
         <h2>{column.title}</h2>
-        <span className="tag tag-calm">{row?.count ?? "0"}</span>
+        <span className="tag tag-calm">{numberFormat(language).format(Number(row?.count ?? 0))}</span>
         <span className="faint">{sums.join(" · ")}</span>
       </header>
       <div className="board-cards" ref={scroller}>
@@ -317,10 +333,8 @@ function BoardColumn(props: ColumnProps) {
               record && (
                 <div
                   key={item.key}
-                  ref={cards.measureElement}
-                  data-index={item.index}
                   className="board-slot"
-                  style={{ transform: `translateY(${item.start}px)` }}
+                  style={{ height: item.size, transform: `translateY(${item.start}px)` }}
                 >
                   <BoardCard {...{ resource, board, record, column, columns, movable, onMove }} />
                 </div>
@@ -342,7 +356,16 @@ interface CardProps extends Pick<
   record: RecordJson;
 }
 
-function BoardCard({ resource, board, record, column, columns, movable, onMove }: CardProps) {
+/** Its height is known before it is drawn, so nothing is measured while one scrolls. */
+const BoardCard = memo(function BoardCard({
+  resource,
+  board,
+  record,
+  column,
+  columns,
+  movable,
+  onMove,
+}: CardProps) {
   const { t, language, label } = useText();
   const { attributes, listeners, setNodeRef, setActivatorNodeRef, isDragging } = useDraggable({
     id: record.name,
@@ -350,9 +373,12 @@ function BoardCard({ resource, board, record, column, columns, movable, onMove }
     disabled: !movable,
   });
   const title = titleOf(record, resource, language);
-  const fields = fieldsNamed(resource.fields, board.card).filter((field) => !isBlank(record[field.name]));
   return (
-    <article ref={setNodeRef} className={`board-card ${isDragging ? "board-card-ghost" : ""}`} {...listeners}>
+    <article
+      ref={setNodeRef}
+      className={`board-card ${isLong(title) ? "board-card-long" : ""} ${isDragging ? "board-card-ghost" : ""}`}
+      {...listeners}
+    >
       <div className="board-card-head">
         {movable && (
           <button
@@ -380,7 +406,7 @@ function BoardCard({ resource, board, record, column, columns, movable, onMove }
           </MenuButton>
         )}
       </div>
-      {fields.map((field) => (
+      {cardFields(resource, board, record).map((field) => (
         <p key={field.name} className={field.kind === "money" ? "board-money" : "faint cut"}>
           <span className="visually-hidden">{label(field.label)}</span>
           <FieldValue field={field} value={record[field.name]} links={false} />
@@ -388,6 +414,19 @@ function BoardCard({ resource, board, record, column, columns, movable, onMove }
       ))}
     </article>
   );
+});
+
+const cardFields = (resource: Resource, board: BoardSpec, record: RecordJson) =>
+  fieldsNamed(resource.fields, board.card).filter((field) => !isBlank(record[field.name]));
+
+const isLong = (title: string) => title.replace(/[^ -\u00ff]/g, "xx").length > TITLE_HALVES;
+
+/** The list of before where it holds the same records, so that what hangs on it stays too. */
+function useKept(records: RecordJson[]): RecordJson[] {
+  const [kept, keep] = useState(records);
+  const same = kept.length === records.length && kept.every((record, at) => record === records[at]);
+  if (!same) keep(records);
+  return same ? kept : records;
 }
 
 /** The column below the pointer; a card that keys carry has none, so the one that it covers most. */

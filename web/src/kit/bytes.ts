@@ -1,9 +1,11 @@
+import { numberFormat } from "./formatters";
+
 const UNITS = ["byte", "kilobyte", "megabyte", "gigabyte"] as const;
 
 /** 2,400,000 as "2.3 MB". */
 export function formatBytes(bytes: number, language: string): string {
   const step = bytes > 0 ? Math.min(UNITS.length - 1, Math.floor(Math.log(bytes) / Math.log(1024))) : 0;
-  return new Intl.NumberFormat(language, {
+  return numberFormat(language, {
     style: "unit",
     unit: UNITS[step] ?? "byte",
     unitDisplay: "short",

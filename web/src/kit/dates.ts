@@ -1,3 +1,5 @@
+import { dateFormat } from "./formatters";
+
 /** `google.type.Date` in JSON: a day without a zone. */
 export interface DateJson {
   year?: number;
@@ -21,7 +23,7 @@ export function fromIso(iso: string): DateJson | null {
 export function formatDate(date: DateJson | string | null | undefined, locale: string): string {
   const iso = toIso(date);
   if (!iso) return "";
-  return new Intl.DateTimeFormat(dated(locale), {
+  return dateFormat(dated(locale), {
     dateStyle: locale.startsWith("zh") ? "long" : "medium",
     timeZone: "UTC",
   }).format(new Date(`${iso.slice(0, 10)}T00:00:00Z`));
@@ -33,7 +35,7 @@ export const dated = (locale: string) => (locale === "en" ? "en-GB" : locale);
 /** An instant in the viewer's own zone. */
 export function formatInstant(instant: string | null | undefined, locale: string): string {
   if (!instant) return "";
-  return new Intl.DateTimeFormat(dated(locale), {
+  return dateFormat(dated(locale), {
     dateStyle: locale.startsWith("zh") ? "short" : "medium",
     timeStyle: "short",
   }).format(new Date(instant));

@@ -1,16 +1,17 @@
 import { Link } from "react-router";
 import type { Field, Resource } from "@/api/catalogue";
-import { splitName, type RecordJson } from "@/api/client";
+import type { RecordJson } from "@/api/client";
 import { useText } from "@/i18n";
 import { formatDate, formatInstant, type DateJson } from "./dates";
 import { useDictionaryLabel } from "./dictionary";
 import { useKeyed } from "./keyed";
 import { formatMoney, type Money } from "./money";
 import { isBlank } from "./patch";
-import { isName, titleOf, useCatalogue, useReference } from "./queries";
+import { isName, titleOf, useCatalogue, useNamed } from "./queries";
 import { readRule } from "./recurrence-rule";
 import { useSuggestions } from "./suggestions";
 import { toneOf } from "./tones";
+import { numberFormat } from "./formatters";
 
 /** One value as people read it. `links` is off where a link would stand inside another one. */
 export function FieldValue({
@@ -46,7 +47,6 @@ interface OneProps {
 
 function One({ field, value, links, chip = false }: OneProps) {
   const { t, language, label } = useText();
-  const catalogue = useCatalogue();
   switch (field.kind) {
     case "money":
       return <span className="number">{formatMoney(value as Money, language)}</span>;
@@ -59,7 +59,7 @@ function One({ field, value, links, chip = false }: OneProps) {
       return <>{value ? t("value.yes") : t("value.no")}</>;
     case "choice": {
       const choice = field.choices.find((candidate) => candidate.value === value);
-      const text = label(choice?.label ?? catalogue.actionText(String(value)));
+      const text = choice ? label(choice.label) : <ActionText value={String(value)} />;
       if (field.name === "state" || chip)
         return <span className={`tag tag-${toneOf(String(value))}`}>{text}</span>;
       return <>{text}</>;
@@ -72,7 +72,7 @@ function One({ field, value, links, chip = false }: OneProps) {
       return <Reference name={String(value)} link={links} />;
     case "integer":
     case "decimal":
-      return <>{new Intl.NumberFormat(language).format(Number(value))}</>;
+      return <>{numberFormat(language).format(Number(value))}</>;
     case "dictionary":
       return <DictionaryLabel name={field.dictionary} value={String(value)} chip={chip} />;
     case "keyed":
@@ -92,6 +92,12 @@ function One({ field, value, links, chip = false }: OneProps) {
       return field.multiline ? <span className="prose">{text}</span> : <>{text}</>;
     }
   }
+}
+
+/** What a policy holds, which no choice of the field says. */
+function ActionText({ value }: { value: string }) {
+  const { label } = useText();
+  return <>{label(useCatalogue().actionText(value))}</>;
 }
 
 function RecurrenceText({ value }: { value: string }) {
@@ -139,8 +145,7 @@ function KeyedLabel({ field, value }: { field: Field; value: string }) {
 /** Shows the title of the record, never its id, and nothing of one that the person may not see. */
 export function Reference({ name, link = true }: { name: string; link?: boolean }) {
   const { t } = useText();
-  const record = useReference(name);
-  const resource = useCatalogue().find(splitName(name).collection);
+  const { record, resource } = useNamed(name);
   if (record === undefined && resource) return <span className="faint">…</span>;
   if (!record)
     return (

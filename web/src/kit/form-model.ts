@@ -27,6 +27,20 @@ export const inlineFields = (resource: Resource): Field[] =>
     (field) => !field.many && !field.multiline && !["object", "keyed"].includes(field.kind),
   );
 
+/** Whether a table may hold such records, a row for each: nothing that one must say of it is a list or a file. */
+export function isImportable({ collection, has, menu, fields }: Resource): boolean {
+  const { noForm, oneByOne } = screenOf(collection);
+  const inOneCell = ({ kind, many, references }: Field) =>
+    !many && kind !== "object" && kind !== "free" && !references.includes("files");
+  return (
+    has.create &&
+    menu !== "settings" &&
+    !noForm &&
+    !oneByOne &&
+    fields.every((field) => !field.required || field.readOnly || inOneCell(field))
+  );
+}
+
 /** Whether the field makes sense with what is filled in elsewhere. */
 export function isShown(resource: Resource, field: Field, values: Json): boolean {
   const rule = screenOf(resource.collection).showWhen?.[field.name];

@@ -3,6 +3,7 @@ import { useText } from "@/i18n";
 import { FieldValue } from "./field-value";
 import { PlainTable } from "./plain-table";
 import { useResource } from "./queries";
+import { numberFormat } from "./formatters";
 
 type Result = NonNullable<Schema<"customer.AccountGrading">["results"]>[number];
 
@@ -32,7 +33,7 @@ export function GradingTable({ results, points }: { results: Result[]; points: n
           title: called("value"),
           number: true,
           cell: (one) =>
-            one.value ? new Intl.NumberFormat(language).format(Number(one.value)) : t("grading.unknown"),
+            one.value ? numberFormat(language).format(Number(one.value)) : t("grading.unknown"),
         },
         {
           key: "points",

@@ -1,4 +1,5 @@
 import { useId, useRef, useState, type KeyboardEvent, type ReactNode } from "react";
+import { flushSync } from "react-dom";
 
 export interface MenuItem {
   key: string;
@@ -27,6 +28,8 @@ export function MenuButton({ items, className, label, children }: Props) {
   const [open, setOpen] = useState(false);
 
   const place = () => {
+    // Lists have many of these: the entries come when somebody asks for them.
+    flushSync(() => setOpen(true));
     const from = button.current?.getBoundingClientRect();
     const panel = menu.current;
     if (!from || !panel) return;
@@ -74,21 +77,22 @@ export function MenuButton({ items, className, label, children }: Props) {
         onKeyDown={press}
         onPointerDown={(event) => event.stopPropagation()}
       >
-        {items.map((item) => (
-          <button
-            key={item.key}
-            type="button"
-            role="menuitem"
-            tabIndex={-1}
-            className={`${item.danger ? "menu-danger" : ""} ${item.apart ? "menu-apart" : ""}`}
-            onClick={() => {
-              menu.current?.hidePopover();
-              item.run();
-            }}
-          >
-            {item.label}
-          </button>
-        ))}
+        {open &&
+          items.map((item) => (
+            <button
+              key={item.key}
+              type="button"
+              role="menuitem"
+              tabIndex={-1}
+              className={`${item.danger ? "menu-danger" : ""} ${item.apart ? "menu-apart" : ""}`}
+              onClick={() => {
+                menu.current?.hidePopover();
+                item.run();
+              }}
+            >
+              {item.label}
+            </button>
+          ))}
       </div>
     </>
   );

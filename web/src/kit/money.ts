@@ -1,3 +1,5 @@
+import { numberFormat } from "./formatters";
+
 /** Money is a decimal string with a currency; it never passes through a float. */
 export interface Money {
   currencyCode: string;
@@ -32,7 +34,7 @@ export function formatMoney(money: Partial<Money> | null | undefined, locale: st
   if (!money?.amount) return "";
   const currency = money.currencyCode || "CNY";
   const places = Math.max(placesOf(currency), (money.amount.split(".")[1] ?? "").replace(/0+$/, "").length);
-  return new Intl.NumberFormat(locale, {
+  return numberFormat(locale, {
     style: "currency",
     currency,
     currencyDisplay: "narrowSymbol",
@@ -43,7 +45,7 @@ export function formatMoney(money: Partial<Money> | null | undefined, locale: st
 
 /** For tiles and chart axes: 万 and 亿 in Chinese, K and M in English. */
 export function formatShort(amount: string, currency: string, locale: string): string {
-  return new Intl.NumberFormat(locale, {
+  return numberFormat(locale, {
     style: "currency",
     currency,
     currencyDisplay: "narrowSymbol",

@@ -1,4 +1,4 @@
-import { useTranslation } from "react-i18next";
+import { useText } from "@/i18n";
 
 interface Pages {
   hasNextPage: boolean;
@@ -8,7 +8,7 @@ interface Pages {
 
 /** The button that brings the next page of a list; nothing where there is none. */
 export function MorePages({ pages, className = "link" }: { pages: Pages; className?: string }) {
-  const { t } = useTranslation();
+  const { t } = useText();
   if (!pages.hasNextPage) return null;
   return (
     <button

@@ -82,15 +82,16 @@ export const aggregateQuery = (collection: string, spec: AggregateSpec) =>
     queryFn: ({ signal }) => aggregate(collection, spec, signal),
   });
 
-/** The record behind a reference, or null where it does not exist for this person. */
-export function useReference(name: string | undefined): RecordJson | null | undefined {
-  const known = useCatalogue().find(splitName(name ?? "").collection) !== undefined;
-  return useQuery({
+/** The record behind a reference, or null where it does not exist for this person; with what its kind is. */
+export function useNamed(name: string | undefined) {
+  const resource = useCatalogue().find(splitName(name ?? "").collection);
+  const { data: record } = useQuery({
     queryKey: ["record", name, "title"],
     queryFn: () => loadTitle(name ?? ""),
-    enabled: Boolean(name) && known,
+    enabled: Boolean(name) && resource !== undefined,
     staleTime: 300_000,
-  }).data;
+  });
+  return { record, resource };
 }
 
 /** What several records are called, in their order; undefined until it is known. */
@@ -111,7 +112,7 @@ export function useReferences(names: string[], locale: string): (string | undefi
 export const isName = (value: unknown): value is string =>
   typeof value === "string" && /^(system\/\w+|[a-z]\w*\/[\da-f]{8}(-[\da-f]{4}){3}-[\da-f]{12})$/.test(value);
 
-/** What people call the record: its title, its number, its kind where another record is its title, or a part of its id. */
+/** What people call the record: its title, its number, or its kind where it has neither or another record is its title. */
 export function titleOf(
   record: RecordJson | null | undefined,
   resource: Resource | undefined,
@@ -126,8 +127,7 @@ export function titleOf(
     return record["englishName"];
   if (typeof value === "string" && value && !isName(value)) return value;
   if (typeof record["number"] === "string" && record["number"]) return record["number"];
-  if (isName(value) && resource) return locale.startsWith("zh") ? resource.label.zh : resource.label.en;
-  return splitName(record.name).id.slice(-8);
+  return locale.startsWith("zh") ? (resource?.label.zh ?? "") : (resource?.label.en ?? "");
 }
 
 // Rows of a list ask for their references one by one; within a moment they become one call per collection.

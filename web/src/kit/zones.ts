@@ -1,6 +1,8 @@
+import { dateFormat } from "./formatters";
+
 /** `2026-03-08T09:30` as the clock on the wall of a zone shows the instant. */
 export function wallTime(instant: string | Date, zone: string): string {
-  const parts = new Intl.DateTimeFormat("en-CA", {
+  const parts = dateFormat("en-CA", {
     timeZone: zone,
     year: "numeric",
     month: "2-digit",
@@ -25,7 +27,7 @@ export function instantOf(wall: string, zone: string): Date {
 
 /** "Asia/Shanghai (GMT+8)". */
 export function zoneName(zone: string, locale: string, at = new Date()): string {
-  const offset = new Intl.DateTimeFormat(locale, { timeZone: zone, timeZoneName: "shortOffset" })
+  const offset = dateFormat(locale, { timeZone: zone, timeZoneName: "shortOffset" })
     .formatToParts(at)
     .find(({ type }) => type === "timeZoneName")?.value;
   return offset ? `${zone} (${offset})` : zone;

@@ -7,6 +7,7 @@ import { gotQuery } from "@/kit/got";
 import { formatMoney } from "@/kit/money";
 import { PlainTable } from "@/kit/plain-table";
 import { Loaded } from "@/kit/states";
+import { numberFormat } from "@/kit/formatters";
 
 type Found = Schema<"customer.AccountLoyalty">;
 
@@ -60,7 +61,7 @@ function Glance({ found }: { found: Found }) {
 
 function Indicators({ found }: { found: Found }) {
   const { t, language } = useText();
-  const number = (value: string) => new Intl.NumberFormat(language).format(Number(value));
+  const number = (value: string) => numberFormat(language).format(Number(value));
   return (
     <PlainTable
       caption={t("loyalty.indicators")}

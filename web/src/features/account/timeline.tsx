@@ -14,6 +14,7 @@ import { useStored } from "@/kit/stored";
 import { screenOf } from "@/resources";
 import { useState } from "react";
 import { MorePages } from "@/kit/more-pages";
+import { dateFormat } from "@/kit/formatters";
 
 const PAGE = 30;
 
@@ -32,9 +33,7 @@ export function Timeline({ account }: { account: string }) {
 
   const days = Object.entries(
     groupBy(entries, (entry) =>
-      new Intl.DateTimeFormat(dated(language), { dateStyle: "long" }).format(
-        new Date(String(entry["occurTime"])),
-      ),
+      dateFormat(dated(language), { dateStyle: "long" }).format(new Date(String(entry["occurTime"]))),
     ),
   );
 

@@ -17,6 +17,7 @@ import { PlainTable } from "@/kit/plain-table";
 import { ReferencePicker } from "@/kit/reference-picker";
 import { useResource } from "@/kit/queries";
 import { Empty, Loaded } from "@/kit/states";
+import { numberFormat } from "@/kit/formatters";
 
 type Appraisal = Schema<"sales.Appraisal"> & RecordJson;
 type Item = Schema<"sales.Appraisal.Item">;
@@ -114,7 +115,7 @@ function Summary({ appraisal }: { appraisal: Appraisal }) {
     enabled: Boolean(appraisal.name),
     retry: false,
   }).data;
-  const write = (value: string | undefined) => new Intl.NumberFormat(language).format(numberOf(value));
+  const write = (value: string | undefined) => numberFormat(language).format(numberOf(value));
   const { efficiency, incentive } = appraisal;
   return (
     <>
@@ -200,7 +201,7 @@ function Value({ field, item }: { field: Field; item: Item }) {
   const value = item[field.name as keyof Item];
   if (field.name === "metric" || typeof value !== "string" || value === "")
     return <FieldValue field={field} value={value} />;
-  return <>{new Intl.NumberFormat(language).format(Number(value))}</>;
+  return <>{numberFormat(language).format(Number(value))}</>;
 }
 
 /** The records behind a figure. */

@@ -7,6 +7,7 @@ import { Figure } from "@/kit/figure";
 import { post } from "@/kit/got";
 import { Loaded, Refused } from "@/kit/states";
 import { messageOf } from "@/kit/verbs";
+import { numberFormat } from "@/kit/formatters";
 
 type Proof = Schema<"workspace.VerifyAuditEntriesResponse">;
 
@@ -18,7 +19,7 @@ const prove = (fromSeq: number, limit: number) =>
 /** Whether the chain holds: how far it goes, how far it is sealed, what is missing, and a proof of all of it. */
 export function Chain() {
   const { t, language } = useText();
-  const number = (value: unknown) => new Intl.NumberFormat(language).format(Number(value ?? 0));
+  const number = (value: unknown) => numberFormat(language).format(Number(value ?? 0));
   // One entry is enough to hear where the chain ends.
   const state = useQuery({
     queryKey: ["list", "auditEntries", "chain"],

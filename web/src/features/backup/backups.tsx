@@ -16,6 +16,7 @@ import { pagesQuery, recordsOf, useResource, useSession } from "@/kit/queries";
 import { Empty, Loaded } from "@/kit/states";
 import { tell } from "@/kit/toasts";
 import { messageOf, VerbBar } from "@/kit/verbs";
+import { numberFormat } from "@/kit/formatters";
 
 export type Health = Schema<"workspace.BackupHealth">;
 
@@ -172,7 +173,7 @@ function Size({ of }: { of: RecordJson }) {
   const { language } = useText();
   const bytes = Number(of["size"] ?? 0);
   if (!bytes) return <>–</>;
-  const shown = new Intl.NumberFormat(language, {
+  const shown = numberFormat(language, {
     style: "unit",
     unit: "megabyte",
     maximumFractionDigits: 1,

@@ -30,6 +30,7 @@ import { RangeDialog } from "./range-dialog";
 import { TeamTable } from "./team-table";
 import zh from "@fullcalendar/core/locales/zh-cn";
 import en from "@fullcalendar/core/locales/en-gb";
+import { dateFormat } from "@/kit/formatters";
 
 interface Move {
   date: OneDate;
@@ -362,7 +363,7 @@ const spanOfInstance = (one: Instance): Span =>
     : { start: wallTime(one.startTime ?? "", ownZone()), end: wallTime(one.endTime ?? "", ownZone()) };
 
 const spanTitle = (first: string, days: number, language: string) =>
-  new Intl.DateTimeFormat(dated(language), { dateStyle: "long", timeZone: "UTC" }).formatRange(
+  dateFormat(dated(language), { dateStyle: "long", timeZone: "UTC" }).formatRange(
     new Date(`${first}T00:00Z`),
     new Date(`${dayAfter(first, days - 1)}T00:00Z`),
   );

@@ -15,6 +15,7 @@ import { Answer } from "./answer";
 import { DateForm } from "./date-form";
 import type { Event, OneDate, Range } from "./dates";
 import { RangeDialog } from "./range-dialog";
+import { dateFormat } from "@/kit/formatters";
 
 const SHOWN = ["kind", "recurrence", "location", "rooms", "agenda", "minutes", "links"];
 
@@ -118,7 +119,7 @@ function When({ event, date }: { event: Event; date: OneDate }) {
     );
   const [start, end] = [instantOf(date.start, zone), instantOf(date.end, zone)];
   const inZone = (shown: string) =>
-    new Intl.DateTimeFormat(dated(language), {
+    dateFormat(dated(language), {
       dateStyle: "full",
       timeStyle: "short",
       timeZone: shown,

@@ -7,6 +7,7 @@ import { ownZone, wallTime, zoneName } from "@/kit/zones";
 import type { Instance } from "./dates";
 import { instancesQuery } from "./instances";
 import { midnight } from "./team-table";
+import { dateFormat } from "@/kit/formatters";
 
 interface Props {
   start: Date;
@@ -47,7 +48,7 @@ export function FreeBusy({ start, end, people, rooms, except }: Props) {
     };
   };
   const clock = (instant: Date | string) =>
-    new Intl.DateTimeFormat(language, { timeStyle: "short" }).format(new Date(instant));
+    dateFormat(language, { timeStyle: "short" }).format(new Date(instant));
   const taken = (found.data ?? []).filter(
     (one) => one.busy && one.state !== "CANCELLED" && (!except || one.event !== except),
   );

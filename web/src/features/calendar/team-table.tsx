@@ -9,6 +9,7 @@ import { Loaded } from "@/kit/states";
 import { ownZone, wallTime } from "@/kit/zones";
 import { dayAfter, type Instance } from "./dates";
 import { instancesQuery } from "./instances";
+import { dateFormat } from "@/kit/formatters";
 
 interface Props {
   /** The first day and how many. */
@@ -74,7 +75,7 @@ export function TeamTable({ from, days, people, onOpen }: Props) {
                 },
                 ...shown.map((day) => ({
                   key: day,
-                  title: new Intl.DateTimeFormat(dated(language), {
+                  title: dateFormat(dated(language), {
                     weekday: "short",
                     month: "numeric",
                     day: "numeric",
@@ -100,7 +101,7 @@ function Day({ instances, onOpen }: { instances: Instance[]; onOpen: (instance: 
   const { t, language } = useText();
   if (instances.length === 0) return <span className="faint">{t("calendar.allFree")}</span>;
   const time = (instant: string | undefined) =>
-    new Intl.DateTimeFormat(language, { timeStyle: "short" }).format(new Date(instant ?? ""));
+    dateFormat(language, { timeStyle: "short" }).format(new Date(instant ?? ""));
   return (
     <ul className="team-day">
       {instances.map((one) => {

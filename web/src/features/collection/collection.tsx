@@ -19,7 +19,7 @@ import { useText } from "@/i18n";
 import { send } from "@/kit/commands";
 import { DataGrid } from "@/kit/data-grid";
 import { NO_FILTER } from "@/kit/filter";
-import { inlineFields, isShown } from "@/kit/form-model";
+import { inlineFields, isImportable, isShown } from "@/kit/form-model";
 import { useShortcuts } from "@/kit/keyboard";
 import { Page } from "@/kit/page";
 import { aggregateQuery, pagesQuery, recordsOf, useResource, useSession } from "@/kit/queries";
@@ -108,7 +108,7 @@ function Collection({ collection }: { collection: string }) {
               onChange={(view) => state.set({ view })}
             />
           )}
-          {mayCreate && resource.menu !== "settings" && (
+          {mayCreate && isImportable(resource) && (
             <Link className="button wide" to={`/import/${collection}`}>
               <ImportOutlined aria-hidden="true" /> {t("action.import")}
             </Link>
@@ -307,12 +307,12 @@ function useNewer(collection: string): number {
 }
 
 function Count({ collection, q, filter }: { collection: string; q: string; filter: string }) {
-  const { t, language } = useText();
+  const { t } = useText();
   const rows = useQuery(aggregateQuery(collection, { q, filter }));
   const count = Number(rows.data?.[0]?.count ?? 0);
   return (
     <p className="faint" role="status">
-      {rows.data ? t("list.count", { count, number: new Intl.NumberFormat(language).format(count) }) : " "}
+      {rows.data ? t("list.count", { count }) : " "}
     </p>
   );
 }

@@ -16,6 +16,7 @@ import { Empty } from "@/kit/states";
 import { Tile } from "@/kit/tile";
 import { homeOf, TILES, type TileKey, type TileSpec } from "@/homes";
 import { NewCustomer } from "./new-customer";
+import { dateFormat } from "@/kit/formatters";
 
 /** My day: what to do next by role, one action away. */
 export function HomePage() {
@@ -26,7 +27,7 @@ export function HomePage() {
   const team = leads(session);
   const hour = new Date().getHours();
   const greeting = hour < 6 ? "night" : hour < 12 ? "morning" : hour < 18 ? "afternoon" : "evening";
-  const today = new Intl.DateTimeFormat(dated(language), { dateStyle: "full" }).format(new Date());
+  const today = dateFormat(dated(language), { dateStyle: "full" }).format(new Date());
   const readable = (collection: string) => {
     const resource = catalogue.find(collection);
     return resource?.has.list === true && may(session, resource.permissions.read);

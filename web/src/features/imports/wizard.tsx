@@ -2,10 +2,12 @@ import { useQuery } from "@tanstack/react-query";
 import { Progress, Select, Steps } from "antd";
 import { useMemo, useState } from "react";
 import { Link, useNavigate, useParams } from "react-router";
-import type { RecordJson } from "@/api/client";
+import { act, update, type RecordJson } from "@/api/client";
+import { ApiError } from "@/api/errors";
 import { downloadUrl, upload } from "@/api/files";
 import { useText } from "@/i18n";
-import { editableFields } from "@/kit/form-model";
+import { editableFields, isImportable } from "@/kit/form-model";
+import { numberFormat } from "@/kit/formatters";
 import { Page } from "@/kit/page";
 import { PlainTable } from "@/kit/plain-table";
 import { recordQuery, useCatalogue, useResource } from "@/kit/queries";
@@ -14,18 +16,20 @@ import { wayFor, type Phase } from "./jobs";
 import { Drop } from "./drop";
 import { guessMapping, type Mapping } from "./mapping";
 import { MappingTable } from "./mapping-table";
+import { Proposals } from "./proposals";
 import { readColumns } from "./read-columns";
 
 const BUSY: Phase[] = ["checking", "running", "reverting"];
 const POLL_MS = 1_000;
-const COUNTS = ["total", "created", "updated", "skipped", "failed"];
+const COUNTS = ["total", "created", "updated", "skipped", "held", "failed"];
 
 /** File, mapping, check, run, result: nothing is written before the check was seen. */
 export function ImportPage() {
   const { collection = "" } = useParams();
-  const { t, label, plural } = useText();
+  const { t, label, plural, language } = useText();
   const navigate = useNavigate();
   const target = useResource(collection);
+  if (!isImportable(target)) throw new ApiError(404, "NOT_FOUND", "");
   const catalogue = useCatalogue();
   const way = useMemo(() => wayFor(catalogue, collection), [catalogue, collection]);
   const [file, setFile] = useState<File>();
@@ -81,6 +85,13 @@ export function ImportPage() {
   const run = () =>
     attempt(async () => {
       if (record && stored) await follow(way.run(record, { file: stored, mapping, duplicates }));
+    });
+  /** The replacements stand in the import, not in what is remembered for the next file. */
+  const takeUp = (mapped: unknown[]) =>
+    attempt(async () => {
+      if (!record) return;
+      const changed = await update(record.name, { mapping: mapped }, record.etag);
+      await follow(act(changed.name, "check", {}, changed.etag));
     });
   const revert = () => attempt(async () => record && (await follow(way.revert(record))));
 
@@ -151,12 +162,21 @@ export function ImportPage() {
               {COUNTS.filter((field) => record[field] !== undefined).map((field) => (
                 <div key={field} className="figure">
                   <span className="faint">{t(`import.count.${field}`)}</span>
-                  <strong>{number(field)}</strong>
+                  <strong>{numberFormat(language).format(number(field))}</strong>
                 </div>
               ))}
             </div>
             {Boolean(record["failure"] || record["reason"]) && (
               <p className="note note-bad">{String(record["failure"] || record["reason"])}</p>
+            )}
+            {phase === "checked" && (
+              <Proposals
+                key={record.etag}
+                record={record}
+                fieldOf={(column) => fields.find((field) => field.name === mapping[column])}
+                busy={busy}
+                onTake={(mapped) => void takeUp(mapped)}
+              />
             )}
             <RowErrors record={record} />
             <div className="row">

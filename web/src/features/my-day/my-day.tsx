@@ -13,6 +13,7 @@ import { Empty } from "@/kit/states";
 import { Tile } from "@/kit/tile";
 import { tell } from "@/kit/toasts";
 import { messageOf } from "@/kit/verbs";
+import { dateFormat } from "@/kit/formatters";
 
 interface Day {
   today?: string;
@@ -42,7 +43,7 @@ export function MyDayPage() {
   const { t, language } = useText();
   const session = useSession();
   const catalogue = useCatalogue();
-  const today = new Intl.DateTimeFormat(dated(language), { dateStyle: "full" }).format(new Date());
+  const today = dateFormat(dated(language), { dateStyle: "full" }).format(new Date());
   const has = (collection: string) => may(session, catalogue.find(collection)?.permissions.read);
   return (
     <Page
@@ -153,7 +154,7 @@ function Dates() {
       ).instances ?? [],
   });
   const time = (instant: string | undefined) =>
-    instant ? new Intl.DateTimeFormat(dated(language), { timeStyle: "short" }).format(new Date(instant)) : "";
+    instant ? dateFormat(dated(language), { timeStyle: "short" }).format(new Date(instant)) : "";
   return (
     <Tile title={t("myDay.dates")} all="/calendar" query={found}>
       {(instances) =>

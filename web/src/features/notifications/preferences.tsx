@@ -3,7 +3,9 @@ import { Modal } from "antd";
 import { useState, type FormEvent } from "react";
 import { request } from "@/api/client";
 import { useText } from "@/i18n";
+import { ClockInput } from "@/kit/clock-input";
 import { firstPageQuery } from "@/kit/queries";
+import { Loaded } from "@/kit/states";
 import { tell } from "@/kit/toasts";
 import { messageOf } from "@/kit/verbs";
 
@@ -26,7 +28,9 @@ export function Preferences({ onClose }: { onClose: () => void }) {
   const found = useQuery(firstPageQuery("notificationPreferences", { pageSize: 1 }));
   return (
     <Modal open title={t("notifications.preferences")} onCancel={onClose} footer={null}>
-      {found.isSuccess && <PreferenceForm known={found.data.records[0] ?? {}} onClose={onClose} />}
+      <Loaded query={found}>
+        {({ records }) => <PreferenceForm known={records[0] ?? {}} onClose={onClose} />}
+      </Loaded>
     </Modal>
   );
 }
@@ -71,20 +75,16 @@ function PreferenceForm({ known, onClose }: { known: Record<string, unknown>; on
       <fieldset>
         <legend>{t("notifications.wish.quiet")}</legend>
         <div className="row">
-          <input
-            type="time"
-            className="input"
-            aria-label={t("notifications.wish.from")}
+          <ClockInput
+            label={t("notifications.wish.from")}
             value={wish.quietFrom}
-            onChange={(event) => change({ quietFrom: event.target.value })}
+            onChange={(quietFrom) => change({ quietFrom })}
           />
           <span aria-hidden="true">–</span>
-          <input
-            type="time"
-            className="input"
-            aria-label={t("notifications.wish.to")}
+          <ClockInput
+            label={t("notifications.wish.to")}
             value={wish.quietTo}
-            onChange={(event) => change({ quietTo: event.target.value })}
+            onChange={(quietTo) => change({ quietTo })}
           />
         </div>
         <label className="row">
@@ -109,22 +109,23 @@ function PreferenceForm({ known, onClose }: { known: Record<string, unknown>; on
             {t(`notifications.way.${way}`)}
           </label>
         ))}
-        <label className="row">
-          <input
-            type="checkbox"
-            checked={wish.digest}
-            onChange={(event) => change({ digest: event.target.checked })}
-          />
-          {t("notifications.wish.digest")}
-          <input
-            type="time"
-            className="input"
-            aria-label={t("notifications.wish.digestClock")}
+        <div className="row">
+          <label className="row">
+            <input
+              type="checkbox"
+              checked={wish.digest}
+              onChange={(event) => change({ digest: event.target.checked })}
+            />
+            {t("notifications.wish.digest")}
+          </label>
+          <ClockInput
+            label={t("notifications.wish.digestClock")}
             value={wish.digestClock || "08:30"}
             disabled={!wish.digest}
-            onChange={(event) => change({ digestClock: event.target.value })}
+            clearable={false}
+            onChange={(digestClock) => change({ digestClock })}
           />
-        </label>
+        </div>
       </fieldset>
       <fieldset>
         <legend>{t("notifications.wish.muted")}</legend>

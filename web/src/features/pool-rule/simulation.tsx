@@ -12,6 +12,7 @@ import { allOf, quote } from "@/kit/filter";
 import { columnOf, PagedTable, PlainTable } from "@/kit/plain-table";
 import { aggregateQuery, pagesQuery, recordQuery, useResource } from "@/kit/queries";
 import { Empty, ErrorNote, Skeleton } from "@/kit/states";
+import { numberFormat } from "@/kit/formatters";
 
 type Result = Pick<Schema<"customer.PoolRule.Simulation">, "state" | "days" | "time" | "digest"> & Json;
 
@@ -133,7 +134,7 @@ function Simulated({ rule, words, looked, figures, children }: Props) {
           <div className="figures">
             {figures.map((key) => (
               <Figure key={key} label={t(`simulated.${words}.figure.${key}`)}>
-                {new Intl.NumberFormat(language).format(figure(key))}
+                {numberFormat(language).format(figure(key))}
               </Figure>
             ))}
           </div>

@@ -6,7 +6,7 @@ import { useText } from "@/i18n";
 import { useCollectionName } from "@/kit/all-services";
 import { gotQuery } from "@/kit/got";
 import { PlainTable } from "@/kit/plain-table";
-import { titleOf, useCatalogue, useReference, useResource } from "@/kit/queries";
+import { titleOf, useCatalogue, useNamed, useResource } from "@/kit/queries";
 import { ReferencePicker } from "@/kit/reference-picker";
 import { Empty, Loaded } from "@/kit/states";
 
@@ -26,7 +26,7 @@ export function Comparison({ role }: { role: RecordJson }) {
     ),
     enabled: other !== "",
   });
-  const otherRecord = useReference(other || undefined);
+  const { record: otherRecord } = useNamed(other || undefined);
   const titles = [role, otherRecord].map((one) => titleOf(one, roles, language));
   const fields = roles.fields.find(({ name }) => name === "grants")?.fields ?? [];
   const wordOf = (field: string, value: string | undefined) => {

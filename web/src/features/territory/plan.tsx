@@ -15,6 +15,7 @@ import { LineTables } from "@/kit/record-fields";
 import { RecordFrame } from "@/kit/record-frame";
 import { Empty } from "@/kit/states";
 import { Cut } from "./cut";
+import { numberFormat } from "@/kit/formatters";
 
 export type Plan = Schema<"sales.TerritoryPlan"> & RecordJson;
 type Preview = Schema<"sales.TerritoryPlan.Preview">;
@@ -78,7 +79,7 @@ function Effect({ plan }: { plan: Plan }) {
         <Empty title={t("territory.noPreview")} text={t("territory.noPreviewText")} />
       </section>
     );
-  const number = (value: unknown) => new Intl.NumberFormat(language).format(Number(value ?? 0));
+  const number = (value: unknown) => numberFormat(language).format(Number(value ?? 0));
   return (
     <div className="stack">
       <p className="faint">{t("territory.asOf", { time: formatInstant(plan.previewTime, language) })}</p>

@@ -15,6 +15,7 @@ import { firstPageQuery, titleOf, useResource, useSession } from "@/kit/queries"
 import { Empty, ErrorNote, Skeleton } from "@/kit/states";
 import { tell } from "@/kit/toasts";
 import { messageOf } from "@/kit/verbs";
+import { dateFormat } from "@/kit/formatters";
 
 type Route = Schema<"sales.PlanVisitRouteResponse">;
 
@@ -73,11 +74,7 @@ export function VisitDayPage() {
   return (
     <Page
       title={t("page.visitDay")}
-      note={
-        <p className="faint">
-          {new Intl.DateTimeFormat(dated(language), { dateStyle: "full" }).format(from)}
-        </p>
-      }
+      note={<p className="faint">{dateFormat(dated(language), { dateStyle: "full" }).format(from)}</p>}
       actions={
         <>
           <button type="button" className="button" onClick={() => setParams({ day: String(offset - 1) })}>
@@ -134,7 +131,7 @@ export function VisitDayPage() {
                       {clash && <span className="tag tag-warn">{t("visit.clash")}</span>}
                     </p>
                     <p className="faint">
-                      {new Intl.DateTimeFormat(dated(language), { timeStyle: "short" }).format(
+                      {dateFormat(dated(language), { timeStyle: "short" }).format(
                         new Date(String(visit["plannedTime"])),
                       )}
                       {" · "}
