@@ -2,6 +2,7 @@
 
 import asyncio
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from crm.workspace.v1 import pb
@@ -84,6 +85,36 @@ async def test_a_department_with_people_is_not_closed(workspace: Service, office
     assert await office.refusal(workspace.admin.CloseDepartment(name=made.name)) == "ILLEGAL_TRANSITION"
     assert await office.refusal(department(workspace, "其下", parent=made.name)) == "DEPARTMENT_CLOSED"
     assert (await workspace.admin.ReopenDepartment(name=made.name)).state == pb.Department.ACTIVE
+
+
+async def test_a_department_is_deleted_only_where_nothing_hangs_on_it(
+    workspace: Service, office: Any
+) -> None:
+    admin = workspace.admin
+    made, other = [await department(workspace, f"要删除{number}") for number in range(2)]
+    below = await department(workspace, "已关闭的下级", parent=made.name)
+    await admin.CloseDepartment(name=below.name)
+    assert await office.refusal(admin.DeleteDepartment(name=made.name)) == "DEPARTMENT_HAS_HISTORY"
+    await admin.DeleteDepartment(name=below.name)
+    # A record of another service, by the last that was told of it.
+    record = {
+        "name": f"leads/{uuid4()}",
+        "displayName": "线索",
+        "department": made.name,
+        "owner": "employees/x",
+        "etag": "1",
+    }
+    told = {"name": record["name"], "action": "CREATED", "actor": "system/test", "resource": record}
+    await workspace.tell("crm.sales.v1.ResourceChanged", told, record["name"])
+    assert await office.refusal(admin.DeleteDepartment(name=made.name)) == "DEPARTMENT_HAS_HISTORY"
+    await workspace.tell(
+        "crm.sales.v1.ResourceChanged", {**told, "action": "DELETED"}, record["name"], version=2
+    )
+    await admin.DeleteDepartment(name=made.name)
+    # Who has left may come back.
+    person = await office.hire(f"left.{uuid4().hex[:6]}", [], department=other.name)
+    await admin.OffboardEmployee(name=person.name, successor=workspace.person("admin").employee)
+    assert await office.refusal(admin.DeleteDepartment(name=other.name)) == "DEPARTMENT_HAS_HISTORY"
 
 
 async def test_an_employee_is_refused_for_what_is_wrong(workspace: Service, office: Any) -> None:

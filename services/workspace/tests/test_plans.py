@@ -57,6 +57,8 @@ async def test_a_plan_is_filled_by_facts_agreed_to_and_its_rest_carried_over(
     assert plan.approver == workspace.person("manager").employee
     again = {"period": "WEEK", "startDate": plan_day(plan)}
     assert await office.refusal(client.CreateWorkPlan(workPlan=again)) == "PLAN_PERIOD_TAKEN"
+    last = {"period": "WEEK", "startDate": day(date(9999, 12, 31))}
+    assert await office.refusal(client.CreateWorkPlan(workPlan=last)) == "VALIDATION"
     await client.SubmitWorkPlan(name=plan.name)
     assert await office.refusal(client.ApproveWorkPlan(name=plan.name)) in {
         "NOT_AN_APPROVER",

@@ -81,10 +81,16 @@ async def test_a_role_by_position_reaches_its_holders(workspace: Service, office
     mark = uuid4().hex[:6]
     person = await office.hire(f"position.{mark}", [], position="SALES")
     client = await office.client_of(person)
-    await role(workspace, f"post_{mark}", ["workspace.departments.read"], positions=["SALES"])
+    by_post = await role(workspace, f"post_{mark}", ["workspace.departments.read"], positions=["SALES"])
     key = f"employee.{person.name.partition('/')[2]}"
     await workspace.eventually(lambda: f"post_{mark}" in workspace.running.config.get(key)["roles"], 5)
     await client.ListDepartments()
+    # It goes with the position as fast as it came: not only once everything is compared, every minute.
+    await workspace.admin.UpdateRole(
+        role={"name": by_post.name, "positions": ["ASSISTANT"]}, updateMask="positions"
+    )
+    await workspace.eventually(lambda: f"post_{mark}" not in workspace.running.config.get(key)["roles"], 5)
+    assert await office.refusal(client.ListDepartments()) == "PERMISSION_DENIED"
 
 
 async def test_a_copy_and_what_a_change_would_do(workspace: Service, office: Any) -> None:

@@ -43,6 +43,12 @@ async def test_a_task_is_not_done_before_its_checklist_and_what_it_depends_on(
     await sales1.UpdateTask(task={"name": first.name, "checklist": items}, updateMask="checklist")
     done = await sales1.CompleteTask(name=first.name)
     assert (done.state, done.progress) == (pb.Task.DONE, 100)
+    # What is not to be done any more holds nothing up.
+    dropped = await sales1.CreateTask(task={"displayName": "不做了"})
+    held = {"name": second.name, "dependsOn": [first.name, dropped.name]}
+    await sales1.UpdateTask(task=held, updateMask="dependsOn")
+    assert await office.refusal(sales1.CompleteTask(name=second.name)) == "TASK_BLOCKED_BY"
+    await sales1.CancelTask(name=dropped.name, reason="客户不再需要")
     assert (await sales1.CompleteTask(name=second.name)).state == pb.Task.DONE
     assert await office.refusal(sales1.StartTask(name=second.name)) == "ILLEGAL_TRANSITION"
     assert await office.refusal(sales1.DeclineTask(name=second.name, reason="已经完成了")) == "TASK_CLOSED"
@@ -75,7 +81,7 @@ async def test_a_monthly_task_of_the_31st_falls_on_the_last_day_of_shorter_month
         "repeat": "MONTHS",
         "repeatUntil": day("2027-05-30"),
     }
-    task = await sales1.CreateTask(task=body)
+    task = first = await sales1.CreateTask(task=body)
     found = [iso(task.due_date)]
     while True:
         await sales1.CompleteTask(name=task.name)
@@ -86,7 +92,13 @@ async def test_a_monthly_task_of_the_31st_falls_on_the_last_day_of_shorter_month
         found.append(iso(task.due_date))
     assert found == ["2027-01-31", "2027-02-28", "2027-03-31", "2027-04-30"]
     # Done once more after it was opened again, it does not come twice.
-    await sales1.ReopenTask(name=task.name)
+    await sales1.ReopenTask(name=first.name)
+    assert (await sales1.CompleteTask(name=first.name)).state == pb.Task.DONE
+    assert len((await sales1.ListTasks(filter=f'source = "{first.name}#again"')).tasks) == 1
+    for wrong in (-1, 367, 2**31 - 1):
+        with pytest.raises(Refused) as refused:
+            await sales1.CreateTask(task={**body, "repeatEvery": wrong})
+        assert "task.repeat_every" in refused.value.violations
 
 
 @pytest.mark.capability("w.task")
@@ -196,10 +208,14 @@ async def test_a_note_is_shared_taken_back_and_made_a_task(workspace: Service, o
     assert (await workspace.sales2.GetNote(name=note.name)).body == "带样品"
     refused = workspace.sales2.ShareNote(name=note.name, employees=[workspace.person("manager").employee])
     assert await office.refusal(refused) == "NOT_THE_OWNER"
+    # Each makes a task of one's own of it, and sees nothing of the other's.
+    other = await workspace.sales2.MakeTaskOfNote(name=note.name)
+    assert (await workspace.sales2.MakeTaskOfNote(name=note.name)).name == other.name
     await workspace.sales1.UnshareNote(name=note.name)
     assert await office.refusal(workspace.sales2.GetNote(name=note.name)) == "NOT_FOUND"
     task = await workspace.sales1.MakeTaskOfNote(name=note.name)
     assert (task.display_name, task.description) == ("周五演示", "带样品")
+    assert task.name != other.name
     assert (await workspace.sales1.MakeTaskOfNote(name=note.name)).name == task.name
     # The address book finds colleagues by the sound of their names.
     person = workspace.person("sales1")

@@ -182,8 +182,8 @@ async def on_tree_changed(events: list[Fact], call: Call) -> None:
 @listens(*(f"crm.workspace.v1.ResourceChanged.{collection}" for collection in publishing.COLLECTIONS))
 async def on_definition_changed(event: Fact, call: Call) -> None:
     """Tells all services by the configuration bucket; repeated until the bucket has it."""
-    name: str = event.payload["name"]
-    await publishing.publish_changed(name, event.payload.get("resource", {}), call)
+    told = event.payload
+    await publishing.publish_changed(told["name"], told.get("resource", {}), call, told.get("before", {}))
 
 
 @listens("crm.workspace.v1.ResourceChanged.departments")

@@ -47,7 +47,9 @@ class Span:
 
 
 def span(kind: str, day: date) -> Span:
-    """The period of a kind that a day lies in."""
+    """The period of a kind that a day lies in; Validation for a day of no year that anybody works in."""
+    if not 1970 <= day.year <= 2200:
+        raise Validation(Violation("start_date", "OUT_OF_RANGE", "年份超出范围", "The year is out of range."))
     match kind:
         case "DAY":
             return Span(kind, day, day)

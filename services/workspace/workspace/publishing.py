@@ -4,7 +4,7 @@ Every change publishes what it concerns, read from the tables and not from the f
 do no harm. A reconciliation compares bucket and tables and mends what differs.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, timedelta
 from decimal import Decimal
@@ -64,16 +64,18 @@ class Family:
         await call.running.config.revise(self.key(group), read)
 
 
-async def publish_changed(name: str, resource: dict[str, Any], call: Call) -> None:
-    """Publishes what a changed record concerns; `resource` is the record as the fact told it."""
+async def publish_changed(
+    name: str, resource: dict[str, Any], call: Call, before: Mapping[str, Any] | None = None
+) -> None:
+    """Publishes what a changed record concerns; `resource` is the record as the fact told it, `before` what it changed."""
     collection = name.partition("/")[0]
     for family in FAMILIES:
         if family.model.described.collection == collection:
             group = parse_name(name, collection) if family.group == "id" else resource[_json(family)]
             await family.publish(group, call)
     if collection == "roles":
-        # Whoever has the role by position; who has it no more is found by the reconciliation.
-        positions = resource.get("positions", [])
+        # Whoever has the role by position, and whoever had it.
+        positions = [*resource.get("positions", []), *(before or {}).get("positions", [])]
         holders = select(Employee.id).where(Employee.position.in_(positions))
         for key in list(await call.db.scalars(holders)) if positions else ():
             await _EMPLOYEE.publish(key, call)

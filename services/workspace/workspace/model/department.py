@@ -9,7 +9,7 @@ from crmkit.call import Call
 from crmkit.errors import FailedPrecondition, PermissionDenied, Validation, Violation
 from crmkit.resource import Resource
 from google.protobuf import json_format
-from sqlalchemy import BigInteger, Boolean, DateTime, Index, Text, func, inspect, select, text
+from sqlalchemy import BigInteger, Boolean, DateTime, Index, Text, exists, func, inspect, or_, select, text
 from sqlalchemy.dialects.postgresql import JSONB, distinct_on, insert
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -69,8 +69,22 @@ class Department(Resource, Base):
             await self._place_children(call, await self._place(call))
 
     async def deleting(self, call: Call) -> None:
-        """Only an empty department goes."""
+        """Only what nothing hangs on goes: who came back, and records that lie there, would be nowhere."""
+        from workspace.model.employee import Employee
+        from workspace.model.known_record import KnownRecord
+
         await self._check_empty(call)
+        hanging = (
+            exists().where((Employee.department == self.name) | Employee.posts.contains([self.name])),
+            exists().where(Department.parent == self.name),
+            exists().where(
+                KnownRecord.scope["department"].astext == self.name,
+                KnownRecord.name != self.name,
+                ~KnownRecord.deleted,
+            ),
+        )
+        if await call.db.scalar(select(or_(*hanging))):
+            raise FailedPrecondition("DEPARTMENT_HAS_HISTORY")
 
     async def move(self, parent: str, call: Call) -> None:
         """Hangs it, with all beneath, under another one."""

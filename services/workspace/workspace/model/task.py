@@ -22,6 +22,7 @@ from workspace.model.names import check_names
 LIVE = ("OPEN", "IN_PROGRESS", "BLOCKED")
 MOST_PEOPLE = 20
 MOST_ITEMS = 100
+MOST_STEPS = 366
 STEPS = {"DAYS": "days", "WEEKS": "weeks", "MONTHS": "months", "YEARS": "years"}
 
 
@@ -103,6 +104,8 @@ class Task(Resource, Base):
             raise _wrong("progress", "不能超过 100", "At most 100.")
         if self.repeat and not (self.due_time or self.due_date):
             raise _wrong("repeat", "重复任务须有截止时间", "A task that repeats needs a due time.")
+        if self.repeat_every > MOST_STEPS:
+            raise _wrong("repeat_every", f"不能超过 {MOST_STEPS}", f"At most {MOST_STEPS}.")
         self.repeat_every = (self.repeat_every or 1) if self.repeat else 0
         await self._check_cycle(call)
         self._share()
@@ -171,12 +174,19 @@ class Task(Resource, Base):
             raise FailedPrecondition("TASK_BLOCKED_BY", tasks="; ".join(first)[:300])
         self.state, self.result, self.end_time, self.progress = "DONE", result, call.now, 100
         call.emit(events.TaskCompleted, task=self)
-        if (again := self._again()) is not None:
+        again = self._again()
+        if again is None:
+            return
+        async with call.everybody():
+            # What was begun again has its next one already.
+            there = await call.find(Task, Task.source == again.source)
+        if there is None:
             await call.add(again)
 
     async def _waits_for(self, call: Call) -> list[str]:
         keys = [parse_name(name, "tasks") for name in self.depends_on]
-        open_ones = select(Task.display_name).where(Task.id.in_(keys), Task.state != "DONE")
+        # What is not to be done any more holds nothing up.
+        open_ones = select(Task.display_name).where(Task.id.in_(keys), Task.state.in_(LIVE))
         async with call.everybody():
             return list(await call.db.scalars(open_ones.order_by(Task.create_time)))
 

@@ -80,10 +80,12 @@ class Note(Resource, Base):
             file.attach([*others, self.name] if here else others)
 
     async def task(self, call: Call) -> Task:
-        """The task that is made of it, once."""
-        known = await call.find(Task, Task.source == self.name)
-        made = Task(display_name=self.display_name, description=self.body[:5000], owner=call.caller.employee,
-                    source=self.name, links=list(self.links))  # fmt: skip
+        """The task that is made of it, once by everybody who reads it: what one does of it is not told to another."""
+        me = call.caller.employee
+        source = self.name if me == self.owner else f"{self.name}#{me}"
+        known = await call.find(Task, Task.source == source)
+        made = Task(display_name=self.display_name, description=self.body[:5000], owner=me, source=source,
+                    links=list(self.links))  # fmt: skip
         return known or await call.add(made)
 
 
