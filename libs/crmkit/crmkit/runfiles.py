@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import io
+import sqlite3
 import tempfile
 from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from itertools import islice
 from typing import Any, BinaryIO, cast
 
@@ -89,20 +90,39 @@ async def write_error_file(
         .where(BulkRow.run == run.id, BulkRow.action == "ERROR")
         .order_by(BulkRow.line, BulkRow.part)
     )
-    errors: dict[int, str] = {}
-    for line, detail in (await call.db.execute(statement)).all():
-        text = f"{detail['column']}：{detail['zh']}" if detail["column"] else detail["zh"]
-        errors[line] = f"{errors[line]}；{text}" if line in errors else text
-    if not errors:
-        return None
-    workbook = run.spec["format"] != "csv"
-    base = (file_name.rpartition(".")[0] or file_name)[:240]
-    name = f"{base}-{sheets.ERROR_COLUMN}.{'xlsx' if workbook else 'csv'}"
-    async with opened(run, encoding) as original:
-        bad = sheets.error_file(original, errors)
-        values = (row.values for row in bad.entries)
-        write = sheets.write_xlsx if workbook else sheets.write_csv
-        return await store(run, name, owner, lambda file: write(cast("Any", file), bad.columns, values))
+    # Every line may be wrong: their texts stand in a file that ends with its connection, not in memory.
+    with closing(sqlite3.connect("", isolation_level=None, check_same_thread=False)) as told:
+        told.execute("CREATE TABLE errors (line INTEGER PRIMARY KEY, text TEXT)")
+        told.execute("BEGIN")
+        found = await call.db.stream(statement.execution_options(yield_per=1000))
+        async for page in found.partitions():
+            told.executemany(_ALSO_WRONG, [(line, _text(detail)) for line, detail in page])
+
+        def text_of(line: int) -> str | None:
+            return next(
+                (text for (text,) in told.execute("SELECT text FROM errors WHERE line = ?", (line,))), None
+            )
+
+        if not told.execute("SELECT EXISTS (SELECT 1 FROM errors)").fetchone()[0]:
+            return None
+        workbook = run.spec["format"] != "csv"
+        base = (file_name.rpartition(".")[0] or file_name)[:240]
+        name = f"{base}-{sheets.ERROR_COLUMN}.{'xlsx' if workbook else 'csv'}"
+        async with opened(run, encoding) as original:
+            bad = sheets.error_file(original, text_of)
+            values = (row.values for row in bad.entries)
+            write = sheets.write_xlsx if workbook else sheets.write_csv
+            return await store(run, name, owner, lambda file: write(cast("Any", file), bad.columns, values))
+
+
+_ALSO_WRONG = (
+    "INSERT INTO errors VALUES (?, ?)"
+    " ON CONFLICT (line) DO UPDATE SET text = errors.text || '；' || excluded.text"
+)
+
+
+def _text(detail: dict[str, str]) -> str:
+    return f"{detail['column']}：{detail['zh']}" if detail["column"] else detail["zh"]
 
 
 async def store(

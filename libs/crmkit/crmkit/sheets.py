@@ -17,7 +17,7 @@ import shutil
 import subprocess
 import sys
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -133,8 +133,8 @@ def _fitted(lines: Iterator[tuple[int, list[str]]], width: int) -> Iterator[Row]
         yield Row(number, values, error)
 
 
-def error_file(original: Sheet, errors: Mapping[int, str]) -> Sheet:
-    """The rows that have an error, by row number, with the column "错误" behind those of the original.
+def error_file(original: Sheet, text_of: Callable[[int], str | None]) -> Sheet:
+    """The rows of whose numbers `text_of` tells an error, with the column "错误" behind those of the original.
 
     A column "错误" that the original has, being an error file itself, is replaced.
     """
@@ -142,7 +142,7 @@ def error_file(original: Sheet, errors: Mapping[int, str]) -> Sheet:
 
     def bad() -> Iterator[Row]:
         for row in original.entries:
-            text = errors.get(row.number) or (row.error and row.error.detail_zh)
+            text = text_of(row.number) or (row.error and row.error.detail_zh)
             if text:
                 values = [row.values[place] if place < len(row.values) else "" for place in kept]
                 yield Row(row.number, [*values, text])

@@ -353,7 +353,7 @@ def test_xlsx_refuses_what_a_worksheet_cannot_hold() -> None:
 
 def test_the_error_file_has_the_bad_rows_with_their_reasons() -> None:
     content = b"a,b\n1,2\n3\n=4,5\n6,7\n"
-    bad = error_file(rows(io.BytesIO(content), "csv"), {4: "a 列不是数字"})
+    bad = error_file(rows(io.BytesIO(content), "csv"), {4: "a 列不是数字"}.get)
     assert bad.columns == ["a", "b", "错误"]
     assert [row.values for row in bad.rows] == [
         ["3", "", "该行的单元格数与表头不一致"],
@@ -361,7 +361,7 @@ def test_the_error_file_has_the_bad_rows_with_their_reasons() -> None:
     ]
     again = io.BytesIO()
     write_csv(again, ["a", "错误", "b"], [["1", "old", "2"]])
-    replaced = error_file(rows(io.BytesIO(again.getvalue()), "csv"), {2: "new"})
+    replaced = error_file(rows(io.BytesIO(again.getvalue()), "csv"), {2: "new"}.get)
     assert replaced.columns == ["a", "b", "错误"]
     assert [row.values for row in replaced.rows] == [["1", "2", "new"]]
 

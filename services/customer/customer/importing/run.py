@@ -70,7 +70,8 @@ async def run(run: Run) -> None:
                 run.next_phase("END")
     async with run.chunk() as call:
         found = await the_import(run, call)
-        await _tally(found, run, call)
+        _tally(found, run)
+        found.failed = await lines_in_error(run, call)
         await show_errors(run, found, call)
         await keep_error_file(run, found, call)
         found.finish(call.now)
@@ -105,7 +106,7 @@ async def _write_all(plan: Plan, sheet: Sheet, found: Import, run: Run) -> None:
                 await _write(lines, plan, found.duplicate_policy, run, call)
                 run.position += len(lines)
                 found = await the_import(run, call)
-                await _tally(found, run, call)
+                _tally(found, run)
         finally:
             lines = await ahead
 
@@ -410,10 +411,11 @@ async def _relate(run: Run, call: Call) -> bool:
     return True
 
 
-async def _tally(found: Import, run: Run, call: Call) -> None:
+def _tally(found: Import, run: Run) -> None:
     """Shows how far the run has come."""
     if run.phase == "":
         found.done = run.position
     found.created, found.updated = run.tally.get("created", 0), run.tally.get("updated", 0)
     found.skipped, found.held = run.tally.get("skipped", 0), run.tally.get("held", 0)
-    found.failed = await lines_in_error(run, call)
+    # Counted anew at the end: a line that is wrong in two ways is one, and its relation comes later.
+    found.failed = run.tally.get("failed", 0)
