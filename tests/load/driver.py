@@ -5,18 +5,21 @@ their times whatever the answers do, and latency counts from the time when one w
 """
 
 import asyncio
+import contextlib
 import itertools
 import json
 import random
 import resource
 import sys
 import time
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any
 
+import httpx
 import uvloop
 
-from tests.load.scenarios import SCENARIOS, Request
+from tests.load.scenarios import SCENARIOS, TOLD, Request, Told
 
 TIMEOUT = 30.0
 
@@ -87,13 +90,66 @@ class Connection(asyncio.Protocol):
         return self._answer
 
 
+class Invoices:
+    """The invoices of orders as a person's client hears of them: by the event stream, each then read once."""
+
+    READERS = 8
+
+    def __init__(self, task: Task, head: str) -> None:
+        self._task, self._head = task, head
+        self._found: dict[str, asyncio.Future[bytes]] = {}
+        self._told: asyncio.Queue[str] = asyncio.Queue()
+
+    def of(self, order: str) -> asyncio.Future[bytes]:
+        """The order's invoice."""
+        return self._found.setdefault(order, asyncio.get_running_loop().create_future())
+
+    @contextlib.asynccontextmanager
+    async def followed(self) -> AsyncIterator[None]:
+        """Listens inside the context."""
+        url = f"http://{self._task.host}:{self._task.port}/v1/stream?collections=invoices"
+        headers = {"authorization": f"Bearer {self._task.token}"}
+        async with (
+            httpx.AsyncClient(timeout=TIMEOUT) as client,
+            client.stream("GET", url, headers=headers) as stream,
+        ):
+            lines = stream.aiter_lines()
+            await anext(lines)
+            work = [self._listen(lines), *(self._read() for _ in range(self.READERS))]
+            tasks = [asyncio.create_task(one) for one in work]
+            try:
+                yield
+            finally:
+                for task in tasks:
+                    task.cancel()
+                await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _listen(self, lines: AsyncIterator[str]) -> None:
+        told = set[str]()
+        async for line in lines:
+            name = json.loads(line[6:]).get("name") if line.startswith("data: ") else None
+            if name and name not in told:
+                told.add(name)
+                self._told.put_nowait(name)
+
+    async def _read(self) -> None:
+        loop = asyncio.get_running_loop()
+        _, connection = await loop.create_connection(Connection, self._task.host, self._task.port)
+        while True:
+            name = await self._told.get()
+            status, body = await connection.send(self._head, Request("GET", f"/v1/{name}"))
+            order = json.loads(body).get("order") if status == 200 else ""
+            if order and not (found := self.of(order)).done():
+                found.set_result(body)
+
+
 async def drive(task: Task) -> Outcome:
     """Runs the scenario on every connection until the time is over."""
     loop, outcome = asyncio.get_running_loop(), Outcome()
     head = f"host: {task.host}\r\nauthorization: Bearer {task.token}\r\n"
     began = time.perf_counter()
     counted_from, until = began + task.warmup, began + task.warmup + task.seconds
-    arrivals = itertools.count()
+    arrivals, invoices = itertools.count(), Invoices(task, head)
 
     async def work(number: int) -> None:
         _, connection = await loop.create_connection(Connection, task.host, task.port)
@@ -110,9 +166,10 @@ async def drive(task: Task) -> Outcome:
             try:
                 request = next(steps)
                 while True:
-                    if request.pause:
-                        await asyncio.sleep(request.pause)
                     async with asyncio.timeout(TIMEOUT):
+                        if isinstance(request, Told):
+                            request = steps.send(await invoices.of(request.order))
+                            continue
                         status, body = await connection.send(head, request)
                     if status >= 400:
                         refused = f"{status} {body[:1000].decode(errors='replace')}"
@@ -128,7 +185,8 @@ async def drive(task: Task) -> Outcome:
             elif due >= counted_from:
                 outcome.latencies.append(time.perf_counter() - due)
 
-    await asyncio.gather(*(work(number) for number in range(task.connections)))
+    async with invoices.followed() if task.scenario in TOLD else contextlib.nullcontext():
+        await asyncio.gather(*(work(number) for number in range(task.connections)))
     return outcome
 
 
