@@ -199,6 +199,7 @@ def prepare(apps: Sequence[str]) -> None:
                 _rehearse(module.app())
     for name in _LATER:
         importlib.import_module(name)
+    _spell()
     # What OpenSSL sets up with its first use is 5 MB.
     ssl.create_default_context()
     gc.collect()
@@ -235,9 +236,22 @@ def _free_blocks() -> Iterator[tuple[int, int]]:
 
 def _rehearse(app: Any) -> None:
     from crmkit.app import Running
+    from crmkit.catalog import permissions
     from crmkit.settings import Settings
+    from sqlalchemy import select
+    from sqlalchemy.dialects.postgresql.asyncpg import dialect
 
+    permissions()
     Running(app, Settings())
+    for model in app.models:
+        select(model).where(model.id == model.id).compile(dialect=dialect())
+
+
+def _spell() -> None:
+    """Reads the dictionaries of spelling, 15 MB, which are read with the first name."""
+    from crmkit.text import pinyin_keys
+
+    pinyin_keys("关系")
 
 
 def serve() -> dict[str, Any] | None:
