@@ -107,7 +107,7 @@ def _staff(employee: str, post: str, level: Scope) -> Caller:
 
 
 @cache
-def _organisation() -> Organisation:
+def organisation() -> Organisation:
     kinds = {EAST: "SEGMENT", WEST: "SEGMENT"}
     departments = {
         name.partition("/")[2]: {"parent": parent or None, "kind": kinds.get(name, "DEPARTMENT")}
@@ -117,4 +117,4 @@ def _organisation() -> Organisation:
 
 
 def _access(employee: str, posts: tuple[str, ...], level: Scope) -> Access:
-    return Access(employee, posts, [Role("persona", frozenset("*"), level)], _organisation(), {})
+    return Access(employee, posts, [Role("persona", frozenset("*"), level)], organisation(), {})
