@@ -556,6 +556,13 @@ export const SCREENS: Record<string, Screen> = {
     clocks: [{ field: "protectUntilDate", states: ["APPROVED"] }],
     unasked: ["evidence"],
   },
+  jointWorkRequests: {
+    icon: "collision",
+    orderBy: NEWEST,
+    columns: ["message", "account", "asked", "state", "dueTime", "owner"],
+    flow: { OPEN: ["accept", "decline"] },
+    clocks: [{ field: "dueTime", states: ["OPEN"] }],
+  },
   leadForwards: {
     icon: "leads",
     orderBy: NEWEST,

@@ -18,6 +18,7 @@ from sales.model.deal_registration import DealRegistration
 from sales.model.discount_policy import DiscountPolicy
 from sales.model.forecast_snapshot import take_snapshots
 from sales.model.incumbency import AHEAD, Incumbency
+from sales.model.joint_work_request import mind_joint_work
 from sales.model.lead import Lead
 from sales.model.lead_forward import lapse_due
 from sales.model.phone_call import LOST, PhoneCall
@@ -135,8 +136,9 @@ async def follow_targets(as_of: datetime, call: Call) -> None:
 
 @every("5m", collapse=True)
 async def mind_support(as_of: datetime, call: Call) -> None:
-    """Passes on requests for help that nobody has answered, and lets those out who were let in long enough."""
+    """Passes on requests for help and joint work that nobody has answered, and lets those out who were let in long enough."""
     await mind_requests(as_of, AT_ONCE, call)
+    await mind_joint_work(as_of, AT_ONCE, call)
 
 
 @every("5m", collapse=True)

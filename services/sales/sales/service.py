@@ -31,6 +31,7 @@ from sales.model.deal_registration import DealRegistration
 from sales.model.discount_policy import DiscountPolicy
 from sales.model.forecast_snapshot import Forecast
 from sales.model.incumbency import Incumbency
+from sales.model.joint_work_request import JointWorkRequest
 from sales.model.lead import Lead, seen_or_told, visible_to_caller
 from sales.model.lead_pool import pool_of
 from sales.model.opportunity import Opportunity
@@ -92,6 +93,7 @@ class SalesService(
     course_completions = Standard(CourseCompletion)
     purchases = Standard(Purchase)
     support_requests = Standard(SupportRequest)
+    joint_work_requests = Standard(JointWorkRequest)
     upsell_proposals = Standard(UpsellProposal)
     proposals = Standard(Proposal)
     proposal_blocks = Standard(ProposalBlock)

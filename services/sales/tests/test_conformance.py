@@ -1,11 +1,17 @@
 """What every resource of every service promises, for those of sales."""
 
+from datetime import timedelta
 from typing import ClassVar
+from uuid import uuid4
 
 import pytest
+from crmkit.auth import system
+from crmkit.company import today
 from crmkit.testing import Service
 from crmkit.testing.conformance import Conformance
 from sales.app import app
+from sales.model.contact_keys import company_key
+from sales.model.deal_registration import PROTECTED_DAYS, DealRegistration
 
 # A customer and somebody there, whom sales was told of.
 KNOWN = "01900000-0000-7000-8000-00000000c0de"
@@ -31,6 +37,14 @@ async def known(sales: Service) -> Service:
             "resource": {"name": name, **whose, **more},
         }
         await sales.tell("crm.customer.v1.ResourceChanged", payload, name)
+    # Joint work is asked for where a registration protects the deal.
+    async with sales.running.call("test", system("sales")) as call:
+        key = company_key("样例")
+        if await call.find(DealRegistration, DealRegistration.company_key == key) is None:
+            until = today(call) + timedelta(days=PROTECTED_DAYS)
+            protected = DealRegistration(company_name="样例", partner=f"accounts/{uuid4()}")
+            await call.add(protected)
+            protected.state, protected.protect_until_date = "APPROVED", until
     return sales
 
 
@@ -78,6 +92,8 @@ class TestSales(Conformance):
             "callLists.subjects",
             "commissionPlans.currency",
             "discountPolicies.currency",
+            # Only a protected line is one that joint work can be asked for.
+            "jointWorkRequests.product_lines",
             "leadPoolRules.clauses.stage",
             "leadPoolRules.warn_days",
             "leadPools.hidden_fields",

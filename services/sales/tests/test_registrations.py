@@ -9,7 +9,8 @@ import pytest
 from crm.sales.v1 import pb
 from crmkit.auth import system
 from crmkit.testing import Refused, Service
-from sales.jobs import follow_registrations
+from sales.jobs import follow_registrations, mind_support
+from sales.model.deal_registration import DealRegistration
 
 Made = Callable[..., Awaitable[Any]]
 Registration = pb.DealRegistration
@@ -299,3 +300,125 @@ async def test_a_protection_that_nobody_works_on_can_be_ended(sales: Service, pa
     again = await sales.manager.CreateDealRegistration(dealRegistration=whole | {"partner": made.partner})
     again = await sales.manager.SubmitDealRegistration(name=again.name)
     assert (await sales.manager.ApproveDealRegistration(name=again.name)).state == Registration.APPROVED
+
+
+async def test_our_own_people_ask_to_work_on_a_protected_deal_and_share_it_once_its_owner_agrees(
+    sales: Service, partner: Any, account: Made
+) -> None:
+    company, line = f"{uuid4().hex[:8]}冷链有限公司", f"L{uuid4().hex[:6]}"
+    customer = await account(displayName=company, collaborators=[sales.person("sales2").employee])
+
+    async def known() -> bool:
+        async with sales.running.system_call("look", None) as call:
+            return await call.copy(customer) is not None
+
+    await sales.eventually(known)
+    asks = {"account": customer, "message": "与该客户的设备部有十年往来，可安排样机"}
+    with pytest.raises(Refused) as refused:
+        await sales.sales1.CreateJointWorkRequest(jointWorkRequest=asks)
+    assert refused.value.reason == "NOT_PROTECTED"
+    made = await partner.CreateDealRegistration(dealRegistration=body(company, line))
+    await partner.SubmitDealRegistration(name=made.name)
+    await sales.manager.ApproveDealRegistration(name=made.name, split="30")
+    elsewhere = {**asks, "productLines": [f"M{uuid4().hex[:6]}"]}
+    with pytest.raises(Refused) as refused:
+        await sales.sales1.CreateJointWorkRequest(jointWorkRequest=elsewhere)
+    assert refused.value.reason == "NOT_PROTECTED"
+
+    first = await sales.sales1.CreateJointWorkRequest(jointWorkRequest={**asks, "productLines": [line]})
+    second = await sales.sales2.CreateJointWorkRequest(jointWorkRequest=asks)
+    third = await sales.sales2.CreateJointWorkRequest(jointWorkRequest=asks)
+    manager = sales.person("manager").employee
+    assert (first.state, list(first.asked)) == (pb.JointWorkRequest.OPEN, [manager])
+    [told] = await sales.facts("crm.sales.v1.JointWorkAsked", first.name)
+    assert told["people"] == [manager]
+    # Whoever asks learns who answers, and nothing of the partner; the partner sees none of it.
+    with pytest.raises(Refused) as refused:
+        await sales.sales1.GetDealRegistration(name=first.deal_registration)
+    assert refused.value.reason == "NOT_FOUND"
+    with pytest.raises(Refused) as refused:
+        await partner.GetJointWorkRequest(name=first.name)
+    assert refused.value.reason in ("NOT_FOUND", "PERMISSION_DENIED")
+    # Only whoever is asked answers, and only whoever has asked takes it back.
+    with pytest.raises(Refused) as refused:
+        await sales.sales1.AcceptJointWorkRequest(name=first.name)
+    assert refused.value.reason == "NOT_ASKED"
+    with pytest.raises(Refused) as refused:
+        await sales.manager.WithdrawJointWorkRequest(name=first.name)
+    assert refused.value.reason == "NOT_YOUR_REQUEST"
+    with pytest.raises(Refused) as refused:
+        await sales.manager.AcceptJointWorkRequest(name=first.name, split="70.01")
+    assert refused.value.violations == {"split": "TOO_LARGE"}
+    with pytest.raises(Refused) as refused:
+        await sales.manager.DeclineJointWorkRequest(name=third.name, reason=" ")
+    assert refused.value.reason == "REASON_REQUIRED"
+    declined = await sales.manager.DeclineJointWorkRequest(name=third.name, reason="一位同事已经足够")
+    assert (declined.state, declined.answer) == (pb.JointWorkRequest.DECLINED, "一位同事已经足够")
+
+    # Agreed before there is a deal: it begins with the deal. Agreed later: at once.
+    agreed = await sales.manager.AcceptJointWorkRequest(name=first.name, split="20")
+    assert (agreed.state, agreed.opportunity) == (pb.JointWorkRequest.ACCEPTED, "")
+    [answered] = await sales.facts("crm.sales.v1.JointWorkAnswered", first.name)
+    assert answered["people"] == [sales.person("sales1").employee]
+    converted = await sales.manager.ConvertDealRegistration(name=made.name, account=customer)
+    deal = await sales.sales1.GetOpportunity(name=converted.opportunity)
+    assert (await sales.sales1.GetJointWorkRequest(name=first.name)).opportunity == deal.name
+    with pytest.raises(Refused) as refused:
+        await sales.sales2.GetOpportunity(name=deal.name)
+    assert refused.value.reason == "NOT_FOUND"
+    with pytest.raises(Refused) as refused:
+        await sales.manager.AcceptJointWorkRequest(name=second.name, split="50.01")
+    assert refused.value.violations == {"split": "TOO_LARGE"}
+    await sales.manager.AcceptJointWorkRequest(name=second.name, split="10")
+    with pytest.raises(Refused) as refused:
+        await sales.manager.AcceptJointWorkRequest(name=second.name, split="10")
+    assert refused.value.reason == "ILLEGAL_TRANSITION"
+    deal = await sales.sales2.GetOpportunity(name=deal.name)
+    assert {one.partner or one.employee: one.split for one in deal.team} == {
+        made.partner: "30", manager: "40", sales.person("sales1").employee: "20", sales.person("sales2").employee: "10",
+    }  # fmt: skip
+    # What was agreed is what counts when it is won.
+    await sales.manager.WinOpportunity(name=deal.name)
+    [won] = await sales.facts("crm.sales.v1.OpportunityWon", deal.name)
+    assert sorted(one["split"] for one in won["opportunity"]["credit"]) == ["10", "20", "30", "40"]
+
+
+async def test_the_superior_is_asked_once_where_nobody_answers_a_request_for_joint_work(
+    sales: Service, partner: Any, account: Made
+) -> None:
+    company, line = f"{uuid4().hex[:8]}包装有限公司", f"L{uuid4().hex[:6]}"
+    customer = await account("sales2", displayName=company)
+
+    async def known() -> bool:
+        async with sales.running.system_call("look", None) as call:
+            return await call.copy(customer) is not None
+
+    await sales.eventually(known)
+    made = await partner.CreateDealRegistration(dealRegistration=body(company, line))
+    await partner.SubmitDealRegistration(name=made.name)
+    await sales.manager.ApproveDealRegistration(name=made.name)
+    # The partner is looked after by somebody who has a superior.
+    async with sales.running.call("test", system("sales")) as call:
+        row = await call.named(DealRegistration, made.name)
+        assert row is not None
+        row.owner = sales.person("sales1").employee
+    asks = {"account": customer, "message": "愿意一起做方案"}
+    asked = await sales.sales2.CreateJointWorkRequest(jointWorkRequest=asks)
+    due = asked.due_time.ToDatetime(UTC)
+    assert timedelta(days=2) <= due - datetime.now(UTC) + timedelta(minutes=5) <= timedelta(days=14)
+    for late in (-timedelta(minutes=1), timedelta(minutes=1), timedelta(days=9)):
+        async with sales.running.call("test", system("sales")) as call:
+            await mind_support(due + late, call)
+        ladder = [one["people"][0] for one in await sales.facts("crm.sales.v1.JointWorkAsked", asked.name)]
+        wanted = [sales.person("sales1").employee, sales.person("manager").employee]
+        assert ladder == wanted[: 1 if late < timedelta(0) else 2]
+    accepted = await sales.sales1.AcceptJointWorkRequest(name=asked.name)
+    assert accepted.state == pb.JointWorkRequest.ACCEPTED
+    # Nobody joins a protection that is over.
+    other = await sales.sales2.CreateJointWorkRequest(jointWorkRequest=asks)
+    await partner.WithdrawDealRegistration(name=made.name)
+    with pytest.raises(Refused) as refused:
+        await sales.sales1.AcceptJointWorkRequest(name=other.name)
+    assert refused.value.reason == "ILLEGAL_TRANSITION"
+    taken_back = await sales.sales2.WithdrawJointWorkRequest(name=other.name)
+    assert taken_back.state == pb.JointWorkRequest.WITHDRAWN

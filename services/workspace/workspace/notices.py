@@ -83,6 +83,14 @@ NOTICES: dict[str, Notice] = {
         "support", "supportRequest.name", ("people",),
         "支持请求已有答复：{supportRequest.question}", "There is an answer: {supportRequest.question}",
     ),
+    "crm.sales.v1.JointWorkAsked": Notice(
+        "dealRegistration", "jointWorkRequest.name", ("people",),
+        "请求协同：{jointWorkRequest.message}", "Joint work is asked for: {jointWorkRequest.message}", asked=True,
+    ),
+    "crm.sales.v1.JointWorkAnswered": Notice(
+        "dealRegistration", "jointWorkRequest.name", ("people",),
+        "协同申请已有答复：{jointWorkRequest.message}", "There is an answer on joint work: {jointWorkRequest.message}",
+    ),
     "crm.sales.v1.AppraisalPublished": Notice(
         "appraisal", "appraisal.name", ("people",),
         "{appraisal.month} 的绩效考核已公布", "Your appraisal of {appraisal.month} was published",
@@ -255,6 +263,10 @@ TODOS: dict[str, ToDo] = {
     "crm.sales.v1.SupportRequested": ToDo(
         "supportRequest.name", ("people",), "支持：{supportRequest.question}", due="due", links=("supportRequest.opportunity",),
     ),
+    "crm.sales.v1.JointWorkAsked": ToDo(
+        "jointWorkRequest.name", ("people",), "答复协同申请：{jointWorkRequest.message}",
+        due="due", links=("jointWorkRequest.account",),
+    ),
     "crm.sales.v1.AppraisalPublished": ToDo(
         "appraisal.name", ("people",), "确认 {appraisal.month} 的绩效考核", due="due",
     ),
@@ -266,6 +278,7 @@ OVER: dict[str, str] = {
     "crm.sales.v1.SalesTaskFinished": "salesTask.name",
     "crm.sales.v1.AppraisalConfirmed": "appraisal.name",
     "crm.sales.v1.SupportAnswered": "supportRequest.name",
+    "crm.sales.v1.JointWorkAnswered": "jointWorkRequest.name",
 }
 
 

@@ -1202,6 +1202,83 @@ def upgrade() -> None:
         unique=False,
     )
     op.create_table(
+        "joint_work_requests",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("account", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column(
+            "product_lines", postgresql.ARRAY(sa.Text()), server_default=sa.text("'{}'"), nullable=False
+        ),
+        sa.Column("message", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("deal_registration", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("asked", postgresql.ARRAY(sa.Text()), server_default=sa.text("'{}'"), nullable=False),
+        sa.Column("due_time", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("answer", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("split", sa.Numeric(precision=20, scale=6), nullable=True),
+        sa.Column("opportunity", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("state", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("number", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("owner", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("department", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column(
+            "collaborators", postgresql.ARRAY(sa.Text()), server_default=sa.text("'{}'"), nullable=False
+        ),
+        sa.Column("pending_approval", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("create_time", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("update_time", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("creator", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column(
+            "custom", postgresql.JSONB(astext_type=sa.Text()), server_default=sa.text("'{}'"), nullable=False
+        ),
+        sa.Column("version", sa.Integer(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("joint_work_requests_pkey")),
+    )
+    op.create_index(
+        "joint_work_requests_account_index",
+        "joint_work_requests",
+        ["account", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "joint_work_requests_deal_registration_index",
+        "joint_work_requests",
+        ["deal_registration", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "joint_work_requests_department_update_time_index",
+        "joint_work_requests",
+        ["department", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "joint_work_requests_due_index",
+        "joint_work_requests",
+        ["due_time"],
+        unique=False,
+        postgresql_where=sa.text("state = 'OPEN'"),
+    )
+    op.create_index(
+        "joint_work_requests_opportunity_index",
+        "joint_work_requests",
+        ["opportunity", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "joint_work_requests_owner_update_time_index",
+        "joint_work_requests",
+        ["owner", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "joint_work_requests_registration_index", "joint_work_requests", ["deal_registration"], unique=False
+    )
+    op.create_index(
+        "joint_work_requests_update_time_index",
+        "joint_work_requests",
+        [sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_table(
         "known_numbers",
         sa.Column("number", sa.Text(), nullable=False),
         sa.Column("name", sa.Text(), nullable=False),
@@ -3752,6 +3829,40 @@ def upgrade() -> None:
         postgresql_with={"fastupdate": "on", "gin_pending_list_limit": "256"},
     )
     op.create_table(
+        "joint_work_requests_search",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column(
+            "search_grams", postgresql.ARRAY(sa.Text(collation="C")), server_default="{}", nullable=False
+        ),
+        sa.Column("search_text", sa.Text(collation="C"), server_default="", nullable=False),
+        sa.Column(
+            "search_pinyin", postgresql.ARRAY(sa.Text(collation="C")), server_default="{}", nullable=False
+        ),
+        sa.ForeignKeyConstraint(
+            ["id"],
+            ["joint_work_requests.id"],
+            name=op.f("joint_work_requests_search_id_fkey"),
+            ondelete="CASCADE",
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("joint_work_requests_search_pkey")),
+    )
+    op.create_index(
+        "ix_joint_work_requests_search_search_grams",
+        "joint_work_requests_search",
+        ["search_grams"],
+        unique=False,
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "on", "gin_pending_list_limit": "256"},
+    )
+    op.create_index(
+        "ix_joint_work_requests_search_search_pinyin",
+        "joint_work_requests_search",
+        [sa.literal_column("array_to_tsvector(search_pinyin)")],
+        unique=False,
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "on", "gin_pending_list_limit": "256"},
+    )
+    op.create_table(
         "lead_forwards_search",
         sa.Column("id", sa.Uuid(), nullable=False),
         sa.Column(
@@ -4910,6 +5021,19 @@ def downgrade() -> None:
     )
     op.drop_table("lead_forwards_search")
     op.drop_index(
+        "ix_joint_work_requests_search_search_pinyin",
+        table_name="joint_work_requests_search",
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "on", "gin_pending_list_limit": "256"},
+    )
+    op.drop_index(
+        "ix_joint_work_requests_search_search_grams",
+        table_name="joint_work_requests_search",
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "on", "gin_pending_list_limit": "256"},
+    )
+    op.drop_table("joint_work_requests_search")
+    op.drop_index(
         "ix_discount_policies_search_search_pinyin",
         table_name="discount_policies_search",
         postgresql_using="gin",
@@ -5369,6 +5493,19 @@ def downgrade() -> None:
     op.drop_table("lead_forwards")
     op.drop_index("known_numbers_name_index", table_name="known_numbers")
     op.drop_table("known_numbers")
+    op.drop_index("joint_work_requests_update_time_index", table_name="joint_work_requests")
+    op.drop_index("joint_work_requests_registration_index", table_name="joint_work_requests")
+    op.drop_index("joint_work_requests_owner_update_time_index", table_name="joint_work_requests")
+    op.drop_index("joint_work_requests_opportunity_index", table_name="joint_work_requests")
+    op.drop_index(
+        "joint_work_requests_due_index",
+        table_name="joint_work_requests",
+        postgresql_where=sa.text("state = 'OPEN'"),
+    )
+    op.drop_index("joint_work_requests_department_update_time_index", table_name="joint_work_requests")
+    op.drop_index("joint_work_requests_deal_registration_index", table_name="joint_work_requests")
+    op.drop_index("joint_work_requests_account_index", table_name="joint_work_requests")
+    op.drop_table("joint_work_requests")
     op.drop_index("incumbencies_update_time_index", table_name="incumbencies")
     op.drop_index("incumbencies_owner_update_time_index", table_name="incumbencies")
     op.drop_index("incumbencies_department_update_time_index", table_name="incumbencies")

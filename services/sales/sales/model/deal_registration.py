@@ -200,6 +200,11 @@ class DealRegistration(Resource, Base):
             ours = [pb.Opportunity.Member(employee=deal.owner, split=plain(rest))] if rest else []
             deal.team = [pb.Opportunity.Member(partner=self.partner, split=plain(self.split)), *ours]
         self.state, self.opportunity = "CONVERTED", deal.name
+        from sales.model.joint_work_request import accepted
+
+        async with call.everybody():
+            for request in await accepted(self, call):
+                request.join(deal)
 
     def expire(self) -> None:
         """The protection is over; what was handed in stays."""
@@ -251,6 +256,11 @@ class DealRegistration(Resource, Base):
             "dealRegistration", f"{zh}：{self.company_name}", f"{self.company_name} {en}", call,
             key=f"{self.name}:{key}", employees=[self.owner], roles=["sales_manager"], subjects=[self.name], about=self,
         )  # fmt: skip
+
+    def check_live(self, call: Call) -> None:
+        """REGISTRATION_EXPIRED unless it protects its deal or has become it."""
+        if self.state != "CONVERTED":
+            self._check_protected(call)
 
     def _check_protected(self, call: Call) -> None:
         if self.state == "EXPIRED" or (self.state == "APPROVED" and not self.protected(today(call))):

@@ -29,6 +29,9 @@ from sqlalchemy.orm import Mapped
 TO_COMPETITOR = "COMPETITOR"
 # Who brought the deal and has no share of the credit.
 REFERRER = "REFERRER"
+TOO_LARGE_SPLIT = Violation(
+    "split", "TOO_LARGE", "超过了可分配的比例", "There is not so much of the credit left to share."
+)
 
 
 class Opportunity(Resource, Base):
@@ -277,6 +280,32 @@ class Opportunity(Resource, Base):
             *(
                 pb.Opportunity.Member(employee=one, role=roles.get(one, ""), split=split)
                 for one, split in zip(people, splits, strict=True)
+            ),
+        ]
+
+    def join(self, employee: str, share_of_credit: Decimal | None) -> None:
+        """Somebody works on it too. His share comes from that of whoever has the deal; what others were promised stays."""
+        self.check_state("OPEN", "SUSPENDED")
+        if employee == self.owner:
+            return
+        self.collaborators = list(dict.fromkeys([*self.collaborators, employee]))
+        splits = {one.employee: Decimal(one.split or 0) for one in self.team if one.employee}
+        if share_of_credit:
+            given = sum((Decimal(one.split or 0) for one in self.team), Decimal(0))
+            # Before anything is shared the whole credit is that of whoever has the deal.
+            left = (splits.get(self.owner, Decimal(0)) if given else HUNDRED) - share_of_credit
+            if left < 0:
+                raise Validation(TOO_LARGE_SPLIT)
+            splits[self.owner] = left
+        splits[employee] = splits.get(employee, Decimal(0)) + (share_of_credit or Decimal(0))
+        roles = {one.employee: one.role for one in self.team if one.employee}
+        self.team = [
+            *(one for one in self.team if one.partner),
+            *(
+                pb.Opportunity.Member(
+                    employee=one, role=roles.get(one, ""), split=plain(part) if part else ""
+                )
+                for one, part in splits.items()
             ),
         ]
 
