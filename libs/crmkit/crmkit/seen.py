@@ -1,6 +1,6 @@
 """Rows that speak of a record elsewhere are seen by those who may open that record."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -17,6 +17,12 @@ from crmkit.scope import KNOWN
 def readings() -> Mapping[str, str]:
     """The permission to read, by collection."""
     return {described.collection: described.permission("read") for described in resources().values()}
+
+
+@cache
+def narrowed() -> tuple[str, ...]:
+    """The permissions to read what a service shows to some portal callers only, which these rows cannot tell."""
+    return tuple(sorted(one.permission("read") for one in resources().values() if one.rule.narrowed))
 
 
 class SeenAsSource(Resource):
@@ -41,16 +47,20 @@ class SeenAsSource(Resource):
     def further_policies(cls) -> list[str]:
         """The second wall, by the collection that each row names."""
         table = cls.__table__.name  # type: ignore[attr-defined]
+        shown = wall(accounts=cls.described.account_fields)
         return [
             f"DROP POLICY IF EXISTS source_scope ON {table}",
-            f"CREATE POLICY source_scope ON {table} AS RESTRICTIVE FOR SELECT USING ({wall()})",
+            f"CREATE POLICY source_scope ON {table} AS RESTRICTIVE FOR SELECT USING ({shown})",
         ]
 
 
 def _permitted(model: type[Any], caller: Caller) -> ColumnElement[bool]:
     if "*" in caller.permissions:
         return true()
-    return model.requires.in_([one for one in caller.permissions if one.endswith(".read")])
+    hidden = narrowed() if caller.account else ()
+    return model.requires.in_(
+        [one for one in caller.permissions if one.endswith(".read") and one not in hidden]
+    )
 
 
 def _in_scope(model: type[Any], caller: Caller) -> ColumnElement[bool]:
@@ -58,7 +68,8 @@ def _in_scope(model: type[Any], caller: Caller) -> ColumnElement[bool]:
         return true()
     owned, shared = model.source_scope == "OWNED", model.source_scope == "SHARED"
     if caller.account:
-        return or_(shared, and_(owned, model.account == caller.account))
+        own = [getattr(model, name) == caller.account for name in model.described.account_fields]
+        return or_(shared, and_(owned, or_(false(), *own)))
     private = and_(model.source_scope == "PRIVATE", _own(model, caller))
     return or_(shared, private, and_(owned, _reached(model, caller)))
 
@@ -101,18 +112,23 @@ _KNOWN = f"(SELECT {KNOWN})"
 _EMPLOYEE = "(SELECT nullif(current_setting('crm.employee', true), ''))"
 
 
-def wall(prefix: str = "", ruled: bool = False) -> str:
+def wall(prefix: str = "", ruled: bool = False, accounts: Sequence[str] = ("account",)) -> str:
     """SQL of the second wall over columns called as those of `SeenAsSource`, behind a prefix.
+
+    Portal callers reach what one of the columns `accounts` ties to the account in their token.
 
     Rows of collections that row rules narrow are not shown, unless the first wall alone asks these rules (`ruled`).
     """
     of = f"split_part({prefix}requires, '.', 2)"
+    staff_only = ", ".join(f"'{one}'" for one in narrowed())
     reach = f"({_KNOWN}->'reaches'->(coalesce({_KNOWN}->'of'->>{of}, {_KNOWN}->'of'->>'*')::int))"
     return f"""
-    {prefix}source_scope = 'SHARED'
+    {prefix}source_scope = 'SHARED' AND (
+        (SELECT current_setting('crm.scope', true)) <> 'ACCOUNT' OR {prefix}requires <> ALL (ARRAY[{staff_only}]::text[])
+    )
     OR (SELECT current_setting('crm.scope', true)) = 'SYSTEM'
     OR (SELECT current_setting('crm.scope', true)) = 'ACCOUNT' AND {prefix}source_scope = 'OWNED'
-        AND {prefix}account = (SELECT current_setting('crm.account', true))
+        AND (SELECT current_setting('crm.account', true)) IN ({", ".join(f"{prefix}{one}" for one in accounts)})
     OR {prefix}source_scope = 'PRIVATE' AND ({prefix}owner = {_EMPLOYEE} OR {prefix}collaborators @> ARRAY[{_EMPLOYEE}])
     OR {prefix}source_scope = 'OWNED' AND (
         {f"coalesce({reach}->>'all', {reach}->>'every')" if ruled else f"({reach}->>'all')"}::boolean

@@ -48,6 +48,12 @@ def account_of(record: Mapping[str, Any], source: Described) -> str:
     return str(record.get(source.fields[field].json_name, "")) if field else ""
 
 
+def partner_of(record: Mapping[str, Any], source: Described) -> str:
+    """The partner that sells the record, who sees it beside the customer."""
+    field = source.rule.partner_field
+    return str(record.get(source.fields[field].json_name, "")) if field else ""
+
+
 def moment(value: Any) -> datetime | None:
     """The instant of a JSON text; None where there is none."""
     return datetime.fromisoformat(value) if isinstance(value, str) and value else None

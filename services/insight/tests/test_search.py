@@ -1,5 +1,6 @@
 """One box for every record, seen by those who may open it."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
@@ -64,6 +65,45 @@ async def test_a_portal_customer_finds_its_own_account_alone(insight: Any) -> No
     )
     await insight.eventually(lambda: insight.has(deal))
     assert await found(insight.client("customer"), mark) == [own]
+
+
+async def test_a_partner_finds_what_it_sells_and_nothing_that_is_for_others(insight: Any) -> None:
+    mark, partner = f"渠道样例{uuid4().hex[:8]}", insight.person("partner").account
+    customer, rival = f"accounts/{uuid7()}", f"accounts/{uuid7()}"
+    of = insight.of("sales1")
+    sold = [
+        await insight.told(
+            "quotes", "sales", {"number": f"{mark}-1", "account": customer, "channelPartner": partner, **of}
+        ),
+        await insight.told(
+            "orders", "orders", {"number": f"{mark}-2", "account": customer, "channelPartner": partner, **of}
+        ),
+    ]
+    theirs = await insight.told(
+        "quotes", "sales", {"number": f"{mark}-3", "account": customer, "channelPartner": rival, **of}
+    )
+    # No permission of partners, though it is tied to the partner.
+    contract = await insight.told(
+        "contracts", "orders", {"displayName": mark, "account": customer, "channelPartner": partner, **of}
+    )
+    product = await insight.told("products", "sales", {"displayName": mark})
+    # Which of these are for partners only sales knows.
+    staff = [
+        await insight.told(collection, "sales", {"displayName": mark})
+        for collection in ("priceBooks", "tips", "pipelines", "callScripts")
+    ]
+    for name in (*sold, theirs, contract, product, *staff):
+        await insight.eventually(lambda name=name: insight.has(name))
+    assert set(await found(insight.client("partner"), mark)) == {*sold, product}
+    assert {*sold, theirs, product, *staff} <= set(await found(insight.client("admin"), mark))
+    # The database says the same by itself.
+    person = insight.running.directory.explained(insight.person("sales1").employee)
+    portal = replace(person, account=partner, employee="")
+    rows = text("SELECT target FROM search_documents WHERE title LIKE :mark")
+    async with insight.running.sessions() as session, session.begin():
+        await scope.enter(session, portal)
+        shown = set(await session.scalars(rows, {"mark": f"{mark}%"}))
+    assert shown == {*sold, product, contract}
 
 
 async def test_what_came_twice_or_late_changes_nothing_and_what_is_gone_stays_gone(insight: Any) -> None:

@@ -22,7 +22,7 @@ from crmkit.mapping import Reader
 from crmkit.search import search_columns
 from crmkit.seen import SeenAsSource
 from insight.model.base import Base
-from insight.sources import account_of, moment, seen_by, source_id
+from insight.sources import account_of, moment, partner_of, seen_by, source_id
 from sqlalchemy import Boolean, ColumnElement, Index, and_, false
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -129,6 +129,7 @@ def _document(event: Fact, source: Described, call: Call) -> tuple[dict[str, Any
         ),
         "state": record.get("state", ""),
         "account": account_of(record, source),
+        "partner": partner_of(record, source),
         "version": event.version or 0,
         "deleted": deleted,
         "create_time": moment(record.get("createTime")) or call.now,

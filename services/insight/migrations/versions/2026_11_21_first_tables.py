@@ -194,6 +194,7 @@ def upgrade() -> None:
         sa.Column("requires", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("source_scope", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("sources", postgresql.JSONB(), server_default=sa.text("'[]'"), nullable=False),
+        sa.Column("partner", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("deleted", sa.Boolean(), server_default=sa.text("false"), nullable=False),
         sa.Column("number", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("owner", sa.Text(), server_default=sa.text("''"), nullable=False),
