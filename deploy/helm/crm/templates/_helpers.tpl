@@ -81,7 +81,7 @@ securityContext: {allowPrivilegeEscalation: false, readOnlyRootFilesystem: true,
 
 {{- define "crm.volumes" }}
 volumes:
-  - {name: tmp, emptyDir: {sizeLimit: 256Mi}}
+  - {name: tmp, emptyDir: {sizeLimit: 2Gi}}
   {{- with .Values.authorities }}{{ printf "- {name: authorities, configMap: {name: %s}}" . | nindent 2 }}{{ end }}
   {{- with ternary (printf "%s-files" .Release.Name) .Values.files.claim .Values.embedded.enabled }}{{ printf "- {name: files, persistentVolumeClaim: {claimName: %s}}" . | nindent 2 }}{{ end }}
 {{- end }}
