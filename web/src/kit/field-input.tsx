@@ -4,6 +4,7 @@ import { lazy, Suspense, useState, type ComponentProps } from "react";
 import type { Field } from "@/api/catalogue";
 import { useText } from "@/i18n";
 import { fromIso, toIso, type DateJson } from "./dates";
+import { FieldLabel } from "./field-label";
 import { useKeyed } from "./keyed";
 import { useSuggestions } from "./suggestions";
 import { useDictionary, useDictionaryEntries } from "./dictionary";
@@ -433,7 +434,7 @@ function ObjectInput({ id, field, value, disabled, onChange }: InputProps) {
         .filter((inner) => !inner.readOnly)
         .map((inner) => (
           <div key={inner.name} className="nested-field">
-            <label htmlFor={`${id}.${inner.name}`}>{label(inner.label)}</label>
+            <FieldLabel id={`${id}.${inner.name}`} field={inner} />
             <FieldInput
               id={`${id}.${inner.name}`}
               field={inner}

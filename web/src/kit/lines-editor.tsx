@@ -69,7 +69,7 @@ export function LinesEditor({ id, field, value, disabled, onChange }: InputProps
   };
 
   return (
-    <div className="lines" id={id}>
+    <div className="lines" id={id} role="group" aria-label={label(field.label)}>
       {lines.length > 0 && (
         <ScrollBox label={label(field.label)}>
           <table>

@@ -10,6 +10,7 @@ import { merge, type Conflict } from "./conflict";
 import { ConflictDialog } from "./conflict-dialog";
 import { dropDraft, readDraft, writeDraft, type Draft } from "./drafts";
 import { FieldInput } from "./field-input";
+import { FieldLabel } from "./field-label";
 import { editableFields, isShown, missingFields, sectionsOf, violationsByField } from "./form-model";
 import { formatRelative } from "./dates";
 import { LeaveDialog } from "./leave-dialog";
@@ -307,18 +308,9 @@ interface FormFieldProps {
 }
 
 export function FormField({ id, field, value, error, onChange }: FormFieldProps) {
-  const { label } = useText();
   return (
     <div className="form-field" data-invalid={error ? "" : undefined}>
-      <label htmlFor={id}>
-        {label(field.label)}
-        {field.required && (
-          <span className="required" aria-hidden="true">
-            {" "}
-            *
-          </span>
-        )}
-      </label>
+      <FieldLabel id={id} field={field} />
       <FieldInput
         id={id}
         field={field}

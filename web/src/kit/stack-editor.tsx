@@ -1,6 +1,7 @@
 import { ArrowDownOutlined, ArrowUpOutlined, CloseOutlined, PlusOutlined } from "@ant-design/icons";
 import { useText } from "@/i18n";
 import { FieldInput, type InputProps } from "./field-input";
+import { FieldLabel } from "./field-label";
 import { isAsked } from "./lines-editor";
 
 type Item = Record<string, unknown>;
@@ -19,7 +20,7 @@ export function StackEditor({ id, field, value, disabled = false, onChange }: In
     onChange(next);
   };
   return (
-    <div className="stack-editor" id={id}>
+    <div className="stack-editor" id={id} role="group" aria-label={label(field.label)}>
       {items.map((item, at) => (
         <fieldset key={at} className="stack-item">
           <legend>{t("form.item", { what: label(field.label), number: at + 1 })}</legend>
@@ -58,15 +59,7 @@ export function StackEditor({ id, field, value, disabled = false, onChange }: In
                 key={one.name}
                 className={`form-field ${one.kind === "object" || one.multiline ? "form-field-wide" : ""}`}
               >
-                <label htmlFor={`${id}.${at}.${one.name}`}>
-                  {label(one.label)}
-                  {one.required && (
-                    <span className="required" aria-hidden="true">
-                      {" "}
-                      *
-                    </span>
-                  )}
-                </label>
+                <FieldLabel id={`${id}.${at}.${one.name}`} field={one} />
                 <FieldInput
                   id={`${id}.${at}.${one.name}`}
                   field={one}
