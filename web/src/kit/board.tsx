@@ -61,7 +61,7 @@ const EDGES_PX = 21;
 const TITLE_PX = 26;
 const LINE_PX = 22;
 // A title is drawn on two lines where it is longer than one takes, in halves of a Chinese character.
-const TITLE_HALVES = 25;
+const TITLE_HALVES = 26;
 const AHEAD = 4;
 
 /** Cards by stage. A drop calls the verb; a refusal puts the card back and says why. */
