@@ -157,7 +157,8 @@ class Witness:
                     caller=caller, method=method, reason=reason, address=address, count=count
                 )
             fact.first_time.FromDatetime(first)
-            self.tell(fact, caller, caller)
+            # A hundred refusals told of the person himself would be taken one by one, and his new role behind them.
+            self.tell(fact, caller if kind == "called" else "", caller)
 
     async def run(self, bus: Bus) -> None:
         """Sends until cancelled; then what is left, as long as it takes, but not for ever."""

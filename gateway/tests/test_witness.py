@@ -103,3 +103,5 @@ async def test_a_flood_from_everywhere_is_counted_in_bounded_memory(flood: int) 
         witness.refused("", "/v1/accounts", "KEY_UNKNOWN", f"10.0.{number // 250}.{number % 250}", False)
     facts = told(witness, "AccessRefused")
     assert len(facts) <= 5001 and sum(fact.count for fact in facts) == flood
+    # Told of nobody in particular they are taken in lists, else one by one.
+    assert {one.about for one in witness.waiting} == {""}

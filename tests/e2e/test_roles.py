@@ -32,6 +32,7 @@ def apart(person: SignIn) -> Iterator[dict[str, Any]]:
         yield admin.read(name)
     finally:
         admin.change(admin.read(name), roles=before)
+        eventually(lambda: answers(person(WHO), "tasks"), "his own roles count again")
 
 
 def answers(who: Person, collection: str) -> bool:

@@ -372,6 +372,13 @@ async def follows_the_organisation(
 
     await admin.FreezeEmployee(name=person.name, reason="不能再登录系统")
     await workspace.eventually(shut_out, 60)
+
+    async def all_told() -> bool:
+        _, waiting = await told()
+        return not waiting
+
+    # The person is shut out before the run that did it has ended, and its end is not that of the next one.
+    await workspace.eventually(all_told, 60)
     before, _ = await told()
     await admin.UnfreezeEmployee(name=person.name)
 

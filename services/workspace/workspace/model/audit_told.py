@@ -48,7 +48,7 @@ def told(fact: Fact, keys: Keys) -> dict[str, Any]:
     payload = fact.payload
     if not fact.subject.endswith(".ResourceChanged"):
         after = json.dumps(payload, ensure_ascii=False, sort_keys=True)
-        about = fact.aggregate or str(payload.get("record", ""))
+        about = fact.aggregate or str(payload.get("record") or payload.get("caller", ""))
         return _entry(fact, about, fact.subject.rpartition(".")[2], "", after)
     name, action = str(payload.get("name", fact.aggregate)), str(payload.get("action", ""))
     collection = name.partition("/")[0]
