@@ -115,6 +115,12 @@ def _schema(field: Definition, fields: CustomFields) -> dict[str, Any]:
     schema["x-label"] = {"zh": zh or field.key, "en": en or zh or field.key}
     if field.required:
         schema["x-required"] = True
+    if field.pattern:
+        schema["pattern"] = f"^(?:{field.pattern})$"
+    schema |= {f"x-{word}": limit for word in ("minimum", "maximum") if (limit := getattr(field, word))}
+    if field.shown_by:
+        own = field.shown_by if field.shown_by.startswith(CUSTOM) else json_name(field.shown_by)
+        schema["x-shown-when"] = {"field": own, "is": list(field.shown_for)}
     if field.default is not None:
         # "today" is no day, so the standard's word would not be true.
         schema["x-default" if field.default == TODAY else "default"] = field.default

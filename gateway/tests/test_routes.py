@@ -553,7 +553,7 @@ async def test_the_document_has_the_custom_fields_of_whoever_asks(gateway: Gatew
         {"key": "since", "kind": "DATE", "label": {"zh": "自"}, "default": "today"},
         {"key": "secret", "kind": "TEXT", "roles": ["head"]},
         {"key": "old", "kind": "TEXT", "retired": True},
-        {"key": "worth", "kind": "MONEY"},
+        {"key": "worth", "kind": "MONEY", "minimum": "1", "visibleIf": {"field": "custom.size", "values": ["L"]}},
     ]  # fmt: skip
     custom = CustomFields(Told("customField.things", {"fields": fields}))
     plain = (await gateway.client.get("/openapi.json")).json()
@@ -573,6 +573,8 @@ async def test_the_document_has_the_custom_fields_of_whoever_asks(gateway: Gatew
             "x-label": {"zh": "尺码", "en": "Size"}, "x-required": True,
         }  # fmt: skip
         assert (properties["since"]["format"], properties["since"]["x-default"]) == ("date", "today")
+        assert properties["worth"]["x-minimum"] == "1"
+        assert properties["worth"]["x-shown-when"] == {"field": "custom.size", "is": ["L"]}
     taken = {"price": FieldLevel.HIDDEN, "custom.size": FieldLevel.HIDDEN, "custom.since": FieldLevel.READ_ONLY,
              "display_name": FieldLevel.READ_ONLY}  # fmt: skip
     role = Role("r", frozenset(["custom.staff"]), fields={"things": taken})

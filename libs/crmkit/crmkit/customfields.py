@@ -8,15 +8,17 @@ is read, written, filtered and exported by these alone; one that names none by a
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal, InvalidOperation
+from functools import lru_cache
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Annotated, Any, Protocol, cast
 from uuid import UUID
 
 from crm.common.v1 import common_pb2
+from pydantic import StringConstraints, TypeAdapter, ValidationError
 from sqlalchemy import delete, select
 from sqlalchemy.dialects.postgresql import insert
 
@@ -74,17 +76,25 @@ class Definition:
     references: str
     max_length: int
     default: Any
+    minimum: str
+    maximum: str
+    pattern: str
+    # Another field, and which of its values show this one; "" where it is always shown.
+    shown_by: str
+    shown_for: tuple[str, ...]
 
     @classmethod
     def read(cls, collection: str, entry: Mapping[str, Any]) -> Definition:
         """A field as the configuration tells it."""
         label: dict[str, str] = entry.get("label") or {}
+        condition: dict[str, Any] = entry.get("visibleIf") or {}
         return cls(
             collection, entry["key"], entry["kind"], (label.get("zh", ""), label.get("en", "")),
             bool(entry.get("required")), bool(entry.get("unique")), bool(entry.get("searchable")),
             bool(entry.get("retired")), tuple(entry.get("roles", ())), _choices(entry.get("choices", ())),
             entry.get("dictionary", ""), entry.get("references", ""), int(entry.get("maxLength") or 2000),
-            entry.get("default"),
+            entry.get("default"), entry.get("minimum", ""), entry.get("maximum", ""), entry.get("pattern", ""),
+            condition.get("field", ""), tuple(condition.get("values", ())),
         )  # fmt: skip
 
     @property
@@ -139,6 +149,10 @@ class CustomFields:
         for collection in self.collections():
             held.update(one.permission for one in self.of(collection).values() if {*one.roles} & {*roles})
         return frozenset(held)
+
+    def decided_by(self, collection: str, names: Collection[str]) -> bool:
+        """Whether one of the record's own fields decides if a custom field is shown."""
+        return any(one.shown_by in names for one in self.of(collection).values() if one.shown_by)
 
     def dictionary(self, name: str) -> dict[str, dict[str, Any]]:
         """The entries of a live dictionary by key."""
@@ -223,7 +237,8 @@ async def check_custom(
     for key in [key for key in values if key not in definitions and values[key] != old.get(key)]:
         violations.append(_unknown(f"{head}.{key}"))
     levels = call.caller.fields(row.described.collection)
-    for key, definition in definitions.items():
+    # Whether one is shown is told by values that are complete by then.
+    for key, definition in sorted(definitions.items(), key=lambda one: bool(one[1].shown_by)):
         level = levels.get(definition.path)
         path, seen = (
             f"{head}.{key}",
@@ -246,11 +261,13 @@ async def check_custom(
                 )
             elif key in old:
                 values[key] = old[key]
-        if new and key not in values and definition.default is not None and not definition.retired:
+        shown = _is_shown(definition, row, values)
+        if new and shown and key not in values and definition.default is not None and not definition.retired:
             values[key] = _default(definition, call)
         if key not in values:
             if (
                 definition.required
+                and shown
                 and seen
                 and not level
                 and not definition.retired
@@ -276,6 +293,16 @@ async def check_custom(
 
 def _unknown(path: str) -> Violation:
     return Violation(path, "CUSTOM_FIELD_UNKNOWN", "没有这个自定义字段", "There is no such custom field.")
+
+
+def _is_shown(definition: Definition, row: Resource, values: Mapping[str, Any]) -> bool:
+    """Whether forms show the field beside what the record has otherwise. What is given all the same is kept."""
+    if not definition.shown_by:
+        return True
+    head, _, key = definition.shown_by.partition(".")
+    value = values.get(key) if key else getattr(row, head)
+    text = json.dumps(value) if isinstance(value, bool) else str(value if value is not None else "")
+    return text in definition.shown_for
 
 
 def _default(definition: Definition, call: Call) -> Any:
@@ -336,6 +363,54 @@ def fits(definition: Definition, value: Any, fields: CustomFields) -> bool:
 
 def normal(definition: Definition, value: Any, fields: CustomFields) -> Any:
     """The value as records keep it; raises where it is none of the field."""
+    kept = _of_kind(definition, value, fields)
+    if definition.pattern and not matches(definition.pattern, kept):
+        raise _Wrong("WRONG_FORMAT", "格式不符合要求", "The text does not have the form that is asked for.")
+    if definition.minimum or definition.maximum:
+        measure = _measure(definition.kind, kept)
+        if definition.minimum and measure < read_limit(definition.kind, definition.minimum):
+            raise _Wrong("TOO_SMALL", f"不能小于 {definition.minimum}", f"At least {definition.minimum}.")
+        if definition.maximum and measure > read_limit(definition.kind, definition.maximum):
+            raise _Wrong("TOO_LARGE", f"不能大于 {definition.maximum}", f"At most {definition.maximum}.")
+    return kept
+
+
+def _measure(kind: str, value: Any) -> Decimal:
+    """What is compared with limits: of amounts the figure, of days their place in time."""
+    if kind == "MONEY":
+        return Decimal(value["amount"])
+    return read_limit(kind, str(value))
+
+
+def read_limit(kind: str, text: str) -> Decimal:
+    """A least or greatest value of numbers, amounts or days; ValueError where the text is none."""
+    if kind == "DATE":
+        return Decimal(date.fromisoformat(text).toordinal())
+    try:
+        number = Decimal(text)
+    except InvalidOperation as error:
+        raise ValueError(text) from error
+    if not number.is_finite():
+        raise ValueError(text)
+    return number
+
+
+def matches(pattern: str, text: str) -> bool:
+    """Whether the whole text fits; `pydantic_core.SchemaError` where the pattern is none."""
+    try:
+        _compiled(pattern).validate_python(text)
+    except ValidationError:
+        return False
+    return True
+
+
+@lru_cache(maxsize=1000)
+def _compiled(pattern: str) -> TypeAdapter[str]:
+    # Its engine takes a time that grows with the text alone: no author of a pattern can stop a service with it.
+    return TypeAdapter(Annotated[str, StringConstraints(pattern=rf"\A(?:{pattern})\z")])
+
+
+def _of_kind(definition: Definition, value: Any, fields: CustomFields) -> Any:
     match definition.kind:
         case "NUMBER":
             return _number(value)

@@ -272,7 +272,8 @@ class Standard:
         check_choices(row, changed, call)
         await call.check_references(message, self.singular, [name for name in names if name in changed])
         await row.updating(call, changed)
-        if "custom" in changed or custom_keys:
+        custom = call.running.directory.custom
+        if "custom" in changed or custom_keys or custom.decided_by(self.described.collection, changed):
             await check_custom(row, call, old_custom)
         if row.pending_approval and not call.caller.approved:
             await check_watched(row, {snake(name) for name in changed_fields(row)}, call)

@@ -24,6 +24,21 @@ async def test_a_field_that_cannot_be_is_refused_with_its_reason(workspace: Serv
     assert await reason("a", roles=["nobody_has_it"]) == "ROLE_UNKNOWN"
     assert await reason("a", "REFERENCE", references="unicorns") == "COLLECTION_UNKNOWN"
     assert await reason("a", maxLength=20001) == "FIELD_INVALID"
+    for kind, limits in (
+        ("TEXT", {"minValue": "1"}),
+        ("NUMBER", {"minValue": "many"}),
+        ("NUMBER", {"minValue": "10", "maxValue": "9"}),
+        ("DATE", {"maxValue": "2026-02-30"}),
+        ("NUMBER", {"pattern": "[0-9]+"}),
+        ("TEXT", {"pattern": "("}),
+        ("TEXT", {"pattern": r"(a)\1"}),
+        ("TEXT", {"visibleIf": {"field": "custom.not_there", "values": ["A"]}}),
+        ("TEXT", {"visibleIf": {"field": "custom.a", "values": ["A"]}}),
+        ("TEXT", {"visibleIf": {"field": "phones", "values": ["A"]}}),
+        ("TEXT", {"visibleIf": {"field": "number", "values": ["A"]}}),
+    ):
+        assert await reason("a", kind, **limits) == "FIELD_INVALID", (kind, limits)
+    assert await reason("a", "NUMBER", minValue="10", defaultValue="9") == "VALIDATION"
     for wrong, path in (
         ({"kind": "CHOICE"}, "choices"),
         ({"kind": "CHOICE", "dictionary": "no_such"}, "dictionary"),
@@ -92,3 +107,65 @@ async def test_every_service_is_told_all_of_a_field(workspace: Service, office: 
     assert seller and not seller.may("custom.leads.told_secret") and seller.may("custom.staff")
     for one in made.values():
         await admin.RetireCustomField(name=one.name)
+
+
+async def test_a_record_keeps_the_limits_the_pattern_and_the_condition_of_its_fields(
+    workspace: Service,
+) -> None:
+    admin, sales = workspace.admin, workspace.sales1
+    made: list[Any] = []
+    for key, kind, more in (
+        ("lim_kind", "CHOICE", {"choices": [{"key": "GIFT"}, {"key": "TRIP"}]}),
+        ("lim_people", "NUMBER", {"minValue": "1", "maxValue": "9.5"}),
+        ("lim_budget", "MONEY", {"maxValue": "5000"}),
+        ("lim_day", "DATE", {"minValue": "2026-01-01"}),
+        ("lim_code", "TEXT", {"pattern": "[A-Z]{2}[0-9]{4}"}),
+        (
+            "lim_city",
+            "TEXT",
+            {"required": True, "visibleIf": {"field": "custom.lim_kind", "values": ["TRIP"]}, "position": 0},
+        ),
+    ):
+        field = {"collection": "notes", "key": key, "displayName": key, "kind": kind, **more}
+        made.append(await admin.CreateCustomField(customField=field))
+        await admin.ActivateCustomField(name=made[-1].name)
+    try:
+        await workspace.eventually(lambda: "lim_city" in workspace.running.directory.custom.of("notes"), 30)
+        body = {"displayName": "有限制", "body": "正文"}
+        fits: dict[str, Any] = {
+            "lim_people": 9.5,
+            "lim_budget": {"currencyCode": "USD", "amount": "5000"},
+            "lim_day": "2026-01-01",
+            "lim_code": "AB1234",
+        }
+        note = await sales.CreateNote(note={**body, "custom": fits})
+        for key, value, expected in (
+            ("lim_people", 0, "TOO_SMALL"),
+            ("lim_people", "9.51", "TOO_LARGE"),
+            ("lim_budget", {"currencyCode": "CNY", "amount": "5000.01"}, "TOO_LARGE"),
+            ("lim_day", "2025-12-31", "TOO_SMALL"),
+            ("lim_code", "xAB1234", "WRONG_FORMAT"),
+            ("lim_code", "AB1234\n", "WRONG_FORMAT"),
+        ):
+            with pytest.raises(Refused) as refused:
+                await sales.CreateNote(note={**body, "custom": {key: value}})
+            assert refused.value.violations == {f"note.custom.{key}": expected}, (key, value)
+        # It is asked for only where it is shown, also when the other field changes later.
+        assert (await sales.CreateNote(note={**body, "custom": {"lim_kind": "GIFT"}})).name
+        with pytest.raises(Refused) as refused:
+            change = {"name": note.name, "custom": {"lim_kind": "TRIP"}}
+            await sales.UpdateNote(note=change, updateMask="custom.lim_kind")
+        assert refused.value.violations == {"note.custom.lim_city": "REQUIRED"}
+        change = {"name": note.name, "custom": {"lim_kind": "TRIP", "lim_city": "三亚"}}
+        changed = await sales.UpdateNote(note=change, updateMask="custom.lim_kind,custom.lim_city")
+        assert changed.custom["lim_city"] == "三亚"
+        # What decides over another is always shown itself.
+        with pytest.raises(Refused) as refused:
+            condition = {"field": "custom.lim_code", "values": ["AB1234"]}
+            await admin.UpdateCustomField(
+                customField={"name": made[0].name, "visibleIf": condition}, updateMask="visible_if"
+            )
+        assert refused.value.reason == "FIELD_INVALID"
+    finally:
+        for one in made:
+            await admin.RetireCustomField(name=one.name)

@@ -30,6 +30,11 @@ export interface Choice {
   label: Text;
 }
 
+export interface ShowWhen {
+  field: string;
+  is: string[];
+}
+
 export interface Field {
   name: string;
   label: Text;
@@ -58,6 +63,8 @@ export interface Field {
   /** Fields of an object or of each item of a list of objects. */
   fields: Field[];
   maxLength: number | undefined;
+  /** Which values of another field it is shown for; always where undefined. */
+  showWhen: ShowWhen | undefined;
   help: string;
 }
 
@@ -259,6 +266,7 @@ export interface Schema {
   "x-required"?: boolean;
   "x-immutable"?: boolean;
   "x-multiline"?: boolean;
+  "x-shown-when"?: ShowWhen;
   "x-reference"?: string[] | string;
   "x-dictionary"?: string;
   "x-resource"?: ResourceNote;
@@ -510,6 +518,7 @@ function readField(
         : [],
     exact: inner.schema.format === "decimal",
     maxLength: note.maxLength,
+    showWhen: note["x-shown-when"],
     keyed,
     suggest: additions.suggest?.[name],
     help: note.description ?? "",

@@ -43,7 +43,7 @@ export function isImportable({ collection, has, menu, fields }: Resource): boole
 
 /** Whether the field makes sense with what is filled in elsewhere. */
 export function isShown(resource: Resource, field: Field, values: Json): boolean {
-  const rule = screenOf(resource.collection).showWhen?.[field.name];
+  const rule = field.showWhen ?? screenOf(resource.collection).showWhen?.[field.name];
   return !rule || rule.is.includes(String(values[rule.field] ?? "")) || !isBlank(values[field.name]);
 }
 

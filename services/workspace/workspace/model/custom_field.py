@@ -7,11 +7,12 @@ from crm.workspace.v1 import pb
 from crmkit.call import Call
 from crmkit.catalog import resources
 from crmkit.convert import Refused
-from crmkit.customfields import TODAY, Definition, fits
+from crmkit.customfields import TODAY, Definition, fits, matches, read_limit
 from crmkit.describe import Described
 from crmkit.errors import FailedPrecondition, Validation, Violation, required
 from crmkit.resource import Resource
 from crmkit.sheetfields import custom_column, plain_custom
+from pydantic_core import SchemaError
 from sqlalchemy import Index, func, select
 from sqlalchemy.orm import Mapped
 
@@ -25,6 +26,10 @@ FIELD_KEY = re.compile(r"[a-z][a-z0-9_]{0,39}")
 CHOICES = frozenset(["CHOICE", "MULTI_CHOICE"])
 UNIQUE = frozenset(["TEXT", "NUMBER", "DATE", "REFERENCE"])
 SEARCHED = frozenset(["TEXT", "LONG_TEXT"])
+LIMITED = frozenset(["NUMBER", "MONEY", "DATE"])
+# What has one value that people know: of custom fields, and of those that are built in.
+DECIDING = frozenset(["CHOICE", "TEXT", "BOOL"])
+DECIDING_KINDS = frozenset(["enum", "text", "bool"])
 
 
 def check_collection(collection: str) -> Described:
@@ -56,6 +61,10 @@ class CustomField(Resource, Base):
     default_value: Mapped[str]
     roles: Mapped[list[str]]
     position: Mapped[int]
+    min_value: Mapped[str]
+    max_value: Mapped[str]
+    pattern: Mapped[str]
+    visible_if: Mapped[pb.CustomField.Condition | None]
     state: Mapped[str]
 
     async def creating(self, call: Call) -> None:
@@ -110,6 +119,11 @@ class CustomField(Resource, Base):
             "references": self.references,
             "maxLength": self.max_length or (LONGEST_TEXT if self.kind == "LONG_TEXT" else 0),
             "roles": list(self.roles),
+            "minimum": self.min_value,
+            "maximum": self.max_value,
+            "pattern": self.pattern,
+            "visibleIf": self.visible_if
+            and {"field": self.visible_if.field, "values": list(self.visible_if.values)},
             "retired": self.state == "RETIRED",
         }
 
@@ -152,12 +166,61 @@ class CustomField(Resource, Base):
             raise _invalid(
                 call, "只有全员可见的文本字段可以被搜索", "only texts that everybody sees are searched"
             )
+        self._check_limits(call)
+        if self.visible_if is not None:
+            await self._check_condition(self.visible_if.field, described, call)
         for role in self.roles:
             if await call.find(Role, Role.code == role, Role.state == "ACTIVE") is None:
                 raise FailedPrecondition("ROLE_UNKNOWN", role=role)
         if isinstance(wrong := self._default(call), Refused):
             raise Validation(
                 Violation("custom_field.default_value", wrong.reason, wrong.detail_zh, wrong.detail_en)
+            )
+
+    def _check_limits(self, call: Call) -> None:
+        limits = [limit for limit in (self.min_value, self.max_value) if limit]
+        if (limits and self.kind not in LIMITED) or (self.pattern and self.kind not in SEARCHED):
+            raise _invalid(
+                call,
+                "只有数字、金额和日期有最小值和最大值，只有文本有格式",
+                "only numbers, amounts and days have limits, and only texts a pattern",
+            )
+        try:
+            found = [read_limit(self.kind, limit) for limit in limits]
+            matches(self.pattern, "")
+        except ValueError:
+            raise _invalid(
+                call,
+                "最小值或最大值与字段类型不符",
+                "the least or greatest value is none of the field's kind",
+            ) from None
+        except SchemaError:
+            raise _invalid(
+                call, "格式不是有效的正则表达式", "the pattern is no regular expression that can be used"
+            ) from None
+        if found != sorted(found):
+            raise _invalid(call, "最小值大于最大值", "the least value is above the greatest")
+
+    async def _check_condition(self, field: str, described: Described, call: Call) -> None:
+        """Another field decides, and one that is always shown itself: so nothing waits for itself."""
+        head, _, key = field.partition(".")
+        if head == "custom":
+            same = (CustomField.collection == self.collection, CustomField.key == key)
+            usable = (CustomField.kind.in_(DECIDING), CustomField.state != "DRAFT")
+            other = await call.find(CustomField, *same, *usable)
+            known = other is not None and not other.roles and other.visible_if is None and key != self.key
+        else:
+            own = described.fields.get(head)
+            known = own is not None and not key and own.kind in DECIDING_KINDS and not own.output_only
+        beside = select(CustomField).where(
+            CustomField.collection == self.collection, CustomField.id != self.id
+        )
+        deciding = {one.visible_if.field for one in await call.db.scalars(beside) if one.visible_if}
+        if not known or f"custom.{self.key}" in deciding:
+            raise _invalid(
+                call,
+                "显示条件须取决于另一个始终显示的选项、文本或是否字段",
+                "another choice, text, or yes or no that is always shown decides whether it is shown",
             )
 
     async def _check_choices(self, call: Call) -> None:
