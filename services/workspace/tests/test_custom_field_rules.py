@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+from crm.workspace.v1 import pb
 from crmkit.testing import Refused, Service
 
 
@@ -168,4 +169,51 @@ async def test_a_record_keeps_the_limits_the_pattern_and_the_condition_of_its_fi
         assert refused.value.reason == "FIELD_INVALID"
     finally:
         for one in made:
+            await admin.RetireCustomField(name=one.name)
+
+
+async def test_a_field_in_use_changes_its_kind_only_where_the_values_of_records_stay(
+    workspace: Service, office: Any
+) -> None:
+    admin, sales = workspace.admin, workspace.sales1
+    fields = workspace.running.directory.custom
+
+    async def change(name: str, kind: str) -> Any:
+        return await admin.UpdateCustomField(customField={"name": name, "kind": kind}, updateMask="kind")
+
+    choice = {"kind": "CHOICE", "choices": [{"key": "red"}, {"key": "blue"}]}
+    made: dict[str, Any] = {}
+    for key, more in (
+        ("turn_choice", choice),
+        ("turn_long", {"kind": "LONG_TEXT"}),
+        ("turn_number", {"kind": "NUMBER"}),
+    ):
+        field = {"collection": "notes", "key": key, "displayName": key, **more}
+        made[key] = await admin.CreateCustomField(customField=field)
+    # Nobody has a value of a draft.
+    assert (await change(made["turn_number"].name, "BOOL")).kind == pb.CustomField.BOOL
+    assert (await change(made["turn_number"].name, "NUMBER")).kind == pb.CustomField.NUMBER
+    for one in made.values():
+        await admin.ActivateCustomField(name=one.name)
+    try:
+        await workspace.eventually(lambda: made.keys() <= fields.of("notes").keys(), 30)
+        given = {"turn_choice": "red", "turn_long": "长" * 2500}
+        note = await sales.CreateNote(note={"displayName": "换类型", "custom": given})
+        for key, kind in (
+            ("turn_number", "TEXT"),
+            ("turn_choice", "MULTI_CHOICE"),
+            ("turn_choice", "LONG_TEXT"),
+            ("turn_long", "DATE"),
+        ):
+            assert await office.refusal(change(made[key].name, kind)) == "FIELD_TYPE_CHANGE", (key, kind)
+        for key in given:
+            await change(made[key].name, "TEXT")
+        await workspace.eventually(lambda: {fields.of("notes")[key].kind for key in given} == {"TEXT"}, 30)
+        found = await sales.ListNotes(filter='custom.turn_choice = "red"')
+        assert [one.name for one in found.notes] == [note.name]
+        change_both = {"name": note.name, "custom": {"turn_choice": "随便", "turn_long": "长" * 2501}}
+        changed = await sales.UpdateNote(note=change_both, updateMask="custom.turn_choice,custom.turn_long")
+        assert changed.custom["turn_choice"] == "随便"
+    finally:
+        for one in made.values():
             await admin.RetireCustomField(name=one.name)

@@ -4,7 +4,7 @@ import re
 from typing import Any
 
 from crm.workspace.v1 import pb
-from crmkit.call import Call
+from crmkit.call import Call, changed_fields
 from crmkit.catalog import resources
 from crmkit.convert import Refused
 from crmkit.customfields import TODAY, Definition, fits, matches, read_limit
@@ -26,6 +26,11 @@ FIELD_KEY = re.compile(r"[a-z][a-z0-9_]{0,39}")
 CHOICES = frozenset(["CHOICE", "MULTI_CHOICE"])
 UNIQUE = frozenset(["TEXT", "NUMBER", "DATE", "REFERENCE"])
 SEARCHED = frozenset(["TEXT", "LONG_TEXT"])
+# Kinds that a field in use may change to: the values of records are those of the new one already.
+BECOMES = {
+    "TEXT": frozenset(["LONG_TEXT"]),
+    **dict.fromkeys(["LONG_TEXT", "DATE", "CHOICE", "REFERENCE", "FILE"], frozenset(["TEXT"])),
+}
 LIMITED = frozenset(["NUMBER", "MONEY", "DATE"])
 # What has one value that people know: of custom fields, and of those that are built in.
 DECIDING = frozenset(["CHOICE", "TEXT", "BOOL"])
@@ -41,7 +46,7 @@ def check_collection(collection: str) -> Described:
 
 
 class CustomField(Resource, Base):
-    """A field that administrators add to a collection. Its key, kind and uniqueness never change."""
+    """A field that administrators add to a collection. Its key and uniqueness never change."""
 
     __message__ = pb.CustomField
     __table_args__ = (Index("custom_fields_collection_key_key", "collection", "key", unique=True),)
@@ -79,8 +84,10 @@ class CustomField(Resource, Base):
         await self._check(described, call)
 
     async def updating(self, call: Call, changed: frozenset[str]) -> None:
-        """Words, choices and duty may change at any time; key and kind never."""
+        """Words, choices and duty may change at any time, the kind as far as values fit the new one."""
         self.check_state("DRAFT", "ACTIVE")
+        if "kind" in changed:
+            self._change_kind(changed_fields(self)["kind"])
         await self._check(check_collection(self.collection), call)
 
     async def deleting(self, call: Call) -> None:
@@ -101,6 +108,17 @@ class CustomField(Resource, Base):
         """Takes it out of use; values stay."""
         self.check_state("ACTIVE")
         self.state = "RETIRED"
+
+    def _change_kind(self, before: str) -> None:
+        if self.state != "DRAFT" and self.kind not in BECOMES.get(before, ()):
+            raise FailedPrecondition("FIELD_TYPE_CHANGE")
+        if self.kind not in CHOICES:
+            self.choices, self.dictionary = [], ""
+        if self.kind != "REFERENCE":
+            self.references = ""
+        if before == "LONG_TEXT" and not self.max_length:
+            # What records have stays within what they may have.
+            self.max_length = LONGEST_TEXT
 
     def told(self) -> dict[str, Any]:
         """The field as every service knows it, but for its default."""
