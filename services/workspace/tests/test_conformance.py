@@ -137,6 +137,7 @@ class TestWorkspace(Conformance):
             "customFields.pattern",
             "customFields.roles",
             "customFields.visible_if.field",
+            "customFields.visible_if.values",
             "dictionaries.entries.parent",
             "dictionaries.key",
             "employees.roles",

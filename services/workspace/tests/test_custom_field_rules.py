@@ -155,16 +155,16 @@ async def test_a_record_keeps_the_limits_the_pattern_and_the_condition_of_its_fi
         assert (await sales.CreateNote(note={**body, "custom": {"lim_kind": "GIFT"}})).name
         with pytest.raises(Refused) as refused:
             change = {"name": note.name, "custom": {"lim_kind": "TRIP"}}
-            await sales.UpdateNote(note=change, updateMask="custom.lim_kind")
+            await sales.UpdateNote(note=change, updateMask="custom.limKind")
         assert refused.value.violations == {"note.custom.lim_city": "REQUIRED"}
         change = {"name": note.name, "custom": {"lim_kind": "TRIP", "lim_city": "三亚"}}
-        changed = await sales.UpdateNote(note=change, updateMask="custom.lim_kind,custom.lim_city")
+        changed = await sales.UpdateNote(note=change, updateMask="custom.limKind,custom.limCity")
         assert changed.custom["lim_city"] == "三亚"
         # What decides over another is always shown itself.
         with pytest.raises(Refused) as refused:
             condition = {"field": "custom.lim_code", "values": ["AB1234"]}
             await admin.UpdateCustomField(
-                customField={"name": made[0].name, "visibleIf": condition}, updateMask="visible_if"
+                customField={"name": made[0].name, "visibleIf": condition}, updateMask="visibleIf"
             )
         assert refused.value.reason == "FIELD_INVALID"
     finally:
@@ -212,7 +212,7 @@ async def test_a_field_in_use_changes_its_kind_only_where_the_values_of_records_
         found = await sales.ListNotes(filter='custom.turn_choice = "red"')
         assert [one.name for one in found.notes] == [note.name]
         change_both = {"name": note.name, "custom": {"turn_choice": "随便", "turn_long": "长" * 2501}}
-        changed = await sales.UpdateNote(note=change_both, updateMask="custom.turn_choice,custom.turn_long")
+        changed = await sales.UpdateNote(note=change_both, updateMask="custom.turnChoice,custom.turnLong")
         assert changed.custom["turn_choice"] == "随便"
     finally:
         for one in made.values():
