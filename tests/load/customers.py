@@ -68,7 +68,7 @@ async def fill(service: Service, count: int) -> None:
 
     # Keys come with the customers, by the rules in force: nothing is to be made anew while it is measured.
     async with service.running.system_call("bench", None) as call:
-        await settle(rules_in_force(call), call)
+        await settle(rules_in_force(call.config), call)
 
     def owner(username: str) -> tuple[str, str]:
         person = service.person(username)

@@ -32,6 +32,7 @@ async def accounts(url: str, count: int, owners: Sequence[tuple[str, str]]) -> N
     `owners` are employees with their departments.
     """
     from customer.model.account import Account, MatchKeyRow
+    from customer.normalising import rules_in_force
 
     customer = await asyncpg.connect(f"{url}/customer")
     there = await customer.fetchval("SELECT count(*) FROM accounts")
@@ -66,6 +67,11 @@ async def accounts(url: str, count: int, owners: Sequence[tuple[str, str]]) -> N
                 "copies", columns=["name", "collection", "payload", "version", "deleted"],
                 records=[(row.name, "accounts", told(row), 1, False) for row in rows],
             )  # fmt: skip
+    # Else the keys of all would be made anew within five minutes, in the middle of a row.
+    await customer.execute(
+        "INSERT INTO scan_marks (name, time, value) VALUES ('normaliser', now(), $1)"
+        " ON CONFLICT (name) DO UPDATE SET value = excluded.value", rules_in_force(lambda _: None),
+    )  # fmt: skip
     for connection in (customer, *others):
         await connection.execute("ANALYZE")
         await connection.close()

@@ -61,7 +61,7 @@ def public_domains(config: Callable[[str], Any]) -> frozenset[str]:
 @every("5m", collapse=True)
 async def follow_rules(as_of: datetime, call: Call) -> None:
     """Makes all keys anew where they were made by other rules than those in force."""
-    rules = rules_in_force(call)
+    rules = rules_in_force(call.config)
     mark = await call.db.get(ScanMark, _MARK)
     if mark is not None and mark.value == rules:
         return
@@ -70,9 +70,9 @@ async def follow_rules(as_of: datetime, call: Call) -> None:
         await runs.start(call, _REKEY, "accounts/-", {"rules": rules}, f"system/{call.running.app.name}")
 
 
-def rules_in_force(call: Call) -> str:
+def rules_in_force(config: Callable[[str], Any]) -> str:
     """By what keys are made today."""
-    listed = ",".join(sorted(public_domains(call.config)))
+    listed = ",".join(sorted(public_domains(config)))
     return f"{max(NORMALISERS)}:{sha256(listed.encode()).hexdigest()[:16]}"
 
 
