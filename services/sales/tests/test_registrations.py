@@ -318,6 +318,8 @@ async def test_our_own_people_ask_to_work_on_a_protected_deal_and_share_it_once_
         await sales.sales1.CreateJointWorkRequest(jointWorkRequest=asks)
     assert refused.value.reason == "NOT_PROTECTED"
     made = await partner.CreateDealRegistration(dealRegistration=body(company, line))
+    manager = sales.person("manager").employee
+    await _looked_after_by(manager, made, sales)
     await partner.SubmitDealRegistration(name=made.name)
     await sales.manager.ApproveDealRegistration(name=made.name, split="30")
     elsewhere = {**asks, "productLines": [f"M{uuid4().hex[:6]}"]}
@@ -328,7 +330,6 @@ async def test_our_own_people_ask_to_work_on_a_protected_deal_and_share_it_once_
     first = await sales.sales1.CreateJointWorkRequest(jointWorkRequest={**asks, "productLines": [line]})
     second = await sales.sales2.CreateJointWorkRequest(jointWorkRequest=asks)
     third = await sales.sales2.CreateJointWorkRequest(jointWorkRequest=asks)
-    manager = sales.person("manager").employee
     assert (first.state, list(first.asked)) == (pb.JointWorkRequest.OPEN, [manager])
     [told] = await sales.facts("crm.sales.v1.JointWorkAsked", first.name)
     assert told["people"] == [manager]
@@ -397,11 +398,8 @@ async def test_the_superior_is_asked_once_where_nobody_answers_a_request_for_joi
     made = await partner.CreateDealRegistration(dealRegistration=body(company, line))
     await partner.SubmitDealRegistration(name=made.name)
     await sales.manager.ApproveDealRegistration(name=made.name)
-    # The partner is looked after by somebody who has a superior.
-    async with sales.running.call("test", system("sales")) as call:
-        row = await call.named(DealRegistration, made.name)
-        assert row is not None
-        row.owner = sales.person("sales1").employee
+    # Of the one who looks after the partner there is a superior.
+    await _looked_after_by(sales.person("sales1").employee, made, sales)
     asks = {"account": customer, "message": "愿意一起做方案"}
     asked = await sales.sales2.CreateJointWorkRequest(jointWorkRequest=asks)
     due = asked.due_time.ToDatetime(UTC)
@@ -422,3 +420,10 @@ async def test_the_superior_is_asked_once_where_nobody_answers_a_request_for_joi
     assert refused.value.reason == "ILLEGAL_TRANSITION"
     taken_back = await sales.sales2.WithdrawJointWorkRequest(name=other.name)
     assert taken_back.state == pb.JointWorkRequest.WITHDRAWN
+
+
+async def _looked_after_by(employee: str, registration: Any, sales: Service) -> None:
+    async with sales.running.call("test", system("sales")) as call:
+        row = await call.named(DealRegistration, registration.name)
+        assert row is not None
+        row.owner = employee
