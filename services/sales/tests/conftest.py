@@ -149,7 +149,7 @@ class Agreement:
     """A partner as workspace tells of it."""
 
     def __init__(self, sales: Service, account: str) -> None:
-        self.sales, self.name, self.version = sales, f"partners/{uuid4()}", 0
+        self.sales, self.name, self.version = sales, f"partners/{uuid7()}", 0
         self.owner = sales.person("manager").employee
         self.resource = {
             "name": self.name, "account": account, "state": "ACTIVE", "owner": self.owner, "startDate": {"year": 2026, "month": 1, "day": 1},
