@@ -136,7 +136,6 @@ def refusal_of(work: Callable[[], Any]) -> str:
     return refused.value.reason
 
 
-@pytest.mark.capability("a.backup")
 def test_fifty_people_write_on_while_a_backup_is_made_and_a_drill_finds_every_table_as_it_was(
     person: SignIn, operator: Operator
 ) -> None:

@@ -49,7 +49,6 @@ def refused(work: Callable[[], object]) -> str:
     return str(refusal.value).partition(":")[0]
 
 
-@pytest.mark.capability("a.backup")
 async def test_a_backup_made_while_people_write_comes_back_whole_to_the_last_archived_minute(
     tmp_path: Path, free_port: Ports
 ) -> None:
@@ -113,7 +112,6 @@ async def test_a_backup_made_while_people_write_comes_back_whole_to_the_last_arc
     assert (state / "files" / "ab" / "abcd").read_bytes() == b"contract" * 1000
 
 
-@pytest.mark.capability("a.backup")
 def test_backups_and_wal_age_out_after_35_days_but_for_the_newest_and_what_it_needs(tmp_path: Path) -> None:
     vault, now = Vault(tmp_path / "vault"), datetime.now(UTC)
     for number, age in (("BK1", 90), ("BK2", 36), ("BK3", 34), ("BK4", 33)):
@@ -133,7 +131,6 @@ def test_backups_and_wal_age_out_after_35_days_but_for_the_newest_and_what_it_ne
     assert (vault.folder / "BK4" / "manifest.json").exists() and (vault.wal / "0002.age").exists()
 
 
-@pytest.mark.capability("a.backup")
 async def test_whoever_works_comes_first_each_row_is_read_once_in_small_pieces_and_disk_and_cores_are_left_free(
     tmp_path: Path, free_port: Ports
 ) -> None:

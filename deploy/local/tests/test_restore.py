@@ -52,7 +52,6 @@ async def until(ask: Callable[[], Awaitable[Any]], fits: Callable[[Any], Any]) -
     return found
 
 
-@pytest.mark.capability("a.backup")
 async def test_two_people_have_a_proven_backup_restored_by_one_click_each_and_lose_nothing_that_was_archived(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

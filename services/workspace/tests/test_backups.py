@@ -99,7 +99,6 @@ async def reason_of(call: Any) -> str:
     return refused.value.reason
 
 
-@pytest.mark.capability("a.backup")
 async def test_one_click_makes_a_backup_and_a_drill_proves_it(workspace: Service, agent: Agent) -> None:
     admin = workspace.admin
     asked = await said(admin.StartBackup())
@@ -202,7 +201,6 @@ async def test_an_empty_vault_gets_numbers_that_none_has_had_and_what_takes_the_
     assert found["digest"] == agent.vault[number]["digest"]
 
 
-@pytest.mark.capability("a.backup")
 async def test_a_restore_wants_a_drill_and_two_people_and_changes_nothing_before(
     workspace: Service, agent: Agent, office: Any
 ) -> None:
@@ -269,7 +267,6 @@ async def test_a_restore_wants_a_drill_and_two_people_and_changes_nothing_before
     await workspace.eventually(audited)
 
 
-@pytest.mark.capability("a.backup")
 async def test_what_the_agent_found_damaged_is_not_restored_and_is_told(
     workspace: Service, agent: Agent
 ) -> None:
@@ -286,7 +283,6 @@ async def test_what_the_agent_found_damaged_is_not_restored_and_is_told(
     await told(workspace, "BACKUP_CORRUPT")
 
 
-@pytest.mark.capability("a.backup")
 async def test_the_light_turns_yellow_after_seven_days_and_red_after_fourteen_and_administrators_are_told(
     workspace: Service, agent: Agent
 ) -> None:
@@ -310,7 +306,6 @@ async def test_the_light_turns_yellow_after_seven_days_and_red_after_fourteen_an
     assert not any("8 天未经恢复演练" in one.display_name for one in found)
 
 
-@pytest.mark.capability("a.backup")
 async def test_the_schedule_asks_once_and_waits_for_what_is_under_way(
     workspace: Service, agent: Agent
 ) -> None:
