@@ -38,7 +38,7 @@ from local_platform.servers import ensure_database, nats, postgres
 
 from crmkit.app import App, Running, migrated
 from crmkit.auth import ZONE, Scope
-from crmkit.bus import Bus
+from crmkit.bus import Bus, stream_of
 from crmkit.config import Config
 from crmkit.settings import Settings
 
@@ -258,8 +258,28 @@ class Service:
             if found:
                 return found
             if time.monotonic() > deadline:
-                raise AssertionError("it has not happened")
+                raise AssertionError(f"it has not happened; {await self._unfinished()}")
             await asyncio.sleep(0.05)
+
+    async def _unfinished(self) -> str:
+        """What the service still has to tell, to hear of itself and to do, for whoever waited in vain."""
+        from sqlalchemy import text
+
+        area, unheard = self.running.app.name, 0
+        if self.running.consumers.listen_to(area):
+            js = await self.running.bus.connected()
+            info = await js.consumer_info(stream_of(area), area)
+            unheard = (info.num_pending or 0) + (info.num_ack_pending or 0)
+        untold = text("SELECT count(*), min(type), min(id) FROM outbox WHERE published_at IS NULL")
+        runs = text(
+            "SELECT kind, state, attempts, position, lease_until - clock_timestamp() AS lease, left(spec::text, 200)"
+            " FROM bulk_runs WHERE state IN ('QUEUED', 'RUNNING') ORDER BY create_time LIMIT 20"
+        )
+        async with self.running.engine.connect() as connection:
+            waiting = (await connection.execute(untold)).one()
+            queued = [str(tuple(row)) for row in await connection.execute(runs)]
+        head = f"facts to tell: {tuple(waiting)}; to hear: {unheard}; runs under way: {len(queued)}"
+        return "\n".join([head, *queued])
 
     async def facts(self, subject: str, aggregate: str = "") -> list[dict[str, Any]]:
         """Payloads of the facts in the outbox, oldest first."""
