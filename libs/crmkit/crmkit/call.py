@@ -28,6 +28,7 @@ from crmkit.listing import Page, Query
 from crmkit.mapping import Reader, mapper, references, to_date, to_timestamp
 from crmkit.outbox import new_fact, outbox_rows
 from crmkit.packs import packed
+from crmkit.reading import by_name
 from crmkit.resource import Resource, parse_name, snake
 from crmkit.scope import enter, open_to_all, predicate, scoped_by
 from crmkit.search import search_columns
@@ -94,12 +95,8 @@ class Call:
         PENDING_APPROVAL where a held verb waits for a decision, unless the caller of `load` looks to that (`held`).
         """
         name = request if isinstance(request, str) else getattr(request, "name")  # noqa: B009
-        statement = select(model).where(
-            model.id == parse_name(name, model.described.collection), predicate(model, self.caller)
-        )
-        if lock:
-            statement = statement.with_for_update(of=model)
-        row = (await self.db.scalars(statement)).one_or_none()
+        statement, key = by_name(model, self.caller, lock), parse_name(name, model.described.collection)
+        row = (await self.db.scalars(statement, {"key": key})).one_or_none()
         if row is None:
             raise NotFound()
         if lock:
@@ -184,12 +181,8 @@ class Call:
 
     async def named(self, model: type[R], name: str, *, lock: bool = False) -> R | None:
         """The row of that name, whoever may see it; None where there is none, or it is the name of something else."""
-        collection, _, key = name.partition("/")
-        try:
-            known = collection == model.described.collection and UUID(key)
-        except ValueError:
-            return None
-        return await self.find(model, model.id == known, lock=lock) if known else None
+        key = model.key_of(name)
+        return None if key is None else await self.find(model, model.id == key, lock=lock)
 
     @asynccontextmanager
     async def others(self, seen: R) -> AsyncGenerator[R, None]:

@@ -57,6 +57,8 @@ TOGETHER = 128
 # Where the last list was this short ago, one that is not full waits for more facts: the longer, the more the last had.
 FLOW_SECONDS = 0.4
 LINGER = (0.02, 0.25)
+# Somebody waits for what is done one by one, and for the lists before it.
+PROMPT_SECONDS = 0.06
 FULL = 8
 # A fact that came more often than this is in no list: what takes a process down would take others along.
 TRUSTED = 2
@@ -299,8 +301,17 @@ class _Lane:
     def __init__(self, together: bool, most: int) -> None:
         self.together, self.most = together, most
         self.arrived: deque[_Arrival] = deque()
-        self.some = asyncio.Event()
+        self.some, self.awaited = asyncio.Event(), asyncio.Event()
         self.listed, self.came = -FLOW_SECONDS, 0
+
+    async def linger(self) -> None:
+        """Waits for more of the facts that flow, to take them in one transaction."""
+        seconds = lingering(*LINGER, self.came, FULL)
+        await asyncio.sleep(min(seconds, PROMPT_SECONDS))
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds - PROMPT_SECONDS):
+                await self.awaited.wait()
+        self.awaited.clear()
 
 
 async def dead_letters(engine: AsyncEngine) -> list[dict[str, Any]]:
@@ -465,6 +476,8 @@ class Consumers:
         aggregates = {fact.aggregate or str(fact.id) for fact in facts}
         before = {self._last[one] for one in aggregates if one in self._last}
         if singles:
+            self._lists.awaited.set()
+            self._singles.awaited.set()
             await self._slots.acquire()
         if singles or any(isinstance(one, asyncio.Task) for one in before):
             under_way = asyncio.create_task(self._take(message, facts, before))
@@ -580,8 +593,7 @@ class Consumers:
         await lane.some.wait()
         waiting = sum(len(arrival.facts) for arrival in lane.arrived)
         if time.monotonic() - lane.listed < FLOW_SECONDS and waiting < lane.most:
-            # Facts are flowing, so more of them will share the transaction.
-            await asyncio.sleep(lingering(*LINGER, lane.came, FULL))
+            await lane.linger()
         lane.listed = time.monotonic()
         batch = self._next_list(lane)
         lane.came = sum(len(arrival.facts) for arrival in batch)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from google.protobuf.message import Message
 from sqlalchemy import Float, Select, and_, bindparam, select
@@ -29,6 +29,7 @@ from crmkit.scope import BRANCHES, SETTINGS, predicate, scoped_by, settings
 from crmkit.search import SearchTerm
 
 CACHED = 2048
+R = TypeVar("R", bound=Resource)
 _DIALECT = PGDialect_asyncpg()
 # The server's own numbers for the two types of numbers that SQLAlchemy reads differently.
 _NUMERIC, _FLOAT8 = 1700, 701
@@ -152,6 +153,23 @@ def _one(model: type[Resource], seen: Seen) -> Statement:
         row.id == bindparam("key"), predicate(model, seen.caller())
     )
     return compiled(statement)
+
+
+def by_name(model: type[R], caller: Caller, lock: bool) -> Select[R]:
+    """The row of the id `key` where the caller sees it, for the ORM: to build it anew costs 150 µs."""
+    if narrow(model):
+        return _by_name(model, Seen.by(caller, model), lock)
+    return _row(model, caller, lock)
+
+
+@lru_cache(CACHED)
+def _by_name(model: type[Any], seen: Seen, lock: bool) -> Select[Any]:
+    return _row(model, seen.caller(), lock)
+
+
+def _row(model: type[Any], caller: Caller, lock: bool) -> Select[Any]:
+    statement = select(model).where(model.id == bindparam("key"), predicate(model, caller))
+    return statement.with_for_update(of=model) if lock else statement
 
 
 async def get(engine: AsyncEngine, model: type[Resource], name: str, caller: Caller) -> Message:

@@ -146,6 +146,14 @@ class Resource:
         return f"{self.described.collection}/{self.id}"
 
     @classmethod
+    def key_of(cls, name: str) -> UUID | None:
+        """The id in a name of the collection; None for anything else."""
+        try:
+            return parse_name(name, cls.described.collection)
+        except NotFound:
+            return None
+
+    @classmethod
     def sql_name(cls) -> ColumnElement[str]:
         """The resource name within a statement: what references to the row are compared with."""
         return literal(f"{cls.described.collection}/") + cast(cls.id, Text)

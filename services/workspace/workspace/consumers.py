@@ -352,11 +352,13 @@ async def on_interaction_deleted(event: Fact, call: Call) -> None:
 
 
 @listens(*work_record.COUNTED)
-async def on_work_done(event: Fact, call: Call) -> None:
+async def on_work_done(events: list[Fact], call: Call) -> None:
     """Work that was done counts once, and fills the plans of that day."""
-    await known_record.touch(work_record.names(event), event.time, call)
-    if (counted := await work_record.count(event, call)) is not None:
-        await fill_plans(*counted, call)
+    moments: dict[str, datetime] = {}
+    for event in sorted(events, key=lambda event: event.time):
+        moments |= dict.fromkeys(work_record.names(event), event.time)
+    await known_record.touch(moments, call)
+    await fill_plans(await work_record.count(events, call), call)
 
 
 @listens("crm.sales.v1.VisitCheckedIn")

@@ -17,6 +17,7 @@ from crmkit.bulk import insert_rows
 from crmkit.call import Call
 from crmkit.catalog import FILTER_KINDS, resources
 from crmkit.describe import Described
+from crmkit.driver import driver
 from crmkit.events import Fact
 from crmkit.filters import FilterField
 from crmkit.handing import OVER
@@ -35,7 +36,6 @@ from sqlalchemy import (
     literal,
     select,
     text,
-    update,
 )
 from sqlalchemy import cast as cast_
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
@@ -142,10 +142,16 @@ def iso(value: Any) -> str:
     )
 
 
-async def touch(names: Sequence[str], moment: datetime, call: Call) -> None:
-    """Something was heard of these."""
-    rows = update(KnownRecord).where(KnownRecord.name.in_(sorted(names)), KnownRecord.touch_time < moment)
-    await call.db.execute(rows.values(touch_time=func.greatest(KnownRecord.touch_time, moment)))
+async def touch(moments: Mapping[str, datetime], call: Call) -> None:
+    """Something was heard of these, at that time."""
+    names = sorted(moments)
+    await (await driver(call.db)).execute(_TOUCH, names, [moments[name] for name in names])
+
+
+_TOUCH = (
+    "UPDATE known_records SET touch_time = told.moment FROM unnest($1::text[], $2::timestamptz[]) AS told(name, moment)"
+    " WHERE known_records.name = told.name AND touch_time < told.moment"
+)
 
 
 async def belongings(person: str, call: Call) -> list[tuple[Described, int]]:

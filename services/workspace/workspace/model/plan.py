@@ -1,5 +1,6 @@
 """Plans and summaries of work."""
 
+from collections.abc import Collection
 from datetime import date, datetime, timedelta
 from typing import Any
 
@@ -279,24 +280,20 @@ async def take(model: Any, row: Any, reason: str, call: Call) -> None:
         raise FailedPrecondition(reason, period=row.display_name)
 
 
-async def fill_plans(person: str, day: date, call: Call) -> None:
-    """The figures of all plans and unsubmitted summaries of a person over a day."""
-    plans = select(WorkPlan).where(
-        WorkPlan.owner == person,
-        WorkPlan.start_date <= day,
-        WorkPlan.end_date >= day,
-        WorkPlan.state != "CLOSED",
-    )
-    for plan in list(await call.db.scalars(plans.order_by(WorkPlan.id).with_for_update())):
-        await plan.fill(call)
-    summaries = select(WorkSummary).where(
-        WorkSummary.owner == person,
-        WorkSummary.start_date <= day,
-        WorkSummary.end_date >= day,
-        WorkSummary.state == "DRAFT",
-    )
-    for summary in list(await call.db.scalars(summaries.order_by(WorkSummary.id).with_for_update())):
-        await summary.fill(call)
+async def fill_plans(worked: Collection[tuple[str, date]], call: Call) -> None:
+    """The figures of all plans and unsubmitted summaries of people over days on which they worked."""
+    if not worked:
+        return
+    people, days = {person for person, _ in worked}, [day for _, day in worked]
+    for model, unfinished in (
+        (WorkPlan, WorkPlan.state != "CLOSED"),
+        (WorkSummary, WorkSummary.state == "DRAFT"),
+    ):
+        # Some may be between two of the days: their figures stay what they are.
+        theirs = model.owner.in_(sorted(people)), model.start_date <= max(days), model.end_date >= min(days)
+        rows = select(model).where(unfinished, *theirs).order_by(model.id).with_for_update()
+        for row in list(await call.db.scalars(rows)):
+            await row.fill(call)
 
 
 async def today(person: str, call: Call) -> date:

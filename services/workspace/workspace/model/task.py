@@ -283,10 +283,17 @@ async def my_day(person: str, call: Call) -> tuple[date, list[Task], list[Task],
 
 async def zone_of(person: str, call: Call) -> str:
     """The zone of an employee."""
-    row = await call.named(Employee, person)
-    return (
-        row.time_zone if row is not None and row.time_zone in recurrence.zones() else recurrence.DEFAULT_ZONE
-    )
+    return (await zones_of([person], call))[person]
+
+
+async def zones_of(people: Iterable[str], call: Call) -> dict[str, str]:
+    """The zones of employees, by their names."""
+    names = set(people)
+    keys = [key for name in names if (key := Employee.key_of(name)) is not None]
+    async with call.everybody():
+        told = await call.db.execute(select(Employee.id, Employee.time_zone).where(Employee.id.in_(keys)))
+    zones = {f"employees/{key}": zone for key, zone in told if zone in recurrence.zones()}
+    return {name: zones.get(name, recurrence.DEFAULT_ZONE) for name in names}
 
 
 def live_of(people: Iterable[str]) -> Any:

@@ -6,16 +6,17 @@ from statistics import median
 from typing import Any, cast
 
 from crm.workspace.v1 import pb
+from crmkit.bulk import insert_rows
 from crmkit.call import Call
 from crmkit.events import Fact
-from sqlalchemy import Boolean, Date, Index, Table, Text, func, select
-from sqlalchemy.dialects.postgresql import ARRAY, insert
+from sqlalchemy import Boolean, Date, Index, Text, func, select
+from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Mapped, mapped_column
 
 from workspace import recurrence
 from workspace.model.base import Base
 from workspace.model.employee import Employee
-from workspace.model.task import zone_of
+from workspace.model.task import zones_of
 from workspace.periods import Span
 
 SMALLEST_GROUP = 5
@@ -51,31 +52,39 @@ class WorkDone(Base):
     about: Mapped[list[str]] = mapped_column(ARRAY(Text))
 
 
-async def count(fact: Fact, call: Call) -> tuple[str, date] | None:
-    """Counts a fact; whose it is and of which day, or None where it does not count or has counted."""
+async def count(facts: Sequence[Fact], call: Call) -> set[tuple[str, date]]:
+    """Counts facts; whose they are and of which days, without those that do not count or have counted."""
+    told = [(fact, *found) for fact in facts if (found := _told(fact)) is not None]
+    zones = await zones_of((person for _, person, _, _ in told), call)
+    rows: list[dict[str, Any]] = []
+    for fact, person, measure, record in told:
+        # A visit happened when somebody came, another moment of the customer when it began.
+        begun: dict[str, Any] = record.get("checkIn") or {}
+        happened = begun.get("serverTime") or record.get("startTime")
+        moment = datetime.fromisoformat(happened) if happened else fact.time
+        day, recorded = (recurrence.wall_clock(time, zones[person]).date() for time in (moment, fact.time))
+        rows.append({
+            "source": record["name"], "employee": person, "measure": measure, "day": day, "late": recorded > day,
+            "recorded": recorded, "about": names(fact),
+        })  # fmt: skip
+    new = await insert_rows(call, WorkDone.__table__, rows, _ONCE)
+    return {(row["employee"], row["day"]) for row in new}
+
+
+_ONCE = "ON CONFLICT DO NOTHING RETURNING employee, day"
+
+
+def _told(fact: Fact) -> tuple[str, str, dict[str, Any]] | None:
+    """Who has done it, what it counts as, and the record; None where it does not count."""
     place, measure = COUNTED[fact.subject]
     record: dict[str, Any] = fact.payload.get(place) or {}
     person = str(record.get("employee") or record.get("agent") or record.get("owner") or "")
     if not person.startswith("employees/") or not record.get("name"):
         return None
-    if not measure:
-        # What a visit or call of its own has made is counted with that.
-        if str(record.get("sourceKey", "")).startswith(("visits/", "calls/")):
-            return None
-        measure = CHANNELS.get(str(record.get("channel", "")), "INTERACTIONS")
-    zone = await zone_of(person, call)
-    # A visit happened when somebody came, another moment of the customer when it began.
-    begun: dict[str, Any] = record.get("checkIn") or {}
-    happened = begun.get("serverTime") or record.get("startTime")
-    moment = datetime.fromisoformat(happened) if happened else fact.time
-    day = recurrence.wall_clock(moment, zone).date()
-    recorded = recurrence.wall_clock(fact.time, zone).date()
-    row = {
-        "source": record["name"], "employee": person, "measure": measure, "day": day, "late": recorded > day,
-        "recorded": recorded,
-    }  # fmt: skip
-    done = insert(_DONE).values(**row, about=names(fact)).on_conflict_do_nothing().returning(_DONE.c.source)
-    return (person, day) if await call.db.scalar(done) else None
+    # What a visit or call of its own has made is counted with that.
+    if not measure and str(record.get("sourceKey", "")).startswith(("visits/", "calls/")):
+        return None
+    return person, measure or CHANNELS.get(str(record.get("channel", "")), "INTERACTIONS"), record
 
 
 def names(fact: Fact) -> list[str]:
@@ -127,6 +136,3 @@ async def facts(person: str, first: date, last: date, measure: str, call: Call) 
         pb.WorkFact(source=row.source, measure=cast("Any", pb.Measure.Value(row.measure)), day=row.day.isoformat(), late=row.late)
         for row in await call.db.scalars(rows.order_by(WorkDone.day, WorkDone.source).limit(1000))
     ]  # fmt: skip
-
-
-_DONE = cast("Table", WorkDone.__table__)
