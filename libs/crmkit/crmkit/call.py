@@ -17,13 +17,14 @@ from google.protobuf.message import Message
 from sqlalchemy import ColumnElement, ColumnExpressionArgument, Table, exists, inspect, select
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm.exc import StaleDataError
 
 from crmkit import catalog, listing, numbering
 from crmkit.auth import Caller, system, visible
 from crmkit.customfields import check_custom, let_go
 from crmkit.driver import driver, together
 from crmkit.errors import FailedPrecondition, NotFound, PermissionDenied, Validation, Violation
-from crmkit.inserting import FEW, insertable, insertion, written
+from crmkit.inserting import FEW, change, insertable, insertion, taken_over, updatable, written
 from crmkit.listing import Page, Query
 from crmkit.mapping import Reader, mapper, references, to_date, to_timestamp
 from crmkit.outbox import new_fact, outbox_rows
@@ -78,6 +79,7 @@ class Call:
         # Why, in the caller's words, where the request says so.
         self.reason = ""
         self._along: list[tuple[str, tuple[Any, ...]]] = []
+        self._changes: list[tuple[Any, ...]] = []
         # Whether the call's idempotency key is new, and whether its reply is written already.
         self.claimed = self.reply_kept = False
 
@@ -352,7 +354,7 @@ class Call:
         for row, before in changes:
             if before:
                 row.update_time = self.now
-        quick = bool(created) and not changes and not deleted and insertable(session.new)
+        quick = self._quick(created, changes, deleted)
         if not quick:
             await self._write(changes)
             await self._write_later()
@@ -360,6 +362,7 @@ class Call:
         if quick:
             for row in created:
                 self.along(*insertion(row))
+            self._changes += [made for row, _ in changes if (made := change(row)) is not None]
         composed, self._before_flush = self._before_flush, []
         for compose in composed:
             compose()
@@ -380,10 +383,29 @@ class Call:
         self._whole.clear()
         if quick:
             written(session, created)
+            taken_over(session, [row for row, _ in changes])
             await self._write_later()
             if not final:
                 settled()
             await self._tell_all()
+
+    def _quick(
+        self, created: list[Resource], changes: list[tuple[Resource, dict[str, Any]]], deleted: list[Resource]
+    ) -> bool:
+        """Whether new or changed rows can go by text, in one round trip with what is told of them."""
+        session = self.db.sync_session
+        if deleted or bool(created) == bool(changes):
+            return False
+        if created:
+            return insertable(session.new)
+        others = session.new or [row for row in session.dirty if not isinstance(row, Resource)]
+        moved = any(before.keys() & _scoping(row) for row, before in changes)
+        return (
+            not others
+            and not moved
+            and not session.in_nested_transaction()
+            and updatable([row for row, _ in changes])
+        )
 
     async def _write_later(self) -> None:
         later, self._after_flush = self._after_flush, []
@@ -399,11 +421,16 @@ class Call:
             facts = packed(self._facts, self.packs) if self.packs else self._facts
             self.along(*outbox_rows(facts))
             self._facts, self.told = [], True
-        if self._along:
-            along, self._along = self._along, []
-            statement = together(tuple(text for text, _ in along))
+        changes, self._changes = self._changes, []
+        along, self._along = [*((text, values) for text, *values in changes), *self._along], []
+        if along:
+            statement = together(tuple(text for text, _ in along), counted=len(changes))
             values = [value for _, arguments in along for value in arguments]
-            await (await driver(self.db)).execute(statement, *values)
+            connection = await driver(self.db)
+            if not changes:
+                await connection.execute(statement, *values)
+            elif await connection.fetchval(statement, *values) != len(changes):
+                raise StaleDataError("somebody else has changed a row meanwhile")
 
     async def _write(self, changes: list[tuple[Resource, dict[str, Any]]]) -> None:
         """Writes the rows. PostgreSQL wants an updated row to stay visible, and a handover leaves the caller's scope."""

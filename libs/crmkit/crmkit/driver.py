@@ -119,10 +119,11 @@ def replace_closed(engine: AsyncEngine) -> None:
 
 
 @lru_cache(1024)
-def together(statements: tuple[str, ...]) -> str:
+def together(statements: tuple[str, ...], counted: int = 0) -> str:
     """One statement that does what several INSERT, UPDATE and DELETE do, with their arguments one behind the other.
 
-    All see the database as it was before: no row may be written by two of them.
+    All see the database as it was before: no row may be written by two of them. The first ones, which return their
+    rows, can be `counted`: then the statement's value is how many rows these have written.
     """
     parts: list[str] = []
     count = 0
@@ -130,6 +131,10 @@ def together(statements: tuple[str, ...]) -> str:
         numbers = [int(number) for number in _PLACEHOLDER.findall(statement)]
         parts.append(_PLACEHOLDER.sub(lambda found, shift=count: f"${int(found[1]) + shift}", statement))
         count += max(numbers, default=0)
+    if counted:
+        parts.append(
+            "SELECT " + " + ".join(f"(SELECT count(*) FROM part{number})" for number in range(counted))
+        )
     *others, last = parts
     if not others:
         return last

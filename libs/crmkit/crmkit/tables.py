@@ -47,6 +47,11 @@ class KitBase(DeclarativeBase):
     }
 
 
+# Two changes can never claim the same version. Business facts may: one payment is allocated to three invoices by one
+# verb.
+CHANGE_KEY = "outbox_change_key"
+
+
 class Outbox(KitBase):
     """A fact written with the change it tells of, or a pack of facts. `published_at` is null until JetStream has it."""
 
@@ -75,10 +80,8 @@ class Outbox(KitBase):
         # These grow as the table does, and are asked seldom: a summary of its pages costs a write nothing.
         Index("outbox_published_at_index", "published_at", **SUMMARY),
         Index("outbox_stream_sequence_index", "stream_sequence", **SUMMARY),
-        # Two changes can never claim the same version. Business facts may: one payment is
-        # allocated to three invoices by one verb.
         Index(
-            "outbox_change_key",
+            CHANGE_KEY,
             "aggregate_id",
             "aggregate_version",
             unique=True,
