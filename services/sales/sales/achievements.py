@@ -239,9 +239,12 @@ async def _money(
 async def _corrected(metric: str, source: str, call: Call) -> bool:
     """Whether a later fact has told already what a document counts for."""
     await call.one_at_a_time([f"targetFacts:{metric}:{source}"])
-    later = TargetFact.key.startswith(f"{source}!")
+    told = TargetFact.metric == metric, TargetFact.source == source
     async with call.everybody():
-        return await call.db.scalar(select(exists().where(TargetFact.metric == metric, later))) or False
+        return (
+            await call.db.scalar(select(exists().where(*told, TargetFact.key.startswith(f"{source}!"))))
+            or False
+        )
 
 
 async def _become(

@@ -11,7 +11,7 @@ from crmkit.testing.costs import round_trips
 
 Made = Callable[..., Awaitable[Any]]
 # BEGIN and COMMIT with them.
-MOST = {"CreateOpportunity": 6, "AdvanceOpportunity": 7, "WinOpportunity": 6}
+MOST = {"CreateOpportunity": 6, "AdvanceOpportunity": 6, "WinOpportunity": 5}
 
 
 async def test_a_deal_makes_few_round_trips(

@@ -2875,6 +2875,7 @@ def upgrade() -> None:
         ["owner", sa.literal_column("update_time DESC"), "id"],
         unique=False,
     )
+    op.create_index("target_facts_source_index", "target_facts", ["metric", "source"], unique=False)
     op.create_index(
         "target_facts_update_time_index",
         "target_facts",
@@ -5263,6 +5264,7 @@ def downgrade() -> None:
     op.drop_index("targets_department_update_time_index", table_name="targets")
     op.drop_table("targets")
     op.drop_index("target_facts_update_time_index", table_name="target_facts")
+    op.drop_index("target_facts_source_index", table_name="target_facts")
     op.drop_index("target_facts_owner_update_time_index", table_name="target_facts")
     op.drop_index("target_facts_metric_employee_index", table_name="target_facts")
     op.drop_index("target_facts_key_key", table_name="target_facts")

@@ -542,6 +542,7 @@ class TargetFact(Resource, Base):
         Index("target_facts_key_key", "metric", "key", unique=True),
         Index("target_facts_metric_employee_index", "metric", "employee", "day"),
         Index("target_facts_day_index", "metric", "day"),
+        Index("target_facts_source_index", "metric", "source"),
     )
 
     metric: Mapped[str]
