@@ -5,7 +5,7 @@
  */
 
 import type { Additions } from "@/api/catalogue";
-import type { RecordJson } from "@/api/client";
+import type { Json, RecordJson } from "@/api/client";
 
 export interface Group {
   key: string;
@@ -172,6 +172,14 @@ export interface Screen {
   defaults?: () => Record<string, unknown>;
   /** What is made of a record next, and what the new one takes from it. */
   makes?: { collection: string; states: string[]; from: (record: RecordJson) => Record<string, unknown> }[];
+  /** What may be asked for where a new record is refused, by the reason, and what it takes from the form. */
+  instead?: Record<
+    string,
+    {
+      collection: string;
+      from: (values: Json, metadata: Readonly<Record<string, string>>) => Record<string, unknown>;
+    }
+  >;
   /** What is made of several chosen records together, of so many at the most. */
   together?: {
     collection: string;
@@ -452,6 +460,15 @@ export const SCREENS: Record<string, Screen> = {
         }),
       },
     ],
+    instead: {
+      DEAL_PROTECTED: {
+        collection: "jointWorkRequests",
+        from: (deal, { product_lines: lines = "" }) => ({
+          account: deal["account"],
+          productLines: lines.split(", "),
+        }),
+      },
+    },
     flow: { OPEN: ["win", "lose"], SUSPENDED: ["resume"], WON: ["reopen"], LOST: ["reopen"] },
     unasked: ["stage", "pipeline", "probabilitySource"],
   },

@@ -25,12 +25,13 @@ def source_id(name: str) -> UUID:
 
 def seen_by(record: Mapping[str, Any], source: Described) -> dict[str, Any]:
     """The columns that say who may see what is kept about the record."""
+    hidden = bool(source.rule.private_in) and record.get("state") == source.rule.private_in
     return {
-        "owner": record.get("owner", ""),
+        "owner": record.get("creator" if hidden else "owner", ""),
         "department": record.get("department", ""),
         "collaborators": record.get("collaborators", []),
         "requires": source.permission("read"),
-        "source_scope": source.scope,
+        "source_scope": "PRIVATE" if hidden else source.scope,
     }
 
 

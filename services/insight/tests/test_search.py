@@ -106,6 +106,36 @@ async def test_a_partner_finds_what_it_sells_and_nothing_that_is_for_others(insi
     assert shown == {*sold, product, contract}
 
 
+async def test_what_waits_in_pools_and_hidden_tips_are_not_found_by_those_who_may_not_read_them(
+    insight: Any,
+) -> None:
+    mark, author = f"隐藏样例{uuid4().hex[:8]}", insight.person("sales1").employee
+    tip = {"displayName": mark, "creator": author, "state": "PUBLISHED"}
+    name = await insight.told("tips", "sales", tip)
+    await insight.eventually(lambda: insight.has(name))
+    assert await found(insight.sales2, mark) == [name]
+    await insight.told("tips", "sales", {**tip, "name": name, "state": "HIDDEN"}, 2, "UPDATED")
+    # Members alone see what waits in a pool; the title would tell everybody whose lead or customer it was.
+    waiting = {
+        await insight.told("leadPoolItems", "sales", {"displayName": mark}),
+        await insight.told("poolItems", "customer", {"displayName": mark}),
+    }
+    after = await insight.told("products", "sales", {"displayName": mark})
+    await insight.eventually(lambda: insight.has(after))
+
+    async def hidden() -> bool:
+        return await found(insight.sales2, mark) == [after]
+
+    await insight.eventually(hidden)
+    assert set(await found(insight.sales1, mark)) == {name, after}
+    assert not [one for one in waiting if await insight.has(one)]
+    # The database says the same by itself.
+    rows = text("SELECT target FROM search_documents WHERE title = :mark")
+    async with insight.running.sessions() as session, session.begin():
+        await scope.enter(session, insight.running.directory.explained(insight.person("sales2").employee))
+        assert set(await session.scalars(rows, {"mark": mark})) == {after}
+
+
 async def test_what_came_twice_or_late_changes_nothing_and_what_is_gone_stays_gone(insight: Any) -> None:
     mark = uuid4().hex[:10]
     record = {"displayName": f"新名{mark}", **insight.of("sales1")}

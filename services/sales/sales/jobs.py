@@ -106,7 +106,7 @@ async def follow_registrations(as_of: datetime, call: Call) -> None:
         if row.state == "APPROVED" and not row.protected(day):
             row.expire()
         else:
-            row.remind(day, call)
+            await row.remind(day, call)
 
 
 @cron("0 8 * * *", zone="Asia/Shanghai", collapse=True)

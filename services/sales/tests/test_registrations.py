@@ -11,6 +11,8 @@ from crmkit.auth import system
 from crmkit.testing import Refused, Service
 from sales.jobs import follow_registrations, mind_support
 from sales.model.deal_registration import DealRegistration
+from sales.model.partnership import in_force
+from uuid_utils.compat import uuid7
 
 Made = Callable[..., Awaitable[Any]]
 Registration = pb.DealRegistration
@@ -132,7 +134,17 @@ async def test_the_first_partner_is_protected_and_nobody_learns_by_whom(
     with pytest.raises(Refused) as refused:
         await sales.sales1.CreateOpportunity(opportunity=deal)
     assert refused.value.reason == "DEAL_PROTECTED"
-    assert set(refused.value.info.metadata) == {"until"}
+    assert set(refused.value.info.metadata) == {"until", "product_lines"}
+    assert refused.value.info.metadata["product_lines"] == line
+    # Nor do they come to it by a detour: a deal that is begun without its products.
+    detour = await sales.sales1.CreateOpportunity(
+        opportunity=deal | {"lines": [], "amount": {"currencyCode": "CNY", "amount": "1.00"}}
+    )
+    with pytest.raises(Refused) as refused:
+        await sales.sales1.UpdateOpportunity(
+            opportunity={"name": detour.name, "lines": deal["lines"]}, updateMask="lines"
+        )
+    assert refused.value.reason == "DEAL_PROTECTED"
     # One deal of it, with the partner, however often it is asked for.
     for _ in range(2):
         made = await sales.manager.ConvertDealRegistration(name=first.name, account=customer)
@@ -174,7 +186,8 @@ async def test_a_protection_is_prolonged_once_reminded_of_and_over(
             await follow_registrations(when, call)
 
     async def steps() -> list[str]:
-        return [one["text"]["zh"][:6] for one in await sales.facts("crm.sales.v1.NoticeRaised", made.name)]
+        told = await sales.facts("crm.sales.v1.NoticeRaised", made.name)
+        return [one["text"]["zh"][:6] for one in told if ":PARTNER:" not in one["dedupeKey"]]
 
     # A decision takes two working days; ten days are more than that whatever the weekday and the holiday.
     now = datetime.now(UTC)
@@ -213,6 +226,15 @@ async def test_a_protection_is_prolonged_once_reminded_of_and_over(
         await morning(end - timedelta(days=left))
     # One more, for nothing was done then either.
     assert len(await steps()) == noticed + 4
+    # The partner hears the same of his own: what was decided, what is asked of him, and when it ends.
+    texts = [
+        one["text"]["zh"].removesuffix(f"：{whole['companyName']}")
+        for one in await _told_to_partner(sales, made)
+    ]
+    days = [f"报备保护期还剩 {left} 天" for left in (14, 7, 1)]
+    assert texts[0] == f"报备已通过，保护至 {_date(until)}"
+    assert [text for text in texts if text.startswith("报备保护期")] == days
+    assert texts.count("报备 30 天没有进展，请填写进展") == 3
     await morning(end + timedelta(days=1))
     over = await partner.GetDealRegistration(name=made.name)
     assert (over.state, list(over.evidence)) == (Registration.EXPIRED, list(made.evidence))
@@ -321,15 +343,22 @@ async def test_our_own_people_ask_to_work_on_a_protected_deal_and_share_it_once_
     manager = sales.person("manager").employee
     await _looked_after_by(manager, made, sales)
     await partner.SubmitDealRegistration(name=made.name)
-    await sales.manager.ApproveDealRegistration(name=made.name, split="30")
+    await _comes_in(sales)
+    approved = await sales.manager.ApproveDealRegistration(name=made.name, split="30")
     elsewhere = {**asks, "productLines": [f"M{uuid4().hex[:6]}"]}
     with pytest.raises(Refused) as refused:
         await sales.sales1.CreateJointWorkRequest(jointWorkRequest=elsewhere)
     assert refused.value.reason == "NOT_PROTECTED"
 
     first = await sales.sales1.CreateJointWorkRequest(jointWorkRequest={**asks, "productLines": [line]})
-    second = await sales.sales2.CreateJointWorkRequest(jointWorkRequest=asks)
     third = await sales.sales2.CreateJointWorkRequest(jointWorkRequest=asks)
+    for again in (asks, {**asks, "message": "再次申请"}):
+        with pytest.raises(Refused) as refused:
+            await sales.sales2.CreateJointWorkRequest(jointWorkRequest=again)
+        assert (refused.value.reason, refused.value.info.metadata["request"]) == (
+            "JOINT_WORK_ASKED",
+            third.name,
+        )
     assert (first.state, list(first.asked)) == (pb.JointWorkRequest.OPEN, [manager])
     [told] = await sales.facts("crm.sales.v1.JointWorkAsked", first.name)
     assert told["people"] == [manager]
@@ -355,10 +384,21 @@ async def test_our_own_people_ask_to_work_on_a_protected_deal_and_share_it_once_
     assert refused.value.reason == "REASON_REQUIRED"
     declined = await sales.manager.DeclineJointWorkRequest(name=third.name, reason="一位同事已经足够")
     assert (declined.state, declined.answer) == (pb.JointWorkRequest.DECLINED, "一位同事已经足够")
+    # Whoever was declined may ask once more.
+    second = await sales.sales2.CreateJointWorkRequest(jointWorkRequest=asks)
 
     # Agreed before there is a deal: it begins with the deal. Agreed later: at once.
     agreed = await sales.manager.AcceptJointWorkRequest(name=first.name, split="20")
     assert (agreed.state, agreed.opportunity) == (pb.JointWorkRequest.ACCEPTED, "")
+    with pytest.raises(Refused) as refused:
+        await sales.sales1.CreateJointWorkRequest(jointWorkRequest={**asks, "productLines": [line]})
+    assert refused.value.reason == "JOINT_WORK_ASKED"
+    # The partner's people are told of it, of the decision too, and nobody else is told as a partner.
+    told = await _told_to_partner(sales, made)
+    assert [one["text"]["zh"] for one in told] == [
+        f"报备已通过，保护至 {_date(approved.protect_until_date)}：{company}", f"我方同事将与您协同推进：{company}",
+    ]  # fmt: skip
+    assert all(one["employees"] == [sales.person("partner").employee] for one in told)
     [answered] = await sales.facts("crm.sales.v1.JointWorkAnswered", first.name)
     assert answered["people"] == [sales.person("sales1").employee]
     converted = await sales.manager.ConvertDealRegistration(name=made.name, account=customer)
@@ -413,13 +453,42 @@ async def test_the_superior_is_asked_once_where_nobody_answers_a_request_for_joi
     accepted = await sales.sales1.AcceptJointWorkRequest(name=asked.name)
     assert accepted.state == pb.JointWorkRequest.ACCEPTED
     # Nobody joins a protection that is over.
-    other = await sales.sales2.CreateJointWorkRequest(jointWorkRequest=asks)
+    customer = await account("sales2", displayName=company)
+    await sales.eventually(known)
+    other = await sales.sales2.CreateJointWorkRequest(jointWorkRequest={**asks, "account": customer})
     await partner.WithdrawDealRegistration(name=made.name)
     with pytest.raises(Refused) as refused:
         await sales.sales1.AcceptJointWorkRequest(name=other.name)
     assert refused.value.reason == "ILLEGAL_TRANSITION"
     taken_back = await sales.sales2.WithdrawJointWorkRequest(name=other.name)
     assert taken_back.state == pb.JointWorkRequest.WITHDRAWN
+
+
+async def _comes_in(sales: Service) -> None:
+    """The partner's person is one of those of a partnership that is in force."""
+    person, agreement = sales.person("partner"), f"partners/{uuid7()}"
+    told = {
+        "name": agreement,
+        "account": person.account,
+        "state": "ACTIVE",
+        "users": [{"employee": person.employee}],
+    }
+    await sales.tell("crm.workspace.v1.PartnerActivated", {"partner": told}, agreement)
+
+    async def heard() -> bool:
+        async with sales.running.system_call("look", None) as call:
+            return (known := await in_force(person.account, call)) is not None and known.partner == agreement
+
+    await sales.eventually(heard)
+
+
+async def _told_to_partner(sales: Service, registration: Any) -> list[Any]:
+    told = await sales.facts("crm.sales.v1.NoticeRaised", registration.name)
+    return [one for one in told if ":PARTNER:" in one["dedupeKey"]]
+
+
+def _date(day: Any) -> str:
+    return f"{day.year}-{day.month:02}-{day.day:02}"
 
 
 async def _looked_after_by(employee: str, registration: Any, sales: Service) -> None:

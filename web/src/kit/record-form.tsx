@@ -8,6 +8,7 @@ import { ApiError } from "@/api/errors";
 import { useText } from "@/i18n";
 import { merge, type Conflict } from "./conflict";
 import { ConflictDialog } from "./conflict-dialog";
+import { Instead } from "./instead";
 import { dropDraft, readDraft, writeDraft, type Draft } from "./drafts";
 import { FieldInput } from "./field-input";
 import { FieldLabel } from "./field-label";
@@ -59,6 +60,7 @@ export function RecordForm({
   const [short, setShort] = useState(quick);
   const [errors, setErrors] = useState<Record<string, string>>({});
   const [others, setOthers] = useState<string[]>([]);
+  const [refusal, setRefusal] = useState<ApiError>();
   const [saving, setSaving] = useState(false);
   const [conflict, setConflict] = useState<{ conflicts: Conflict[]; merged: Json; theirs: RecordJson }>();
   const [draft, setDraft] = useState<Draft | null>(() => readDraft(session.employee, subject));
@@ -112,6 +114,7 @@ export function RecordForm({
     const content = JSON.stringify(body);
     if (attempt.current?.body !== content) attempt.current = { body: content, key: crypto.randomUUID() };
     setSaving(true);
+    setRefusal(undefined);
     try {
       finish(
         creating
@@ -121,6 +124,7 @@ export function RecordForm({
     } catch (error) {
       if (!(error instanceof ApiError)) throw error;
       if (error.status === 412 && record) return await resolveConflict(mine, since);
+      setRefusal(error);
       const { byField, others: rest } = violationsByField(error.violations, fields);
       if (Object.keys(byField).some((name) => !visible.some((field) => field.name === name))) setShort(false);
       showErrors(byField, rest.length > 0 || Object.keys(byField).length > 0 ? rest : [error.message]);
@@ -231,6 +235,7 @@ export function RecordForm({
               </li>
             ))}
           </ul>
+          {refusal && <Instead collection={resource.collection} values={values} refusal={refusal} />}
         </div>
       )}
       {!adviceBelow && advice}

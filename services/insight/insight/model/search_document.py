@@ -170,7 +170,9 @@ _UNINDEX = "DELETE FROM search_documents_search WHERE id = ANY($1::uuid[])"
 
 def is_found(source: Described) -> bool:
     """True for resources that have something to be found by."""
-    return source.area != "insight" and bool(source.searchable or source.rule.number)
+    if source.area == "insight" or source.rule.members_only:
+        return False
+    return bool(source.searchable or source.rule.number)
 
 
 @dataclass(frozen=True)

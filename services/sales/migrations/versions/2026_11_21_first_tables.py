@@ -1258,6 +1258,13 @@ def upgrade() -> None:
         postgresql_where=sa.text("state = 'OPEN'"),
     )
     op.create_index(
+        "joint_work_requests_once_key",
+        "joint_work_requests",
+        ["deal_registration", "account", "owner"],
+        unique=True,
+        postgresql_where=sa.text("state IN ('OPEN', 'ACCEPTED')"),
+    )
+    op.create_index(
         "joint_work_requests_opportunity_index",
         "joint_work_requests",
         ["opportunity", sa.literal_column("update_time DESC"), "id"],
@@ -5499,6 +5506,11 @@ def downgrade() -> None:
     op.drop_index("joint_work_requests_registration_index", table_name="joint_work_requests")
     op.drop_index("joint_work_requests_owner_update_time_index", table_name="joint_work_requests")
     op.drop_index("joint_work_requests_opportunity_index", table_name="joint_work_requests")
+    op.drop_index(
+        "joint_work_requests_once_key",
+        table_name="joint_work_requests",
+        postgresql_where=sa.text("state IN ('OPEN', 'ACCEPTED')"),
+    )
     op.drop_index(
         "joint_work_requests_due_index",
         table_name="joint_work_requests",

@@ -7,6 +7,7 @@ from datetime import date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
+from crm.options.v1 import options_pb2
 from crm.sales.v1 import events_pb2 as events
 from crm.sales.v1 import pb
 from crmkit.amounts import HUNDRED, plain
@@ -15,6 +16,7 @@ from crmkit.company import today
 from crmkit.errors import FailedPrecondition, Validation, Violation, required
 from crmkit.listing import ZONE
 from crmkit.notices import raise_notice
+from crmkit.options import option
 from crmkit.resource import Resource
 from crmkit.tables import Copy
 from crmkit.values import Money
@@ -22,7 +24,7 @@ from crmkit.workdays import working_days
 from sales.model.base import HANDOVER, Base
 from sales.model.contact_keys import company_key
 from sales.model.opportunity import Opportunity
-from sales.model.partnership import check_agreement
+from sales.model.partnership import check_agreement, partnership
 from sales.model.pipeline import RUNNING
 from sales.model.product import products
 from sqlalchemy import Index, select
@@ -146,12 +148,20 @@ class DealRegistration(Resource, Base):
         self.notice_step, self.waits_for = "", ""
         self.price_book, self.split, self.activity_time = price_book, split, call.now
         call.emit(events.DealRegistrationApproved, deal_registration=self)
+        until = self.protect_until_date
+        await self.tell_partner(
+            "APPROVED", f"报备已通过，保护至 {until}", f"is registered and protected until {until}", call
+        )
 
-    def reject(self, refusal: str, call: Call) -> None:
+    async def reject(self, refusal: str, call: Call) -> None:
         """Does not take it, for a reason that says nothing of others."""
         self.check_state("SUBMITTED")
         self.state, self.refusal = "REJECTED", refusal
         call.emit(events.DealRegistrationRejected, deal_registration=self)
+        because = option(pb.DealRegistration.Refusal.DESCRIPTOR.values_by_name[refusal], options_pb2.text)
+        await self.tell_partner(
+            "REJECTED", f"报备未通过：{because.zh}", f"was not registered: {because.en}", call
+        )
 
     def withdraw(self) -> None:
         """The partner takes it back."""
@@ -216,40 +226,46 @@ class DealRegistration(Resource, Base):
         live = self.state in ("APPROVED", "CONVERTED")
         return live and self.protect_until_date is not None and day <= self.protect_until_date
 
-    def remind(self, day: date, call: Call) -> None:
+    async def remind(self, day: date, call: Call) -> None:
         """Tells of a decision that is late, and of a protection that ends, once for each step."""
         if self.state == "SUBMITTED" and self.submit_time is not None:
             waited = working_days(self.submit_time.date() + timedelta(days=1), day)
-            self._notice(
-                "REVIEW" if waited > DECIDE_WITHIN else "", "商机报备待审", "waits for a decision", call
-            )
+            if waited > DECIDE_WITHIN and self._steps_to("REVIEW"):
+                self._tell(f"REVIEW:{self.protect_until_date}", "商机报备待审", "waits for a decision", call)
         elif self.state == "APPROVED" and self.protect_until_date is not None:
             left = (self.protect_until_date - day).days
             step = next((str(one) for one in sorted(NOTICES) if left <= one), "")
-            self._notice(step, f"报备保护期还剩 {left} 天", f"is protected for {left} days more", call)
-            self._ask_for_review(day, call)
+            if step and self._steps_to(step):
+                told = f"报备保护期还剩 {left} 天", f"is protected for {left} days more"
+                self._tell(f"{step}:{self.protect_until_date}", *told, call)
+                await self.tell_partner(f"{step}:{self.protect_until_date}", *told, call)
+            await self._ask_for_review(day, call)
 
-    def _ask_for_review(self, day: date, call: Call) -> None:
+    async def _ask_for_review(self, day: date, call: Call) -> None:
         """Nothing was done for thirty days: once until somebody decides or the partner goes on."""
         worked = self.activity_time.astimezone(ZONE).date() if self.activity_time else day
         if self.under_review or day - worked < IDLE:
             return
         self.under_review = True
-        self._tell(
-            f"IDLE:{worked}",
-            "报备 30 天没有进展，请复核",
-            "has seen nothing for 30 days",
-            call,
-        )
+        self._tell(f"IDLE:{worked}", "报备 30 天没有进展，请复核", "has seen nothing for 30 days", call)
+        told = "报备 30 天没有进展，请填写进展", "has seen nothing for 30 days; tell what was done"
+        await self.tell_partner(f"IDLE:{worked}", *told, call)
+
+    async def tell_partner(self, key: str, zh: str, en: str, call: Call) -> None:
+        """Tells the partner's people, of his own deal alone."""
+        known = await partnership(self.partner, call)
+        raise_notice(
+            "dealRegistration", f"{zh}：{self.company_name}", f"{self.company_name} {en}", call,
+            key=f"{self.name}:PARTNER:{key}", employees=known.people if known else [], subjects=[self.name], about=self,
+        )  # fmt: skip
 
     def _went_on(self, progress: str, call: Call) -> None:
         self.progress, self.activity_time, self.under_review = progress, call.now, False
 
-    def _notice(self, step: str, zh: str, en: str, call: Call) -> None:
-        if not step or step == self.notice_step:
-            return
-        self.notice_step = step
-        self._tell(f"{step}:{self.protect_until_date}", zh, en, call)
+    def _steps_to(self, step: str) -> bool:
+        """Whether the step is a new one."""
+        new, self.notice_step = step != self.notice_step, step
+        return new
 
     def _tell(self, key: str, zh: str, en: str, call: Call) -> None:
         raise_notice(
@@ -300,7 +316,10 @@ class DealRegistration(Resource, Base):
 
 
 async def check_protection(deal: Opportunity, call: Call) -> None:
-    """DEAL_PROTECTED where direct staff begin what a partner has registered; by whom is not said."""
+    """DEAL_PROTECTED where direct staff begin what a partner has registered; by whom is not said.
+
+    A deal that was there before it was registered goes on.
+    """
     if deal.deal_registration or call.caller.is_system or call.caller.may(REVIEWER) or not deal.lines:
         return
     company = (await call.copy(deal.account) or {}).get("displayName", "")
@@ -310,10 +329,14 @@ async def check_protection(deal: Opportunity, call: Call) -> None:
             DealRegistration.state.in_(("APPROVED", "CONVERTED")), DealRegistration.partner != deal.channel_partner,
         )  # fmt: skip
         rows = list(await call.db.scalars(asked))
-    lines = await _lines_of(deal.lines, call) if rows else set[str]()
+    lines, begun = await _lines_of(deal.lines, call) if rows else set[str](), deal.create_time or call.now
     for one in rows:
-        if one.protected(today(call)) and lines & set(one.product_lines):
-            raise FailedPrecondition("DEAL_PROTECTED", until=one.protect_until_date)
+        later = one.submit_time is not None and begun < one.submit_time
+        meant = sorted(lines & set(one.product_lines))
+        if one.protected(today(call)) and meant and not later:
+            raise FailedPrecondition(
+                "DEAL_PROTECTED", until=one.protect_until_date, product_lines=", ".join(meant)
+            )
 
 
 async def _lines_of(lines: Any, call: Call) -> set[str]:

@@ -11,6 +11,7 @@ from crmkit.amounts import HUNDRED
 from crmkit.call import Call
 from crmkit.company import employed, today
 from crmkit.errors import (
+    AlreadyExists,
     FailedPrecondition,
     NotFound,
     PermissionDenied,
@@ -37,7 +38,11 @@ class JointWorkRequest(Resource, Base):
     __table_args__ = (
         Index("joint_work_requests_due_index", "due_time", postgresql_where=text("state = 'OPEN'")),
         Index("joint_work_requests_registration_index", "deal_registration"),
-    )
+        Index(
+            "joint_work_requests_once_key", "deal_registration", "account", "owner", unique=True,
+            postgresql_where=text("state IN ('OPEN', 'ACCEPTED')"),
+        ),
+    )  # fmt: skip
 
     account: Mapped[str]
     product_lines: Mapped[list[str]]
@@ -51,7 +56,7 @@ class JointWorkRequest(Resource, Base):
     state: Mapped[str]
 
     async def creating(self, call: Call) -> None:
-        """Asks whoever has the registration; NOT_PROTECTED where there is none."""
+        """Asks whoever has the registration; NOT_PROTECTED where there is none, JOINT_WORK_ASKED where one has asked."""
         company = (await call.copy(self.account) or {}).get("displayName", "")
         async with call.everybody():
             rows = select(DealRegistration).where(
@@ -69,6 +74,16 @@ class JointWorkRequest(Resource, Base):
         if len(found) > 1 and not wanted:
             raise Validation(required("joint_work_request.product_lines"))
         self.state, self.deal_registration = "OPEN", found[0].name
+        await call.one_at_a_time([f"{self.deal_registration} {self.account} {self.owner}"])
+        earlier = await call.find(
+            JointWorkRequest,
+            JointWorkRequest.deal_registration == self.deal_registration,
+            JointWorkRequest.account == self.account,
+            JointWorkRequest.owner == self.owner,
+            JointWorkRequest.state.in_(("OPEN", "ACCEPTED")),
+        )
+        if earlier is not None:
+            raise AlreadyExists("JOINT_WORK_ASKED", request=earlier.name)
         self.due_time = _two_working_days_after(call.now)
         self._ask(found[0].owner, call)
 
@@ -91,6 +106,8 @@ class JointWorkRequest(Resource, Base):
                     raise NotFound()
                 self.join(deal)
             await call.flush()
+            told = "我方同事将与您协同推进", "is worked on together with a colleague of ours from now on"
+            await registration.tell_partner(f"JOINT:{self.name}", *told, call)
         self._tell_answer(call)
 
     def decline(self, reason: str, call: Call) -> None:

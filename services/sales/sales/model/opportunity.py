@@ -109,10 +109,7 @@ class Opportunity(Resource, Base):
             channel_partner=self.channel_partner,
             proposal=self.upsell_proposal,
         )
-        # A registration makes an opportunity itself.
-        from sales.model.deal_registration import check_protection
-
-        await check_protection(self, call)
+        await self._check_protection(call)
         self._enter(pipeline, self.stage, call)
         call.emit(events.OpportunityOpened, opportunity=self)
 
@@ -124,6 +121,8 @@ class Opportunity(Resource, Base):
         if changed & {"contacts", "account"}:
             await self._check_contacts(call)
         self._check_team()
+        if changed & {"account", "lines"}:
+            await self._check_protection(call)
         if gone := [name for name in ALWAYS if name in changed and getattr(self, name) in (None, "")]:
             raise Validation(*(required(f"opportunity.{name}") for name in gone))
         if "probability_source" in changed and self.probability_source == "STAGE":
@@ -138,6 +137,12 @@ class Opportunity(Resource, Base):
         for place, member in enumerate(self.team):
             if bool(member.employee) == bool(member.partner):
                 raise Validation(required(f"opportunity.team[{place}].employee"))
+
+    async def _check_protection(self, call: Call) -> None:
+        # A registration makes an opportunity itself.
+        from sales.model.deal_registration import check_protection
+
+        await check_protection(self, call)
 
     async def _check_contacts(self, call: Call) -> None:
         """CONTACT_NOT_OF_ACCOUNT for somebody who does not work at the account today."""
