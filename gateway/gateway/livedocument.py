@@ -9,12 +9,13 @@ from hashlib import sha256
 from typing import Any
 
 from crmkit.auth import Caller
-from crmkit.customfields import TODAY, CustomFields, Definition
+from crmkit.customfields import STAFF, TODAY, CustomFields, Definition
 from crmkit.fieldlevels import CUSTOM, FieldLevel, Levels
 
 from gateway.callers import json_name
 
 KEPT = 32
+FORMATS = {"URL": "uri", "EMAIL": "email", "PHONE": "tel"}
 MONEY = "#/components/schemas/common.Money"
 
 
@@ -61,7 +62,7 @@ class LiveDocument:
         defined = caller.custom.collections()
         for collection in sorted(defined & self._schemas.keys()) if defined else ():
             seen = {
-                key: _schema(definition, caller.custom)
+                key: _schema(definition, caller.custom, caller.may(STAFF))
                 for key, definition in caller.custom.of(collection).items()
                 if not definition.retired and caller.may(definition.permission)
             }
@@ -109,12 +110,16 @@ def _take(properties: dict[str, Any], name: str, level: FieldLevel, concerned: b
     properties[name] = {**schema, "readOnly": True, **marked}
 
 
-def _schema(field: Definition, fields: CustomFields) -> dict[str, Any]:
+def _schema(field: Definition, fields: CustomFields, staff: bool) -> dict[str, Any]:
     zh, en = field.label
     schema = _value(field, fields)
     schema["x-label"] = {"zh": zh or field.key, "en": en or zh or field.key}
-    if field.required:
+    if field.hidden:
+        schema["x-hidden"] = True
+    elif field.required:
         schema["x-required"] = True
+    if field.portal == "READ" and not staff:
+        schema["readOnly"] = True
     if field.pattern:
         schema["pattern"] = f"^(?:{field.pattern})$"
     schema |= {f"x-{word}": limit for word in ("minimum", "maximum") if (limit := getattr(field, word))}
@@ -131,6 +136,12 @@ def _value(field: Definition, fields: CustomFields) -> dict[str, Any]:
     match field.kind:
         case "NUMBER":
             return {"type": ["number", "string"], "format": "decimal"}
+        case "PERCENT":
+            return {"type": ["number", "string"], "format": "decimal", "x-unit": "%"}
+        case "INSTANT":
+            return {"type": "string", "format": "date-time"}
+        case "URL" | "EMAIL" | "PHONE":
+            return {"type": "string", "format": FORMATS[field.kind], "maxLength": field.max_length}
         case "MONEY":
             return {"allOf": [{"$ref": MONEY}]}
         case "BOOL":

@@ -554,13 +554,18 @@ async def test_the_document_has_the_custom_fields_of_whoever_asks(gateway: Gatew
         {"key": "secret", "kind": "TEXT", "roles": ["head"]},
         {"key": "old", "kind": "TEXT", "retired": True},
         {"key": "worth", "kind": "MONEY", "minimum": "1", "visibleIf": {"field": "custom.size", "values": ["L"]}},
+        {"key": "site", "kind": "URL", "portal": "READ", "hidden": True, "required": True},
     ]  # fmt: skip
     custom = CustomFields(Told("customField.things", {"fields": fields}))
     plain = (await gateway.client.get("/openapi.json")).json()
     assert "properties" not in plain["components"]["schemas"]["echo.Thing"]["properties"].get("custom", {})
     for permissions, keys in (
-        ({"custom.staff"}, ["size", "since", "worth"]),
-        ({"custom.staff", "custom.things.secret"}, ["size", "since", "secret", "worth"]),
+        ({"custom.portal"}, ["site"]),
+        ({"custom.portal", "custom.staff"}, ["size", "since", "worth", "site"]),
+        (
+            {"custom.portal", "custom.staff", "custom.things.secret"},
+            ["size", "since", "secret", "worth", "site"],
+        ),
     ):
         gateway.callers[BEARER_TOKEN] = replace(caller("employees/1", permissions=permissions), custom=custom)
         headers = {"authorization": f"Bearer {BEARER_TOKEN}"}
@@ -568,6 +573,11 @@ async def test_the_document_has_the_custom_fields_of_whoever_asks(gateway: Gatew
         validate(document)
         properties = document["components"]["schemas"]["echo.Thing"]["properties"]["custom"]["properties"]
         assert list(properties) == keys
+        assert (properties["site"]["format"], properties["site"]["x-hidden"]) == ("uri", True)
+        assert "x-required" not in properties["site"]
+        assert properties["site"].get("readOnly", False) is (len(permissions) == 1)
+        if len(permissions) == 1:
+            continue
         assert properties["size"] == {
             "type": "string", "enum": ["S", "L"], "x-enum-labels": {"S": {"zh": "S", "en": "S"}, "L": {"zh": "L", "en": "L"}},
             "x-label": {"zh": "尺码", "en": "Size"}, "x-required": True,

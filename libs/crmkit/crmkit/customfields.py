@@ -1,16 +1,18 @@
 """Fields that administrators define at run time, read from the live configuration and checked against it.
 
 Values lie in `custom` by key: texts, choices, references and files as text, days as `2026-03-05`, numbers as
-numbers or decimal texts, amounts as `{"currencyCode", "amount"}`, several choices as list. A field that names roles
-is read, written, filtered and exported by these alone; one that names none by all staff.
+numbers or decimal texts, percentages as the number before the sign, instants as `2026-03-05T01:00:00Z`, telephone
+numbers as E.164, amounts as `{"currencyCode", "amount"}`, several choices as list. A field that names roles is read,
+written, filtered and exported by these alone; one for portals by everybody, and any other by all staff.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import UTC, date, datetime
 from decimal import Decimal, InvalidOperation
 from functools import lru_cache
 from hashlib import sha256
@@ -18,12 +20,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Protocol, cast
 from uuid import UUID
 
 from crm.common.v1 import common_pb2
-from pydantic import StringConstraints, TypeAdapter, ValidationError
+from pydantic import HttpUrl, StringConstraints, TypeAdapter, ValidationError
 from sqlalchemy import delete, select
 from sqlalchemy.dialects.postgresql import insert
 
 from crmkit.errors import Validation, Violation, required
 from crmkit.fieldlevels import NONE, FieldLevel, Levels, mask, read_only
+from crmkit.phones import e164
 from crmkit.tables import CustomValue
 from crmkit.text import reject_bad_text
 from crmkit.values import Money
@@ -37,6 +40,8 @@ if TYPE_CHECKING:
 
 # What every person of the company holds, and nobody of a customer or partner.
 STAFF = "custom.staff"
+# What everybody who signs in holds, customers and partners too.
+PORTAL = "custom.portal"
 TODAY = "today"
 MOST_CHOICES = 100
 _EMPTY: tuple[Any, ...] = (None, "", [])
@@ -70,6 +75,10 @@ class Definition:
     unique: bool
     searchable: bool
     retired: bool
+    # Forms and lists leave it out, and nobody is asked for it; who knows its key reads and writes it.
+    hidden: bool
+    # Whether customers and partners have it: "READ", "EDIT", or "" where they have not.
+    portal: str
     roles: tuple[str, ...]
     choices: Mapping[str, tuple[str, str]]
     dictionary: str
@@ -91,7 +100,8 @@ class Definition:
         return cls(
             collection, entry["key"], entry["kind"], (label.get("zh", ""), label.get("en", "")),
             bool(entry.get("required")), bool(entry.get("unique")), bool(entry.get("searchable")),
-            bool(entry.get("retired")), tuple(entry.get("roles", ())), _choices(entry.get("choices", ())),
+            bool(entry.get("retired")), bool(entry.get("hidden")), entry.get("portal", ""),
+            tuple(entry.get("roles", ())), _choices(entry.get("choices", ())),
             entry.get("dictionary", ""), entry.get("references", ""), int(entry.get("maxLength") or 2000),
             entry.get("default"), entry.get("minimum", ""), entry.get("maximum", ""), entry.get("pattern", ""),
             condition.get("field", ""), tuple(condition.get("values", ())),
@@ -100,7 +110,9 @@ class Definition:
     @property
     def permission(self) -> str:
         """What a caller must hold to read and write it; `Directory` gives it to the field's roles."""
-        return f"custom.{self.collection}.{self.key}" if self.roles else STAFF
+        if self.roles:
+            return f"custom.{self.collection}.{self.key}"
+        return PORTAL if self.portal else STAFF
 
     @property
     def path(self) -> str:
@@ -145,7 +157,7 @@ class CustomFields:
 
     def held_by(self, roles: Sequence[str], staff: bool) -> frozenset[str]:
         """The permissions that somebody with these roles has for fields."""
-        held = {STAFF} if staff else set[str]()
+        held = {PORTAL, STAFF} if staff else {PORTAL}
         for collection in self.collections():
             held.update(one.permission for one in self.of(collection).values() if {*one.roles} & {*roles})
         return frozenset(held)
@@ -198,7 +210,7 @@ class Nobody:
 
     def may(self, permission: str) -> bool:
         """True for what all staff reads."""
-        return permission == STAFF
+        return permission in {STAFF, PORTAL}
 
     def fields(self, collection: str) -> Levels:
         """Roles take nothing from whoever has none."""
@@ -240,6 +252,8 @@ async def check_custom(
     # Whether one is shown is told by values that are complete by then.
     for key, definition in sorted(definitions.items(), key=lambda one: bool(one[1].shown_by)):
         level = levels.get(definition.path)
+        if definition.portal == "READ" and not call.caller.may(STAFF):
+            level = level or FieldLevel.READ_ONLY
         path, seen = (
             f"{head}.{key}",
             call.caller.may(definition.permission) and level is not FieldLevel.HIDDEN,
@@ -271,6 +285,7 @@ async def check_custom(
                 and seen
                 and not level
                 and not definition.retired
+                and not definition.hidden
                 and not call.caller.is_system
             ):
                 violations.append(required(path))
@@ -412,8 +427,12 @@ def _compiled(pattern: str) -> TypeAdapter[str]:
 
 def _of_kind(definition: Definition, value: Any, fields: CustomFields) -> Any:
     match definition.kind:
-        case "NUMBER":
+        case "NUMBER" | "PERCENT":
             return _number(value)
+        case "URL" | "EMAIL" | "PHONE" | "INSTANT" if isinstance(value, str):
+            reject_bad_text(value)
+            if len(value) <= definition.max_length and (kept := _WRITTEN[definition.kind](value.strip())):
+                return kept
         case "MONEY":
             return _money(value)
         case "BOOL":
@@ -430,11 +449,42 @@ def _of_kind(definition: Definition, value: Any, fields: CustomFields) -> Any:
         case "MULTI_CHOICE":
             if isinstance(value, list) and len(cast("list[Any]", value)) <= MOST_CHOICES:
                 return [_choice(definition, item, fields) for item in dict.fromkeys(cast("list[Any]", value))]
+        case "URL" | "EMAIL" | "PHONE" | "INSTANT":
+            pass
         case _:
             if isinstance(value, str) and len(value) <= definition.max_length:
                 reject_bad_text(value)
                 return value
     raise _Wrong(*_TYPE)
+
+
+def _instant(text: str) -> str:
+    """The moment in UTC; empty where the text is none, or does not say of which zone it is."""
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        return ""
+    return moment.astimezone(UTC).isoformat().replace("+00:00", "Z") if moment.tzinfo else ""
+
+
+def _url(text: str) -> str:
+    """An address of the web: no other scheme, since people follow it from a record."""
+    try:
+        return text if _WEB.validate_python(text) and not _SPACE.search(text) else ""
+    except ValidationError:
+        return ""
+
+
+_WEB = TypeAdapter(HttpUrl)
+_SPACE = re.compile(r"\s")
+_EMAIL = re.compile(r"[^@\s]+@[^@\s]+\.[^@\s.]+")
+# How a text of the kind is kept; empty where it is none.
+_WRITTEN: Mapping[str, Callable[[str], str]] = {
+    "URL": _url,
+    "EMAIL": lambda text: text if len(text) <= 254 and _EMAIL.fullmatch(text) else "",
+    "PHONE": e164,
+    "INSTANT": _instant,
+}
 
 
 def _number(value: Any) -> Any:
@@ -546,7 +596,7 @@ def _taken(row: Resource, key: str) -> Violation:
 
 def _digest(field: Definition, value: Any) -> str:
     """The same for values that are the same to people: "A1" and "a1", 1 and 1.0."""
-    if field.kind == "NUMBER":
+    if field.kind in {"NUMBER", "PERCENT"}:
         text = format(Decimal(str(value)).normalize(), "f")
     else:
         text = value.casefold() if isinstance(value, str) else json.dumps(value, sort_keys=True)

@@ -7,7 +7,7 @@ import json
 import queue
 import re
 from collections.abc import Iterator, Sequence
-from datetime import UTC, date
+from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any, BinaryIO, cast
 
@@ -160,7 +160,7 @@ def _exported(model: type[Resource], run: Run) -> list[Shown]:
     usual = [
         "number",
         *(name for name in fields if name not in COMMON and name != "name"),
-        *(one.path for one in custom.values() if not one.retired),
+        *(one.path for one in custom.values() if not (one.retired or one.hidden)),
         "owner",
         "create_time",
     ]
@@ -269,8 +269,10 @@ def _custom_cell(message: Any, field: Definition, call: Call) -> Any:
     value: Any = json_format.MessageToDict(message.custom)[field.key]
     labels = call.running.directory.custom.labels(field)
     match field.kind:
-        case "NUMBER":
+        case "NUMBER" | "PERCENT":
             return Decimal(str(value))
+        case "INSTANT":
+            return datetime.fromisoformat(value).astimezone(ZONE)
         case "MONEY":
             home = value["currencyCode"] == HOME_CURRENCY
             return Decimal(value["amount"]) if home else f"{value['currencyCode']} {value['amount']}"

@@ -438,7 +438,7 @@ def _filter_field(model: type[Resource], field: Definition) -> FilterField:
     value = custom.op("->", return_type=JSONB())(literal_column(f"'{field.key}'", Text()))
     text = custom.op("->>", return_type=Text())(literal_column(f"'{field.key}'", Text()))
     match field.kind:
-        case "NUMBER":
+        case "NUMBER" | "PERCENT":
             return FilterField(field.path, "number", cast(text, Numeric()))
         case "MONEY":
             amount = value.op("->>", return_type=Text())(literal_column("'amount'", Text()))
@@ -448,6 +448,8 @@ def _filter_field(model: type[Resource], field: Definition) -> FilterField:
             return FilterField(field.path, "bool", cast(text, Boolean()))
         case "DATE":
             return FilterField(field.path, "date", cast(text, Date()))
+        case "INSTANT":
+            return FilterField(field.path, "time", cast(text, TIMESTAMP(timezone=True)))
         case "MULTI_CHOICE":
             return FilterField(field.path, "texts", value)
         case "REFERENCE" | "FILE":

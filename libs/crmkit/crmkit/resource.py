@@ -222,7 +222,9 @@ class Resource:
     @classmethod
     def not_searched(cls, caller: Caller) -> frozenset[str]:
         """The fields by which `q` must find nothing for the caller."""
-        return concealed(caller.fields(cls.described.collection))
+        hidden = concealed(caller.fields(cls.described.collection))
+        known = caller.custom.of(cls.described.collection).values() if caller.custom is not None else ()
+        return hidden | {one.path for one in known if one.searchable and not caller.may(one.permission)}
 
     def searched(self, hidden: Collection[str], custom: CustomFields | None) -> tuple[list[str], list[str]]:
         """The texts and telephone numbers that `q` finds the row by without the `hidden` fields."""

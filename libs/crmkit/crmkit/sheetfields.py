@@ -31,7 +31,8 @@ _TEXT_OF = {
     "crm.common.v1.Address": "line",
 }
 _CUSTOM: Mapping[str, Any] = {
-    "NUMBER": "decimal", "MONEY": "money", "BOOL": "bool", "DATE": "date", "CHOICE": "enum", "MULTI_CHOICE": "enum",
+    "NUMBER": "decimal", "PERCENT": "decimal", "INSTANT": "time", "MONEY": "money",
+    "BOOL": "bool", "DATE": "date", "CHOICE": "enum", "MULTI_CHOICE": "enum",
 }  # fmt: skip
 
 Config = Callable[[str], Any]
@@ -64,6 +65,8 @@ class Column:
     field: Field | None
     dictionary: Mapping[str, tuple[str, str]] | None = None
     references: str = ""
+    # What may stand behind the number of a cell: "%".
+    unit: str = ""
 
     @property
     def path(self) -> str:
@@ -72,6 +75,8 @@ class Column:
 
     def read(self, text: str) -> Any:
         """The value of a cell, None where it is blank, or Refused."""
+        if self.unit:
+            text = normalize("NFKC", text).strip().removesuffix(self.unit)
         found = convert(text, self.target, zone=ZONE, currency=CURRENCY)
         if isinstance(found, Refused):
             return found
@@ -141,7 +146,7 @@ def columns(described: Described, config: Config) -> dict[str, Column]:
             found[field.name] = column
     entry = config(f"customField.{described.collection}")
     for definition in read_definitions(described.collection, entry).values():
-        if not definition.retired and definition.kind != "FILE":
+        if not (definition.retired or definition.hidden) and definition.kind != "FILE":
             found[definition.path] = custom_column(definition, config)
     return found
 
@@ -156,7 +161,8 @@ def custom_column(definition: Definition, config: Config) -> Column:
         definition.kind == "MULTI_CHOICE", choices, definition.max_length,
     )  # fmt: skip
     references = type_of(definition.references) if definition.kind == "REFERENCE" else ""
-    return Column(target, None, references=references)
+    unit = "%" if definition.kind == "PERCENT" else ""
+    return Column(target, None, references=references, unit=unit)
 
 
 def prefixed(found: Mapping[str, Column], prefix: str, zh: str, en: str) -> dict[str, Target]:

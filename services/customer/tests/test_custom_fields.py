@@ -130,3 +130,47 @@ async def test_lists_filter_and_order_by_them(customer: Service) -> None:
         if not (token := page.next_page_token):
             break
     assert sorted(paged) == sorted([*seats.values(), bare])
+
+
+async def test_a_portal_has_the_fields_that_are_for_it_and_no_others(customer: Service) -> None:
+    config, sales, mark = customer.running.config, customer.sales1, uuid4().hex
+    fields = [
+        {"key": "inner", "kind": "TEXT", "searchable": True},
+        {"key": "shown", "kind": "TEXT", "portal": "READ"},
+        {"key": "asked", "kind": "TEXT", "portal": "EDIT"},
+    ]
+    async with customer.parts.configuration() as bucket:
+        keys = ("customField.accounts", "customField.consents")
+        for key in keys:
+            await bucket.put(key, {"fields": fields})
+        await customer.eventually(lambda: all(config.get(key) is not None for key in keys))
+        try:
+            given = {"inner": f"内部{mark}", "shown": f"给看{mark}", "asked": f"可改{mark}"}
+            made = await create(customer, **given)
+            person = await sales.CreateContact(contact={"displayName": "门户人", "account": made.name})
+            claims = {"account": made.name, "contact": person.name}
+            user = customer.client("customer", **claims)
+            seen = json_format.MessageToDict((await user.GetAccount(name=made.name)).custom)
+            assert seen == {"shown": given["shown"], "asked": given["asked"]}
+            own = await user.ListAccounts(filter=f'custom.shown = "给看{mark}"')
+            assert [one.name for one in own.accounts] == [made.name]
+            with pytest.raises(Refused):
+                await user.ListAccounts(filter=f'custom.inner = "内部{mark}"')
+            # Search finds nothing by what it does not show.
+            assert not (await user.ListAccounts(q=f"内部{mark}")).accounts
+            assert (await sales.ListAccounts(q=f"内部{mark}")).accounts
+            # What he makes himself has what is for him to say, and nothing else.
+            said = {
+                "subject": made.name, "channel": "EMAIL", "purpose": "MARKETING", "decision": "WITHDRAWN",
+                "source": "PORTAL",
+            }  # fmt: skip
+            for key, reason in (("shown", "FIELD_READ_ONLY"), ("inner", "CUSTOM_FIELD_UNKNOWN")):
+                with pytest.raises(Refused) as refused:
+                    await user.CreateConsent(consent={**said, "custom": {key: "别的"}})
+                assert refused.value.violations == {f"consent.custom.{key}": reason}
+            consent = await user.CreateConsent(consent={**said, "custom": {"asked": "新"}})
+            assert json_format.MessageToDict(consent.custom) == {"asked": "新"}
+        finally:
+            for key in keys:
+                await bucket.delete(key)
+            await customer.eventually(lambda: all(config.get(key) is None for key in keys))

@@ -28,6 +28,12 @@ FIELDS = [
     field("badge", "TEXT", "工牌", unique=True),
     field("secret", "TEXT", "内部评语", roles=["sales_manager"]),
     field("old", "TEXT", "旧字段"),
+    field("site", "URL", "个人主页"),
+    field("mail", "EMAIL", "备用邮箱", searchable=True),
+    field("line", "PHONE", "热线"),
+    field("share", "PERCENT", "份额", maximum="100"),
+    field("moment", "INSTANT", "时刻"),
+    field("quiet", "TEXT", "隐藏的", hidden=True, required=True),
 ]
 ENTRIES = [
     {"key": "GOLD", "label": {"zh": "金", "en": "Gold"}},
@@ -74,14 +80,19 @@ async def test_every_kind_is_kept_filtered_ordered_searched_and_counted(
         "words": "稀有词语", "story": "长" * 5000, "weight": 65.5,
         "budget": {"currencyCode": "CNY", "amount": "9.50"}, "met": "2026-03-05", "vip": True, "grade": "GOLD",
         "likes": ["GOLD", "TIN"], "mentor": employee, "proof": file, "badge": uuid4().hex,
+        "site": "https://例子.中国/路?a=1", "mail": "jia.rare@example.com", "line": "+862112345678", "share": 12.5,
+        "moment": "2026-03-05T01:30:00Z",
     }  # fmt: skip
     body = {"account": account.name, "displayName": "甲全字段", "custom": given}
     first = await sales.CreateContact(contact=body)
     assert custom(first) == given
     more = {"weight": "7.125", "budget": {"currencyCode": "CNY", "amount": "10000.00"}, "met": "2026-01-01"}
+    # A telephone number and a moment are kept in one spelling, however they were written.
+    written = {"line": "021-6123 4567", "moment": "2026-03-05T10:00:00+08:00", "share": "7.25"}
     second = await sales.CreateContact(
-        contact={"account": account.name, "displayName": "乙少字段", "custom": more}
+        contact={"account": account.name, "displayName": "乙少字段", "custom": {**more, **written}}
     )
+    more |= {"line": "+862161234567", "moment": "2026-03-05T02:00:00Z", "share": "7.25"}
     assert custom(second) == {**more, "vip": False}
     third = await sales.CreateContact(contact={"account": account.name, "displayName": "丙无字段"})
     assert custom(third).keys() == {"met", "vip"}
@@ -96,12 +107,14 @@ async def test_every_kind_is_kept_filtered_ordered_searched_and_counted(
         "custom.met < 2026-02-01": "乙", "custom.met = today": "丙", "custom.vip = true": "甲", "custom.grade = GOLD": "甲",
         "custom.likes:TIN": "甲", "custom.likes = null": "乙丙", f'custom.mentor = "{employee}"': "甲",
         "custom.mentor = me": "甲", f'custom.proof = "{file}"': "甲", "custom.budget = null": "丙",
-        "NOT custom.weight > 8": "乙丙",
+        "NOT custom.weight > 8": "乙丙", 'custom.site = "*例子*"': "甲", 'custom.mail = "jia.rare@example.com"': "甲",
+        'custom.line = "+862161234567"': "乙", "custom.share > 10": "甲", "custom.share <= 7.25": "乙",
+        'custom.moment > "2026-03-05T01:45:00Z"': "乙", "custom.moment = null": "丙",
     }.items():  # fmt: skip
         assert set(await found(text)) == set(wanted), text
     for order, wanted in {
         "custom.budget": "丙甲乙", "custom.budget desc": "乙甲丙", "custom.weight": "丙乙甲", "custom.met": "乙甲丙",
-        "custom.vip desc, display_name": "甲丙乙", "custom.words desc, display_name": "甲丙乙",
+        "custom.share": "丙乙甲", "custom.moment desc": "乙甲丙", "custom.vip desc, display_name": "甲丙乙", "custom.words desc, display_name": "甲丙乙",
     }.items():  # fmt: skip
         paged: list[str] = []
         token = ""
@@ -118,8 +131,9 @@ async def test_every_kind_is_kept_filtered_ordered_searched_and_counted(
     with pytest.raises(Refused) as refused:
         await sales.ListContacts(orderBy="custom.likes")
     assert refused.value.reason == "ORDER_BY_INVALID"
-    hits = await sales.ListContacts(q="稀有词")
-    assert first.name in {contact.name for contact in hits.contacts}
+    for term in ("稀有词", "jia.rare"):
+        hits = await sales.ListContacts(q=term)
+        assert first.name in {contact.name for contact in hits.contacts}, term
     figures = await sales.AggregateContacts(filter=mine, groupBy=["custom.vip"], sum=["custom.budget"])
     assert sorted((row.count, dict(row.sums)) for row in figures.rows) == [
         ("1", {"custom.budget:CNY": "9.5"}),
@@ -142,6 +156,16 @@ async def test_what_is_none_of_its_kind_is_refused(customer: Service, account: A
         ("mentor", f"accounts/{uuid4()}", "UNKNOWN_REFERENCE"),
         ("proof", "report.pdf", "UNKNOWN_REFERENCE"),
         ("story", "长" * 20001, "WRONG_TYPE"),
+        ("site", "javascript:alert(1)", "WRONG_TYPE"),
+        ("site", "ftp://files.example", "WRONG_TYPE"),
+        ("site", "https://a b", "WRONG_TYPE"),
+        ("mail", "nobody", "WRONG_TYPE"),
+        ("line", "12", "WRONG_TYPE"),
+        ("line", 13900000000, "WRONG_TYPE"),
+        ("share", "100.01", "TOO_LARGE"),
+        ("share", "half", "WRONG_TYPE"),
+        ("moment", "2026-03-05T10:00:00", "WRONG_TYPE"),
+        ("moment", "soon", "WRONG_TYPE"),
         ("nothing", "1", "CUSTOM_FIELD_UNKNOWN"),
     ]
     for key, value, reason in cases:
@@ -150,6 +174,22 @@ async def test_what_is_none_of_its_kind_is_refused(customer: Service, account: A
                 contact={"account": account.name, "displayName": "错", "custom": {key: value}}
             )
         assert refused.value.violations == {f"contact.custom.{key}": reason}, (key, value)
+
+
+async def test_a_hidden_field_is_asked_of_nobody_and_goes_on(customer: Service, account: Any) -> None:
+    sales = customer.sales1
+    body = {"account": account.name, "displayName": "有隐藏"}
+    assert (await sales.CreateContact(contact=body)).name
+    made = await sales.CreateContact(contact={**body, "custom": {"quiet": "程序写的"}})
+    assert custom(made)["quiet"] == "程序写的"
+    found = await sales.ListContacts(filter=f'account = "{account.name}" AND custom.quiet = "程序写的"')
+    assert [one.name for one in found.contacts] == [made.name]
+    # Neither an export of everything nor the columns of an import speak of it.
+    done = await job(
+        customer, "EXPORT", collection="contacts", options={"filter": f'account = "{account.name}"'}
+    )
+    heads = (await lines(customer, done["resultFile"]))[0]
+    assert "短语" in heads and "隐藏的" not in heads
 
 
 async def test_no_two_records_have_the_same_unique_value(customer: Service, account: Any) -> None:
@@ -244,16 +284,34 @@ async def test_what_goes_out_comes_in_again(customer: Service, account: Any) -> 
     given = {
         "words": "一", "weight": 1.5, "budget": {"currencyCode": "USD", "amount": "3.00"}, "met": "2026-03-05", "vip": True,
         "grade": "GOLD", "likes": ["GOLD", "SILVER"], "mentor": customer.person("sales1").employee,
+        "site": "https://example.com/", "mail": "a@b.example", "line": "+8613900000000", "share": 12.5,
+        "moment": "2026-03-05T01:30:00Z",
     }  # fmt: skip
     await sales.CreateContact(contact={"account": account.name, "displayName": "出口甲", "custom": given})
     keys = ",".join(f"custom.{key}" for key in given)
     options = {"fields": f"displayName,account,{keys}", "filter": f'account = "{account.name}"'}
     done = await job(customer, "EXPORT", collection="contacts", options=options)
     head, row = await lines(customer, done["resultFile"])
-    assert head[2:] == ["短语", "体重", "预算", "相识日", "贵宾", "等级", "喜好", "引荐人"]
+    assert head[2:] == [
+        "短语",
+        "体重",
+        "预算",
+        "相识日",
+        "贵宾",
+        "等级",
+        "喜好",
+        "引荐人",
+        "个人主页",
+        "备用邮箱",
+        "热线",
+        "份额",
+        "时刻",
+    ]
     assert row[2:5] == ["一", "1.5", "USD 3.00"] and row[7:9] == ["金", "金；银"]
+    assert row[10:14] == ["https://example.com/", "a@b.example", "+8613900000000", "12.5"]
+    row[13] = "12.5 %"
     wrong = [*row[:7], "没有", *row[8:]]
-    table = [tuple(head), ("进口甲", *row[1:-1], name), ("进口乙", *wrong[1:])]
+    table = [tuple(head), ("进口甲", *row[1:9], name, *row[10:]), ("进口乙", *wrong[1:])]
     done = await job(customer, "IMPORT", table, collection="contacts", options={"skipErrors": "true"})
     assert (done["total"], done["failed"]) == (2, 1), [
         row[-1] for row in await lines(customer, done["errorFile"])

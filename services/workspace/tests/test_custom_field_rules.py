@@ -23,6 +23,8 @@ async def test_a_field_that_cannot_be_is_refused_with_its_reason(workspace: Serv
     assert await reason("a", "NUMBER", searchable=True) == "FIELD_INVALID"
     assert await reason("a", searchable=True, roles=["sales_manager"]) == "FIELD_INVALID"
     assert await reason("a", roles=["nobody_has_it"]) == "ROLE_UNKNOWN"
+    assert await reason("a", roles=["sales_manager"], portal="READ") == "FIELD_INVALID"
+    assert await reason("a", "URL", pattern="https://.*") == "FIELD_INVALID"
     assert await reason("a", "REFERENCE", references="unicorns") == "COLLECTION_UNKNOWN"
     assert await reason("a", maxLength=20001) == "FIELD_INVALID"
     for kind, limits in (
@@ -108,6 +110,25 @@ async def test_every_service_is_told_all_of_a_field(workspace: Service, office: 
     assert seller and not seller.may("custom.leads.told_secret") and seller.may("custom.staff")
     for one in made.values():
         await admin.RetireCustomField(name=one.name)
+
+
+async def test_a_field_is_hidden_and_shown_again(workspace: Service, office: Any) -> None:
+    admin, fields = workspace.admin, workspace.running.directory.custom
+
+    def told() -> Any:
+        return fields.of("notes").get("hide_me")
+
+    field = {"collection": "notes", "key": "hide_me", "displayName": "隐藏", "kind": "TEXT", "portal": "READ"}
+    made = await admin.CreateCustomField(customField=field)
+    assert await office.refusal(admin.HideCustomField(name=made.name)) == "ILLEGAL_TRANSITION"
+    await admin.ActivateCustomField(name=made.name)
+    hidden = await admin.HideCustomField(name=made.name)
+    assert hidden.state == pb.CustomField.HIDDEN
+    await workspace.eventually(lambda: told() and told().hidden and told().portal == "READ", 30)
+    assert (await admin.ActivateCustomField(name=made.name)).state == pb.CustomField.ACTIVE
+    await workspace.eventually(lambda: not told().hidden, 30)
+    await admin.HideCustomField(name=made.name)
+    assert (await admin.RetireCustomField(name=made.name)).state == pb.CustomField.RETIRED
 
 
 async def test_a_record_keeps_the_limits_the_pattern_and_the_condition_of_its_fields(

@@ -48,6 +48,10 @@ export interface Field {
   listed: boolean;
   quick: boolean;
   multiline: boolean;
+  /** What kind of text it is, where it is of one: "uri", "email", "tel". */
+  format: string;
+  /** What stands behind a number: "%". */
+  unit: string;
   /** Taken, and never shown again. */
   secret: boolean;
   /** Collections that the value may name; empty where it may name any. */
@@ -266,6 +270,8 @@ export interface Schema {
   "x-required"?: boolean;
   "x-immutable"?: boolean;
   "x-multiline"?: boolean;
+  "x-hidden"?: boolean;
+  "x-unit"?: string;
   "x-shown-when"?: ShowWhen;
   "x-reference"?: string[] | string;
   "x-dictionary"?: string;
@@ -461,7 +467,8 @@ function readFields(
 function readCustom(body: Schema, schemas: Record<string, Schema>): Field[] {
   const custom = body.properties?.["custom"];
   if (!custom) return [];
-  return readFields(custom, schemas, 1, {}).map((field) => ({
+  const shown = Object.entries(custom.properties ?? {}).filter(([, property]) => !property["x-hidden"]);
+  return readFields({ ...custom, properties: Object.fromEntries(shown) }, schemas, 1, {}).map((field) => ({
     ...field,
     name: `custom.${field.name}`,
     quick: field.required,
@@ -501,6 +508,8 @@ function readField(
     listed: note["x-listed"] === true,
     quick: note["x-quick"] === true,
     multiline: note["x-multiline"] === true,
+    format: note.format ?? "",
+    unit: note["x-unit"] ?? "",
     secret: note.format === "password",
     references,
     dictionary: note["x-dictionary"] ?? "",

@@ -91,15 +91,20 @@ function TextInput({ id, field, value, disabled, invalid, describedBy, onChange 
       />
     );
   if (field.secret) return <PasswordInput {...shared} onChange={onChange} />;
+  const typed = INPUT_MODES[field.format];
   const phone = /phone|mobile|^number$/i.test(field.name) && !/count|amount/i.test(field.name);
   return (
     <Input
       {...shared}
-      inputMode={phone ? "tel" : /email|address/i.test(id) && field.name === "address" ? "email" : "text"}
+      inputMode={
+        typed ?? (phone ? "tel" : /email|address/i.test(id) && field.name === "address" ? "email" : "text")
+      }
       onChange={(event) => onChange(event.target.value)}
     />
   );
 }
+
+const INPUT_MODES: Record<string, "url" | "email" | "tel"> = { uri: "url", email: "email", tel: "tel" };
 
 /** Never shown, and never taken from what the browser keeps for signing in here. */
 function PasswordInput({
@@ -144,6 +149,7 @@ function NumberInput({ id, field, value, disabled, invalid, describedBy, onChang
       disabled={disabled ?? false}
       status={status(invalid)}
       aria-describedby={describedBy}
+      {...(field.unit ? { suffix: field.unit } : {})}
       parser={(text) => Number((text ?? "").normalize("NFKC").replace(/[,，\s]/g, ""))}
       onChange={onChange}
     />

@@ -72,7 +72,12 @@ function One({ field, value, links, chip = false }: OneProps) {
       return <Reference name={String(value)} link={links} />;
     case "integer":
     case "decimal":
-      return <>{numberFormat(language).format(Number(value))}</>;
+      return (
+        <>
+          {numberFormat(language).format(Number(value))}
+          {field.unit && ` ${field.unit}`}
+        </>
+      );
     case "dictionary":
       return <DictionaryLabel name={field.dictionary} value={String(value)} chip={chip} />;
     case "keyed":
@@ -83,6 +88,13 @@ function One({ field, value, links, chip = false }: OneProps) {
       return <code>{JSON.stringify(value)}</code>;
     default: {
       const text = String(value);
+      const scheme = SCHEMES[field.format];
+      if (scheme !== undefined && links)
+        return (
+          <a href={`${scheme}${text}`} {...(scheme ? {} : { target: "_blank", rel: "noreferrer" })}>
+            {text}
+          </a>
+        );
       if (FACT.test(text)) return <FactName name={text} />;
       if (field.suggest) return <SuggestedLabel field={field} value={text} chip={chip} />;
       // Words that the server keeps as codes: what the catalogue knows is said, the rest stands as it came.
@@ -117,6 +129,9 @@ function RecurrenceText({ value }: { value: string }) {
     </>
   );
 }
+
+/** What makes a link of a text of the format; an address of the web is one itself. */
+const SCHEMES: Record<string, string> = { uri: "", email: "mailto:", tel: "tel:" };
 
 const CODE = /^[A-Z][A-Z_]{2,}$/;
 const FACT = /^crm\.\w+\.v1\.[A-Z]\w+$/;

@@ -1015,6 +1015,7 @@ def upgrade() -> None:
         sa.Column("max_value", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("pattern", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("visible_if", postgresql.JSONB(), nullable=True),
+        sa.Column("portal", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("state", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("number", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("owner", sa.Text(), server_default=sa.text("''"), nullable=False),

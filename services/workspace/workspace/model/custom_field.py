@@ -24,14 +24,22 @@ MOST_FIELDS = 200
 LONGEST_TEXT = 20_000
 FIELD_KEY = re.compile(r"[a-z][a-z0-9_]{0,39}")
 CHOICES = frozenset(["CHOICE", "MULTI_CHOICE"])
-UNIQUE = frozenset(["TEXT", "NUMBER", "DATE", "REFERENCE"])
-SEARCHED = frozenset(["TEXT", "LONG_TEXT"])
+UNIQUE = frozenset(["TEXT", "NUMBER", "DATE", "REFERENCE", "EMAIL", "PHONE"])
+SEARCHED = frozenset(["TEXT", "LONG_TEXT", "URL", "EMAIL", "PHONE"])
+PATTERNED = frozenset(["TEXT", "LONG_TEXT"])
 # Kinds that a field in use may change to: the values of records are those of the new one already.
 BECOMES = {
     "TEXT": frozenset(["LONG_TEXT"]),
-    **dict.fromkeys(["LONG_TEXT", "DATE", "CHOICE", "REFERENCE", "FILE"], frozenset(["TEXT"])),
+    **dict.fromkeys(
+        ["LONG_TEXT", "DATE", "CHOICE", "REFERENCE", "FILE", "URL", "EMAIL", "PHONE"], frozenset(["TEXT"])
+    ),
+    "NUMBER": frozenset(["PERCENT"]),
+    "PERCENT": frozenset(["NUMBER"]),
 }
-LIMITED = frozenset(["NUMBER", "MONEY", "DATE"])
+LIMITED = frozenset(["NUMBER", "PERCENT", "MONEY", "DATE"])
+# The states in which records have values of the field, and take new ones.
+USED = ("ACTIVE", "HIDDEN")
+PORTALS = frozenset(["READ", "EDIT"])
 # What has one value that people know: of custom fields, and of those that are built in.
 DECIDING = frozenset(["CHOICE", "TEXT", "BOOL"])
 DECIDING_KINDS = frozenset(["enum", "text", "bool"])
@@ -70,6 +78,7 @@ class CustomField(Resource, Base):
     max_value: Mapped[str]
     pattern: Mapped[str]
     visible_if: Mapped[pb.CustomField.Condition | None]
+    portal: Mapped[str]
     state: Mapped[str]
 
     async def creating(self, call: Call) -> None:
@@ -85,7 +94,7 @@ class CustomField(Resource, Base):
 
     async def updating(self, call: Call, changed: frozenset[str]) -> None:
         """Words, choices and duty may change at any time, the kind as far as values fit the new one."""
-        self.check_state("DRAFT", "ACTIVE")
+        self.check_state("DRAFT", *USED)
         if "kind" in changed:
             self._change_kind(changed_fields(self)["kind"])
         await self._check(check_collection(self.collection), call)
@@ -95,18 +104,25 @@ class CustomField(Resource, Base):
         self.check_state("DRAFT")
 
     async def activate(self, call: Call) -> None:
-        """Makes the field usable."""
-        self.check_state("DRAFT", "RETIRED")
+        """Makes the field usable, and shown."""
+        self.check_state("DRAFT", "HIDDEN", "RETIRED")
         active = select(func.count()).where(
-            CustomField.collection == self.collection, CustomField.state == "ACTIVE"
+            CustomField.collection == self.collection,
+            CustomField.state.in_(USED),
+            CustomField.id != self.id,
         )
         if (await call.db.scalar(active) or 0) >= MOST_FIELDS:
             raise FailedPrecondition("FIELD_LIMIT", limit=MOST_FIELDS)
         self.state = "ACTIVE"
 
+    def hide(self) -> None:
+        """Takes it from what people see; values go on."""
+        self.check_state("ACTIVE")
+        self.state = "HIDDEN"
+
     def retire(self) -> None:
         """Takes it out of use; values stay."""
-        self.check_state("ACTIVE")
+        self.check_state(*USED)
         self.state = "RETIRED"
 
     def _change_kind(self, before: str) -> None:
@@ -142,6 +158,8 @@ class CustomField(Resource, Base):
             "pattern": self.pattern,
             "visibleIf": self.visible_if
             and {"field": self.visible_if.field, "values": list(self.visible_if.values)},
+            "portal": self.portal if self.portal in PORTALS else "",
+            "hidden": self.state == "HIDDEN",
             "retired": self.state == "RETIRED",
         }
 
@@ -180,6 +198,10 @@ class CustomField(Resource, Base):
                 "该类型不能唯一，或唯一字段不能有默认值",
                 "this kind, or one with a default, cannot be unique",
             )
+        if self.roles and self.portal in PORTALS:
+            raise _invalid(
+                call, "限定角色的字段不能在门户中显示", "a field of some roles is shown in no portal"
+            )
         if self.searchable and (self.kind not in SEARCHED or self.roles or not described.searchable):
             raise _invalid(
                 call, "只有全员可见的文本字段可以被搜索", "only texts that everybody sees are searched"
@@ -197,7 +219,7 @@ class CustomField(Resource, Base):
 
     def _check_limits(self, call: Call) -> None:
         limits = [limit for limit in (self.min_value, self.max_value) if limit]
-        if (limits and self.kind not in LIMITED) or (self.pattern and self.kind not in SEARCHED):
+        if (limits and self.kind not in LIMITED) or (self.pattern and self.kind not in PATTERNED):
             raise _invalid(
                 call,
                 "只有数字、金额和日期有最小值和最大值，只有文本有格式",
