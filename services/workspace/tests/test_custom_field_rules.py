@@ -1,10 +1,13 @@
 """What a custom field may be, and what every service is told of it."""
 
 from typing import Any
+from uuid import UUID, uuid4
 
 import pytest
 from crm.workspace.v1 import pb
+from crmkit.auth import system
 from crmkit.testing import Refused, Service
+from sqlalchemy import text
 
 
 async def test_a_field_that_cannot_be_is_refused_with_its_reason(workspace: Service, office: Any) -> None:
@@ -238,3 +241,67 @@ async def test_a_field_in_use_changes_its_kind_only_where_the_values_of_records_
     finally:
         for one in made.values():
             await admin.RetireCustomField(name=one.name)
+
+
+async def test_the_values_of_a_field_are_purged_ninety_days_after_nothing_needs_it_any_more(
+    workspace: Service, office: Any
+) -> None:
+    admin, sales = workspace.admin, workspace.sales1
+    config = workspace.running.config
+
+    def told() -> Any:
+        return workspace.running.directory.custom.of("notes").get("gone")
+
+    field = {"collection": "notes", "key": "gone", "displayName": "要清除", "kind": "TEXT"}
+    made = await admin.CreateCustomField(customField={**field, "unique": True, "searchable": True})
+    await admin.ActivateCustomField(name=made.name)
+    await workspace.eventually(told, 30)
+    mark = uuid4().hex
+    notes = [
+        await sales.CreateNote(note={"displayName": "有值", "body": "正文", "custom": {"gone": f"{mark}{n}"}})
+        for n in range(3)
+    ]
+    assert (await sales.ListNotes(q=mark)).notes
+
+    async def left() -> list[Any]:
+        async with workspace.running.call("test", system("workspace")) as call:
+            return [
+                await call.db.scalar(text(f"SELECT count(*) FROM {table}"))
+                for table in ("notes WHERE custom ? 'gone'", "custom_values WHERE key = 'gone'")
+            ]
+
+    assert await left() == [3, 3]
+    view = {"collection": "notes", "displayName": "按它筛选", "filter": 'custom.gone = "x"'}
+    needs = await sales.CreateSavedView(savedView=view)
+    assert await office.refusal(admin.PurgeCustomField(name=made.name)) == "ILLEGAL_TRANSITION"
+    assert (await admin.RetireCustomField(name=made.name)).HasField("retire_time")
+    assert await office.refusal(admin.PurgeCustomField(name=made.name)) == "FIELD_NOT_PURGEABLE"
+    async with workspace.running.call("test", system("workspace")) as call:
+        earlier = "UPDATE custom_fields SET retire_time = retire_time - interval '91 days' WHERE id = :id"
+        await call.db.execute(text(earlier), {"id": UUID(made.name.partition("/")[2])})
+    with pytest.raises(Refused) as refused:
+        await admin.PurgeCustomField(name=made.name)
+    assert refused.value.reason == "FIELD_NOT_PURGEABLE" and needs.name in str(refused.value)
+    await sales.DeleteSavedView(name=needs.name)
+    assert (await admin.PurgeCustomField(name=made.name)).state == pb.CustomField.PURGING
+
+    async def purged() -> Any:
+        found = await admin.GetCustomField(name=made.name)
+        return found if found.state == pb.CustomField.PURGED else None
+
+    found = await workspace.eventually(purged)
+    assert found.purged_records == 3 and found.HasField("purge_time")
+    (proof,) = await workspace.facts("crm.workspace.v1.CustomFieldPurged")
+    assert (proof["customField"], proof["records"]) == (made.name, 3)
+    for note in notes:
+        assert "gone" not in (await sales.GetNote(name=note.name)).custom
+        change = (await workspace.facts("crm.workspace.v1.ResourceChanged", note.name))[-1]
+        assert "gone" not in change["resource"].get("custom", {})
+    assert not (await sales.ListNotes(q=mark)).notes
+    assert await left() == [0, 0]
+    # Then it is as if it had never been, and its key may be given again.
+    await workspace.eventually(lambda: told() is None, 30)
+    assert config.get("customField.notes") is None or "gone" not in str(config.get("customField.notes"))
+    await admin.DeleteCustomField(name=made.name)
+    again = await admin.CreateCustomField(customField={**field, "kind": "NUMBER"})
+    await admin.DeleteCustomField(name=again.name)

@@ -37,6 +37,7 @@ from workspace.model import (
 from workspace.model.approval import Approval, changes, since_approved
 from workspace.model.bulk_job import BulkJob
 from workspace.model.calendar import CalendarEvent
+from workspace.model.custom_field import CustomField
 from workspace.model.department import Department, DepartmentVersion
 from workspace.model.dictionary import uses_counted
 from workspace.model.employee import Employee
@@ -494,6 +495,14 @@ async def on_dictionary_uses_counted(event: common.DictionaryUsesCounted, call: 
     await uses_counted(event, call)
 
 
+async def on_custom_field_purged(event: common.CustomFieldPurged, call: Call) -> None:
+    """The service that had the values of a field has counted that none is left."""
+    key = parse_name(event.custom_field, "customFields")
+    field = await call.find(CustomField, CustomField.id == key, lock=True)
+    if field is not None:
+        field.purged(event.records, call)
+
+
 async def on_file_stored(event: common.FileStored, call: Call) -> None:
     """What a service has put into the store gets its record, attached to what it belongs to."""
     if not await call.named(File, event.file.name):
@@ -595,5 +604,6 @@ CONSUMERS = [
     on_bulk_finished,
     on_numbers_answered,
     on_dictionary_uses_counted,
+    on_custom_field_purged,
     on_file_stored,
 ]

@@ -263,7 +263,7 @@ async def _custom_fields(rows: Sequence[CustomField], call: Call) -> dict[str, A
     fields = [
         {**field.told(), "default": field.default(call)}
         for field in sorted(rows, key=lambda field: (field.position, field.id))
-        if field.state != "DRAFT"
+        if field.state not in {"DRAFT", "PURGED"}
     ]
     return {"fields": fields} if fields else None
 

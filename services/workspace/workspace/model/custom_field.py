@@ -1,9 +1,12 @@
 """Fields that administrators add to the records of any service, while everything runs."""
 
 import re
+from datetime import datetime, timedelta
 from typing import Any
 
+from crm.workspace.v1 import events_pb2 as events
 from crm.workspace.v1 import pb
+from crmkit.auth import ZONE
 from crmkit.call import Call, changed_fields
 from crmkit.catalog import resources
 from crmkit.convert import Refused
@@ -13,7 +16,7 @@ from crmkit.errors import FailedPrecondition, Validation, Violation, required
 from crmkit.resource import Resource
 from crmkit.sheetfields import custom_column, plain_custom
 from pydantic_core import SchemaError
-from sqlalchemy import Index, func, select
+from sqlalchemy import Index, Text, cast, func, select
 from sqlalchemy.orm import Mapped
 
 from workspace.model.base import Base
@@ -39,6 +42,12 @@ BECOMES = {
 LIMITED = frozenset(["NUMBER", "PERCENT", "MONEY", "DATE"])
 # The states in which records have values of the field, and take new ones.
 USED = ("ACTIVE", "HIDDEN")
+# The collections whose records may name a field: in a filter, a condition, a pattern or a level.
+NAMING = (
+    "customFields", "savedViews", "roles", "approvalPolicies", "numberRules", "notificationRules", "mailTemplates",
+)  # fmt: skip
+# How long values can still come back.
+KEPT = timedelta(days=90)
 PORTALS = frozenset(["READ", "EDIT"])
 # What has one value that people know: of custom fields, and of those that are built in.
 DECIDING = frozenset(["CHOICE", "TEXT", "BOOL"])
@@ -80,6 +89,9 @@ class CustomField(Resource, Base):
     visible_if: Mapped[pb.CustomField.Condition | None]
     portal: Mapped[str]
     state: Mapped[str]
+    retire_time: Mapped[datetime | None]
+    purge_time: Mapped[datetime | None]
+    purged_records: Mapped[int]
 
     async def creating(self, call: Call) -> None:
         """Begins as a draft."""
@@ -100,8 +112,8 @@ class CustomField(Resource, Base):
         await self._check(check_collection(self.collection), call)
 
     async def deleting(self, call: Call) -> None:
-        """Only what no record ever had goes."""
-        self.check_state("DRAFT")
+        """Only what no record ever had goes, or none has any more."""
+        self.check_state("DRAFT", "PURGED")
 
     async def activate(self, call: Call) -> None:
         """Makes the field usable, and shown."""
@@ -113,17 +125,59 @@ class CustomField(Resource, Base):
         )
         if (await call.db.scalar(active) or 0) >= MOST_FIELDS:
             raise FailedPrecondition("FIELD_LIMIT", limit=MOST_FIELDS)
-        self.state = "ACTIVE"
+        self.state, self.retire_time = "ACTIVE", None
 
     def hide(self) -> None:
         """Takes it from what people see; values go on."""
         self.check_state("ACTIVE")
         self.state = "HIDDEN"
 
-    def retire(self) -> None:
+    def retire(self, call: Call) -> None:
         """Takes it out of use; values stay."""
         self.check_state(*USED)
-        self.state = "RETIRED"
+        self.state, self.retire_time = "RETIRED", call.now
+
+    async def purge(self, call: Call) -> None:
+        """Asks the service that has the records to take the values out."""
+        self.check_state("RETIRED")
+        due = (self.retire_time or call.now) + KEPT
+        if call.now < due:
+            day = due.astimezone(ZONE).date().isoformat()
+            raise _not_purgeable(call, f"停用满 90 天后（{day}）才能清除", f"not before {day}, 90 days after")
+        if users := await self._needed_by(call):
+            named = "、".join(users)
+            raise _not_purgeable(call, f"仍被使用：{named}", f"still used by {', '.join(users)}")
+        self.state = "PURGING"
+        call.emit(
+            events.CustomFieldPurgeAsked,
+            self,
+            custom_field=self.name,
+            collection=self.collection,
+            key=self.key,
+        )
+
+    def purged(self, records: int, call: Call) -> None:
+        """No record has a value any more."""
+        if self.state == "PURGING":
+            self.state, self.purge_time, self.purged_records = "PURGED", call.now, records
+
+    async def _needed_by(self, call: Call) -> list[str]:
+        """What names the field, a few of each kind, whoever may see it.
+
+        A row that speaks of the collection and of the key counts, even where it means another collection's field.
+        """
+        found: list[str] = []
+        async with call.everybody():
+            for collection in NAMING:
+                table = call.running.models_by_collection[collection].__table__
+                row = cast(table.table_valued(), Text)
+                names = (rf"\mcustom\.{self.key}\M", rf"\m{self.collection}\M")
+                other = table.c.id != self.id
+                asked = select(table.c.id).where(other, *(row.regexp_match(name) for name in names)).limit(3)
+                if collection == "customFields":
+                    asked = asked.where(table.c.state != "PURGED")
+                found += [f"{collection}/{one}" for one in await call.db.scalars(asked)]
+        return found
 
     def _change_kind(self, before: str) -> None:
         if self.state != "DRAFT" and self.kind not in BECOMES.get(before, ()):
@@ -160,7 +214,7 @@ class CustomField(Resource, Base):
             and {"field": self.visible_if.field, "values": list(self.visible_if.values)},
             "portal": self.portal if self.portal in PORTALS else "",
             "hidden": self.state == "HIDDEN",
-            "retired": self.state == "RETIRED",
+            "retired": self.state in {"RETIRED", "PURGING"},
         }
 
     def default(self, call: Call) -> Any:
@@ -284,6 +338,10 @@ def _taken(described: Described) -> set[str]:
     """The names that are built in, however they are written."""
     names = {name for field in described.fields.values() for name in (field.name, field.json_name.lower())}
     return names | {name.replace("_", "") for name in names} | {"id"}
+
+
+def _not_purgeable(call: Call, zh: str, en: str) -> FailedPrecondition:
+    return FailedPrecondition("FIELD_NOT_PURGEABLE", detail=call.text(zh, en))
 
 
 def _invalid(call: Call, zh: str, en: str) -> FailedPrecondition:
