@@ -19,6 +19,9 @@ os.environ["PYPINYIN_NO_DICT_COPY"] = "1"
 from pypinyin import Style, constants, converter, pinyin
 from pypinyin.seg import mmseg
 
+# Names share their words: what begins with 有限 is asked for with every second company.
+REMEMBERED = 4_000
+
 __all__ = ["Phrases", "Style", "phrases", "pinyin"]
 
 _ENTRY = re.compile(r'"([^"]+)":\s*\[((?:\s*\[[^]]*\],?)+)\s*\]')
@@ -45,6 +48,7 @@ class Phrases:
             self._places[line[0]] = (self._places.get(line[0], (number, 0))[0], number + 1)
             seconds.setdefault(line[0], {})[line[1]] = None
         self._seconds = {first: "".join(follow) for first, follow in seconds.items()}
+        self._at = lru_cache(REMEMBERED)(self._found)
 
     def __len__(self) -> int:
         return len(self._starts) - 1
@@ -56,7 +60,8 @@ class Phrases:
     def __iter__(self) -> Iterator[str]:
         return (self[number].partition("\t")[0] for number in range(len(self)))
 
-    def _at(self, begins: str) -> str:
+    def _found(self, begins: str) -> str:
+        """The first line that is not before the text."""
         first, end = self._places.get(begins[:1], (0, 0))
         place = bisect_left(self, begins, first, end)
         return self[place] if place < end else ""
