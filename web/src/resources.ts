@@ -154,8 +154,8 @@ export interface Screen {
   papers?: { key: string; path: (name: string, language: string) => string }[];
   /** Verbs that stand as buttons, by state; the rest is in the menu. */
   flow?: Record<string, string[]>;
-  /** Verbs that are for one person alone: the one whom this field of the record names. */
-  reserved?: Record<string, string>;
+  /** Verbs that are for some people alone: those whom these fields of the record name. */
+  reserved?: Record<string, string | string[]>;
   /** Fields that only make sense together with a value of another one. */
   showWhen?: Record<string, { field: string; is: string[] }>;
   /** The states that a record goes through where all goes well. */
@@ -395,7 +395,7 @@ export const SCREENS: Record<string, Screen> = {
       DECIDED: ["appeal"],
       APPEALED: ["decide"],
     },
-    reserved: { respond: "waitingFor", decide: "waitingFor", appeal: "claimant" },
+    reserved: { respond: "waitingFor", decide: "waitingFor", appeal: ["claimant", "holder"] },
     detail: "collision",
   },
   imports: { icon: "imports", orderBy: NEWEST, noForm: true, flow: { CHECKED: ["run"], DONE: ["revert"] } },

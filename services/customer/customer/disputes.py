@@ -44,6 +44,8 @@ _TOUCHES = (
     "crm.orders.v1.ContractSigned", "crm.orders.v1.OrderPlaced",
 )  # fmt: skip
 _WAITING = ("WAITING_OWNER", "IN_ARBITRATION", "APPEALED")
+# Verdicts that name the customer in dispute as the claimant's.
+_WON = ("TRANSFER", "SHARE", "MERGE")
 _CLOSED_LEADS = ("CONVERTED", "DISQUALIFIED", "CANCELLED")
 
 
@@ -103,10 +105,15 @@ async def decide(case: DuplicateCase, request: Any, call: Call) -> None:
         raise FailedPrecondition("SPLIT_NOT_100", sum=total)
     case.splits, case.answer = splits if verdict == "SHARE" else [], request.answer
     account = await _account(case, call)
+    if case.state == "APPEALED" and verdict != case.verdict:
+        await _take_back(case, account, accounts, call)
+    if verdict in ("TRANSFER", "SHARE"):
+        _lets_appeal(case, account.owner)
     match verdict:
         case "TRANSFER":
-            change = ownership.Change("VERDICT", cause=case.name, reason=request.answer)
-            await ownership.give(account, case.claimant, change, call)
+            if account.owner != case.claimant:
+                change = ownership.Change("VERDICT", cause=case.name, reason=request.answer)
+                await ownership.give(account, case.claimant, change, call)
             case.account = account.name
         case "SHARE":
             await ownership.share(account, case.claimant, "WORK", None, case.name, call)
@@ -134,7 +141,7 @@ async def appeal(case: DuplicateCase, statement: str, call: Call) -> None:
     """Once, by a party, within five working days: the level above decides for good."""
     case.check_state("DECIDED")
     account = await _account(case, call)
-    if call.caller.employee not in (case.claimant, account.owner, *case.collaborators):
+    if call.caller.employee not in {case.claimant, case.holder, account.owner} - {""}:
         raise NotFound()
     if case.appeal_until_time is None or call.now > case.appeal_until_time:
         raise FailedPrecondition("APPEAL_TOO_LATE")
@@ -369,6 +376,29 @@ async def related(relation: AccountRelation, call: Call) -> None:
         await call.flush()
 
 
+def _lets_appeal(case: DuplicateCase, holder: str) -> None:
+    """Who had the customer alone until the verdict reads it, and may say no to it."""
+    if not holder or holder == case.claimant:
+        return
+    case.holder = holder
+    if holder not in case.collaborators:
+        case.collaborators = [*case.collaborators, holder]
+
+
+async def _take_back(case: DuplicateCase, account: Account, accounts: list[str], call: Call) -> None:
+    """What the verdict before has given goes back: the final one alone counts."""
+    if case.verdict not in _WON:
+        return
+    if case.verdict == "TRANSFER" and case.holder and account.owner == case.claimant:
+        change = ownership.Change("VERDICT", cause=case.name, reason=case.statement)
+        await ownership.give(account, case.holder, change, call)
+    if case.verdict == "SHARE" and any(
+        one.employee == case.claimant and one.cause == case.name for one in account.collaborations
+    ):
+        await ownership.unshare(account, case.claimant, call)
+    case.account = next((name for name in accounts if name != account.name), "")
+
+
 async def _freeze(case: DuplicateCase, account: Account, call: Call) -> None:
     found = await _gather(case, account, call)
     body = json.loads(json_format.MessageToJson(found))
@@ -444,7 +474,9 @@ async def _parties(case: DuplicateCase, call: Call) -> list[str]:
 
 
 async def _account(case: DuplicateCase, call: Call, *, lock: bool = True) -> Account:
-    """The account that the other side has, locked for what is decided about it."""
+    """The account that the other side has, or had until the verdict, locked for what is decided about it."""
+    if case.verdict in _WON:
+        return await _load(case.account, call, lock=lock)
     names = [
         name for name in await _parties(case, call) if name.startswith("accounts/") and name != case.account
     ]

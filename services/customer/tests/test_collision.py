@@ -276,6 +276,41 @@ async def test_a_dispute_is_decided_on_frozen_evidence_by_one_without_a_stake(cu
 
 
 @pytest.mark.capability("c.collision")
+@pytest.mark.parametrize("first", ["TRANSFER", "SHARE"])
+async def test_who_loses_by_a_verdict_appeals_and_what_it_gave_goes_back(
+    customer: Service, first: str
+) -> None:
+    core, zong = company(), customer.client("zong")
+    holder, claimant = customer.person("sales1").employee, customer.person("sales2").employee
+    made = await customer.sales1.CreateAccount(account={"displayName": f"北京{core}科技有限公司"})
+    case = await customer.sales2.DisputeDuplicate(
+        token=(await hit(customer, core)).token, statement="我方先接触"
+    )
+    shares = [{"employee": holder, "percent": "50"}, {"employee": claimant, "percent": "50"}]
+    splits = shares if first == "SHARE" else []
+    await zong.DecideDuplicateCase(name=case.name, verdict=first, answer="初裁", splits=splits)
+    assert (await customer.sales2.GetAccount(name=made.name)).name == made.name
+    # Whoever had it reads the case and says no; who has no stake has no voice.
+    assert (await customer.sales1.GetDuplicateCase(name=case.name)).holder == holder
+    for client in (zong, customer.manager):
+        with pytest.raises(Refused) as refused:
+            await client.AppealDuplicateCase(name=case.name, statement="代为申诉")
+        assert refused.value.reason in ("NOT_FOUND", "PERMISSION_DENIED")
+    appealed = await customer.sales1.AppealDuplicateCase(name=case.name, statement="客户一直由我跟进")
+    assert appealed.state == pb.DuplicateCase.APPEALED
+    final = await zong.DecideDuplicateCase(name=case.name, verdict="KEEP", answer="终裁")
+    assert (final.state, final.verdict, final.account) == (
+        pb.DuplicateCase.CLOSED,
+        pb.DuplicateCase.KEEP,
+        "",
+    )
+    assert (await customer.sales1.GetAccount(name=made.name)).owner == holder
+    with pytest.raises(Refused) as refused:
+        await customer.sales2.GetAccount(name=made.name)
+    assert refused.value.reason == "NOT_FOUND"
+
+
+@pytest.mark.capability("c.collision")
 async def test_two_found_different_are_never_raised_again_until_a_key_changes(customer: Service) -> None:
     core = company()
     made = await customer.sales1.CreateAccount(account={"displayName": f"北京{core}科技有限公司"})

@@ -64,7 +64,7 @@ NOTICES: dict[str, Notice] = {
         "Account {account.displayName} went back: no first follow-up in time (number {count} in 30 days)", asked=True,
     ),
     "crm.customer.v1.CollisionDecided": Notice(
-        "collision", "case.name", ("case.requester", "case.owner"),
+        "collision", "case.name", ("case.owner", "case.holder"),
         "撞单“{case.displayName}”已裁决", "Collision {case.displayName} was decided", asked=True,
     ),
     "crm.customer.v1.CareTaskDue": Notice(

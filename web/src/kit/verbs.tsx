@@ -40,8 +40,8 @@ export function VerbBar({ resource, record, extra = [], children, second = false
   const [open, setOpen] = useState<Verb>();
   const { flow, reserved, asksFirst } = screenOf(resource.collection);
   const isFor = (verb: Verb) => {
-    const field = reserved?.[verb.name];
-    return field === undefined || record[field] === session.employee;
+    const fields = reserved?.[verb.name];
+    return fields === undefined || [fields].flat().some((field) => record[field] === session.employee);
   };
   const verbs = resource.verbs.filter(
     (verb) => verb.onRecord && may(session, verb.permission) && isFor(verb),

@@ -60,6 +60,7 @@ class DuplicateCase(Resource, Base):
     appeal_until_time: Mapped[datetime | None]
     rung: Mapped[int]
     account: Mapped[str]
+    holder: Mapped[str]
     access: Mapped[str]
     until_date: Mapped[date | None]
     # The two accounts of a pair that the scan or the arrival of a lead found, once for ever.

@@ -721,6 +721,7 @@ def upgrade() -> None:
         sa.Column("appeal_until_time", sa.DateTime(timezone=True), nullable=True),
         sa.Column("rung", sa.Integer(), server_default=sa.text("0"), nullable=False),
         sa.Column("account", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("holder", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("access", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("until_date", sa.Date(), nullable=True),
         sa.Column("pair", sa.Text(), server_default="", nullable=False),
@@ -763,6 +764,12 @@ def upgrade() -> None:
         "duplicate_cases_department_update_time_index",
         "duplicate_cases",
         ["department", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+    )
+    op.create_index(
+        "duplicate_cases_holder_index",
+        "duplicate_cases",
+        ["holder", sa.literal_column("update_time DESC"), "id"],
         unique=False,
     )
     op.create_index(
@@ -3042,6 +3049,7 @@ def downgrade() -> None:
     op.drop_index(
         "duplicate_cases_number_key", table_name="duplicate_cases", postgresql_where=sa.text("number != ''")
     )
+    op.drop_index("duplicate_cases_holder_index", table_name="duplicate_cases")
     op.drop_index("duplicate_cases_department_update_time_index", table_name="duplicate_cases")
     op.drop_index(
         "duplicate_cases_deadline_index",
