@@ -105,6 +105,46 @@ async def test_an_ended_relation_is_known_for_the_days_before(customer: Service)
     await relate(customer.sales1, above, below)
 
 
+async def test_a_changed_share_is_held_to_the_whole_and_told_and_what_is_over_stays(
+    customer: Service,
+) -> None:
+    mother = await account(customer.sales1, "股比母公司集团")
+    other = await account(customer.sales1, "股比另一股东有限公司")
+    child = await account(customer.sales1, "股比子公司有限公司")
+    made = await relate(customer.sales1, mother, child, share="60")
+    await relate(customer.sales1, other, child, "JOINT_VENTURE", share="40")
+
+    async def change(mask: str, **fields: Any) -> Any:
+        return await customer.sales1.UpdateAccountRelation(
+            accountRelation={"name": made.name, **fields}, updateMask=mask
+        )
+
+    for share in ("61", "101"):
+        with pytest.raises(Refused) as refused:
+            await change("share", share=share)
+        assert refused.value.reason == "SHARE_OVER_100"
+    with pytest.raises(Refused) as refused:
+        await relate(customer.sales1, mother, child, "SUPPLIES", share="100.01")
+    assert refused.value.reason == "SHARE_OVER_100"
+    assert (await change("share,paysFor", share="55", paysFor=True)).share == "55"
+    told = await customer.facts("crm.customer.v1.AccountRelationChanged", made.name)
+    assert [(one["relation"].get("share"), one["relation"].get("paysFor", False)) for one in told] == [
+        ("60", False),
+        ("55", True),
+    ]
+    # One made by mistake and thrown away is over for those who keep the group.
+    await customer.sales1.DeleteAccountRelation(name=made.name)
+    told = await customer.facts("crm.customer.v1.AccountRelationChanged", made.name)
+    assert told[-1]["relation"]["state"] == "ENDED"
+    over = await relate(customer.sales1, mother, child, share="60")
+    await customer.sales1.EndAccountRelation(name=over.name)
+    with pytest.raises(Refused) as refused:
+        await customer.sales1.UpdateAccountRelation(
+            accountRelation={"name": over.name, "share": "10"}, updateMask="share"
+        )
+    assert refused.value.reason == "ILLEGAL_TRANSITION"
+
+
 @pytest.mark.capability("c.hierarchy")
 async def test_a_group_has_ten_levels_and_no_circle_whatever_the_kinds(customer: Service) -> None:
     chain = [await account(customer.sales1, f"深度{level}层仪表有限公司") for level in range(1, 12)]

@@ -6,6 +6,7 @@ from decimal import Decimal
 from crm.customer.v1 import events_pb2 as events
 from crm.customer.v1 import pb
 from crmkit.call import Call
+from crmkit.company import today
 from crmkit.errors import AlreadyExists, FailedPrecondition
 from crmkit.resource import Resource
 from customer.model.base import Base
@@ -81,16 +82,39 @@ class AccountRelation(Resource, Base):
                     raise FailedPrecondition("RELATION_CYCLE")
                 if levels > DEEPEST:
                     raise FailedPrecondition("RELATION_TOO_DEEP", limit=DEEPEST)
-            if self.share is not None:
-                held = select(func.coalesce(func.sum(table.share), 0)).where(
-                    table.to == end, table.state == "ACTIVE", table.kind.in_(OWNERSHIP)
-                )
-                if (await call.db.scalar(held) or Decimal(0)) + self.share > 100:
-                    raise FailedPrecondition("SHARE_OVER_100")
+            await self._check_share(call)
             from customer.disputes import related
 
             await related(self, call)
         call.emit(events.AccountRelationChanged, relation=self)
+
+    async def updating(self, call: Call, changed: frozenset[str]) -> None:
+        """What is over stays as it was; who reads the relation hears of what is new."""
+        self.check_state("ACTIVE")
+        if "share" in changed:
+            async with call.everybody():
+                await self._check_share(call)
+        call.emit(events.AccountRelationChanged, relation=self)
+
+    async def deleting(self, call: Call) -> None:
+        """One made by mistake is none any more for those who read it."""
+        if self.state == "ACTIVE":
+            self.end(today(call), call)
+
+    async def _check_share(self, call: Call) -> None:
+        """SHARE_OVER_100 where the owners would have more than the whole."""
+        if self.share is not None and self.share > 100:
+            raise FailedPrecondition("SHARE_OVER_100")
+        if self.share is None or self.kind not in OWNERSHIP:
+            return
+        # Two owners at once could have more than the whole and neither would see it.
+        await call.one_at_a_time(["accountRelations"])
+        table = AccountRelation
+        held = select(func.coalesce(func.sum(table.share), 0)).where(
+            table.to == self.to, table.state == "ACTIVE", table.kind.in_(OWNERSHIP), table.id != self.id
+        )
+        if (await call.db.scalar(held) or Decimal(0)) + self.share > 100:
+            raise FailedPrecondition("SHARE_OVER_100")
 
     def end(self, day: date, call: Call) -> None:
         """Ends the relation; it stays known for the days before."""
