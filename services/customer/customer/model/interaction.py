@@ -13,12 +13,19 @@ from customer.model.account import Account
 from customer.model.base import Base
 from customer.model.contact import ERASED_NAME
 from customer.sea.follow_up import why_not
-from customer.sea.states import follow_up
-from sqlalchemy import Index, text
+from customer.sea.states import follow_anew, follow_up
+from sqlalchemy import Index, inspect, text
 from sqlalchemy.orm import Mapped
 
 EDITABLE = timedelta(hours=24)
 AHEAD = timedelta(minutes=10)
+# What a follow-up is judged by; what nobody here has written is never judged anew.
+_JUDGED = frozenset(
+    {
+        "account", "channel", "direction", "start_time", "duration_seconds", "summary", "result", "next_step", "files",
+    }
+)  # fmt: skip
+_NOBODYS = ("SYSTEM", "IMPORT")
 
 
 class Interaction(Resource, Base):
@@ -61,15 +68,7 @@ class Interaction(Resource, Base):
 
     async def creating(self, call: Call) -> None:
         """Judges the follow-up and brings it to its account."""
-        if self.start_time > call.now + AHEAD:
-            raise Validation(
-                Violation(
-                    "interaction.start_time",
-                    "START_IN_FUTURE",
-                    "发生时间不能晚于现在。",
-                    "The time lies in the future.",
-                )
-            )
+        self._check_start(call)
         self.state = "LOGGED"
         account = await call.named(Account, self.account, lock=True)
         if account is not None:
@@ -89,6 +88,30 @@ class Interaction(Resource, Base):
             raise FailedPrecondition("NOT_AUTHOR")
         if call.now - self.create_time > EDITABLE:
             raise FailedPrecondition("INTERACTION_LOCKED")
+        if not changed & _JUDGED:
+            return
+        self._check_start(call)
+        if self.why_not not in _NOBODYS:
+            self.why_not = await why_not(self, await call.named(Account, self.account), call)
+            self.counts_for_sea = not self.why_not
+        before = inspect(self).attrs.account.history.deleted or ()
+        await self._follow_anew({self.account, *before}, call)
+
+    async def deleting(self, call: Call) -> None:
+        """What is not there any more holds no customer."""
+        if self.counts_for_sea:
+            await self._follow_anew({self.account}, call)
+
+    def _check_start(self, call: Call) -> None:
+        if self.start_time > call.now + AHEAD:
+            zh, en = "发生时间不能晚于现在。", "The time lies in the future."
+            raise Validation(Violation("interaction.start_time", "START_IN_FUTURE", zh, en))
+
+    async def _follow_anew(self, accounts: set[str], call: Call) -> None:
+        for name in sorted(accounts):
+            account = await call.named(Account, name, lock=True)
+            if account is not None:
+                follow_anew(account, call)
 
     def amend(self, text: str, call: Call) -> None:
         """Adds to the text; both stay."""

@@ -30,7 +30,7 @@ async def why_not(interaction: Any, account: Account | None, call: Call) -> str:
         return "IMPORT"
     if account is not None and not ownership.works_on(account, author):
         return "NO_WORK_ACCESS"
-    if call.now - interaction.start_time > LATE:
+    if (interaction.create_time or call.now) - interaction.start_time > LATE:
         return "LATE"
     inbound = interaction.direction == "INBOUND"
     letters = sum(character.isalnum() for character in interaction.summary)
@@ -47,7 +47,9 @@ async def why_not(interaction: Any, account: Account | None, call: Call) -> str:
 async def _repeats(interaction: Any, call: Call) -> bool:
     """Whether the author wrote as much lately."""
     model = type(interaction)
-    statement = select(model.summary).where(model.creator == call.caller.actor, model.summary != "")
+    statement = select(model.summary).where(
+        model.creator == call.caller.actor, model.summary != "", model.id != interaction.id
+    )
     async with call.everybody():
         texts = await call.db.scalars(
             statement.order_by(model.create_time.desc(), model.id.desc()).limit(LOOKED_BACK)

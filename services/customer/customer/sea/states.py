@@ -142,6 +142,25 @@ async def follow_up(account: Account, time: datetime, channel: str, call: Call) 
     watch(account, call, follow_up=max(latest, time) if latest else time, follow_ups=by_channel)
 
 
+def follow_anew(account: Account, call: Call) -> None:
+    """One of the follow-ups reads otherwise, or is gone: the clocks run since the latest that counts."""
+
+    async def write() -> None:
+        async with call.everybody():
+            rows = await (await driver(call.db)).fetch(
+                "SELECT channel, max(start_time) AS time FROM interactions WHERE account = $1 AND counts_for_sea"
+                " GROUP BY channel",
+                account.name,
+            )
+        times = {row["channel"]: row["time"].astimezone(UTC) for row in rows}
+        by_channel = {channel: time.isoformat() for channel, time in times.items()}
+        await observe(
+            call, {account.id: {"follow_up": max(times.values(), default=None), "follow_ups": by_channel}}
+        )
+
+    call.after_flush(write)
+
+
 async def reckon(call: Call, accounts: Sequence[UUID]) -> None:
     """Writes for the accounts when each is due, by which clause, and what holds it. No one's etag is touched."""
     rules = compiled(await active_rules(call), call)
