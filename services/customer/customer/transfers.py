@@ -282,14 +282,17 @@ async def on_employee_frozen(event: Fact, call: Call) -> None:
     """Somebody lost access: a draft is there at once, and the superior may work on the customers (HND-5)."""
     employee = event.payload["employee"]
     name, superior = str(employee["name"]), str(employee.get("superior") or "")
-    if await _draft_of(name, call) is not None:
+    transfer = await _draft_of(name, call)
+    if transfer is not None and transfer.deadline is not None:
         return
-    made = Transfer(reason="LEAVE", owner=superior, creator=event.actor, **{"from": name})
-    made.department = str(employee.get("department") or "")
-    made.deadline = await working_days_after(event.time, FREEZE_DAYS, call)
-    transfer = await call.add(made)
-    await call.flush()
-    await ask(transfer, call)
+    if transfer is None:
+        made = Transfer(reason="LEAVE", owner=superior, creator=event.actor, **{"from": name})
+        made.department = str(employee.get("department") or "")
+        transfer = await call.add(made)
+        await call.flush()
+        await ask(transfer, call)
+    # One that somebody has prepared is that draft.
+    transfer.deadline = await working_days_after(event.time, FREEZE_DAYS, call)
     await runs.start(call, _FREEZE, transfer.name, {}, f"system/{call.running.app.name}")
 
 
@@ -327,13 +330,16 @@ async def on_employee_offboarded(event: Fact, call: Call) -> None:
 
 @listens("crm.workspace.v1.ResourceChanged.employees")
 async def on_employee_changed(event: Fact, call: Call) -> None:
-    """Somebody has access again: the draft that the freezing made is given up, and the customers thaw."""
+    """Somebody has access again: the draft for the absence is given up, and the customers thaw."""
     resource = event.payload.get("resource") or {}
     if resource.get("state") != "ACTIVE":
         return
     transfer = await _draft_of(event.aggregate, call)
     if transfer is not None and transfer.deadline is not None and event.time > transfer.create_time:
-        transfer.cancel()
+        if transfer.reason == "LEAVE":
+            transfer.cancel()
+        # What was prepared for another reason goes on without hurry.
+        transfer.deadline = None
         await runs.start(call, _THAW, transfer.name, {}, f"system/{call.running.app.name}")
 
 
@@ -352,6 +358,8 @@ async def _each_customer(run: Run, before: str) -> None:
             transfer = await _transfer(run.about, call)
             over = transfer is None or (before == "ACTIVE" and transfer.state not in ("DRAFT", "PREVIEWED"))
             leaver = transfer.leaver if transfer else ""
+            # Whoever has prepared the handover need not be the one who stands in.
+            boss = str(call.entry(leaver).get("superior") or (transfer.owner if transfer else ""))
             mine = (
                 select(Account).where(Account.owner == leaver, Account.state == before).order_by(Account.id)
             )
@@ -362,8 +370,8 @@ async def _each_customer(run: Run, before: str) -> None:
             for account in rows:
                 if before == "ACTIVE":
                     account.state = "FROZEN"
-                    if transfer.owner and transfer.owner != account.owner:
-                        await ownership.share(account, transfer.owner, "WORK", None, transfer.name, call)
+                    if boss and boss != account.owner:
+                        await ownership.share(account, boss, "WORK", None, transfer.name, call)
                 else:
                     await ownership.thaw(account, call)
                 watch(account, call)

@@ -391,3 +391,37 @@ async def test_who_loses_access_leaves_customers_that_somebody_looks_after(custo
     assert not {account.name, pooled.name} & {one.name for one in unattended}
     runs = (await customer.admin.ListTransfers(filter=f'from = "{leaver}" AND state = RUNNING')).transfers
     assert [(one.name, one.successor) for one in runs] == [(second.name, boss.employee)]
+
+
+async def test_a_handover_prepared_before_somebody_loses_access_is_the_one_that_waits(
+    customer: Service,
+) -> None:
+    leaver, place = f"employees/{uuid4()}", customer.person("sales1").department
+    boss = customer.person("manager").employee
+    here = {"department": place, "roles": [], "displayName": "将离人", "superior": boss}
+    await put(customer, leaver, disabled=False, **here)
+    account = await customer.admin.CreateAccount(
+        account={"displayName": f"将离{uuid4().hex}", "owner": leaver}
+    )
+    plan = [{"to": [customer.person("everything").employee]}]
+    prepared = await customer.admin.CreateTransfer(transfer={"from": leaver, "reason": "MOVE", "plan": plan})
+    employee = {"name": leaver, "department": place, "superior": boss, "displayName": "将离人"}
+    now = datetime.now(UTC).isoformat().replace("+00:00", "Z")
+    await customer.tell(
+        "crm.workspace.v1.EmployeeFrozen", {"employee": employee, "time": now}, leaver, times=2
+    )
+
+    async def held(state: Any) -> Any:
+        found = await customer.admin.GetAccount(name=account.name)
+        return found if found.state == state else None
+
+    frozen = await customer.eventually(lambda: held(pb.Account.FROZEN), 30)
+    assert [(one.employee, one.access) for one in frozen.collaborations] == [(boss, "WORK")]
+    (draft,) = (await customer.admin.ListTransfers(filter=f'from = "{leaver}"')).transfers
+    assert (draft.name, draft.HasField("deadline"), len(draft.plan)) == (prepared.name, True, 1)
+    # Back again: what was planned for another reason is not lost.
+    thawed = {"name": leaver, "action": "UPDATED", "resource": {**employee, "state": "ACTIVE"}}
+    await customer.tell("crm.workspace.v1.ResourceChanged", thawed, leaver, 5)
+    await customer.eventually(lambda: held(pb.Account.ACTIVE), 30)
+    draft = await customer.admin.GetTransfer(name=prepared.name)
+    assert (draft.state, draft.HasField("deadline")) == (State.DRAFT, False)
