@@ -214,6 +214,48 @@ async def test_a_clock_of_some_channels_is_moved_by_those_alone_and_a_file_or_no
         assert (written.counts_for_sea, written.why_not) == (False, "SYSTEM")
 
 
+async def test_a_follow_up_that_is_rewritten_or_thrown_away_is_judged_anew(customer: Service) -> None:
+    tag = uuid4().hex
+    await pool_with(
+        customer, {"clauses": [clause("E-30", tag, {"kind": "NO_FOLLOW_UP", "days": 30})], "graceDays": 1}
+    )
+    made = await account(customer.sales1, tags=[tag])
+    since = datetime.now(UTC) - timedelta(days=20)
+    await owned_since(customer, made.name, since)
+    happened = datetime.now(UTC) - timedelta(minutes=5)
+    body = {
+        "account": made.name, "channel": "VISIT", "summary": "看现场", "result": "有意向",
+        "startTime": happened.isoformat().replace("+00:00", "Z"),
+    }  # fmt: skip
+    logged = await customer.sales1.CreateInteraction(interaction=body)
+
+    async def rewritten(**fields: Any) -> tuple[str, Any]:
+        one = await customer.sales1.UpdateInteraction(
+            interaction={"name": logged.name, **fields}, updateMask=",".join(fields)
+        )
+        return one.why_not, await due()
+
+    async def due() -> Any:
+        seen = await customer.sales1.GetAccount(name=made.name)
+        return seen.sea_due_time.ToDatetime(UTC).astimezone(SHANGHAI).date() - timedelta(days=31)
+
+    old, fresh = since.astimezone(SHANGHAI).date(), happened.astimezone(SHANGHAI).date()
+    text = f"与厂长看了两条产线并记下改造要求{tag}"
+    assert (logged.why_not, await due()) == ("TOO_SHORT", old)
+    assert await rewritten(summary=text) == ("", fresh)
+    assert await rewritten(result="") == ("NO_RESULT", old)
+    assert await rewritten(result="有意向") == ("", fresh)
+    with pytest.raises(Refused) as refused:
+        await rewritten(startTime=(datetime.now(UTC) + timedelta(hours=1)).isoformat().replace("+00:00", "Z"))
+    assert refused.value.violations == {"interaction.start_time": "START_IN_FUTURE"}
+    # Of another customer it moves that one's clock.
+    other = await account(customer.sales1, tags=[tag])
+    assert await rewritten(account=other.name) == ("", old)
+    assert await rewritten(account=made.name) == ("", fresh)
+    await customer.sales1.DeleteInteraction(name=logged.name)
+    assert await due() == old
+
+
 async def test_contracts_tickets_deals_and_money_hold_an_account_and_the_page_says_which(
     customer: Service,
 ) -> None:
@@ -341,6 +383,26 @@ async def test_what_is_overdue_returns_once_and_what_was_followed_up_before_does
     with pytest.raises(Refused) as refused:
         await customer.sales1.GetAccount(name=overdue.name)
     assert refused.value.reason == "NOT_FOUND"
+
+
+async def test_owners_are_warned_on_the_days_of_the_rule_that_takes_the_customer(customer: Service) -> None:
+    due, owned = None, []
+    for days in (["12"], ["2"]):
+        tag = uuid4().hex
+        clock = {"kind": "NO_FOLLOW_UP", "days": 60}
+        await pool_with(customer, {"clauses": [clause("W-60", tag, clock)], "warnDays": days})
+        owned.append(await account(customer.sales1, tags=[tag]))
+        due = owned[-1].sea_due_time.ToDatetime(UTC)
+    assert due is not None
+
+    async def warned(before: timedelta) -> list[list[int]]:
+        await at(customer, due - before, jobs.warn_owners)
+        facts = [await customer.facts("crm.customer.v1.SeaDueSoon", one.name) for one in owned]
+        return [[fact["step"] for fact in each] for each in facts]
+
+    assert await warned(timedelta(days=13)) == [[], []]
+    assert await warned(timedelta(days=11)) == [[12], []]
+    assert await warned(timedelta(days=1)) == [[12], [2]]
 
 
 @pytest.mark.capability("c.sea")

@@ -1,5 +1,6 @@
 """Timed work of the sea. Late or twice it does what it would have done in time, once."""
 
+from collections.abc import Sequence
 from datetime import date, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -20,7 +21,7 @@ from customer.model.pool import Pool, PoolClaim, PoolItem
 from customer.model.pool_rule import DEFAULT_WARNINGS, PoolRule
 from customer.model.sea import WorkingDay
 from customer.sea.claims import IDLE_WITHIN, suspended_until
-from customer.sea.clauses import IDLE, active_rules, bound, compiled
+from customer.sea.clauses import IDLE, Compiled, active_rules, bound, compiled, quoted
 from customer.sea.states import ZONE, reckon
 
 AT_ONCE = 300
@@ -32,11 +33,13 @@ _DUE = (
     " FOR UPDATE SKIP LOCKED"
 )
 _WARN_NEW = (
-    "SELECT * FROM (SELECT a.id, a.sea_due_time AS due, (SELECT min(w.step) FROM unnest($2::int[]) AS w(step)"
-    " WHERE a.sea_due_time <= $1::timestamptz + make_interval(days => w.step)) AS step FROM accounts a"
-    " WHERE a.state = 'ACTIVE' AND a.sea_due_time > $1 AND a.sea_due_time <= $1::timestamptz + make_interval(days => $3))"
-    " f WHERE f.step IS NOT NULL AND NOT EXISTS (SELECT 1 FROM sea_warnings w WHERE w.account = f.id AND"
-    " w.due_time = f.due AND w.step <= f.step) ORDER BY f.due, f.id LIMIT $4"
+    "SELECT a.id, a.sea_due_time AS due, g.step FROM accounts a"
+    " JOIN sea_states s ON s.account = a.id AND s.to_time = 'infinity'{joins} CROSS JOIN LATERAL"
+    " (SELECT min(w.step) AS step FROM unnest({steps}) AS w(step)"
+    " WHERE a.sea_due_time <= $1::timestamptz + make_interval(days => w.step)) g"
+    " WHERE a.state = 'ACTIVE' AND a.sea_due_time > $1 AND a.sea_due_time <= $1::timestamptz + make_interval(days => $2)"
+    " AND g.step IS NOT NULL AND NOT EXISTS (SELECT 1 FROM sea_warnings w WHERE w.account = a.id AND"
+    " w.due_time = a.sea_due_time AND w.step <= g.step) ORDER BY a.sea_due_time, a.id LIMIT $3"
 )
 _WARNED = "INSERT INTO sea_warnings (account, due_time, step) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING RETURNING 1"
 
@@ -112,10 +115,13 @@ async def _target(name: str, call: Call) -> Pool | None:
 @every("15m", collapse=True)
 async def warn_owners(as_of: datetime, call: Call) -> None:
     """Tells owners what goes soon: once per step, and after a downtime the latest step alone (SEA-5)."""
-    steps = sorted({day for rule in await active_rules(call) for day in rule.warnings} or DEFAULT_WARNINGS)
+    rules = await active_rules(call)
+    seen = compiled(rules, call)
+    statement, texts = bound(_WARN_NEW.format(joins=seen.joins, steps=_steps(rules, seen)), after=3)
+    earliest = max([*DEFAULT_WARNINGS, *(day for rule in rules for day in rule.warnings)])
     connection = await driver(call.db)
     while True:
-        found = await connection.fetch(_WARN_NEW, call.now, steps, max(steps), AT_ONCE)
+        found = await connection.fetch(statement, call.now, earliest, AT_ONCE, *texts)
         for row in found:
             await connection.fetchval(_WARNED, row["id"], row["due"], row["step"])
             account = await call.find(Account, Account.id == row["id"])
@@ -129,6 +135,16 @@ async def warn_owners(as_of: datetime, call: Call) -> None:
                 )
         if len(found) < AT_ONCE:
             return
+
+
+def _steps(rules: Sequence[PoolRule], seen: Compiled) -> str:
+    """The days of the rule that an account falls under; of its pool's, where nobody has spoken since a claim."""
+    days = {rule.name: f"ARRAY{rule.warnings}::int[]" for rule in rules}
+    default = f"ARRAY{list(DEFAULT_WARNINGS)}::int[]"
+    clauses = "".join(f" WHEN {n} THEN {days[one.rule]}" for n, one in enumerate(seen.clauses, start=1))
+    pools = "".join(f" WHEN {quoted(rule.pool)} THEN {days[rule.name]}" for rule in rules)
+    idle = f"CASE s.owned_from{pools} ELSE {default} END" if pools else default
+    return f"CASE c.clause{clauses} WHEN -1 THEN {idle} ELSE {default} END"
 
 
 @every("5m", collapse=True)
