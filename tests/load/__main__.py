@@ -9,7 +9,6 @@ import contextlib
 import importlib.util
 import os
 import shutil
-import signal
 import time
 from pathlib import Path
 
@@ -54,16 +53,15 @@ def arguments() -> argparse.Namespace:
 async def main() -> None:
     """Starts the platform, loads it, drives it, prints."""
     asked = arguments()
-    # Whoever ends the bench ends its platform with it.
-    if (task := asyncio.current_task()) is not None:
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     # Beside a platform that runs already; and nobody is held back by the quota of one caller.
     os.environ.setdefault("PORT_OFFSET", "9000")
     os.environ["RATE_LIMIT"] = "1000000"
     os.environ.setdefault("LOG_LEVEL", "WARNING")
     from crmkit.map import APPS
-    from local_platform.launcher import Platform
+    from local_platform.launcher import Platform, cancel_on_signals
 
+    # Whoever ends the bench ends its platform with it.
+    cancel_on_signals()
     from tests.load import saving
     from tests.load.bench import Bench
 

@@ -256,7 +256,7 @@ class Platform:
 
 async def run(identity: str, demo: bool, one_process: bool) -> None:
     """Run the platform until Ctrl-C or SIGTERM; `StartFailed` if it cannot start."""
-    stopping = _cancel_on_signals()
+    stopping = cancel_on_signals()
     try:
         while not stopping.is_set():
             await _run_until_restore(Platform(identity, one_process=one_process), demo)
@@ -306,7 +306,7 @@ async def together(work: Iterable[Coroutine[Any, Any, None]]) -> None:
             group.create_task(piece)
 
 
-def _cancel_on_signals() -> asyncio.Event:
+def cancel_on_signals() -> asyncio.Event:
     """Let Ctrl-C and SIGTERM cancel this task, once; return the event that tells so."""
     stopping, task = asyncio.Event(), asyncio.current_task()
     assert task is not None
