@@ -13,6 +13,7 @@ import {
   type Announcements,
   type CollisionDetection,
   type DragEndEvent,
+  type DraggableAttributes,
   type UniqueIdentifier,
 } from "@dnd-kit/core";
 import { EllipsisOutlined, HolderOutlined } from "@ant-design/icons";
@@ -67,9 +68,6 @@ const AHEAD = 4;
 /** Cards by stage. A drop calls the verb; a refusal puts the card back and says why. */
 export function Board({ resource, board, q, filter }: Props) {
   const { t, language, label } = useText();
-  const client = useQueryClient();
-  const session = useSession();
-  const run = useVerb();
   const field = resource.fields.find((candidate) => candidate.name === board.field);
   const keyed = field?.keyed;
   const holders = useQuery({
@@ -77,16 +75,6 @@ export function Board({ resource, board, q, filter }: Props) {
     enabled: keyed !== undefined,
   });
   const [params, go] = useAddress();
-  const [dragged, setDragged] = useState<RecordJson>();
-  const [asking, setAsking] = useState<{ record: RecordJson; to: string; verb: Verb }>();
-  // Where cards were dropped, until the server has answered.
-  const [moved, setMoved] = useState<Record<string, string>>({});
-  const letGo = useLetGo();
-  const sensors = useSensors(
-    useSensor(PointerSensor, { activationConstraint: { distance: 5 } }),
-    useSensor(TouchSensor, { activationConstraint: { delay: 200, tolerance: 8 } }),
-    useSensor(KeyboardSensor, { coordinateGetter: columnKeyboard }),
-  );
 
   if (keyed && holders.isError)
     return <ErrorNote error={holders.error} onRetry={() => void holders.refetch()} />;
@@ -109,6 +97,46 @@ export function Board({ resource, board, q, filter }: Props) {
     filter,
     holder && board.through && live.length > 1 ? `${board.through} = ${quote(holder.name)}` : "",
   );
+  return (
+    <>
+      {holder && live.length > 1 && (
+        <label className="row board-pick">
+          <span className="faint">{t("board.process")}</span>
+          <Select
+            value={holder.name}
+            options={live.map((record) => ({
+              value: record.name,
+              label: String(record["displayName"] ?? ""),
+            }))}
+            onChange={(name: string) => go({ flow: name })}
+          />
+        </label>
+      )}
+      <Columns {...{ resource, board, columns, q }} filter={base} />
+    </>
+  );
+}
+
+type ColumnsProps = Props & { columns: Column[] };
+
+/** The columns of one process, among which cards are carried. */
+function Columns({ resource, board, columns: given, q, filter }: ColumnsProps) {
+  const { t, language } = useText();
+  const client = useQueryClient();
+  const session = useSession();
+  const run = useVerb();
+  const columns = useKept(given, (one, other) => one.key === other.key && one.title === other.title);
+  const [dragged, setDragged] = useState<RecordJson>();
+  const [asking, setAsking] = useState<{ record: RecordJson; to: string; verb: Verb }>();
+  // Where cards were dropped, until the server has answered.
+  const [moved, setMoved] = useState<Record<string, string>>({});
+  const letGo = useLetGo();
+  const sensors = useSensors(
+    useSensor(PointerSensor, { activationConstraint: { distance: 5 } }),
+    useSensor(TouchSensor, { activationConstraint: { delay: 200, tolerance: 8 } }),
+    useSensor(KeyboardSensor, { coordinateGetter: columnKeyboard }),
+  );
+
   const named = (name: string | undefined) =>
     resource.verbs.find((verb) => verb.name === name && may(session, verb.permission));
   const verbs = { forward: named(board.forward), back: named(board.back) };
@@ -116,6 +144,8 @@ export function Board({ resource, board, q, filter }: Props) {
   const movable = board.moves
     ? Object.values(board.moves).flat().some(named)
     : verbs.forward !== undefined || verbs.back !== undefined;
+
+  const titleOfColumn = (key: unknown) => columns.find((column) => column.key === key)?.title ?? "";
 
   /** The verb that leads there: of a choice the ones that its column declares, from which the state takes its own. */
   const verbTo = (record: RecordJson, to: string): Verb | undefined => {
@@ -149,9 +179,15 @@ export function Board({ resource, board, q, filter }: Props) {
     }
   };
 
+  // A function that stays: with another one every card would be drawn anew when one of them is lifted.
+  const mover = useRef(move);
+  useEffect(() => {
+    mover.current = move;
+  });
+  const onMove = useCallback((record: RecordJson, to: string) => void mover.current(record, to), []);
+
   const recordOf = (event: { active: { data: { current?: unknown } } }) =>
     (event.active.data.current as { record?: RecordJson } | undefined)?.record;
-  const titleOfColumn = (key: unknown) => columns.find((column) => column.key === key)?.title ?? "";
   const announcements: Announcements = {
     onDragStart: (event) => t("board.picked", { title: titleOf(recordOf(event), resource, language) }),
     onDragOver: ({ over }) => (over ? t("board.over", { column: titleOfColumn(over.id) }) : undefined),
@@ -164,19 +200,6 @@ export function Board({ resource, board, q, filter }: Props) {
 
   return (
     <>
-      {holder && live.length > 1 && (
-        <label className="row board-pick">
-          <span className="faint">{t("board.process")}</span>
-          <Select
-            value={holder.name}
-            options={live.map((record) => ({
-              value: record.name,
-              label: String(record["displayName"] ?? ""),
-            }))}
-            onChange={(name: string) => go({ flow: name })}
-          />
-        </label>
-      )}
       <DndContext
         sensors={sensors}
         collisionDetection={underCard}
@@ -197,11 +220,8 @@ export function Board({ resource, board, q, filter }: Props) {
           {columns.map((column) => (
             <BoardColumn
               key={column.key}
-              {...{ resource, board, column, columns, q, moved }}
-              filter={base}
-              movable={movable}
+              {...{ resource, board, column, columns, q, filter, moved, movable, onMove }}
               still={dragged !== undefined}
-              onMove={(record, to) => void move(record, to)}
             />
           ))}
         </div>
@@ -243,13 +263,28 @@ interface ColumnProps {
   onMove: (record: RecordJson, to: string) => void;
 }
 
+/** Drawn anew whenever a card is carried over another column, so it is the frame alone. */
+const BoardColumn = memo(function BoardColumn(props: ColumnProps) {
+  const { column } = props;
+  const { setNodeRef, isOver } = useDroppable({ id: column.key });
+  return (
+    <section
+      ref={setNodeRef}
+      className={`board-column ${isOver ? "board-column-over" : ""}`}
+      data-column={column.key}
+      aria-label={column.title}
+    >
+      <ColumnContent {...props} />
+    </section>
+  );
+});
+
 /** Cards come a page at a time as one scrolls, and only those in sight are in the page. */
-function BoardColumn(props: ColumnProps) {
+const ColumnContent = memo(function ColumnContent(props: ColumnProps) {
   const { resource, board, column, columns, q, filter, moved, movable, still, onMove } = props;
   const { t, language } = useText();
   const client = useQueryClient();
   const scroller = useRef<HTMLDivElement>(null);
-  const { setNodeRef, isOver } = useDroppable({ id: column.key });
   const own = allOf(filter, `${board.field} = ${quote(column.key)}`);
   const pages = useInfiniteQuery(
     pagesQuery(resource.collection, {
@@ -312,12 +347,7 @@ function BoardColumn(props: ColumnProps) {
   }, [hasNextPage, isFetchingNextPage, fetchNextPage, last, records.length]);
 
   return (
-    <section
-      ref={setNodeRef}
-      className={`board-column ${isOver ? "board-column-over" : ""}`}
-      data-column={column.key}
-      aria-label={column.title}
-    >
+    <>
       <header>
         <h2>{column.title}</h2>
         <span className="tag tag-calm">{numberFormat(language).format(Number(row?.count ?? 0))}</span>
@@ -345,9 +375,9 @@ function BoardColumn(props: ColumnProps) {
         {pages.data && records.length === 0 && <p className="faint board-none">{t("board.none")}</p>}
         {isFetchingNextPage && <p className="faint board-none">{t("state.loading")}</p>}
       </div>
-    </section>
+    </>
   );
-}
+});
 
 interface CardProps extends Pick<
   ColumnProps,
@@ -357,16 +387,10 @@ interface CardProps extends Pick<
 }
 
 /** Its height is known before it is drawn, so nothing is measured while one scrolls. */
-const BoardCard = memo(function BoardCard({
-  resource,
-  board,
-  record,
-  column,
-  columns,
-  movable,
-  onMove,
-}: CardProps) {
-  const { t, language, label } = useText();
+const BoardCard = memo(function BoardCard(props: CardProps) {
+  const { resource, record, movable } = props;
+  const { language } = useText();
+  // The library draws each of these anew for every column that a card is carried over, so it is the frame alone.
   const { attributes, listeners, setNodeRef, setActivatorNodeRef, isDragging } = useDraggable({
     id: record.name,
     data: { record },
@@ -379,11 +403,28 @@ const BoardCard = memo(function BoardCard({
       className={`board-card ${isLong(title) ? "board-card-long" : ""} ${isDragging ? "board-card-ghost" : ""}`}
       {...listeners}
     >
+      <CardContent {...props} {...{ title, attributes }} handle={setActivatorNodeRef} />
+    </article>
+  );
+});
+
+interface ContentProps extends CardProps {
+  title: string;
+  /** What the library says of the handle. */
+  attributes: DraggableAttributes;
+  handle: (element: HTMLElement | null) => void;
+}
+
+const CardContent = memo(function CardContent(props: ContentProps) {
+  const { resource, board, record, column, columns, movable, onMove, title, attributes, handle } = props;
+  const { t, label } = useText();
+  return (
+    <>
       <div className="board-card-head">
         {movable && (
           <button
             type="button"
-            ref={setActivatorNodeRef}
+            ref={handle}
             className="board-handle"
             {...attributes}
             aria-label={t("board.move", { title })}
@@ -412,7 +453,7 @@ const BoardCard = memo(function BoardCard({
           <FieldValue field={field} value={record[field.name]} links={false} />
         </p>
       ))}
-    </article>
+    </>
   );
 });
 
@@ -421,12 +462,17 @@ const cardFields = (resource: Resource, board: BoardSpec, record: RecordJson) =>
 
 const isLong = (title: string) => title.replace(/[^ -\u00ff]/g, "xx").length > TITLE_HALVES;
 
-/** The list of before where it holds the same records, so that what hangs on it stays too. */
-function useKept(records: RecordJson[]): RecordJson[] {
-  const [kept, keep] = useState(records);
-  const same = kept.length === records.length && kept.every((record, at) => record === records[at]);
-  if (!same) keep(records);
-  return same ? kept : records;
+/** The list of before where it holds the same, so that what hangs on it stays too. */
+function useKept<T>(list: T[], alike: (one: T, other: T) => boolean = Object.is): T[] {
+  const [kept, keep] = useState(list);
+  const same =
+    kept.length === list.length &&
+    kept.every((one, at) => {
+      const other = list[at];
+      return other !== undefined && alike(one, other);
+    });
+  if (!same) keep(list);
+  return same ? kept : list;
 }
 
 /** The column below the pointer; a card that keys carry has none, so the one that it covers most. */
