@@ -22,7 +22,7 @@ def test_a_story_of_the_web_client_comes_to_its_end(
         env={**os.environ, **mailbox, "CRM_URL": platform.url},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=600,
         check=False,
     )
     assert told.returncode == 0, told.stdout[-6000:] + told.stderr[-2000:]

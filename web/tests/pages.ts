@@ -97,6 +97,27 @@ export async function violations(on: Page, within = "html"): Promise<string[]> {
   }, within);
 }
 
+/** Texts that nobody wrote for people: keys of the catalogue, names of values, holes in sentences. */
+export const unwritten = (page: Page, within = "body") =>
+  page.evaluate((part) => {
+    const walker = document.createTreeWalker(
+      document.querySelector(part) ?? document.body,
+      NodeFilter.SHOW_TEXT,
+    );
+    const found: string[] = [];
+    for (let node = walker.nextNode(); node; node = walker.nextNode()) {
+      const text = node.textContent?.trim() ?? "";
+      const raw =
+        /^[a-z][a-zA-Z]*(\.[a-zA-Z]+)+$/.test(text) ||
+        /^[A-Z]+(_[A-Z]+)+$/.test(text) ||
+        /\{\{|\bundefined\b|\bNaN\b|\[object /.test(text);
+      // Codes are shown as such.
+      if (raw && node.parentElement?.checkVisibility() && !node.parentElement.closest("code, script, style"))
+        found.push(text);
+    }
+    return found;
+  }, within);
+
 interface AxeResult {
   violations: { id: string; nodes: { target: string[] }[] }[];
 }
