@@ -586,6 +586,12 @@ def _own_paths(with_files: bool) -> dict[str, Any]:
                         "description": "The file's name, percent-encoded UTF-8.",
                         "schema": {"type": "string"},
                     },
+                    {
+                        "name": "X-Attached-To",
+                        "in": "header",
+                        "description": "The record that the file hangs on, which its readers read it by.",
+                        "schema": {"type": "string"},
+                    },
                     {"$ref": "#/components/parameters/IdempotencyKey"},
                 ],
             )

@@ -47,7 +47,10 @@ def router(
 
     @routes.post("/files")
     async def upload(request: Request) -> Response:
-        """Stores the body, at most 200 MB; its name comes in `X-File-Name`, percent-encoded."""
+        """Stores the body, at most 200 MB; its name comes in `X-File-Name`, percent-encoded.
+
+        It hangs on the record that `X-Attached-To` names, where one is.
+        """
         principal = await _caller(request)
         caller = await around.authenticate(principal.authorization.removeprefix("Bearer "))
         # The service decides again; this keeps out bytes that it would refuse.
@@ -73,12 +76,14 @@ def router(
             raise Refusal("UNAVAILABLE", "UNAVAILABLE") from None
         except ScanTooLarge:
             raise _too_large() from None
-        file = {
+        file: dict[str, Any] = {
             "displayName": name,
             "mediaType": media_type if MEDIA_TYPE.fullmatch(media_type) else "application/octet-stream",
             "size": str(size),
             "sha256": digest,
         }
+        if record := headers.get(b"x-attached-to", b"").decode("latin-1"):
+            file["attachedTo"] = [record]
         made = codec.from_value(f"{MESSAGES}.CreateFileRequest", {"file": file, "requestId": key})
         reply = await _call(request, principal, "CreateFile", made, WRITE_SECONDS)
         return Response(codec.to_json(FILE, reply), media_type="application/json")

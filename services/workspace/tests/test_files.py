@@ -4,7 +4,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from crmkit.testing import Client, Service
+from crmkit.testing import Client, Refused, Service
 
 
 class Files:
@@ -122,3 +122,22 @@ async def test_a_file_of_a_record_that_is_not_known_yet_is_its_uploaders_and_cus
     for whose, seen in ((account, True), (f"accounts/{uuid4()}", False)):
         portal = workspace.client("customer", account=whose)
         assert bool((await portal.ListFiles(filter=f'name = "{file.name}"')).files) == seen
+
+
+async def test_a_customer_hangs_a_file_on_what_is_the_customers_own_and_on_nothing_else(
+    workspace: Service, office: Any, files: Files
+) -> None:
+    people = {who: workspace.client(who) for who in ("finance", "sales1")}
+    invoice, account, unknown = f"invoices/{uuid4()}", f"accounts/{uuid4()}", f"invoices/{uuid4()}"
+    resource = {"name": invoice, "account": account, "etag": "1"}
+    told = {"name": invoice, "action": "CREATED", "resource": resource}
+    await workspace.tell("crm.billing.v1.ResourceChanged", told, invoice, 1)
+
+    proof = await files.upload(workspace.client("customer", account=account), attachedTo=[invoice])
+    assert proof.account == account
+    await files.become(proof, people, {"finance"})
+    stranger = workspace.client("customer", account=f"accounts/{uuid4()}")
+    for portal, name in ((stranger, invoice), (workspace.client("customer", account=account), unknown)):
+        with pytest.raises(Refused) as refused:
+            await files.upload(portal, attachedTo=[name])
+        assert refused.value.reason == "UNKNOWN_REFERENCE"

@@ -35,7 +35,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from workspace.model import file_place, known_record
 from workspace.model.base import Base, check_owner
-from workspace.model.names import check_names
+from workspace.model.names import check_names, unknown_record
 from workspace.model.post import Post
 from workspace.telling import Manner, notify
 
@@ -149,7 +149,7 @@ class Comment(Resource, Base):
         check_names([self.record], "comment.record")
         await self._place(call)
         if not await may_read(call.caller, self.record, call):
-            raise _unknown()
+            raise unknown_record("comment.record")
         if self.record.startswith("posts/") and (post := await call.named(Post, self.record)):
             post.check_open()
         await self._check(call)
@@ -299,16 +299,6 @@ async def follow(events: Iterable[Fact], call: Call) -> None:
         await connection.executemany(_FOLLOW, rows)
         await connection.execute(_LEAVE, [row[0] for row in rows])
         await connection.executemany(_COLLABORATE, [(row[0], row[5]) for row in rows])
-
-
-def _unknown() -> Validation:
-    problem = Validation(
-        Violation(
-            "comment.record", "UNKNOWN_REFERENCE", "引用的记录不存在", "The referenced record does not exist."
-        )
-    )
-    problem.reason = "UNKNOWN_REFERENCE"
-    return problem
 
 
 async def _label(record: str, call: Call) -> str:

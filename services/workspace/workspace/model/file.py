@@ -38,12 +38,12 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Mapped, mapped_column
 
-from workspace.model import file_place, file_text
+from workspace.model import file_place, file_text, known_record
 from workspace.model.base import Base
 from workspace.model.file_place import FilePlace
 from workspace.model.file_text import FileText
 from workspace.model.folder import Folder
-from workspace.model.names import check_names
+from workspace.model.names import check_names, unknown_record
 
 MOST_VERSIONS = 200
 SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -179,9 +179,21 @@ class File(Resource, Base):
         self.media_type, self.version_number = self.media_type or "application/octet-stream", 1
         self.storage_key = storage_key(self.sha256)
         check_names(self.attached_to, "file.attached_to")
+        if call.caller.account:
+            await self._check_seen(call)
         self.attach(self.attached_to)
         call.emit(events.FileUploaded, file=self)
         await file_text.read_later(self, call)
+
+    async def _check_seen(self, call: Call) -> None:
+        """Customers and partners hang files on records that they see: others' would show what they never asked for."""
+        known = await known_record.records(self.attached_to, call)
+        for index, name in enumerate(self.attached_to):
+            described, record = known_record.described_as(name.partition("/")[0]), known.get(name)
+            if described is None or record is None or not call.caller.may(described.permission("read")):
+                raise unknown_record(f"file.attached_to[{index}]")
+            if not known_record.reads(call.caller, described, record):
+                raise unknown_record(f"file.attached_to[{index}]")
 
     async def updating(self, call: Call, changed: frozenset[str]) -> None:
         """Only what it is attached to changes."""
