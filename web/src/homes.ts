@@ -182,6 +182,34 @@ export const TILES = {
     orderBy: "expireTime",
     show: ["account", "expireTime"],
   },
+  leadOffers: {
+    collection: "leadForwards",
+    filter: 'state = "OFFERED"',
+    orderBy: "createTime",
+    show: ["region", "expireTime"],
+  },
+  registrations: {
+    collection: "dealRegistrations",
+    orderBy: NEWEST,
+    show: ["contactName", "state"],
+  },
+  statements: {
+    collection: "commissionStatements",
+    orderBy: NEWEST,
+    show: ["month", "payable", "state"],
+  },
+  quotesToAnswer: {
+    collection: "quotes",
+    filter: 'state = "SENT"',
+    orderBy: "validUntilDate",
+    show: ["number", "grossTotal", "validUntilDate"],
+  },
+  proofs: {
+    collection: "posts",
+    filter: 'kind = "PROOF" AND state = "PUBLISHED"',
+    orderBy: NEWEST,
+    show: ["kind", "publishTime"],
+  },
 } satisfies Record<string, TileSpec>;
 
 export type TileKey = keyof typeof TILES | "funnel" | "notices";
@@ -268,12 +296,21 @@ export const HOMES: HomeSpec[] = [
   },
   {
     role: "partner",
-    tiles: ["leadsToAnswer", "openDeals", "openOrders", "notices"],
-    first: { create: "leads" },
+    tiles: ["leadOffers", "registrations", "openDeals", "openOrders", "statements", "notices"],
+    first: { create: "dealRegistrations" },
   },
   {
     role: "customer",
-    tiles: ["openOrders", "deliveries", "myTickets", "dueSoon", "overdue", "notices"],
+    tiles: [
+      "quotesToAnswer",
+      "openOrders",
+      "deliveries",
+      "overdue",
+      "dueSoon",
+      "proofs",
+      "myTickets",
+      "notices",
+    ],
     first: { create: "tickets" },
   },
 ];

@@ -29,6 +29,7 @@ export const router = createBrowserRouter(
         page("calendar", async () => (await import("@/features/calendar/calendar")).CalendarPage),
         page("audit", async () => (await import("@/features/audit/audit")).AuditPage),
         page("centre", async () => (await import("@/features/boards/centre")).CentrePage),
+        page("profile", async () => (await import("@/features/profile/profile")).ProfilePage),
         page("documents", async () => (await import("@/features/documents/documents")).DocumentsPage),
         page("experts", async () => (await import("@/features/team/experts")).ExpertsPage),
         page("my-day", async () => (await import("@/features/my-day/my-day")).MyDayPage),

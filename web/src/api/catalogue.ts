@@ -189,6 +189,16 @@ export class Catalogue {
     return resource ? joined(resource.label, further) : further;
   }
 
+  /** The same without fields that name what is not `shown`: to people outside these say nothing. */
+  without(shown: (field: Field) => boolean): Catalogue {
+    const resources = this.resources.map((resource) => ({
+      ...resource,
+      fields: resource.fields.filter(shown),
+      verbs: resource.verbs.map((verb) => ({ ...verb, fields: verb.fields.filter(shown) })),
+    }));
+    return new Catalogue(resources, this.permissions, this.facts);
+  }
+
   /** Resources with a field that may name a record of the collection, with that field. */
   referring(collection: string): { resource: Resource; field: Field }[] {
     return this.resources.flatMap((resource) =>

@@ -1,12 +1,13 @@
 import { request, type RecordJson } from "./client";
 
-/** Stores the bytes and gives the name of the file's record. */
-export async function upload(file: File): Promise<string> {
+/** Stores the bytes, on a record where one is named, and gives the name of the file's own record. */
+export async function upload(file: File, attachedTo = ""): Promise<string> {
   const response = await request("/v1/files", {
     method: "POST",
     headers: {
       "Content-Type": file.type || "application/octet-stream",
       "X-File-Name": encodeURIComponent(file.name),
+      ...(attachedTo ? { "X-Attached-To": attachedTo } : {}),
     },
     body: file,
   });

@@ -6,6 +6,10 @@ import { wipes } from "./wipe";
 
 export interface Session {
   employee: string;
+  /** The account of a customer or partner; empty for people of the company. */
+  account: string;
+  /** The contact of the account that a customer or partner is. */
+  contact: string;
   displayName: string;
   roles: string[];
   /** What every role is called, by its code. */
@@ -30,6 +34,8 @@ export const sessionQuery = queryOptions({
       context.csrf = body.csrf ?? "";
       return {
         employee: body.employee ?? "",
+        account: body.account ?? "",
+        contact: body.contact ?? "",
         displayName: body.displayName ?? "",
         roles: body.roles ?? [],
         roleNames: body.roleNames ?? {},
@@ -61,6 +67,9 @@ export function may(session: Session, permission: string | undefined): boolean {
     session.permissions.some((own) => own === "*" || own === permission)
   );
 }
+
+/** True for people of customers and partners, who use the portal. */
+export const isOutside = (session: Session): boolean => session.account !== "";
 
 /** True for people who answer for others' work too. */
 export const leads = (session: Session): boolean => session.scope !== "OWN";

@@ -23,6 +23,8 @@ const holds = (role: string): string[] => {
 
 const session = (permissions: string[]): Session => ({
   employee: "employees/x",
+  account: "",
+  contact: "",
   displayName: "x",
   roles: [],
   roleNames: {},

@@ -1,6 +1,7 @@
 import { MENU, MENU_ALIAS, screenOf } from "@/resources";
 import type { Catalogue, Resource, Text } from "@/api/catalogue";
-import { may, type Session } from "@/api/session";
+import { isOutside, may, type Session } from "@/api/session";
+import { PORTAL } from "@/portal";
 
 export interface Entry {
   key: string;
@@ -25,7 +26,7 @@ export function creatableOf(catalogue: Catalogue, session: Session): Resource[] 
       (resource) =>
         resource.has.create &&
         may(session, resource.permissions.create) &&
-        ORDER.includes(resource.collection) &&
+        (isOutside(session) ? PORTAL : ORDER).includes(resource.collection) &&
         !screenOf(resource.collection).hidden &&
         !screenOf(resource.collection).noForm &&
         resource.menu !== "settings",
@@ -40,6 +41,7 @@ export function menuOf(catalogue: Catalogue, session: Session): MenuGroup[] {
     (resource) =>
       resource.has.list && may(session, resource.permissions.read) && !screenOf(resource.collection).hidden,
   );
+  if (isOutside(session)) return [portalOf(visible)];
   const placed = new Set(MENU.flatMap((group) => group.collections));
   return MENU.map((group) => {
     const order = new Map(group.collections.map((collection, index) => [collection, index]));
@@ -57,14 +59,28 @@ export function menuOf(catalogue: Catalogue, session: Session): MenuGroup[] {
     return {
       key: group.key,
       entries: [
-        ...resources.map((resource) => ({
-          key: resource.collection,
-          path: `/${resource.collection}`,
-          icon: screenOf(resource.collection).icon,
-          label: resource.label,
-        })),
+        ...resources.map(entryOf),
         ...pages.map((page) => ({ key: page.key, path: page.path, icon: page.icon, label: undefined })),
       ],
     };
   }).filter((group) => group.entries.length > 0);
 }
+
+/** One group without a name of its own, which ends with the company's own data. */
+const portalOf = (visible: Resource[]): MenuGroup => ({
+  key: "portal",
+  entries: [
+    ...visible
+      .filter(({ collection }) => PORTAL.includes(collection))
+      .toSorted((a, b) => PORTAL.indexOf(a.collection) - PORTAL.indexOf(b.collection))
+      .map(entryOf),
+    { key: "profile", path: "/profile", icon: "accounts", label: undefined },
+  ],
+});
+
+const entryOf = (resource: Resource): Entry => ({
+  key: resource.collection,
+  path: `/${resource.collection}`,
+  icon: screenOf(resource.collection).icon,
+  label: resource.label,
+});

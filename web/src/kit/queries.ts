@@ -6,10 +6,10 @@ import {
   useSuspenseQuery,
 } from "@tanstack/react-query";
 import { aggregate, batchGet, get, list, request, splitName, type RecordJson } from "@/api/client";
-import { readCatalogue, type OpenApi, type Resource } from "@/api/catalogue";
+import { readCatalogue, type Catalogue, type OpenApi, type Resource } from "@/api/catalogue";
 import { ApiError } from "@/api/errors";
 import { screenOf } from "@/resources";
-import { may, sessionQuery, type Session } from "@/api/session";
+import { isOutside, may, sessionQuery, type Session } from "@/api/session";
 
 export const catalogueQuery = queryOptions({
   queryKey: ["catalogue"],
@@ -18,7 +18,26 @@ export const catalogueQuery = queryOptions({
   gcTime: Infinity,
 });
 
-export const useCatalogue = () => useSuspenseQuery(catalogueQuery).data;
+/** What is declared; of it, what the session can read something of. */
+export function useCatalogue(): Catalogue {
+  const whole = useSuspenseQuery(catalogueQuery).data;
+  const session = useSuspenseQuery(sessionQuery).data;
+  return session && isOutside(session) ? outside(whole, session) : whole;
+}
+
+const seenOutside = new WeakMap<Session, Catalogue>();
+
+/** Who of the company looks after a record is hidden from customers and partners; the account is always their own. */
+function outside(whole: Catalogue, session: Session): Catalogue {
+  const known = seenOutside.get(session);
+  if (known) return known;
+  const readable = (collection: string) => may(session, whole.find(collection)?.permissions.read);
+  const seen = whole.without(
+    ({ name, references }) => name !== "account" && (references.length === 0 || references.some(readable)),
+  );
+  seenOutside.set(session, seen);
+  return seen;
+}
 
 /** The session inside the shell, where somebody is always signed in. */
 export function useSession(): Session {
@@ -84,7 +103,10 @@ export const aggregateQuery = (collection: string, spec: AggregateSpec) =>
 
 /** The record behind a reference, or null where it does not exist for this person; with what its kind is. */
 export function useNamed(name: string | undefined) {
-  const resource = useCatalogue().find(splitName(name ?? "").collection);
+  const found = useCatalogue().find(splitName(name ?? "").collection);
+  const readable = useSuspenseQuery(sessionQuery).data;
+  // What this person may read nothing of is not asked for.
+  const resource = found && readable && may(readable, found.permissions.read) ? found : undefined;
   const { data: record } = useQuery({
     queryKey: ["record", name, "title"],
     queryFn: () => loadTitle(name ?? ""),

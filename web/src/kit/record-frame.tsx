@@ -4,7 +4,7 @@ import { lazy, Suspense, useState, type ReactNode } from "react";
 import { Link, useNavigate } from "react-router";
 import type { Resource } from "@/api/catalogue";
 import { remove, request, splitName, type RecordJson } from "@/api/client";
-import { may } from "@/api/session";
+import { isOutside, may } from "@/api/session";
 import { useText } from "@/i18n";
 import { screenOf } from "@/resources";
 import { AccessNote } from "./access-note";
@@ -22,6 +22,10 @@ import { tell } from "./toasts";
 import { messageOf, VerbBar } from "./verbs";
 
 const Comments = lazy(async () => ({ default: (await import("./comments")).Comments }));
+const Attachments = lazy(async () => ({ default: (await import("./attachments")).Attachments }));
+
+/** What is a file itself, or shows its files in its own way. */
+const UNFILED = new Set(["files", "folders", "fileShares", "exports", "mailMessages", "auditEntries"]);
 
 interface Props {
   resource: Resource;
@@ -49,20 +53,33 @@ export function RecordFrame({ resource, name, tabs, aside, banner, hide = [], co
   useShortcuts({ e: () => mayUpdate && edit() });
 
   const spoken = catalogue.find("comments");
-  /** Before the history, which comes last. */
-  const withComments = (own: TabSpec[]): TabSpec[] => {
-    if (!spoken || !may(session, spoken.permissions.read) || resource.collection === "comments") return own;
-    const tab = {
-      key: "comments",
-      label: t("comments.title"),
-      content: (
-        <Suspense fallback={<Skeleton />}>
-          {record.data && (comments?.(record.data) ?? <Comments name={name} />)}
-        </Suspense>
-      ),
-    };
+  const files = catalogue.find("files");
+  /** Before the history, which comes last and is for people of the company. */
+  const withCommon = (own: TabSpec[]): TabSpec[] => {
+    const common: TabSpec[] = [];
+    if (spoken && may(session, spoken.permissions.read) && resource.collection !== "comments")
+      common.push({
+        key: "comments",
+        label: t("comments.title"),
+        content: (
+          <Suspense fallback={<Skeleton />}>
+            {record.data && (comments?.(record.data) ?? <Comments name={name} />)}
+          </Suspense>
+        ),
+      });
+    if (files && may(session, files.permissions.read) && !UNFILED.has(resource.collection))
+      common.push({
+        key: "files",
+        label: plural(files.label),
+        content: (
+          <Suspense fallback={<Skeleton />}>
+            <Attachments name={name} />
+          </Suspense>
+        ),
+      });
     const history = own.findIndex(({ key }) => key === "history");
-    return own.toSpliced(history < 0 ? own.length : history, 0, tab);
+    const placed = own.toSpliced(history < 0 ? own.length : history, 0, ...common);
+    return isOutside(session) ? placed.filter(({ key }) => key !== "history") : placed;
   };
   const crumbs = [{ label: plural(resource.label), path: `/${resource.collection}` }];
   if (record.isError)
@@ -81,7 +98,7 @@ export function RecordFrame({ resource, name, tabs, aside, banner, hide = [], co
   const data = record.data;
   const title = titleOf(data, resource, language);
   const state = resource.fields.find((field) => field.name === "state");
-  const shown = withComments(tabs(data));
+  const shown = withCommon(tabs(data));
   const active = shown.find((tab) => tab.key === params.get("tab")) ?? shown[0];
   const outside = screenOf(resource.collection).publicPage;
   const makes = (screenOf(resource.collection).makes ?? []).flatMap(({ collection, states, from }) => {
@@ -122,12 +139,14 @@ export function RecordFrame({ resource, name, tabs, aside, banner, hide = [], co
       note={
         <p className="faint record-meta">
           {Boolean(data["number"]) && <code>{String(data["number"])}</code>}
-          {Boolean(data["owner"]) && (
+          {Boolean(data["owner"]) && !isOutside(session) && (
             <span>
               {t("record.owner")} <Reference name={String(data["owner"])} />
             </span>
           )}
-          {Boolean(data["department"]) && <Reference name={String(data["department"])} />}
+          {Boolean(data["department"]) && !isOutside(session) && (
+            <Reference name={String(data["department"])} />
+          )}
           {Boolean(data["updateTime"]) && (
             <span>{t("record.updated", { time: formatInstant(String(data["updateTime"]), language) })}</span>
           )}
@@ -168,9 +187,11 @@ export function RecordFrame({ resource, name, tabs, aside, banner, hide = [], co
             </div>
           </section>
           {aside?.(data)}
-          <p className="record-why">
-            <AccessNote name={name} />
-          </p>
+          {!isOutside(session) && (
+            <p className="record-why">
+              <AccessNote name={name} />
+            </p>
+          )}
         </aside>
         <div className="record-main">
           <Tabs

@@ -8,10 +8,13 @@ import { messageOf } from "./verbs";
 export function UploadButton({
   many,
   disabled = false,
+  attachedTo,
   onStored,
 }: {
   many: boolean;
   disabled?: boolean;
+  /** The record that they hang on from the start. */
+  attachedTo?: string;
   onStored: (names: string[]) => void;
 }) {
   const { t } = useText();
@@ -23,7 +26,7 @@ export function UploadButton({
     setFailure("");
     const stored: string[] = [];
     try {
-      for (const file of files) stored.push(await upload(file));
+      for (const file of files) stored.push(await upload(file, attachedTo));
     } catch (error) {
       setFailure(messageOf(error));
     } finally {

@@ -2,7 +2,7 @@ import { PlusOutlined, SearchOutlined } from "@ant-design/icons";
 import { useQuery } from "@tanstack/react-query";
 import { Link } from "react-router";
 import type { RecordJson } from "@/api/client";
-import { leads, may } from "@/api/session";
+import { isOutside, leads, may } from "@/api/session";
 import { useText } from "@/i18n";
 import { send } from "@/kit/commands";
 import { dated, formatRelative } from "@/kit/dates";
@@ -24,7 +24,8 @@ export function HomePage() {
   const session = useSession();
   const catalogue = useCatalogue();
   const home = homeOf(session.roles);
-  const team = leads(session);
+  // People outside see what their company has: nothing of it is one of them alone.
+  const team = leads(session) || isOutside(session);
   const hour = new Date().getHours();
   const greeting = hour < 6 ? "night" : hour < 12 ? "morning" : hour < 18 ? "afternoon" : "evening";
   const today = dateFormat(dated(language), { dateStyle: "full" }).format(new Date());

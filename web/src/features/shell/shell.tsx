@@ -1,11 +1,14 @@
 import { useQuery, useQueryClient } from "@tanstack/react-query";
 import { lazy, Suspense, useEffect, useRef, useState } from "react";
-import { Outlet, useLocation, useNavigate } from "react-router";
-import { may, sessionQuery } from "@/api/session";
+import { Navigate, Outlet, useLocation, useNavigate } from "react-router";
+import { ApiError } from "@/api/errors";
+import { isOutside, may, sessionQuery } from "@/api/session";
 import { followStream } from "@/api/stream";
 import { useText } from "@/i18n";
 import { receive, send, type Command } from "@/kit/commands";
 import { useShortcuts } from "@/kit/keyboard";
+import { isOfPortal } from "@/portal";
+import { Page } from "@/kit/page";
 import { catalogueQuery, useCatalogue, useSession } from "@/kit/queries";
 import { ErrorBoundary, ErrorNote, Skeleton } from "@/kit/states";
 import { BottomBar } from "./bottom-bar";
@@ -43,9 +46,8 @@ function SignedIn() {
   const [menuOpen, setMenuOpen] = useState(false);
   const [connected, setConnected] = useState(true);
   const session = useSession();
-  const answer = useCatalogue()
-    .find("calls")
-    ?.verbs.find(({ name }) => name === "answer");
+  const catalogue = useCatalogue();
+  const answer = catalogue.find("calls")?.verbs.find(({ name }) => name === "answer");
   const ended = useQuery({
     queryKey: ["session-ended"],
     queryFn: () => false,
@@ -85,6 +87,9 @@ function SignedIn() {
   });
 
   const close = () => setCommand(undefined);
+  const here =
+    !isOutside(session) ||
+    isOfPortal(location.pathname, (collection) => may(session, catalogue.find(collection)?.permissions.read));
   return (
     <div className="shell">
       <a href="#main" className="skip">
@@ -100,7 +105,15 @@ function SignedIn() {
         )}
         <ErrorBoundary resetKey={location.pathname}>
           <Suspense fallback={<Skeleton lines={8} />}>
-            <Outlet />
+            {location.pathname === `/${session.account}` ? (
+              <Navigate to="/profile" replace />
+            ) : here ? (
+              <Outlet />
+            ) : (
+              <Page title={t("state.missing")}>
+                <ErrorNote error={new ApiError(404, "NOT_FOUND", "")} />
+              </Page>
+            )}
           </Suspense>
         </ErrorBoundary>
       </main>

@@ -47,10 +47,11 @@ export function SideMenu({ sheet = false, onFollow }: { sheet?: boolean; onFollo
       <div className="nav-scroll" ref={scroller}>
         <ul>{item("home", "/", "home", t("menu.home"))}</ul>
         {groups.map((group) => {
-          const open = narrow || !closed.includes(group.key);
+          const unnamed = groups.length === 1;
+          const open = narrow || unnamed || !closed.includes(group.key);
           return (
             <div key={group.key}>
-              {narrow ? (
+              {unnamed ? null : narrow ? (
                 <hr className="nav-rule" />
               ) : (
                 <button
