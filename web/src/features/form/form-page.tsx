@@ -26,6 +26,7 @@ export function NewPage() {
       crumbs={[{ label: plural(resource.label), path: `/${collection}` }]}
     >
       <RecordForm
+        key={collection}
         resource={resource}
         initial={{ ...screenOf(collection).defaults?.(), ...given, ...taken }}
         onSaved={(record) => {
