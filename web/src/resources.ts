@@ -920,7 +920,7 @@ export const SCREENS: Record<string, Screen> = {
   dictionaries: { icon: "dictionaries", detail: "dictionary", flow: { "": ["publish"] } },
   customFields: {
     icon: "fields",
-    flow: { DRAFT: ["activate"], ACTIVE: [] },
+    flow: { DRAFT: ["activate"], ACTIVE: [], HIDDEN: ["activate"] },
     suggest: { collection: "collections", references: "collections" },
   },
   numberRules: {

@@ -19,7 +19,7 @@ import { newest } from "./written";
 
 /** Verbs that cannot be taken back say so before they act. */
 const FINAL =
-  /^(delete|void|cancel|archive|erase|terminate|lose|revoke|revert|reject|disqualify|close|end|leave|suspend)/;
+  /^(purge|delete|void|cancel|archive|erase|terminate|lose|revoke|revert|reject|disqualify|close|end|leave|suspend)/;
 const BUTTONS = 3;
 
 interface Props {
