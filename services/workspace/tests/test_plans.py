@@ -183,7 +183,6 @@ async def test_a_summary_has_its_figures_and_the_superior_marks_it(workspace: Se
     assert len(await workspace.facts("crm.workspace.v1.WorkSummarySubmitted", summary.name)) == 1
 
 
-@pytest.mark.capability("w.visitrec")
 async def test_the_record_of_work_equals_the_facts_behind_it(workspace: Service, office: Any) -> None:
     person, client = await hired(workspace, office)
     # 23:30 on the 10th in Shanghai, entered now: it counts for the 10th and is marked late.
@@ -224,6 +223,11 @@ async def test_the_record_of_work_equals_the_facts_behind_it(workspace: Service,
     )
     solitary = await (await office.client_of(alone)).ReadWorkRecord(period="DAY", day="2026-11-10")
     assert {c.department_median for c in solitary.periods[0].counts} == {-1}
+    # Machines in the department hide nobody.
+    for _ in range(4):
+        await office.hire(f"robot{uuid4().hex[:8]}", [], department=alone.department, kind="SERVICE")
+    beside = await (await office.client_of(alone)).ReadWorkRecord(period="DAY", day="2026-11-10")
+    assert {c.department_median for c in beside.periods[0].counts} == {-1}
     for _ in range(4):
         await hired(workspace, office)
     shared = await client.ReadWorkRecord(period="DAY", day="2026-11-10")
@@ -239,6 +243,41 @@ async def test_the_record_of_work_equals_the_facts_behind_it(workspace: Service,
         await office.refusal(peer.ListWorkFacts(employee=person, fromDay="2026-11-10", toDay="2026-11-10"))
         == "NOT_FOUND"
     )
+
+
+async def test_mail_counts_for_who_has_sent_it_is_never_late_and_what_customers_send_is_nobodys_work(
+    workspace: Service, office: Any
+) -> None:
+    person, client = await hired(workspace, office)
+
+    async def told(**more: Any) -> str:
+        name = f"interactions/{uuid4()}"
+        logged = {
+            "name": name, "owner": person, "account": f"accounts/{uuid4()}", "startTime": "2026-11-10T02:00:00Z", **more,
+        }  # fmt: skip
+        await workspace.tell("crm.customer.v1.InteractionLogged", {"interaction": logged}, name)
+        return name
+
+    def mail() -> str:
+        return f"mailRecords/{uuid4()}"
+
+    await told(channel="EMAIL", direction="INBOUND", sourceKey=mail())
+    await told(channel="OTHER", direction="INBOUND", sourceKey=f"submissions/{uuid4()}")
+    await told(channel="MEETING", sourceKey=f"gatherings/{uuid4()}")
+    sent = await told(channel="EMAIL", direction="OUTBOUND", sourceKey=mail())
+    answered = await told(channel="CALL", direction="INBOUND", sourceKey=uuid4().hex)
+    # Somebody has written down a mail of the customer: that is work, and late.
+    noted = await told(channel="EMAIL", direction="INBOUND")
+
+    async def all_heard() -> Any:
+        facts = (await client.ListWorkFacts(fromDay="2026-11-10", toDay="2026-11-10")).facts
+        return facts if noted in {fact.source for fact in facts} else None
+
+    facts = await workspace.eventually(all_heard)
+    assert {fact.source: fact.late for fact in facts} == {sent: False, answered: False, noted: True}
+    (now, *_) = (await client.ReadWorkRecord(period="DAY", day="2026-11-10")).periods
+    counts = {pb.Measure.Name(c.measure): (c.count, c.late) for c in now.counts if c.count}
+    assert counts == {"MAILS": (2, 1), "CALLS": (1, 0)}
 
 
 async def lonely(workspace: Service) -> str:

@@ -12,6 +12,8 @@ from crmkit.auth import system
 from crmkit.testing import Client, Refused, Service
 from customer.app import app as customer_app
 from sales.app import app as sales_app
+from sqlalchemy import update
+from workspace.model.employee import Employee
 
 
 def instant(**ahead: float) -> str:
@@ -328,9 +330,19 @@ async def test_somebody_who_left_comes_back_without_the_roles_of_before(
     heir = workspace.person("sales1").employee
     left = await workspace.admin.OffboardEmployee(name=leaver.name, successor=heir)
     assert left.HasField("leave_time")
+    await gone_since(91, leaver.name, workspace)
+    assert await office.refusal(workspace.admin.ReinstateEmployee(name=leaver.name)) == "REINSTATE_TOO_LATE"
+    await gone_since(89, leaver.name, workspace)
     back = await workspace.admin.ReinstateEmployee(name=leaver.name)
     assert (list(back.roles), back.successor, back.HasField("leave_time")) == ([], "", False)
     assert await office.refusal(workspace.admin.ReinstateEmployee(name=leaver.name)) == "ILLEGAL_TRANSITION"
+
+
+async def gone_since(days: int, name: str, workspace: Service) -> None:
+    """Somebody has left so many days ago."""
+    async with workspace.running.call("test", system("workspace")) as call:
+        left = update(Employee).where(Employee.sql_name() == name)
+        await call.db.execute(left.values(leave_time=call.now - timedelta(days=days)))
 
 
 async def test_two_roles_beside_each_other_and_what_a_person_may_do(workspace: Service, office: Any) -> None:

@@ -63,6 +63,8 @@ async def count(facts: Sequence[Fact], call: Call) -> set[tuple[str, date]]:
         happened = begun.get("serverTime") or record.get("startTime")
         moment = datetime.fromisoformat(happened) if happened else fact.time
         day, recorded = (recurrence.wall_clock(time, zones[person]).date() for time in (moment, fact.time))
+        # A mail of last year comes with its mailbox: nobody has been late with what nobody writes down.
+        recorded = day if _by_itself(fact.subject, record) else recorded
         rows.append({
             "source": record["name"], "employee": person, "measure": measure, "day": day, "late": recorded > day,
             "recorded": recorded, "about": names(fact),
@@ -81,10 +83,21 @@ def _told(fact: Fact) -> tuple[str, str, dict[str, Any]] | None:
     person = str(record.get("employee") or record.get("agent") or record.get("owner") or "")
     if not person.startswith("employees/") or not record.get("name"):
         return None
-    # What a visit or call of its own has made is counted with that.
-    if not measure and str(record.get("sourceKey", "")).startswith(("visits/", "calls/")):
+    if _by_itself(fact.subject, record) and not _counts_by_itself(record):
         return None
     return person, measure or CHANNELS.get(str(record.get("channel", "")), "INTERACTIONS"), record
+
+
+def _by_itself(subject: str, record: dict[str, Any]) -> bool:
+    """True for an interaction that a mail, a form or an exchange has made, and no person."""
+    return COUNTED[subject] == ("interaction", "") and bool(record.get("sourceKey"))
+
+
+def _counts_by_itself(record: dict[str, Any]) -> bool:
+    """False for what a visit or call of its own has made, which counts with that, and for what customers have done."""
+    if str(record["sourceKey"]).startswith(("visits/", "calls/")):
+        return False
+    return record.get("direction") == "OUTBOUND" or record.get("channel") == "CALL"
 
 
 def names(fact: Fact) -> list[str]:
@@ -99,8 +112,10 @@ async def counts(person: str, period: Span, call: Call) -> list[pb.WorkCount]:
     mine = await _by_measure([person], period, call)
     entry = call.entry(person)
     peers = select(Employee.id).where(
-        Employee.department == entry.get("department", ""), Employee.state == "ACTIVE"
-    )
+        Employee.department == entry.get("department", ""), Employee.state == "ACTIVE",
+        # Machines and partners' people hide nobody: their figures are known to be 0.
+        Employee.kind == "STAFF",
+    )  # fmt: skip
     async with call.everybody():
         names = [f"employees/{key}" for key in await call.db.scalars(peers)]
     theirs = await _by_measure(names, period, call) if len(names) >= SMALLEST_GROUP else {}
