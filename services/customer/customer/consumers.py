@@ -42,6 +42,10 @@ _TEXTS = ("summary", "text", "subject", "displayName", "result", "description")
 _TIMES = ("startTime", "occurTime", "receiveTime", "sendTime", "endTime", "createTime")
 # A call that desk and sales both tell of has one key: that of the exchange.
 _KEYS = ("sourceKey", "providerCall", "externalId")
+# What somebody finishes in another service is that person's follow-up, as if it were typed here.
+# Without words of that person the log has these, which are too short to count as text.
+_DONE = {"crm.sales.v1.CallWrappedUp": "（电话）", "crm.sales.v1.VisitCompleted": "（拜访）"}
+_RESULTS = ("result", "disposition")
 
 # What the log says of mail whose subject is not shared, or that is shared no more.
 UNTITLED, WITHDRAWN = "（邮件）", "（私人邮件）"
@@ -62,12 +66,19 @@ async def on_contact_moment(event: Fact, call: Call) -> None:
     said = str(record.get("direction", ""))
     key = next((str(record[key]) for key in _KEYS if record.get(key)), str(record.get("name", event.id)))
     # Two that are told at once meet at the unique key, and the later one comes again.
-    if await call.find(Interaction, Interaction.channel == channel, Interaction.source_key == key[:200]):
+    same = (Interaction.channel == channel, Interaction.source_key == key[:200])
+    by = event.actor if event.subject in _DONE and event.actor.startswith("employees/") else ""
+    with_result = any(record.get(one) for one in _RESULTS)
+    if known := await call.find(Interaction, *same, lock=bool(by)):
+        if by and known.why_not == "SYSTEM":
+            known.summary = str(record.get("summary") or known.summary)[:5000]
+            known.duration_seconds = int(record.get("durationSeconds") or known.duration_seconds)
+            await known.finished_elsewhere(by, with_result, call)
         return
     # A visit begins when somebody comes.
     begun: dict[str, Any] = record.get("checkIn") or {}
     moment = begun.get("serverTime") or next((str(record[name]) for name in _TIMES if record.get(name)), "")
-    untold = UNTITLED if usual == "EMAIL" else event.subject.rpartition(".")[2]
+    untold = UNTITLED if usual == "EMAIL" else _DONE.get(event.subject, event.subject.rpartition(".")[2])
     row = Interaction(
         account=account.name, channel=channel, direction=said if said in ("INBOUND", "OUTBOUND") else direction,
         start_time=datetime.fromisoformat(moment).astimezone(UTC) if moment else event.time,
@@ -78,6 +89,7 @@ async def on_contact_moment(event: Fact, call: Call) -> None:
         department=str(record.get("department", "")) or account.department,
     )  # fmt: skip
     row.start_time = min(row.start_time, call.now)
+    row.done_by, row.done_with_result = by, with_result
     await call.add(row)
 
 

@@ -214,6 +214,63 @@ async def test_a_clock_of_some_channels_is_moved_by_those_alone_and_a_file_or_no
         assert (written.counts_for_sea, written.why_not) == (False, "SYSTEM")
 
 
+async def test_a_visit_or_call_finished_in_sales_is_a_follow_up_of_whoever_did_it(
+    customer: Service,
+) -> None:
+    tag, me = uuid4().hex, customer.person("sales1").employee
+    await pool_with(
+        customer, {"clauses": [clause("D-30", tag, {"kind": "NO_FOLLOW_UP", "days": 30})], "graceDays": 1}
+    )
+    made = await account(customer.sales1, tags=[tag])
+    await owned_since(customer, made.name, datetime.now(UTC) - timedelta(days=20))
+    begun = datetime.now(UTC) - timedelta(hours=1)
+
+    async def done(subject: str, record: str, actor: str, **said: Any) -> str:
+        moment = begun.isoformat().replace("+00:00", "Z")
+        body = {
+            "name": f"{record}s/{uuid4()}",
+            "account": made.name,
+            "owner": me,
+            "startTime": moment,
+            **said,
+        }
+        await customer.tell(f"crm.sales.v1.{subject}", {record: body}, body["name"], actor=actor)
+
+        async def logged() -> Any:
+            mine = f'account = "{made.name}" AND source_key = "{body["name"]}"'
+            return (await customer.sales1.ListInteractions(filter=mine)).interactions
+
+        (one,) = await customer.eventually(logged)
+        return one.why_not
+
+    text = f"看了两条产线并与厂长确认改造范围{tag}"
+    assert await done("VisitCompleted", "visit", "system/sales", result=text) == "SYSTEM"
+    other = customer.person("sales2").employee
+    assert await done("VisitCompleted", "visit", other, result=text) == "NO_WORK_ACCESS"
+    assert await done("CallWrappedUp", "call", me, durationSeconds=5, disposition="REACHED") == "TOO_SHORT"
+    assert await done("CallWrappedUp", "call", me, durationSeconds=40) == "NO_RESULT"
+    before = (await customer.sales1.GetAccount(name=made.name)).sea_due_time.ToDatetime(UTC)
+    assert await done("CallWrappedUp", "call", me, durationSeconds=40, disposition="REACHED") == ""
+    # The exchange was faster: what is wrapped up is the same call.
+    line = uuid4().hex
+    told = {"name": f"calls/{uuid4()}", "account": made.name, "sourceKey": line, "durationSeconds": 40}
+    ended = {"call": {**told, "startTime": begun.isoformat().replace("+00:00", "Z")}}
+    await customer.tell("crm.servicedesk.v1.CallEnded", ended, told["name"])
+    wrapped = {"call": {**told, "disposition": "REACHED", "summary": "约了周五"}}
+    await customer.tell("crm.sales.v1.CallWrappedUp", wrapped, told["name"], actor=me)
+
+    async def both() -> Any:
+        mine = f'account = "{made.name}" AND source_key = "{line}"'
+        (one,) = (await customer.admin.ListInteractions(filter=mine)).interactions
+        return one if one.counts_for_sea else None
+
+    assert (await customer.eventually(both)).summary == "约了周五"
+    assert await done("VisitCompleted", "visit", me, result=text) == ""
+    assert await done("VisitCompleted", "visit", me, result=text) == "REPEATED"
+    after = (await customer.sales1.GetAccount(name=made.name)).sea_due_time.ToDatetime(UTC)
+    assert before < after and (after - begun).days in (30, 31)
+
+
 async def test_a_follow_up_that_is_rewritten_or_thrown_away_is_judged_anew(customer: Service) -> None:
     tag = uuid4().hex
     await pool_with(

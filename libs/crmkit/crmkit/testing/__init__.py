@@ -211,7 +211,13 @@ class Service:
         return self.parts.people[username]
 
     async def tell(
-        self, subject: str, payload: Mapping[str, Any], aggregate: str = "", version: int = 1, times: int = 1
+        self,
+        subject: str,
+        payload: Mapping[str, Any],
+        aggregate: str = "",
+        version: int = 1,
+        times: int = 1,
+        actor: str = "system/test",
     ) -> None:
         """Publishes a fact as another service would, and waits until this one has handled what it knows of.
 
@@ -229,7 +235,7 @@ class Service:
         event = str(uuid7())
         headers = {
             "ce-id": event, "ce-type": subject, "ce-source": f"crm/{area}",
-            "ce-time": datetime.now(UTC).isoformat(), "ce-subject": aggregate, "crm-actor": "system/test",
+            "ce-time": datetime.now(UTC).isoformat(), "ce-subject": aggregate, "crm-actor": actor,
             "crm-version": str(version),
         }  # fmt: skip
         body = json.dumps(payload)

@@ -34,6 +34,9 @@ class Interaction(Resource, Base):
     __message__ = pb.Interaction
     handed_over = False
     refers_by = ("subjects",)
+    # Where another service tells of it: the employee who did it there, and whether that says what came of it.
+    done_by = ""
+    done_with_result = False
     __table_args__ = (
         Index(
             "interactions_source_key",
@@ -76,11 +79,19 @@ class Interaction(Resource, Base):
             self.department = self.department or account.department
             if account.last_interaction_time is None or account.last_interaction_time < self.start_time:
                 account.last_interaction_time = self.start_time
+        await self._judge(account, call)
+        call.emit(events.InteractionLogged, interaction=self)
+
+    async def finished_elsewhere(self, by: str, with_result: bool, call: Call) -> None:
+        """Logged as the exchange told of it, and now somebody says that it was his work."""
+        self.done_by, self.done_with_result = by, with_result
+        await self._judge(await call.named(Account, self.account, lock=True), call)
+
+    async def _judge(self, account: Account | None, call: Call) -> None:
         self.why_not = await why_not(self, account, call)
         self.counts_for_sea = not self.why_not
         if account is not None and self.counts_for_sea:
             await follow_up(account, self.start_time, self.channel, call)
-        call.emit(events.InteractionLogged, interaction=self)
 
     async def updating(self, call: Call, changed: frozenset[str]) -> None:
         """The author edits for a day; then the text is closed."""

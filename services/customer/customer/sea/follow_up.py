@@ -21,7 +21,7 @@ ALIKE = 0.9
 
 async def why_not(interaction: Any, account: Account | None, call: Call) -> str:
     """Empty where it counts."""
-    author = call.caller.employee
+    author = call.caller.employee or interaction.done_by
     if not author:
         return "SYSTEM"
     if call.method in ("RunImport", "import", "IMPORT"):
@@ -37,18 +37,18 @@ async def why_not(interaction: Any, account: Account | None, call: Call) -> str:
     called = interaction.channel == "CALL" and interaction.duration_seconds >= CALL_SECONDS
     if letters < LETTERS and not (called or interaction.files or inbound):
         return "TOO_SHORT"
-    if not interaction.result and interaction.next_step is None:
+    if not interaction.result and interaction.next_step is None and not interaction.done_with_result:
         return "NO_RESULT"
-    if letters >= LETTERS and not inbound and await _repeats(interaction, call):
+    if letters >= LETTERS and not inbound and await _repeats(interaction, author, call):
         return "REPEATED"
     return ""
 
 
-async def _repeats(interaction: Any, call: Call) -> bool:
+async def _repeats(interaction: Any, author: str, call: Call) -> bool:
     """Whether the author wrote as much lately."""
     model = type(interaction)
     statement = select(model.summary).where(
-        model.creator == call.caller.actor, model.summary != "", model.id != interaction.id
+        model.creator == author, model.summary != "", model.id != interaction.id
     )
     async with call.everybody():
         texts = await call.db.scalars(
