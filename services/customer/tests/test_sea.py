@@ -575,6 +575,38 @@ async def test_quotas_waits_idleness_and_capacity_bound_the_claims(customer: Ser
     )
 
 
+async def test_who_is_quick_waits_for_the_newcomer_hours_and_a_clause_may_leave_readers(
+    customer: Service,
+) -> None:
+    tag, stranger = uuid4().hex, customer.client("stranger")
+    me, reader = customer.person("stranger").employee, customer.person("sales2").employee
+    kept = clause("R-5", tag, {"kind": "NO_FOLLOW_UP", "days": 5}, keepRead=True)
+    rule = {"clauses": [kept], "claim": {"newcomerHours": 24}}
+    pool, _ = await pool_with(customer, rule, [me])
+    waiting = await account(customer.admin, pool=pool.name)
+    with pytest.raises(Refused) as refused:
+        await stranger.ClaimAccount(name=waiting.name)
+    assert refused.value.reason == "CLAIM_TOO_SOON"
+    await sql(
+        customer,
+        "UPDATE accounts SET owner_time = now() - interval '25 hours' WHERE id = CAST(:id AS uuid)",
+        id=waiting.name.rpartition("/")[2],
+    )
+    assert (await stranger.ClaimAccount(name=waiting.name)).owner == me
+    # What returns by itself is still read by those who worked on it, and by nobody changed.
+    owned = await account(customer.admin, tags=[tag], owner=customer.person("sales1").employee)
+    await customer.admin.UpdateAccount(
+        account={"name": owned.name, "collaborators": [reader]}, updateMask="collaborators"
+    )
+    due = owned.sea_due_time.ToDatetime(UTC)
+    await at(customer, due + timedelta(minutes=1), jobs.return_to_the_sea)
+    seen = await customer.sales2.GetAccount(name=owned.name)
+    assert (seen.state, seen.pool) == (pb.Account.POOLED, pool.name)
+    with pytest.raises(Refused) as refused:
+        await customer.sales2.UpdateAccount(account={"name": owned.name, "needs": "改"}, updateMask="needs")
+    assert refused.value.reason == "READ_ONLY_COLLABORATOR"
+
+
 async def test_an_owner_who_releases_says_what_becomes_of_open_deals(customer: Service) -> None:
     pool, _ = await pool_with(customer, {})
     made = await account(customer.sales1)
