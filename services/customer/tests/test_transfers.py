@@ -51,7 +51,6 @@ def changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, se
     }
 
 
-@pytest.mark.capability("c.handover")
 async def test_everything_of_a_leaver_goes_to_others_in_all_services_and_comes_back(world: Any) -> None:
     customer = world.customer
     leaver, one, two = (customer.person(who).employee for who in ("sales1", "sales2", "manager"))
@@ -170,7 +169,6 @@ async def put(customer: Service, who: str, **fields: Any) -> None:
     await customer.eventually(lambda: customer.running.config.get(key) == fields)
 
 
-@pytest.mark.capability("c.handover")
 async def test_what_stands_against_a_handover_is_said_before_anything_moves(customer: Service) -> None:
     leaver, gone = f"employees/{uuid4()}", f"employees/{uuid4()}"
     place = customer.person("sales1").department
@@ -262,7 +260,6 @@ async def test_what_stands_against_a_handover_is_said_before_anything_moves(cust
     assert await refusal(client.UndoTransfer(name=ready.name, requestId=uuid4().hex)) == "UNDO_EXPIRED"
 
 
-@pytest.mark.capability("c.handover")
 async def test_who_hands_over_reads_on_for_a_while_but_not_after_resigning_and_receivers_have_three_working_days(
     customer: Service,
 ) -> None:
@@ -302,7 +299,6 @@ async def test_who_hands_over_reads_on_for_a_while_but_not_after_resigning_and_r
             assert len((await customer.admin.GetAccount(name=account.name)).collaborations) == left
 
 
-@pytest.mark.capability("c.handover")
 async def test_who_loses_access_leaves_customers_that_somebody_looks_after(customer: Service) -> None:
     leaver, heir = f"employees/{uuid4()}", customer.person("everything").employee
     boss, place = customer.person("manager"), customer.person("sales1").department
