@@ -217,6 +217,14 @@ async def test_the_record_of_work_equals_the_facts_behind_it(workspace: Service,
     assert {f.day for f in facts} == {"2026-11-10"}
     drilled = await client.ListWorkFacts(fromDay="2026-11-10", toDay="2026-11-10", measure="VISITS")
     assert len(drilled.facts) == counts["VISITS"].count
+    # Page by page nothing is missing and nothing twice; a page of other days goes on nowhere.
+    asked: dict[str, Any] = {"fromDay": "2026-11-10", "toDay": "2026-11-10", "pageSize": 3}
+    page = await client.ListWorkFacts(**asked)
+    rest = await client.ListWorkFacts(**asked, pageToken=page.next_page_token)
+    assert [len(page.facts), len(rest.facts), rest.next_page_token] == [3, 1, ""]
+    assert [f.source for f in (*page.facts, *rest.facts)] == [f.source for f in facts]
+    other = client.ListWorkFacts(**{**asked, "toDay": "2026-11-11"}, pageToken=page.next_page_token)
+    assert await office.refusal(other) == "PAGE_TOKEN_INVALID"
     # A department's median stands only where it hides everybody; here are five and more.
     alone = await office.hire(
         f"alone{uuid4().hex[:6]}", ["sales_representative"], department=await lonely(workspace)

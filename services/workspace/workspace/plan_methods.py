@@ -75,10 +75,9 @@ class PlanMethods:
             period = period.before()
         return {"periods": periods}
 
-    async def ListWorkFacts(self, request: pb.ListWorkFactsRequest, call: Call) -> dict[str, Any]:
+    async def ListWorkFacts(self, request: pb.ListWorkFactsRequest, call: Call) -> pb.ListWorkFactsResponse:
         first, last = read_day(request.from_day, "from_day"), read_day(request.to_day, "to_day")
-        measure = pb.Measure.Name(request.measure) if request.measure else ""
-        return {"facts": await work_record.facts(_person(request.employee, call), first, last, measure, call)}
+        return await work_record.facts(_person(request.employee, call), first, last, request, call)
 
 
 def _period(kind: int, day: str) -> Span:

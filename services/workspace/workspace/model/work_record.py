@@ -9,7 +9,8 @@ from crm.workspace.v1 import pb
 from crmkit.bulk import insert_rows
 from crmkit.call import Call
 from crmkit.events import Fact
-from sqlalchemy import Boolean, Date, Index, Text, func, select
+from crmkit.listing import open_token, seal_token
+from sqlalchemy import Boolean, Date, Index, Text, func, select, tuple_
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -20,6 +21,8 @@ from workspace.model.task import zones_of
 from workspace.periods import Span
 
 SMALLEST_GROUP = 5
+# Facts of one page.
+MOST = 1000
 CHANNELS = {"VISIT": "VISITS", "CALL": "CALLS", "EMAIL": "MAILS"}
 MEASURES = tuple(name for name, number in pb.Measure.items() if number)
 # Fact → the place of its record, and what it counts as.
@@ -142,12 +145,30 @@ async def _by_measure(
     return {(employee, measure): (total, after) for employee, measure, total, after in rows}
 
 
-async def facts(person: str, first: date, last: date, measure: str, call: Call) -> list[pb.WorkFact]:
-    """The records behind the figures."""
+async def facts(
+    person: str, first: date, last: date, request: pb.ListWorkFactsRequest, call: Call
+) -> pb.ListWorkFactsResponse:
+    """The records behind the figures, page by page."""
+    measure = pb.Measure.Name(request.measure) if request.measure else ""
     rows = select(WorkDone).where(WorkDone.employee == person, WorkDone.day.between(first, last))
     if measure:
         rows = rows.where(WorkDone.measure == measure)
-    return [
-        pb.WorkFact(source=row.source, measure=cast("Any", pb.Measure.Value(row.measure)), day=row.day.isoformat(), late=row.late)
-        for row in await call.db.scalars(rows.order_by(WorkDone.day, WorkDone.source).limit(1000))
-    ]  # fmt: skip
+    caller, secret = call.caller, call.running.settings.secret
+    digest = f"{person} {first} {last} {measure}"
+    if request.page_token:
+        day, source = open_token(request.page_token, digest, caller, secret)
+        rows = rows.where(tuple_(WorkDone.day, WorkDone.source) > tuple_(date.fromisoformat(day), source))
+    size = min(max(request.page_size, 0) or MOST, MOST)
+    found = list(await call.db.scalars(rows.order_by(WorkDone.day, WorkDone.source).limit(size + 1)))
+    shown = found[:size]
+    more = len(found) > size
+    return pb.ListWorkFactsResponse(
+        facts=[
+            pb.WorkFact(
+                source=row.source, measure=cast("Any", pb.Measure.Value(row.measure)), day=row.day.isoformat(),
+                late=row.late,
+            )
+            for row in shown
+        ],
+        next_page_token=seal_token([shown[-1].day.isoformat(), shown[-1].source], digest, caller, secret) if more else "",
+    )  # fmt: skip
