@@ -156,7 +156,8 @@ async def test_who_changes_the_employer_leaves_what_was_said_where_it_was_said(c
     )  # fmt: skip
     day = {"year": 2026, "month": 11, "day": 21}
     left = await customer.sales1.LeaveContact(name=person.name, date=day, toAccount=new.name)
-    assert (left.account, left.state) == (new.name, pb.Contact.ACTIVE)
+    # What somebody was at the old one nobody says of the new.
+    assert (left.account, left.title, left.state) == (new.name, "", pb.Contact.ACTIVE)
     ends = {a.account: (a.to_date.day, a.from_date.day, a.primary) for a in left.affiliations}
     assert ends == {old.name: (21, 0, False), new.name: (0, 21, True)}
     assert (await customer.sales1.GetInteraction(name=said.name)).account == old.name

@@ -607,6 +607,40 @@ async def test_who_is_quick_waits_for_the_newcomer_hours_and_a_clause_may_leave_
     assert refused.value.reason == "READ_ONLY_COLLABORATOR"
 
 
+async def test_a_customer_of_a_pool_comes_back_from_the_archive_to_its_pool(customer: Service) -> None:
+    pool, _ = await pool_with(customer, {})
+    made = await account(customer.sales1)
+    await customer.sales1.ReleaseAccount(name=made.name, pool=pool.name, reason="暂不跟进")
+    assert (await customer.admin.ArchiveAccount(name=made.name)).state == pb.Account.ARCHIVED
+    back = await customer.admin.UnarchiveAccount(name=made.name)
+    assert (back.state, back.pool, back.owner) == (pb.Account.POOLED, pool.name, "")
+
+
+async def test_a_customer_with_open_business_is_not_archived_and_one_that_ever_had_some_not_deleted(
+    customer: Service,
+) -> None:
+    made = await account(customer.sales1)
+    deal = f"opportunities/{uuid4()}"
+
+    async def tell(version: int, action: str, **record: Any) -> None:
+        resource = {"name": deal, "account": made.name, **record}
+        change = {"name": deal, "action": action, "resource": resource}
+        await customer.tell("crm.sales.v1.ResourceChanged", change, deal, version)
+
+    async def refused(answer: Any) -> str:
+        with pytest.raises(Refused) as refusal:
+            await answer
+        return refusal.value.reason
+
+    await tell(1, "CREATED", state="OPEN")
+    assert await refused(customer.admin.ArchiveAccount(name=made.name)) == "ACCOUNT_IN_USE"
+    assert await refused(customer.admin.DeleteAccount(name=made.name)) == "ACCOUNT_IN_USE"
+    await tell(2, "UPDATED", state="WON", closeTime="2026-01-05T00:00:00Z")
+    assert await refused(customer.admin.DeleteAccount(name=made.name)) == "ACCOUNT_IN_USE"
+    await customer.admin.ArchiveAccount(name=made.name)
+    assert (await customer.admin.UnarchiveAccount(name=made.name)).state == pb.Account.ACTIVE
+
+
 async def test_an_owner_who_releases_says_what_becomes_of_open_deals(customer: Service) -> None:
     pool, _ = await pool_with(customer, {})
     made = await account(customer.sales1)

@@ -230,15 +230,17 @@ class Account(Resource, Base):
 
         await ownership.hand_over(self, to, department, cause, call)
 
-    def archive(self) -> None:
-        """Takes the account out of daily work."""
+    async def archive(self, call: Call) -> None:
+        """Takes the account out of daily work; ACCOUNT_IN_USE while other services have open business with it."""
         self.check_state("ACTIVE", "POOLED")
+        if await business(self, call, over=False):
+            raise FailedPrecondition("ACCOUNT_IN_USE")
         self.state = "ARCHIVED"
 
     def unarchive(self) -> None:
-        """Takes it back."""
+        """Takes it back to where it was."""
         self.check_state("ARCHIVED")
-        self.state = "ACTIVE"
+        self.state = "POOLED" if self.pool and not self.owner else "ACTIVE"
 
     def copied(self, display_name: str) -> "Account":
         """A new account like this one, without what belongs to this one alone."""
@@ -273,13 +275,26 @@ class Account(Resource, Base):
         )
 
     async def deleting(self, call: Call) -> None:
-        """Goes with its match keys."""
+        """Goes with its match keys; ACCOUNT_IN_USE where other services have ever done business with it."""
+        if await business(self, call, over=True):
+            raise FailedPrecondition("ACCOUNT_IN_USE")
         await super().deleting(call)
         await (await driver(call.db)).execute("DELETE FROM match_keys WHERE account = $1", self.id)
 
     def search_phones(self) -> list[str]:
         """Numbers that `q` finds."""
         return [phone.number for phone in self.phones if phone.valid]
+
+
+async def business(account: Account, call: Call, *, over: bool) -> bool:
+    """Whether other services have something open with the account, or ever had where it may be `over`."""
+    return bool(await (await driver(call.db)).fetchval(_BUSINESS, account.id, over))
+
+
+_BUSINESS = (
+    "SELECT EXISTS (SELECT FROM sea_records WHERE account = $1 AND"
+    " (live OR pending OR amount <> 0 OR ($2 AND (time IS NOT NULL OR day IS NOT NULL))))"
+)
 
 
 def normal_phones(person: Any) -> list[Any]:

@@ -165,8 +165,9 @@ class Contact(Resource, Base):
         running = [a for a in self.affiliations if _running(a)]
         primary = next((a for a in running if a.primary), running[0] if running else None)
         if primary is not None:
+            # Of what somebody was elsewhere nothing is true here.
+            self.title = primary.title or (self.title if primary.account == self.account else "")
             self.account = primary.account
-            self.title = primary.title or self.title
 
     async def _check_chain(self, call: Call) -> None:
         if not self.reports_to:

@@ -139,7 +139,8 @@ class CustomField(Resource, Base):
 
     async def purge(self, call: Call) -> None:
         """Asks the service that has the records to take the values out."""
-        self.check_state("RETIRED")
+        # What was given up half way is asked for again.
+        self.check_state("RETIRED", "PURGING")
         due = (self.retire_time or call.now) + KEPT
         if call.now < due:
             day = due.astimezone(ZONE).date().isoformat()
