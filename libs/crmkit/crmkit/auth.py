@@ -27,6 +27,7 @@ from crmkit import filters, http
 from crmkit.access import Access, Given, Grant, Organisation, People, Reach, Role
 from crmkit.access import Scope as Scope
 from crmkit.background import ended
+from crmkit.catalog import internal_fields
 from crmkit.customfields import CustomFields
 from crmkit.errors import CHINESE, ENGLISH, PermissionDenied, Unauthenticated
 from crmkit.fieldlevels import NONE, FieldLevel, Levels, together
@@ -96,13 +97,16 @@ class Caller:
         return Reach(self.scope is Scope.ALL, self.departments)
 
     def fields(self, collection: str) -> Levels:
-        """What the caller's roles take from single fields of the collection."""
-        return self.access.fields(collection) if self.access is not None else NONE
+        """What the caller's roles take from single fields of the collection, and what customers and partners never get."""
+        levels = self.access.fields(collection) if self.access is not None else NONE
+        if not self.account:
+            return levels
+        return together([levels, dict.fromkeys(internal_fields(collection), FieldLevel.HIDDEN)])
 
     @property
     def takes_fields(self) -> bool:
-        """True where anything at all is hidden from the caller by a role."""
-        return isinstance(self.access, Access) and self.access.takes_fields
+        """True where anything at all is hidden from the caller, by a role or as a customer or partner."""
+        return bool(self.account) or (isinstance(self.access, Access) and self.access.takes_fields)
 
 
 def system(app: str) -> Caller:

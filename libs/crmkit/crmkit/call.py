@@ -12,7 +12,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 from uuid import UUID
 
-from asyncpg import PostgresError  # pyright: ignore[reportMissingTypeStubs]
+from asyncpg import PostgresError, UniqueViolationError  # pyright: ignore[reportMissingTypeStubs]
 from google.protobuf.message import Message
 from sqlalchemy import ColumnElement, ColumnExpressionArgument, Table, exists, inspect, select
 from sqlalchemy.exc import DBAPIError
@@ -33,6 +33,7 @@ from crmkit.reading import by_name
 from crmkit.resource import Resource, parse_name, snake
 from crmkit.scope import enter, open_to_all, predicate, scoped_by
 from crmkit.search import search_columns
+from crmkit.tables import CHANGE_KEY
 from crmkit.values import Money
 
 if TYPE_CHECKING:
@@ -429,7 +430,15 @@ class Call:
             connection = await driver(self.db)
             if not changes:
                 await connection.execute(statement, *values)
-            elif await connection.fetchval(statement, *values) != len(changes):
+                return
+            try:
+                done = await connection.fetchval(statement, *values)
+            except UniqueViolationError as error:
+                # Another change has told of this version already.
+                if cast("Any", error).constraint_name != CHANGE_KEY:
+                    raise
+                done = 0
+            if done != len(changes):
                 raise StaleDataError("somebody else has changed a row meanwhile")
 
     async def _write(self, changes: list[tuple[Resource, dict[str, Any]]]) -> None:

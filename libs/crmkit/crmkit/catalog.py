@@ -28,6 +28,13 @@ def codec() -> JsonCodec:
     return codec_of(crmprotos.load_bytes())
 
 
+@cache
+def internal_fields(collection: str) -> frozenset[str]:
+    """The fields of a collection that are for staff alone."""
+    found = (one for one in resources().values() if one.collection == collection)
+    return frozenset(field.name for one in found for field in one.fields.values() if field.rule.internal)
+
+
 @lru_cache(maxsize=1)
 def permissions() -> tuple[str, ...]:
     """Every permission that the protos declare, "*" and "public" aside."""

@@ -57,7 +57,6 @@ from crmkit.resource import Resource
 from crmkit.scope import Claim
 from crmkit.secretfields import holds_secrets, told
 from crmkit.standard import Handler, Reader, Standard
-from crmkit.tables import CHANGE_KEY
 
 if TYPE_CHECKING:
     from crmkit.app import Running
@@ -366,9 +365,6 @@ def problem_of(error: BaseException) -> Problem:
         case DBAPIError() | PostgresError() | InterfaceError():
             if _constraint(error).endswith("_number_key"):
                 return AlreadyExists("NUMBER_TAKEN")
-            if _constraint(error) == CHANGE_KEY:
-                # Another change has told of this version.
-                return Aborted("ETAG_MISMATCH")
             return _database_problem("08" if _is_lost(error) else _sqlstate(error))
         case OSError():
             return Unavailable("UNAVAILABLE")

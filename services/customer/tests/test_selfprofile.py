@@ -86,6 +86,42 @@ async def test_a_customer_reads_and_asks_for_its_own_account_alone(customer: Ser
 
 
 @pytest.mark.capability("c.selfprofile")
+async def test_what_staff_note_about_a_customer_is_not_shown_to_the_customer_on_any_path(
+    customer: Service, portal: Portal
+) -> None:
+    noted = {
+        "level": "A",
+        "background": "付款拖延，报价留余地",
+        "tags": ["难缠"],
+        "website": "https://a.example",
+    }
+    account = await customer.sales1.UpdateAccount(
+        account={"name": portal.account.name, **noted}, updateMask="level,background,tags,website"
+    )
+    assert (account.background, list(account.tags)) == ("付款拖延，报价留余地", ["难缠"])
+    role = {"name": portal.contact.name, "decisionRole": "DECIDER"}
+    told = await customer.sales1.UpdateContact(contact=role, updateMask="decisionRole")
+    assert told.decision_role
+
+    (listed,) = (await portal.user.ListAccounts()).accounts
+    (batch,) = (await portal.user.BatchGetAccounts(names=[account.name])).accounts
+    for seen in (await portal.now(), listed, batch):
+        assert (seen.website, seen.display_name) == ("https://a.example", account.display_name)
+        assert not (
+            seen.level or seen.background or seen.tags or seen.owner_how or seen.HasField("owner_time")
+        )
+    for contact in (
+        await portal.user.GetContact(name=portal.contact.name),
+        *(await portal.user.ListContacts()).contacts,
+    ):
+        assert not contact.decision_role
+    # Nor may it be guessed.
+    for asked in ({"filter": 'level = "A"'}, {"orderBy": "level"}):
+        with pytest.raises(Refused):
+            await portal.user.ListAccounts(**asked)
+
+
+@pytest.mark.capability("c.selfprofile")
 async def test_what_may_do_harm_waits_for_review_and_for_nobody_else_to_have_changed_it(
     customer: Service, portal: Portal
 ) -> None:
