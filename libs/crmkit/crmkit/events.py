@@ -22,7 +22,7 @@ import json
 import logging
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -52,7 +52,7 @@ from crmkit.tables import DeadLetter
 # How many facts are under way in handlers that take them one by one, and how many of them share a transaction: few
 # enough to hold locks for a moment only.
 AT_ONCE = 64
-ONE_BY_ONE = 16
+ONE_BY_ONE = 8
 TOGETHER = 128
 # Where the last list was this short ago, one that is not full waits for more facts: the longer, the more the last had.
 FLOW_SECONDS = 0.4
@@ -275,6 +275,8 @@ class _Arrival:
     facts: Sequence[Fact]
     deliveries: int
     done: asyncio.Future[bool]
+    # When its message came.
+    begun: float
     pack: UUID | None = None
     last: UUID | None = None
     whole: bool = False
@@ -301,17 +303,18 @@ class _Lane:
     def __init__(self, together: bool, most: int) -> None:
         self.together, self.most = together, most
         self.arrived: deque[_Arrival] = deque()
-        self.some, self.awaited = asyncio.Event(), asyncio.Event()
+        self.some = asyncio.Event()
         self.listed, self.came = -FLOW_SECONDS, 0
 
-    async def linger(self) -> None:
-        """Waits for more of the facts that flow, to take them in one transaction."""
+    async def linger(self, awaited: asyncio.Event) -> None:
+        """Waits for more of the facts that flow, to take them in one transaction; not for long where one is awaited."""
         seconds = lingering(*LINGER, self.came, FULL)
-        await asyncio.sleep(min(seconds, PROMPT_SECONDS))
+        # What comes one by one has waited already, with those that lists took before it.
+        waited = 0.0 if self.together else time.monotonic() - self.arrived[0].begun
+        await asyncio.sleep(min(seconds, PROMPT_SECONDS) - waited)
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(seconds - PROMPT_SECONDS):
-                await self.awaited.wait()
-        self.awaited.clear()
+            async with asyncio.timeout(seconds - max(waited, PROMPT_SECONDS)):
+                await awaited.wait()
 
 
 async def dead_letters(engine: AsyncEngine) -> list[dict[str, Any]]:
@@ -326,8 +329,8 @@ class Consumers:
     """Runs the handlers of an app over the streams of the areas they listen to.
 
     One durable consumer per app and stream, shared by all replicas. Facts of one aggregate are handled
-    one after another within a process, so a list has at most one of each; across replicas and after a
-    failure they may come in any order.
+    one after another within a process, those of a list in turns that have at most one of each; across
+    replicas and after a failure they may come in any order.
     """
 
     def __init__(
@@ -357,6 +360,8 @@ class Consumers:
         # Names of merged records are read as their survivors'.
         self._resolve = resolve
         self._slots = asyncio.Semaphore(AT_ONCE)
+        # Whether a fact is under way that somebody waits for, and how many are.
+        self._awaited, self._singly = asyncio.Event(), 0
         self._packs = asyncio.Semaphore(PACKS)
         self._concerned: dict[str, tuple[list[Handler], list[Handler]]] = {}
         self._lists = _Lane(together=True, most=TOGETHER)
@@ -456,7 +461,7 @@ class Consumers:
 
         What only lists take needs no slot: one transaction is under way however many wait for it.
         """
-        packed = packs.HEADER in (message.headers or {})
+        begun, packed = time.monotonic(), packs.HEADER in (message.headers or {})
         if packed:
             await self._packs.acquire()
         try:
@@ -476,13 +481,13 @@ class Consumers:
         aggregates = {fact.aggregate or str(fact.id) for fact in facts}
         before = {self._last[one] for one in aggregates if one in self._last}
         if singles:
-            self._lists.awaited.set()
-            self._singles.awaited.set()
             await self._slots.acquire()
+            self._singly += 1
+            self._awaited.set()
         if singles or any(isinstance(one, asyncio.Task) for one in before):
-            under_way = asyncio.create_task(self._take(message, facts, before))
+            under_way = asyncio.create_task(self._take(message, facts, before, begun))
         else:
-            under_way = self._join(self._lists, message, facts)
+            under_way = self._join(self._lists, message, facts, begun)
             under_way.add_done_callback(lambda done: self._answer_later(message, done))
         for one in aggregates:
             self._last[one] = under_way
@@ -492,6 +497,9 @@ class Consumers:
             self._fewer.set()
             if singles:
                 self._slots.release()
+                self._singly -= 1
+                if not self._singly:
+                    self._awaited.clear()
             if packed:
                 self._packs.release()
             for one in aggregates:
@@ -511,15 +519,15 @@ class Consumers:
             self._concerned[subject] = found
         return found
 
-    def _join(self, lane: _Lane, message: Msg, facts: Sequence[Fact]) -> asyncio.Future[bool]:
+    def _join(self, lane: _Lane, message: Msg, facts: Sequence[Fact], begun: float) -> asyncio.Future[bool]:
         """Puts a fact, or a pack, into the next list."""
         done: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         deliveries = message.metadata.num_delivered
         if packs.HEADER in (message.headers or {}) and lane.together:
             pack = UUID((message.headers or {})["ce-id"])
-            arrival = _Arrival(message, facts, deliveries, done, pack, facts[-1].id, whole=True)
+            arrival = _Arrival(message, facts, deliveries, done, begun, pack, facts[-1].id, whole=True)
         else:
-            arrival = _Arrival(message, facts, deliveries, done)
+            arrival = _Arrival(message, facts, deliveries, done, begun)
         lane.arrived.append(arrival)
         lane.some.set()
         return done
@@ -539,7 +547,7 @@ class Consumers:
             await message.nak(self._back_off[min(deliveries, len(self._back_off)) - 1])
 
     async def _take(
-        self, message: Msg, facts: Sequence[Fact], before: Collection[asyncio.Future[Any]]
+        self, message: Msg, facts: Sequence[Fact], before: Collection[asyncio.Future[Any]], begun: float
     ) -> None:
         """Gives facts to every handler that hears them, and acknowledges their message after the commits."""
         if before:
@@ -547,9 +555,9 @@ class Consumers:
         lists, singles = self._concern(message.subject)
         finished = True
         if lists:
-            finished &= await self._join(self._lists, message, facts)
+            finished &= await self._join(self._lists, message, facts, begun)
         if singles:
-            done = [self._join(self._singles, message, [fact]) for fact in facts]
+            done = [self._join(self._singles, message, [fact], begun) for fact in facts]
             finished &= all(await asyncio.gather(*done))
         await self._answer(message, finished)
 
@@ -593,7 +601,7 @@ class Consumers:
         await lane.some.wait()
         waiting = sum(len(arrival.facts) for arrival in lane.arrived)
         if time.monotonic() - lane.listed < FLOW_SECONDS and waiting < lane.most:
-            await lane.linger()
+            await lane.linger(self._awaited)
         lane.listed = time.monotonic()
         batch = self._next_list(lane)
         lane.came = sum(len(arrival.facts) for arrival in batch)
@@ -616,10 +624,10 @@ class Consumers:
                 arrival.done.set_result(all(fact.id not in unfinished for fact in arrival.facts))
 
     def _next_list(self, lane: _Lane) -> list[_Arrival]:
-        """Takes what waits, at most one fact of each aggregate. What came several times already comes alone."""
+        """Takes what waits, one by one at most one fact of each aggregate. What came several times already comes alone."""
         taken: list[_Arrival] = []
         left: deque[_Arrival] = deque()
-        aggregates: set[str] = set()
+        held: set[str] = set()
         count = 0
         while lane.arrived and count < lane.most:
             arrival = lane.arrived.popleft()
@@ -627,14 +635,16 @@ class Consumers:
                 continue
             its = {fact.aggregate or str(fact.id) for fact in arrival.facts}
             alone = arrival.deliveries > TRUSTED
-            if not aggregates.isdisjoint(its) or (alone and taken):
+            if not held.isdisjoint(its) or (alone and taken):
                 left.append(arrival)
-            else:
-                taken.append(arrival)
-                count += len(its)
-                if alone:
-                    break
-            aggregates |= its
+                held |= its
+                continue
+            taken.append(arrival)
+            count += len(its)
+            if alone:
+                break
+            if not lane.together:
+                held |= its
         lane.arrived.extendleft(reversed(left))
         if not lane.arrived:
             lane.some.clear()
@@ -699,8 +709,10 @@ class Consumers:
                             for fact in (fact for _, facts in fresh for fact in facts):
                                 found = trace.get_current_span(_trace_of(fact))
                                 span.add_link(found.get_span_context())
-                        await handler([fact for _, facts in fresh for fact in facts], call)
-                        await call.flush()
+                        for turn in _turns(fact for _, facts in fresh for fact in facts):
+                            await handler(turn, call)
+                            await call.flush()
+                            call.db.expunge_all()
         return new
 
     async def _effect(self, handler: Handler, fact: Fact, arrival: _Arrival | None = None) -> bool:
@@ -790,6 +802,19 @@ def _parts(work: _Work) -> list[_Work]:
         return [[(handler, [part])] for part in parts]
     half = len(taken) // 2
     return [[(handler, taken[:half])], [(handler, taken[half:])]]
+
+
+def _turns(facts: Iterable[Fact]) -> list[list[Fact]]:
+    """The facts in turns that have at most one of each aggregate."""
+    turns: list[list[Fact]] = []
+    had: dict[str, int] = {}
+    for fact in facts:
+        turn = had.get(fact.aggregate, 0) if fact.aggregate else 0
+        had[fact.aggregate] = turn + 1
+        if turn == len(turns):
+            turns.append([])
+        turns[turn].append(fact)
+    return turns
 
 
 def _trace_of(fact: Fact) -> Context:

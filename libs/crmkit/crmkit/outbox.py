@@ -206,9 +206,10 @@ class Relay:
                 async with asyncio.timeout(POLL):
                     await self._work.wait()
             self._work.clear()
-        if time.monotonic() - self._sent < FLOW_SECONDS and self._flew < FLIGHT:
+        since = time.monotonic() - self._sent
+        if since < FLOW_SECONDS and self._flew < FLIGHT:
             # Facts are flowing, so more of them will share the flight.
-            await asyncio.sleep(lingering(*LINGER, self._flew, FULL))
+            await asyncio.sleep(max(LINGER[0], lingering(*LINGER, self._flew, FULL) - since))
 
     async def send_batch(self) -> int:
         """Sends the next facts, in the order of each aggregate; NotSent if some stay unsent."""

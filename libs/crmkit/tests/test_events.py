@@ -842,11 +842,11 @@ class AcknowledgesFirst(Consumers):
     """Acknowledges when the fact comes, not when its effect is committed."""
 
     async def _take(
-        self, message: Msg, facts: Sequence[Fact], before: Collection[asyncio.Future[Any]]
+        self, message: Msg, facts: Sequence[Fact], before: Collection[asyncio.Future[Any]], begun: float
     ) -> None:
         await message.ack()
         message._ackd = False
-        await super()._take(message, facts, before)
+        await super()._take(message, facts, before, begun)
 
 
 async def test_reading_by_last_id_is_caught(
