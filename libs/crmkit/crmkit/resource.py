@@ -342,7 +342,14 @@ def _add_indexes(cls: type[Resource]) -> None:
         Index(f"{table_name}_number_key", *series, table.c.number, unique=True, postgresql_where=numbered)
     for name, field in cls.described.fields.items():
         if field.kind == "reference" and name not in COMMON:
-            Index(f"{table_name}_{name}_index", table.c[name], table.c.update_time.desc(), table.c.id)
+            # Who refers to nothing is asked for by nobody, and is not written to the index with every change.
+            Index(
+                f"{table_name}_{name}_index",
+                table.c[name],
+                table.c.update_time.desc(),
+                table.c.id,
+                postgresql_where=table.c[name] != text("''"),
+            )
     names = [str(index.name) for index in table.indexes]
     if twice := {name for name in names if names.count(name) > 1}:
         raise ValueError(f"{cls.__name__} declares indexes that the kit adds: {', '.join(sorted(twice))}")

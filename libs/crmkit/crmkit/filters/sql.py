@@ -90,7 +90,9 @@ def comparison_sql(
             text = loose_text(value, context) if not value.quoted and value.text == "me" else value.core
             if text is None:
                 return false()
-            return _sql_text(col, replace(node, operator="="), text)
+            found = _sql_text(col, replace(node, operator="="), text)
+            # Said for the index of the reference, which leaves out rows without one, whatever plan is used.
+            return and_(col != literal_column("''"), found) if text else found
         case "enum":
             if asks_empty(value, node.operator):
                 return or_(col.is_(None), col == _text(""))

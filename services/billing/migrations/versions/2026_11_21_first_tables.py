@@ -54,6 +54,7 @@ def upgrade() -> None:
         "account_balances",
         ["account", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("account != ''"),
     )
     op.create_index(
         "account_balances_department_update_time_index",
@@ -69,6 +70,7 @@ def upgrade() -> None:
         "account_balances",
         ["own_entity", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("own_entity != ''"),
     )
     op.create_index(
         "account_balances_owner_update_time_index",
@@ -122,6 +124,7 @@ def upgrade() -> None:
         "allocations",
         ["account", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("account != ''"),
     )
     op.create_index(
         "allocations_active_index",
@@ -135,6 +138,7 @@ def upgrade() -> None:
         "allocations",
         ["contract", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("contract != ''"),
     )
     op.create_index(
         "allocations_department_update_time_index",
@@ -147,12 +151,14 @@ def upgrade() -> None:
         "allocations",
         ["invoice", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("invoice != ''"),
     )
     op.create_index(
         "allocations_order_index",
         "allocations",
         ["order", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("\"order\" != ''"),
     )
     op.create_index(
         "allocations_owner_update_time_index",
@@ -165,12 +171,14 @@ def upgrade() -> None:
         "allocations",
         ["payment", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("payment != ''"),
     )
     op.create_index(
         "allocations_plan_index",
         "allocations",
         ["plan", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("plan != ''"),
     )
     op.create_index(
         "allocations_update_time_index",
@@ -219,6 +227,7 @@ def upgrade() -> None:
         "credit_notes",
         ["account", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("account != ''"),
     )
     op.create_index(
         "credit_notes_department_update_time_index",
@@ -231,6 +240,7 @@ def upgrade() -> None:
         "credit_notes",
         ["invoice", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("invoice != ''"),
     )
     op.create_index(
         "credit_notes_number_key",
@@ -244,6 +254,7 @@ def upgrade() -> None:
         "credit_notes",
         ["own_entity", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("own_entity != ''"),
     )
     op.create_index(
         "credit_notes_owner_update_time_index",
@@ -256,6 +267,7 @@ def upgrade() -> None:
         "credit_notes",
         ["refund", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("refund != ''"),
     )
     op.create_index(
         "credit_notes_refund_key",
@@ -330,18 +342,21 @@ def upgrade() -> None:
         "invoices",
         ["account", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("account != ''"),
     )
     op.create_index(
         "invoices_contract_index",
         "invoices",
         ["contract", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("contract != ''"),
     )
     op.create_index(
         "invoices_delivery_index",
         "invoices",
         ["delivery", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("delivery != ''"),
     )
     op.create_index(
         "invoices_department_update_time_index",
@@ -368,18 +383,21 @@ def upgrade() -> None:
         "invoices",
         ["opportunity", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("opportunity != ''"),
     )
     op.create_index(
         "invoices_order_index",
         "invoices",
         ["order", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("\"order\" != ''"),
     )
     op.create_index(
         "invoices_own_entity_index",
         "invoices",
         ["own_entity", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("own_entity != ''"),
     )
     op.create_index(
         "invoices_owner_update_time_index",
@@ -388,13 +406,18 @@ def upgrade() -> None:
         unique=False,
     )
     op.create_index(
-        "invoices_plan_index", "invoices", ["plan", sa.literal_column("update_time DESC"), "id"], unique=False
+        "invoices_plan_index",
+        "invoices",
+        ["plan", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+        postgresql_where=sa.text("plan != ''"),
     )
     op.create_index(
         "invoices_quote_index",
         "invoices",
         ["quote", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("quote != ''"),
     )
     op.create_index(
         "invoices_source_key",
@@ -450,12 +473,14 @@ def upgrade() -> None:
         "payment_plans",
         ["account", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("account != ''"),
     )
     op.create_index(
         "payment_plans_contract_index",
         "payment_plans",
         ["contract", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("contract != ''"),
     )
     op.create_index(
         "payment_plans_contract_key",
@@ -482,12 +507,14 @@ def upgrade() -> None:
         "payment_plans",
         ["opportunity", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("opportunity != ''"),
     )
     op.create_index(
         "payment_plans_order_index",
         "payment_plans",
         ["order", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("\"order\" != ''"),
     )
     op.create_index(
         "payment_plans_order_key",
@@ -501,6 +528,7 @@ def upgrade() -> None:
         "payment_plans",
         ["own_entity", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("own_entity != ''"),
     )
     op.create_index(
         "payment_plans_owner_update_time_index",
@@ -563,6 +591,7 @@ def upgrade() -> None:
         "payments",
         ["account", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("account != ''"),
     )
     op.create_index(
         "payments_credit_index",
@@ -582,6 +611,7 @@ def upgrade() -> None:
         "payments",
         ["handler", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("handler != ''"),
     )
     op.create_index(
         "payments_number_key", "payments", ["number"], unique=True, postgresql_where=sa.text("number != ''")
@@ -591,6 +621,7 @@ def upgrade() -> None:
         "payments",
         ["own_entity", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("own_entity != ''"),
     )
     op.create_index(
         "payments_owner_update_time_index",
@@ -646,6 +677,7 @@ def upgrade() -> None:
         "payouts",
         ["account", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("account != ''"),
     )
     op.create_index(
         "payouts_department_update_time_index",
@@ -658,6 +690,7 @@ def upgrade() -> None:
         "payouts",
         ["employee", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("employee != ''"),
     )
     op.create_index(
         "payouts_number_key", "payouts", ["number"], unique=True, postgresql_where=sa.text("number != ''")
@@ -667,6 +700,7 @@ def upgrade() -> None:
         "payouts",
         ["own_entity", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("own_entity != ''"),
     )
     op.create_index(
         "payouts_owner_update_time_index",
@@ -725,6 +759,7 @@ def upgrade() -> None:
         "refunds",
         ["account", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("account != ''"),
     )
     op.create_index(
         "refunds_department_update_time_index",
@@ -740,6 +775,7 @@ def upgrade() -> None:
         "refunds",
         ["own_entity", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("own_entity != ''"),
     )
     op.create_index(
         "refunds_owner_update_time_index",
@@ -752,6 +788,7 @@ def upgrade() -> None:
         "refunds",
         ["payment", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("payment != ''"),
     )
     op.create_index(
         "refunds_update_time_index", "refunds", [sa.literal_column("update_time DESC"), "id"], unique=False
@@ -1070,12 +1107,14 @@ def downgrade() -> None:
     )
     op.drop_table("account_balances_search")
     op.drop_index("refunds_update_time_index", table_name="refunds")
-    op.drop_index("refunds_payment_index", table_name="refunds")
+    op.drop_index("refunds_payment_index", table_name="refunds", postgresql_where=sa.text("payment != ''"))
     op.drop_index("refunds_owner_update_time_index", table_name="refunds")
-    op.drop_index("refunds_own_entity_index", table_name="refunds")
+    op.drop_index(
+        "refunds_own_entity_index", table_name="refunds", postgresql_where=sa.text("own_entity != ''")
+    )
     op.drop_index("refunds_number_key", table_name="refunds", postgresql_where=sa.text("number != ''"))
     op.drop_index("refunds_department_update_time_index", table_name="refunds")
-    op.drop_index("refunds_account_index", table_name="refunds")
+    op.drop_index("refunds_account_index", table_name="refunds", postgresql_where=sa.text("account != ''"))
     op.drop_table("refunds")
     op.drop_index("payouts_update_time_index", table_name="payouts")
     op.drop_index(
@@ -1084,37 +1123,51 @@ def downgrade() -> None:
         postgresql_where=sa.text("state NOT IN ('FAILED', 'CANCELLED')"),
     )
     op.drop_index("payouts_owner_update_time_index", table_name="payouts")
-    op.drop_index("payouts_own_entity_index", table_name="payouts")
+    op.drop_index(
+        "payouts_own_entity_index", table_name="payouts", postgresql_where=sa.text("own_entity != ''")
+    )
     op.drop_index("payouts_number_key", table_name="payouts", postgresql_where=sa.text("number != ''"))
-    op.drop_index("payouts_employee_index", table_name="payouts")
+    op.drop_index("payouts_employee_index", table_name="payouts", postgresql_where=sa.text("employee != ''"))
     op.drop_index("payouts_department_update_time_index", table_name="payouts")
-    op.drop_index("payouts_account_index", table_name="payouts")
+    op.drop_index("payouts_account_index", table_name="payouts", postgresql_where=sa.text("account != ''"))
     op.drop_table("payouts")
     op.drop_index("payments_update_time_index", table_name="payments")
     op.drop_index(
         "payments_provider_key", table_name="payments", postgresql_where=sa.text("provider_payment <> ''")
     )
     op.drop_index("payments_owner_update_time_index", table_name="payments")
-    op.drop_index("payments_own_entity_index", table_name="payments")
+    op.drop_index(
+        "payments_own_entity_index", table_name="payments", postgresql_where=sa.text("own_entity != ''")
+    )
     op.drop_index("payments_number_key", table_name="payments", postgresql_where=sa.text("number != ''"))
-    op.drop_index("payments_handler_index", table_name="payments")
+    op.drop_index("payments_handler_index", table_name="payments", postgresql_where=sa.text("handler != ''"))
     op.drop_index("payments_department_update_time_index", table_name="payments")
     op.drop_index(
         "payments_credit_index", table_name="payments", postgresql_where=sa.text("credit_amount > 0")
     )
-    op.drop_index("payments_account_index", table_name="payments")
+    op.drop_index("payments_account_index", table_name="payments", postgresql_where=sa.text("account != ''"))
     op.drop_table("payments")
     op.drop_index("payment_plans_update_time_index", table_name="payment_plans")
     op.drop_index(op.f("payment_plans_quote_index"), table_name="payment_plans")
     op.drop_index("payment_plans_owner_update_time_index", table_name="payment_plans")
-    op.drop_index("payment_plans_own_entity_index", table_name="payment_plans")
+    op.drop_index(
+        "payment_plans_own_entity_index",
+        table_name="payment_plans",
+        postgresql_where=sa.text("own_entity != ''"),
+    )
     op.drop_index(
         "payment_plans_order_key",
         table_name="payment_plans",
         postgresql_where=sa.text("\"order\" <> '' AND state <> 'CANCELLED'"),
     )
-    op.drop_index("payment_plans_order_index", table_name="payment_plans")
-    op.drop_index("payment_plans_opportunity_index", table_name="payment_plans")
+    op.drop_index(
+        "payment_plans_order_index", table_name="payment_plans", postgresql_where=sa.text("\"order\" != ''")
+    )
+    op.drop_index(
+        "payment_plans_opportunity_index",
+        table_name="payment_plans",
+        postgresql_where=sa.text("opportunity != ''"),
+    )
     op.drop_index(
         "payment_plans_number_key", table_name="payment_plans", postgresql_where=sa.text("number != ''")
     )
@@ -1124,8 +1177,12 @@ def downgrade() -> None:
         table_name="payment_plans",
         postgresql_where=sa.text("contract <> '' AND state <> 'CANCELLED'"),
     )
-    op.drop_index("payment_plans_contract_index", table_name="payment_plans")
-    op.drop_index("payment_plans_account_index", table_name="payment_plans")
+    op.drop_index(
+        "payment_plans_contract_index", table_name="payment_plans", postgresql_where=sa.text("contract != ''")
+    )
+    op.drop_index(
+        "payment_plans_account_index", table_name="payment_plans", postgresql_where=sa.text("account != ''")
+    )
     op.drop_table("payment_plans")
     op.drop_index("invoices_update_time_index", table_name="invoices")
     op.drop_index(
@@ -1133,12 +1190,16 @@ def downgrade() -> None:
         table_name="invoices",
         postgresql_where=sa.text("source <> '' AND state <> 'VOID'"),
     )
-    op.drop_index("invoices_quote_index", table_name="invoices")
-    op.drop_index("invoices_plan_index", table_name="invoices")
+    op.drop_index("invoices_quote_index", table_name="invoices", postgresql_where=sa.text("quote != ''"))
+    op.drop_index("invoices_plan_index", table_name="invoices", postgresql_where=sa.text("plan != ''"))
     op.drop_index("invoices_owner_update_time_index", table_name="invoices")
-    op.drop_index("invoices_own_entity_index", table_name="invoices")
-    op.drop_index("invoices_order_index", table_name="invoices")
-    op.drop_index("invoices_opportunity_index", table_name="invoices")
+    op.drop_index(
+        "invoices_own_entity_index", table_name="invoices", postgresql_where=sa.text("own_entity != ''")
+    )
+    op.drop_index("invoices_order_index", table_name="invoices", postgresql_where=sa.text("\"order\" != ''"))
+    op.drop_index(
+        "invoices_opportunity_index", table_name="invoices", postgresql_where=sa.text("opportunity != ''")
+    )
     op.drop_index(
         "invoices_open_index",
         table_name="invoices",
@@ -1146,42 +1207,74 @@ def downgrade() -> None:
     )
     op.drop_index("invoices_number_key", table_name="invoices", postgresql_where=sa.text("number != ''"))
     op.drop_index("invoices_department_update_time_index", table_name="invoices")
-    op.drop_index("invoices_delivery_index", table_name="invoices")
-    op.drop_index("invoices_contract_index", table_name="invoices")
-    op.drop_index("invoices_account_index", table_name="invoices")
+    op.drop_index(
+        "invoices_delivery_index", table_name="invoices", postgresql_where=sa.text("delivery != ''")
+    )
+    op.drop_index(
+        "invoices_contract_index", table_name="invoices", postgresql_where=sa.text("contract != ''")
+    )
+    op.drop_index("invoices_account_index", table_name="invoices", postgresql_where=sa.text("account != ''"))
     op.drop_table("invoices")
     op.drop_index("credit_notes_update_time_index", table_name="credit_notes")
     op.drop_index(
         "credit_notes_refund_key", table_name="credit_notes", postgresql_where=sa.text("refund <> ''")
     )
-    op.drop_index("credit_notes_refund_index", table_name="credit_notes")
+    op.drop_index(
+        "credit_notes_refund_index", table_name="credit_notes", postgresql_where=sa.text("refund != ''")
+    )
     op.drop_index("credit_notes_owner_update_time_index", table_name="credit_notes")
-    op.drop_index("credit_notes_own_entity_index", table_name="credit_notes")
+    op.drop_index(
+        "credit_notes_own_entity_index",
+        table_name="credit_notes",
+        postgresql_where=sa.text("own_entity != ''"),
+    )
     op.drop_index(
         "credit_notes_number_key", table_name="credit_notes", postgresql_where=sa.text("number != ''")
     )
-    op.drop_index("credit_notes_invoice_index", table_name="credit_notes")
+    op.drop_index(
+        "credit_notes_invoice_index", table_name="credit_notes", postgresql_where=sa.text("invoice != ''")
+    )
     op.drop_index("credit_notes_department_update_time_index", table_name="credit_notes")
-    op.drop_index("credit_notes_account_index", table_name="credit_notes")
+    op.drop_index(
+        "credit_notes_account_index", table_name="credit_notes", postgresql_where=sa.text("account != ''")
+    )
     op.drop_table("credit_notes")
     op.drop_index("allocations_update_time_index", table_name="allocations")
-    op.drop_index("allocations_plan_index", table_name="allocations")
-    op.drop_index("allocations_payment_index", table_name="allocations")
+    op.drop_index("allocations_plan_index", table_name="allocations", postgresql_where=sa.text("plan != ''"))
+    op.drop_index(
+        "allocations_payment_index", table_name="allocations", postgresql_where=sa.text("payment != ''")
+    )
     op.drop_index("allocations_owner_update_time_index", table_name="allocations")
-    op.drop_index("allocations_order_index", table_name="allocations")
-    op.drop_index("allocations_invoice_index", table_name="allocations")
+    op.drop_index(
+        "allocations_order_index", table_name="allocations", postgresql_where=sa.text("\"order\" != ''")
+    )
+    op.drop_index(
+        "allocations_invoice_index", table_name="allocations", postgresql_where=sa.text("invoice != ''")
+    )
     op.drop_index("allocations_department_update_time_index", table_name="allocations")
-    op.drop_index("allocations_contract_index", table_name="allocations")
+    op.drop_index(
+        "allocations_contract_index", table_name="allocations", postgresql_where=sa.text("contract != ''")
+    )
     op.drop_index(
         "allocations_active_index", table_name="allocations", postgresql_where=sa.text("state = 'ACTIVE'")
     )
-    op.drop_index("allocations_account_index", table_name="allocations")
+    op.drop_index(
+        "allocations_account_index", table_name="allocations", postgresql_where=sa.text("account != ''")
+    )
     op.drop_table("allocations")
     op.drop_index("account_balances_update_time_index", table_name="account_balances")
     op.drop_index("account_balances_owner_update_time_index", table_name="account_balances")
-    op.drop_index("account_balances_own_entity_index", table_name="account_balances")
+    op.drop_index(
+        "account_balances_own_entity_index",
+        table_name="account_balances",
+        postgresql_where=sa.text("own_entity != ''"),
+    )
     op.drop_index("account_balances_key", table_name="account_balances")
     op.drop_index("account_balances_department_update_time_index", table_name="account_balances")
-    op.drop_index("account_balances_account_index", table_name="account_balances")
+    op.drop_index(
+        "account_balances_account_index",
+        table_name="account_balances",
+        postgresql_where=sa.text("account != ''"),
+    )
     op.drop_table("account_balances")
     # ### end Alembic commands ###

@@ -48,6 +48,7 @@ def upgrade() -> None:
         "account_grades",
         ["account", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("account != ''"),
     )
     op.create_index("account_grades_account_time_index", "account_grades", ["account", "time"], unique=False)
     op.create_index(
@@ -67,6 +68,7 @@ def upgrade() -> None:
         "account_grades",
         ["rule", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("rule != ''"),
     )
     op.create_index(
         "account_grades_update_time_index",
@@ -113,6 +115,7 @@ def upgrade() -> None:
         "account_plans",
         ["account", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("account != ''"),
     )
     op.create_index(
         "account_plans_department_update_time_index",
@@ -152,6 +155,7 @@ def upgrade() -> None:
         "account_plans",
         ["sponsor", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("sponsor != ''"),
     )
     op.create_index(
         "account_plans_update_time_index",
@@ -204,6 +208,7 @@ def upgrade() -> None:
         "account_relations",
         ["from", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("\"from\" != ''"),
     )
     op.create_index(
         "account_relations_owner_update_time_index",
@@ -216,6 +221,7 @@ def upgrade() -> None:
         "account_relations",
         ["to", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("\"to\" != ''"),
     )
     op.create_index(
         "account_relations_update_time_index",
@@ -310,6 +316,7 @@ def upgrade() -> None:
         "accounts",
         ["merged_into", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("merged_into != ''"),
     )
     op.create_index(
         "accounts_number_key", "accounts", ["number"], unique=True, postgresql_where=sa.text("number != ''")
@@ -321,7 +328,11 @@ def upgrade() -> None:
         unique=False,
     )
     op.create_index(
-        "accounts_pool_index", "accounts", ["pool", sa.literal_column("update_time DESC"), "id"], unique=False
+        "accounts_pool_index",
+        "accounts",
+        ["pool", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+        postgresql_where=sa.text("pool != ''"),
     )
     op.create_index(
         "accounts_sea_due_time_index",
@@ -384,12 +395,14 @@ def upgrade() -> None:
         "care_occurrences",
         ["account", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("account != ''"),
     )
     op.create_index(
         "care_occurrences_contact_index",
         "care_occurrences",
         ["contact", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("contact != ''"),
     )
     op.create_index(
         "care_occurrences_department_update_time_index",
@@ -414,6 +427,7 @@ def upgrade() -> None:
         "care_occurrences",
         ["plan", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("plan != ''"),
     )
     op.create_index("care_occurrences_state_index", "care_occurrences", ["state", "begin_date"], unique=False)
     op.create_index(
@@ -530,6 +544,7 @@ def upgrade() -> None:
         "consents",
         ["account", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("account != ''"),
     )
     op.create_index(
         "consents_department_update_time_index",
@@ -595,6 +610,7 @@ def upgrade() -> None:
         "contacts",
         ["account", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("account != ''"),
     )
     op.create_index(
         "contacts_affiliations_index",
@@ -608,6 +624,7 @@ def upgrade() -> None:
         "contacts",
         ["counterpart", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("counterpart != ''"),
     )
     op.create_index(
         "contacts_department_update_time_index",
@@ -620,6 +637,7 @@ def upgrade() -> None:
         "contacts",
         ["merged_into", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("merged_into != ''"),
     )
     op.create_index(
         "contacts_owner_update_time_index",
@@ -632,6 +650,7 @@ def upgrade() -> None:
         "contacts",
         ["reports_to", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("reports_to != ''"),
     )
     op.create_index(
         "contacts_update_time_index", "contacts", [sa.literal_column("update_time DESC"), "id"], unique=False
@@ -678,6 +697,7 @@ def upgrade() -> None:
         "credit_profiles",
         ["account", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("account != ''"),
     )
     op.create_index(
         "credit_profiles_department_update_time_index",
@@ -746,12 +766,14 @@ def upgrade() -> None:
         "duplicate_cases",
         ["account", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("account != ''"),
     )
     op.create_index(
         "duplicate_cases_claimant_index",
         "duplicate_cases",
         ["claimant", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("claimant != ''"),
     )
     op.create_index(
         "duplicate_cases_deadline_index",
@@ -771,6 +793,7 @@ def upgrade() -> None:
         "duplicate_cases",
         ["holder", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("holder != ''"),
     )
     op.create_index(
         "duplicate_cases_number_key",
@@ -784,6 +807,7 @@ def upgrade() -> None:
         "duplicate_cases",
         ["other_department", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("other_department != ''"),
     )
     op.create_index(
         "duplicate_cases_owner_update_time_index",
@@ -809,6 +833,7 @@ def upgrade() -> None:
         "duplicate_cases",
         ["waiting_for", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("waiting_for != ''"),
     )
     op.create_table(
         "figures",
@@ -932,9 +957,14 @@ def upgrade() -> None:
         "imports",
         ["error_file", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("error_file != ''"),
     )
     op.create_index(
-        "imports_file_index", "imports", ["file", sa.literal_column("update_time DESC"), "id"], unique=False
+        "imports_file_index",
+        "imports",
+        ["file", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+        postgresql_where=sa.text("file != ''"),
     )
     op.create_index(
         "imports_number_key", "imports", ["number"], unique=True, postgresql_where=sa.text("number != ''")
@@ -990,6 +1020,7 @@ def upgrade() -> None:
         "interactions",
         ["account", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("account != ''"),
     )
     op.create_index(
         "interactions_author_index", "interactions", ["creator", "create_time", "id"], unique=False
@@ -1151,6 +1182,7 @@ def upgrade() -> None:
         "merges",
         ["survivor", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("survivor != ''"),
     )
     op.create_index(
         "merges_update_time_index", "merges", [sa.literal_column("update_time DESC"), "id"], unique=False
@@ -1199,6 +1231,7 @@ def upgrade() -> None:
         "pool_claims",
         ["account", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("account != ''"),
     )
     op.create_index("pool_claims_account_time_index", "pool_claims", ["account", "time"], unique=False)
     op.create_index(
@@ -1212,6 +1245,7 @@ def upgrade() -> None:
         "pool_claims",
         ["employee", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("employee != ''"),
     )
     op.create_index(
         "pool_claims_employee_kind_index", "pool_claims", ["employee", "kind", "time"], unique=False
@@ -1221,12 +1255,14 @@ def upgrade() -> None:
         "pool_claims",
         ["from_department", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("from_department != ''"),
     )
     op.create_index(
         "pool_claims_from_index",
         "pool_claims",
         ["from", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("\"from\" != ''"),
     )
     op.create_index("pool_claims_from_kind_index", "pool_claims", ["from", "kind", "time"], unique=False)
     op.create_index("pool_claims_kind_time_index", "pool_claims", ["kind", "time"], unique=False)
@@ -1241,12 +1277,14 @@ def upgrade() -> None:
         "pool_claims",
         ["pool", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("pool != ''"),
     )
     op.create_index(
         "pool_claims_rule_index",
         "pool_claims",
         ["rule", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("rule != ''"),
     )
     op.create_index(
         "pool_claims_update_time_index",
@@ -1293,6 +1331,7 @@ def upgrade() -> None:
         "pool_items",
         ["account", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("account != ''"),
     )
     op.create_index("pool_items_account_key", "pool_items", ["account"], unique=True)
     op.create_index(
@@ -1300,6 +1339,7 @@ def upgrade() -> None:
         "pool_items",
         ["pool", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("pool != ''"),
     )
     op.create_index("pool_items_pooled_time_index", "pool_items", ["pool", "pooled_time"], unique=False)
     op.create_index(
@@ -1354,6 +1394,7 @@ def upgrade() -> None:
         "pool_rules",
         ["pool", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("pool != ''"),
     )
     op.create_index("pool_rules_revision_key", "pool_rules", ["pool", "revision"], unique=True)
     op.create_index(
@@ -1416,10 +1457,18 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pools_pkey")),
     )
     op.create_index(
-        "pools_parent_index", "pools", ["parent", sa.literal_column("update_time DESC"), "id"], unique=False
+        "pools_parent_index",
+        "pools",
+        ["parent", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+        postgresql_where=sa.text("parent != ''"),
     )
     op.create_index(
-        "pools_segment_index", "pools", ["segment", sa.literal_column("update_time DESC"), "id"], unique=False
+        "pools_segment_index",
+        "pools",
+        ["segment", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+        postgresql_where=sa.text("segment != ''"),
     )
     op.create_index(
         "pools_update_time_index", "pools", [sa.literal_column("update_time DESC"), "id"], unique=False
@@ -1470,12 +1519,14 @@ def upgrade() -> None:
         "profile_changes",
         ["account", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("account != ''"),
     )
     op.create_index(
         "profile_changes_contact_index",
         "profile_changes",
         ["contact", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("contact != ''"),
     )
     op.create_index(
         "profile_changes_department_update_time_index",
@@ -1547,12 +1598,14 @@ def upgrade() -> None:
         "recycle_proposals",
         ["account", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("account != ''"),
     )
     op.create_index(
         "recycle_proposals_decider_index",
         "recycle_proposals",
         ["decider", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("decider != ''"),
     )
     op.create_index(
         "recycle_proposals_department_update_time_index",
@@ -1565,12 +1618,14 @@ def upgrade() -> None:
         "recycle_proposals",
         ["employee", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("employee != ''"),
     )
     op.create_index(
         "recycle_proposals_finding_index",
         "recycle_proposals",
         ["finding", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("finding != ''"),
     )
     op.create_index("recycle_proposals_key", "recycle_proposals", ["finding", "account"], unique=True)
     op.create_index(
@@ -1584,6 +1639,7 @@ def upgrade() -> None:
         "recycle_proposals",
         ["pool", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("pool != ''"),
     )
     op.create_index(
         "recycle_proposals_update_time_index",
@@ -1705,6 +1761,7 @@ def upgrade() -> None:
         "simulated_returns",
         ["account", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("account != ''"),
     )
     op.create_index(
         "simulated_returns_department_update_time_index",
@@ -1723,6 +1780,7 @@ def upgrade() -> None:
         "simulated_returns",
         ["rule", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("rule != ''"),
     )
     op.create_index(
         "simulated_returns_update_time_index",
@@ -1795,6 +1853,7 @@ def upgrade() -> None:
         "timeline",
         ["account", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("account != ''"),
     )
     op.create_index(
         "timeline_account_occur_time_index", "timeline", ["account", "occur_time", "id"], unique=False
@@ -1861,12 +1920,14 @@ def upgrade() -> None:
         "traits",
         ["account", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("account != ''"),
     )
     op.create_index(
         "traits_contact_index",
         "traits",
         ["contact", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("contact != ''"),
     )
     op.create_index(
         "traits_department_update_time_index",
@@ -1922,6 +1983,7 @@ def upgrade() -> None:
         "transfer_items",
         ["from", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("\"from\" != ''"),
     )
     op.create_index("transfer_items_item_key", "transfer_items", ["transfer", "item"], unique=True)
     op.create_index(
@@ -1935,12 +1997,14 @@ def upgrade() -> None:
         "transfer_items",
         ["to", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("\"to\" != ''"),
     )
     op.create_index(
         "transfer_items_transfer_index",
         "transfer_items",
         ["transfer", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("transfer != ''"),
     )
     op.create_index(
         "transfer_items_update_time_index",
@@ -1998,6 +2062,7 @@ def upgrade() -> None:
         "transfers",
         ["from", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("\"from\" != ''"),
     )
     op.create_index(
         "transfers_number_key", "transfers", ["number"], unique=True, postgresql_where=sa.text("number != ''")
@@ -2013,6 +2078,7 @@ def upgrade() -> None:
         "transfers",
         ["successor", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("successor != ''"),
     )
     op.create_index(
         "transfers_update_time_index",
@@ -2879,25 +2945,35 @@ def downgrade() -> None:
         postgresql_where=sa.text("state NOT IN ('DONE', 'UNDONE', 'CANCELLED')"),
     )
     op.drop_index("transfers_update_time_index", table_name="transfers")
-    op.drop_index("transfers_successor_index", table_name="transfers")
+    op.drop_index(
+        "transfers_successor_index", table_name="transfers", postgresql_where=sa.text("successor != ''")
+    )
     op.drop_index("transfers_owner_update_time_index", table_name="transfers")
     op.drop_index("transfers_number_key", table_name="transfers", postgresql_where=sa.text("number != ''"))
-    op.drop_index("transfers_from_index", table_name="transfers")
+    op.drop_index("transfers_from_index", table_name="transfers", postgresql_where=sa.text("\"from\" != ''"))
     op.drop_index("transfers_department_update_time_index", table_name="transfers")
     op.drop_table("transfers")
     op.drop_index("transfer_items_update_time_index", table_name="transfer_items")
-    op.drop_index("transfer_items_transfer_index", table_name="transfer_items")
-    op.drop_index("transfer_items_to_index", table_name="transfer_items")
+    op.drop_index(
+        "transfer_items_transfer_index",
+        table_name="transfer_items",
+        postgresql_where=sa.text("transfer != ''"),
+    )
+    op.drop_index(
+        "transfer_items_to_index", table_name="transfer_items", postgresql_where=sa.text("\"to\" != ''")
+    )
     op.drop_index("transfer_items_owner_update_time_index", table_name="transfer_items")
     op.drop_index("transfer_items_item_key", table_name="transfer_items")
-    op.drop_index("transfer_items_from_index", table_name="transfer_items")
+    op.drop_index(
+        "transfer_items_from_index", table_name="transfer_items", postgresql_where=sa.text("\"from\" != ''")
+    )
     op.drop_index("transfer_items_department_update_time_index", table_name="transfer_items")
     op.drop_table("transfer_items")
     op.drop_index("traits_update_time_index", table_name="traits")
     op.drop_index("traits_owner_update_time_index", table_name="traits")
     op.drop_index("traits_department_update_time_index", table_name="traits")
-    op.drop_index("traits_contact_index", table_name="traits")
-    op.drop_index("traits_account_index", table_name="traits")
+    op.drop_index("traits_contact_index", table_name="traits", postgresql_where=sa.text("contact != ''"))
+    op.drop_index("traits_account_index", table_name="traits", postgresql_where=sa.text("account != ''"))
     op.drop_table("traits")
     op.drop_index("timeline_facts_accounts_index", table_name="timeline_facts", postgresql_using="gin")
     op.drop_table("timeline_facts")
@@ -2912,15 +2988,21 @@ def downgrade() -> None:
     op.drop_index("timeline_follows_index", table_name="timeline")
     op.drop_index("timeline_account_phase_index", table_name="timeline")
     op.drop_index("timeline_account_occur_time_index", table_name="timeline")
-    op.drop_index("timeline_account_index", table_name="timeline")
+    op.drop_index("timeline_account_index", table_name="timeline", postgresql_where=sa.text("account != ''"))
     op.drop_table("timeline")
     op.drop_index("tag_groups_update_time_index", table_name="tag_groups")
     op.drop_table("tag_groups")
     op.drop_index("simulated_returns_update_time_index", table_name="simulated_returns")
-    op.drop_index("simulated_returns_rule_index", table_name="simulated_returns")
+    op.drop_index(
+        "simulated_returns_rule_index", table_name="simulated_returns", postgresql_where=sa.text("rule != ''")
+    )
     op.drop_index("simulated_returns_owner_update_time_index", table_name="simulated_returns")
     op.drop_index("simulated_returns_department_update_time_index", table_name="simulated_returns")
-    op.drop_index("simulated_returns_account_index", table_name="simulated_returns")
+    op.drop_index(
+        "simulated_returns_account_index",
+        table_name="simulated_returns",
+        postgresql_where=sa.text("account != ''"),
+    )
     op.drop_table("simulated_returns")
     op.drop_index("separate_pairs_other_index", table_name="separate_pairs")
     op.drop_table("separate_pairs")
@@ -2934,14 +3016,32 @@ def downgrade() -> None:
     op.drop_table("sea_records")
     op.drop_table("scan_marks")
     op.drop_index("recycle_proposals_update_time_index", table_name="recycle_proposals")
-    op.drop_index("recycle_proposals_pool_index", table_name="recycle_proposals")
+    op.drop_index(
+        "recycle_proposals_pool_index", table_name="recycle_proposals", postgresql_where=sa.text("pool != ''")
+    )
     op.drop_index("recycle_proposals_owner_update_time_index", table_name="recycle_proposals")
     op.drop_index("recycle_proposals_key", table_name="recycle_proposals")
-    op.drop_index("recycle_proposals_finding_index", table_name="recycle_proposals")
-    op.drop_index("recycle_proposals_employee_index", table_name="recycle_proposals")
+    op.drop_index(
+        "recycle_proposals_finding_index",
+        table_name="recycle_proposals",
+        postgresql_where=sa.text("finding != ''"),
+    )
+    op.drop_index(
+        "recycle_proposals_employee_index",
+        table_name="recycle_proposals",
+        postgresql_where=sa.text("employee != ''"),
+    )
     op.drop_index("recycle_proposals_department_update_time_index", table_name="recycle_proposals")
-    op.drop_index("recycle_proposals_decider_index", table_name="recycle_proposals")
-    op.drop_index("recycle_proposals_account_index", table_name="recycle_proposals")
+    op.drop_index(
+        "recycle_proposals_decider_index",
+        table_name="recycle_proposals",
+        postgresql_where=sa.text("decider != ''"),
+    )
+    op.drop_index(
+        "recycle_proposals_account_index",
+        table_name="recycle_proposals",
+        postgresql_where=sa.text("account != ''"),
+    )
     op.drop_table("recycle_proposals")
     op.drop_table("record_scopes")
     op.drop_index("profile_changes_update_time_index", table_name="profile_changes")
@@ -2950,12 +3050,20 @@ def downgrade() -> None:
         "profile_changes_number_key", table_name="profile_changes", postgresql_where=sa.text("number != ''")
     )
     op.drop_index("profile_changes_department_update_time_index", table_name="profile_changes")
-    op.drop_index("profile_changes_contact_index", table_name="profile_changes")
-    op.drop_index("profile_changes_account_index", table_name="profile_changes")
+    op.drop_index(
+        "profile_changes_contact_index",
+        table_name="profile_changes",
+        postgresql_where=sa.text("contact != ''"),
+    )
+    op.drop_index(
+        "profile_changes_account_index",
+        table_name="profile_changes",
+        postgresql_where=sa.text("account != ''"),
+    )
     op.drop_table("profile_changes")
     op.drop_index("pools_update_time_index", table_name="pools")
-    op.drop_index("pools_segment_index", table_name="pools")
-    op.drop_index("pools_parent_index", table_name="pools")
+    op.drop_index("pools_segment_index", table_name="pools", postgresql_where=sa.text("segment != ''"))
+    op.drop_index("pools_parent_index", table_name="pools", postgresql_where=sa.text("parent != ''"))
     op.drop_table("pools")
     op.drop_table("pool_views")
     op.drop_index("pool_rules_update_time_index", table_name="pool_rules")
@@ -2963,30 +3071,42 @@ def downgrade() -> None:
         "pool_rules_scheduled_key", table_name="pool_rules", postgresql_where=sa.text("state = 'SCHEDULED'")
     )
     op.drop_index("pool_rules_revision_key", table_name="pool_rules")
-    op.drop_index("pool_rules_pool_index", table_name="pool_rules")
+    op.drop_index("pool_rules_pool_index", table_name="pool_rules", postgresql_where=sa.text("pool != ''"))
     op.drop_index(
         "pool_rules_active_key", table_name="pool_rules", postgresql_where=sa.text("state = 'ACTIVE'")
     )
     op.drop_table("pool_rules")
     op.drop_index("pool_items_update_time_index", table_name="pool_items")
     op.drop_index("pool_items_pooled_time_index", table_name="pool_items")
-    op.drop_index("pool_items_pool_index", table_name="pool_items")
+    op.drop_index("pool_items_pool_index", table_name="pool_items", postgresql_where=sa.text("pool != ''"))
     op.drop_index("pool_items_account_key", table_name="pool_items")
-    op.drop_index("pool_items_account_index", table_name="pool_items")
+    op.drop_index(
+        "pool_items_account_index", table_name="pool_items", postgresql_where=sa.text("account != ''")
+    )
     op.drop_table("pool_items")
     op.drop_index("pool_claims_update_time_index", table_name="pool_claims")
-    op.drop_index("pool_claims_rule_index", table_name="pool_claims")
-    op.drop_index("pool_claims_pool_index", table_name="pool_claims")
+    op.drop_index("pool_claims_rule_index", table_name="pool_claims", postgresql_where=sa.text("rule != ''"))
+    op.drop_index("pool_claims_pool_index", table_name="pool_claims", postgresql_where=sa.text("pool != ''"))
     op.drop_index("pool_claims_owner_update_time_index", table_name="pool_claims")
     op.drop_index("pool_claims_kind_time_index", table_name="pool_claims")
     op.drop_index("pool_claims_from_kind_index", table_name="pool_claims")
-    op.drop_index("pool_claims_from_index", table_name="pool_claims")
-    op.drop_index("pool_claims_from_department_index", table_name="pool_claims")
+    op.drop_index(
+        "pool_claims_from_index", table_name="pool_claims", postgresql_where=sa.text("\"from\" != ''")
+    )
+    op.drop_index(
+        "pool_claims_from_department_index",
+        table_name="pool_claims",
+        postgresql_where=sa.text("from_department != ''"),
+    )
     op.drop_index("pool_claims_employee_kind_index", table_name="pool_claims")
-    op.drop_index("pool_claims_employee_index", table_name="pool_claims")
+    op.drop_index(
+        "pool_claims_employee_index", table_name="pool_claims", postgresql_where=sa.text("employee != ''")
+    )
     op.drop_index("pool_claims_department_update_time_index", table_name="pool_claims")
     op.drop_index("pool_claims_account_time_index", table_name="pool_claims")
-    op.drop_index("pool_claims_account_index", table_name="pool_claims")
+    op.drop_index(
+        "pool_claims_account_index", table_name="pool_claims", postgresql_where=sa.text("account != ''")
+    )
     op.drop_table("pool_claims")
     op.drop_index(
         "merges_waiting_index",
@@ -2994,7 +3114,7 @@ def downgrade() -> None:
         postgresql_where=sa.text("state IN ('RUNNING', 'UNDOING')"),
     )
     op.drop_index("merges_update_time_index", table_name="merges")
-    op.drop_index("merges_survivor_index", table_name="merges")
+    op.drop_index("merges_survivor_index", table_name="merges", postgresql_where=sa.text("survivor != ''"))
     op.drop_index("merges_owner_update_time_index", table_name="merges")
     op.drop_index("merges_number_key", table_name="merges", postgresql_where=sa.text("number != ''"))
     op.drop_index("merges_losers_index", table_name="merges", postgresql_using="gin")
@@ -3022,13 +3142,17 @@ def downgrade() -> None:
     op.drop_index("interactions_department_update_time_index", table_name="interactions")
     op.drop_index("interactions_contacts_index", table_name="interactions", postgresql_using="gin")
     op.drop_index("interactions_author_index", table_name="interactions")
-    op.drop_index("interactions_account_index", table_name="interactions")
+    op.drop_index(
+        "interactions_account_index", table_name="interactions", postgresql_where=sa.text("account != ''")
+    )
     op.drop_table("interactions")
     op.drop_index("imports_update_time_index", table_name="imports")
     op.drop_index("imports_owner_update_time_index", table_name="imports")
     op.drop_index("imports_number_key", table_name="imports", postgresql_where=sa.text("number != ''"))
-    op.drop_index("imports_file_index", table_name="imports")
-    op.drop_index("imports_error_file_index", table_name="imports")
+    op.drop_index("imports_file_index", table_name="imports", postgresql_where=sa.text("file != ''"))
+    op.drop_index(
+        "imports_error_file_index", table_name="imports", postgresql_where=sa.text("error_file != ''")
+    )
     op.drop_index("imports_department_update_time_index", table_name="imports")
     op.drop_table("imports")
     op.drop_table("import_held")
@@ -3039,46 +3163,74 @@ def downgrade() -> None:
     op.drop_table("grading_rules")
     op.drop_index("figures_account_index", table_name="figures")
     op.drop_table("figures")
-    op.drop_index("duplicate_cases_waiting_for_index", table_name="duplicate_cases")
+    op.drop_index(
+        "duplicate_cases_waiting_for_index",
+        table_name="duplicate_cases",
+        postgresql_where=sa.text("waiting_for != ''"),
+    )
     op.drop_index("duplicate_cases_update_time_index", table_name="duplicate_cases")
     op.drop_index(
         "duplicate_cases_pair_key", table_name="duplicate_cases", postgresql_where=sa.text("pair <> ''")
     )
     op.drop_index("duplicate_cases_owner_update_time_index", table_name="duplicate_cases")
-    op.drop_index("duplicate_cases_other_department_index", table_name="duplicate_cases")
+    op.drop_index(
+        "duplicate_cases_other_department_index",
+        table_name="duplicate_cases",
+        postgresql_where=sa.text("other_department != ''"),
+    )
     op.drop_index(
         "duplicate_cases_number_key", table_name="duplicate_cases", postgresql_where=sa.text("number != ''")
     )
-    op.drop_index("duplicate_cases_holder_index", table_name="duplicate_cases")
+    op.drop_index(
+        "duplicate_cases_holder_index", table_name="duplicate_cases", postgresql_where=sa.text("holder != ''")
+    )
     op.drop_index("duplicate_cases_department_update_time_index", table_name="duplicate_cases")
     op.drop_index(
         "duplicate_cases_deadline_index",
         table_name="duplicate_cases",
         postgresql_where=sa.text("state IN ('WAITING_OWNER', 'IN_ARBITRATION', 'APPEALED', 'DECIDED')"),
     )
-    op.drop_index("duplicate_cases_claimant_index", table_name="duplicate_cases")
-    op.drop_index("duplicate_cases_account_index", table_name="duplicate_cases")
+    op.drop_index(
+        "duplicate_cases_claimant_index",
+        table_name="duplicate_cases",
+        postgresql_where=sa.text("claimant != ''"),
+    )
+    op.drop_index(
+        "duplicate_cases_account_index",
+        table_name="duplicate_cases",
+        postgresql_where=sa.text("account != ''"),
+    )
     op.drop_table("duplicate_cases")
     op.drop_index("credit_profiles_update_time_index", table_name="credit_profiles")
     op.drop_index("credit_profiles_owner_update_time_index", table_name="credit_profiles")
     op.drop_index("credit_profiles_one_key", table_name="credit_profiles")
     op.drop_index("credit_profiles_department_update_time_index", table_name="credit_profiles")
-    op.drop_index("credit_profiles_account_index", table_name="credit_profiles")
+    op.drop_index(
+        "credit_profiles_account_index",
+        table_name="credit_profiles",
+        postgresql_where=sa.text("account != ''"),
+    )
     op.drop_table("credit_profiles")
     op.drop_index("contacts_update_time_index", table_name="contacts")
-    op.drop_index("contacts_reports_to_index", table_name="contacts")
+    op.drop_index(
+        "contacts_reports_to_index", table_name="contacts", postgresql_where=sa.text("reports_to != ''")
+    )
     op.drop_index("contacts_owner_update_time_index", table_name="contacts")
-    op.drop_index("contacts_merged_into_index", table_name="contacts")
+    op.drop_index(
+        "contacts_merged_into_index", table_name="contacts", postgresql_where=sa.text("merged_into != ''")
+    )
     op.drop_index("contacts_department_update_time_index", table_name="contacts")
-    op.drop_index("contacts_counterpart_index", table_name="contacts")
+    op.drop_index(
+        "contacts_counterpart_index", table_name="contacts", postgresql_where=sa.text("counterpart != ''")
+    )
     op.drop_index("contacts_affiliations_index", table_name="contacts", postgresql_using="gin")
-    op.drop_index("contacts_account_index", table_name="contacts")
+    op.drop_index("contacts_account_index", table_name="contacts", postgresql_where=sa.text("account != ''"))
     op.drop_table("contacts")
     op.drop_index("consents_update_time_index", table_name="consents")
     op.drop_index("consents_subject_index", table_name="consents")
     op.drop_index("consents_owner_update_time_index", table_name="consents")
     op.drop_index("consents_department_update_time_index", table_name="consents")
-    op.drop_index("consents_account_index", table_name="consents")
+    op.drop_index("consents_account_index", table_name="consents", postgresql_where=sa.text("account != ''"))
     op.drop_table("consents")
     op.drop_index("collision_checks_actor_time_index", table_name="collision_checks")
     op.drop_table("collision_checks")
@@ -3091,12 +3243,22 @@ def downgrade() -> None:
     op.drop_table("care_plans")
     op.drop_index("care_occurrences_update_time_index", table_name="care_occurrences")
     op.drop_index("care_occurrences_state_index", table_name="care_occurrences")
-    op.drop_index("care_occurrences_plan_index", table_name="care_occurrences")
+    op.drop_index(
+        "care_occurrences_plan_index", table_name="care_occurrences", postgresql_where=sa.text("plan != ''")
+    )
     op.drop_index("care_occurrences_owner_update_time_index", table_name="care_occurrences")
     op.drop_index("care_occurrences_one_key", table_name="care_occurrences")
     op.drop_index("care_occurrences_department_update_time_index", table_name="care_occurrences")
-    op.drop_index("care_occurrences_contact_index", table_name="care_occurrences")
-    op.drop_index("care_occurrences_account_index", table_name="care_occurrences")
+    op.drop_index(
+        "care_occurrences_contact_index",
+        table_name="care_occurrences",
+        postgresql_where=sa.text("contact != ''"),
+    )
+    op.drop_index(
+        "care_occurrences_account_index",
+        table_name="care_occurrences",
+        postgresql_where=sa.text("account != ''"),
+    )
     op.drop_table("care_occurrences")
     op.drop_index("accounts_update_time_index", table_name="accounts")
     op.drop_index(
@@ -3112,16 +3274,24 @@ def downgrade() -> None:
         table_name="accounts",
         postgresql_where=sa.text("sea_due_time IS NOT NULL"),
     )
-    op.drop_index("accounts_pool_index", table_name="accounts")
+    op.drop_index("accounts_pool_index", table_name="accounts", postgresql_where=sa.text("pool != ''"))
     op.drop_index("accounts_owner_update_time_index", table_name="accounts")
     op.drop_index("accounts_number_key", table_name="accounts", postgresql_where=sa.text("number != ''"))
-    op.drop_index("accounts_merged_into_index", table_name="accounts")
+    op.drop_index(
+        "accounts_merged_into_index", table_name="accounts", postgresql_where=sa.text("merged_into != ''")
+    )
     op.drop_index("accounts_department_update_time_index", table_name="accounts")
     op.drop_table("accounts")
     op.drop_index("account_relations_update_time_index", table_name="account_relations")
-    op.drop_index("account_relations_to_index", table_name="account_relations")
+    op.drop_index(
+        "account_relations_to_index", table_name="account_relations", postgresql_where=sa.text("\"to\" != ''")
+    )
     op.drop_index("account_relations_owner_update_time_index", table_name="account_relations")
-    op.drop_index("account_relations_from_index", table_name="account_relations")
+    op.drop_index(
+        "account_relations_from_index",
+        table_name="account_relations",
+        postgresql_where=sa.text("\"from\" != ''"),
+    )
     op.drop_index("account_relations_department_update_time_index", table_name="account_relations")
     op.drop_index(
         "account_relations_active_key",
@@ -3130,7 +3300,9 @@ def downgrade() -> None:
     )
     op.drop_table("account_relations")
     op.drop_index("account_plans_update_time_index", table_name="account_plans")
-    op.drop_index("account_plans_sponsor_index", table_name="account_plans")
+    op.drop_index(
+        "account_plans_sponsor_index", table_name="account_plans", postgresql_where=sa.text("sponsor != ''")
+    )
     op.drop_index(
         "account_plans_review_index",
         table_name="account_plans",
@@ -3146,13 +3318,19 @@ def downgrade() -> None:
         "account_plans_number_key", table_name="account_plans", postgresql_where=sa.text("number != ''")
     )
     op.drop_index("account_plans_department_update_time_index", table_name="account_plans")
-    op.drop_index("account_plans_account_index", table_name="account_plans")
+    op.drop_index(
+        "account_plans_account_index", table_name="account_plans", postgresql_where=sa.text("account != ''")
+    )
     op.drop_table("account_plans")
     op.drop_index("account_grades_update_time_index", table_name="account_grades")
-    op.drop_index("account_grades_rule_index", table_name="account_grades")
+    op.drop_index(
+        "account_grades_rule_index", table_name="account_grades", postgresql_where=sa.text("rule != ''")
+    )
     op.drop_index("account_grades_owner_update_time_index", table_name="account_grades")
     op.drop_index("account_grades_department_update_time_index", table_name="account_grades")
     op.drop_index("account_grades_account_time_index", table_name="account_grades")
-    op.drop_index("account_grades_account_index", table_name="account_grades")
+    op.drop_index(
+        "account_grades_account_index", table_name="account_grades", postgresql_where=sa.text("account != ''")
+    )
     op.drop_table("account_grades")
     # ### end Alembic commands ###

@@ -51,6 +51,7 @@ def upgrade() -> None:
         "campaign_members",
         ["account", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("account != ''"),
     )
     op.create_index(
         "campaign_members_campaign_account_key",
@@ -73,6 +74,7 @@ def upgrade() -> None:
         "campaign_members",
         ["campaign", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("campaign != ''"),
     )
     op.create_index(
         "campaign_members_campaign_lead_key",
@@ -100,6 +102,7 @@ def upgrade() -> None:
         "campaign_members",
         ["contact", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("contact != ''"),
     )
     op.create_index(
         "campaign_members_department_update_time_index",
@@ -112,6 +115,7 @@ def upgrade() -> None:
         "campaign_members",
         ["lead", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("lead != ''"),
     )
     op.create_index(
         "campaign_members_owner_update_time_index",
@@ -191,6 +195,7 @@ def upgrade() -> None:
         "campaigns",
         ["parent", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("parent != ''"),
     )
     op.create_index(
         "campaigns_update_time_index",
@@ -230,6 +235,7 @@ def upgrade() -> None:
         "forms",
         ["campaign", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("campaign != ''"),
     )
     op.create_index(
         "forms_department_update_time_index",
@@ -288,6 +294,7 @@ def upgrade() -> None:
         "segment_members",
         ["segment", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("segment != ''"),
     )
     op.create_index(
         "segment_members_update_time_index",
@@ -377,6 +384,7 @@ def upgrade() -> None:
         "submissions",
         ["campaign", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("campaign != ''"),
     )
     op.create_index(
         "submissions_department_update_time_index",
@@ -389,12 +397,14 @@ def upgrade() -> None:
         "submissions",
         ["form", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("form != ''"),
     )
     op.create_index(
         "submissions_lead_index",
         "submissions",
         ["lead", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("lead != ''"),
     )
     op.create_index(
         "submissions_owner_update_time_index",
@@ -633,10 +643,12 @@ def downgrade() -> None:
     op.drop_table("campaign_members_search")
     op.drop_index("submissions_update_time_index", table_name="submissions")
     op.drop_index("submissions_owner_update_time_index", table_name="submissions")
-    op.drop_index("submissions_lead_index", table_name="submissions")
-    op.drop_index("submissions_form_index", table_name="submissions")
+    op.drop_index("submissions_lead_index", table_name="submissions", postgresql_where=sa.text("lead != ''"))
+    op.drop_index("submissions_form_index", table_name="submissions", postgresql_where=sa.text("form != ''"))
     op.drop_index("submissions_department_update_time_index", table_name="submissions")
-    op.drop_index("submissions_campaign_index", table_name="submissions")
+    op.drop_index(
+        "submissions_campaign_index", table_name="submissions", postgresql_where=sa.text("campaign != ''")
+    )
     op.drop_index("submissions_address_create_time_index", table_name="submissions")
     op.drop_table("submissions")
     op.drop_index("segments_update_time_index", table_name="segments")
@@ -644,7 +656,11 @@ def downgrade() -> None:
     op.drop_index("segments_department_update_time_index", table_name="segments")
     op.drop_table("segments")
     op.drop_index("segment_members_update_time_index", table_name="segment_members")
-    op.drop_index("segment_members_segment_index", table_name="segment_members")
+    op.drop_index(
+        "segment_members_segment_index",
+        table_name="segment_members",
+        postgresql_where=sa.text("segment != ''"),
+    )
     op.drop_index("segment_members_owner_update_time_index", table_name="segment_members")
     op.drop_index("segment_members_member_index", table_name="segment_members")
     op.drop_index("segment_members_department_update_time_index", table_name="segment_members")
@@ -652,19 +668,25 @@ def downgrade() -> None:
     op.drop_index("forms_update_time_index", table_name="forms")
     op.drop_index("forms_owner_update_time_index", table_name="forms")
     op.drop_index("forms_department_update_time_index", table_name="forms")
-    op.drop_index("forms_campaign_index", table_name="forms")
+    op.drop_index("forms_campaign_index", table_name="forms", postgresql_where=sa.text("campaign != ''"))
     op.drop_table("forms")
     op.drop_index("campaigns_update_time_index", table_name="campaigns")
-    op.drop_index("campaigns_parent_index", table_name="campaigns")
+    op.drop_index("campaigns_parent_index", table_name="campaigns", postgresql_where=sa.text("parent != ''"))
     op.drop_index("campaigns_owner_update_time_index", table_name="campaigns")
     op.drop_index("campaigns_number_key", table_name="campaigns", postgresql_where=sa.text("number != ''"))
     op.drop_index("campaigns_department_update_time_index", table_name="campaigns")
     op.drop_table("campaigns")
     op.drop_index("campaign_members_update_time_index", table_name="campaign_members")
     op.drop_index("campaign_members_owner_update_time_index", table_name="campaign_members")
-    op.drop_index("campaign_members_lead_index", table_name="campaign_members")
+    op.drop_index(
+        "campaign_members_lead_index", table_name="campaign_members", postgresql_where=sa.text("lead != ''")
+    )
     op.drop_index("campaign_members_department_update_time_index", table_name="campaign_members")
-    op.drop_index("campaign_members_contact_index", table_name="campaign_members")
+    op.drop_index(
+        "campaign_members_contact_index",
+        table_name="campaign_members",
+        postgresql_where=sa.text("contact != ''"),
+    )
     op.drop_index(
         "campaign_members_campaign_submission_key",
         table_name="campaign_members",
@@ -680,7 +702,11 @@ def downgrade() -> None:
         table_name="campaign_members",
         postgresql_where=sa.text("lead <> ''"),
     )
-    op.drop_index("campaign_members_campaign_index", table_name="campaign_members")
+    op.drop_index(
+        "campaign_members_campaign_index",
+        table_name="campaign_members",
+        postgresql_where=sa.text("campaign != ''"),
+    )
     op.drop_index(
         "campaign_members_campaign_contact_key",
         table_name="campaign_members",
@@ -693,6 +719,10 @@ def downgrade() -> None:
             "account <> '' AND contact = '' AND lead = '' AND submission = '' AND opportunity = ''"
         ),
     )
-    op.drop_index("campaign_members_account_index", table_name="campaign_members")
+    op.drop_index(
+        "campaign_members_account_index",
+        table_name="campaign_members",
+        postgresql_where=sa.text("account != ''"),
+    )
     op.drop_table("campaign_members")
     # ### end Alembic commands ###

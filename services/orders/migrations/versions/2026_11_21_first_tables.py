@@ -75,18 +75,21 @@ def upgrade() -> None:
         "contracts",
         ["account", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("account != ''"),
     )
     op.create_index(
         "contracts_channel_partner_index",
         "contracts",
         ["channel_partner", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("channel_partner != ''"),
     )
     op.create_index(
         "contracts_contact_index",
         "contracts",
         ["contact", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("contact != ''"),
     )
     op.create_index(
         "contracts_department_update_time_index",
@@ -106,6 +109,7 @@ def upgrade() -> None:
         "contracts",
         ["opportunity", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("opportunity != ''"),
     )
     op.create_index(
         "contracts_opportunity_key",
@@ -119,6 +123,7 @@ def upgrade() -> None:
         "contracts",
         ["own_entity", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("own_entity != ''"),
     )
     op.create_index(
         "contracts_owner_update_time_index",
@@ -138,6 +143,7 @@ def upgrade() -> None:
         "contracts",
         ["quote", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("quote != ''"),
     )
     op.create_index(
         "contracts_quote_key",
@@ -151,6 +157,7 @@ def upgrade() -> None:
         "contracts",
         ["signatory", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("signatory != ''"),
     )
     op.create_index(
         "contracts_update_time_index",
@@ -204,6 +211,7 @@ def upgrade() -> None:
         "deliveries",
         ["account", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("account != ''"),
     )
     op.create_index(
         "deliveries_department_update_time_index",
@@ -311,30 +319,35 @@ def upgrade() -> None:
         "orders",
         ["account", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("account != ''"),
     )
     op.create_index(
         "orders_agreement_index",
         "orders",
         ["agreement", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("agreement != ''"),
     )
     op.create_index(
         "orders_channel_partner_index",
         "orders",
         ["channel_partner", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("channel_partner != ''"),
     )
     op.create_index(
         "orders_contact_index",
         "orders",
         ["contact", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("contact != ''"),
     )
     op.create_index(
         "orders_contract_index",
         "orders",
         ["contract", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("contract != ''"),
     )
     op.create_index(
         "orders_department_update_time_index",
@@ -350,12 +363,14 @@ def upgrade() -> None:
         "orders",
         ["opportunity", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("opportunity != ''"),
     )
     op.create_index(
         "orders_own_entity_index",
         "orders",
         ["own_entity", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("own_entity != ''"),
     )
     op.create_index(
         "orders_owner_update_time_index",
@@ -371,7 +386,11 @@ def upgrade() -> None:
         postgresql_where=sa.text("channel_partner <> ''"),
     )
     op.create_index(
-        "orders_quote_index", "orders", ["quote", sa.literal_column("update_time DESC"), "id"], unique=False
+        "orders_quote_index",
+        "orders",
+        ["quote", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+        postgresql_where=sa.text("quote != ''"),
     )
     op.create_index(
         "orders_source_key", "orders", ["source"], unique=True, postgresql_where=sa.text("source <> ''")
@@ -518,20 +537,26 @@ def downgrade() -> None:
     op.drop_table("contracts_search")
     op.drop_index("orders_update_time_index", table_name="orders")
     op.drop_index("orders_source_key", table_name="orders", postgresql_where=sa.text("source <> ''"))
-    op.drop_index("orders_quote_index", table_name="orders")
+    op.drop_index("orders_quote_index", table_name="orders", postgresql_where=sa.text("quote != ''"))
     op.drop_index(
         "orders_partner_index", table_name="orders", postgresql_where=sa.text("channel_partner <> ''")
     )
     op.drop_index("orders_owner_update_time_index", table_name="orders")
-    op.drop_index("orders_own_entity_index", table_name="orders")
-    op.drop_index("orders_opportunity_index", table_name="orders")
+    op.drop_index(
+        "orders_own_entity_index", table_name="orders", postgresql_where=sa.text("own_entity != ''")
+    )
+    op.drop_index(
+        "orders_opportunity_index", table_name="orders", postgresql_where=sa.text("opportunity != ''")
+    )
     op.drop_index("orders_number_key", table_name="orders", postgresql_where=sa.text("number != ''"))
     op.drop_index("orders_department_update_time_index", table_name="orders")
-    op.drop_index("orders_contract_index", table_name="orders")
-    op.drop_index("orders_contact_index", table_name="orders")
-    op.drop_index("orders_channel_partner_index", table_name="orders")
-    op.drop_index("orders_agreement_index", table_name="orders")
-    op.drop_index("orders_account_index", table_name="orders")
+    op.drop_index("orders_contract_index", table_name="orders", postgresql_where=sa.text("contract != ''"))
+    op.drop_index("orders_contact_index", table_name="orders", postgresql_where=sa.text("contact != ''"))
+    op.drop_index(
+        "orders_channel_partner_index", table_name="orders", postgresql_where=sa.text("channel_partner != ''")
+    )
+    op.drop_index("orders_agreement_index", table_name="orders", postgresql_where=sa.text("agreement != ''"))
+    op.drop_index("orders_account_index", table_name="orders", postgresql_where=sa.text("account != ''"))
     op.drop_table("orders")
     op.drop_index("figures_order_index", table_name="figures", postgresql_where=sa.text("\"order\" <> ''"))
     op.drop_index("figures_contract_index", table_name="figures", postgresql_where=sa.text("contract <> ''"))
@@ -540,32 +565,48 @@ def downgrade() -> None:
     op.drop_index("deliveries_owner_update_time_index", table_name="deliveries")
     op.drop_index("deliveries_number_key", table_name="deliveries", postgresql_where=sa.text("number != ''"))
     op.drop_index("deliveries_department_update_time_index", table_name="deliveries")
-    op.drop_index("deliveries_account_index", table_name="deliveries")
+    op.drop_index(
+        "deliveries_account_index", table_name="deliveries", postgresql_where=sa.text("account != ''")
+    )
     op.drop_table("deliveries")
     op.drop_table("credit_standings")
     op.drop_index("contracts_update_time_index", table_name="contracts")
-    op.drop_index("contracts_signatory_index", table_name="contracts")
+    op.drop_index(
+        "contracts_signatory_index", table_name="contracts", postgresql_where=sa.text("signatory != ''")
+    )
     op.drop_index(
         "contracts_quote_key",
         table_name="contracts",
         postgresql_where=sa.text("quote <> '' AND state <> 'CANCELLED'"),
     )
-    op.drop_index("contracts_quote_index", table_name="contracts")
+    op.drop_index("contracts_quote_index", table_name="contracts", postgresql_where=sa.text("quote != ''"))
     op.drop_index(
         "contracts_partner_index", table_name="contracts", postgresql_where=sa.text("channel_partner <> ''")
     )
     op.drop_index("contracts_owner_update_time_index", table_name="contracts")
-    op.drop_index("contracts_own_entity_index", table_name="contracts")
+    op.drop_index(
+        "contracts_own_entity_index", table_name="contracts", postgresql_where=sa.text("own_entity != ''")
+    )
     op.drop_index(
         "contracts_opportunity_key",
         table_name="contracts",
         postgresql_where=sa.text("opportunity <> '' AND state <> 'CANCELLED'"),
     )
-    op.drop_index("contracts_opportunity_index", table_name="contracts")
+    op.drop_index(
+        "contracts_opportunity_index", table_name="contracts", postgresql_where=sa.text("opportunity != ''")
+    )
     op.drop_index("contracts_number_key", table_name="contracts", postgresql_where=sa.text("number != ''"))
     op.drop_index("contracts_department_update_time_index", table_name="contracts")
-    op.drop_index("contracts_contact_index", table_name="contracts")
-    op.drop_index("contracts_channel_partner_index", table_name="contracts")
-    op.drop_index("contracts_account_index", table_name="contracts")
+    op.drop_index(
+        "contracts_contact_index", table_name="contracts", postgresql_where=sa.text("contact != ''")
+    )
+    op.drop_index(
+        "contracts_channel_partner_index",
+        table_name="contracts",
+        postgresql_where=sa.text("channel_partner != ''"),
+    )
+    op.drop_index(
+        "contracts_account_index", table_name="contracts", postgresql_where=sa.text("account != ''")
+    )
     op.drop_table("contracts")
     # ### end Alembic commands ###

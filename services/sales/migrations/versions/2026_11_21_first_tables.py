@@ -91,6 +91,7 @@ def upgrade() -> None:
         "appraisal_standards",
         ["for_department", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("for_department != ''"),
     )
     op.create_index(
         "appraisal_standards_update_time_index",
@@ -144,6 +145,7 @@ def upgrade() -> None:
         "appraisals",
         ["employee", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("employee != ''"),
     )
     op.create_index("appraisals_month_key", "appraisals", ["employee", "month"], unique=True)
     op.create_index(
@@ -157,6 +159,7 @@ def upgrade() -> None:
         "appraisals",
         ["standard", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("standard != ''"),
     )
     op.create_index("appraisals_standard_month_index", "appraisals", ["standard", "month"], unique=False)
     op.create_index(
@@ -203,6 +206,7 @@ def upgrade() -> None:
         "assignment_rules",
         ["pool", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("pool != ''"),
     )
     op.create_index(
         "assignment_rules_update_time_index",
@@ -270,6 +274,7 @@ def upgrade() -> None:
         "bundles",
         ["category", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("category != ''"),
     )
     op.create_index(
         "bundles_code_key", "bundles", ["code"], unique=True, postgresql_where=sa.text("version_number = 1")
@@ -328,6 +333,7 @@ def upgrade() -> None:
         "call_entries",
         ["call_list", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("call_list != ''"),
     )
     op.create_index(
         "call_entries_department_update_time_index",
@@ -348,6 +354,7 @@ def upgrade() -> None:
         "call_entries",
         ["locked_by", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("locked_by != ''"),
     )
     op.create_index(
         "call_entries_open_number_key",
@@ -415,12 +422,14 @@ def upgrade() -> None:
         "call_lists",
         ["queue", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("queue != ''"),
     )
     op.create_index(
         "call_lists_script_index",
         "call_lists",
         ["script", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("script != ''"),
     )
     op.create_index(
         "call_lists_update_time_index",
@@ -511,7 +520,11 @@ def upgrade() -> None:
         unique=False,
     )
     op.create_index(
-        "calls_entry_index", "calls", ["entry", sa.literal_column("update_time DESC"), "id"], unique=False
+        "calls_entry_index",
+        "calls",
+        ["entry", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+        postgresql_where=sa.text("entry != ''"),
     )
     op.create_index(
         "calls_live_index",
@@ -535,7 +548,11 @@ def upgrade() -> None:
         postgresql_where=sa.text("provider_call <> ''"),
     )
     op.create_index(
-        "calls_script_index", "calls", ["script", sa.literal_column("update_time DESC"), "id"], unique=False
+        "calls_script_index",
+        "calls",
+        ["script", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+        postgresql_where=sa.text("script != ''"),
     )
     op.create_index(
         "calls_update_time_index", "calls", [sa.literal_column("update_time DESC"), "id"], unique=False
@@ -597,6 +614,7 @@ def upgrade() -> None:
         "commission_entries",
         ["opportunity", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("opportunity != ''"),
     )
     op.create_index(
         "commission_entries_owner_update_time_index",
@@ -609,24 +627,28 @@ def upgrade() -> None:
         "commission_entries",
         ["partner", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("partner != ''"),
     )
     op.create_index(
         "commission_entries_plan_index",
         "commission_entries",
         ["plan", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("plan != ''"),
     )
     op.create_index(
         "commission_entries_reverses_index",
         "commission_entries",
         ["reverses", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("reverses != ''"),
     )
     op.create_index(
         "commission_entries_statement_index",
         "commission_entries",
         ["statement", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("statement != ''"),
     )
     op.create_index(
         "commission_entries_update_time_index",
@@ -800,6 +822,7 @@ def upgrade() -> None:
         "commission_statements",
         ["partner", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("partner != ''"),
     )
     op.create_index(
         "commission_statements_update_time_index",
@@ -864,6 +887,7 @@ def upgrade() -> None:
         "course_completions",
         ["course", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("course != ''"),
     )
     op.create_index(
         "course_completions_department_update_time_index",
@@ -963,6 +987,7 @@ def upgrade() -> None:
         "deal_registrations",
         ["opportunity", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("opportunity != ''"),
     )
     op.create_index(
         "deal_registrations_owner_update_time_index",
@@ -975,12 +1000,14 @@ def upgrade() -> None:
         "deal_registrations",
         ["partner", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("partner != ''"),
     )
     op.create_index(
         "deal_registrations_price_book_index",
         "deal_registrations",
         ["price_book", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("price_book != ''"),
     )
     op.create_index(
         "deal_registrations_update_time_index",
@@ -1058,6 +1085,7 @@ def upgrade() -> None:
         "discount_policies",
         ["free_product", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("free_product != ''"),
     )
     op.create_index(
         "discount_policies_one_draft_key",
@@ -1120,6 +1148,7 @@ def upgrade() -> None:
         "forecasts",
         ["node", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("node != ''"),
     )
     op.create_index(
         "forecasts_owner_update_time_index",
@@ -1176,12 +1205,14 @@ def upgrade() -> None:
         "incumbencies",
         ["account", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("account != ''"),
     )
     op.create_index(
         "incumbencies_competitor_index",
         "incumbencies",
         ["competitor", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("competitor != ''"),
     )
     op.create_index(
         "incumbencies_department_update_time_index",
@@ -1237,12 +1268,14 @@ def upgrade() -> None:
         "joint_work_requests",
         ["account", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("account != ''"),
     )
     op.create_index(
         "joint_work_requests_deal_registration_index",
         "joint_work_requests",
         ["deal_registration", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("deal_registration != ''"),
     )
     op.create_index(
         "joint_work_requests_department_update_time_index",
@@ -1269,6 +1302,7 @@ def upgrade() -> None:
         "joint_work_requests",
         ["opportunity", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("opportunity != ''"),
     )
     op.create_index(
         "joint_work_requests_owner_update_time_index",
@@ -1343,12 +1377,14 @@ def upgrade() -> None:
         "lead_forwards",
         ["lead", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("lead != ''"),
     )
     op.create_index(
         "lead_forwards_next_partner_index",
         "lead_forwards",
         ["next_partner", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("next_partner != ''"),
     )
     op.create_index(
         "lead_forwards_offered_key",
@@ -1368,6 +1404,7 @@ def upgrade() -> None:
         "lead_forwards",
         ["partner", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("partner != ''"),
     )
     op.create_index(
         "lead_forwards_update_time_index",
@@ -1410,12 +1447,14 @@ def upgrade() -> None:
         "lead_intakes",
         ["lead_department", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("lead_department != ''"),
     )
     op.create_index(
         "lead_intakes_pool_index",
         "lead_intakes",
         ["pool", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("pool != ''"),
     )
     op.create_index(
         "lead_intakes_update_time_index",
@@ -1478,6 +1517,7 @@ def upgrade() -> None:
         "lead_pool_items",
         ["pool", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("pool != ''"),
     )
     op.create_index(
         "lead_pool_items_pooled_time_index", "lead_pool_items", ["pool", "pooled_time"], unique=False
@@ -1533,6 +1573,7 @@ def upgrade() -> None:
         "lead_pool_rules",
         ["pool", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("pool != ''"),
     )
     op.create_index("lead_pool_rules_revision_key", "lead_pool_rules", ["pool", "revision"], unique=True)
     op.create_index(
@@ -1615,6 +1656,7 @@ def upgrade() -> None:
         "lead_recycle_proposals",
         ["decider", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("decider != ''"),
     )
     op.create_index(
         "lead_recycle_proposals_department_update_time_index",
@@ -1627,12 +1669,14 @@ def upgrade() -> None:
         "lead_recycle_proposals",
         ["employee", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("employee != ''"),
     )
     op.create_index(
         "lead_recycle_proposals_finding_index",
         "lead_recycle_proposals",
         ["finding", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("finding != ''"),
     )
     op.create_index("lead_recycle_proposals_key", "lead_recycle_proposals", ["finding", "lead"], unique=True)
     op.create_index(
@@ -1640,6 +1684,7 @@ def upgrade() -> None:
         "lead_recycle_proposals",
         ["lead", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("lead != ''"),
     )
     op.create_index(
         "lead_recycle_proposals_owner_update_time_index",
@@ -1652,6 +1697,7 @@ def upgrade() -> None:
         "lead_recycle_proposals",
         ["pool", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("pool != ''"),
     )
     op.create_index(
         "lead_recycle_proposals_update_time_index",
@@ -1729,25 +1775,32 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("leads_pkey")),
     )
     op.create_index(
-        "leads_account_index", "leads", ["account", sa.literal_column("update_time DESC"), "id"], unique=False
+        "leads_account_index",
+        "leads",
+        ["account", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+        postgresql_where=sa.text("account != ''"),
     )
     op.create_index(
         "leads_campaign_index",
         "leads",
         ["campaign", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("campaign != ''"),
     )
     op.create_index(
         "leads_channel_partner_index",
         "leads",
         ["channel_partner", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("channel_partner != ''"),
     )
     op.create_index(
         "leads_collision_department_index",
         "leads",
         ["collision_department", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("collision_department != ''"),
     )
     op.create_index(
         "leads_company_key_index",
@@ -1757,7 +1810,11 @@ def upgrade() -> None:
         postgresql_where=sa.text("company_key <> ''"),
     )
     op.create_index(
-        "leads_contact_index", "leads", ["contact", sa.literal_column("update_time DESC"), "id"], unique=False
+        "leads_contact_index",
+        "leads",
+        ["contact", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+        postgresql_where=sa.text("contact != ''"),
     )
     op.create_index(
         "leads_department_update_time_index",
@@ -1770,6 +1827,7 @@ def upgrade() -> None:
         "leads",
         ["merged_into", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("merged_into != ''"),
     )
     op.create_index(
         "leads_number_key", "leads", ["number"], unique=True, postgresql_where=sa.text("number != ''")
@@ -1779,6 +1837,7 @@ def upgrade() -> None:
         "leads",
         ["opportunity", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("opportunity != ''"),
     )
     op.create_index(
         "leads_owner_update_time_index",
@@ -1787,7 +1846,11 @@ def upgrade() -> None:
         unique=False,
     )
     op.create_index(
-        "leads_pool_index", "leads", ["pool", sa.literal_column("update_time DESC"), "id"], unique=False
+        "leads_pool_index",
+        "leads",
+        ["pool", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+        postgresql_where=sa.text("pool != ''"),
     )
     op.create_index(
         "leads_response_index",
@@ -1876,30 +1939,35 @@ def upgrade() -> None:
         "opportunities",
         ["accepted_quote", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("accepted_quote != ''"),
     )
     op.create_index(
         "opportunities_account_index",
         "opportunities",
         ["account", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("account != ''"),
     )
     op.create_index(
         "opportunities_campaign_index",
         "opportunities",
         ["campaign", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("campaign != ''"),
     )
     op.create_index(
         "opportunities_channel_partner_index",
         "opportunities",
         ["channel_partner", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("channel_partner != ''"),
     )
     op.create_index(
         "opportunities_deal_registration_index",
         "opportunities",
         ["deal_registration", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("deal_registration != ''"),
     )
     op.create_index(
         "opportunities_department_update_time_index",
@@ -1919,6 +1987,7 @@ def upgrade() -> None:
         "opportunities",
         ["lead", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("lead != ''"),
     )
     op.create_index(
         "opportunities_lead_key",
@@ -1932,6 +2001,7 @@ def upgrade() -> None:
         "opportunities",
         ["lost_to", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("lost_to != ''"),
     )
     op.create_index(
         "opportunities_number_key",
@@ -1951,12 +2021,14 @@ def upgrade() -> None:
         "opportunities",
         ["pipeline", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("pipeline != ''"),
     )
     op.create_index(
         "opportunities_price_book_index",
         "opportunities",
         ["price_book", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("price_book != ''"),
     )
     op.create_index(
         "opportunities_registration_key",
@@ -1976,6 +2048,7 @@ def upgrade() -> None:
         "opportunities",
         ["upsell_proposal", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("upsell_proposal != ''"),
     )
     op.create_table(
         "partnerships",
@@ -2032,6 +2105,7 @@ def upgrade() -> None:
         "phone_lines",
         ["employee", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("employee != ''"),
     )
     op.create_index(
         "phone_lines_update_time_index",
@@ -2140,6 +2214,7 @@ def upgrade() -> None:
         "price_books",
         ["replaces", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("replaces != ''"),
     )
     op.create_index(
         "price_books_update_time_index",
@@ -2179,6 +2254,7 @@ def upgrade() -> None:
         "product_categories",
         ["parent", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("parent != ''"),
     )
     op.create_index(
         "product_categories_update_time_index",
@@ -2236,6 +2312,7 @@ def upgrade() -> None:
         "products",
         ["category", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("category != ''"),
     )
     op.create_index("products_code_key", "products", ["code"], unique=True)
     op.create_index(
@@ -2246,6 +2323,7 @@ def upgrade() -> None:
         "products",
         ["successor", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("successor != ''"),
     )
     op.create_index(
         "products_update_time_index", "products", [sa.literal_column("update_time DESC"), "id"], unique=False
@@ -2354,6 +2432,7 @@ def upgrade() -> None:
         "proposals",
         ["account", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("account != ''"),
     )
     op.create_index(
         "proposals_dated_index",
@@ -2376,6 +2455,7 @@ def upgrade() -> None:
         "proposals",
         ["opportunity", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("opportunity != ''"),
     )
     op.create_index(
         "proposals_owner_update_time_index",
@@ -2388,12 +2468,14 @@ def upgrade() -> None:
         "proposals",
         ["quote", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("quote != ''"),
     )
     op.create_index(
         "proposals_template_index",
         "proposals",
         ["template", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("template != ''"),
     )
     op.create_index(
         "proposals_unprinted_index",
@@ -2441,6 +2523,7 @@ def upgrade() -> None:
         "purchases",
         ["account", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("account != ''"),
     )
     op.create_index(
         "purchases_buyers_index",
@@ -2474,6 +2557,7 @@ def upgrade() -> None:
         "purchases",
         ["product", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("product != ''"),
     )
     op.create_index(
         "purchases_update_time_index",
@@ -2561,24 +2645,28 @@ def upgrade() -> None:
         "quotes",
         ["account", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("account != ''"),
     )
     op.create_index(
         "quotes_channel_partner_index",
         "quotes",
         ["channel_partner", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("channel_partner != ''"),
     )
     op.create_index(
         "quotes_contact_index",
         "quotes",
         ["contact", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("contact != ''"),
     )
     op.create_index(
         "quotes_copied_from_index",
         "quotes",
         ["copied_from", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("copied_from != ''"),
     )
     op.create_index(
         "quotes_department_update_time_index",
@@ -2611,6 +2699,7 @@ def upgrade() -> None:
         "quotes",
         ["opportunity", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("opportunity != ''"),
     )
     op.create_index(
         "quotes_owner_update_time_index",
@@ -2630,6 +2719,7 @@ def upgrade() -> None:
         "quotes",
         ["price_book", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("price_book != ''"),
     )
     op.create_index("quotes_root_version_key", "quotes", ["root", "version_number"], unique=True)
     op.create_index(
@@ -2637,6 +2727,7 @@ def upgrade() -> None:
         "quotes",
         ["shown_to", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("shown_to != ''"),
     )
     op.create_index(
         "quotes_unprinted_index",
@@ -2714,6 +2805,7 @@ def upgrade() -> None:
         "sales_tasks",
         ["project_lead", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("project_lead != ''"),
     )
     op.create_index(
         "sales_tasks_source_key",
@@ -2727,6 +2819,7 @@ def upgrade() -> None:
         "sales_tasks",
         ["supervisor", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("supervisor != ''"),
     )
     op.create_index(
         "sales_tasks_update_time_index",
@@ -2802,12 +2895,14 @@ def upgrade() -> None:
         "support_requests",
         ["expert", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("expert != ''"),
     )
     op.create_index(
         "support_requests_opportunity_index",
         "support_requests",
         ["opportunity", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("opportunity != ''"),
     )
     op.create_index(
         "support_requests_owner_update_time_index",
@@ -2865,12 +2960,14 @@ def upgrade() -> None:
         "target_facts",
         ["employee", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("employee != ''"),
     )
     op.create_index(
         "target_facts_fact_department_index",
         "target_facts",
         ["fact_department", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("fact_department != ''"),
     )
     op.create_index("target_facts_key_key", "target_facts", ["metric", "key"], unique=True)
     op.create_index(
@@ -2953,6 +3050,7 @@ def upgrade() -> None:
         "targets",
         ["parent", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("parent != ''"),
     )
     op.create_index("targets_period_index", "targets", ["metric", "from_date", "to_date"], unique=False)
     op.create_index(
@@ -3018,12 +3116,14 @@ def upgrade() -> None:
         "territories",
         ["parent", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("parent != ''"),
     )
     op.create_index(
         "territories_plan_index",
         "territories",
         ["plan", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("plan != ''"),
     )
     op.create_index(
         "territories_update_time_index",
@@ -3064,6 +3164,7 @@ def upgrade() -> None:
         "territory_accounts",
         ["account", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("account != ''"),
     )
     op.create_index(
         "territory_accounts_account_key", "territory_accounts", ["account", "product_line"], unique=True
@@ -3085,6 +3186,7 @@ def upgrade() -> None:
         "territory_accounts",
         ["territory", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("territory != ''"),
     )
     op.create_index(
         "territory_accounts_update_time_index",
@@ -3124,6 +3226,7 @@ def upgrade() -> None:
         "territory_moves",
         ["account", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("account != ''"),
     )
     op.create_index(
         "territory_moves_department_update_time_index",
@@ -3136,6 +3239,7 @@ def upgrade() -> None:
         "territory_moves",
         ["from", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("\"from\" != ''"),
     )
     op.create_index(
         "territory_moves_owner_update_time_index",
@@ -3148,6 +3252,7 @@ def upgrade() -> None:
         "territory_moves",
         ["plan", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("plan != ''"),
     )
     op.create_index("territory_moves_plan_key", "territory_moves", ["plan", "account"], unique=True)
     op.create_index(
@@ -3158,6 +3263,7 @@ def upgrade() -> None:
         "territory_moves",
         ["to", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("\"to\" != ''"),
     )
     op.create_index(
         "territory_moves_update_time_index",
@@ -3214,6 +3320,7 @@ def upgrade() -> None:
         "territory_plans",
         ["default_owner", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("default_owner != ''"),
     )
     op.create_index(
         "territory_plans_department_update_time_index",
@@ -3278,6 +3385,7 @@ def upgrade() -> None:
         "tips",
         ["accepted_author", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("accepted_author != ''"),
     )
     op.create_index(
         "tips_update_time_index", "tips", [sa.literal_column("update_time DESC"), "id"], unique=False
@@ -3317,12 +3425,14 @@ def upgrade() -> None:
         "upsell_proposals",
         ["account", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("account != ''"),
     )
     op.create_index(
         "upsell_proposals_contract_index",
         "upsell_proposals",
         ["contract", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("contract != ''"),
     )
     op.create_index(
         "upsell_proposals_department_update_time_index",
@@ -3348,6 +3458,7 @@ def upgrade() -> None:
         "upsell_proposals",
         ["product", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("product != ''"),
     )
     op.create_index(
         "upsell_proposals_silent_index",
@@ -3404,6 +3515,7 @@ def upgrade() -> None:
         "visits",
         ["account", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("account != ''"),
     )
     op.create_index(
         "visits_department_update_time_index",
@@ -3416,6 +3528,7 @@ def upgrade() -> None:
         "visits",
         ["opportunity", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("opportunity != ''"),
     )
     op.create_index(
         "visits_owner_update_time_index",
@@ -3428,6 +3541,7 @@ def upgrade() -> None:
         "visits",
         ["reviewer", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("reviewer != ''"),
     )
     op.create_index(
         "visits_update_time_index", "visits", [sa.literal_column("update_time DESC"), "id"], unique=False
@@ -5201,11 +5315,13 @@ def downgrade() -> None:
     )
     op.drop_table("appraisal_standards_search")
     op.drop_index("visits_update_time_index", table_name="visits")
-    op.drop_index("visits_reviewer_index", table_name="visits")
+    op.drop_index("visits_reviewer_index", table_name="visits", postgresql_where=sa.text("reviewer != ''"))
     op.drop_index("visits_owner_update_time_index", table_name="visits")
-    op.drop_index("visits_opportunity_index", table_name="visits")
+    op.drop_index(
+        "visits_opportunity_index", table_name="visits", postgresql_where=sa.text("opportunity != ''")
+    )
     op.drop_index("visits_department_update_time_index", table_name="visits")
-    op.drop_index("visits_account_index", table_name="visits")
+    op.drop_index("visits_account_index", table_name="visits", postgresql_where=sa.text("account != ''"))
     op.drop_table("visits")
     op.drop_index("upsell_proposals_update_time_index", table_name="upsell_proposals")
     op.drop_index(
@@ -5213,17 +5329,31 @@ def downgrade() -> None:
         table_name="upsell_proposals",
         postgresql_where=sa.text("silent_until_date IS NOT NULL"),
     )
-    op.drop_index("upsell_proposals_product_index", table_name="upsell_proposals")
+    op.drop_index(
+        "upsell_proposals_product_index",
+        table_name="upsell_proposals",
+        postgresql_where=sa.text("product != ''"),
+    )
     op.drop_index("upsell_proposals_owner_update_time_index", table_name="upsell_proposals")
     op.drop_index(
         "upsell_proposals_open_key", table_name="upsell_proposals", postgresql_where=sa.text("state = 'OPEN'")
     )
     op.drop_index("upsell_proposals_department_update_time_index", table_name="upsell_proposals")
-    op.drop_index("upsell_proposals_contract_index", table_name="upsell_proposals")
-    op.drop_index("upsell_proposals_account_index", table_name="upsell_proposals")
+    op.drop_index(
+        "upsell_proposals_contract_index",
+        table_name="upsell_proposals",
+        postgresql_where=sa.text("contract != ''"),
+    )
+    op.drop_index(
+        "upsell_proposals_account_index",
+        table_name="upsell_proposals",
+        postgresql_where=sa.text("account != ''"),
+    )
     op.drop_table("upsell_proposals")
     op.drop_index("tips_update_time_index", table_name="tips")
-    op.drop_index("tips_accepted_author_index", table_name="tips")
+    op.drop_index(
+        "tips_accepted_author_index", table_name="tips", postgresql_where=sa.text("accepted_author != ''")
+    )
     op.drop_table("tips")
     op.drop_index("territory_plans_update_time_index", table_name="territory_plans")
     op.drop_index("territory_plans_owner_update_time_index", table_name="territory_plans")
@@ -5231,28 +5361,52 @@ def downgrade() -> None:
         "territory_plans_number_key", table_name="territory_plans", postgresql_where=sa.text("number != ''")
     )
     op.drop_index("territory_plans_department_update_time_index", table_name="territory_plans")
-    op.drop_index("territory_plans_default_owner_index", table_name="territory_plans")
+    op.drop_index(
+        "territory_plans_default_owner_index",
+        table_name="territory_plans",
+        postgresql_where=sa.text("default_owner != ''"),
+    )
     op.drop_table("territory_plans")
     op.drop_index("territory_moves_update_time_index", table_name="territory_moves")
-    op.drop_index("territory_moves_to_index", table_name="territory_moves")
+    op.drop_index(
+        "territory_moves_to_index", table_name="territory_moves", postgresql_where=sa.text("\"to\" != ''")
+    )
     op.drop_index("territory_moves_state_index", table_name="territory_moves")
     op.drop_index("territory_moves_plan_key", table_name="territory_moves")
-    op.drop_index("territory_moves_plan_index", table_name="territory_moves")
+    op.drop_index(
+        "territory_moves_plan_index", table_name="territory_moves", postgresql_where=sa.text("plan != ''")
+    )
     op.drop_index("territory_moves_owner_update_time_index", table_name="territory_moves")
-    op.drop_index("territory_moves_from_index", table_name="territory_moves")
+    op.drop_index(
+        "territory_moves_from_index", table_name="territory_moves", postgresql_where=sa.text("\"from\" != ''")
+    )
     op.drop_index("territory_moves_department_update_time_index", table_name="territory_moves")
-    op.drop_index("territory_moves_account_index", table_name="territory_moves")
+    op.drop_index(
+        "territory_moves_account_index",
+        table_name="territory_moves",
+        postgresql_where=sa.text("account != ''"),
+    )
     op.drop_table("territory_moves")
     op.drop_index("territory_accounts_update_time_index", table_name="territory_accounts")
-    op.drop_index("territory_accounts_territory_index", table_name="territory_accounts")
+    op.drop_index(
+        "territory_accounts_territory_index",
+        table_name="territory_accounts",
+        postgresql_where=sa.text("territory != ''"),
+    )
     op.drop_index("territory_accounts_owner_update_time_index", table_name="territory_accounts")
     op.drop_index("territory_accounts_department_update_time_index", table_name="territory_accounts")
     op.drop_index("territory_accounts_account_key", table_name="territory_accounts")
-    op.drop_index("territory_accounts_account_index", table_name="territory_accounts")
+    op.drop_index(
+        "territory_accounts_account_index",
+        table_name="territory_accounts",
+        postgresql_where=sa.text("account != ''"),
+    )
     op.drop_table("territory_accounts")
     op.drop_index("territories_update_time_index", table_name="territories")
-    op.drop_index("territories_plan_index", table_name="territories")
-    op.drop_index("territories_parent_index", table_name="territories")
+    op.drop_index("territories_plan_index", table_name="territories", postgresql_where=sa.text("plan != ''"))
+    op.drop_index(
+        "territories_parent_index", table_name="territories", postgresql_where=sa.text("parent != ''")
+    )
     op.drop_index(
         "territories_next_time_index",
         table_name="territories",
@@ -5266,7 +5420,7 @@ def downgrade() -> None:
     op.drop_table("tax_rates")
     op.drop_index("targets_update_time_index", table_name="targets")
     op.drop_index("targets_period_index", table_name="targets")
-    op.drop_index("targets_parent_index", table_name="targets")
+    op.drop_index("targets_parent_index", table_name="targets", postgresql_where=sa.text("parent != ''"))
     op.drop_index("targets_owner_update_time_index", table_name="targets")
     op.drop_index("targets_department_update_time_index", table_name="targets")
     op.drop_table("targets")
@@ -5275,15 +5429,29 @@ def downgrade() -> None:
     op.drop_index("target_facts_owner_update_time_index", table_name="target_facts")
     op.drop_index("target_facts_metric_employee_index", table_name="target_facts")
     op.drop_index("target_facts_key_key", table_name="target_facts")
-    op.drop_index("target_facts_fact_department_index", table_name="target_facts")
-    op.drop_index("target_facts_employee_index", table_name="target_facts")
+    op.drop_index(
+        "target_facts_fact_department_index",
+        table_name="target_facts",
+        postgresql_where=sa.text("fact_department != ''"),
+    )
+    op.drop_index(
+        "target_facts_employee_index", table_name="target_facts", postgresql_where=sa.text("employee != ''")
+    )
     op.drop_index("target_facts_department_update_time_index", table_name="target_facts")
     op.drop_index("target_facts_day_index", table_name="target_facts")
     op.drop_table("target_facts")
     op.drop_index("support_requests_update_time_index", table_name="support_requests")
     op.drop_index("support_requests_owner_update_time_index", table_name="support_requests")
-    op.drop_index("support_requests_opportunity_index", table_name="support_requests")
-    op.drop_index("support_requests_expert_index", table_name="support_requests")
+    op.drop_index(
+        "support_requests_opportunity_index",
+        table_name="support_requests",
+        postgresql_where=sa.text("opportunity != ''"),
+    )
+    op.drop_index(
+        "support_requests_expert_index",
+        table_name="support_requests",
+        postgresql_where=sa.text("expert != ''"),
+    )
     op.drop_index(
         "support_requests_due_index",
         table_name="support_requests",
@@ -5295,11 +5463,17 @@ def downgrade() -> None:
     op.drop_index("sold_prices_account_index", table_name="sold_prices")
     op.drop_table("sold_prices")
     op.drop_index("sales_tasks_update_time_index", table_name="sales_tasks")
-    op.drop_index("sales_tasks_supervisor_index", table_name="sales_tasks")
+    op.drop_index(
+        "sales_tasks_supervisor_index", table_name="sales_tasks", postgresql_where=sa.text("supervisor != ''")
+    )
     op.drop_index(
         "sales_tasks_source_key", table_name="sales_tasks", postgresql_where=sa.text("source <> ''")
     )
-    op.drop_index("sales_tasks_project_lead_index", table_name="sales_tasks")
+    op.drop_index(
+        "sales_tasks_project_lead_index",
+        table_name="sales_tasks",
+        postgresql_where=sa.text("project_lead != ''"),
+    )
     op.drop_index("sales_tasks_owner_update_time_index", table_name="sales_tasks")
     op.drop_index(
         "sales_tasks_due_index", table_name="sales_tasks", postgresql_where=sa.text("due_time IS NOT NULL")
@@ -5313,14 +5487,18 @@ def downgrade() -> None:
         table_name="quotes",
         postgresql_where=sa.text("pdf = '' AND state <> 'DRAFT'"),
     )
-    op.drop_index("quotes_shown_to_index", table_name="quotes")
+    op.drop_index("quotes_shown_to_index", table_name="quotes", postgresql_where=sa.text("shown_to != ''"))
     op.drop_index("quotes_root_version_key", table_name="quotes")
-    op.drop_index("quotes_price_book_index", table_name="quotes")
+    op.drop_index(
+        "quotes_price_book_index", table_name="quotes", postgresql_where=sa.text("price_book != ''")
+    )
     op.drop_index(
         "quotes_partner_index", table_name="quotes", postgresql_where=sa.text("channel_partner <> ''")
     )
     op.drop_index("quotes_owner_update_time_index", table_name="quotes")
-    op.drop_index("quotes_opportunity_index", table_name="quotes")
+    op.drop_index(
+        "quotes_opportunity_index", table_name="quotes", postgresql_where=sa.text("opportunity != ''")
+    )
     op.drop_index("quotes_one_draft_key", table_name="quotes", postgresql_where=sa.text("state = 'DRAFT'"))
     op.drop_index(
         "quotes_one_accepted_key", table_name="quotes", postgresql_where=sa.text("state = 'ACCEPTED'")
@@ -5332,14 +5510,20 @@ def downgrade() -> None:
     )
     op.drop_index("quotes_number_key", table_name="quotes", postgresql_where=sa.text("number != ''"))
     op.drop_index("quotes_department_update_time_index", table_name="quotes")
-    op.drop_index("quotes_copied_from_index", table_name="quotes")
-    op.drop_index("quotes_contact_index", table_name="quotes")
-    op.drop_index("quotes_channel_partner_index", table_name="quotes")
-    op.drop_index("quotes_account_index", table_name="quotes")
+    op.drop_index(
+        "quotes_copied_from_index", table_name="quotes", postgresql_where=sa.text("copied_from != ''")
+    )
+    op.drop_index("quotes_contact_index", table_name="quotes", postgresql_where=sa.text("contact != ''"))
+    op.drop_index(
+        "quotes_channel_partner_index", table_name="quotes", postgresql_where=sa.text("channel_partner != ''")
+    )
+    op.drop_index("quotes_account_index", table_name="quotes", postgresql_where=sa.text("account != ''"))
     op.drop_table("quotes")
     op.drop_table("quote_prints")
     op.drop_index("purchases_update_time_index", table_name="purchases")
-    op.drop_index("purchases_product_index", table_name="purchases")
+    op.drop_index(
+        "purchases_product_index", table_name="purchases", postgresql_where=sa.text("product != ''")
+    )
     op.drop_index("purchases_owner_update_time_index", table_name="purchases")
     op.drop_index("purchases_order_key", table_name="purchases")
     op.drop_index(
@@ -5347,7 +5531,9 @@ def downgrade() -> None:
     )
     op.drop_index("purchases_department_update_time_index", table_name="purchases")
     op.drop_index("purchases_buyers_index", table_name="purchases", postgresql_where=sa.text("NOT cancelled"))
-    op.drop_index("purchases_account_index", table_name="purchases")
+    op.drop_index(
+        "purchases_account_index", table_name="purchases", postgresql_where=sa.text("account != ''")
+    )
     op.drop_table("purchases")
     op.drop_index("proposals_update_time_index", table_name="proposals")
     op.drop_index(
@@ -5355,10 +5541,14 @@ def downgrade() -> None:
         table_name="proposals",
         postgresql_where=sa.text("pdf = '' AND state IN ('SUBMITTED', 'WON', 'LOST')"),
     )
-    op.drop_index("proposals_template_index", table_name="proposals")
-    op.drop_index("proposals_quote_index", table_name="proposals")
+    op.drop_index(
+        "proposals_template_index", table_name="proposals", postgresql_where=sa.text("template != ''")
+    )
+    op.drop_index("proposals_quote_index", table_name="proposals", postgresql_where=sa.text("quote != ''"))
     op.drop_index("proposals_owner_update_time_index", table_name="proposals")
-    op.drop_index("proposals_opportunity_index", table_name="proposals")
+    op.drop_index(
+        "proposals_opportunity_index", table_name="proposals", postgresql_where=sa.text("opportunity != ''")
+    )
     op.drop_index("proposals_number_key", table_name="proposals", postgresql_where=sa.text("number != ''"))
     op.drop_index("proposals_department_update_time_index", table_name="proposals")
     op.drop_index(
@@ -5366,24 +5556,36 @@ def downgrade() -> None:
         table_name="proposals",
         postgresql_where=sa.text("state IN ('DRAFT', 'IN_REVIEW', 'APPROVED', 'SUBMITTED')"),
     )
-    op.drop_index("proposals_account_index", table_name="proposals")
+    op.drop_index(
+        "proposals_account_index", table_name="proposals", postgresql_where=sa.text("account != ''")
+    )
     op.drop_table("proposals")
     op.drop_index("proposal_templates_update_time_index", table_name="proposal_templates")
     op.drop_table("proposal_templates")
     op.drop_index("proposal_blocks_update_time_index", table_name="proposal_blocks")
     op.drop_table("proposal_blocks")
     op.drop_index("products_update_time_index", table_name="products")
-    op.drop_index("products_successor_index", table_name="products")
+    op.drop_index(
+        "products_successor_index", table_name="products", postgresql_where=sa.text("successor != ''")
+    )
     op.drop_index("products_number_key", table_name="products", postgresql_where=sa.text("number != ''"))
     op.drop_index("products_code_key", table_name="products")
-    op.drop_index("products_category_index", table_name="products")
+    op.drop_index(
+        "products_category_index", table_name="products", postgresql_where=sa.text("category != ''")
+    )
     op.drop_table("products")
     op.drop_index("product_categories_update_time_index", table_name="product_categories")
-    op.drop_index("product_categories_parent_index", table_name="product_categories")
+    op.drop_index(
+        "product_categories_parent_index",
+        table_name="product_categories",
+        postgresql_where=sa.text("parent != ''"),
+    )
     op.drop_index("product_categories_code_key", table_name="product_categories")
     op.drop_table("product_categories")
     op.drop_index("price_books_update_time_index", table_name="price_books")
-    op.drop_index("price_books_replaces_index", table_name="price_books")
+    op.drop_index(
+        "price_books_replaces_index", table_name="price_books", postgresql_where=sa.text("replaces != ''")
+    )
     op.drop_table("price_books")
     op.drop_index("pipelines_update_time_index", table_name="pipelines")
     op.drop_index(
@@ -5395,39 +5597,71 @@ def downgrade() -> None:
     op.drop_index("pipelines_default_key", table_name="pipelines", postgresql_where=sa.text("is_default"))
     op.drop_table("pipelines")
     op.drop_index("phone_lines_update_time_index", table_name="phone_lines")
-    op.drop_index("phone_lines_employee_index", table_name="phone_lines")
+    op.drop_index(
+        "phone_lines_employee_index", table_name="phone_lines", postgresql_where=sa.text("employee != ''")
+    )
     op.drop_table("phone_lines")
     op.drop_index("partnerships_account_index", table_name="partnerships")
     op.drop_table("partnerships")
-    op.drop_index("opportunities_upsell_proposal_index", table_name="opportunities")
+    op.drop_index(
+        "opportunities_upsell_proposal_index",
+        table_name="opportunities",
+        postgresql_where=sa.text("upsell_proposal != ''"),
+    )
     op.drop_index("opportunities_update_time_index", table_name="opportunities")
     op.drop_index(
         "opportunities_registration_key",
         table_name="opportunities",
         postgresql_where=sa.text("deal_registration <> ''"),
     )
-    op.drop_index("opportunities_price_book_index", table_name="opportunities")
-    op.drop_index("opportunities_pipeline_index", table_name="opportunities")
+    op.drop_index(
+        "opportunities_price_book_index",
+        table_name="opportunities",
+        postgresql_where=sa.text("price_book != ''"),
+    )
+    op.drop_index(
+        "opportunities_pipeline_index", table_name="opportunities", postgresql_where=sa.text("pipeline != ''")
+    )
     op.drop_index("opportunities_owner_update_time_index", table_name="opportunities")
     op.drop_index(
         "opportunities_number_key", table_name="opportunities", postgresql_where=sa.text("number != ''")
     )
-    op.drop_index("opportunities_lost_to_index", table_name="opportunities")
+    op.drop_index(
+        "opportunities_lost_to_index", table_name="opportunities", postgresql_where=sa.text("lost_to != ''")
+    )
     op.drop_index(
         "opportunities_lead_key", table_name="opportunities", postgresql_where=sa.text("lead <> ''")
     )
-    op.drop_index("opportunities_lead_index", table_name="opportunities")
+    op.drop_index(
+        "opportunities_lead_index", table_name="opportunities", postgresql_where=sa.text("lead != ''")
+    )
     op.drop_index(
         "opportunities_external_key",
         table_name="opportunities",
         postgresql_where=sa.text("external_id <> ''"),
     )
     op.drop_index("opportunities_department_update_time_index", table_name="opportunities")
-    op.drop_index("opportunities_deal_registration_index", table_name="opportunities")
-    op.drop_index("opportunities_channel_partner_index", table_name="opportunities")
-    op.drop_index("opportunities_campaign_index", table_name="opportunities")
-    op.drop_index("opportunities_account_index", table_name="opportunities")
-    op.drop_index("opportunities_accepted_quote_index", table_name="opportunities")
+    op.drop_index(
+        "opportunities_deal_registration_index",
+        table_name="opportunities",
+        postgresql_where=sa.text("deal_registration != ''"),
+    )
+    op.drop_index(
+        "opportunities_channel_partner_index",
+        table_name="opportunities",
+        postgresql_where=sa.text("channel_partner != ''"),
+    )
+    op.drop_index(
+        "opportunities_campaign_index", table_name="opportunities", postgresql_where=sa.text("campaign != ''")
+    )
+    op.drop_index(
+        "opportunities_account_index", table_name="opportunities", postgresql_where=sa.text("account != ''")
+    )
+    op.drop_index(
+        "opportunities_accepted_quote_index",
+        table_name="opportunities",
+        postgresql_where=sa.text("accepted_quote != ''"),
+    )
     op.drop_table("opportunities")
     op.drop_index("leads_update_time_index", table_name="leads")
     op.drop_index("leads_source_key", table_name="leads", postgresql_where=sa.text("external_id <> ''"))
@@ -5437,36 +5671,68 @@ def downgrade() -> None:
     op.drop_index(
         "leads_response_index", table_name="leads", postgresql_where=sa.text("next_response_time IS NOT NULL")
     )
-    op.drop_index("leads_pool_index", table_name="leads")
+    op.drop_index("leads_pool_index", table_name="leads", postgresql_where=sa.text("pool != ''"))
     op.drop_index("leads_owner_update_time_index", table_name="leads")
-    op.drop_index("leads_opportunity_index", table_name="leads")
+    op.drop_index(
+        "leads_opportunity_index", table_name="leads", postgresql_where=sa.text("opportunity != ''")
+    )
     op.drop_index("leads_number_key", table_name="leads", postgresql_where=sa.text("number != ''"))
-    op.drop_index("leads_merged_into_index", table_name="leads")
+    op.drop_index(
+        "leads_merged_into_index", table_name="leads", postgresql_where=sa.text("merged_into != ''")
+    )
     op.drop_index("leads_department_update_time_index", table_name="leads")
-    op.drop_index("leads_contact_index", table_name="leads")
+    op.drop_index("leads_contact_index", table_name="leads", postgresql_where=sa.text("contact != ''"))
     op.drop_index(
         "leads_company_key_index", table_name="leads", postgresql_where=sa.text("company_key <> ''")
     )
-    op.drop_index("leads_collision_department_index", table_name="leads")
-    op.drop_index("leads_channel_partner_index", table_name="leads")
-    op.drop_index("leads_campaign_index", table_name="leads")
-    op.drop_index("leads_account_index", table_name="leads")
+    op.drop_index(
+        "leads_collision_department_index",
+        table_name="leads",
+        postgresql_where=sa.text("collision_department != ''"),
+    )
+    op.drop_index(
+        "leads_channel_partner_index", table_name="leads", postgresql_where=sa.text("channel_partner != ''")
+    )
+    op.drop_index("leads_campaign_index", table_name="leads", postgresql_where=sa.text("campaign != ''"))
+    op.drop_index("leads_account_index", table_name="leads", postgresql_where=sa.text("account != ''"))
     op.drop_table("leads")
     op.drop_index("lead_recycle_proposals_update_time_index", table_name="lead_recycle_proposals")
-    op.drop_index("lead_recycle_proposals_pool_index", table_name="lead_recycle_proposals")
+    op.drop_index(
+        "lead_recycle_proposals_pool_index",
+        table_name="lead_recycle_proposals",
+        postgresql_where=sa.text("pool != ''"),
+    )
     op.drop_index("lead_recycle_proposals_owner_update_time_index", table_name="lead_recycle_proposals")
-    op.drop_index("lead_recycle_proposals_lead_index", table_name="lead_recycle_proposals")
+    op.drop_index(
+        "lead_recycle_proposals_lead_index",
+        table_name="lead_recycle_proposals",
+        postgresql_where=sa.text("lead != ''"),
+    )
     op.drop_index("lead_recycle_proposals_key", table_name="lead_recycle_proposals")
-    op.drop_index("lead_recycle_proposals_finding_index", table_name="lead_recycle_proposals")
-    op.drop_index("lead_recycle_proposals_employee_index", table_name="lead_recycle_proposals")
+    op.drop_index(
+        "lead_recycle_proposals_finding_index",
+        table_name="lead_recycle_proposals",
+        postgresql_where=sa.text("finding != ''"),
+    )
+    op.drop_index(
+        "lead_recycle_proposals_employee_index",
+        table_name="lead_recycle_proposals",
+        postgresql_where=sa.text("employee != ''"),
+    )
     op.drop_index("lead_recycle_proposals_department_update_time_index", table_name="lead_recycle_proposals")
-    op.drop_index("lead_recycle_proposals_decider_index", table_name="lead_recycle_proposals")
+    op.drop_index(
+        "lead_recycle_proposals_decider_index",
+        table_name="lead_recycle_proposals",
+        postgresql_where=sa.text("decider != ''"),
+    )
     op.drop_table("lead_recycle_proposals")
     op.drop_index("lead_pools_update_time_index", table_name="lead_pools")
     op.drop_table("lead_pools")
     op.drop_index("lead_pool_rules_update_time_index", table_name="lead_pool_rules")
     op.drop_index("lead_pool_rules_revision_key", table_name="lead_pool_rules")
-    op.drop_index("lead_pool_rules_pool_index", table_name="lead_pool_rules")
+    op.drop_index(
+        "lead_pool_rules_pool_index", table_name="lead_pool_rules", postgresql_where=sa.text("pool != ''")
+    )
     op.drop_index(
         "lead_pool_rules_active_key",
         table_name="lead_pool_rules",
@@ -5475,24 +5741,40 @@ def downgrade() -> None:
     op.drop_table("lead_pool_rules")
     op.drop_index("lead_pool_items_update_time_index", table_name="lead_pool_items")
     op.drop_index("lead_pool_items_pooled_time_index", table_name="lead_pool_items")
-    op.drop_index("lead_pool_items_pool_index", table_name="lead_pool_items")
+    op.drop_index(
+        "lead_pool_items_pool_index", table_name="lead_pool_items", postgresql_where=sa.text("pool != ''")
+    )
     op.drop_index("lead_pool_items_lead_key", table_name="lead_pool_items")
     op.drop_table("lead_pool_items")
     op.drop_index(op.f("lead_moments_lead_index"), table_name="lead_moments")
     op.drop_index("lead_moments_employee_index", table_name="lead_moments")
     op.drop_table("lead_moments")
     op.drop_index("lead_intakes_update_time_index", table_name="lead_intakes")
-    op.drop_index("lead_intakes_pool_index", table_name="lead_intakes")
-    op.drop_index("lead_intakes_lead_department_index", table_name="lead_intakes")
+    op.drop_index(
+        "lead_intakes_pool_index", table_name="lead_intakes", postgresql_where=sa.text("pool != ''")
+    )
+    op.drop_index(
+        "lead_intakes_lead_department_index",
+        table_name="lead_intakes",
+        postgresql_where=sa.text("lead_department != ''"),
+    )
     op.drop_table("lead_intakes")
     op.drop_index("lead_forwards_update_time_index", table_name="lead_forwards")
-    op.drop_index("lead_forwards_partner_index", table_name="lead_forwards")
+    op.drop_index(
+        "lead_forwards_partner_index", table_name="lead_forwards", postgresql_where=sa.text("partner != ''")
+    )
     op.drop_index("lead_forwards_owner_update_time_index", table_name="lead_forwards")
     op.drop_index(
         "lead_forwards_offered_key", table_name="lead_forwards", postgresql_where=sa.text("state = 'OFFERED'")
     )
-    op.drop_index("lead_forwards_next_partner_index", table_name="lead_forwards")
-    op.drop_index("lead_forwards_lead_index", table_name="lead_forwards")
+    op.drop_index(
+        "lead_forwards_next_partner_index",
+        table_name="lead_forwards",
+        postgresql_where=sa.text("next_partner != ''"),
+    )
+    op.drop_index(
+        "lead_forwards_lead_index", table_name="lead_forwards", postgresql_where=sa.text("lead != ''")
+    )
     op.drop_index(
         "lead_forwards_expire_index",
         table_name="lead_forwards",
@@ -5505,7 +5787,11 @@ def downgrade() -> None:
     op.drop_index("joint_work_requests_update_time_index", table_name="joint_work_requests")
     op.drop_index("joint_work_requests_registration_index", table_name="joint_work_requests")
     op.drop_index("joint_work_requests_owner_update_time_index", table_name="joint_work_requests")
-    op.drop_index("joint_work_requests_opportunity_index", table_name="joint_work_requests")
+    op.drop_index(
+        "joint_work_requests_opportunity_index",
+        table_name="joint_work_requests",
+        postgresql_where=sa.text("opportunity != ''"),
+    )
     op.drop_index(
         "joint_work_requests_once_key",
         table_name="joint_work_requests",
@@ -5517,14 +5803,28 @@ def downgrade() -> None:
         postgresql_where=sa.text("state = 'OPEN'"),
     )
     op.drop_index("joint_work_requests_department_update_time_index", table_name="joint_work_requests")
-    op.drop_index("joint_work_requests_deal_registration_index", table_name="joint_work_requests")
-    op.drop_index("joint_work_requests_account_index", table_name="joint_work_requests")
+    op.drop_index(
+        "joint_work_requests_deal_registration_index",
+        table_name="joint_work_requests",
+        postgresql_where=sa.text("deal_registration != ''"),
+    )
+    op.drop_index(
+        "joint_work_requests_account_index",
+        table_name="joint_work_requests",
+        postgresql_where=sa.text("account != ''"),
+    )
     op.drop_table("joint_work_requests")
     op.drop_index("incumbencies_update_time_index", table_name="incumbencies")
     op.drop_index("incumbencies_owner_update_time_index", table_name="incumbencies")
     op.drop_index("incumbencies_department_update_time_index", table_name="incumbencies")
-    op.drop_index("incumbencies_competitor_index", table_name="incumbencies")
-    op.drop_index("incumbencies_account_index", table_name="incumbencies")
+    op.drop_index(
+        "incumbencies_competitor_index",
+        table_name="incumbencies",
+        postgresql_where=sa.text("competitor != ''"),
+    )
+    op.drop_index(
+        "incumbencies_account_index", table_name="incumbencies", postgresql_where=sa.text("account != ''")
+    )
     op.drop_table("incumbencies")
     op.drop_index(op.f("group_edges_other_index"), table_name="group_edges")
     op.drop_index(op.f("group_edges_one_index"), table_name="group_edges")
@@ -5532,7 +5832,7 @@ def downgrade() -> None:
     op.drop_index("forecasts_week_key", table_name="forecasts")
     op.drop_index("forecasts_update_time_index", table_name="forecasts")
     op.drop_index("forecasts_owner_update_time_index", table_name="forecasts")
-    op.drop_index("forecasts_node_index", table_name="forecasts")
+    op.drop_index("forecasts_node_index", table_name="forecasts", postgresql_where=sa.text("node != ''"))
     op.drop_index("forecasts_department_update_time_index", table_name="forecasts")
     op.drop_table("forecasts")
     op.drop_table("do_not_call")
@@ -5547,13 +5847,29 @@ def downgrade() -> None:
         table_name="discount_policies",
         postgresql_where=sa.text("state = 'DRAFT'"),
     )
-    op.drop_index("discount_policies_free_product_index", table_name="discount_policies")
+    op.drop_index(
+        "discount_policies_free_product_index",
+        table_name="discount_policies",
+        postgresql_where=sa.text("free_product != ''"),
+    )
     op.drop_table("discount_policies")
     op.drop_index("deal_registrations_update_time_index", table_name="deal_registrations")
-    op.drop_index("deal_registrations_price_book_index", table_name="deal_registrations")
-    op.drop_index("deal_registrations_partner_index", table_name="deal_registrations")
+    op.drop_index(
+        "deal_registrations_price_book_index",
+        table_name="deal_registrations",
+        postgresql_where=sa.text("price_book != ''"),
+    )
+    op.drop_index(
+        "deal_registrations_partner_index",
+        table_name="deal_registrations",
+        postgresql_where=sa.text("partner != ''"),
+    )
     op.drop_index("deal_registrations_owner_update_time_index", table_name="deal_registrations")
-    op.drop_index("deal_registrations_opportunity_index", table_name="deal_registrations")
+    op.drop_index(
+        "deal_registrations_opportunity_index",
+        table_name="deal_registrations",
+        postgresql_where=sa.text("opportunity != ''"),
+    )
     op.drop_index(
         "deal_registrations_number_key",
         table_name="deal_registrations",
@@ -5567,12 +5883,20 @@ def downgrade() -> None:
     op.drop_index("course_completions_owner_update_time_index", table_name="course_completions")
     op.drop_index("course_completions_owner_course_key", table_name="course_completions")
     op.drop_index("course_completions_department_update_time_index", table_name="course_completions")
-    op.drop_index("course_completions_course_index", table_name="course_completions")
+    op.drop_index(
+        "course_completions_course_index",
+        table_name="course_completions",
+        postgresql_where=sa.text("course != ''"),
+    )
     op.drop_table("course_completions")
     op.drop_index("competitors_update_time_index", table_name="competitors")
     op.drop_table("competitors")
     op.drop_index("commission_statements_update_time_index", table_name="commission_statements")
-    op.drop_index("commission_statements_partner_index", table_name="commission_statements")
+    op.drop_index(
+        "commission_statements_partner_index",
+        table_name="commission_statements",
+        postgresql_where=sa.text("partner != ''"),
+    )
     op.drop_index("commission_statements_owner_update_time_index", table_name="commission_statements")
     op.drop_index(
         "commission_statements_number_key",
@@ -5605,18 +5929,38 @@ def downgrade() -> None:
     op.drop_index("commission_movements_day_index", table_name="commission_movements")
     op.drop_table("commission_movements")
     op.drop_index("commission_entries_update_time_index", table_name="commission_entries")
-    op.drop_index("commission_entries_statement_index", table_name="commission_entries")
-    op.drop_index("commission_entries_reverses_index", table_name="commission_entries")
-    op.drop_index("commission_entries_plan_index", table_name="commission_entries")
-    op.drop_index("commission_entries_partner_index", table_name="commission_entries")
+    op.drop_index(
+        "commission_entries_statement_index",
+        table_name="commission_entries",
+        postgresql_where=sa.text("statement != ''"),
+    )
+    op.drop_index(
+        "commission_entries_reverses_index",
+        table_name="commission_entries",
+        postgresql_where=sa.text("reverses != ''"),
+    )
+    op.drop_index(
+        "commission_entries_plan_index",
+        table_name="commission_entries",
+        postgresql_where=sa.text("plan != ''"),
+    )
+    op.drop_index(
+        "commission_entries_partner_index",
+        table_name="commission_entries",
+        postgresql_where=sa.text("partner != ''"),
+    )
     op.drop_index("commission_entries_owner_update_time_index", table_name="commission_entries")
-    op.drop_index("commission_entries_opportunity_index", table_name="commission_entries")
+    op.drop_index(
+        "commission_entries_opportunity_index",
+        table_name="commission_entries",
+        postgresql_where=sa.text("opportunity != ''"),
+    )
     op.drop_index("commission_entries_open_index", table_name="commission_entries")
     op.drop_index("commission_entries_once_key", table_name="commission_entries")
     op.drop_index("commission_entries_department_update_time_index", table_name="commission_entries")
     op.drop_table("commission_entries")
     op.drop_index("calls_update_time_index", table_name="calls")
-    op.drop_index("calls_script_index", table_name="calls")
+    op.drop_index("calls_script_index", table_name="calls", postgresql_where=sa.text("script != ''"))
     op.drop_index("calls_provider_key", table_name="calls", postgresql_where=sa.text("provider_call <> ''"))
     op.drop_index("calls_owner_update_time_index", table_name="calls")
     op.drop_index("calls_number_index", table_name="calls")
@@ -5625,7 +5969,7 @@ def downgrade() -> None:
         table_name="calls",
         postgresql_where=sa.text("state IN ('DIALLING', 'CONNECTED', 'ENDED')"),
     )
-    op.drop_index("calls_entry_index", table_name="calls")
+    op.drop_index("calls_entry_index", table_name="calls", postgresql_where=sa.text("entry != ''"))
     op.drop_index("calls_department_update_time_index", table_name="calls")
     op.drop_table("calls")
     op.drop_index("call_scripts_update_time_index", table_name="call_scripts")
@@ -5634,8 +5978,10 @@ def downgrade() -> None:
     )
     op.drop_table("call_scripts")
     op.drop_index("call_lists_update_time_index", table_name="call_lists")
-    op.drop_index("call_lists_script_index", table_name="call_lists")
-    op.drop_index("call_lists_queue_index", table_name="call_lists")
+    op.drop_index(
+        "call_lists_script_index", table_name="call_lists", postgresql_where=sa.text("script != ''")
+    )
+    op.drop_index("call_lists_queue_index", table_name="call_lists", postgresql_where=sa.text("queue != ''"))
     op.drop_index("call_lists_owner_update_time_index", table_name="call_lists")
     op.drop_index("call_lists_department_update_time_index", table_name="call_lists")
     op.drop_table("call_lists")
@@ -5646,13 +5992,17 @@ def downgrade() -> None:
         table_name="call_entries",
         postgresql_where=sa.text("state IN ('NEW', 'LOCKED', 'CALLBACK', 'RETRY')"),
     )
-    op.drop_index("call_entries_locked_by_index", table_name="call_entries")
+    op.drop_index(
+        "call_entries_locked_by_index", table_name="call_entries", postgresql_where=sa.text("locked_by != ''")
+    )
     op.drop_index("call_entries_list_index", table_name="call_entries")
     op.drop_index(
         "call_entries_due_index", table_name="call_entries", postgresql_where=sa.text("state = 'CALLBACK'")
     )
     op.drop_index("call_entries_department_update_time_index", table_name="call_entries")
-    op.drop_index("call_entries_call_list_index", table_name="call_entries")
+    op.drop_index(
+        "call_entries_call_list_index", table_name="call_entries", postgresql_where=sa.text("call_list != ''")
+    )
     op.drop_table("call_entries")
     op.drop_index("bundles_update_time_index", table_name="bundles")
     op.drop_index("bundles_one_draft_key", table_name="bundles", postgresql_where=sa.text("state = 'DRAFT'"))
@@ -5660,25 +6010,35 @@ def downgrade() -> None:
         "bundles_one_active_key", table_name="bundles", postgresql_where=sa.text("state = 'ACTIVE'")
     )
     op.drop_index("bundles_code_key", table_name="bundles", postgresql_where=sa.text("version_number = 1"))
-    op.drop_index("bundles_category_index", table_name="bundles")
+    op.drop_index("bundles_category_index", table_name="bundles", postgresql_where=sa.text("category != ''"))
     op.drop_table("bundles")
     op.drop_index("baskets_touch_time_index", table_name="baskets")
     op.drop_index("baskets_token_key", table_name="baskets", postgresql_where=sa.text("token <> ''"))
     op.drop_index("baskets_keeper_key", table_name="baskets", postgresql_where=sa.text("keeper <> ''"))
     op.drop_table("baskets")
     op.drop_index("assignment_rules_update_time_index", table_name="assignment_rules")
-    op.drop_index("assignment_rules_pool_index", table_name="assignment_rules")
+    op.drop_index(
+        "assignment_rules_pool_index", table_name="assignment_rules", postgresql_where=sa.text("pool != ''")
+    )
     op.drop_table("assignment_rules")
     op.drop_index("appraisals_update_time_index", table_name="appraisals")
     op.drop_index("appraisals_standard_month_index", table_name="appraisals")
-    op.drop_index("appraisals_standard_index", table_name="appraisals")
+    op.drop_index(
+        "appraisals_standard_index", table_name="appraisals", postgresql_where=sa.text("standard != ''")
+    )
     op.drop_index("appraisals_owner_update_time_index", table_name="appraisals")
     op.drop_index("appraisals_month_key", table_name="appraisals")
-    op.drop_index("appraisals_employee_index", table_name="appraisals")
+    op.drop_index(
+        "appraisals_employee_index", table_name="appraisals", postgresql_where=sa.text("employee != ''")
+    )
     op.drop_index("appraisals_department_update_time_index", table_name="appraisals")
     op.drop_table("appraisals")
     op.drop_index("appraisal_standards_update_time_index", table_name="appraisal_standards")
-    op.drop_index("appraisal_standards_for_department_index", table_name="appraisal_standards")
+    op.drop_index(
+        "appraisal_standards_for_department_index",
+        table_name="appraisal_standards",
+        postgresql_where=sa.text("for_department != ''"),
+    )
     op.drop_index(
         "appraisal_standards_active_key",
         table_name="appraisal_standards",

@@ -146,18 +146,21 @@ def upgrade() -> None:
         "tickets",
         ["account", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("account != ''"),
     )
     op.create_index(
         "tickets_assignee_index",
         "tickets",
         ["assignee", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("assignee != ''"),
     )
     op.create_index(
         "tickets_contact_index",
         "tickets",
         ["contact", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("contact != ''"),
     )
     op.create_index(
         "tickets_department_update_time_index",
@@ -170,13 +173,18 @@ def upgrade() -> None:
         "tickets",
         ["follow_up_of", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("follow_up_of != ''"),
     )
     op.create_index("tickets_next_escalation_time_index", "tickets", ["next_escalation_time"], unique=False)
     op.create_index(
         "tickets_number_key", "tickets", ["number"], unique=True, postgresql_where=sa.text("number != ''")
     )
     op.create_index(
-        "tickets_order_index", "tickets", ["order", sa.literal_column("update_time DESC"), "id"], unique=False
+        "tickets_order_index",
+        "tickets",
+        ["order", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+        postgresql_where=sa.text("\"order\" != ''"),
     )
     op.create_index(
         "tickets_owner_update_time_index",
@@ -189,9 +197,14 @@ def upgrade() -> None:
         "tickets",
         ["parent", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("parent != ''"),
     )
     op.create_index(
-        "tickets_queue_index", "tickets", ["queue", sa.literal_column("update_time DESC"), "id"], unique=False
+        "tickets_queue_index",
+        "tickets",
+        ["queue", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+        postgresql_where=sa.text("queue != ''"),
     )
     op.create_index(
         "tickets_resolve_time_index",
@@ -205,6 +218,7 @@ def upgrade() -> None:
         "tickets",
         ["sla_policy", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("sla_policy != ''"),
     )
     op.create_index(
         "tickets_source_key", "tickets", ["source"], unique=True, postgresql_where=sa.text("source <> ''")
@@ -351,21 +365,25 @@ def downgrade() -> None:
     op.drop_table("queues_search")
     op.drop_index("tickets_update_time_index", table_name="tickets")
     op.drop_index("tickets_source_key", table_name="tickets", postgresql_where=sa.text("source <> ''"))
-    op.drop_index("tickets_sla_policy_index", table_name="tickets")
+    op.drop_index(
+        "tickets_sla_policy_index", table_name="tickets", postgresql_where=sa.text("sla_policy != ''")
+    )
     op.drop_index(
         "tickets_resolve_time_index", table_name="tickets", postgresql_where=sa.text("state = 'RESOLVED'")
     )
-    op.drop_index("tickets_queue_index", table_name="tickets")
-    op.drop_index("tickets_parent_index", table_name="tickets")
+    op.drop_index("tickets_queue_index", table_name="tickets", postgresql_where=sa.text("queue != ''"))
+    op.drop_index("tickets_parent_index", table_name="tickets", postgresql_where=sa.text("parent != ''"))
     op.drop_index("tickets_owner_update_time_index", table_name="tickets")
-    op.drop_index("tickets_order_index", table_name="tickets")
+    op.drop_index("tickets_order_index", table_name="tickets", postgresql_where=sa.text("\"order\" != ''"))
     op.drop_index("tickets_number_key", table_name="tickets", postgresql_where=sa.text("number != ''"))
     op.drop_index("tickets_next_escalation_time_index", table_name="tickets")
-    op.drop_index("tickets_follow_up_of_index", table_name="tickets")
+    op.drop_index(
+        "tickets_follow_up_of_index", table_name="tickets", postgresql_where=sa.text("follow_up_of != ''")
+    )
     op.drop_index("tickets_department_update_time_index", table_name="tickets")
-    op.drop_index("tickets_contact_index", table_name="tickets")
-    op.drop_index("tickets_assignee_index", table_name="tickets")
-    op.drop_index("tickets_account_index", table_name="tickets")
+    op.drop_index("tickets_contact_index", table_name="tickets", postgresql_where=sa.text("contact != ''"))
+    op.drop_index("tickets_assignee_index", table_name="tickets", postgresql_where=sa.text("assignee != ''"))
+    op.drop_index("tickets_account_index", table_name="tickets", postgresql_where=sa.text("account != ''"))
     op.drop_table("tickets")
     op.drop_index("sla_policies_update_time_index", table_name="sla_policies")
     op.drop_index(

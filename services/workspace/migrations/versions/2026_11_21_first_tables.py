@@ -48,6 +48,7 @@ def upgrade() -> None:
         "api_keys",
         ["account", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("account != ''"),
     )
     op.create_index(
         "api_keys_department_update_time_index",
@@ -187,6 +188,7 @@ def upgrade() -> None:
         "approvals",
         ["policy", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("policy != ''"),
     )
     op.create_index(
         "approvals_update_time_index",
@@ -249,6 +251,7 @@ def upgrade() -> None:
         "attendance",
         ["device", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("device != ''"),
     )
     op.create_index("attendance_owner_punch_time_index", "attendance", ["owner", "punch_time"], unique=False)
     op.create_index(
@@ -262,6 +265,7 @@ def upgrade() -> None:
         "attendance",
         ["photo", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("photo != ''"),
     )
     op.create_index(
         "attendance_source_key",
@@ -351,6 +355,7 @@ def upgrade() -> None:
         "attendance_rules",
         ["department_ref", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("department_ref != ''"),
     )
     op.create_index(
         "attendance_rules_update_time_index",
@@ -562,6 +567,7 @@ def upgrade() -> None:
         "backups",
         ["confirmed_by", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("confirmed_by != ''"),
     )
     op.create_index(
         "backups_number_key", "backups", ["number"], unique=True, postgresql_where=sa.text("number != ''")
@@ -571,6 +577,7 @@ def upgrade() -> None:
         "backups",
         ["proposed_by", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("proposed_by != ''"),
     )
     op.create_index(
         "backups_update_time_index", "backups", [sa.literal_column("update_time DESC"), "id"], unique=False
@@ -628,12 +635,14 @@ def upgrade() -> None:
         "bulk_jobs",
         ["error_file", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("error_file != ''"),
     )
     op.create_index(
         "bulk_jobs_file_index",
         "bulk_jobs",
         ["file", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("file != ''"),
     )
     op.create_index(
         "bulk_jobs_number_key", "bulk_jobs", ["number"], unique=True, postgresql_where=sa.text("number != ''")
@@ -649,12 +658,14 @@ def upgrade() -> None:
         "bulk_jobs",
         ["result_file", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("result_file != ''"),
     )
     op.create_index(
         "bulk_jobs_reverts_index",
         "bulk_jobs",
         ["reverts", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("reverts != ''"),
     )
     op.create_index(
         "bulk_jobs_update_time_index",
@@ -957,6 +968,7 @@ def upgrade() -> None:
         "comments",
         ["reply_to", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("reply_to != ''"),
     )
     op.create_index(
         "comments_update_time_index", "comments", [sa.literal_column("update_time DESC"), "id"], unique=False
@@ -1101,18 +1113,21 @@ def upgrade() -> None:
         "departments",
         ["manager", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("manager != ''"),
     )
     op.create_index(
         "departments_merged_into_index",
         "departments",
         ["merged_into", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("merged_into != ''"),
     )
     op.create_index(
         "departments_parent_index",
         "departments",
         ["parent", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("parent != ''"),
     )
     op.create_index(
         "departments_root_key",
@@ -1267,6 +1282,7 @@ def upgrade() -> None:
         "employees",
         ["account", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("account != ''"),
     )
     op.create_index(
         "employees_email_key",
@@ -1284,12 +1300,14 @@ def upgrade() -> None:
         "employees",
         ["successor", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("successor != ''"),
     )
     op.create_index(
         "employees_superior_index",
         "employees",
         ["superior", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("superior != ''"),
     )
     op.create_index(
         "employees_update_time_index",
@@ -1395,7 +1413,11 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("faxes_pkey")),
     )
     op.create_index(
-        "faxes_account_index", "faxes", ["account", sa.literal_column("update_time DESC"), "id"], unique=False
+        "faxes_account_index",
+        "faxes",
+        ["account", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+        postgresql_where=sa.text("account != ''"),
     )
     op.create_index(
         "faxes_department_update_time_index",
@@ -1404,7 +1426,11 @@ def upgrade() -> None:
         unique=False,
     )
     op.create_index(
-        "faxes_file_index", "faxes", ["file", sa.literal_column("update_time DESC"), "id"], unique=False
+        "faxes_file_index",
+        "faxes",
+        ["file", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+        postgresql_where=sa.text("file != ''"),
     )
     op.create_index("faxes_job_key", "faxes", ["job"], unique=True, postgresql_where=sa.text("job <> ''"))
     op.create_index(
@@ -1501,6 +1527,7 @@ def upgrade() -> None:
         "file_shares",
         ["file", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("file != ''"),
     )
     op.create_index(
         "file_shares_owner_update_time_index",
@@ -1601,7 +1628,11 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("files_pkey")),
     )
     op.create_index(
-        "files_account_index", "files", ["account", sa.literal_column("update_time DESC"), "id"], unique=False
+        "files_account_index",
+        "files",
+        ["account", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+        postgresql_where=sa.text("account != ''"),
     )
     op.create_index(
         "files_alone_department_index",
@@ -1632,7 +1663,11 @@ def upgrade() -> None:
         unique=False,
     )
     op.create_index(
-        "files_folder_index", "files", ["folder", sa.literal_column("update_time DESC"), "id"], unique=False
+        "files_folder_index",
+        "files",
+        ["folder", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+        postgresql_where=sa.text("folder != ''"),
     )
     op.create_index(
         "files_hanging_index",
@@ -1734,6 +1769,7 @@ def upgrade() -> None:
         "folders",
         ["parent", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("parent != ''"),
     )
     op.create_index(
         "folders_shown_as_index",
@@ -1929,12 +1965,14 @@ def upgrade() -> None:
         "mail_messages",
         ["account", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("account != ''"),
     )
     op.create_index(
         "mail_messages_contact_index",
         "mail_messages",
         ["contact", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("contact != ''"),
     )
     op.create_index(
         "mail_messages_department_update_time_index",
@@ -1947,6 +1985,7 @@ def upgrade() -> None:
         "mail_messages",
         ["mailbox", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("mailbox != ''"),
     )
     op.create_index("mail_messages_message_id_key", "mail_messages", ["mailbox", "message_key"], unique=True)
     op.create_index(
@@ -1960,6 +1999,7 @@ def upgrade() -> None:
         "mail_messages",
         ["reply_to", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("reply_to != ''"),
     )
     op.create_index(
         "mail_messages_sent_index",
@@ -1979,6 +2019,7 @@ def upgrade() -> None:
         "mail_messages",
         ["template", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("template != ''"),
     )
     op.create_index(
         "mail_messages_thread_index", "mail_messages", ["mailbox", "thread", "occur_time"], unique=False
@@ -2032,12 +2073,14 @@ def upgrade() -> None:
         "mail_records",
         ["account", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("account != ''"),
     )
     op.create_index(
         "mail_records_contact_index",
         "mail_records",
         ["contact", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("contact != ''"),
     )
     op.create_index(
         "mail_records_department_update_time_index",
@@ -2424,12 +2467,14 @@ def upgrade() -> None:
         "partners",
         ["account", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("account != ''"),
     )
     op.create_index(
         "partners_agreement_index",
         "partners",
         ["agreement", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("agreement != ''"),
     )
     op.create_index(
         "partners_department_update_time_index",
@@ -2521,15 +2566,21 @@ def upgrade() -> None:
         "posts",
         ["accepted_answer", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("accepted_answer != ''"),
     )
     op.create_index(
-        "posts_account_index", "posts", ["account", sa.literal_column("update_time DESC"), "id"], unique=False
+        "posts_account_index",
+        "posts",
+        ["account", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+        postgresql_where=sa.text("account != ''"),
     )
     op.create_index(
         "posts_answered_by_index",
         "posts",
         ["answered_by", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("answered_by != ''"),
     )
     op.create_index("posts_board_index", "posts", ["board", "publish_time"], unique=False)
     op.create_index(
@@ -2745,6 +2796,7 @@ def upgrade() -> None:
         "sessions",
         ["device", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("device != ''"),
     )
     op.create_index(
         "sessions_ended_index",
@@ -2839,7 +2891,11 @@ def upgrade() -> None:
         unique=False,
     )
     op.create_index(
-        "tasks_parent_index", "tasks", ["parent", sa.literal_column("update_time DESC"), "id"], unique=False
+        "tasks_parent_index",
+        "tasks",
+        ["parent", sa.literal_column("update_time DESC"), "id"],
+        unique=False,
+        postgresql_where=sa.text("parent != ''"),
     )
     op.create_index(
         "tasks_source_key", "tasks", ["source"], unique=True, postgresql_where=sa.text("source <> ''")
@@ -2892,6 +2948,7 @@ def upgrade() -> None:
         "usage_findings",
         ["decider", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("decider != ''"),
     )
     op.create_index(
         "usage_findings_department_update_time_index",
@@ -2911,6 +2968,7 @@ def upgrade() -> None:
         "usage_findings",
         ["rule", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("rule != ''"),
     )
     op.create_index(
         "usage_findings_update_time_index",
@@ -3019,6 +3077,7 @@ def upgrade() -> None:
         "work_plans",
         ["approver", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("approver != ''"),
     )
     op.create_index(
         "work_plans_department_update_time_index",
@@ -3092,6 +3151,7 @@ def upgrade() -> None:
         "work_summaries",
         ["plan", sa.literal_column("update_time DESC"), "id"],
         unique=False,
+        postgresql_where=sa.text("plan != ''"),
     )
     op.create_index(
         "work_summaries_update_time_index",
@@ -4730,7 +4790,9 @@ def downgrade() -> None:
     )
     op.drop_table("api_keys_search")
     op.drop_index("work_summaries_update_time_index", table_name="work_summaries")
-    op.drop_index("work_summaries_plan_index", table_name="work_summaries")
+    op.drop_index(
+        "work_summaries_plan_index", table_name="work_summaries", postgresql_where=sa.text("plan != ''")
+    )
     op.drop_index("work_summaries_period_key", table_name="work_summaries")
     op.drop_index("work_summaries_owner_update_time_index", table_name="work_summaries")
     op.drop_index("work_summaries_department_update_time_index", table_name="work_summaries")
@@ -4739,7 +4801,9 @@ def downgrade() -> None:
     op.drop_index("work_plans_period_key", table_name="work_plans")
     op.drop_index("work_plans_owner_update_time_index", table_name="work_plans")
     op.drop_index("work_plans_department_update_time_index", table_name="work_plans")
-    op.drop_index("work_plans_approver_index", table_name="work_plans")
+    op.drop_index(
+        "work_plans_approver_index", table_name="work_plans", postgresql_where=sa.text("approver != ''")
+    )
     op.drop_table("work_plans")
     op.drop_index("work_done_recorded_index", table_name="work_done")
     op.drop_index("work_done_employee_index", table_name="work_done")
@@ -4749,16 +4813,20 @@ def downgrade() -> None:
     op.drop_index("usage_progress_record_index", table_name="usage_progress")
     op.drop_table("usage_progress")
     op.drop_index("usage_findings_update_time_index", table_name="usage_findings")
-    op.drop_index("usage_findings_rule_index", table_name="usage_findings")
+    op.drop_index(
+        "usage_findings_rule_index", table_name="usage_findings", postgresql_where=sa.text("rule != ''")
+    )
     op.drop_index("usage_findings_owner_update_time_index", table_name="usage_findings")
     op.drop_index("usage_findings_key", table_name="usage_findings")
     op.drop_index("usage_findings_department_update_time_index", table_name="usage_findings")
-    op.drop_index("usage_findings_decider_index", table_name="usage_findings")
+    op.drop_index(
+        "usage_findings_decider_index", table_name="usage_findings", postgresql_where=sa.text("decider != ''")
+    )
     op.drop_table("usage_findings")
     op.drop_table("usage_days")
     op.drop_index("tasks_update_time_index", table_name="tasks")
     op.drop_index("tasks_source_key", table_name="tasks", postgresql_where=sa.text("source <> ''"))
-    op.drop_index("tasks_parent_index", table_name="tasks")
+    op.drop_index("tasks_parent_index", table_name="tasks", postgresql_where=sa.text("parent != ''"))
     op.drop_index("tasks_owner_update_time_index", table_name="tasks")
     op.drop_index(
         "tasks_open_index", table_name="tasks", postgresql_where=sa.text("state NOT IN ('DONE', 'CANCELLED')")
@@ -4771,7 +4839,7 @@ def downgrade() -> None:
     op.drop_index("sessions_owner_update_time_index", table_name="sessions")
     op.drop_index("sessions_open_index", table_name="sessions", postgresql_where=sa.text("state = 'OPEN'"))
     op.drop_index("sessions_ended_index", table_name="sessions", postgresql_where=sa.text("state = 'ENDED'"))
-    op.drop_index("sessions_device_index", table_name="sessions")
+    op.drop_index("sessions_device_index", table_name="sessions", postgresql_where=sa.text("device != ''"))
     op.drop_index("sessions_department_update_time_index", table_name="sessions")
     op.drop_table("sessions")
     op.drop_index("security_reports_update_time_index", table_name="security_reports")
@@ -4794,9 +4862,13 @@ def downgrade() -> None:
     op.drop_index("posts_owner_update_time_index", table_name="posts")
     op.drop_index("posts_department_update_time_index", table_name="posts")
     op.drop_index("posts_board_index", table_name="posts")
-    op.drop_index("posts_answered_by_index", table_name="posts")
-    op.drop_index("posts_account_index", table_name="posts")
-    op.drop_index("posts_accepted_answer_index", table_name="posts")
+    op.drop_index(
+        "posts_answered_by_index", table_name="posts", postgresql_where=sa.text("answered_by != ''")
+    )
+    op.drop_index("posts_account_index", table_name="posts", postgresql_where=sa.text("account != ''"))
+    op.drop_index(
+        "posts_accepted_answer_index", table_name="posts", postgresql_where=sa.text("accepted_answer != ''")
+    )
     op.drop_table("posts")
     op.drop_table("post_likes")
     op.drop_index("partners_update_time_index", table_name="partners")
@@ -4804,8 +4876,10 @@ def downgrade() -> None:
     op.drop_index("partners_number_key", table_name="partners", postgresql_where=sa.text("number != ''"))
     op.drop_index("partners_end_index", table_name="partners", postgresql_where=sa.text("state = 'ACTIVE'"))
     op.drop_index("partners_department_update_time_index", table_name="partners")
-    op.drop_index("partners_agreement_index", table_name="partners")
-    op.drop_index("partners_account_index", table_name="partners")
+    op.drop_index(
+        "partners_agreement_index", table_name="partners", postgresql_where=sa.text("agreement != ''")
+    )
+    op.drop_index("partners_account_index", table_name="partners", postgresql_where=sa.text("account != ''"))
     op.drop_table("partners")
     op.drop_index("number_rules_update_time_index", table_name="number_rules")
     op.drop_index(
@@ -4859,8 +4933,12 @@ def downgrade() -> None:
     op.drop_index("mail_records_owner_update_time_index", table_name="mail_records")
     op.drop_index("mail_records_message_key", table_name="mail_records")
     op.drop_index("mail_records_department_update_time_index", table_name="mail_records")
-    op.drop_index("mail_records_contact_index", table_name="mail_records")
-    op.drop_index("mail_records_account_index", table_name="mail_records")
+    op.drop_index(
+        "mail_records_contact_index", table_name="mail_records", postgresql_where=sa.text("contact != ''")
+    )
+    op.drop_index(
+        "mail_records_account_index", table_name="mail_records", postgresql_where=sa.text("account != ''")
+    )
     op.drop_table("mail_records")
     op.drop_index(
         "mail_messages_waiting_index",
@@ -4869,20 +4947,30 @@ def downgrade() -> None:
     )
     op.drop_index("mail_messages_update_time_index", table_name="mail_messages")
     op.drop_index("mail_messages_thread_index", table_name="mail_messages")
-    op.drop_index("mail_messages_template_index", table_name="mail_messages")
+    op.drop_index(
+        "mail_messages_template_index", table_name="mail_messages", postgresql_where=sa.text("template != ''")
+    )
     op.drop_index("mail_messages_subject_index", table_name="mail_messages")
     op.drop_index(
         "mail_messages_sent_index",
         table_name="mail_messages",
         postgresql_where=sa.text("direction = 'OUTBOUND'"),
     )
-    op.drop_index("mail_messages_reply_to_index", table_name="mail_messages")
+    op.drop_index(
+        "mail_messages_reply_to_index", table_name="mail_messages", postgresql_where=sa.text("reply_to != ''")
+    )
     op.drop_index("mail_messages_owner_update_time_index", table_name="mail_messages")
     op.drop_index("mail_messages_message_id_key", table_name="mail_messages")
-    op.drop_index("mail_messages_mailbox_index", table_name="mail_messages")
+    op.drop_index(
+        "mail_messages_mailbox_index", table_name="mail_messages", postgresql_where=sa.text("mailbox != ''")
+    )
     op.drop_index("mail_messages_department_update_time_index", table_name="mail_messages")
-    op.drop_index("mail_messages_contact_index", table_name="mail_messages")
-    op.drop_index("mail_messages_account_index", table_name="mail_messages")
+    op.drop_index(
+        "mail_messages_contact_index", table_name="mail_messages", postgresql_where=sa.text("contact != ''")
+    )
+    op.drop_index(
+        "mail_messages_account_index", table_name="mail_messages", postgresql_where=sa.text("account != ''")
+    )
     op.drop_table("mail_messages")
     op.drop_table("mail_folders")
     op.drop_table("mail_bodies")
@@ -4909,7 +4997,7 @@ def downgrade() -> None:
         "folders_shown_to_all_index", table_name="folders", postgresql_where=sa.text("shown_to_all")
     )
     op.drop_index("folders_shown_as_index", table_name="folders", postgresql_where=sa.text("shown_as <> ''"))
-    op.drop_index("folders_parent_index", table_name="folders")
+    op.drop_index("folders_parent_index", table_name="folders", postgresql_where=sa.text("parent != ''"))
     op.drop_index("folders_owner_update_time_index", table_name="folders")
     op.drop_index("folders_department_update_time_index", table_name="folders")
     op.drop_table("folders")
@@ -4926,13 +5014,13 @@ def downgrade() -> None:
     op.drop_index("files_place_account_index", table_name="files", postgresql_where=sa.text("hangs"))
     op.drop_index("files_owner_update_time_index", table_name="files")
     op.drop_index("files_hanging_index", table_name="files", postgresql_where=sa.text("hangs"))
-    op.drop_index("files_folder_index", table_name="files")
+    op.drop_index("files_folder_index", table_name="files", postgresql_where=sa.text("folder != ''"))
     op.drop_index("files_department_update_time_index", table_name="files")
     op.drop_index("files_attached_to_index", table_name="files", postgresql_using="gin")
     op.drop_index("files_alone_owner_index", table_name="files", postgresql_where=sa.text("NOT hangs"))
     op.drop_index("files_alone_index", table_name="files", postgresql_where=sa.text("NOT hangs"))
     op.drop_index("files_alone_department_index", table_name="files", postgresql_where=sa.text("NOT hangs"))
-    op.drop_index("files_account_index", table_name="files")
+    op.drop_index("files_account_index", table_name="files", postgresql_where=sa.text("account != ''"))
     op.drop_table("files")
     op.drop_table("file_versions")
     op.drop_index(
@@ -4951,7 +5039,7 @@ def downgrade() -> None:
     op.drop_index("file_shares_update_time_index", table_name="file_shares")
     op.drop_index("file_shares_secret_hash_key", table_name="file_shares")
     op.drop_index("file_shares_owner_update_time_index", table_name="file_shares")
-    op.drop_index("file_shares_file_index", table_name="file_shares")
+    op.drop_index("file_shares_file_index", table_name="file_shares", postgresql_where=sa.text("file != ''"))
     op.drop_index("file_shares_department_update_time_index", table_name="file_shares")
     op.drop_table("file_shares")
     op.drop_index("file_places_record_index", table_name="file_places")
@@ -4971,9 +5059,9 @@ def downgrade() -> None:
     op.drop_index("faxes_update_time_index", table_name="faxes")
     op.drop_index("faxes_owner_update_time_index", table_name="faxes")
     op.drop_index("faxes_job_key", table_name="faxes", postgresql_where=sa.text("job <> ''"))
-    op.drop_index("faxes_file_index", table_name="faxes")
+    op.drop_index("faxes_file_index", table_name="faxes", postgresql_where=sa.text("file != ''"))
     op.drop_index("faxes_department_update_time_index", table_name="faxes")
-    op.drop_index("faxes_account_index", table_name="faxes")
+    op.drop_index("faxes_account_index", table_name="faxes", postgresql_where=sa.text("account != ''"))
     op.drop_table("faxes")
     op.drop_index("exports_update_time_index", table_name="exports")
     op.drop_index("exports_owner_update_time_index", table_name="exports")
@@ -4984,8 +5072,12 @@ def downgrade() -> None:
         "employees_username_key", table_name="employees", postgresql_where=sa.text("username <> ''")
     )
     op.drop_index("employees_update_time_index", table_name="employees")
-    op.drop_index("employees_superior_index", table_name="employees")
-    op.drop_index("employees_successor_index", table_name="employees")
+    op.drop_index(
+        "employees_superior_index", table_name="employees", postgresql_where=sa.text("superior != ''")
+    )
+    op.drop_index(
+        "employees_successor_index", table_name="employees", postgresql_where=sa.text("successor != ''")
+    )
     op.drop_index("employees_roles_index", table_name="employees", postgresql_using="gin")
     op.drop_index("employees_number_key", table_name="employees", postgresql_where=sa.text("number != ''"))
     op.drop_index(
@@ -4993,7 +5085,9 @@ def downgrade() -> None:
         table_name="employees",
         postgresql_where=sa.text("email <> '' AND state <> 'OFFBOARDED'"),
     )
-    op.drop_index("employees_account_index", table_name="employees")
+    op.drop_index(
+        "employees_account_index", table_name="employees", postgresql_where=sa.text("account != ''")
+    )
     op.drop_table("employees")
     op.drop_table("dictionary_use_counts")
     op.drop_index("dictionaries_update_time_index", table_name="dictionaries")
@@ -5009,9 +5103,17 @@ def downgrade() -> None:
         "departments_sibling_key", table_name="departments", postgresql_where=sa.text("state = 'ACTIVE'")
     )
     op.drop_index("departments_root_key", table_name="departments", postgresql_where=sa.text("parent = ''"))
-    op.drop_index("departments_parent_index", table_name="departments")
-    op.drop_index("departments_merged_into_index", table_name="departments")
-    op.drop_index("departments_manager_index", table_name="departments")
+    op.drop_index(
+        "departments_parent_index", table_name="departments", postgresql_where=sa.text("parent != ''")
+    )
+    op.drop_index(
+        "departments_merged_into_index",
+        table_name="departments",
+        postgresql_where=sa.text("merged_into != ''"),
+    )
+    op.drop_index(
+        "departments_manager_index", table_name="departments", postgresql_where=sa.text("manager != ''")
+    )
     op.drop_index("departments_code_key", table_name="departments", postgresql_where=sa.text("code <> ''"))
     op.drop_table("departments")
     op.drop_table("department_versions")
@@ -5024,7 +5126,9 @@ def downgrade() -> None:
     op.drop_index("currency_rates_pair_date_key", table_name="currency_rates")
     op.drop_table("currency_rates")
     op.drop_index("comments_update_time_index", table_name="comments")
-    op.drop_index("comments_reply_to_index", table_name="comments")
+    op.drop_index(
+        "comments_reply_to_index", table_name="comments", postgresql_where=sa.text("reply_to != ''")
+    )
     op.drop_index("comments_record_index", table_name="comments")
     op.drop_index("comments_place_scope_index", table_name="comments")
     op.drop_index("comments_place_owner_index", table_name="comments")
@@ -5065,19 +5169,29 @@ def downgrade() -> None:
     op.drop_index("calendar_accounts_address_key", table_name="calendar_accounts")
     op.drop_table("calendar_accounts")
     op.drop_index("bulk_jobs_update_time_index", table_name="bulk_jobs")
-    op.drop_index("bulk_jobs_reverts_index", table_name="bulk_jobs")
-    op.drop_index("bulk_jobs_result_file_index", table_name="bulk_jobs")
+    op.drop_index(
+        "bulk_jobs_reverts_index", table_name="bulk_jobs", postgresql_where=sa.text("reverts != ''")
+    )
+    op.drop_index(
+        "bulk_jobs_result_file_index", table_name="bulk_jobs", postgresql_where=sa.text("result_file != ''")
+    )
     op.drop_index("bulk_jobs_owner_update_time_index", table_name="bulk_jobs")
     op.drop_index("bulk_jobs_number_key", table_name="bulk_jobs", postgresql_where=sa.text("number != ''"))
-    op.drop_index("bulk_jobs_file_index", table_name="bulk_jobs")
-    op.drop_index("bulk_jobs_error_file_index", table_name="bulk_jobs")
+    op.drop_index("bulk_jobs_file_index", table_name="bulk_jobs", postgresql_where=sa.text("file != ''"))
+    op.drop_index(
+        "bulk_jobs_error_file_index", table_name="bulk_jobs", postgresql_where=sa.text("error_file != ''")
+    )
     op.drop_index("bulk_jobs_department_update_time_index", table_name="bulk_jobs")
     op.drop_table("bulk_jobs")
     op.drop_table("bounced_addresses")
     op.drop_index("backups_update_time_index", table_name="backups")
-    op.drop_index("backups_proposed_by_index", table_name="backups")
+    op.drop_index(
+        "backups_proposed_by_index", table_name="backups", postgresql_where=sa.text("proposed_by != ''")
+    )
     op.drop_index("backups_number_key", table_name="backups", postgresql_where=sa.text("number != ''"))
-    op.drop_index("backups_confirmed_by_index", table_name="backups")
+    op.drop_index(
+        "backups_confirmed_by_index", table_name="backups", postgresql_where=sa.text("confirmed_by != ''")
+    )
     op.drop_index("backups_asked_key", table_name="backups", postgresql_where=sa.text("asked <> ''"))
     op.drop_table("backups")
     op.drop_table("backup_agents")
@@ -5100,7 +5214,11 @@ def downgrade() -> None:
     op.drop_index("audience_members_employee_index", table_name="audience_members")
     op.drop_table("audience_members")
     op.drop_index("attendance_rules_update_time_index", table_name="attendance_rules")
-    op.drop_index("attendance_rules_department_ref_index", table_name="attendance_rules")
+    op.drop_index(
+        "attendance_rules_department_ref_index",
+        table_name="attendance_rules",
+        postgresql_where=sa.text("department_ref != ''"),
+    )
     op.drop_index("attendance_rules_department_key", table_name="attendance_rules")
     op.drop_table("attendance_rules")
     op.drop_table("attendance_months")
@@ -5110,14 +5228,16 @@ def downgrade() -> None:
     op.drop_table("attendance_devices")
     op.drop_index("attendance_update_time_index", table_name="attendance")
     op.drop_index("attendance_source_key", table_name="attendance", postgresql_where=sa.text("source <> ''"))
-    op.drop_index("attendance_photo_index", table_name="attendance")
+    op.drop_index("attendance_photo_index", table_name="attendance", postgresql_where=sa.text("photo != ''"))
     op.drop_index("attendance_owner_update_time_index", table_name="attendance")
     op.drop_index("attendance_owner_punch_time_index", table_name="attendance")
-    op.drop_index("attendance_device_index", table_name="attendance")
+    op.drop_index(
+        "attendance_device_index", table_name="attendance", postgresql_where=sa.text("device != ''")
+    )
     op.drop_index("attendance_department_update_time_index", table_name="attendance")
     op.drop_table("attendance")
     op.drop_index("approvals_update_time_index", table_name="approvals")
-    op.drop_index("approvals_policy_index", table_name="approvals")
+    op.drop_index("approvals_policy_index", table_name="approvals", postgresql_where=sa.text("policy != ''"))
     op.drop_index("approvals_owner_update_time_index", table_name="approvals")
     op.drop_index("approvals_number_key", table_name="approvals", postgresql_where=sa.text("number != ''"))
     op.drop_index("approvals_held_action_key", table_name="approvals")
@@ -5130,6 +5250,6 @@ def downgrade() -> None:
     op.drop_index("api_keys_owner_update_time_index", table_name="api_keys")
     op.drop_index("api_keys_key_id_key", table_name="api_keys")
     op.drop_index("api_keys_department_update_time_index", table_name="api_keys")
-    op.drop_index("api_keys_account_index", table_name="api_keys")
+    op.drop_index("api_keys_account_index", table_name="api_keys", postgresql_where=sa.text("account != ''"))
     op.drop_table("api_keys")
     # ### end Alembic commands ###
