@@ -83,10 +83,10 @@ def _insertion(table: Table, shape: tuple[tuple[str, bool], ...], conflict: str)
 
 
 @cache
-def newer(key: str, columns: tuple[str, ...]) -> str:
+def newer(key: str, columns: tuple[str, ...], later: str = "known.version < excluded.version") -> str:
     """The conflict of rows that are written anew, in these columns, where theirs is the later version."""
     anew = ", ".join(f"{name} = excluded.{name}" for name in columns if name != key)
-    return f"ON CONFLICT ({key}) DO UPDATE SET {anew} WHERE known.version < excluded.version"
+    return f"ON CONFLICT ({key}) DO UPDATE SET {anew} WHERE {later}"
 
 
 class _Kind(NamedTuple):

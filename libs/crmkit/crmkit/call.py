@@ -14,7 +14,7 @@ from uuid import UUID
 
 from asyncpg import PostgresError, UniqueViolationError  # pyright: ignore[reportMissingTypeStubs]
 from google.protobuf.message import Message
-from sqlalchemy import ColumnElement, ColumnExpressionArgument, Table, exists, inspect, select
+from sqlalchemy import ColumnElement, ColumnExpressionArgument, Select, Table, exists, inspect, select
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm.exc import StaleDataError
@@ -29,7 +29,7 @@ from crmkit.listing import Page, Query
 from crmkit.mapping import Reader, mapper, references, to_date, to_timestamp
 from crmkit.outbox import new_fact, outbox_rows
 from crmkit.packs import packed
-from crmkit.reading import by_name
+from crmkit.reading import by_key, by_name
 from crmkit.resource import Resource, parse_name, snake
 from crmkit.scope import enter, open_to_all, predicate, scoped_by
 from crmkit.search import search_columns
@@ -175,17 +175,18 @@ class Call:
     ) -> R | None:
         """The one row that fits, whoever may see it: for rules that hold over everybody's rows."""
         statement = select(model).where(*conditions).limit(1)
-        if lock:
-            statement = statement.with_for_update(of=model)
-        if open_to_all(model) and not self.caller.reach(scoped_by(model)).rules:
-            return (await self.db.scalars(statement)).one_or_none()
-        async with self.everybody():
-            return (await self.db.scalars(statement)).one_or_none()
+        return await self._found(model, statement.with_for_update(of=model) if lock else statement, {})
 
     async def named(self, model: type[R], name: str, *, lock: bool = False) -> R | None:
         """The row of that name, whoever may see it; None where there is none, or it is the name of something else."""
         key = model.key_of(name)
-        return None if key is None else await self.find(model, model.id == key, lock=lock)
+        return None if key is None else await self._found(model, by_key(model, lock), {"key": key})
+
+    async def _found(self, model: type[R], statement: Select[R], values: dict[str, Any]) -> R | None:
+        if open_to_all(model) and not self.caller.reach(scoped_by(model)).rules:
+            return (await self.db.scalars(statement, values)).one_or_none()
+        async with self.everybody():
+            return (await self.db.scalars(statement, values)).one_or_none()
 
     @asynccontextmanager
     async def others(self, seen: R) -> AsyncGenerator[R, None]:

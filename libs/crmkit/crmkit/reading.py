@@ -163,6 +163,13 @@ def by_name(model: type[R], caller: Caller, lock: bool) -> Select[R]:
 
 
 @lru_cache(CACHED)
+def by_key(model: type[R], lock: bool) -> Select[R]:
+    """The row of the id `key`, whoever may see it."""
+    statement = select(model).where(model.id == bindparam("key"))
+    return statement.with_for_update(of=model) if lock else statement
+
+
+@lru_cache(CACHED)
 def _by_name(model: type[Any], seen: Seen, lock: bool) -> Select[Any]:
     return _row(model, seen.caller(), lock)
 

@@ -1,14 +1,13 @@
 """Keeps what other services have about an account, and who may open the records that the time line tells of."""
 
-import json
 from collections.abc import Sequence
 from datetime import date
 from decimal import Decimal
 from typing import Any
 
+from crmkit.bulk import insert_rows, newer
 from crmkit.call import Call
 from crmkit.catalog import resources
-from crmkit.driver import driver, inserting
 from crmkit.events import Fact, listens
 from crmkit.listing import ZONE
 from crmkit.mapping import told_date
@@ -35,12 +34,10 @@ _KEPT = (
     "paymentState",
 )  # fmt: skip
 _SCOPE = ("owner", "department", "collaborators")
-_COLUMNS = (
-    "source", "collection", "account", "state", "amount", "currency", "day", "owner", "department", "collaborators",
-    "version",
-)  # fmt: skip
-_FIGURE = inserting(
-    "figures", (*_COLUMNS, "detail"), "(source) DO UPDATE", "known.version <= excluded.version"
+_ANEW = newer(
+    "source",
+    tuple(column.name for column in Figure.__table__.columns),
+    "known.version <= excluded.version",
 )
 _AREAS = ("sales", "orders", "billing", "servicedesk", "marketing", "customer", "workspace")
 
@@ -131,9 +128,7 @@ async def _count(events: Sequence[Fact], call: Call) -> None:
 
 
 async def _write(rows: Sequence[dict[str, Any]], call: Call) -> None:
-    if rows:
-        values = [(*(row[name] for name in _COLUMNS), json.dumps(row["detail"])) for row in rows]
-        await (await driver(call.db)).executemany(_FIGURE, values)
+    await insert_rows(call, Figure.__table__, rows, _ANEW)
 
 
 def _figure(event: Fact) -> dict[str, Any] | None:

@@ -19,9 +19,8 @@ async def on_resource_changed(facts: list[events.Fact], call: Call) -> None:
     """Keeps the search documents and the figures of the records."""
     known = [(fact, sources()[_collection(fact)]) for fact in facts]
     await SearchDocument.keep([one for one in known if is_found(one[1])], call)
-    for fact, source in sorted(known, key=lambda one: one[0].payload["name"]):
-        if figure := FIGURES.get(source.collection):
-            await figure.keep(fact, call)
+    for figure in FIGURES.values():
+        await figure.keep([fact for fact, source in known if source.collection == figure.figured], call)
 
 
 @listens(*business_facts())

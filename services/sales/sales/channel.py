@@ -38,9 +38,8 @@ async def on_sold_by_partner(event: Fact, call: Call) -> None:
     """A sale outside the region that was agreed (串货): the channel manager is told, once for each deal."""
     key = next(key for name, key in _SOLD.items() if event.subject.endswith(name))
     sold = event.payload[key]
-    known = await partnership(sold.get("channelPartner", ""), call)
-    region = await region_of(sold.get("account", ""), call)
-    if known is None or known.allows(region):
+    known = await partnership(partner, call) if (partner := sold.get("channelPartner")) else None
+    if known is None or known.allows(region := await region_of(sold.get("account", ""), call)):
         return
     # A deal, its quote in every version, and the orders that follow are one sale.
     quote = await call.named(Quote, sold.get("quote", ""))

@@ -140,15 +140,16 @@ async def unsigned(contract: Any, call: Call) -> None:
 
 async def enter_waiting(opportunity: str, call: Call) -> None:
     """What came in for a deal before it was won counts from then on."""
-    deal = await _deal(opportunity, call)
-    if deal is None or not deal.credit:
-        return
     waiting = (
         select(CommissionMovement)
         .where(CommissionMovement.opportunity == opportunity, ~CommissionMovement.entered)
         .order_by(CommissionMovement.sign.desc(), CommissionMovement.day, CommissionMovement.cause)
     )
-    for movement in list(await call.db.scalars(waiting.with_for_update())):
+    movements = (await call.db.scalars(waiting.with_for_update())).all()
+    deal = await _deal(opportunity, call) if movements else None
+    if deal is None or not deal.credit:
+        return
+    for movement in movements:
         await freeze(movement, deal, call)
         await enter(movement, call)
 

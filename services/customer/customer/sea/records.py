@@ -9,6 +9,7 @@ from datetime import UTC, timedelta
 from decimal import Decimal
 from typing import Any
 
+from crmkit.bulk import insert_rows
 from crmkit.call import Call
 from crmkit.driver import driver
 from crmkit.errors import NotFound
@@ -16,6 +17,7 @@ from crmkit.events import Fact, listens
 from crmkit.mapping import told_date
 from crmkit.resource import parse_name
 
+from customer.model.sea import SeaRecord
 from customer.sea.states import instant, observe
 
 PAUSE = timedelta(days=30)
@@ -33,8 +35,7 @@ HEARD = {
     "accountBalances": "billing",
 }
 _KEEP = (
-    "INSERT INTO sea_records AS known (name, account, collection, version, live, pending, time, day, amount)"
-    " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT (name) DO UPDATE SET account = excluded.account,"
+    "ON CONFLICT (name) DO UPDATE SET account = excluded.account,"
     " version = excluded.version, live = excluded.live, pending = excluded.pending,"
     # A contract is in approval since it first was; an order placed, a deal won once stays so.
     " time = CASE WHEN excluded.pending AND known.pending THEN known.time ELSE coalesce(excluded.time, known.time) END,"
@@ -56,18 +57,14 @@ _COUNT = (
 @listens(*(f"crm.{area}.v1.ResourceChanged.{collection}" for collection, area in HEARD.items()))
 async def on_business_changed(events: list[Fact], call: Call) -> None:
     """Starts, stops and pauses the clocks of the accounts that the records are about."""
-    rows: list[tuple[Any, ...]] = []
-    for event in events:
-        if row := _row(event):
-            rows.append(row)
+    rows = sorted(filter(None, map(_row, events)), key=lambda row: row["name"])
     if rows:
-        connection = await driver(call.db)
         # A record that moves to another account counts there, and no more where it was.
-        left = await connection.fetch(
-            "SELECT DISTINCT account FROM sea_records WHERE name = ANY ($1)", [row[0] for row in rows]
+        left = await (await driver(call.db)).fetch(
+            "SELECT DISTINCT account FROM sea_records WHERE name = ANY ($1)", [row["name"] for row in rows]
         )
-        await connection.executemany(_KEEP, sorted(rows, key=lambda row: row[0]))
-        await count(sorted({row[1] for row in rows} | {row["account"] for row in left}), call)
+        await insert_rows(call, SeaRecord.__table__, rows, _KEEP)
+        await count(sorted({row["account"] for row in (*rows, *left)}), call)
 
 
 async def count(accounts: Sequence[Any], call: Call) -> None:
@@ -89,7 +86,7 @@ async def count(accounts: Sequence[Any], call: Call) -> None:
     await observe(call, changes)
 
 
-def _row(event: Fact) -> tuple[Any, ...] | None:
+def _row(event: Fact) -> dict[str, Any] | None:
     name, resource = event.aggregate, event.payload.get("resource") or {}
     try:
         account = parse_name(resource.get("account", ""), "accounts")
@@ -114,4 +111,7 @@ def _row(event: Fact) -> tuple[Any, ...] | None:
             amount = Decimal((resource.get("balance") or {}).get("amount", "0"))
     if event.payload.get("action") == "DELETED":
         live, pending, amount = False, False, None
-    return (name, account, collection, event.version or 0, live, pending, time, day, amount)
+    return {
+        "name": name, "account": account, "collection": collection, "version": event.version or 0, "live": live,
+        "pending": pending, "time": time, "day": day, "amount": amount,
+    }  # fmt: skip

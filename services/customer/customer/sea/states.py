@@ -41,7 +41,10 @@ _PRESENT = (
     " AS a_divisions"
     " FROM accounts a LEFT JOIN sea_states s ON s.account = a.id AND s.to_time = 'infinity' WHERE a.id = ANY ($1)"
 )
-_END = "UPDATE sea_states SET to_time = $2 WHERE account = $1 AND to_time = 'infinity' AND from_time < $2"
+_END = (
+    "UPDATE sea_states SET to_time = ended.at FROM unnest($1::uuid[], $2::timestamptz[]) AS ended(account, at)"
+    " WHERE sea_states.account = ended.account AND to_time = 'infinity' AND from_time < ended.at"
+)
 _OVER = "ON CONFLICT (account, from_time) DO UPDATE SET " + ", ".join(f"{c} = excluded.{c}" for c in _COLUMNS)
 _BEGIN = (
     f"INSERT INTO sea_states (account, from_time, {', '.join(_COLUMNS)})"
@@ -73,7 +76,7 @@ async def _observe(call: Call, changes: Mapping[UUID, Mapping[str, Any]]) -> Non
             if row["from_time"] is not None:
                 ended.append((row["id"], begin))
     if ended:
-        await connection.executemany(_END, ended)
+        await connection.execute(_END, *map(list, zip(*ended, strict=True)))
     await insert_rows(call, SeaState.__table__, moved, _OVER)
     await reckon(call, list(changes))
 

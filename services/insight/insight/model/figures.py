@@ -1,21 +1,28 @@
 """Records of other areas as they stand now, in the fields that are counted and summed."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, ClassVar
 
 from crm.insight.v1 import pb
 from crmkit.auth import Caller
+from crmkit.bulk import insert_rows, newer
 from crmkit.call import Call
+from crmkit.catalog import codec
 from crmkit.describe import COMMON
-from crmkit.driver import driver, inserting
+from crmkit.driver import driver
 from crmkit.events import Fact
 from crmkit.mapping import mapper
 from crmkit.resource import Resource
-from google.protobuf import json_format
 from insight.model.base import Base
 from insight.sources import moment, source_id
 from sqlalchemy import Boolean, ColumnElement, and_, false, true
 from sqlalchemy.orm import Mapped, mapped_column
+
+_SHARE = (
+    "INSERT INTO collaborators (employee, collection, id) SELECT one, $2, key"
+    " FROM unnest($1::text[], $3::uuid[]) AS shared(one, key) ON CONFLICT DO NOTHING"
+)
 
 
 class Figure(Resource):
@@ -35,21 +42,21 @@ class Figure(Resource):
         """Completes what is not copied."""
 
     @classmethod
-    async def keep(cls, event: Fact, call: Call) -> None:
-        """Writes the row of a changed record, unless a later version of it is there already."""
-        record: dict[str, Any] = event.payload.get("resource", {})
-        values = {
-            **cls._figures(record, call),
-            "id": source_id(event.payload["name"]),
-            "deleted": event.payload["action"] == "DELETED",
-            "version": event.version or 0,
-        }
-        statement = inserting(
-            str(cls.__tablename__), tuple(values), "(id) DO UPDATE", "known.version < excluded.version"
-        )
-        written = await (await driver(call.db)).fetchval(f"{statement} RETURNING id", *values.values())
-        if written is not None:
-            await cls._share(written, values["collaborators"], call)
+    async def keep(cls, events: Sequence[Fact], call: Call) -> None:
+        """Writes the rows of changed records, but where a later version is there already."""
+        rows = [
+            {
+                **cls._figures(event.payload.get("resource", {}), call),
+                "id": source_id(event.payload["name"]),
+                "deleted": event.payload["action"] == "DELETED",
+                "version": event.version or 0,
+            }
+            for event in sorted(events, key=lambda event: event.payload["name"])
+        ]
+        if rows:
+            later = f"{newer('id', tuple(rows[0]))} RETURNING id"
+            written = {row["id"] for row in await insert_rows(call, cls.__table__, rows, later)}
+            await cls._share([row for row in rows if row["id"] in written], call)
 
     @classmethod
     def _figures(cls, record: dict[str, Any], call: Call) -> dict[str, Any]:
@@ -59,7 +66,8 @@ class Figure(Resource):
             field.json_name: record[field.json_name] for field in own.values() if field.json_name in record
         }
         # What a newer sender knows is left out.
-        message = json_format.ParseDict(told, cls.__message__(), ignore_unknown_fields=True)
+        read = codec().from_newer(cls.__message__.DESCRIPTOR.full_name, told)
+        message = cls.__message__.FromString(read)
         mapper(cls).assign(row, message, list(own), new=True, prefix="")
         setattr(row, "source", record.get("name", ""))  # noqa: B010  # a column by declaration
         row.owner, row.department = record.get("owner", ""), record.get("department", "")
@@ -79,13 +87,15 @@ class Figure(Resource):
         return values | {name: getattr(row, name) for name in common}
 
     @classmethod
-    async def _share(cls, key: Any, employees: list[str], call: Call) -> None:
+    async def _share(cls, rows: Sequence[dict[str, Any]], call: Call) -> None:
         connection = await driver(call.db)
-        await connection.execute("DELETE FROM collaborators WHERE id = $1", key)
-        if employees:
-            statement = inserting("collaborators", ("employee", "collection", "id"), "DO NOTHING")
-            rows = [(one, cls.described.collection, key) for one in employees]
-            await connection.executemany(statement, rows)
+        if rows:
+            keys = [row["id"] for row in rows]
+            await connection.execute("DELETE FROM collaborators WHERE id = ANY($1)", keys)
+        shared = [(one, row["id"]) for row in rows for one in row["collaborators"]]
+        if shared:
+            people, keys = zip(*shared, strict=True)
+            await connection.execute(_SHARE, people, cls.described.collection, keys)
 
 
 class OpportunityFact(Figure, Base):

@@ -169,12 +169,9 @@ class Opportunity(Resource, Base):
 
     async def its_pipeline(self, call: Call) -> Pipeline:
         """The pipeline it runs in; the default one where it names none."""
-        named = (
-            Pipeline.id == self.pipeline.rpartition("/")[2]
-            if self.pipeline
-            else Pipeline.is_default.is_(True)
-        )
-        pipeline = await call.find(Pipeline, named)
+        default = Pipeline.is_default.is_(True)
+        named = call.named(Pipeline, self.pipeline) if self.pipeline else call.find(Pipeline, default)
+        pipeline = await named
         if pipeline is None:
             raise Validation(required("opportunity.pipeline"))
         return pipeline

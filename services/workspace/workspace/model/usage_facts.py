@@ -6,8 +6,8 @@ from datetime import date, datetime
 from functools import cache
 from typing import Any
 
+from crmkit.bulk import insert_rows
 from crmkit.call import Call
-from crmkit.driver import driver
 from crmkit.events import Fact
 from sqlalchemy import Date, DateTime, Index, Text
 from sqlalchemy.orm import Mapped, mapped_column
@@ -56,12 +56,13 @@ async def keep_days(facts: Sequence[Fact], call: Call) -> None:
     zones = await zones_of(sorted({fact.actor for fact in told}), call) if told else {}
     days = {(fact.actor, recurrence.wall_clock(fact.time, zones[fact.actor]).date()) for fact in told}
     if days:
-        await (await driver(call.db)).executemany(_DAY, sorted(days))
+        rows = [{"employee": employee, "day": day} for employee, day in sorted(days)]
+        await insert_rows(call, UsageDay.__table__, rows)
 
 
 async def keep_changes(facts: Sequence[Fact], call: Call) -> None:
     """Remembers steps of leads and opportunities, and texts about them, that a person has written."""
-    rows: list[tuple[Any, ...]] = []
+    rows: list[dict[str, Any]] = []
     for fact in facts:
         name = str(fact.payload.get("name", ""))
         if (
@@ -74,9 +75,8 @@ async def keep_changes(facts: Sequence[Fact], call: Call) -> None:
         said = " ".join(str(after[key]) for key in sorted(_texts(name.partition("/")[0]) & after.keys()))
         if STAGES & after.keys() or said:
             stepped = bool(STAGES & after.keys())
-            rows.append((str(fact.id), name, fact.actor, fact.time, "" if stepped else digest(said)))
-    if rows:
-        await (await driver(call.db)).executemany(_PROGRESS, rows)
+            rows.append(_progress(str(fact.id), name, fact, "" if stepped else digest(said)))
+    await insert_rows(call, Progress.__table__, rows)
 
 
 async def keep_interaction(fact: Fact, call: Call) -> None:
@@ -85,8 +85,12 @@ async def keep_interaction(fact: Fact, call: Call) -> None:
     names = [name for name in told.get("subjects") or () if str(name).partition("/")[0] in WATCHED]
     if names and fact.actor.startswith("employees/"):
         said = digest(str(told.get("summary", "")))
-        rows = [(told["name"], name, fact.actor, fact.time, said) for name in sorted(set(names))]
-        await (await driver(call.db)).executemany(_PROGRESS, rows)
+        rows = [_progress(told["name"], name, fact, said) for name in sorted(set(names))]
+        await insert_rows(call, Progress.__table__, rows)
+
+
+def _progress(source: str, record: str, fact: Fact, said: str) -> dict[str, Any]:
+    return {"source": source, "record": record, "employee": fact.actor, "time": fact.time, "digest": said}
 
 
 def digest(said: str) -> str:
@@ -100,10 +104,3 @@ def _texts(collection: str) -> frozenset[str]:
     described = described_as(collection)
     fields = described.fields.values() if described else ()
     return frozenset(field.json_name for field in fields if field.rule.multiline)
-
-
-_DAY = "INSERT INTO usage_days (employee, day) VALUES ($1, $2) ON CONFLICT DO NOTHING"
-_PROGRESS = (
-    "INSERT INTO usage_progress (source, record, employee, time, digest) VALUES ($1, $2, $3, $4, $5)"
-    " ON CONFLICT DO NOTHING"
-)
