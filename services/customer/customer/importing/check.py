@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import difflib
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Sequence
-from contextlib import closing
+from contextlib import AsyncExitStack, closing
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import cycle
 
 from crm.customer.v1 import pb
 from crmkit.call import Call
@@ -27,6 +28,8 @@ from customer.importing.work import CHUNK, SHOWN, keep_error_file, show_errors, 
 from customer.model.importation import Import
 
 ALIKE = 0.75
+# Two processes read lines: a line costs one of them more than the database and this process together.
+READERS = 2
 # How many texts that are no choice are counted.
 REMEMBERED = 10_000
 
@@ -62,18 +65,23 @@ async def check(run: Run) -> None:
 
 
 async def _read_all(sheet: Sheet, plan: Plan, findings: _Findings, found: Import, run: Run) -> None:
-    stamp = kept.stamp(plan, run.spec["digest"])
-    async with run.running.crew.worker(partial(_read, plan)) as read:
+    stamp, turn = kept.stamp(plan, run.spec["digest"]), asyncio.Lock()
+    async with AsyncExitStack() as stack:
+        workers = [run.running.crew.worker(partial(_read, plan)) for _ in range(READERS)]
+        readers = cycle([await stack.enter_async_context(worker) for worker in workers])
 
         async def prepared() -> tuple[list[Row], bytes]:
-            rows = await next_rows(sheet, CHUNK)
+            read = next(readers)
+            async with turn:
+                rows = await next_rows(sheet, CHUNK)
             return rows, await read(rows) if rows else b""
 
-        rows, told = await prepared()
-        while rows:
-            # The next lines are read while the database is asked about these.
-            ahead = asyncio.create_task(prepared())
-            try:
+        # The next lines are read while the database is asked about these.
+        ahead = deque(asyncio.create_task(prepared()) for _ in workers)
+        try:
+            while (chunk := await ahead.popleft())[0]:
+                ahead.append(asyncio.create_task(prepared()))
+                rows, told = chunk
                 lines = kept.filled(kept.decode(told), rows, plan)
                 async with run.chunk() as call:
                     await kept.keep(found.id, run.position, stamp, told, call)
@@ -81,8 +89,8 @@ async def _read_all(sheet: Sheet, plan: Plan, findings: _Findings, found: Import
                     run.position += len(rows)
                     found = await the_import(run, call)
                     found.total = found.done = run.position
-            finally:
-                rows, told = await ahead
+        finally:
+            await asyncio.gather(*ahead, return_exceptions=True)
 
 
 def _read(plan: Plan, rows: Sequence[Row]) -> bytes:
