@@ -7,9 +7,10 @@ number back. Other rules take blocks in a short transaction of their own and wai
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, tzinfo
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
@@ -58,9 +59,10 @@ def valid(pattern: str, reset: str = "") -> bool:
     return counters == 1 and told and not set("{}") & set(PART.sub("", pattern))
 
 
-def chosen(pattern: str) -> list[str]:
+@lru_cache(256)
+def chosen(pattern: str) -> tuple[str, ...]:
     """The fields of the record whose dictionary entries stand in its number."""
-    return [match[2] for match in PART.finditer(pattern) if match[2]]
+    return tuple(match[2] for match in PART.finditer(pattern) if match[2])
 
 
 def begins(part: str, reset: str) -> str | None:
@@ -100,7 +102,17 @@ class Counting:
 
     def number(self, sequence: int) -> str:
         """The number of that place."""
-        return render(self.pattern, self.now, sequence, self.department, self.zone, self.entries)
+        return self.numbers(range(sequence, sequence + 1))[0]
+
+    def numbers(self, sequences: Iterable[int]) -> list[str]:
+        """The numbers of those places: they differ in the sequence alone."""
+        place = next(match for match in PART.finditer(self.pattern) if match[1].startswith("seq"))
+        before, after = (
+            render(part, self.now, None, self.department, self.zone, self.entries)
+            for part in (self.pattern[: place.start()], self.pattern[place.end() :])
+        )
+        width = int(place[3] or 1)
+        return [f"{before}{sequence:0{width}d}{after}" for sequence in sequences]
 
 
 def live_rules(call: Call, described: Described) -> list[dict[str, Any]]:
@@ -144,8 +156,9 @@ async def assign(call: Call, row: Resource, verb: str) -> None:
         await call.draw_number(row)
 
 
-def _rule(call: Call, described: Described, department: str, row: Resource) -> Counting:
-    live = rule_for(call, row)
+def _rule(
+    call: Call, described: Described, department: str, row: Resource, live: Mapping[str, Any]
+) -> Counting:
     entry = call.entry(department)
     pattern = live.get("pattern") or described.rule.number
     return Counting(
@@ -160,7 +173,7 @@ async def draw(
     call: Call, described: Described, row: Resource, series: str = "", department: str = ""
 ) -> str:
     """The next number of the resource in the series, by the live rule or the declared one."""
-    rule = _rule(call, described, department, row)
+    rule = _rule(call, described, department, row, rule_for(call, row))
     counter = f"{described.collection}/{series}" if series else described.collection
     if rule.gap_free:
         return rule.number(await _advance(call.db, counter, rule, 1))
@@ -179,10 +192,21 @@ async def draw_many(call: Call, described: Described, rows: Sequence[Resource]) 
     """A number for each of the rows that get theirs when they are made, a step for each counter."""
     numbers: list[str] = [""] * len(rows)
     counters: dict[tuple[str, ...], tuple[Counting, list[int]]] = {}
+    rules = live_rules(call, described)
+    # Without conditions one rule is every row's, and rows that say the same for it are counted alike.
+    conditional = any(rule.get("condition") for rule in rules)
+    alike: dict[tuple[str, ...], Counting] = {}
     for place, row in enumerate(rows):
-        if rule_for(call, row).get("assignOn", CREATE) not in ("", CREATE):
+        live = rule_for(call, row) if conditional or not rules else rules[0]
+        if live.get("assignOn", CREATE) not in ("", CREATE):
             continue
-        rule = _rule(call, described, row.department, row)
+        entries = (
+            str(getattr(row, name, "")) for name in chosen(live.get("pattern") or described.rule.number)
+        )
+        said = (row.department, *entries)
+        rule = None if conditional else alike.get(said)
+        if rule is None:
+            rule = alike[said] = _rule(call, described, row.department, row, live)
         key = (rule.pattern, rule.department, *rule.entries.values())
         counters.setdefault(key, (rule, []))[1].append(place)
     for rule, places in counters.values():
@@ -190,8 +214,9 @@ async def draw_many(call: Call, described: Described, rows: Sequence[Resource]) 
             last = await _advance(call.db, described.collection, rule, len(places))
         else:
             last = await _take(call, described.collection, rule, len(places))
-        for sequence, place in enumerate(places, last - len(places) + 1):
-            numbers[place] = rule.number(sequence)
+        made = rule.numbers(range(last - len(places) + 1, last + 1))
+        for place, number in zip(places, made, strict=True):
+            numbers[place] = number
     return numbers
 
 

@@ -45,6 +45,8 @@ class Came(NamedTuple):
 def apart(rows: Sequence[R], call: Call) -> tuple[list[R], list[R]]:
     """The new rows that nobody has to decide, and those that somebody has."""
     gated = {row.id for row in rows if policy_over(row, "create", call) is not None}
+    if not gated:
+        return [*rows], []
     return [row for row in rows if row.id not in gated], [row for row in rows if row.id in gated]
 
 
