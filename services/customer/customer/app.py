@@ -33,8 +33,8 @@ from customer.recycling import on_usage_recycle_proposed
 from customer.registrations import on_deal_registration_approved
 from customer.scanning import RUNS as SCAN_RUNS
 from customer.scanning import scan
+from customer.sea import emptying, simulation
 from customer.sea import jobs as sea
-from customer.sea import simulation
 from customer.sea.records import on_business_changed
 from customer.service import CustomerService
 from customer.telephone import on_call_ended_in_words
@@ -109,6 +109,7 @@ def app() -> App:
             **IMPORT_RUNS,
             **TIMELINE_RUNS,
             **sea.RUNS,
+            **emptying.RUNS,
             **simulation.RUNS,
             **TRANSFER_RUNS,
             **GRADING_RUNS,

@@ -6,11 +6,9 @@ from typing import Any
 from crm.customer.v1 import pb
 from crmkit.call import Call
 from crmkit.company import today
-from crmkit.errors import FailedPrecondition, InvalidArgument, NotFound
+from crmkit.errors import FailedPrecondition, NotFound
 from crmkit.mapping import mapper, read_date
-from crmkit.resource import parse_name
 from crmkit.standard import Standard
-from sqlalchemy import select
 
 from customer import (
     collision,
@@ -50,12 +48,10 @@ from customer.model.transfer import Transfer, TransferItem
 from customer.orgchart import org_chart
 from customer.overview import overview
 from customer.persona import persona
-from customer.sea import claims, simulation
+from customer.sea import claims, emptying, simulation
 from customer.sea import jobs as sea_jobs
 from customer.sea.states import open_deals
 from customer.timeline import rebuild
-
-AT_ONCE = 200
 
 
 class CustomerService:
@@ -143,7 +139,7 @@ class CustomerService:
         pool = await _managed(request, call)
         target = await call.load(Pool, request.target, lock=False)
         target.check_open()
-        for account in await _waiting(pool, list(request.accounts), len(request.accounts), call):
+        for account in await emptying.waiting(pool, list(request.accounts), len(request.accounts), call):
             await ownership.put_into_pool(
                 account, target, ownership.Change("POOL", reason=request.reason), call
             )
@@ -153,8 +149,8 @@ class CustomerService:
         pool = await _managed(request, call)
         await call.check_references(request, "", ["employees"])
         people = list(dict.fromkeys(request.employees))
-        wanted = len(people) * request.each if request.each else len(request.accounts) or AT_ONCE
-        for n, account in enumerate(await _waiting(pool, list(request.accounts), wanted, call)):
+        wanted = len(people) * request.each if request.each else len(request.accounts) or emptying.AT_ONCE
+        for n, account in enumerate(await emptying.waiting(pool, list(request.accounts), wanted, call)):
             change = ownership.Change("ASSIGN", pool=pool.name, reason=request.reason)
             await ownership.give(account, people[n % len(people)], change, call)
             await call.flush()
@@ -163,14 +159,7 @@ class CustomerService:
     async def ClosePool(self, request: pb.ClosePoolRequest, call: Call) -> Pool:
         pool = await _managed(request, call)
         pool.check_open()
-        waiting = await _waiting(pool, [], AT_ONCE + 1, call)
-        if waiting and (not request.target or len(waiting) > AT_ONCE):
-            raise FailedPrecondition("POOL_NOT_EMPTY", count=len(waiting))
-        if waiting:
-            target = await call.load(Pool, request.target, lock=False)
-            for account in waiting:
-                await ownership.put_into_pool(account, target, ownership.Change("POOL"), call)
-        pool.state = "CLOSED"
+        await emptying.close(pool, request.target, call)
         return pool
 
     async def GetPoolQuota(self, request: pb.GetPoolQuotaRequest, call: Call) -> dict[str, Any]:
@@ -325,22 +314,3 @@ async def _managed(request: Any, call: Call) -> Pool:
     if not pool.managed_by(call.caller):
         raise FailedPrecondition("NOT_POOL_MANAGER")
     return pool
-
-
-async def _waiting(pool: Pool, names: list[str], wanted: int, call: Call) -> list[Account]:
-    """The named accounts of the pool, or those that wait the longest, locked."""
-    if len(names) > AT_ONCE:
-        raise InvalidArgument("MALFORMED", detail=f"accounts > {AT_ONCE}")
-    items = (
-        select(PoolItem.account).where(PoolItem.pool == pool.name).order_by(PoolItem.pooled_time, PoolItem.id)
-    )
-    if names:
-        items = items.where(PoolItem.account.in_(names))
-    waiting = await call.db.scalars(items.limit(min(wanted, AT_ONCE + 1)))
-    keys = [parse_name(name, "accounts") for name in waiting]
-    if names and len(keys) != len(set(names)):
-        raise NotFound()
-    async with call.everybody():
-        statement = select(Account).where(Account.id.in_(keys), Account.state == "POOLED").with_for_update()
-        found = {account.id: account for account in await call.db.scalars(statement)}
-    return [found[key] for key in keys if key in found]

@@ -40,6 +40,7 @@ ACCEPT_DAYS = 3
 FREEZE_DAYS = 5
 PATIENCE = timedelta(minutes=15)
 AT_ONCE = 200
+_NOT_BEGUN = ("DRAFT", "PREVIEWED", "SCHEDULED")
 _FOREVER: Any = literal_column("'infinity'::timestamptz")
 _CUSTOMERS, _FREEZE, _THAW = "HandOverCustomers", "FreezeCustomers", "ThawCustomers"
 
@@ -306,7 +307,7 @@ async def on_employee_offboarded(event: Fact, call: Call) -> None:
     )  # fmt: skip
     if done is not None:
         return
-    transfer = await _draft_of(name, call, "SCHEDULED")
+    transfer = await _draft_of(name, call)
     if transfer is None:
         entry = event.payload["employee"]
         owner, department = str(entry.get("superior") or successor), str(entry.get("department") or "")
@@ -335,12 +336,17 @@ async def on_employee_changed(event: Fact, call: Call) -> None:
     if resource.get("state") != "ACTIVE":
         return
     transfer = await _draft_of(event.aggregate, call)
-    if transfer is not None and transfer.deadline is not None and event.time > transfer.create_time:
-        if transfer.reason == "LEAVE":
-            transfer.cancel()
-        # What was prepared for another reason goes on without hurry.
-        transfer.deadline = None
-        await runs.start(call, _THAW, transfer.name, {}, f"system/{call.running.app.name}")
+    if transfer is None:
+        # What was given up, or left by one that has run, does not rest for good.
+        mine = (getattr(Transfer, "from") == event.aggregate, Transfer.deadline.is_not(None))
+        transfer = await call.db.scalar(select(Transfer).where(*mine).order_by(Transfer.id.desc()).limit(1))
+    if transfer is None or transfer.deadline is None or event.time <= transfer.create_time:
+        return
+    # What was prepared for another reason, or has its day, goes on without hurry.
+    if transfer.reason == "LEAVE" and transfer.state in ("DRAFT", "PREVIEWED"):
+        transfer.cancel()
+    transfer.deadline = None
+    await runs.start(call, _THAW, transfer.name, {}, f"system/{call.running.app.name}")
 
 
 async def _freeze(run: Run) -> None:
@@ -356,7 +362,7 @@ async def _each_customer(run: Run, before: str) -> None:
     while run.phase != "ENDED":
         async with run.chunk() as call:
             transfer = await _transfer(run.about, call)
-            over = transfer is None or (before == "ACTIVE" and transfer.state not in ("DRAFT", "PREVIEWED"))
+            over = transfer is None or (before == "ACTIVE" and transfer.state not in _NOT_BEGUN)
             leaver = transfer.leaver if transfer else ""
             # Whoever has prepared the handover need not be the one who stands in.
             boss = str(call.entry(leaver).get("superior") or (transfer.owner if transfer else ""))
@@ -386,12 +392,12 @@ async def watch_transfers(as_of: datetime, call: Call) -> None:
             and_(Transfer.state == "SCHEDULED", Transfer.effective_time <= call.now),
             and_(Transfer.state == "AWAITING_ACCEPTANCE", Transfer.accept_until_time <= call.now),
             and_(Transfer.state.in_(["RUNNING", "UNDOING"]), Transfer.update_time < call.now - PATIENCE),
-            and_(Transfer.state.in_(["DRAFT", "PREVIEWED"]), Transfer.deadline <= call.now),
+            and_(Transfer.state.in_(_NOT_BEGUN), Transfer.deadline <= call.now),
         )
     )
     for transfer in (await call.db.scalars(waiting.with_for_update(skip_locked=True))).all():
         match transfer.state:
-            case "SCHEDULED":
+            case "SCHEDULED" if transfer.effective_time is None or transfer.effective_time <= call.now:
                 await begin(transfer, call)
             case "AWAITING_ACCEPTANCE":
                 for item in await _open_items(transfer, call):
@@ -466,11 +472,11 @@ async def _settle(transfer: Transfer, call: Call) -> None:
         transfer.state = "DONE"
 
 
-async def _draft_of(employee: str, call: Call, *states: str) -> Transfer | None:
+async def _draft_of(employee: str, call: Call) -> Transfer | None:
+    """The person's handover that has not begun, locked."""
     return await call.find(
-        Transfer, getattr(Transfer, "from") == employee, Transfer.state.in_(["DRAFT", "PREVIEWED", *states]),
-        lock=True,
-    )  # fmt: skip
+        Transfer, getattr(Transfer, "from") == employee, Transfer.state.in_(_NOT_BEGUN), lock=True
+    )
 
 
 async def _transfer(name: str, call: Call) -> Transfer | None:

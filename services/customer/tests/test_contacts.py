@@ -1,6 +1,7 @@
 """Contacts: where they work, and their cards."""
 
 import io
+from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
 
@@ -335,3 +336,19 @@ async def test_who_wishes_to_be_forgotten_is_forgotten_and_what_was_done_stays(c
     told = await customer.facts("crm.customer.v1.PersonalDataErased")
     (fact,) = [one for one in told if one["person"] == boss.name]
     assert {"displayName", "phones", "birth"} <= set(fact["fields"])
+
+
+async def test_an_import_never_brings_a_withdrawn_consent_back(customer: Service) -> None:
+    sales = customer.sales1
+    account = await sales.CreateAccount(account={"displayName": f"撤回{uuid4().hex}"})
+    said = {"subject": account.name, "channel": "EMAIL", "purpose": "MARKETING"}
+    now = datetime.now(UTC).isoformat().replace("+00:00", "Z")
+    # Both of one moment: the later decision counts.
+    for decision in ("GRANTED", "WITHDRAWN"):
+        await sales.CreateConsent(consent={**said, "source": "FORM", "decision": decision, "time": now})
+    with pytest.raises(Refused) as refused:
+        await sales.CreateConsent(consent={**said, "source": "IMPORT", "decision": "GRANTED"})
+    assert refused.value.reason == "CONSENT_WITHDRAWN"
+    given = await sales.CreateConsent(consent={**said, "source": "FORM", "decision": "GRANTED"})
+    assert given.name
+    assert (await sales.CreateConsent(consent={**said, "source": "IMPORT", "decision": "GRANTED"})).name

@@ -25,6 +25,9 @@ FIELDS = [
     field("likes", "MULTI_CHOICE", "喜好", dictionary="grades"),
     field("mentor", "REFERENCE", "引荐人", references="employees"),
     field("proof", "FILE", "证明"),
+    field("papers", "FILES", "附件"),
+    field("guide", "EMPLOYEE", "向导"),
+    field("office", "DEPARTMENT", "部门"),
     field("badge", "TEXT", "工牌", unique=True),
     field("secret", "TEXT", "内部评语", roles=["sales_manager"]),
     field("old", "TEXT", "旧字段"),
@@ -73,6 +76,7 @@ async def test_every_kind_is_kept_filtered_ordered_searched_and_counted(
 ) -> None:
     sales, mine = customer.sales1, f'account = "{account.name}"'
     employee, file = customer.person("sales1").employee, f"files/{uuid4()}"
+    department = customer.person("sales1").department
     stored = {"name": file, "displayName": "证明.pdf", "owner": employee, "etag": "1"}
     change = {"name": file, "action": "CREATED", "actor": employee, "resource": stored}
     await customer.tell("crm.workspace.v1.ResourceChanged", change, file)
@@ -80,6 +84,7 @@ async def test_every_kind_is_kept_filtered_ordered_searched_and_counted(
         "words": "稀有词语", "story": "长" * 5000, "weight": 65.5,
         "budget": {"currencyCode": "CNY", "amount": "9.50"}, "met": "2026-03-05", "vip": True, "grade": "GOLD",
         "likes": ["GOLD", "TIN"], "mentor": employee, "proof": file, "badge": uuid4().hex,
+        "papers": [file], "guide": employee, "office": department,
         "site": "https://例子.中国/路?a=1", "mail": "jia.rare@example.com", "line": "+862112345678", "share": 12.5,
         "moment": "2026-03-05T01:30:00Z",
     }  # fmt: skip
@@ -106,7 +111,8 @@ async def test_every_kind_is_kept_filtered_ordered_searched_and_counted(
         "custom.budget >= 100": "乙", 'custom.budget < "CNY 100"': "甲", 'custom.budget = "USD 9.50"': "",
         "custom.met < 2026-02-01": "乙", "custom.met = today": "丙", "custom.vip = true": "甲", "custom.grade = GOLD": "甲",
         "custom.likes:TIN": "甲", "custom.likes = null": "乙丙", f'custom.mentor = "{employee}"': "甲",
-        "custom.mentor = me": "甲", f'custom.proof = "{file}"': "甲", "custom.budget = null": "丙",
+        "custom.mentor = me": "甲", f'custom.proof = "{file}"': "甲", f'custom.papers:"{file}"': "甲", "custom.guide = me": "甲",
+        f'custom.office = "{department}"': "甲", "custom.papers = null": "乙丙", "custom.budget = null": "丙",
         "NOT custom.weight > 8": "乙丙", 'custom.site = "*例子*"': "甲", 'custom.mail = "jia.rare@example.com"': "甲",
         'custom.line = "+862161234567"': "乙", "custom.share > 10": "甲", "custom.share <= 7.25": "乙",
         'custom.moment > "2026-03-05T01:45:00Z"': "乙", "custom.moment = null": "丙",
@@ -155,6 +161,11 @@ async def test_what_is_none_of_its_kind_is_refused(customer: Service, account: A
         ("mentor", f"employees/{uuid4()}", "UNKNOWN_REFERENCE"),
         ("mentor", f"accounts/{uuid4()}", "UNKNOWN_REFERENCE"),
         ("proof", "report.pdf", "UNKNOWN_REFERENCE"),
+        ("papers", ["report.pdf"], "UNKNOWN_REFERENCE"),
+        ("papers", "report.pdf", "WRONG_TYPE"),
+        ("papers", [f"files/{uuid4()}" for _ in range(21)], "WRONG_TYPE"),
+        ("guide", f"departments/{uuid4()}", "UNKNOWN_REFERENCE"),
+        ("office", f"employees/{uuid4()}", "UNKNOWN_REFERENCE"),
         ("story", "长" * 20001, "WRONG_TYPE"),
         ("site", "javascript:alert(1)", "WRONG_TYPE"),
         ("site", "ftp://files.example", "WRONG_TYPE"),

@@ -12,6 +12,7 @@ from crm.customer.v1 import pb
 from crmkit.auth import system
 from crmkit.scope import enter
 from crmkit.testing import Client, Refused, Service, local_date
+from grpc import StatusCode
 from sqlalchemy import text
 
 Told = Callable[..., Awaitable[str]]
@@ -126,6 +127,9 @@ async def test_a_changed_share_is_held_to_the_whole_and_told_and_what_is_over_st
     with pytest.raises(Refused) as refused:
         await relate(customer.sales1, mother, child, "SUPPLIES", share="100.01")
     assert refused.value.reason == "SHARE_OVER_100"
+    with pytest.raises(Refused) as refused:
+        await relate(customer.sales1, mother, child)
+    assert (refused.value.code, refused.value.reason) == (StatusCode.ALREADY_EXISTS, "RELATION_EXISTS")
     assert (await change("share,paysFor", share="55", paysFor=True)).share == "55"
     told = await customer.facts("crm.customer.v1.AccountRelationChanged", made.name)
     assert [(one["relation"].get("share"), one["relation"].get("paysFor", False)) for one in told] == [

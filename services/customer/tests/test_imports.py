@@ -409,6 +409,33 @@ async def test_a_record_in_use_or_touched_survives_the_revert(customer: Service)
         assert await call.db.scalar(text(nobodys)) == 0
 
 
+async def test_a_file_that_is_another_since_its_check_and_a_late_revert_are_refused(
+    customer: Service,
+) -> None:
+    sales = customer.sales1
+    found = await checked(customer, sales, table(("客户名称",), ("晚撤印务有限公司",)))
+    file, person = (await sales.GetImport(name=found.name)).file, customer.person("sales1")
+    async with customer.running.call("Test", system("customer")) as call:
+        before = await call.copy(file)
+    sha256, size = await blobs.keep(customer.running.store, io.BytesIO(table(("客户名称",), ("换过",))))
+    for version, resource in ((2, {**before, "sha256": sha256, "size": str(size)}), (3, before)):
+        payload = {"name": file, "action": "UPDATED", "actor": person.employee, "resource": resource}
+        await customer.tell("crm.workspace.v1.ResourceChanged", payload, file, version)
+        if version == 2:
+            with pytest.raises(Refused) as refused:
+                await sales.RunImport(name=found.name, requestId=uuid4().hex)
+            assert refused.value.reason == "IMPORT_FILE_CHANGED"
+    done = await ran(customer, sales, found)
+    assert (done.state, done.created) == (State.DONE, 1)
+    async with customer.running.call("Test", system("customer")) as call:
+        mine = Import.id == UUID(done.name.partition("/")[2])
+        await call.db.execute(update(Import).where(mine).values(revert_until_time=call.now))
+    with pytest.raises(Refused) as refused:
+        await sales.RevertImport(name=done.name, requestId=uuid4().hex)
+    assert refused.value.reason == "REVERT_EXPIRED"
+    assert await accounts(sales, "晚撤印务") == ["晚撤印务有限公司"]
+
+
 async def test_create_makes_another_one_only_where_the_match_is_possible(customer: Service) -> None:
     await customer.sales1.CreateAccount(account={"displayName": "重建灯具有限公司"})
     content = table(("客户名称",), ("重建灯具有限公司",), ("重建玩具有限公司",))

@@ -51,6 +51,7 @@ def changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, se
     }
 
 
+@pytest.mark.capability("c.handover")
 async def test_everything_of_a_leaver_goes_to_others_in_all_services_and_comes_back(world: Any) -> None:
     customer = world.customer
     leaver, one, two = (customer.person(who).employee for who in ("sales1", "sales2", "manager"))
@@ -169,6 +170,7 @@ async def put(customer: Service, who: str, **fields: Any) -> None:
     await customer.eventually(lambda: customer.running.config.get(key) == fields)
 
 
+@pytest.mark.capability("c.handover")
 async def test_what_stands_against_a_handover_is_said_before_anything_moves(customer: Service) -> None:
     leaver, gone = f"employees/{uuid4()}", f"employees/{uuid4()}"
     place = customer.person("sales1").department
@@ -260,6 +262,7 @@ async def test_what_stands_against_a_handover_is_said_before_anything_moves(cust
     assert await refusal(client.UndoTransfer(name=ready.name, requestId=uuid4().hex)) == "UNDO_EXPIRED"
 
 
+@pytest.mark.capability("c.handover")
 async def test_who_hands_over_reads_on_for_a_while_but_not_after_resigning_and_receivers_have_three_working_days(
     customer: Service,
 ) -> None:
@@ -291,14 +294,24 @@ async def test_who_hands_over_reads_on_for_a_while_but_not_after_resigning_and_r
             continue
         last = local_date() + timedelta(days=days)
         assert shared == {(leaver, "READ", last)}
+
         # On that day still, and never after it.
-        for later, left in ((days, 1), (days + 1, 0)):
+        async def readers(later: int, name: str = account.name) -> int:
             async with customer.running.system_call("test", None) as call:
                 call.now += timedelta(days=later)
                 await keep_dates(call.now, call)
-            assert len((await customer.admin.GetAccount(name=account.name)).collaborations) == left
+            return len((await customer.admin.GetAccount(name=name)).collaborations)
+
+        assert await readers(days) == 1
+
+        async def over(later: int = days + 1) -> bool:
+            # One whose row a handler holds waits for the next round.
+            return await readers(later) == 0
+
+        await customer.eventually(over)
 
 
+@pytest.mark.capability("c.handover")
 async def test_who_loses_access_leaves_customers_that_somebody_looks_after(customer: Service) -> None:
     leaver, heir = f"employees/{uuid4()}", customer.person("everything").employee
     boss, place = customer.person("manager"), customer.person("sales1").department
@@ -388,8 +401,10 @@ async def test_who_loses_access_leaves_customers_that_somebody_looks_after(custo
     assert [(one.name, one.successor) for one in runs] == [(second.name, boss.employee)]
 
 
+@pytest.mark.capability("c.handover")
+@pytest.mark.parametrize("scheduled", [False, True])
 async def test_a_handover_prepared_before_somebody_loses_access_is_the_one_that_waits(
-    customer: Service,
+    customer: Service, scheduled: bool
 ) -> None:
     leaver, place = f"employees/{uuid4()}", customer.person("sales1").department
     boss = customer.person("manager").employee
@@ -399,7 +414,14 @@ async def test_a_handover_prepared_before_somebody_loses_access_is_the_one_that_
         account={"displayName": f"将离{uuid4().hex}", "owner": leaver}
     )
     plan = [{"to": [customer.person("everything").employee]}]
-    prepared = await customer.admin.CreateTransfer(transfer={"from": leaver, "reason": "MOVE", "plan": plan})
+    later = (datetime.now(UTC) + timedelta(days=30)).isoformat().replace("+00:00", "Z")
+    # One that has its day goes on whatever its reason.
+    reason = "LEAVE" if scheduled else "MOVE"
+    day = {"effectiveTime": later} if scheduled else {}
+    prepared = await previewed(customer, leaver, reason=reason, plan=plan, **day)
+    if scheduled:
+        prepared = await customer.admin.RunTransfer(name=prepared.name, requestId=uuid4().hex)
+        assert prepared.state == State.SCHEDULED
     employee = {"name": leaver, "department": place, "superior": boss, "displayName": "将离人"}
     now = datetime.now(UTC).isoformat().replace("+00:00", "Z")
     await customer.tell(
@@ -419,4 +441,42 @@ async def test_a_handover_prepared_before_somebody_loses_access_is_the_one_that_
     await customer.tell("crm.workspace.v1.ResourceChanged", thawed, leaver, 5)
     await customer.eventually(lambda: held(pb.Account.ACTIVE), 30)
     draft = await customer.admin.GetTransfer(name=prepared.name)
-    assert (draft.state, draft.HasField("deadline")) == (State.DRAFT, False)
+    assert (draft.state, draft.HasField("deadline")) == (prepared.state, False)
+
+
+@pytest.mark.capability("c.handover")
+async def test_nobody_rests_for_good_and_a_late_day_is_reminded_of(customer: Service) -> None:
+    leaver, place = f"employees/{uuid4()}", customer.person("sales1").department
+    boss = customer.person("manager").employee
+    here = {"department": place, "roles": [], "displayName": "久别人", "superior": boss}
+    await put(customer, leaver, disabled=False, **here)
+    account = await customer.admin.CreateAccount(
+        account={"displayName": f"久别{uuid4().hex}", "owner": leaver}
+    )
+    later = (datetime.now(UTC) + timedelta(days=60)).isoformat().replace("+00:00", "Z")
+    plan = [{"to": [customer.person("everything").employee]}]
+    ready = await previewed(customer, leaver, reason="LEAVE", plan=plan, effectiveTime=later)
+    await customer.admin.RunTransfer(name=ready.name, requestId=uuid4().hex)
+    employee = {"name": leaver, "department": place, "superior": boss, "displayName": "久别人"}
+    now = datetime.now(UTC).isoformat().replace("+00:00", "Z")
+    await customer.tell("crm.workspace.v1.EmployeeFrozen", {"employee": employee, "time": now}, leaver)
+
+    async def state(wanted: Any) -> bool:
+        return (await customer.admin.GetAccount(name=account.name)).state == wanted
+
+    await customer.eventually(lambda: state(pb.Account.FROZEN), 30)
+
+    async def late() -> list[Any]:
+        held = await customer.admin.GetTransfer(name=ready.name)
+        await at(customer, held.deadline.ToDatetime(UTC) + timedelta(minutes=1))
+        told = await customer.facts("crm.customer.v1.NoticeRaised")
+        return [n for n in told if ready.name in n.get("subjects", ()) and "late" in n["dedupeKey"]]
+
+    await customer.eventually(late)
+    assert (await customer.admin.GetTransfer(name=ready.name)).state == State.SCHEDULED
+    # Given up while the person is away: with the person the customers come back all the same.
+    await customer.admin.CancelTransfer(name=ready.name)
+    thawed = {"name": leaver, "action": "UPDATED", "resource": {**employee, "state": "ACTIVE"}}
+    await customer.tell("crm.workspace.v1.ResourceChanged", thawed, leaver, 5)
+    await customer.eventually(lambda: state(pb.Account.ACTIVE), 30)
+    assert not (await customer.admin.GetAccount(name=account.name)).collaborations

@@ -55,7 +55,7 @@ class Consent(Resource, Base):
                     Consent.channel == self.channel,
                     Consent.purpose == self.purpose,
                 )
-                .order_by(Consent.time.desc())
+                .order_by(Consent.time.desc(), Consent.id.desc())
                 .limit(1)
             )
             if latest == "WITHDRAWN":

@@ -46,6 +46,9 @@ class SeaState(Base):
     order_time: Mapped[datetime | None] = mapped_column(_TIME)
     contract_end: Mapped[date | None] = mapped_column(Date)
     paused_until: Mapped[datetime | None] = mapped_column(_TIME)
+    # Since when it was frozen with this owner, each time, and until when; the last one may go on.
+    frozen_from: Mapped[list[datetime]] = mapped_column(ARRAY(_TIME), server_default="{}")
+    frozen_until: Mapped[list[datetime]] = mapped_column(ARRAY(_TIME), server_default="{}")
     running_contracts: Mapped[int] = mapped_column(Integer, server_default="0")
     open_opportunities: Mapped[int] = mapped_column(Integer, server_default="0")
     open_tickets: Mapped[int] = mapped_column(Integer, server_default="0")

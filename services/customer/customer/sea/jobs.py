@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import date, datetime, timedelta
-from typing import Any
+from uuid import UUID
 from zoneinfo import ZoneInfo
 
 from crm.customer.v1 import events_pb2 as events
@@ -13,7 +13,7 @@ from crmkit.errors import FailedPrecondition, Problem
 from crmkit.runs import Kind, Run, start
 from crmkit.schedule import cron, every
 from crmkit.workdays import is_working_day
-from sqlalchemy import select, update
+from sqlalchemy import Uuid, cast, func, or_, select, update
 
 from customer import ownership
 from customer.model.account import UNTIL_A_DAY, Account
@@ -21,17 +21,22 @@ from customer.model.pool import Pool, PoolClaim, PoolItem
 from customer.model.pool_rule import DEFAULT_WARNINGS, PoolRule
 from customer.model.sea import WorkingDay
 from customer.sea.claims import IDLE_WITHIN, suspended_until
-from customer.sea.clauses import IDLE, Compiled, active_rules, bound, compiled, quoted
+from customer.sea.clauses import IDLE, Compiled, active_rules, bound, compiled, quoted, returning
 from customer.sea.states import ZONE, reckon
 
 AT_ONCE = 300
 _ZONE = ZoneInfo(ZONE)
+_FIRST = datetime(2000, 1, 1, tzinfo=_ZONE)
 RECKON = "ReckonSea"
-RECKON_CHUNK = 5_000
+RECKON_CHUNK = 1_000
+# As many in a transaction, which keeps them from everybody else for seconds.
+ROUND = 300
+RETURN = "ReturnToTheSea"
 _DUE = (
-    "SELECT id FROM accounts WHERE sea_due_time <= $1 AND state = 'ACTIVE' ORDER BY sea_due_time, id LIMIT $2"
-    " FOR UPDATE SKIP LOCKED"
+    "SELECT id, sea_due_time FROM accounts WHERE sea_due_time <= $1 AND state = 'ACTIVE' AND merging = ''"
+    " AND (sea_due_time, id) > ($2::timestamptz, $3::uuid) ORDER BY sea_due_time, id LIMIT $4 FOR UPDATE SKIP LOCKED"
 )
+_UNDER_WAY = "SELECT EXISTS (SELECT 1 FROM bulk_runs WHERE kind = $1 AND state IN ('QUEUED', 'RUNNING'))"
 _WARN_NEW = (
     "SELECT a.id, a.sea_due_time AS due, g.step FROM accounts a"
     " JOIN sea_states s ON s.account = a.id AND s.to_time = 'infinity'{joins} CROSS JOIN LATERAL"
@@ -46,46 +51,73 @@ _WARNED = "INSERT INTO sea_warnings (account, due_time, step) VALUES ($1, $2, $3
 
 @every("1m", collapse=True)
 async def return_to_the_sea(as_of: datetime, call: Call) -> None:
-    """Returns what is overdue, in due order, after looking at every clock again in the same transaction."""
+    """Returns what is overdue, in due order: the first at once, and where many are, the others by a run behind it."""
+    last = await return_round(None, call)
+    if last is not None and not await (await driver(call.db)).fetchval(_UNDER_WAY, RETURN):
+        await start(call, RETURN, "", {"after": last}, requester=f"system/{call.running.app.name}")
+
+
+async def _return_others(run: Run) -> None:
+    run.tally.setdefault("after", run.spec["after"])
+    while run.phase != "ENDED":
+        async with run.chunk() as call:
+            last = await return_round(run.tally["after"], call)
+            if last is None:
+                run.next_phase("ENDED")
+            else:
+                run.tally["after"], run.position = last, run.position + 1
+
+
+async def return_round(after: Sequence[str] | None, call: Call) -> list[str] | None:
+    """Returns some of what is overdue behind a time and an id, after looking at every clock again in the same
+    transaction; gives those of the last one, or nothing where no more is.
+
+    What stays, having no open pool to go to or only a notice, keeps nobody else from going.
+    """
     rules = compiled(await active_rules(call), call)
     connection = await driver(call.db)
-    ids = [row["id"] for row in await connection.fetch(_DUE, call.now, AT_ONCE)]
-    if not ids:
-        return
+    time, key = (datetime.fromisoformat(after[0]), after[1]) if after else (_FIRST, str(UUID(int=0)))
+    rows = await connection.fetch(_DUE, call.now, time, key, ROUND)
+    if not rows:
+        return None
+    ids = [row["id"] for row in rows]
     await reckon(call, ids)
     statement, texts = bound(
-        f"SELECT s.account, c.clause, d.due, d.why FROM sea_states s{rules.joins} WHERE s.account = ANY ($1)"
-        " AND s.to_time = 'infinity' AND s.owner <> '' AND s.state = 'ACTIVE' AND d.due <= $2 ORDER BY d.due, s.account",
+        f"SELECT s.account, c.clause, d.due, d.why, s.owned_from FROM sea_states s{rules.joins}"
+        " WHERE s.account = ANY ($1) AND s.to_time = 'infinity' AND s.owner <> '' AND s.state = 'ACTIVE'"
+        f" AND d.due <= $2 AND (c.clause IN ({returning(rules)}) OR NOT EXISTS (SELECT 1 FROM sea_warnings w"
+        " WHERE w.account = s.account AND w.due_time = d.due AND w.step = 0)) ORDER BY d.due, s.account",
         after=2,
     )
-    checked = await connection.fetch(statement, ids, call.now, *texts)
-    for row in checked:
+    targets: dict[str, Pool | None] = {}
+    for row in await connection.fetch(statement, ids, call.now, *texts):
+        clause = rules.clauses[row["clause"] - 1] if row["clause"] > 0 else None
+        name = clause.pool if clause else row["owned_from"]
+        if name not in targets:
+            targets[name] = await _target(name, call)
+        notice = clause is not None and clause.message.action == pb.PoolRule.NOTIFY
+        pool = targets[name]
+        if pool is None and not notice:
+            continue
         account = await call.find(Account, Account.id == row["account"], lock=True)
         if account is None:
             continue
-        if row["clause"] < 0:
-            await _lapse(account, row["why"], call)
+        if pool is None or notice:
+            if await connection.fetchval(_WARNED, account.id, row["due"], 0):
+                call.emit(
+                    events.SeaDueSoon, account=account, owner=account.owner, due_time=row["due"], step=0
+                )
+        elif clause is None:
+            await _lapse(account, pool, row["why"], call)
         else:
-            await _return(account, rules.clauses[row["clause"] - 1], row["why"], row["due"], call)
+            change = ownership.Change("RECYCLE", rule=clause.rule, clause=clause.key, evidence=row["why"])
+            await ownership.put_into_pool(account, pool, change, call, keep_read=clause.message.keep_read)
         await call.flush()
+    return [rows[-1]["sea_due_time"].isoformat(), str(ids[-1])] if len(rows) == ROUND else None
 
 
-async def _return(account: Account, clause: Any, why: str, due: datetime, call: Call) -> None:
-    if clause.message.action == pb.PoolRule.NOTIFY:
-        if await (await driver(call.db)).fetchval(_WARNED, account.id, due, 0):
-            call.emit(events.SeaDueSoon, account=account, owner=account.owner, due_time=due, step=0)
-        return
-    pool = await _target(clause.pool, call)
-    if pool is not None:
-        change = ownership.Change("RECYCLE", rule=clause.rule, clause=clause.key, evidence=why)
-        await ownership.put_into_pool(account, pool, change, call, keep_read=clause.message.keep_read)
-
-
-async def _lapse(account: Account, why: str, call: Call) -> None:
+async def _lapse(account: Account, pool: Pool, why: str, call: Call) -> None:
     """Claimed or given, and nobody spoke with the customer: back where it came from (SEA-10)."""
-    pool = await _target(account.owner_from, call)
-    if pool is None:
-        return
     employee = account.owner
     await ownership.put_into_pool(account, pool, ownership.Change("IDLE", clause=IDLE, evidence=why), call)
     await call.flush()
@@ -176,21 +208,24 @@ async def keep_dates(as_of: datetime, call: Call) -> None:
 
 async def _second_recycling(pool: Pool, call: Call) -> None:
     before = call.now - timedelta(days=pool.parent_after_days)
-    waiting = select(PoolItem.account).where(PoolItem.pool == pool.name, PoolItem.pooled_time <= before)
     target = await _target(pool.parent, call)
     if target is None or target is pool:
         return
-    for key in (await call.db.scalars(waiting.order_by(PoolItem.pooled_time).limit(AT_ONCE))).all():
-        account = await call.find(
-            Account, Account.id == key.rpartition("/")[2], Account.state == "POOLED", lock=True
+    waiting = (
+        select(Account)
+        .join(PoolItem, Account.id == cast(func.substr(PoolItem.account, len("accounts/") + 1), Uuid))
+        .where(
+            PoolItem.pool == pool.name, PoolItem.pooled_time <= before, Account.state == "POOLED", Account.merging == "",
+            or_(Account.last_interaction_time.is_(None), Account.last_interaction_time <= before),
         )
-        touched = account is not None and account.last_interaction_time
-        if account is not None and not (touched and touched > before):
-            change = ownership.Change(
-                "POOL", clause="SECOND", evidence=f"{pool.name} {pool.parent_after_days} d"
-            )
-            await ownership.put_into_pool(account, target, change, call)
-            await call.flush()
+        .order_by(PoolItem.pooled_time)
+        .limit(AT_ONCE)
+        .with_for_update(of=Account, skip_locked=True)
+    )  # fmt: skip
+    for account in (await call.db.scalars(waiting)).all():
+        change = ownership.Change("POOL", clause="SECOND", evidence=f"{pool.name} {pool.parent_after_days} d")
+        await ownership.put_into_pool(account, target, change, call)
+        await call.flush()
 
 
 async def come_into_force(rule: PoolRule, call: Call) -> None:
@@ -243,8 +278,11 @@ async def _reckon_all(run: Run) -> None:
     while run.phase != "ENDED":
         async with run.chunk() as call:
             last = run.tally.get("last", "00000000-0000-0000-0000-000000000000")
+            # Locked before their clocks are read: what somebody tells of an account meanwhile would be lost.
             rows = await (await driver(call.db)).fetch(
-                "SELECT id FROM accounts WHERE id > $1::uuid ORDER BY id LIMIT $2", last, RECKON_CHUNK
+                "SELECT id FROM accounts WHERE id > $1::uuid ORDER BY id LIMIT $2 FOR NO KEY UPDATE",
+                last,
+                RECKON_CHUNK,
             )
             if rows:
                 await reckon(call, [row["id"] for row in rows])
@@ -254,7 +292,7 @@ async def _reckon_all(run: Run) -> None:
 
 
 async def _could_not(run: Run, problem: Problem, call: Call) -> None:
-    """The sweep looks at every clock again anyway; the next version reckons all of them."""
+    """The sweep comes again and looks at every clock anyway; the next version reckons all of them."""
 
 
 async def fill_working_days(call: Call) -> None:
@@ -281,4 +319,4 @@ async def lengthen_calendar(as_of: datetime, call: Call) -> None:
     await fill_working_days(call)
 
 
-RUNS = {RECKON: Kind(_reckon_all, _could_not)}
+RUNS = {RECKON: Kind(_reckon_all, _could_not), RETURN: Kind(_return_others, _could_not)}

@@ -24,12 +24,12 @@ _OWN = (
 )  # fmt: skip
 _CARRIED = (
     "stage_time", "key_account", "follow_up", "follow_ups", "deal_time", "order_time", "contract_end", "paused_until",
-    "running_contracts", "open_opportunities", "open_tickets", "balance",
+    "frozen_from", "frozen_until", "running_contracts", "open_opportunities", "open_tickets", "balance",
 )  # fmt: skip
 _COLUMNS = (*_OWN, *_CARRIED)
 _EMPTY: dict[str, Any] = {
     "key_account": False, "follow_ups": {}, "running_contracts": 0, "open_opportunities": 0, "open_tickets": 0,
-    "balance": 0,
+    "balance": 0, "frozen_from": [], "frozen_until": [],
 }  # fmt: skip
 _PRESENT = (
     f"SELECT a.id, s.from_time, {', '.join(f's.{c}' for c in _COLUMNS)}, a.state AS a_state, a.owner AS a_owner,"
@@ -201,8 +201,19 @@ def _fresh(row: Any, changes: Mapping[str, Any], call: Call) -> dict[str, Any]:
         "owned_from": row["a_owned_from"], "protected_until": row["a_protected_until"],
     }  # fmt: skip
     carried = {c: row[c] if row[c] is not None else _EMPTY.get(c) for c in _CARRIED}
-    if row["from_time"] is None or row["stage"] != own["stage"]:
+    known = row["from_time"] is not None
+    if not known or row["stage"] != own["stage"]:
         carried["stage_time"] = call.now
+    since: list[datetime] = [*(row["frozen_from"] or ())]
+    until: list[datetime] = [*(row["frozen_until"] or ())]
+    if known and row["owned_time"] != own["owned_time"]:
+        # No clock of an owner runs since before him.
+        since, until = [], []
+    if own["state"] == "FROZEN" and len(since) == len(until):
+        since.append(call.now)
+    elif own["state"] != "FROZEN" and len(since) > len(until):
+        until.append(call.now)
+    carried["frozen_from"], carried["frozen_until"] = since, until
     return {**own, **carried, **changes}
 
 

@@ -1700,6 +1700,12 @@ def upgrade() -> None:
         sa.Column("order_time", sa.DateTime(timezone=True), nullable=True),
         sa.Column("contract_end", sa.Date(), nullable=True),
         sa.Column("paused_until", sa.DateTime(timezone=True), nullable=True),
+        sa.Column(
+            "frozen_from", postgresql.ARRAY(sa.DateTime(timezone=True)), server_default="{}", nullable=False
+        ),
+        sa.Column(
+            "frozen_until", postgresql.ARRAY(sa.DateTime(timezone=True)), server_default="{}", nullable=False
+        ),
         sa.Column("running_contracts", sa.Integer(), server_default="0", nullable=False),
         sa.Column("open_opportunities", sa.Integer(), server_default="0", nullable=False),
         sa.Column("open_tickets", sa.Integer(), server_default="0", nullable=False),
