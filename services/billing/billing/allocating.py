@@ -13,7 +13,7 @@ from crmkit.errors import Validation, Violation, check_reason
 from crmkit.values import Money, zero
 from sqlalchemy import func, select
 
-from billing.model.balance import post
+from billing.model.balance import post, post_each
 from billing.model.invoice import Invoice
 from billing.model.payment import Allocation, Payment, in_advance, pays, target
 from billing.model.plan import PaymentPlan
@@ -31,7 +31,7 @@ async def allocate(payment: Payment, targets: Sequence[Any], call: Call) -> None
         text = ("账单与分期填一项", "Give an invoice or an instalment.")
         raise Validation(*(Violation(f"targets[{i}].invoice", "ONE_OF", *text) for i in wrong))
     invoices = await lock_invoices({one.invoice for one in targets if one.invoice}, call)
-    made, nothing, credit = list[Tied](), zero(payment.amount.currency), payment.credit
+    made, credit = list[Tied](), payment.credit
     for one in targets:
         wanted = Money.parse(one.amount)
         made.append(
@@ -39,16 +39,8 @@ async def allocate(payment: Payment, targets: Sequence[Any], call: Call) -> None
             if one.invoice
             else await _pay_ahead(payment, one.plan, one.instalment, wanted, call)
         )
-    paid = sum((one.amount for one, _ in made if one.invoice), nothing)
-    ahead = sum((one.amount for one, _ in made if not one.invoice), nothing)
-    await post(
-        call,
-        payment,
-        allocated=paid,
-        advances=ahead,
-        unapplied=-(paid + ahead),
-        credit=payment.credit - credit,
-    )
+    entries = [entry for one, _ in made for entry in _entries(payment, one, one.amount)]
+    await post_each(call, payment, [*entries, (payment.account, "credit", payment.credit - credit)])
     await _tell(events.PaymentAllocated, payment, made, call)
 
 
@@ -56,7 +48,7 @@ async def undo(payment: Payment, allocations: Sequence[Allocation], reason: str,
     """Undoes allocations of a locked payment; both sides are open again."""
     check_reason(reason)
     invoices = await lock_invoices({one.invoice for one in allocations if one.invoice}, call)
-    undone, nothing = list[Tied](), zero(payment.amount.currency)
+    undone = list[Tied]()
     for one in allocations:
         one.undo(reason)
         payment.apply(-one.amount)
@@ -70,9 +62,9 @@ async def undo(payment: Payment, allocations: Sequence[Allocation], reason: str,
         undone.extend((one, origin) for origin in (invoice or plan,) if origin is not None)
     if not allocations:
         return
-    paid = sum((one.amount for one in allocations if one.invoice), nothing)
-    ahead = sum((one.amount for one in allocations if not one.invoice), nothing)
-    await post(call, payment, allocated=-paid, advances=-ahead, unapplied=paid + ahead)
+    await post_each(
+        call, payment, [entry for one in allocations for entry in _entries(payment, one, -one.amount)]
+    )
     await _tell(events.AllocationReversed, payment, undone, call, reason=reason)
 
 
@@ -152,7 +144,8 @@ async def free(
             new.append((await call.add(pays(payment, invoice, rest, call)), invoice))
         payment.free(amount)
         freed = freed + amount
-        await post(call, payment, allocated=-amount, unapplied=amount, credit=amount)
+        freed_credit = (payment.account, "credit", amount)
+        await post_each(call, payment, [*_entries(payment, old, -amount), freed_credit])
         await _tell(events.AllocationReversed, payment, [(old, invoice)], call, reason=old.reason)
         if new:
             await _tell(events.PaymentAllocated, payment, new, call)
@@ -192,8 +185,14 @@ async def plan_of(name: str, call: Call) -> PaymentPlan | None:
     return await call.named(PaymentPlan, name, lock=True)
 
 
+def _entries(payment: Payment, allocation: Allocation, amount: Money) -> list[tuple[str, str, Money]]:
+    """What is tied counts where it is owed, and is no longer free at its payer."""
+    figure = "allocated" if allocation.invoice else "advances"
+    return [(allocation.account, figure, amount), (payment.account, "unapplied", -amount)]
+
+
 async def _pay(payment: Payment, invoice: Invoice, wanted: Money | None, call: Call) -> Tied:
-    allocation = await call.add(payment.allocate(invoice, wanted, call))
+    allocation = await call.add(await payment.allocate(invoice, wanted, call))
     plan = await plan_of(invoice.plan, call)
     if plan is not None:
         plan.add_paid(invoice.instalment, allocation.amount, call)
@@ -203,7 +202,7 @@ async def _pay(payment: Payment, invoice: Invoice, wanted: Money | None, call: C
 async def _pay_ahead(payment: Payment, name: str, key: str, wanted: Money | None, call: Call) -> Tied:
     plan = await call.load(PaymentPlan, name)
     open_ = await open_ahead(plan, key, call)
-    return await call.add(payment.advance(plan, key, open_, wanted, call)), plan
+    return await call.add(await payment.advance(plan, key, open_, wanted, call)), plan
 
 
 async def open_ahead(plan: PaymentPlan, key: str, call: Call) -> Money:

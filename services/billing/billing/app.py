@@ -16,6 +16,7 @@ from billing.consumers import (
 from billing.jobs import follow_instalments
 from billing.model.balance import after_merge
 from billing.model.base import Base
+from billing.model.payer import on_relation_changed
 from billing.service import BillingService
 
 
@@ -32,6 +33,7 @@ def app() -> App:
             on_delivery_confirmed,
             on_order_cancelled,
             on_order_placed,
+            on_relation_changed,
         ],
         schedules=[follow_instalments],
         merged=[after_merge],

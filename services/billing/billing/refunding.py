@@ -16,7 +16,7 @@ from crmkit.values import Money, zero
 from sqlalchemy import select
 
 from billing.allocating import plan_of
-from billing.model.balance import post
+from billing.model.balance import post_each
 from billing.model.base import locked
 from billing.model.checks import day_of
 from billing.model.invoice import Invoice
@@ -105,6 +105,7 @@ async def _move(refund: Refund, payment: Payment, invoices: dict[str, Invoice], 
     nothing = zero(refund.amount.currency)
     credited = {note.invoice: note.gross * way for note in await _notes(refund, call)}
     tied = _sum(refund.parts, refund) * way
+    entries = list[tuple[str, str, Money]]()
     for part in refund.parts:
         allocation = await locked(Allocation, part.allocation, call)
         allocation.refunded += (Money.parse(part.amount) or nothing) * way
@@ -117,17 +118,14 @@ async def _move(refund: Refund, payment: Payment, invoices: dict[str, Invoice], 
         amount = _sum([part for part in refund.parts if part.invoice == name], refund) * way
         less = credited.get(name, nothing)
         invoice.give_back(amount, less)
+        entries += [(invoice.account, "issued", -less), (invoice.account, "allocated", -amount)]
         plan = await plan_of(invoice.plan, call)
         if plan is not None:
             plan.give_back(invoice.instalment, amount, less, call)
-    await post(
-        call,
-        payment,
-        issued=-sum(credited.values(), nothing),
-        allocated=-tied,
-        unapplied=-refund.unapplied * way,
-        credit=payment.credit - before,
-    )
+    entries += [
+        (payment.account, "unapplied", -refund.unapplied * way), (payment.account, "credit", payment.credit - before),
+    ]  # fmt: skip
+    await post_each(call, payment, entries)
 
 
 async def _invoices(parts: Sequence[Any], call: Call) -> dict[str, Invoice]:

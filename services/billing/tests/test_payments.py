@@ -6,7 +6,7 @@ from typing import Any
 from uuid import uuid4
 
 from crm.billing.v1 import pb
-from crmkit.testing import Service
+from crmkit.testing import Refused, Service
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -389,3 +389,80 @@ async def test_an_advance_is_larger_than_one_invoice_and_the_rest_stays_ahead_un
     await desk.finance.ReverseAllocation(name=rest.name, reason=REASON)
     found = await desk.balance(customer)
     assert [m.amount for m in (found.balance, found.advances, found.unapplied)] == ["0.00", "0.00", "67.80"]
+
+
+async def test_a_head_office_pays_what_its_branch_owes_where_the_relation_says_so(
+    billing: Service, desk: Any
+) -> None:
+    head, branch = await desk.account("华东机械总公司"), await desk.account("华东机械苏州分公司")
+    relation = {"name": f"accountRelations/{uuid4()}", "from": branch, "to": head, "kind": "BRANCH_OF"}
+    versions = iter(range(1, 10))
+
+    async def related(**fields: Any) -> None:
+        told = {"relation": {**relation, "state": "ACTIVE", **fields}}
+        await billing.tell("crm.customer.v1.AccountRelationChanged", told, relation["name"], next(versions))
+
+    async def figures(customer: str) -> tuple[str, ...]:
+        told = await desk.balance(customer)
+        same = await desk.finance.RecomputeAccountBalance(name=told.name)
+        for seen in (told, same):
+            assert (
+                seen.balance.amount == f"{Decimal(seen.issued.amount) - Decimal(seen.allocated.amount):.2f}"
+            )
+        names = ("issued", "allocated", "unapplied", "advances", "credit")
+        assert [getattr(told, one) for one in names] == [getattr(same, one) for one in names]
+        return tuple(getattr(told, one).amount for one in names)
+
+    invoice, payment = await desk.issued(branch, "100.00"), await desk.received(head, "150.00")
+    await related()
+    assert (await desk.refused(desk.allocate(payment.name, (invoice.name, "")))).reason == "PAYER_MISMATCH"
+    await related(paysFor=True, fromDate={"year": 2099, "month": 1, "day": 1})
+    assert (await desk.refused(desk.allocate(payment.name, (invoice.name, "")))).reason == "PAYER_MISMATCH"
+    await related(paysFor=True)
+
+    async def allowed() -> Any:
+        try:
+            return await desk.allocate(payment.name, (invoice.name, ""))
+        except Refused as refused:
+            assert refused.reason == "PAYER_MISMATCH"
+            return None
+
+    assert (await billing.eventually(allowed)).unapplied.amount == "50.00"
+    # The branch does not pay for its head office.
+    own, other = await desk.issued(head, "10.00"), await desk.received(branch, "10.00")
+    assert (await desk.refused(desk.allocate(other.name, (own.name, "")))).reason == "PAYER_MISMATCH"
+    assert await figures(branch) == ("100.00", "100.00", "10.00", "0.00", "0.00")
+    assert await figures(head) == ("10.00", "0.00", "50.00", "0.00", "0.00")
+    # What the branch is no longer asked for is credit of its head office, and money goes back to who paid it.
+    lines = [{"line": invoice.lines[0].key, "gross": desk.money("20.00")}]
+    note = await desk.finance.CreateCreditNote(
+        creditNote={"invoice": invoice.name, "lines": lines, "reason": REASON}
+    )
+    await desk.finance.IssueCreditNote(name=note.name)
+    assert await figures(branch) == ("80.00", "80.00", "10.00", "0.00", "0.00")
+    assert await figures(head) == ("10.00", "0.00", "70.00", "0.00", "20.00")
+    await desk.refunded(payment.name, "30.00", adjust=True)
+    assert await figures(branch) == ("50.00", "50.00", "10.00", "0.00", "0.00")
+    assert await figures(head) == ("10.00", "0.00", "70.00", "0.00", "20.00")
+    # What is paid ahead on an instalment of the branch is the branch's too, until it is undone.
+    contract = desk.contract(branch, "40.00", instalments=[
+        {"title": "预付", "percent": "50", "trigger": "DELIVERY"}, {"title": "尾款", "percent": "50", "trigger": "DELIVERY"},
+    ])  # fmt: skip
+    await desk.tell("ContractSigned", contract=contract)
+    plan = await desk.plan(contract["name"])
+    targets = [{"plan": plan.name, "instalment": plan.instalments[0].key}]
+    await desk.finance.AllocatePayment(name=payment.name, targets=targets)
+    assert await figures(branch) == ("50.00", "50.00", "10.00", "20.00", "0.00")
+    assert await figures(head) == ("10.00", "0.00", "50.00", "0.00", "20.00")
+    ahead = [one for one in await desk.allocations(payment.name) if one.plan == plan.name]
+    await desk.finance.ReverseAllocation(name=ahead[0].name, reason=REASON)
+    assert await figures(branch) == ("50.00", "50.00", "10.00", "0.00", "0.00")
+    assert (await figures(head))[2] == "70.00"
+    await related(paysFor=True, state="ENDED")
+    last = await desk.issued(branch, "5.00")
+
+    async def over() -> bool:
+        refused = await desk.refused(desk.allocate(payment.name, (last.name, "99.00")))
+        return refused.reason == "PAYER_MISMATCH"
+
+    await billing.eventually(over)

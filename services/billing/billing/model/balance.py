@@ -1,6 +1,6 @@
 """What a customer owes one legal entity in one currency."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from typing import Any
 
@@ -111,15 +111,16 @@ async def post(
     call: Call,
     document: Invoice | Payment,
     *,
+    account: str = "",
     issued: Money | None = None,
     allocated: Money | None = None,
     unapplied: Money | None = None,
     advances: Money | None = None,
     credit: Money | None = None,
 ) -> None:
-    """Adds to the balance of the document's account and tells it. Two at once wait for each other."""
+    """Adds to the balance of an account, the document's where none is given, and tells it. Two at once wait for each other."""
     currency = document.currency if isinstance(document, Invoice) else document.amount.currency
-    key = (document.account, document.own_entity, currency)
+    key = (account or document.account, document.own_entity, currency)
     await call.one_at_a_time(["|".join(key)])
     await call.flush()
     row = await call.find(
@@ -128,7 +129,7 @@ async def post(
     )  # fmt: skip
     nothing = zero(currency)
     if row is None:
-        copy = await call.copy(document.account) or {}
+        copy = await call.copy(key[0]) or {}
         row = await call.add(
             AccountBalance(
                 account=key[0], own_entity=key[1], currency=currency, display_name=copy.get("displayName", ""),
@@ -143,6 +144,16 @@ async def post(
     row.credit += credit or nothing
     row.balance = row.issued - row.allocated
     call.emit(events.BalanceChanged, balance=row)
+
+
+async def post_each(call: Call, payment: Payment, entries: Iterable[tuple[str, str, Money]]) -> None:
+    """Adds each amount to a figure of an account: a payer's money may pay what others owe. In order, as all do."""
+    figures = dict[str, dict[str, Money]]()
+    for account, figure, amount in entries:
+        mine = figures.setdefault(account, {})
+        mine[figure] = mine[figure] + amount if figure in mine else amount
+    for account in sorted(figures):
+        await post(call, payment, account=account, **figures[account])
 
 
 def _amount(model: type[Resource], name: str) -> Any:

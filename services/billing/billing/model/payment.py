@@ -7,6 +7,7 @@ from typing import Any
 from billing.model.base import Base
 from billing.model.checks import above_zero, check, has_come
 from billing.model.invoice import Invoice
+from billing.model.payer import pays_for
 from billing.model.plan import PaymentPlan
 from billing.model.words import shown
 from crm.billing.v1 import events_pb2 as events
@@ -86,26 +87,28 @@ class Payment(Resource, Base):
         self.state, self.confirm_time, self.unapplied = "RECEIVED", call.now, self.amount
         call.emit(events.PaymentReceived, payment=self, handler=self.handler)
 
-    def allocate(self, invoice: Invoice, wanted: Money | None, call: Call) -> "Allocation":
+    async def allocate(self, invoice: Invoice, wanted: Money | None, call: Call) -> "Allocation":
         """Ties money to an invoice, never more than is open on either side. Both rows are locked."""
         if invoice.state != "ISSUED":
             raise FailedPrecondition("INVOICE_NOT_ISSUED")
-        amount = self._tie(invoice, invoice.currency, invoice.balance, wanted)
+        amount = await self._tie(invoice, invoice.currency, invoice.balance, wanted, call)
         return pays(self, invoice, amount, call)
 
-    def advance(
+    async def advance(
         self, plan: PaymentPlan, key: str, open_: Money, wanted: Money | None, call: Call
     ) -> "Allocation":
         """Ties money to an instalment before it is invoiced. Both rows are locked."""
         plan.check_state("DRAFT", "ACTIVE")
-        amount = self._tie(plan, plan.total.currency, open_, wanted)
+        amount = await self._tie(plan, plan.total.currency, open_, wanted, call)
         plan.add_advance(key, amount)
         plan.add_paid(key, amount, call)
         return in_advance(self.name, self.date, plan, key, amount)
 
-    def _tie(self, to: Invoice | PaymentPlan, currency: str, open_: Money, wanted: Money | None) -> Money:
+    async def _tie(
+        self, to: Invoice | PaymentPlan, currency: str, open_: Money, wanted: Money | None, call: Call
+    ) -> Money:
         """How much is tied: what is wanted, or what both sides have; refused where they do not fit."""
-        if to.account != self.account:
+        if not await pays_for(self.account, to.account, call):
             raise FailedPrecondition("PAYER_MISMATCH")
         for found in (currency, wanted.currency if wanted is not None else currency):
             if found != self.amount.currency:

@@ -430,6 +430,17 @@ def upgrade() -> None:
         "invoices_update_time_index", "invoices", [sa.literal_column("update_time DESC"), "id"], unique=False
     )
     op.create_table(
+        "payers",
+        sa.Column("relation", sa.Text(), nullable=False),
+        sa.Column("payer", sa.Text(), nullable=False),
+        sa.Column("account", sa.Text(), nullable=False),
+        sa.Column("from_date", sa.Date(), nullable=True),
+        sa.Column("active", sa.Boolean(), nullable=False),
+        sa.Column("version", sa.Integer(), nullable=False),
+        sa.PrimaryKeyConstraint("relation", name=op.f("payers_pkey")),
+    )
+    op.create_index(op.f("payers_payer_index"), "payers", ["payer"], unique=False)
+    op.create_table(
         "payment_plans",
         sa.Column("id", sa.Uuid(), nullable=False),
         sa.Column("display_name", sa.Text(), server_default=sa.text("''"), nullable=False),
@@ -1184,6 +1195,8 @@ def downgrade() -> None:
         "payment_plans_account_index", table_name="payment_plans", postgresql_where=sa.text("account != ''")
     )
     op.drop_table("payment_plans")
+    op.drop_index(op.f("payers_payer_index"), table_name="payers")
+    op.drop_table("payers")
     op.drop_index("invoices_update_time_index", table_name="invoices")
     op.drop_index(
         "invoices_source_key",
