@@ -17,6 +17,7 @@ from sales.consumers import (
     on_credit_note_issued,
     on_credit_note_voided,
     on_customer_created,
+    on_earner_offboarded,
     on_file_uploaded,
     on_form_submitted,
     on_interaction_logged,
@@ -111,6 +112,7 @@ def app() -> App:
             *TELESALES,
             *UPSELL,
             on_leave,
+            on_earner_offboarded,
             *TERRITORIES,
         ],
         schedules=[

@@ -5,7 +5,7 @@ Pure. Rules between options are clauses for a SAT solver, which finds contradict
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from decimal import ROUND_CEILING, Decimal
 from typing import Any
@@ -32,7 +32,11 @@ class Broken:
 class Shape:
     """The groups, options and rules of a bundle, by key."""
 
-    def __init__(self, bundle: Any, labels: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, bundle: Any, labels: Mapping[str, str] | None = None, gone: Collection[str] = ()
+    ) -> None:
+        # Options whose product is not on sale: whoever chooses anew cannot have them.
+        self.gone = gone
         self.groups: list[Any] = list(bundle.groups)
         self.rules: list[Any] = list(bundle.rules)
         self.options: dict[str, Any] = {
@@ -70,6 +74,7 @@ class Shape:
         """Every rule that the choices break."""
         return [
             *self._unknown(chosen),
+            *(self._not_sold(key) for key in chosen if key in self.gone),
             *(found for group in self.groups for found in _group(group, chosen)),
             *(found for key in chosen for found in self._too_many(key, chosen)),
             *(found for rule in self.rules for found in self._rule(rule, chosen)),
@@ -94,7 +99,7 @@ class Shape:
         """The choices that break nothing and differ in the fewest options; None where there are none."""
         numbers, formula = self._clauses()
         weighted = WCNF()
-        weighted.extend(formula.clauses)
+        weighted.extend([*formula.clauses, *([-numbers[key]] for key in self.gone)])
         for key, number in numbers.items():
             weighted.append([number if key in chosen else -number], weight=1)
         with RC2(weighted) as solver:
@@ -164,6 +169,9 @@ class Shape:
     def _unknown(self, chosen: Choices) -> Iterator[Broken]:
         for key in chosen.keys() - self.options.keys():
             yield Broken(f"没有选项“{key}”", f"there is no option {key}")
+
+    def _not_sold(self, key: str) -> Broken:
+        return Broken(f"{self.label(key)}不在售", f"{self.label(key)} is not on sale")
 
     def _too_many(self, key: str, chosen: Choices) -> Iterator[Broken]:
         most = self.options[key].max_quantity if key in self.options else ""

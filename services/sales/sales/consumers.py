@@ -29,7 +29,7 @@ from sales.commission_work import (
     took_nothing,
     unsigned,
 )
-from sales.model.commission_statement import CommissionStatement
+from sales.model.commission_statement import CommissionStatement, debts_left
 from sales.model.conversion import complete
 from sales.model.gates import ACTIVITY, FILE, note
 from sales.model.lead import Lead, LeadSource
@@ -38,6 +38,7 @@ from sales.model.pipeline import RUNNING
 from sales.model.quote import Quote
 from sales.model.quote_records import remember
 from sales.model.sales_task import SalesTask
+from sales.model.shared_credit import share_credit, share_no_more
 from sales.model.tax_rates import learn
 from sales.territories import stays
 
@@ -103,15 +104,23 @@ async def on_account_returned_to_pool(event: customer_events.AccountReturnedToPo
 
 
 async def on_collision_decided(event: customer_events.CollisionDecided, call: Call) -> None:
-    """Who shares a customer by a verdict shares the credit of its open deals."""
-    if event.verdict != "SHARE" or not event.splits:
-        return
+    """Who shares a customer by a verdict shares the credit of its open deals, until an appeal ends otherwise."""
     shares = {split.employee: split.percent for split in event.splits}
+    if event.verdict != "SHARE" and not event.final:
+        return
     statement = select(Opportunity).where(
         Opportunity.account.in_(list(event.accounts)), Opportunity.state.in_(RUNNING)
     )
     for opportunity in await call.db.scalars(statement.with_for_update()):
-        opportunity.split(shares)
+        if event.verdict == "SHARE":
+            await share_credit(opportunity, event.case.name, shares, call)
+        else:
+            await share_no_more(opportunity, event.case.name, call)
+
+
+async def on_earner_offboarded(event: workspace_events.EmployeeOffboarded, call: Call) -> None:
+    """Finance settles what somebody owes who has left."""
+    await debts_left(event.employee.name, call)
 
 
 async def on_form_submitted(event: marketing_events.FormSubmitted, call: Call) -> None:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from math import sqrt
-from statistics import median
 from typing import Any
 
 from crm.sales.v1 import pb
@@ -20,12 +19,15 @@ from crmkit.listing import ZONE
 from crmkit.mapping import read_date, to_date
 from crmkit.scope import predicate
 from crmkit.values import Money, zero
-from sqlalchemy import select
+from sqlalchemy import ColumnElement, DateTime, Text, and_, case, func, or_, select
+from sqlalchemy import cast as sql_cast
+from sqlalchemy.dialects.postgresql import JSONPATH
 
 from sales.model.opportunity import Opportunity
 from sales.model.pipeline import RUNNING
 
 FEWEST = 20
+DAY = 24 * 60 * 60  # s
 # Of the normal distribution, for an interval that holds nine times in ten.
 Z = 1.6448536269514722
 
@@ -43,23 +45,38 @@ class Sum:
         self.deals, self.amount = self.deals + other.deals, self.amount + other.amount
         self.weighted += other.weighted
 
-    def add(self, amount: Money | None, weighted: Money | None) -> None:
-        """Takes in a deal."""
-        self.deals += 1
-        self.amount += amount.amount if amount else Decimal(0)
-        # Weighted amounts are rounded deal by deal; the sum is never rounded again.
-        self.weighted += weighted.amount if weighted else Decimal(0)
 
-
-async def sums(statement: Any, start: date, end: date, day: date, call: Call) -> dict[tuple[str, str], Sum]:
-    """The deals by category and currency, each in exactly one."""
-    buckets: dict[tuple[str, str], Sum] = defaultdict(Sum)
-    for deal in await call.db.scalars(statement):
-        if category := _category(deal, start, end, day):
-            buckets[category, deal.amount.currency if deal.amount else ""].add(
-                deal.amount, deal.weighted_amount
-            )
-    return buckets
+async def sums(
+    start: date, end: date, day: date, call: Call, *which: ColumnElement[bool]
+) -> dict[tuple[str, str], Sum]:
+    """Open deals and those won in the period, by category and currency, each in exactly one."""
+    deal: Any = Opportunity
+    begins, ends = (datetime.combine(one, time(), ZONE) for one in (start, end + timedelta(days=1)))
+    won = and_(deal.state == "WON", deal.close_time >= begins, deal.close_time < ends)
+    due = deal.expected_close_date
+    category = case(
+        (deal.state == "WON", "CLOSED"),
+        (due.is_(None), "UNDATED"),
+        (due < day, "SLIPPED"),
+        (due > end, "LATER"),
+        (due < start, "EARLIER"),
+        (deal.forecast_category == "", "PIPELINE"),
+        else_=deal.forecast_category,
+    ).label("bucket")
+    table = deal.__table__.c
+    # Weighted amounts are rounded deal by deal; the sum is never rounded again.
+    asked = (
+        select(
+            category,
+            func.coalesce(table.amount_currency, "").label("money"),
+            func.count(),
+            func.coalesce(func.sum(table.amount_amount), 0),
+            func.coalesce(func.sum(table.weighted_amount_amount), 0),
+        )
+        .where(or_(deal.state.in_(RUNNING), won), *which)
+        .group_by("bucket", "money")
+    )
+    return {(row[0], row[1]): Sum(*row[2:]) for row in await call.db.execute(asked)}
 
 
 async def forecast(request: pb.EvaluateForecastRequest, call: Call) -> pb.EvaluateForecastResponse:
@@ -68,12 +85,10 @@ async def forecast(request: pb.EvaluateForecastRequest, call: Call) -> pb.Evalua
     if start is None or end is None:
         raise Validation(required("from_date" if start is None else "to_date"))
     day = today(call)
-    statement = select(Opportunity).where(
-        Opportunity.state.in_((*RUNNING, "WON")), predicate(Opportunity, call.caller)
-    )
+    which = [predicate(Opportunity, call.caller)]
     if request.department:
-        statement = statement.where(Opportunity.department.in_(with_beneath([request.department], call)))
-    buckets = await sums(statement, start, end, day, call)
+        which.append(Opportunity.department.in_(with_beneath([request.department], call)))
+    buckets = await sums(start, end, day, call, *which)
     whole: dict[str, Sum] = defaultdict(Sum)
     for (category, currency), one in buckets.items():
         if category != "CLOSED":
@@ -85,21 +100,6 @@ async def forecast(request: pb.EvaluateForecastRequest, call: Call) -> pb.Evalua
     if request.currency:
         _convert(reply, buckets, request.currency, call)
     return reply
-
-
-def _category(deal: Opportunity, start: date, end: date, day: date) -> str:
-    """The one bucket of a deal; empty where it is none of the period's."""
-    if deal.state == "WON":
-        closed = deal.close_time.astimezone(ZONE).date() if deal.close_time else None
-        return "CLOSED" if closed and start <= closed <= end else ""
-    due = deal.expected_close_date
-    if due is None:
-        return "UNDATED"
-    if due < day:
-        return "SLIPPED"
-    if due > end:
-        return "LATER"
-    return "EARLIER" if due < start else deal.forecast_category or "PIPELINE"
 
 
 def _bucket(category: str, currency: str, one: Sum) -> Any:
@@ -138,30 +138,37 @@ async def outlook(deal: Opportunity, call: Call) -> pb.GetOpportunityOutlookResp
 
     Everybody's deals count: the figures tell of nobody's. To a partner his own alone: how we sell is not told.
     """
-    closed = select(Opportunity.state, Opportunity.stage_history, Opportunity.close_time).where(
-        Opportunity.pipeline == deal.pipeline, Opportunity.state.in_(("WON", "LOST"))
+    visit = func.jsonb_path_query_first(
+        Opportunity.stage_history,
+        sql_cast("$[*] ? (@.stage == $stage)", JSONPATH),
+        func.jsonb_build_object("stage", sql_cast(deal.stage, Text)),
+    )
+    entered = sql_cast(visit.op("->>")("enterTime"), DateTime(timezone=True))
+    days = func.greatest(func.floor(func.extract("epoch", Opportunity.close_time - entered) / DAY), 0)
+    won = Opportunity.state == "WON"
+    asked = select(
+        func.count().label("passed"),
+        func.count().filter(won).label("won"),
+        func.percentile_cont(0.5).within_group(days).filter(won).label("days"),
+    ).where(
+        Opportunity.pipeline == deal.pipeline,
+        Opportunity.state.in_(("WON", "LOST")),
+        Opportunity.close_time.is_not(None),
+        entered.is_not(None),
     )
     if call.caller.account:
-        closed = closed.where(predicate(Opportunity, call.caller))
-    days: list[int] = []
-    won = passed = 0
+        asked = asked.where(predicate(Opportunity, call.caller))
     async with call.everybody():
-        for state, history, close_time in await call.db.execute(closed):
-            visit = next((visit for visit in history or () if visit.stage == deal.stage), None)
-            if visit is None or close_time is None:
-                continue
-            passed += 1
-            if state == "WON":
-                won += 1
-                entered = visit.enter_time.ToDatetime(close_time.tzinfo)
-                days.append(max((close_time - entered) // timedelta(days=1), 0))
+        closed = (await call.db.execute(asked)).one()
     last = deal.stage_history[-1].enter_time.ToDatetime(call.now.tzinfo) if deal.stage_history else call.now
-    reply = pb.GetOpportunityOutlookResponse(won=won, closed=passed, days_in_stage=(call.now - last).days)
-    if won >= FEWEST:
-        reply.basis, reply.days_needed = True, round(median(days))
-    if passed:
-        low, high = wilson(won, passed)
-        reply.win_percent = _percent(won / passed)
+    reply = pb.GetOpportunityOutlookResponse(
+        won=closed.won, closed=closed.passed, days_in_stage=(call.now - last).days
+    )
+    if closed.won >= FEWEST:
+        reply.basis, reply.days_needed = True, round(closed.days)
+    if closed.passed:
+        low, high = wilson(closed.won, closed.passed)
+        reply.win_percent = _percent(closed.won / closed.passed)
         reply.lowest_percent, reply.highest_percent = _percent(low), _percent(high)
     return reply
 

@@ -14,6 +14,7 @@ from typing import Any
 from crm.sales.v1 import pb
 from crmkit.amounts import plain
 from crmkit.call import Call
+from crmkit.company import today
 from crmkit.errors import FailedPrecondition
 from crmkit.values import Money
 from google.protobuf import json_format
@@ -43,7 +44,7 @@ async def configured(
     bundle: Bundle, request: pb.ConfigureBundleRequest, call: Call, channel: str = "", partner: str = ""
 ) -> pb.ConfigureBundleResponse:
     """The choices completed and checked, what else can be chosen, and the price, where we sell and through whom."""
-    shape = await bundle.shape(call)
+    shape = await bundle.shape(call, today(call))
     answered = bundle.answers(request.answers, "answers")
     chosen = shape.completed([*request.choices, *answered])
     broken = shape.broken(chosen)
@@ -78,10 +79,11 @@ async def _priced_line(
     call: Call,
 ) -> Any:
     quote = Quote(
-        account=request.account, currency=request.currency or "CNY", version_number=2, display_name="-", channel=channel,
+        account=request.account, currency=request.currency or "CNY", version_number=1, display_name="-", channel=channel,
         channel_partner=partner,
     )  # fmt: skip
-    quote.transient = True
+    # A version that has left the sale is configured too, for the quotes that have it.
+    quote.transient, quote.keeps = True, [bundle.name]
     line = pb.Quote.Line(bundle=bundle.name, quantity=request.quantity or "1", choices=choices)
     quote.lines = [line]
     await quote.complete(call)
@@ -102,7 +104,7 @@ async def upgraded(bundle: Bundle, choices: Sequence[Any], call: Call) -> pb.Upg
     now = await bundle.for_sale(call)
     if now is None:
         raise FailedPrecondition("ILLEGAL_TRANSITION", state=bundle.state)
-    before, after = await bundle.shape(call), await now.shape(call)
+    before, after = await bundle.shape(call), await now.shape(call, today(call))
     chosen = before.completed(choices)
     kept = {key: many for key, many in chosen.items() if key in after.options}
     told: list[str] = []

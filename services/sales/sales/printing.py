@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import io
 from decimal import Decimal
 from html import escape
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid5
 
 from crm.common.v1 import common_pb2
 from crm.sales.v1 import pb
@@ -116,18 +117,29 @@ async def _keep(quote: Quote, language: str, without_prices: bool, content: byte
     sha256, size = await blobs.keep(call.running.store, io.BytesIO(content))
     row = {"quote": quote.id, "language": language, "without_prices": without_prices, "sha256": sha256}
     await call.db.execute(insert(QuotePrint).values(**row).on_conflict_do_nothing())
-    stored = common_pb2.StoredFile(
-        display_name=f"{quote.number}.pdf",
-        media_type="application/pdf",
-        size=str(size),
-        sha256=sha256,
-        owner=quote.owner,
-    )
     if language == BOTH and not without_prices:
         # The print follows from the version and is no change of it, so nobody's etag ends.
         table: Any = Quote.__table__
         await call.db.execute(update(table).where(table.c.id == quote.id).values(pdf=sha256))
-    call.tell("crm.sales.v1.FileStored", common_pb2.FileStored(file=stored, about=quote.name), quote)
+    call.tell(
+        "crm.sales.v1.FileStored",
+        common_pb2.FileStored(file=_stored(quote, sha256, size), about=quote.name),
+        quote,
+    )
+
+
+async def as_file(quote: Quote, call: Call) -> common_pb2.StoredFile:
+    """The print of a version that has left the draft, as the file that its mail takes along."""
+    content = (await printed(quote, "", False, call)).content
+    return _stored(quote, hashlib.sha256(content).hexdigest(), len(content))
+
+
+def _stored(quote: Quote, sha256: str, size: int) -> common_pb2.StoredFile:
+    # Whoever hears of the print first makes its record, so everybody has the same name for it.
+    return common_pb2.StoredFile(
+        display_name=f"{quote.number}.pdf", media_type="application/pdf", size=str(size), sha256=sha256, owner=quote.owner,
+        name=f"files/{uuid5(quote.id, sha256)}",
+    )  # fmt: skip
 
 
 def pdf(html: str) -> bytes:

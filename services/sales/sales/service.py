@@ -8,10 +8,11 @@ from crm.sales.v1 import pb
 from crmkit import approvals
 from crmkit.call import Call
 from crmkit.describe import COMMON
-from crmkit.errors import FailedPrecondition, NotFound
+from crmkit.errors import FailedPrecondition, NotFound, Validation, Violation
 from crmkit.mapping import WRITABLE_COMMON, mapper, read_date
 from crmkit.resource import Resource, parse_name
 from crmkit.standard import Standard
+from crmkit.text import is_mail_address
 from crmkit.values import Money
 from sqlalchemy import select
 
@@ -42,7 +43,7 @@ from sales.model.product_category import ProductCategory
 from sales.model.proposal import Proposal, ProposalBlock, ProposalTemplate
 from sales.model.purchase import Purchase
 from sales.model.quote import Quote, changes
-from sales.model.quote_link import make_link, opened, revoke_links, shown
+from sales.model.quote_link import check_open, make_link, opened, revoke_links, shown
 from sales.model.quote_records import last_price
 from sales.model.support_request import SupportRequest
 from sales.model.tip import Tip, beside, experts
@@ -50,7 +51,7 @@ from sales.model.upsell_proposal import UpsellProposal
 from sales.model.visit import Visit, route
 from sales.offers import compared, configured, simulated, upgraded
 from sales.performance import AppraisalMethods
-from sales.printing import battle_card, printed
+from sales.printing import as_file, battle_card, printed
 from sales.proposals import ProposalMethods
 from sales.shop import ShopMethods
 from sales.snapshot import estimated, snapshot, without_gifts
@@ -375,19 +376,20 @@ class SalesService(
         return quote
 
     async def OpenQuoteLink(self, request: pb.OpenQuoteLinkRequest, call: Call) -> pb.OpenQuoteLinkResponse:
-        return await shown(await opened(request.token, call), call)
+        return await shown(*await opened(request.token, call), call)
 
     async def AcceptQuoteLink(
         self, request: pb.AcceptQuoteLinkRequest, call: Call
     ) -> pb.OpenQuoteLinkResponse:
         """Whoever has the link speaks for the customer; one accepts, the others are told so."""
-        quote = await opened(request.token, call)
+        quote, until = await opened(request.token, call)
         await call.one_at_a_time([quote.root])
         async with call.everybody():
             await call.db.refresh(quote, with_for_update=True)
+            check_open(quote, until, call)
             await quote.accept(request.digest, request.person, request.consent, call)
             await call.flush()
-        return await shown(quote, call)
+        return await shown(quote, until, call)
 
     async def SubmitQuote(self, request: Any, call: Call) -> Quote:
         """Below the floor, or above the limit of the role, there must be a policy that holds it for a decision."""
@@ -404,7 +406,13 @@ class SalesService(
         quote = await _version(request, call)
         contact = await call.copy(quote.contact) or {}
         known = [email["address"] for email in contact.get("emails", []) if email.get("address")]
-        quote.send(list(request.recipients) or known, request.text, call)
+        people = list(dict.fromkeys(request.recipients)) or known
+        if wrong := [place for place, one in enumerate(request.recipients) if not is_mail_address(one)]:
+            text = "邮箱无效", "This is no mail address."
+            raise Validation(*(Violation(f"recipients[{place}]", "WRONG_FORMAT", *text) for place in wrong))
+        quote.send(call)
+        file = await as_file(quote, call) if people else None
+        call.emit(events.QuoteSent, quote=quote, recipients=people, text=request.text, file=file)
         return quote
 
     async def AcceptQuote(self, request: pb.AcceptQuoteRequest, call: Call) -> Quote:

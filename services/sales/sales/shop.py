@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import date, timedelta
 from decimal import Decimal
 from types import SimpleNamespace
 from typing import Any, TypeVar
@@ -18,6 +18,7 @@ from crm.sales.v1 import pb
 from crmkit import approvals
 from crmkit.amounts import HUNDRED, check_currency, plain
 from crmkit.call import Call
+from crmkit.company import today
 from crmkit.errors import FailedPrecondition, NotFound, PermissionDenied
 from crmkit.listing import ZONE
 from crmkit.paying import instant, link
@@ -59,7 +60,7 @@ class ShopMethods:
     async def BrowseShop(self, request: pb.BrowseShopRequest, call: Call) -> pb.BrowseShopResponse:
         shopper = await shopper_of(request, call)
         reply = pb.BrowseShopResponse()
-        conditions = [*_shown(Product, shopper)]
+        conditions = [*_shown(Product, shopper, call)]
         if request.category:
             conditions.append(Product.category.in_(await _beneath(request.category, call)))
         asked = SimpleNamespace(
@@ -179,9 +180,10 @@ async def shopper_of(asked: Any, call: Call) -> Shopper:
     )
 
 
-def _shown(model: type[Product] | type[Bundle], shopper: Shopper) -> Iterable[Any]:
+def _shown(model: type[Product] | type[Bundle], shopper: Shopper, call: Call) -> Iterable[Any]:
     """The shop shows what is meant for it; our own people sell everything that is for sale."""
-    return (model.state == "ACTIVE", *(() if shopper.staff else (model.in_shop,)))
+    sold = Product.sold_on(today(call)) if model is Product else model.state == "ACTIVE"
+    return (sold, *(() if shopper.staff else (model.in_shop,)))
 
 
 async def _page(model: type[R], asked: Any, conditions: Iterable[Any], call: Call) -> tuple[list[R], str]:
@@ -233,7 +235,7 @@ def _offer(product: Product, shelf: Shelf, currency: str) -> Any:
 
 
 async def _bundles(request: pb.BrowseShopRequest, shopper: Shopper, call: Call) -> list[Any]:
-    conditions = [*_shown(Bundle, shopper)]
+    conditions = [*_shown(Bundle, shopper, call)]
     if request.category:
         conditions.append(Bundle.category.in_(await _beneath(request.category, call)))
     asked = SimpleNamespace(filter="", order_by="code", q=request.q, page_size=50, page_token="")
@@ -263,7 +265,7 @@ async def _bundle_offer(bundle: Bundle, call: Call) -> Any:
 
 async def _bundle(name: str, shopper: Shopper, call: Call) -> Bundle:
     key = parse_name(name, "bundles")
-    found = await call.db.scalar(select(Bundle).where(Bundle.id == key, *_shown(Bundle, shopper)))
+    found = await call.db.scalar(select(Bundle).where(Bundle.id == key, *_shown(Bundle, shopper, call)))
     if found is None:
         raise NotFound()
     return found
@@ -276,7 +278,7 @@ async def _wanted(
     quantity = Decimal(request.quantity or 1)
     if request.bundle:
         bundle = await _bundle(request.bundle, shopper, call)
-        shape = await bundle.shape(call)
+        shape = await bundle.shape(call, today(call))
         chosen = shape.completed(request.choices)
         if broken := shape.broken(chosen):
             raise invalid(shape, chosen, broken, call)
@@ -293,7 +295,9 @@ async def _wanted(
             variant([{"barcode": code}]),
             variant([{"code": code}]),
         )
-    found = list(await call.db.scalars(select(Product).where(named, *_shown(Product, shopper)).limit(2)))
+    found = list(
+        await call.db.scalars(select(Product).where(named, *_shown(Product, shopper, call)).limit(2))
+    )
     if not found or (request.code and not request.code.strip()):
         raise NotFound() if request.product else FailedPrecondition("CODE_UNKNOWN", code=request.code)
     return found[0], line_of(found[0].name, "", (), quantity)
@@ -306,10 +310,15 @@ class Stock:
     products: dict[str, Product]
     bundles: dict[str, Bundle]
 
-    def sold(self, line: dict[str, Any], shopper: Shopper) -> bool:
-        """Whether the line is still for sale where somebody shops."""
+    def sold(self, line: dict[str, Any], shopper: Shopper, day: date) -> bool:
+        """Whether the line is still for sale where somebody shops, with all that a bundle was configured of."""
         row = self.products.get(line["product"]) or self.bundles.get(line["bundle"])
-        return row is not None and row.state == "ACTIVE" and (shopper.staff or row.in_shop)
+        if row is None or not (shopper.staff or row.in_shop):
+            return False
+        if isinstance(row, Product):
+            return row.on_sale(day)
+        chosen = {choice["option"] for choice in line["choices"]}
+        return row.state == "ACTIVE" and chosen.isdisjoint(row.shape_of(self.products, day).gone)
 
 
 async def _stock(basket: Basket, call: Call, found: Sequence[Product | Bundle] = ()) -> Stock:
@@ -318,19 +327,18 @@ async def _stock(basket: Basket, call: Call, found: Sequence[Product | Bundle] =
     wanted = [
         line[kind] for line in basket.lines for kind in ("product", "bundle") if line[kind] not in there
     ]
-    return Stock(
-        await products((name for name in wanted if name.startswith("products/")), call)
-        | {name: row for name, row in there.items() if isinstance(row, Product)},
-        await bundles((name for name in wanted if name.startswith("bundles/")), call)
-        | {name: row for name, row in there.items() if isinstance(row, Bundle)},
-    )
+    known = await bundles((name for name in wanted if name.startswith("bundles/")), call)
+    known |= {name: row for name, row in there.items() if isinstance(row, Bundle)}
+    parts = [option.product for row in known.values() for group in row.groups for option in group.options]
+    goods = await products([*(name for name in wanted if name.startswith("products/")), *parts], call)
+    return Stock(goods | {name: row for name, row in there.items() if isinstance(row, Product)}, known)
 
 
 async def _told(
     basket: Basket, token: str, stock: Stock, shopper: Shopper, call: Call
 ) -> tuple[pb.ShopBasket, Quote | None]:
     """The basket as it is shown, and the quote that nobody stores of which its prices are."""
-    here = [line["key"] for line in basket.lines if stock.sold(line, shopper)]
+    here = [line["key"] for line in basket.lines if stock.sold(line, shopper, today(call))]
     reply = pb.ShopBasket(token=token, account=shopper.account, coupons=basket.coupons)
     quote = None
     if here:
@@ -470,6 +478,6 @@ async def _suggested(shopper: Shopper, call: Call) -> list[tuple[Product, Any]]:
     sold = [
         known[name]
         for name in names
-        if name in known and known[name].state == "ACTIVE" and (shopper.staff or known[name].in_shop)
+        if name in known and known[name].on_sale(today(call)) and (shopper.staff or known[name].in_shop)
     ]
     return [(row, pb.SuggestShopResponse.Ground.Value(grounds[row.name])) for row in sold[:_SUGGESTED]]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from datetime import date
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
@@ -41,7 +42,7 @@ async def snapshot(request: pb.GetPriceSnapshotRequest, call: Call) -> pb.GetPri
     check_currency(request.currency, "currency")
     day = call.now.astimezone(ZONE).date()
     channel = pb.Quote.Channel.Name(request.channel or pb.Quote.DIRECT)
-    goods = await _goods(list(request.products), call)
+    goods = await _goods(list(request.products), day, call)
     partner = request.channel_partner or call.caller.account
     known = {one.name: one for one in goods}
     shelf = await shelf_for(request.account, channel, partner, request.currency, known, day, call)
@@ -58,12 +59,12 @@ async def snapshot(request: pb.GetPriceSnapshotRequest, call: Call) -> pb.GetPri
     return reply
 
 
-async def _goods(names: Sequence[str], call: Call) -> list[Product]:
+async def _goods(names: Sequence[str], day: date, call: Call) -> list[Product]:
     if len(names) > MOST_ASKED:
         raise InvalidArgument("MALFORMED", detail=f"products > {MOST_ASKED}")
     if names:
-        return [one for one in (await products(names, call)).values() if one.state == "ACTIVE"]
-    active = select(Product).where(Product.state == "ACTIVE").order_by(Product.code).limit(MOST)
+        return [one for one in (await products(names, call)).values() if one.on_sale(day)]
+    active = select(Product).where(Product.sold_on(day)).order_by(Product.code).limit(MOST)
     return list(await call.db.scalars(active))
 
 

@@ -1,8 +1,11 @@
-from collections.abc import AsyncIterator, Awaitable, Callable
+import csv
+import io
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any
 from uuid import uuid4
 
 import pytest
+from crmkit import blobs
 from crmkit.testing import Parts, Service
 from sales.app import app
 from uuid_utils.compat import uuid7
@@ -15,6 +18,25 @@ async def sales(parts: Parts) -> AsyncIterator[Service]:
     """The sales service on real parts."""
     async with parts.service(app()) as service:
         yield service
+
+
+@pytest.fixture
+async def person(sales: Service) -> AsyncIterator[Made]:
+    """Somebody of whom no other test tells anything, nor another service on the same bus."""
+    made: list[str] = []
+    async with sales.parts.configuration() as config:
+
+        async def make() -> str:
+            key = uuid4()
+            made.append(f"employee.{key}")
+            told = {"department": sales.person("sales1").department, "roles": [], "displayName": "某人"}
+            await config.put(made[-1], told)
+            await sales.eventually(lambda: sales.running.config.get(f"employee.{key}"))
+            return f"employees/{key}"
+
+        yield make
+        for key in made:
+            await config.delete(key)
 
 
 @pytest.fixture
@@ -54,6 +76,29 @@ def product(sales: Service) -> Made:
         return await sales.manager.ActivateProduct(name=made.name)
 
     return make
+
+
+@pytest.fixture
+def imported(sales: Service) -> Made:
+    """Brings a table in as workspace asks for it, and waits for the end."""
+
+    async def bring(collection: str, rows: Sequence[Sequence[str]], username: str) -> dict[str, Any]:
+        table = io.StringIO()
+        csv.writer(table).writerows(rows)
+        sha256, size = await blobs.keep(sales.running.store, io.BytesIO(table.getvalue().encode()))
+        name = f"bulkJobs/{uuid4()}"
+        owner = sales.person(username).employee
+        job = {"name": name, "mode": "IMPORT", "owner": owner, "collection": collection}
+        file = {"name": f"files/{uuid4()}", "displayName": "导入.csv", "sha256": sha256, "size": str(size)}
+        await sales.tell("crm.workspace.v1.BulkRequested", {"bulkJob": job, "file": file}, name)
+
+        async def ended() -> Any:
+            facts = await sales.facts("crm.sales.v1.BulkFinished")
+            return next((fact for fact in facts if fact["job"] == name), None)
+
+        return {"total": 0, "failed": 0, **await sales.eventually(ended, 30)}
+
+    return bring
 
 
 @pytest.fixture

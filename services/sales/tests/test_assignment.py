@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
@@ -68,6 +69,34 @@ async def test_leads_go_round_by_weight_and_pass_over_who_is_away_or_full(sales:
     assert await _captured(sales, away, 4) == {people["sales1"]: 2, people["manager"]: 2}
 
 
+async def test_whose_calendar_says_leave_gets_no_lead_until_it_ends(sales: Service, rule: Made) -> None:
+    line = uuid4().hex[:10]
+    one, two = (sales.person(name).employee or "" for name in ("sales1", "sales2"))
+    made = await rule(line, [{"employee": one}, {"employee": two}])
+    now = datetime.now(UTC)
+    leave = {
+        "name": f"calendarEvents/{uuid4()}", "kind": "LEAVE", "owner": one, "state": "SCHEDULED",
+        "startTime": (now - timedelta(hours=1)).isoformat(), "endTime": (now + timedelta(days=2)).isoformat(),
+    }  # fmt: skip
+    await sales.tell("crm.workspace.v1.CalendarEventScheduled", {"calendarEvent": leave}, leave["name"], 1)
+    lead = await sales.manager.CreateLead(lead={"displayName": "试", "interests": [{"productLine": line}]})
+
+    async def passed_over() -> bool:
+        dry = await sales.manager.TestAssignment(lead=lead.name)
+        return (made.name, one, "AWAY") in [(why.rule, why.employee, why.reason) for why in dry.reasons]
+
+    await sales.eventually(passed_over)
+    assert await _captured(sales, line, 4) == {two: 4}
+    back = {"calendarEvent": {**leave, "state": "CANCELLED"}}
+    await sales.tell("crm.workspace.v1.CalendarEventCancelled", back, leave["name"], 2)
+
+    async def is_back() -> bool:
+        return not await passed_over()
+
+    await sales.eventually(is_back)
+    assert await _captured(sales, line, 4) == {one: 2, two: 2}
+
+
 async def test_whoever_has_left_gets_nothing_and_a_dry_run_says_so(sales: Service, rule: Made) -> None:
     line, config = uuid4().hex[:10], sales.running.config
     gone, stays = sales.person("everything").employee or "", sales.person("sales2").employee or ""
@@ -112,7 +141,7 @@ async def test_only_the_head_office_moves_a_lead_to_another_segment(sales: Servi
     made = await sales.sales1.CreateLead(lead={"displayName": "板块"})
     config, employee = sales.running.config, (sales.person("sales1").employee or "").partition("/")[2]
     entry = config.get(f"employee.{employee}")
-    rights = ["sales.leads.read", "sales.leads.assign"]
+    rights = ["sales.leads.read", "sales.leads.assign", "sales.leads.update"]
     async with sales.parts.configuration() as bucket:
         await bucket.put("role.desk", {"permissions": rights, "scope": "OWN"})
         await bucket.put(f"employee.{employee}", {**entry, "roles": ["desk"]})
@@ -121,12 +150,21 @@ async def test_only_the_head_office_moves_a_lead_to_another_segment(sales: Servi
         )
         try:
             assert (await sales.sales1.AllocateLead(name=made.name, segment="INDUSTRY")).segment == "INDUSTRY"
-            with pytest.raises(Refused) as refused:
-                await sales.sales1.AllocateLead(name=made.name, segment="ENERGY")
-            assert (refused.value.code.name, refused.value.reason) == (
-                "PERMISSION_DENIED",
-                "SEGMENT_CROSSING",
+            changed = {"name": made.name, "segment": "ENERGY"}
+            for way in (
+                sales.sales1.AllocateLead(name=made.name, segment="ENERGY"),
+                sales.sales1.UpdateLead(lead=changed, updateMask="segment"),
+            ):
+                with pytest.raises(Refused) as refused:
+                    await way
+                assert (refused.value.code.name, refused.value.reason) == (
+                    "PERMISSION_DENIED",
+                    "SEGMENT_CROSSING",
+                )
+            same = await sales.sales1.UpdateLead(
+                lead={"name": made.name, "segment": "INDUSTRY", "need": "扩产"}, updateMask="segment,need"
             )
+            assert (same.segment, same.need) == ("INDUSTRY", "扩产")
         finally:
             await bucket.put(f"employee.{employee}", entry)
             await bucket.delete("role.desk")

@@ -567,6 +567,16 @@ async def test_what_was_wrong_is_put_right_by_a_line_of_its_own_after_an_approva
     await ledger(sales, deal, 4)
     following = await statement(14)
     assert (following.opening.amount, following.payable.amount) == ("-13.00", "-9.00")
+    # Nobody owes it twice; who leaves only now owes what the last one says.
+    assert not (await sales.admin.GetCommissionStatement(name=owing.name)).leaver
+    assert not following.leaver
+    await sales.tell("crm.workspace.v1.EmployeeOffboarded", {"employee": {"name": me}}, me)
+
+    async def owed() -> bool:
+        return (await sales.admin.GetCommissionStatement(name=following.name)).leaver
+
+    await sales.eventually(owed)
+    assert not (await sales.admin.GetCommissionStatement(name=owing.name)).leaver
     await right(sales)
 
 

@@ -1,7 +1,7 @@
 """Rules of the commission ledger that need people or partners of their own, through facts and the front door."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -27,25 +27,6 @@ def cny(amount: str) -> dict[str, str]:
 
 def on(when: date) -> dict[str, int]:
     return {"year": when.year, "month": when.month, "day": when.day}
-
-
-@pytest.fixture
-async def person(sales: Service) -> AsyncIterator[Made]:
-    """Somebody whom no plan of another test counts for."""
-    made: list[str] = []
-    async with sales.parts.configuration() as config:
-
-        async def make() -> str:
-            key = uuid4()
-            made.append(f"employee.{key}")
-            told = {"department": sales.person("sales1").department, "roles": [], "displayName": "某人"}
-            await config.put(made[-1], told)
-            await sales.eventually(lambda: sales.running.config.get(f"employee.{key}"))
-            return f"employees/{key}"
-
-        yield make
-        for key in made:
-            await config.delete(key)
 
 
 @pytest.fixture

@@ -149,6 +149,11 @@ async def test_tips_are_found_answered_ranked_and_stand_beside_the_deal(
     assert [(one.employee, one.accepted, one.tips) for one in ranked] == [
         (sales.person("sales2").employee, 1, 0), (sales.person("sales1").employee, 0, 1),
     ]  # fmt: skip
+    # Nobody ranks himself by accepting what he said himself.
+    again = await sales.sales1.CreateTip(tip={**body, "kind": "QUESTION", "products": [], "stages": []})
+    own = await sales.sales1.CommentTip(name=again.name, text="我知道")
+    await sales.sales1.AcceptTipComment(name=again.name, comment=own.comments[0].key)
+    assert (await sales.manager.ListExperts(skill=skill)).experts == ranked
     made = await deal(lines=[{"product": goods.name, "quantity": "1"}])
     for _ in range(3):
         await sales.sales1.CreateTip(tip={**body, "displayName": f"更多{uuid4().hex}", "products": []})

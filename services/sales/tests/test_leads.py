@@ -175,6 +175,7 @@ async def test_a_conversion_asks_once_and_ends_with_one_opportunity(sales: Servi
     draft = {"amount": {"currencyCode": "CNY", "amount": "80000.00"}, "expectedCloseDate": CLOSE}
     lead = await _converting(sales, opportunityDraft=draft)
     assert lead.state == Lead.CONVERTING
+    task = await sales.sales1.CreateSalesTask(salesTask={"displayName": "回访二号线", "about": lead.name})
     [asked] = await sales.facts("crm.sales.v1.LeadConversionRequested", lead.name)
     assert asked["accountDraft"]["displayName"] == "华东机械"
     assert asked["contactDraft"]["displayName"] == "李雷"
@@ -195,6 +196,8 @@ async def test_a_conversion_asks_once_and_ends_with_one_opportunity(sales: Servi
     )
     assert (made.owner, made.origin.lead) == (lead.owner, lead.name)
     assert [person.contact for person in made.contacts] == [answer["contact"]]
+    # What was to be done about the lead is to be done about the opportunity.
+    assert (await sales.sales1.GetSalesTask(name=task.name)).about == made.name
     await asyncio.sleep(0.3)
     assert len(await sales.facts("crm.sales.v1.LeadConverted", lead.name)) == 1
     page = await sales.sales1.ListOpportunities(filter=f'lead = "{lead.name}"')

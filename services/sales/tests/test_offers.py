@@ -18,6 +18,7 @@ from crmkit.testing import Refused, Service
 from google.protobuf.json_format import MessageToDict
 from pypdf import PdfReader
 from sales.jobs import replayed
+from sqlalchemy import text as sql
 
 Made = Callable[..., Awaitable[Any]]
 DATA = Path(os.environ.get("SHARED_DATA", Path(__file__).parents[4] / "shared" / "data"))
@@ -123,7 +124,7 @@ async def test_the_catalogue_finds_products_keeps_their_cost_and_offers_what_tak
             }
         )
     assert refused.value.violations == {"quote.lines[0].product": "NOT_FOR_SALE"}
-    assert successor.name in str(refused.value.status)
+    assert successor.code in str(refused.value.status)
     assert (await sales.sales1.GetQuote(name=old.name)).lines[0].product == goods.name
     entry = {"product": successor.name, "tiers": [{"price": cny("5.00")}]}
     book = await sales.manager.CreatePriceBook(
@@ -136,27 +137,23 @@ async def test_the_catalogue_finds_products_keeps_their_cost_and_offers_what_tak
 
 @pytest.mark.skipif(not NORTHWIND.exists(), reason="the data are not here")
 @pytest.mark.capability("s.catalog")
-async def test_the_northwind_catalogue_comes_in_whole(sales: Service) -> None:
+async def test_the_northwind_catalogue_is_imported_whole(sales: Service, imported: Made) -> None:
     run = uuid4().hex[:6]
-    classes: dict[str, str] = {}
-    rows = _rows("categories.csv")
-    for row in rows:
-        body = {
-            "displayName": row["categoryName"],
-            "code": f"{run}-{row['categoryID']}",
-            "description": row["description"],
-        }
-        classes[row["categoryID"]] = (await sales.manager.CreateProductCategory(productCategory=body)).name
-    products = _rows("products.csv")
-    for row in products:
-        price = {"currencyCode": "USD", "amount": row["unitPrice"]}
-        body = {
-            "displayName": row["productName"], "code": f"{run}-{row['productID']}", "listPrice": price,
-            "category": classes[row["categoryID"]], "description": row["quantityPerUnit"],
-        }  # fmt: skip
-        made = await sales.manager.CreateProduct(product=body)
-        if row["discontinued"] == "0":
-            await sales.manager.ActivateProduct(name=made.name)
+    rows, products = _rows("categories.csv"), _rows("products.csv")
+    classes = {row["categoryID"]: f"{row['categoryName']} {run}" for row in rows}
+    table = [("分类名称", "分类编码", "说明")]
+    table += [(classes[row["categoryID"]], f"{run}-{row['categoryID']}", row["description"]) for row in rows]
+    done = await imported("productCategories", table, "manager")
+    assert (done["total"], done["failed"]) == (len(rows), 0)
+    table = [("产品名称", "产品编码", "标准价", "产品分类", "产品说明")]
+    table += [
+        (row["productName"], f"{run}-{row['productID']}", f"USD {row['unitPrice']}", classes[row["categoryID"]], row["quantityPerUnit"])
+        for row in products
+    ]  # fmt: skip
+    for failed in (0, len(products)):
+        # The code belongs to one product: the same table again makes nothing.
+        done = await imported("products", table, "manager")
+        assert (done["total"], done["failed"]) == (len(products), failed)
     mine = f'code : "{run}-*"'
     counted = await sales.manager.AggregateProducts(filter=mine, groupBy=["category"])
     assert sum(int(row.count) for row in counted.rows) == len(products) == 77
@@ -392,6 +389,8 @@ async def test_policies_that_contradict_each_other_or_themselves_do_not_come_int
         ("VOLUME", {"tiers": [{"fromQuantity": "10", "percent": "5"}, {"fromQuantity": "5", "percent": "9"}]}, "TIERS_INVALID"),
         ("VOLUME", {"tiers": [{"fromQuantity": "5", "percent": "9"}, {"fromQuantity": "10", "percent": "5"}]}, "TIERS_INVALID"),
         ("VOLUME", {}, "TIERS_INVALID"), ("PROMOTION", {}, "VALIDATION"),
+        ("CASH", {"percent": "2", "cashMode": "ON_PAYMENT"}, "VALIDATION"),
+        ("CASH", {"amountOff": cny("2.00"), "cashMode": "ON_PAYMENT", "days": 10}, "VALIDATION"),
     ):  # fmt: skip
         with pytest.raises(Refused) as refused:
             await policy(kind, **fields)
@@ -405,6 +404,11 @@ async def test_policies_that_contradict_each_other_or_themselves_do_not_come_int
     made = await sales.sales1.CreateQuote(quote=quote)
     await sales.sales1.SubmitQuote(name=made.name)
     await sales.sales1.AcceptQuote(name=made.name, digest=made.digest)
+    # What is no cash discount lowers the price now, whatever it says of payment.
+    now = await product()
+    await policy("PROMOTION", percent="10", cashMode="ON_PAYMENT", products=[now.name])
+    lowered = {**quote, "lines": [{"product": now.name, "quantity": "1"}]}
+    assert (await sales.sales1.CalculateQuote(quote=lowered)).net_total.amount == "90.00"
     second = await sales.manager.NewDiscountPolicyVersion(name=first.name)
     change = {"name": second.name, "percent": "30"}
     await sales.manager.UpdateDiscountPolicy(discountPolicy=change, updateMask="percent")
@@ -498,6 +502,16 @@ async def test_a_quote_is_priced_changed_compared_printed_opened_by_link_and_acc
         with pytest.raises(Refused) as refused:
             await anybody.AcceptQuoteLink(token=token, digest=digest, person="王芳")
         assert refused.value.reason == reason
+    # A link has an end of its own where the quote has none.
+    end = "UPDATE quote_links SET expire_time = expire_time + :by * interval '1 day' WHERE quote = CAST(:id AS uuid)"
+    for by in (-1000, 1000):
+        async with sales.running.call("test", system("sales")) as call:
+            await call.db.execute(sql(end), {"by": by, "id": made.name.partition("/")[2]})
+        if by < 0:
+            assert not (await anybody.OpenQuoteLink(token=link.token)).acceptable
+            with pytest.raises(Refused) as refused:
+                await anybody.AcceptQuoteLink(token=link.token, digest=opened.quote.digest, person="王芳")
+            assert refused.value.reason == "QUOTE_EXPIRED"
     twice = await asyncio.gather(
         *(
             anybody.AcceptQuoteLink(token=link.token, digest=opened.quote.digest, person="王芳")
@@ -589,6 +603,29 @@ async def test_a_margin_below_that_of_the_class_is_below_the_floor(
         assert made.below_floor is below
 
 
+async def test_a_quote_in_another_currency_has_the_same_floor_by_the_rate_of_the_day(
+    sales: Service, product: Made, account: Made
+) -> None:
+    goods = await product(minPrice=cny("90.00"), cost=cny("60.00"))
+    # A currency of which no other test gives a rate.
+    line = {"product": goods.name, "quantity": "2"}
+    body = {"account": await account(), "currency": "ISK"}
+
+    async def offered(price: str) -> Any:
+        typed = {**line, "unitPrice": {"currencyCode": "ISK", "amount": price}}
+        return await sales.admin.CalculateQuote(quote={**body, "lines": [typed]})
+
+    key = "currencyRate.CNY-ISK"
+    async with sales.parts.configuration() as config:
+        await config.put(key, {"rates": [["2020-01-01", "20"]]})
+        await sales.eventually(lambda: sales.running.config.get(key))
+        at, below = await offered("1800"), await offered("1799")
+        await config.delete(key)
+        await sales.eventually(lambda: sales.running.config.get(key) is None)
+    assert (at.below_floor, at.margin_percent, at.line_costs[0].cost.amount) == (False, "33.33", "2400")
+    assert below.below_floor
+
+
 async def test_a_partner_has_the_prices_of_his_own_books_alone(
     sales: Service, product: Made, account: Made
 ) -> None:
@@ -660,3 +697,87 @@ def _rows(name: str) -> list[dict[str, str]]:
 def _text(pdf: bytes) -> str:
     """The words of a PDF."""
     return "".join(page.extract_text() for page in PdfReader(BytesIO(pdf)).pages)
+
+
+@pytest.mark.capability("s.cpq")
+async def test_an_option_that_has_left_the_sale_is_grey_and_stays_where_it_was_configured(
+    sales: Service, bundle: Made, account: Made
+) -> None:
+    made = await sales.manager.ActivateBundle(name=(await bundle()).name)
+    sensor = next(one.product for group in made.groups for one in group.options if one.key == "sensor")
+    customer = await account()
+    line = {"bundle": made.name, "quantity": "1", "choices": chosen(small="1", sensor="2")}
+    body = {"account": customer, "currency": "CNY", "lines": [line]}
+    draft = await sales.sales1.CreateQuote(quote=body)
+    await sales.manager.EndProductSale(name=sensor)
+    asked = {"name": made.name, "account": customer}
+    seen = await sales.sales1.ConfigureBundle(**asked, choices=chosen(small="1"))
+    grey = {one.option: one.reason for one in seen.options if not one.available}
+    assert "不在售" in grey["sensor"] or "not on sale" in grey["sensor"]
+    with pytest.raises(Refused) as refused:
+        await sales.sales1.ConfigureBundle(**asked, choices=chosen(small="1", sensor="2"))
+    assert refused.value.reason == "CONFIGURATION_INVALID"
+    assert "sensor" not in refused.value.info.metadata["nearest"]
+    with pytest.raises(Refused) as refused:
+        await sales.sales1.CreateQuote(quote=body)
+    assert refused.value.violations == {"quote.lines[0].choices": "CONFIGURATION_INVALID"}
+    # A configuration that a quote keeps stays, in its own version of the bundle and after the next one.
+    twice = {"name": draft.name, "lines": [{**line, "quantity": "2", "key": "1"}]}
+    assert (await sales.sales1.UpdateQuote(quote=twice, updateMask="lines")).net_total.amount == "600.00"
+    second = await sales.manager.NewBundleVersion(name=made.name)
+    await sales.manager.ActivateBundle(name=second.name)
+    await sales.sales1.SubmitQuote(name=draft.name)
+    kept = await sales.sales1.NewQuoteVersion(name=draft.name)
+    assert (kept.lines[0].bundle, kept.net_total.amount) == (made.name, "600.00")
+
+
+@pytest.mark.capability("s.discount")
+async def test_a_policy_has_one_currency_and_its_versions_share_that_of_the_budget(
+    sales: Service, policy: Made, product: Made, account: Made
+) -> None:
+    goods, usd = await product(), {"currencyCode": "USD", "amount": "5.00"}
+    for fields in (
+        {"currency": "USD", "amountOff": cny("5.00")}, {"amountOff": cny("5.00"), "budget": usd},
+        {"currency": "CNY", "fixedPrice": usd},
+    ):  # fmt: skip
+        with pytest.raises(Refused) as refused:
+            await policy("PROMOTION", products=[goods.name], **fields)
+        assert refused.value.reason == "CURRENCY_MISMATCH"
+    first = await policy("PROMOTION", percent="10", budget=cny("50.00"), products=[goods.name])
+    line = {"product": goods.name, "quantity": "1"}
+    quote = {"account": await account(), "currency": "CNY", "lines": [line]}
+    made = await sales.sales1.CreateQuote(quote=quote)
+    await sales.sales1.SubmitQuote(name=made.name)
+    await sales.sales1.AcceptQuote(name=made.name, digest=made.digest)
+    second = await sales.manager.NewDiscountPolicyVersion(name=first.name)
+    await sales.manager.UpdateDiscountPolicy(
+        discountPolicy={"name": second.name, "budget": usd}, updateMask="budget"
+    )
+    with pytest.raises(Refused) as refused:
+        await sales.manager.ActivateDiscountPolicy(name=second.name)
+    assert refused.value.reason == "CURRENCY_MISMATCH"
+    assert (await sales.sales1.CalculateQuote(quote=quote)).net_total.amount == "90.00"
+
+
+@pytest.mark.capability("s.discount")
+async def test_the_limit_that_is_meant_most_closely_holds_in_its_region_and_class_alone(
+    sales: Service, policy: Made, product: Made, category: Made, account: Made
+) -> None:
+    kind, mine = (await category()).name, "sales_representative"
+    goods, level = await product(category=kind), uuid4().hex[:8]
+    here = await account(level=level, addresses=[{"divisionCode": "310115"}])
+    there = await account(level=level, addresses=[{"divisionCode": "440300"}])
+    # Generous by the class, narrow for the product; in the south nothing for this level at all.
+    await policy("AUTHORITY", percent="20", roles=[mine], categories=[kind])
+    await policy("AUTHORITY", percent="3", roles=[mine], products=[goods.name])
+    await policy("AUTHORITY", percent="0", roles=[mine], accountLevels=[level], regions=["44"])
+    other = await product(category=kind)
+    for customer, thing, percent, over in (
+        (here, goods, "3", False), (here, goods, "3.01", True), (here, other, "20", False),
+        (here, other, "20.01", True), (there, other, "0.01", True),
+    ):  # fmt: skip
+        line = {"product": thing.name, "quantity": "1", "discountPercent": percent}
+        made = await sales.sales1.CalculateQuote(
+            quote={"account": customer, "currency": "CNY", "lines": [line]}
+        )
+        assert made.over_limit is over, (thing.display_name, percent)

@@ -352,8 +352,32 @@ async def test_a_verdict_that_shares_the_customer_shares_the_credit_of_its_open_
     assert [(m.employee, m.split, m.role) for m in found.team] == [
         (one, "60", ""), (two, "40", ""), (sales.person("manager").employee, "", "BACKER"),
     ]  # fmt: skip
-    won = await sales.admin.WinOpportunity(name=made.name)
-    assert [(m.employee, m.split) for m in won.credit] == [(one, "60"), (two, "40")]
+    # An appeal that ends otherwise brings the credit back, but not over what somebody has agreed since.
+    other = await deal(account=name)
+    halves = [{"employee": one, "percent": "50"}, {"employee": two, "percent": "50"}]
+    await sales.tell("crm.customer.v1.CollisionDecided", fact | {"splits": halves}, "duplicateCases/1", 2)
+
+    async def halved() -> bool:
+        found = [await sales.admin.GetOpportunity(name=deal.name) for deal in (made, other)]
+        return all([m.split for m in deal.team][:2] == ["50", "50"] for deal in found)
+
+    await sales.eventually(halved, 30)
+    agreed = [{"employee": one, "split": "70"}, {"employee": two, "split": "30"}]
+    await sales.admin.UpdateOpportunity(opportunity={"name": other.name, "team": agreed}, updateMask="team")
+    final = {**fact, "verdict": "KEEP", "splits": [], "final": True}
+    await sales.tell("crm.customer.v1.CollisionDecided", final, "duplicateCases/1", 3, times=2)
+
+    async def back() -> Any:
+        found = await sales.admin.GetOpportunity(name=made.name)
+        return found if len(found.team) == 1 else None
+
+    found = await sales.eventually(back, 30)
+    manager = sales.person("manager").employee
+    assert [(m.employee, m.split, m.role) for m in found.team] == [(manager, "100", "BACKER")]
+    other = await sales.admin.GetOpportunity(name=other.name)
+    assert [(m.employee, m.split) for m in other.team] == [(one, "70"), (two, "30")]
+    won = await sales.admin.WinOpportunity(name=other.name)
+    assert [(m.employee, m.split) for m in won.credit] == [(one, "70"), (two, "30")]
 
 
 async def test_a_stage_with_open_deals_stays(sales: Service, deal: Made) -> None:

@@ -60,6 +60,7 @@ async def test_a_product_without_a_code_gets_it_by_the_rule_of_products(sales: S
     assert kept.code == codes[0]
 
 
+@pytest.mark.capability("s.catalog")
 async def test_cost_never_leaves_without_its_permission(sales: Service, product: Made) -> None:
     made = await product(cost=cny("61.00"), minPrice=cny("80.00"))
     assert (made.cost.amount, made.min_price.amount) == ("61.00", "80.00")
@@ -117,6 +118,29 @@ async def test_a_used_product_is_not_deleted(sales: Service, product: Made, deal
     await sales.admin.DeleteProduct(name=unused.name)
 
 
+@pytest.mark.capability("s.catalog")
+async def test_what_a_bundle_a_policy_or_an_order_names_is_not_deleted(
+    sales: Service, product: Made, bundle: Made, policy: Made, account: Made
+) -> None:
+    part = (await bundle()).groups[0].options[0].product
+    gift, promoted, ordered = (await product()).name, (await product()).name, (await product()).name
+    await policy("PROMOTION", freeProduct=gift, products=[promoted])
+    order = {
+        "name": f"orders/{uuid4()}", "number": "DD-9", "account": await account(), "owner": sales.person("sales1").employee,
+        "items": [{"key": "1", "product": ordered, "quantity": "1", "net": cny("9.00")}],
+    }  # fmt: skip
+    await sales.tell("crm.orders.v1.OrderPlaced", {"order": order}, order["name"])
+
+    async def bought() -> Any:
+        return (await sales.admin.ListPurchases(filter=f'product = "{ordered}"')).purchases
+
+    await sales.eventually(bought)
+    for name in (part, gift, promoted, ordered):
+        with pytest.raises(Refused) as refused:
+            await sales.admin.DeleteProduct(name=name)
+        assert refused.value.reason == "PRODUCT_IN_USE"
+
+
 async def test_a_product_is_found_by_fragment_pinyin_and_code(sales: Service, product: Made) -> None:
     made = await product(displayName="激光测距雷达", barcode="6901234567892")
     for q in ("测距", "jgcjld", made.code, "6901234567892"):
@@ -133,11 +157,17 @@ def tier(price: str, start: str = "") -> dict[str, Any]:
     return {"price": cny(price), "fromQuantity": start}
 
 
+@pytest.mark.capability("s.catalog")
 async def test_two_prices_for_one_thing_are_refused(sales: Service, product: Made) -> None:
     made = await product()
     twice = [{"product": made.name, "tiers": [tier("9.00")]}, {"product": made.name, "tiers": [tier("8.00")]}]
     same_start = [{"product": made.name, "tiers": [tier("9.00", "10"), tier("8.00", "10.0")]}]
-    for entries in (twice, same_start):
+    # An entry without a unit is for the unit of the product.
+    same_unit = [
+        {"product": made.name, "unit": unit, "tiers": [tier(price)]}
+        for unit, price in (("", "9.00"), ("件", "8.00"))
+    ]
+    for entries in (twice, same_start, same_unit):
         book = await _book(sales, entries)
         with pytest.raises(Refused) as refused:
             await sales.admin.ActivatePriceBook(name=book.name)

@@ -4,13 +4,14 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from hashlib import sha256
 from typing import Any
 from uuid import uuid4
 
 import pytest
 from crm.sales.v1 import pb
 from crmkit.auth import system
-from crmkit.testing import Refused, Service
+from crmkit.testing import Refused, Service, local_date
 from sales.jobs import expire_quotes
 from sqlalchemy import text
 
@@ -250,6 +251,7 @@ async def test_a_submitted_version_is_frozen(sales: Service, sent: Made) -> None
     assert len(await sales.facts("crm.sales.v1.QuoteSent", made.name)) == 1
 
 
+@pytest.mark.capability("s.quote")
 async def test_the_customer_accepts_what_was_shown(sales: Service, deal: Made, sent: Made) -> None:
     opportunity = await deal()
     made = await sent(account=opportunity.account, opportunity=opportunity.name)
@@ -343,6 +345,7 @@ async def test_a_version_stays_acceptable_until_the_next_is_approved(sales: Serv
     assert refused.value.reason == "QUOTE_SUPERSEDED"
 
 
+@pytest.mark.capability("s.quote")
 async def test_accepting_a_version_ends_the_open_draft(sales: Service, sent: Made) -> None:
     first = await sent()
     second = await sales.sales1.NewQuoteVersion(name=first.name)
@@ -449,3 +452,128 @@ async def test_the_last_price_comes_from_an_order_too_and_by_an_index(
         plan = "\n".join(await call.db.scalars(text(asked)))
     assert "sold_prices_account_index" in plan
     assert "Sort" not in plan
+
+
+@pytest.mark.capability("s.quote")
+async def test_the_price_of_a_piece_is_not_that_of_a_box(
+    sales: Service, offer: Made, product: Made, account: Made
+) -> None:
+    goods, customer = await product(), await account()
+
+    async def asked(unit: str) -> Any:
+        [line] = (
+            await offer(account=customer, lines=[{"product": goods.name, "quantity": "2", "unit": unit}])
+        ).lines
+        return Quote.PriceSource.Name(line.price_source), line.net_amount.amount
+
+    assert [await asked(unit) for unit in ("", "件", "箱")] == [
+        ("LIST_PRICE", "200.00"), ("LIST_PRICE", "200.00"), ("MISSING", ""),
+    ]  # fmt: skip
+    entries = [
+        {"product": goods.name, "tiers": [{"price": cny("95.00")}]},
+        {"product": goods.name, "unit": "箱", "tiers": [{"price": cny("1100.00")}]},
+    ]
+    body = {"displayName": "箱价", "currency": "CNY", "accounts": [customer], "entries": entries}
+    book = await sales.manager.CreatePriceBook(priceBook=body)
+    await sales.manager.ActivatePriceBook(name=book.name)
+    assert [await asked(unit) for unit in ("件", "箱", "托")] == [
+        ("PRICE_BOOK", "190.00"), ("PRICE_BOOK", "2200.00"), ("MISSING", ""),
+    ]  # fmt: skip
+
+
+@pytest.mark.capability("s.catalog")
+async def test_before_its_first_and_after_its_last_day_a_product_is_not_offered_anew_and_old_drafts_keep_it(
+    sales: Service, offer: Made, product: Made
+) -> None:
+    def on(days: int) -> dict[str, int]:
+        day = local_date() + timedelta(days=days)
+        return {"year": day.year, "month": day.month, "day": day.day}
+
+    for days in ({"validFromDate": on(1)}, {"validToDate": on(-1)}):
+        soon = await product(**days)
+        with pytest.raises(Refused) as refused:
+            await offer(lines=[{"product": soon.name, "quantity": "1"}])
+        assert refused.value.violations == {"quote.lines[0].product": "NOT_FOR_SALE"}
+    goods, other = await product(validFromDate=on(0), validToDate=on(0)), await product()
+    draft = await offer(lines=[{"product": goods.name, "quantity": "1"}])
+    successor = await product(displayName=f"后继{uuid4().hex[:6]}")
+    await sales.admin.EndProductSale(name=goods.name, successor=successor.name)
+    # The draft was there before: it changes, is priced and is submitted with what it offers, and nothing new of that kind.
+    more = [{"product": goods.name, "quantity": "3", "key": "1"}]
+    changed = await sales.sales1.UpdateQuote(quote={"name": draft.name, "lines": more}, updateMask="lines")
+    assert changed.net_total.amount == "300.00"
+    await sales.admin.EndProductSale(name=other.name)
+    with pytest.raises(Refused) as refused:
+        lines = [*more, {"product": other.name, "quantity": "1"}]
+        await sales.sales1.UpdateQuote(quote={"name": draft.name, "lines": lines}, updateMask="lines")
+    assert refused.value.violations == {"quote.lines[1].product": "NOT_FOR_SALE"}
+    assert not (await sales.sales1.RepriceQuote(name=draft.name, confirm=True)).changes
+    await sales.sales1.SubmitQuote(name=draft.name)
+    later = await sales.sales1.NewQuoteVersion(name=draft.name)
+    with pytest.raises(Refused):
+        await sales.sales1.UpdateQuote(quote={"name": later.name, "lines": lines}, updateMask="lines")
+    assert (await sales.sales1.SubmitQuote(name=later.name)).state == Quote.APPROVED
+    with pytest.raises(Refused) as refused:
+        await sales.sales1.CopyQuote(name=later.name)
+    # What takes its place is named as people know it.
+    assert f"({successor.code})" in str(refused.value.status)
+    with pytest.raises(Refused) as refused:
+        await sales.admin.EndProductSale(name=successor.name, successor=successor.name)
+    assert refused.value.violations == {"successor": "CYCLE"}
+
+
+@pytest.mark.capability("s.quote")
+async def test_a_draft_whose_last_day_is_over_ends_no_version_that_can_be_accepted(
+    sales: Service, sent: Made
+) -> None:
+    first = await sent()
+    second = await sales.sales1.NewQuoteVersion(name=first.name)
+    over = {"year": 2020, "month": 1, "day": 1}
+    await sales.sales1.UpdateQuote(
+        quote={"name": second.name, "validUntilDate": over}, updateMask="validUntilDate"
+    )
+    with pytest.raises(Refused) as refused:
+        await sales.sales1.SubmitQuote(name=second.name)
+    assert refused.value.reason == "QUOTE_EXPIRED"
+    accepted = await sales.sales1.AcceptQuote(name=first.name, digest=first.digest)
+    assert accepted.state == Quote.ACCEPTED
+
+
+@pytest.mark.capability("s.quote")
+async def test_a_quote_goes_to_a_contact_of_its_customer_and_to_no_other(
+    sales: Service, offer: Made, account: Made, contact: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The first print of a process reads the fonts.
+    monkeypatch.setattr("crmkit.testing.DEADLINE", 90.0)
+    customer = await account()
+    mine = await contact(account=customer, emails=[{"address": "li@example.cn"}])
+    stranger = await contact(
+        displayName="韩梅", account=await account(), emails=[{"address": "han@example.cn"}]
+    )
+    with pytest.raises(Refused) as refused:
+        await offer(account=customer, contact=stranger)
+    assert (refused.value.reason, refused.value.info.metadata["contact"]) == (
+        "CONTACT_NOT_OF_ACCOUNT",
+        "韩梅",
+    )
+    made = await offer(account=customer, contact=mine)
+    for change in ({"contact": stranger}, {"account": await account()}):
+        with pytest.raises(Refused) as refused:
+            await sales.sales1.UpdateQuote(quote={"name": made.name, **change}, updateMask=",".join(change))
+        assert refused.value.reason == "CONTACT_NOT_OF_ACCOUNT"
+    await sales.sales1.SubmitQuote(name=made.name)
+    with pytest.raises(Refused) as refused:
+        await sales.sales1.SendQuote(name=made.name, recipients=["li@example.cn", "nobody"])
+    assert refused.value.violations == {"recipients[1]": "WRONG_FORMAT"}
+    await sales.sales1.SendQuote(name=made.name)
+    [fact] = await sales.facts("crm.sales.v1.QuoteSent", made.name)
+    assert fact["recipients"] == ["li@example.cn"]
+    # The mail takes the print along, which is the file that the quote keeps.
+    printed = await sales.sales1.RenderQuote(name=made.name)
+    assert (
+        fact["file"]["sha256"]
+        == sha256(printed.content).hexdigest()
+        == (await sales.sales1.GetQuote(name=made.name)).pdf
+    )
+    [stored] = await sales.facts("crm.sales.v1.FileStored", made.name)
+    assert stored["file"] == fact["file"]

@@ -153,6 +153,15 @@ async def test_one_click_dials_whom_one_sees_or_puts_him_on_a_list(
     with pytest.raises(Refused) as refused:
         await sales.sales1.DialNumber(number="12")
     assert refused.value.reason == "NUMBER_MISSING"
+    # With whom one has talked one may talk on; who was not reached is left in peace for four hours.
+    more = await sales.sales1.DialNumber(number=reachable)
+    await sales.sales1.WrapUpCall(name=more.name, disposition="NO_ANSWER")
+    with pytest.raises(Refused) as refused:
+        await sales.sales1.DialNumber(number=reachable)
+    assert refused.value.reason == "CALL_NOT_ALLOWED"
+    assert datetime.fromisoformat(refused.value.info.metadata["next"]) > datetime.now(UTC) + timedelta(
+        hours=3
+    )
     # Who does not want to be called is not, from wherever one dials.
     bare = await sales.sales1.DialNumber(number=shut)
     await sales.sales1.WrapUpCall(name=bare.name, disposition="DO_NOT_CALL")
@@ -305,6 +314,8 @@ async def test_whoever_asks_on_the_web_site_to_be_called_is_first_and_his_ticket
     # What he looked at is not kept beyond the talk.
     assert not (await sales.admin.GetCallEntry(name=got.name)).pages
     # Somebody who stands on the list already moves to the front and stays the one entry.
+    # While the list is not called it keeps him all the same.
+    await sales.admin.PauseCallList(name=book.name)
     second = await ask(waiting)
 
     async def moved() -> Any:
@@ -312,6 +323,7 @@ async def test_whoever_asks_on_the_web_site_to_be_called_is_first_and_his_ticket
 
     [entry] = await sales.eventually(moved, 30)
     assert (entry.state, entry.display_name) == (Entry.CALLBACK, "名单上")
+    await sales.admin.StartCallList(name=book.name)
     assert (await sales.sales1.NextCallEntry(name=book.name)).name == entry.name
     # Who is on leave gets none when the list is shared out.
     start, away = datetime.now(UTC), sales.person("stranger").employee

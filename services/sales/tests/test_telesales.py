@@ -398,6 +398,8 @@ async def test_what_somebody_promised_who_leaves_goes_to_the_supervisor(sales: S
         for row in rows:
             row.owner = leaver
         rows[0].outcome("CALLBACK", leaver, call.now, "", 3)
+        rows[1].state, rows[1].next_time = "RETRY", call.now - timedelta(hours=1)
+        again = rows[1].name
     await sales.tell("crm.workspace.v1.EmployeeOffboarded", {"employee": {"name": leaver}}, leaver)
 
     async def given() -> Any:
@@ -405,6 +407,8 @@ async def test_what_somebody_promised_who_leaves_goes_to_the_supervisor(sales: S
         return found if leaver not in found else None
 
     assert await sales.eventually(given, 30) == {sales.person("manager").employee, ""}
+    # Who was not reached is for whoever is free.
+    assert (await sales.sales1.NextCallEntry(name=book.name)).name == again
 
 
 @pytest.mark.capability("s.telesales")

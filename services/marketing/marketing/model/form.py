@@ -17,6 +17,7 @@ from crmkit.errors import (
     required,
 )
 from crmkit.resource import Resource
+from crmkit.text import is_mail_address
 from marketing.model.base import Base
 from sqlalchemy import Index, Integer, func, select
 from sqlalchemy.orm import Mapped, mapped_column
@@ -37,7 +38,6 @@ LONGEST = {"TEXT": 200, "LONG_TEXT": 5000, "PHONE": 40, "EMAIL": 254, "CHOICE": 
 MOST_CHARACTERS = 20_000
 A_MINUTE, A_DAY = 5, 30
 THANKS = ("感谢您的提交，我们会尽快与您联系。", "Thank you. We will be in touch soon.")
-EMAIL = re.compile(r"[^@\s]+@[^@\s]+\.[^@\s.]+")
 PHONE = re.compile(r"[+()\d\s.-]{5,}")
 
 
@@ -235,7 +235,7 @@ def _problem(field: pb.Form.Field, value: str) -> Violation | None:
     limit = LONGEST[kind]
     if len(value) > limit:
         return Violation(path, "TOO_LONG", f"不能超过 {limit} 个字符", f"At most {limit} characters.")
-    if kind == "EMAIL" and not EMAIL.fullmatch(value):
+    if kind == "EMAIL" and not is_mail_address(value):
         return Violation(path, "NOT_AN_ADDRESS", "不是有效的邮箱地址", "This is no mail address.")
     if kind == "PHONE" and not PHONE.fullmatch(value):
         return Violation(path, "NOT_A_NUMBER", "不是有效的电话号码", "This is no telephone number.")

@@ -2601,9 +2601,6 @@ def upgrade() -> None:
         sa.Column("price_date", sa.Date(), nullable=True),
         sa.Column("copied_from", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("pdf", sa.Text(), server_default=sa.text("''"), nullable=False),
-        sa.Column("price_book", sa.Text(), server_default=sa.text("''"), nullable=False),
-        sa.Column("paid_total_amount", sa.Numeric(precision=20, scale=4), nullable=True),
-        sa.Column("paid_total_currency", sa.Text(), nullable=True),
         sa.Column("list_total_amount", sa.Numeric(precision=20, scale=4), nullable=True),
         sa.Column("list_total_currency", sa.Text(), nullable=True),
         sa.Column("discount_total_amount", sa.Numeric(precision=20, scale=4), nullable=True),
@@ -2623,6 +2620,9 @@ def upgrade() -> None:
         sa.Column("shown_to", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("acceptance", postgresql.JSONB(), nullable=True),
         sa.Column("end_reason", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("price_book", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("paid_total_amount", sa.Numeric(precision=20, scale=4), nullable=True),
+        sa.Column("paid_total_currency", sa.Text(), nullable=True),
         sa.Column("state", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("number", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("owner", sa.Text(), server_default=sa.text("''"), nullable=False),
@@ -2782,6 +2782,13 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("sales_tasks_pkey")),
     )
     op.create_index(
+        "sales_tasks_about_index",
+        "sales_tasks",
+        ["about"],
+        unique=False,
+        postgresql_where=sa.text("about <> ''"),
+    )
+    op.create_index(
         "sales_tasks_department_update_time_index",
         "sales_tasks",
         ["department", sa.literal_column("update_time DESC"), "id"],
@@ -2826,6 +2833,14 @@ def upgrade() -> None:
         "sales_tasks",
         [sa.literal_column("update_time DESC"), "id"],
         unique=False,
+    )
+    op.create_table(
+        "shared_credits",
+        sa.Column("opportunity", sa.Uuid(), nullable=False),
+        sa.Column("case", sa.Text(), nullable=False),
+        sa.Column("before", postgresql.JSONB(astext_type=sa.Text()), nullable=False),
+        sa.Column("given", postgresql.JSONB(astext_type=sa.Text()), nullable=False),
+        sa.PrimaryKeyConstraint("opportunity", name=op.f("shared_credits_pkey")),
     )
     op.create_table(
         "sold_prices",
@@ -5462,6 +5477,7 @@ def downgrade() -> None:
     op.drop_index("sold_prices_level_index", table_name="sold_prices")
     op.drop_index("sold_prices_account_index", table_name="sold_prices")
     op.drop_table("sold_prices")
+    op.drop_table("shared_credits")
     op.drop_index("sales_tasks_update_time_index", table_name="sales_tasks")
     op.drop_index(
         "sales_tasks_supervisor_index", table_name="sales_tasks", postgresql_where=sa.text("supervisor != ''")
@@ -5479,6 +5495,9 @@ def downgrade() -> None:
         "sales_tasks_due_index", table_name="sales_tasks", postgresql_where=sa.text("due_time IS NOT NULL")
     )
     op.drop_index("sales_tasks_department_update_time_index", table_name="sales_tasks")
+    op.drop_index(
+        "sales_tasks_about_index", table_name="sales_tasks", postgresql_where=sa.text("about <> ''")
+    )
     op.drop_table("sales_tasks")
     op.drop_table("sales_elsewhere")
     op.drop_index("quotes_update_time_index", table_name="quotes")

@@ -86,21 +86,39 @@ def in_scope(policy: Policy, line: Line) -> bool:
     return not policy.categories or bool(set(policy.categories) & set(line.categories))
 
 
+def meets(policy: Policy, given: Given, line: Line) -> bool:
+    """Whether it is for the day, the customer, the product and the currency."""
+    apart = _of_time(policy, given) or _of_party(policy, given) or not in_scope(policy, line)
+    return not apart and policy.currency in ("", given.currency)
+
+
+def rank(policy: Policy) -> tuple[int, int, int]:
+    """Higher priority, then narrower scope: whom it is for, then what."""
+    whom = 0 if policy.accounts else 1 if policy.levels else 2 if policy.types else 3
+    what = 0 if policy.products else 1 if policy.categories else 2
+    return -policy.priority, whom, what
+
+
 def _reason(policy: Policy, at: Situation) -> str:
     """What keeps a policy out; empty where nothing does."""
-    return _of_time(policy, at) or _of_party(policy, at) or _of_thing(policy, at) or _of_scale(policy, at)
+    return (
+        _of_time(policy, at.given)
+        or _of_party(policy, at.given)
+        or _of_thing(policy, at)
+        or _of_scale(policy, at)
+    )
 
 
-def _of_time(policy: Policy, at: Situation) -> str:
-    if policy.start and at.given.day < policy.start:
+def _of_time(policy: Policy, given: Given) -> str:
+    if policy.start and given.day < policy.start:
         return "NOT_STARTED"
-    if policy.end and at.given.day > policy.end:
+    if policy.end and given.day > policy.end:
         return "EXPIRED"
     return ""
 
 
-def _of_party(policy: Policy, at: Situation) -> str:
-    party = at.given.party
+def _of_party(policy: Policy, given: Given) -> str:
+    party = given.party
     if policy.accounts and party.account not in policy.accounts:
         return "OTHER_CUSTOMER"
     if (policy.levels and party.level not in policy.levels) or (
@@ -177,11 +195,8 @@ def _condition(policy: Policy) -> str:
 
 
 def _rank(one: Applied) -> tuple[int, int, int, Decimal, int, str]:
-    """Higher priority, narrower scope, larger benefit, newer version, name."""
-    policy = one.policy
-    whom = 0 if policy.accounts else 1 if policy.levels else 2 if policy.types else 3
-    what = 0 if policy.products else 1 if policy.categories else 2
-    return (-policy.priority, whom, what, -one.off, -policy.version, policy.name)
+    """By rank, then larger benefit, newer version, name."""
+    return (*rank(one.policy), -one.off, -one.policy.version, one.policy.name)
 
 
 def covers(region: str, code: str) -> bool:

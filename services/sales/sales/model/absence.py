@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import date, datetime, time, timedelta
 from decimal import ROUND_HALF_UP, Decimal
 
@@ -53,6 +54,14 @@ async def on_leave(event: Fact, call: Call) -> None:
     await call.db.execute(
         statement.on_conflict_do_update(index_elements=[Absence.event], set_=values, where=newer)
     )
+
+
+async def absent(employees: Collection[str], call: Call) -> set[str]:
+    """Who of them is on leave at the moment of the call."""
+    asked = select(Absence.employee).where(
+        Absence.employee.in_(employees), Absence.to_time > call.now, Absence.from_time <= call.now
+    )
+    return set(await call.db.scalars(asked))
 
 
 async def absent_days(employee: str, first: date, last: date, call: Call) -> Decimal:

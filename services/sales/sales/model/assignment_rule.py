@@ -14,6 +14,7 @@ from crmkit.errors import FailedPrecondition
 from crmkit.mapping import read_date
 from crmkit.resource import Resource
 from sales.engine.policies import covers
+from sales.model.absence import absent
 from sales.model.base import Base
 from sales.model.territory import as_nodes, in_force, owner_of
 from sales.territory_map import Place, TerritoryMap
@@ -106,10 +107,11 @@ class AssignmentRule(Resource, Base):
     async def passed_over(self, call: Call) -> dict[str, str]:
         """The members who get nothing now, with the reason."""
         day, found = today(call), dict[str, str]()
+        on_leave = await absent([member.employee for member in self.members], call)
         for member in self.members:
             if not employed(member.employee, call):
                 found[member.employee] = "INACTIVE"
-            elif _away(member, day):
+            elif _away(member, day) or member.employee in on_leave:
                 found[member.employee] = "AWAY"
             elif not self._weight(member):
                 found[member.employee] = "NO_WEIGHT"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from datetime import date
 from decimal import Decimal
 from typing import Any
 
@@ -88,9 +89,21 @@ class Bundle(DraftOnly, Base):
         """The version of it that is for sale."""
         return await call.find(Bundle, Bundle.root == self.root, Bundle.state == "ACTIVE")
 
-    async def shape(self, call: Call) -> Shape:
-        """Its rules, with what people call the options."""
-        return Shape(self, {name: row.display_name for name, row in (await self.parts(call)).items()})
+    async def shape(self, call: Call, day: date | None = None) -> Shape:
+        """Its rules, with what people call the options; for choices of a day without what is not on sale then."""
+        return self.shape_of(await self.parts(call), day)
+
+    def shape_of(self, known: Mapping[str, Product], day: date | None, kept: Collection[str] = ()) -> Shape:
+        """Its rules among products that are known; those that are kept may be chosen on any day."""
+        options = [option for group in self.groups for option in group.options]
+        labels = {one.product: known[one.product].display_name for one in options if one.product in known}
+        gone = [
+            one.key
+            for one in options
+            if day is not None and one.product not in kept
+            if one.product not in known or not known[one.product].on_sale(day)
+        ]
+        return Shape(self, labels, gone)
 
     async def parts(self, call: Call) -> dict[str, Product]:
         """The products of its options."""

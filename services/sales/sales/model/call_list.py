@@ -18,7 +18,7 @@ from crmkit.phones import e164
 from crmkit.resource import Resource
 from crmkit.scope import predicate
 from sales.engine.reckoning import shared
-from sales.model.absence import Absence
+from sales.model.absence import absent
 from sales.model.base import HANDOVER, Base
 from sales.model.calling_hours import ATTEMPTS, CLOSES, OPENS, WITHIN, Hours, zone_of
 from sales.model.lead import Lead, uuid_of
@@ -183,12 +183,11 @@ class CallList(Resource, Base):
 
     async def present(self, call: Call) -> list[Any]:
         """The members who still work here and are not on leave."""
-        away = select(Absence.employee).where(Absence.from_time <= call.now, Absence.to_time > call.now)
-        absent = set(await call.db.scalars(away))
+        on_leave = await absent([member.employee for member in self.members], call)
         return [
             member
             for member in self.members
-            if employed(member.employee, call) and member.employee not in absent
+            if employed(member.employee, call) and member.employee not in on_leave
         ]
 
     async def take_next(self, call: Call) -> CallEntry:
@@ -352,7 +351,7 @@ def _next(name: str, me: str, now: datetime) -> Any:
     rank = case(
         # Who asked to be called belongs to whoever is free first.
         (and_(state == "CALLBACK", or_(mine, entry.owner == ""), due), 0),
-        (and_(state == "RETRY", mine, due), 1),
+        (and_(state == "RETRY", or_(mine, entry.owner == ""), due), 1),
         (and_(state == "CALLBACK", entry.next_time <= now - OTHERS), 2),
         (and_(state == "NEW", or_(mine, entry.owner == "")), 3),
     )
@@ -490,7 +489,14 @@ async def ask_back(asked: Asked, call: Call) -> None:
         number = dialled_of((await call.copy(asked.subject) or {}).get("phones", []))
     if not number or await call.find(CallEntry, CallEntry.origin == asked.ticket) is not None:
         return
-    book = await call.find(CallList, CallList.queue == asked.queue, CallList.state == "RUNNING")
+    # One that is not called now keeps him until it is.
+    lists = select(CallList).where(
+        CallList.queue == asked.queue, CallList.state.in_(("RUNNING", "PAUSED", "DRAFT"))
+    )
+    async with call.everybody():
+        book = await call.db.scalar(
+            lists.order_by((CallList.state == "RUNNING").desc(), CallList.id.desc()).limit(1)
+        )
     if book is None:
         return
     await call.one_at_a_time(["callEntries"])

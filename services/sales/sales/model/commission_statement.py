@@ -18,6 +18,7 @@ from sales.model.base import Base
 from sales.model.beneficiaries import earned_by, held_by
 from sales.model.commission_entry import CommissionEntry
 from sqlalchemy import Index, select, text
+from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.orm import Mapped
 
 DISPUTE_DAYS = 10
@@ -54,21 +55,24 @@ class CommissionStatement(Resource, Base):
     async def creating(self, call: Call) -> None:
         """Completes the record."""
         self.state = "DRAFT"
-        self._sum()
-        entry = call.entry(self.beneficiary)
-        self.leaver = bool(entry.get("disabled") and self.payable and self.payable.amount < 0)
+        self._settle(call)
 
     @property
     def beneficiary(self) -> str:
         """Whose it is."""
         return self.partner or self.owner
 
-    def add(self, further: Money) -> bool:
+    @property
+    def owed(self) -> bool:
+        """Whether more was taken back than earned."""
+        return self.payable is not None and self.payable.amount < 0
+
+    def add(self, further: Money, call: Call) -> bool:
         """Takes further entries while nobody has seen it; False where it was issued."""
         if self.state != "DRAFT":
             return False
         self.entries_total = (self.entries_total or zero(further.currency)) + further
-        self._sum()
+        self._settle(call)
         return True
 
     def issue(self, call: Call) -> None:
@@ -125,6 +129,10 @@ class CommissionStatement(Resource, Base):
     def _currency(self) -> str:
         return self.entries_total.currency if self.entries_total is not None else ""
 
+    def _settle(self, call: Call) -> None:
+        self._sum()
+        self.leaver = self.owed and bool(call.entry(self.beneficiary).get("disabled"))
+
     def _sum(self) -> None:
         nothing = zero(self._currency())
         self.payable = (
@@ -133,7 +141,7 @@ class CommissionStatement(Resource, Base):
 
 
 async def make_statements(as_of: datetime, call: Call) -> None:
-    """A statement for everybody who has entries of the months before, or something carried."""
+    """A statement for everybody who has entries of the months before."""
     first = as_of.astimezone(ZONE).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
     month = (first - timedelta(days=1)).strftime("%Y-%m")
     await call.one_at_a_time(["commissionStatements"])
@@ -150,6 +158,20 @@ async def make_statements(as_of: datetime, call: Call) -> None:
             row.statement = made.name if made is not None else ""
 
 
+async def debts_left(employee: str, call: Call) -> None:
+    """What somebody owes who leaves goes on the list of finance: his last statement in each currency says how much."""
+    table: Any = CommissionStatement
+    last = (
+        select(table.id)
+        .ext(distinct_on(table.entries_total_currency))
+        .where(earned_by(employee, table))
+        .order_by(table.entries_total_currency, table.month.desc())
+    )
+    asked = select(CommissionStatement).where(CommissionStatement.id.in_(last)).with_for_update()
+    for statement in await call.db.scalars(asked):
+        statement.leaver = statement.owed
+
+
 async def _statement(
     beneficiary: str, month: str, currency: str, rows: list[CommissionEntry], call: Call
 ) -> CommissionStatement | None:
@@ -160,13 +182,16 @@ async def _statement(
     )  # fmt: skip
     total = sum((row.amount.amount for row in rows if row.amount is not None), Decimal(0))
     if there is not None:
-        return there if there.add(Money(total, currency)) else None
+        return there if there.add(Money(total, currency), call) else None
     before = await call.find(
         CommissionStatement, earned_by(beneficiary, CommissionStatement), CommissionStatement.month < month,
         CommissionStatement.entries_total_currency == currency,  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType, reportUnknownArgumentType]
         CommissionStatement.id == _latest(beneficiary, month, currency),
     )  # fmt: skip
-    carried = before.payable if before and before.payable and before.payable.amount < 0 else zero(currency)
+    carried = zero(currency)
+    if before is not None and before.owed:
+        # From now on this one says what is owed.
+        carried, before.leaver = before.payable, False
     statement = CommissionStatement(
         month=month,
         **await held_by(beneficiary, call),

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import phonenumbers
-from crmkit.text import fold
+from crmkit.text import fold, is_mail_address
 
 # Forms of companies, which say nothing about which company it is.
 _FORMS = re.compile(
@@ -14,7 +14,6 @@ _FORMS = re.compile(
     re.IGNORECASE,
 )
 _NO_WORD = re.compile(r"[\W_]+")
-_MAIL = re.compile(r"[^@\s]+@[^@\s]+\.[^@\s]+")
 
 
 def normal_phone(phone: Any) -> Any:
@@ -49,5 +48,5 @@ def keys_of(phones: Iterable[Any], emails: Iterable[Any]) -> list[str]:
     numbers = [f"phone:{phone.number}" for phone in phones if phone.valid]
     folded = (mail_key(email.address) for email in emails)
     return list(
-        dict.fromkeys([*numbers, *(f"mail:{address}" for address in folded if _MAIL.fullmatch(address))])
+        dict.fromkeys([*numbers, *(f"mail:{address}" for address in folded if is_mail_address(address))])
     )

@@ -11,6 +11,7 @@ from crmkit.mapping import read_date
 from crmkit.values import Money
 from sales.model.lead import Lead
 from sales.model.opportunity import Opportunity
+from sales.model.sales_task import go_along
 
 
 async def conversion_of(lead: Lead, request: pb.ConvertLeadRequest, call: Call) -> pb.Conversion:
@@ -49,6 +50,7 @@ async def complete(lead: Lead, account: str, contact: str, call: Call) -> None:
         made.account = account
         made.contacts = [pb.Opportunity.Participant(contact=contact)] if contact else []
         opportunity = (await call.add(made)).name
+    await go_along(lead.name, opportunity or account, call)
     lead.convert(account, contact, opportunity, call)
 
 

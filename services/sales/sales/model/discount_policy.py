@@ -8,12 +8,12 @@ from decimal import Decimal
 from typing import Any
 
 from crm.sales.v1 import pb
-from crmkit.amounts import HUNDRED, check_currency
+from crmkit.amounts import HUNDRED, check_currency, same_currency
 from crmkit.call import Call
 from crmkit.errors import FailedPrecondition, Validation, Violation, required
 from crmkit.values import Money, zero
 from sales.engine import Given, Line, Policy
-from sales.engine.policies import in_scope
+from sales.engine.policies import meets, rank
 from sales.model import versions
 from sales.model.base import Base
 from sales.model.product import Product, products
@@ -106,6 +106,9 @@ class DiscountPolicy(DraftOnly, Base):
         )  # fmt: skip
         for other in await call.db.scalars(live.with_for_update()):
             other.state = "EXPIRED"
+            if self.budget is not None:
+                # What is used cannot be taken from a budget of another currency.
+                same_currency(self.budget.currency, [other.budget_used])
             self.budget_used = other.budget_used
         await call.flush()
         self.state = "ACTIVE"
@@ -132,6 +135,11 @@ class DiscountPolicy(DraftOnly, Base):
         if used > self.budget:
             raise FailedPrecondition("BUDGET_USED_UP", policy=self.shown_as())
         self.budget_used = used
+
+    @property
+    def on_payment(self) -> bool:
+        """Whether it is a term of payment, which lowers nothing now; only a cash discount can be."""
+        return self.kind == "CASH" and self.cash_mode == "ON_PAYMENT"
 
     def shown_as(self) -> str:
         """What customers are told."""
@@ -160,7 +168,7 @@ class DiscountPolicy(DraftOnly, Base):
             free_quantity=self.free_quantity, free_per=self.free_per,
             tiers=tuple((Decimal(tier.from_quantity), Decimal(tier.percent)) for tier in self.tiers),
             on_list=self.basis == "LIST", exclusive=self.exclusive, budget_left=left,
-            on_payment=self.cash_mode == "ON_PAYMENT", days=self.days, net_days=self.net_days,
+            on_payment=self.on_payment, days=self.days, net_days=self.net_days,
         )  # fmt: skip
 
     def check_content(self) -> None:
@@ -170,6 +178,8 @@ class DiscountPolicy(DraftOnly, Base):
             raise Validation(*violations)
         if self.currency:
             check_currency(self.currency, "discount_policy.currency")
+        given = [money for money in (self.amount_off, self.fixed_price, self.budget) if money is not None]
+        same_currency(self.currency or (given[0].currency if given else ""), given)
 
     def _wrong(self) -> Iterator[Violation]:
         if self.percent is not None and self.percent > HUNDRED:
@@ -198,8 +208,10 @@ class DiscountPolicy(DraftOnly, Base):
                 raise FailedPrecondition(
                     "TIERS_INVALID", detail="折扣必须递增且不超过 100 / percent must rise to 100 at most"
                 )
-        elif sum(value is not None for value in given) != 1:
+        elif sum(value is not None for value in given) != 1 or (self.on_payment and self.percent is None):
             raise Validation(required("discount_policy.percent"))
+        if self.on_payment and not self.days:
+            raise Validation(required("discount_policy.days"))
 
     async def _twin(self, call: Call) -> DiscountPolicy | None:
         """Another policy in force of the same rank, scope and days: nobody could say which one counts."""
@@ -244,19 +256,16 @@ async def policies_around(day: date, call: Call) -> tuple[list[Policy], list[Dis
 def limit_for(
     given: Given, line: Line, limits: Iterable[DiscountPolicy], roles: Iterable[str]
 ) -> Decimal | None:
-    """The most that the roles may take off a line by hand, in percent; None where no limit is set for it."""
-    held = set(roles)
-    meant = [row for row in limits if row.state == "ACTIVE" and _meant(row.policy(), given, line)]
+    """The most that the roles may take off a line by hand, in percent; None where no limit is set for it.
+
+    Of each role the limit counts that is meant most closely, as of policies; of several roles the one that may give most.
+    """
+    live = [(row.policy(), row.roles) for row in limits if row.state == "ACTIVE"]
+    meant = [(policy, named) for policy, named in live if meets(policy, given, line)]
     if not meant:
         return None
-    return max((row.percent or Decimal(0) for row in meant if held & set(row.roles)), default=Decimal(0))
-
-
-def _meant(policy: Policy, given: Given, line: Line) -> bool:
-    party = given.party
-    fits = (
-        (policy.accounts, party.account), (policy.levels, party.level), (policy.types, party.type),
-        (policy.channels, party.channel),
-    )  # fmt: skip
-    days = (policy.start or given.day) <= given.day <= (policy.end or given.day)
-    return days and in_scope(policy, line) and all(not names or name in names for names, name in fits)
+    closest: dict[str, Decimal] = {}
+    # The closest comes last and stays; of equals the one that gives more.
+    for policy, named in sorted(meant, key=lambda one: (rank(one[0]), -(one[0].percent or 0)), reverse=True):
+        closest |= dict.fromkeys(named, policy.percent or Decimal(0))
+    return max((closest[role] for role in set(roles) & closest.keys()), default=Decimal(0))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from datetime import date, datetime, time, timedelta
+from datetime import date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -116,12 +116,7 @@ async def take_snapshots(as_of: datetime, call: Call) -> None:
 
 
 async def _figures(departments: tuple[str, ...], first: date, last: date, day: date, call: Call) -> list[Any]:
-    statement = select(Opportunity).where(
-        Opportunity.department.in_(departments),
-        Opportunity.state.in_(("OPEN", "SUSPENDED"))
-        | ((Opportunity.state == "WON") & (Opportunity.close_time >= datetime.combine(first, time(), ZONE))),
-    )
-    buckets = await sums(statement, first, last, day, call)
+    buckets = await sums(first, last, day, call, Opportunity.department.in_(departments))
     figures: list[Any] = []
     for (category, currency), one in sorted(buckets.items()):
         figure = pb.Forecast.Figure(category=category, deals=one.deals)

@@ -41,6 +41,7 @@ from sqlalchemy import (
     Uuid,
     delete,
     exists,
+    inspect,
     select,
     text,
     update,
@@ -196,6 +197,8 @@ class Lead(Resource, Base):
         if changed <= HANDOVER:
             return
         self.check_state(*OPEN)
+        if "segment" in changed:
+            self._check_crossing(next(iter(inspect(self).attrs.segment.history.deleted or ()), ""), call)
         self.normalise()
         call.after_flush(lambda: self._write_keys(call))
         if self.owner:
@@ -344,9 +347,13 @@ class Lead(Resource, Base):
     def allocate(self, segment: str, call: Call) -> None:
         """Gives it to a business segment; to another one only the head office does."""
         self.check_state(*OPEN)
-        if self.segment and segment != self.segment and not call.caller.may(ACROSS):
+        before, self.segment = self.segment, segment
+        self._check_crossing(before, call)
+
+    def _check_crossing(self, before: str, call: Call) -> None:
+        """SEGMENT_CROSSING where somebody else than the head office moves it out of a business segment."""
+        if before and before != self.segment and not call.caller.may(ACROSS):
             raise PermissionDenied("SEGMENT_CROSSING")
-        self.segment = segment
 
     async def copied(self, call: Call) -> Lead:
         """A new lead with the data of this one, which has ended."""

@@ -148,7 +148,7 @@ class Opportunity(Resource, Base):
         """CONTACT_NOT_OF_ACCOUNT for somebody who does not work at the account today."""
         for participant in self.contacts:
             contact = await call.copy(participant.contact) or {}
-            if not _belongs(contact, self.account, today(call)):
+            if not works_at(contact, self.account, today(call)):
                 raise FailedPrecondition("CONTACT_NOT_OF_ACCOUNT", contact=contact.get("displayName", ""))
 
     async def enter_pipeline(self, call: Call, path: str) -> Pipeline:
@@ -425,7 +425,7 @@ class Opportunity(Resource, Base):
             self.weighted_amount = None
 
 
-def _belongs(contact: dict[str, Any], account: str, day: date) -> bool:
+def works_at(contact: dict[str, Any], account: str, day: date) -> bool:
     """Whether the person, as customer last told, works at the account on the day."""
     affiliations = contact.get("affiliations", [])
     if not affiliations:

@@ -13,14 +13,15 @@ from crmkit.phones import e164
 from crmkit.resource import Resource
 from sales.model.base import Base
 from sales.model.call_list import CallEntry, CallList, dialled, dialled_of, place_of, refuse, refusing
-from sales.model.calling_hours import APART, WITHIN, Hours, zone_of
+from sales.model.calling_hours import APART, ATTEMPTS, WITHIN, Hours, zone_of
 from sales.model.known_number import records_with
 from sales.model.lead import Lead, LeadKey
 from sales.model.phone_line import line_of
-from sqlalchemy import Index, func, select, text
+from sqlalchemy import ColumnElement, Index, func, select, text
 from sqlalchemy.orm import Mapped
 
 LIVE = ("DIALLING", "CONNECTED", "ENDED")
+NOT_REACHED = ("NO_ANSWER", "BUSY")
 # A call whose end nobody told is over after that.
 LOST = timedelta(hours=4)
 UNAVAILABLE = "EXCHANGE_UNAVAILABLE"
@@ -194,7 +195,11 @@ async def dial(entry: CallEntry, call: Call) -> PhoneCall:
         raise FailedPrecondition("DO_NOT_CALL")
     book = await call_list_of(entry, call)
     hours = book.hours if book else Hours()
-    await _check_time(entry, hours, book.attempts if book else 1, call)
+    # A promise is kept whatever was tried.
+    promised = "CALLBACK" in (entry.state, entry.locked_from)
+    most = book.attempts if book else 1
+    earliest = call.now if promised else await _next_attempt(entry.number_called, most, call)
+    await _check_time(entry.number_called, entry.subject, hours, earliest, call)
     async with call.everybody():
         entry.keep(me, call.now)
         entry.owner = me
@@ -233,28 +238,26 @@ async def call_list_of(entry: CallEntry | None, call: Call) -> CallList | None:
         return await call.named(CallList, entry.call_list)
 
 
-async def _check_time(entry: CallEntry, hours: Hours, most: int, call: Call) -> None:
-    """CALL_NOT_ALLOWED with the next time: outside the hours, too often, too soon. A promise is kept whatever was tried."""
-    number = entry.number_called
-    zone = zone_of(number, await place_of(entry.subject, call))
-    earliest = call.now
-    if entry.state != "CALLBACK" and entry.locked_from != "CALLBACK":
-        async with call.everybody():
-            asked = select(
-                func.count(), func.min(PhoneCall.start_time), func.max(PhoneCall.start_time)
-            ).where(
-                PhoneCall.to_number == number,
-                PhoneCall.start_time >= call.now - WITHIN,
-                PhoneCall.state != "FAILED",
-            )
-            times, first, last = (await call.db.execute(asked)).one()
-        if first is not None and times >= most:
-            earliest = max(earliest, first + WITHIN)
-        if last is not None:
-            earliest = max(earliest, last + APART)
-    slot = hours.next_open(earliest, zone)
+async def _check_time(number: str, subject: str, hours: Hours, earliest: datetime, call: Call) -> None:
+    """CALL_NOT_ALLOWED with the next time: outside the hours, or before the earliest."""
+    zone = zone_of(number, await place_of(subject, call))
+    slot = hours.next_open(max(earliest, call.now), zone)
     if slot > call.now:
         raise FailedPrecondition("CALL_NOT_ALLOWED", next=slot.astimezone(zone).isoformat(timespec="minutes"))
+
+
+async def _next_attempt(number: str, most: int, call: Call, *which: ColumnElement[bool]) -> datetime:
+    """When a number may be tried again after the calls that count: neither too often nor too soon."""
+    async with call.everybody():
+        asked = select(func.count(), func.min(PhoneCall.start_time), func.max(PhoneCall.start_time)).where(
+            PhoneCall.to_number == number,
+            PhoneCall.start_time >= call.now - WITHIN,
+            PhoneCall.state != "FAILED",
+            *which,
+        )
+        times, first, last = (await call.db.execute(asked)).one()
+    earliest = first + WITHIN if first is not None and times >= most else call.now
+    return earliest if last is None else max(earliest, last + APART)
 
 
 async def dial_anybody(subject: str, number: str, call: Call) -> PhoneCall:
@@ -268,11 +271,9 @@ async def dial_anybody(subject: str, number: str, call: Call) -> PhoneCall:
     if not colleague:
         if await refusing([number, subject], call):
             raise FailedPrecondition("DO_NOT_CALL")
-        zone = zone_of(number, await place_of(subject, call))
-        slot = Hours().next_open(call.now, zone)
-        if slot > call.now:
-            opens = slot.astimezone(zone).isoformat(timespec="minutes")
-            raise FailedPrecondition("CALL_NOT_ALLOWED", next=opens)
+        # With whom one has talked one may talk on; who was not reached is left in peace for a while.
+        missed = PhoneCall.disposition.in_(NOT_REACHED)
+        await _check_time(number, subject, Hours(), await _next_attempt(number, ATTEMPTS, call, missed), call)
     me = call.caller.employee
     made = PhoneCall(
         direction="OUTBOUND", from_number=await line_of(me, call), to_number=number, subject=subject, start_time=call.now,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import date
@@ -19,7 +20,7 @@ from crmkit.values import Money
 from sales.engine.policies import covers
 from sales.model.base import Base
 from sales.model.partnership import Partnership, partnership
-from sales.model.product import products
+from sales.model.product import Product, products
 from sales.model.versions import DraftOnly
 from sales.pricing import share
 from sqlalchemy import ColumnElement, any_, exists, or_, select
@@ -80,7 +81,7 @@ class PriceBook(DraftOnly, Base):
         if before is not None and before.state == "ACTIVE":
             before.state = "EXPIRED"
             await call.flush()
-        twice = self._twice() or await self._elsewhere(call)
+        twice = await self._twice(call) or await self._elsewhere(call)
         if twice:
             named = (await products([twice], call)).get(twice)
             raise FailedPrecondition("PRICE_BOOK_OVERLAP", product=named.display_name if named else twice)
@@ -142,10 +143,6 @@ class PriceBook(DraftOnly, Base):
             return None
         return min(asked, default=0 if theirs else len(tests))
 
-    def price(self, product: str, unit: str, quantity: Decimal) -> tuple[Money, Decimal] | None:
-        """The price of one, and the quantity from which it holds; None where the book has none."""
-        return Prices(self).price(product, unit, quantity)
-
     def check_content(self) -> None:
         """Refuses what can never be right."""
         check_currency(self.currency, "price_book.currency")
@@ -165,14 +162,17 @@ class PriceBook(DraftOnly, Base):
                         "CURRENCY_MISMATCH", expected=self.currency, found=tier.price.currency_code
                     )
 
-    def _twice(self) -> str:
+    async def _twice(self, call: Call) -> str:
         """A product that has two entries for one unit, or two tiers from one quantity."""
+        often = Counter(entry.product for entry in self.entries)
+        known = await products((name for name, times in often.items() if times > 1), call)
         seen: set[tuple[str, str]] = set()
         for entry in self.entries:
             starts = [Decimal(tier.from_quantity or 0) for tier in entry.tiers]
-            if (entry.product, entry.unit) in seen or len(set(starts)) < len(starts):
+            own = known[entry.product].unit if entry.product in known else ""
+            if (entry.product, entry.unit or own) in seen or len(set(starts)) < len(starts):
                 return entry.product
-            seen.add((entry.product, entry.unit))
+            seen.add((entry.product, entry.unit or own))
         return ""
 
     async def _elsewhere(self, call: Call) -> str:
@@ -211,21 +211,19 @@ class Prices:
                 for tier in entry.tiers
             )
 
-    def tiers(self, product: str, unit: str) -> list[tuple[Decimal, Money]]:
+    def tiers(self, product: Product, unit: str) -> list[tuple[Decimal, Money]]:
         """All prices of one in a unit, by the quantity from which each holds."""
-        found = [(start, price) for each, start, price in self._tiers.get(product, ()) if each in ("", unit)]
+        # An entry without a unit is for the product's own: the price of a piece is not that of a box.
+        units = ("", unit) if product.sold_in(unit) else (unit,)
+        found = [(start, price) for each, start, price in self._tiers.get(product.name, ()) if each in units]
         return sorted(found, key=lambda one: one[0])
 
-    def price(self, product: str, unit: str, quantity: Decimal) -> tuple[Money, Decimal] | None:
+    def price(self, product: Product, unit: str, quantity: Decimal) -> tuple[Money, Decimal] | None:
         """The price of one, and the quantity from which it holds; None where the book has none."""
-        reached = [
-            (start, price)
-            for each, start, price in self._tiers.get(product, ())
-            if each in ("", unit) and start <= quantity
-        ]
+        reached = [(start, price) for start, price in self.tiers(product, unit) if start <= quantity]
         if not reached:
             return None
-        start, price = max(reached, key=lambda found: found[0])
+        start, price = reached[-1]
         return price, start
 
 

@@ -14,7 +14,7 @@ from crmkit.mapping import mapper
 from crmkit.resource import Resource, parse_name
 from crmkit.values import Money
 from sales.model.base import Base, held
-from sqlalchemy import Index, exists, select, type_coerce
+from sqlalchemy import ColumnElement, Index, and_, exists, or_, select, type_coerce
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped
 
@@ -74,9 +74,30 @@ class Product(Resource, Base):
         self.state = "ACTIVE"
         self._tell(call)
 
+    def on_sale(self, day: date) -> bool:
+        """Whether a new quote of the day may offer it."""
+        begun = self.valid_from_date is None or self.valid_from_date <= day
+        return self.state == "ACTIVE" and begun and (self.valid_to_date is None or day <= self.valid_to_date)
+
+    def sold_in(self, unit: str) -> bool:
+        """Whether it is the unit that its own price is for; one without a unit has whatever is asked for."""
+        return not self.unit or unit == self.unit
+
+    @classmethod
+    def sold_on(cls, day: date) -> ColumnElement[bool]:
+        """`on_sale` as a condition."""
+        return and_(
+            cls.state == "ACTIVE",
+            or_(cls.valid_from_date.is_(None), cls.valid_from_date <= day),
+            or_(cls.valid_to_date.is_(None), cls.valid_to_date >= day),
+        )
+
     def end_sale(self, successor: str, call: Call) -> None:
         """Takes it out of new quotes; old ones keep it."""
         self.check_state("ACTIVE")
+        if successor == self.name:
+            text = "不能是产品自己", "A product does not follow itself."
+            raise Validation(Violation("successor", "CYCLE", *text))
         self.state, self.successor = "END_OF_SALE", successor
         self._tell(call)
 
@@ -115,15 +136,24 @@ class Product(Resource, Base):
         return bool(await call.db.scalar(select(exists().where(entries.contains([{"product": self.name}])))))
 
     async def _used(self, call: Call) -> bool:
+        """Whether a document, an order, a bundle or a policy names it: none of them can be priced without it."""
+        from sales.model.bundle import Bundle
+        from sales.model.discount_policy import DiscountPolicy
         from sales.model.opportunity import Opportunity
+        from sales.model.purchase import Purchase
         from sales.model.quote import Quote
 
         named = [{"product": self.name}]
-        in_documents = [
-            exists().where(type_coerce(model.lines, JSONB).contains(named)) for model in (Opportunity, Quote)
-        ]
+        uses = (
+            *(type_coerce(model.lines, JSONB).contains(named) for model in (Opportunity, Quote)),
+            type_coerce(Quote.lines, JSONB).contains([{"components": named}]),
+            type_coerce(Bundle.groups, JSONB).contains([{"options": named}]),
+            DiscountPolicy.free_product == self.name,
+            DiscountPolicy.products.contains([self.name]),
+            Purchase.product == self.name,
+        )
         async with call.everybody():
-            used = bool(await call.db.scalar(select(in_documents[0] | in_documents[1])))
+            used = bool(await call.db.scalar(select(or_(*(exists().where(one) for one in uses)))))
         return used or await self._in_price_book(call)
 
 

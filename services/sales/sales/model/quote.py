@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import date, datetime
 from decimal import Decimal
 from hashlib import sha256
@@ -12,7 +12,8 @@ from typing import Any
 from crm.sales.v1 import events_pb2 as events
 from crm.sales.v1 import pb
 from crmkit.amounts import HUNDRED, check_currency
-from crmkit.call import Call
+from crmkit.call import Call, changed_fields
+from crmkit.company import today
 from crmkit.errors import FailedPrecondition, InvalidArgument, PermissionDenied, Validation, Violation
 from crmkit.listing import ZONE
 from crmkit.mapping import to_timestamp
@@ -21,11 +22,11 @@ from crmkit.resource import Resource
 from crmkit.values import Money, zero
 from google.protobuf import json_format
 from sales.model.base import HANDOVER, Base
-from sales.model.opportunity import Opportunity
+from sales.model.opportunity import Opportunity, works_at
 from sales.model.partnership import check_agreement
 from sales.model.quote_pricing import price, write
 from sales.model.quote_records import keep, remember_sale, reserve_budgets
-from sqlalchemy import Index, select, text
+from sqlalchemy import Index, inspect, select, text
 from sqlalchemy.orm import Mapped
 
 ACCEPTABLE = ("APPROVED", "SENT")
@@ -120,6 +121,8 @@ class Quote(Resource, Base):
 
     # True for a copy to reckon with, which nobody stores.
     transient = False
+    # What a version or a copy keeps of the one that it was made of.
+    keeps: Collection[str] = ()
 
     async def creating(self, call: Call) -> None:
         """Completes and prices the version."""
@@ -128,6 +131,7 @@ class Quote(Resource, Base):
             self.root, self.version_number = self.name, 1
             self.number = f"{await draw(call, self.described, self, department=self.department)}-V1"
             self._check_free_text(call)
+            await self._check_contact(call)
             await check_agreement(self.channel_partner, call)
         await self.complete(call)
 
@@ -146,6 +150,8 @@ class Quote(Resource, Base):
             raise FailedPrecondition("QUOTE_FROZEN")
         if changed & {"account", "opportunity"}:
             await self._bind(call)
+        if changed & {"account", "contact"}:
+            await self._check_contact(call)
         check_currency(self.currency, "quote.currency")
         if "lines" in changed:
             self._check_free_text(call)
@@ -177,6 +183,15 @@ class Quote(Resource, Base):
         if not self.transient:
             call.after_flush(lambda: keep(self, pricing, call))
 
+    def offered_before(self) -> Collection[str]:
+        """Products and bundles that it offered before the call: what has left the sale since, it keeps."""
+        if self.keeps or not inspect(self).persistent:
+            return self.keeps
+        told = changed_fields(self).get("lines")
+        return _offered(
+            self.lines if told is None else [json_format.ParseDict(one, pb.Quote.Line()) for one in told]
+        )
+
     def unstored(self) -> Quote:
         """A copy to reckon with, which nobody stores."""
         copy = Quote(
@@ -185,7 +200,7 @@ class Quote(Resource, Base):
                 for name in (*_COPIED, "price_book", "lines", "version_number", "root", "origin")
             }
         )
-        copy.transient = True
+        copy.transient, copy.keeps = True, _offered(self.lines)
         for name in (
             "id",
             "number",
@@ -216,6 +231,8 @@ class Quote(Resource, Base):
         """
         self._refuse_ended()
         self.check_state("DRAFT")
+        # What nobody can accept must not end what somebody can.
+        self._check_valid(call.now)
         if not self.lines:
             raise FailedPrecondition("QUOTE_EMPTY")
         if missing := [line.description for line in self.lines if line.price_source == pb.Quote.MISSING]:
@@ -231,13 +248,12 @@ class Quote(Resource, Base):
         await call.flush()
         self.state = "APPROVED"
 
-    def send(self, recipients: list[str], text: str, call: Call) -> None:
-        """Sends it to the customer."""
+    def send(self, call: Call) -> None:
+        """The customer sees it from now on."""
         self._refuse_ended()
         self.check_state("APPROVED")
         self._check_valid(call.now)
         self.state, self.send_time, self.shown_to = "SENT", call.now, self.account
-        call.emit(events.QuoteSent, quote=self, recipients=recipients, text=text)
 
     async def accept(self, digest: str, person: str, consent: str, call: Call) -> None:
         """Records the customer's yes to what was shown; open drafts end."""
@@ -289,12 +305,16 @@ class Quote(Resource, Base):
             **{name: getattr(self, name) for name in _COPIED}, lines=list(self.lines), root=self.root, copied_from=self.name,
             version_number=number, number=f"{base}-V{number}", owner=self.owner, department=self.department,
         )  # fmt: skip
+        copy.keeps = _offered(self.lines)
         return await call.add(copy)
 
     async def copied(self, call: Call) -> Quote:
         """A quotation of its own like this version, priced anew."""
         kept = {name: getattr(self, name) for name in _COPIED if name != "valid_until_date"}
-        return await call.add(Quote(**kept, lines=list(self.lines), copied_from=self.name))
+        copy = Quote(**kept, lines=list(self.lines), copied_from=self.name)
+        if await copy.stranger(call) is not None:
+            copy.contact = ""
+        return await call.add(copy)
 
     def paid(self, money: Money) -> None:
         """Money came in for it, or with a negative amount went back."""
@@ -319,6 +339,19 @@ class Quote(Resource, Base):
         if opportunity is not None:
             origin.MergeFrom(opportunity.origin)
         self.origin, self.price_book = origin, opportunity.price_book if opportunity else ""
+
+    async def stranger(self, call: Call) -> Any:
+        """The contact as customer told it, where he does not work at the account today; who asks speaks for his own."""
+        if not self.contact or self.contact == call.caller.actor:
+            return None
+        contact = await call.copy(self.contact) or {}
+        return None if works_at(contact, self.account, today(call)) else contact
+
+    async def _check_contact(self, call: Call) -> None:
+        """CONTACT_NOT_OF_ACCOUNT: a quote that is sent to its contact would reach another customer."""
+        contact = await self.stranger(call)
+        if contact is not None:
+            raise FailedPrecondition("CONTACT_NOT_OF_ACCOUNT", contact=contact.get("displayName", ""))
 
     async def _opportunity(self, call: Call, lock: bool = False) -> Opportunity | None:
         if not self.opportunity:
@@ -370,6 +403,12 @@ class Quote(Resource, Base):
         """The validity ends at 24:00, whenever the job publishes it (QV-5)."""
         if self.over(now):
             raise FailedPrecondition("QUOTE_EXPIRED", date=self.valid_until_date)
+
+
+def _offered(lines: Sequence[Any]) -> frozenset[str]:
+    """The products and bundles that lines name, and what the bundles were configured of."""
+    named = [name for line in lines for name in (line.product, line.bundle)]
+    return frozenset([*named, *(part.product for line in lines for part in line.components)]) - {""}
 
 
 def changes(before: Quote, after: Quote) -> list[Any]:

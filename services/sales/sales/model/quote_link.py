@@ -57,21 +57,33 @@ async def revoke_links(quote: Quote, call: Call) -> None:
     await call.db.execute(delete(QuoteLink).where(QuoteLink.quote == quote.id))
 
 
-async def opened(token: str, call: Call) -> Quote:
-    """The quote behind a link (LINK_INVALID). An expired link still opens, so that it can say what counts now."""
-    key = await call.db.scalar(select(QuoteLink.quote).where(QuoteLink.token == _hash(token)))
-    quote = await call.find(Quote, Quote.id == key) if key else None
-    if quote is None:
+async def opened(token: str, call: Call) -> tuple[Quote, datetime]:
+    """The quote behind a link and until when the link accepts it (LINK_INVALID).
+
+    An expired link still opens, so that it can say what counts now.
+    """
+    columns = select(QuoteLink.quote, QuoteLink.expire_time).where(QuoteLink.token == _hash(token))
+    found = (await call.db.execute(columns)).one_or_none()
+    quote = await call.find(Quote, Quote.id == found.quote) if found else None
+    if found is None or quote is None:
         raise FailedPrecondition("LINK_INVALID")
-    return quote
+    return quote, found.expire_time
 
 
-async def shown(quote: Quote, call: Call) -> pb.OpenQuoteLinkResponse:
+def check_open(quote: Quote, until: datetime, call: Call) -> None:
+    """QUOTE_EXPIRED where the link is over and the quote, which has no last day, is not."""
+    if quote.state in ACCEPTABLE and until <= call.now:
+        raise FailedPrecondition("QUOTE_EXPIRED", date=until.astimezone(ZONE).date())
+
+
+async def shown(quote: Quote, until: datetime, call: Call) -> pb.OpenQuoteLinkResponse:
     """What a buyer sees: nothing of what is ours alone, and the number of the version that counts."""
     message: Any = mapper(Quote).message(quote, call.running.nobody)
     for name in _INTERNAL:
         message.ClearField(name)
-    reply = pb.OpenQuoteLinkResponse(quote=message, acceptable=quote.acceptable(call.now))
+    reply = pb.OpenQuoteLinkResponse(
+        quote=message, acceptable=quote.acceptable(call.now) and until > call.now
+    )
     if not reply.acceptable and quote.state != "ACCEPTED":
         valid = await call.find(Quote, Quote.root == quote.root, Quote.state.in_(("SENT", "ACCEPTED")))
         reply.valid_number = valid.number if valid else ""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from decimal import Decimal
@@ -12,6 +12,7 @@ from crm.sales.v1 import pb
 from crmkit.amounts import HUNDRED, plain
 from crmkit.call import Call
 from crmkit.errors import FailedPrecondition, InvalidArgument, Validation, Violation, required
+from crmkit.exchange import rate_of
 from crmkit.listing import ZONE
 from crmkit.values import Money, places, zero
 from sales.configuration import Shape
@@ -50,6 +51,7 @@ class Pricing:
     wanted: list[_Wanted]
     limits: list[DiscountPolicy]
     result: Result
+    shelf: Shelf
     free: dict[str, Product] = field(default_factory=dict[str, Product])
 
     def over_limit(self, call: Call) -> bool:
@@ -72,8 +74,12 @@ class Shelf:
         known: dict[str, Product],
         categories: Tree,
         taxes: dict[str, Decimal],
+        day: date,
+        offered: Collection[str],
+        call: Call,
     ) -> None:
         self.currency, self.buyer, self._taxes = currency, buyer, taxes
+        self._day, self._offered, self._call = day, offered, call
         self._prices = [Prices(book) for book in books]
         self._shapes: dict[str, Shape] = {}
         self.known, self.categories = known, categories
@@ -81,14 +87,15 @@ class Shelf:
     def price(self, product: Product, unit: str, quantity: Decimal, rate: Decimal) -> Price | None:
         """The price of one without tax: that of the first book that has one, else the list price."""
         for prices in self._prices:
-            if hit := prices.price(product.name, unit, quantity):
+            if hit := prices.price(product, unit, quantity):
                 (price, start), book = hit, prices.book
                 if book.tax_included:
                     price = without_tax(price, rate)
                 return Price(price.amount, "PRICE_BOOK", book.name, book.etag, f"≥ {plain(start)}")
         listed = product.list_price
         # A partner has the prices of his own books and no others.
-        if listed is not None and listed.currency == self.currency and not self.buyer.partner:
+        direct = listed is not None and listed.currency == self.currency and not self.buyer.partner
+        if listed is not None and direct and product.sold_in(unit):
             return Price(listed.amount, "LIST_PRICE", product.name, product.etag)
         return None
 
@@ -99,7 +106,7 @@ class Shelf:
         for prices in self._prices:
             # A later book counts for the quantities that no book before has a price for.
             least = min((start for start, _ in found), default=None)
-            for start, each in prices.tiers(product.name, product.unit):
+            for start, each in prices.tiers(product, product.unit):
                 if least is None or start < least:
                     found.append((start, without_tax(each, rate) if prices.book.tax_included else each))
             source = source or ("PRICE_BOOK" if found else "")
@@ -116,11 +123,17 @@ class Shelf:
             return self._taxes[product.tax_category]
         return product.tax_rate if product.tax_rate is not None or product.tax_category else Decimal(0)
 
+    def worth(self, each: Money | None) -> Money | None:
+        """A cost or a lowest price in the currency of the quote, by the rate of the day; None where there is none."""
+        if each is None or each.currency == self.currency:
+            return each
+        rate = rate_of(each.currency, self.currency, self._day, self._call)
+        return Money(each.amount * rate.value, self.currency).rounded() if rate else None
+
     def shape(self, bundle: Bundle) -> Shape:
         """The rules of a bundle, read once."""
         if bundle.name not in self._shapes:
-            labels = {name: product.display_name for name, product in self.known.items()}
-            self._shapes[bundle.name] = Shape(bundle, labels)
+            self._shapes[bundle.name] = bundle.shape_of(self.known, self._day, self._offered)
         return self._shapes[bundle.name]
 
 
@@ -133,12 +146,13 @@ async def shelf_for(
     day: date,
     call: Call,
     agreed: str = "",
+    offered: Collection[str] = (),
 ) -> Shelf:
-    """What is on offer to a buyer on a day; a book that was agreed for the deal counts first."""
+    """What is on offer to a buyer on a day, and what was offered before; a book agreed for the deal counts first."""
     buyer = await buyer_of(account, channel, partner, call)
     taxes = await rates_of((product.tax_category for product in known.values()), day, call)
     books = await books_for(buyer, currency, call, agreed)
-    return Shelf(currency, buyer, books, known, await tree(call), taxes)
+    return Shelf(currency, buyer, books, known, await tree(call), taxes, day, offered, call)
 
 
 async def price(quote: Quote, call: Call) -> Pricing:
@@ -150,6 +164,7 @@ async def price(quote: Quote, call: Call) -> Pricing:
         option.product for bundle in offered.values() for group in bundle.groups for option in group.options
     ]
     known = await products([*(line.product for line in asked), *parts], call)
+    before = quote.offered_before()
     shelf = await shelf_for(
         quote.account,
         quote.channel,
@@ -159,9 +174,10 @@ async def price(quote: Quote, call: Call) -> Pricing:
         day,
         call,
         quote.price_book,
+        before,
     )
     buyer = shelf.buyer
-    _check_for_sale(quote, asked, known, offered)
+    await _check_for_sale(asked, known, offered, before, day, call)
     if quote.channel == "WAREHOUSE":
         check_cases(asked, known)
     wanted = [
@@ -186,7 +202,7 @@ async def price(quote: Quote, call: Call) -> Pricing:
             Violation(path, "TOO_LARGE", "折让超过金额", "More is taken off than there is.")
         ) from None
     free = await products((line.product for line in result.free), call)
-    return Pricing(given, wanted, limits, result, free)
+    return Pricing(given, wanted, limits, result, shelf, free)
 
 
 def write(quote: Quote, pricing: Pricing) -> None:
@@ -206,8 +222,7 @@ def write(quote: Quote, pricing: Pricing) -> None:
             key = f"{priced.key}f{number}"
             given_away = pricing.free.get(free.product)
             lines.append(_free_line(free, key, given_away, currency))
-            unit_cost = given_away.cost if given_away else None
-            given = _extended(free.quantity, unit_cost, currency)
+            given = _extended(free.quantity, pricing.shelf.worth(given_away.cost if given_away else None))
             whole_cost = whole_cost + given if whole_cost is not None and given is not None else None
     quote.lines, quote.line_costs, quote.below_floor = lines, costs, below
     _totals(quote, [priced for priced in result.lines if priced.steps])
@@ -310,8 +325,8 @@ def _of_product(
         tax_rate=rate,
     )
     return _Wanted(
-        kept, full, _extended(base.quantity, product.cost, shelf.currency),
-        _extended(base.quantity, product.min_price, shelf.currency), shelf.categories.floor(product.category),
+        kept, full, _extended(base.quantity, shelf.worth(product.cost)),
+        _extended(base.quantity, shelf.worth(product.min_price)), shelf.categories.floor(product.category),
     )  # fmt: skip
 
 
@@ -346,10 +361,10 @@ def _of_bundle(
             total += extended(quantity, one)
         kept.components.append(component)
         kept.choices.append(pb.Quote.Choice(option=key, quantity=plain(quantity)))
-        part_cost = _extended(quantity * base.quantity, part.cost, shelf.currency)
+        part_cost = _extended(quantity * base.quantity, shelf.worth(part.cost))
         known_cost = known_cost and part_cost is not None
         cost += part_cost or zero(shelf.currency)
-        floor += _extended(quantity * base.quantity, part.min_price, shelf.currency) or zero(shelf.currency)
+        floor += _extended(quantity * base.quantity, shelf.worth(part.min_price)) or zero(shelf.currency)
     rate = (
         Decimal(line.tax_rate)
         if line.tax_rate
@@ -454,27 +469,32 @@ def _ground(key: str, ground: Any) -> Any:
     )  # fmt: skip
 
 
-def _extended(quantity: Decimal, each: Money | None, currency: str) -> Money | None:
-    return extended(quantity, each) if each is not None and each.currency == currency else None
+def _extended(quantity: Decimal, each: Money | None) -> Money | None:
+    return extended(quantity, each) if each is not None else None
 
 
-def _check_for_sale(
-    quote: Quote, lines: Sequence[Any], known: dict[str, Product], offered: dict[str, Bundle]
+async def _check_for_sale(
+    lines: Sequence[Any],
+    known: dict[str, Product],
+    offered: dict[str, Bundle],
+    before: Collection[str],
+    day: date,
+    call: Call,
 ) -> None:
-    """A new quotation offers what is on sale; a later version keeps what the one before offered."""
-    later = quote.version_number > 1
+    """A quote offers what is on sale, and keeps what it, or the version before, offered already."""
     wrong: list[Violation] = []
     for place, line in enumerate(lines):
         product, bundle = known.get(line.product), offered.get(line.bundle)
-        if line.product and (
-            product is None or product.state not in _for_sale("ACTIVE", "END_OF_SALE", later)
-        ):
-            successor = f"，可改用 {product.successor}" if product and product.successor else ""
-            instead = f" {product.successor} takes its place." if product and product.successor else ""
+        kept = product is not None and product.name in before and product.state in ("ACTIVE", "END_OF_SALE")
+        if line.product and (product is None or not (kept or product.on_sale(day))):
+            successor = product.successor if product else ""
+            instead = (await products([successor], call)).get(successor)
+            named = f"{instead.display_name} ({instead.code})" if instead else ""
             path = f"quote.lines[{place}].product"
-            text = f"产品不在售{successor}", f"The product is not on sale.{instead}"
-            wrong.append(Violation(path, "NOT_FOR_SALE", *text))
-        if line.bundle and (bundle is None or bundle.state not in _for_sale("ACTIVE", "RETIRED", later)):
+            zh = f"产品不在售，可改用 {named}" if named else "产品不在售"
+            en = "The product is not on sale." + (f" {named} takes its place." if named else "")
+            wrong.append(Violation(path, "NOT_FOR_SALE", zh, en))
+        if line.bundle and (bundle is None or not (bundle.name in before or bundle.state == "ACTIVE")):
             path = f"quote.lines[{place}].bundle"
             wrong.append(Violation(path, "NOT_FOR_SALE", "组合产品不在售", "The bundle is not on sale."))
     if wrong:
@@ -488,10 +508,6 @@ def check_cases(lines: Sequence[Any], known: dict[str, Product]) -> None:
         case = product.case_quantity if product else None
         if product is not None and case and Decimal(line.quantity) % case:
             raise FailedPrecondition("CASE_QUANTITY", product=product.display_name, case=plain(case))
-
-
-def _for_sale(now: str, before: str, later: bool) -> tuple[str, ...]:
-    return (now, before) if later else (now,)
 
 
 def _keyed(lines: Sequence[Any]) -> list[Any]:

@@ -13,7 +13,7 @@ from crmkit.errors import FailedPrecondition, PermissionDenied, Validation, Viol
 from crmkit.mapping import to_timestamp
 from crmkit.resource import Resource
 from sales.model.base import HANDOVER, Base
-from sqlalchemy import Index, text
+from sqlalchemy import Index, select, text
 from sqlalchemy.orm import Mapped
 
 ANYBODY = "sales.salesTasks.assign_any"
@@ -29,6 +29,7 @@ class SalesTask(Resource, Base):
     refers_by = ("about",)
     __table_args__ = (
         Index("sales_tasks_source_key", "source", unique=True, postgresql_where=text("source <> ''")),
+        Index("sales_tasks_about_index", "about", postgresql_where=text("about <> ''")),
         Index("sales_tasks_due_index", "due_time", postgresql_where=text("due_time IS NOT NULL")),
     )
 
@@ -176,3 +177,10 @@ class SalesTask(Resource, Base):
             actor=call.caller.actor, time=to_timestamp(call.now), kind=kind, text=text, progress=self.progress
         )
         self.reports = [*self.reports, made]
+
+
+async def go_along(before: str, after: str, call: Call) -> None:
+    """What was about one record is about another from now on."""
+    async with call.everybody():
+        for task in await call.db.scalars(select(SalesTask).where(SalesTask.about == before)):
+            task.about = after

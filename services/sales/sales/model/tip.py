@@ -22,6 +22,8 @@ from sqlalchemy.types import Text
 
 MODERATES = "sales.tips.hide"
 SHOWN = 3
+# Of those who know about a skill so many are named.
+KNOWN = 50
 
 
 class Tip(Resource, Base):
@@ -114,22 +116,27 @@ class Tip(Resource, Base):
 
 async def experts(skill: str, call: Call) -> pb.ListExpertsResponse:
     """Who knows about a skill: by accepted answers, then by what they wrote."""
-    statement = select(Tip).where(
-        Tip.state == "PUBLISHED", Tip.skills.contains([skill]), predicate(Tip, call.caller)
+    fits = and_(Tip.state == "PUBLISHED", Tip.skills.contains([skill]), predicate(Tip, call.caller))
+    # Nobody makes an expert of himself by accepting his own answer.
+    accepted = await _counted(
+        Tip.accepted_author, and_(fits, Tip.accepted_author != "", Tip.accepted_author != Tip.creator), call
     )
-    accepted, written = Counter[str](), Counter[str]()
-    for tip in await call.db.scalars(statement):
-        if tip.accepted_author:
-            accepted[tip.accepted_author] += 1
-        if tip.kind != "QUESTION" and tip.creator.startswith("employees/"):
-            written[tip.creator] += 1
-    people = sorted({*accepted, *written}, key=lambda one: (-accepted[one], -written[one], one))
+    written = await _counted(
+        Tip.creator, and_(fits, Tip.kind != "QUESTION", Tip.creator.startswith("employees/")), call
+    )
+    people = sorted({*accepted, *written}, key=lambda one: (-accepted[one], -written[one], one))[:KNOWN]
     return pb.ListExpertsResponse(
         experts=[
             pb.ListExpertsResponse.Expert(employee=one, accepted=accepted[one], tips=written[one])
             for one in people
         ]
     )
+
+
+async def _counted(person: Any, fits: ColumnElement[bool], call: Call) -> Counter[str]:
+    """How many tips that fit name each person."""
+    rows = await call.db.execute(select(person, func.count()).where(fits).group_by(person))
+    return Counter({str(name): int(many) for name, many in rows})
 
 
 async def beside(deal: Opportunity, call: Call) -> list[Tip]:
