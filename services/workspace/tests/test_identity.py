@@ -3,6 +3,7 @@
 Slow with Keycloak: the real server is fetched and built the first time.
 """
 
+import asyncio
 import base64
 import json
 import re
@@ -320,14 +321,6 @@ async def follows_the_organisation(
     await workspace.eventually(lambda: has([]), 60)
 
     # A session that is ended here is renewed there no more, and neither is any where all end.
-    async def goes_on(kept: list[Tokens]) -> bool:
-        """Whether there is a next token; a refresh token works once, so each look takes the newest."""
-        try:
-            kept.append(await refresh(issuer_url, kept[-1]))
-        except httpx.HTTPStatusError:
-            return False
-        return True
-
     one, two = [[await sign_in(issuer_url, person.username, BACK, password=PASSWORD)] for _ in range(2)]
     session, instant = str(uuid4()), datetime.now(UTC).isoformat()
     told = {
@@ -344,13 +337,13 @@ async def follows_the_organisation(
     await admin.EndSession(name=f"sessions/{session}")
 
     async def only_one_is_over() -> bool:
-        return await goes_on(two) and not await goes_on(one)
+        return await goes_on(issuer_url, two) and not await goes_on(issuer_url, one)
 
     await workspace.eventually(only_one_is_over, 60)
     await admin.EndEmployeeSessions(name=person.name)
 
     async def all_are_over() -> bool:
-        return not await goes_on(two)
+        return not await goes_on(issuer_url, two)
 
     await workspace.eventually(all_are_over, 60)
 
@@ -471,6 +464,44 @@ async def test_keycloak_follows_the_organisation(
         less = {"name": role.name, "permissions": ["workspace.tasks.read"]}
         await workspace.admin.UpdateRole(role=less, updateMask="permissions")
         await workspace.eventually(lambda: follows({"workspace.tasks.read"}), 60)
+
+
+@real
+async def test_a_session_that_is_renewed_while_it_ends_is_over_all_the_same(
+    workspace: Service, office: Any, realm: KeycloakAdmin
+) -> None:
+    settings = workspace.running.settings
+    url = f"{settings.keycloak_url}/realms/{settings.keycloak_realm}"
+    mark = uuid4().hex[:8]
+    account = Account(
+        f"busy.{mark}", f"employees/{uuid4()}", "忙", units=(Unit(f"departments/{mark}", mark),)
+    )
+    async with provider(settings) as known:
+        await known.ensure_user(account, [])
+        await give_a_password(realm, account.username)
+
+        for number in range(20):
+            kept = [await sign_in(url, account.username, BACK, password=PASSWORD)]
+            session = "" if number % 2 else session_of(kept[0])
+            ending = asyncio.create_task(end_later(known, account.username, session, number / 100))
+            while not ending.done():
+                await goes_on(url, kept)
+            await ending
+            assert not await goes_on(url, kept)
+
+
+async def end_later(known: Any, username: str, session: str, seconds: float) -> None:
+    await asyncio.sleep(seconds)
+    await known.end_sessions(username, session)
+
+
+async def goes_on(url: str, kept: list[Tokens]) -> bool:
+    """Whether there is a next token; a refresh token works once, so each look takes the newest."""
+    try:
+        kept.append(await refresh(url, kept[-1]))
+    except httpx.HTTPStatusError:
+        return False
+    return True
 
 
 @pytest.mark.capability("a.security")

@@ -468,6 +468,52 @@ async def _stored(workspace: Service, content: bytes) -> dict[str, str]:
     return {"sha256": sha256, "size": str(size)}
 
 
+@pytest.mark.capability("s.quote")
+async def test_a_quote_that_is_sent_leaves_by_mail_with_its_print_and_who_has_no_mailbox_is_told(
+    workspace: Service, post: Post, smtp: Smtp, office: Any
+) -> None:
+    person = await office.hire(f"quote{uuid4().hex[:8]}", ["sales_representative"])
+    me = await office.client_of(person)
+    content = b"%PDF-1.7 quotation"
+    stored = await _stored(workspace, content)
+
+    async def sent(address: str, **more: Any) -> str:
+        name = f"quotes/{uuid4()}"
+        file = {
+            "name": f"files/{uuid4()}",
+            "displayName": "Q-1-V1.pdf",
+            "mediaType": "application/pdf",
+            **stored,
+        }
+        quote = {
+            "name": name, "number": "Q-1-V1", "displayName": "二号线改造", "owner": person.name,
+            "validUntilDate": {"year": 2031, "month": 5, "day": 6},
+        }  # fmt: skip
+        fact = {"quote": quote, "recipients": [address], "file": file, **more}
+        # Told twice, it is one mail.
+        await workspace.tell("crm.sales.v1.QuoteSent", fact, name, times=2, actor=person.name)
+        return name
+
+    lost = await sent(f"x{uuid4().hex[:8]}@example.com")
+    (notice,) = await office.notices(me, lost)
+    assert "Q-1-V1" in notice.display_name and notice.body
+    box = await post.open(me)
+    wang = f"w{uuid4().hex[:8]}@example.com"
+    name = await sent(wang, text="请看附件")
+
+    (got,) = await workspace.eventually(lambda: smtp.of(wang))
+    assert (got["From"].addresses[0].addr_spec, got["Subject"]) == (box.address, "报价单 Q-1-V1 二号线改造")
+    assert got.get_body().get_content().strip() == "请看附件"
+    (part,) = got.iter_attachments()
+    assert (part.get_filename(), part.get_content()) == ("Q-1-V1.pdf", content)
+    (mine,) = (await me.ListMailMessages(filter=f'mailbox = "{box.name}"')).mail_messages
+    assert list(mine.links) == [name]
+    silent = f"s{uuid4().hex[:8]}@example.com"
+    await sent(silent)
+    (got,) = await workspace.eventually(lambda: smtp.of(silent))
+    assert "2031-05-06" in got.get_body().get_content()
+
+
 @pytest.mark.capability("w.mail")
 async def test_a_mail_that_comes_back_marks_the_address_and_tells_its_writer(
     workspace: Service, post: Post, smtp: Smtp, office: Any

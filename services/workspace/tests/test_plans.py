@@ -183,6 +183,7 @@ async def test_a_summary_has_its_figures_and_the_superior_marks_it(workspace: Se
     assert len(await workspace.facts("crm.workspace.v1.WorkSummarySubmitted", summary.name)) == 1
 
 
+@pytest.mark.capability("w.visitrec")
 async def test_the_record_of_work_equals_the_facts_behind_it(workspace: Service, office: Any) -> None:
     person, client = await hired(workspace, office)
     # 23:30 on the 10th in Shanghai, entered now: it counts for the 10th and is marked late.
@@ -286,6 +287,82 @@ async def test_mail_counts_for_who_has_sent_it_is_never_late_and_what_customers_
     (now, *_) = (await client.ReadWorkRecord(period="DAY", day="2026-11-10")).periods
     counts = {pb.Measure.Name(c.measure): (c.count, c.late) for c in now.counts if c.count}
     assert counts == {"MAILS": (2, 1), "CALLS": (1, 0)}
+
+
+@pytest.mark.capability("w.visitrec")
+async def test_deals_moved_documents_answers_and_kept_plans_count_for_who_did_them(
+    workspace: Service, office: Any
+) -> None:
+    person, client = await hired(workspace, office)
+    other, _ = await hired(workspace, office)
+    when = local_date()
+
+    async def told(fact: str, place: str, actor: str = person, **record: Any) -> str:
+        name = record.pop("name", f"{place}s/{uuid4()}")
+        await workspace.tell(fact, {place: {"name": name, "owner": other, **record}}, name, actor=actor)
+        return name
+
+    # A deal of somebody else's that was moved twice: two moves of who moved it.
+    deal = await told("crm.sales.v1.OpportunityStageChanged", "opportunity")
+    await told("crm.sales.v1.OpportunityStageChanged", "opportunity", name=deal)
+    await told("crm.sales.v1.OpportunityStageChanged", "opportunity", actor="system/sales")
+    documents = [
+        await told("crm.sales.v1.QuoteSent", "quote"), await told("crm.orders.v1.ContractSubmitted", "contract"),
+        await told("crm.workspace.v1.FileUploaded", "file"),
+    ]  # fmt: skip
+    # What a mailbox has kept was nobody's work.
+    await told("crm.workspace.v1.FileUploaded", "file", actor="system/workspace")
+    # The first answer took 25 minutes from when the lead was the person's, whatever it had waited before.
+    answered = datetime.now(UTC) - timedelta(minutes=1)
+    moves = [
+        {"to": other, "time": instant(answered - timedelta(hours=9))},
+        {"to": person, "time": instant(answered - timedelta(minutes=25))},
+    ]
+    lead = {"createTime": instant(answered - timedelta(days=2)), "owner": person, "moves": moves}
+    await told("crm.sales.v1.LeadStateChanged", "lead", **lead, state="WAITING")
+    first = await told("crm.sales.v1.LeadStateChanged", "lead", **lead, firstResponseTime=instant(answered))
+    await told(
+        "crm.sales.v1.LeadStateChanged", "lead", **lead, firstResponseTime=instant(answered), name=first
+    )
+    items = [{"text": "拜访客户", "done": True}, {"text": "写方案"}]
+    plan = await client.CreateWorkPlan(workPlan={"period": "WEEK", "startDate": day(when), "items": items})
+    plan = await client.SubmitWorkPlan(name=plan.name)
+
+    async def record() -> dict[str, Any]:
+        (now, *_) = (await client.ReadWorkRecord(period="MONTH", day=iso(plan.end_date))).periods
+        (then, *_) = (await client.ReadWorkRecord(period="MONTH", day=when.isoformat())).periods
+        return {pb.Measure.Name(one.measure): one for one in (*then.counts, *now.counts) if one.count}
+
+    async def heard() -> Any:
+        found = await record()
+        return found if len(found) == 3 and found["DOCUMENTS"].count == 3 else None
+
+    found = await workspace.eventually(heard)
+    assert {name: one.count for name, one in found.items()} == {
+        "DEALS_MOVED": 2,
+        "DOCUMENTS": 3,
+        "LEADS_ANSWERED": 1,
+    }
+    assert (found["LEADS_ANSWERED"].median_minutes, found["DOCUMENTS"].median_minutes) == (25, -1)
+    asked = {"fromDay": (when - timedelta(days=1)).isoformat(), "toDay": iso(plan.end_date)}
+    facts = (await client.ListWorkFacts(**asked)).facts
+    assert sorted(fact.source for fact in facts) == sorted([deal, deal, *documents, first])
+    paged, token = [], ""
+    while token or not paged:
+        page = await client.ListWorkFacts(**asked, pageSize=1, pageToken=token)
+        paged, token = [*paged, *page.facts], page.next_page_token
+    assert [fact.source for fact in paged] == [fact.source for fact in facts]
+    # A plan is kept once all of it is done, and no more where that is taken back.
+    for done in (True, False, True):
+        said = [{"key": one.key, "text": one.text, "done": done} for one in plan.items]
+        await client.UpdateWorkPlan(workPlan={"name": plan.name, "items": said}, updateMask="items")
+        assert (await record()).keys() - found.keys() == ({"PLANS_KEPT"} if done else set())
+    await workspace.manager.ReturnWorkPlan(name=plan.name, reason="目标太少，请重写")
+    assert "PLANS_KEPT" not in await record()
+
+
+def instant(time: datetime) -> str:
+    return time.isoformat().replace("+00:00", "Z")
 
 
 async def lonely(workspace: Service) -> str:

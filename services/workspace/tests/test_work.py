@@ -1,6 +1,8 @@
 """Tasks, notes, notifications, files and saved views, and the facts that make them."""
 
+import asyncio
 import time
+from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -8,7 +10,8 @@ import pytest
 from crm.workspace.v1 import pb
 from crmkit.auth import system
 from crmkit.testing import Refused, Service
-from sqlalchemy import text
+from sqlalchemy import text, update
+from workspace.model.api_key import ApiKey
 
 
 async def test_a_task_goes_its_way(workspace: Service, office: Any) -> None:
@@ -365,6 +368,34 @@ async def test_a_saved_view_has_a_filter_that_can_be_read(workspace: Service, of
     assert await office.refusal(workspace.sales1.CreateSavedView(savedView=broken)) == "FILTER_INVALID"
     unknown = {**view, "collection": "unicorns"}
     assert await office.refusal(workspace.sales1.CreateSavedView(savedView=unknown)) == "COLLECTION_UNKNOWN"
+
+
+async def test_a_person_has_twenty_working_keys_and_those_that_have_ended_do_not_count(
+    workspace: Service, office: Any
+) -> None:
+    role = {
+        "code": "keys_twenty",
+        "displayName": "密钥",
+        "permissions": ["workspace.tasks.*", "workspace.apiKeys.*"],
+    }
+    await workspace.admin.CreateRole(role=role)
+    client = await office.client_of(await office.hire("keys.twenty", ["keys_twenty"]))
+
+    async def made(n: int) -> Any:
+        body = {"displayName": f"密钥{n}", "permissions": ["workspace.tasks.read"], "scope": "OWN"}
+        return await client.CreateApiKey(apiKey=body)
+
+    keys = [await made(n) for n in range(19)]
+    # Of those who come at once for the last one, one gets it.
+    answers = await asyncio.gather(*(made(n) for n in range(3)), return_exceptions=True)
+    assert [one.reason for one in answers if isinstance(one, Refused)] == ["KEY_LIMIT"] * 2
+    await client.RevokeApiKey(name=keys[0].name)
+    await made(20)
+    assert await office.refusal(made(21)) == "KEY_LIMIT"
+    async with workspace.running.system_call("test", None) as call:
+        over = update(ApiKey).where(ApiKey.id == UUID(keys[1].name.partition("/")[2]))
+        await call.db.execute(over.values(expire_time=call.now - timedelta(days=1)))
+    await made(22)
 
 
 async def test_who_leaves_hands_everything_over(workspace: Service, office: Any) -> None:

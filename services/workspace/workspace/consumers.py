@@ -19,7 +19,7 @@ from google.protobuf.json_format import MessageToDict
 from google.protobuf.timestamp_pb2 import Timestamp
 from sqlalchemy import select
 
-from workspace import exporting, invitations, leaving, publishing, rules, signed_in, visits
+from workspace import exporting, invitations, leaving, publishing, quote_mail, rules, signed_in, visits
 from workspace.alerts import infected, raise_alert
 from workspace.asking import ask
 from workspace.model import (
@@ -510,6 +510,20 @@ async def on_file_stored(event: common.FileStored, call: Call) -> None:
         file.attach([event.about] if event.about else [])
 
 
+@listens("crm.sales.v1.QuoteSent")
+async def on_quote_sent(event: Fact, call: Call) -> None:
+    """A quote that goes to somebody goes with its print, whose record is made here where it was not heard of yet."""
+    sent = cast(sales.QuoteSent, event.message)
+    if not sent.recipients:
+        return
+    file = await call.named(File, sent.file.name)
+    if file is None and sent.HasField("file"):
+        file = await _stored(sent.file, "", call)
+        file.attach([sent.quote.name])
+    sender = event.actor if event.actor.startswith("employees/") else sent.quote.owner
+    await quote_mail.send(sent, sender, file, f"fact:{event.id}", call)
+
+
 async def _stored(stored: common.StoredFile, owner: str, call: Call) -> File:
     """The record of a file that a service has put into the store."""
     values = {"id": UUID(stored.name.partition("/")[2])} if stored.name else {}
@@ -606,4 +620,5 @@ CONSUMERS = [
     on_dictionary_uses_counted,
     on_custom_field_purged,
     on_file_stored,
+    on_quote_sent,
 ]

@@ -27,7 +27,7 @@ class PlanMethods:
 
     async def ReturnWorkPlan(self, request: pb.ReasonRequest, call: Call) -> WorkPlan:
         plan = await call.load(WorkPlan, request)
-        plan.give_back(request.reason, call)
+        await plan.give_back(request.reason, call)
         return plan
 
     async def ReturnWorkSummary(self, request: pb.ReasonRequest, call: Call) -> WorkSummary:

@@ -3033,13 +3033,15 @@ def upgrade() -> None:
     op.create_table(
         "work_done",
         sa.Column("source", sa.Text(), nullable=False),
-        sa.Column("employee", sa.Text(), nullable=False),
         sa.Column("measure", sa.Text(), nullable=False),
+        sa.Column("part", sa.Text(), server_default="", nullable=False),
+        sa.Column("employee", sa.Text(), nullable=False),
         sa.Column("day", sa.Date(), nullable=False),
         sa.Column("late", sa.Boolean(), nullable=False),
         sa.Column("recorded", sa.Date(), nullable=True),
         sa.Column("about", postgresql.ARRAY(sa.Text()), nullable=False),
-        sa.PrimaryKeyConstraint("source", name=op.f("work_done_pkey")),
+        sa.Column("minutes", sa.Integer(), nullable=True),
+        sa.PrimaryKeyConstraint("source", "measure", "part", name=op.f("work_done_pkey")),
     )
     op.create_index("work_done_employee_index", "work_done", ["employee", "day"], unique=False)
     op.create_index("work_done_recorded_index", "work_done", ["employee", "recorded"], unique=False)

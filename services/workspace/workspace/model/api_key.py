@@ -64,7 +64,9 @@ class ApiKey(Resource, Base):
         if not call.now < expires <= call.now + timedelta(days=LONGEST_DAYS):
             raise FailedPrecondition("KEY_LIFETIME", limit=LONGEST_DAYS)
         self._check_networks()
-        working = select(func.count()).where(ApiKey.owner == self.owner, ApiKey.state == "ACTIVE")
+        await call.one_at_a_time([f"keys:{self.owner}"])
+        mine = (ApiKey.owner == self.owner, ApiKey.state == "ACTIVE", ApiKey.expire_time > call.now)
+        working = select(func.count()).where(*mine)
         async with call.everybody():
             if (await call.db.scalar(working) or 0) >= MOST_KEYS:
                 raise FailedPrecondition("KEY_LIMIT", limit=MOST_KEYS)

@@ -27,14 +27,26 @@ MOST_FIELDS = 200
 LONGEST_TEXT = 20_000
 FIELD_KEY = re.compile(r"[a-z][a-z0-9_]{0,39}")
 CHOICES = frozenset(["CHOICE", "MULTI_CHOICE"])
-UNIQUE = frozenset(["TEXT", "NUMBER", "DATE", "REFERENCE", "EMAIL", "PHONE"])
+UNIQUE = frozenset(["TEXT", "NUMBER", "DATE", "REFERENCE", "EMPLOYEE", "DEPARTMENT", "EMAIL", "PHONE"])
 SEARCHED = frozenset(["TEXT", "LONG_TEXT", "URL", "EMAIL", "PHONE"])
 PATTERNED = frozenset(["TEXT", "LONG_TEXT"])
 # Kinds that a field in use may change to: the values of records are those of the new one already.
 BECOMES = {
     "TEXT": frozenset(["LONG_TEXT"]),
     **dict.fromkeys(
-        ["LONG_TEXT", "DATE", "CHOICE", "REFERENCE", "FILE", "URL", "EMAIL", "PHONE"], frozenset(["TEXT"])
+        [
+            "LONG_TEXT",
+            "DATE",
+            "CHOICE",
+            "REFERENCE",
+            "FILE",
+            "EMPLOYEE",
+            "DEPARTMENT",
+            "URL",
+            "EMAIL",
+            "PHONE",
+        ],
+        frozenset(["TEXT"]),
     ),
     "NUMBER": frozenset(["PERCENT"]),
     "PERCENT": frozenset(["NUMBER"]),

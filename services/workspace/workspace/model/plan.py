@@ -75,6 +75,7 @@ class WorkPlan(Resource, Base):
                 raise FailedPrecondition("ILLEGAL_TRANSITION", state=self.state)
             self._keep_items(before)
             await self.fill(call)
+            await self.judge(call)
         self.check_state("DRAFT", "RETURNED", "SUBMITTED", "APPROVED")
 
     async def deleting(self, call: Call) -> None:
@@ -119,6 +120,15 @@ class WorkPlan(Resource, Base):
             filled.append(fresh)
         if filled != list(self.items):
             self.items = filled
+            await self.judge(call)
+
+    async def judge(self, call: Call) -> None:
+        """A plan that was handed in counts as kept where everything of it is done."""
+        if self.state in OPEN:
+            return
+        kept = all(item.actual >= max(item.planned, 1) if item.measure else item.done for item in self.items)
+        assert self.end_date is not None
+        await work_record.keep(self.name, self.owner, self.end_date, kept, call)
 
     async def submit(self, call: Call) -> None:
         """Gives it to the superior; late behind its first day."""
@@ -128,6 +138,7 @@ class WorkPlan(Resource, Base):
             raise FailedPrecondition("PLAN_EMPTY")
         self.state, self.submit_time = "SUBMITTED", call.now
         self.late = await today(self.owner, call) > self.span.first
+        await self.judge(call)
 
     def approve(self, remark: str, call: Call) -> None:
         """Agrees to it."""
@@ -136,11 +147,13 @@ class WorkPlan(Resource, Base):
         self.state, self.remark = "APPROVED", remark
         call.emit(events.WorkPlanApproved, work_plan=self)
 
-    def give_back(self, reason: str, call: Call) -> None:
+    async def give_back(self, reason: str, call: Call) -> None:
         """Gives it back to be changed."""
         check_superior(self, self.approver, call)
         self.check_state("SUBMITTED")
         self.state, self.remark = "RETURNED", check_reason(reason)
+        assert self.end_date is not None
+        await work_record.keep(self.name, self.owner, self.end_date, False, call)
 
     def close(self, call: Call) -> None:
         """Ends it."""
@@ -234,7 +247,11 @@ class WorkSummary(Resource, Base):
         assert self.start_date is not None
         found = await work_record.counts(self.owner, span(self.period, self.start_date), call)
         counted = [
-            pb.WorkCount(measure=one.measure, count=one.count, late=one.late) for one in found if one.count
+            pb.WorkCount(
+                measure=one.measure, count=one.count, late=one.late, median_minutes=one.median_minutes
+            )
+            for one in found
+            if one.count
         ]
         if counted != list(self.activity):
             self.activity = counted
