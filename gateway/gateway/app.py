@@ -60,7 +60,14 @@ def create_app(settings: Settings, descriptor_set: bytes, around: Surroundings) 
     app.include_router(stream.router(changes, principals))
     if around.store is not None and "workspace" in settings.targets and descriptors.knows(files.FILE):
         app.include_router(
-            files.router(around, around.store, principals, codec, Scanner(settings.clamav_url))
+            files.router(
+                around,
+                around.store,
+                principals,
+                codec,
+                Scanner(settings.clamav_url),
+                files.Taken.of(settings),
+            )
         )
     if around.store is not None and "workspace" in settings.targets and descriptors.knows(shares.READ):
         app.include_router(shares.router(around, around.store, codec, errors))

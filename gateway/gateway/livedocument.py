@@ -152,10 +152,10 @@ def _value(field: Definition, fields: CustomFields) -> dict[str, Any]:
             return _choice(field, fields)
         case "MULTI_CHOICE":
             return {"type": "array", "items": _choice(field, fields)}
-        case "REFERENCE":
+        case "FILES":
+            return {"type": "array", "items": {"type": "string"}, "x-reference": [field.references]}
+        case _ if field.references:
             return {"type": "string", "x-reference": [field.references]}
-        case "FILE":
-            return {"type": "string", "x-reference": ["files"]}
         case "LONG_TEXT":
             return {"type": "string", "maxLength": field.max_length, "x-multiline": True}
         case _:

@@ -32,6 +32,11 @@ class Settings(kit.Settings):
     rate_limit: float = 1000
     # The virus scanner's daemon, tcp://host:3310 or unix:///path; empty: the built-in check alone.
     clamav_url: str = ""
+    # The largest file that is taken, in MiB, and the endings of files that are not, comma separated.
+    file_limit_mb: int = 200
+    refused_files: str = (
+        "app,bat,cmd,com,cpl,dll,dmg,exe,hta,jar,jse,lnk,msc,msi,msp,pif,ps1,reg,scr,sys,vbe,vbs,wsf,wsh"
+    )
     max_in_flight: int = 128
     max_queue: int = 256
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 from uuid import uuid4
 
 import grpc
@@ -170,7 +171,7 @@ async def test_only_pictures_are_shown_in_a_page(gateway: Gateway, echo: Echo) -
     [
         ("..%2F..%2Fetc%2Fpasswd", "passwd"),
         ("C:%5Ca%5Cb.doc", "b.doc"),
-        ("a%E2%80%AEfdp.exe", "afdp.exe"),
+        ("a%E2%80%AEfdp.txt", "afdp.txt"),
         ("a%0d%0ab", "ab"),
     ],
 )
@@ -187,19 +188,57 @@ async def test_a_file_without_a_name_is_refused(gateway: Gateway, echo: Echo, he
     assert (response.status_code, reason(response)) == (400, "MALFORMED")
 
 
-async def test_a_file_over_the_limit_is_refused(gateway: Gateway, echo: Echo, monkeypatch: Any) -> None:
-    monkeypatch.setattr("gateway.routes.files.MAX_FILE", 1000)
-
+@pytest.mark.parametrize("gateway", [{"file_limit_mb": 1}], indirect=True)
+async def test_a_file_over_the_limit_is_refused(gateway: Gateway, echo: Echo) -> None:
     async def chunks() -> Any:
         for _ in range(5):
-            yield b"x" * 300
+            yield b"x" * 300_000
 
-    declared = await upload(gateway, b"x" * 1001)
+    declared = await upload(gateway, b"x" * (2**20 + 1))
     streamed = await gateway.client.post(
         "/v1/files", content=chunks(), headers={**BEARER, "x-file-name": "a"}
     )
-    assert (declared.status_code, streamed.status_code) == (413, 413)
+    for refused in (declared, streamed):
+        assert (refused.status_code, reason(refused)) == (413, "FILE_TOO_LARGE")
+        assert "1 MB" in refused.text
     assert echo.calls == []
+
+
+PROGRAM = b"MZ\x90\x00\x03" + bytes(200) + b"PE\x00\x00"
+
+
+@pytest.mark.parametrize(("name", "content"), [
+    ("setup.exe", b"x"), ("a.pdf.EXE. ", b"x"), ("run.ps1", b"x"), ("photo.png", PROGRAM),
+    ("invoice", b"\x7fELF\x02\x01\x01" + bytes(200)),
+])  # fmt: skip
+async def test_programs_are_refused_by_ending_and_by_content(
+    gateway: Gateway, echo: Echo, name: str, content: bytes
+) -> None:
+    refused = await upload(gateway, content, **{"x-file-name": quote(name), "content-type": "image/png"})
+    assert (refused.status_code, reason(refused)) == (415, "FILE_TYPE_REFUSED")
+    assert echo.calls == [] and not [page for page in gateway.store.list() if page]
+
+
+@pytest.mark.parametrize("gateway", [{"refused_files": ".XLSM, zip"}], indirect=True)
+async def test_the_company_says_which_files_it_takes(gateway: Gateway, echo: Echo) -> None:
+    keeping(echo)
+    assert (await upload(gateway, PROGRAM, **{"x-file-name": "setup.exe"})).status_code == 200
+    for name in ("a.xlsm", "a.ZIP"):
+        assert reason(await upload(gateway, **{"x-file-name": name})) == "FILE_TYPE_REFUSED"
+
+
+@pytest.mark.parametrize(("content", "said", "kept"), [
+    (b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR" + bytes(50), "text/html", "image/png"),
+    (b"<script>alert(1)</script>", "image/png", "application/octet-stream"),
+    (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "image/svg+xml", "application/octet-stream"),
+    ("名称,电话".encode(), "text/csv; charset=utf-8", "text/csv"), (b"x", "nonsense", "application/octet-stream"),
+])  # fmt: skip
+async def test_what_a_file_is_is_told_by_its_content(
+    gateway: Gateway, echo: Echo, content: bytes, said: str, kept: str
+) -> None:
+    keeping(echo)
+    made = await upload(gateway, content, **{"content-type": said})
+    assert made.json()["mediaType"] == kept
 
 
 def change(

@@ -29,7 +29,7 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
         yield Running(url, os.environ["OIDC_ISSUER"], os.environ.get("CRM_DATABASE", ""))
         return
     state: Path = tmp_path_factory.mktemp("platform")
-    os.environ.setdefault("PORT_OFFSET", str(2000 + os.getpid() % 1000 * 10))
+    os.environ.setdefault("PORT_OFFSET", str(2005 + os.getpid() % 1000 * 10))
     started: Queue[Running | BaseException] = Queue()
     loop = asyncio.new_event_loop()
     stop = asyncio.Event()

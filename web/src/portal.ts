@@ -31,3 +31,8 @@ export function isOfPortal(pathname: string, reads: (collection: string) => bool
   const [first = ""] = pathname.split("/").filter(Boolean);
   return first === "" || REACHED.includes(first) || (PORTAL.includes(first) && reads(first));
 }
+
+/** Whether an address is that of the company that a person outside belongs to, whose page is the profile; staff has none. */
+export function isOwnCompany(pathname: string, account: string): boolean {
+  return account !== "" && pathname === `/${account}`;
+}

@@ -55,6 +55,7 @@ export const MENU: Group[] = [
     collections: ["tasks", "notes", "files"],
     pages: [
       { key: "myDay", path: "/my-day", icon: "plans", needs: "tasks" },
+      { key: "workRecord", path: "/work-record", icon: "plans", needs: "workSummaries" },
       { key: "centre", path: "/centre", icon: "notes", needs: "posts" },
       { key: "documents", path: "/documents", icon: "files", needs: "folders" },
       { key: "experts", path: "/experts", icon: "employees", needs: "employees" },
@@ -151,7 +152,7 @@ export interface Screen {
   /** The advice is about the lines, so it stands below them. */
   adviceBelow?: true;
   /** Documents of a record, made by the server in a language. */
-  papers?: { key: string; path: (name: string, language: string) => string }[];
+  papers?: { key: string; body: Record<string, unknown> }[];
   /** Verbs that stand as buttons, by state; the rest is in the menu. */
   flow?: Record<string, string[]>;
   /** Verbs that are for some people alone: those whom these fields of the record name. */
@@ -496,10 +497,11 @@ export const SCREENS: Record<string, Screen> = {
     detail: "quote",
     advice: "prices",
     adviceBelow: true,
-    papers: ["zh", "en"].map((language) => ({
-      key: `quote-${language}`,
-      path: (name) => `/v1/${name}:render?language=${language}`,
-    })),
+    papers: [
+      { key: "quote-zh", body: { language: "zh" } },
+      { key: "quote-en", body: { language: "en" } },
+      { key: "quote-warehouse", body: { language: "zh", withoutPrices: true } },
+    ],
   },
   productCategories: {
     icon: "products",

@@ -21,6 +21,9 @@ export interface Window {
   locale?: "zh-CN" | "en";
 }
 
+/** What is open, for whoever tells why a story failed. */
+export const contexts: BrowserContext[] = [];
+
 /** The system's Chromium with a profile of its own. */
 export async function open({ width, height, locale = "zh-CN" }: Window): Promise<BrowserContext> {
   const executablePath = execFileSync("which", ["chromium"], { encoding: "utf8" }).trim();
@@ -32,6 +35,8 @@ export async function open({ width, height, locale = "zh-CN" }: Window): Promise
     viewport: { width, height },
     ...(width < 768 ? { hasTouch: true, isMobile: true, deviceScaleFactor: 2 } : {}),
   });
-  context.setDefaultTimeout(15_000);
+  // Whoever runs the stories beside all other tests waits for two cores.
+  context.setDefaultTimeout(Number(process.env["STEP_SECONDS"] ?? 15) * 1_000);
+  contexts.push(context);
   return context;
 }

@@ -43,6 +43,8 @@ const FIELDS: Record<string, unknown>[] = [
     visibleIf: { field: `custom.${key("gift")}`, values: ["TRIP"] },
   },
   { key: key("site"), displayName: "个人网站", englishName: "Site", kind: "URL" },
+  { key: key("guide"), displayName: "向导", englishName: "Guide", kind: "EMPLOYEE" },
+  { key: key("papers"), displayName: "附件资料", englishName: "Papers", kind: "FILES" },
   { key: key("share"), displayName: "话语权", englishName: "Say", kind: "PERCENT" },
   { key: key("quiet"), displayName: "接口专用", englishName: "For programs", kind: "TEXT" },
 ];
@@ -52,6 +54,7 @@ let office: Page;
 let context: BrowserContext;
 let page: Page;
 let contact = "";
+let guide = "";
 
 beforeAll(async () => {
   admin = await open({ width: 1440, height: 900 });
@@ -116,6 +119,16 @@ describe("fields that an administrator has added", () => {
     await field(page, "门禁号").fill("AB1234");
     await field(page, "个人网站").fill("https://example.com/me");
     await field(page, "话语权").fill("12.5");
+    const { employees } = await api(page, "GET", "/v1/employees?pageSize=1");
+    guide = (employees as { displayName: string }[])[0]?.displayName ?? "";
+    await choose(page, field(page, "向导"), guide, guide);
+    const papers = ["甲.txt", "乙.txt"].map((name) => ({
+      name: `${stamp}${name}`,
+      mimeType: "text/plain",
+      buffer: Buffer.from(name),
+    }));
+    await page.locator(".input-files input[type=file]").setInputFiles(papers);
+    await page.locator(".input-files").getByText(`${stamp}乙.txt`).waitFor();
     await page.getByRole("button", { name: "保存", exact: true }).click();
     await page.waitForURL((url) => !url.pathname.endsWith("/edit"));
     await settled(page);
@@ -126,6 +139,8 @@ describe("fields that an administrator has added", () => {
     const site = page.getByRole("link", { name: "https://example.com/me" });
     expect(await site.getAttribute("rel")).toContain("noreferrer");
     expect(await page.getByText("12.5 %").count()).toBe(1);
+    for (const name of [guide, `${stamp}甲.txt`, `${stamp}乙.txt`])
+      await page.getByRole("link", { name, exact: true }).first().waitFor();
     await check(page, "own-fields-read");
     await page.evaluate(() => localStorage.setItem("guanxi.language", "en"));
     await visit(page, `/${contact}/edit`);

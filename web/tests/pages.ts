@@ -111,8 +111,15 @@ export const unwritten = (page: Page, within = "body") =>
         /^[a-z][a-zA-Z]*(\.[a-zA-Z]+)+$/.test(text) ||
         /^[A-Z]+(_[A-Z]+)+$/.test(text) ||
         /\{\{|\bundefined\b|\bNaN\b|\[object /.test(text);
+      // What other stories have written: the name of a file, and what is made to look like a page.
+      const written = /\.csv$|<script>/.test(text);
       // Codes are shown as such.
-      if (raw && node.parentElement?.checkVisibility() && !node.parentElement.closest("code, script, style"))
+      if (
+        raw &&
+        !written &&
+        node.parentElement?.checkVisibility() &&
+        !node.parentElement.closest("code, script, style")
+      )
         found.push(text);
     }
     return found;

@@ -59,12 +59,13 @@ beforeAll(async () => {
         maximum: 1,
         options: [
           { key: "small", product: made["甲"], preset: true },
-          { key: "big", product: made["乙"] },
+          { key: "big", product: made["乙"], quantity: "2", maxQuantity: "4" },
         ],
       },
     ],
   });
   await api(page, "POST", `/v1/${made["bundle"]}:activate`, {});
+  made["competitor"] = await make("competitors", { displayName: `对手${stamp}` });
   await become("sales1");
   made["account"] = await make("accounts", { displayName: CUSTOMER, kind: "COMPANY" });
   made["opportunity"] = await make("opportunities", {
@@ -73,6 +74,7 @@ beforeAll(async () => {
     need: "更换传感器",
     amount: yuan("5000.00"),
     expectedCloseDate: inDays(20),
+    competitors: [{ competitor: made["competitor"], price: yuan("79.00") }],
   });
 });
 
@@ -109,7 +111,55 @@ describe("selling", () => {
     await openTab(page, "价格构成");
     await page.getByText("为什么是这个价格").click();
     await page.locator(".price-why").getByText("¥300.00").first().waitFor();
+    // Whoever decides on it sees what was paid before, and what others ask.
+    await page.getByRole("list", { name: "历史成交价" }).getByText("该客户没有买过").waitFor();
+    await page.getByRole("list", { name: "竞争对手报价" }).getByText("对手报价 ¥79.00").waitFor();
     await check(page, "quote-why");
+  });
+
+  it("prints a quote, and the customer accepts it by a link without signing in", async () => {
+    const quote = await make("quotes", {
+      displayName: `改造${stamp}`,
+      account: made["account"],
+      currency: "CNY",
+      validUntilDate: inDays(20),
+      terms: "货到 30 天付款",
+      lines: [{ product: made["甲"], quantity: "3" }],
+    });
+    await api(page, "POST", `/v1/${quote}:submit`, {});
+    await visit(page, `/${quote}`);
+    for (const [paper, ending] of [
+      ["报价单 PDF（中文）", /-V1\.pdf$/],
+      ["送货单 PDF（不含价格）", /-WH\.pdf$/],
+    ] as const) {
+      const printed = page.waitForEvent("download", { timeout: 60_000 });
+      await page.getByRole("button", { name: "更多" }).click();
+      await page.getByRole("menuitem", { name: paper }).click();
+      expect((await printed).suggestedFilename()).toMatch(ending);
+    }
+    await openTab(page, "客户链接");
+    await page.getByRole("button", { name: "生成链接" }).click();
+    const address = await page.getByRole("textbox", { name: "客户链接" }).inputValue();
+    await check(page, "quote-link");
+
+    const buyers = await open({ width: 390, height: 844 });
+    const buyer = buyers.pages()[0] ?? (await buyers.newPage());
+    await buyer.goto(address);
+    await buyer.getByText("¥339.00").first().waitFor();
+    await check(buyer, "quote-buyer");
+    await buyer.getByRole("button", { name: "接受报价" }).click();
+    await buyer.getByText("请填写您的姓名").waitFor();
+    await buyer.getByLabel("您的姓名").fill("王芳");
+    await buyer.getByLabel("我代表客户接受").check();
+    await buyer.getByRole("button", { name: "接受报价" }).click();
+    await buyer.getByText("王芳 已接受该报价").waitFor();
+    await check(buyer, "quote-accepted");
+    await buyer.goto(`${BASE}/q#nothing`);
+    await buyer.reload();
+    await buyer.getByRole("heading", { name: "链接无效" }).waitFor();
+    await buyers.close();
+    await visit(page, `/${quote}`);
+    await page.getByText("已接受").first().waitFor();
   });
 
   it("foretells by category and keeps the history", async () => {
@@ -133,6 +183,8 @@ describe("selling", () => {
     await page.locator(".bundle-price").getByText("¥100.00").waitFor();
     await page.getByRole("checkbox", { name: `传感器乙${stamp}` }).click();
     await page.getByRole("checkbox", { name: `传感器甲${stamp}`, checked: false }).waitFor();
+    // An option comes in its own quantity.
+    await page.locator(".bundle-price").getByText("¥200.00").waitFor();
     await check(page, "bundle");
     await visit(page, `/${made["policy"]}?tab=simulation`);
     await page.getByRole("button", { name: "模拟", exact: true }).last().click();

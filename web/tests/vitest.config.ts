@@ -6,6 +6,7 @@ export default defineConfig({
   test: {
     root: fileURLToPath(new URL(".", import.meta.url)),
     include: ["**/*.browser.ts"],
+    setupFiles: ["failed.ts"],
     testTimeout: 120_000,
     hookTimeout: 120_000,
     fileParallelism: false,

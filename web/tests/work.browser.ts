@@ -24,8 +24,8 @@ const FIRST: [string, string][] = [
   ["agent", "处理中的工单"],
   ["service", "待我审批"],
   ["finance", "待核销的收款"],
-  ["partner", "待响应的线索"],
-  ["customer", "进行中的订单"],
+  ["partner", "待接受的线索"],
+  ["customer", "待答复的报价"],
 ];
 
 describe("what each role sees first", () => {
@@ -49,8 +49,39 @@ describe("rules of use", () => {
     await page.getByText("人员", { exact: true }).click();
     await page.getByLabel("开始日期").fill("2026-01-05");
     await page.getByLabel("结束日期").fill("2026-01-01");
+    await page.keyboard.press("Escape");
     await page.getByText("没有检查结果").waitFor();
     await check(page, "usage-people");
+  });
+});
+
+describe("the record of one's work", () => {
+  it("counts what was done in each period, and shows the facts behind a figure", async () => {
+    const task = await api(page, "POST", "/v1/tasks", { displayName: `记账${mark}` });
+    await api(page, "POST", `/v1/${String(task["name"])}:complete`, {});
+    await visit(page, "/work-record?period=DAY");
+    const row = page.getByRole("row").filter({ has: page.getByRole("rowheader", { name: "完成任务" }) });
+    const figure = row.getByRole("button").first();
+    await expect
+      .poll(
+        async () => {
+          await page.reload();
+          await row.waitFor();
+          return figure.isVisible();
+        },
+        { timeout: 30_000, interval: 500 },
+      )
+      .toBe(true);
+    const counted = Number(await figure.innerText());
+    await figure.click();
+    const facts = page.getByRole("region", { name: "明细", exact: true }).last();
+    await facts.getByRole("link", { name: `记账${mark}` }).waitFor();
+    expect(await facts.getByRole("link").count()).toBe(counted);
+    await check(page, "work-record");
+    await page.getByRole("button", { name: "月", exact: true }).click();
+    await facts.waitFor({ state: "detached" });
+    await row.getByRole("button").first().waitFor();
+    await check(page, "work-record-months");
   });
 });
 

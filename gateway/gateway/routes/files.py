@@ -2,15 +2,19 @@
 of workspace. Who may read a file's record may read its bytes.
 """
 
+from __future__ import annotations
+
 import hashlib
 import json
 import re
 import secrets
 from collections.abc import AsyncIterator
 from contextlib import suppress
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Self
 from urllib.parse import quote, unquote
 
+import filetype
 import obstore
 from crmkit.blobs import QUARANTINE, storage_key
 from crmkit.json import JsonCodec
@@ -24,9 +28,13 @@ from starlette.requests import ClientDisconnect
 from gateway.errors import LOCALES, Refusal
 from gateway.principals import Principal, Principals
 from gateway.rest import READ_SECONDS, WRITE_SECONDS, idempotency_key
+from gateway.settings import Settings
 from gateway.surroundings import Surroundings
 
-MAX_FILE = 200 * 1024 * 1024
+# What tells the kind of a file by its content is in its first bytes.
+HEAD = 8192
+# Programs of every system, whatever their ending.
+PROGRAMS = ("application/x-msdownload", "application/x-executable")
 CHUNK = 256 * 1024
 SERVICE = "crm.workspace.v1.WorkspaceService"
 MESSAGES = "crm.workspace.v1"
@@ -40,14 +48,19 @@ BIDI = dict.fromkeys([*range(0x202A, 0x202F), *range(0x2066, 0x206A), 0x200E, 0x
 
 
 def router(
-    around: Surroundings, store: ObjectStore, principals: Principals, codec: JsonCodec, scanner: Scanner
+    around: Surroundings,
+    store: ObjectStore,
+    principals: Principals,
+    codec: JsonCodec,
+    scanner: Scanner,
+    taken: Taken,
 ) -> APIRouter:
     """The two routes of files that carry bytes."""
     routes = APIRouter(prefix="/v1")
 
     @routes.post("/files")
     async def upload(request: Request) -> Response:
-        """Stores the body, at most 200 MB; its name comes in `X-File-Name`, percent-encoded.
+        """Stores the body, of a size and kind that the company takes; its name comes in `X-File-Name`, percent-encoded.
 
         It hangs on the record that `X-Attached-To` names, where one is.
         """
@@ -59,13 +72,11 @@ def router(
         headers: dict[bytes, bytes] = request.scope["header_map"]
         name = _file_name(headers)
         key = idempotency_key(headers).decode()
-        media_type = (
-            headers.get(b"content-type", b"application/octet-stream").decode("latin-1").partition(";")[0]
-        )
-        if int(headers.get(b"content-length", b"0")) > MAX_FILE:
-            raise _too_large()
+        said = headers.get(b"content-type", b"").decode("latin-1").partition(";")[0]
+        taken.check_name(name)
+        taken.check_size(int(headers.get(b"content-length", b"0")))
         try:
-            digest, size = await _store(request)
+            digest, size, head = await _store(request)
         except Infected as infected:
             # Nobody gets these bytes; who looks after the platform may have a look at them where they lie.
             token = principal.authorization.removeprefix("Bearer ")
@@ -75,10 +86,10 @@ def router(
         except ScannerAway:
             raise Refusal("UNAVAILABLE", "UNAVAILABLE") from None
         except ScanTooLarge:
-            raise _too_large() from None
+            raise taken.too_large() from None
         file: dict[str, Any] = {
             "displayName": name,
-            "mediaType": media_type if MEDIA_TYPE.fullmatch(media_type) else "application/octet-stream",
+            "mediaType": media_type_of(head, said),
             "size": str(size),
             "sha256": digest,
         }
@@ -154,20 +165,24 @@ def router(
             raise Refusal("UNAUTHENTICATED", "UNAUTHENTICATED")
         return principal
 
-    async def _store(request: Request) -> tuple[str, int]:
-        """Streams the body away and past the scanner, then gives it the name of its content; Infected where it is."""
+    async def _store(request: Request) -> tuple[str, int, bytes]:
+        """Streams the body away and past the scanner, then gives it the name of its content; Infected where it is.
+
+        Gives the hash, the size and the first bytes.
+        """
         async with scanner.scan() as scan:
             return await _keep(request, scan)
 
-    async def _keep(request: Request, scan: Scan) -> tuple[str, int]:
-        hashed, size = hashlib.sha256(), 0
+    async def _keep(request: Request, scan: Scan) -> tuple[str, int, bytes]:
+        hashed, size, head = hashlib.sha256(), 0, bytearray()
 
         async def chunks() -> AsyncIterator[bytes]:
             nonlocal size
             async for chunk in request.stream():
                 size += len(chunk)
-                if size > MAX_FILE:
-                    raise _too_large()
+                taken.check_size(size)
+                if len(head) < HEAD:
+                    head.extend(chunk[: HEAD - len(head)])
                 hashed.update(chunk)
                 await scan.feed(chunk)
                 yield chunk
@@ -175,8 +190,9 @@ def router(
         incoming = f"incoming/{secrets.token_hex(16)}"
         try:
             await obstore.put_async(store, incoming, chunks())
-            if size > MAX_FILE:
-                raise _too_large()
+            # The store may have said otherwise of what the stream has refused.
+            taken.check_size(size)
+            taken.check_content(bytes(head))
             if signature := await scan.verdict():
                 sha256 = hashed.hexdigest()
                 await obstore.copy_async(store, incoming, f"{QUARANTINE}/{sha256}")
@@ -188,7 +204,7 @@ def router(
         finally:
             with suppress(FileNotFoundError):
                 await obstore.delete_async(store, incoming)
-        return hashed.hexdigest(), size
+        return hashed.hexdigest(), size, bytes(head)
 
     async def _call(
         request: Request, principal: Principal, rpc: str, message: bytes, seconds: float
@@ -212,8 +228,49 @@ class Infected(Exception):
         self.signature, self.sha256, self.size = signature, sha256, size
 
 
-def _too_large() -> Refusal:
-    return Refusal("RESOURCE_EXHAUSTED", "TOO_LARGE", limit="200 MB")
+@dataclass(frozen=True)
+class Taken:
+    """What files the company takes: how large at most, in bytes, and of which kinds none."""
+
+    largest: int
+    refused: frozenset[str]
+
+    @classmethod
+    def of(cls, settings: Settings) -> Self:
+        """As the settings say."""
+        endings = (ending.strip().lstrip(".").lower() for ending in settings.refused_files.split(","))
+        return cls(settings.file_limit_mb * 2**20, frozenset(filter(None, endings)))
+
+    def check_name(self, name: str) -> None:
+        """FILE_TYPE_REFUSED by the ending; dots and blanks behind it are none to Windows."""
+        ending = name.rstrip(". ").rpartition(".")[2].lower()
+        if ending in self.refused:
+            raise Refusal("INVALID_ARGUMENT", "FILE_TYPE_REFUSED", type=f".{ending}")
+
+    def check_content(self, head: bytes) -> None:
+        """FILE_TYPE_REFUSED for a program under another name, where programs are refused."""
+        found = filetype.guess(head)
+        if "exe" in self.refused and found is not None and found.mime in PROGRAMS:
+            raise Refusal("INVALID_ARGUMENT", "FILE_TYPE_REFUSED", type=found.mime)
+
+    def check_size(self, size: int) -> None:
+        """FILE_TOO_LARGE."""
+        if size > self.largest:
+            raise self.too_large()
+
+    def too_large(self) -> Refusal:
+        """Says so."""
+        return Refusal("RESOURCE_EXHAUSTED", "FILE_TOO_LARGE", limit=f"{self.largest // 2**20} MB")
+
+
+def media_type_of(head: bytes, said: str) -> str:
+    """The type by the content where that tells it, else what the client says, but no picture, sound or film that it
+    is not: those a page may show."""
+    found = filetype.guess(head)
+    if found is not None and found.mime != "application/zip":
+        return found.mime
+    told = said if MEDIA_TYPE.fullmatch(said) else "application/octet-stream"
+    return "application/octet-stream" if told.startswith(("image/", "audio/", "video/")) else told
 
 
 def _file_name(headers: dict[bytes, bytes]) -> str:

@@ -2,7 +2,7 @@
 
 Values lie in `custom` by key: texts, choices, references and files as text, days as `2026-03-05`, numbers as
 numbers or decimal texts, percentages as the number before the sign, instants as `2026-03-05T01:00:00Z`, telephone
-numbers as E.164, amounts as `{"currencyCode", "amount"}`, several choices as list. A field that names roles is read,
+numbers as E.164, amounts as `{"currencyCode", "amount"}`, several choices or files as list. A field that names roles is read,
 written, filtered and exported by these alone; one for portals by everybody, and any other by all staff.
 """
 
@@ -28,7 +28,7 @@ from crmkit.errors import Validation, Violation, required
 from crmkit.fieldlevels import NONE, FieldLevel, Levels, mask, read_only
 from crmkit.phones import e164
 from crmkit.tables import CustomValue
-from crmkit.text import reject_bad_text
+from crmkit.text import is_mail_address, reject_bad_text
 from crmkit.values import Money
 
 NOT_CHOSEN = ("该选项已停用或不在有效期内，不能选择", "The entry is retired or not valid today.")
@@ -44,6 +44,11 @@ STAFF = "custom.staff"
 PORTAL = "custom.portal"
 TODAY = "today"
 MOST_CHOICES = 100
+MOST_FILES = 20
+# Kinds whose values are names of records, with the collection of these.
+NAMING: Mapping[str, str] = {
+    "FILE": "files", "FILES": "files", "EMPLOYEE": "employees", "DEPARTMENT": "departments",
+}  # fmt: skip
 _EMPTY: tuple[Any, ...] = (None, "", [])
 
 
@@ -82,6 +87,7 @@ class Definition:
     roles: tuple[str, ...]
     choices: Mapping[str, tuple[str, str]]
     dictionary: str
+    # The collection of the records that values name; "" where they name none.
     references: str
     max_length: int
     default: Any
@@ -102,7 +108,7 @@ class Definition:
             bool(entry.get("required")), bool(entry.get("unique")), bool(entry.get("searchable")),
             bool(entry.get("retired")), bool(entry.get("hidden")), entry.get("portal", ""),
             tuple(entry.get("roles", ())), _choices(entry.get("choices", ())),
-            entry.get("dictionary", ""), entry.get("references", ""), int(entry.get("maxLength") or 2000),
+            entry.get("dictionary", ""), _named(entry), int(entry.get("maxLength") or 2000),
             entry.get("default"), entry.get("minimum", ""), entry.get("maximum", ""), entry.get("pattern", ""),
             condition.get("field", ""), tuple(condition.get("values", ())),
         )  # fmt: skip
@@ -118,6 +124,11 @@ class Definition:
     def path(self) -> str:
         """How filters, orders and columns name it."""
         return f"custom.{self.key}"
+
+
+def _named(entry: Mapping[str, Any]) -> str:
+    kind = entry["kind"]
+    return str(entry.get("references", "")) if kind == "REFERENCE" else NAMING.get(kind, "")
 
 
 def read_definitions(collection: str, entry: Any) -> dict[str, Definition]:
@@ -362,9 +373,11 @@ def _check_chosen(definition: Definition, value: Any, row: Resource, call: Call)
 
 
 async def _check_name(definition: Definition, value: Any, call: Call) -> None:
-    collection = "files" if definition.kind == "FILE" else definition.references
-    if definition.kind in {"REFERENCE", "FILE"} and not await call.knows(value, collection):
-        raise _Wrong("UNKNOWN_REFERENCE", "引用的记录不存在", "The referenced record does not exist.")
+    if not definition.references:
+        return
+    for name in cast("list[str]", value) if isinstance(value, list) else [value]:
+        if not await call.knows(name, definition.references):
+            raise _Wrong("UNKNOWN_REFERENCE", "引用的记录不存在", "The referenced record does not exist.")
 
 
 def fits(definition: Definition, value: Any, fields: CustomFields) -> bool:
@@ -449,6 +462,10 @@ def _of_kind(definition: Definition, value: Any, fields: CustomFields) -> Any:
         case "MULTI_CHOICE":
             if isinstance(value, list) and len(cast("list[Any]", value)) <= MOST_CHOICES:
                 return [_choice(definition, item, fields) for item in dict.fromkeys(cast("list[Any]", value))]
+        case "FILES":
+            given = cast("list[Any]", value) if isinstance(value, list) else [None]
+            if len(given) <= MOST_FILES and all(isinstance(name, str) for name in given):
+                return list(dict.fromkeys(given))
         case "URL" | "EMAIL" | "PHONE" | "INSTANT":
             pass
         case _:
@@ -477,11 +494,10 @@ def _url(text: str) -> str:
 
 _WEB = TypeAdapter(HttpUrl)
 _SPACE = re.compile(r"\s")
-_EMAIL = re.compile(r"[^@\s]+@[^@\s]+\.[^@\s.]+")
 # How a text of the kind is kept; empty where it is none.
 _WRITTEN: Mapping[str, Callable[[str], str]] = {
     "URL": _url,
-    "EMAIL": lambda text: text if len(text) <= 254 and _EMAIL.fullmatch(text) else "",
+    "EMAIL": lambda text: text if is_mail_address(text) else "",
     "PHONE": e164,
     "INSTANT": _instant,
 }

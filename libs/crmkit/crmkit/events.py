@@ -375,6 +375,10 @@ class Consumers:
         """True where some handler hears facts of the area."""
         return area in self._filters
 
+    def hear(self, subject: str) -> bool:
+        """True where some handler hears facts with this subject of the bus."""
+        return any(covers(one, subject) for one in self._filters.get(subject.split(".")[1], ()))
+
     async def run(self) -> None:
         """Listens until cancelled; then finishes what it has begun and gives the rest back."""
         lanes = [

@@ -280,7 +280,7 @@ def _custom_cell(message: Any, field: Definition, call: Call) -> Any:
             return date.fromisoformat(value)
         case "CHOICE":
             return labels.get(value) or value
-        case "MULTI_CHOICE":
+        case "MULTI_CHOICE" | "FILES":
             return "；".join(labels.get(each) or each for each in cast("list[str]", value))
         case _:
             return value

@@ -450,9 +450,9 @@ def _filter_field(model: type[Resource], field: Definition) -> FilterField:
             return FilterField(field.path, "date", cast(text, Date()))
         case "INSTANT":
             return FilterField(field.path, "time", cast(text, TIMESTAMP(timezone=True)))
-        case "MULTI_CHOICE":
+        case "MULTI_CHOICE" | "FILES":
             return FilterField(field.path, "texts", value)
-        case "REFERENCE" | "FILE":
+        case _ if field.references:
             return FilterField(field.path, "reference", text)
         case _:
             return FilterField(field.path, "text", text)

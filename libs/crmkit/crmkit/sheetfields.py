@@ -146,7 +146,7 @@ def columns(described: Described, config: Config) -> dict[str, Column]:
             found[field.name] = column
     entry = config(f"customField.{described.collection}")
     for definition in read_definitions(described.collection, entry).values():
-        if not (definition.retired or definition.hidden) and definition.kind != "FILE":
+        if not (definition.retired or definition.hidden) and definition.references != "files":
             found[definition.path] = custom_column(definition, config)
     return found
 
@@ -160,7 +160,7 @@ def custom_column(definition: Definition, config: Config) -> Column:
         definition.path, kind if kind != "enum" or choices else "text", *definition.label,
         definition.kind == "MULTI_CHOICE", choices, definition.max_length,
     )  # fmt: skip
-    references = type_of(definition.references) if definition.kind == "REFERENCE" else ""
+    references = type_of(definition.references) if definition.references else ""
     unit = "%" if definition.kind == "PERCENT" else ""
     return Column(target, None, references=references, unit=unit)
 

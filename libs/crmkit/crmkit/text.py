@@ -27,6 +27,7 @@ KEY_LENGTH = 20
 ALTERNATIVES = 8
 """Readings beside the first one that a name with polyphonic characters gets."""
 
+_MAIL_ADDRESS = re.compile(r"[^@\s\"<>,;:]{1,64}@[^@\s\"<>,;:.]+(?:\.[^@\s\"<>,;:.]+)+")
 _BIDI = dict.fromkeys([0x061C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A)])
 _VARIATION_SELECTOR = re.compile("[\u180b-\u180f\ufe00-\ufe0f\U000e0100-\U000e01ef]")
 _HAN = "\u3007\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
@@ -51,6 +52,11 @@ def clean_name(text: str) -> str:
 
 
 @lru_cache(maxsize=2048)
+def is_mail_address(text: str) -> bool:
+    """Whether a mail could go there, as far as the form says; quoted names and hosts without a dot are none for us."""
+    return len(text) <= 254 and _MAIL_ADDRESS.fullmatch(text) is not None
+
+
 def fold(text: str) -> str:
     """The form in which texts are compared; folding twice changes nothing."""
     return _finish(_to_simplified(_flatten(text)))

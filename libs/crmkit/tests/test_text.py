@@ -139,3 +139,16 @@ def test_texts_are_cut_as_pypinyin_cuts_them() -> None:
         one + other[: n % 3 + 1] + "有限公司" for n, (one, other) in enumerate(itertools.pairwise(known))
     ]
     assert [list(packed.cut(each)) for each in texts] == [list(theirs.cut(each)) for each in texts]
+
+
+@pytest.mark.parametrize("address", ["jia@example.com", "张三@例子.中国", "a.b+c@mail.example.co.uk"])
+def test_a_mail_could_go_to_an_address(address: str) -> None:
+    assert text.is_mail_address(address)
+
+
+@pytest.mark.parametrize(
+    "typed",
+    ["", "nobody", "a@b", "a@b..cn", "a@.cn", "a@b.cn.", "a b@c.cn", "<a@b.cn>", "a@b.cn,c@d.cn", f"a@{'b' * 250}.cn"],
+)  # fmt: skip
+def test_no_mail_goes_to_what_is_no_address(typed: str) -> None:
+    assert not text.is_mail_address(typed)

@@ -198,6 +198,7 @@ function Columns({ resource, board, columns: given, q, filter }: ColumnsProps) {
     onDragCancel: () => t("board.back"),
   };
 
+  const look = dragged ? "board board-carrying" : "board";
   return (
     <>
       <DndContext
@@ -216,7 +217,7 @@ function Columns({ resource, board, columns: given, q, filter }: ColumnsProps) {
         }}
       >
         {/* eslint-disable-next-line jsx-a11y/no-noninteractive-tabindex -- a region that scrolls must take the focus */}
-        <div className="board" role="region" aria-label={t("list.board")} tabIndex={0}>
+        <div className={look} role="region" aria-label={t("list.board")} tabIndex={0}>
           {columns.map((column) => (
             <BoardColumn
               key={column.key}

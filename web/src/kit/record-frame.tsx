@@ -11,7 +11,9 @@ import { AccessNote } from "./access-note";
 import { useAddress } from "./address";
 import { formatInstant } from "./dates";
 import { FieldValue, Reference } from "./field-value";
+import { post } from "./got";
 import { useShortcuts } from "./keyboard";
+import { save, type Paper } from "./paper";
 import { Page } from "./page";
 import { recordQuery, titleOf, useCatalogue, useSession } from "./queries";
 import { RecordFields } from "./record-fields";
@@ -115,10 +117,13 @@ export function RecordFrame({ resource, name, tabs, aside, banner, hide = [], co
   });
   const extra = [
     ...makes,
-    ...(screenOf(resource.collection).papers ?? []).map(({ key, path }) => ({
+    ...(screenOf(resource.collection).papers ?? []).map(({ key, body }) => ({
       key,
       label: t(`paper.${key}`),
-      run: () => void window.open(path(name, language), "_blank", "noopener"),
+      run: () =>
+        void post<Paper>(`/v1/${name}:render`, body).then(save, (error: unknown) =>
+          tell(messageOf(error), "bad"),
+        ),
     })),
     { key: "print", label: t("action.print"), run: () => void printRecord(name) },
     {

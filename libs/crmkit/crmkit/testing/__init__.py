@@ -243,7 +243,7 @@ class Service:
         for number in range(times - 1):
             await js.publish(subject, body.encode(), headers=headers | {"Nats-Msg-Id": f"{event}/{number}"})
         told = await js.publish(subject, body.encode(), headers=headers | {"Nats-Msg-Id": event})
-        if not self.running.consumers.listen_to(area):
+        if not self.running.consumers.hear(subject):
             return
 
         async def heard() -> bool:

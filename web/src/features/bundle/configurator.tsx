@@ -39,9 +39,9 @@ export function Configurator({ bundle }: { bundle: RecordJson }) {
   const stand = (key: string | undefined) => outcome.data?.options?.find(({ option }) => option === key);
   const chosen = (key: string | undefined) => now.some(({ option }) => option === key);
 
-  const pick = (key: string, single: string[]) => {
+  const pick = (key: string, quantity: string, single: string[]) => {
     const rest = now.filter(({ option }) => option !== key && !single.includes(option ?? ""));
-    setChoices(chosen(key) && single.length === 0 ? rest : [...rest, { option: key, quantity: "1" }]);
+    setChoices(chosen(key) && single.length === 0 ? rest : [...rest, { option: key, quantity }]);
   };
 
   return (
@@ -80,7 +80,11 @@ export function Configurator({ bundle }: { bundle: RecordJson }) {
                 const shut = state?.available === false && !chosen(key);
                 return (
                   <div key={key} className="row">
-                    <Checkbox checked={chosen(key)} disabled={shut} onChange={() => pick(key, single)}>
+                    <Checkbox
+                      checked={chosen(key)}
+                      disabled={shut}
+                      onChange={() => pick(key, option.quantity || "1", single)}
+                    >
                       <Reference name={option.product ?? ""} link={false} />
                     </Checkbox>
                     {shut && state.reason && <span className="faint">{state.reason}</span>}

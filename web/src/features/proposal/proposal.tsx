@@ -5,11 +5,11 @@ import { useText } from "@/i18n";
 import { FieldValue, Reference } from "@/kit/field-value";
 import { GenericRecord } from "@/kit/generic-record";
 import { post } from "@/kit/got";
+import { save, type Paper } from "@/kit/paper";
 import { useResource } from "@/kit/queries";
 import { Empty, Refused } from "@/kit/states";
 import { messageOf } from "@/kit/verbs";
 
-type Paper = Schema<"sales.RenderProposalResponse">;
 type Proposal = Schema<"sales.Proposal"> & RecordJson;
 
 /** A proposal as its readers will see it, and how far its writers are. */
@@ -147,13 +147,3 @@ function Chapters({ proposal }: { proposal: Proposal }) {
 }
 
 const VERDICT: Record<string, string> = { COMPLIES: "good", PARTLY: "warn", NO: "bad" };
-
-/** Hands a file over to the browser. */
-function save({ content = "", fileName = "", mediaType = "" }: Paper) {
-  const bytes = Uint8Array.from(atob(content), (letter) => letter.charCodeAt(0));
-  const link = document.createElement("a");
-  link.href = URL.createObjectURL(new Blob([bytes], { type: mediaType }));
-  link.download = fileName;
-  link.click();
-  URL.revokeObjectURL(link.href);
-}

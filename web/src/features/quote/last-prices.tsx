@@ -44,13 +44,14 @@ export function LastPrices({
                 quantity: Number(price.quantity),
                 time: formatInstant(price.time, language),
               })}{" "}
+              {price.employee && <Reference name={price.employee} link={false} />}{" "}
               {price.document && <Link to={`/${price.document}`}>{price.number || t("action.open")}</Link>}
-              {price.suggestedPrice?.amount &&
-                ` · ${t("price.suggested", { price: formatMoney(price.suggestedPrice, language) })}`}
             </>
           ) : (
             t("price.never")
           )}
+          {price.suggestedPrice?.amount &&
+            ` · ${t("price.suggested", { price: formatMoney(price.suggestedPrice, language) })}`}
         </li>
       ))}
     </ul>

@@ -4,14 +4,18 @@ import { useState } from "react";
 import { request, type RecordJson } from "@/api/client";
 import type { Field, Resource } from "@/api/catalogue";
 import type { Schema } from "@/api/schema";
+import { may } from "@/api/session";
 import { useText } from "@/i18n";
+import { Reference } from "@/kit/field-value";
 import { formatMoney } from "@/kit/money";
 import { quote as quoted } from "@/kit/filter";
 import { PlainTable } from "@/kit/plain-table";
-import { firstPageQuery, useResource } from "@/kit/queries";
+import { firstPageQuery, recordQuery, useResource, useSession } from "@/kit/queries";
 import { camel } from "@/kit/form-model";
 import { GenericRecord } from "@/kit/generic-record";
 import { Empty, ErrorNote, Skeleton } from "@/kit/states";
+import { BuyerLink } from "./link";
+import { LastPrices } from "./last-prices";
 import { PriceTable, type Quote } from "./price-table";
 
 type Compared = Schema<"sales.CompareQuoteResponse">;
@@ -20,6 +24,7 @@ type Difference = Schema<"sales.CompareQuoteResponse.Field">;
 /** A quote with its other versions side by side. */
 export function QuotePage({ name }: { name: string }) {
   const { t } = useText();
+  const session = useSession();
   const resource = useResource("quotes");
   return (
     <GenericRecord
@@ -29,12 +34,11 @@ export function QuotePage({ name }: { name: string }) {
         {
           key: "prices",
           label: t("price.tab"),
-          content: (
-            <section className="card card-body">
-              <PriceTable quote={record as unknown as Quote} />
-            </section>
-          ),
+          content: <Prices quote={record as unknown as Quote} />,
         },
+        ...(["APPROVED", "SENT"].includes(String(record["state"])) && may(session, "sales.quotes.send")
+          ? [{ key: "link", label: t("buyer.link"), content: <BuyerLink quote={name} /> }]
+          : []),
         {
           key: "versions",
           label: t("quote.versions"),
@@ -42,6 +46,38 @@ export function QuotePage({ name }: { name: string }) {
         },
       ]}
     />
+  );
+}
+
+/** All that whoever decides on a price looks at: the chain, the margin, what was paid before, what others ask. */
+function Prices({ quote }: { quote: Quote }) {
+  const products = [...new Set((quote.lines ?? []).flatMap(({ product }) => (product ? [product] : [])))];
+  return (
+    <section className="card card-body stack">
+      <PriceTable quote={quote} />
+      <LastPrices account={quote.account ?? ""} products={products} currency={quote.currency ?? ""} />
+      {quote.opportunity && <Rivals opportunity={quote.opportunity} />}
+    </section>
+  );
+}
+
+/** What competitors ask in the same deal, as far as one may see it. */
+function Rivals({ opportunity }: { opportunity: string }) {
+  const { t, language } = useText();
+  const deal = useQuery({ ...recordQuery(opportunity), retry: false }).data as
+    Schema<"sales.Opportunity"> | undefined;
+  const priced = (deal?.competitors ?? []).filter(({ price }) => price?.amount);
+  if (priced.length === 0) return null;
+  return (
+    <ul className="stack-small" aria-label={t("price.rivals")}>
+      {priced.map(({ competitor, price }) => (
+        <li key={competitor} className="faint">
+          <Reference name={competitor ?? ""} link={false} />
+          {" · "}
+          {t("price.rival", { price: formatMoney(price, language) })}
+        </li>
+      ))}
+    </ul>
   );
 }
 

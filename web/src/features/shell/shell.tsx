@@ -7,7 +7,7 @@ import { followStream } from "@/api/stream";
 import { useText } from "@/i18n";
 import { receive, send, type Command } from "@/kit/commands";
 import { useShortcuts } from "@/kit/keyboard";
-import { isOfPortal } from "@/portal";
+import { isOfPortal, isOwnCompany } from "@/portal";
 import { Page } from "@/kit/page";
 import { catalogueQuery, useCatalogue, useSession } from "@/kit/queries";
 import { ErrorBoundary, ErrorNote, Skeleton } from "@/kit/states";
@@ -105,7 +105,7 @@ function SignedIn() {
         )}
         <ErrorBoundary resetKey={location.pathname}>
           <Suspense fallback={<Skeleton lines={8} />}>
-            {location.pathname === `/${session.account}` ? (
+            {isOwnCompany(location.pathname, session.account) ? (
               <Navigate to="/profile" replace />
             ) : here ? (
               <Outlet />
