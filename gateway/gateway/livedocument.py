@@ -136,6 +136,8 @@ def _value(field: Definition, fields: CustomFields) -> dict[str, Any]:
     match field.kind:
         case "NUMBER":
             return {"type": ["number", "string"], "format": "decimal"}
+        case "FORMULA":
+            return {"type": "string", "format": "decimal", "readOnly": True}
         case "PERCENT":
             return {"type": ["number", "string"], "format": "decimal", "x-unit": "%"}
         case "INSTANT":

@@ -99,9 +99,9 @@ class Caller:
     def fields(self, collection: str) -> Levels:
         """What the caller's roles take from single fields of the collection, and what customers and partners never get."""
         levels = self.access.fields(collection) if self.access is not None else NONE
-        if not self.account:
-            return levels
-        return together([levels, dict.fromkeys(internal_fields(collection), FieldLevel.HIDDEN)])
+        if self.account:
+            levels = together([levels, dict.fromkeys(internal_fields(collection), FieldLevel.HIDDEN)])
+        return self.custom.with_reckoned(collection, levels) if levels and self.custom is not None else levels
 
     @property
     def takes_fields(self) -> bool:

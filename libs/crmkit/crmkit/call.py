@@ -341,6 +341,7 @@ class Call:
         """
         session = self.db.sync_session
         self.running.redirects.rows([*session.new, *session.dirty])
+        self._reckon()
         created = [row for row in session.new if isinstance(row, Resource)]
         deleted = [row for row in session.deleted if isinstance(row, Resource)]
         changes = [
@@ -390,6 +391,15 @@ class Call:
             if not final:
                 settled()
             await self._tell_all()
+
+    def _reckon(self) -> None:
+        """What custom fields are reckoned from may have changed by any verb."""
+        custom = self.running.directory.custom
+        for row in (*self.db.sync_session.new, *self.db.sync_session.dirty):
+            if isinstance(row, Resource) and custom.formulas(row.described.collection):
+                reckoned = custom.reckoned(row)
+                if reckoned != row.custom:
+                    row.custom = reckoned
 
     def _quick(
         self, created: list[Resource], changes: list[tuple[Resource, dict[str, Any]]], deleted: list[Resource]

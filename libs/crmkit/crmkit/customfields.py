@@ -24,8 +24,10 @@ from pydantic import HttpUrl, StringConstraints, TypeAdapter, ValidationError
 from sqlalchemy import delete, select
 from sqlalchemy.dialects.postgresql import insert
 
+from crmkit import formulas
 from crmkit.errors import Validation, Violation, required
-from crmkit.fieldlevels import NONE, FieldLevel, Levels, mask, read_only
+from crmkit.fieldlevels import NONE, FieldLevel, Levels, concealed, mask, read_only
+from crmkit.formulas import Formula
 from crmkit.phones import e164
 from crmkit.tables import CustomValue
 from crmkit.text import is_mail_address, reject_bad_text
@@ -97,6 +99,8 @@ class Definition:
     # Another field, and which of its values show this one; "" where it is always shown.
     shown_by: str
     shown_for: tuple[str, ...]
+    # What a "FORMULA" is reckoned by (`crmkit.formulas`).
+    formula: str
 
     @classmethod
     def read(cls, collection: str, entry: Mapping[str, Any]) -> Definition:
@@ -110,7 +114,7 @@ class Definition:
             tuple(entry.get("roles", ())), _choices(entry.get("choices", ())),
             entry.get("dictionary", ""), _named(entry), int(entry.get("maxLength") or 2000),
             entry.get("default"), entry.get("minimum", ""), entry.get("maximum", ""), entry.get("pattern", ""),
-            condition.get("field", ""), tuple(condition.get("values", ())),
+            condition.get("field", ""), tuple(condition.get("values", ())), entry.get("formula", ""),
         )  # fmt: skip
 
     @property
@@ -144,12 +148,14 @@ class CustomFields:
     def __init__(self, config: ConfigReader) -> None:
         self._config = config
         self._known: dict[str, Mapping[str, Definition]] = {}
+        self._formulas: dict[str, Mapping[str, Formula]] = {}
         self._entries: dict[str, dict[str, dict[str, Any]]] = {}
         config.changed("customField.", self._forget)
         config.changed("dictionary.", self._forget_entries)
 
     def _forget(self, key: str, value: Any) -> None:
         self._known.pop(key.partition(".")[2], None)
+        self._formulas.pop(key.partition(".")[2], None)
 
     def _forget_entries(self, key: str, value: Any) -> None:
         self._entries.pop(key.partition(".")[2], None)
@@ -176,6 +182,39 @@ class CustomFields:
     def decided_by(self, collection: str, names: Collection[str]) -> bool:
         """Whether one of the record's own fields decides if a custom field is shown."""
         return any(one.shown_by in names for one in self.of(collection).values() if one.shown_by)
+
+    def formulas(self, collection: str) -> Mapping[str, Formula]:
+        """The formulas of the collection by key, each behind those that it is reckoned from."""
+        known = self._formulas.get(collection)
+        if known is None:
+            found: dict[str, Formula] = {}
+            for key, definition in self.of(collection).items():
+                if definition.kind == "FORMULA" and not definition.retired:
+                    found[key] = formulas.read(definition.formula)
+            known = self._formulas[collection] = formulas.in_order(found)
+        return known
+
+    def reckoned(self, row: Resource) -> dict[str, Any]:
+        """The row's values with what its formulas make of them and of its own fields."""
+        collection = row.described.collection
+        values, definitions = dict(row.custom), self.of(collection)
+        for key, formula in self.formulas(collection).items():
+            number = formula.reckon(lambda path: _reckonable(path, row, values, definitions))
+            values.pop(key, None)
+            if number is not None:
+                values[key] = formulas.plain(number)
+        return values
+
+    def with_reckoned(self, collection: str, levels: Levels) -> Levels:
+        """The levels with those of formulas, which tell as little as the least that they are reckoned from tells."""
+        known = self.formulas(collection)
+        if not known:
+            return levels
+        found = dict(levels)
+        for key, formula in known.items():
+            if formula.fields & concealed(found):
+                found[f"custom.{key}"] = FieldLevel.HIDDEN
+        return found
 
     def dictionary(self, name: str) -> dict[str, dict[str, Any]]:
         """The entries of a live dictionary by key."""
@@ -269,6 +308,12 @@ async def check_custom(
             f"{head}.{key}",
             call.caller.may(definition.permission) and level is not FieldLevel.HIDDEN,
         )
+        if definition.kind == "FORMULA":
+            known = old.get(key)
+            if values.pop(key, known) != known:
+                violations.append(read_only(path) if seen else _unknown(path))
+            values |= {key: known} if known is not None else {}
+            continue
         if level and seen and not definition.retired:
             known = old.get(key)
             if key in values and values[key] not in (known, mask(known) if isinstance(known, str) else known):
@@ -312,9 +357,40 @@ async def check_custom(
     if violations:
         raise Validation(*violations)
     row.custom = values
+    if fields.formulas(row.described.collection):
+        row.custom = fields.reckoned(row)
     keys = [key for key, one in definitions.items() if one.unique and values.get(key) != old.get(key)]
     if keys and hold:
         call.after_flush(lambda: _hold(row, [definitions[key] for key in keys], call))
+
+
+def _reckonable(
+    path: str, row: Resource, values: Mapping[str, Any], definitions: Mapping[str, Definition]
+) -> Any:
+    """A value as formulas reckon with it; None where there is none."""
+    from crmkit.auth import ZONE
+
+    head, _, key = path.partition(".")
+    value: Any = values.get(key) if key else getattr(row, head, None)
+    if value in _EMPTY:
+        return None
+    if not key:
+        return value.astimezone(ZONE) if isinstance(value, datetime) else value
+    try:
+        match definitions[key].kind:
+            case "NUMBER" | "PERCENT" | "FORMULA":
+                return Decimal(str(value))
+            case "MONEY":
+                return Money(Decimal(value["amount"]), value["currencyCode"])
+            case "DATE":
+                return date.fromisoformat(value)
+            case "INSTANT":
+                return datetime.fromisoformat(value).astimezone(ZONE)
+            case _:
+                return value
+    except (ArithmeticError, LookupError, TypeError, ValueError):
+        # A value of before the field became what it is.
+        return None
 
 
 def _unknown(path: str) -> Violation:

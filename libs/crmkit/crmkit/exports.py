@@ -269,7 +269,7 @@ def _custom_cell(message: Any, field: Definition, call: Call) -> Any:
     value: Any = json_format.MessageToDict(message.custom)[field.key]
     labels = call.running.directory.custom.labels(field)
     match field.kind:
-        case "NUMBER" | "PERCENT":
+        case "NUMBER" | "PERCENT" | "FORMULA":
             return Decimal(str(value))
         case "INSTANT":
             return datetime.fromisoformat(value).astimezone(ZONE)

@@ -438,7 +438,7 @@ def _filter_field(model: type[Resource], field: Definition) -> FilterField:
     value = custom.op("->", return_type=JSONB())(literal_column(f"'{field.key}'", Text()))
     text = custom.op("->>", return_type=Text())(literal_column(f"'{field.key}'", Text()))
     match field.kind:
-        case "NUMBER" | "PERCENT":
+        case "NUMBER" | "PERCENT" | "FORMULA":
             return FilterField(field.path, "number", cast(text, Numeric()))
         case "MONEY":
             amount = value.op("->>", return_type=Text())(literal_column("'amount'", Text()))

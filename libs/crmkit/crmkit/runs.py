@@ -72,6 +72,14 @@ class Lost(Exception):
     """The run was cancelled or paused, or somebody else does it."""
 
 
+class Later(Exception):
+    """What the run needs is not there yet: it is tried again after a pause in seconds, and others come first."""
+
+    def __init__(self, pause: float) -> None:
+        super().__init__()
+        self.pause = pause
+
+
 @dataclass
 class Run:
     """A run under way in this process."""
@@ -227,6 +235,8 @@ class Runs:
             async with self._running.engine.begin() as connection:
                 await connection.execute(_DROP, {"id": run.id})
                 await connection.execute(_REST, {"id": run.id})
+        except Later as later:
+            await self._later(run, later.pause)
         except Problem as problem:
             await self._fail(run, problem)
         except asyncio.CancelledError:

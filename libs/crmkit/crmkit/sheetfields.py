@@ -146,7 +146,8 @@ def columns(described: Described, config: Config) -> dict[str, Column]:
             found[field.name] = column
     entry = config(f"customField.{described.collection}")
     for definition in read_definitions(described.collection, entry).values():
-        if not (definition.retired or definition.hidden) and definition.references != "files":
+        fillable = not (definition.retired or definition.hidden) and definition.kind != "FORMULA"
+        if fillable and definition.references != "files":
             found[definition.path] = custom_column(definition, config)
     return found
 

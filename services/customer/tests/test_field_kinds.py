@@ -37,6 +37,8 @@ FIELDS = [
     field("share", "PERCENT", "份额", maximum="100"),
     field("moment", "INSTANT", "时刻"),
     field("quiet", "TEXT", "隐藏的", hidden=True, required=True),
+    field("part", "FORMULA", "应得", formula="IF(custom.vip, 2, 1) * custom.weight * custom.share / 100"),
+    field("twice", "FORMULA", "应得两倍", formula="custom.part * 2"),
 ]
 ENTRIES = [
     {"key": "GOLD", "label": {"zh": "金", "en": "Gold"}},
@@ -90,7 +92,7 @@ async def test_every_kind_is_kept_filtered_ordered_searched_and_counted(
     }  # fmt: skip
     body = {"account": account.name, "displayName": "甲全字段", "custom": given}
     first = await sales.CreateContact(contact=body)
-    assert custom(first) == given
+    assert custom(first) == given | {"part": "16.375", "twice": "32.75"}
     more = {"weight": "7.125", "budget": {"currencyCode": "CNY", "amount": "10000.00"}, "met": "2026-01-01"}
     # A telephone number and a moment are kept in one spelling, however they were written.
     written = {"line": "021-6123 4567", "moment": "2026-03-05T10:00:00+08:00", "share": "7.25"}
@@ -98,7 +100,7 @@ async def test_every_kind_is_kept_filtered_ordered_searched_and_counted(
         contact={"account": account.name, "displayName": "乙少字段", "custom": {**more, **written}}
     )
     more |= {"line": "+862161234567", "moment": "2026-03-05T02:00:00Z", "share": "7.25"}
-    assert custom(second) == {**more, "vip": False}
+    assert custom(second) == {**more, "vip": False, "part": "0.516563", "twice": "1.033126"}
     third = await sales.CreateContact(contact={"account": account.name, "displayName": "丙无字段"})
     assert custom(third).keys() == {"met", "vip"}
 
@@ -114,13 +116,13 @@ async def test_every_kind_is_kept_filtered_ordered_searched_and_counted(
         "custom.mentor = me": "甲", f'custom.proof = "{file}"': "甲", f'custom.papers:"{file}"': "甲", "custom.guide = me": "甲",
         f'custom.office = "{department}"': "甲", "custom.papers = null": "乙丙", "custom.budget = null": "丙",
         "NOT custom.weight > 8": "乙丙", 'custom.site = "*例子*"': "甲", 'custom.mail = "jia.rare@example.com"': "甲",
-        'custom.line = "+862161234567"': "乙", "custom.share > 10": "甲", "custom.share <= 7.25": "乙",
+        'custom.line = "+862161234567"': "乙", "custom.share > 10": "甲", "custom.part > 1": "甲", "custom.twice = null": "丙", "custom.share <= 7.25": "乙",
         'custom.moment > "2026-03-05T01:45:00Z"': "乙", "custom.moment = null": "丙",
     }.items():  # fmt: skip
         assert set(await found(text)) == set(wanted), text
     for order, wanted in {
         "custom.budget": "丙甲乙", "custom.budget desc": "乙甲丙", "custom.weight": "丙乙甲", "custom.met": "乙甲丙",
-        "custom.share": "丙乙甲", "custom.moment desc": "乙甲丙", "custom.vip desc, display_name": "甲丙乙", "custom.words desc, display_name": "甲丙乙",
+        "custom.share": "丙乙甲", "custom.twice desc": "甲乙丙", "custom.moment desc": "乙甲丙", "custom.vip desc, display_name": "甲丙乙", "custom.words desc, display_name": "甲丙乙",
     }.items():  # fmt: skip
         paged: list[str] = []
         token = ""
@@ -290,6 +292,63 @@ async def test_a_retired_field_keeps_its_data_and_takes_no_more(customer: Servic
     assert custom(again)["old"] == "再用"
 
 
+async def test_a_formula_follows_its_fields_and_nobody_writes_it(customer: Service, account: Any) -> None:
+    sales = customer.sales1
+    body = {"account": account.name, "displayName": "按比例", "custom": {"weight": 60, "share": 50}}
+    made = await sales.CreateContact(contact=body)
+    assert custom(made)["twice"] == "60"
+    for given in ({"custom": {"part": "99"}}, {"custom": {"twice": 1}}):
+        with pytest.raises(Refused) as refused:
+            await sales.UpdateContact(
+                contact={"name": made.name, **given}, updateMask="custom." + next(iter(given["custom"]))
+            )
+        assert set(refused.value.violations.values()) == {"FIELD_READ_ONLY"}
+    # A form sends back all that it was shown.
+    shown = custom(made) | {"vip": True}
+    changed = await sales.UpdateContact(contact={"name": made.name, "custom": shown}, updateMask="custom")
+    assert (custom(changed)["part"], custom(changed)["twice"]) == ("60", "120")
+    gone = await sales.UpdateContact(contact={"name": made.name, "custom": {}}, updateMask="custom.weight")
+    assert not {"part", "twice"} & custom(gone).keys()
+    table = [("姓名", "客户", "体重", "份额"), ("进口的", account.display_name, "10", "10")]
+    done = await job(customer, "IMPORT", table, collection="contacts", options={})
+    assert (done["total"], done["failed"]) == (1, 0)
+    asked = f'account = "{account.name}" AND display_name = "进口的"'
+    (brought,) = (await sales.ListContacts(filter=asked)).contacts
+    assert custom(brought)["twice"] == "2"
+    asked = {"fields": "displayName,custom.twice", "filter": asked}
+    done = await job(customer, "EXPORT", collection="contacts", options=asked)
+    assert await lines(customer, done["resultFile"]) == [["姓名", "应得两倍"], ["进口的", "2"]]
+
+
+async def test_a_new_formula_is_reckoned_for_all_records_there_are(customer: Service, account: Any) -> None:
+    sales = customer.sales1
+    names = [
+        (
+            await sales.CreateContact(
+                contact={"account": account.name, "displayName": f"旧{n}", "custom": {"weight": n}}
+            )
+        ).name
+        for n in range(3)
+    ]
+    formula = "custom.weight + 100"
+    await publish(customer, [*FIELDS, field("late", "FORMULA", "后来的", formula=formula)], ENTRIES)
+    asked = {
+        "customField": f"customFields/{uuid4()}",
+        "collection": "contacts",
+        "key": "late",
+        "formula": formula,
+    }
+    await customer.tell("crm.workspace.v1.CustomFieldReckoningAsked", asked, asked["customField"])
+
+    async def reckoned() -> bool:
+        found = [custom(await sales.GetContact(name=name)).get("late") for name in names]
+        return found == ["100", "101", "102"]
+
+    await customer.eventually(reckoned, 30)
+    last = (await customer.facts("crm.customer.v1.ResourceChanged", names[2]))[-1]
+    assert last["after"]["custom"]["late"] == "102"
+
+
 async def test_what_goes_out_comes_in_again(customer: Service, account: Any) -> None:
     sales, name = customer.sales1, customer.person("sales1").display_name
     given = {
@@ -330,4 +389,4 @@ async def test_what_goes_out_comes_in_again(customer: Service, account: Any) -> 
     assert (await lines(customer, done["errorFile"]))[1][-1].startswith("等级")
     asked = f'account = "{account.name}" AND display_name = "进口甲"'
     (made,) = (await sales.ListContacts(filter=asked)).contacts
-    assert custom(made) == given
+    assert custom(made) == given | {"part": "0.375", "twice": "0.75"}

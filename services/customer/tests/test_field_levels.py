@@ -22,9 +22,17 @@ TAKEN = [
     {"collection": "customer.accounts", "field": "custom.secret", "level": "HIDDEN"},
     {"collection": "customer.accounts", "field": "custom.fixed", "level": "READ_ONLY"},
 ]
+FLAG = 'legal_name != "x" AND custom.secret != "x"'
 CUSTOM = [
     {"key": "secret", "kind": "TEXT", "label": {"zh": "秘密", "en": "Secret"}, "searchable": True},
     {"key": "fixed", "kind": "TEXT", "label": {"zh": "固定", "en": "Fixed"}},
+    # What is reckoned from a hidden field would tell of it.
+    {
+        "key": "tells",
+        "kind": "FORMULA",
+        "label": {"zh": "推得", "en": "Tells"},
+        "formula": f"IF({FLAG}, 1, 0)",
+    },
 ]
 
 
@@ -87,6 +95,7 @@ async def test_what_a_role_takes_from_a_field_leaks_on_no_path(
     }
     made = await whole.CreateAccount(account=account)
     full = await whole.GetAccount(name=made.name)
+    assert full.custom["tells"] == "1"
     assert (full.legal_name, full.tax_id, full.custom["secret"]) == (
         account["legalName"], taxed, f"密{mark}"
     )  # fmt: skip
@@ -101,14 +110,20 @@ async def test_what_a_role_takes_from_a_field_leaks_on_no_path(
         await kept.UpdateAccount(account={"name": made.name, "hobbies": "钓鱼"}, updateMask="hobbies"),
     ):
         assert (shown.legal_name, shown.tax_id, shown.website) == ("", masked, account["website"])
-        assert "secret" not in shown.custom and shown.custom["fixed"] == "一"
+        assert not {"secret", "tells"} & {*shown.custom} and shown.custom["fixed"] == "一"
         assert "12345678" not in shown.phones[0].number and shown.phones[0].number.startswith("+86")
 
     # By what is hidden or masked nothing is found, ordered or counted.
-    for condition in ("legal_name:*", f'tax_id = "{taxed}"', "phones:*", f'custom.secret = "密{mark}"'):
+    for condition in (
+        "legal_name:*",
+        f'tax_id = "{taxed}"',
+        "phones:*",
+        f'custom.secret = "密{mark}"',
+        "custom.tells = 1",
+    ):
         assert await reason(kept.ListAccounts(filter=condition)) == "FILTER_INVALID", condition
         assert await reason(kept.AggregateAccounts(filter=condition)) == "FILTER_INVALID", condition
-    for field in ("legal_name", "tax_id", "custom.secret"):
+    for field in ("legal_name", "tax_id", "custom.secret", "custom.tells"):
         assert await reason(kept.ListAccounts(orderBy=field)) == "ORDER_BY_INVALID", field
         assert await reason(kept.AggregateAccounts(groupBy=[field])) == "ORDER_BY_INVALID", field
     for words in (account["legalName"], f"密{mark}", "13812345678", f"yincang{mark}"):

@@ -30,6 +30,13 @@ async def test_a_field_that_cannot_be_is_refused_with_its_reason(workspace: Serv
     assert await reason("a", "URL", pattern="https://.*") == "FIELD_INVALID"
     assert await reason("a", "REFERENCE", references="unicorns") == "COLLECTION_UNKNOWN"
     assert await reason("a", maxLength=20001) == "FIELD_INVALID"
+    for formula, refusal in (
+        ("", "VALIDATION"), ("display_name * 2", "FORMULA_INVALID"), ("custom.not_there", "FORMULA_INVALID"),
+        ("1 +", "FORMULA_INVALID"), ("owner", "FORMULA_INVALID"), ("custom.a + 1", "FORMULA_CYCLE"),
+    ):  # fmt: skip
+        assert await reason("a", "FORMULA", formula=formula) == refusal, formula
+    assert await reason("a", "FORMULA", formula="1", required=True) == "FIELD_INVALID"
+    assert await reason("a", "FORMULA", formula="1", portal="EDIT") == "FIELD_INVALID"
     for kind, limits in (
         ("TEXT", {"minValue": "1"}),
         ("NUMBER", {"minValue": "many"}),
@@ -305,3 +312,36 @@ async def test_the_values_of_a_field_are_purged_ninety_days_after_nothing_needs_
     await admin.DeleteCustomField(name=made.name)
     again = await admin.CreateCustomField(customField={**field, "kind": "NUMBER"})
     await admin.DeleteCustomField(name=again.name)
+
+
+async def test_formulas_need_no_other_that_needs_them_and_what_they_need_stays(
+    workspace: Service, office: Any
+) -> None:
+    admin, run = workspace.admin, uuid4().hex[:6]
+
+    async def make(key: str, kind: str, **more: Any) -> Any:
+        body = {"collection": "contacts", "key": f"{key}_{run}", "displayName": key, "kind": kind, **more}
+        made = await admin.CreateCustomField(customField=body)
+        return await admin.ActivateCustomField(name=made.name)
+
+    area, _ = await make("area", "NUMBER"), await make("price", "MONEY")
+    total = await make("total", "FORMULA", formula=f"custom.area_{run} * custom.price_{run}")
+    asked = (await workspace.facts("crm.workspace.v1.CustomFieldReckoningAsked", total.name))[-1]
+    assert (asked["collection"], asked["formula"]) == ("contacts", total.formula)
+    more = await make("more", "FORMULA", formula=f"custom.total_{run} + 1")
+
+    async def change(row: Any, **values: Any) -> Any:
+        return await admin.UpdateCustomField(
+            customField={"name": row.name, **values}, updateMask=",".join(values)
+        )
+
+    assert await office.refusal(change(total, formula=f"custom.more_{run}")) == "FORMULA_CYCLE"
+    # Who may not read a field must not learn it from what is reckoned from it.
+    assert await office.refusal(change(area, roles=["sales_manager"])) == "FORMULA_INVALID"
+    assert await office.refusal(change(more, portal="READ")) == "FORMULA_INVALID"
+    assert await office.refusal(change(area, kind="TEXT")) == "FIELD_TYPE_CHANGE"
+    changed = await change(total, formula=f"custom.area_{run} * 2")
+    asked = (await workspace.facts("crm.workspace.v1.CustomFieldReckoningAsked", total.name))[-1]
+    assert asked["formula"] == changed.formula
+    # What it has made stays where it becomes a number that people write.
+    assert (await change(more, kind="NUMBER")).formula == ""

@@ -1032,6 +1032,7 @@ def upgrade() -> None:
         sa.Column("retire_time", sa.DateTime(timezone=True), nullable=True),
         sa.Column("purge_time", sa.DateTime(timezone=True), nullable=True),
         sa.Column("purged_records", sa.Integer(), server_default=sa.text("0"), nullable=False),
+        sa.Column("formula", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("number", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("owner", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("department", sa.Text(), server_default=sa.text("''"), nullable=False),

@@ -1,18 +1,21 @@
 """Fields that administrators add to the records of any service, while everything runs."""
 
 import re
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
 from crm.workspace.v1 import events_pb2 as events
 from crm.workspace.v1 import pb
+from crmkit import formulas
 from crmkit.auth import ZONE
 from crmkit.call import Call, changed_fields
 from crmkit.catalog import resources
 from crmkit.convert import Refused
 from crmkit.customfields import TODAY, Definition, fits, matches, read_limit
-from crmkit.describe import Described
+from crmkit.describe import COMMON, Described
 from crmkit.errors import FailedPrecondition, Validation, Violation, required
+from crmkit.formulas import FormulaError, Kind
 from crmkit.resource import Resource
 from crmkit.sheetfields import custom_column, plain_custom
 from pydantic_core import SchemaError
@@ -50,8 +53,19 @@ BECOMES = {
     ),
     "NUMBER": frozenset(["PERCENT"]),
     "PERCENT": frozenset(["NUMBER"]),
+    # What was reckoned last stays.
+    "FORMULA": frozenset(["NUMBER", "TEXT"]),
 }
 LIMITED = frozenset(["NUMBER", "PERCENT", "MONEY", "DATE"])
+# What fields are to formulas: custom ones, and those that are built in.
+RECKONED: Mapping[str, Kind] = {
+    "NUMBER": "number", "PERCENT": "number", "MONEY": "number", "FORMULA": "number", "DATE": "date", "INSTANT": "date",
+    "BOOL": "bool", "CHOICE": "text", "TEXT": "text",
+}  # fmt: skip
+RECKONED_KINDS: Mapping[str, Kind] = {
+    "decimal": "number", "int": "number", "float": "number", "money": "number", "date": "date", "time": "date",
+    "bool": "bool", "enum": "text", "text": "text",
+}  # fmt: skip
 # The states in which records have values of the field, and take new ones.
 USED = ("ACTIVE", "HIDDEN")
 # The collections whose records may name a field: in a filter, a condition, a pattern or a level.
@@ -104,6 +118,7 @@ class CustomField(Resource, Base):
     retire_time: Mapped[datetime | None]
     purge_time: Mapped[datetime | None]
     purged_records: Mapped[int]
+    formula: Mapped[str]
 
     async def creating(self, call: Call) -> None:
         """Begins as a draft."""
@@ -121,7 +136,11 @@ class CustomField(Resource, Base):
         self.check_state("DRAFT", *USED)
         if "kind" in changed:
             self._change_kind(changed_fields(self)["kind"])
-        await self._check(check_collection(self.collection), call)
+        described = check_collection(self.collection)
+        await self._check(described, call)
+        await self._check_users(described, call)
+        if "formula" in changed and self.state in USED:
+            self._ask_to_reckon(call)
 
     async def deleting(self, call: Call) -> None:
         """Only what no record ever had goes, or none has any more."""
@@ -137,7 +156,20 @@ class CustomField(Resource, Base):
         )
         if (await call.db.scalar(active) or 0) >= MOST_FIELDS:
             raise FailedPrecondition("FIELD_LIMIT", limit=MOST_FIELDS)
+        if self.kind == "FORMULA":
+            await self._check_formula(check_collection(self.collection), call)
+            self._ask_to_reckon(call)
         self.state, self.retire_time = "ACTIVE", None
+
+    def _ask_to_reckon(self, call: Call) -> None:
+        call.emit(
+            events.CustomFieldReckoningAsked,
+            self,
+            custom_field=self.name,
+            collection=self.collection,
+            key=self.key,
+            formula=self.formula,
+        )
 
     def hide(self) -> None:
         """Takes it from what people see; values go on."""
@@ -199,6 +231,8 @@ class CustomField(Resource, Base):
             self.choices, self.dictionary = [], ""
         if self.kind != "REFERENCE":
             self.references = ""
+        if self.kind != "FORMULA":
+            self.formula = ""
         if before == "LONG_TEXT" and not self.max_length:
             # What records have stays within what they may have.
             self.max_length = LONGEST_TEXT
@@ -226,6 +260,7 @@ class CustomField(Resource, Base):
             "visibleIf": self.visible_if
             and {"field": self.visible_if.field, "values": list(self.visible_if.values)},
             "portal": self.portal if self.portal in PORTALS else "",
+            "formula": self.formula,
             "hidden": self.state == "HIDDEN",
             "retired": self.state in {"RETIRED", "PURGING"},
         }
@@ -257,6 +292,14 @@ class CustomField(Resource, Base):
             if not self.references:
                 raise Validation(required("custom_field.references"))
             check_collection(self.references)
+        if self.kind == "FORMULA":
+            if self.required or self.default_value or self.portal == "EDIT":
+                raise _invalid(
+                    call,
+                    "公式不能必填、有默认值或在门户中修改",
+                    "nobody fills a formula in, and it has no default",
+                )
+            await self._check_formula(described, call)
         if self.max_length > LONGEST_TEXT:
             raise _invalid(call, f"最大长度不能超过 {LONGEST_TEXT}", f"texts are at most {LONGEST_TEXT} long")
         if self.unique and (self.kind not in UNIQUE or self.default_value):
@@ -283,6 +326,45 @@ class CustomField(Resource, Base):
             raise Validation(
                 Violation("custom_field.default_value", wrong.reason, wrong.detail_zh, wrong.detail_en)
             )
+
+    async def _check_formula(self, described: Described, call: Call) -> None:
+        """It makes a number of fields that everybody reads who reads it, and needs none that needs it."""
+        if not self.formula:
+            raise Validation(required("custom_field.formula"))
+        same = (CustomField.collection == self.collection, CustomField.id != self.id)
+        others = [one for one in await call.db.scalars(select(CustomField).where(*same)) if one.state in USED]
+        own: dict[str, Kind] = {
+            name: RECKONED_KINDS[field.kind]
+            for name, field in described.fields.items()
+            if field.kind in RECKONED_KINDS
+            and name not in COMMON
+            and not (field.rule.secret or field.rule.read_permission or field.rule.entry_permission)
+            and not (field.rule.internal and self.portal in PORTALS)
+        }
+        custom: dict[str, Kind] = {
+            f"custom.{one.key}": RECKONED[one.kind]
+            for one in others
+            if one.kind in RECKONED
+            and (not one.roles or (self.roles and {*self.roles} <= {*one.roles}))
+            and (one.portal in PORTALS or self.portal not in PORTALS)
+        }
+        try:
+            formula = formulas.read(self.formula)
+            known = {one.key: formulas.read(one.formula) for one in others if one.kind == "FORMULA"}
+            known[self.key] = formula
+            if cycle := known.keys() - formulas.in_order(known).keys():
+                raise FailedPrecondition("FORMULA_CYCLE", fields=", ".join(sorted(cycle)))
+            formula.check({**own, **custom})
+        except FormulaError as error:
+            raise FailedPrecondition("FORMULA_INVALID", detail=call.text(error.zh, error.en)) from None
+
+    async def _check_users(self, described: Described, call: Call) -> None:
+        """What formulas are reckoned from stays so that they can be."""
+        same = (CustomField.collection == self.collection, CustomField.id != self.id)
+        kind = (CustomField.kind == "FORMULA", CustomField.state.in_(USED))
+        for one in await call.db.scalars(select(CustomField).where(*same, *kind)):
+            if f"custom.{self.key}" in formulas.read(one.formula).fields:
+                await one._check_formula(described, call)
 
     def _check_limits(self, call: Call) -> None:
         limits = [limit for limit in (self.min_value, self.max_value) if limit]
