@@ -46,6 +46,13 @@ const FIELDS: Record<string, unknown>[] = [
   { key: key("guide"), displayName: "向导", englishName: "Guide", kind: "EMPLOYEE" },
   { key: key("papers"), displayName: "附件资料", englishName: "Papers", kind: "FILES" },
   { key: key("share"), displayName: "话语权", englishName: "Say", kind: "PERCENT" },
+  {
+    key: key("cost"),
+    displayName: "招待预算",
+    englishName: "Hospitality",
+    kind: "FORMULA",
+    formula: `IF(custom.${key("gift")} = "TRIP", 2, 1) * custom.${key("people")} * 150.5`,
+  },
   { key: key("quiet"), displayName: "接口专用", englishName: "For programs", kind: "TEXT" },
 ];
 const made: string[] = [];
@@ -102,6 +109,7 @@ describe("fields that an administrator has added", () => {
       }, PATIENCE)
       .toBe(true);
     expect(await field(page, "参观城市").count()).toBe(0);
+    expect(await field(page, "招待预算").count()).toBe(0);
     await choose(page, field(page, "礼遇"), "参观");
     await field(page, "参观城市").waitFor();
     await field(page, "随行人数").fill("12");
@@ -139,6 +147,7 @@ describe("fields that an administrator has added", () => {
     const site = page.getByRole("link", { name: "https://example.com/me" });
     expect(await site.getAttribute("rel")).toContain("noreferrer");
     expect(await page.getByText("12.5 %").count()).toBe(1);
+    expect(await page.getByText("903", { exact: true }).count()).toBe(1);
     for (const name of [guide, `${stamp}甲.txt`, `${stamp}乙.txt`])
       await page.getByRole("link", { name, exact: true }).first().waitFor();
     await check(page, "own-fields-read");
