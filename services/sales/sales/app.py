@@ -56,6 +56,7 @@ from sales.jobs import (
     settle_appraisals,
     snapshot_forecasts,
     sweep_leads,
+    tell_of_stuck_deals,
     write_statements,
 )
 from sales.model.absence import on_leave
@@ -133,6 +134,7 @@ def app() -> App:
             replay_prices,
             replay_commissions,
             list_incumbents,
+            tell_of_stuck_deals,
             miss_visits,
             snapshot_forecasts,
             write_statements,

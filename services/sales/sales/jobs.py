@@ -14,6 +14,7 @@ from sales.model.appraisal import Appraisal
 from sales.model.basket import KEPT_DAYS, KEPT_DAYS_SIGNED_IN, Basket
 from sales.model.call_list import PAGES_DAYS, SUPERVISOR, CallEntry
 from sales.model.commission_statement import make_statements
+from sales.model.deal_notice import tell_of_deals
 from sales.model.deal_registration import DealRegistration
 from sales.model.discount_policy import DiscountPolicy
 from sales.model.forecast_snapshot import take_snapshots
@@ -175,6 +176,12 @@ async def list_incumbents(as_of: datetime, call: Call) -> None:
         .with_for_update(skip_locked=True)
     )
     await notice_incumbents([row for row in list(rows) if row.refresh(today)], call)
+
+
+@cron("0 8 * * *", zone="Asia/Shanghai", collapse=True)
+async def tell_of_stuck_deals(as_of: datetime, call: Call) -> None:
+    """Tells of deals that stand still, are past their date or have rested long enough, once for each date."""
+    await tell_of_deals(as_of, call)
 
 
 @cron("10 0 * * *", zone="Asia/Shanghai", collapse=True)

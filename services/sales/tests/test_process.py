@@ -20,8 +20,10 @@ from crmkit.testing import Refused, Service, local_date
 from sales import jobs
 from sales.app import app
 from sales.forecast import wilson
-from sales.jobs import list_incumbents, snapshot_forecasts
-from sqlalchemy import select
+from sales.jobs import list_incumbents, snapshot_forecasts, tell_of_stuck_deals
+from sales.model.opportunity import Opportunity
+from sqlalchemy import Text, cast, func, select, update
+from sqlalchemy.dialects.postgresql import array
 
 Made = Callable[..., Awaitable[Any]]
 DATA = Path(os.environ.get("SHARED_DATA", Path(__file__).parents[4] / "shared" / "data"))
@@ -260,6 +262,95 @@ async def test_a_new_version_leaves_running_deals_where_they_are_or_takes_them_a
     moved = await sales.sales1.GetOpportunity(name=comes.name)
     assert (moved.pipeline, moved.stage, moved.probability) == (third.name, "X", "15")
     assert [visit.stage for visit in moved.stage_history] == ["A", "X"]
+
+
+@pytest.mark.capability("s.process")
+async def test_a_stage_that_both_versions_have_goes_on_and_the_deal_follows_what_it_says_now(
+    sales: Service, pipeline: Made, deal: Made
+) -> None:
+    flow = await pipeline(
+        stages=[{"key": "A", "displayName": "A", "probability": "20", "forecastCategory": "PIPELINE"}]
+    )
+    follows, typed = await deal(pipeline=flow.name), await deal(pipeline=flow.name, probability="66")
+    second = await sales.admin.NewPipelineVersion(name=flow.name)
+    stages = [{"key": "A", "displayName": "A", "probability": "35", "forecastCategory": "COMMIT"}]
+    await sales.admin.UpdatePipeline(pipeline={"name": second.name, "stages": stages}, updateMask="stages")
+    await sales.admin.ActivatePipeline(name=second.name, moveDeals=True)
+    for before, probability, weighted in ((follows, "35", "17500.00"), (typed, "66", "33000.00")):
+        moved = await sales.sales1.GetOpportunity(name=before.name)
+        assert (moved.pipeline, moved.probability, moved.forecast_category) == (
+            second.name,
+            probability,
+            pb.Pipeline.COMMIT,
+        )
+        assert moved.weighted_amount.amount == weighted
+        assert moved.stage_history == before.stage_history
+
+
+@pytest.mark.capability("s.process")
+async def test_each_visit_of_a_stage_tells_its_days_and_who_brought_the_deal_there(
+    sales: Service, pipeline: Made, deal: Made
+) -> None:
+    flow = await pipeline(stages=[{"key": key, "displayName": key} for key in "AB"])
+    made = await deal(pipeline=flow.name)
+    await _stays_since(sales, made, timedelta(days=2, hours=1))
+    await sales.manager.AdvanceOpportunity(name=made.name)
+    await _stays_since(sales, made, timedelta(hours=23))
+    await sales.sales1.RetreatOpportunity(name=made.name, reason="换了负责人")
+    await _stays_since(sales, made, timedelta(days=5))
+    won = await sales.sales1.WinOpportunity(name=made.name)
+    mine, superior = (sales.person(name).employee for name in ("sales1", "manager"))
+    assert [(visit.stage, visit.days, visit.actor) for visit in won.stage_history] == [
+        ("A", 2, mine), ("B", 0, superior), ("A", 5, mine),
+    ]  # fmt: skip
+    told = await sales.facts("crm.sales.v1.OpportunityStageChanged", made.name)
+    assert [fact.get("days", 0) for fact in told] == [2, 0]
+
+
+@pytest.mark.capability("s.process")
+async def test_whose_deal_stands_still_is_past_its_date_or_has_rested_is_told_once(
+    sales: Service, pipeline: Made, deal: Made
+) -> None:
+    stages = [{"key": "A", "displayName": "A", "maxDays": 30}, {"key": "B", "displayName": "B"}]
+    flow, today = await pipeline(stages=stages), local_date()
+    still, ahead, rests = [
+        await deal(pipeline=flow.name, expectedCloseDate=day(today + timedelta(days=away)))
+        for away in (90, 10, 90)
+    ]
+    await sales.sales1.AdvanceOpportunity(name=ahead.name)
+    await sales.sales1.SuspendOpportunity(name=rests.name, until=day(today + timedelta(days=40)))
+
+    async def told(deal: Any) -> list[str]:
+        notices = await sales.facts("crm.sales.v1.NoticeRaised", deal.name)
+        assert all(one["employees"] == [sales.person("sales1").employee] for one in notices)
+        return [one["dedupeKey"].split(":")[1] for one in notices]
+
+    async def morning(days: int) -> None:
+        async with sales.running.call("test", system("sales")) as call:
+            await tell_of_stuck_deals(datetime.now(UTC) + timedelta(days=days), call)
+
+    for days, expected in ((10, ([], [], [])), (11, ([], ["SLIPPED"], [])), (30, ([], ["SLIPPED"], [])),
+                           (31, (["STUCK"], ["SLIPPED"], [])), (40, (["STUCK"], ["SLIPPED"], ["RESUME"]))):  # fmt: skip
+        for _ in range(2):
+            await morning(days)
+        assert (await told(still), await told(ahead), await told(rests)) == expected
+    # Another date is another matter; who left the stage and came back has its days anew.
+    later = {"name": ahead.name, "expectedCloseDate": day(today + timedelta(days=45))}
+    await sales.sales1.UpdateOpportunity(opportunity=later, updateMask="expectedCloseDate")
+    await _stays_since(sales, still, timedelta(days=-20))
+    await morning(46)
+    assert (await told(still), await told(ahead)) == (["STUCK"], ["SLIPPED", "SLIPPED"])
+    await morning(51)
+    assert await told(still) == ["STUCK", "STUCK"]
+
+
+async def _stays_since(sales: Service, deal: Any, past: timedelta) -> None:
+    """The deal came into its present stage so long ago."""
+    key, history = deal.name.partition("/")[2], Opportunity.stage_history
+    at = (datetime.now(UTC) - past).isoformat()
+    entered = func.jsonb_set(history, array(["-1", "enterTime"]), func.to_jsonb(cast(at, Text)))
+    async with sales.running.call("test", system("sales")) as call:
+        await call.db.execute(update(Opportunity).where(Opportunity.id == key).values(stage_history=entered))
 
 
 @pytest.mark.capability("s.process")

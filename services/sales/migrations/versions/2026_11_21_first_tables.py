@@ -3627,6 +3627,16 @@ def upgrade() -> None:
         postgresql_with={"fastupdate": "on", "gin_pending_list_limit": "256"},
     )
     op.create_table(
+        "deal_notices",
+        sa.Column("deal", sa.Uuid(), nullable=False),
+        sa.Column("step", sa.Text(), nullable=False),
+        sa.Column("date", sa.Date(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["deal"], ["opportunities.id"], name=op.f("deal_notices_deal_fkey"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("deal", "step", "date", name=op.f("deal_notices_pkey")),
+    )
+    op.create_table(
         "assignment_turns",
         sa.Column("rule", sa.Uuid(), nullable=False),
         sa.Column("employee", sa.Text(), nullable=False),
@@ -5302,6 +5312,7 @@ def downgrade() -> None:
     op.drop_table("bundles_search")
     op.drop_index("assignments_employee_time_index", table_name="assignments")
     op.drop_table("assignments")
+    op.drop_table("deal_notices")
     op.drop_table("assignment_turns")
     op.drop_index(
         "ix_assignment_rules_search_search_pinyin",

@@ -316,6 +316,8 @@ class Opportunity(Resource, Base):
         self.pipeline = pipeline.name
         if target != self.stage:
             self._move(pipeline, target, call)
+        else:
+            self._follow(pipeline.stage(target))
 
     async def _missing(
         self, pipeline: Pipeline, after: int, until: int, call: Call
@@ -376,7 +378,11 @@ class Opportunity(Resource, Base):
             stage=key, enter_time=to_timestamp(call.now), actor=call.caller.actor, reason=reason
         )
         self.stage_history = [*self.stage_history, visit]
-        if stage := pipeline.stage(key):
+        self._follow(pipeline.stage(key))
+
+    def _follow(self, stage: pb.Pipeline.Stage | None) -> None:
+        """Probability, unless it was typed, and category are those of the stage."""
+        if stage is not None:
             if self.probability_source == "STAGE":
                 self.probability = Decimal(stage.probability or 0)
             self.forecast_category = (
