@@ -100,6 +100,81 @@ async def test_months_add_up_to_quarters_and_the_year_to_the_cent(sales: Service
 
 
 @pytest.mark.capability("s.target")
+async def test_a_quarter_of_a_department_is_shared_by_its_months_and_by_its_people(sales: Service) -> None:
+    department, first = sales.person("sales1").department, {"year": 2036, "month": 4, "day": 1}
+    body = plan(
+        sales, subject=department, period="QUARTER", fromDate=first, base="100000.00", stretch="130000.01"
+    )
+    quarter = await sales.admin.CreateTarget(target=body)
+    months = (await sales.admin.DistributeTarget(name=quarter.name, period="MONTH")).targets
+    assert [(part.from_date.month, part.to_date.day, part.subject) for part in months] == [
+        (4, 30, department), (5, 31, department), (6, 30, department),
+    ]  # fmt: skip
+    assert [part.base for part in months] == ["33333.34", "33333.33", "33333.33"]
+    assert [part.stretch for part in months] == ["43333.34", "43333.34", "43333.33"]
+    assert not any(part.challenge for part in months)
+    people = [sales.person(name).employee for name in ("sales1", "sales2", "manager")]
+    shared = (await sales.admin.DistributeTarget(name=months[0].name, subjects=people, method="WEIGHTS",
+                                                 weights=["5", "3", "3"])).targets  # fmt: skip
+    assert [(part.subject, part.owner, part.base) for part in shared] == [
+        (people[0], people[0], "15151.52"), (people[1], people[1], "9090.91"), (people[2], people[2], "9090.91"),
+    ]  # fmt: skip
+    assert {(part.parent, part.from_date.month, part.state) for part in shared} == {
+        (months[0].name, 4, pb.Target.DRAFT)
+    }
+    # The months are the quarter and the people are the month, each kind of part by itself.
+    actions = [{"text": "渠道大会"}]
+    for part in (months[0], shared[0]):
+        await sales.admin.UpdateTarget(target={"name": part.name, "actions": actions}, updateMask="actions")
+    for part in (quarter, months[0], shared[0]):
+        assert (await sales.admin.ApproveTarget(name=part.name)).state == pb.Target.RUNNING
+    less = {"name": shared[1].name, "base": "9000.00", "stretch": "9000.00", "actions": actions}
+    await sales.admin.UpdateTarget(target=less, updateMask="base,stretch,actions")
+    with pytest.raises(Refused) as refused:
+        await sales.admin.ApproveTarget(name=shared[1].name)
+    assert (refused.value.reason, dict(refused.value.info.metadata)) == (
+        "TARGET_SUM_MISMATCH", {"sum": "33242.43", "base": "33333.34", "difference": "-90.91"},
+    )  # fmt: skip
+    assert (await sales.admin.GetTarget(name=shared[1].name)).state == pb.Target.DRAFT
+
+
+@pytest.mark.capability("s.target")
+async def test_numbers_and_yen_are_shared_whole_and_the_season_of_last_year_says_how(
+    sales: Service, person: Callable[..., Awaitable[str]]
+) -> None:
+    me, first = await person(), {"year": 2034, "month": 1, "day": 1}
+    body = plan(sales, subject=me, period="QUARTER", fromDate=first)
+
+    async def shares(target: Any, **how: Any) -> list[str]:
+        parts = await sales.admin.DistributeTarget(name=target.name, period="MONTH", **how)
+        return [part.base for part in parts.targets]
+
+    visits = await sales.admin.CreateTarget(target=body | {"metric": "VISITS", "currency": "", "base": "10"})
+    yen = await sales.admin.CreateTarget(target=body | {"currency": "JPY", "base": "101"})
+    assert (await shares(visits), await shares(yen)) == (["4", "3", "3"], ["34", "34", "33"])
+    money = await sales.admin.CreateTarget(target=body | {"base": "1000.01"})
+    for how in ({"period": "YEAR"}, {"period": "QUARTER"}, {"period": "MONTH", "method": "SEASON"},
+                {"period": "MONTH", "method": "WEIGHTS", "weights": ["1", "-1", "1"]}):  # fmt: skip
+        with pytest.raises(Refused) as refused:
+            await sales.admin.DistributeTarget(name=money.name, **how)
+        assert set(refused.value.violations.values()) == {"OUT_OF_RANGE"}
+    for how in ({}, {"period": "MONTH", "subjects": [me]}):
+        with pytest.raises(Refused) as refused:
+            await sales.admin.DistributeTarget(name=money.name, **how)
+        assert refused.value.violations == {"period": "REQUIRED"}
+    before = await sales.admin.CreateTarget(target=body | {"fromDate": {**first, "year": 2033}})
+    await sales.admin.ApproveTarget(name=before.name)
+    for amount, when in (("100.00", date(2033, 1, 31)), ("300.00", date(2033, 2, 1))):
+        await paid(sales, amount, me, when)
+
+    async def told() -> bool:
+        return (await sales.admin.GetTarget(name=before.name)).actual == "400"
+
+    await sales.eventually(told, 30)
+    assert await shares(money, method="SEASON") == ["250", "750.01", "0"]
+
+
+@pytest.mark.capability("s.target")
 async def test_the_actual_is_the_sum_of_facts_for_person_department_and_company(sales: Service) -> None:
     me, other = (sales.person(name).employee or "" for name in ("sales1", "sales2"))
     mine = await sales.manager.CreateTarget(target=plan(sales))
