@@ -136,15 +136,19 @@ async def test_the_first_partner_is_protected_and_nobody_learns_by_whom(
     assert refused.value.reason == "DEAL_PROTECTED"
     assert set(refused.value.info.metadata) == {"until", "product_lines"}
     assert refused.value.info.metadata["product_lines"] == line
-    # Nor do they come to it by a detour: a deal that is begun without its products.
-    detour = await sales.sales1.CreateOpportunity(
-        opportunity=deal | {"lines": [], "amount": {"currencyCode": "CNY", "amount": "1.00"}}
-    )
+    # Nor do they come to it by a detour: a deal that does not say what it is about, or is begun about something else.
+    without = deal | {"lines": [], "amount": {"currencyCode": "CNY", "amount": "1.00"}}
     with pytest.raises(Refused) as refused:
-        await sales.sales1.UpdateOpportunity(
-            opportunity={"name": detour.name, "lines": deal["lines"]}, updateMask="lines"
-        )
-    assert refused.value.reason == "DEAL_PROTECTED"
+        await sales.sales1.CreateOpportunity(opportunity=without)
+    assert (refused.value.reason, refused.value.info.metadata["product_lines"]) == ("DEAL_PROTECTED", line)
+    else_ = {"lines": [{"product": (await product(line=f"N{uuid4().hex[:6]}")).name, "quantity": "1"}]}
+    detour = await sales.sales1.CreateOpportunity(opportunity=deal | else_)
+    for lines in (deal["lines"], []):
+        with pytest.raises(Refused) as refused:
+            await sales.sales1.UpdateOpportunity(
+                opportunity={"name": detour.name, "lines": lines}, updateMask="lines"
+            )
+        assert refused.value.reason == "DEAL_PROTECTED"
     # One deal of it, with the partner, however often it is asked for.
     for _ in range(2):
         made = await sales.manager.ConvertDealRegistration(name=first.name, account=customer)
@@ -172,6 +176,68 @@ async def test_the_first_partner_is_protected_and_nobody_learns_by_whom(
     await sales.manager.WinOpportunity(name=opened.name)
     [won] = await sales.facts("crm.sales.v1.OpportunityWon", opened.name)
     assert [one["split"] for one in won["opportunity"]["credit"]] == ["30", "70"]
+
+
+async def test_a_deal_is_protected_in_the_region_that_was_registered(
+    sales: Service, partner: Any, account: Made
+) -> None:
+    company, line = f"{uuid4().hex[:8]}重工有限公司", f"L{uuid4().hex[:6]}"
+    # Four places of one company: in the region, in a part of it, elsewhere, and one that is here as well as there.
+    places = {
+        "310000": False,
+        "310115": False,
+        "110105": True,
+        "330000": True,
+        "110105 310101": False,
+        "": False,
+    }
+    found = {
+        where: await account(displayName=company, addresses=[{"divisionCode": one} for one in where.split()])
+        for where in places
+    }
+    begun = {"displayName": "直销", "account": found["310115"], "need": "x"}
+    begun |= {
+        "amount": {"currencyCode": "CNY", "amount": "1.00"},
+        "expectedCloseDate": {"year": 2027, "month": 3, "day": 31},
+    }
+    made = await partner.CreateDealRegistration(dealRegistration=body(company, line))
+
+    async def known() -> bool:
+        async with sales.running.system_call("look", None) as call:
+            return all([await call.copy(one) for one in found.values()])
+
+    await sales.eventually(known)
+    earlier = await sales.sales1.CreateOpportunity(opportunity=begun)
+    far = await sales.sales1.CreateOpportunity(opportunity=begun | {"account": found["330000"]})
+    await partner.SubmitDealRegistration(name=made.name)
+    approved = await sales.manager.ApproveDealRegistration(name=made.name)
+    met = {one.record: one.overlaps for one in approved.conflicts}
+    assert (met[earlier.name], met[far.name]) == (True, False)
+    for where, free in places.items():
+        deal = sales.sales1.CreateOpportunity(opportunity=begun | {"account": found[where]})
+        asked = sales.sales1.CreateJointWorkRequest(
+            jointWorkRequest={"account": found[where], "message": "x"}
+        )
+        if free:
+            assert (await deal).state == pb.Opportunity.OPEN
+            with pytest.raises(Refused) as refused:
+                await asked
+            assert refused.value.reason == "NOT_PROTECTED"
+            continue
+        with pytest.raises(Refused) as refused:
+            await deal
+        assert refused.value.reason == "DEAL_PROTECTED"
+        assert (await asked).deal_registration == made.name
+    # Nor is it moved there; what was there before goes on.
+    away = await sales.sales1.CreateOpportunity(opportunity=begun | {"account": found["110105"]})
+    with pytest.raises(Refused) as refused:
+        await sales.sales1.UpdateOpportunity(
+            opportunity={"name": away.name, "account": found["310000"]}, updateMask="account"
+        )
+    assert refused.value.reason == "DEAL_PROTECTED"
+    on = {"name": earlier.name, "account": found["310000"]}
+    moved = await sales.sales1.UpdateOpportunity(opportunity=on, updateMask="account")
+    assert moved.account == found["310000"]
 
 
 async def test_a_protection_is_prolonged_once_reminded_of_and_over(

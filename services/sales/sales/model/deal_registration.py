@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -283,11 +283,18 @@ class DealRegistration(Resource, Base):
             raise FailedPrecondition("REGISTRATION_EXPIRED", date=self.protect_until_date)
         self.check_state("APPROVED")
 
+    def concerns(self, lines: Collection[str] | None, regions: Iterable[str]) -> bool:
+        """Whether somebody wants the same: product lines and region overlap. Different lines may have different partners.
+
+        Who does not say what he wants, or where, may want this.
+        """
+        where = [one.rstrip("0") for one in regions if one]
+        here = self.region.rstrip("0")
+        near = not where or any(one.startswith(here) or here.startswith(one) for one in where)
+        return near and (lines is None or not set(self.product_lines).isdisjoint(lines))
+
     def _meets(self, other: DealRegistration) -> bool:
-        """Whether both want the same: product lines and region overlap. Different lines may have different partners."""
-        lines = bool(set(self.product_lines) & set(other.product_lines))
-        one, two = self.region.rstrip("0"), other.region.rstrip("0")
-        return lines and (one.startswith(two) or two.startswith(one))
+        return self.concerns(other.product_lines, [other.region])
 
     async def _others(self, states: Iterable[str], call: Call) -> list[DealRegistration]:
         asked = select(DealRegistration).where(
@@ -309,8 +316,7 @@ class DealRegistration(Resource, Base):
             found.append(_conflict("ACCOUNT", name, str(payload.get("owner", "")), False))
             deals = select(Opportunity).where(Opportunity.account == name, Opportunity.state.in_(RUNNING))
             for deal in await call.db.scalars(deals.limit(50)):
-                lines = await _lines_of(deal.lines, call)
-                overlaps = bool(lines & set(self.product_lines))
+                overlaps = self.concerns(await _lines_of(deal, call), regions_of(payload))
                 found.append(_conflict("OPPORTUNITY", deal.name, deal.owner, overlaps))
         return found
 
@@ -320,28 +326,34 @@ async def check_protection(deal: Opportunity, call: Call) -> None:
 
     A deal that was there before it was registered goes on.
     """
-    if deal.deal_registration or call.caller.is_system or call.caller.may(REVIEWER) or not deal.lines:
+    if deal.deal_registration or call.caller.is_system or call.caller.may(REVIEWER):
         return
-    company = (await call.copy(deal.account) or {}).get("displayName", "")
+    account = await call.copy(deal.account) or {}
     async with call.everybody():
         asked = select(DealRegistration).where(
-            DealRegistration.company_key == company_key(str(company)),
+            DealRegistration.company_key == company_key(str(account.get("displayName", ""))),
             DealRegistration.state.in_(("APPROVED", "CONVERTED")), DealRegistration.partner != deal.channel_partner,
         )  # fmt: skip
         rows = list(await call.db.scalars(asked))
-    lines, begun = await _lines_of(deal.lines, call) if rows else set[str](), deal.create_time or call.now
+    lines, begun = await _lines_of(deal, call) if rows else None, deal.create_time or call.now
     for one in rows:
         later = one.submit_time is not None and begun < one.submit_time
-        meant = sorted(lines & set(one.product_lines))
-        if one.protected(today(call)) and meant and not later:
+        if one.protected(today(call)) and not later and one.concerns(lines, regions_of(account)):
+            meant = sorted(set(one.product_lines) & lines if lines else one.product_lines)
             raise FailedPrecondition(
                 "DEAL_PROTECTED", until=one.protect_until_date, product_lines=", ".join(meant)
             )
 
 
-async def _lines_of(lines: Any, call: Call) -> set[str]:
-    known = await products((line.product for line in lines if line.product), call)
-    return {product.line for product in known.values() if product.line}
+def regions_of(account: Mapping[str, Any]) -> list[str]:
+    """The divisions of the addresses of a customer."""
+    return [str(one.get("divisionCode", "")) for one in account.get("addresses", [])]
+
+
+async def _lines_of(deal: Opportunity, call: Call) -> set[str] | None:
+    """The product lines that a deal is about; None where it names no product yet."""
+    known = await products((line.product for line in deal.lines if line.product), call)
+    return {product.line for product in known.values() if product.line} if known else None
 
 
 def _conflict(kind: str, record: str, owner: str, overlaps: bool) -> Any:

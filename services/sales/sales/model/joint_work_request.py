@@ -25,7 +25,7 @@ from crmkit.resource import Resource
 from crmkit.workdays import is_working_day
 from sales.model.base import Base
 from sales.model.contact_keys import company_key
-from sales.model.deal_registration import DECIDE_WITHIN, REVIEWER, DealRegistration
+from sales.model.deal_registration import DECIDE_WITHIN, REVIEWER, DealRegistration, regions_of
 from sales.model.opportunity import TOO_LARGE_SPLIT, Opportunity
 from sqlalchemy import Index, select, text
 from sqlalchemy.orm import Mapped
@@ -57,17 +57,17 @@ class JointWorkRequest(Resource, Base):
 
     async def creating(self, call: Call) -> None:
         """Asks whoever has the registration; NOT_PROTECTED where there is none, JOINT_WORK_ASKED where one has asked."""
-        company = (await call.copy(self.account) or {}).get("displayName", "")
+        account = await call.copy(self.account) or {}
         async with call.everybody():
             rows = select(DealRegistration).where(
-                DealRegistration.company_key == company_key(str(company)),
+                DealRegistration.company_key == company_key(str(account.get("displayName", ""))),
                 DealRegistration.state.in_(("APPROVED", "CONVERTED")),
             )
-            wanted = set(self.product_lines)
+            wanted = set(self.product_lines) or None
             found = [
                 one
                 for one in await call.db.scalars(rows.order_by(DealRegistration.submit_time))
-                if one.protected(today(call)) and (not wanted or wanted & set(one.product_lines))
+                if one.protected(today(call)) and one.concerns(wanted, regions_of(account))
             ]
         if not found:
             raise FailedPrecondition("NOT_PROTECTED")
