@@ -336,9 +336,10 @@ async def test_a_new_formula_is_reckoned_for_all_records_there_are(customer: Ser
         "customField": f"customFields/{uuid4()}",
         "collection": "contacts",
         "key": "late",
+        "kind": "FORMULA",
         "formula": formula,
     }
-    await customer.tell("crm.workspace.v1.CustomFieldReckoningAsked", asked, asked["customField"])
+    await customer.tell("crm.workspace.v1.CustomFieldRecastAsked", asked, asked["customField"])
 
     async def reckoned() -> bool:
         found = [custom(await sales.GetContact(name=name)).get("late") for name in names]

@@ -7,6 +7,7 @@ import pytest
 from crm.workspace.v1 import pb
 from crmkit.auth import system
 from crmkit.testing import Refused, Service
+from google.protobuf import json_format
 from sqlalchemy import text
 
 
@@ -203,7 +204,7 @@ async def test_a_record_keeps_the_limits_the_pattern_and_the_condition_of_its_fi
             await admin.RetireCustomField(name=one.name)
 
 
-async def test_a_field_in_use_changes_its_kind_only_where_the_values_of_records_stay(
+async def test_a_field_in_use_changes_its_kind_and_the_values_of_records_follow(
     workspace: Service, office: Any
 ) -> None:
     admin, sales = workspace.admin, workspace.sales1
@@ -212,15 +213,21 @@ async def test_a_field_in_use_changes_its_kind_only_where_the_values_of_records_
     async def change(name: str, kind: str) -> Any:
         return await admin.UpdateCustomField(customField={"name": name, "kind": kind}, updateMask="kind")
 
-    choice = {"kind": "CHOICE", "choices": [{"key": "red"}, {"key": "blue"}]}
+    colours = {"choices": [{"key": "red"}, {"key": "blue"}]}
+    kinds = {
+        "turn_choice": "CHOICE", "turn_long": "LONG_TEXT", "turn_number": "NUMBER", "turn_money": "MONEY", "turn_bool": "BOOL",
+        "turn_many": "MULTI_CHOICE", "turn_one": "CHOICE", "turn_unique": "NUMBER",
+    }  # fmt: skip
     made: dict[str, Any] = {}
-    for key, more in (
-        ("turn_choice", choice),
-        ("turn_long", {"kind": "LONG_TEXT"}),
-        ("turn_number", {"kind": "NUMBER"}),
-    ):
-        field = {"collection": "notes", "key": key, "displayName": key, **more}
-        made[key] = await admin.CreateCustomField(customField=field)
+    for key, kind in kinds.items():
+        field = {
+            "collection": "notes",
+            "key": key,
+            "displayName": key,
+            "kind": kind,
+            "unique": key == "turn_unique",
+        }
+        made[key] = await admin.CreateCustomField(customField=field | (colours if "CHOICE" in kind else {}))
     # Nobody has a value of a draft.
     assert (await change(made["turn_number"].name, "BOOL")).kind == pb.CustomField.BOOL
     assert (await change(made["turn_number"].name, "NUMBER")).kind == pb.CustomField.NUMBER
@@ -228,20 +235,33 @@ async def test_a_field_in_use_changes_its_kind_only_where_the_values_of_records_
         await admin.ActivateCustomField(name=one.name)
     try:
         await workspace.eventually(lambda: made.keys() <= fields.of("notes").keys(), 30)
-        given = {"turn_choice": "red", "turn_long": "长" * 2500}
+        given = {
+            "turn_choice": "red", "turn_long": "长" * 2500, "turn_number": 7.5, "turn_bool": True, "turn_many": ["red", "blue"],
+            "turn_money": {"currencyCode": "CNY", "amount": "9.50"}, "turn_one": "blue",
+        }  # fmt: skip
         note = await sales.CreateNote(note={"displayName": "换类型", "custom": given})
         for key, kind in (
-            ("turn_number", "TEXT"),
-            ("turn_choice", "MULTI_CHOICE"),
+            ("turn_unique", "TEXT"),
             ("turn_choice", "LONG_TEXT"),
             ("turn_long", "DATE"),
+            ("turn_number", "MONEY"),
+            ("turn_many", "CHOICE"),
         ):
             assert await office.refusal(change(made[key].name, kind)) == "FIELD_TYPE_CHANGE", (key, kind)
         for key in given:
-            await change(made[key].name, "TEXT")
-        await workspace.eventually(lambda: {fields.of("notes")[key].kind for key in given} == {"TEXT"}, 30)
-        found = await sales.ListNotes(filter='custom.turn_choice = "red"')
-        assert [one.name for one in found.notes] == [note.name]
+            await change(made[key].name, "MULTI_CHOICE" if key == "turn_one" else "TEXT")
+        wanted = {
+            "turn_choice": "red", "turn_long": given["turn_long"], "turn_number": "7.5", "turn_bool": "true",
+            "turn_many": "red; blue", "turn_money": "CNY 9.50", "turn_one": ["blue"],
+        }  # fmt: skip
+
+        async def followed() -> bool:
+            return json_format.MessageToDict((await sales.GetNote(name=note.name)).custom) == wanted
+
+        await workspace.eventually(followed, 30)
+        for condition in ('custom.turn_choice = "red"', 'custom.turn_number = "7.5"', "custom.turn_one:blue"):
+            found = await sales.ListNotes(filter=condition)
+            assert [one.name for one in found.notes] == [note.name], condition
         change_both = {"name": note.name, "custom": {"turn_choice": "随便", "turn_long": "长" * 2501}}
         changed = await sales.UpdateNote(note=change_both, updateMask="custom.turnChoice,custom.turnLong")
         assert changed.custom["turn_choice"] == "随便"
@@ -326,7 +346,7 @@ async def test_formulas_need_no_other_that_needs_them_and_what_they_need_stays(
 
     area, _ = await make("area", "NUMBER"), await make("price", "MONEY")
     total = await make("total", "FORMULA", formula=f"custom.area_{run} * custom.price_{run}")
-    asked = (await workspace.facts("crm.workspace.v1.CustomFieldReckoningAsked", total.name))[-1]
+    asked = (await workspace.facts("crm.workspace.v1.CustomFieldRecastAsked", total.name))[-1]
     assert (asked["collection"], asked["formula"]) == ("contacts", total.formula)
     more = await make("more", "FORMULA", formula=f"custom.total_{run} + 1")
 
@@ -339,9 +359,9 @@ async def test_formulas_need_no_other_that_needs_them_and_what_they_need_stays(
     # Who may not read a field must not learn it from what is reckoned from it.
     assert await office.refusal(change(area, roles=["sales_manager"])) == "FORMULA_INVALID"
     assert await office.refusal(change(more, portal="READ")) == "FORMULA_INVALID"
-    assert await office.refusal(change(area, kind="TEXT")) == "FIELD_TYPE_CHANGE"
+    assert await office.refusal(change(area, kind="TEXT")) == "FORMULA_INVALID"
     changed = await change(total, formula=f"custom.area_{run} * 2")
-    asked = (await workspace.facts("crm.workspace.v1.CustomFieldReckoningAsked", total.name))[-1]
+    asked = (await workspace.facts("crm.workspace.v1.CustomFieldRecastAsked", total.name))[-1]
     assert asked["formula"] == changed.formula
     # What it has made stays where it becomes a number that people write.
     assert (await change(more, kind="NUMBER")).formula == ""

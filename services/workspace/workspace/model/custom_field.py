@@ -33,29 +33,15 @@ CHOICES = frozenset(["CHOICE", "MULTI_CHOICE"])
 UNIQUE = frozenset(["TEXT", "NUMBER", "DATE", "REFERENCE", "EMPLOYEE", "DEPARTMENT", "EMAIL", "PHONE"])
 SEARCHED = frozenset(["TEXT", "LONG_TEXT", "URL", "EMAIL", "PHONE"])
 PATTERNED = frozenset(["TEXT", "LONG_TEXT"])
-# Kinds that a field in use may change to: the values of records are those of the new one already.
+# Kinds that a field in use may change to; what records have follows.
 BECOMES = {
     "TEXT": frozenset(["LONG_TEXT"]),
-    **dict.fromkeys(
-        [
-            "LONG_TEXT",
-            "DATE",
-            "CHOICE",
-            "REFERENCE",
-            "FILE",
-            "EMPLOYEE",
-            "DEPARTMENT",
-            "URL",
-            "EMAIL",
-            "PHONE",
-        ],
-        frozenset(["TEXT"]),
-    ),
-    "NUMBER": frozenset(["PERCENT"]),
-    "PERCENT": frozenset(["NUMBER"]),
-    # What was reckoned last stays.
+    "NUMBER": frozenset(["PERCENT", "TEXT"]),
+    "PERCENT": frozenset(["NUMBER", "TEXT"]),
+    "CHOICE": frozenset(["MULTI_CHOICE", "TEXT"]),
     "FORMULA": frozenset(["NUMBER", "TEXT"]),
 }
+ANY_BECOMES = frozenset(["TEXT"])
 LIMITED = frozenset(["NUMBER", "PERCENT", "MONEY", "DATE"])
 # What fields are to formulas: custom ones, and those that are built in.
 RECKONED: Mapping[str, Kind] = {
@@ -139,8 +125,8 @@ class CustomField(Resource, Base):
         described = check_collection(self.collection)
         await self._check(described, call)
         await self._check_users(described, call)
-        if "formula" in changed and self.state in USED:
-            self._ask_to_reckon(call)
+        if changed & {"kind", "formula"} and self.state in USED:
+            self._ask_to_recast(call)
 
     async def deleting(self, call: Call) -> None:
         """Only what no record ever had goes, or none has any more."""
@@ -158,16 +144,17 @@ class CustomField(Resource, Base):
             raise FailedPrecondition("FIELD_LIMIT", limit=MOST_FIELDS)
         if self.kind == "FORMULA":
             await self._check_formula(check_collection(self.collection), call)
-            self._ask_to_reckon(call)
+            self._ask_to_recast(call)
         self.state, self.retire_time = "ACTIVE", None
 
-    def _ask_to_reckon(self, call: Call) -> None:
+    def _ask_to_recast(self, call: Call) -> None:
         call.emit(
-            events.CustomFieldReckoningAsked,
+            events.CustomFieldRecastAsked,
             self,
             custom_field=self.name,
             collection=self.collection,
             key=self.key,
+            kind=pb.CustomField.Kind.Value(self.kind),
             formula=self.formula,
         )
 
@@ -225,7 +212,10 @@ class CustomField(Resource, Base):
         return found
 
     def _change_kind(self, before: str) -> None:
-        if self.state != "DRAFT" and self.kind not in BECOMES.get(before, ()):
+        if self.state != "DRAFT" and self.kind not in BECOMES.get(before, ANY_BECOMES):
+            raise FailedPrecondition("FIELD_TYPE_CHANGE")
+        if self.state != "DRAFT" and self.unique and before == "NUMBER":
+            # 1 and 1.0 are one number and two texts.
             raise FailedPrecondition("FIELD_TYPE_CHANGE")
         if self.kind not in CHOICES:
             self.choices, self.dictionary = [], ""
