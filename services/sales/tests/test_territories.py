@@ -11,6 +11,7 @@ import pytest
 from crm.sales.v1 import pb
 from crmkit.auth import system
 from crmkit.testing import Refused, Service
+from sales.model.lead import Lead
 from sales.model.territory_plan import TerritoryPlan
 from sales.territories import begin_territory_plans, follow_members
 from sales.territory_map import Place, TerritoryMap
@@ -49,6 +50,27 @@ async def moment(sales: Service, plan: str, **times: datetime) -> None:
         await call.db.execute(
             update(TerritoryPlan).where(TerritoryPlan.id == plan.partition("/")[2]).values(**times)
         )
+
+
+async def put_in_force(sales: Service, tree: list[dict[str, Any]]) -> Any:
+    """A plan of that tree, previewed, scheduled and applied."""
+    body = {"displayName": "划分", "effectiveTime": "2026-01-01T00:00:00Z", "tree": tree}
+    plan = await sales.admin.CreateTerritoryPlan(territoryPlan=body)
+    await sales.admin.PreviewTerritoryPlan(name=plan.name)
+    seen = await reached(sales, plan.name, Plan.PREVIEWED)
+    notes = [{"account": row.account, "text": "无"} for row in seen.preview.key_accounts]
+    await sales.admin.UpdateTerritoryPlan(
+        territoryPlan={"name": plan.name, "notes": notes}, updateMask="notes"
+    )
+    await sales.admin.ScheduleTerritoryPlan(name=plan.name, digest=seen.digest)
+
+    async def started() -> bool:
+        await morning(sales, begin_territory_plans)
+        return (await sales.admin.GetTerritoryPlan(name=plan.name)).state != Plan.SCHEDULED
+
+    await sales.eventually(started, 60)
+    await settled(sales, plan.name, Plan.APPLIED)
+    return plan
 
 
 async def lies(sales: Service, account: str) -> dict[str, Any]:
@@ -366,30 +388,11 @@ async def test_members_come_and_go_at_their_instants(sales: Service, account: Ma
     one, two = (sales.person(who).employee or "" for who in ("sales1", "sales2"))
     industry = f"行业{uuid4().hex[:6]}"
     mine = await account(industry=industry)
-    plan = await sales.admin.CreateTerritoryPlan(
-        territoryPlan={
-            "displayName": "成员", "effectiveTime": "2026-01-01T00:00:00Z",
-            "tree": [
-                {"code": "m0", "displayName": "其他", "fallback": True, "members": [{"employee": one, "role": "OWNER"}]},
-                {"code": "m1", "displayName": industry, "criteria": {"industries": [industry]},
-                 "members": [{"employee": one, "role": "OWNER"}]},
-            ],
-        }
-    )  # fmt: skip
-    await sales.admin.PreviewTerritoryPlan(name=plan.name)
-    seen = await reached(sales, plan.name, Plan.PREVIEWED)
-    notes = [{"account": row.account, "text": "无"} for row in seen.preview.key_accounts]
-    await sales.admin.UpdateTerritoryPlan(
-        territoryPlan={"name": plan.name, "notes": notes}, updateMask="notes"
-    )
-    await sales.admin.ScheduleTerritoryPlan(name=plan.name, digest=seen.digest)
-
-    async def started() -> bool:
-        await morning(sales, begin_territory_plans)
-        return (await sales.admin.GetTerritoryPlan(name=plan.name)).state != Plan.SCHEDULED
-
-    await sales.eventually(started, 60)
-    await settled(sales, plan.name, Plan.APPLIED)
+    plan = await put_in_force(sales, [
+        {"code": "m0", "displayName": "其他", "fallback": True, "members": [{"employee": one, "role": "OWNER"}]},
+        {"code": "m1", "displayName": industry, "criteria": {"industries": [industry]},
+         "members": [{"employee": one, "role": "OWNER"}]},
+    ])  # fmt: skip
     [row] = (await lies(sales, mine)).values()
     territory = row.territory
 
@@ -439,6 +442,65 @@ async def test_members_come_and_go_at_their_instants(sales: Service, account: Ma
     await sales.eventually(placed, 30)
     [found] = (await lies(sales, newcomer)).values()
     assert (found.territory, found.criterion, found.owner) == (territory, "INDUSTRY", two)
+    await sales.admin.UndoTerritoryPlan(name=plan.name)
+    await settled(sales, plan.name, Plan.UNDONE)
+
+
+@pytest.mark.capability("s.territory")
+async def test_while_the_owner_of_a_territory_is_away_its_leads_go_to_who_works_in_it_then_to_who_owns_what_is_around(
+    sales: Service,
+) -> None:
+    one, two, helper, reader = (
+        sales.person(who).employee or "" for who in ("sales1", "sales2", "manager", "everything")
+    )
+    plan = await put_in_force(sales, [
+        {"code": "w0", "displayName": "全国", "fallback": True, "members": [{"employee": one, "role": "OWNER"}]},
+        {"code": "w1", "displayName": "云南", "parent": "w0", "criteria": {"divisions": ["530000"]},
+         "members": [{"employee": reader, "access": "READ"}, {"employee": helper, "access": "WORK"},
+                     {"employee": two, "role": "OWNER"}]},
+    ])  # fmt: skip
+    body = {"displayName": "按区域", "method": "TERRITORY", "position": -5, "channels": ["WEB"]}
+    rule = await sales.admin.CreateAssignmentRule(assignmentRule=body)
+    await sales.admin.ActivateAssignmentRule(name=rule.name)
+    lead = await sales.manager.CreateLead(
+        lead={"displayName": "昆明", "divisionCode": "530102", "channel": "WEB", "externalId": uuid4().hex}
+    )
+    start, leaves = datetime.now(UTC), dict[str, dict[str, Any]]()
+
+    async def turn(taker: str, **away: str) -> None:
+        async def reached() -> bool:
+            dry = await sales.manager.TestAssignment(lead=lead.name)
+            why = {reason.employee: reason.reason for reason in dry.reasons if reason.rule == rule.name}
+            return (
+                (dry.rule, dry.employee) == (rule.name, taker) if taker else dry.rule != rule.name
+            ) and why == away
+
+        await sales.eventually(reached, 30)
+        async with sales.running.call("test", system("sales")) as call:
+            new = Lead(display_name="丽江", division_code="530702", channel="WEB", external_id=uuid4().hex)
+            got = (await new.capture(call)).owner
+        assert got == taker if taker else got not in (one, two, helper)
+
+    async def leave(employee: str) -> None:
+        leaves[employee] = told = {
+            "name": f"calendarEvents/{uuid4()}", "kind": "LEAVE", "owner": employee, "state": "SCHEDULED",
+            "startTime": start.isoformat(), "endTime": (start + timedelta(days=3)).isoformat(),
+        }  # fmt: skip
+        await sales.tell("crm.workspace.v1.CalendarEventScheduled", {"calendarEvent": told}, told["name"], 1)
+
+    await turn(two)
+    await leave(two)
+    await turn(helper, **{two: "AWAY"})
+    await leave(helper)
+    await turn(one, **{two: "AWAY", helper: "AWAY"})
+    await leave(one)
+    # Nobody of the territory is there: whoever only reads gets none, and the next rule has its turn.
+    await turn("", **dict.fromkeys((one, two, helper), "AWAY"))
+    for told in leaves.values():
+        over = {"calendarEvent": {**told, "state": "CANCELLED"}}
+        await sales.tell("crm.workspace.v1.CalendarEventCancelled", over, told["name"], 2)
+    await turn(two)
+    await sales.admin.RetireAssignmentRule(name=rule.name)
     await sales.admin.UndoTerritoryPlan(name=plan.name)
     await settled(sales, plan.name, Plan.UNDONE)
 

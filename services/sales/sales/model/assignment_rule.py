@@ -16,7 +16,7 @@ from crmkit.resource import Resource
 from sales.engine.policies import covers
 from sales.model.absence import absent
 from sales.model.base import Base
-from sales.model.territory import as_nodes, in_force, owner_of
+from sales.model.territory import as_nodes, in_force, in_turn
 from sales.territory_map import Place, TerritoryMap
 from sqlalchemy import DateTime, ForeignKey, Index, Integer, Text, Uuid, func, select
 from sqlalchemy.dialects.postgresql import insert
@@ -175,9 +175,9 @@ async def assign_by_rule(lead: Lead, call: Call, besides: str = "") -> bool:
             lead.pool = rule.pool
             return False
         if rule.method == "TERRITORY":
-            owner = await territory_owner(lead, call)
-            if owner and owner != besides and employed(owner, call):
-                await lead.assign(owner, call, rule=rule.name)
+            free, _ = await territory_turn(lead, call)
+            if taker := next((one for one in free if one != besides), ""):
+                await lead.assign(taker, call, rule=rule.name)
                 return True
             continue
         busy = await rule.passed_over(call)
@@ -211,11 +211,14 @@ async def tested(lead: Lead, call: Call) -> pb.TestAssignmentResponse:
             reply.rule, reply.pool = rule.name, rule.pool
             return reply
         if rule.method == "TERRITORY":
-            owner = await territory_owner(lead, call)
-            if owner and employed(owner, call):
-                reply.rule, reply.employee = rule.name, owner
+            free, busy = await territory_turn(lead, call)
+            for employee, reason in busy.items():
+                reply.reasons.add(rule=rule.name, employee=employee, reason=reason)
+            if free:
+                reply.rule, reply.employee = rule.name, free[0]
                 return reply
-            reply.reasons.add(rule=rule.name, employee=owner, reason="INACTIVE" if owner else "NO_TERRITORY")
+            if not busy:
+                reply.reasons.add(rule=rule.name, reason="NO_TERRITORY")
             continue
         busy = await rule.passed_over(call)
         free = [member for member in rule.members if member.employee not in busy]
@@ -249,13 +252,19 @@ async def _open_leads(employee: str, call: Call) -> int:
         return await call.db.scalar(counted) or 0
 
 
-async def territory_owner(lead: Lead, call: Call) -> str:
-    """Who owns the territory that a lead lies in, by its product lines first."""
+async def territory_turn(lead: Lead, call: Call) -> tuple[list[str], dict[str, str]]:
+    """Who takes a lead by the territory that it lies in, by its product lines first, and who is passed over and why."""
     tree = TerritoryMap(as_nodes(await in_force(call)))
     matches = tree.match(Place(lead.account, lead.division_code, "", lead.industry))
     lines = [interest.product_line for interest in lead.interests if interest.product_line]
     match = next((matches[line] for line in lines if line in matches), matches.get(""))
-    return owner_of(match.code, tree.nodes, call.now) if match else ""
+    turn = in_turn(match.code, tree.nodes, call.now) if match else []
+    on_leave = await absent(turn, call)
+    busy = {
+        one: "AWAY" if employed(one, call) else "INACTIVE"
+        for one in turn if one in on_leave or not employed(one, call)
+    }  # fmt: skip
+    return [one for one in turn if one not in busy], busy
 
 
 def _away(member: Any, day: date) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -183,12 +183,26 @@ def works(member: Any, now: datetime) -> bool:
 
 def owner_of(code: str, nodes: dict[str, Any], now: datetime) -> str:
     """Who owns the customers of a territory: its own owner, else that of the one around it."""
+    return next(owners_of(code, nodes, now), "")
+
+
+def in_turn(code: str, nodes: dict[str, Any], now: datetime) -> list[str]:
+    """Who takes what comes to a territory: its owner, then those who work in it, then the owners around it."""
+    owners = list(owners_of(code, nodes, now))
+    members = nodes[code].members if code in nodes else ()
+    workers = [one.employee for one in members if works(one, now) and one.access != pb.TerritoryMember.READ]
+    return list(dict.fromkeys([*owners[:1], *workers, *owners[1:]]))
+
+
+def owners_of(code: str, nodes: dict[str, Any], now: datetime) -> Iterator[str]:
+    """The owners of a territory and of those around it, from the inside out."""
     for _ in range(len(nodes) + 1):
         node = nodes.get(code)
         if node is None:
-            return ""
-        for member in node.members:
-            if member.role == pb.TerritoryMember.OWNER and works(member, now):
-                return member.employee
+            return
+        yield from (
+            member.employee
+            for member in node.members
+            if member.role == pb.TerritoryMember.OWNER and works(member, now)
+        )
         code = node.parent
-    return ""
