@@ -191,6 +191,8 @@ async def test_a_deal_is_protected_in_the_region_that_was_registered(
         "110105 310101": False,
         "": False,
     }
+    # 310110 and 310112 are neighbours, though the one ends in a nought.
+    assert not DealRegistration(region="310110").concerns(None, ["310112"])
     found = {
         where: await account(displayName=company, addresses=[{"divisionCode": one} for one in where.split()])
         for where in places

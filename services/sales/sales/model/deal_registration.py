@@ -21,6 +21,7 @@ from crmkit.resource import Resource
 from crmkit.tables import Copy
 from crmkit.values import Money
 from crmkit.workdays import working_days
+from sales.engine.policies import covers
 from sales.model.base import HANDOVER, Base
 from sales.model.contact_keys import company_key
 from sales.model.opportunity import Opportunity
@@ -288,9 +289,8 @@ class DealRegistration(Resource, Base):
 
         Who does not say what he wants, or where, may want this.
         """
-        where = [one.rstrip("0") for one in regions if one]
-        here = self.region.rstrip("0")
-        near = not where or any(one.startswith(here) or here.startswith(one) for one in where)
+        where, here = [one for one in regions if one], self.region
+        near = not where or not here or any(covers(one, here) or covers(here, one) for one in where)
         return near and (lines is None or not set(self.product_lines).isdisjoint(lines))
 
     def _meets(self, other: DealRegistration) -> bool:

@@ -10,6 +10,7 @@ from crmkit.company import today
 from crmkit.errors import FailedPrecondition
 from crmkit.events import Fact, listens
 from crmkit.mapping import told_date
+from sales.engine.policies import covers
 from sales.model.base import Base
 from sqlalchemy import BigInteger, Boolean, Date, Index, Text, select
 from sqlalchemy.dialects.postgresql import ARRAY, insert
@@ -41,8 +42,7 @@ class Partnership(Base):
 
     def allows(self, region: str) -> bool:
         """Whether the partner may sell there; where no region was agreed, or none is known, he may."""
-        where = region.rstrip("0")
-        return not self.regions or not where or any(where.startswith(one.rstrip("0")) for one in self.regions)
+        return not self.regions or not region or any(covers(one, region) for one in self.regions)
 
 
 @listens(
