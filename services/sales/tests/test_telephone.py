@@ -340,3 +340,47 @@ async def test_whoever_asks_on_the_web_site_to_be_called_is_first_and_his_ticket
         return shares if [share.employee for share in shares] == [other] else None
 
     assert await sales.eventually(shared, 30)
+
+
+@pytest.mark.capability("s.telesales")
+@pytest.mark.usefixtures("any_day")
+async def test_who_asks_on_a_queue_of_no_call_list_is_left_to_the_service_desk(sales: Service) -> None:
+    ours, theirs = (f"queues/{uuid7()}" for _ in range(2))
+    for queue in (ours, theirs):
+        told = {"name": queue, "displayName": "回拨", "members": []}
+        payload = {"name": queue, "action": "CREATED", "actor": "system/test", "resource": told}
+        await sales.tell("crm.servicedesk.v1.ResourceChanged", payload, queue)
+
+    async def ask(queue: str) -> str:
+        name = f"tickets/{uuid7()}"
+        ticket = {
+            "name": name,
+            "type": "CALLBACK",
+            "queue": queue,
+            "displayName": "回电",
+            "requesterAddress": number(),
+        }
+        await sales.tell("crm.servicedesk.v1.TicketOpened", {"ticket": ticket}, name, times=2)
+        return name
+
+    async def entries(ticket: str) -> list[Any]:
+        return list((await sales.admin.ListCallEntries(filter=f'origin = "{ticket}"')).call_entries)
+
+    async def offered(queue: str) -> Any:
+        ticket = await ask(queue)
+        [entry] = await sales.eventually(lambda: entries(ticket), 30)
+        return entry
+
+    async def linked(queue: str) -> Any:
+        return await sales.admin.CreateCallList(callList={"displayName": "回拨", "queue": queue, **ALWAYS})
+
+    await linked(ours)
+    alone = await ask(theirs)
+    # What is asked for later on a queue with a list is there, so that one was heard too.
+    await offered(ours)
+    assert not await entries(alone)
+    # A list that is linked now takes those who come; the desk has had the first one to itself, nobody calls him twice.
+    book = await linked(theirs)
+    entry = await offered(theirs)
+    assert (entry.call_list, entry.state) == (book.name, Entry.CALLBACK)
+    assert not await entries(alone)
