@@ -230,8 +230,10 @@ export interface Screen {
 }
 
 const SUBJECTS = ["departments", "employees", "accounts"];
-const individual = { field: "kind", is: ["INDIVIDUAL"] };
-const company = { field: "kind", is: ["COMPANY", ""] };
+/** Fields of a record of some kinds. */
+const ofKind = (...is: string[]) => ({ field: "kind", is });
+const individual = ofKind("INDIVIDUAL");
+const company = ofKind("COMPANY", "");
 const yuan = () => ({ currency: "CNY" });
 const stage = {
   collection: "pipelines",
@@ -923,7 +925,24 @@ export const SCREENS: Record<string, Screen> = {
   customFields: {
     icon: "fields",
     flow: { DRAFT: ["activate"], ACTIVE: [], HIDDEN: ["activate"] },
-    suggest: { collection: "collections", references: "collections" },
+    suggest: {
+      collection: "collections",
+      references: "collections",
+      dictionary: { collection: "dictionaries", value: "key" },
+      roles: { collection: "roles", value: "code" },
+    },
+    showWhen: {
+      unique: ofKind("TEXT", "NUMBER", "DATE", "REFERENCE", "EMPLOYEE", "DEPARTMENT", "EMAIL", "PHONE"),
+      choices: ofKind("CHOICE", "MULTI_CHOICE"),
+      dictionary: ofKind("CHOICE", "MULTI_CHOICE"),
+      references: ofKind("REFERENCE"),
+      formula: ofKind("FORMULA"),
+      maxLength: ofKind("TEXT", "LONG_TEXT"),
+      pattern: ofKind("TEXT", "LONG_TEXT"),
+      minValue: ofKind("NUMBER", "PERCENT", "MONEY", "DATE"),
+      maxValue: ofKind("NUMBER", "PERCENT", "MONEY", "DATE"),
+      searchable: ofKind("TEXT", "LONG_TEXT", "URL", "EMAIL", "PHONE"),
+    },
   },
   numberRules: {
     icon: "numbers",

@@ -100,6 +100,26 @@ describe("fields that an administrator has added", () => {
     await office.getByText("已隐藏").first().waitFor();
   });
 
+  it("are defined in a form that asks for what their kind needs, and says what is wrong with a formula", async () => {
+    await visit(office, "/customFields/new");
+    await choose(office, field(office, "对象"), "联系人", "联系人");
+    await field(office, "字段代码").fill(key("per_head"));
+    await field(office, "字段名称").fill("人均预算");
+    expect(await field(office, "公式").count()).toBe(0);
+    await choose(office, field(office, "类型"), "公式", "公式");
+    await field(office, "公式").fill(`custom.${key("nothing")} / 2`);
+    expect(await field(office, "选项").count()).toBe(0);
+    await office.getByRole("button", { name: "保存", exact: true }).click();
+    await office.getByText(`不能使用字段 custom.${key("nothing")}`).waitFor();
+    await check(office, "own-field-formula");
+    await field(office, "公式").fill(`custom.${key("cost")} / custom.${key("people")}`);
+    await office.getByRole("button", { name: "保存", exact: true }).click();
+    await office.waitForURL((url) => !url.pathname.endsWith("/new"));
+    await office.getByText("人均预算").first().waitFor();
+    made.unshift(new URL(office.url()).pathname.slice(1));
+    await api(office, "POST", `/v1/${made[0]}:activate`, {});
+  });
+
   it("are asked for only beside what makes them sensible, and say what is wrong where it is", async () => {
     await expect
       .poll(async () => {
@@ -148,6 +168,7 @@ describe("fields that an administrator has added", () => {
     expect(await site.getAttribute("rel")).toContain("noreferrer");
     expect(await page.getByText("12.5 %").count()).toBe(1);
     expect(await page.getByText("903", { exact: true }).count()).toBe(1);
+    expect(await page.getByText("301", { exact: true }).count()).toBe(1);
     for (const name of [guide, `${stamp}甲.txt`, `${stamp}乙.txt`])
       await page.getByRole("link", { name, exact: true }).first().waitFor();
     await check(page, "own-fields-read");
