@@ -1,5 +1,8 @@
 """Implements crm.sales.v1.SalesService."""
 
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
@@ -381,14 +384,15 @@ class SalesService(
     async def AcceptQuoteLink(
         self, request: pb.AcceptQuoteLinkRequest, call: Call
     ) -> pb.OpenQuoteLinkResponse:
-        """Whoever has the link speaks for the customer; one accepts, the others are told so."""
-        quote, until = await opened(request.token, call)
-        await call.one_at_a_time([quote.root])
-        async with call.everybody():
-            await call.db.refresh(quote, with_for_update=True)
-            check_open(quote, until, call)
+        async with _decided(request.token, call) as (quote, until):
             await quote.accept(request.digest, request.person, request.consent, call)
-            await call.flush()
+        return await shown(quote, until, call)
+
+    async def RejectQuoteLink(
+        self, request: pb.RejectQuoteLinkRequest, call: Call
+    ) -> pb.OpenQuoteLinkResponse:
+        async with _decided(request.token, call) as (quote, until):
+            quote.reject(request.reason, call)
         return await shown(quote, until, call)
 
     async def SubmitQuote(self, request: Any, call: Call) -> Quote:
@@ -452,3 +456,15 @@ async def _version(request: Any, call: Call) -> Quote:
     root = await call.db.scalar(select(Quote.root).where(Quote.id == parse_name(request.name, "quotes")))
     await call.one_at_a_time([root or request.name])
     return await call.load(Quote, request)
+
+
+@asynccontextmanager
+async def _decided(token: str, call: Call) -> AsyncGenerator[tuple[Quote, datetime], None]:
+    """Whoever has the link speaks for the customer; one decides, the others are told so."""
+    quote, until = await opened(token, call)
+    await call.one_at_a_time([quote.root])
+    async with call.everybody():
+        await call.db.refresh(quote, with_for_update=True)
+        check_open(quote, until, call)
+        yield quote, until
+        await call.flush()

@@ -255,3 +255,30 @@ def test_every_chain_adds_up_is_rounded_once_and_comes_out_the_same_again(given:
     shuffled = replace(given, policies=given.policies[::-1])
     assert [line.net for line in run(shuffled).lines] == [line.net for line in result.lines]
     assert run(Given.of_json(given.json())).digest == result.digest
+
+
+def test_an_amount_of_the_whole_quote_is_shared_and_what_was_priced_before_stays_as_it_was() -> None:
+    amount = Policy("discountPolicies/m", "满减", "PROMOTION", amount_off=D("10.00"), count="QUOTE")
+    lines = [goods("1", price, key=str(n)) for n, price in enumerate(("100.00", "50.00", "30.00", "20.00"))]
+    typed = goods("1", "100.00", key="t", typed=D("90.00"))
+    given = quote(*lines, typed, policies=(amount,))
+    assert [line.net for line in run(given).lines] == [
+        D("95.00"),
+        D("47.50"),
+        D("28.50"),
+        D("19.00"),
+        D("90.00"),
+    ]
+    assert run(given).used == {amount.name: D("10.00")}
+    before = run(replace(given, engine=1))
+    assert [line.listed - line.net for line in before.lines[:4]] == [D("10.00")] * 4
+    one_class = replace(amount, count="CATEGORY")
+    other = goods("1", "100.00", key="o", categories=("productCategories/y",))
+    by_class = run(quote(*lines, other, policies=(one_class,))).lines
+    assert [line.listed - line.net for line in by_class] == [
+        D("5.00"),
+        D("2.50"),
+        D("1.50"),
+        D("1.00"),
+        D("10.00"),
+    ]

@@ -341,6 +341,76 @@ async def test_a_budget_is_reserved_by_acceptance_and_never_overdrawn(
 
 
 @pytest.mark.capability("s.discount")
+async def test_what_comes_free_takes_its_list_price_out_of_the_budget(
+    sales: Service, policy: Made, product: Made, account: Made
+) -> None:
+    goods, gift, customer = await product(), await product(listPrice=cny("10.00")), await account()
+    free = {"freeProduct": gift.name, "freeQuantity": "1", "freePer": "2", "products": [goods.name]}
+    promotion = await policy("PROMOTION", budget=cny("25.00"), **free)
+
+    async def sent(quantity: str) -> Any:
+        lines = [{"product": goods.name, "quantity": quantity}]
+        made = await sales.sales1.CreateQuote(quote={"account": customer, "currency": "CNY", "lines": lines})
+        await sales.sales1.SubmitQuote(name=made.name)
+        return await sales.sales1.SendQuote(name=made.name)
+
+    async def accept(quote: Any) -> Any:
+        return await sales.sales1.AcceptQuote(name=quote.name, digest=quote.digest, person="李雷")
+
+    # Three gifts are more than the budget has, two are not; what another quote has taken meanwhile is gone.
+    without, two, one = await sent("6"), await sent("4"), await sent("2")
+    assert [len(quote.lines) for quote in (without, two, one)] == [1, 2, 2]
+    why = [r.reason for ground in without.grounds for r in ground.rejected if r.policy == promotion.name]
+    assert why == ["BUDGET_USED_UP"]
+    await accept(two)
+    with pytest.raises(Refused) as refused:
+        await accept(one)
+    assert refused.value.reason == "BUDGET_USED_UP"
+    used = await sales.manager.GetDiscountPolicy(name=promotion.name)
+    assert used.budget_used.amount == "20.00"
+    assert len((await sent("2")).lines) == 1
+    # Nobody could say what a gift without a price of that currency takes.
+    dollars = await product(listPrice={"currencyCode": "USD", "amount": "2.00"})
+    for budget, refusal in ((cny("5.00"), "PRICE_MISSING"), (None, "")):
+        body = {
+            "displayName": "赠品",
+            "kind": "PROMOTION",
+            **free,
+            "freeProduct": dollars.name,
+            "budget": budget,
+        }
+        body["products"] = [gift.name]
+        draft = await sales.manager.CreateDiscountPolicy(discountPolicy=body)
+        try:
+            await sales.manager.ActivateDiscountPolicy(name=draft.name)
+            assert not refusal
+        except Refused as problem:
+            assert problem.reason == refusal
+
+
+@pytest.mark.capability("s.discount")
+async def test_an_amount_that_several_lines_earn_together_is_taken_off_once(
+    sales: Service, policy: Made, product: Made, account: Made
+) -> None:
+    goods = [await product(listPrice=cny(price)) for price in ("100.00", "50.00", "30.00", "20.00")]
+    bounds = {"currency": "CNY", "minAmount": "200", "coupon": f"满减{uuid4().hex[:6]}"}
+    await policy("PROMOTION", amountOff=cny("10.00"), count="QUOTE", **bounds)
+    body = {"account": await account(), "currency": "CNY", "coupons": [bounds["coupon"]]}
+
+    async def taken(*quantities: str) -> list[str]:
+        lines = [
+            {"product": one.name, "quantity": quantity}
+            for one, quantity in zip(goods, quantities, strict=False)
+        ]
+        made = await sales.sales1.CalculateQuote(quote={**body, "lines": lines})
+        return [line.discount_amount.amount for line in made.lines]
+
+    assert await taken("1", "1", "1", "1") == ["5.00", "2.50", "1.50", "1.00"]
+    assert await taken("1", "1", "1") == ["0.00", "0.00", "0.00"]
+    assert await taken("7", "7", "7") == ["5.55", "2.78", "1.67"]
+
+
+@pytest.mark.capability("s.discount")
 async def test_a_discount_above_the_limit_of_the_role_waits_for_an_approval_and_is_never_cut(
     sales: Service, policy: Made, product: Made, account: Made
 ) -> None:
@@ -543,6 +613,38 @@ async def test_a_quote_is_priced_changed_compared_printed_opened_by_link_and_acc
         assert await replayed(call) == []
 
 
+@pytest.mark.capability("s.quote")
+async def test_whoever_has_the_link_says_no_by_it_too_and_says_why(
+    sales: Service, product: Made, account: Made
+) -> None:
+    lines = [{"product": (await product()).name, "quantity": "1"}]
+    body = {"account": await account(), "currency": "CNY", "lines": lines}
+    made = await sales.sales1.CreateQuote(quote=body)
+    await sales.sales1.SubmitQuote(name=made.name)
+    sent = await sales.sales1.SendQuote(name=made.name)
+    link, anybody = await sales.sales1.CreateQuoteLink(name=made.name), sales.client("nobody")
+    for asked, reason in (
+        ({"token": "x", "reason": "太贵"}, "LINK_INVALID"),
+        ({"token": link.token}, "VALIDATION"),
+    ):
+        with pytest.raises(Refused) as refused:
+            await anybody.RejectQuoteLink(**asked)
+        assert refused.value.reason == reason
+    shown = await anybody.RejectQuoteLink(token=link.token, reason="交期太长")
+    assert (shown.acceptable, shown.quote.state, shown.quote.owner) == (False, pb.Quote.REJECTED, "")
+    kept = await sales.sales1.GetQuote(name=made.name)
+    assert (kept.state, kept.end_reason) == (pb.Quote.REJECTED, "交期太长")
+    [told] = await sales.facts("crm.sales.v1.QuoteRejected", made.name)
+    assert told["reason"] == "交期太长"
+    for again in (
+        anybody.RejectQuoteLink(token=link.token, reason="再说一次"),
+        anybody.AcceptQuoteLink(token=link.token, digest=sent.digest, person="王芳"),
+    ):
+        with pytest.raises(Refused) as refused:
+            await again
+        assert refused.value.reason == "ILLEGAL_TRANSITION"
+
+
 @pytest.mark.capability("s.discount")
 async def test_what_is_ours_alone_stays_with_us(
     sales: Service, product: Made, account: Made, policy: Made
@@ -624,6 +726,34 @@ async def test_a_quote_in_another_currency_has_the_same_floor_by_the_rate_of_the
         await sales.eventually(lambda: sales.running.config.get(key) is None)
     assert (at.below_floor, at.margin_percent, at.line_costs[0].cost.amount) == (False, "33.33", "2400")
     assert below.below_floor
+
+
+async def test_a_floor_that_no_rate_tells_is_left_to_an_approver(
+    sales: Service, product: Made, account: Made
+) -> None:
+    category = await sales.manager.CreateProductCategory(
+        productCategory={
+            "displayName": f"有底线{uuid4().hex[:6]}",
+            "code": uuid4().hex[:8],
+            "marginFloorPercent": "20",
+        }
+    )
+    body, nok = (
+        {"account": await account(), "currency": "NOK"},
+        {"currencyCode": "NOK", "amount": "1000000.00"},
+    )
+    for goods, unknown in (
+        (await product(minPrice=cny("1.00")), True),
+        (await product(cost=cny("1.00"), category=category.name), True),
+        (await product(cost=cny("1.00")), False),
+    ):
+        lines = [{"product": goods.name, "quantity": "1", "unitPrice": nok}]
+        made = await sales.admin.CreateQuote(quote={**body, "lines": lines})
+        assert (made.below_floor, made.margin_percent) == (unknown, "")
+        if unknown:
+            with pytest.raises(Refused) as refused:
+                await sales.admin.SubmitQuote(name=made.name)
+            assert refused.value.reason == "MARGIN_BELOW_FLOOR"
 
 
 async def test_a_partner_has_the_prices_of_his_own_books_alone(

@@ -8,7 +8,7 @@ from decimal import Decimal
 
 from pydantic import TypeAdapter
 
-ENGINE = 1
+ENGINE = 2
 Names = tuple[str, ...]
 
 
@@ -60,6 +60,8 @@ class Policy:
     on_list: bool = False
     exclusive: bool = False
     budget_left: Decimal | None = None
+    # What one of the free product is worth, taken out of the budget.
+    free_worth: Decimal = Decimal(0)
     on_payment: bool = False
     days: int = 0
     net_days: int = 0

@@ -9,7 +9,7 @@ from decimal import Decimal
 from crmkit.amounts import plain
 
 from sales.engine.given import Given, Line, Policy
-from sales.engine.reckoning import cents, percent_of
+from sales.engine.reckoning import WIDE, cents, percent_of, shared
 from sales.engine.result import Rejection
 
 # Of very many policies those are told that nearly fit, before those for other products and people.
@@ -177,7 +177,8 @@ def _applied(policy: Policy, at: Situation) -> Applied:
             f"= {plain(policy.fixed_price)}",
         )
     elif policy.amount_off is not None:
-        off, effect = policy.amount_off, f"-{plain(policy.amount_off)}"
+        off = _part_of(policy, at)
+        effect = f"-{plain(off)}"
     elif policy.free_product:
         off, effect = Decimal(0), f"+ {policy.free_description}"
     else:
@@ -186,6 +187,25 @@ def _applied(policy: Policy, at: Situation) -> Applied:
             f"-{plain(percent)}%",
         )
     return Applied(policy, min(max(off, Decimal(0)), at.left), effect, why)
+
+
+def _part_of(policy: Policy, at: Situation) -> Decimal:
+    """An amount that is earned by one line is taken off it; one that several earn together is shared by what they cost."""
+    amount, given = policy.amount_off or Decimal(0), at.given
+    if policy.count == "LINE" or given.engine < 2:
+        return amount
+    own = at.line.categories[:1]
+    sharing = [
+        line for line in given.lines
+        if in_scope(policy, line) and line.typed is None and line.price is not None
+        and (policy.count == "QUOTE" or line.categories[:1] == own)
+    ]  # fmt: skip
+    costs = [
+        cents(WIDE.multiply(line.price.amount, line.quantity), given.places)
+        for line in sharing if line.price is not None
+    ]  # fmt: skip
+    parts = zip(sharing, shared(amount, costs, given.places), strict=True)
+    return next((part for line, part in parts if line.key == at.line.key), Decimal(0))
 
 
 def _condition(policy: Policy) -> str:

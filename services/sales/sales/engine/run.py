@@ -64,9 +64,14 @@ def _once(given: Given, blocked: frozenset[str]) -> Result:
     for chain in chains:
         for one in chain.applied:
             used[one.policy.name] = used.get(one.policy.name, NOTHING) + one.off
+    free = tuple(free for chain in chains for free in _free(chain))
+    worth = {policy.name: policy.free_worth for policy in given.policies}
+    for one in free:
+        if worth[one.policy]:
+            used[one.policy] += cents(WIDE.multiply(worth[one.policy], one.quantity), given.places)
     return Result(
         lines=tuple(priced.get(line.key) or PricedLine(line.key, "MISSING") for line in given.lines),
-        free=tuple(free for chain in chains for free in _free(chain)),
+        free=free,
         hints=tuple(_hints(chains, scales, given, blocked)),
         cash_terms=tuple(_cash_terms(chains)),
         used=used,

@@ -97,6 +97,9 @@ class DiscountPolicy(DraftOnly, Base):
         """Puts it in force, in place of the version before; a paused one comes back."""
         self.check_state("DRAFT", "PAUSED")
         self._check_effect()
+        free = (await products([self.free_product], call)).get(self.free_product)
+        if self.budget is not None and free is not None and self._worth_of(free) is None:
+            raise FailedPrecondition("PRICE_MISSING", items=free.display_name)
         await call.one_at_a_time(["discountPolicies.activate"])
         if twin := await self._twin(call):
             raise FailedPrecondition("POLICY_CONFLICT", policy=twin.display_name)
@@ -147,9 +150,14 @@ class DiscountPolicy(DraftOnly, Base):
 
     def policy(self, free: Product | None = None) -> Policy:
         """As the engine takes it."""
-        left = None
+        left, worth = None, Decimal(0)
         if self.budget is not None:
             left = (self.budget - (self.budget_used or zero(self.budget.currency))).amount
+            if free is not None and (price := self._worth_of(free)) is not None:
+                worth = price.amount
+            elif self.free_product:
+                # Nobody knows what it would cost, so nothing is left for it.
+                left = Decimal(0)
         # An amount is in one currency, so the policy asks for that one.
         money = next(
             (one for one in (self.budget, self.amount_off, self.fixed_price) if one is not None), None
@@ -167,9 +175,14 @@ class DiscountPolicy(DraftOnly, Base):
             free_description=free.display_name if free else "", free_unit=free.unit if free else "",
             free_quantity=self.free_quantity, free_per=self.free_per,
             tiers=tuple((Decimal(tier.from_quantity), Decimal(tier.percent)) for tier in self.tiers),
-            on_list=self.basis == "LIST", exclusive=self.exclusive, budget_left=left,
+            on_list=self.basis == "LIST", exclusive=self.exclusive, budget_left=left, free_worth=worth,
             on_payment=self.on_payment, days=self.days, net_days=self.net_days,
         )  # fmt: skip
+
+    def _worth_of(self, free: Product) -> Money | None:
+        """What one of the free product takes out of the budget: its list price, where that is in the same currency."""
+        price = free.list_price
+        return price if price and self.budget and price.currency == self.budget.currency else None
 
     def check_content(self) -> None:
         """Refuses what can never be right."""

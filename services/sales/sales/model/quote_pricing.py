@@ -41,6 +41,8 @@ class _Wanted:
     cost: Money | None = None
     floor: Money | None = None
     margin_floor: Decimal | None = None
+    # Whether a lowest price or a cost is in a currency that no rate leads from, so that nobody knows the floor.
+    unknown: bool = False
 
 
 @dataclass
@@ -129,6 +131,11 @@ class Shelf:
             return each
         rate = rate_of(each.currency, self.currency, self._day, self._call)
         return Money(each.amount * rate.value, self.currency).rounded() if rate else None
+
+    def floor_unknown(self, product: Product, margin_floor: Decimal | None) -> bool:
+        """Whether the product has a floor that cannot be told in the currency of the quote."""
+        asked = [product.min_price, product.cost if margin_floor is not None else None]
+        return any(one is not None and self.worth(one) is None for one in asked)
 
     def shape(self, bundle: Bundle) -> Shape:
         """The rules of a bundle, read once."""
@@ -324,9 +331,10 @@ def _of_product(
         price=found,
         tax_rate=rate,
     )
+    least = shelf.categories.floor(product.category)
     return _Wanted(
         kept, full, _extended(base.quantity, shelf.worth(product.cost)),
-        _extended(base.quantity, shelf.worth(product.min_price)), shelf.categories.floor(product.category),
+        _extended(base.quantity, shelf.worth(product.min_price)), least, shelf.floor_unknown(product, least),
     )  # fmt: skip
 
 
@@ -344,7 +352,8 @@ def _of_bundle(
         raise problem
     rates: list[Decimal] = []
     total, cost, floor = zero(shelf.currency), zero(shelf.currency), zero(shelf.currency)
-    known_cost, missing = True, False
+    known_cost, missing, unknown = True, False, False
+    least = shelf.categories.floor(bundle.category)
     for key, quantity in ((key, chosen[key]) for key in shape.options if key in chosen):
         part = shelf.known[shape.options[key].product]
         rate = shelf.tax(part)
@@ -365,6 +374,7 @@ def _of_bundle(
         known_cost = known_cost and part_cost is not None
         cost += part_cost or zero(shelf.currency)
         floor += _extended(quantity * base.quantity, shelf.worth(part.min_price)) or zero(shelf.currency)
+        unknown = unknown or shelf.floor_unknown(part, least)
     rate = (
         Decimal(line.tax_rate)
         if line.tax_rate
@@ -385,7 +395,8 @@ def _of_bundle(
         full,
         cost if known_cost else None,
         floor if floor else None,
-        shelf.categories.floor(bundle.category),
+        least,
+        unknown,
     )
 
 
@@ -449,7 +460,7 @@ def _cost_of(one: _Wanted, priced: PricedLine, currency: str) -> Any:
     told = pb.Quote.LineCost(line=priced.key)
     if not priced.steps:
         return told
-    told.below_floor = one.floor is not None and net < one.floor
+    told.below_floor = one.unknown or (one.floor is not None and net < one.floor)
     if one.cost is not None:
         told.cost.CopyFrom(one.cost.message())
         margin = margin_percent(net, one.cost)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from datetime import datetime, timedelta
 from decimal import Decimal
 from statistics import median
@@ -13,6 +12,7 @@ from crm.sales.v1 import pb
 from crmkit.amounts import plain
 from crmkit.call import Call
 from crmkit.values import Money
+from sales.engine import Given, run
 from sales.model.base import Base
 from sales.model.discount_policy import DiscountPolicy
 from sales.model.quote_pricing import Pricing
@@ -68,7 +68,13 @@ async def keep(quote: Quote, pricing: Pricing, call: Call) -> None:
 
 async def reserve_budgets(quote: Quote, call: Call) -> None:
     """Takes what the quote's policies gave out of their budgets, all or nothing (BUDGET_USED_UP)."""
-    used = uses(quote)
+    row = await call.db.get_one(QuotePricing, quote.id)
+    # What the price gave away says the price itself; free goods count with what they are worth.
+    used = {
+        name: Money(amount, quote.currency)
+        for name, amount in run(Given.of_json(row.given)).used.items()
+        if amount
+    }
     if not used:
         return
     keys = [name.rpartition("/")[2] for name in used]
@@ -88,21 +94,6 @@ async def reserve_budgets(quote: Quote, call: Call) -> None:
     for row in named:
         if row.root in roots:
             (locked.get(row.root) or row).take(used[row.name])
-
-
-def uses(quote: Quote) -> dict[str, Money]:
-    """What each policy gave, over all lines."""
-    policies = {
-        (ground.line, ground.kind): ground.policy
-        for ground in quote.grounds
-        if ground.policy.startswith("discountPolicies/")
-    }
-    used: dict[str, Decimal] = defaultdict(Decimal)
-    for line in quote.lines:
-        for step in line.trace:
-            if policy := policies.get((line.key, step.kind)):
-                used[policy] -= Decimal(step.adjustment.amount)
-    return {policy: Money(amount, quote.currency) for policy, amount in used.items() if amount}
 
 
 async def remember_sale(quote: Quote, call: Call) -> None:
