@@ -90,6 +90,51 @@ async def test_what_looks_odd_is_flagged_and_never_refused(sales: Service, visit
 
 
 @pytest.mark.capability("s.visit")
+async def test_what_is_just_within_the_bounds_is_not_flagged_and_both_clocks_are_kept(
+    sales: Service, visit: Made
+) -> None:
+    near = {"latitude": SQUARE["latitude"] + 0.0044, "longitude": SQUARE["longitude"]}
+    at = NOW - timedelta(minutes=9)
+    made = await visit()
+    there = await sales.sales1.CheckInVisit(
+        name=made.name, device="p", position=near, accuracy=200, deviceTime=stamp(at), photo="files/door"
+    )
+    assert (list(there.check_in.flags), there.check_in.accuracy, there.check_in.photo) == (
+        [],
+        200,
+        "files/door",
+    )
+    assert 480 <= there.check_in.distance <= 500
+    assert there.check_in.device_time.ToDatetime(UTC) == at
+    assert there.check_in.server_time.ToDatetime(UTC) >= NOW
+    # One talk of it, however often it is ended.
+    await sales.sales1.CompleteVisit(name=made.name, result="已签收")
+    with pytest.raises(Refused) as refused:
+        await sales.sales1.CompleteVisit(name=made.name, result="再次")
+    assert refused.value.reason == "ILLEGAL_TRANSITION"
+    assert len(await sales.facts("crm.sales.v1.VisitCompleted", made.name)) == 1
+
+
+@pytest.mark.capability("s.visit")
+async def test_a_check_in_that_comes_from_offline_after_the_day_was_missed_still_counts(
+    sales: Service, visit: Made
+) -> None:
+    made = await visit(plannedTime=stamp(NOW - timedelta(days=1)))
+    async with sales.running.call("miss_visits", system("sales")) as call:
+        await miss_visits(NOW, call)
+    arrived = {
+        "name": made.name,
+        "device": "phone-1",
+        "position": SQUARE,
+        "deviceTime": stamp(NOW - timedelta(days=1)),
+    }
+    first = await sales.sales1.CheckInVisit(**arrived)
+    assert (first.state, list(first.check_in.flags)) == (pb.Visit.CHECKED_IN, ["CLOCK"])
+    assert (await sales.sales1.CheckInVisit(**arrived)).etag == first.etag
+    assert (await sales.sales1.CompleteVisit(name=made.name, result="补录")).state == pb.Visit.COMPLETED
+
+
+@pytest.mark.capability("s.visit")
 async def test_a_visit_that_nobody_checked_in_at_is_missed_once(sales: Service, visit: Made) -> None:
     yesterday = await visit(plannedTime=stamp(NOW - timedelta(days=2)))
     later = await visit(plannedTime=stamp(NOW + timedelta(days=2)))

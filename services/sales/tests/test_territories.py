@@ -52,9 +52,9 @@ async def moment(sales: Service, plan: str, **times: datetime) -> None:
         )
 
 
-async def put_in_force(sales: Service, tree: list[dict[str, Any]]) -> Any:
-    """A plan of that tree, previewed, scheduled and applied."""
-    body = {"displayName": "划分", "effectiveTime": "2026-01-01T00:00:00Z", "tree": tree}
+async def scheduled(sales: Service, tree: list[dict[str, Any]], **choices: Any) -> Any:
+    """A plan of that tree, previewed and on its way."""
+    body = {"displayName": "划分", "effectiveTime": "2026-01-01T00:00:00Z", "tree": tree, **choices}
     plan = await sales.admin.CreateTerritoryPlan(territoryPlan=body)
     await sales.admin.PreviewTerritoryPlan(name=plan.name)
     seen = await reached(sales, plan.name, Plan.PREVIEWED)
@@ -62,7 +62,12 @@ async def put_in_force(sales: Service, tree: list[dict[str, Any]]) -> Any:
     await sales.admin.UpdateTerritoryPlan(
         territoryPlan={"name": plan.name, "notes": notes}, updateMask="notes"
     )
-    await sales.admin.ScheduleTerritoryPlan(name=plan.name, digest=seen.digest)
+    return await sales.admin.ScheduleTerritoryPlan(name=plan.name, digest=seen.digest)
+
+
+async def put_in_force(sales: Service, tree: list[dict[str, Any]]) -> Any:
+    """A plan of that tree, applied."""
+    plan = await scheduled(sales, tree)
 
     async def started() -> bool:
         await morning(sales, begin_territory_plans)
@@ -442,6 +447,64 @@ async def test_members_come_and_go_at_their_instants(sales: Service, account: Ma
     await sales.eventually(placed, 30)
     [found] = (await lies(sales, newcomer)).values()
     assert (found.territory, found.criterion, found.owner) == (territory, "INDUSTRY", two)
+    await sales.admin.UndoTerritoryPlan(name=plan.name)
+    await settled(sales, plan.name, Plan.UNDONE)
+
+
+@pytest.mark.capability("s.territory")
+async def test_a_plan_rests_and_goes_on_where_it_was_keeps_to_overrides_and_takes_open_deals_along(
+    sales: Service, account: Made, deal: Made
+) -> None:
+    one, two, manager = (sales.person(who).employee or "" for who in ("sales1", "sales2", "manager"))
+    industry = f"行业{uuid4().hex[:6]}"
+    moving, special = await account(industry=industry), await account(industry=industry)
+    opened = await deal(account=moving)
+    plan = await scheduled(
+        sales,
+        [
+            {"code": "r0", "displayName": "其他", "fallback": True, "members": [{"employee": one, "role": "OWNER"}]},
+            {"code": "r1", "displayName": industry, "criteria": {"industries": [industry]},
+             "members": [{"employee": two, "role": "OWNER"}]},
+        ],
+        openDeals="MOVE", overrides=[{"account": special, "to": manager}],
+    )  # fmt: skip
+    found = (await sales.admin.ListTerritoryPlanMoves(name=plan.name, **{"from": one}, pageSize=200)).moves
+    told = {move.account: (move.to, move.criterion) for move in found if move.account in (moving, special)}
+    assert told == {moving: (two, "INDUSTRY"), special: (manager, "OVERRIDE")}
+
+    async def rests() -> bool:
+        async with sales.running.call("test", system("sales")) as call:
+            await begin_territory_plans(datetime.now(UTC), call)
+            row = await call.named(TerritoryPlan, plan.name, lock=True)
+            if row is None or row.state != "APPLYING":
+                return False
+            await call.flush()
+            await row.pause(call)
+        return True
+
+    await sales.eventually(rests, 60)
+    with pytest.raises(Refused) as refused:
+        await sales.admin.CancelTerritoryPlan(name=plan.name)
+    assert refused.value.reason == "ILLEGAL_TRANSITION"
+    await morning(sales, begin_territory_plans)
+    still = await sales.admin.GetTerritoryPlan(name=plan.name)
+    assert (still.state, still.paused, await sales.facts(TOLD, plan.name)) == (Plan.APPLYING, True, [])
+    assert not (await sales.admin.ResumeTerritoryPlan(name=plan.name)).paused
+    done = await settled(sales, plan.name, Plan.APPLIED)
+    assert done.outcome.moved == done.outcome.planned - done.outcome.dropped + done.outcome.added
+    moves = [m for fact in await sales.facts(TOLD, plan.name) for m in fact["moves"]]
+    assert [(m["from"], m["to"]) for m in moves if m["account"] == moving] == [(one, two)]
+    assert [m["to"] for m in moves if m["account"] == special] == [manager]
+    # The plan says that open deals go along, and so they do with their customer.
+    resource = {"name": moving, "owner": two, "department": sales.person("sales2").department}
+    changed = {"account": resource, "from": one, "to": two, "how": "TERRITORY", "cause": plan.name}
+    await sales.tell("crm.customer.v1.AccountOwnerChanged", changed, moving, times=2)
+
+    async def gone_along() -> bool:
+        after = await sales.admin.GetOpportunity(name=opened.name)
+        return (after.owner, after.stage) == (two, opened.stage)
+
+    await sales.eventually(gone_along)
     await sales.admin.UndoTerritoryPlan(name=plan.name)
     await settled(sales, plan.name, Plan.UNDONE)
 

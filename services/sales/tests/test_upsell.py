@@ -10,8 +10,9 @@ from crm.sales.v1 import pb
 from crmkit.auth import system
 from crmkit.testing import Refused, Service, local_date
 from sales.model.product import Product
+from sales.model.upsell_proposal import UpsellProposal
 from sales.upsell import Affinity, Bought, World, grounds, propose_upsell
-from sqlalchemy import text
+from sqlalchemy import text, update
 from uuid_utils.compat import uuid7
 
 Made = Callable[..., Awaitable[Any]]
@@ -125,9 +126,11 @@ async def test_every_night_customers_are_proposed_what_they_may_buy_next(
     for ago in (194, 132, 70):
         await order(me, ago, sensor.name)
     # Of a pair of products that twenty customers have, and thirty others have something else.
-    other = await product()
+    other, almost, common = await product(), await product(), await product()
     for n in range(50):
-        await order(f"accounts/{uuid7()}", 30, *([sensor.name, bracket.name] if n < 20 else [other.name]))
+        # One pair has a buyer too few; what everybody buys goes with nothing.
+        pair = [sensor.name, bracket.name, *([almost.name] if n < 19 else [])] if n < 20 else [other.name]
+        await order(f"accounts/{uuid7()}", 30, *pair, common.name)
     await order(sister, 5, bracket.name)
     end = local_date() + timedelta(days=40)
     contract = {
@@ -149,7 +152,9 @@ async def test_every_night_customers_are_proposed_what_they_may_buy_next(
     assert again.product == sensor.name
     assert again.reason_en.startswith("Last 3 orders every 62 days, now 7")
     assert (again.figures.orders, again.figures.every_days, again.figures.quantity) == (3, 62, "2")
-    assert found["CROSS_SELL"].figures.joint_buyers == 20
+    assert (found["CROSS_SELL"].product, found["CROSS_SELL"].figures.joint_buyers) == (bracket.name, 20)
+    asked = await sales.sales1.ListUpsellProposals(filter=f'account = "{me}" AND kind = CROSS_SELL')
+    assert [one.product for one in asked.upsell_proposals] == [bracket.name]
     assert Decimal(found["CROSS_SELL"].figures.lift) >= Decimal("1.5")
     assert found["GROUP"].figures.companies == 1
     assert "HT-9" in found["RENEWAL"].reason
@@ -191,6 +196,14 @@ async def test_every_night_customers_are_proposed_what_they_may_buy_next(
     assert refused.value.reason == "ILLEGAL_TRANSITION"
     await night(sales)
     assert await proposed(sales, me) == {}
+    # After the ninety days the pair may be proposed again; a taken one is quiet as long.
+    async with sales.running.call("test", system("sales")) as call:
+        over = update(UpsellProposal).where(
+            UpsellProposal.account == me, UpsellProposal.product == bracket.name
+        )
+        await call.db.execute(over.values(silent_until_date=local_date() - timedelta(days=1)))
+    await night(sales)
+    assert set(await proposed(sales, me)) == {"CROSS_SELL", "GROUP"}
 
     # The sister has a reason of its own, until the order that gave it is cancelled.
     theirs = await proposed(sales, sister, "sales2")
