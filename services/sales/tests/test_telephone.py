@@ -323,8 +323,15 @@ async def test_whoever_asks_on_the_web_site_to_be_called_is_first_and_his_ticket
 
     [entry] = await sales.eventually(moved, 30)
     assert (entry.state, entry.display_name) == (Entry.CALLBACK, "名单上")
+    # Nor does it end before he was called, or somebody has said why not.
+    with pytest.raises(Refused) as refused:
+        await sales.admin.FinishCallList(name=book.name)
+    assert (refused.value.reason, refused.value.info.metadata["count"]) == ("CALLBACKS_PROMISED", "1")
     await sales.admin.StartCallList(name=book.name)
     assert (await sales.sales1.NextCallEntry(name=book.name)).name == entry.name
+    with pytest.raises(Refused) as refused:
+        await sales.admin.FinishCallList(name=book.name)
+    assert refused.value.reason == "CALLBACKS_PROMISED"
     # Who is on leave gets none when the list is shared out.
     start, away = datetime.now(UTC), sales.person("stranger").employee
     members = [{"employee": away}, {"employee": other}]
@@ -384,3 +391,6 @@ async def test_who_asks_on_a_queue_of_no_call_list_is_left_to_the_service_desk(s
     entry = await offered(theirs)
     assert (entry.call_list, entry.state) == (book.name, Entry.CALLBACK)
     assert not await entries(alone)
+    await sales.admin.SkipCallEntry(name=entry.name, reason="已由服务台回电")
+    await sales.admin.StartCallList(name=book.name)
+    assert (await sales.admin.FinishCallList(name=book.name)).state == pb.CallList.FINISHED

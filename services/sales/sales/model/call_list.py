@@ -92,10 +92,13 @@ class CallList(Resource, Base):
         self.state = "PAUSED"
 
     async def finish(self, call: Call) -> None:
-        """Nobody calls any more; what is open is skipped, so that other lists may have the numbers."""
+        """Nobody calls any more; what is open is skipped, so that other lists may have the numbers. A promise is kept."""
         self.check_state("RUNNING", "PAUSED")
+        left = await self._entries(call, CallEntry.state.in_(OPEN))
+        if promised := sum("CALLBACK" in (entry.state, entry.locked_from) for entry in left):
+            raise FailedPrecondition("CALLBACKS_PROMISED", count=promised)
         self.state = "FINISHED"
-        for entry in await self._entries(call, CallEntry.state.in_(OPEN)):
+        for entry in left:
             entry.leave_out("FINISHED")
 
     @property
