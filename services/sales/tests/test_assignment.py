@@ -7,6 +7,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from crm.common.v1 import common_pb2
 from crm.sales.v1 import pb
 from crmkit.auth import system
 from crmkit.testing import Refused, Service
@@ -95,6 +96,43 @@ async def test_whose_calendar_says_leave_gets_no_lead_until_it_ends(sales: Servi
 
     await sales.eventually(is_back)
     assert await _captured(sales, line, 4) == {one: 2, two: 2}
+
+
+async def test_a_lead_whose_number_a_customer_has_goes_to_whoever_has_the_customer(
+    sales: Service, rule: Made, account: Made, contact: Made
+) -> None:
+    line = uuid4().hex[:10]
+    two = sales.person("sales2").employee
+    numbers = [f"+86138{uuid4().int % 10**8:08}" for _ in range(3)]
+    phones = [[{"number": number}] for number in numbers]
+    company = await account("sales2", phones=phones[0])
+    await contact("sales1", account=company, phones=phones[1])
+    made = await rule(line, [], method="ACCOUNT_OWNER", position=-1)
+    following = await rule(line, [{"employee": sales.person("manager").employee}])
+
+    async def taker(place: int) -> Any:
+        body = {"displayName": "来电", "interests": [{"productLine": line}], "phones": phones[place]}
+        lead = await sales.manager.CreateLead(lead=body)
+        dry = await sales.manager.TestAssignment(lead=lead.name)
+        await sales.manager.DisqualifyLead(name=lead.name, reason="NO_BUDGET")
+        return dry
+
+    for place in (0, 1):
+
+        async def found(place: int = place) -> bool:
+            dry = await taker(place)
+            return (dry.rule, dry.employee) == (made.name, two)
+
+        await sales.eventually(found)
+    dry = await taker(2)
+    assert (dry.rule, [(why.rule, why.reason) for why in dry.reasons if why.rule == made.name]) == (
+        following.name, [(made.name, "NO_ACCOUNT")],
+    )  # fmt: skip
+    async with sales.running.call("test", system("sales")) as call:
+        lead = Lead(display_name="再来", channel="PHONE", external_id=uuid4().hex)
+        lead.phones = [common_pb2.Phone(number=numbers[0])]
+        lead.interests = [pb.Lead.Interest(product_line=line)]
+        assert (await lead.capture(call)).owner == two
 
 
 async def test_whoever_has_left_gets_nothing_and_a_dry_run_says_so(sales: Service, rule: Made) -> None:

@@ -16,6 +16,7 @@ from crmkit.resource import Resource
 from sales.engine.policies import covers
 from sales.model.absence import absent
 from sales.model.base import Base
+from sales.model.known_number import records_with
 from sales.model.territory import as_nodes, in_force, in_turn
 from sales.territory_map import Place, TerritoryMap
 from sqlalchemy import DateTime, ForeignKey, Index, Integer, Text, Uuid, func, select
@@ -77,8 +78,8 @@ class AssignmentRule(Resource, Base):
     def activate(self) -> None:
         """Lets it give leads."""
         self.check_state("DRAFT", "RETIRED")
-        to_pool = (self.method == "POOL" and self.pool) or self.method == "TERRITORY"
-        if not to_pool and not any(self._weight(member) for member in self.members):
+        needs_none = (self.method == "POOL" and self.pool) or self.method in _BY_RECORD
+        if not needs_none and not any(self._weight(member) for member in self.members):
             raise FailedPrecondition("RULE_HAS_NO_MEMBER")
         self.state = "ACTIVE"
 
@@ -174,8 +175,8 @@ async def assign_by_rule(lead: Lead, call: Call, besides: str = "") -> bool:
         if rule.method == "POOL":
             lead.pool = rule.pool
             return False
-        if rule.method == "TERRITORY":
-            free, _ = await territory_turn(lead, call)
+        if rule.method in _BY_RECORD:
+            free, _ = await _record_turn(rule.method, lead, call)
             if taker := next((one for one in free if one != besides), ""):
                 await lead.assign(taker, call, rule=rule.name)
                 return True
@@ -210,15 +211,15 @@ async def tested(lead: Lead, call: Call) -> pb.TestAssignmentResponse:
         if rule.method == "POOL":
             reply.rule, reply.pool = rule.name, rule.pool
             return reply
-        if rule.method == "TERRITORY":
-            free, busy = await territory_turn(lead, call)
+        if rule.method in _BY_RECORD:
+            free, busy = await _record_turn(rule.method, lead, call)
             for employee, reason in busy.items():
                 reply.reasons.add(rule=rule.name, employee=employee, reason=reason)
             if free:
                 reply.rule, reply.employee = rule.name, free[0]
                 return reply
             if not busy:
-                reply.reasons.add(rule=rule.name, reason="NO_TERRITORY")
+                reply.reasons.add(rule=rule.name, reason=_BY_RECORD[rule.method][1])
             continue
         busy = await rule.passed_over(call)
         free = [member for member in rule.members if member.employee not in busy]
@@ -252,19 +253,39 @@ async def _open_leads(employee: str, call: Call) -> int:
         return await call.db.scalar(counted) or 0
 
 
-async def territory_turn(lead: Lead, call: Call) -> tuple[list[str], dict[str, str]]:
-    """Who takes a lead by the territory that it lies in, by its product lines first, and who is passed over and why."""
-    tree = TerritoryMap(as_nodes(await in_force(call)))
-    matches = tree.match(Place(lead.account, lead.division_code, "", lead.industry))
-    lines = [interest.product_line for interest in lead.interests if interest.product_line]
-    match = next((matches[line] for line in lines if line in matches), matches.get(""))
-    turn = in_turn(match.code, tree.nodes, call.now) if match else []
+async def _record_turn(method: str, lead: Lead, call: Call) -> tuple[list[str], dict[str, str]]:
+    """Who takes a lead by what is known of it, in turn, and who of them is passed over and why."""
+    turn = await _BY_RECORD[method][0](lead, call)
     on_leave = await absent(turn, call)
     busy = {
         one: "AWAY" if employed(one, call) else "INACTIVE"
         for one in turn if one in on_leave or not employed(one, call)
     }  # fmt: skip
     return [one for one in turn if one not in busy], busy
+
+
+async def _by_territory(lead: Lead, call: Call) -> list[str]:
+    """Whose the territory is that the lead lies in, by its product lines first."""
+    tree = TerritoryMap(as_nodes(await in_force(call)))
+    matches = tree.match(Place(lead.account, lead.division_code, "", lead.industry))
+    lines = [interest.product_line for interest in lead.interests if interest.product_line]
+    match = next((matches[line] for line in lines if line in matches), matches.get(""))
+    return in_turn(match.code, tree.nodes, call.now) if match else []
+
+
+async def _by_account(lead: Lead, call: Call) -> list[str]:
+    """Who has the customers that answer at the numbers of the lead, themselves or by their people."""
+    names = [name for phone in lead.phones if phone.valid for name in await records_with(phone.number, call)]
+    known = [await call.copy(name) or {} for name in names]
+    accounts = [
+        told if name.startswith("accounts/") else await call.copy(str(told.get("account", ""))) or {}
+        for name, told in zip(names, known, strict=True)
+    ]
+    return list(dict.fromkeys(owner for told in accounts if (owner := str(told.get("owner", "")))))
+
+
+# Ways that need no members: who takes a lead by what is known of it, and what a dry run says where nobody does.
+_BY_RECORD = {"TERRITORY": (_by_territory, "NO_TERRITORY"), "ACCOUNT_OWNER": (_by_account, "NO_ACCOUNT")}
 
 
 def _away(member: Any, day: date) -> bool:
