@@ -13,6 +13,7 @@ from crmkit.testing import Refused, Service
 from sales.jobs import settle_appraisals
 from sales.model.absence import Absence
 from sales.model.appraisal import Appraisal
+from sales.model.appraisal_standard import AppraisalStandard
 from sales.model.target import TargetFact, achieve
 from sales.performance import draft_appraisals
 from sqlalchemy import select, text, update
@@ -116,7 +117,7 @@ async def test_a_month_is_reckoned_published_appealed_against_and_corrected(
 
     async def known() -> bool:
         async with sales.running.sessions() as session:
-            asked = select(Absence.event).where(Absence.employee == me)
+            asked = select(Absence.event).where(Absence.event.in_([half["name"], whole["name"]]))
             return len(list(await session.scalars(asked))) == 2
 
     await sales.eventually(known)
@@ -186,6 +187,12 @@ async def test_a_month_is_reckoned_published_appealed_against_and_corrected(
     assert await sheet_of(sales, "sales1", "sales2") is None
     place = await sales.sales1.GetAppraisalRank(name=draft.name)
     assert (place.rank, place.people, list(place.points)) == (2, 2, ["72.00", "68.00"])
+    async with sales.running.call("test", system("sales")) as call:
+        kept = update(AppraisalStandard).where(AppraisalStandard.id == standard.name.partition("/")[2])
+        await call.db.execute(kept.values(rank_shown=False))
+    with pytest.raises(Refused) as refused:
+        await sales.sales1.GetAppraisalRank(name=draft.name)
+    assert refused.value.reason == "RANK_NOT_SHOWN"
     # After ten days there is no appeal, and the sheet stands.
     async with sales.running.call("test", system("sales")) as call:
         await call.db.execute(

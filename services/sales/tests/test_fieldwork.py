@@ -211,6 +211,9 @@ async def test_tips_are_found_answered_ranked_and_stand_beside_the_deal(
     seen = await sales.sales1.GetTip(name=tip.name)
     assert (seen.state, seen.hide_reason) == (pb.Tip.HIDDEN, "泄露客户信息")
     with pytest.raises(Refused) as refused:
+        await sales.sales1.MarkTip(name=tip.name)
+    assert refused.value.reason == "ILLEGAL_TRANSITION"
+    with pytest.raises(Refused) as refused:
         await sales.sales2.GetTip(name=tip.name)
     assert refused.value.reason == "NOT_FOUND"
     assert tip.name not in [

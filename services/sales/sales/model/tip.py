@@ -79,11 +79,13 @@ class Tip(Resource, Base):
 
     def mark(self, call: Call) -> None:
         """Says that it is useful, or takes that back."""
+        self.check_state("PUBLISHED")
         me = call.caller.employee
         self.marks = [one for one in self.marks if one != me] if me in self.marks else [*self.marks, me]
 
     def accept(self, key: str, call: Call) -> None:
         """Its author says which answer helped."""
+        self.check_state("PUBLISHED")
         if self.kind != "QUESTION":
             raise FailedPrecondition("ILLEGAL_TRANSITION", state=self.kind)
         if self.creator != call.caller.actor:
