@@ -510,6 +510,46 @@ async def test_a_plan_rests_and_goes_on_where_it_was_keeps_to_overrides_and_take
 
 
 @pytest.mark.capability("s.territory")
+async def test_one_plan_is_on_its_way_at_a_time_and_one_that_is_given_up_never_begins(sales: Service) -> None:
+    owner = [{"employee": sales.person("sales1").employee, "role": "OWNER"}]
+    tree = [{"code": "c0", "displayName": "全国", "fallback": True, "members": owner}]
+    first = await scheduled(sales, tree)
+    with pytest.raises(Refused) as refused:
+        await scheduled(sales, tree)
+    assert (refused.value.reason, refused.value.info.metadata["plan"]) == (
+        "TERRITORY_PLAN_RUNNING",
+        first.number,
+    )
+    with pytest.raises(Refused) as refused:
+        await sales.admin.UpdateTerritoryPlan(
+            territoryPlan={"name": first.name, "displayName": "改名"}, updateMask="displayName"
+        )
+    assert refused.value.reason == "ILLEGAL_TRANSITION"
+    assert (await sales.admin.CancelTerritoryPlan(name=first.name)).state == Plan.CANCELLED
+    await morning(sales, begin_territory_plans)
+    assert (await sales.admin.GetTerritoryPlan(name=first.name)).state == Plan.CANCELLED
+    assert await sales.facts(TOLD, first.name) == []
+    assert not (await sales.admin.ListTerritories(filter='code = "c0" AND state = "ACTIVE"')).territories
+    # Whoever has left comes into no territory.
+    second, gone = await put_in_force(sales, tree), sales.person("everything").employee or ""
+    [territory] = (await sales.admin.ListTerritories(filter='code = "c0" AND state = "ACTIVE"')).territories
+    key, config = f"employee.{gone.partition('/')[2]}", sales.running.config
+    entry = config.get(key)
+    async with sales.parts.configuration() as bucket:
+        await bucket.put(key, {**entry, "disabled": True})
+        await sales.eventually(lambda: config.get(key).get("disabled"))
+        try:
+            with pytest.raises(Refused) as refused:
+                await sales.admin.AddTerritoryMember(name=territory.name, member={"employee": gone})
+            assert refused.value.reason == "EMPLOYEE_INACTIVE"
+        finally:
+            await bucket.put(key, entry)
+            await sales.eventually(lambda: not config.get(key).get("disabled"))
+    await sales.admin.UndoTerritoryPlan(name=second.name)
+    await settled(sales, second.name, Plan.UNDONE)
+
+
+@pytest.mark.capability("s.territory")
 async def test_while_the_owner_of_a_territory_is_away_its_leads_go_to_who_works_in_it_then_to_who_owns_what_is_around(
     sales: Service,
 ) -> None:
