@@ -148,7 +148,9 @@ async def test_a_visit_that_nobody_checked_in_at_is_missed_once(sales: Service, 
 
 
 @pytest.mark.capability("s.visit")
-async def test_the_way_goes_to_the_nearest_next_and_overlaps_are_named(sales: Service, visit: Made) -> None:
+async def test_the_way_goes_to_the_nearest_next_and_overlaps_are_named(
+    sales: Service, visit: Made, account: Made
+) -> None:
     near = {"latitude": 31.2310, "longitude": 121.4750}
     places = [BUND, near, {"latitude": 31.3, "longitude": 121.6}]
     made = [await visit(position=place, plannedTime=stamp(NOW + timedelta(hours=3))) for place in places]
@@ -156,6 +158,18 @@ async def test_the_way_goes_to_the_nearest_next_and_overlaps_are_named(sales: Se
     assert [stop.visit for stop in asked.stops] == [made[1].name, made[0].name, made[2].name]
     assert asked.distance == sum(stop.distance for stop in asked.stops)
     assert len(asked.conflicts) == 3
+    # Somebody else is elsewhere at the same time, unless he comes along.
+    at = {
+        "plannedTime": stamp(NOW + timedelta(hours=3)),
+        "account": await account("sales2"),
+        "purpose": "回访",
+    }
+    theirs = await sales.sales2.CreateVisit(visit=at)
+    both = [made[0].name, theirs.name]
+    assert not (await sales.admin.PlanVisitRoute(visits=both)).conflicts
+    along = {"name": made[0].name, "companions": [theirs.owner]}
+    await sales.sales1.UpdateVisit(visit=along, updateMask="companions")
+    assert set((await sales.admin.PlanVisitRoute(visits=both)).conflicts[0].split()) == set(both)
     many = [
         Visit(planned_time=NOW, position=pb.Visit.Position(latitude=31 + n / 50, longitude=121 + n % 7 / 50))
         for n in range(20)

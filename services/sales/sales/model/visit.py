@@ -156,15 +156,23 @@ def route(visits: Sequence[Visit], start: Any) -> pb.PlanVisitRouteResponse:
 
 
 def _conflicts(visits: Sequence[Visit]) -> list[str]:
-    """Pairs whose times overlap."""
+    """Pairs whose times overlap and that somebody would have to be at both of."""
     found: list[str] = []
     ordered = sorted(
         (visit for visit in visits if visit.planned_time), key=lambda visit: (visit.planned_time, visit.name)
     )
     for place, one in enumerate(ordered):
         end = one.planned_time + timedelta(minutes=one.duration_minutes or USUAL_MINUTES)  # type: ignore[operator]
-        found += [f"{one.name} {other.name}" for other in ordered[place + 1 :] if other.planned_time < end]  # type: ignore[operator]
+        found += [
+            f"{one.name} {other.name}"
+            for other in ordered[place + 1 :]
+            if other.planned_time < end and not _people(one).isdisjoint(_people(other))  # type: ignore[operator]
+        ]
     return found
+
+
+def _people(visit: Visit) -> set[str]:
+    return {visit.owner, *(visit.companions or ())}
 
 
 async def _place_of(account: str, call: Call) -> Any:
