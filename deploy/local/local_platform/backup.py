@@ -21,8 +21,8 @@ import sys
 import tarfile
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -188,7 +188,8 @@ async def create(admin_url: str, state: Path, vault: Vault, asked: str = "", num
         try:
             before = await _traces(admin_url)
             counted, head = await _counted(admin_url, BREATH)
-            await asyncio.to_thread(_base_backup, admin_url, draft / "base.tar.age", recipient)
+            async with _log_kept(admin_url):
+                await asyncio.to_thread(_base_backup, admin_url, draft / "base.tar.age", recipient)
             read = time.monotonic()
             files, own = state / "files", [state / name for name in OWN]
             everything = [path for path in files.rglob("*") if path.is_file()]
@@ -506,6 +507,21 @@ async def _summed(connection: Any, rows: str, *limits: tuple[int, int]) -> tuple
                 count, hashes = await connection.fetchrow(asked, *limits)
                 return int(count), int(hashes)
     raise BackupRefused(f"BACKUP_FAILED: {rows} cannot be counted")
+
+
+@asynccontextmanager
+async def _log_kept(admin_url: str) -> AsyncIterator[None]:
+    """Within, the server throws nothing of its log away: a backup ends with all that was written since it began."""
+    connection = await asyncpg.connect(
+        admin_url, database="postgres", server_settings={"idle_session_timeout": "0"}
+    )
+    try:
+        # It ends with this connection.
+        slot = "SELECT pg_create_physical_replication_slot($1, true, true)"
+        await connection.execute(slot, f"backup_{os.getpid()}")
+        yield
+    finally:
+        await connection.close()
 
 
 def _base_backup(admin_url: str, target: Path, recipient: Any) -> None:
