@@ -3627,6 +3627,11 @@ def upgrade() -> None:
         postgresql_with={"fastupdate": "on", "gin_pending_list_limit": "256"},
     )
     op.create_table(
+        "protected_companies",
+        sa.Column("company_key", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("company_key", name=op.f("protected_companies_pkey")),
+    )
+    op.create_table(
         "deal_notices",
         sa.Column("deal", sa.Uuid(), nullable=False),
         sa.Column("step", sa.Text(), nullable=False),
@@ -5313,6 +5318,7 @@ def downgrade() -> None:
     op.drop_index("assignments_employee_time_index", table_name="assignments")
     op.drop_table("assignments")
     op.drop_table("deal_notices")
+    op.drop_table("protected_companies")
     op.drop_table("assignment_turns")
     op.drop_index(
         "ix_assignment_rules_search_search_pinyin",

@@ -28,8 +28,9 @@ from sales.model.opportunity import Opportunity
 from sales.model.partnership import check_agreement, partnership
 from sales.model.pipeline import RUNNING
 from sales.model.product import products
-from sqlalchemy import Index, select
-from sqlalchemy.orm import Mapped
+from sqlalchemy import Index, Text, select
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Mapped, mapped_column
 
 PROTECTED_DAYS, EXTENSION_DAYS = 90, 30
 # Whoever does nothing for so long is asked what becomes of it.
@@ -46,6 +47,17 @@ _WANTED = (
     "expected_close_date",
     "evidence",
 )
+
+
+class ProtectedCompany(Base):
+    """A company of which somebody's registration was ever approved: whoever begins a deal with another asks no further.
+
+    It tells nothing of a registration, so no wall stands before it.
+    """
+
+    __tablename__ = "protected_companies"
+
+    company_key: Mapped[str] = mapped_column(Text, primary_key=True)
 
 
 class DealRegistration(Resource, Base):
@@ -145,6 +157,8 @@ class DealRegistration(Resource, Base):
                     raise FailedPrecondition("REGISTRATION_WAITS", registration=one.number)
                 if one.state != "SUBMITTED" and one.protected(today(call)):
                     raise FailedPrecondition("REGISTRATION_CONFLICT", registration=one.number)
+        known = insert(ProtectedCompany).values(company_key=self.company_key)
+        await call.db.execute(known.on_conflict_do_nothing())
         self.state, self.protect_until_date = "APPROVED", today(call) + timedelta(days=PROTECTED_DAYS)
         self.notice_step, self.waits_for = "", ""
         self.price_book, self.split, self.activity_time = price_book, split, call.now
@@ -329,9 +343,12 @@ async def check_protection(deal: Opportunity, call: Call) -> None:
     if deal.deal_registration or call.caller.is_system or call.caller.may(REVIEWER):
         return
     account = await call.copy(deal.account) or {}
+    company = company_key(str(account.get("displayName", "")))
+    if await call.db.get(ProtectedCompany, company) is None:
+        return
     async with call.everybody():
         asked = select(DealRegistration).where(
-            DealRegistration.company_key == company_key(str(account.get("displayName", ""))),
+            DealRegistration.company_key == company,
             DealRegistration.state.in_(("APPROVED", "CONVERTED")), DealRegistration.partner != deal.channel_partner,
         )  # fmt: skip
         rows = list(await call.db.scalars(asked))
