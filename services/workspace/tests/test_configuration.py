@@ -3,16 +3,19 @@
 import asyncio
 import time
 from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
 import pytest
 from crm.workspace.v1 import pb
+from crmkit.auth import system
 from crmkit.errors import NotFound
 from crmkit.keys import ApiKey
 from crmkit.mapping import mapper
 from crmkit.testing import SECRET, Refused, Service
 from sqlalchemy import text
+from workspace.model.api_key import warn_of_keys
 from workspace.model.task import Task
 
 # Five seconds are promised; a machine that others use too gets three times as long.
@@ -252,6 +255,24 @@ async def test_a_key_is_shown_once_and_works_as_the_gateway_reads_it(
     assert (await admin.RevokeApiKey(name=made.name)).state == pb.ApiKey.REVOKED
     await elsewhere.has(f"apiKey.{made.key_id}", disabled=True)
     assert await office.refusal(admin.RevokeApiKey(name=made.name)) == "ILLEGAL_TRANSITION"
+
+
+async def test_the_end_of_a_key_is_told_thirty_seven_and_one_day_before_and_once(
+    workspace: Service, office: Any
+) -> None:
+    end = datetime.now(UTC) + timedelta(days=40)
+    body = {"displayName": "将到期", "permissions": ["sales.leads.*"], "expireTime": end.isoformat()}
+    made = await workspace.admin.CreateApiKey(apiKey=body)
+
+    async def told_before(days: int) -> int:
+        for _ in range(2):
+            async with workspace.running.call("test", system("workspace")) as call:
+                await warn_of_keys(end - timedelta(days=days), call)
+        found = await workspace.admin.ListNotifications(filter=f'target = "{made.name}"', pageSize=50)
+        return sum(max(one.count, 1) for one in found.notifications)
+
+    assert [await told_before(days) for days in (40, 31, 29, 12, 5, 1, 0)] == [0, 0, 1, 1, 2, 3, 3]
+    await workspace.admin.RevokeApiKey(name=made.name)
 
 
 async def test_a_key_reaches_no_further_than_its_maker(workspace: Service, office: Any) -> None:

@@ -30,7 +30,7 @@ from workspace import (
 )
 from workspace.asking import climb_ladders, return_delegated
 from workspace.model import audit_proof, audit_tally, calendar, partner
-from workspace.model.api_key import ApiKey
+from workspace.model.api_key import ApiKey, warn_of_keys
 from workspace.model.notification import Notification
 from workspace.model.raised_alert import RaisedAlert
 
@@ -143,9 +143,10 @@ async def look_at_use(as_of: datetime, call: Call) -> None:
 
 
 @cron("0 8 * * *", collapse=True)
-async def warn_of_agreements(as_of: datetime, call: Call) -> None:
-    """Whose agreement with a partner ends soon is told."""
+async def warn_of_ends(as_of: datetime, call: Call) -> None:
+    """Whose agreement with a partner, or whose key, ends soon is told."""
     await partner.warn_of_agreements(as_of, call)
+    await warn_of_keys(as_of, call)
 
 
 @every("1h", collapse=True)
@@ -230,7 +231,7 @@ SCHEDULES = [
     drill,
     watch_backups,
     look_at_use,
-    warn_of_agreements,
+    warn_of_ends,
     look_for_audit_gaps,
     expire_exports,
     extend_series,

@@ -10,6 +10,7 @@ from crmkit.access import Role
 from crmkit.auth import Scope
 from crmkit.call import Call
 from crmkit.errors import FailedPrecondition, PermissionDenied
+from crmkit.listing import ZONE
 from crmkit.resource import Resource
 from sqlalchemy import Index, Text, func, select
 from sqlalchemy.orm import Mapped, mapped_column
@@ -17,10 +18,13 @@ from sqlalchemy.orm import Mapped, mapped_column
 from workspace.exceeding import check_key
 from workspace.model.base import Base
 from workspace.permissions import check_grant, check_known, expand
+from workspace.telling import notify
 
 LONGEST_DAYS = 400
 USUAL_DAYS = 365
 MOST_KEYS = 20
+# Days before the end of a key at which its people are told.
+WARNINGS = (30, 7, 1)
 
 
 class ApiKey(Resource, Base):
@@ -92,3 +96,18 @@ class ApiKey(Resource, Base):
                 ipaddress.ip_network(network, strict=False)
             except ValueError:
                 raise FailedPrecondition("CIDR_INVALID", network=network[:50]) from None
+
+
+async def warn_of_keys(as_of: datetime, call: Call) -> None:
+    """Tells owner and maker 30, 7 and 1 days before a key ends, once for each end; late only of the last step."""
+    soon = select(ApiKey).where(
+        ApiKey.state == "ACTIVE", ApiKey.expire_time > as_of, ApiKey.expire_time <= as_of + timedelta(days=max(WARNINGS))
+    )  # fmt: skip
+    for key in await call.db.scalars(soon.order_by(ApiKey.id).limit(1000)):
+        end = key.expire_time or as_of
+        step = min(days for days in WARNINGS if end <= as_of + timedelta(days=days))
+        day = end.astimezone(ZONE).date()
+        zh = f"接口密钥“{key.display_name}”将于 {day} 到期，到期后使用它的系统将无法访问"
+        en = f"The API key {key.display_name} ends on {day}; what calls with it will be refused then"
+        people = [one for one in dict.fromkeys([key.owner, key.creator]) if one.startswith("employees/")]
+        await notify(call, people, "key", f"key:{key.name}:{day}:{step}", key.name, zh, en)
