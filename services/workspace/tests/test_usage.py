@@ -388,6 +388,25 @@ async def test_an_explanation_comes_within_five_working_days_and_what_is_let_go_
 
 
 @pytest.mark.capability("a.usage")
+async def test_nothing_more_follows_from_what_a_rule_has_found_that_was_retired(
+    workspace: Service, firm: Firm
+) -> None:
+    silent = await firm.hire()
+    await firm.acted(silent, [date(2026, 2, 10)])
+    steps = [{"afterDays": 7, "to": "SUPERIOR", "propose": True}]
+    rule = await firm.rule("SILENCE", date(2026, 2, 20), threshold=14, outcome="NOTICE", steps=steps)
+    (finding,) = await firm.night(rule, date(2026, 2, 24))
+    await workspace.admin.RetireUsageRule(name=rule.name)
+    async with workspace.running.call("test", system("workspace")) as call:
+        await using.climb(call.now + timedelta(days=30), call)
+    now = await workspace.admin.GetUsageFinding(name=finding.name)
+    assert (now.state, now.rung, now.outcome) == (finding.state, 0, finding.outcome)
+    # Who decides may still let it go.
+    waived = await workspace.manager.WaiveUsageFinding(name=finding.name, reason="规范已停用，不再追究")
+    assert waived.state == 4
+
+
+@pytest.mark.capability("a.usage")
 async def test_every_open_lead_and_opportunity_has_one_update_by_a_person_in_the_month(
     workspace: Service, firm: Firm
 ) -> None:

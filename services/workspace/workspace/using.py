@@ -80,7 +80,10 @@ def concerned(rule: UsageRule, people: Iterable[Employee], call: Call) -> list[P
 
 
 async def climb(as_of: datetime, call: Call) -> None:
-    """Takes the steps of open findings whose day has come, each once; a silence that has ended is closed."""
+    """Takes the steps of open findings whose day has come, each once, while their rule is in force.
+
+    A silence that has ended is closed.
+    """
     waiting = select(UsageFinding, UsageRule).join(
         UsageRule, UsageRule.sql_name() == UsageFinding.rule
     ).where(UsageFinding.state.in_(["OPEN", "EXPLAINED"]))  # fmt: skip
@@ -90,6 +93,9 @@ async def climb(as_of: datetime, call: Call) -> None:
     ):
         if rule.kind == "SILENCE" and await _back(finding, call):
             finding.end("已恢复登录", call)
+            continue
+        if rule.state != "ACTIVE":
+            # What was found stays with those who decide it; nothing more follows from a rule that is no rule any more.
             continue
         age = (today - finding.create_time.astimezone(ZONE).date()).days
         for step in sorted(rule.steps, key=lambda step: step.after_days)[finding.rung :]:
