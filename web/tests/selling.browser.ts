@@ -162,6 +162,35 @@ describe("selling", () => {
     await page.getByText("已接受").first().waitFor();
   });
 
+  it("lets the customer reject a quote by its link, with a reason that the seller reads", async () => {
+    const quote = await make("quotes", {
+      displayName: `太贵${stamp}`,
+      account: made["account"],
+      currency: "CNY",
+      validUntilDate: inDays(20),
+      lines: [{ product: made["甲"], quantity: "1" }],
+    });
+    await api(page, "POST", `/v1/${quote}:submit`, {});
+    await visit(page, `/${quote}`);
+    await openTab(page, "客户链接");
+    await page.getByRole("button", { name: "生成链接" }).click();
+    const address = await page.getByRole("textbox", { name: "客户链接" }).inputValue();
+    const buyers = await open({ width: 390, height: 844 });
+    const buyer = buyers.pages()[0] ?? (await buyers.newPage());
+    await buyer.goto(address);
+    await buyer.getByText("不接受这份报价？").click();
+    await buyer.getByRole("button", { name: "拒绝报价" }).click();
+    await buyer.getByText("请填写原因").waitFor();
+    await buyer.getByLabel("请告诉我们原因").fill("比同行贵一成");
+    await check(buyer, "quote-no");
+    await buyer.getByRole("button", { name: "拒绝报价" }).click();
+    await buyer.getByText("您已拒绝该报价").waitFor();
+    expect(await buyer.getByRole("button", { name: "接受报价" }).count()).toBe(0);
+    await buyers.close();
+    await visit(page, `/${quote}`);
+    await page.getByText("比同行贵一成").first().waitFor();
+  });
+
   it("foretells by category and keeps the history", async () => {
     await visit(page, "/forecast?period=year");
     await page.getByRole("table").first().waitFor({ state: "attached" });

@@ -13,7 +13,7 @@ import type { Quote } from "./price-table";
 
 type Opened = Schema<"sales.OpenQuoteLinkResponse">;
 
-/** What a customer sees who has the link to a quote: the offer, and a way to say yes. */
+/** What a customer sees who has the link to a quote: the offer, and ways to say yes and no. */
 export function BuyerPage() {
   const { t } = useText();
   const [token] = useState(() => location.hash.slice(1));
@@ -65,7 +65,12 @@ function Offer({ token, opened }: { token: string; opened: Opened }) {
           {t("buyer.accepted", { person: quote.acceptance?.person ?? "" })}
         </p>
       )}
-      {!accepted && !opened.acceptable && (
+      {quote.state === "REJECTED" && (
+        <p className="note note-info" role="status">
+          {t("buyer.rejected")}
+        </p>
+      )}
+      {!accepted && quote.state !== "REJECTED" && !opened.acceptable && (
         <p className="note" role="status">
           {t("buyer.over")} {opened.validNumber && t("buyer.instead", { number: opened.validNumber })}
         </p>
@@ -73,6 +78,7 @@ function Offer({ token, opened }: { token: string; opened: Opened }) {
       <Lines quote={quote} />
       {quote.terms && <p className="public-consent">{quote.terms}</p>}
       {opened.acceptable && <Yes token={token} quote={quote} />}
+      {opened.acceptable && <No token={token} />}
     </section>
   );
 }
@@ -162,5 +168,53 @@ function Yes({ token, quote }: { token: string; quote: Quote }) {
         {t("buyer.accept")}
       </button>
     </form>
+  );
+}
+
+/** The customer's no, with the reason that whoever sells learns from. */
+function No({ token }: { token: string }) {
+  const { t } = useText();
+  const client = useQueryClient();
+  const [reason, setReason] = useState("");
+  const [missing, setMissing] = useState(false);
+  const reject = useMutation({
+    mutationFn: () => post<Opened>("/v1/quotes:rejectLink", { token, reason: reason.trim() }),
+    onSuccess: (opened) => client.setQueryData(["quote-link", token], opened),
+  });
+  const send = (event: FormEvent) => {
+    event.preventDefault();
+    setMissing(reason.trim() === "");
+    if (reason.trim()) reject.mutate();
+  };
+  return (
+    <details className="public-no">
+      <summary>{t("buyer.no")}</summary>
+      <form className="stack" noValidate onSubmit={send}>
+        {reject.isError && (
+          <ErrorNote
+            error={reject.error}
+            onRetry={() => void client.invalidateQueries({ queryKey: ["quote-link", token] })}
+          />
+        )}
+        <label className="stack-small">
+          {t("buyer.reason")}
+          <textarea
+            className="public-input"
+            rows={3}
+            maxLength={500}
+            value={reason}
+            onChange={(event) => setReason(event.target.value)}
+          />
+        </label>
+        {missing && (
+          <p className="field-error" role="alert">
+            {t("buyer.reasonMissing")}
+          </p>
+        )}
+        <button type="submit" className="button" disabled={reject.isPending}>
+          {t("buyer.reject")}
+        </button>
+      </form>
+    </details>
   );
 }
