@@ -503,7 +503,8 @@ async def test_who_has_kept_a_rule_for_a_month_is_rewarded_and_its_owner_is_remi
     async with workspace.running.call("test", system("workspace")) as call:
         await using.remind_of_reviews(at(date(2026, 5, 20)), call)
     changed = await workspace.admin.ListNotifications(filter=f'target = "{rule.name}"')
-    assert len(changed.notifications) == 2 or "2" in str(changed.notifications)
+    # What nobody has read about the same record is one line that counts.
+    assert sum(max(one.count, 1) for one in changed.notifications) == 2
     assert await office.refusal(
         workspace.admin.UpdateUsageRule(usageRule={"name": rule.name, "threshold": 3}, updateMask="threshold")
     ) == "ILLEGAL_TRANSITION"  # fmt: skip
