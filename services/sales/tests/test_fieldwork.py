@@ -46,7 +46,7 @@ async def test_a_visit_is_checked_in_once_told_about_and_reviewed(sales: Service
     arrived = {
         "name": made.name,
         "device": "phone-1",
-        "deviceTime": stamp(NOW),
+        "deviceTime": stamp(datetime.now(UTC)),
         "position": SQUARE,
         "accuracy": 20,
         "photo": "files/x",
@@ -94,8 +94,8 @@ async def test_what_is_just_within_the_bounds_is_not_flagged_and_both_clocks_are
     sales: Service, visit: Made
 ) -> None:
     near = {"latitude": SQUARE["latitude"] + 0.0044, "longitude": SQUARE["longitude"]}
-    at = NOW - timedelta(minutes=9)
     made = await visit()
+    at = datetime.now(UTC) - timedelta(minutes=9)
     there = await sales.sales1.CheckInVisit(
         name=made.name, device="p", position=near, accuracy=200, deviceTime=stamp(at), photo="files/door"
     )
