@@ -30,8 +30,11 @@ async def prove(from_seq: int, limit: int, call: Call) -> Proof:
         if not seal.genuine:
             return replace(found, first_break=seal.seq, kind=SEAL_FORGED, next_seq=0)
         entry = await call.db.scalar(select(AuditEntry.hash).where(AuditEntry.seq == seal.seq).limit(1))
-        if seal.seq > found.head_seq or entry is None:
+        if entry is None:
             return replace(found, first_break=found.head_seq + 1, kind="CUT", next_seq=0)
+        if seal.seq > found.head_seq:
+            # It came, and was sealed, while the chain was read.
+            break
         if entry != seal.hash:
             return replace(found, first_break=fits + 1, kind="REHASHED", next_seq=0)
         fits = sealed = seal.seq
