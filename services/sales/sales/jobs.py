@@ -178,9 +178,9 @@ async def list_incumbents(as_of: datetime, call: Call) -> None:
     await notice_incumbents([row for row in list(rows) if row.refresh(today)], call)
 
 
-@cron("0 8 * * *", zone="Asia/Shanghai", collapse=True)
+@cron("*/5 8-20 * * *", zone="Asia/Shanghai", collapse=True)
 async def tell_of_stuck_deals(as_of: datetime, call: Call) -> None:
-    """Tells of deals that stand still, are past their date or have rested long enough, once for each date."""
+    """Tells by day of deals that stand still, are past their date or have rested long enough, once for each date."""
     await tell_of_deals(as_of, call)
 
 

@@ -32,7 +32,8 @@ class DealNotice(Base):
 
 
 async def tell_of_deals(as_of: datetime, call: Call) -> None:
-    """Tells owners which of their deals stand longer in a stage than it lasts, are past their date, or rest no more."""
+    """Tells owners which of their deals stand longer in a stage than it lasts, are past their date, or rest no more:
+    of some at once, of the others the next time."""
     day, deal = as_of.astimezone(ZONE).date(), Opportunity
     stage = func.jsonb_path_query_first(
         Pipeline.stages, cast("$[*] ? (@.key == $key)", JSONPATH), func.jsonb_build_object("key", deal.stage)
@@ -56,12 +57,12 @@ async def tell_of_deals(as_of: datetime, call: Call) -> None:
             .join(Pipeline, deal.pipeline == Pipeline.sql_name())
             .where(*when, deal.owner != "", ~told)
         )
-        while rows := (await call.db.execute(due.order_by(deal.id).limit(AT_ONCE))).all():
-            for row, on in rows:
-                raise_notice(
-                    "deal", f"商机“{row.display_name}”{zh}", f"{row.display_name} {en}", call,
-                    key=f"{row.name}:{step}:{on}", employees=[row.owner], subjects=[row.name], about=row,
-                )  # fmt: skip
-            await call.db.execute(
-                insert(DealNotice), [{"deal": row.id, "step": step, "date": on} for row, on in rows]
-            )
+        rows = (await call.db.execute(due.order_by(deal.id).limit(AT_ONCE))).all()
+        for row, on in rows:
+            raise_notice(
+                "deal", f"商机“{row.display_name}”{zh}", f"{row.display_name} {en}", call,
+                key=f"{row.name}:{step}:{on}", employees=[row.owner], subjects=[row.name], about=row,
+            )  # fmt: skip
+        if rows:
+            told_now = [{"deal": row.id, "step": step, "date": on} for row, on in rows]
+            await call.db.execute(insert(DealNotice), told_now)
