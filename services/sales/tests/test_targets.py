@@ -75,6 +75,13 @@ async def test_months_add_up_to_quarters_and_the_year_to_the_cent(sales: Service
     with pytest.raises(Refused) as refused:
         await sales.manager.DistributeTarget(name=year.name, period="MONTH", method="WEIGHTS", weights=["1"])
     assert refused.value.violations == {"weights": "OUT_OF_RANGE"}
+    # Shared out anew the same drafts have other values; whoever is asked for the first time has one more.
+    again = {"name": months[0].name, "method": "WEIGHTS", "weights": ["2", "1", "1"]}
+    anew = (await sales.manager.DistributeTarget(**again, subjects=people)).targets
+    assert [part.name for part in anew] == [part.name for part in shared]
+    assert [part.base for part in anew] == ["41666.67", "20833.34", "20833.33"]
+    there = (await sales.admin.ListTargets(filter=f'parent = "{months[0].name}"')).targets
+    assert sorted(part.base for part in there) == sorted(part.base for part in anew)
 
     assert (await sales.manager.ApproveTarget(name=year.name)).state == pb.Target.RUNNING
     assert len(await sales.facts("crm.sales.v1.TargetChanged", year.name)) == 1
@@ -97,6 +104,11 @@ async def test_months_add_up_to_quarters_and_the_year_to_the_cent(sales: Service
     with pytest.raises(Refused) as refused:
         await sales.manager.ApproveTarget(name=quarters[1].name)
     assert refused.value.reason == "TARGET_ACTION_MISSING"
+    # What is in force is revised and not shared out anew.
+    with pytest.raises(Refused) as refused:
+        await sales.manager.DistributeTarget(name=year.name, period="QUARTER")
+    assert refused.value.reason == "TARGET_PART_IN_FORCE"
+    assert refused.value.info.metadata["target"] == quarters[0].display_name
 
 
 @pytest.mark.capability("s.target")

@@ -222,7 +222,7 @@ class Target(Resource, Base):
     async def distribute(
         self, period: str, subjects: Sequence[str], method: str, weights: Sequence[str], call: Call
     ) -> list[Target]:
-        """Drafts of its parts, which add up to it to the last digit."""
+        """Drafts of its parts, which add up to it to the last digit; those that are there take their new shares."""
         self.check_state("DRAFT", "RUNNING")
         if bool(period) == bool(subjects):
             raise Validation(required("period"))
@@ -235,16 +235,41 @@ class Target(Resource, Base):
         parts = [(subject, *one) for subject in subjects or [self.subject] for one in spans]
         shares = await self._shares(method, weights, parts, call)
         values = [self._split(value, shares) for value in (self.base, self.stretch, self.challenge)]
+        there = await self._parts_by_what(call)
         made: list[Target] = []
         for (subject, first, _), base, stretch, challenge in zip(parts, *values, strict=True):
+            of_period = period or self.period
+            if part := there.get((subject, of_period, first)):
+                if part.state != "DRAFT":
+                    raise FailedPrecondition("TARGET_PART_IN_FORCE", target=part.display_name)
+                part.base, part.stretch, part.challenge = base, stretch, challenge
+                made.append(part)
+                continue
             part = Target(
-                subject=subject, period=period or self.period, from_date=first, metric=self.metric, currency=self.currency,
+                subject=subject, period=of_period, from_date=first, metric=self.metric, currency=self.currency,
                 measure=self.measure, product_line=self.product_line, region=self.region, parent=self.name, base=base,
                 stretch=stretch, challenge=challenge, over_allocated=self.over_allocated, amber_percent=self.amber_percent,
                 red_percent=self.red_percent,
             )  # fmt: skip
             made.append(await call.add(part))
+        async with call.everybody():
+            await call.flush()
         return made
+
+    async def _parts_by_what(self, call: Call) -> dict[tuple[str, str, date], Target]:
+        """Its parts of the same product line and region, by subject, period and first day."""
+        await call.one_at_a_time([self.name])
+        same = (Target.product_line == self.product_line, Target.region == self.region)
+        parts = (
+            select(Target)
+            .where(Target.parent == self.name, *same)
+            .order_by(Target.id.desc())
+            .with_for_update()
+        )
+        async with call.everybody():
+            return {
+                (part.subject, part.period, part._first_day): part for part in await call.db.scalars(parts)
+            }
 
     async def standing(self, day: date, call: Call) -> Any:
         """How it stands on a day against the line of the plan, which rises by working days."""
