@@ -18,7 +18,6 @@ from gateway.descriptors import TEXT, Descriptors
 
 HTTP_STATUS = {
     "OK": 200,
-    "CANCELLED": 499,
     "UNKNOWN": 500,
     "INVALID_ARGUMENT": 400,
     "DEADLINE_EXCEEDED": 504,
@@ -59,6 +58,7 @@ REASON_BY_CODE = {
     "NOT_FOUND": "NOT_FOUND",
     "RESOURCE_EXHAUSTED": "RESOURCE_EXHAUSTED",
 }
+GONE = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
 DETAILS = {
     f"type.googleapis.com/google.rpc.{name}": getattr(error_details_pb2, name)
     for name in ("ErrorInfo", "BadRequest", "LocalizedMessage", "RequestInfo", "RetryInfo", "Help")
@@ -125,7 +125,8 @@ class Errors:
 
     def rpc(self, error: grpc.aio.AioRpcError, language: str, trace_id: str) -> tuple[int, list[Any], bytes]:
         """Status, headers and body for what a service refused, or why it could not be asked."""
-        code = error.code().name
+        # What a service that ends has not begun it cancels.
+        code = "UNAVAILABLE" if error.code() in GONE else error.code().name
         packed = next((v for k, v in error.trailing_metadata() or () if k == "grpc-status-details-bin"), None)
         details: list[dict[str, Any]] = []
         if isinstance(packed, bytes):

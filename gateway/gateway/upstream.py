@@ -1,6 +1,6 @@
 """Calls to the services: one channel each, a deadline on every call, one retry, and a breaker.
 
-Retries happen here and nowhere else: UNAVAILABLE only, once, and only for calls that may be
+Retries happen here and nowhere else: of a service that is gone only, once, and only for calls that may be
 repeated. A service that answers nothing at all is not asked again for a second, so that its
 callers wait no longer than they must and the others keep their share of the gateway.
 """
@@ -14,7 +14,7 @@ from typing import Any
 import grpc
 import grpc.aio
 
-from gateway.errors import Refusal
+from gateway.errors import GONE, Refusal
 
 CHANNEL_OPTIONS = [
     ("grpc.lb_policy_name", "round_robin"),
@@ -61,7 +61,7 @@ class Service:
         try:
             reply = await self._once(rpc, request, metadata, seconds)
         except grpc.aio.AioRpcError as error:
-            if error.code() != grpc.StatusCode.UNAVAILABLE or not repeatable or self._retry_tokens < 1:
+            if error.code() not in GONE or not repeatable or self._retry_tokens < 1:
                 raise
             self._retry_tokens -= 1
             await asyncio.sleep(random.uniform(0.02, 0.1))
@@ -96,7 +96,7 @@ class Service:
 
 def _is_silence(code: grpc.StatusCode, seconds: float) -> bool:
     waited = code == grpc.StatusCode.DEADLINE_EXCEEDED and seconds >= PATIENCE_SECONDS
-    return waited or code == grpc.StatusCode.UNAVAILABLE
+    return waited or code in GONE
 
 
 class Upstream:

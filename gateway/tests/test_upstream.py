@@ -36,11 +36,11 @@ async def test_a_frozen_service_costs_its_callers_no_more_than_the_deadline(
     assert time.monotonic() - began < 20
 
 
-def failing_once(echo: Echo, rpc: str) -> None:
+def failing_once(echo: Echo, rpc: str, code: grpc.StatusCode = grpc.StatusCode.UNAVAILABLE) -> None:
     async def answer(_: Any, context: grpc.aio.ServicerContext) -> Any:
         if len(echo.calls) == 1:
             await asyncio.sleep(0.3)
-            await context.abort(grpc.StatusCode.UNAVAILABLE, "")
+            await context.abort(code, "")
         return {"name": "things/1"}
 
     echo.answers[rpc] = answer
@@ -52,6 +52,18 @@ async def test_an_unavailable_read_is_tried_once_more(gateway: Gateway, echo: Ec
     assert len(echo.calls) == 2
     # What the first try took is gone from the budget.
     assert echo.calls[1].seconds < 1.8
+
+
+async def test_what_a_service_that_ends_has_not_begun_is_tried_once_more(
+    gateway: Gateway, echo: Echo
+) -> None:
+    failing_once(echo, "WinThing", grpc.StatusCode.CANCELLED)
+    response = await gateway.client.post("/v1/things/1:win", headers=BEARER)
+    assert (response.status_code, reason(response)) == (503, "UNAVAILABLE")
+    echo.calls.clear()
+    headers = {**BEARER, "idempotency-key": "k"}
+    assert (await gateway.client.post("/v1/things/1:win", headers=headers)).status_code == 200
+    assert len(echo.calls) == 2
 
 
 async def test_a_write_is_tried_again_only_with_its_key(gateway: Gateway, echo: Echo) -> None:

@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager, suppress
 from functools import cache, lru_cache
 from typing import Any, NamedTuple, cast
 
-from asyncpg import Connection, InterfaceError, PostgresError  # pyright: ignore[reportMissingTypeStubs]
+from asyncpg import Connection, InterfaceError, InternalClientError, PostgresError  # pyright: ignore[reportMissingTypeStubs]
 from sqlalchemy import AsyncAdaptedQueuePool, event
 from sqlalchemy.dialects.postgresql.asyncpg import AsyncAdapt_asyncpg_dbapi
 from sqlalchemy.exc import InvalidatePoolError
@@ -204,7 +204,7 @@ async def transaction(engine: AsyncEngine, begin: str = "BEGIN") -> AsyncGenerat
         await connection.execute("COMMIT")
         clean = True
     except Exception:
-        with suppress(PostgresError, InterfaceError, OSError, TimeoutError):
+        with suppress(PostgresError, InterfaceError, InternalClientError, OSError, TimeoutError):
             await connection.execute("ROLLBACK", timeout=1)
             clean = True
         raise

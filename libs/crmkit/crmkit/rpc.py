@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, cast
 import grpc
 import grpc.aio
 import structlog
-from asyncpg import InterfaceError, PostgresError
+from asyncpg import InterfaceError, InternalClientError, PostgresError
 from crm.options.v1 import options_pb2
 from google.api import annotations_pb2
 from google.protobuf import message_factory
@@ -366,7 +366,8 @@ def problem_of(error: BaseException) -> Problem:
             if _constraint(error).endswith("_number_key"):
                 return AlreadyExists("NUMBER_TAKEN")
             return _database_problem("08" if _is_lost(error) else _sqlstate(error))
-        case OSError():
+        # What the driver says of a connection that the server ended at that very moment.
+        case OSError() | InternalClientError():
             return Unavailable("UNAVAILABLE")
         case _:
             return InternalError("INTERNAL")

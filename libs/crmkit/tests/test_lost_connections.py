@@ -5,7 +5,7 @@ from contextlib import AsyncExitStack
 from typing import Any, cast
 
 import pytest
-from asyncpg import InterfaceError
+from asyncpg import InterfaceError, InternalClientError
 from crmkit.driver import transaction
 from crmkit.rpc import problem_of
 from sqlalchemy import text
@@ -45,7 +45,8 @@ async def test_a_read_cut_short_by_its_deadline_leaves_no_transaction_behind(eng
 def test_a_connection_that_is_gone_is_no_defect_and_a_wrong_use_of_it_is() -> None:
     gone = InterfaceError("cannot call Transaction.rollback(): the underlying connection is closed")
     while_connecting = DBAPIError("", None, Exception("connection was closed in the middle of operation"))
-    for error in (gone, DBAPIError("COMMIT", None, gone), while_connecting):
+    just_ended = InternalClientError("cannot switch to state 15; another operation (2) is in progress")
+    for error in (gone, DBAPIError("COMMIT", None, gone), while_connecting, just_ended):
         assert problem_of(error).reason == "UNAVAILABLE"
     wrong = InterfaceError("cannot perform operation: another operation is in progress")
     assert problem_of(wrong).reason == "INTERNAL"
